@@ -1,0 +1,205 @@
+"""Every failure that a user can meet, each with its exit code and the way out.
+
+    EnvsyncError                        1   unexpected: a bug
+    ├── UsageError                      2   the command line makes no sense
+    │   └── InventoryError              2   the inventory is invalid or does not name it
+    ├── ConnectionFailed                3   the server could not be reached
+    ├── HostKeyRefused                  4   the server's key is unknown, changed or revoked
+    ├── AuthenticationRefused           5   the server does not let this user in
+    ├── ConnectionLost                  6   the link went away in the middle
+    ├── AgentFailed                     7   the agent could not start or broke the protocol
+    ├── PreflightRefused                8   something about either end forbids the push
+    ├── SourceRefused                   9   the source is broken, busy or changing
+    │   └── SourceShrunk               10   the source lost so much that it looks ruined
+    ├── TargetDrifted                  11   the target was changed by hand
+    ├── NotFastForward                 12   the target holds a version this source never had
+    ├── RevisionHeld                   13   that revision was rolled back or failed there
+    ├── Locked                         14   another envsync works on that environment
+    ├── EnvironmentInUse               15   processes use the environment (`in_use: fail`)
+    ├── NoSpace                        16   not enough bytes, inodes or quota
+    ├── TransferFailed                 17   the contents did not arrive
+    ├── VerificationFailed             18   bytes on disk are not what the manifest says
+    ├── CheckFailed                    19   the environment's own check failed
+    ├── NotFound                       21   no such environment, generation or record
+    └── SomeServersFailed              20   of several servers, at least one failed
+    (Interrupted                      130   Ctrl-C; everything is resumable)
+
+`code` is the stable name of a class: it is what crosses the wire and what `--json`
+prints. This module is part of the agent: stdlib only, Python 3.8.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Type
+
+
+class EnvsyncError(Exception):
+    """The root of the tree.
+
+    `message` is one sentence without the server's name; `hint` is the command or the
+    step that mends it, or empty; `details` are further lines (paths, packages) that a
+    person may need; `server` is filled in by whoever knows it.
+    """
+
+    code: ClassVar[str] = "unexpected"
+    exit_code: ClassVar[int] = 1
+    default_hint: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: Optional[str] = None,
+        details: Sequence[str] = (),
+        server: Optional[str] = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+        self.details: Tuple[str, ...] = tuple(details)
+        self.server = server
+
+    def to_json(self) -> Dict[str, Any]:
+        return {
+            "code": self.code,
+            "exit_code": self.exit_code,
+            "server": self.server,
+            "message": self.message,
+            "hint": self.hint,
+            "details": list(self.details),
+        }
+
+
+class UsageError(EnvsyncError):
+    code = "usage"
+    exit_code = 2
+
+
+class InventoryError(UsageError):
+    code = "inventory"
+
+
+class ConnectionFailed(EnvsyncError):
+    code = "connection-failed"
+    exit_code = 3
+
+
+class HostKeyRefused(EnvsyncError):
+    code = "host-key-refused"
+    exit_code = 4
+
+
+class AuthenticationRefused(EnvsyncError):
+    code = "authentication-refused"
+    exit_code = 5
+
+
+class ConnectionLost(EnvsyncError):
+    code = "connection-lost"
+    exit_code = 6
+    default_hint = "run the same command again: it resumes where it stopped"
+
+
+class AgentFailed(EnvsyncError):
+    code = "agent-failed"
+    exit_code = 7
+
+
+class PreflightRefused(EnvsyncError):
+    code = "preflight-refused"
+    exit_code = 8
+
+
+class SourceRefused(EnvsyncError):
+    code = "source-refused"
+    exit_code = 9
+
+
+class SourceShrunk(SourceRefused):
+    code = "source-shrunk"
+    exit_code = 10
+    default_hint = "if that is what you want: --allow-shrink"
+
+
+class TargetDrifted(EnvsyncError):
+    code = "drift"
+    exit_code = 11
+    default_hint = "see what differs with `envsync diff`; --overwrite keeps it as a generation"
+
+
+class NotFastForward(EnvsyncError):
+    code = "not-fast-forward"
+    exit_code = 12
+    default_hint = "--overwrite replaces it and keeps it as a generation"
+
+
+class RevisionHeld(EnvsyncError):
+    code = "held"
+    exit_code = 13
+    default_hint = "change the environment, or insist with --retry-held"
+
+
+class Locked(EnvsyncError):
+    code = "locked"
+    exit_code = 14
+    default_hint = "try again when the other one is done"
+
+
+class EnvironmentInUse(EnvsyncError):
+    code = "in-use"
+    exit_code = 15
+
+
+class NoSpace(EnvsyncError):
+    code = "no-space"
+    exit_code = 16
+
+
+class TransferFailed(EnvsyncError):
+    code = "transfer-failed"
+    exit_code = 17
+    default_hint = "run the same command again: it resumes where it stopped"
+
+
+class VerificationFailed(EnvsyncError):
+    code = "verification-failed"
+    exit_code = 18
+
+
+class CheckFailed(EnvsyncError):
+    code = "check-failed"
+    exit_code = 19
+
+
+class NotFound(EnvsyncError):
+    code = "not-found"
+    exit_code = 21
+
+
+class SomeServersFailed(EnvsyncError):
+    code = "some-servers-failed"
+    exit_code = 20
+
+
+INTERRUPTED_EXIT_CODE = 130
+
+
+def all_errors(root: Type[EnvsyncError] = EnvsyncError) -> Iterator[Type[EnvsyncError]]:
+    """The class and everything below it, parents first."""
+    yield root
+    for child in root.__subclasses__():
+        yield from all_errors(child)
+
+
+def from_json(document: Mapping[str, Any]) -> EnvsyncError:
+    """The error that `to_json` described, as its own class; an unknown code gives the root."""
+    classes = {cls.code: cls for cls in all_errors()}
+    cls = classes.get(str(document.get("code")), EnvsyncError)
+    details = document.get("details")
+    server = document.get("server")
+    return cls(
+        str(document.get("message", "")),
+        hint=str(document.get("hint", "")),
+        details=[str(line) for line in details] if isinstance(details, list) else (),
+        server=None if server is None else str(server),
+    )
