@@ -1,0 +1,124 @@
+"""The seam between envsync and SSH: a link to a server, and sessions on it.
+
+Two nouns. A *link* is an authenticated connection to one server. A *session* is one
+command on it: stdin, stdout and an exit status. Everything above this layer knows only
+these protocols; `contract` in the docstrings is what every implementation is tested for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is and how to get in; None means "what the ssh configuration says".
+
+    `host` may be an alias in `~/.ssh/config`. `jump` is a host of the same kind, or
+    several separated by commas, first hop first.
+    """
+
+    server: str
+    host: str
+    user: str | None = None
+    port: int | None = None
+    jump: str | None = None
+    identity_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Bounds of every wait on a link, in seconds."""
+
+    connect_seconds: float = 15.0
+    banner_seconds: float = 15.0
+    authentication_seconds: float = 30.0
+    channel_seconds: float = 15.0
+    keepalive_seconds: float = 15.0
+    silence_seconds: float = 60.0
+
+
+class Session(Protocol):
+    """One running command.
+
+    Contract: `write` blocks until all of `data` is accepted, at most
+    `Timeouts.silence_seconds` without progress. `read` returns between 1 and `size`
+    bytes, or b"" once the command has closed its stdout. Both raise `ConnectionLost`
+    (with the server's name) when the link is gone or silent for too long. `write` and
+    `read` may be called from two threads at once. `close` may be called at any time, from
+    any thread, more than once; it unblocks a waiting `read` or `write` and never raises.
+    """
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+    def read(self, size: int) -> bytes: ...
+
+    def close_stdin(self) -> None:
+        """Let the command see the end of its input. May be called more than once."""
+        ...
+
+    def exit_status(self, timeout_seconds: float) -> int | None:
+        """The command's exit status; None where it did not end in time or left none."""
+        ...
+
+    def stderr_tail(self) -> str:
+        """The last 4 KiB or less that the command wrote to stderr, decoded leniently."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Link(Protocol):
+    """An authenticated connection to one server.
+
+    Contract: opening a link verified the host key of every hop against known_hosts
+    before any credential was sent. `run` starts `command` by the server's login shell, so
+    it must be `exec /bin/sh -c '...'` of fixed ASCII. Failures are `ConnectionFailed`,
+    `HostKeyRefused`, `AuthenticationRefused` or `ConnectionLost`, with server and hint.
+    """
+
+    @property
+    def server(self) -> str: ...
+
+    @property
+    def address_text(self) -> str:
+        """For a person: `alice@gpu02.lab.example:2222`."""
+        ...
+
+    def run(self, command: str) -> Session: ...
+
+    def upload(
+        self,
+        source: Path,
+        destination: bytes,
+        *,
+        offset: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Send one file to an absolute path there, created with mode 0600.
+
+        Bytes before `offset` are taken to be there already. `progress` is called with the
+        number of bytes sent since the last call. After a failure a prefix of the file is
+        there, and a later call may go on from its length.
+        """
+        ...
+
+    def ssh_argv(self) -> Sequence[str]:
+        """The system's `ssh` with options that give it the same answers as this link.
+
+        BatchMode, strict host key checking, the same user, port, identity, jump hosts and
+        known_hosts files; without the host. Raises `ConnectionFailed` where there is no
+        `ssh` command.
+        """
+        ...
+
+    def ssh_host(self) -> str:
+        """The host argument that goes with `ssh_argv`."""
+        ...
+
+    def close(self) -> None:
+        """End the link and its sessions. May be called more than once; never raises."""
+        ...
