@@ -1,0 +1,41 @@
+"""The sessions behind `./run tests`: lint, types, unit, integration.
+
+They all use the one environment that `./run` made and put first in PATH.
+"""
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.error_on_external_run = False
+
+# Where the modules are that run on servers, on Python 3.8.
+STREAMED = [
+    f"src/envsync/{name}" for name in ("__init__.py", "errors.py", "tree", "conda", "agent")
+]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, likely bugs, the layers, and the oldest Python of the streamed modules."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache")
+    session.run("vermin", "--target=3.8-", "--violations", "--no-tips", *STREAMED)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types, in the tests too."""
+    session.run("mypy")
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """The pure layers, by table and by property."""
+    session.run("pytest", "tests/unit", *session.posargs)
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Real environments over real sshds."""
+    session.run("pytest", "tests/integration", *session.posargs)
