@@ -1,0 +1,27 @@
+"""The inventory: servers, environments and how they are kept, from one YAML file.
+
+Importing this package costs no YAML and no pydantic; both are imported by `load`, so a
+push without an inventory never pays for them.
+"""
+
+from __future__ import annotations
+
+from envsync.inventory.loader import find, load
+from envsync.inventory.model import Environment, InUse, Inventory, Method, Outside, Server, Watch
+from envsync.inventory.names import environment_name
+from envsync.inventory.quantities import bits_per_second, duration_seconds
+
+__all__ = [
+    "Environment",
+    "InUse",
+    "Inventory",
+    "Method",
+    "Outside",
+    "Server",
+    "Watch",
+    "bits_per_second",
+    "duration_seconds",
+    "environment_name",
+    "find",
+    "load",
+]

@@ -1,0 +1,200 @@
+"""One YAML text as plain values, with the line of every one of them.
+
+Every scalar stays the text that was written (nothing written: None): what it means is
+for the schema to say, so that no `no` becomes False, no `0123` octal and no `check: true`
+a boolean. The file is bounded in depth and in size after its aliases are followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import yaml
+
+from envsync.inventory.problems import KeyPath, Problem
+
+Value = Union[None, str, "list[Value]", "dict[str, Value]"]
+
+MAX_DEPTH = 16
+MAX_VALUES = 50_000
+"""After aliases: about what 2000 servers with every key need."""
+
+_NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
+_TAG = "tag:yaml.org,2002:"
+_TEXT_TAGS = ("str", "int", "float", "bool", "null", "timestamp", "value", "merge")
+_TAGS = frozenset(_TAG + kind for kind in (*_TEXT_TAGS, "map", "seq"))
+
+
+class _Refused(Exception):
+    """Something that makes the whole document unusable, and its line."""
+
+    def __init__(self, text: str, line: int | None = None, path: KeyPath = ()) -> None:
+        super().__init__(text)
+        self.problem = Problem(path, text, line)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The values, the line (from 1) of each, and what was wrong on the way."""
+
+    value: Value
+    lines: dict[KeyPath, int]
+    problems: list[Problem] = field(default_factory=list)
+
+    def locate(self, path: KeyPath) -> tuple[KeyPath, int]:
+        """The part of `path` that makes sense in the file, and the nearest line.
+
+        A key that is missing keeps its name; what lies inside a scalar (the short form
+        of a server) does not.
+        """
+        value, line, shown = self.value, self.lines.get((), 1), path
+        for depth, step in enumerate(path):
+            if not isinstance(value, dict | list):
+                return (path[:depth] if value is not None else shown), line
+            line = self.lines.get(path[: depth + 1], line)
+            value = _step(value, step)
+        return shown, line
+
+
+def parse(text: str) -> Document:
+    """The document of a text; where it cannot be used at all, its value is None and says why."""
+    reader = _Reader()
+    try:
+        node = _compose(text)
+        value = None if node is None else reader.read(node, (), 0)
+    except _Refused as refused:
+        return Document(None, {}, [refused.problem])
+    if value is None and not reader.problems:
+        reader.problems.append(
+            Problem((), "expected a mapping with at least `servers`, got nothing")
+        )
+    return Document(value, reader.lines, reader.problems)
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """Refuses depth while it composes, before Python's own recursion limit would."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.depth > MAX_DEPTH:
+            line = self.get_mark().line + 1
+            raise _Refused(f"expected at most {MAX_DEPTH} levels of nesting", line)
+        self.depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _compose(text: str) -> yaml.Node | None:
+    loader = _BoundedLoader(text)
+    try:
+        return loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = None if mark is None else mark.line + 1
+        complaint = _yaml_complaint(text, error, line)
+        raise _Refused(f"expected valid YAML: {complaint}", line) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _Refused("expected text without control characters", line) from error
+    finally:
+        loader.dispose()
+
+
+def _yaml_complaint(text: str, error: yaml.MarkedYAMLError, line: int | None) -> str:
+    lines = text.splitlines()
+    written = lines[line - 1] if line is not None and line <= len(lines) else ""
+    if "\t" in written[: len(written) - len(written.lstrip())]:
+        return "a line is indented with a tab; use spaces"
+    return " ".join(part.strip() for part in (error.context, error.problem) if part)
+
+
+class _Reader:
+    """Turns nodes into values, once for every alias that names them."""
+
+    def __init__(self) -> None:
+        self.lines: dict[KeyPath, int] = {}
+        self.problems: list[Problem] = []
+        self._count = 0
+
+    def read(self, node: yaml.Node, path: KeyPath, depth: int) -> Value:
+        line = node.start_mark.line + 1
+        self._count += 1
+        if self._count > MAX_VALUES:
+            text = f"expected at most {MAX_VALUES} values after following the aliases"
+            raise _Refused(text, line, path)
+        if depth > MAX_DEPTH:
+            text = f"expected at most {MAX_DEPTH} levels of nesting after following the aliases"
+            raise _Refused(text, line, path)
+        self.lines.setdefault(path, line)
+        if node.tag not in _TAGS:
+            text = f"expected a value without a tag, got the tag {node.tag!r}"
+            self.problems.append(Problem(path, text, line))
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path, depth)
+        if isinstance(node, yaml.SequenceNode):
+            return [
+                self.read(child, (*path, index), depth + 1)
+                for index, child in enumerate(node.value)
+            ]
+        quoted = isinstance(node, yaml.ScalarNode) and node.style
+        return None if node.value in _NOTHING and not quoted else str(node.value)
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> Value:
+        mapping: dict[str, Value] = {}
+        own_lines: dict[str, int] = {}
+        for key_node, value_node in _own_pairs(node):
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append(Problem(path, "expected plain text as a key", line))
+                continue
+            key = key_node.value
+            if key in own_lines:
+                first = f"first on line {own_lines[key]}"
+                text = f"expected every key once, got {key!r} again ({first})"
+                self.problems.append(Problem((*path, key), text, line))
+                continue
+            own_lines[key] = line
+            inner = (*path, key)
+            self.lines[inner] = line
+            mapping[key] = self.read(value_node, inner, depth + 1)
+        for merged in self._merged(node, path, depth):
+            mapping = {**merged, **mapping}
+        return mapping
+
+    def _merged(
+        self, node: yaml.MappingNode, path: KeyPath, depth: int
+    ) -> Iterator[dict[str, Value]]:
+        """What `<<: *anchor` brings in; the mapping's own keys and earlier ones come first."""
+        for key_node, value_node in node.value:
+            if not _is_merge(key_node):
+                continue
+            several = isinstance(value_node, yaml.SequenceNode)
+            for source in value_node.value if several else [value_node]:
+                if isinstance(source, yaml.MappingNode):
+                    value = self.read(source, path, depth + 1)
+                    yield value if isinstance(value, dict) else {}
+                else:
+                    line = key_node.start_mark.line + 1
+                    text = "expected an alias of a mapping"
+                    self.problems.append(Problem((*path, "<<"), text, line))
+
+
+def _own_pairs(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+    return ((key, value) for key, value in node.value if not _is_merge(key))
+
+
+def _is_merge(key: yaml.Node) -> bool:
+    return key.tag == _TAG + "merge"
+
+
+def _step(value: Value, step: str | int) -> Value:
+    if isinstance(value, dict):
+        return value.get(str(step))
+    if isinstance(value, list) and isinstance(step, int) and step < len(value):
+        return value[step]
+    return None

@@ -1,0 +1,164 @@
+"""From a file to an `Inventory`: where it is found, how it is read, what is refused."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envsync.errors import InventoryError
+from envsync.inventory import ranges
+from envsync.inventory.model import Environment, Inventory, Server, Watch
+
+if TYPE_CHECKING:
+    from envsync.inventory.schema import EnvironmentEntry, InventoryFile, ServerEntry
+
+MAX_FILE_BYTES = 1024 * 1024
+SYSTEM_FILE = Path("/etc/envsync/config.yaml")
+
+
+def find(
+    explicit: Path | None,
+    environ: Mapping[str, str],
+    *,
+    directory: Path = Path(),
+    system_file: Path = SYSTEM_FILE,
+) -> Path | None:
+    """The inventory's file: given, `$ENVSYNC_CONFIG`, here, the user's, the system's; or None.
+
+    What is named is returned whether it is there or not. `envsync.yaml` in the current
+    directory is refused (`InventoryError`) where somebody else could have put it: its
+    checks are commands that run as the user.
+    """
+    named = explicit or environ.get("ENVSYNC_CONFIG")
+    if named:
+        return Path(named)
+    here = directory / "envsync.yaml"
+    if _is_file(here):
+        _refuse_foreign(here)
+        return here
+    candidates = (*_user_files(environ), system_file)
+    return next((path for path in candidates if _is_file(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:  # of a directory above it
+        return False
+
+
+def _user_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    base = Path(environ.get("XDG_CONFIG_HOME", ""))
+    if base.is_absolute():  # the XDG specification: a relative one is to be ignored
+        yield base / "envsync" / "config.yaml"
+    elif environ.get("HOME"):
+        yield Path(environ["HOME"], ".config", "envsync", "config.yaml")
+
+
+def _refuse_foreign(path: Path) -> None:
+    status = path.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        reason = "belongs to another user"
+    elif status.st_mode & stat.S_IWOTH:
+        reason = "can be written by everybody"
+    else:
+        return
+    raise InventoryError(
+        f"{path} {reason}, and its checks would run as you",
+        hint=f"if you trust it, name it: --config {path}",
+    )
+
+
+def load(path: Path) -> Inventory:
+    """The inventory of a file.
+
+    Raises `InventoryError` whose message and details give every fault with file, line,
+    key path and what was expected.
+    """
+    # Here, because pydantic and yaml cost 0.2 s that a push without a file need not pay.
+    from envsync.inventory import document, references, schema  # noqa: PLC0415
+    from envsync.inventory.problems import inventory_error  # noqa: PLC0415
+
+    parsed = document.parse(_read(path))
+    problems = list(parsed.problems)
+    if parsed.value is None:
+        raise inventory_error(path, problems, parsed.locate)
+    validated = schema.validate(parsed.value)
+    if not isinstance(validated, schema.InventoryFile):
+        problems += validated
+    told = {problem.path for problem in problems}
+    problems += [other for other in references.find_problems(parsed) if other.path not in told]
+    if isinstance(validated, schema.InventoryFile) and not problems:
+        return _inventory(path, validated)
+    raise inventory_error(path, problems, parsed.locate)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise InventoryError(
+            f"{path}: there is no such file",
+            hint="write one (see config.example.yaml); `envsync config path` says where",
+        ) from None
+    except OSError as error:
+        raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise InventoryError(f"{path}: expected a file of at most 1 MiB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InventoryError(f"{path}:{line}: expected text in UTF-8") from error
+
+
+def _inventory(path: Path, file: InventoryFile) -> Inventory:
+    return Inventory(
+        path=path,
+        prefix=file.prefix,
+        servers=tuple(
+            server
+            for key, entry in file.servers.items()
+            for server in _servers(key, entry, file.prefix)
+        ),
+        environments=tuple(_environment(name, entry) for name, entry in file.environments.items()),
+        watch=Watch(settle_seconds=file.watch.settle, rescan_seconds=file.watch.rescan),
+    )
+
+
+def _servers(key: str, entry: ServerEntry, prefix: str | None) -> Iterator[Server]:
+    members = ranges.expand(key)
+    hosts = members if entry.host is None else ranges.expand(entry.host)
+    for name, host in zip(members, hosts, strict=True):
+        yield Server(
+            name=name,
+            host=host,
+            user=entry.user,
+            port=entry.port,
+            jump=entry.jump,
+            identity_file=entry.identity_file,
+            prefix=entry.prefix or prefix,
+            groups=entry.groups,
+            limit_bits_per_second=entry.limit,
+        )
+
+
+def _environment(name: str, entry: EnvironmentEntry) -> Environment:
+    return Environment(
+        name=name,
+        source=entry.source,
+        push_to=entry.push_to,
+        method=entry.method,
+        keep=entry.keep,
+        check=entry.check,
+        check_timeout_seconds=entry.check_timeout,
+        in_use=entry.in_use,
+        local=entry.local,
+        outside=entry.outside,
+        watch=entry.watch,
+        share=entry.share,
+    )

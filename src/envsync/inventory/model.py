@@ -1,0 +1,218 @@
+"""The inventory as the rest of envsync sees it: frozen values, already validated.
+
+Stdlib only, so that a push without an inventory imports nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from envsync.errors import InventoryError
+from envsync.inventory import names, ranges
+from envsync.inventory.identity import own_server_names
+
+Method = Literal["auto", "mirror", "pack", "rebuild"]
+InUse = Literal["publish", "wait", "fail"]
+Outside = Literal["warn", "fail"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """An entry of the inventory. None means "what the ssh configuration says"."""
+
+    name: str
+    host: str
+    user: str | None = None
+    port: int | None = None
+    jump: str | None = None
+    identity_file: Path | None = None
+    prefix: str | None = None
+    """conda's base directory there; None where neither entry nor inventory gives one."""
+    groups: tuple[str, ...] = ()
+    limit_bits_per_second: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """How one environment is kept; the defaults are those of one that is not listed."""
+
+    name: str
+    source: str | None = None
+    push_to: tuple[str, ...] = ()
+    """Tokens as written; `Inventory.targets` resolves them."""
+    method: Method = "auto"
+    keep: int = 1
+    check: str | None = None
+    check_timeout_seconds: float = 60.0
+    in_use: InUse = "publish"
+    local: tuple[str, ...] = ()
+    """Globs to be added to the shipped defaults, which are not in here."""
+    outside: Outside = "warn"
+    watch: bool = False
+    share: tuple[str, ...] = ()
+    """Users who may publish over each other's versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """When the daemon acts."""
+
+    settle_seconds: float = 10.0
+    rescan_seconds: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The whole file, or, where `path` is None, its absence: any host is a server then."""
+
+    path: Path | None = None
+    prefix: str | None = None
+    servers: tuple[Server, ...] = ()
+    environments: tuple[Environment, ...] = ()
+    watch: Watch = field(default_factory=Watch)
+
+    @classmethod
+    def without_file(cls, prefix: str | None = None) -> Inventory:
+        """Zero configuration: the ssh configuration alone, one prefix for all servers."""
+        return cls(prefix=None if prefix is None else _checked(names.prefix, prefix))
+
+    def select(self, tokens: Sequence[str]) -> tuple[Server, ...]:
+        """The servers that `SERVER`, `@GROUP` or `RANGE` name, in that order, each once."""
+        chosen: dict[str, Server] = {}
+        unknown: list[str] = []
+        for token in tokens:
+            for found in self._resolve(token):
+                if isinstance(found, Server):
+                    chosen.setdefault(found.name, found)
+                else:
+                    unknown.append(found)
+        if unknown:
+            raise self._unknown(list(dict.fromkeys(unknown)))
+        return tuple(chosen.values())
+
+    def server(self, name: str) -> Server:
+        """One server by its name; no group, no range."""
+        found = {server.name: server for server in self.servers}.get(name)
+        if found is not None:
+            return found
+        if self.path is None and not name.startswith("@") and not ranges.is_range(name):
+            return self._bare(name)
+        raise self._unknown([name])
+
+    def environment(self, name: str) -> Environment:
+        """The entry of that name, or the defaults where the inventory does not list it."""
+        listed = {environment.name: environment for environment in self.environments}
+        return listed.get(name) or Environment(_checked(names.environment_name, name))
+
+    def targets(self, environment_name: str) -> tuple[Server, ...]:
+        """The servers of the environment's `push_to`, without its source."""
+        environment = self.environment(environment_name)
+        if not environment.push_to:
+            listed = [entry.name for entry in self.environments if entry.push_to]
+            raise InventoryError(
+                f"{self._place} does not say where {environment_name!r} is pushed to"
+                f"{names.suggestion(environment_name, listed)}",
+                hint=f"envsync push {environment_name} SERVER, or give it push_to",
+                details=_listing("environments with push_to", listed),
+            )
+        return tuple(
+            server
+            for server in self.select(environment.push_to)
+            if server.name != environment.source
+        )
+
+    def own_name(
+        self, as_name: str | None, environ: Mapping[str, str], hostname: str
+    ) -> str | None:
+        """Which entry this machine is: `--as`, `$ENVSYNC_SELF`, else by its hostname.
+
+        None where nothing fits. A name that is given must be in the inventory, and a
+        hostname must not fit two entries: both raise `InventoryError`.
+        """
+        given = as_name or environ.get("ENVSYNC_SELF")
+        if given:
+            return self._own(given).name
+        found = own_server_names([(server.name, server.host) for server in self.servers], hostname)
+        if len(found) > 1:
+            raise InventoryError(
+                f"the hostname {hostname!r} fits several servers: {', '.join(found)}",
+                hint="say which one this machine is: --as NAME, or ENVSYNC_SELF=NAME",
+            )
+        return found[0] if found else None
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        return tuple(sorted({group for server in self.servers for group in server.groups}))
+
+    @property
+    def _place(self) -> str:
+        return "the command line" if self.path is None else str(self.path)
+
+    def _own(self, given: str) -> Server:
+        try:
+            return self.server(given)
+        except InventoryError as error:
+            error.hint = "this machine's own name is given by --as or $ENVSYNC_SELF"
+            raise
+
+    def _resolve(self, token: str) -> Iterable[Server | str]:
+        """The servers of one token; in the place of each that is unknown, its name."""
+        if token.startswith("@"):
+            members = [server for server in self.servers if token[1:] in server.groups]
+            return members or [token]
+        by_name = {server.name: server for server in self.servers}
+        expanded = _checked(ranges.expand, token)
+        if self.path is None:
+            return [by_name.get(name) or self._bare(name) for name in expanded]
+        return [by_name.get(name, name) for name in expanded]
+
+    def _bare(self, token: str) -> Server:
+        user, _, host = token.rpartition("@")
+        return Server(
+            name=_checked(names.server_name, host),
+            host=host,
+            user=_checked(names.user, user) if user else None,
+            prefix=self.prefix,
+        )
+
+    def _unknown(self, wanted: Sequence[str]) -> InventoryError:
+        first = wanted[0]
+        kind = "group" if first.startswith("@") else "server"
+        if self.path is None:
+            return InventoryError(
+                f"there is no {kind} {first!r}: no inventory was found",
+                hint="write one (see config.example.yaml), or name hosts",
+            )
+        servers = [server.name for server in self.servers]
+        groups = [f"@{group}" for group in self.groups]
+        by_host = {
+            server.host: server.name for server in self.servers if server.host != server.name
+        }
+        near = f"; it is the host of {by_host[first]!r}" if first in by_host else ""
+        near = near or names.suggestion(first, servers + groups)
+        return InventoryError(
+            f"{self.path} has no {kind} {first!r}{near}",
+            hint="use a name of the inventory",
+            details=[
+                *_listing("not in the inventory", wanted if len(wanted) > 1 else ()),
+                *_listing("servers", servers),
+                *_listing("groups", groups),
+            ],
+        )
+
+
+def _listing(title: str, entries: Sequence[str]) -> list[str]:
+    return [f"{title}: {', '.join(entries)}"] if entries else []
+
+
+def _checked(check: Callable[[str], _T], text: str) -> _T:
+    """What `check` makes of a text from the command line; its complaint as an `InventoryError`."""
+    try:
+        return check(text)
+    except ValueError as error:
+        raise InventoryError(f"expected {error}, got {text!r}") from None

@@ -1,0 +1,63 @@
+"""What is wrong with an inventory, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from envsync.errors import InventoryError
+
+KeyPath = tuple[str | int, ...]
+
+_HINT = "mend the file, then look again with `envsync config check`"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault: where, a text such as "expected X, got Y", and the line where it is known."""
+
+    path: KeyPath
+    text: str
+    line: int | None = None
+
+
+def inventory_error(
+    file: object, problems: Sequence[Problem], locate: Callable[[KeyPath], tuple[KeyPath, int]]
+) -> InventoryError:
+    """All problems as one error: the first of them in the message, the others in the details."""
+    told = sorted(set(_told(file, problems, locate)))
+    lines = [text for _, text in told]
+    return InventoryError(lines[0], hint=_HINT, details=lines[1:])
+
+
+def _told(
+    file: object, problems: Iterable[Problem], locate: Callable[[KeyPath], tuple[KeyPath, int]]
+) -> Iterable[tuple[int, str]]:
+    for problem in problems:
+        path, near = locate(problem.path)
+        line = near if problem.line is None else problem.line
+        key_path = f"{key_path_text(path)}: " if path else ""
+        yield line, f"{file}:{line}: {key_path}{problem.text}"
+
+
+def key_path_text(path: KeyPath) -> str:
+    """`servers.gpu[03-08].groups[0]`; a key with unprintable characters is escaped."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += ("." if text else "") + (step if step.isprintable() and step else repr(step))
+    return text
+
+
+def shown(value: object) -> str:
+    """What stands there, short enough for a message."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = str(value)
+    return repr(text if len(text) <= 60 else text[:57] + "...")

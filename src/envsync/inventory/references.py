@@ -1,0 +1,131 @@
+"""What the entries of an inventory say of each other: every name must lead somewhere.
+
+Works on the document as it was read, before and whatever the schema says, so that a
+person gets every complaint at once. What has the wrong shape is passed over here: the
+schema complains of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from envsync.inventory import names, ranges
+from envsync.inventory.document import Document, Value
+from envsync.inventory.problems import KeyPath, Problem, shown
+from envsync.inventory.schema import boolean
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Every server name with its groups."""
+
+    groups_by_server: Mapping[str, frozenset[str]]
+
+    def members(self, token: str) -> list[str]:
+        """The servers of a token; of names, all that it has, known or not."""
+        if token.startswith("@"):
+            return [name for name, groups in self.groups_by_server.items() if token[1:] in groups]
+        return list(_expanded(token))
+
+    def complaint(self, token: str) -> str | None:
+        members = self.members(token)
+        unknown = [name for name in members if name not in self.groups_by_server]
+        if members and not unknown:
+            return None
+        groups = {f"@{group}" for groups in self.groups_by_server.values() for group in groups}
+        missing = unknown[0] if unknown else token
+        named = "" if missing == token else f", which has no {missing!r}"
+        return f"got {token!r}{named}{names.suggestion(missing, {*self.groups_by_server, *groups})}"
+
+
+def find_problems(document: Document) -> list[Problem]:
+    """Names given twice, names that nothing has, environments that go nowhere."""
+    top = _mapping(document.value)
+    servers = _mapping(top.get("servers"))
+    problems: list[Problem] = []
+    if top.get("servers") == {}:
+        problems.append(Problem(("servers",), "expected at least one server, got nothing"))
+    problems += [*_duplicates(servers, document), *_shared_hosts(servers)]
+    known = _Known(
+        {name: _groups(entry) for key, entry in servers.items() for name in _expanded(key)}
+    )
+    for name, entry in _mapping(top.get("environments")).items():
+        problems += _environment_problems(("environments", name), _mapping(entry), known)
+    return problems
+
+
+def _duplicates(servers: Mapping[str, Value], document: Document) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for key in servers:
+        for name in _expanded(key):
+            other = first.setdefault(name, key)
+            if other != key:
+                line = document.lines[("servers", other)]
+                also = f"also in {other!r} on line {line}"
+                text = f"expected every server once, got {name!r} again ({also})"
+                yield Problem(("servers", key), text)
+                break
+
+
+def _shared_hosts(servers: Mapping[str, Value]) -> Iterator[Problem]:
+    """A range of servers with one host would be one machine under several names."""
+    for key, entry in servers.items():
+        host = entry if isinstance(entry, str) else _mapping(entry).get("host")
+        members = _expanded(key)
+        if not isinstance(host, str) or not members:
+            continue
+        hosts = _expanded(host)
+        if hosts and len(hosts) != len(members):
+            several = f"a range of {len(members)} hosts, one for each server"
+            expected = "one host" if len(members) == 1 else several
+            yield Problem(("servers", key, "host"), f"expected {expected}, got {shown(host)}")
+
+
+def _environment_problems(
+    path: KeyPath, entry: Mapping[str, Value], known: _Known
+) -> Iterator[Problem]:
+    source, tokens = entry.get("source"), _texts(entry.get("push_to"))
+    if isinstance(source, str) and source not in known.groups_by_server:
+        complaint = f"got {source!r}{names.suggestion(source, known.groups_by_server)}"
+        yield Problem((*path, "source"), f"expected a server of the inventory, {complaint}")
+    if source is None and _is_true(entry.get("watch")):
+        text = "expected the server that pushes it, as watch is true, got nothing"
+        yield Problem((*path, "source"), text)
+    for index, token in tokens.items():
+        unknown = known.complaint(token)
+        if unknown is not None:
+            text = f"expected a server, @group or range of the inventory, {unknown}"
+            yield Problem((*path, "push_to", index), text)
+    if {member for token in tokens.values() for member in known.members(token)} == {source}:
+        text = f"expected a server other than the source, got only {source!r}"
+        yield Problem((*path, "push_to"), text)
+
+
+def _mapping(value: Value) -> Mapping[str, Value]:
+    return value if isinstance(value, dict) else {}
+
+
+def _groups(entry: Value) -> frozenset[str]:
+    return frozenset(_texts(_mapping(entry).get("groups")).values())
+
+
+def _texts(value: Value) -> dict[int, str]:
+    """The texts of a list by their place in it."""
+    items = value if isinstance(value, list) else []
+    return {index: item for index, item in enumerate(items) if isinstance(item, str)}
+
+
+def _expanded(text: str) -> tuple[str, ...]:
+    """The names of a range; none where it is malformed."""
+    try:
+        return ranges.expand(text)
+    except ValueError:
+        return ()
+
+
+def _is_true(value: Value) -> bool:
+    try:
+        return isinstance(value, str) and boolean(value)
+    except ValueError:
+        return False

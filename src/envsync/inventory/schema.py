@@ -1,0 +1,203 @@
+"""The inventory file as pydantic models: which keys there are and what each may hold.
+
+The values are texts, as `document` leaves them. A validator's `ValueError` completes
+"expected ..."; the models put no other words of their own into a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+
+from envsync.inventory import names, quantities, ranges
+from envsync.inventory.model import InUse, Method, Outside
+from envsync.inventory.problems import KeyPath, Problem, shown
+
+_TRUE = frozenset({"true", "yes", "on"})
+_FALSE = frozenset({"false", "no", "off"})
+
+
+def _text(parse: Callable[[str], object]) -> BeforeValidator:
+    """A validator of texts by `parse`; what is no text gets the complaint of a wrong text."""
+
+    def validate(value: object) -> object:
+        return parse(value if isinstance(value, str) else "")
+
+    return BeforeValidator(validate)
+
+
+def _whole_number(low: int, high: int | None) -> Callable[[str], int]:
+    span = f"{low} or more" if high is None else f"from {low} to {high}"
+
+    def parse(text: str) -> int:
+        digits = text if text.isascii() and text.isdigit() and len(text) <= 9 else "-1"
+        if int(digits) < low or (high is not None and int(digits) > high):
+            raise ValueError(f"a whole number {span}")
+        return int(digits)
+
+    return parse
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{', '.join(choices[:-1])} or {choices[-1]}")
+        return text
+
+    return parse
+
+
+def boolean(text: str) -> bool:
+    if text.lower() not in _TRUE | _FALSE:
+        raise ValueError("true or false")
+    return text.lower() in _TRUE
+
+
+def _host(text: str) -> str:
+    """A host, or as many hosts as the range that the entry is named by."""
+    for member in ranges.expand(text):
+        names.host(member)
+    return text
+
+
+def _identity_file(text: str) -> Path:
+    expected = "a path that starts with / or ~/"
+    if not text.startswith(("/", "~")) or not text.isprintable():
+        raise ValueError(expected)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{expected}, of a user who exists here") from None
+
+
+def _command(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise ValueError('a shell command such as python -c "import numpy"')
+    return text
+
+
+def _server_or_range(text: str) -> str:
+    for member in ranges.expand(text):
+        names.server_name(member)
+    return text
+
+
+def _token(text: str) -> str:
+    if text.startswith("@"):
+        names.group_name(text[1:])
+        return text
+    return _server_or_range(text)
+
+
+Keep = Annotated[int, _text(_whole_number(0, None))]
+Seconds = Annotated[float, _text(quantities.duration_seconds)]
+PositiveSeconds = Annotated[float, _text(quantities.positive_duration_seconds)]
+Prefix = Annotated[str, _text(names.prefix)]
+
+
+class _Entry(BaseModel):
+    """Frozen, without unknown keys; a key with nothing behind it is as good as absent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_keys(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                key: inner
+                for key, inner in value.items()
+                if inner is not None or key not in cls.model_fields
+            }
+        return value
+
+
+class ServerEntry(_Entry):
+    host: Annotated[str, _text(_host)] | None = None
+    user: Annotated[str, _text(names.user)] | None = None
+    port: Annotated[int, _text(_whole_number(1, 65535))] | None = None
+    jump: Annotated[str, _text(names.jump)] | None = None
+    identity_file: Annotated[Path, _text(_identity_file)] | None = None
+    prefix: Prefix | None = None
+    groups: tuple[Annotated[str, _text(names.group_name)], ...] = ()
+    limit: Annotated[int, _text(quantities.bits_per_second)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"host": value}
+        return {} if value is None else value
+
+
+class EnvironmentEntry(_Entry):
+    source: Annotated[str, _text(names.server_name)] | None = None
+    push_to: tuple[Annotated[str, _text(_token)], ...] = ()
+    method: Annotated[Method, _text(_one_of(get_args(Method)))] = "auto"
+    keep: Keep = 1
+    check: Annotated[str, _text(_command)] | None = None
+    check_timeout: PositiveSeconds = 60.0
+    in_use: Annotated[InUse, _text(_one_of(get_args(InUse)))] = "publish"
+    local: tuple[Annotated[str, _text(names.local_glob)], ...] = ()
+    outside: Annotated[Outside, _text(_one_of(get_args(Outside)))] = "warn"
+    watch: Annotated[bool, _text(boolean)] = False
+    share: tuple[Annotated[str, _text(names.user)], ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
+class WatchEntry(_Entry):
+    settle: Seconds = 10.0
+    rescan: PositiveSeconds = 3600.0
+
+
+class InventoryFile(_Entry):
+    prefix: Prefix | None = None
+    servers: dict[Annotated[str, _text(_server_or_range)], ServerEntry]
+    environments: dict[Annotated[str, _text(names.environment_name)], EnvironmentEntry] = {}
+    watch: WatchEntry = WatchEntry()
+
+
+def validate(value: object) -> InventoryFile | list[Problem]:
+    """The validated file, or everything that is wrong with it."""
+    try:
+        return InventoryFile.model_validate(value)
+    except ValidationError as error:
+        return [_problem(dict(detail)) for detail in error.errors(include_url=False)]
+
+
+def _problem(detail: Mapping[str, Any]) -> Problem:
+    """A pydantic complaint in the words of this project."""
+    path: KeyPath = tuple(step for step in detail["loc"] if step != "[key]")
+    kind, value = detail["type"], detail["input"]
+    if kind == "extra_forbidden":
+        known = sorted(_known_keys(path))
+        near = names.suggestion(str(path[-1]), known)
+        return Problem(path, f"expected one of {', '.join(known)}, got an unknown key{near}")
+    if kind == "missing":
+        return Problem(path, "expected at least one server, got nothing")
+    if kind == "value_error":
+        return Problem(path, f"expected {detail['ctx']['error']}, got {shown(value)}")
+    return Problem(path, f"expected {_shape(kind)}, got {shown(value)}")
+
+
+def _shape(kind: str) -> str:
+    if kind == "tuple_type":
+        return "a list such as [one, two]"
+    return "a mapping" if kind in ("dict_type", "model_type") else "another value"
+
+
+def _known_keys(path: KeyPath) -> Iterator[str]:
+    models: dict[str, type[BaseModel]] = {"servers": ServerEntry, "environments": EnvironmentEntry}
+    if len(path) == 1:
+        yield from InventoryFile.model_fields
+    elif path[0] == "watch":
+        yield from WatchEntry.model_fields
+    else:
+        yield from models[str(path[0])].model_fields
