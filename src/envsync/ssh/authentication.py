@@ -1,0 +1,152 @@
+"""Lets a user in by public key: the agent's keys and the identity files, as ssh would.
+
+Never asks: no password, no passphrase. A file that needs one is left to the agent.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from paramiko import PKey, Transport
+from paramiko.agent import AgentKey, AgentSSH
+from paramiko.pkey import UnknownKeyType
+from paramiko.ssh_exception import (
+    AuthenticationException,
+    BadAuthenticationType,
+    SSHException,
+)
+
+from envsync.ssh import failures
+from envsync.ssh.failures import Place
+from envsync.ssh.ssh_config import HostSettings, UserConfig
+
+
+@dataclass(slots=True)
+class PublicKeys:
+    """An authentication strategy for `SSHClient.connect`; keeps count of what it tried."""
+
+    place: Place
+    config: UserConfig
+    timeout_seconds: float
+    tried: list[str] = field(default_factory=list)
+    locked: list[str] = field(default_factory=list)
+    allowed: list[str] = field(default_factory=list)
+
+    def authenticate(self, transport: Transport) -> None:
+        """Raises `AuthenticationRefused`, or `ConnectionFailed` where it took too long."""
+        deadline = time.monotonic() + self.timeout_seconds
+        with contextlib.closing(_Agent(self._agent_socket(), self.timeout_seconds)) as agent:
+            for name, key in self._candidates(agent, transport):
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise self._too_slow()
+                transport.auth_timeout = remaining
+                if self._offer(transport, name, key):
+                    return
+        raise failures.authentication_refused(self.place, self.tried, self.locked, self.allowed)
+
+    def _offer(self, transport: Transport, name: str, key: PKey) -> bool:
+        self.tried.append(name)
+        try:
+            self.allowed = list(transport.auth_publickey(self.place.settings.user, key))
+        except BadAuthenticationType as error:
+            self.allowed = list(error.allowed_types)
+            raise failures.authentication_refused(
+                self.place, self.tried, self.locked, self.allowed
+            ) from error
+        except (SSHException, EOFError, OSError) as error:
+            if "timeout" in str(error).lower():
+                raise self._too_slow() from error
+            if not transport.is_active():
+                if len(self.tried) > 1:
+                    raise failures.too_many_keys(self.place, self.tried) from error
+                raise failures.connecting(EOFError("during authentication"), self.place) from error
+            if not isinstance(error, AuthenticationException):
+                self.tried[-1] += f" ({error})"
+        return transport.is_authenticated()
+
+    def _too_slow(self) -> Exception:
+        return failures.timed_out(self.place, "finish the authentication", self.timeout_seconds)
+
+    def _candidates(self, agent: _Agent, transport: Transport) -> Iterator[tuple[str, PKey]]:
+        """In OpenSSH's order: agent keys that the configuration names, other agent keys
+        (unless IdentitiesOnly), files."""
+        settings = self.place.settings
+        usable = {*transport.preferred_pubkeys, "ssh-rsa"}
+        in_agent = [key for key in agent.keys if key.get_name() in usable]
+        blobs = {path: _public_blob(path) for path in settings.identity_files}
+        named = [key for blob in blobs.values() for key in in_agent if key.asbytes() == blob]
+        others = [] if settings.identities_only else [k for k in in_agent if k not in named]
+        for key in (*named, *others):
+            yield f"agent key {key.comment or key.fingerprint}", key
+        held = {key.asbytes() for key in in_agent}
+        for path in settings.identity_files:
+            if blobs[path] is None or blobs[path] not in held:
+                loaded = self._load(path)
+                if loaded is not None:
+                    yield str(path), loaded
+
+    def _load(self, path: Path) -> PKey | None:
+        try:
+            return PKey.from_path(path)
+        except TypeError:
+            # cryptography's way to say that the file needs a passphrase.
+            self.locked.append(str(path))
+        except FileNotFoundError:
+            pass
+        except (ValueError, UnknownKeyType, SSHException, OSError) as error:
+            if path.suffix != ".pub":
+                self.tried.append(f"{path} (cannot be used: {error})")
+        return None
+
+    def _agent_socket(self) -> str | None:
+        return _agent_socket(self.place.settings, self.config)
+
+
+def _agent_socket(settings: HostSettings, config: UserConfig) -> str | None:
+    named = settings.identity_agent
+    if named is None or named == "SSH_AUTH_SOCK":
+        return config.environ.get("SSH_AUTH_SOCK") or None
+    return config.environ.get(named[1:]) if named.startswith("$") else named
+
+
+def _public_blob(path: Path) -> bytes | None:
+    """The public half of an identity, from the file beside it (which needs no passphrase)."""
+    file = path if path.suffix == ".pub" else Path(f"{path}.pub")
+    try:
+        return base64.b64decode(file.read_bytes().split()[1], validate=True)
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+class _Agent(AgentSSH):
+    """A connection to an agent at a given socket, bounded: a forwarded agent may be gone.
+
+    paramiko's own `Agent` reads the process's environment and waits for ever.
+    """
+
+    def __init__(self, path: str | None, timeout_seconds: float) -> None:
+        super().__init__()
+        if path is None:
+            return
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout_seconds)
+        try:
+            connection.connect(path)
+            self._connect(connection)  # type: ignore[attr-defined]
+        except (OSError, SSHException):
+            # A dangling variable, as after a re-login: the files may still do.
+            connection.close()
+
+    @property
+    def keys(self) -> tuple[AgentKey, ...]:
+        return tuple(self.get_keys())
+
+    def close(self) -> None:
+        self._close()  # type: ignore[attr-defined]

@@ -1,0 +1,72 @@
+"""A socket that gives up when the other side takes nothing for too long.
+
+paramiko writes with short socket timeouts and tries again for ever: a server that was
+suspended would hold the writer, and everybody who waits for its lock, until it wakes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class SocketLike(Protocol):
+    """What a transport needs: a socket, or a paramiko channel through a jump host."""
+
+    def send(self, data: bytes, /) -> int: ...
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def settimeout(self, seconds: float | None, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class BoundedSocket:
+    """`inner`, whose `send` fails for good after `silence_seconds` without progress."""
+
+    def __init__(
+        self,
+        inner: SocketLike,
+        silence_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._inner = inner
+        self._silence_seconds = silence_seconds
+        self._clock = clock
+        self._stalled_since: float | None = None
+        # Transport.close looks at this attribute of its socket.
+        self._closed = False
+
+    def send(self, data: bytes) -> int:
+        try:
+            sent = self._inner.send(data)
+        except TimeoutError:
+            now = self._clock()
+            if self._stalled_since is None:
+                self._stalled_since = now
+            if now - self._stalled_since >= self._silence_seconds:
+                raise OSError(errno.ETIMEDOUT, "the other side takes nothing") from None
+            raise
+        self._stalled_since = None
+        return sent
+
+    def recv(self, size: int) -> bytes:
+        return self._inner.recv(size)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._inner.settimeout(seconds)
+
+    def getpeername(self) -> object:
+        return getattr(self._inner, "getpeername", lambda: None)()
+
+    def close(self) -> None:
+        self._closed = True
+        if isinstance(self._inner, socket.socket):
+            with contextlib.suppress(OSError):
+                self._inner.shutdown(socket.SHUT_RDWR)
+        self._inner.close()

@@ -1,0 +1,136 @@
+"""One command on a paramiko channel, held to the contract of `session.Session`."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from paramiko.ssh_exception import SSHException
+
+from envsync.errors import ConnectionLost
+from envsync.ssh import failures
+
+if TYPE_CHECKING:
+    from paramiko import Channel
+
+_STDERR_TAIL_BYTES = 4096
+# How long `close` waits for the link to take its goodbye before it gives up the link.
+_CLOSE_SECONDS = 1.0
+
+
+class FabricSession:
+    """`cut` ends the whole link: the last resort when it no longer moves."""
+
+    def __init__(
+        self, channel: Channel, server: str, silence_seconds: float, cut: Callable[[], None]
+    ) -> None:
+        self._channel = channel
+        self._server = server
+        self._silence_seconds = silence_seconds
+        self._cut = cut
+        self._closed = False
+        self._close_lock = threading.Lock()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._stderr: deque[bytes] = deque()
+        channel.settimeout(silence_seconds)
+        # A command's stderr shares the channel's window with its stdout: unread, it
+        # would stop both.
+        self._drain = threading.Thread(target=self._drain_stderr, daemon=True)
+        self._drain.start()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data).cast("B")
+        with self._lost_if_it_fails("takes no data"):
+            self._idle.clear()
+            try:
+                while view:
+                    sent = self._channel.send(view)  # type: ignore[arg-type]
+                    if sent == 0:
+                        raise EOFError("the command's input is closed")
+                    view = view[sent:]
+            finally:
+                self._idle.set()
+
+    def read(self, size: int) -> bytes:
+        with self._lost_if_it_fails("sent nothing"):
+            data: bytes = self._channel.recv(size)
+            # paramiko ends the stream alike when the command closes it and when the
+            # link breaks; only the former is announced.
+            if data or (self._channel.eof_received and not self._closed):
+                return data
+            transport = self._channel.get_transport()
+            if self._closed or not transport.is_active():
+                raise transport.get_exception() or EOFError("closed")
+            return b""
+
+    def close_stdin(self) -> None:
+        with self._lost_if_it_fails("takes no data"):
+            if not self._channel.closed:
+                self._channel.shutdown_write()
+
+    def exit_status(self, timeout_seconds: float) -> int | None:
+        self._channel.status_event.wait(timeout_seconds)
+        status = self._channel.exit_status
+        return None if status < 0 else status
+
+    def stderr_tail(self) -> str:
+        if self._channel.closed or self._channel.eof_received:
+            self._drain.join(_CLOSE_SECONDS)
+        tail = b"".join(tuple(self._stderr))[-_STDERR_TAIL_BYTES:]
+        return tail.decode("utf-8", errors="replace")
+
+    def close(self) -> None:
+        with self._close_lock:
+            if self._closed:
+                return
+            self._closed = True
+        # On a frozen link, saying goodbye blocks, and so does a write that is under way.
+        goodbye = threading.Thread(target=self._say_goodbye, daemon=True)
+        goodbye.start()
+        goodbye.join(_CLOSE_SECONDS)
+        if goodbye.is_alive() or not self._idle.wait(_CLOSE_SECONDS):
+            self._cut()
+
+    def _say_goodbye(self) -> None:
+        try:
+            self._channel.close()
+        except (SSHException, OSError, EOFError):
+            return
+
+    def _drain_stderr(self) -> None:
+        held = 0
+        while True:
+            try:
+                data: bytes = self._channel.recv_stderr(65536)
+            except TimeoutError:
+                continue
+            except (SSHException, OSError, EOFError):
+                return
+            if not data:
+                return
+            self._stderr.append(data)
+            held += len(data)
+            while held - len(self._stderr[0]) >= _STDERR_TAIL_BYTES:
+                held -= len(self._stderr.popleft())
+
+    @contextmanager
+    def _lost_if_it_fails(self, silence: str) -> Iterator[None]:
+        try:
+            yield
+        except ConnectionLost:
+            raise
+        except TimeoutError as error:
+            reason = f"it {silence} for {self._silence_seconds:g} seconds"
+            raise failures.lost(self._server, reason) from error
+        except (SSHException, OSError, EOFError) as error:
+            if self._closed:
+                raise failures.lost(self._server, "the session was closed here") from error
+            transport = self._channel.get_transport()
+            if transport.is_active() and self._channel.closed:
+                reason = "the command ended before it took all of its input"
+                raise failures.lost(self._server, reason) from error
+            raise failures.lost(self._server, transport.get_exception() or error) from error

@@ -1,0 +1,59 @@
+"""Bounds how many handshakes a host sees at once, and tries dropped ones again.
+
+sshd as it is shipped drops connections at random once ten are not authenticated yet
+(`MaxStartups 10:30:100`): fifty servers behind one jump host are enough.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Dropped(Exception):
+    """The server closed the connection before it knew who was asking: worth another try."""
+
+
+@dataclass(frozen=True)
+class HandshakeLimiter:
+    """At most `at_once` handshakes with each host, in this process; shared by all links."""
+
+    # Leaves room below sshd's ten for other people and other processes.
+    at_once: int = 6
+    attempts: int = 5
+    first_delay_seconds: float = 0.25
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+    _slots: dict[tuple[str, int], threading.BoundedSemaphore] = field(
+        default_factory=dict, init=False, repr=False
+    )
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def call(self, host: str, port: int, attempt: Callable[[], T]) -> T:
+        """What `attempt` returns; `Dropped` is raised only after the last attempt."""
+        for number in range(self.attempts - 1):
+            try:
+                with self._slot(host, port):
+                    return attempt()
+            except Dropped:  # noqa: PERF203 - a network round trip is what takes time here
+                # Half to full delay, doubling: the crowd that was dropped spreads out.
+                self.sleep(self.first_delay_seconds * 2**number * (0.5 + self.jitter() / 2))
+        with self._slot(host, port):
+            return attempt()
+
+    @contextmanager
+    def _slot(self, host: str, port: int) -> Iterator[None]:
+        with self._lock:
+            slot = self._slots.setdefault((host, port), threading.BoundedSemaphore(self.at_once))
+        with slot:
+            yield
+
+
+SHARED_LIMITER = HandshakeLimiter()

@@ -1,0 +1,225 @@
+"""Which host keys are known for a host, and whether the one it offers is among them.
+
+`ssh-keygen -F` finds the lines where it exists (hashed names, patterns, ports); elsewhere
+they are matched here. Nothing is ever added to known_hosts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fnmatch
+import hashlib
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from paramiko import MissingHostKeyPolicy, PKey, SSHClient
+from paramiko.hostkeys import HostKeys
+from paramiko.ssh_exception import SSHException
+
+from envsync.ssh import failures
+from envsync.ssh.failures import Place
+from envsync.ssh.ssh_config import HostSettings, UserConfig
+
+_QUERY_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """One line of a known_hosts file that is about the host."""
+
+    algorithm: str
+    blob: bytes
+    marker: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHosts:
+    """The lines about one host; `name` is how the files call it."""
+
+    name: str
+    keys: tuple[KnownKey, ...] = ()
+
+    @property
+    def trusted(self) -> tuple[KnownKey, ...]:
+        return tuple(key for key in self.keys if not key.marker)
+
+    @property
+    def revoked(self) -> tuple[KnownKey, ...]:
+        return tuple(key for key in self.keys if key.marker == "@revoked")
+
+    @property
+    def has_authority(self) -> bool:
+        return any(key.marker == "@cert-authority" for key in self.keys)
+
+    def preferred(self, algorithms: Sequence[str]) -> tuple[str, ...]:
+        """`algorithms`, those first for which a key is known, as OpenSSH asks for them.
+
+        Otherwise a server with several keys would offer one that is not in the file.
+        """
+        known = {key.algorithm for key in self.trusted}
+        if "ssh-rsa" in known:
+            known |= {"rsa-sha2-512", "rsa-sha2-256"}
+        return tuple(sorted(algorithms, key=lambda name: name not in known))
+
+
+def known_hosts(settings: HostSettings, config: UserConfig) -> KnownHosts:
+    """What all the known_hosts files say about the host."""
+    for name in _names(settings):
+        keys = tuple(
+            key
+            for file in (*settings.user_known_hosts, *settings.global_known_hosts)
+            if file.is_file()
+            for key in _lines_about(name, file, config)
+        )
+        if any(not key.marker for key in keys):
+            return KnownHosts(name, keys)
+    return KnownHosts(_names(settings)[0], keys)
+
+
+def _names(settings: HostSettings) -> tuple[str, ...]:
+    """As OpenSSH: an alias stands for itself; a port is named, and failing that left out."""
+    if settings.host_key_alias is not None:
+        return (settings.host_key_alias,)
+    host = settings.hostname.lower()
+    return (host,) if settings.port == 22 else (f"[{host}]:{settings.port}", host)
+
+
+def _lines_about(name: str, file: Path, config: UserConfig) -> Iterator[KnownKey]:
+    if config.keygen_command is None:
+        numbered = _matching(name, file)
+    else:
+        numbered = _found_by_keygen(config.keygen_command, name, file)
+    for where, line in numbered:
+        key = _parse(line, where)
+        if key is not None:
+            yield key
+
+
+def _found_by_keygen(command: str, name: str, file: Path) -> Iterator[tuple[str, str]]:
+    done = subprocess.run(
+        [command, "-F", name, "-f", str(file)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        errors="replace",
+        timeout=_QUERY_SECONDS,
+    )
+    where = str(file)
+    for line in done.stdout.splitlines():
+        if line.startswith("#"):
+            number = line.rpartition("line ")[2].split()
+            where = f"{file}:{number[0]}" if number else str(file)
+        else:
+            yield where, line
+
+
+def _matching(name: str, file: Path) -> Iterator[tuple[str, str]]:
+    text = file.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.split()
+        if fields and fields[0].startswith("@"):
+            del fields[0]
+        if len(fields) >= 3 and not line.startswith("#") and _is_about(name, fields[0]):
+            yield f"{file}:{number}", line
+
+
+def _is_about(name: str, patterns: str) -> bool:
+    """Whether a line's first field, hashed or a list of patterns, names the host."""
+    if patterns.startswith("|1|"):
+        try:
+            return HostKeys.hash_host(name, patterns) == patterns
+        except (ValueError, AssertionError):
+            return False
+    matched = False
+    for pattern in patterns.split(","):
+        negated = pattern.startswith("!")
+        # Brackets are part of "[host]:port" here, and no character class.
+        escaped = pattern.lstrip("!").replace("[", "[[]").lower()
+        if fnmatch.fnmatchcase(name.lower(), escaped):
+            if negated:
+                return False
+            matched = True
+    return matched
+
+
+def _parse(line: str, where: str) -> KnownKey | None:
+    fields = line.split()
+    marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
+    if len(fields) < 3:
+        return None
+    try:
+        return KnownKey(fields[1], base64.b64decode(fields[2], validate=True), marker, where)
+    except binascii.Error:
+        return None
+
+
+@dataclass(slots=True)
+class RefuseUnlessKnown(MissingHostKeyPolicy):
+    """Lets a connection go on only with a key that known_hosts has for the host.
+
+    It is asked about every key, because the client itself is given none: paramiko's own
+    comparison knows one key of a type for a host, and no markers.
+    """
+
+    place: Place
+    known: KnownHosts
+    config: UserConfig
+    # Set once a key was accepted: what stands here was compared.
+    accepted: str | None = field(default=None, init=False)
+
+    def missing_host_key(self, client: SSHClient, hostname: str, key: PKey) -> None:  # noqa: ARG002
+        blob = key.asbytes()
+        kind = key.get_name()
+        fingerprint = key.fingerprint
+        offered = f"{kind} {fingerprint}"
+        for line in self.known.revoked:
+            if line.blob == blob:
+                raise failures.revoked_host_key(self.place, offered, line.where)
+        self._refuse_if_in_revocation_list(key, offered)
+        if any(line.blob == blob for line in self.known.trusted):
+            self.accepted = fingerprint
+            return
+        same_kind = [line for line in self.known.trusted if line.algorithm == kind]
+        if same_kind or self.known.trusted:
+            known = same_kind or self.known.trusted
+            raise failures.changed_host_key(
+                self.place, self.known.name, offered,
+                [f"{line.algorithm} {_fingerprint(line.blob)} in {line.where}" for line in known],
+            )  # fmt: skip
+        note: tuple[str, ...] = ()
+        if self.known.has_authority:
+            note = ("known_hosts has only a certificate authority for it, which is not checked",)
+        raise failures.unknown_host_key(self.place, kind, fingerprint, note)
+
+    def insist_on_verdict(self) -> None:
+        """Raises unless a key was compared and accepted: a second lock on the door."""
+        if self.accepted is None:
+            raise SSHException("the host key was not checked")
+
+    def _refuse_if_in_revocation_list(self, key: PKey, offered: str) -> None:
+        """`RevokedHostKeys`: a list or a KRL, which only ssh-keygen can read."""
+        file = self.place.settings.revoked_host_keys
+        if file is None:
+            return
+        if self.config.keygen_command is not None:
+            done = subprocess.run(
+                [self.config.keygen_command, "-Q", "-f", str(file), "/dev/stdin"],
+                input=f"{key.get_name()} {key.get_base64()}\n".encode(),
+                capture_output=True,
+                check=False,
+                timeout=_QUERY_SECONDS,
+            )
+            if done.returncode == 0:
+                return
+        # As OpenSSH: a list that cannot be read revokes everything.
+        raise failures.revoked_host_key(self.place, offered, str(file))
+
+
+def _fingerprint(blob: bytes) -> str:
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    return f"SHA256:{digest}"

@@ -1,0 +1,65 @@
+"""The hops from here to a server, each with its settings."""
+
+from __future__ import annotations
+
+import re
+
+from envsync.errors import ConnectionFailed, UsageError
+from envsync.ssh.session import Address
+from envsync.ssh.ssh_config import Destination, HostSettings, UserConfig
+
+# More hops than anybody has; fewer than a configuration that jumps in a circle.
+_MOST_HOPS = 8
+
+# What may stand in a command line or a configuration as a host or a user: no leading
+# dash (an option), no blank, quote, control or shell character.
+_HOST = re.compile(r"(?!-)[\w.:%\[\]-]+\Z")
+_USER = re.compile(r"(?!-)[\w.@\\+$-]+\Z")
+
+
+def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]:
+    """The hops in the order in which they are opened; the last one is the server."""
+    first = Destination(
+        address.host, address.user, address.port, address.jump, address.identity_file
+    )
+    return tuple(_hops(first, config, ()))
+
+
+def _hops(
+    destination: Destination, config: UserConfig, behind: tuple[HostSettings, ...]
+) -> tuple[HostSettings, ...]:
+    if len(behind) >= _MOST_HOPS:
+        chain = " <- ".join(hop.alias for hop in behind)
+        raise ConnectionFailed(
+            f"the ssh configuration has more than {_MOST_HOPS} jumps",
+            hint="look for a ProxyJump that leads back to itself in ~/.ssh/config",
+            details=[chain],
+        )
+    _check(destination)
+    settings = config.lookup(destination)
+    if settings.jump is None:
+        return (settings, *behind)
+    *before, last = settings.jump.split(",")
+    # As `ssh -J a,b`: b is reached through a, and only a may have a ProxyJump of its own.
+    hop = parse_jump(last, ",".join(before) or None)
+    return _hops(hop, config, (settings, *behind))
+
+
+def parse_jump(text: str, jump: str | None = None) -> Destination:
+    """`[user@]host[:port]` or `ssh://...`, as in ProxyJump."""
+    text = text.strip().removeprefix("ssh://").rstrip("/")
+    user, at, rest = text.rpartition("@")
+    found = re.fullmatch(r"(\[[^]]+\]|[^:]+|[^:]*(?::[^:]*){2,})(?::(\d+))?", rest)
+    if found is None:
+        raise UsageError(f"{text!r} is no jump host", hint="write [user@]host[:port]")
+    host, port = found[1].strip("[]"), found[2]
+    return Destination(host, user if at else None, int(port) if port else None, jump)
+
+
+def _check(destination: Destination) -> None:
+    if not _HOST.match(destination.host):
+        raise UsageError(f"{destination.host!r} is no host name")
+    if destination.user is not None and not _USER.match(destination.user):
+        raise UsageError(f"{destination.user!r} is no user name")
+    if destination.port is not None and not 0 < destination.port < 65536:
+        raise UsageError(f"{destination.port} is no port number")

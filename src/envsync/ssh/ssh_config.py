@@ -1,0 +1,251 @@
+"""What the ssh configuration says about a host.
+
+The system's own `ssh -G` answers where it exists: it knows Include, Match, tokens and
+whatever the next OpenSSH adds. Elsewhere paramiko's parser does, without Include.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paramiko import SSHConfig
+from paramiko.ssh_exception import ConfigParseError, CouldNotCanonicalize
+
+from envsync.errors import ConnectionFailed
+
+_GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+_USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
+_IDENTITIES = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
+_QUERY_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A host as someone named it, with what they insisted on."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    jump: str | None = None
+    identity_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """Everything that is needed to reach one host, after the configuration was asked."""
+
+    alias: str
+    hostname: str
+    user: str
+    port: int
+    identity_files: tuple[Path, ...] = ()
+    identities_only: bool = False
+    identity_agent: str | None = None
+    jump: str | None = None
+    proxy_command: str | None = None
+    host_key_alias: str | None = None
+    user_known_hosts: tuple[Path, ...] = ()
+    global_known_hosts: tuple[Path, ...] = ()
+    revoked_host_keys: Path | None = None
+
+    @property
+    def text(self) -> str:
+        """For a person: `alice@gpu02.lab.example:2222`."""
+        return f"{self.user}@{self.endpoint}"
+
+    @property
+    def endpoint(self) -> str:
+        """For a person, without the user: `gpu02.lab.example`, `[::1]:2222`."""
+        if self.port == 22:
+            return self.hostname
+        name = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
+        return f"{name}:{self.port}"
+
+
+class UserConfig:
+    """The ssh configuration of one user: the one whose HOME the environment names.
+
+    OpenSSH itself takes the home directory from the password database and ignores
+    HOME. Where the two differ, HOME wins here, and `ssh` is told so by `-F`.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        account = _account_home()
+        self.home = Path(environ.get("HOME") or account or "/")
+        self.home_differs = account is None or self.home != account
+        self._account_home = account
+        self.ssh_command = shutil.which("ssh", path=environ.get("PATH"))
+        self.keygen_command = shutil.which("ssh-keygen", path=environ.get("PATH"))
+
+    @property
+    def config_file(self) -> Path:
+        return self.home / ".ssh" / "config"
+
+    def file_arguments(self) -> list[str]:
+        """The `-F` that makes `ssh` read this user's file, where it would not by itself."""
+        if not self.home_differs:
+            return []
+        return ["-F", str(self.config_file) if self.config_file.is_file() else "none"]
+
+    def lookup(self, destination: Destination) -> HostSettings:
+        """Raises `ConnectionFailed` where the configuration cannot be read."""
+        if self.ssh_command and self._account_home is not None:
+            values = self._ask_ssh(destination)
+        else:
+            values = self._ask_paramiko(destination)
+        return self._settings(destination, values)
+
+    def _ask_ssh(self, destination: Destination) -> dict[str, list[str]]:
+        argv = [str(self.ssh_command), "-G", *self.file_arguments()]
+        if destination.user is not None:
+            argv += ["-l", destination.user]
+        if destination.port is not None:
+            argv += ["-p", str(destination.port)]
+        if destination.jump is not None:
+            argv += ["-o", f"ProxyJump={destination.jump}"]
+        done = _run([*argv, "--", destination.host], self.environ)
+        if done.returncode != 0:
+            raise _unreadable(destination.host, done.stderr)
+        values: dict[str, list[str]] = {}
+        for line in done.stdout.splitlines():
+            key, _, value = line.partition(" ")
+            values.setdefault(key.lower(), []).append(value)
+        return values
+
+    def _ask_paramiko(self, destination: Destination) -> dict[str, list[str]]:
+        parser = SSHConfig()
+        files = [self.config_file]
+        if not self.home_differs:
+            files.append(Path("/etc/ssh/ssh_config"))
+        try:
+            for file in files:
+                if file.is_file():
+                    with file.open(encoding="utf-8", errors="surrogateescape") as lines:
+                        parser.parse(lines)
+            found: dict[str, Any] = dict(parser.lookup(destination.host))
+        except (ConfigParseError, CouldNotCanonicalize, OSError) as error:
+            raise _unreadable(destination.host, str(error)) from error
+        values = {k: v if isinstance(v, list) else [str(v)] for k, v in found.items()}
+        if destination.user is not None:
+            values["user"] = [destination.user]
+        if destination.port is not None:
+            values["port"] = [str(destination.port)]
+        if destination.jump is not None:
+            values.pop("proxycommand", None)
+            values["proxyjump"] = [destination.jump]
+        return values
+
+    def _settings(self, destination: Destination, values: dict[str, list[str]]) -> HostSettings:
+        def one(key: str) -> str | None:
+            value = values.get(key, [""])[0].strip()
+            return None if value.lower() in ("", "none") else value
+
+        local_user = _local_user()
+        hostname = one("hostname") or destination.host
+        user = one("user") or local_user
+        port = int(one("port") or 22)
+        tokens = {
+            "%": "%", "h": hostname, "n": destination.host, "r": user, "p": str(port),
+            "u": local_user, "d": str(self.home), "i": str(os.getuid()),
+            "k": one("hostkeyalias") or destination.host,
+            "L": socket.gethostname().partition(".")[0], "l": socket.gethostname(),
+        }  # fmt: skip
+
+        def files(key: str, default: Sequence[str]) -> tuple[Path, ...]:
+            named = [name for value in values.get(key, []) for name in _split(value)]
+            return self._paths(named or default, tokens)
+
+        identities = self._paths(values.get("identityfile") or _IDENTITIES, tokens)
+        if destination.identity_file is not None:
+            given = self._paths([str(destination.identity_file)], tokens)
+            identities = (*given, *(path for path in identities if path not in given))
+        agent = one("identityagent")
+        revoked = one("revokedhostkeys")
+        command = one("proxycommand")
+        return HostSettings(
+            alias=destination.host,
+            hostname=hostname,
+            user=user,
+            port=port,
+            identity_files=identities,
+            identities_only=one("identitiesonly") == "yes",
+            identity_agent=None if agent is None else self._expand(agent, tokens),
+            jump=one("proxyjump"),
+            proxy_command=None if command is None else _fill(command, tokens),
+            host_key_alias=one("hostkeyalias"),
+            user_known_hosts=files("userknownhostsfile", _USER_KNOWN_HOSTS),
+            global_known_hosts=files("globalknownhostsfile", _GLOBAL_KNOWN_HOSTS),
+            revoked_host_keys=None if revoked is None else Path(self._expand(revoked, tokens)),
+        )
+
+    def _paths(self, names: Sequence[str], tokens: Mapping[str, str]) -> tuple[Path, ...]:
+        kept = (name for name in names if name.lower() != "none")
+        return tuple(dict.fromkeys(Path(self._expand(name, tokens)) for name in kept))
+
+    def _expand(self, text: str, tokens: Mapping[str, str]) -> str:
+        """`~`, `%x` and `${NAME}`, with `~` meaning HOME even where `ssh` said otherwise."""
+        if text == "~" or text.startswith("~/"):
+            text = str(self.home) + text[1:]
+        elif self.home_differs and self._account_home is not None:
+            account_ssh = f"{self._account_home}/.ssh/"
+            if text.startswith(account_ssh):
+                text = f"{self.home}/.ssh/{text[len(account_ssh) :]}"
+        text = _fill(text, tokens)
+        return re.sub(r"\$\{(\w+)\}", lambda found: self.environ.get(found[1], ""), text)
+
+
+def _fill(text: str, tokens: Mapping[str, str]) -> str:
+    return re.sub(r"%(.)", lambda found: tokens.get(found[1], found[0]), text)
+
+
+def _split(value: str) -> list[str]:
+    """The file names in a value: `ssh -G` prints several on one line, unquoted."""
+    return [name.strip('"') for name in value.split()]
+
+
+def _run(argv: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            argv,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=_QUERY_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(list(argv), 255, "", str(error))
+
+
+def _unreadable(host: str, reason: str) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"the ssh configuration for {host} cannot be read",
+        hint=f"ssh -G {host}   shows what is wrong with it",
+        details=[line for line in reason.strip().splitlines() if line][-5:],
+    )
+
+
+def _account_home() -> Path | None:
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return None
+
+
+def _local_user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return os.environ.get("USER", "")

@@ -1,0 +1,233 @@
+"""A real OpenSSH sshd on 127.0.0.1, with keys, users' files and a HOME all of its own.
+
+Needs no root and touches no file outside its directory (as root, sshd insists on
+/run/sshd, which is made).
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from typing_extensions import Self
+
+from envsync.ssh.session import Address
+
+_START_SECONDS = 10.0
+
+
+class LoopbackSshd:
+    """`with LoopbackSshd(tmp_path) as sshd:`; a client whose HOME is `sshd.home` gets in.
+
+    Several servers may share one HOME: give the second one `home=first.home`. Each adds
+    itself to its known_hosts (unless `known=False`) and to its ssh configuration, under
+    `name`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        name: str = "loopback",
+        home: Path | None = None,
+        known: bool = True,
+        host_key_types: Sequence[str] = ("ed25519",),
+        extra_config: Sequence[str] = (),
+        port: int | None = None,
+    ) -> None:
+        self.directory = directory / f"sshd-{name}"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.name = name
+        self.home = directory / "home" if home is None else home
+        self.port = port or free_port()
+        self.user = getpass.getuser()
+        self.client_key = self.home / ".ssh" / "id_ed25519"
+        self._extra_config = extra_config
+        self._process: subprocess.Popen[bytes] | None = None
+        self.host_keys = [self._make_key(f"host_{kind}", kind) for kind in host_key_types]
+        self._prepare_home()
+        if known:
+            self.make_known()
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What a client needs: HOME and PATH, and no agent."""
+        return {"HOME": str(self.home), "PATH": os.environ["PATH"]}
+
+    @property
+    def address(self) -> Address:
+        return Address(server=self.name, host=self.name)
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.home / ".ssh" / "known_hosts"
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")
+
+    @property
+    def authorized_keys(self) -> Path:
+        return self.directory / "authorized_keys"
+
+    def host_key_lines(self) -> list[str]:
+        """For known_hosts: one line a host key."""
+        publics = [Path(f"{key}.pub").read_text().split()[:2] for key in self.host_keys]
+        return [f"[127.0.0.1]:{self.port} {kind} {blob}" for kind, blob in publics]
+
+    def make_known(self) -> None:
+        with self.known_hosts.open("a") as file:
+            file.writelines(f"{line}\n" for line in self.host_key_lines())
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        command = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        if command is None:
+            raise RuntimeError("no sshd: apt-get install openssh-server")
+        config = self.directory / "sshd_config"
+        config.write_text("\n".join(self._config_lines()) + "\n")
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [command, "-D", "-e", "-f", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.environ["PATH"]},
+                start_new_session=True,
+            )
+        self._wait_until_it_listens(self._process)
+
+    def stop(self) -> None:
+        """End the server, the sessions on it and what they started in their process groups."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        descendants = list(_descendants(process.pid))
+        process.terminate()
+        process.wait(_START_SECONDS)
+        for pid in descendants:
+            _kill(pid)
+
+    def cut(self) -> int:
+        """Kill the processes that hold connections; the server goes on listening.
+
+        Returns how many were killed. The commands of the sessions are not killed: they
+        see their stdin end, as when a link breaks.
+        """
+        process = self._process
+        if process is None:
+            return 0
+        sessions = [pid for pid in _descendants(process.pid) if _name(pid).startswith("sshd")]
+        for pid in sessions:
+            _kill(pid)
+        return len(sessions)
+
+    def session_pids(self) -> list[int]:
+        """Processes of sshd that hold a connection, for tests that suspend them."""
+        process = self._process
+        pids = [] if process is None else list(_descendants(process.pid))
+        return [pid for pid in pids if _name(pid).startswith("sshd")]
+
+    def _config_lines(self) -> list[str]:
+        return [
+            # Values that come first win.
+            *self._extra_config,
+            "ListenAddress 127.0.0.1",
+            f"Port {self.port}",
+            *(f"HostKey {key}" for key in self.host_keys),
+            f"AuthorizedKeysFile {self.authorized_keys}",
+            f"PidFile {self.directory / 'pid'}",
+            "UsePAM no",
+            "StrictModes no",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PermitRootLogin yes",
+            "MaxStartups 100",
+            "Subsystem sftp internal-sftp",
+        ]
+
+    def _prepare_home(self) -> None:
+        ssh = self.home / ".ssh"
+        ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.known_hosts.touch()
+        if not self.client_key.exists():
+            _keygen(self.client_key, "ed25519")
+        shutil.copy(f"{self.client_key}.pub", self.authorized_keys)
+        with (ssh / "config").open("a") as file:
+            file.write(f"Host {self.name}\n  HostName 127.0.0.1\n  Port {self.port}\n")
+
+    def _make_key(self, name: str, kind: str) -> Path:
+        path = self.directory / name
+        if not path.exists():
+            _keygen(path, kind)
+        return path
+
+    def _wait_until_it_listens(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise RuntimeError(f"sshd ended:\n{self.log}")
+            if f"Server listening on 127.0.0.1 port {self.port}" in self.log:
+                return
+            time.sleep(0.01)
+        raise RuntimeError(f"sshd does not listen:\n{self.log}")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _keygen(path: Path, kind: str) -> None:
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", path.name, "-f", str(path)],
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return
+    for child in children:
+        yield int(child)
+        yield from _descendants(int(child))
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
