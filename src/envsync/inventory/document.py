@@ -89,26 +89,31 @@ class _BoundedLoader(yaml.SafeLoader):
 
 
 def _compose(text: str) -> yaml.Node | None:
-    loader = _BoundedLoader(text)
     try:
-        return loader.get_single_node()
+        return _BoundedLoader(text).get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = None if mark is None else mark.line + 1
-        complaint = _yaml_complaint(text, error, line)
-        raise _Refused(f"expected valid YAML: {complaint}", line) from error
+        if error.context_mark is not None and (mark is None or mark.index >= len(text.rstrip())):
+            mark = error.context_mark  # what is never closed is mended where it begins
+        line = 1 if mark is None else mark.line + 1
+        raise _Refused(f"expected valid YAML: {_yaml_complaint(text, error)}", line) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise _Refused("expected text without control characters", line) from error
-    finally:
-        loader.dispose()
 
 
-def _yaml_complaint(text: str, error: yaml.MarkedYAMLError, line: int | None) -> str:
-    lines = text.splitlines()
-    written = lines[line - 1] if line is not None and line <= len(lines) else ""
-    if "\t" in written[: len(written) - len(written.lstrip())]:
-        return "a line is indented with a tab; use spaces"
+def _yaml_complaint(text: str, error: yaml.MarkedYAMLError) -> str:
+    """The parser's words, or the way out of the three slips that an inventory invites."""
+    mark = error.problem_mark
+    if mark is not None:
+        indentation = text[text.rfind("\n", 0, mark.index) + 1 :]
+        if "\t" in indentation[: len(indentation) - len(indentation.lstrip(" \t"))]:
+            return "a line is indented with a tab; use spaces"
+        here = text[mark.index : mark.index + 1]
+        if here == "@":
+            return 'a group needs quotes, as in "@gpu"'
+        if here == "[" and "flow" in (error.context or ""):
+            return 'a range inside [ ] or { } needs quotes, as in ["gpu[03-08]"]'
     return " ".join(part.strip() for part in (error.context, error.problem) if part)
 
 
