@@ -1,0 +1,163 @@
+"""Signs that an environment is being changed, or that an installer died in it."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import Iterable, List, Mapping, Match, Optional, Sequence, Tuple
+
+YOUNG_SECONDS = 600.0
+"""A leftover younger than this may belong to an installer that we cannot see."""
+
+HISTORY = b"conda-meta/history"
+
+_LEFTOVER = re.compile(
+    rb"(lib/(?:python|pypy)[0-9.]+t?/site-packages/~[^/]*|(?:.*/)?\.condatmp|.*\.c~)(?:/.*)?",
+    re.DOTALL,
+)
+_INSTALLER = re.compile(rb"(conda|mamba|micromamba|conda-env|pip[0-9.]*|uv)(?:\.exe)?")
+_PYTHON = re.compile(rb"(?:python|pypy)[0-9.]*t?")
+_CHANGING = frozenset(b"add create install remove rename sync uninstall update upgrade".split())
+_NAME_OPTIONS = (b"-n", b"--name")
+_PATH_OPTIONS = (b"-p", b"--prefix", b"--python", b"--target", b"-t")
+_ENVIRONMENT_VARIABLES = (b"CONDA_PREFIX", b"VIRTUAL_ENV", b"UV_PROJECT_ENVIRONMENT")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running process; `environ` is empty where the kernel did not let us read it."""
+
+    pid: int
+    argv: Tuple[bytes, ...]
+    environ: Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True)
+class BusySign:
+    """One reason to think so; `blocking` where it forbids a push instead of warning."""
+
+    message: str
+    blocking: bool
+    path: Optional[bytes] = None
+    pid: Optional[int] = None
+
+
+def signs(
+    paths: Iterable[Tuple[bytes, float]],
+    processes: Iterable[Process],
+    environment: bytes,
+    now_seconds: float,
+) -> Tuple[BusySign, ...]:
+    """Every sign in an environment, installers first; () where it is at rest.
+
+    `paths` are all its relative paths (or those that `is_sign` picks), each with the newer
+    of its mtime and ctime: a renamed directory keeps its mtime, so that pip's `~numpy` looks
+    as old as numpy was. `environment` is its absolute path.
+    """
+    found = []
+    for process in processes:
+        name = installer_at_work(process, environment)
+        if name is not None:
+            message = "%s (process %d) is changing it" % (name, process.pid)
+            found.append(BusySign(message, True, pid=process.pid))
+    installer_lives = bool(found)
+    leftovers, has_history = _leftovers(paths)
+    for path, changed_seconds in leftovers:
+        young = abs(now_seconds - changed_seconds) < YOUNG_SECONDS
+        message = "an installer left %s" % path.decode("utf-8", "backslashreplace")
+        found.append(BusySign(message, young or installer_lives, path=path))
+    if not has_history:
+        found.append(BusySign("it has no conda-meta/history", True, path=HISTORY))
+    return tuple(found)
+
+
+def _leftovers(paths: Iterable[Tuple[bytes, float]]) -> Tuple[List[Tuple[bytes, float]], bool]:
+    """What installers left, each with the youngest change in it; and whether there is a history."""
+    has_history = False
+    changes = []
+    for path, changed_seconds in paths:
+        has_history = has_history or path == HISTORY
+        match = _leftover(path)
+        if match:
+            changes.append((match.group(1), changed_seconds))
+    youngest = dict(sorted(changes))
+    return sorted(youngest.items()), has_history
+
+
+def _leftover(path: bytes) -> Optional[Match[bytes]]:
+    # Asked for every path of an environment, so cheap first.
+    return _LEFTOVER.fullmatch(path) if b"~" in path or b".condatmp" in path else None
+
+
+def is_sign(path: bytes) -> bool:
+    """Whether `signs` has to know of this relative path."""
+    return path == HISTORY or _leftover(path) is not None
+
+
+def installer_at_work(process: Process, environment: bytes) -> Optional[str]:
+    """The installer's name if the process is one that changes this environment.
+
+    An environment of the same name under another prefix counts too where only `-n NAME` is
+    known: waiting for a stranger is better than publishing half an installation.
+    """
+    program, arguments = _program(process.argv)
+    match = _INSTALLER.fullmatch(program)
+    if match is None or not _CHANGING.intersection(arguments):
+        return None
+    name = match.group(1).decode("ascii")
+    return name if _concerns(name, process, arguments, environment) else None
+
+
+def _program(argv: Sequence[bytes]) -> Tuple[bytes, Sequence[bytes]]:
+    """The program's name and its arguments, looking through `python -m X` and `python X`."""
+    if not argv:
+        return b"", ()
+    name, rest = posixpath.basename(argv[0]), list(argv[1:])
+    if not _PYTHON.fullmatch(name):
+        return name, rest
+    while rest:
+        argument = rest.pop(0)
+        if argument == b"-m" and rest:
+            return rest[0], rest[1:]
+        if argument in (b"-W", b"-X") and rest:
+            rest.pop(0)
+        elif not argument.startswith(b"-"):
+            return posixpath.basename(argument), rest
+    return name, ()
+
+
+def _concerns(name: str, process: Process, arguments: Sequence[bytes], environment: bytes) -> bool:
+    names = _values(arguments, _NAME_OPTIONS)
+    paths = _values(arguments, _PATH_OPTIONS)
+    if names or paths:
+        return posixpath.basename(environment) in names or any(
+            _is_within(path, environment) for path in paths
+        )
+    if any(_is_within(argument, environment) for argument in process.argv):
+        return True
+    if name.startswith("pip") and process.argv[0].startswith(b"/"):
+        return False  # pip changes the environment of its own interpreter
+    return any(
+        _is_within(process.environ.get(variable, b""), environment)
+        for variable in _ENVIRONMENT_VARIABLES
+    )
+
+
+def _values(arguments: Sequence[bytes], options: Sequence[bytes]) -> List[bytes]:
+    """The values of an option, as `-n NAME`, `-nNAME`, `--name NAME` and `--name=NAME`."""
+    found = [
+        value for option, value in zip(arguments, arguments[1:]) if option in options and value
+    ]
+    for argument in arguments:
+        option, equals, value = argument.partition(b"=")
+        if equals and option in options:
+            found.append(value)
+        elif argument[:2] in options and len(argument) > 2:
+            found.append(argument[2:])
+    return found
+
+
+def _is_within(path: bytes, environment: bytes) -> bool:
+    path = posixpath.normpath(path)
+    return path == environment or path.startswith(environment + b"/")

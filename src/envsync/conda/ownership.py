@@ -1,0 +1,132 @@
+"""Which package a path belongs to, by what conda and pip wrote down when they installed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+
+from envsync.conda.packages import CONDA, Installed, Package, find_installed
+
+RECORD_MAX_BYTES = 64 * 1024 * 1024
+"""Nothing larger is read: the largest packages have some 10 MB of records."""
+
+_DIST_INFO_DEPTH = 4
+_PYC = re.compile(rb"(.*?)__pycache__/([^/]+?)\.[^/.]+(?:\.opt-[^/.]+)?\.pyc", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class PathGroup:
+    """How many paths belong to one package; `package` is None for those of no package."""
+
+    package: Optional[Package]
+    count: int
+
+    def __str__(self) -> str:
+        noun = "file" if self.count == 1 else "files"
+        return "%s: %d %s" % (self.package or "in no package", self.count, noun)
+
+
+def group_paths(
+    changed_paths: Iterable[bytes],
+    all_paths: Iterable[bytes],
+    read: Callable[[bytes], Optional[bytes]],
+) -> Tuple[PathGroup, ...]:
+    """The packages that the changed paths belong to, most paths first, no package last.
+
+    `all_paths` are the relative paths of the environment; `read` gives a file's content or
+    None. Records are read only until every path has its package, and damaged ones count
+    as empty. Where pip has put files over conda's, they are pip's.
+    """
+    unclaimed = _Unclaimed(changed_paths)
+    groups: List[PathGroup] = []
+    # pip's first: what it put over conda's files is still listed in conda's records.
+    for installed in sorted(find_installed(all_paths), key=lambda one: one.package.kind == CONDA):
+        count = unclaimed.claim_metadata(installed.metadata_path)
+        if unclaimed.paths:
+            count += unclaimed.claim(_files(installed, read))
+        if count:
+            groups.append(PathGroup(installed.package, count))
+    groups.sort(key=lambda group: (-group.count, group.package))
+    if unclaimed.paths:
+        groups.append(PathGroup(None, len(unclaimed.paths)))
+    return tuple(groups)
+
+
+class _Unclaimed:
+    """The changed paths that no package has claimed yet, found by what claims them."""
+
+    def __init__(self, paths: Iterable[bytes]) -> None:
+        self.paths = set(paths)
+        self._compiled: Dict[bytes, List[bytes]] = {}
+        self._metadata: Dict[bytes, List[bytes]] = {}
+        for path in self.paths:
+            match = _PYC.fullmatch(path)
+            if match:
+                source = match.group(1) + match.group(2) + b".py"
+                self._compiled.setdefault(source, []).append(path)
+            # lib/pythonX.Y/site-packages/X.dist-info, or conda-meta/X.json itself.
+            top = b"/".join(path.split(b"/", _DIST_INFO_DEPTH)[:_DIST_INFO_DEPTH])
+            self._metadata.setdefault(top, []).append(path)
+
+    def claim(self, files: Iterable[bytes]) -> int:
+        """Take out these files and what was compiled from them; how many that were."""
+        before = len(self.paths)
+        for path in files:
+            self.paths.discard(path)
+            self.paths.difference_update(self._compiled.get(path, ()))
+        return before - len(self.paths)
+
+    def claim_metadata(self, metadata_path: bytes) -> int:
+        return self.claim(self._metadata.get(metadata_path, ()))
+
+
+def files_of_conda_meta(content: bytes) -> Tuple[bytes, ...]:
+    """The relative paths in a `conda-meta/*.json`; empty where it is damaged."""
+    try:
+        document: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        return ()
+    files = document.get("files") if isinstance(document, dict) else None
+    if not isinstance(files, list):
+        return ()
+    return tuple(_to_bytes(path) for path in files if isinstance(path, str))
+
+
+def files_of_record(content: bytes, site_packages: bytes) -> Tuple[bytes, ...]:
+    """The paths of a dist-info's RECORD, relative to the environment, without what leads out."""
+    return tuple(_record_paths(content, site_packages))
+
+
+def _record_paths(content: bytes, site_packages: bytes) -> Iterator[bytes]:
+    text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
+    try:
+        for row in csv.reader(text):
+            if row and row[0]:
+                path = posixpath.normpath(posixpath.join(site_packages, _to_bytes(row[0])))
+                if not path.startswith((b"/", b"../")):
+                    yield path
+    except csv.Error:
+        return
+
+
+def _files(installed: Installed, read: Callable[[bytes], Optional[bytes]]) -> Tuple[bytes, ...]:
+    top = installed.metadata_path
+    if installed.package.kind == CONDA:
+        return files_of_conda_meta(_bounded(read(top)))
+    return files_of_record(_bounded(read(top + b"/RECORD")), posixpath.dirname(top))
+
+
+def _bounded(content: Optional[bytes]) -> bytes:
+    return b"" if content is None or len(content) > RECORD_MAX_BYTES else content
+
+
+def _to_bytes(path: str) -> bytes:
+    try:
+        return path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a lone surrogate: no file's name
+        return b""

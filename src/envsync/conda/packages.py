@@ -1,0 +1,178 @@
+"""The packages of an environment, told from the names of its files.
+
+conda keeps one `conda-meta/NAME-VERSION-BUILD.json` a package; pip and its kind keep one
+`site-packages/NAME-VERSION.dist-info` (older: `.egg-info`). A Python package that conda
+installed has both, and counts once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Callable, Dict, Iterable, List, Optional, Tuple
+
+CONDA = "conda"
+PYPI = "pypi"
+
+_CONDA_META = re.compile(rb"conda-meta/([^/]+\.json)")
+_SITE_PACKAGES = re.compile(rb"lib/(?:python|pypy)[0-9.]+t?/site-packages")
+_METADATA = re.compile(_SITE_PACKAGES.pattern + rb"/([^/~][^/]*\.(?:dist|egg)-info)(?=/|\Z)")
+_EGG_PYTHON = re.compile(r"-py\d[\d.]*(?:-.*)?\Z")
+_VERSION_PART = re.compile(r"\d+|[a-z]+")
+
+
+@dataclass(frozen=True, order=True)
+class Package:
+    """One installed package; `build` and `channel` are empty where they are not known."""
+
+    name: str
+    version: str
+    build: str
+    channel: str
+    kind: str
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.name, self.version, self.build) if part)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A package, and the path of what says that it is installed."""
+
+    package: Package
+    metadata_path: bytes
+
+
+@dataclass(frozen=True)
+class PackageChanges:
+    """What became of the packages: `changed` has pairs of before and after."""
+
+    added: Tuple[Package, ...] = ()
+    removed: Tuple[Package, ...] = ()
+    changed: Tuple[Tuple[Package, Package], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+    def lines(self) -> Tuple[str, ...]:
+        """One line a package for a person, by name: `~ numpy 1.26.4 -> 2.0.1`."""
+        told = [(package.name, "+ %s" % package) for package in self.added]
+        told += [(package.name, "- %s" % package) for package in self.removed]
+        told += [(new.name, "~ %s -> %s" % (old, _news(old, new))) for old, new in self.changed]
+        return tuple(line for _, line in sorted(told))
+
+
+def normalized(name: str) -> str:
+    """The name as Python's package index compares names."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def from_conda_meta_name(filename: str) -> Optional[Package]:
+    """The package of `NAME-VERSION-BUILD.json`; None where it is no such name."""
+    if not filename.endswith(".json"):
+        return None
+    parts = filename[: -len(".json")].rsplit("-", 2)
+    if len(parts) != 3 or not all(parts):
+        return None
+    return Package(parts[0], parts[1], parts[2], "", CONDA)
+
+
+def from_dist_info_name(dirname: str) -> Optional[Package]:
+    """The package of `NAME-VERSION.dist-info` or `.egg-info`; None where it is no such name."""
+    stem, _, suffix = dirname.rpartition(".")
+    if suffix == "egg-info":
+        stem = _EGG_PYTHON.sub("", stem)
+    elif suffix != "dist-info":
+        return None
+    name, dash, version = stem.rpartition("-")
+    if not dash:
+        name, version = stem, ""
+    if not name or name.startswith("~"):
+        return None
+    return Package(name, version, "", "", PYPI)
+
+
+def find_installed(paths: Iterable[bytes]) -> Tuple[Installed, ...]:
+    """Everything that says "installed" among an environment's relative paths, by path.
+
+    `paths` may hold files, directories or both, in any order.
+    """
+    found: Dict[bytes, Package] = {}
+    for path in paths:
+        match = _CONDA_META.fullmatch(path)
+        parse: Callable[[str], Optional[Package]] = from_conda_meta_name
+        if match is None and b"-info" in path:
+            match = _METADATA.match(path)
+            parse = from_dist_info_name
+        if match is not None and match.group() not in found:
+            package = parse(match.group(1).decode("utf-8", "backslashreplace"))
+            if package is not None:
+                found[match.group()] = package
+    return tuple(Installed(found[path], path) for path in sorted(found))
+
+
+def list_packages(paths: Iterable[bytes]) -> Tuple[Package, ...]:
+    """The packages of an environment by its relative paths, sorted by name.
+
+    Where conda and pip both name a package, it counts once: as pip's where pip has put
+    another version over it (that is what Python imports), else as conda's.
+    """
+    conda: List[Package] = []
+    pypi: Dict[str, Package] = {}
+    for installed in find_installed(paths):
+        if installed.package.kind == CONDA:
+            conda.append(installed.package)
+        else:
+            pypi[normalized(installed.package.name)] = installed.package
+    for package in list(conda):
+        over = pypi.get(normalized(package.name))
+        if over is None:
+            continue
+        if over.version and _comparable(over.version) != _comparable(package.version):
+            conda.remove(package)
+        else:
+            del pypi[normalized(package.name)]
+    return tuple(sorted(conda + list(pypi.values()), key=lambda one: (normalized(one.name), one)))
+
+
+def difference(before: Iterable[Package], after: Iterable[Package]) -> PackageChanges:
+    """What was added, removed and changed; a package that went from conda to pip is changed."""
+    old, new = set(before), set(after)
+    gone = sorted(old - new)
+    come = sorted(new - old)
+    pairs = _pair(gone, come, lambda package: package.name)
+    pairs += _pair(gone, come, lambda package: normalized(package.name))
+    return PackageChanges(tuple(come), tuple(gone), tuple(sorted(pairs)))
+
+
+def _pair(
+    gone: List[Package], come: List[Package], key: Callable[[Package], str]
+) -> List[Tuple[Package, Package]]:
+    """Take out of both lists what has the same key."""
+    pairs = []
+    waiting: Dict[str, List[Package]] = {}
+    for package in gone:
+        waiting.setdefault(key(package), []).append(package)
+    for package in list(come):
+        candidates = waiting.get(key(package))
+        if candidates:
+            before = candidates.pop(0)
+            gone.remove(before)
+            come.remove(package)
+            pairs.append((before, package))
+    return pairs
+
+
+def _comparable(version: str) -> Tuple[str, ...]:
+    """The version without what conda and pip write differently: `1.0` and `v1.0.0` agree."""
+    parts = [part.lstrip("0") for part in _VERSION_PART.findall(version.lower()) if part != "v"]
+    while parts and not parts[-1]:
+        parts.pop()
+    return tuple(parts)
+
+
+def _news(old: Package, new: Package) -> str:
+    """What of `new` a person has not read in `old`."""
+    if normalized(old.name) == normalized(new.name) and old.kind == new.kind:
+        return " ".join(part for part in (new.version, new.build) if part)
+    return "%s (%s)" % (new, new.kind)
