@@ -165,7 +165,7 @@ class _Reader:
                 continue
             own_lines[key] = line
             inner = (*path, key)
-            self.lines[inner] = line
+            self.lines.setdefault(inner, line)  # an own key is read before a merged one
             mapping[key] = self.read(value_node, inner, depth + 1)
         for merged in self._merged(node, path, depth):
             mapping = {**merged, **mapping}

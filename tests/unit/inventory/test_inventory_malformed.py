@@ -137,6 +137,10 @@ WHOLE_FILE = {
         "1: ",
     ),
     "unknown alias": Malformed("servers: {a: *x}\n", "1: expected valid YAML: "),
+    "own key over a merged one": Malformed(
+        "servers:\n  a: &a\n    port: 22\n  b:\n    <<: *a\n    port: x\n",
+        "6: servers.b.port: expected a whole number from 1 to 65535, got 'x'",
+    ),
     "merge of a text": Malformed(
         "servers:\n  a:\n    <<: x\n", "3: servers.a.<<: expected an alias of a mapping"
     ),
