@@ -93,7 +93,7 @@ class _Growth:
 
     def _text(self, size: int) -> bytes:
         fresh = self.chance.randbytes(size // 2 + 1).translate(_TABLE)
-        pieces = []
+        pieces: list[bytes] = []
         for start in range(0, len(fresh), _PIECE_BYTES):
             again = start * 40503 % (start + 1)
             pieces += (fresh[start : start + _PIECE_BYTES], fresh[again : again + _PIECE_BYTES])

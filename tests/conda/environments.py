@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import re
 import shutil
@@ -155,7 +155,7 @@ def _complete(
     environment: Path, command: str, changes: Sequence[str], specs: Sequence[str]
 ) -> None:
     """Add to the history, which makes a directory an environment, and undo rattler's ways."""
-    now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    now = dt.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
     lines = [f"==> {now} <==", f"# cmd: {command}", *sorted(changes)]
     lines.append(f"# update specs: {list(specs)!r}")
     metadata = environment / "conda-meta"

@@ -41,10 +41,14 @@ def uninstall(environment: Path, name: str) -> None:
         paths = [site_packages / line.rsplit(",", 2)[0] for line in record.read_text().splitlines()]
         for path in paths:
             path.unlink(missing_ok=True)
-        for directory in sorted({path.parent for path in paths}, reverse=True):
-            while directory != site_packages and not any(directory.iterdir()):
-                directory.rmdir()
-                directory = directory.parent
+        for parent in sorted({path.parent for path in paths}, reverse=True):
+            _remove_empty(parent, site_packages)
+
+
+def _remove_empty(directory: Path, top: Path) -> None:
+    if directory != top and directory.exists() and not any(directory.iterdir()):
+        directory.rmdir()
+        _remove_empty(directory.parent, top)
 
 
 def _compile(environment: Path, site_packages: Path, sources: list[str]) -> list[str]:

@@ -1,0 +1,112 @@
+"""The lab's hosts are really apart, and really reach each other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.lab.host import CommandFailed
+from tests.lab.lab import Lab
+from tests.lab.namespaces import wait_until
+
+
+def test_hosts_have_different_files_at_the_same_prefix(fresh_lab: Lab) -> None:
+    for host in fresh_lab.hosts.values():
+        host.run(["sh", "-c", 'echo "$1" > "$2/whose"', "sh", host.name, host.prefix])
+    [prefix] = {host.prefix for host in fresh_lab.hosts.values()}
+    for host in fresh_lab.hosts.values():
+        assert host.run(["cat", f"{prefix}/whose"]).stdout == f"{host.name}\n"
+        assert host.path(f"{prefix}/whose").read_text() == f"{host.name}\n"
+    assert not os.path.lexists(f"{prefix}/whose"), "the machine itself has nothing there"
+
+
+def test_hosts_have_names_addresses_and_processes_of_their_own(fresh_lab: Lab) -> None:
+    first, second = fresh_lab["server1"], fresh_lab["server2"]
+    assert first.run(["hostname"]).stdout == "server1\n"
+    assert second.run(["hostname", "-I"]).stdout.split() == [second.address]
+    with first.popen(["sleep", "60"], stdout=None, stderr=None) as sleeping:
+        wait_until(lambda: first.processes("^sleep 60"), "the process is seen")
+        [pid] = first.processes("^sleep 60")
+        assert second.processes("^sleep 60") == []
+        assert str(first.pid_on_host(pid)) in first.run(["ps", "-eo", "pid"]).stdout.split()
+        with pytest.raises(AssertionError, match="not of this host"):
+            second.kill(pid)
+        first.kill(pid)
+        assert sleeping.wait(timeout=5) == -signal.SIGKILL
+
+
+def test_ssh_with_strict_host_keys(fresh_lab: Lab) -> None:
+    strict = ["ssh", "-o", "StrictHostKeyChecking=yes"]
+    controller = fresh_lab.controller
+    for host in fresh_lab.targets:
+        done = controller.run([*strict, host.name, "hostname; id -un; echo $HOME"])
+        assert done.stdout.split() == [host.name, "root", "/run/home/root"]
+    assert controller.run([*strict, "alice@server2", "id -un"]).stdout == "alice\n"
+    assert controller.run([*strict, "-J", "server3", "server2", "hostname"]).stdout == "server2\n"
+
+
+def test_unknown_host_key_is_refused(fresh_lab: Lab) -> None:
+    controller = fresh_lab.controller
+    known_hosts = controller.path(f"{controller.home()}/.ssh/known_hosts")
+    lines = known_hosts.read_text().splitlines(keepends=True)
+    known_hosts.write_text("".join(line for line in lines if "server2" not in line))
+    with pytest.raises(CommandFailed, match="Host key verification failed"):
+        controller.run(["ssh", "-o", "StrictHostKeyChecking=yes", "server2", "true"])
+
+
+def test_rsync_between_hosts(fresh_lab: Lab) -> None:
+    controller, target = fresh_lab["server1"], fresh_lab["server2"]
+    controller.path(f"{controller.prefix}/file").write_bytes(os.urandom(300_000))
+    controller.run(["rsync", "-a", f"{controller.prefix}/", f"server2:{target.prefix}/"])
+    sent = controller.path(f"{controller.prefix}/file").read_bytes()
+    assert target.path(f"{target.prefix}/file").read_bytes() == sent
+
+
+def test_storage_can_be_small_and_read_only(fresh_lab: Lab) -> None:
+    host = fresh_lab["server2"]
+    host.remount("size=1m")
+    fill = ["dd", "if=/dev/zero", f"of={host.prefix}/filler", "bs=64k", "count=32"]
+    with pytest.raises(CommandFailed, match="No space left on device"):
+        host.run(fill)
+    host.remount("ro")
+    with pytest.raises(CommandFailed, match="Read-only file system"):
+        host.run(["touch", f"{host.prefix}/new"])
+    fresh_lab.reset()
+    host.run(fill)
+
+
+def test_storage_in_a_directory_of_the_machine(
+    fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("storage")
+    host = fresh_lab["server3"]
+    host.use_directory(directory)
+    host.run(["touch", f"{host.prefix}/file"])
+    found = [path.name for path in directory.rglob("file")]
+    assert found == ["file"]
+
+
+def test_reset_ends_processes_and_empties_the_storage(fresh_lab: Lab) -> None:
+    host = fresh_lab["server2"]
+    host.run(["touch", f"{host.prefix}/left", f"{host.home()}/left"])
+    with host.popen(["sh", "-c", "sleep 61 & sleep 62"]) as process:
+        wait_until(lambda: len(host.processes("^sleep 6[12]")) == 2, "both run")
+        fresh_lab.reset()
+        assert process.wait(timeout=5) == -signal.SIGKILL
+    assert host.processes("sleep") == []
+    assert "left" not in host.run(["ls", host.prefix, host.home()]).stdout
+
+
+def test_run_bounds_and_reports(fresh_lab: Lab) -> None:
+    host = fresh_lab.controller
+    with pytest.raises(subprocess.TimeoutExpired):
+        host.run(["sleep", "63"], timeout_seconds=0.2)
+    assert host.processes("^sleep 63") == []
+    with pytest.raises(CommandFailed, match="complaint"):
+        host.run(["sh", "-c", "echo complaint >&2; exit 3"])
+    assert host.run(["sh", "-c", "exit 3"], check=False).returncode == 3
+    assert host.run(["cat"], input="\udce9").stdout == "\udce9"
+    assert host.python("import tests, socket; print(socket.gethostname())") == "server1\n"

@@ -1,0 +1,48 @@
+"""Fixtures of the lab; tests/conftest.py hands them on.
+
+`fresh_lab` is what most tests want: hosts with nothing on them. `conda_lab` has a conda
+prefix on each, and `myenv` on the controller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conda import Template
+from tests.lab import requirements
+from tests.lab.lab import Lab
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """server1 (the controller), server2 and server3; started once, when first asked for."""
+    missing = requirements.missing_for_namespaces()
+    if missing and requirements.required():
+        pytest.fail(f"the lab is required and cannot start: {missing}", pytrace=False)
+    if missing:
+        pytest.skip(f"no lab: {missing}")
+    with Lab.start() as started:
+        yield started
+
+
+@pytest.fixture
+def fresh_lab(lab: Lab) -> Lab:
+    """The lab with empty storage, new homes, unlimited links and no stray process."""
+    lab.reset()
+    return lab
+
+
+@pytest.fixture
+def conda_lab(fresh_lab: Lab, conda_template: Template) -> Lab:
+    """A fresh lab with conda's base at the prefix of every host, and `myenv` on the controller."""
+    fresh_lab.controller.install_conda(conda_template)
+    for host in fresh_lab.targets:
+        host.install_conda(conda_template, environments=False)
+    return fresh_lab
+
+
+def pytest_report_header() -> str:
+    missing = requirements.missing_for_namespaces()
+    return f"lab: {'hosts in namespaces' if not missing else f'off ({missing})'}"

@@ -1,0 +1,264 @@
+"""One host of the lab: a machine with an sshd, as the tests see it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.conda import CondaPrefix, Template
+from tests.lab.namespaces import EnteredProcess, Namespaces, wait_until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+INTERFACE = "eth0"
+Argument = str | os.PathLike[str]
+
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_STATE = "/run/lab"
+_SSHD_CONFIG = """\
+ListenAddress {address}
+HostKey /run/lab/host_key
+PidFile none
+AuthorizedKeysFile .ssh/authorized_keys
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+UsePAM no
+UseDNS no
+PrintMotd no
+Subsystem sftp internal-sftp
+LogLevel VERBOSE
+"""
+
+
+class CommandFailed(AssertionError):
+    """A command that a test wanted to succeed did not."""
+
+
+class Host:
+    """A host in namespaces of its own. `prefix` is the same path on all hosts.
+
+    `top` (the directory below which the prefix is) is this host's own storage: a tmpfs,
+    unless `use_directory` puts another there.
+    """
+
+    def __init__(
+        self, name: str, address: str, prefix: str, top: str, namespaces: Namespaces
+    ) -> None:
+        self.name = name
+        self.address = address
+        self.prefix = prefix
+        self.namespaces = namespaces
+        self._top = top
+        self._sshd: EnteredProcess | None = None
+
+    # Commands
+
+    def run(
+        self,
+        argv: Sequence[Argument],
+        *,
+        input: str | None = None,  # noqa: A002  (the name that subprocess.run gives it)
+        check: bool = True,
+        timeout_seconds: float = 30,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on the host, as root; bytes that are not UTF-8 become surrogates."""
+        process = self.popen(
+            argv, env=env, cwd=cwd, stdin=subprocess.PIPE if input is not None else None
+        )
+        try:
+            data = None if input is None else input.encode(errors="surrogateescape")
+            out, err = process.communicate(data, timeout=timeout_seconds)
+        except BaseException:
+            process.kill()
+            process.communicate()
+            raise
+        done = subprocess.CompletedProcess(
+            [os.fspath(argument) for argument in argv],
+            process.returncode,
+            out.decode(errors="surrogateescape"),
+            err.decode(errors="surrogateescape"),
+        )
+        if check and done.returncode != 0:
+            raise CommandFailed(
+                f"{self.name}: {done.args} ended with {done.returncode}\n"
+                f"stdout: {done.stdout}\nstderr: {done.stderr}"
+            )
+        return done
+
+    def popen(
+        self,
+        argv: Sequence[Argument],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+        stdin: int | None = None,
+        stdout: int | None = subprocess.PIPE,
+        stderr: int | None = subprocess.PIPE,
+    ) -> EnteredProcess:
+        """Start a command; its `send_signal`, `terminate` and `kill` reach the command itself."""
+        return self.namespaces.popen(
+            argv,
+            env={**self.environment(), **(env or {})},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The variables that commands get: nothing of the test process's own."""
+        return {
+            "PATH": f"{Path(sys.executable).parent}:{_SYSTEM_PATH}",
+            "HOME": self.home(),
+            "USER": "root",
+            "LOGNAME": "root",
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def python(self, code: str, *arguments: str, timeout_seconds: float = 30) -> str:
+        """What `code` prints, run by the tests' own interpreter; `tests` can be imported."""
+        argv = [sys.executable, "-c", code, *arguments]
+        env = {"PYTHONPATH": str(CHECKOUT)}
+        return self.run(argv, env=env, timeout_seconds=timeout_seconds).stdout
+
+    # Files
+
+    def path(self, path: Argument) -> Path:
+        """Where the test process itself reads and writes the host's file `path`."""
+        return self.namespaces.path(os.fspath(path))
+
+    def home(self, user: str = "root") -> str:
+        return f"/run/home/{user}"
+
+    def install_conda(self, template: Template, *, environments: bool = True) -> CondaPrefix:
+        """A conda prefix at `prefix`: base, and `myenv` unless `environments` is false."""
+        made = template.copy(
+            self.path(self.prefix), prefix=Path(self.prefix), environments=environments
+        )
+        self.run(["chown", "root:root", self.prefix])
+        return made
+
+    def remount(self, options: str) -> None:
+        """Change the storage: `size=60m` (tmpfs), `ro`, `rw`."""
+        self.namespaces.call("mount", "-o", f"remount,{options}", self._top)
+
+    def use_directory(self, directory: Path) -> None:
+        """Put the storage into a directory of the machine, as of its real filesystem."""
+        self.namespaces.call("mount", "--bind", str(directory), self._top)
+        self.path(self.prefix).mkdir(parents=True, exist_ok=True)
+
+    # Processes
+
+    def processes(self, pattern: str = "") -> list[int]:
+        """Pids, as this test process sees them, whose command line `pattern` is found in."""
+        return [
+            pid for pid in self.namespaces.pids()[1:] if re.search(pattern, self.command_line(pid))
+        ]
+
+    @staticmethod
+    def command_line(pid: int) -> str:
+        """The arguments joined by blanks; empty where the process has just ended."""
+        try:
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return ""
+        return arguments.rstrip(b"\0").replace(b"\0", b" ").decode(errors="surrogateescape")
+
+    @staticmethod
+    def pid_on_host(pid: int) -> int:
+        """The number that the host itself knows this process by."""
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+        raise AssertionError("this kernel tells no NSpid")
+
+    def kill(self, pid: int, sig: int = 9) -> None:
+        self.namespaces.kill(pid, sig)
+
+    # sshd
+
+    def write_file(self, path: str, content: str, mode: int = 0o600) -> None:
+        target = self.path(path)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.write_text(content)
+        target.chmod(mode)
+
+    def start_sshd(self, extra_configuration: str = "") -> None:
+        """(Re)start the host's sshd and wait until it listens; the first setting of a key wins."""
+        self.stop_sshd()
+        log = self.path(f"{_STATE}/sshd.log")
+        log.unlink(missing_ok=True)
+        configuration = extra_configuration + _SSHD_CONFIG.format(address=self.address)
+        self.write_file(f"{_STATE}/sshd_config", configuration)
+        program = shutil.which("sshd", path=_SYSTEM_PATH) or "sshd"
+        process = self.popen(
+            [program, "-D", "-E", f"{_STATE}/sshd.log", "-f", f"{_STATE}/sshd_config"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._sshd = process
+
+        def listens() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"sshd on {self.name} ended: {self.sshd_log()}")
+            return "Server listening" in self.sshd_log()
+
+        wait_until(listens, f"sshd on {self.name} listens")
+
+    def stop_sshd(self) -> None:
+        """Stop the listener; sessions that are open go on."""
+        if self._sshd is not None:
+            self._sshd.kill()
+            self._sshd.wait(timeout=10)
+            self._sshd = None
+
+    def reap(self) -> None:
+        """Collect the sshd of a host that is gone."""
+        if self._sshd is not None:
+            self._sshd.wait(timeout=10)
+            self._sshd = None
+
+    def sshd_log(self) -> str:
+        log = self.path(f"{_STATE}/sshd.log")
+        return log.read_text(errors="replace") if log.exists() else ""
+
+    def sshd_pid(self) -> int:
+        """The listener's pid, as this test process sees it."""
+        pid = None if self._sshd is None else self._sshd.inner_pid()
+        if pid is None:
+            raise AssertionError(f"no sshd runs on {self.name}")
+        return pid
+
+    # A clean slate
+
+    def wipe(self) -> None:
+        """End every process but PID 1, and give the host new, empty storage and homes."""
+        self.stop_sshd()
+        self.end_processes()
+        script = (
+            'while umount -l "$1" 2>/dev/null; do :; done; '
+            'mount -t tmpfs -o mode=755 tmpfs "$1"; rm -rf /run/home/* /run/lab/sshd*; '
+            'mkdir -p "$2" && rmdir "$2"'
+        )
+        self.namespaces.call("sh", "-ec", script, "sh", self._top, self.prefix)
+        self.path(self.prefix).mkdir(mode=0o755)
+
+    def end_processes(self) -> None:
+        def ended() -> bool:
+            pids = self.namespaces.pids()[1:]
+            for pid in pids:
+                try:
+                    self.kill(pid)
+                except ProcessLookupError:
+                    continue
+            return not pids
+
+        wait_until(ended, f"all processes on {self.name} have ended")

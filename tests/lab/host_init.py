@@ -1,0 +1,61 @@
+"""PID 1 of a host: makes the host's private mounts, then reaps until its stdin ends.
+
+Run by `unshare` in fresh namespaces, before anything else lives there. The kernel kills
+every process of a PID namespace when its PID 1 ends, and the test process holds the only
+other end of this stdin: so however that one ends, nothing of the host is left.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_MS_BIND = 4096
+
+
+def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
+    done = _LIBC.mount(
+        source.encode(), target.encode(), fstype.encode(), ctypes.c_ulong(flags), data.encode()
+    )
+    if done != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"mount {fstype or source} on {target}: {os.strerror(error)}")
+
+
+def set_up(order: dict[str, Any]) -> None:
+    socket.sethostname(order["hostname"])
+    mount("tmpfs", "/run", "tmpfs", data="mode=755")
+    for directory in ("/run/sshd", "/run/lab", "/run/home"):
+        os.mkdir(directory, 0o755)
+    for target, content in order["files"].items():
+        source = "/run/lab/" + os.path.basename(target)
+        with open(source, "w") as file:
+            file.write(content)
+        os.chmod(source, os.stat(target).st_mode & 0o777)
+        mount(source, target, "", _MS_BIND)
+
+
+def reap(*_: object) -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def main() -> None:
+    set_up(json.loads(sys.stdin.buffer.readline()))
+    signal.signal(signal.SIGCHLD, reap)
+    os.write(1, b"ready\n")
+    while os.read(0, 4096):
+        pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Several hosts on one machine, with a network of their own between them.
+
+    server1 ─┐
+    server2 ─┼─ bridge, in a namespace of its own, where the relays live too
+    server3 ─┘
+
+Nothing here is visible from outside: addresses, mounts and processes exist only inside
+the hosts' namespaces and end with the test process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.lab.host import CHECKOUT, INTERFACE, Host
+from tests.lab.namespaces import Namespaces
+
+HOSTS = ("server1", "server2", "server3")
+_BRIDGE = "br0"
+_SUBNET = "10.91.0"
+_PREFIX = "alice/miniconda3"
+_USER, _UID = "alice", 4242
+FAR = "-far"
+"""`ssh server2-far` leads to server2 through a relay, while `Lab.relay` has one."""
+
+
+class LabHost(Host):
+    """A host whose link to the others can be made slow, or cut."""
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        prefix: str,
+        top: str,
+        namespaces: Namespaces,
+        switch: Namespaces,
+    ) -> None:
+        super().__init__(name, address, prefix, top, namespaces)
+        self._switch = switch
+
+    def limit(self, rate: str) -> None:
+        """Limit the link to `rate` (as tc writes it: "200mbit") in both directions."""
+        shape = ["root", "tbf", "rate", rate, "burst", "256k", "latency", "50ms"]
+        self.namespaces.call("tc", "qdisc", "replace", "dev", INTERFACE, *shape)
+        self._switch.call("tc", "qdisc", "replace", "dev", self.name, *shape)
+
+    def unlimit(self) -> None:
+        for side, device in ((self.namespaces, INTERFACE), (self._switch, self.name)):
+            if "tbf" in side.call("tc", "qdisc", "show", "dev", device):
+                side.call("tc", "qdisc", "del", "dev", device, "root")
+
+    def cut(self) -> None:
+        """From now on every packet to and from this host is lost, silently.
+
+        Taken out of the bridge, and not set down: the host's interface keeps its carrier,
+        as when something breaks far away.
+        """
+        self._switch.call("ip", "link", "set", self.name, "nomaster")
+
+    def restore(self) -> None:
+        self._switch.call("ip", "link", "set", self.name, "master", _BRIDGE)
+
+
+class Lab:
+    """Use `Lab.start`; close it in the end (or use it in a `with`)."""
+
+    def __init__(self, switch: Namespaces, hosts: Mapping[str, LabHost], keys: Path) -> None:
+        self.hosts = hosts
+        self._switch = switch
+        self._keys = keys
+
+    @classmethod
+    def start(cls, names: Sequence[str] = HOSTS) -> Lab:
+        top = storage_top()
+        addresses = {name: f"{_SUBNET}.{11 + number}" for number, name in enumerate(names)}
+        files = _system_files(addresses)
+        switch = Namespaces("switch", {})
+        spaces = {name: Namespaces(name, files) for name in names}
+        hosts = {
+            name: LabHost(name, addresses[name], f"{top}/{_PREFIX}", top, spaces[name], switch)
+            for name in names
+        }
+        keys = Path(tempfile.mkdtemp(prefix="envsync-lab-"))
+        lab = cls(switch, hosts, keys)
+        try:
+            for space in (switch, *spaces.values()):
+                space.wait_ready()
+            lab._connect()
+            _generate_keys(keys, names)
+            lab.reset()
+        except BaseException:
+            lab.close()
+            raise
+        return lab
+
+    @property
+    def controller(self) -> LabHost:
+        """The first host, where the tests run envsync."""
+        return next(iter(self.hosts.values()))
+
+    @property
+    def targets(self) -> list[LabHost]:
+        return list(self.hosts.values())[1:]
+
+    @property
+    def namespaces(self) -> list[Namespaces]:
+        return [self._switch, *(host.namespaces for host in self.hosts.values())]
+
+    def __getitem__(self, name: str) -> LabHost:
+        return self.hosts[name]
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def reset(self) -> None:
+        """As after `start`: empty storage and homes, plain links, sshds with the same keys."""
+        for host in self.hosts.values():
+            host.wipe()
+            host.unlimit()
+            host.restore()
+            self._write_identity(host)
+            host.start_sshd()
+
+    @contextlib.contextmanager
+    def relay(self, name: str, *, delay_seconds: float) -> Iterator[str]:
+        """A name under which `ssh` reaches the host with a delay, each way, on every byte."""
+        host = self.hosts[name]
+        address = _far_address(host.address)
+        argv = [sys.executable, str(CHECKOUT / "tests" / "lab" / "relay.py")]
+        argv += [address, "22", host.address, "22", str(delay_seconds)]
+        process = self._switch.popen(argv, env={"PATH": os.environ["PATH"]}, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        try:
+            if process.stdout.readline() != b"listening\n":
+                raise RuntimeError("the relay could not listen, see stderr")
+            yield host.name + FAR
+        finally:
+            process.kill()
+            process.wait(timeout=10)
+            process.stdout.close()
+
+    def close(self) -> None:
+        """End all hosts. May be called more than once."""
+        for space in reversed(self.namespaces):
+            space.close()
+        for host in self.hosts.values():
+            host.reap()
+        for key in self._keys.glob("*"):
+            key.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            self._keys.rmdir()
+
+    def _connect(self) -> None:
+        lines = ["link set lo up", f"link add {_BRIDGE} type bridge forward_delay 0"]
+        lines.append(f"link set {_BRIDGE} up")
+        for host in self.hosts.values():
+            lines += [
+                f"link add {host.name} type veth peer name {INTERFACE} netns {host.namespaces.pid}",
+                f"link set {host.name} master {_BRIDGE} up",
+                f"addr add {_far_address(host.address)}/24 dev {_BRIDGE}",
+            ]
+        # Not in the switch's PID namespace: the pids in these lines are ours.
+        batch = ["nsenter", f"--target={self._switch.pid}", "--net", "ip", "-batch", "-"]
+        subprocess.run(batch, input="\n".join(lines), text=True, check=True)
+        for host in self.hosts.values():
+            mine = [
+                "link set lo up",
+                f"addr add {host.address}/24 dev {INTERFACE}",
+                f"link set {INTERFACE} up",
+            ]
+            host.namespaces.call("ip", "-batch", "-", input_text="\n".join(mine))
+
+    def _write_identity(self, host: LabHost) -> None:
+        """The host key, and homes whose key is let in and whose known_hosts know everyone."""
+        host.write_file("/run/lab/host_key", (self._keys / host.name).read_text())
+        public = (self._keys / "client.pub").read_text()
+        for user, identity in (("root", 0), (_USER, _UID)):
+            ssh = f"{host.home(user)}/.ssh"
+            host.write_file(f"{ssh}/id_ed25519", (self._keys / "client").read_text())
+            host.write_file(f"{ssh}/authorized_keys", public)
+            host.write_file(f"{ssh}/known_hosts", self.known_hosts())
+            host.write_file(f"{ssh}/config", "Host *\n    BatchMode yes\n    ConnectTimeout 10\n")
+            for path in (host.path(host.home(user)), *host.path(host.home(user)).rglob("*")):
+                os.chown(path, identity, identity)
+
+    def known_hosts(self) -> str:
+        """A line a host, under its name, its address and those of its relay."""
+        lines = []
+        for host in self.hosts.values():
+            names = [host.name, host.address, host.name + FAR, _far_address(host.address)]
+            key = " ".join((self._keys / f"{host.name}.pub").read_text().split()[:2])
+            lines.append(f"{','.join(names)} {key}\n")
+        return "".join(lines)
+
+
+def storage_top() -> str:
+    """A directory that every system has and nothing that the tests need lives below."""
+    needed = [CHECKOUT, Path(sys.executable), Path(sys.base_prefix), Path(tempfile.gettempdir())]
+    for top in ("/srv", "/mnt", "/media", "/opt"):
+        if Path(top).is_dir() and not any(path.is_relative_to(top) for path in needed):
+            return top
+    raise RuntimeError("/srv, /mnt, /media and /opt are all in use: no place for the lab's prefix")
+
+
+def _far_address(address: str) -> str:
+    network, _, number = address.rpartition(".")
+    return f"{network}.{int(number) + 100}"
+
+
+def _system_files(addresses: Mapping[str, str]) -> dict[str, str]:
+    """What the hosts have of /etc: each other's names, and accounts with homes of their own."""
+    hosts = "127.0.0.1 localhost\n"
+    for name, address in addresses.items():
+        hosts += f"{address} {name}\n{_far_address(address)} {name}{FAR}\n"
+    accounts = Path("/etc/passwd").read_text().splitlines(keepends=True)
+    passwd = "root:x:0:0:root:/run/home/root:/bin/bash\n"
+    passwd += f"{_USER}:x:{_UID}:{_UID}::/run/home/{_USER}:/bin/sh\n"
+    passwd += "".join(line for line in accounts if line.split(":")[0] not in ("root", _USER))
+    shadow = f"root:*:20000:0:99999:7:::\n{_USER}:*:20000:0:99999:7:::\n"
+    return {"/etc/hosts": hosts, "/etc/passwd": passwd, "/etc/shadow": shadow}
+
+
+def _generate_keys(directory: Path, names: Sequence[str]) -> None:
+    for name in ("client", *names):
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]
+        subprocess.run([*argv, str(directory / name)], check=True)
