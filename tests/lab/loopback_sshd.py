@@ -16,10 +16,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING
 
 from envsync.ssh.session import Address
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _START_SECONDS = 10.0
 

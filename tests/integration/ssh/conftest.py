@@ -1,0 +1,40 @@
+"""An sshd for a test, and links to it that are closed afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from envsync.ssh.fabric_link import FabricLink, open_link
+from envsync.ssh.session import Address, Timeouts
+from tests.lab.loopback_sshd import LoopbackSshd
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[LoopbackSshd]:
+    with LoopbackSshd(tmp_path) as sshd:
+        yield sshd
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., FabricLink]]:
+    """`connect(sshd)`, or with another address, timeouts or environ."""
+    links: list[FabricLink] = []
+
+    def open_it(
+        sshd: LoopbackSshd,
+        address: Address | None = None,
+        timeouts: Timeouts | None = None,
+        environ: dict[str, str] | None = None,
+    ) -> FabricLink:
+        links.append(
+            open_link(address or sshd.address, timeouts or Timeouts(),
+                      environ=sshd.environ if environ is None else environ)
+        )  # fmt: skip
+        return links[-1]
+
+    yield open_it
+    for link in links:
+        link.close()

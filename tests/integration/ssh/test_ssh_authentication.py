@@ -1,0 +1,153 @@
+"""Who gets in, by which key, and what a person is told who does not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from envsync.errors import AuthenticationRefused
+from envsync.ssh.fabric_link import FabricLink
+from tests.lab.loopback_sshd import LoopbackSshd
+
+Connect = Callable[..., FabricLink]
+
+
+def make_key(path: Path, passphrase: str = "", kind: str = "ed25519", *more: str) -> Path:
+    argv = ["ssh-keygen", "-qt", kind, "-N", passphrase, "-f", str(path), *more]
+    subprocess.run(argv, check=True)
+    return path
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[dict[str, str]]:
+    socket = tmp_path / "agent"
+    with subprocess.Popen(
+        ["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL
+    ) as process:
+        while not socket.exists():
+            assert process.poll() is None
+        yield {"SSH_AUTH_SOCK": str(socket)}
+        process.terminate()
+
+
+def ssh_add(agent: dict[str, str], key: Path) -> None:
+    subprocess.run(
+        ["ssh-add", "-q", str(key)], env={**os.environ, **agent}, check=True, capture_output=True
+    )
+
+
+def add_config(sshd: LoopbackSshd, *lines: str) -> None:
+    config = sshd.home / ".ssh" / "config"
+    config.write_text(config.read_text() + "".join(f"  {line}\n" for line in lines))
+
+
+def test_refused(sshd: LoopbackSshd, connect: Connect) -> None:
+    sshd.authorized_keys.write_text("")
+    with pytest.raises(AuthenticationRefused) as caught:
+        connect(sshd)
+    assert caught.value.server == sshd.name
+    assert f"ssh-copy-id -p {sshd.port} {sshd.user}@127.0.0.1" in caught.value.hint
+    assert f"tried: {sshd.client_key}" in caught.value.details
+
+
+def test_no_key_at_all(sshd: LoopbackSshd, connect: Connect) -> None:
+    sshd.client_key.unlink()
+    with pytest.raises(AuthenticationRefused) as caught:
+        connect(sshd)
+    assert "ssh-keygen" in caught.value.hint
+    assert "no usable key was found" in caught.value.details
+
+
+@pytest.mark.parametrize("pem", [False, True])
+def test_a_key_with_a_passphrase_is_left_to_the_agent(
+    sshd: LoopbackSshd, connect: Connect, pem: bool
+) -> None:
+    sshd.client_key.unlink()
+    key = make_key(sshd.home / ".ssh" / "id_rsa", "secret", "rsa", *(["-m", "PEM"] * pem))
+    shutil.copy(f"{key}.pub", sshd.authorized_keys)
+    with pytest.raises(AuthenticationRefused) as caught:
+        connect(sshd)
+    assert caught.value.hint.startswith(f"ssh-add {key}")
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_the_agents_key(
+    sshd: LoopbackSshd, connect: Connect, agent: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    key = make_key(tmp_path / "secret", kind=kind)
+    ssh_add(agent, key)
+    shutil.copy(f"{key}.pub", sshd.authorized_keys)
+    sshd.client_key.unlink()
+    connect(sshd, environ={**sshd.environ, **agent})
+
+
+def test_identity_agent_of_the_configuration(
+    sshd: LoopbackSshd, connect: Connect, agent: dict[str, str], tmp_path: Path
+) -> None:
+    key = make_key(tmp_path / "secret")
+    ssh_add(agent, key)
+    shutil.copy(f"{key}.pub", sshd.authorized_keys)
+    add_config(sshd, f"IdentityAgent {agent['SSH_AUTH_SOCK']}")
+    connect(sshd)
+
+
+def test_a_dangling_agent_does_no_harm(
+    sshd: LoopbackSshd, connect: Connect, tmp_path: Path
+) -> None:
+    connect(sshd, environ={**sshd.environ, "SSH_AUTH_SOCK": str(tmp_path / "gone")})
+
+
+def test_only_the_identities_that_are_named(
+    sshd: LoopbackSshd, connect: Connect, agent: dict[str, str], tmp_path: Path
+) -> None:
+    """More keys in the agent than sshd has patience for; the right one is named."""
+    for number in range(8):
+        ssh_add(agent, make_key(tmp_path / f"key{number}"))
+    right = tmp_path / "key7"
+    shutil.copy(f"{right}.pub", sshd.authorized_keys)
+    sshd.client_key.unlink()
+    environ = {**sshd.environ, **agent}
+    with pytest.raises(AuthenticationRefused, match="hung up after") as caught:
+        connect(sshd, environ=environ)
+    assert "IdentitiesOnly" in caught.value.hint
+    # The private half is only in the agent.
+    right.unlink()
+    add_config(sshd, f"IdentityFile {right}", "IdentitiesOnly yes")
+    connect(sshd, environ=environ)
+
+
+def test_an_identity_file_of_the_inventory(
+    sshd: LoopbackSshd, connect: Connect, tmp_path: Path
+) -> None:
+    key = make_key(tmp_path / "with space %d")
+    shutil.copy(f"{key}.pub", sshd.authorized_keys)
+    address = replace(sshd.address, identity_file=key)
+    link = connect(sshd, address)
+    argv = [*link.ssh_argv(), link.ssh_host(), "true"]
+    subprocess.run(argv, check=True, env=sshd.environ)
+
+
+def test_a_server_that_wants_only_passwords(tmp_path: Path, connect: Connect) -> None:
+    options = ("PubkeyAuthentication no", "PasswordAuthentication yes")
+    with (
+        LoopbackSshd(tmp_path, extra_config=options) as sshd,
+        pytest.raises(AuthenticationRefused) as caught,
+    ):
+        connect(sshd)
+    assert "it accepts only: password" in caught.value.details
+
+
+def test_a_second_factor_is_not_passed_by(tmp_path: Path, connect: Connect) -> None:
+    options = ("AuthenticationMethods publickey,password", "PasswordAuthentication yes")
+    with (
+        LoopbackSshd(tmp_path, extra_config=options) as sshd,
+        pytest.raises(AuthenticationRefused) as caught,
+    ):
+        connect(sshd)
+    assert "it accepts only: password" in caught.value.details
