@@ -1,0 +1,4 @@
+"""The part of envsync that runs on servers, and in-process for the local end.
+
+Stdlib only, Python 3.8: it is streamed over stdin and run from memory.
+"""

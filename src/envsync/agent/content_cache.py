@@ -1,0 +1,197 @@
+"""What was hashed before, by status: a file per tree in the user's own cache directory.
+
+A tree is known by device and inode of its top directory, so a rename keeps what is known
+of it. A row counts only while inode, size, mtime and ctime are what they were; a file that
+changed so shortly before it was hashed that a later change could carry the same stamp gets
+no row. Rows are void after a reboot unless a sync of the filesystem followed the hashing.
+A damaged file is no cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import struct
+import tempfile
+import zlib
+from typing import Dict, Iterator, NamedTuple, Optional, Tuple
+
+from envsync.tree.listing import Listing
+from envsync.tree.local import LocalPaths
+from envsync.tree.manifest import Manifest, Totals
+
+_MAGIC = b"envsync content cache 2\n"
+_ROW = struct.Struct("<HIIBIQ")
+
+
+class Summary(NamedTuple):
+    """What is known of a whole tree when its signature is what it was."""
+
+    signature: bytes
+    revision: str
+    totals: Totals
+    mode: int
+    mtime_ns: int
+
+
+class Known(NamedTuple):
+    """What is known of one directory: its packed rows, listing, and part of the revision.
+
+    `files` and `size_bytes` are what it adds to the manifest's totals.
+    """
+
+    rows: bytes
+    listing: Listing
+    digest: bytes
+    files: int
+    size_bytes: int
+
+
+class ContentCache:
+    """The cache file of one tree. Reading never raises; writing never harms a reader."""
+
+    def __init__(self, directory: Optional[str], device: int, inode: int, local: LocalPaths):
+        patterns = hashlib.sha256("\0".join(local.patterns).encode("utf-8", "replace"))
+        name = "%x-%x-%s" % (device, inode, patterns.hexdigest()[:12])
+        self._path = None if directory is None else os.path.join(directory, name)
+
+    def summary(self) -> Optional[Summary]:
+        """What is known of the whole tree; None where nothing is."""
+        head = self._head()
+        return None if head is None or not head[0]["signature"] else _summary(head[0])
+
+    def directories(self) -> Dict[bytes, Known]:
+        """What is known of each directory; empty where nothing is or the file is damaged."""
+        head = self._head(whole=True)
+        if head is None:
+            return {}
+        document, body = head
+        if len(body) != document["body_bytes"] or zlib.crc32(body) != document["body_crc"]:
+            return {}
+        try:
+            return dict(_rows(body))
+        except (struct.error, ValueError):
+            return {}
+
+    def manifest(self) -> Optional[Manifest]:
+        """The manifest that goes with `summary`."""
+        summary = self.summary()
+        known = self.directories()
+        if summary is None or not known:
+            return None
+        listings = {path: row.listing for path, row in known.items()}
+        return Manifest(listings, summary.mode, summary.mtime_ns)
+
+    def store(self, summary: Summary, directories: Dict[bytes, Known], synced: bool) -> None:
+        """Replace what is known. An empty signature makes only the rows count."""
+        if self._path is None:
+            return
+        body = b"".join(_packed(directories))
+        document = {
+            "signature": summary.signature.hex(),
+            "revision": summary.revision,
+            "totals": list(summary.totals),
+            "mode": summary.mode,
+            "mtime_ns": summary.mtime_ns,
+            "body_bytes": len(body),
+            "body_crc": zlib.crc32(body),
+            "boot": None if synced else boot_id(),
+        }
+        head = json.dumps(document).encode()
+        head = _MAGIC + struct.pack("<II", len(head), zlib.crc32(head)) + head
+        with contextlib.suppress(OSError):
+            _replace(self._path, head + body)
+
+    def mark_synced(self) -> None:
+        """The filesystem was synced after the hashing: the rows outlive a reboot."""
+        summary, known = self.summary(), self.directories()
+        if summary is not None:
+            self.store(summary, known, synced=True)
+
+    def forget(self) -> None:
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+    def _head(self, whole: bool = False) -> "Optional[Tuple[dict, bytes]]":  # type: ignore[type-arg]
+        if self._path is None:
+            return None
+        try:
+            with open(self._path, "rb") as file:
+                start = file.read(len(_MAGIC) + 8)
+                if start[: len(_MAGIC)] != _MAGIC:
+                    return None
+                size, crc = struct.unpack_from("<II", start, len(_MAGIC))
+                head = file.read(size)
+                if zlib.crc32(head) != crc:
+                    return None
+                document = json.loads(head)
+                if document["boot"] not in (None, boot_id()):
+                    return None
+                return document, file.read() if whole else b""
+        except (OSError, ValueError, KeyError, struct.error):
+            return None
+
+
+def _summary(document: "dict") -> Summary:  # type: ignore[type-arg]
+    return Summary(
+        bytes.fromhex(document["signature"]),
+        document["revision"],
+        Totals(*document["totals"]),
+        document["mode"],
+        document["mtime_ns"],
+    )
+
+
+def _packed(directories: Dict[bytes, Known]) -> Iterator[bytes]:
+    for path, known in directories.items():
+        sizes = len(path), len(known.rows), len(known.listing), len(known.digest)
+        yield _ROW.pack(*sizes, known.files, known.size_bytes)
+        yield path
+        yield known.rows
+        yield known.listing
+        yield known.digest
+
+
+def _rows(body: bytes) -> Iterator[Tuple[bytes, Known]]:
+    position = 0
+    while position < len(body):
+        *sizes, files, size_bytes = _ROW.unpack_from(body, position)
+        position += _ROW.size
+        parts = []
+        for size in sizes:
+            parts.append(body[position : position + size])
+            position += size
+        yield parts[0], Known(parts[1], parts[2], parts[3], files, size_bytes)
+
+
+def _replace(path: str, data: bytes) -> None:
+    directory = os.path.dirname(path)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    fd, temporary = tempfile.mkstemp(dir=directory)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot; empty where it does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def cache_directory(environ: "os._Environ[str] | Dict[str, str]") -> Optional[str]:
+    """Where the content cache is kept; None for a user without a home."""
+    base = environ.get("XDG_CACHE_HOME") or ""
+    if not base and environ.get("HOME"):
+        base = os.path.join(environ["HOME"], ".cache")
+    return os.path.join(base, "envsync", "content") if os.path.isabs(base) else None

@@ -1,0 +1,146 @@
+"""What the kernel says of filesystems: kind, free space, identity, and three system calls."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+from typing import NamedTuple, Optional, Tuple
+
+NETWORK_KINDS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "glusterfs"}
+)
+FINE_STAMPS = frozenset({"ext4", "xfs", "btrfs", "tmpfs", "overlay", "f2fs", "zfs", "bcachefs"})
+FINE_MARGIN_SECONDS = 0.05
+COARSE_MARGIN_SECONDS = 2.0
+"""A file changed twice within one step of the filesystem's clock shows one stamp. The step
+is a kernel tick (at most 10 ms) on local filesystems, and up to 2 s where stamps are coarse
+or come from another machine."""
+
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
+_AT_FDCWD = -100
+_FICLONE = 0x40049409
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Mount(NamedTuple):
+    kind: str
+    mount_point: str
+    options: Tuple[str, ...]
+
+    @property
+    def is_network(self) -> bool:
+        return self.kind in NETWORK_KINDS or self.kind.startswith("fuse")
+
+    @property
+    def stamp_margin_seconds(self) -> float:
+        """How old a change must be before a further one is sure to show."""
+        return FINE_MARGIN_SECONDS if self.kind in FINE_STAMPS else COARSE_MARGIN_SECONDS
+
+
+UNKNOWN_MOUNT = Mount("unknown", "/", ())
+
+
+def mount_of(path: bytes) -> Mount:
+    """The mount that holds a path; `UNKNOWN_MOUNT` where /proc does not tell."""
+    real = os.path.realpath(path).decode("utf-8", "surrogateescape")
+    best = UNKNOWN_MOUNT
+    for mount in _mounts():
+        point = mount.mount_point
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and (best is UNKNOWN_MOUNT or len(point) >= len(best.mount_point)):
+            best = mount
+    return best
+
+
+def is_mount_point(path: bytes) -> bool:
+    """Whether something is mounted exactly here (a bind mount too)."""
+    real = os.path.realpath(path).decode("utf-8", "surrogateescape")
+    return any(mount.mount_point == real for mount in _mounts())
+
+
+def _mounts() -> "list[Mount]":
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.readlines()
+    except OSError:
+        return []
+    mounts = []
+    for line in lines:
+        fields, _, rest = line.partition(" - ")
+        point = fields.split(" ")[4]
+        for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+            point = point.replace(code, char)
+        mounts.append(Mount(rest.split(" ")[0], point, tuple(fields.split(" ")[5].split(","))))
+    return mounts
+
+
+class Space(NamedTuple):
+    """What an ordinary user can still take; inodes is None where there is no limit."""
+
+    free_bytes: int
+    free_inodes: Optional[int]
+
+
+def space(path: bytes) -> Space:
+    status = os.statvfs(path)
+    inodes = status.f_favail if status.f_files else None
+    return Space(status.f_bavail * status.f_frsize, inodes)
+
+
+class ExchangeRefused(OSError):
+    """This filesystem cannot swap two names in one step (NFS, Lustre, old ZFS)."""
+
+
+def exchange(first: bytes, second: bytes) -> None:
+    """Swap two names in one atomic step; `ExchangeRefused` where that cannot be had."""
+    _rename(first, second, _RENAME_EXCHANGE)
+
+
+def rename_new(source: bytes, target: bytes) -> None:
+    """Rename to a name that must not exist; FileExistsError where it does."""
+    try:
+        _rename(source, target, _RENAME_NOREPLACE)
+    except ExchangeRefused:
+        # Without the flag a directory still replaces only an empty directory.
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, "exists", target) from None
+        os.rename(source, target)
+
+
+def _rename(source: bytes, target: bytes, flags: int) -> None:
+    function = getattr(_libc, "renameat2", None)
+    code = errno.ENOSYS
+    if function is not None:
+        if function(_AT_FDCWD, source, _AT_FDCWD, target, ctypes.c_uint(flags)) == 0:
+            return
+        code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise ExchangeRefused(code, os.strerror(code))
+    raise OSError(code, os.strerror(code), os.fsdecode(target))
+
+
+def sync_filesystem(fd: int) -> None:
+    """Wait until all that was written on the filesystem of an open file is on the disk."""
+    if _libc.syncfs(fd) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def sync_directory(path: bytes) -> None:
+    """Make names created, renamed or removed in a directory outlive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def clone(source_fd: int, target_fd: int) -> bool:
+    """Share the extents of one file with another (a reflink); False where refused."""
+    try:
+        fcntl.ioctl(target_fd, _FICLONE, source_fd)
+    except OSError:
+        return False
+    return True

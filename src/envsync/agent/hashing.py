@@ -1,0 +1,201 @@
+"""SHA-256 of many files, on all processors where there is enough to do.
+
+Python's threads gain next to nothing here: half of all files are below 4 KiB, and the
+interpreter's lock is held for most of each. So large batches go to worker processes, which
+are started afresh (never forked: the parent has threads that hold OpenSSL's locks).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import subprocess
+import sys
+import threading
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+BLOCK_BYTES = 1 << 18
+PARALLEL_FILES_MIN = 2000
+PARALLEL_BYTES_MIN = 200 << 20
+MISSING = b"\0" * 32
+"""In place of a digest: the file is gone or may not be read."""
+
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+_WORKER = '''
+import hashlib, os, struct, sys
+flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+block, top = {block}, {top}
+source, sink = sys.stdin.buffer, sys.stdout.buffer
+buffer = bytearray(block)
+view = memoryview(buffer)
+def digest(path):
+    try:
+        fd = os.open(path, flags, dir_fd=top)
+    except OSError:
+        return bytes(32)
+    try:
+        state = hashlib.sha256()
+        while True:
+            count = os.readv(fd, [buffer])
+            if not count:
+                return state.digest()
+            state.update(view[:count])
+    except OSError:
+        return bytes(32)
+    finally:
+        os.close(fd)
+while True:
+    head = source.read(4)
+    if len(head) < 4:
+        break
+    paths = source.read(struct.unpack("<I", head)[0]).split(b"\\0")
+    sink.write(b"".join([digest(path) for path in paths]))
+    sink.flush()
+'''
+
+Progress = Callable[[int], None]
+
+
+class Item:
+    """A file to hash: its path relative to the top, and its size for balancing."""
+
+    __slots__ = ("path", "size_bytes")
+
+    def __init__(self, path: bytes, size_bytes: int) -> None:
+        self.path = path
+        self.size_bytes = size_bytes
+
+
+def hash_open_file(fd: int) -> bytes:
+    """SHA-256 from the current position to the end."""
+    state = hashlib.sha256()
+    buffer = bytearray(BLOCK_BYTES)
+    view = memoryview(buffer)
+    while True:
+        count = os.readv(fd, [buffer])
+        if not count:
+            return state.digest()
+        state.update(view[:count])
+
+
+def hash_file(top_fd: int, path: bytes) -> Optional[bytes]:
+    """SHA-256 of a file below an open directory; None where it cannot be read."""
+    try:
+        fd = os.open(path, _FILE_FLAGS, dir_fd=top_fd)
+    except OSError:
+        return None
+    try:
+        return hash_open_file(fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def hash_files(
+    top_fd: int, items: Sequence[Item], progress: Optional[Progress] = None
+) -> Dict[bytes, Optional[bytes]]:
+    """Digests by path; None for a file that cannot be read. `progress` gets bytes hashed."""
+    size_bytes = sum(item.size_bytes for item in items)
+    processors = _processors()
+    if processors > 1 and (len(items) >= PARALLEL_FILES_MIN or size_bytes >= PARALLEL_BYTES_MIN):
+        return _hash_in_workers(top_fd, items, processors, progress)
+    digests: Dict[bytes, Optional[bytes]] = {}
+    for item in items:
+        digests[item.path] = hash_file(top_fd, item.path)
+        if progress:
+            progress(item.size_bytes)
+    return digests
+
+
+def _processors() -> int:
+    return min(8, len(os.sched_getaffinity(0)))
+
+
+def _batches(items: Sequence[Item]) -> List[List[Item]]:
+    """Batches of about equal work, the largest files first and alone."""
+    batches: List[List[Item]] = []
+    batch: List[Item] = []
+    weight = 0
+    for item in sorted(items, key=lambda item: item.size_bytes, reverse=True):
+        batch.append(item)
+        weight += item.size_bytes + 32768
+        if weight > 16 << 20:
+            batches.append(batch)
+            batch, weight = [], 0
+    if batch:
+        batches.append(batch)
+    return batches
+
+
+def _hash_in_workers(
+    top_fd: int, items: Sequence[Item], processors: int, progress: Optional[Progress]
+) -> Dict[bytes, Optional[bytes]]:
+    batches = _batches(items)
+    results: Dict[bytes, Optional[bytes]] = {}
+    lock = threading.Lock()
+    failures: List[BaseException] = []
+
+    def serve() -> None:
+        try:
+            with _Worker(top_fd) as worker:
+                while True:
+                    with lock:
+                        if not batches:
+                            return
+                        batch = batches.pop(0)
+                    digests = worker.digests([item.path for item in batch])
+                    with lock:
+                        results.update(zip([item.path for item in batch], digests))
+                        if progress:
+                            progress(sum(item.size_bytes for item in batch))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [
+        threading.Thread(target=serve, daemon=True) for _ in range(min(processors, len(batches)))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return results
+
+
+class _Worker:
+    """A fresh interpreter that hashes what it is told."""
+
+    def __init__(self, top_fd: int) -> None:
+        code = _WORKER.format(block=BLOCK_BYTES, top=top_fd)
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(top_fd,),
+        )
+
+    def __enter__(self) -> "_Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process.wait()
+
+    def digests(self, paths: Sequence[bytes]) -> List[Optional[bytes]]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        request = b"\0".join(paths)
+        self._process.stdin.write(struct.pack("<I", len(request)) + request)
+        self._process.stdin.flush()
+        answer = self._process.stdout.read(32 * len(paths))
+        if len(answer) != 32 * len(paths):
+            raise OSError("a hashing worker ended early")
+        parts: List[Tuple[int, int]] = [(at, at + 32) for at in range(0, len(answer), 32)]
+        return [None if answer[a:b] == MISSING else answer[a:b] for a, b in parts]

@@ -1,0 +1,196 @@
+"""From a scan to listings: one attempt, hashing only what is not known."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Set, Tuple
+
+from envsync.agent.content_cache import Known
+from envsync.agent.hashing import Item, hash_files
+from envsync.agent.scan import Row, Scan, unpack
+from envsync.tree import listing as listings
+from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join
+from envsync.tree.revision import CACHE_DIRECTORY, directory_digest
+
+if TYPE_CHECKING:
+    from envsync.agent.writing import Voucher
+
+_KINDS = {0o100000: FILE, 0o040000: DIRECTORY, 0o120000: SYMLINK}
+_MODE_BITS = 0o7775  # no world-write, ever
+
+Progress = Callable[[int], None]
+
+
+class Build:
+    """One attempt to turn a scan into listings, hashing what is not known."""
+
+    def __init__(
+        self,
+        top_fd: int,
+        scanned: Scan,
+        known: Dict[bytes, Known],
+        vouchers: "Mapping[bytes, Voucher]",
+        progress: Optional[Progress],
+    ) -> None:
+        self._top_fd = top_fd
+        self._scan = scanned
+        self._known = known
+        self._vouchers = vouchers
+        self._progress = progress
+        self.hashed_bytes = 0
+        self.unreadable: List[bytes] = []
+
+    def directories(self) -> Dict[bytes, Known]:
+        changed: Dict[bytes, List[Row]] = {}
+        for path, packed in self._scan.directories.items():
+            known = self._known.get(path)
+            if known is None or known.rows != packed:
+                changed[path] = unpack(packed)
+        contents = self._contents(changed)
+        groups = self._link_groups(changed)
+        result = {path: self._known[path] for path in self._scan.directories if path not in changed}
+        entries: Dict[bytes, Tuple[Entry, ...]] = {}
+        for path, rows in changed.items():
+            entries[path] = tuple(
+                _entry(row, contents.get(join(path, row.name), b""), groups.get(row.inode, b""))
+                for row in rows
+            )
+        result.update(self._finished(entries, changed, result))
+        return result
+
+    def _finished(
+        self,
+        entries: Dict[bytes, Tuple[Entry, ...]],
+        changed: Dict[bytes, List[Row]],
+        unchanged: Dict[bytes, Known],
+    ) -> Dict[bytes, Known]:
+        every = {path: known.listing for path, known in unchanged.items()}
+        every.update({path: listings.encode(rows) for path, rows in entries.items()})
+        finished = {
+            path: _known(
+                path, self._scan.directories[path], rows, directory_digest(every, path)
+            )
+            for path, rows in entries.items()
+        }
+        for path in entries:
+            # What of a cache directory counts depends on the sources beside it.
+            cached = join(path, CACHE_DIRECTORY)
+            if cached in unchanged:
+                digest = directory_digest(every, cached)
+                finished[cached] = unchanged[cached]._replace(digest=digest)
+        return finished
+
+    def _contents(self, changed: Dict[bytes, List[Row]]) -> Dict[bytes, bytes]:
+        """Digest or link target by path, for every entry of the changed directories."""
+        contents: Dict[bytes, bytes] = {}
+        needed: List[Item] = []
+        for directory, rows in changed.items():
+            before = self._before(directory)
+            for row in rows:
+                path = join(directory, row.name)
+                kind = row.mode & 0o170000
+                old_row, content = before.get(row.name, (None, b""))
+                if kind == 0o120000:
+                    contents[path] = self._target(path)
+                elif kind == 0o100000:
+                    voucher = self._vouchers.get(path)
+                    if voucher is not None and _vouches(voucher, row):
+                        contents[path] = voucher.digest
+                    elif old_row is not None and _same_content(old_row, row):
+                        contents[path] = content
+                    else:
+                        needed.append(Item(path, row.size_bytes))
+        digests = hash_files(self._top_fd, needed, self._progress)
+        self.hashed_bytes += sum(item.size_bytes for item in needed)
+        for path, digest in digests.items():
+            if digest is None:
+                self.unreadable.append(path)
+            contents[path] = digest or bytes(32)
+        return contents
+
+    def _before(self, directory: bytes) -> Dict[bytes, Tuple[Row, bytes]]:
+        known = self._known.get(directory)
+        if known is None:
+            return {}
+        entries = listings.decode(known.listing)
+        return {
+            row.name: (row, entry.content)
+            for row, entry in zip(unpack(known.rows), entries)
+            if row.name == entry.name
+        }
+
+    def _target(self, path: bytes) -> bytes:
+        try:
+            return os.readlink(path, dir_fd=self._top_fd)
+        except OSError:
+            self.unreadable.append(path)
+            return b"?"
+
+    def _link_groups(self, changed: Dict[bytes, List[Row]]) -> Dict[int, bytes]:
+        """The group of each inode that has several names inside the tree."""
+        wanted: Set[int] = {
+            row.inode
+            for rows in changed.values()
+            for row in rows
+            if row.links > 1 and row.mode & 0o170000 == 0o100000
+        }
+        if not wanted:
+            return {}
+        first: Dict[int, bytes] = {}
+        several: Set[int] = set()
+        for directory in self._scan.directories:
+            rows = changed.get(directory)
+            for row in unpack(self._scan.directories[directory]) if rows is None else rows:
+                if row.inode in wanted:
+                    path = join(directory, row.name)
+                    if row.inode in first:
+                        several.add(row.inode)
+                        path = min(path, first[row.inode])
+                    first[row.inode] = path
+        return {inode: listings.link_group(first[inode]) for inode in several}
+
+
+def _known(path: bytes, rows: bytes, entries: Tuple[Entry, ...], digest: bytes) -> Known:
+    files = size_bytes = 0
+    for entry in entries:
+        if entry.kind == FILE:
+            files += 1
+            group = entry.link_group
+            if not group or group == listings.link_group(join(path, entry.name)):
+                size_bytes += entry.size_bytes
+    return Known(rows, listings.encode(entries), digest, files, size_bytes)
+
+
+def _entry(row: Row, content: bytes, group: bytes) -> Entry:
+    kind = _KINDS[row.mode & 0o170000]
+    if kind == FILE:
+        mode, size_bytes = row.mode & _MODE_BITS, row.size_bytes
+        return Entry(row.name, kind, mode, size_bytes, row.mtime_ns, content, group)
+    mode = 0o777 & _MODE_BITS if kind == SYMLINK else row.mode & _MODE_BITS
+    return Entry(row.name, kind, mode, 0, row.mtime_ns, content)
+
+
+def _same_content(old: Row, new: Row) -> bool:
+    """Whether a row still vouches for the bytes.
+
+    Any write changes ctime. So does a new hard link elsewhere (`conda create --clone`),
+    but then the link count differs too, and nothing else does.
+    """
+    if (old.inode, old.size_bytes, old.mtime_ns) != (new.inode, new.size_bytes, new.mtime_ns):
+        return False
+    return old.ctime_ns == new.ctime_ns or old.links != new.links
+
+
+
+
+def _vouches(voucher: "Voucher", row: Row) -> bool:
+    """Whether a file is still as it was when its bytes were hashed on their way in.
+
+    Making a further name for it changes ctime and the link count, nothing else; only this
+    process may write there, and it makes names only after the contents.
+    """
+    if (voucher.inode, voucher.size_bytes) != (row.inode, row.size_bytes):
+        return False
+    return voucher.mtime_ns == row.mtime_ns and (
+        voucher.ctime_ns == row.ctime_ns or row.links > 1
+    )

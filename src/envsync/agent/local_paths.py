@@ -1,0 +1,41 @@
+"""Carrying a server's own paths from the version that stands there into the next."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from typing import Optional
+
+from envsync.agent.removal import remove_tree
+from envsync.agent.snapshot import Trees
+
+
+def carry(live: Optional[bytes], staging: bytes, trees: Trees) -> None:
+    """Make the staging's local paths those of the live tree, and nothing else of it.
+
+    Best effort, file by file: these are caches and settings of one machine, and the live
+    tree may be in use.
+    """
+    for path in trees.scan(staging).local:
+        remove_tree(os.path.join(staging, path))
+    if live is None:
+        return
+    for path in trees.scan(live).local:
+        with contextlib.suppress(OSError, shutil.Error):
+            _copy(os.path.join(live, path), os.path.join(staging, path), staging)
+
+
+def _copy(source: bytes, target: bytes, top: bytes) -> None:
+    parent = os.path.dirname(target)
+    if not os.path.isdir(parent):
+        os.makedirs(parent, mode=0o755)
+    if os.path.realpath(parent) != os.path.join(os.path.realpath(top), parent[len(top) + 1 :]):
+        # Some directory on the way is a link in the new version.
+        return
+    kind = os.lstat(source).st_mode
+    if stat.S_ISDIR(kind):
+        shutil.copytree(os.fsdecode(source), os.fsdecode(target), symlinks=True)
+    elif stat.S_ISREG(kind) or stat.S_ISLNK(kind):
+        shutil.copy2(source, target, follow_symlinks=False)

@@ -1,0 +1,96 @@
+"""Who may build: one push at a time for an environment, and nobody beside a live writer."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+from typing import Any, Dict, Optional
+
+from envsync.agent.layout import Layout
+from envsync.errors import Locked, PreflightRefused
+
+WRITERS_WAIT_SECONDS = 5.0
+_NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class PushLock:
+    """The exclusive lock of an environment on a target, held until the process ends.
+
+    The kernel releases it however the holder dies. The file says who holds it.
+    """
+
+    def __init__(self, places: Layout, holder: str) -> None:
+        self._places = places
+        self._holder = holder
+        self._fd: Optional[int] = None
+
+    def acquire(self) -> None:
+        """Take the lock or raise `Locked` with who has it. May be called again."""
+        if self._fd is not None:
+            return
+        self._places.create()
+        fd = os.open(self._places.file("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = _holder(fd)
+            os.close(fd)
+            raise Locked("another push of %s is under way: %s" % (self._places.name, who)) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        document = {"holder": self._holder, "pid": os.getpid(), "since_seconds": time.time()}
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(document).encode(), 0)
+        self._fd = fd
+
+    def release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def expel_writers(places: Layout) -> int:
+    """Wait until no process of an earlier push fills the staging; the descriptor locks others out.
+
+    Close it when the staging carries its new token: a writer that starts late checks it.
+    """
+    fd = os.open(places.file("writers"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + WRITERS_WAIT_SECONDS
+    while True:
+        try:
+            _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(fd)
+                raise Locked(
+                    "an interrupted transfer is still writing there", hint="try again in a minute"
+                ) from None
+            time.sleep(0.1)
+
+
+def _flock(fd: int, operation: int) -> None:
+    try:
+        fcntl.flock(fd, operation)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno in _NO_FLOCK:
+            raise PreflightRefused(
+                "locks do not work on this filesystem (flock: %s)" % error.strerror,
+                hint="mount it with locking, or use another prefix",
+            ) from error
+        raise
+
+
+def _holder(fd: int) -> str:
+    try:
+        document: Dict[str, Any] = json.loads(os.pread(fd, 4096, 0))
+        minutes = (time.time() - float(document["since_seconds"])) / 60
+        return "%s, process %d, for %.0f min" % (document["holder"], document["pid"], minutes)
+    except (OSError, ValueError, KeyError, TypeError):
+        return "holder unknown"

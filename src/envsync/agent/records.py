@@ -1,0 +1,163 @@
+"""What a target keeps of each version that was published there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import zlib
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from envsync.agent.layout import Layout, read_json, remove, write_json, write_whole
+from envsync.tree import manifest as manifests
+from envsync.tree.entry import InvalidEntry
+from envsync.tree.manifest import Manifest, Totals
+
+_FILE = re.compile(r"([0-9]{6,})\.json\Z")
+
+
+class Record(NamedTuple):
+    """One generation: what it holds, where it came from, where it stands.
+
+    `revision` is of the tree as published here, `source_revision` of the tree it came
+    from; they differ only where a prefix was rewritten. `inode` is that of its top
+    directory. `kept_because` is set where the version was overwritten although it had
+    changes of its own: no automatic clean-up removes it.
+    """
+
+    number: int
+    revision: str
+    source_revision: str
+    inode: int
+    who: str
+    source: str
+    when_seconds: float
+    method: str
+    transport: str
+    totals: Totals
+    kept_because: str = ""
+
+    def to_json(self) -> Dict[str, Any]:
+        return {**self._asdict(), "totals": self.totals._asdict()}
+
+
+def record_from_json(document: Any) -> Record:
+    """The record of a document; ValueError where it is none."""
+    try:
+        totals = Totals(**{name: int(document["totals"][name]) for name in Totals._fields})
+        return Record(
+            number=int(document["number"]),
+            revision=str(document["revision"]),
+            source_revision=str(document["source_revision"]),
+            inode=int(document["inode"]),
+            who=str(document["who"]),
+            source=str(document["source"]),
+            when_seconds=float(document["when_seconds"]),
+            method=str(document["method"]),
+            transport=str(document["transport"]),
+            totals=totals,
+            kept_because=str(document["kept_because"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("not a record: %s" % error) from error
+
+
+class Records:
+    """The records of one environment, on disk."""
+
+    def __init__(self, places: Layout) -> None:
+        self._places = places
+
+    def all(self) -> List[Record]:
+        """Every readable record, oldest first. A damaged one is left out, not removed."""
+        records: List[Record] = []
+        with contextlib.suppress(OSError):
+            for name in os.listdir(os.fsdecode(self._places.generations)):
+                if _FILE.match(name):
+                    document = read_json(os.path.join(self._places.generations, name.encode()))
+                    with contextlib.suppress(ValueError):
+                        records.append(record_from_json(document))
+        return sorted(records)
+
+    def at(self, inode: int) -> Optional[Record]:
+        """The newest record of the tree whose top directory has this inode."""
+        return next((r for r in reversed(self.all()) if r.inode == inode), None)
+
+    def next_number(self) -> int:
+        numbers = [record.number for record in self.all()]
+        for line in self.history():
+            numbers.append(int(line.get("number", 0)))
+        return max(numbers, default=0) + 1
+
+    def store(self, record: Record, manifest: Optional[Manifest] = None) -> None:
+        """Write a record, after its manifest where that is given."""
+        if manifest is not None:
+            self.store_manifest(record.number, manifest)
+        write_json(self._path(record.number, "json"), record.to_json())
+
+    def store_manifest(self, number: int, manifest: Manifest) -> None:
+        data = zlib.compress(manifests.encode(manifest), 1)
+        write_whole(self._path(number, "manifest"), data)
+
+    def manifest(self, record: Record) -> Optional[Manifest]:
+        """The manifest as published; None where it is missing or damaged."""
+        try:
+            with open(self._path(record.number, "manifest"), "rb") as file:
+                return manifests.decode(zlib.decompress(file.read()))
+        except (OSError, zlib.error, InvalidEntry):
+            return None
+
+    def forget(self, record: Record) -> None:
+        """Drop the record; the tree is the caller's to remove or to build on."""
+        remove(self._path(record.number, "json"))
+        remove(self._path(record.number, "manifest"))
+
+    def tree(self, record: Record) -> Optional[bytes]:
+        """Where a record's tree stands among the earlier ones; None where it is gone."""
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._places.trees):
+                path = os.path.join(self._places.trees, name)
+                if os.lstat(path).st_ino == record.inode:
+                    return path
+        return None
+
+    def log(self, event: Dict[str, Any]) -> None:
+        """Add a line to the history. A line is one write, so lines never mix."""
+        line = json.dumps(event, sort_keys=True).encode() + b"\n"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        fd = os.open(self._places.file("history.jsonl"), flags, 0o600)
+        try:
+            os.write(fd, line)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def history(self) -> List[Dict[str, Any]]:
+        """What happened here, oldest first; damaged lines are left out."""
+        events: List[Dict[str, Any]] = []
+        with contextlib.suppress(OSError), open(self._places.file("history.jsonl"), "rb") as file:
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    event = json.loads(line)
+                    if isinstance(event, dict):
+                        events.append(event)
+        return events
+
+    def held(self) -> Dict[str, str]:
+        """Revisions refused here, each with the reason."""
+        document = read_json(self._places.file("held.json"))
+        if not isinstance(document, dict):
+            return {}
+        return {str(revision): str(reason) for revision, reason in document.items()}
+
+    def hold(self, revision: str, reason: str) -> None:
+        write_json(self._places.file("held.json"), {**self.held(), revision: reason})
+
+    def release(self, revision: str) -> None:
+        held = self.held()
+        if held.pop(revision, None) is not None:
+            write_json(self._places.file("held.json"), held)
+
+    def _path(self, number: int, kind: str) -> bytes:
+        return os.path.join(self._places.generations, b"%06d.%s" % (number, kind.encode()))

@@ -1,0 +1,54 @@
+"""Removing whole trees, whatever modes they carry, never through a link."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import List
+
+from envsync.agent.scan import open_directory
+from envsync.tree.entry import join
+
+
+def remove_tree(path: bytes) -> None:
+    """Remove a directory and everything below it; absence is fine.
+
+    Directories without write permission are opened up first. Raises OSError where an
+    entry cannot be removed; calling it again goes on.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        os.unlink(path)
+        return
+    os.chmod(path, 0o700)
+    top_fd = open_directory(path)
+    try:
+        directories = [b""]
+        for directory in directories:
+            directories += _empty(directory, top_fd)
+        for directory in reversed(directories[1:]):
+            os.rmdir(directory, dir_fd=top_fd)
+    finally:
+        os.close(top_fd)
+    os.rmdir(path)
+
+
+def _empty(directory: bytes, top_fd: int) -> List[bytes]:
+    """Remove the files of one directory; the directories in it are returned."""
+    if directory:
+        with contextlib.suppress(OSError):
+            os.chmod(directory, 0o700, dir_fd=top_fd)
+    fd = open_directory(directory, top_fd)
+    try:
+        with os.scandir(fd) as entries:
+            found = [(os.fsencode(e.name), e.is_dir(follow_symlinks=False)) for e in entries]
+        for name, is_directory in found:
+            if not is_directory:
+                os.unlink(name, dir_fd=fd)
+    finally:
+        os.close(fd)
+    return [join(directory, name) for name, is_directory in found if is_directory]

@@ -1,0 +1,193 @@
+"""A manifest that counts: hashed between two equal stat passes."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from types import MappingProxyType
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+)
+
+from envsync.agent.content_cache import ContentCache, Known, Summary
+from envsync.agent.filesystem import mount_of
+from envsync.agent.listing_build import Build
+from envsync.agent.scan import Scan, open_directory, pack, scan, unpack
+from envsync.errors import SourceRefused
+from envsync.tree.local import LocalPaths
+from envsync.tree.manifest import Manifest, Totals
+from envsync.tree.revision import combine
+
+if TYPE_CHECKING:
+    from envsync.agent.writing import Voucher
+
+ATTEMPTS = 4
+
+Progress = Callable[[int], None]
+
+
+class Snapshot(NamedTuple):
+    """What a tree was at one moment.
+
+    `hashed_bytes` is how much had to be read for it; the rest was known.
+    """
+
+    revision: str
+    totals: Totals
+    scan: Scan
+    manifest: Callable[[], Manifest]
+    hashed_bytes: int
+
+
+class Trees:
+    """Takes snapshots, with one content cache for all."""
+
+    def __init__(self, cache_directory: Optional[str], local: LocalPaths) -> None:
+        self.local = local
+        self._cache_directory = cache_directory
+
+    def cache(self, device: int, inode: int) -> ContentCache:
+        return ContentCache(self._cache_directory, device, inode, self.local)
+
+    def scan(self, path: bytes) -> Scan:
+        """One stat pass; nothing is hashed."""
+        top_fd = open_directory(path)
+        try:
+            return scan(top_fd, self.local)
+        finally:
+            os.close(top_fd)
+
+    def snapshot(
+        self,
+        path: bytes,
+        *,
+        fresh: bool = False,
+        vouchers: "Mapping[bytes, Voucher]" = MappingProxyType({}),
+        progress: Optional[Progress] = None,
+    ) -> Snapshot:
+        """The tree as it is now; `fresh` hashes every byte again.
+
+        A file whose status is that of its voucher was hashed as it was written.
+
+        Raises `SourceRefused` where the tree goes on changing or cannot be read, and the
+        OSError of opening it where it is not there.
+        """
+        margin_seconds = mount_of(path).stamp_margin_seconds
+        top_fd = open_directory(path)
+        try:
+            first = scan(top_fd, self.local)
+            cache = self.cache(first.device, first.inode)
+            summary = None if fresh else cache.summary()
+            if summary is not None and summary.signature == first.signature:
+                manifest = _Later(cache, first)
+                return Snapshot(summary.revision, summary.totals, first, manifest, 0)
+            known = {} if fresh else cache.directories()
+            attempt = _Attempts(top_fd, cache, self.local, vouchers, progress)
+            return attempt.run(first, known, margin_seconds)
+        finally:
+            os.close(top_fd)
+
+
+class _Later:
+    """The manifest of an unchanged tree, read from the cache when somebody asks."""
+
+    def __init__(self, cache: ContentCache, scanned: Scan) -> None:
+        self._cache = cache
+        self._scan = scanned
+
+    def __call__(self) -> Manifest:
+        manifest = self._cache.manifest()
+        if manifest is None or manifest.directories.keys() != self._scan.directories.keys():
+            raise SourceRefused(
+                "the content cache was damaged or replaced meanwhile", hint="try again"
+            )
+        return manifest._replace(mode=self._scan.mode, mtime_ns=self._scan.mtime_ns)
+
+
+class _Attempts:
+    """Hashes between two stat passes until they are equal, a bounded number of times."""
+
+    def __init__(
+        self,
+        top_fd: int,
+        cache: ContentCache,
+        local: LocalPaths,
+        vouchers: "Mapping[bytes, Voucher]",
+        progress: Optional[Progress],
+    ) -> None:
+        self._top_fd = top_fd
+        self._cache = cache
+        self._local = local
+        self._vouchers = vouchers
+        self._progress = progress
+        self._hashed_bytes = 0
+
+    def run(self, first: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Snapshot:
+        for _ in range(ATTEMPTS):
+            _let_stamps_settle(first, margin_seconds)
+            settled_ns = time.time_ns() - int(margin_seconds * 1e9)
+            build = Build(self._top_fd, first, known, self._vouchers, self._progress)
+            directories = build.directories()
+            self._hashed_bytes += build.hashed_bytes
+            second = scan(self._top_fd, self._local)
+            if second.signature == first.signature:
+                _require_readable(build.unreadable)
+                return self._finish(first, directories, settled_ns)
+            known = _without_racy(directories, settled_ns)
+            first = second
+        raise SourceRefused(
+            "it goes on changing while it is read", hint="wait until the installer is done"
+        )
+
+    def _finish(self, scanned: Scan, directories: Dict[bytes, Known], settled_ns: int) -> Snapshot:
+        revision = combine({path: row.digest for path, row in directories.items()})
+        totals = _totals(directories)
+        racy = scanned.newest_ns > settled_ns
+        signature = b"" if racy else scanned.signature
+        summary = Summary(signature, revision, totals, scanned.mode, scanned.mtime_ns)
+        stored = _without_racy(directories, settled_ns) if racy else directories
+        self._cache.store(summary, stored, synced=False)
+        listings_ = {path: row.listing for path, row in directories.items()}
+        manifest = Manifest(listings_, scanned.mode, scanned.mtime_ns)
+        return Snapshot(revision, totals, scanned, lambda: manifest, self._hashed_bytes)
+
+
+def _require_readable(unreadable: List[bytes]) -> None:
+    if unreadable:
+        raise SourceRefused(
+            "files that may not be read",
+            details=[os.fsdecode(path) for path in unreadable[:10]],
+            hint="chmod u+r on them",
+        )
+
+
+def _let_stamps_settle(scanned: Scan, margin_seconds: float) -> None:
+    """Wait until a further change of the newest file would show another stamp."""
+    age_seconds = (time.time_ns() - scanned.newest_ns) / 1e9
+    if 0 <= age_seconds < margin_seconds:
+        time.sleep(margin_seconds - age_seconds)
+
+
+def _without_racy(directories: Dict[bytes, Known], settled_ns: int) -> Dict[bytes, Known]:
+    """The rows with such files unknown that changed too shortly before they were hashed."""
+    kept: Dict[bytes, Known] = {}
+    for path, known in directories.items():
+        rows = unpack(known.rows)
+        if any(row.ctime_ns > settled_ns for row in rows):
+            rows = [row if row.ctime_ns <= settled_ns else row._replace(inode=0) for row in rows]
+            known = known._replace(rows=pack(rows))
+        kept[path] = known
+    return kept
+
+
+def _totals(directories: Dict[bytes, Known]) -> Totals:
+    entries = sum(struct.unpack_from("<I", row.rows)[0] // 6 for row in directories.values())
+    files = sum(row.files for row in directories.values())
+    return Totals(entries, files, sum(row.size_bytes for row in directories.values()))

@@ -1,0 +1,241 @@
+"""The tree being built beside the live one: chosen, brought forward, completed, verified.
+
+The staging tree is, in this order: what an interrupted push left; the earlier version that
+`keep` would drop once this one is published (double buffering: only what changed is written
+anew); a new directory. Building survives any interruption, because the next try looks at
+what is there and hashes it before it counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+from envsync.agent.filesystem import space
+from envsync.agent.layout import Layout, read_json, write_json
+from envsync.agent.local_paths import carry
+from envsync.agent.locks import expel_writers
+from envsync.agent.records import Record, Records
+from envsync.agent.removal import remove_tree
+from envsync.agent.scan import open_directory
+from envsync.agent.snapshot import Snapshot, Trees
+from envsync.agent.writing import TreeWriter, space_guard
+from envsync.errors import NoSpace, VerificationFailed
+from envsync.tree.difference import difference
+from envsync.tree.entry import DIRECTORY, Entry
+from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.plan import Plan, plan
+
+SPARE_BYTES = 64 << 20
+SPARE_INODES = 1000
+"""What is left free beside what a push takes: manifests, records, other users."""
+
+Progress = Callable[[int], None]
+
+
+class Holding(NamedTuple):
+    """A tree of the target that bytes may be copied from."""
+
+    path: bytes
+    manifest: Manifest
+    name: str
+
+
+def spare(records: Sequence[Record], live: Optional[Record], keep: int) -> Optional[Record]:
+    """The earlier version that `keep` would drop after the next publish; None where none."""
+    earlier = [r for r in records if not r.kept_because and (live is None or r != live)]
+    surplus = len(earlier) + (live is not None) - keep
+    return earlier[0] if earlier and surplus > 0 else None
+
+
+class Staging:
+    """One push's building site. The push lock must be held."""
+
+    def __init__(self, places: Layout, trees: Trees, records: Records) -> None:
+        self._places = places
+        self._trees = trees
+        self._records = records
+        self._writer: Optional[TreeWriter] = None
+        self._plan: Optional[Plan] = None
+        self.token = ""
+        self.origin = "new"
+
+    @property
+    def path(self) -> bytes:
+        return self._places.tree(self.token)
+
+    def choose(self, live: Optional[Record], keep: int, revision: str) -> None:
+        """Settle on a tree, and shut out every process that still writes into it."""
+        writers = expel_writers(self._places)
+        try:
+            token, self.origin = self._candidate(live, keep)
+            self.token = secrets.token_hex(8)
+            if token is None:
+                os.mkdir(self.path, 0o700)
+            else:
+                os.rename(self._places.tree(token), self.path)
+                os.chmod(self.path, 0o700)
+            inode = os.lstat(self.path).st_ino
+            document = {"token": self.token, "revision": revision, "inode": inode}
+            write_json(self._places.file("staging.json"), document)
+            stale = self._records.at(inode)
+            if stale is not None:
+                self._records.forget(stale)
+        finally:
+            os.close(writers)
+        self._writer = TreeWriter(open_directory(self.path))
+
+    def _candidate(self, live: Optional[Record], keep: int) -> Tuple[Optional[str], str]:
+        document = read_json(self._places.file("staging.json"))
+        records = self._records.all()
+        published = {record.inode for record in records}
+        if isinstance(document, dict):
+            inode = document.get("inode")
+            for name in os.listdir(os.fsdecode(self._places.trees)):
+                status = os.lstat(self._places.tree(name))
+                if status.st_ino == inode and inode not in published:
+                    return name, "resumed"
+        record = spare(records, live, keep)
+        tree = None if record is None else self._records.tree(record)
+        if tree is not None:
+            return os.fsdecode(os.path.basename(tree)), "spare"
+        return None, "new"
+
+    def plan(self, wanted: Manifest, holdings: Sequence[Holding]) -> Plan:
+        """What the staging tree needs to become `wanted`."""
+        staged = EMPTY if self.origin == "new" else self._snapshot().manifest()
+        self._plan = plan(wanted, staged, [holding.manifest for holding in holdings])
+        return self._plan
+
+    def require_space(self) -> None:
+        """Raise `NoSpace` where the plan does not fit."""
+        assert self._plan is not None
+        free = space(self._places.trees)
+        needed = self._plan.new_bytes() + SPARE_BYTES
+        if needed > free.free_bytes:
+            raise NoSpace(
+                "the push needs %s and only %s are free"
+                % (_megabytes(needed), _megabytes(free.free_bytes)),
+                hint="free some space there, then push again",
+            )
+        inodes = self._plan.new_inodes() + SPARE_INODES
+        if free.free_inodes is not None and inodes > free.free_inodes:
+            raise NoSpace(
+                "the push needs %d inodes and only %d are free" % (inodes, free.free_inodes),
+                hint="remove some files there, then push again",
+            )
+
+    def bring_forward(
+        self, holdings: Sequence[Holding], progress: Optional[Progress] = None
+    ) -> Tuple[Tuple[bytes, Entry], ...]:
+        """Carry out everything but the transfer; the files that have to come from the source."""
+        assert self._plan is not None and self._writer is not None
+        work, writer = self._plan, self._writer
+        with space_guard():
+            self._unlock_parents(work)
+            for path, entry in work.remove:
+                writer.remove(path, entry.kind)
+            for path, _ in work.directories:
+                writer.make_directory(path)
+            for path, entry in work.symlinks:
+                writer.make_symlink(path, entry)
+            failed = self._copy(work, holdings, progress)
+        return tuple((make.path, make.entry) for make in work.fetches) + tuple(failed)
+
+    def _unlock_parents(self, work: Plan) -> None:
+        """A kept version has directories without write permission; here they need it."""
+        assert self._writer is not None
+        if self.origin == "new":
+            return
+        staged = self._trees.scan(self.path)
+        for path in staged.directories:
+            self._writer.unlock_directory(path)
+
+    def _copy(
+        self, work: Plan, holdings: Sequence[Holding], progress: Optional[Progress]
+    ) -> List[Tuple[bytes, Entry]]:
+        assert self._writer is not None
+        failed: List[Tuple[bytes, Entry]] = []
+        with contextlib.ExitStack() as stack:
+            fds = []
+            for holding in holdings:
+                fds.append(open_directory(holding.path))
+                stack.callback(os.close, fds[-1])
+            for path, entry, number, source in work.copies:
+                if not self._writer.copy_file(fds[number], source, path, entry):
+                    failed.append((path, entry))
+                elif progress:
+                    progress(entry.size_bytes)
+        return failed
+
+    @property
+    def writer(self) -> TreeWriter:
+        assert self._writer is not None
+        return self._writer
+
+    def complete(self, wanted: Manifest, live: Optional[bytes]) -> None:
+        """Carry out what follows the transfer: repeats, links, local paths, modes, mtimes."""
+        assert self._plan is not None
+        work, writer = self._plan, self.writer
+        with space_guard():
+            for path, entry, _, source in work.repeats:
+                writer.copy_file(writer.top_fd, source, path, entry)
+            for link in work.links:
+                writer.make_link(link.path, link.leader)
+            for path, entry in work.restamp:
+                if entry.kind != DIRECTORY:
+                    writer.stamp(path, entry)
+            carry(live, self.path, self._trees)
+            self._stamp_directories(wanted)
+
+    def _stamp_directories(self, wanted: Manifest) -> None:
+        makes = [(path, entry) for path, entry in wanted.walk() if entry.kind == DIRECTORY]
+        for path, entry in reversed(makes):
+            with contextlib.suppress(FileNotFoundError):
+                self.writer.stamp(path, entry)
+        os.chmod(b".", wanted.mode, dir_fd=self.writer.top_fd)
+        os.utime(self.writer.top_fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
+
+    def verify(self, wanted: Manifest, progress: Optional[Progress] = None) -> Snapshot:
+        """Hash what stands in the staging against the manifest.
+
+        Raises `VerificationFailed` with the paths that differ.
+        """
+        snapshot = self._snapshot(progress)
+        wrong = difference(wanted, snapshot.manifest())
+        if wrong:
+            raise VerificationFailed(
+                "%d paths are not what the source sent" % len(wrong.paths),
+                details=[os.fsdecode(path) for path in wrong.paths],
+                hint="run the same command again: only those are sent",
+            )
+        return snapshot
+
+    def _snapshot(self, progress: Optional[Progress] = None) -> Snapshot:
+        vouchers = {} if self._writer is None else self._writer.vouchers
+        return self._trees.snapshot(self.path, vouchers=vouchers, progress=progress)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            os.close(self._writer.top_fd)
+            self._writer = None
+
+
+def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:
+    """Remove every tree that no record and no staging needs; how many went."""
+    removed = 0
+    needed = {record.inode for record in records.all()} | set(keep_inodes)
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(places.trees):
+            path = os.path.join(places.trees, name)
+            if os.lstat(path).st_ino not in needed:
+                remove_tree(path)
+                removed += 1
+    return removed
+
+
+def _megabytes(size_bytes: int) -> str:
+    return "%.0f MB" % (size_bytes / 1e6)

@@ -1,0 +1,186 @@
+"""Making entries in a tree that nobody else may see yet.
+
+Every file is made anew under its own name: nothing that exists is ever opened for writing,
+so no byte that a process has open or mapped changes, and no inode is shared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from typing import Dict, Iterator, NamedTuple, Optional
+
+from envsync.agent.filesystem import clone
+from envsync.agent.hashing import BLOCK_BYTES, hash_open_file
+from envsync.agent.scan import open_directory
+from envsync.errors import NoSpace
+from envsync.tree.entry import DIRECTORY, MODE_MASK, Entry, split
+
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Voucher(NamedTuple):
+    """A file whose bytes were hashed as they were written, and its status after that."""
+
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    digest: bytes
+
+
+@contextlib.contextmanager
+def space_guard() -> Iterator[None]:
+    """Turn a full disk or quota into `NoSpace`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        what = "its quota is used up" if error.errno == errno.EDQUOT else "its disk is full"
+        hint = "free some space there (`envsync list` shows what is kept), then push again"
+        raise NoSpace("%s; the live environment is untouched" % what, hint=hint) from error
+
+
+class TreeWriter:
+    """Writes below one open directory. `vouchers` says what was hashed on its way in."""
+
+    def __init__(self, top_fd: int) -> None:
+        self.top_fd = top_fd
+        self.vouchers: Dict[bytes, Voucher] = {}
+        self._parent: Optional[bytes] = None
+        self._parent_fd = -1
+
+    def close(self) -> None:
+        if self._parent is not None:
+            os.close(self._parent_fd)
+            self._parent = None
+
+    def begin_file(self, path: bytes) -> int:
+        """A descriptor of a new, empty file at `path`; whatever file stood there is gone."""
+        directory, name = split(path)
+        parent_fd = self._directory(directory)
+        try:
+            return os.open(name, _NEW_FILE, 0o600, dir_fd=parent_fd)
+        except FileExistsError:
+            os.unlink(name, dir_fd=parent_fd)
+            return os.open(name, _NEW_FILE, 0o600, dir_fd=parent_fd)
+
+    def end_file(self, fd: int, path: bytes, entry: Entry, digest: bytes) -> bool:
+        """Stamp and close; False, and no file, where the bytes are not the entry's."""
+        try:
+            if digest != entry.content:
+                self.remove(path)
+                return False
+            os.fchmod(fd, entry.mode & MODE_MASK)
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            s = os.fstat(fd)
+        finally:
+            os.close(fd)
+        self.vouchers[path] = Voucher(s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns, digest)
+        return True
+
+    def copy_file(self, source_fd: int, source: bytes, path: bytes, entry: Entry) -> bool:
+        """Copy a file of another tree, hashing what is copied; False where it is not it."""
+        try:
+            old = os.open(source, _OLD_FILE, dir_fd=source_fd)
+        except OSError:
+            return False
+        try:
+            new = self.begin_file(path)
+            try:
+                digest = _copy(old, new)
+            except BaseException:
+                os.close(new)
+                self.remove(path)
+                raise
+        finally:
+            os.close(old)
+        return self.end_file(new, path, entry, digest)
+
+    def make_directory(self, path: bytes) -> None:
+        directory, name = split(path)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=self._directory(directory))
+
+    def make_symlink(self, path: bytes, entry: Entry) -> None:
+        directory, name = split(path)
+        parent_fd = self._directory(directory)
+        try:
+            os.symlink(entry.content, name, dir_fd=parent_fd)
+        except FileExistsError:
+            os.unlink(name, dir_fd=parent_fd)
+            os.symlink(entry.content, name, dir_fd=parent_fd)
+        self.stamp(path, entry)
+
+    def make_link(self, path: bytes, leader: bytes) -> None:
+        """Give a file of this tree a further name."""
+        directory, name = split(path)
+        parent_fd = self._directory(directory)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=parent_fd)
+        os.link(
+            leader, name, src_dir_fd=self.top_fd, dst_dir_fd=parent_fd, follow_symlinks=False
+        )
+
+    def stamp(self, path: bytes, entry: Entry) -> None:
+        """Set mode and mtime of what is there."""
+        directory, name = split(path)
+        parent_fd = self._directory(directory)
+        if not stat.S_ISLNK(os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode):
+            os.chmod(name, entry.mode & MODE_MASK, dir_fd=parent_fd)
+        times = (entry.mtime_ns, entry.mtime_ns)
+        with contextlib.suppress(NotImplementedError):
+            os.utime(name, ns=times, dir_fd=parent_fd, follow_symlinks=False)
+
+    def unlock_directory(self, path: bytes) -> None:
+        """Make a directory writable for the time of building."""
+        with contextlib.suppress(OSError):
+            os.chmod(path or b".", 0o700, dir_fd=self.top_fd)
+
+    def remove(self, path: bytes, kind: int = 0) -> None:
+        """Remove one entry; a directory must be empty by then. Absence is fine."""
+        self.vouchers.pop(path, None)
+        directory, name = split(path)
+        with contextlib.suppress(FileNotFoundError):
+            parent_fd = self._directory(directory)
+            if kind == DIRECTORY:
+                if self._parent == path:
+                    self.close()
+                os.rmdir(name, dir_fd=parent_fd)
+            else:
+                os.unlink(name, dir_fd=parent_fd)
+
+    def _directory(self, path: bytes) -> int:
+        """The descriptor of a directory; the last one is kept, since paths come in order."""
+        if self._parent != path:
+            fd = open_directory(path, self.top_fd)
+            self.close()
+            self._parent, self._parent_fd = path, fd
+        return self._parent_fd
+
+
+def _copy(old: int, new: int) -> bytes:
+    """Copy all bytes and return their digest: of the copy, or of what was read for it."""
+    if clone(old, new):
+        return hash_open_file(new)
+    state = hashlib.sha256()
+    buffer = bytearray(BLOCK_BYTES)
+    view = memoryview(buffer)
+    while True:
+        count = os.readv(old, [buffer])
+        if not count:
+            return state.digest()
+        state.update(view[:count])
+        write_all(new, view[:count])
+
+
+def write_all(fd: int, data: memoryview) -> None:
+    """Write every byte, however the kernel divides it."""
+    while data:
+        data = data[os.write(fd, data) :]

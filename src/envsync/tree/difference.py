@@ -1,0 +1,71 @@
+"""What differs between two manifests, as paths."""
+
+from __future__ import annotations
+
+from typing import Dict, FrozenSet, List, NamedTuple, Tuple
+
+from envsync.tree import listing as listings
+from envsync.tree.entry import Entry, join, split
+from envsync.tree.manifest import Manifest
+from envsync.tree.revision import CACHE_DIRECTORY, counted
+
+
+class Difference(NamedTuple):
+    """Paths, sorted: only in the second, only in the first, in both with other content."""
+
+    added: Tuple[bytes, ...]
+    removed: Tuple[bytes, ...]
+    changed: Tuple[bytes, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+    @property
+    def paths(self) -> Tuple[bytes, ...]:
+        return tuple(sorted((*self.added, *self.removed, *self.changed)))
+
+
+def difference(before: Manifest, after: Manifest) -> Difference:
+    """Differences that make another revision: kind, execute bit, content, link target.
+
+    Empty exactly where the two revisions are equal.
+    """
+    added: List[bytes] = []
+    removed: List[bytes] = []
+    changed: List[bytes] = []
+    for directory in sorted(set(before.directories) | set(after.directories)):
+        if _same_rows(before, after, directory):
+            continue
+        old, new = _counted(before, directory), _counted(after, directory)
+        added += [join(directory, name) for name in new if name not in old]
+        removed += [join(directory, name) for name in old if name not in new]
+        changed += [
+            join(directory, name)
+            for name in new
+            if name in old and _identity(old[name]) != _identity(new[name])
+        ]
+    return Difference(tuple(sorted(added)), tuple(sorted(removed)), tuple(sorted(changed)))
+
+
+def _same_rows(before: Manifest, after: Manifest, directory: bytes) -> bool:
+    """Whether a directory cannot differ: same bytes, and the same sources beside it."""
+    if before.directories.get(directory) != after.directories.get(directory):
+        return False
+    parent, name = split(directory)
+    if name != CACHE_DIRECTORY:
+        return True
+    return before.directories.get(parent) == after.directories.get(parent)
+
+
+def _counted(manifest: Manifest, directory: bytes) -> Dict[bytes, Entry]:
+    entries = manifest.entries(directory)
+    sources: FrozenSet[bytes] = frozenset()
+    parent, name = split(directory)
+    if name == CACHE_DIRECTORY:
+        parents = listings.decode(manifest.directories.get(parent, b""))
+        sources = frozenset(entry.name for entry in parents)
+    return {entry.name: entry for entry in counted(directory, entries, sources)}
+
+
+def _identity(entry: Entry) -> Tuple[int, bool, bytes]:
+    return entry.kind, entry.is_executable, entry.content

@@ -1,0 +1,88 @@
+"""A directory's entries as bytes: the unit of caching, comparing and sending.
+
+Two directories whose entries are the same have the same bytes, so most work on two
+manifests is a comparison of bytes, and only what differs is ever decoded.
+
+Layout, little-endian, entries in ascending order of name:
+
+    u8   kind; 0x80 is set where a hard-link group follows
+    u16  mode
+    u16  length of the name
+    u16  length of the content
+    i64  mtime in nanoseconds
+    u64  size in bytes
+    name, content, and 8 bytes of hard-link group where flagged
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Iterable, List, Tuple
+
+from envsync.tree.entry import LINK_GROUP_BYTES, Entry, InvalidEntry, check_entry
+
+_HEAD = struct.Struct("<BHHHqQ")
+_GROUPED = 0x80
+
+Listing = bytes
+
+
+def encode(entries: Iterable[Entry]) -> Listing:
+    """The bytes of entries that are sorted by name."""
+    parts: List[bytes] = []
+    pack = _HEAD.pack
+    for name, kind, mode, size_bytes, mtime_ns, content, group in entries:
+        flagged = kind | _GROUPED if group else kind
+        parts.append(pack(flagged, mode, len(name), len(content), mtime_ns, size_bytes))
+        parts.append(name)
+        parts.append(content)
+        if group:
+            parts.append(group)
+    return b"".join(parts)
+
+
+def decode(listing: Listing) -> Tuple[Entry, ...]:
+    """The entries, as `encode` took them. For bytes of our own making only."""
+    entries: List[Entry] = []
+    position, end = 0, len(listing)
+    unpack_from, head_size = _HEAD.unpack_from, _HEAD.size
+    while position < end:
+        kind, mode, name_size, content_size, mtime_ns, size = unpack_from(listing, position)
+        start = position + head_size
+        middle = start + name_size
+        position = middle + content_size
+        group = b""
+        if kind & _GROUPED:
+            kind &= ~_GROUPED
+            group = listing[position : position + LINK_GROUP_BYTES]
+            position += LINK_GROUP_BYTES
+        name, content = listing[start:middle], listing[middle : middle + content_size]
+        entries.append(Entry(name, kind, mode, size, mtime_ns, content, group))
+    return tuple(entries)
+
+
+def decode_foreign(listing: Listing) -> Tuple[Entry, ...]:
+    """The entries of bytes from elsewhere; `InvalidEntry` where a scan could not have made them.
+
+    Names must ascend strictly, so nothing comes twice, and the bytes must be exactly what
+    `encode` gives for the result.
+    """
+    try:
+        entries = decode(listing)
+    except struct.error as error:
+        raise InvalidEntry("a listing that is cut short") from error
+    previous = b""
+    for entry in entries:
+        check_entry(entry)
+        if entry.name <= previous:
+            raise InvalidEntry("a listing that is not in order: %r" % (entry.name,))
+        previous = entry.name
+    if encode(entries) != listing:
+        raise InvalidEntry("a listing with stray bytes")
+    return entries
+
+
+def link_group(first_path: bytes) -> bytes:
+    """The name of a hard-link group: made from the first of its members' paths."""
+    return hashlib.sha256(first_path).digest()[:LINK_GROUP_BYTES]

@@ -1,0 +1,98 @@
+"""Paths that belong to each server: not sent, not drift, carried into the next version."""
+
+from __future__ import annotations
+
+import re
+from typing import List, NamedTuple, Optional, Pattern, Sequence, Tuple
+
+DEFAULT_LOCAL: Tuple[str, ...] = (
+    "conda-meta/state",
+    "var/cache/fontconfig/**",
+    "**/__pycache__/*.nbi",
+    "**/__pycache__/*.nbc",
+    "etc/jupyter/migrated",
+    "share/jupyter/lab/settings/**",
+)
+"""What tools write into an environment for one machine alone: variables that conda sets,
+font and numba caches (compiled for this CPU), and Jupyter's run-time settings."""
+
+NFS_REMAINS = b".nfs"
+"""What NFS makes of a file that was deleted while open: it can be neither copied nor kept."""
+
+
+class _Rule(NamedTuple):
+    directory: "Pattern[bytes]"
+    name: "Pattern[bytes]"
+
+
+class LocalPaths:
+    """Compiled globs over paths relative to the environment's top.
+
+    `*` and `?` stay within one component, `**` spans any number of them, `[...]` is a
+    class. A pattern that ends in `/**` names a directory with everything below it.
+    """
+
+    def __init__(self, patterns: Sequence[str] = DEFAULT_LOCAL) -> None:
+        self.patterns = tuple(patterns)
+        self._rules = [_rule(pattern) for pattern in self.patterns]
+        any_directory = b"|".join(rule.directory.pattern for rule in self._rules)
+        self._any_directory: Optional[Pattern[bytes]] = (
+            re.compile(any_directory, re.DOTALL) if self._rules else None
+        )
+
+    def names(self, directory: bytes) -> Optional["Pattern[bytes]"]:
+        """What matches the local names in a directory; None where no name can be local."""
+        if self._any_directory is None or not self._any_directory.fullmatch(directory):
+            return None
+        parts: List[bytes] = [
+            rule.name.pattern for rule in self._rules if rule.directory.fullmatch(directory)
+        ]
+        return re.compile(b"|".join(parts), re.DOTALL) if parts else None
+
+    def matches(self, path: bytes) -> bool:
+        """Whether a path is local, or lies below a local directory."""
+        directory, _, name = path.rpartition(b"/")
+        rule = self.names(directory)
+        if rule is not None and rule.fullmatch(name):
+            return True
+        return bool(directory) and self.matches(directory)
+
+
+def _rule(pattern: str) -> _Rule:
+    pattern = pattern.strip("/")
+    if pattern.endswith("/**"):
+        pattern = pattern[:-3]
+    directory, _, name = pattern.rpartition("/")
+    return _Rule(_compiled(directory), _compiled("*" if name == "**" else name))
+
+
+def _compiled(glob: str) -> "Pattern[bytes]":
+    return re.compile(b"(?:" + _translate(glob) + b")", re.DOTALL)
+
+
+def _translate(glob: str) -> bytes:
+    if glob == "**":
+        return b".*"
+    if glob.startswith("**/"):
+        return b"(?:.*/)?" + _translate(glob[3:])
+    if glob.endswith("/**"):
+        return _translate(glob[:-3]) + b"(?:/.*)?"
+    head, middle, tail = glob.partition("/**/")
+    if middle:
+        return _translate(head) + b"/(?:.*/)?" + _translate(tail)
+    return b"".join(_translate_component(part) for part in _tokens(glob))
+
+
+def _tokens(glob: str) -> List[str]:
+    return re.findall(r"\[!?\]?[^\]/]*\]|.", glob, re.DOTALL)
+
+
+def _translate_component(token: str) -> bytes:
+    if token == "*":
+        return b"[^/]*"
+    if token == "?":
+        return b"[^/]"
+    if len(token) > 1:
+        inner = token[1:-1].replace("\\", "\\\\").replace("[", "\\[")
+        return b"[" + inner.replace("!", "^", 1).encode() + b"]" if inner else b"\\[\\]"
+    return re.escape(token.encode("utf-8", "surrogateescape"))

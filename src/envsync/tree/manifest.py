@@ -1,0 +1,198 @@
+"""Every entry of an environment: what drives transfer, verification and the record."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Collection, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+
+from envsync.tree import listing as listings
+from envsync.tree.entry import (
+    DIRECTORY,
+    FILE,
+    MODE_MASK,
+    PATH_MAX_BYTES,
+    Entry,
+    InvalidEntry,
+    join,
+    split,
+)
+from envsync.tree.listing import Listing
+
+_MAGIC = b"envsync manifest 1\n"
+_HEAD = struct.Struct("<HqI")
+_ROW = struct.Struct("<BII")
+_WHOLE, _REFERENCE = 0, 1
+_REFERENCE_BYTES = 12
+
+ENTRIES_MAX = 10_000_000
+"""More entries than any environment has; beyond it a manifest is taken for an attack."""
+
+
+class Manifest(NamedTuple):
+    """An environment's entries, directory by directory.
+
+    `directories` maps each directory's path, relative to the top (b"" is the top itself),
+    to its encoded listing. `mode` and `mtime_ns` are the top directory's own. Values are
+    never changed after they were made; two equal manifests have equal fields.
+    """
+
+    directories: Mapping[bytes, Listing]
+    mode: int
+    mtime_ns: int
+
+    def entries(self, directory: bytes) -> Tuple[Entry, ...]:
+        """The entries of one directory; none where there is no such directory."""
+        return listings.decode(self.directories.get(directory, b""))
+
+    def walk(self) -> Iterator[Tuple[bytes, Entry]]:
+        """Every entry with its path, a directory before what is in it."""
+        for directory in sorted(self.directories):
+            for entry in self.entries(directory):
+                yield join(directory, entry.name), entry
+
+    def find(self, path: bytes) -> Optional[Entry]:
+        """The entry at a path, or None."""
+        directory, name = split(path)
+        for entry in self.entries(directory):
+            if entry.name == name:
+                return entry
+        return None
+
+    def paths(self) -> Iterator[bytes]:
+        for path, _ in self.walk():
+            yield path
+
+    def totals(self) -> "Totals":
+        """How many entries there are, and the bytes of the files' contents."""
+        entries = files = size_bytes = 0
+        groups = set()
+        for directory in self.directories:
+            for entry in self.entries(directory):
+                entries += 1
+                if entry.kind != FILE:
+                    continue
+                files += 1
+                if entry.link_group not in groups:
+                    size_bytes += entry.size_bytes
+                if entry.link_group:
+                    groups.add(entry.link_group)
+        return Totals(entries, files, size_bytes)
+
+
+class Totals(NamedTuple):
+    """Counts of a manifest; a file with several names counts its bytes once."""
+
+    entries: int
+    files: int
+    size_bytes: int
+
+
+EMPTY = Manifest({}, 0o755, 0)
+
+
+def reference(directory: bytes, listing: Listing) -> bytes:
+    """What stands for a directory that the other side is known to have."""
+    digest = hashlib.sha256(struct.pack("<I", len(directory)) + directory + listing)
+    return digest.digest()[:_REFERENCE_BYTES]
+
+
+def references(manifest: Manifest) -> Dict[bytes, bytes]:
+    """Each directory's path by its reference."""
+    return {reference(path, rows): path for path, rows in manifest.directories.items()}
+
+
+def digest(manifest: Manifest) -> str:
+    """SHA-256 of everything in the manifest, mtimes and modes too; not the revision."""
+    state = hashlib.sha256(_HEAD.pack(manifest.mode, manifest.mtime_ns, 0))
+    for path in sorted(manifest.directories):
+        rows = manifest.directories[path]
+        state.update(struct.pack("<II", len(path), len(rows)))
+        state.update(path)
+        state.update(rows)
+    return state.hexdigest()
+
+
+def encode(manifest: Manifest, known: Collection[bytes] = ()) -> bytes:
+    """The manifest as bytes; a directory whose reference is in `known` becomes just that."""
+    parts: List[bytes] = [
+        _MAGIC,
+        _HEAD.pack(manifest.mode, manifest.mtime_ns, len(manifest.directories)),
+    ]
+    for path in sorted(manifest.directories):
+        rows = manifest.directories[path]
+        if known:
+            mark = reference(path, rows)
+            if mark in known:
+                parts.append(_ROW.pack(_REFERENCE, 0, len(mark)) + mark)
+                continue
+        parts.append(_ROW.pack(_WHOLE, len(path), len(rows)))
+        parts.append(path)
+        parts.append(rows)
+    return b"".join(parts)
+
+
+def decode(data: bytes, base: Manifest = EMPTY) -> Manifest:
+    """The manifest of bytes from elsewhere, every rule checked; `InvalidEntry` otherwise.
+
+    References are looked up in `base`. After this, no path of the manifest leads out of
+    the tree, every directory is an entry of its parent, and nothing comes twice.
+    """
+    try:
+        manifest = _decode(data, base)
+    except struct.error as error:
+        raise InvalidEntry("a manifest that is cut short") from error
+    check(manifest)
+    return manifest
+
+
+def _decode(data: bytes, base: Manifest) -> Manifest:
+    if data[: len(_MAGIC)] != _MAGIC:
+        raise InvalidEntry("not a manifest")
+    position = len(_MAGIC)
+    mode, mtime_ns, count = _HEAD.unpack_from(data, position)
+    position += _HEAD.size
+    by_reference: Dict[bytes, bytes] = references(base) if base.directories else {}
+    directories: Dict[bytes, Listing] = {}
+    for _ in range(count):
+        kind, path_size, rows_size = _ROW.unpack_from(data, position)
+        position += _ROW.size
+        if kind == _WHOLE:
+            path = data[position : position + path_size]
+            position += path_size
+            rows = data[position : position + rows_size]
+        else:
+            mark = data[position : position + rows_size]
+            if mark not in by_reference:
+                raise InvalidEntry("a reference to a directory that is not here")
+            path = by_reference[mark]
+            rows = base.directories[path]
+        position += rows_size
+        if position > len(data) or path in directories:
+            raise InvalidEntry("a manifest that is cut short or names a directory twice")
+        directories[path] = rows
+    if position != len(data):
+        raise InvalidEntry("a manifest with stray bytes")
+    return Manifest(directories, mode, mtime_ns)
+
+
+def check(manifest: Manifest) -> None:
+    """Refuse a manifest that no scan could have made; `InvalidEntry` says why."""
+    if manifest.mode & ~MODE_MASK:
+        raise InvalidEntry("mode %o of the top directory" % manifest.mode)
+    if b"" not in manifest.directories:
+        raise InvalidEntry("a manifest without its top directory")
+    expected = {b""}
+    count = 0
+    for directory, rows in manifest.directories.items():
+        entries = listings.decode_foreign(rows)
+        count += len(entries)
+        if count > ENTRIES_MAX:
+            raise InvalidEntry("a manifest of more than %d entries" % ENTRIES_MAX)
+        for entry in entries:
+            if len(directory) + 1 + len(entry.name) > PATH_MAX_BYTES:
+                raise InvalidEntry("a path longer than %d bytes" % PATH_MAX_BYTES)
+            if entry.kind == DIRECTORY:
+                expected.add(join(directory, entry.name))
+    if expected != set(manifest.directories):
+        raise InvalidEntry("directories that do not match their parents' entries")

@@ -1,0 +1,98 @@
+"""The environment's identity: what makes two trees the same version.
+
+A revision is a digest over path, kind, owner-execute bit and content or link target. Not
+in it: mtimes, other mode bits, owners, hard-link groups, and `__pycache__` files whose
+source is in the manifest, for Python writes those by itself wherever the environment is
+used. `.nfs*` names and what `local:` names are in no manifest to begin with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import AbstractSet, FrozenSet, Mapping, Optional, Tuple
+
+from envsync.tree import listing as listings
+from envsync.tree.entry import DIRECTORY, FILE, Entry, split
+from envsync.tree.listing import Listing
+from envsync.tree.manifest import Manifest
+
+SHOWN_DIGITS = 12
+CACHE_DIRECTORY = b"__pycache__"
+_CACHED = re.compile(rb"(.+)\.[^.]+-[0-9]+[^.]*(\.opt-[12])?\.pyc(\.[0-9]+)?\Z")
+
+
+def short(revision: str) -> str:
+    """As people see it."""
+    return revision[:SHOWN_DIGITS]
+
+
+def source_of(name: bytes) -> Optional[bytes]:
+    """The source file's name that a file in `__pycache__` belongs to.
+
+    `spam.cpython-311.opt-1.pyc` belongs to `spam.py`; Python writes such a file under a
+    name with a number after it and renames it, and a crash leaves that name behind.
+    """
+    match = _CACHED.match(name)
+    return match.group(1) + b".py" if match else None
+
+
+def counted(
+    directory: bytes, entries: Tuple[Entry, ...], sources: AbstractSet[bytes]
+) -> Tuple[Entry, ...]:
+    """The entries of a directory that are part of the revision.
+
+    `sources` are the names in the parent of a `__pycache__` directory; elsewhere unused.
+    """
+    if split(directory)[1] == CACHE_DIRECTORY:
+        return tuple(
+            entry for entry in entries if entry.kind != FILE or source_of(entry.name) not in sources
+        )
+    return tuple(
+        entry
+        for entry in entries
+        if not (entry.kind == DIRECTORY and entry.name == CACHE_DIRECTORY)
+    )
+
+
+def python_sources(listing: Listing) -> FrozenSet[bytes]:
+    """The names in a directory that `__pycache__` files may belong to."""
+    return frozenset(e.name for e in listings.decode(listing) if e.name.endswith(b".py"))
+
+
+def directory_digest(directories: Mapping[bytes, Listing], directory: bytes) -> bytes:
+    """What one directory adds to the revision; empty where nothing of it counts."""
+    sources: FrozenSet[bytes] = frozenset()
+    parent, name = split(directory)
+    if name == CACHE_DIRECTORY:
+        sources = python_sources(directories.get(parent, b""))
+    entries = counted(directory, listings.decode(directories[directory]), sources)
+    if not entries:
+        return b""
+    state = hashlib.sha256()
+    for entry in entries:
+        state.update(
+            b"%d %d %d %d\0"
+            % (entry.kind, entry.is_executable, len(entry.name), len(entry.content))
+        )
+        state.update(entry.name)
+        state.update(entry.content)
+    return state.digest()
+
+
+def combine(digests: Mapping[bytes, bytes]) -> str:
+    """The revision of directories' digests, as 64 hex digits."""
+    state = hashlib.sha256()
+    for directory in sorted(digests):
+        part = digests[directory]
+        if part:
+            state.update(b"%d\0" % len(directory))
+            state.update(directory)
+            state.update(part)
+    return state.hexdigest()
+
+
+def revision_of(manifest: Manifest) -> str:
+    """The manifest's revision, as 64 hex digits."""
+    directories = manifest.directories
+    return combine({path: directory_digest(directories, path) for path in directories})

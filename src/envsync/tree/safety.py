@@ -1,0 +1,41 @@
+"""Rules about two states that stop a push until a person confirms: each named, all pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+from envsync.tree.manifest import Totals
+
+SHRINK_FRACTION = 0.5
+SHRINK_FILES_MIN = 200
+"""A source that lost half of its files, and at least this many, looks ruined. Removing one
+large package (torch is 15,000 of 90,000 files) stays below it."""
+
+
+class Shrinkage(NamedTuple):
+    """How much smaller the source is than what it would replace."""
+
+    files_before: int
+    files_now: int
+
+    def __str__(self) -> str:
+        return "it has %d files where the target has %d" % (self.files_now, self.files_before)
+
+
+def shrinkage(source: Totals, target: Totals) -> Optional[Shrinkage]:
+    """The loss, where it is so large that the source is probably in ruins."""
+    lost = target.files - source.files
+    if lost >= SHRINK_FILES_MIN and source.files < target.files * (1 - SHRINK_FRACTION):
+        return Shrinkage(target.files, source.files)
+    return None
+
+
+def is_environment_name(name: str) -> bool:
+    """Whether a name can be that of an environment: one path component, nothing odd.
+
+    `base` is not one: it is conda itself, and a push would replace the conda that other
+    environments of the target hang on.
+    """
+    if not name or name in ("base", ".", "..") or name[0] in "-.":
+        return False
+    return "/" not in name and name.isprintable() and len(name.encode()) <= 200
