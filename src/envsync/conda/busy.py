@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
-from typing import Iterable, List, Mapping, Match, Optional, Sequence, Tuple
+from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 
 YOUNG_SECONDS = 600.0
 """A leftover younger than this may belong to an installer that we cannot see."""
@@ -78,21 +78,19 @@ def _leftovers(paths: Iterable[Tuple[bytes, float]]) -> Tuple[List[Tuple[bytes, 
     changes = []
     for path, changed_seconds in paths:
         has_history = has_history or path == HISTORY
-        match = _leftover(path)
+        match = _LEFTOVER.fullmatch(path) if is_sign(path) else None
         if match:
             changes.append((match.group(1), changed_seconds))
     youngest = dict(sorted(changes))
     return sorted(youngest.items()), has_history
 
 
-def _leftover(path: bytes) -> Optional[Match[bytes]]:
-    # Asked for every path of an environment, so cheap first.
-    return _LEFTOVER.fullmatch(path) if b"~" in path or b".condatmp" in path else None
-
-
 def is_sign(path: bytes) -> bool:
     """Whether `signs` has to know of this relative path."""
-    return path == HISTORY or _leftover(path) is not None
+    # Asked for every path of an environment, so cheap first.
+    if b"~" in path or b".condatmp" in path:
+        return _LEFTOVER.fullmatch(path) is not None
+    return path == HISTORY
 
 
 def installer_at_work(process: Process, environment: bytes) -> Optional[str]:
