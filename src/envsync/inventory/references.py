@@ -97,7 +97,8 @@ def _environment_problems(
         if unknown is not None:
             text = f"expected a server, @group or range of the inventory, {unknown}"
             yield Problem((*path, "push_to", index), text)
-    if {member for token in tokens.values() for member in known.members(token)} == {source}:
+    targets = {member for token in tokens.values() for member in known.members(token)}
+    if list(targets) == [source]:
         text = f"expected a server other than the source, got only {source!r}"
         yield Problem((*path, "push_to"), text)
 

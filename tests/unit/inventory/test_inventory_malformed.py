@@ -269,6 +269,11 @@ ENVIRONMENT_ENTRIES = {
     "source a range": Malformed(
         _environment("source: gpu[01-02]"), "4: environments.myenv.source: expected a server name"
     ),
+    "source a list": Malformed(
+        _environment("source: [server1]\n    push_to: [server1]"),
+        "4: environments.myenv.source: expected a server name of letters, digits and . _ - + : %,"
+        " starting with a letter or digit, got a list",
+    ),
     "unknown target": Malformed(
         _environment("push_to: [server2, gpu04]"),
         "4: environments.myenv.push_to[1]: expected a server, @group or range of the inventory,"
