@@ -8,7 +8,7 @@ from tests.conda.environments import (
     create_environment,
     installed_packages,
 )
-from tests.conda.template import ENVIRONMENT, CondaPrefix, Template, template
+from tests.conda.template import ENVIRONMENT, CondaPrefix, Template, cache_root, template
 from tests.conda.user_files import add_user_files
 from tests.conda.wheel import install_wheel, uninstall
 
@@ -18,6 +18,7 @@ __all__ = [
     "Template",
     "add_user_files",
     "build_channel",
+    "cache_root",
     "change_package",
     "create_base",
     "create_environment",

@@ -123,7 +123,7 @@ def _update_record(path: bytes, hashes: dict[bytes, tuple[str, int]]) -> None:
 
 def template() -> Template:
     """The template of this machine; made now where there is none of this content."""
-    root = _cache_root()
+    root = cache_root()
     directory = root / _key()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (root / "lock").open("w") as lock:
@@ -138,7 +138,8 @@ def template() -> Template:
     return Template(Path(found["prefix"]), directory / "channel", mentions)
 
 
-def _cache_root() -> Path:
+def cache_root() -> Path:
+    """Where templates are kept: `$XDG_CACHE_HOME/envsync-tests`, unless that is a long path."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     root = caches / "envsync-tests"
     if len(os.fsencode(root)) > _PREFIX_LENGTH - 30:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.conda import CondaPrefix, Template
+from tests.conda import ENVIRONMENT, CondaPrefix, Template, cache_root
 from tests.lab.namespaces import EnteredProcess, Namespaces, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -146,6 +147,19 @@ class Host:
         self.run(["chown", "root:root", self.prefix])
         return made
 
+    def change_package(self, spec: str, *, environment: str = ENVIRONMENT) -> None:
+        """What `conda install SPEC` does there: `lab-variant ==2.0` is the other version."""
+        self._make("--env", environment, "--change", spec)
+
+    def install_wheel(self, name: str, version: str, *, environment: str = ENVIRONMENT) -> None:
+        """What `pip install NAME==VERSION` does there."""
+        self._make("--env", environment, "--wheel", f"{name}=={version}")
+
+    def _make(self, *arguments: str) -> None:
+        argv = [sys.executable, "-m", "tests.conda.make", self.prefix, *arguments]
+        cache = {"XDG_CACHE_HOME": str(cache_root().parent)}
+        self.run(argv, cwd=str(CHECKOUT), env=cache, timeout_seconds=60)
+
     def remount(self, options: str) -> None:
         """Change the storage: `size=60m` (tmpfs), `ro`, `rw`."""
         self.namespaces.call("mount", "-o", f"remount,{options}", self._top)
@@ -255,10 +269,8 @@ class Host:
         def ended() -> bool:
             pids = self.namespaces.pids()[1:]
             for pid in pids:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     self.kill(pid)
-                except ProcessLookupError:
-                    continue
             return not pids
 
         wait_until(ended, f"all processes on {self.name} have ended")

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -32,13 +33,12 @@ def set_up(order: dict[str, Any]) -> None:
     socket.sethostname(order["hostname"])
     mount("tmpfs", "/run", "tmpfs", data="mode=755")
     for directory in ("/run/sshd", "/run/lab", "/run/home"):
-        os.mkdir(directory, 0o755)
+        Path(directory).mkdir(mode=0o755)
     for target, content in order["files"].items():
-        source = "/run/lab/" + os.path.basename(target)
-        with open(source, "w") as file:
-            file.write(content)
-        os.chmod(source, os.stat(target).st_mode & 0o777)
-        mount(source, target, "", _MS_BIND)
+        source = Path("/run/lab", Path(target).name)
+        source.write_text(content)
+        source.chmod(Path(target).stat().st_mode & 0o777)
+        mount(str(source), target, "", _MS_BIND)
 
 
 def reap(*_: object) -> None:

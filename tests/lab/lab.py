@@ -17,9 +17,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.lab.host import CHECKOUT, INTERFACE, Host
 from tests.lab.namespaces import Namespaces
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 HOSTS = ("server1", "server2", "server3")
 _BRIDGE = "br0"
@@ -116,7 +120,7 @@ class Lab:
     def __getitem__(self, name: str) -> LabHost:
         return self.hosts[name]
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -20,7 +20,7 @@ _UNSHARE = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", 
 def wait_until(
     condition: Callable[[], object], what: str, *, timeout_seconds: float = 10.0
 ) -> None:
-    """Poll until `condition()` is true; AssertionError saying `what` where it does not become so."""
+    """Poll until `condition()` is true; AssertionError saying `what` where it never is."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -89,8 +89,8 @@ class Namespaces:
 
     def enter(self, argv: Sequence[str | os.PathLike[str]], *, cwd: str = "/") -> list[str]:
         """The command line that runs `argv` inside."""
-        inside = ["nsenter", f"--target={self.pid}", *"-m -u -i -n -p".split(), "--"]
-        return [*inside, "env", "-C", cwd, *map(os.fspath, argv)]
+        inside = ["nsenter", f"--target={self.pid}", "-m", "-u", "-i", "-n", "-p", "--"]
+        return [*inside, "env", "-C", cwd, *(os.fspath(argument) for argument in argv)]
 
     def popen(
         self,
@@ -127,7 +127,7 @@ class Namespaces:
     @staticmethod
     def _identity(pid: int) -> str | None:
         try:
-            return os.readlink(f"/proc/{pid}/ns/pid")
+            return str(Path(f"/proc/{pid}/ns/pid").readlink())
         except OSError:
             return None
 

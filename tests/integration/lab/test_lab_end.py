@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -26,18 +27,19 @@ time.sleep(600)
 
 
 def _namespaces(pid: int) -> set[str]:
-    return {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "mnt", "pid", "uts", "ipc")}
+    return {
+        str(Path(f"/proc/{pid}/ns/{kind}").readlink())
+        for kind in ("net", "mnt", "pid", "uts", "ipc")
+    }
 
 
 def _in_use(namespaces: set[str]) -> list[str]:
     """The processes that are in any of them."""
     found = []
     for link in Path("/proc").glob("[0-9]*/ns/*"):
-        try:
-            if os.readlink(link) in namespaces:
+        with contextlib.suppress(OSError):
+            if str(link.readlink()) in namespaces:
                 found.append(str(link))
-        except OSError:
-            continue
     return found
 
 
@@ -47,7 +49,7 @@ def _mounts() -> set[str]:
 
 
 def _interfaces() -> set[str]:
-    return set(os.listdir("/sys/class/net"))
+    return {path.name for path in Path("/sys/class/net").iterdir()}
 
 
 def test_nothing_is_left_after_close(lab: Lab, tmp_path: Path) -> None:
