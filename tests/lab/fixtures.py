@@ -18,7 +18,7 @@ from tests.lab.lab import Lab
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """server1 (the controller), server2 and server3; started once, when first asked for."""
-    missing = requirements.missing_for_namespaces()
+    missing = requirements.missing()
     if missing and requirements.required():
         pytest.fail(f"the lab is required and cannot start: {missing}", pytrace=False)
     if missing:
@@ -44,5 +44,5 @@ def conda_lab(fresh_lab: Lab, conda_template: Template) -> Lab:
 
 
 def pytest_report_header() -> str:
-    missing = requirements.missing_for_namespaces()
+    missing = requirements.missing()
     return f"lab: {'hosts in namespaces' if not missing else f'off ({missing})'}"

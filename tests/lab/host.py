@@ -16,6 +16,8 @@ from tests.lab.namespaces import EnteredProcess, Namespaces, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 INTERFACE = "eth0"
+USER = "alice"
+"""An ordinary account on every host; the only one where the tests are run by such a one."""
 Argument = str | os.PathLike[str]
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -57,6 +59,11 @@ class Host:
         self._top = top
         self._sshd: EnteredProcess | None = None
 
+    @property
+    def user(self) -> str:
+        """Who commands run as, and whom `ssh HOST` leads to."""
+        return USER if os.geteuid() != 0 else "root"
+
     # Commands
 
     def run(
@@ -69,7 +76,7 @@ class Host:
         env: Mapping[str, str] | None = None,
         cwd: str = "/",
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the host, as root; bytes that are not UTF-8 become surrogates."""
+        """Run a command on the host, as `user`; bytes that are not UTF-8 become surrogates."""
         process = self.popen(
             argv, env=env, cwd=cwd, stdin=subprocess.PIPE if input is not None else None
         )
@@ -118,8 +125,8 @@ class Host:
         return {
             "PATH": f"{Path(sys.executable).parent}:{_SYSTEM_PATH}",
             "HOME": self.home(),
-            "USER": "root",
-            "LOGNAME": "root",
+            "USER": self.user,
+            "LOGNAME": self.user,
             "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -136,16 +143,14 @@ class Host:
         """Where the test process itself reads and writes the host's file `path`."""
         return self.namespaces.path(os.fspath(path))
 
-    def home(self, user: str = "root") -> str:
-        return f"/run/home/{user}"
+    def home(self, user: str = "") -> str:
+        return f"/run/home/{user or self.user}"
 
     def install_conda(self, template: Template, *, environments: bool = True) -> CondaPrefix:
         """A conda prefix at `prefix`: base, and `myenv` unless `environments` is false."""
-        made = template.copy(
+        return template.copy(
             self.path(self.prefix), prefix=Path(self.prefix), environments=environments
         )
-        self.run(["chown", "root:root", self.prefix])
-        return made
 
     def change_package(self, spec: str, *, environment: str = ENVIRONMENT) -> None:
         """What `conda install SPEC` does there: `lab-variant ==2.0` is the other version."""
@@ -162,11 +167,11 @@ class Host:
 
     def remount(self, options: str) -> None:
         """Change the storage: `size=60m` (tmpfs), `ro`, `rw`."""
-        self.namespaces.call("mount", "-o", f"remount,{options}", self._top)
+        self.namespaces.set_up("mount", "-o", f"remount,{options}", self._top)
 
     def use_directory(self, directory: Path) -> None:
         """Put the storage into a directory of the machine, as of its real filesystem."""
-        self.namespaces.call("mount", "--bind", str(directory), self._top)
+        self.namespaces.set_up("mount", "--bind", str(directory), self._top)
         self.path(self.prefix).mkdir(parents=True, exist_ok=True)
 
     # Processes
@@ -262,7 +267,7 @@ class Host:
             'mount -t tmpfs -o mode=755 tmpfs "$1"; rm -rf /run/home/* /run/lab/sshd*; '
             'mkdir -p "$2" && rmdir "$2"'
         )
-        self.namespaces.call("sh", "-ec", script, "sh", self._top, self.prefix)
+        self.namespaces.set_up("sh", "-ec", script, "sh", self._top, self.prefix)
         self.path(self.prefix).mkdir(mode=0o755)
 
     def end_processes(self) -> None:

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.lab.host import CHECKOUT, INTERFACE, Host
-from tests.lab.namespaces import Namespaces
+from tests.lab.host import CHECKOUT, INTERFACE, USER, Host
+from tests.lab.namespaces import Authority, Namespaces
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,7 +29,8 @@ HOSTS = ("server1", "server2", "server3")
 _BRIDGE = "br0"
 _SUBNET = "10.91.0"
 _PREFIX = "alice/miniconda3"
-_USER, _UID = "alice", 4242
+_UID = os.geteuid() or 4242
+_GID = os.getegid() or 4242
 FAR = "-far"
 """`ssh server2-far` leads to server2 through a relay, while `Lab.relay` has one."""
 
@@ -52,13 +53,13 @@ class LabHost(Host):
     def limit(self, rate: str) -> None:
         """Limit the link to `rate` (as tc writes it: "200mbit") in both directions."""
         shape = ["root", "tbf", "rate", rate, "burst", "256k", "latency", "50ms"]
-        self.namespaces.call("tc", "qdisc", "replace", "dev", INTERFACE, *shape)
-        self._switch.call("tc", "qdisc", "replace", "dev", self.name, *shape)
+        self.namespaces.set_up("tc", "qdisc", "replace", "dev", INTERFACE, *shape)
+        self._switch.set_up("tc", "qdisc", "replace", "dev", self.name, *shape)
 
     def unlimit(self) -> None:
         for side, device in ((self.namespaces, INTERFACE), (self._switch, self.name)):
-            if "tbf" in side.call("tc", "qdisc", "show", "dev", device):
-                side.call("tc", "qdisc", "del", "dev", device, "root")
+            if "tbf" in side.set_up("tc", "qdisc", "show", "dev", device):
+                side.set_up("tc", "qdisc", "del", "dev", device, "root")
 
     def cut(self) -> None:
         """From now on every packet to and from this host is lost, silently.
@@ -66,17 +67,24 @@ class LabHost(Host):
         Taken out of the bridge, and not set down: the host's interface keeps its carrier,
         as when something breaks far away.
         """
-        self._switch.call("ip", "link", "set", self.name, "nomaster")
+        self._switch.set_up("ip", "link", "set", self.name, "nomaster")
 
     def restore(self) -> None:
-        self._switch.call("ip", "link", "set", self.name, "master", _BRIDGE)
+        self._switch.set_up("ip", "link", "set", self.name, "master", _BRIDGE)
 
 
 class Lab:
     """Use `Lab.start`; close it in the end (or use it in a `with`)."""
 
-    def __init__(self, switch: Namespaces, hosts: Mapping[str, LabHost], keys: Path) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        switch: Namespaces,
+        hosts: Mapping[str, LabHost],
+        keys: Path,
+    ) -> None:
         self.hosts = hosts
+        self._authority = authority
         self._switch = switch
         self._keys = keys
 
@@ -85,14 +93,15 @@ class Lab:
         top = storage_top()
         addresses = {name: f"{_SUBNET}.{11 + number}" for number, name in enumerate(names)}
         files = _system_files(addresses)
-        switch = Namespaces("switch", {})
-        spaces = {name: Namespaces(name, files) for name in names}
+        authority = Authority()
+        switch = Namespaces(authority, "switch", {})
+        spaces = {name: Namespaces(authority, name, files) for name in names}
         hosts = {
             name: LabHost(name, addresses[name], f"{top}/{_PREFIX}", top, spaces[name], switch)
             for name in names
         }
         keys = Path(tempfile.mkdtemp(prefix="envsync-lab-"))
-        lab = cls(switch, hosts, keys)
+        lab = cls(authority, switch, hosts, keys)
         try:
             for space in (switch, *spaces.values()):
                 space.wait_ready()
@@ -157,6 +166,7 @@ class Lab:
         """End all hosts. May be called more than once."""
         for space in reversed(self.namespaces):
             space.close()
+        self._authority.close()
         for host in self.hosts.values():
             host.reap()
         for key in self._keys.glob("*"):
@@ -174,28 +184,31 @@ class Lab:
                 f"addr add {_far_address(host.address)}/24 dev {_BRIDGE}",
             ]
         # Not in the switch's PID namespace: the pids in these lines are ours.
-        batch = ["nsenter", f"--target={self._switch.pid}", "--net", "ip", "-batch", "-"]
-        subprocess.run(batch, input="\n".join(lines), text=True, check=True)
+        self._switch.set_up("ip", "-batch", "-", input_text="\n".join(lines), only=["-n"])
         for host in self.hosts.values():
             mine = [
                 "link set lo up",
                 f"addr add {host.address}/24 dev {INTERFACE}",
                 f"link set {INTERFACE} up",
             ]
-            host.namespaces.call("ip", "-batch", "-", input_text="\n".join(mine))
+            host.namespaces.set_up("ip", "-batch", "-", input_text="\n".join(mine))
+        for space in self.namespaces:
+            # Port 22 without privilege, for labs of ordinary users.
+            setting = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
+            space.set_up("sh", "-c", f"echo 0 > {setting}")
 
     def _write_identity(self, host: LabHost) -> None:
         """The host key, and homes whose key is let in and whose known_hosts know everyone."""
         host.write_file("/run/lab/host_key", (self._keys / host.name).read_text())
         public = (self._keys / "client.pub").read_text()
-        for user, identity in (("root", 0), (_USER, _UID)):
+        for user, uid, gid in _accounts():
             ssh = f"{host.home(user)}/.ssh"
             host.write_file(f"{ssh}/id_ed25519", (self._keys / "client").read_text())
             host.write_file(f"{ssh}/authorized_keys", public)
             host.write_file(f"{ssh}/known_hosts", self.known_hosts())
             host.write_file(f"{ssh}/config", "Host *\n    BatchMode yes\n    ConnectTimeout 10\n")
             for path in (host.path(host.home(user)), *host.path(host.home(user)).rglob("*")):
-                os.chown(path, identity, identity)
+                os.chown(path, uid, gid)
 
     def known_hosts(self) -> str:
         """A line a host, under its name, its address and those of its relay."""
@@ -216,6 +229,12 @@ def storage_top() -> str:
     raise RuntimeError("/srv, /mnt, /media and /opt are all in use: no place for the lab's prefix")
 
 
+def _accounts() -> list[tuple[str, int, int]]:
+    """Name, uid and gid of those who can log in."""
+    user = (USER, _UID, _GID)
+    return [user] if os.geteuid() != 0 else [("root", 0, 0), user]
+
+
 def _far_address(address: str) -> str:
     network, _, number = address.rpartition(".")
     return f"{network}.{int(number) + 100}"
@@ -228,9 +247,9 @@ def _system_files(addresses: Mapping[str, str]) -> dict[str, str]:
         hosts += f"{address} {name}\n{_far_address(address)} {name}{FAR}\n"
     accounts = Path("/etc/passwd").read_text().splitlines(keepends=True)
     passwd = "root:x:0:0:root:/run/home/root:/bin/bash\n"
-    passwd += f"{_USER}:x:{_UID}:{_UID}::/run/home/{_USER}:/bin/sh\n"
-    passwd += "".join(line for line in accounts if line.split(":")[0] not in ("root", _USER))
-    shadow = f"root:*:20000:0:99999:7:::\n{_USER}:*:20000:0:99999:7:::\n"
+    passwd += f"{USER}:x:{_UID}:{_GID}::/run/home/{USER}:/bin/sh\n"
+    passwd += "".join(line for line in accounts if line.split(":")[0] not in ("root", USER))
+    shadow = f"root:*:20000:0:99999:7:::\n{USER}:*:20000:0:99999:7:::\n"
     return {"/etc/hosts": hosts, "/etc/passwd": passwd, "/etc/shadow": shadow}
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 _INIT = Path(__file__).with_name("host_init.py")
 _UNSHARE = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child")
+_ALL = ("-m", "-u", "-i", "-n", "-p")
+_KEEP = "--preserve-credentials"
 
 
 def wait_until(
@@ -62,35 +64,87 @@ class EnteredProcess(subprocess.Popen[bytes]):
         return found[0] if found and self.returncode is None else None
 
 
-class Namespaces:
-    """Network, mount, UTS, IPC and PID namespaces of one host."""
+class Authority:
+    """What may make namespaces: root, or an ordinary user in a user namespace of its own.
 
-    def __init__(self, hostname: str, files: Mapping[str, str]) -> None:
+    All hosts of a lab share one, as only so their links can be connected.
+    """
+
+    def __init__(self) -> None:
+        self._holder: subprocess.Popen[bytes] | None = None
+        self.prefix: list[str] = []
+        """Put before a command line, it runs with the right to set a lab up."""
+        if os.geteuid() != 0:
+            self._holder = subprocess.Popen(
+                ["unshare", "--user", "--map-root-user", "sh", "-c", "echo ready; exec cat"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+            assert self._holder.stdout is not None
+            if self._holder.stdout.readline() != b"ready\n":
+                raise RuntimeError("no user namespace, see stderr")
+            self.prefix = ["nsenter", f"--target={self._holder.pid}", "-U", _KEEP, "--"]
+
+    def close(self) -> None:
+        if self._holder is not None:
+            _end(self._holder)
+
+
+class Namespaces:
+    """Network, mount, UTS, IPC and PID namespaces of one host.
+
+    An ordinary user's commands run in a further user namespace, in which the user has
+    its own number again: there its sshd takes itself for unprivileged, as it has to.
+    """
+
+    def __init__(self, authority: Authority, hostname: str, files: Mapping[str, str]) -> None:
         """`files` are contents that stand at those (existing) paths inside."""
+        self._authority = authority
         self._holder = subprocess.Popen(
-            [*_UNSHARE, "--mount-proc", "--", sys.executable, "-I", "-S", str(_INIT)],
+            [
+                *(*authority.prefix, *_UNSHARE, "--mount-proc", "--"),
+                *(sys.executable, "-I", "-S", str(_INIT)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        self._order = json.dumps({"hostname": hostname, "files": dict(files)}).encode() + b"\n"
+        self._order = {
+            "hostname": hostname,
+            "files": dict(files),
+            "user": [os.geteuid(), os.getegid()] if authority.prefix else None,
+        }
         self.pid = 0
 
     def wait_ready(self) -> None:
         """Apart from the constructor, so that several can start at the same time."""
         assert self._holder.stdin is not None
         assert self._holder.stdout is not None
-        self._holder.stdin.write(self._order)
+        self._holder.stdin.write(json.dumps(self._order).encode() + b"\n")
         self._holder.stdin.flush()
         if self._holder.stdout.readline() != b"ready\n":
             self.close()
             raise RuntimeError("the namespaces could not be set up, see stderr")
         [self.pid] = children(self._holder.pid)
 
-    def enter(self, argv: Sequence[str | os.PathLike[str]], *, cwd: str = "/") -> list[str]:
-        """The command line that runs `argv` inside."""
-        inside = ["nsenter", f"--target={self.pid}", "-m", "-u", "-i", "-n", "-p", "--"]
-        return [*inside, "env", "-C", cwd, *(os.fspath(argument) for argument in argv)]
+    def set_up(self, *argv: str, input_text: str = "", only: Sequence[str] = _ALL) -> str:
+        """Run a set-up command inside; RuntimeError with its stderr where it fails.
+
+        `only` are the namespaces (as options of nsenter) that it enters.
+        """
+        enter = [*self._authority.prefix, "nsenter", f"--target={self.pid}", *only, "--"]
+        done = subprocess.run(
+            [*enter, *argv], input=input_text, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def _enter(self, argv: Sequence[str | os.PathLike[str]], cwd: str) -> list[str]:
+        user = ["-U", _KEEP] if self._authority.prefix else []
+        enter = [*self._authority.prefix, "nsenter", f"--target={self.pid}", *_ALL, *user, "--"]
+        return [*enter, "env", "-C", cwd, *(os.fspath(argument) for argument in argv)]
 
     def popen(
         self,
@@ -101,17 +155,8 @@ class Namespaces:
         **options: Any,
     ) -> EnteredProcess:
         return EnteredProcess(
-            self.enter(argv, cwd=cwd), env=dict(env), start_new_session=True, **options
+            self._enter(argv, cwd), env=dict(env), start_new_session=True, **options
         )
-
-    def call(self, *argv: str, input_text: str = "") -> str:
-        """Run a set-up command inside; RuntimeError with its stderr where it fails."""
-        done = subprocess.run(
-            self.enter(argv), input=input_text, capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip()}")
-        return done.stdout
 
     def path(self, path: str) -> Path:
         """Where the test process itself finds an absolute path of the host."""
@@ -143,9 +188,13 @@ class Namespaces:
 
     def close(self) -> None:
         """End everything inside. May be called more than once."""
-        if self._holder.stdin is not None and not self._holder.stdin.closed:
-            with contextlib.suppress(BrokenPipeError):
-                self._holder.stdin.close()
-        self._holder.wait(timeout=20)
-        if self._holder.stdout is not None:
-            self._holder.stdout.close()
+        _end(self._holder)
+
+
+def _end(holder: subprocess.Popen[bytes]) -> None:
+    if holder.stdin is not None and not holder.stdin.closed:
+        with contextlib.suppress(BrokenPipeError):
+            holder.stdin.close()
+    holder.wait(timeout=20)
+    if holder.stdout is not None:
+        holder.stdout.close()
