@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.lab.host import CommandFailed
+from tests.lab.host import USER, CommandFailed
 from tests.lab.lab import Lab
 from tests.lab.namespaces import wait_until
 
@@ -43,8 +43,8 @@ def test_ssh_with_strict_host_keys(fresh_lab: Lab) -> None:
     controller = fresh_lab.controller
     for host in fresh_lab.targets:
         done = controller.run([*strict, host.name, "hostname; id -un; echo $HOME"])
-        assert done.stdout.split() == [host.name, "root", "/run/home/root"]
-    assert controller.run([*strict, "alice@server2", "id -un"]).stdout == "alice\n"
+        assert done.stdout.split() == [host.name, host.user, f"/run/home/{host.user}"]
+    assert controller.run([*strict, f"{USER}@server2", "id -un"]).stdout == f"{USER}\n"
     assert controller.run([*strict, "-J", "server3", "server2", "hostname"]).stdout == "server2\n"
 
 

@@ -80,6 +80,6 @@ def test_sshd_can_be_stopped_and_started(fresh_lab: Lab) -> None:
     host.stop_sshd()
     with pytest.raises(CommandFailed, match="Connection refused"):
         fresh_lab.controller.run(["ssh", "server3", "true"])
-    host.start_sshd("PermitRootLogin no\n")
+    host.start_sshd("AllowUsers nobody\n")
     with pytest.raises(CommandFailed, match="Permission denied"):
         fresh_lab.controller.run(["ssh", "server3", "true"])
