@@ -50,6 +50,9 @@ class LoopbackSshd:
         self.name = name
         self.home = directory / "home" if home is None else home
         self.port = port or free_port()
+        # HOME of the commands that run there.
+        self.server_home = self.directory / "server-home"
+        self.server_home.mkdir(exist_ok=True)
         self.user = getpass.getuser()
         self.client_key = self.home / ".ssh" / "id_ed25519"
         self._extra_config = extra_config
@@ -153,8 +156,12 @@ class LoopbackSshd:
 
     def _config_lines(self) -> list[str]:
         return [
-            # Values that come first win.
+            # Values that come first win; of MaxStartups, the last one.
+            "MaxStartups 100",
             *self._extra_config,
+            # Not the user's: a login shell would run their ~/.bashrc, and whatever that
+            # starts, before every command.
+            f"SetEnv HOME={self.server_home}",
             "ListenAddress 127.0.0.1",
             f"Port {self.port}",
             *(f"HostKey {key}" for key in self.host_keys),
@@ -165,7 +172,6 @@ class LoopbackSshd:
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
             "PermitRootLogin yes",
-            "MaxStartups 100",
             "Subsystem sftp internal-sftp",
         ]
 

@@ -204,7 +204,7 @@ def _is_banner_error(error: BaseException) -> bool:
     return isinstance(error, ssh_exception.SSHException) and "protocol banner" in str(error)
 
 
-def _not_found(error: socket.gaierror, place: Place) -> EnvsyncError:
+def _not_found(error: Exception, place: Place) -> EnvsyncError:
     name = place.settings.hostname
     return ConnectionFailed(
         f"there is no host named {name!r}",
@@ -337,6 +337,8 @@ def _sftp(error: BaseException, place: Place) -> EnvsyncError:
 
 MEANINGS: dict[type[BaseException], Meaning] = {
     socket.gaierror: _not_found,
+    # Python's own check of a name, before anybody is asked.
+    UnicodeError: _not_found,
     ConnectionRefusedError: _refused,
     TimeoutError: _silent,
     EOFError: _hung_up,

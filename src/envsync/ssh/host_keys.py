@@ -24,6 +24,7 @@ from envsync.ssh.failures import Place
 from envsync.ssh.ssh_config import HostSettings, UserConfig
 
 _QUERY_SECONDS = 15.0
+_KRL_MAGIC = b"SSHKRL\n\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,22 +203,29 @@ class RefuseUnlessKnown(MissingHostKeyPolicy):
             raise SSHException("the host key was not checked")
 
     def _refuse_if_in_revocation_list(self, key: PKey, offered: str) -> None:
-        """`RevokedHostKeys`: a list or a KRL, which only ssh-keygen can read."""
+        """`RevokedHostKeys`: a list of keys, or a KRL, which only ssh-keygen can read."""
         file = self.place.settings.revoked_host_keys
-        if file is None:
-            return
-        if self.config.keygen_command is not None:
-            done = subprocess.run(
-                [self.config.keygen_command, "-Q", "-f", str(file), "/dev/stdin"],
-                input=f"{key.get_name()} {key.get_base64()}\n".encode(),
-                capture_output=True,
-                check=False,
-                timeout=_QUERY_SECONDS,
-            )
-            if done.returncode == 0:
-                return
-        # As OpenSSH: a list that cannot be read revokes everything.
-        raise failures.revoked_host_key(self.place, offered, str(file))
+        if file is not None and self._is_in_revocation_list(key, file):
+            raise failures.revoked_host_key(self.place, offered, str(file))
+
+    def _is_in_revocation_list(self, key: PKey, file: Path) -> bool:
+        """As OpenSSH: a list that cannot be read revokes everything."""
+        try:
+            content = file.read_bytes()
+        except OSError:
+            return True
+        if not content.startswith(_KRL_MAGIC):
+            return key.get_base64().encode() in content.split()
+        if self.config.keygen_command is None:
+            return True
+        done = subprocess.run(
+            [self.config.keygen_command, "-Q", "-f", str(file), "/dev/stdin"],
+            input=f"{key.get_name()} {key.get_base64()}\n".encode(),
+            capture_output=True,
+            check=False,
+            timeout=_QUERY_SECONDS,
+        )
+        return done.returncode != 0
 
 
 def _fingerprint(blob: bytes) -> str:

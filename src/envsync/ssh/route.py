@@ -63,3 +63,6 @@ def _check(destination: Destination) -> None:
         raise UsageError(f"{destination.user!r} is no user name")
     if destination.port is not None and not 0 < destination.port < 65536:
         raise UsageError(f"{destination.port} is no port number")
+    if destination.jump is not None and destination.jump.lower() != "none":
+        for hop in destination.jump.split(","):
+            _check(parse_jump(hop))

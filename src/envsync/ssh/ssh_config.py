@@ -136,6 +136,9 @@ class UserConfig:
         except (ConfigParseError, CouldNotCanonicalize, OSError) as error:
             raise _unreadable(destination.host, str(error)) from error
         values = {k: v if isinstance(v, list) else [str(v)] for k, v in found.items()}
+        # paramiko has expanded their `~`, to the HOME of this process.
+        identities = values.get("identityfile", [])
+        values["identityfile"] = [_moved(name, Path.home(), self.home) for name in identities]
         if destination.user is not None:
             values["user"] = [destination.user]
         if destination.port is not None:
@@ -163,12 +166,12 @@ class UserConfig:
 
         def files(key: str, default: Sequence[str]) -> tuple[Path, ...]:
             named = [name for value in values.get(key, []) for name in _split(value)]
-            return self._paths(named or default, tokens)
+            return self._paths([self._moved_home(name) for name in named or default], tokens)
 
         identities = self._paths(values.get("identityfile") or _IDENTITIES, tokens)
         if destination.identity_file is not None:
-            given = self._paths([str(destination.identity_file)], tokens)
-            identities = (*given, *(path for path in identities if path not in given))
+            given = Path(self._tilde(str(destination.identity_file)))
+            identities = (given, *(path for path in identities if path != given))
         agent = one("identityagent")
         revoked = one("revokedhostkeys")
         command = one("proxycommand")
@@ -193,15 +196,21 @@ class UserConfig:
         return tuple(dict.fromkeys(Path(self._expand(name, tokens)) for name in kept))
 
     def _expand(self, text: str, tokens: Mapping[str, str]) -> str:
-        """`~`, `%x` and `${NAME}`, with `~` meaning HOME even where `ssh` said otherwise."""
-        if text == "~" or text.startswith("~/"):
-            text = str(self.home) + text[1:]
-        elif self.home_differs and self._account_home is not None:
-            account_ssh = f"{self._account_home}/.ssh/"
-            if text.startswith(account_ssh):
-                text = f"{self.home}/.ssh/{text[len(account_ssh) :]}"
-        text = _fill(text, tokens)
+        """`~`, `%x` and `${NAME}`."""
+        text = _fill(self._tilde(text), tokens)
         return re.sub(r"\$\{(\w+)\}", lambda found: self.environ.get(found[1], ""), text)
+
+    def _tilde(self, text: str) -> str:
+        return str(self.home) + text[1:] if text == "~" or text.startswith("~/") else text
+
+    def _moved_home(self, text: str) -> str:
+        """`ssh -G` has expanded the `~` of known_hosts files already, and not to HOME."""
+        return text if self._account_home is None else _moved(text, self._account_home, self.home)
+
+
+def _moved(text: str, old_home: Path, new_home: Path) -> str:
+    old = f"{old_home}/.ssh/"
+    return f"{new_home}/.ssh/{text[len(old) :]}" if text.startswith(old) else text
 
 
 def _fill(text: str, tokens: Mapping[str, str]) -> str:

@@ -52,9 +52,7 @@ class TestFabricSessionThroughJump(SessionContract):
 
 class TestFabricUpload(UploadContract):
     @pytest.fixture
-    def uploading_link(
-        self, sshd: LoopbackSshd, connect: Callable[..., FabricLink]
-    ) -> Link:
+    def uploading_link(self, sshd: LoopbackSshd, connect: Callable[..., FabricLink]) -> Link:
         return connect(sshd)
 
     def test_cut_leaves_a_prefix_from_which_it_resumes(

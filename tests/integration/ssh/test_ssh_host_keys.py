@@ -108,6 +108,21 @@ def test_revocation_list(sshd: LoopbackSshd, connect: Connect, tmp_path: Path) -
     (tmp_path / "revoked").write_text(Path(f"{sshd.host_keys[0]}.pub").read_text())
     with pytest.raises(HostKeyRefused, match="revoked"):
         connect(sshd)
+    (tmp_path / "revoked").unlink()
+    with pytest.raises(HostKeyRefused, match="revoked"):
+        connect(sshd)
+
+
+def test_binary_revocation_list(sshd: LoopbackSshd, connect: Connect, tmp_path: Path) -> None:
+    config = sshd.home / ".ssh" / "config"
+    config.write_text(config.read_text() + f"Host *\n  RevokedHostKeys {tmp_path}/krl\n")
+    other_key(tmp_path)
+    revoke = ["ssh-keygen", "-q", "-k", "-f", str(tmp_path / "krl")]
+    subprocess.run([*revoke, tmp_path / "other_ed25519.pub"], check=True, capture_output=True)
+    connect(sshd)
+    subprocess.run([*revoke, f"{sshd.host_keys[0]}.pub"], check=True, capture_output=True)
+    with pytest.raises(HostKeyRefused, match="revoked"):
+        connect(sshd)
 
 
 def test_lines_that_break_paramikos_own_loader(
@@ -123,9 +138,7 @@ def test_lines_that_break_paramikos_own_loader(
 
 
 def test_hashed_names(sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]) -> None:
-    subprocess.run(
-        ["ssh-keygen", "-H", "-f", sshd.known_hosts], check=True, capture_output=True
-    )
+    subprocess.run(["ssh-keygen", "-H", "-f", sshd.known_hosts], check=True, capture_output=True)
     assert "127.0.0.1" not in sshd.known_hosts.read_text()
     connect(sshd, environ=environ)
 
@@ -163,10 +176,10 @@ def test_another_name_for_the_key(
 
 
 def test_other_files(sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]) -> None:
-    (sshd.home / "elsewhere").write_text(sshd.known_hosts.read_text())
+    (sshd.home / ".ssh" / "elsewhere").write_text(sshd.known_hosts.read_text())
     sshd.known_hosts.unlink()
     config = sshd.home / ".ssh" / "config"
-    config.write_text(config.read_text() + "  UserKnownHostsFile ~/nowhere ~/elsewhere\n")
+    config.write_text(config.read_text() + "  UserKnownHostsFile ~/.ssh/nowhere ~/.ssh/elsewhere\n")
     connect(sshd, environ=environ)
 
 
@@ -229,5 +242,5 @@ class TestJumpHost:
         self, inner: LoopbackSshd, address: Address, connect: Connect
     ) -> None:
         inner.stop()
-        with pytest.raises(ConnectionFailed, match="the jump host .* does not reach"):
+        with pytest.raises(ConnectionFailed, match=r"the jump host .* does not reach"):
             connect(inner, address)

@@ -1,0 +1,231 @@
+"""Every wait ends: against servers that stop answering at each step."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import paramiko
+import pytest
+from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
+
+from envsync.errors import ConnectionFailed, EnvsyncError
+from envsync.ssh.fabric_link import FabricLink, open_link
+from envsync.ssh.handshakes import HandshakeLimiter
+from envsync.ssh.session import Address, Timeouts
+from tests.integration.ssh.session_contract import sh
+from tests.lab.loopback_sshd import free_port
+
+SHORT = Timeouts(0.6, 0.6, 0.6, 0.6, 15.0, 0.6)
+# Far above every SHORT limit, far below paramiko's own (15 s, 30 s, one hour, never).
+SOON_SECONDS = 5.0
+ONCE = HandshakeLimiter(attempts=1)
+
+
+@contextlib.contextmanager
+def server(serve: Callable[[socket.socket], object]) -> Iterator[int]:
+    """A port on which each connection is handed to `serve`."""
+    open_sockets: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    open_sockets.append(connection)
+                    serve(connection)
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    for sock in open_sockets:
+        sock.close()
+
+
+class Stalling(paramiko.ServerInterface):
+    """A server that lets everybody in and stops answering at `step`."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        self.stall = threading.Event()
+
+    def reach(self, step: str) -> None:
+        if step == self.step:
+            self.stall.wait(30)
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self.reach("authentication")
+        return AUTH_SUCCESSFUL
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        self.reach("channel")
+        return OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        self.reach("exec")
+        return True
+
+    def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
+        self.reach("subsystem")
+        return name == "sftp"
+
+
+@contextlib.contextmanager
+def stalling_server(step: str, home: Path) -> Iterator[int]:
+    key = paramiko.ECDSAKey.generate()
+    stalling = Stalling(step)
+    transports: list[paramiko.Transport] = []
+
+    def serve(connection: socket.socket) -> None:
+        transport = paramiko.Transport(connection)
+        transports.append(transport)
+        transport.add_server_key(key)
+        transport.start_server(server=stalling, event=threading.Event())
+
+    with server(serve) as port:
+        line = f"[127.0.0.1]:{port} {key.get_name()} {key.get_base64()}\n"
+        (home / ".ssh" / "known_hosts").write_text(line)
+        yield port
+        stalling.stall.set()
+        for transport in transports:
+            transport.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    ssh = tmp_path / ".ssh"
+    ssh.mkdir()
+    subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", ssh / "id_ed25519"], check=True)
+    return tmp_path
+
+
+def link_to(port: int, home: Path) -> FabricLink:
+    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    address = Address("server2", "127.0.0.1", port=port)
+    return open_link(address, SHORT, environ=environ, limiter=ONCE)
+
+
+@contextlib.contextmanager
+def fails_soon(match: str) -> Iterator[None]:
+    began = time.monotonic()
+    with pytest.raises(EnvsyncError, match=match) as caught:
+        yield
+    assert time.monotonic() - began < SOON_SECONDS
+    assert caught.value.server == "server2"
+    assert isinstance(caught.value, ConnectionFailed)
+
+
+def test_nothing_listens(home: Path) -> None:
+    with fails_soon("refuses connections"):
+        link_to(free_port(), home)
+
+
+def test_no_answer_to_the_connection(home: Path) -> None:
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        target = listener.getsockname()
+        # Once the queue of a listener that never accepts is full, the kernel drops SYNs.
+        for _ in range(3):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect(target)
+        with fails_soon("does not answer"):
+            link_to(target[1], home)
+
+
+def test_no_banner(home: Path) -> None:
+    with server(lambda _: None) as port, fails_soon("sends no SSH banner"):
+        link_to(port, home)
+
+
+def test_a_banner_that_never_ends(home: Path) -> None:
+    def drip(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.02)
+
+    with server(drip) as port, fails_soon("handshake in time"):
+        link_to(port, home)
+
+
+def test_something_else_listens(home: Path) -> None:
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        connection.close()
+
+    with server(greet) as port, fails_soon("closed the connection"):
+        link_to(port, home)
+
+
+def test_no_key_exchange(home: Path) -> None:
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(b"SSH-2.0-mute\r\n")
+
+    with server(greet) as port, fails_soon("handshake"):
+        link_to(port, home)
+
+
+def test_garbage_instead_of_a_key_exchange(home: Path) -> None:
+    def babble(connection: socket.socket) -> None:
+        connection.sendall(b"SSH-2.0-mute\r\n" + b"\x00\x00\x00\x0c\x05garbage!!!!" * 50)
+
+    with server(babble) as port, fails_soon("does not speak SSH"):
+        link_to(port, home)
+
+
+def test_no_end_of_the_authentication(home: Path) -> None:
+    with stalling_server("authentication", home) as port, fails_soon("authentication"):
+        link_to(port, home)
+
+
+def test_no_channel(home: Path) -> None:
+    with stalling_server("channel", home) as port:
+        link = link_to(port, home)
+        with fails_soon("opened no session in time"):
+            link.run(sh("true"))
+        link.close()
+
+
+def test_no_answer_to_the_command(home: Path) -> None:
+    with stalling_server("exec", home) as port:
+        link = link_to(port, home)
+        with fails_soon("does not start commands"):
+            link.run(sh("true"))
+        link.close()
+
+
+@pytest.mark.parametrize("step", ["subsystem", "its first answer"])
+def test_no_answer_of_sftp(home: Path, step: str) -> None:
+    with stalling_server(step, home) as port:
+        link = link_to(port, home)
+        began = time.monotonic()
+        with pytest.raises(EnvsyncError) as caught:
+            link.upload(home / ".ssh" / "id_ed25519", b"/nonexistent/target")
+        assert time.monotonic() - began < SOON_SECONDS
+        assert caught.value.server == "server2"
+        link.close()
+
+
+def test_a_proxy_command_that_says_nothing(home: Path) -> None:
+    (home / ".ssh" / "config").write_text("Host mute\n  ProxyCommand sleep 20\n")
+    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    with fails_soon("sends no SSH banner"):
+        open_link(Address("server2", "mute"), SHORT, environ=environ, limiter=ONCE)
+
+
+def test_a_proxy_command_that_fails(home: Path) -> None:
+    (home / ".ssh" / "config").write_text("Host mute\n  ProxyCommand false\n")
+    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    with fails_soon("closed the connection"):
+        open_link(Address("server2", "mute"), SHORT, environ=environ, limiter=ONCE)

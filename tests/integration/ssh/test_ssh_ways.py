@@ -1,0 +1,182 @@
+"""The ways to a server: configuration, jump hosts, proxies, crowds; and the system's ssh."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from socket import create_connection
+
+import pytest
+
+from envsync.errors import ConnectionFailed, UsageError
+from envsync.ssh.fabric_link import FabricLink, open_link
+from envsync.ssh.handshakes import HandshakeLimiter
+from envsync.ssh.session import Address, Timeouts
+from tests.integration.ssh.session_contract import read_all, sh
+from tests.lab.loopback_sshd import LoopbackSshd
+
+Connect = Callable[..., FabricLink]
+
+
+def says(link: FabricLink) -> bytes:
+    """The port of the server that is at the other end."""
+    session = link.run(sh("echo ${SSH_CONNECTION##* }"))
+    answer = read_all(session).strip()
+    session.close()
+    return answer
+
+
+def says_by_system_ssh(link: FabricLink, environ: dict[str, str]) -> bytes:
+    argv = [*link.ssh_argv(), link.ssh_host(), "echo ${SSH_CONNECTION##* }"]
+    return subprocess.run(argv, check=True, capture_output=True, env=environ).stdout.strip()
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[list[LoopbackSshd]]:
+    first = LoopbackSshd(tmp_path, name="one")
+    others = [LoopbackSshd(tmp_path, name=name, home=first.home) for name in ("two", "three")]
+    with first, others[0], others[1]:
+        yield [first, *others]
+
+
+@pytest.mark.parametrize("where", ["inventory", "configuration", "each its own"])
+def test_a_chain_of_jump_hosts(three: list[LoopbackSshd], connect: Connect, where: str) -> None:
+    one, two, last = three
+    jump = None
+    config = last.home / ".ssh" / "config"
+    if where == "inventory":
+        jump = f"one,{two.user}@127.0.0.1:{two.port}"
+    elif where == "configuration":
+        config.write_text(config.read_text() + "  ProxyJump one,two\n")
+    else:
+        text = config.read_text() + "  ProxyJump two\n"
+        config.write_text(text.replace("Host two\n", "Host two\n  ProxyJump one\n"))
+    link = connect(last, Address("server2", "three", jump=jump))
+    assert says(link) == str(last.port).encode()
+    assert says_by_system_ssh(link, last.environ) == str(last.port).encode()
+    assert one.log.count("Accepted") == two.log.count("Accepted") == 2
+
+
+def test_jumps_in_a_circle(sshd: LoopbackSshd, connect: Connect) -> None:
+    config = sshd.home / ".ssh" / "config"
+    config.write_text("Host a\n  ProxyJump b\nHost b\n  ProxyJump a\n" + config.read_text())
+    with pytest.raises(ConnectionFailed, match="jumps") as caught:
+        connect(sshd, Address("server2", "a"))
+    assert caught.value.server == "server2"
+
+
+@pytest.mark.parametrize("host", ["-oProxyCommand=x", "a b", "a;b", "", "a\nb", "$(a)"])
+def test_names_that_are_no_hosts(sshd: LoopbackSshd, connect: Connect, host: str) -> None:
+    with pytest.raises(UsageError):
+        connect(sshd, Address("server2", host))
+    with pytest.raises(UsageError):
+        connect(sshd, Address("server2", "loopback", jump=host or ","))
+
+
+def test_a_name_that_cannot_be_one(sshd: LoopbackSshd, connect: Connect) -> None:
+    with pytest.raises(ConnectionFailed, match="no host named"):
+        connect(sshd, Address("server2", "a..b"))
+
+
+def test_proxy_command(sshd: LoopbackSshd, connect: Connect) -> None:
+    config = sshd.home / ".ssh" / "config"
+    relay = f"{sshd.home}/relay"
+    Path(relay).write_text(
+        "import socket, sys, threading, os\n"
+        "s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
+        "def pump(read, write):\n"
+        "    while data := read(65536): write(data)\n"
+        "threading.Thread(target=pump, daemon=True,\n"
+        "                 args=(lambda n: os.read(0, n), s.sendall)).start()\n"
+        "pump(s.recv, lambda data: os.write(1, data))\n"
+    )
+    config.write_text(config.read_text() + f"  ProxyCommand python3 {relay} %h %p\n")
+    link = connect(sshd)
+    assert says(link) == str(sshd.port).encode()
+
+
+def test_include(sshd: LoopbackSshd, connect: Connect) -> None:
+    config = sshd.home / ".ssh" / "config"
+    (sshd.home / "more").write_text(config.read_text().replace("loopback", "included"))
+    config.write_text(f"Include {sshd.home}/more\n")
+    assert says(connect(sshd, Address("server2", "included"))) == str(sshd.port).encode()
+
+
+def test_without_any_configuration(sshd: LoopbackSshd, connect: Connect) -> None:
+    (sshd.home / ".ssh" / "config").unlink()
+    link = connect(sshd, Address("server2", "127.0.0.1", port=sshd.port, user=sshd.user))
+    assert link.address_text == f"{sshd.user}@127.0.0.1:{sshd.port}"
+    assert says_by_system_ssh(link, sshd.environ) == str(sshd.port).encode()
+
+
+def test_a_configuration_with_a_mistake(sshd: LoopbackSshd, connect: Connect) -> None:
+    config = sshd.home / ".ssh" / "config"
+    config.write_text("Hosst x\n")
+    with pytest.raises(ConnectionFailed, match="ssh configuration") as caught:
+        connect(sshd)
+    assert "Hosst" in "\n".join(caught.value.details).replace("hosst", "Hosst")
+
+
+def test_no_ssh_command(sshd: LoopbackSshd, connect: Connect) -> None:
+    link = connect(sshd, environ={**sshd.environ, "PATH": "/nonexistent"})
+    assert says(link) == str(sshd.port).encode()
+    with pytest.raises(ConnectionFailed, match="no ssh command"):
+        link.ssh_argv()
+
+
+def test_the_system_ssh_asks_nothing(sshd: LoopbackSshd, connect: Connect) -> None:
+    link = connect(sshd)
+    argv = [*link.ssh_argv(), link.ssh_host(), "true"]
+    sshd.known_hosts.write_text("")
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, env=sshd.environ)
+    assert done.returncode == 255
+    assert "Host key verification failed" in done.stderr
+    assert sshd.known_hosts.read_text() == ""
+
+
+def test_a_crowd_is_let_in_one_after_the_other(tmp_path: Path) -> None:
+    """Twenty links to an sshd that drops whoever comes while three are at the door."""
+    limiter = HandshakeLimiter(at_once=3)
+    with LoopbackSshd(tmp_path, extra_config=("MaxStartups 3:100:3",)) as sshd:
+
+        def visit(_: int) -> bytes:
+            link = open_link(sshd.address, environ=sshd.environ, limiter=limiter)
+            answer = says(link)
+            link.close()
+            return answer
+
+        with ThreadPoolExecutor(20) as pool:
+            assert set(pool.map(visit, range(20))) == {str(sshd.port).encode()}
+
+
+def test_who_is_dropped_tries_again(tmp_path: Path) -> None:
+    """Other people's handshakes fill sshd's queue for a while."""
+    slept: list[float] = []
+    with LoopbackSshd(tmp_path, extra_config=("MaxStartups 1:100:1",)) as sshd:
+        loiterer = create_connection(("127.0.0.1", sshd.port))
+        assert loiterer.recv(3) == b"SSH"
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == 2:
+                loiterer.close()
+            threading.Event().wait(seconds)
+
+        limiter = HandshakeLimiter(sleep=sleep)
+        open_link(sshd.address, Timeouts(), environ=sshd.environ, limiter=limiter).close()
+    assert len(slept) >= 2
+
+
+def test_who_is_always_dropped_is_told(tmp_path: Path) -> None:
+    limiter = HandshakeLimiter(sleep=lambda _: None)
+    with (
+        LoopbackSshd(tmp_path, extra_config=("MaxStartups 1:100:1",)) as sshd,
+        create_connection(("127.0.0.1", sshd.port)) as loiterer,
+    ):
+        assert loiterer.recv(3) == b"SSH"
+        with pytest.raises(ConnectionFailed, match="closed the connection"):
+            open_link(sshd.address, Timeouts(), environ=sshd.environ, limiter=limiter)
+    assert sshd.log.count("drop connection") <= limiter.attempts

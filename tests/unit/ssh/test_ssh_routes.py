@@ -1,0 +1,179 @@
+"""Jump hosts, known_hosts lines, and what the configuration says, without any ssh."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envsync.errors import UsageError
+from envsync.ssh.bounded_socket import BoundedSocket
+from envsync.ssh.host_keys import KnownHosts, KnownKey, known_hosts
+from envsync.ssh.route import find_route, parse_jump
+from envsync.ssh.session import Address
+from envsync.ssh.ssh_config import Destination, HostSettings, UserConfig
+
+
+def config_in(home: Path, text: str) -> UserConfig:
+    (home / ".ssh").mkdir(exist_ok=True)
+    (home / ".ssh" / "config").write_text(text)
+    return UserConfig({"HOME": str(home), "PATH": "/nonexistent"})
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "user", "port"),
+    [
+        ("bastion", "bastion", None, None),
+        ("bob@bastion:2222", "bastion", "bob", 2222),
+        ("b@d@bastion", "bastion", "b@d", None),
+        ("ssh://bob@bastion:22/", "bastion", "bob", 22),
+        ("[fe80::1%eth0]:22", "fe80::1%eth0", None, 22),
+        ("fe80::1", "fe80::1", None, None),
+    ],
+)
+def test_jump_hosts(text: str, host: str, user: str | None, port: int | None) -> None:
+    assert parse_jump(text) == Destination(host, user, port)
+
+
+@given(st.text(max_size=30))
+def test_any_jump_is_parsed_or_refused(text: str) -> None:
+    try:
+        assert parse_jump(text).host
+    except UsageError:
+        pass
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_ports_that_are_none(tmp_path: Path, port: int) -> None:
+    with pytest.raises(UsageError):
+        find_route(Address("s", "host", port=port), config_in(tmp_path, ""))
+
+
+def test_settings_without_the_ssh_command(tmp_path: Path) -> None:
+    text = """
+        Host gpu*
+          HostName %h.lab.example
+          User alice
+          Port 2222
+          IdentityFile ~/.ssh/lab-%r
+          IdentitiesOnly yes
+          HostKeyAlias cluster
+          ProxyJump bob@bastion
+          UserKnownHostsFile ~/.ssh/lab_hosts /abs/%k
+    """
+    config = config_in(tmp_path, text)
+    jump, gpu = find_route(Address("server2", "gpu07"), config)
+    assert (jump.hostname, jump.user, jump.port) == ("bastion", "bob", 22)
+    assert gpu.text == "alice@gpu07.lab.example:2222"
+    assert gpu.identity_files == (tmp_path / ".ssh" / "lab-alice",)
+    assert gpu.identities_only
+    assert gpu.host_key_alias == "cluster"
+    assert gpu.user_known_hosts == (tmp_path / ".ssh" / "lab_hosts", Path("/abs/cluster"))
+
+
+def test_what_the_inventory_says_wins(tmp_path: Path) -> None:
+    config = config_in(tmp_path, "Host *\n User x\n Port 1\n ProxyJump y\n IdentityFile /z\n")
+    address = Address("s", "h", "alice", 2222, "none", Path("~/key"))
+    (only,) = find_route(address, config)
+    assert only.text == "alice@h:2222"
+    assert only.identity_files == (tmp_path / "key", Path("/z"))
+
+
+BLOB = "AAAAC3NzaC1lZDI1NTE5AAAAIDMugMYm810uuz5oG/phHqxKwCG4KX8hLHdi6Mkn9gMX"
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ("gpu02", True),
+        ("GPU02", True),
+        ("other,gpu02", True),
+        ("gpu0?", True),
+        ("gpu*,!gpu02", False),
+        ("!gpu03,gpu*", True),
+        ("gpu[02]", False),
+        ("|1|1Z1Zk/siw/EecQgJX6ppeaHdFWs=|Kff++Tzhwqe8lFf8onzQUBkERTQ=", False),
+        ("|1|broken", False),
+        ("gpu021", False),
+    ],
+)
+def test_lines_are_matched_as_openssh_does(tmp_path: Path, names: str, found: bool) -> None:
+    file = tmp_path / "known_hosts"
+    file.write_text(f"# gpu02 ssh-ed25519 {BLOB}\n{names} ssh-ed25519 {BLOB} comment\n")
+    settings = HostSettings("x", "gpu02", "alice", 22, user_known_hosts=(file,))
+    assert bool(known_hosts(settings, config_in(tmp_path, "")).trusted) is found
+
+
+def test_a_hashed_line_with_a_marker(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    hashed = "|1|1Z1Zk/siw/EecQgJX6ppeaHdFWs=|Kff++Tzhwqe8lFf8onzQUBkERTQ="
+    file.write_text(f"@revoked {hashed} ssh-ed25519 {BLOB}\n@cert-authority * ssh-rsa {BLOB}\n")
+    settings = HostSettings("x", "foo", "alice", 22, user_known_hosts=(file,))
+    known = known_hosts(settings, config_in(tmp_path, ""))
+    assert not known.trusted
+    assert [key.where for key in known.revoked] == [f"{file}:1"]
+    assert known.has_authority
+
+
+def test_known_algorithms_come_first() -> None:
+    known = KnownHosts("h", (KnownKey("ssh-rsa", b"", "", ""), KnownKey("x", b"", "", "")))
+    offered = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256")
+    assert known.preferred(offered) == (*offered[2:], *offered[:2])
+
+
+def test_a_stalled_socket_ends() -> None:
+    """The first short timeout only starts the clock; progress stops it."""
+    clock = [0.0]
+
+    class Stalling:
+        full = True
+
+        def send(self, data: bytes, /) -> int:
+            if self.full:
+                raise TimeoutError
+            return len(data)
+
+        def recv(self, size: int, /) -> bytes:
+            return b""
+
+        def settimeout(self, seconds: float | None, /) -> None: ...
+
+        def close(self) -> None: ...
+
+    inner = Stalling()
+    bounded = BoundedSocket(inner, 10, clock=lambda: clock[0])
+    for clock[0] in (0.0, 9.0):
+        with pytest.raises(TimeoutError):
+            bounded.send(b"x")
+    inner.full = False
+    clock[0] = 9.5
+    assert bounded.send(b"x") == 1
+    inner.full = True
+    for clock[0] in (12.0, 21.0):
+        with pytest.raises(TimeoutError, match=r"^$"):
+            bounded.send(b"x")
+    clock[0] = 22.0
+    with pytest.raises(OSError, match="takes nothing"):
+        bounded.send(b"x")
+
+
+def test_closing_wakes_who_waits() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        BoundedSocket(ours, 1).close()
+        assert theirs.recv(1) == b""
+
+
+def test_the_seam_is_light() -> None:
+    """`envsync --help` must not pay for fabric."""
+    script = (
+        "import sys, envsync.ssh.session;"
+        "print([m for m in ('fabric', 'paramiko', 'cryptography') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout.strip() == b"[]"
