@@ -45,7 +45,7 @@ def place() -> Place:
     return Place("server2", HostSettings("gpu02", "gpu02.lab.example", "alice", 2222))
 
 
-@pytest.mark.parametrize("cls", exceptions_of_paramiko())
+@pytest.mark.parametrize("cls", list(exceptions_of_paramiko()))
 def test_every_class_is_mapped_by_itself(cls: type[Exception]) -> None:
     """Not through a base class: a new one in a new paramiko is to be looked at."""
     assert cls in MEANINGS or cls.__name__ in _NOT_OURS
