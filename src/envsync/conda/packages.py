@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 CONDA = "conda"
 PYPI = "pypi"
@@ -95,7 +95,8 @@ def from_dist_info_name(dirname: str) -> Optional[Package]:
 def find_installed(paths: Iterable[bytes]) -> Tuple[Installed, ...]:
     """Everything that says "installed" among an environment's relative paths, by path.
 
-    `paths` may hold files, directories or both, in any order.
+    `paths` may hold files, directories or both, in any order. A dist-info that conda
+    installed is left out: conda's own record stands for it.
     """
     found: Dict[bytes, Package] = {}
     for path in paths:
@@ -108,7 +109,18 @@ def find_installed(paths: Iterable[bytes]) -> Tuple[Installed, ...]:
             package = parse(match.group(1).decode("utf-8", "backslashreplace"))
             if package is not None:
                 found[match.group()] = package
-    return tuple(Installed(found[path], path) for path in sorted(found))
+    conda = {normalized(one.name): one for one in found.values() if one.kind == CONDA}
+    return tuple(
+        Installed(found[path], path) for path in sorted(found) if not _is_condas(found[path], conda)
+    )
+
+
+def _is_condas(package: Package, conda: Mapping[str, Package]) -> bool:
+    """Whether it is what conda's package of the same name brought along."""
+    if package.kind == CONDA or normalized(package.name) not in conda:
+        return False
+    version = conda[normalized(package.name)].version
+    return not package.version or _comparable(package.version) == _comparable(version)
 
 
 def list_packages(paths: Iterable[bytes]) -> Tuple[Package, ...]:
@@ -117,22 +129,10 @@ def list_packages(paths: Iterable[bytes]) -> Tuple[Package, ...]:
     Where conda and pip both name a package, it counts once: as pip's where pip has put
     another version over it (that is what Python imports), else as conda's.
     """
-    conda: List[Package] = []
-    pypi: Dict[str, Package] = {}
-    for installed in find_installed(paths):
-        if installed.package.kind == CONDA:
-            conda.append(installed.package)
-        else:
-            pypi[normalized(installed.package.name)] = installed.package
-    for package in list(conda):
-        over = pypi.get(normalized(package.name))
-        if over is None:
-            continue
-        if over.version and _comparable(over.version) != _comparable(package.version):
-            conda.remove(package)
-        else:
-            del pypi[normalized(package.name)]
-    return tuple(sorted(conda + list(pypi.values()), key=lambda one: (normalized(one.name), one)))
+    installed = [one.package for one in find_installed(paths)]
+    pypi = {normalized(one.name): one for one in installed if one.kind == PYPI}
+    conda = [one for one in installed if one.kind == CONDA and normalized(one.name) not in pypi]
+    return tuple(sorted([*conda, *pypi.values()], key=lambda one: (normalized(one.name), one)))
 
 
 def difference(before: Iterable[Package], after: Iterable[Package]) -> PackageChanges:

@@ -51,6 +51,13 @@ def test_what_pip_put_over_conda_is_pips() -> None:
     assert grouped(SITE + b"numpy/a.py", files=over) == ["numpy 2.0: 1 file"]
 
 
+def test_the_metadata_of_what_conda_installed_is_condas() -> None:
+    metadata = SITE + b"numpy-1.26.4.dist-info/INSTALLER"
+    record = json.dumps({"files": [metadata.decode()]}).encode()
+    files = {b"conda-meta/numpy-1.26.4-0.json": record, metadata: b"conda"}
+    assert grouped(metadata, files=files) == ["numpy 1.26.4 0: 1 file"]
+
+
 def test_reads_no_more_than_it_needs() -> None:
     asked: list[bytes] = []
 
