@@ -23,7 +23,7 @@ MISSING = b"\0" * 32
 
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
-_WORKER = '''
+_WORKER = """
 import hashlib, os, struct, sys
 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 block, top = {block}, {top}
@@ -53,7 +53,7 @@ while True:
     paths = source.read(struct.unpack("<I", head)[0]).split(b"\\0")
     sink.write(b"".join([digest(path) for path in paths]))
     sink.flush()
-'''
+"""
 
 Progress = Callable[[int], None]
 

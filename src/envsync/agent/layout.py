@@ -1,16 +1,16 @@
 """Where things stand on a target, and how they are written so that a crash leaves them whole.
 
-    ENVS/NAME                              the live tree, or a link to where it stands
-    ENVS/.envsync/NAME/                    0700
-        lock                               held exclusively for the whole of a push
-        writers                            held shared by each process that fills the staging
-        staging.json                       which tree is being built, and for what
-        intent.json                        only while the switch is under way
-        held.json                          revisions refused here, and why
-        history.jsonl                      a line for each publish and rollback
-        generations/NNNNNN.json            the record of one published version
-        generations/NNNNNN.manifest        its manifest, as published here
-        trees/TOKEN/                       staging, and earlier versions
+ENVS/NAME                              the live tree, or a link to where it stands
+ENVS/.envsync/NAME/                    0700
+    lock                               held exclusively for the whole of a push
+    writers                            held shared by each process that fills the staging
+    staging.json                       which tree is being built, and for what
+    intent.json                        only while the switch is under way
+    held.json                          revisions refused here, and why
+    history.jsonl                      a line for each publish and rollback
+    generations/NNNNNN.json            the record of one published version
+    generations/NNNNNN.manifest        its manifest, as published here
+    trees/TOKEN/                       staging, and earlier versions
 """
 
 from __future__ import annotations

@@ -67,9 +67,7 @@ class Build:
         every = {path: known.listing for path, known in unchanged.items()}
         every.update({path: listings.encode(rows) for path, rows in entries.items()})
         finished = {
-            path: _known(
-                path, self._scan.directories[path], rows, directory_digest(every, path)
-            )
+            path: _known(path, self._scan.directories[path], rows, directory_digest(every, path))
             for path, rows in entries.items()
         }
         for path in entries:
@@ -181,8 +179,6 @@ def _same_content(old: Row, new: Row) -> bool:
     return old.ctime_ns == new.ctime_ns or old.links != new.links
 
 
-
-
 def _vouches(voucher: "Voucher", row: Row) -> bool:
     """Whether a file is still as it was when its bytes were hashed on their way in.
 
@@ -191,6 +187,4 @@ def _vouches(voucher: "Voucher", row: Row) -> bool:
     """
     if (voucher.inode, voucher.size_bytes) != (row.inode, row.size_bytes):
         return False
-    return voucher.mtime_ns == row.mtime_ns and (
-        voucher.ctime_ns == row.ctime_ns or row.links > 1
-    )
+    return voucher.mtime_ns == row.mtime_ns and (voucher.ctime_ns == row.ctime_ns or row.links > 1)

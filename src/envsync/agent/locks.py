@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import time
 from typing import Any, Dict, Optional
 
@@ -26,12 +27,13 @@ class PushLock:
         self._places = places
         self._holder = holder
         self._fd: Optional[int] = None
+        self.nonce = ""
 
     def acquire(self) -> None:
         """Take the lock or raise `Locked` with who has it. May be called again."""
         if self._fd is not None:
             return
-        self._places.create()
+        _create(self._places)
         fd = os.open(self._places.file("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,7 +44,13 @@ class PushLock:
         except BaseException:
             os.close(fd)
             raise
-        document = {"holder": self._holder, "pid": os.getpid(), "since_seconds": time.time()}
+        self.nonce = secrets.token_hex(16)
+        document = {
+            "holder": self._holder,
+            "nonce": self.nonce,
+            "pid": os.getpid(),
+            "since_seconds": time.time(),
+        }
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(document).encode(), 0)
         self._fd = fd
@@ -51,6 +59,27 @@ class PushLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _create(places: Layout) -> None:
+    try:
+        places.create()
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise PreflightRefused(
+            "the prefix is not writable there: %s" % error.strerror,
+            hint="give yourself write permission on %s" % os.fsdecode(places.state),
+        ) from error
+
+
+def nonce_at(places: Layout) -> str:
+    """What the last push wrote into the lock; empty where none ever ran."""
+    try:
+        with open(places.file("lock"), "rb") as file:
+            return str(json.loads(file.read(4096)).get("nonce", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def expel_writers(places: Layout) -> int:

@@ -66,6 +66,15 @@ class Staging:
     def path(self) -> bytes:
         return self._places.tree(self.token)
 
+    def preview(self, live: Optional[Record], keep: int) -> Tuple[str, Manifest]:
+        """What `choose` would settle on, and what stands there; nothing is touched."""
+        if not os.path.isdir(self._places.trees):
+            return "new", EMPTY
+        token, origin = self._candidate(live, keep)
+        if token is None:
+            return origin, EMPTY
+        return origin, self._trees.snapshot(self._places.tree(token)).manifest()
+
     def choose(self, live: Optional[Record], keep: int, revision: str) -> None:
         """Settle on a tree, and shut out every process that still writes into it."""
         writers = expel_writers(self._places)

@@ -124,9 +124,7 @@ class TreeWriter:
         parent_fd = self._directory(directory)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=parent_fd)
-        os.link(
-            leader, name, src_dir_fd=self.top_fd, dst_dir_fd=parent_fd, follow_symlinks=False
-        )
+        os.link(leader, name, src_dir_fd=self.top_fd, dst_dir_fd=parent_fd, follow_symlinks=False)
 
     def stamp(self, path: bytes, entry: Entry) -> None:
         """Set mode and mtime of what is there."""

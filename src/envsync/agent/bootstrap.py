@@ -1,0 +1,115 @@
+"""Starting the agent on a server: one fixed command, everything else through stdin.
+
+The command is `exec /bin/sh -c '...'` of fixed ASCII, for the login shell may be csh or
+fish. What it reads: a line with the preferred interpreter, a line of Python that loads the
+rest, and then the modules themselves. Nothing is stored on the server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from typing import Dict, List, Tuple
+
+PACKAGES = ("envsync", "envsync.errors", "envsync.tree", "envsync.conda", "envsync.agent")
+
+# `read` of a shell takes no byte more than its line from a pipe: the rest is Python's.
+COMMAND = (
+    "exec /bin/sh -c '"
+    "IFS= read -r python && IFS= read -r loader && "
+    'if ! [ -x "$python" ]; then python=python3; fi && '
+    'if ! command -v "$python" >/dev/null 2>&1; then exit 69; fi && '
+    'exec env -i HOME="$HOME" USER="$USER" PATH="$PATH" LANG=C.UTF-8 '
+    'XDG_CACHE_HOME="$XDG_CACHE_HOME" XDG_STATE_HOME="$XDG_STATE_HOME" '
+    '"$python" -I -B -c "$loader"'
+    "'"
+)
+EXIT_NO_PYTHON = 69
+EXIT_OLD_PYTHON = 70
+
+_FIRST_LINE = "import sys;sys.version_info>=(3,8) or sys.exit(%d);exec(bytes.fromhex('%s'))"
+
+_LOADER = """\
+import importlib.abc, importlib.machinery, json, os, struct, sys, zlib
+def read(size):
+    parts = []
+    while size:
+        part = os.read(0, size)
+        if not part:
+            sys.exit(71)
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+size, = struct.unpack("<I", read(4))
+modules = json.loads(zlib.decompress(read(size)))
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name, path=None, target=None):
+        if name in modules:
+            package = modules[name][0]
+            return importlib.machinery.ModuleSpec(name, self, origin="envsync agent", is_package=package)
+    def exec_module(self, module):
+        source = modules[module.__name__][1]
+        exec(compile(source, "<%s>" % module.__name__, "exec", dont_inherit=True), module.__dict__)
+sys.meta_path.insert(0, Finder())
+from envsync.agent.process import main
+main(TOKEN)
+"""
+
+
+def preamble(python: str, token: str) -> bytes:
+    """Everything to write before the first frame.
+
+    `python` is the preferred interpreter's path, without a newline; `token` is what the
+    agent says first, so that whatever login files print can be told from it.
+    """
+    loader = _LOADER.replace("TOKEN", repr(token)).encode()
+    modules = _compressed_modules()
+    return (
+        python.encode("utf-8", "surrogateescape")
+        + b"\n"
+        + (_FIRST_LINE % (EXIT_OLD_PYTHON, loader.hex())).encode()
+        + b"\n"
+        + struct.pack("<I", len(modules))
+        + modules
+    )
+
+
+_cache: List[bytes] = []
+
+
+def _compressed_modules() -> bytes:
+    if not _cache:
+        document = {name: [package, source] for name, (package, source) in _modules().items()}
+        _cache.append(zlib.compress(json.dumps(document).encode(), 6))
+    return _cache[0]
+
+
+def _modules() -> Dict[str, Tuple[bool, str]]:
+    """Source text of each streamed module by name, and whether it is a package."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    found: Dict[str, Tuple[bool, str]] = {}
+    for package in PACKAGES:
+        path = os.path.join(os.path.dirname(root), *package.split("."))
+        if os.path.isdir(path):
+            found.update(_package(package, path))
+        else:
+            found[package] = False, _text(path + ".py")
+    return found
+
+
+def _package(package: str, path: str) -> Dict[str, Tuple[bool, str]]:
+    found = {package: (True, _text(os.path.join(path, "__init__.py")))}
+    if package == "envsync":
+        return found
+    for name in sorted(os.listdir(path)):
+        stem, suffix = os.path.splitext(name)
+        if suffix == ".py" and stem != "__init__":
+            found["%s.%s" % (package, stem)] = False, _text(os.path.join(path, name))
+    return found
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()

@@ -1,0 +1,59 @@
+"""All environments of one server, for `list`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Iterator, Optional, Sequence
+
+from envsync.agent.layout import layout
+from envsync.agent.messages import EnvironmentFacts, RecordFacts, TotalsFacts
+from envsync.agent.preparation import require_prefix
+from envsync.agent.records import Records
+from envsync.agent.snapshot import Trees
+from envsync.conda.packages import list_packages
+from envsync.errors import EnvsyncError
+from envsync.tree.local import LocalPaths
+from envsync.tree.safety import is_environment_name
+
+
+def environments(
+    prefix: str, local: Sequence[str], cache_directory: Optional[str]
+) -> Iterator[EnvironmentFacts]:
+    """Each environment of a prefix, by name. One that cannot be read has its `problem` set."""
+    require_prefix(prefix)
+    trees = Trees(cache_directory, LocalPaths(local))
+    names = []
+    with contextlib.suppress(FileNotFoundError):
+        names = sorted(os.listdir(os.path.join(prefix, "envs")))
+    for name in names:
+        history = os.path.join(prefix, "envs", name, "conda-meta", "history")
+        if is_environment_name(name) and os.path.exists(history):
+            yield _environment(prefix, name, trees)
+
+
+def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
+    places = layout(prefix, name)
+    nothing = TotalsFacts(0, 0, 0)
+    try:
+        snapshot = trees.snapshot(places.live)
+        manifest = snapshot.manifest()
+    except (EnvsyncError, OSError) as error:
+        return EnvironmentFacts(name, "", None, False, nothing, 0, 0, str(error))
+    records = Records(places)
+    record = records.at(snapshot.scan.inode)
+    facts = None
+    if record is not None:
+        fields = {**record._asdict(), "totals": TotalsFacts(*record.totals)}
+        del fields["inode"]
+        facts = RecordFacts(**fields)
+    return EnvironmentFacts(
+        name=name,
+        revision=snapshot.revision,
+        record=facts,
+        drifted=record is not None and record.revision != snapshot.revision,
+        totals=TotalsFacts(*snapshot.totals),
+        packages=len(list_packages(manifest.paths())),
+        generations=sum(1 for other in records.all() if other != record),
+        problem="",
+    )

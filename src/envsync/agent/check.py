@@ -1,0 +1,69 @@
+"""The environment's own test, run on the target after the switch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+from typing import Dict, NamedTuple, Optional, Tuple
+
+OUTPUT_LINES = 10
+OUTPUT_BYTES = 64 << 10
+
+
+class CheckFailure(NamedTuple):
+    """Why a check failed, and the end of what it printed."""
+
+    summary: str
+    output: Tuple[str, ...]
+
+
+def run_check(command: str, timeout_seconds: float, live: bytes) -> Optional[CheckFailure]:
+    """Run `sh -c command` as if the environment were activated; None where it succeeded.
+
+    It runs in a session of its own with its stdin closed, and is killed with all that it
+    started when the time is up.
+    """
+    if not command:
+        return None
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=live,
+            env=_environment(live),
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(timeout_seconds)
+            summary = "exit status %d" % status
+        except subprocess.TimeoutExpired:
+            status, summary = 1, "not done after %g s" % timeout_seconds
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return None if status == 0 else CheckFailure(summary, _tail(output.fileno()))
+
+
+def _environment(live: bytes) -> Dict[bytes, bytes]:
+    kept = (b"HOME", b"USER", b"LOGNAME", b"LANG", b"TMPDIR")
+    environment = {name: os.environb[name] for name in kept if name in os.environb}
+    path = os.environb.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin")
+    environment[b"PATH"] = os.path.join(live, b"bin") + b":" + path
+    environment[b"CONDA_PREFIX"] = live
+    environment[b"CONDA_DEFAULT_ENV"] = os.path.basename(live)
+    # A check that writes .pyc files into the environment would say nothing by it.
+    environment[b"PYTHONDONTWRITEBYTECODE"] = b"1"
+    return environment
+
+
+def _tail(fd: int) -> Tuple[str, ...]:
+    size = os.fstat(fd).st_size
+    start = max(0, size - OUTPUT_BYTES)
+    text = os.pread(fd, OUTPUT_BYTES, start).decode("utf-8", "backslashreplace")
+    return tuple(text.splitlines()[-OUTPUT_LINES:])

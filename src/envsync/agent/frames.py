@@ -1,0 +1,80 @@
+"""Frames: what goes through a session, either way.
+
+A frame is one byte of kind, four bytes of length, and that many bytes. Control frames are
+JSON; a control frame that announces a payload is followed by payload frames of that many
+bytes in all; data frames belong to a stream that the last request opened.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from typing import Callable, NamedTuple
+
+from envsync.errors import AgentFailed
+
+CONTROL, PAYLOAD, DATA, DATA_END, HEARTBEAT = b"C", b"P", b"D", b"E", b"H"
+_KINDS = frozenset(b"CPDEH")
+_HEAD = struct.Struct("<BI")
+FRAME_BYTES_MAX = 1 << 20
+CONTROL_BYTES_MAX = 1 << 20
+PAYLOAD_BYTES_MAX = 1 << 30
+
+
+class Frame(NamedTuple):
+    kind: bytes
+    data: bytes
+
+
+class EndOfInput(Exception):
+    """The other side closed the session between two frames."""
+
+
+class FrameReader:
+    """Reads frames from `read(size)`, which gives at least a byte, or b"" at the end."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+
+    def frame(self) -> Frame:
+        """The next frame. Raises `EndOfInput`, or `AgentFailed` where it is none."""
+        head = self._exactly(_HEAD.size, at_start=True)
+        kind, size = _HEAD.unpack(head)
+        if kind not in _KINDS or size > FRAME_BYTES_MAX:
+            raise AgentFailed("the other side does not speak the protocol")
+        return Frame(bytes((kind,)), self._exactly(size))
+
+    def _exactly(self, size: int, at_start: bool = False) -> bytes:
+        parts = []
+        left = size
+        while left:
+            part = self._read(left)
+            if not part:
+                if at_start and left == size:
+                    raise EndOfInput
+                raise AgentFailed("a frame was cut short")
+            parts.append(part)
+            left -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class FrameWriter:
+    """Writes frames with `write(data)`; from any thread, one frame at a time."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self._lock = threading.Lock()
+
+    def frame(self, kind: bytes, data: bytes = b"") -> None:
+        with self._lock:
+            if len(data) < 4096:
+                self._write(_HEAD.pack(kind[0], len(data)) + data)
+            else:
+                self._write(_HEAD.pack(kind[0], len(data)))
+                self._write(data)
+
+    def split(self, kind: bytes, data: bytes) -> None:
+        """Write data of any length as frames of one kind."""
+        view = memoryview(data)
+        for start in range(0, len(data), FRAME_BYTES_MAX):
+            self.frame(kind, bytes(view[start : start + FRAME_BYTES_MAX]))

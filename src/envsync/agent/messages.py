@@ -1,0 +1,196 @@
+"""What the two ends tell each other, as values; checked where they come in.
+
+Paths and names are text with surrogate escapes, so that any bytes survive JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, NamedTuple, Optional, Tuple, Type, TypeVar, Union, get_type_hints
+
+from envsync.errors import AgentFailed
+
+T = TypeVar("T")
+
+
+class Finding(NamedTuple):
+    """Something a person should know; `blocking` where it forbids a push."""
+
+    kind: str
+    message: str
+    blocking: bool = False
+
+
+class PlatformFacts(NamedTuple):
+    system: str
+    machine: str
+    libc: str
+    libc_version: str
+
+
+class ProcessUse(NamedTuple):
+    """A process of this user that has files of an environment open or mapped."""
+
+    pid: int
+    command: str
+
+
+class TotalsFacts(NamedTuple):
+    entries: int
+    files: int
+    size_bytes: int
+
+
+class SourceState(NamedTuple):
+    """What a source is. `had` are the source revisions that it has had itself."""
+
+    path: str
+    revision: str
+    totals: TotalsFacts
+    had: Tuple[str, ...]
+    findings: Tuple[Finding, ...]
+    platform: PlatformFacts
+    hashed_bytes: int
+
+
+class RecordFacts(NamedTuple):
+    """A record, as the other end sees it."""
+
+    number: int
+    revision: str
+    source_revision: str
+    who: str
+    source: str
+    when_seconds: float
+    method: str
+    transport: str
+    totals: TotalsFacts
+    kept_because: str
+
+
+class TargetState(NamedTuple):
+    """What stands on a target.
+
+    `revision` and `totals` are of the live tree, empty where there is none. `record` is
+    that of the version which was published to the name, whether or not it was changed
+    since; None where envsync never published there. `nonce` is what the push lock says
+    there: a source that finds it in its own place is the same directory.
+    """
+
+    path: str
+    exists: bool
+    revision: str
+    totals: TotalsFacts
+    record: Optional[RecordFacts]
+    generations: Tuple[RecordFacts, ...]
+    held: Dict[str, str]
+    findings: Tuple[Finding, ...]
+    platform: PlatformFacts
+    nonce: str
+    free_bytes: int
+    free_inodes: Optional[int]
+    filesystem: str
+    recovered: Optional[str]
+    hashed_bytes: int
+
+
+class PlanFacts(NamedTuple):
+    """What a push has to do on a target; bytes are of contents."""
+
+    origin: str
+    fetch_files: int
+    fetch_bytes: int
+    copy_files: int
+    copy_bytes: int
+    remove_entries: int
+    new_bytes: int
+    wanted: TotalsFacts
+    packages: Tuple[str, ...]
+
+
+class ReceiveFacts(NamedTuple):
+    """What a transfer brought; `failed` are paths whose contents did not come right."""
+
+    files: int
+    size_bytes: int
+    failed: Tuple[str, ...]
+
+
+class DifferenceFacts(NamedTuple):
+    """What differs between two versions: packages first, then counts, then paths.
+
+    `paths` are prefixed with "+", "-" or "~" and a blank; at most as many as asked for.
+    """
+
+    packages: Tuple[str, ...]
+    groups: Tuple[str, ...]
+    paths: Tuple[str, ...]
+    added: int
+    removed: int
+    changed: int
+
+
+class VerifyFacts(NamedTuple):
+    """A rehash of every byte against the record."""
+
+    revision: str
+    record: Optional[RecordFacts]
+    totals: TotalsFacts
+    damaged: Tuple[str, ...]
+    missing: Tuple[str, ...]
+    unexpected: Tuple[str, ...]
+
+
+class EnvironmentFacts(NamedTuple):
+    """An environment as `list` shows it."""
+
+    name: str
+    revision: str
+    record: Optional[RecordFacts]
+    drifted: bool
+    totals: TotalsFacts
+    packages: int
+    generations: int
+    problem: str
+
+
+def to_json(value: Any) -> Any:
+    """A message as JSON-ready values."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: to_json(part) for name, part in value._asdict().items()}
+    if isinstance(value, (tuple, list)):
+        return [to_json(part) for part in value]
+    if isinstance(value, dict):
+        return {key: to_json(part) for key, part in value.items()}
+    return value
+
+
+def from_json(cls: Type[T], document: Any) -> T:
+    """The message that a document describes; `AgentFailed` where it does not fit."""
+    result: T = _parse(cls, document, cls.__name__)
+    return result
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    origin = getattr(kind, "__origin__", None)
+    if origin is Union:
+        inner = next(part for part in kind.__args__ if part is not type(None))
+        return None if value is None else _parse(inner, value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_parse(kind.__args__[0], part, where) for part in value)
+    if origin is dict and isinstance(value, dict):
+        return {str(key): _parse(kind.__args__[1], part, where) for key, part in value.items()}
+    if isinstance(kind, type) and hasattr(kind, "_fields") and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        try:
+            fields = {
+                name: _parse(hints[name], value[name], "%s.%s" % (where, name))
+                for name in kind._fields
+            }
+        except KeyError as error:
+            raise AgentFailed("a message without %s in %s" % (error, where)) from error
+        return kind(**fields)
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise AgentFailed("a message with an unexpected %s" % where)

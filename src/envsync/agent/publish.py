@@ -1,0 +1,263 @@
+"""The switch: from one whole version to another in one atomic step, guarded on both sides.
+
+    manifest and intent on disk -> sync -> look again at what stands there -> exchange
+    -> compare what was switched out -> check -> record -> forget the intent
+
+Whatever dies in between, `recover` needs one fact: which inode stands at the name. The new
+one: the switch happened, and what follows it is done now. Any other: it did not, and the
+staging tree waits for the next push.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Callable, Dict, NamedTuple, Optional
+
+from envsync.agent import filesystem
+from envsync.agent.check import run_check
+from envsync.agent.layout import Layout, read_json, remove, write_json
+from envsync.agent.records import Record, Records, record_from_json
+from envsync.agent.removal import remove_tree
+from envsync.agent.scan import Scan
+from envsync.agent.snapshot import Snapshot, Trees
+from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
+from envsync.tree.manifest import Manifest
+
+Step = Callable[[str], None]
+
+
+class Check(NamedTuple):
+    """The environment's own test, run after the switch; an empty command means none."""
+
+    command: str = ""
+    timeout_seconds: float = 60.0
+
+
+class Switch(NamedTuple):
+    """What is to be published.
+
+    `new` describes the tree at `staged`; `kept` is a record for the version that stands
+    there now, where it has none of its own, so that it stays a generation.
+    """
+
+    staged: bytes
+    new: Record
+    manifest: Optional[Manifest]
+    expected: Optional[Snapshot]
+    kept: Optional[Record]
+    kept_manifest: Optional[Manifest]
+    check: Check
+    event: Dict[str, Any]
+
+
+class Publisher:
+    """Switches versions of one environment. The push lock must be held."""
+
+    def __init__(
+        self, places: Layout, trees: Trees, records: Records, on_step: Step = lambda _: None
+    ) -> None:
+        self._places = places
+        self._trees = trees
+        self._records = records
+        self._on_step = on_step
+
+    def publish(self, switch: Switch) -> Record:
+        """Make `switch.staged` the live tree and return its record.
+
+        Raises `TargetDrifted` where the live tree changed since it was inspected, before or
+        during the switch; `CheckFailed` where the check failed. In both cases the version
+        that stood there stands there again.
+        """
+        self._prepare(switch)
+        before = self._look_again(switch)
+        self._on_step("switch")
+        self._exchange(switch.staged)
+        self._on_step("switched")
+        self._compare(switch, before)
+        return self._finish(switch.new, switch.kept, switch.check, switch.event)
+
+    def _prepare(self, switch: Switch) -> None:
+        if switch.manifest is not None:
+            self._records.store_manifest(switch.new.number, switch.manifest)
+        if switch.kept is not None and switch.kept_manifest is not None:
+            self._records.store_manifest(switch.kept.number, switch.kept_manifest)
+        self._on_step("intent")
+        write_json(
+            self._places.file("intent.json"),
+            {
+                "new": switch.new.to_json(),
+                "kept": None if switch.kept is None else switch.kept.to_json(),
+                "check": switch.check._asdict(),
+                "event": switch.event,
+            },
+        )
+        self._on_step("sync")
+        fd = os.open(self._places.state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            filesystem.sync_filesystem(fd)
+        finally:
+            os.close(fd)
+
+    def _look_again(self, switch: Switch) -> Optional[Scan]:
+        """The live tree as it is right before the switch; it must be what was inspected."""
+        if switch.expected is None:
+            if os.path.lexists(self._places.live):
+                self._abandon()
+                raise TargetDrifted(
+                    "an environment appeared there during the push", hint="push again"
+                )
+            return None
+        try:
+            now = self._trees.scan(self._places.live)
+        except OSError as error:
+            self._abandon()
+            raise TargetDrifted("the environment vanished during the push") from error
+        if now.signature != switch.expected.scan.signature:
+            if self._trees.snapshot(self._places.live).revision != switch.expected.revision:
+                self._abandon()
+                raise TargetDrifted(
+                    "the environment was changed there during the push", hint="push again"
+                )
+        return now
+
+    def _exchange(self, staged: bytes) -> None:
+        live = self._places.live
+        if not os.path.lexists(live):
+            filesystem.rename_new(staged, live)
+        else:
+            try:
+                filesystem.exchange(staged, live)
+            except filesystem.ExchangeRefused as error:
+                self._abandon()
+                raise PreflightRefused(
+                    "this filesystem cannot swap two directories in one step",
+                    hint="use a prefix on a local filesystem",
+                ) from error
+        filesystem.sync_directory(os.path.dirname(live))
+        filesystem.sync_directory(self._places.trees)
+
+    def _compare(self, switch: Switch, before: Optional[Scan]) -> None:
+        """What was switched out must be what stood there a moment before."""
+        if before is None or switch.expected is None:
+            return
+        after = self._trees.scan(switch.staged)
+        if after.signature == before.signature:
+            return
+        if self._trees.snapshot(switch.staged).revision == switch.expected.revision:
+            return
+        self._exchange(switch.staged)
+        self._abandon()
+        raise TargetDrifted(
+            "the environment was changed there in the moment of the switch, which was undone",
+            hint="push again when the installer there is done",
+        )
+
+    def _finish(
+        self, new: Record, kept: Optional[Record], check: Check, event: Dict[str, Any]
+    ) -> Record:
+        """Everything that follows the switch; may be run again after a crash."""
+        if new.source_revision in self._records.held() and not event.get("retry_held"):
+            return self._take_back(new, check, "its check failed there")
+        self._on_step("check")
+        failure = run_check(check.command, check.timeout_seconds, self._places.live)
+        if failure is not None:
+            self._records.hold(new.source_revision, "its check failed: %s" % failure.summary)
+            self._take_back(new, check, failure.summary, failure.output)
+        self._on_step("record")
+        if kept is not None:
+            self._records.store(kept)
+        self._records.store(new)
+        self._records.log({"number": new.number, "revision": new.revision, **event})
+        self._records.release(new.source_revision)
+        remove(self._places.file("staging.json"))
+        remove(self._places.file("intent.json"))
+        self._on_step("recorded")
+        return new
+
+    def _take_back(
+        self, new: Record, check: Check, reason: str, output: "tuple[str, ...]" = ()
+    ) -> Record:
+        previous = self._other_tree(new)
+        if previous is None:
+            os.rename(self._places.live, self._places.tree("refused"))
+            filesystem.sync_directory(os.path.dirname(self._places.live))
+        else:
+            self._exchange(previous)
+        self._abandon()
+        raise CheckFailed(
+            "the check `%s` failed (%s); the version before stands there again"
+            % (check.command, reason)
+            if previous is not None
+            else "the check `%s` failed (%s); nothing was published" % (check.command, reason),
+            details=output,
+            hint="this revision is held there; change the environment, or --retry-held",
+        )
+
+    def _other_tree(self, new: Record) -> Optional[bytes]:
+        """Where the version that was switched out stands."""
+        document = read_json(self._places.file("intent.json")) or {}
+        inode = (document.get("event") or {}).get("replaced_inode")
+        if inode is None:
+            return None
+        for name in os.listdir(self._places.trees):
+            path = os.path.join(self._places.trees, name)
+            if os.lstat(path).st_ino == inode and inode != new.inode:
+                return path
+        return None
+
+    def _abandon(self) -> None:
+        """The switch did not happen, or was undone; the staging tree stays for the next try."""
+        document = read_json(self._places.file("intent.json"))
+        remove(self._places.file("intent.json"))
+        if isinstance(document, dict):
+            known = {record.number for record in self._records.all()}
+            for part in ("new", "kept"):
+                if document.get(part):
+                    record = record_from_json(document[part])
+                    if record.number not in known:
+                        self._records.forget(record)
+
+    def recover(self) -> Optional[str]:
+        """Finish or forget a switch that was interrupted; what was done, or None.
+
+        Raises `CheckFailed` where the interrupted switch has to be taken back.
+        """
+        path = self._places.file("intent.json")
+        document = read_json(path)
+        if not isinstance(document, dict):
+            remove(path)
+            return None
+        new = record_from_json(document["new"])
+        kept = None if document["kept"] is None else record_from_json(document["kept"])
+        if _inode(self._places.live) != new.inode:
+            self._abandon()
+            return "an interrupted switch had not happened"
+        filesystem.sync_directory(os.path.dirname(self._places.live))
+        check = document["check"]
+        self._finish(
+            new,
+            kept,
+            Check(str(check["command"]), float(check["timeout_seconds"])),
+            dict(document["event"], recovered_seconds=time.time()),
+        )
+        return "an interrupted switch was completed"
+
+
+def drop_surplus(places: Layout, records: Records, live: Record, keep: int) -> int:
+    """Remove earlier versions beyond `keep`, never one that is kept for its own changes."""
+    earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
+    surplus = earlier[: max(0, len(earlier) - keep)]
+    for record in surplus:
+        tree = records.tree(record)
+        records.forget(record)
+        if tree is not None:
+            remove_tree(tree)
+    return len(surplus)
+
+
+def _inode(path: bytes) -> Optional[int]:
+    try:
+        return os.lstat(path).st_ino
+    except FileNotFoundError:
+        return None

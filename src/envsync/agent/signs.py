@@ -1,0 +1,31 @@
+"""Whether an installer is at work on an environment, from one scan and /proc."""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import Iterator, Tuple
+
+from envsync.agent.facts import running_processes
+from envsync.agent.messages import Finding
+from envsync.agent.scan import Scan, unpack
+from envsync.conda import busy
+from envsync.tree.entry import join
+
+
+def busy_findings(scanned: Scan, path: bytes) -> Tuple[Finding, ...]:
+    """What says that the environment at `path` is being changed, or was left half-changed."""
+    signs = busy.signs(_suspects(scanned), running_processes(), path, time.time())
+    return tuple(Finding("busy", sign.message, sign.blocking) for sign in signs)
+
+
+def _suspects(scanned: Scan) -> Iterator[Tuple[bytes, float]]:
+    """Paths that could be signs, with the time of their last change."""
+    for directory, packed in scanned.directories.items():
+        (count,) = struct.unpack_from("<I", packed)
+        names = packed[4 + 8 * count :]
+        if b"~" in names or b".condatmp" in names or directory == b"conda-meta":
+            for row in unpack(packed):
+                path = join(directory, row.name)
+                if busy.is_sign(path):
+                    yield path, max(row.mtime_ns, row.ctime_ns) / 1e9

@@ -1,0 +1,321 @@
+"""A push to one server, step by step.
+
+connect -> inspect both ends -> preflight -> plan -> stage -> transfer -> verify
+-> publish -> check -> record
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from envsync.agent.messages import PlanFacts, ProcessUse, RecordFacts, SourceState, TargetState
+from envsync.errors import (
+    EnvironmentInUse,
+    EnvsyncError,
+    PreflightRefused,
+    TransferFailed,
+    VerificationFailed,
+)
+from envsync.push import preflight
+from envsync.push.report import ADOPTED, IN_STEP, PLANNED, PUSHED, Progress, PushReport
+from envsync.push.settings import PushSettings
+from envsync.push.source_end import SourceEnd
+from envsync.push.target_end import Staged, TargetEnd
+from envsync.ssh.session import Link
+from envsync.transport.choice import Choice, choose
+from envsync.transport.job import Item, Job
+
+DIFFERENCES_SHOWN = 12
+IN_USE_POLL_SECONDS = 2.0
+REPAIRS_MAX = 2
+
+OnProgress = Callable[[Progress], None]
+
+
+class _Sent(NamedTuple):
+    plan: PlanFacts
+    choice: Choice
+
+
+class Push:
+    """One environment to one server. Make one for each; `run` it once."""
+
+    def __init__(
+        self,
+        settings: PushSettings,
+        source: SourceEnd,
+        target: TargetEnd,
+        link: Link | None,
+        on_progress: OnProgress = lambda _: None,
+        started: float | None = None,
+    ) -> None:
+        """`started` is the monotonic second at which connecting began."""
+        self._settings = settings
+        self._source = source
+        self._target = target
+        self._link = link
+        self._on_progress = on_progress
+        self._clock = _Clock(time.monotonic() if started is None else started)
+        self._step = ""
+        self._wire_bytes: int | None = None
+
+    def run(self) -> PushReport:
+        """Push, and report. Raises the `EnvsyncError` that ended it, `server` filled in."""
+        try:
+            return self._run()
+        except EnvsyncError as error:
+            error.server = error.server or self._target.server
+            raise
+
+    def _run(self) -> PushReport:
+        settings = self._settings
+        self._begin("inspect")
+        target = self._target.inspect(lock=not settings.dry_run, on_progress=self._relay)
+        source = self._source.state()
+        self._begin("preflight")
+        preflight.require_source(source)
+        preflight.require_target(source, target)
+        self._refuse_the_same_place(target)
+        if preflight.is_in_step(source, target):
+            return self._in_step(source, target)
+        if settings.dry_run:
+            return self._planned(source, target)
+        self._require_permission(source, target)
+        return self._publish(source, target, self._stage_and_send())
+
+    def _refuse_the_same_place(self, target: TargetState) -> None:
+        if self._source.sees(target.nonce):
+            raise PreflightRefused(
+                "it is the same directory as the source, on a filesystem that both share",
+                hint="nothing to push: the environment is there already",
+            )
+
+    def _require_permission(self, source: SourceState, target: TargetState) -> None:
+        """Preflight's decisions; where packages differ, the error names them."""
+        try:
+            preflight.require_permission(self._settings, source, target)
+        except EnvsyncError as error:
+            if error.code in ("drift", "not-fast-forward") and not error.details:
+                error.details = self._differences(target)
+            raise
+
+    def _differences(self, target: TargetState) -> tuple[str, ...]:
+        """What stands there against what was published, or against the source."""
+        manifest = b""
+        if target.record is None or not preflight.has_drifted(target):
+            manifest = self._source.manifest(self._target.references())
+        found = self._target.differences(manifest, paths_max=DIFFERENCES_SHOWN)
+        counts = f"{found.added} files added, {found.removed} removed, {found.changed} changed"
+        lines = found.packages or found.groups or found.paths
+        shown = lines[:DIFFERENCES_SHOWN]
+        more = (f"and {len(lines) - len(shown)} more",) if len(lines) > len(shown) else ()
+        return (counts, *shown, *more)
+
+    def _in_step(self, source: SourceState, target: TargetState) -> PushReport:
+        """The content is there. Where no record says so, write one."""
+        record, outcome = target.record, IN_STEP
+        if preflight.has_drifted(target) and not self._settings.dry_run:
+            record, outcome = self._target.adopt(self._settings, source.revision), ADOPTED
+        self._source.remember(source.revision)
+        return self._report(outcome, source, target, record=record)
+
+    def _planned(self, source: SourceState, target: TargetState) -> PushReport:
+        self._begin("plan")
+        manifest = self._source.manifest(self._target.references())
+        plan = self._target.dry_plan(manifest, self._settings.keep)
+        refused = None
+        try:
+            self._require_permission(source, target)
+        except EnvsyncError as error:
+            error.server = self._target.server
+            refused = error
+        choice = self._choose(self._job(_unstaged(plan)))
+        return self._report(PLANNED, source, target, plan=plan, choice=choice, error=refused)
+
+    def _stage_and_send(self) -> _Sent:
+        self._begin("stage")
+        manifest = self._source.manifest(self._target.references())
+        staged = self._target.stage(manifest, self._settings.keep, on_progress=self._relay)
+        self._begin("transfer", staged.plan.fetch_bytes)
+        job = self._job(staged)
+        choice = self._choose(job)
+        if job.items:
+            self._send(job, choice)
+        self._begin("verify")
+        self._verify(job, choice)
+        return _Sent(staged.plan, choice)
+
+    def _job(self, staged: Staged) -> Job:
+        return Job(
+            link=self._link,
+            source_path=self._source.path,
+            items=self._source.items(staged.fetches),
+            all_fetches=True,
+            tree=staged.tree,
+            token=staged.token,
+            python=self._target.python,
+            ask=self._target.ask,
+            contents=self._source.contents,
+            codecs=self._target.codecs,
+            limit_bits_per_second=self._settings.limit_bits_per_second,
+            on_sent=self._sent,
+        )
+
+    def _choose(self, job: Job) -> Choice:
+        return choose(self._settings.transport, job)
+
+    def _send(self, job: Job, choice: Choice) -> None:
+        sent = choice.transport.send(job)
+        if sent.wire_bytes is not None:
+            self._wire_bytes = (self._wire_bytes or 0) + sent.wire_bytes
+
+    def _verify(self, job: Job, choice: Choice) -> None:
+        """Hash what arrived; what is wrong is sent once more, then given up."""
+        for repair in range(REPAIRS_MAX):
+            try:
+                self._target.complete(on_progress=self._relay)
+                return
+            except VerificationFailed as error:
+                wrong = {path.encode("utf-8", "surrogateescape") for path in error.details}
+                items = tuple(item for item in job.items if item[0] in wrong)
+                if repair + 1 == REPAIRS_MAX or len(items) < len(wrong):
+                    raise self._why_wrong(error) from error
+                self._send(_only(job, items), choice)
+
+    def _why_wrong(self, error: VerificationFailed) -> EnvsyncError:
+        """A source that changed meanwhile is the usual cause, and is told as such."""
+        if self._source.changed():
+            return TransferFailed(
+                "the source changed during the push; nothing was published",
+                hint="push again when it is at rest",
+                details=error.details[:DIFFERENCES_SHOWN],
+            )
+        error.details = error.details[:DIFFERENCES_SHOWN]
+        return error
+
+    def _publish(self, source: SourceState, target: TargetState, sent: _Sent) -> PushReport:
+        self._begin("publish")
+        processes = self._await_unused()
+        record = self._target.publish(
+            self._settings, source.revision, sent.choice.transport.name, on_progress=self._relay
+        )
+        self._source.remember(source.revision)
+        overwritten = ""
+        if preflight.has_drifted(target):
+            overwritten = "what stood there is kept as a generation"
+        return self._report(
+            PUSHED,
+            source,
+            target,
+            plan=sent.plan,
+            choice=sent.choice,
+            record=record,
+            in_use=processes,
+            overwritten=overwritten,
+        )
+
+    def _await_unused(self) -> tuple[ProcessUse, ...]:
+        """The processes that use the environment, as `in_use` decides about them."""
+        deadline = time.monotonic() + self._settings.in_use_wait_seconds
+        while True:
+            processes = self._target.using()
+            if not processes or self._settings.in_use == "publish":
+                return processes
+            if self._settings.in_use == "fail" or time.monotonic() > deadline:
+                raise EnvironmentInUse(
+                    f"{len(processes)} processes use the environment there",
+                    details=[f"{use.pid}  {use.command}" for use in processes[:DIFFERENCES_SHOWN]],
+                    hint="push again when they are done, or set `in_use: publish`: "
+                    "what they have open stays as it is",
+                )
+            time.sleep(IN_USE_POLL_SECONDS)
+
+    def _report(
+        self,
+        outcome: str,
+        source: SourceState,
+        target: TargetState,
+        *,
+        plan: PlanFacts | None = None,
+        choice: Choice | None = None,
+        record: RecordFacts | None = None,
+        in_use: tuple[ProcessUse, ...] = (),
+        overwritten: str = "",
+        error: EnvsyncError | None = None,
+    ) -> PushReport:
+        self._begin("done")
+        return PushReport(
+            server=self._target.server,
+            environment=self._settings.environment,
+            outcome=outcome,
+            revision=source.revision,
+            plan=plan,
+            record=record,
+            transport="" if choice is None else choice.transport.name,
+            transport_reason="" if choice is None else choice.reason,
+            wire_bytes=self._wire_bytes,
+            seconds=self._clock.total_seconds(),
+            step_seconds=self._clock.steps(),
+            warnings=self._warnings(outcome, source, target),
+            in_use=in_use,
+            overwritten=overwritten,
+            recovered=target.recovered,
+            error=error,
+        )
+
+    def _warnings(self, outcome: str, source: SourceState, target: TargetState) -> tuple[str, ...]:
+        outside = () if outcome in (IN_STEP, ADOPTED) else self._source.outside()
+        return (*preflight.warnings(source, target), *outside)
+
+    # Progress
+
+    def _begin(self, step: str, total_bytes: int = 0) -> None:
+        self._step = step
+        self._total_bytes = total_bytes
+        self._done_bytes = 0
+        self._clock.begin(step)
+        self._on_progress(Progress(self._target.server, step, 0, total_bytes))
+
+    def _sent(self, size_bytes: int) -> None:
+        self._done_bytes += size_bytes
+        self._on_progress(
+            Progress(self._target.server, self._step, self._done_bytes, self._total_bytes)
+        )
+
+    def _relay(self, told: Mapping[str, Any]) -> None:
+        """What the agent tells while it works: a step, or bytes of one."""
+        for key, value in told.items():
+            if key.endswith("_bytes") and isinstance(value, int):
+                self._on_progress(Progress(self._target.server, self._step, value))
+
+
+def _only(job: Job, items: tuple[Item, ...]) -> Job:
+    return replace(job, items=items, all_fetches=False)
+
+
+def _unstaged(plan: PlanFacts) -> Staged:
+    """For a dry run: nothing was staged, so there is nothing to fetch yet."""
+    return Staged(plan=plan, fetches=(), tree="", token="")
+
+
+class _Clock:
+    """Seconds of each step."""
+
+    def __init__(self, started: float) -> None:
+        self._started = self._step_started = started
+        self._step = "connect"
+        self._steps: dict[str, float] = {}
+
+    def begin(self, step: str) -> None:
+        now = time.monotonic()
+        self._steps[self._step] = self._steps.get(self._step, 0.0) + now - self._step_started
+        self._step, self._step_started = step, now
+
+    def total_seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def steps(self) -> dict[str, float]:
+        return {step: round(seconds, 3) for step, seconds in self._steps.items()}

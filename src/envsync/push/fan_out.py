@@ -1,0 +1,152 @@
+"""The same push to many servers at once; one server's trouble stays its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from envsync.errors import EnvsyncError
+from envsync.push.cycle import OnProgress, Push
+from envsync.push.ends import LocalEnd, RemoteEnd
+from envsync.push.report import FAILED, Progress, PushReport
+from envsync.push.settings import PushSettings
+from envsync.push.source_end import SourceEnd
+from envsync.push.target_end import TargetEnd
+from envsync.ssh.session import Link
+
+PARALLEL_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A target server: its name, its prefix, how to open a link to it, and its own limit."""
+
+    server: str
+    prefix: str
+    open_link: Callable[[], Link]
+
+
+OnReport = Callable[[PushReport], None]
+
+
+class FanOut:
+    """Pushes to several servers. `stop` ends it: what is staged stays for the next try."""
+
+    def __init__(self, settings: PushSettings, source_server: str) -> None:
+        self._settings = settings
+        self._source = SourceEnd(
+            LocalEnd(source_server),
+            settings.source_prefix,
+            settings.environment,
+            settings.local,
+        )
+        self._links: set[Link] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(
+        self,
+        destinations: Sequence[Destination],
+        on_progress: OnProgress = lambda _: None,
+        on_report: OnReport = lambda _: None,
+    ) -> list[PushReport]:
+        """Push to all of them, in the order given; a failure is a report, never raised.
+
+        Raises what is wrong with the source itself, before any server is touched, where
+        that can be told at once.
+        """
+        inspecting = threading.Thread(target=self._inspect_source, args=(on_progress,))
+        inspecting.start()
+        reports: dict[str, PushReport] = {}
+
+        def serve(destination: Destination) -> None:
+            report = self._push(destination, on_progress)
+            reports[destination.server] = report
+            on_report(report)
+
+        workers = max(1, min(PARALLEL_MAX, len(destinations)))
+        with ThreadPoolExecutor(workers, thread_name_prefix="push") as pool:
+            try:
+                for future in [pool.submit(serve, destination) for destination in destinations]:
+                    future.result()
+            except BaseException:
+                self.stop()
+                raise
+            finally:
+                inspecting.join()
+        return [reports[destination.server] for destination in destinations]
+
+    def _inspect_source(self, on_progress: OnProgress) -> None:
+        """Look at the source while the links are being opened; who needs it meets the error."""
+
+        def relay(told: object) -> None:
+            on_progress(Progress(self._source.server, "inspect"))
+
+        try:
+            self._source.state(on_progress=relay)
+        except (EnvsyncError, OSError):
+            return
+
+    def _push(self, destination: Destination, on_progress: OnProgress) -> PushReport:
+        started = time.monotonic()
+        try:
+            link = self._open(destination, on_progress)
+            try:
+                return self._push_over(link, destination, on_progress, started)
+            finally:
+                self._forget(link)
+        except EnvsyncError as error:
+            error.server = error.server or destination.server
+            return self._failed(destination, error, started)
+        except OSError as error:
+            failure = EnvsyncError(str(error), server=destination.server)
+            return self._failed(destination, failure, started)
+
+    def _push_over(
+        self, link: Link, destination: Destination, on_progress: OnProgress, started: float
+    ) -> PushReport:
+        settings = self._settings
+        end = RemoteEnd(link, destination.prefix)
+        try:
+            target = TargetEnd(
+                end, destination.prefix, settings.environment, settings.local, settings.who
+            )
+            push = Push(settings, self._source, target, link, on_progress, started)
+            return push.run()
+        finally:
+            end.close()
+
+    def _open(self, destination: Destination, on_progress: OnProgress) -> Link:
+        on_progress(Progress(destination.server, "connect"))
+        link = destination.open_link()
+        with self._lock:
+            self._links.add(link)
+            stopped = self._stopped
+        if stopped:
+            link.close()
+        return link
+
+    def _forget(self, link: Link) -> None:
+        link.close()
+        with self._lock:
+            self._links.discard(link)
+
+    def stop(self) -> None:
+        """End every push. May be called from any thread."""
+        with self._lock:
+            self._stopped = True
+            links = list(self._links)
+        for link in links:
+            link.close()
+
+    def _failed(self, destination: Destination, error: EnvsyncError, started: float) -> PushReport:
+        return PushReport(
+            server=destination.server,
+            environment=self._settings.environment,
+            outcome=FAILED,
+            seconds=time.monotonic() - started,
+            error=error,
+        )

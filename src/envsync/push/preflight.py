@@ -1,0 +1,118 @@
+"""What forbids a push, and what a person should know: decided from two states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from envsync.agent.messages import Finding, RecordFacts, SourceState, TargetState
+from envsync.conda.platform_needs import Platform, mismatches
+from envsync.errors import (
+    NotFastForward,
+    PreflightRefused,
+    RevisionHeld,
+    SourceRefused,
+    SourceShrunk,
+    TargetDrifted,
+)
+from envsync.push.settings import PushSettings
+from envsync.tree.manifest import Totals
+from envsync.tree.revision import short
+from envsync.tree.safety import shrinkage
+
+
+def warnings(source: SourceState, target: TargetState) -> tuple[str, ...]:
+    """What does not stop the push."""
+    return tuple(
+        finding.message
+        for finding in (*source.findings, *target.findings, *platform_findings(source, target))
+        if not finding.blocking
+    )
+
+
+def platform_findings(source: SourceState, target: TargetState) -> Iterator[Finding]:
+    for mismatch in mismatches(Platform(*source.platform), Platform(*target.platform)):
+        yield Finding("platform", mismatch.message, mismatch.refused)
+
+
+def require_source(source: SourceState) -> None:
+    """Refuse a source that is busy or broken (P4)."""
+    blocking = [finding.message for finding in source.findings if finding.blocking]
+    if blocking:
+        raise SourceRefused(
+            "the source is not at rest: %s" % blocking[0],
+            details=blocking[1:],
+            hint="push again when the installer is done; "
+            "if it died, remove what it left, or install once more",
+        )
+
+
+def require_target(source: SourceState, target: TargetState) -> None:
+    """Refuse a target that cannot take the environment, whatever its version."""
+    findings = (*target.findings, *platform_findings(source, target))
+    blocking = [finding.message for finding in findings if finding.blocking]
+    if blocking:
+        raise PreflightRefused(blocking[0], details=blocking[1:])
+
+
+def is_in_step(source: SourceState, target: TargetState) -> bool:
+    """Whether the target has the source's version already."""
+    return target.exists and target.revision == source.revision
+
+
+def has_drifted(target: TargetState) -> bool:
+    """Whether what stands there is not what was published there."""
+    if not target.exists:
+        return False
+    return target.record is None or target.record.revision != target.revision
+
+
+def require_permission(settings: PushSettings, source: SourceState, target: TargetState) -> None:
+    """Refuse what only a person may decide: held, shrunk, drifted, not a fast-forward."""
+    _require_not_held(settings, source, target)
+    _require_not_shrunk(settings, source, target)
+    if not settings.overwrite:
+        _require_no_drift(target)
+        _require_fast_forward(source, target)
+
+
+def _require_not_held(settings: PushSettings, source: SourceState, target: TargetState) -> None:
+    reason = target.held.get(source.revision)
+    if reason is not None and not settings.retry_held:
+        raise RevisionHeld("revision %s is held there: %s" % (short(source.revision), reason))
+
+
+def _require_not_shrunk(settings: PushSettings, source: SourceState, target: TargetState) -> None:
+    if settings.allow_shrink or not target.exists:
+        return
+    loss = shrinkage(Totals(*source.totals), Totals(*target.totals))
+    if loss is not None:
+        raise SourceShrunk(f"the source looks ruined: {loss}")
+
+
+def _require_no_drift(target: TargetState) -> None:
+    if not has_drifted(target):
+        return
+    if target.record is None:
+        raise TargetDrifted(
+            "an environment stands there that envsync never published",
+            hint="see what differs with `envsync diff`; --overwrite keeps it as a generation",
+        )
+    raise TargetDrifted("it was changed there since %s" % published(target.record))
+
+
+def _require_fast_forward(source: SourceState, target: TargetState) -> None:
+    record = target.record
+    if record is None or not target.exists:
+        return
+    if record.source_revision not in (*source.had, source.revision):
+        raise NotFastForward(
+            "it holds revision %s from %s (%s), which this source never had"
+            % (short(record.source_revision), record.source, published(record))
+        )
+
+
+def published(record: RecordFacts) -> str:
+    """`alice@server1 published it on 2026-03-02 14:05`."""
+    when = datetime.fromtimestamp(record.when_seconds).strftime("%Y-%m-%d %H:%M")
+    return "%s published it on %s" % (record.who, when)

@@ -1,0 +1,34 @@
+"""Everything that a push is told, in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from envsync.tree.local import DEFAULT_LOCAL
+
+
+@dataclass(frozen=True, slots=True)
+class PushSettings:
+    """One environment's push, the same for all its targets.
+
+    `source` and `who` are what a target records: `server1:/path` and `alice@server1`.
+    `limit_bits_per_second` bounds each target's transfer.
+    """
+
+    environment: str
+    source_prefix: str
+    source: str
+    who: str
+    method: str = "auto"
+    transport: str = "auto"
+    keep: int = 1
+    check: str = ""
+    check_timeout_seconds: float = 60.0
+    in_use: str = "publish"
+    in_use_wait_seconds: float = 600.0
+    local: tuple[str, ...] = DEFAULT_LOCAL
+    dry_run: bool = False
+    overwrite: bool = False
+    allow_shrink: bool = False
+    retry_held: bool = False
+    limit_bits_per_second: int | None = None

@@ -1,0 +1,94 @@
+"""A source as a push sees it: looked at once, read by as many pushes as there are targets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from envsync.agent.messages import SourceState, from_json
+from envsync.errors import AgentFailed
+from envsync.push.ends import LocalEnd, Progress
+from envsync.tree.entry import split
+
+
+class SourceEnd:
+    """The environment on this machine that is pushed. Safe to share between threads."""
+
+    def __init__(self, end: LocalEnd, prefix: str, name: str, local: Sequence[str]) -> None:
+        self._end = end
+        self._lock = threading.Lock()
+        self._state: SourceState | None = None
+        self._outside: tuple[str, ...] | None = None
+        self._open = {"prefix": prefix, "name": name, "local": list(local)}
+        end.call("source.open", self._open)
+
+    @property
+    def server(self) -> str:
+        return self._end.server
+
+    @property
+    def path(self) -> bytes:
+        return self._end.service.source.path
+
+    def state(self, on_progress: Progress | None = None) -> SourceState:
+        """What the source is; inspected at the first call."""
+        with self._lock:
+            if self._state is None:
+                answer = self._end.call("source.inspect", on_progress=on_progress)
+                self._state = from_json(SourceState, answer.document)
+            return self._state
+
+    def manifest(self, known: bytes) -> bytes:
+        """The manifest for a target that has the directories of these references."""
+        self.state()
+        with self._lock:
+            return self._end.call("source.manifest", payload=known).payload
+
+    def items(self, paths: Sequence[bytes]) -> tuple[tuple[bytes, int], ...]:
+        """The files at these paths with their sizes in bytes, by the manifest."""
+        self.state()
+        manifest = self._end.service.source.manifest()
+        found: list[tuple[bytes, int]] = []
+        directory, sizes = b"\0", dict[bytes, int]()
+        for path in paths:
+            above, name = split(path)
+            if above != directory:
+                directory = above
+                sizes = {entry.name: entry.size_bytes for entry in manifest.entries(above)}
+            if name not in sizes:
+                raise AgentFailed("the target asked for a file that is not in the manifest")
+            found.append((path, sizes[name]))
+        return tuple(found)
+
+    def contents(
+        self,
+        items: Sequence[tuple[bytes, int]],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[bytes]:
+        """The files' contents as one stream; each call reads for itself."""
+        return self._end.service.source.contents(items, progress)
+
+    def outside(self) -> tuple[str, ...]:
+        """What leads out of the environment, a line each."""
+        with self._lock:
+            if self._outside is None:
+                findings = self._end.call("source.findings").document["findings"]
+                self._outside = tuple(finding["message"] for finding in findings)
+            return self._outside
+
+    def sees(self, nonce: str) -> bool:
+        """Whether a target's lock stands in the source's own place."""
+        with self._lock:
+            return bool(self._end.call("source.sees", {"nonce": nonce}).document["sees"])
+
+    def remember(self, revision: str) -> None:
+        """Note that this source has had the revision."""
+        with self._lock:
+            self._end.call("source.remember", {"revision": revision})
+
+    def changed(self) -> bool:
+        """Whether the source is another one than was inspected."""
+        assert self._state is not None
+        with self._lock:
+            answer = self._end.call("source.inspect")
+            return from_json(SourceState, answer.document).revision != self._state.revision

@@ -1,0 +1,135 @@
+"""A target as a push sees it: the agent's operations with their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from envsync.agent.messages import (
+    DifferenceFacts,
+    PlanFacts,
+    ProcessUse,
+    RecordFacts,
+    TargetState,
+    VerifyFacts,
+    from_json,
+)
+from envsync.push.ends import End, Progress
+from envsync.push.settings import PushSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A staging tree brought forward: the plan, and the files that have to be sent.
+
+    `tree` is its path there, `token` what a writer has to present.
+    """
+
+    plan: PlanFacts
+    fetches: tuple[bytes, ...]
+    tree: str
+    token: str
+
+
+class TargetEnd:
+    """One environment on a target. Not to be used from two threads at once."""
+
+    def __init__(self, end: End, prefix: str, name: str, local: Sequence[str], by: str) -> None:
+        self._end = end
+        self.ask = end.call
+        hello = end.call("hello").document
+        self.codecs: tuple[str, ...] = tuple(hello["codecs"])
+        self.python: str = str(hello["python"])
+        arguments = {"prefix": prefix, "name": name, "local": list(local), "by": by}
+        end.call("target.open", arguments)
+
+    @property
+    def server(self) -> str:
+        return self._end.server
+
+    def inspect(self, *, lock: bool, on_progress: Progress | None = None) -> TargetState:
+        """What stands there; with `lock`, nobody else pushes until the end is closed."""
+        answer = self._end.call("target.inspect", {"lock": lock}, on_progress=on_progress)
+        return from_json(TargetState, answer.document)
+
+    def using(self) -> tuple[ProcessUse, ...]:
+        """The processes there that use the environment."""
+        answer = self._end.call("target.using")
+        return tuple(from_json(ProcessUse, item) for item in answer.document["processes"])
+
+    def references(self) -> bytes:
+        """What the source's manifest may refer to instead of sending it."""
+        return self._end.call("target.references").payload
+
+    def differences(self, manifest: bytes, paths_max: int) -> DifferenceFacts:
+        """What stands there against a manifest, or against its record where that is empty."""
+        answer = self._end.call("target.differences", {"paths_max": paths_max}, manifest)
+        return from_json(DifferenceFacts, answer.document)
+
+    def dry_plan(self, manifest: bytes, keep: int) -> PlanFacts:
+        """What a push of that manifest would do; nothing is touched."""
+        answer = self._end.call("target.dry_plan", {"keep": keep}, manifest)
+        return from_json(PlanFacts, answer.document)
+
+    def stage(self, manifest: bytes, keep: int, on_progress: Progress | None = None) -> Staged:
+        """Bring a staging tree forward as far as the target's own bytes go."""
+        answer = self._end.call("target.stage", {"keep": keep}, manifest, on_progress=on_progress)
+        plan = from_json(PlanFacts, answer.document["plan"])
+        fetches = tuple(answer.payload.split(b"\0")) if answer.payload else ()
+        return Staged(plan, fetches, answer.document["tree"], answer.document["token"])
+
+    def complete(self, on_progress: Progress | None = None) -> None:
+        """Finish the staging tree and hash it; `VerificationFailed` names what is wrong."""
+        self._end.call("target.complete", on_progress=on_progress)
+
+    def publish(
+        self,
+        settings: PushSettings,
+        source_revision: str,
+        transport: str,
+        on_progress: Progress | None = None,
+    ) -> RecordFacts:
+        """Switch, check, record; the record as read back from the target."""
+        arguments = _publication(settings, source_revision, transport)
+        answer = self._end.call("target.publish", arguments, on_progress=on_progress)
+        return from_json(RecordFacts, answer.document)
+
+    def adopt(self, settings: PushSettings, source_revision: str) -> RecordFacts:
+        """Record what stands there already."""
+        arguments = _publication(settings, source_revision, "")
+        return from_json(RecordFacts, self._end.call("target.adopt", arguments).document)
+
+    def rollback(self, number: int | None, by: str, overwrite: bool) -> RecordFacts:
+        """Put an earlier version back: the newest, or generation `number`."""
+        arguments = {"number": number, "by": by, "overwrite": overwrite}
+        return from_json(RecordFacts, self._end.call("target.rollback", arguments).document)
+
+    def verify(self, on_progress: Progress | None = None) -> VerifyFacts:
+        """Hash every byte there again, against the record."""
+        answer = self._end.call("target.verify", on_progress=on_progress)
+        return from_json(VerifyFacts, answer.document)
+
+    def history(self) -> list[Mapping[str, Any]]:
+        """What happened to the environment there, oldest first."""
+        events = self._end.call("target.history").document["events"]
+        return [event for event in events if isinstance(event, dict)]
+
+    def close(self) -> None:
+        self._end.close()
+
+
+def _publication(settings: PushSettings, source_revision: str, transport: str) -> dict[str, Any]:
+    return {
+        "source_revision": source_revision,
+        "source": settings.source,
+        "who": settings.who,
+        "method": "mirror",
+        "transport": transport,
+        "keep": settings.keep,
+        "check": {
+            "command": settings.check,
+            "timeout_seconds": settings.check_timeout_seconds,
+        },
+        "retry_held": settings.retry_held,
+    }

@@ -1,0 +1,47 @@
+"""Which transport a push takes, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from envsync.errors import TransferFailed, UsageError
+from envsync.transport.job import Job, Transport
+from envsync.transport.stream import StreamTransport
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A transport, and one clause that says why it was taken."""
+
+    transport: Transport
+    reason: str
+
+
+def transports() -> tuple[Transport, ...]:
+    """All there are, the preferred one first."""
+    return (StreamTransport(),)
+
+
+def choose(name: str, job: Job) -> Choice:
+    """The transport of that name, or for `auto` the first that can serve the job.
+
+    Raises `UsageError` for an unknown name, `TransferFailed` where the named one cannot.
+    """
+    available = transports()
+    if name == AUTO:
+        for transport in available:
+            if transport.refusal(job) is None:
+                return Choice(transport, "it needs nothing there but Python")
+        raise TransferFailed("no transport can serve this target", hint="")
+    chosen = next((transport for transport in available if transport.name == name), None)
+    if chosen is None:
+        names = ", ".join(transport.name for transport in available)
+        raise UsageError(f"there is no transport {name!r}", hint=f"one of: auto, {names}")
+    refusal = chosen.refusal(job)
+    if refusal is not None:
+        raise TransferFailed(
+            f"--transport {name} cannot be used: {refusal}", hint="leave --transport out"
+        )
+    return Choice(chosen, "asked for")

@@ -1,0 +1,96 @@
+"""The seam between a push and the ways its bytes can travel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from envsync.ssh.session import Link
+
+Item = tuple[bytes, int]
+"""A file to send: its path below the environment's top, and its size in bytes."""
+
+
+class Ask(Protocol):
+    """Carries out one operation of the target's agent (see `envsync.push.ends.End`)."""
+
+    def __call__(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any] | None = None,
+        payload: bytes = b"",
+        stream: Iterable[bytes] | None = None,
+        on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> Any: ...
+
+
+class Contents(Protocol):
+    """Reads files of the source as one uncompressed stream (see `agent.outgoing`).
+
+    `progress` gets files and bytes read since its last call.
+    """
+
+    def __call__(
+        self, items: Sequence[Item], progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a transfer did. `wire_bytes` is what it put on the wire, None where unknown.
+
+    `failed` are paths whose contents did not come right: the source changed them.
+    """
+
+    wire_bytes: int | None
+    failed: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One transfer: these files of the source into that staging tree.
+
+    `all_fetches` says that `items` is everything that the target asked for. `tree` is the
+    staging tree's path on the target, `token` what it was marked with: a late writer of an
+    earlier push finds another one and writes nothing. `python` is an interpreter there.
+    `on_sent` gets bytes of content sent since its last call.
+    """
+
+    link: Link | None
+    source_path: bytes
+    items: tuple[Item, ...]
+    all_fetches: bool
+    tree: str
+    token: str
+    python: str
+    ask: Ask
+    contents: Contents
+    codecs: tuple[str, ...]
+    limit_bits_per_second: int | None
+    on_sent: Callable[[int], None]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(size_bytes for _, size_bytes in self.items)
+
+
+class Transport(Protocol):
+    """One way to send.
+
+    Contract: `send` puts the contents of every item under its path below `tree`, as new
+    files, and nothing else; what is there already under other names is left alone. Modes,
+    mtimes and verification are the agent's afterwards. It may be called again for some of
+    the items. After a failure the staging tree may hold any part of them, whole files or
+    not: the next push looks before it believes. Raises `TransferFailed`, `ConnectionLost`
+    or `NoSpace`. Every wait in it is bounded.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def refusal(self, job: Job) -> str | None:
+        """Why this transport cannot serve the job; None where it can."""
+        ...
+
+    def send(self, job: Job) -> Sent: ...
