@@ -11,13 +11,23 @@ import base64
 import hashlib
 import importlib.util
 import marshal
+import math
 import os
 import random
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_MODULES_PER_PACKAGE = 40
-_MEDIAN_BYTES = 3700
+_MODULES_PER_DISTRIBUTION = 40
+# With the bytecode, the data file, the directories and dist-info.
+_ENTRIES_PER_DISTRIBUTION = 2 * _MODULES_PER_DISTRIBUTION + 9
+_LIBRARIES = 24
+_LARGE_CHUNK_BYTES = 4 * 1024 * 1024
+# Sizes of modules: log-normal, with a median of 3.7 kB.
+_LOG_MEAN, _LOG_DEVIATION = math.log(3700), 1.2
+_MEAN_BYTES = math.exp(_LOG_MEAN + _LOG_DEVIATION**2 / 2)
+# Where a small total would leave too little for the libraries, all modules shrink.
+_SHARE_OF_MODULES = 0.6
 # Half of a text is fresh (64 letters, 6 bits a byte), half repeats earlier pieces of it: zstd
 # makes a third of it, at the speed that it has with real code.
 _LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567_ (\n"
@@ -30,16 +40,16 @@ def make_many_files(environment: Path, *, entries: int, total_bytes: int, seed: 
     """Grow `environment` to about `entries` files and directories and `total_bytes` bytes.
 
     What is added are pip-like distributions `bulk-0000` ... in site-packages, with valid
-    bytecode and RECORD. The same arguments give the same bytes.
+    bytecode and RECORD, and `bulk-native` with a few libraries that take up half the
+    bytes. The same arguments give the same bytes.
     """
     have_entries, have_bytes = _measure(environment)
-    site_packages = next(environment.glob("lib/python3.*/site-packages"))
-    growth = _Growth(site_packages, random.Random(seed), total_bytes - have_bytes)
-    left = entries - have_entries
-    per_distribution = 2 * _MODULES_PER_PACKAGE + 10
-    count = max(1, round(left / per_distribution))
-    for number in range(count):
-        growth.add_distribution(number, libraries=1, remaining=count - number)
+    [site_packages] = environment.glob("lib/python3.*/site-packages")
+    scale = min(1.0, _SHARE_OF_MODULES * total_bytes / entries / _MEAN_BYTES)
+    growth = _Growth(site_packages, random.Random(seed), scale, total_bytes - have_bytes)
+    for number in range(max(1, round((entries - have_entries) / _ENTRIES_PER_DISTRIBUTION))):
+        growth.add_modules(f"bulk_{number:04d}")
+    growth.add_libraries("bulk_native")
 
 
 def _measure(environment: Path) -> tuple[int, int]:
@@ -54,29 +64,43 @@ def _measure(environment: Path) -> tuple[int, int]:
 class _Growth:
     site_packages: Path
     chance: random.Random
+    scale: float
     bytes_left: int
     _record: list[str] = field(default_factory=list)
 
-    def add_distribution(self, number: int, *, libraries: int, remaining: int) -> None:
-        """Modules with bytecode, some data, and a library that takes the rest of the bytes."""
-        name = f"bulk_{number:04d}"
-        budget = self.bytes_left // remaining
-        before = self.bytes_left
-        self._record.clear()
-        for directory in (name, f"{name}/__pycache__", f"{name}/data", f"{name}-1.0.dist-info"):
+    def add_modules(self, name: str) -> None:
+        """A distribution of modules with bytecode and a data file."""
+        for directory in (name, f"{name}/__pycache__", f"{name}/data"):
             (self.site_packages / directory).mkdir()
         self._write(f"{name}/__init__.py", b'"""Bulk."""\n')
-        for module in range(_MODULES_PER_PACKAGE):
+        for module in range(_MODULES_PER_DISTRIBUTION):
             self._add_module(name, module)
         self._write(f"{name}/data/table.dat", self._text(self._size()))
-        spent = before - self.bytes_left
-        self._write(f"{name}/_native.so", b"\x7fELF" + self._text(max(0, budget - spent)))
+        self._add_dist_info(name)
+
+    def add_libraries(self, name: str) -> None:
+        """A distribution of large files, each smaller than the one before, of all bytes left."""
+        (self.site_packages / name).mkdir()
+        weights = [1 / (number + 1) for number in range(_LIBRARIES)]
+        rest = max(0, self.bytes_left)
+        for number, weight in enumerate(weights):
+            size = int(rest * weight / sum(weights))
+            self._write(f"{name}/library_{number:02d}.so", self._large(size))
+        self._add_dist_info(name)
+
+    def _large(self, size: int) -> Iterator[bytes]:
+        for start in range(0, size, _LARGE_CHUNK_BYTES):
+            yield self._text(min(_LARGE_CHUNK_BYTES, size - start))
+
+    def _add_dist_info(self, name: str) -> None:
         dist_info = f"{name}-1.0.dist-info"
+        (self.site_packages / dist_info).mkdir()
         metadata = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n"
         self._write(f"{dist_info}/METADATA", metadata.encode())
         self._write(f"{dist_info}/INSTALLER", b"pip\n")
         self._record.append(f"{dist_info}/RECORD,,")
         (self.site_packages / dist_info / "RECORD").write_text("\n".join(self._record) + "\n")
+        self._record.clear()
 
     def _add_module(self, package: str, number: int) -> None:
         source = b'"""' + self._text(self._size()) + b'"""\n'
@@ -89,7 +113,7 @@ class _Growth:
         self._write(tag, header + marshal.dumps(code))
 
     def _size(self) -> int:
-        return min(int(self.chance.lognormvariate(8.216, 1.3)), 400_000)
+        return min(int(self.chance.lognormvariate(_LOG_MEAN, _LOG_DEVIATION) * self.scale), 400_000)
 
     def _text(self, size: int) -> bytes:
         fresh = self.chance.randbytes(size // 2 + 1).translate(_TABLE)
@@ -99,10 +123,16 @@ class _Growth:
             pieces += (fresh[start : start + _PIECE_BYTES], fresh[again : again + _PIECE_BYTES])
         return b"".join(pieces)[:size]
 
-    def _write(self, path: str, data: bytes) -> None:
-        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-        self._record.append(f"{path},sha256={digest},{len(data)}")
+    def _write(self, path: str, data: bytes | Iterable[bytes]) -> None:
+        chunks = [data] if isinstance(data, bytes) else data
+        digest, size = hashlib.sha256(), 0
         full = self.site_packages / path
-        full.write_bytes(data)
+        with full.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+                digest.update(chunk)
+                size += len(chunk)
+        encoded = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
+        self._record.append(f"{path},sha256={encoded},{size}")
         os.utime(full, (BULK_TIME, BULK_TIME))
-        self.bytes_left -= len(data)
+        self.bytes_left -= size

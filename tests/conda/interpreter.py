@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import site
 import subprocess
 import sys
 import sysconfig
@@ -24,9 +25,15 @@ _LEFT_OUT_DIRECTORIES = re.compile(
     r"pydoc_data|config-.*"
 )
 _LEFT_OUT_FILES = re.compile(
-    r".*\.opt-[12]\.pyc|_sysconfigdata.*\.pyc|site\..*\.pyc|.*\.[ao]|sitecustomize.*|"
+    r".*\.opt-[12]\.pyc|_sysconfigdata.*\.pyc|.*\.[ao]|sitecustomize.*|"
     r"EXTERNALLY-MANAGED"
 )
+_DEBIAN = f"""\
+import site
+import sys
+
+site.addsitedir(f"{{sys.prefix}}/{SITE_PACKAGES}")
+"""
 
 
 def python_package() -> Package:
@@ -57,6 +64,9 @@ def _entries() -> Iterator[Entry]:
                 yield Entry(path, data, status.st_mode & 0o755, mtime=int(status.st_mtime))
     yield symlink("bin/python", PYTHON_XY)
     yield symlink("bin/python3", PYTHON_XY)
+    if b"dist-packages" in Path(site.__file__).read_bytes():
+        # Debian's interpreter looks for third-party packages elsewhere, by a frozen module.
+        yield text(f"lib/{PYTHON_XY}/sitecustomize.py", _DEBIAN)
     yield text(f"{SITE_PACKAGES}/README.txt", "Third-party packages go here.\n")
 
 
@@ -92,7 +102,4 @@ def _relocatable(source: Path, path: str, prefix: Path, scratch: Path) -> bytes:
             PLACEHOLDER.encode(),
             data,
         )
-    elif path.endswith(f"{PYTHON_XY}/site.py"):
-        # Debian's interpreter looks for third-party packages elsewhere.
-        data = data.replace(b"dist-packages", b"site-packages")
     return data

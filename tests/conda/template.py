@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from tests.conda.user_files import add_user_files
 ENVIRONMENT = "myenv"
 # Shebangs with a longer prefix take another form.
 _PREFIX_LENGTH = 100
+_UNUSED_SECONDS = 14 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +131,10 @@ def template() -> Template:
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (directory / "complete.json").exists():
-            for stale in root.iterdir():
-                if stale.is_dir():
-                    shutil.rmtree(stale)
+            _remove_unused(root)
+            shutil.rmtree(directory, ignore_errors=True)
             _make(directory)
+    os.utime(directory)
     found = json.loads((directory / "complete.json").read_bytes())
     mentions = [os.fsencode(path) for path in found["mentions"]]
     return Template(Path(found["prefix"]), directory / "channel", mentions)
@@ -145,6 +147,12 @@ def cache_root() -> Path:
     if len(os.fsencode(root)) > _PREFIX_LENGTH - 30:
         root = Path(tempfile.gettempdir(), f"envsync-tests-{os.getuid()}")
     return root
+
+
+def _remove_unused(root: Path) -> None:
+    for path in root.iterdir():
+        if path.is_dir() and path.stat().st_mtime < time.time() - _UNUSED_SECONDS:
+            shutil.rmtree(path)
 
 
 def _key() -> str:

@@ -18,11 +18,7 @@ from tests.lab.lab import Lab
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """server1 (the controller), server2 and server3; started once, when first asked for."""
-    missing = requirements.missing()
-    if missing and requirements.required():
-        pytest.fail(f"the lab is required and cannot start: {missing}", pytrace=False)
-    if missing:
-        pytest.skip(f"no lab: {missing}")
+    demand_lab()
     with Lab.start() as started:
         yield started
 
@@ -43,6 +39,16 @@ def conda_lab(fresh_lab: Lab, conda_template: Template) -> Lab:
     return fresh_lab
 
 
+def demand_lab() -> None:
+    """Fail where the lab cannot run and has to; skip, saying why, where it need not."""
+    missing = requirements.missing()
+    if missing and requirements.required():
+        pytest.fail(f"the lab is required and cannot start: {missing}", pytrace=False)
+    if missing:
+        pytest.skip(f"no lab: {missing}")
+
+
 def pytest_report_header() -> str:
     missing = requirements.missing()
-    return f"lab: {'hosts in namespaces' if not missing else f'off ({missing})'}"
+    required = ", required" if requirements.required() else ""
+    return f"lab: off{required} ({missing})" if missing else f"lab: on{required}"
