@@ -1,4 +1,10 @@
-"""The fixtures that all tests share."""
+"""The fixtures that all tests share, and the marker that each gets from its directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
 
 from tests.conda.fixtures import conda_prefix, conda_template
 from tests.lab.fixtures import conda_lab, fresh_lab, lab, pytest_report_header
@@ -11,3 +17,13 @@ __all__ = [
     "lab",
     "pytest_report_header",
 ]
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test `unit` or `integration`, by the directory that it is in."""
+    for item in items:
+        kind = item.path.relative_to(HERE).parts[0]
+        if kind in {"unit", "integration"}:
+            item.add_marker(kind)
