@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -46,14 +47,8 @@ def build_channel(channel: Path) -> None:
 
 
 def platform_subdir() -> str:
-    machine = {"x86_64": "64"}.get(_machine(), _machine())
-    return f"linux-{machine}"
-
-
-def _machine() -> str:
-    import platform  # noqa: PLC0415
-
-    return platform.machine()
+    machine = platform.machine()
+    return "linux-64" if machine == "x86_64" else f"linux-{machine}"
 
 
 def create_base(prefix: Path, channel: Path) -> None:

@@ -86,7 +86,7 @@ def _native() -> Package:
 
 
 def _mapped_library(name: str) -> Path:
-    import math  # noqa: F401, PLC0415  (maps the library, if nothing else has)
+    import math  # noqa: F401  (maps the library, if nothing else has)
 
     for line in Path("/proc/self/maps").read_text().splitlines():
         path = Path(line.split(maxsplit=5)[-1])

@@ -33,9 +33,10 @@ def fresh_lab(lab: Lab) -> Lab:
 @pytest.fixture
 def conda_lab(fresh_lab: Lab, conda_template: Template) -> Lab:
     """A fresh lab with conda's base at the prefix of every host, and `myenv` on the controller."""
-    fresh_lab.controller.install_conda(conda_template)
-    for host in fresh_lab.targets:
-        host.install_conda(conda_template, environments=False)
+    controller = fresh_lab.controller
+    fresh_lab.on_all(
+        lambda host: host.install_conda(conda_template, environments=host is controller)
+    )
     return fresh_lab
 
 

@@ -15,7 +15,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,12 +83,11 @@ class Lab:
         authority: Authority,
         switch: Namespaces,
         hosts: Mapping[str, LabHost],
-        keys: Path,
     ) -> None:
         self.hosts = hosts
         self._authority = authority
         self._switch = switch
-        self._keys = keys
+        self._keys = _generate_keys(["client", *hosts])
 
     @classmethod
     def start(cls, names: Sequence[str] = HOSTS) -> Lab:
@@ -100,13 +101,11 @@ class Lab:
             name: LabHost(name, addresses[name], f"{top}/{_PREFIX}", top, spaces[name], switch)
             for name in names
         }
-        keys = Path(tempfile.mkdtemp(prefix="envsync-lab-"))
-        lab = cls(authority, switch, hosts, keys)
+        lab = cls(authority, switch, hosts)
         try:
             for space in (switch, *spaces.values()):
                 space.wait_ready()
             lab._connect()
-            _generate_keys(keys, names)
             lab.reset()
         except BaseException:
             lab.close()
@@ -137,12 +136,20 @@ class Lab:
 
     def reset(self) -> None:
         """As after `start`: empty storage and homes, plain links, sshds with the same keys."""
-        for host in self.hosts.values():
+
+        def reset(host: LabHost) -> None:
             host.wipe()
             host.unlimit()
             host.restore()
             self._write_identity(host)
             host.start_sshd()
+
+        self.on_all(reset)
+
+    def on_all(self, act: Callable[[LabHost], object]) -> None:
+        """Call `act` with every host, at the same time; the first exception is raised."""
+        with ThreadPoolExecutor(len(self.hosts)) as pool:
+            list(pool.map(act, self.hosts.values()))
 
     @contextlib.contextmanager
     def relay(self, name: str, *, delay_seconds: float) -> Iterator[str]:
@@ -169,10 +176,6 @@ class Lab:
         self._authority.close()
         for host in self.hosts.values():
             host.reap()
-        for key in self._keys.glob("*"):
-            key.unlink()
-        with contextlib.suppress(FileNotFoundError):
-            self._keys.rmdir()
 
     def _connect(self) -> None:
         lines = ["link set lo up", f"link add {_BRIDGE} type bridge forward_delay 0"]
@@ -199,11 +202,11 @@ class Lab:
 
     def _write_identity(self, host: LabHost) -> None:
         """The host key, and homes whose key is let in and whose known_hosts know everyone."""
-        host.write_file("/run/lab/host_key", (self._keys / host.name).read_text())
-        public = (self._keys / "client.pub").read_text()
+        host.write_file("/run/lab/host_key", self._keys[host.name].private)
+        public = self._keys["client"].public
         for user, uid, gid in _accounts():
             ssh = f"{host.home(user)}/.ssh"
-            host.write_file(f"{ssh}/id_ed25519", (self._keys / "client").read_text())
+            host.write_file(f"{ssh}/id_ed25519", self._keys["client"].private)
             host.write_file(f"{ssh}/authorized_keys", public)
             host.write_file(f"{ssh}/known_hosts", self.known_hosts())
             host.write_file(f"{ssh}/config", "Host *\n    BatchMode yes\n    ConnectTimeout 10\n")
@@ -215,8 +218,7 @@ class Lab:
         lines = []
         for host in self.hosts.values():
             names = [host.name, host.address, host.name + FAR, _far_address(host.address)]
-            key = " ".join((self._keys / f"{host.name}.pub").read_text().split()[:2])
-            lines.append(f"{','.join(names)} {key}\n")
+            lines.append(f"{','.join(names)} {self._keys[host.name].public}")
         return "".join(lines)
 
 
@@ -253,7 +255,18 @@ def _system_files(addresses: Mapping[str, str]) -> dict[str, str]:
     return {"/etc/hosts": hosts, "/etc/passwd": passwd, "/etc/shadow": shadow}
 
 
-def _generate_keys(directory: Path, names: Sequence[str]) -> None:
-    for name in ("client", *names):
-        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]
-        subprocess.run([*argv, str(directory / name)], check=True)
+@dataclass(frozen=True, slots=True)
+class _Key:
+    private: str
+    public: str
+
+
+def _generate_keys(names: Sequence[str]) -> dict[str, _Key]:
+    keys = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for name in names:
+            path = Path(directory, name)
+            options = ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)]
+            subprocess.run(["ssh-keygen", *options], check=True)
+            keys[name] = _Key(path.read_text(), path.with_suffix(".pub").read_text())
+    return keys
