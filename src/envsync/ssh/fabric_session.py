@@ -35,6 +35,8 @@ class FabricSession:
         self._close_lock = threading.Lock()
         self._idle = threading.Event()
         self._idle.set()
+        self._ahead = b""
+        self._taken = 0
         self._stderr: deque[bytes] = deque()
         channel.settimeout(silence_seconds)
         # A command's stderr shares the channel's window with its stdout: unread, it
@@ -56,6 +58,15 @@ class FabricSession:
                 self._idle.set()
 
     def read(self, size: int) -> bytes:
+        if self._taken == len(self._ahead) or self._closed:
+            # All there is: paramiko moves what is left in its buffer after every read.
+            self._ahead = self._receive(1 << 30)
+            self._taken = 0
+        piece = self._ahead[self._taken : self._taken + size]
+        self._taken += len(piece)
+        return piece
+
+    def _receive(self, size: int) -> bytes:
         with self._lost_if_it_fails("sent nothing"):
             data: bytes = self._channel.recv(size)
             # paramiko ends the stream alike when the command closes it and when the

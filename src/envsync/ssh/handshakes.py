@@ -42,7 +42,7 @@ class HandshakeLimiter:
             try:
                 with self._slot(host, port):
                     return attempt()
-            except Dropped:  # noqa: PERF203 - a network round trip is what takes time here
+            except Dropped:
                 # Half to full delay, doubling: the crowd that was dropped spreads out.
                 self.sleep(self.first_delay_seconds * 2**number * (0.5 + self.jitter() / 2))
         with self._slot(host, port):

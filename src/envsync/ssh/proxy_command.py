@@ -16,7 +16,8 @@ class ProxyCommandSocket:
 
     def __init__(self, command: str, environ: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        self._socket = ours
+        try:
             # As OpenSSH: the user's shell, replaced by the command.
             self._process = subprocess.Popen(
                 [environ.get("SHELL") or "/bin/sh", "-c", f"exec {command}"],
@@ -26,7 +27,11 @@ class ProxyCommandSocket:
                 env=dict(environ),
                 start_new_session=True,
             )
-        self._socket = ours
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
 
     def send(self, data: bytes) -> int:
         return self._socket.send(data)

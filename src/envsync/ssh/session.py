@@ -50,6 +50,8 @@ class Session(Protocol):
     (with the server's name) when the link is gone or silent for too long. `write` and
     `read` may be called from two threads at once. `close` may be called at any time, from
     any thread, more than once; it unblocks a waiting `read` or `write` and never raises.
+    After `close`, both raise `ConnectionLost`, and so does `write` after `close_stdin` or
+    once the command has ended: whoever writes reads the exit status and the stderr then.
     """
 
     def write(self, data: bytes | bytearray | memoryview) -> None: ...

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from paramiko import SFTPClient
 
 _READ_BYTES = 1 << 20
+# paramiko asks for 32 KiB in each request, which every server must take. OpenSSH takes 256
+# KiB; with 128 KiB a file arrives half as fast again.
+_OPENSSH_REQUEST_BYTES = 128 << 10
 
 
 def send_file(
@@ -36,6 +39,8 @@ def send_file(
             with sftp.open(destination, "r+b" if offset else "wb") as remote:
                 # Before the first byte, so that no other mode ever held content.
                 remote.chmod(0o600)
+                if _is_openssh(sftp):
+                    remote.MAX_REQUEST_SIZE = _OPENSSH_REQUEST_BYTES
                 remote.set_pipelined(True)
                 remote.seek(offset)
                 while data := local.read(_READ_BYTES):
@@ -47,6 +52,11 @@ def send_file(
                 remote.truncate(size)
         except (OSError, SFTPError, SSHException, EOFError) as error:
             raise _translated(error, sftp, server, destination) from error
+
+
+def _is_openssh(sftp: SFTPClient) -> bool:
+    channel = sftp.get_channel()
+    return channel is not None and "OpenSSH" in channel.get_transport().remote_version
 
 
 def _translated(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -58,6 +59,19 @@ def test_a_chain_of_jump_hosts(three: list[LoopbackSshd], connect: Connect, wher
     assert says(link) == str(last.port).encode()
     assert says_by_system_ssh(link, last.environ) == str(last.port).encode()
     assert one.log.count("Accepted") == two.log.count("Accepted") == 2
+
+
+def test_rsync_goes_the_same_way(
+    three: list[LoopbackSshd], connect: Connect, tmp_path: Path
+) -> None:
+    """Its -e is split by rules of its own, through which three quoted levels must come."""
+    last = three[-1]
+    link = connect(last, Address("server2", "three", jump="one,two"))
+    (tmp_path / "file").write_text("content")
+    argv = ["rsync", "-e", shlex.join(link.ssh_argv()), str(tmp_path / "file")]
+    argv.append(f"{link.ssh_host()}:{tmp_path}/copy")
+    subprocess.run(argv, check=True, capture_output=True, env=last.environ)
+    assert (tmp_path / "copy").read_text() == "content"
 
 
 def test_jumps_in_a_circle(sshd: LoopbackSshd, connect: Connect) -> None:
