@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conda.fixtures import conda_prefix, conda_template
-from tests.lab.fixtures import conda_lab, fresh_lab, lab, pytest_report_header
+from tests.lab.fixtures import conda_lab, fresh_lab, lab, lab_template, pytest_report_header
 
 __all__ = [
     "conda_lab",
@@ -15,6 +15,7 @@ __all__ = [
     "conda_template",
     "fresh_lab",
     "lab",
+    "lab_template",
     "pytest_report_header",
 ]
 

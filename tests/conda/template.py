@@ -72,6 +72,11 @@ class Template:
         self._rewrite(directory, os.fsencode(prefix or directory))
         return CondaPrefix(prefix or directory, self.channel)
 
+    def at(self, directory: Path, prefix: Path) -> Template:
+        """A template for one prefix only, made in `directory`: copying it rewrites nothing."""
+        self.copy(directory, prefix=prefix)
+        return Template(directory, self.channel, mentions=())
+
     def _rewrite(self, directory: Path, new: bytes) -> None:
         if len(new) > _PREFIX_LENGTH:
             raise ValueError(f"a prefix of more than {_PREFIX_LENGTH} characters: {new!r}")
@@ -120,7 +125,7 @@ def _update_record(path: bytes, hashes: dict[bytes, tuple[str, int]]) -> None:
         found = hashes.get(os.path.join(environment, os.fsencode(entry["_path"])))
         if found is not None and "sha256_in_prefix" in entry:
             entry["sha256_in_prefix"], entry["size_in_bytes"] = found
-    _write_anew(path, json.dumps(record, indent=2).encode())
+    _write_anew(path, json.dumps(record).encode())
 
 
 def template() -> Template:
@@ -145,7 +150,7 @@ def cache_root() -> Path:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     root = caches / "envsync-tests"
     if len(os.fsencode(root)) > _PREFIX_LENGTH - 30:
-        root = Path(tempfile.gettempdir(), f"envsync-tests-{os.getuid()}")
+        root = Path(tempfile.gettempdir(), f"envsync-{os.getuid()}", "envsync-tests")
     return root
 
 
