@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from tests.conda.user_files import add_user_files
 ENVIRONMENT = "myenv"
 # Shebangs with a longer prefix take another form.
 _PREFIX_LENGTH = 100
-_UNUSED_SECONDS = 14 * 86400
+_KEPT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +154,12 @@ def cache_root() -> Path:
 
 
 def _remove_unused(root: Path) -> None:
-    for path in root.iterdir():
-        if path.is_dir() and path.stat().st_mtime < time.time() - _UNUSED_SECONDS:
-            shutil.rmtree(path)
+    """Keep the templates used last: one for each interpreter that tests run under."""
+    templates = sorted(
+        (path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
+    )
+    for path in templates[:-_KEPT]:
+        shutil.rmtree(path)
 
 
 def _key() -> str:
