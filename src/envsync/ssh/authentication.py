@@ -22,8 +22,8 @@ from paramiko.ssh_exception import (
     SSHException,
 )
 
-from envsync.ssh import failures
-from envsync.ssh.failures import Place
+from envsync.ssh import failures, refusals
+from envsync.ssh.refusals import Place
 from envsync.ssh.ssh_config import HostSettings, UserConfig
 
 
@@ -49,7 +49,7 @@ class PublicKeys:
                 transport.auth_timeout = remaining
                 if self._offer(transport, name, key):
                     return
-        raise failures.authentication_refused(self.place, self.tried, self.locked, self.allowed)
+        raise refusals.authentication_refused(self.place, self.tried, self.locked, self.allowed)
 
     def _offer(self, transport: Transport, name: str, key: PKey) -> bool:
         self.tried.append(name)
@@ -57,7 +57,7 @@ class PublicKeys:
             self.allowed = list(transport.auth_publickey(self.place.settings.user, key))
         except BadAuthenticationType as error:
             self.allowed = list(error.allowed_types)
-            raise failures.authentication_refused(
+            raise refusals.authentication_refused(
                 self.place, self.tried, self.locked, self.allowed
             ) from error
         except (SSHException, EOFError, OSError) as error:
@@ -65,14 +65,14 @@ class PublicKeys:
                 raise self._too_slow() from error
             if not transport.is_active():
                 if len(self.tried) > 1:
-                    raise failures.too_many_keys(self.place, self.tried) from error
+                    raise refusals.too_many_keys(self.place, self.tried) from error
                 raise failures.connecting(EOFError("during authentication"), self.place) from error
             if not isinstance(error, AuthenticationException):
                 self.tried[-1] += f" ({error})"
         return transport.is_authenticated()
 
     def _too_slow(self) -> Exception:
-        return failures.timed_out(self.place, "finish the authentication", self.timeout_seconds)
+        return refusals.timed_out(self.place, "finish the authentication", self.timeout_seconds)
 
     def _candidates(self, agent: _Agent, transport: Transport) -> Iterator[tuple[str, PKey]]:
         """In OpenSSH's order: agent keys that the configuration names, other agent keys

@@ -21,14 +21,14 @@ from paramiko.sftp import SFTPError
 from paramiko.ssh_exception import ChannelException, SSHException
 
 from envsync.errors import EnvsyncError
-from envsync.ssh import failures, sftp_upload, system_ssh
+from envsync.ssh import failures, refusals, sftp_upload, system_ssh
 from envsync.ssh.authentication import PublicKeys
 from envsync.ssh.bounded_socket import BoundedSocket
-from envsync.ssh.fabric_session import FabricSession
-from envsync.ssh.failures import Place
+from envsync.ssh.fabric_session import FabricSession, close_quietly
 from envsync.ssh.handshakes import SHARED_LIMITER, Dropped, HandshakeLimiter
 from envsync.ssh.host_keys import RefuseUnlessKnown, known_hosts
 from envsync.ssh.proxy_command import ProxyCommandSocket
+from envsync.ssh.refusals import Place
 from envsync.ssh.route import find_route
 from envsync.ssh.session import Address, Timeouts
 from envsync.ssh.ssh_config import HostSettings, UserConfig
@@ -225,9 +225,9 @@ class FabricLink:
             with SFTPClient(channel) as sftp:
                 sftp_upload.send_file(sftp, self.server, source, destination, offset, progress)
         except (SSHException, SFTPError, EOFError, TimeoutError) as error:
-            raise failures.lost(self.server, error) from error
+            raise refusals.lost(self.server, error) from error
         finally:
-            channel.close()
+            close_quietly(channel)
 
     def ssh_argv(self) -> Sequence[str]:
         return system_ssh.ssh_argv(self._address, self._route, self._config, self._timeouts)
@@ -242,12 +242,12 @@ class FabricLink:
         """A channel on which `start` was granted, all of it within the channel's time limit."""
         transport: Transport = self._connections[-1].transport
         if not transport.is_active():
-            raise failures.lost(self.server, transport.get_exception())
+            raise refusals.lost(self.server, transport.get_exception())
         seconds = self._timeouts.channel_seconds
         try:
             channel = transport.open_session(window_size=_WINDOW_BYTES, timeout=seconds)
             # paramiko waits for the answer for ever; a closed channel ends that wait.
-            alarm = threading.Timer(seconds, channel.close)
+            alarm = threading.Timer(seconds, close_quietly, [channel])
             alarm.daemon = True
             alarm.start()
             try:
@@ -256,9 +256,9 @@ class FabricLink:
                 alarm.cancel()
         except (SSHException, OSError, EOFError) as error:
             if not transport.is_active():
-                raise failures.lost(self.server, transport.get_exception() or error) from error
+                raise refusals.lost(self.server, transport.get_exception() or error) from error
             if "Channel closed" in str(error):
-                raise failures.no_command(self._place, error) from error
+                raise refusals.no_command(self._place, error) from error
             raise failures.connecting(error, self._place) from error
         return channel
 

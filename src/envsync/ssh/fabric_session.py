@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from paramiko.ssh_exception import SSHException
 
 from envsync.errors import ConnectionLost
-from envsync.ssh import failures
+from envsync.ssh import refusals
 
 if TYPE_CHECKING:
     from paramiko import Channel
@@ -100,17 +100,11 @@ class FabricSession:
                 return
             self._closed = True
         # On a frozen link, saying goodbye blocks, and so does a write that is under way.
-        goodbye = threading.Thread(target=self._say_goodbye, daemon=True)
+        goodbye = threading.Thread(target=close_quietly, args=[self._channel], daemon=True)
         goodbye.start()
         goodbye.join(_CLOSE_SECONDS)
         if goodbye.is_alive() or not self._idle.wait(_CLOSE_SECONDS):
             self._cut()
-
-    def _say_goodbye(self) -> None:
-        try:
-            self._channel.close()
-        except (SSHException, OSError, EOFError):
-            return
 
     def _drain_stderr(self) -> None:
         held = 0
@@ -128,7 +122,7 @@ class FabricSession:
             while held - len(self._stderr[0]) >= _STDERR_TAIL_BYTES:
                 held -= len(self._stderr.popleft())
 
-    @contextmanager
+    @contextlib.contextmanager
     def _lost_if_it_fails(self, silence: str) -> Iterator[None]:
         try:
             yield
@@ -136,12 +130,18 @@ class FabricSession:
             raise
         except TimeoutError as error:
             reason = f"it {silence} for {self._silence_seconds:g} seconds"
-            raise failures.lost(self._server, reason) from error
+            raise refusals.lost(self._server, reason) from error
         except (SSHException, OSError, EOFError) as error:
             if self._closed:
-                raise failures.lost(self._server, "the session was closed here") from error
+                raise refusals.lost(self._server, "the session was closed here") from error
             transport = self._channel.get_transport()
             if transport.is_active() and self._channel.closed:
                 reason = "the command ended before it took all of its input"
-                raise failures.lost(self._server, reason) from error
-            raise failures.lost(self._server, transport.get_exception() or error) from error
+                raise refusals.lost(self._server, reason) from error
+            raise refusals.lost(self._server, transport.get_exception() or error) from error
+
+
+def close_quietly(channel: Channel) -> None:
+    """Close a channel, on a link that may be broken already; it may block on a frozen one."""
+    with contextlib.suppress(SSHException, OSError, EOFError):
+        channel.close()

@@ -1,7 +1,8 @@
 """The one place that knows what an exception of the libraries below means to a person.
 
-`connecting` serves everything until a link stands, `lost` everything after that. A unit
-test holds `MEANINGS` against every exception class that paramiko has.
+`connecting` serves everything until a link stands; after that, whatever fails means that
+the connection was lost. A unit test holds `MEANINGS` against every exception class that
+paramiko has.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import errno
 import shlex
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from paramiko import ssh_exception
@@ -22,40 +22,20 @@ from paramiko.pkey import UnknownKeyType
 from paramiko.sftp import SFTPError
 
 from envsync.errors import (
-    AuthenticationRefused,
     ConnectionFailed,
-    ConnectionLost,
     EnvsyncError,
     HostKeyRefused,
     NoSpace,
     TransferFailed,
 )
 from envsync.ssh.handshakes import Dropped
-from envsync.ssh.ssh_config import HostSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where on the way to a server something failed."""
-
-    server: str
-    settings: HostSettings
-    is_jump: bool = False
-    # False for a host that only its jump host can reach.
-    is_direct: bool = True
-
-    @property
-    def subject(self) -> str:
-        endpoint = self.settings.endpoint
-        return f"the jump host {endpoint}" if self.is_jump else endpoint
-
-    @property
-    def ssh_command(self) -> str:
-        """What a person types to go the same way by hand."""
-        port = [] if self.settings.port == 22 else ["-p", str(self.settings.port)]
-        target = f"{self.settings.user}@{self.settings.alias}"
-        return shlex.join(["ssh", *port, target])
-
+from envsync.ssh.refusals import (
+    Place,
+    authentication_refused,
+    changed_host_key,
+    reason_of,
+    unreached,
+)
 
 Meaning: TypeAlias = Callable[[Any, Place], EnvsyncError]
 
@@ -73,18 +53,16 @@ def connecting(error: BaseException, place: Place) -> EnvsyncError:
     return _protocol(error, place)
 
 
-def lost(server: str, reason: BaseException | str | None = None) -> ConnectionLost:
-    details = [] if not reason else [_reason(reason)]
-    return ConnectionLost("the connection was lost", details=details, server=server)
-
-
 def upload_failed(error: BaseException, server: str, path: str) -> EnvsyncError:
     """What `error` means when it came from the server's sftp while `path` was sent."""
     if isinstance(error, EnvsyncError):
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"no space left for {path}", server=server)
-    return TransferFailed(f"{path} could not be written", details=[_reason(error)], server=server)
+    details = [reason_of(error)]
+    if isinstance(error, OSError) and error.errno is None:
+        details.append("sftp does not say why: a full disk looks like this")
+    return TransferFailed(f"{path} could not be written", details=details, server=server)
 
 
 def is_dropped(error: BaseException) -> bool:
@@ -93,111 +71,6 @@ def is_dropped(error: BaseException) -> bool:
         return True
     cause = error.__context__
     return _is_banner_error(error) and isinstance(cause, (EOFError, ConnectionResetError))
-
-
-def timed_out(place: Place, what: str, seconds: float) -> ConnectionFailed:
-    return _failed(
-        place,
-        f"did not {what} within {seconds:g} seconds",
-        hint=f"{place.ssh_command}   shows whether it answers at all",
-    )
-
-
-def no_command(place: Place, error: BaseException) -> ConnectionFailed:
-    return _failed(
-        place,
-        "does not start commands",
-        f"{place.ssh_command} true   must work: see ForceCommand, the login shell and sftp",
-        _reason(error),
-    )
-
-
-def unknown_host_key(
-    place: Place, kind: str, fingerprint: str, details: Sequence[str] = ()
-) -> HostKeyRefused:
-    host, port = place.settings.hostname, place.settings.port
-    files = place.settings.user_known_hosts
-    file = str(files[0]) if files else "~/.ssh/known_hosts"
-    if place.is_direct and place.settings.host_key_alias is None:
-        scan = ["ssh-keyscan", "-H", *([] if port == 22 else ["-p", str(port)]), host]
-        accept = f"{shlex.join(scan)} >> {shlex.quote(file)}"
-    else:
-        accept = f"{place.ssh_command}   and answer its question"
-    return HostKeyRefused(
-        f"the {kind} host key of {place.subject} is not in known_hosts",
-        hint=f"check that its fingerprint really is {fingerprint}, then: {accept}",
-        details=[f"offered: {kind} {fingerprint}", *details],
-        server=place.server,
-    )
-
-
-def changed_host_key(place: Place, name: str, offered: str, known: Sequence[str]) -> HostKeyRefused:
-    files = place.settings.user_known_hosts
-    file = str(files[0]) if files else "~/.ssh/known_hosts"
-    return HostKeyRefused(
-        f"the host key of {place.subject} has changed: somebody may be in between",
-        hint="if the server was really installed anew: "
-        + shlex.join(["ssh-keygen", "-R", name, "-f", file]),
-        details=[f"offered: {offered}", *(f"known:   {line}" for line in known)],
-        server=place.server,
-    )
-
-
-def revoked_host_key(place: Place, offered: str, where: str) -> HostKeyRefused:
-    return HostKeyRefused(
-        f"the host key of {place.subject} is marked as revoked",
-        hint=f"do not connect; ask who runs it, and see {where}",
-        details=[f"offered: {offered}"],
-        server=place.server,
-    )
-
-
-def authentication_refused(
-    place: Place, tried: Sequence[str], locked: Sequence[str], allowed: Sequence[str]
-) -> AuthenticationRefused:
-    """`tried`: keys that were offered; `locked`: key files that need a passphrase."""
-    settings = place.settings
-    port = [] if settings.port == 22 else ["-p", str(settings.port)]
-    target = f"{settings.user}@{settings.hostname}"
-    copy = shlex.join(["ssh-copy-id", *port, target])
-    if locked:
-        hint = shlex.join(["ssh-add", locked[0]]) + "   unlocks that key for this session"
-    elif tried:
-        hint = f"{copy}   puts your key there"
-    else:
-        hint = f"ssh-keygen -t ed25519   makes a key, {copy}   puts it there"
-    details = [f"tried: {name}" for name in tried] or ["no usable key was found"]
-    details += [f"needs a passphrase, not tried: {name}" for name in locked]
-    if allowed and "publickey" not in allowed:
-        details.append(f"it accepts only: {', '.join(allowed)}")
-    return AuthenticationRefused(
-        f"{place.subject} does not let {settings.user!r} in",
-        hint=hint,
-        details=details,
-        server=place.server,
-    )
-
-
-def too_many_keys(place: Place, tried: Sequence[str]) -> AuthenticationRefused:
-    return AuthenticationRefused(
-        f"{place.subject} hung up after {len(tried)} keys of {place.settings.user!r}",
-        hint=f"name the right key: IdentityFile and IdentitiesOnly yes for "
-        f"{place.settings.alias} in ~/.ssh/config",
-        details=[f"tried: {name}" for name in tried],
-        server=place.server,
-    )
-
-
-def _failed(place: Place, predicate: str, hint: str = "", *details: str) -> ConnectionFailed:
-    return ConnectionFailed(
-        f"{place.subject} {predicate}", hint=hint, details=details, server=place.server
-    )
-
-
-def _reason(error: BaseException | str) -> str:
-    if isinstance(error, str):
-        return error
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _is_banner_error(error: BaseException) -> bool:
@@ -209,33 +82,33 @@ def _not_found(error: Exception, place: Place) -> EnvsyncError:
     return ConnectionFailed(
         f"there is no host named {name!r}",
         hint=f"check the spelling, or: getent hosts {shlex.quote(name)}",
-        details=[_reason(error)],
+        details=[reason_of(error)],
         server=place.server,
     )
 
 
 def _refused(error: OSError, place: Place) -> EnvsyncError:
-    return _failed(
+    return unreached(
         place,
         "refuses connections",
         "check that sshd runs there and that the port is right",
-        _reason(error),
+        reason_of(error),
     )
 
 
 def _silent(error: OSError, place: Place) -> EnvsyncError:
-    return _failed(
+    return unreached(
         place,
         "does not answer",
         f"{place.ssh_command}   shows whether it answers at all",
-        _reason(error),
+        reason_of(error),
     )
 
 
 def _unreachable(error: OSError, place: Place) -> EnvsyncError:
-    return _failed(
+    return unreached(
         place, "cannot be reached", "check the network, the address and the jump host",
-        _reason(error),
+        reason_of(error),
     )  # fmt: skip
 
 
@@ -245,57 +118,57 @@ def _several(error: ssh_exception.NoValidConnectionsError, place: Place) -> Envs
 
 
 def _hung_up(error: BaseException, place: Place) -> EnvsyncError:
-    return _failed(
+    return unreached(
         place,
         "closed the connection during the handshake",
         "it may be overloaded or may have blocked this address: look at its sshd's log",
-        _reason(error),
+        reason_of(error),
     )
 
 
 def _ssh(error: ssh_exception.SSHException, place: Place) -> EnvsyncError:
     if _is_banner_error(error):
         if isinstance(error.__context__, TimeoutError):
-            return _failed(place, "accepts connections but sends no SSH banner",
+            return unreached(place, "accepts connections but sends no SSH banner",
                            "check that an SSH server listens on that port")  # fmt: skip
         return _hung_up(error, place)
     if "Timeout opening channel" in str(error):
-        return _failed(place, "opened no session in time", "", _reason(error))
+        return unreached(place, "opened no session in time", "", reason_of(error))
     if "No existing session" in str(error):
-        return _failed(place, "did not finish the handshake in time", "", _reason(error))
+        return unreached(place, "did not finish the handshake in time", "", reason_of(error))
     return _protocol(error, place)
 
 
 def _protocol(error: BaseException, place: Place) -> EnvsyncError:
-    return _failed(
+    return unreached(
         place,
         "does not speak SSH as expected",
         f"{place.ssh_command} -v   shows what it says",
-        _reason(error),
+        reason_of(error),
     )
 
 
 def _incompatible(error: BaseException, place: Place) -> EnvsyncError:
-    return _failed(
+    return unreached(
         place,
         "has no algorithm in common with this client",
         f"update its sshd; {place.ssh_command} -v   shows what it offers",
-        _reason(error),
+        reason_of(error),
     )
 
 
 def _channel(error: ssh_exception.ChannelException, place: Place) -> EnvsyncError:
     if place.is_jump:
-        return _failed(place, "does not reach the next host", "check that host's address and "
+        return unreached(place, "does not reach the next host", "check that host's address and "
                        "that the jump host may forward (AllowTcpForwarding)",
                        str(error.text))  # fmt: skip
-    return _failed(place, "opens no session", "see MaxSessions in its sshd_config",
+    return unreached(place, "opens no session", "see MaxSessions in its sshd_config",
                    str(error.text))  # fmt: skip
 
 
 def _auth(error: BaseException, place: Place) -> EnvsyncError:
     if "timeout" in str(error).lower():
-        return _failed(place, "did not answer the authentication in time")
+        return unreached(place, "did not answer the authentication in time")
     allowed = getattr(error, "allowed_types", ())
     return authentication_refused(place, [], [], list(allowed))
 
@@ -310,15 +183,15 @@ def _bad_known_hosts(error: BaseException, place: Place) -> EnvsyncError:
     return HostKeyRefused(
         "a line of known_hosts cannot be read",
         hint="mend or remove that line",
-        details=[_reason(error)],
+        details=[reason_of(error)],
         server=place.server,
     )
 
 
 def _proxy(error: ssh_exception.ProxyCommandFailure, place: Place) -> EnvsyncError:
-    return _failed(
+    return unreached(
         place, "is behind a ProxyCommand that failed", f"try it by hand: {error.command}",
-        _reason(error),
+        reason_of(error),
     )  # fmt: skip
 
 
@@ -326,7 +199,7 @@ def _config(error: BaseException, place: Place) -> EnvsyncError:
     return ConnectionFailed(
         "the ssh configuration cannot be read",
         hint=f"ssh -G {shlex.quote(place.settings.alias)}   shows what is wrong with it",
-        details=[_reason(error)],
+        details=[reason_of(error)],
         server=place.server,
     )
 

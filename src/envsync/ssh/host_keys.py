@@ -19,8 +19,8 @@ from paramiko import MissingHostKeyPolicy, PKey, SSHClient
 from paramiko.hostkeys import HostKeys
 from paramiko.ssh_exception import SSHException
 
-from envsync.ssh import failures
-from envsync.ssh.failures import Place
+from envsync.ssh import refusals
+from envsync.ssh.refusals import Place
 from envsync.ssh.ssh_config import HostSettings, UserConfig
 
 _QUERY_SECONDS = 15.0
@@ -180,7 +180,7 @@ class RefuseUnlessKnown(MissingHostKeyPolicy):
         offered = f"{kind} {fingerprint}"
         for line in self.known.revoked:
             if line.blob == blob:
-                raise failures.revoked_host_key(self.place, offered, line.where)
+                raise refusals.revoked_host_key(self.place, offered, line.where)
         self._refuse_if_in_revocation_list(key, offered)
         if any(line.blob == blob for line in self.known.trusted):
             self.accepted = fingerprint
@@ -188,14 +188,14 @@ class RefuseUnlessKnown(MissingHostKeyPolicy):
         same_kind = [line for line in self.known.trusted if line.algorithm == kind]
         if same_kind or self.known.trusted:
             known = same_kind or self.known.trusted
-            raise failures.changed_host_key(
+            raise refusals.changed_host_key(
                 self.place, self.known.name, offered,
                 [f"{line.algorithm} {_fingerprint(line.blob)} in {line.where}" for line in known],
             )  # fmt: skip
         note: tuple[str, ...] = ()
         if self.known.has_authority:
             note = ("known_hosts has only a certificate authority for it, which is not checked",)
-        raise failures.unknown_host_key(self.place, kind, fingerprint, note)
+        raise refusals.unknown_host_key(self.place, kind, fingerprint, note)
 
     def insist_on_verdict(self) -> None:
         """Raises unless a key was compared and accepted: a second lock on the door."""
@@ -206,7 +206,7 @@ class RefuseUnlessKnown(MissingHostKeyPolicy):
         """`RevokedHostKeys`: a list of keys, or a KRL, which only ssh-keygen can read."""
         file = self.place.settings.revoked_host_keys
         if file is not None and self._is_in_revocation_list(key, file):
-            raise failures.revoked_host_key(self.place, offered, str(file))
+            raise refusals.revoked_host_key(self.place, offered, str(file))
 
     def _is_in_revocation_list(self, key: PKey, file: Path) -> bool:
         """As OpenSSH: a list that cannot be read revokes everything."""

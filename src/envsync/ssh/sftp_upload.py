@@ -11,7 +11,7 @@ from paramiko.sftp import SFTPError
 from paramiko.ssh_exception import SSHException
 
 from envsync.errors import EnvsyncError
-from envsync.ssh import failures
+from envsync.ssh import failures, refusals
 
 if TYPE_CHECKING:
     from paramiko import SFTPClient
@@ -64,5 +64,5 @@ def _translated(
 ) -> EnvsyncError:
     channel = sftp.get_channel()
     if isinstance(error, (EOFError, TimeoutError)) or channel is None or channel.closed:
-        return failures.lost(server, error)
+        return refusals.lost(server, error)
     return failures.upload_failed(error, server, os.fsdecode(destination))

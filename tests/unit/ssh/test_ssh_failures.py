@@ -21,7 +21,8 @@ from envsync.errors import (
     TransferFailed,
 )
 from envsync.ssh import failures
-from envsync.ssh.failures import MEANINGS, Place, connecting
+from envsync.ssh.failures import MEANINGS, connecting
+from envsync.ssh.refusals import Place
 from envsync.ssh.ssh_config import HostSettings
 
 # Modules that exist on Windows only.
