@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from envsync.errors import ConnectionFailed, UsageError
+from envsync.errors import AuthenticationRefused, ConnectionFailed, UsageError
 from envsync.ssh.session import Address
 from envsync.ssh.ssh_config import Destination, HostSettings, UserConfig
 
@@ -18,11 +19,24 @@ _USER = re.compile(r"(?!-)[\w.@\\+$-]+\Z")
 
 
 def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]:
-    """The hops in the order in which they are opened; the last one is the server."""
+    """The hops in the order in which they are opened; the last one is the server.
+
+    Raises `UsageError` for names that cannot be hosts and users, `ConnectionFailed` where the
+    configuration is of no use, `AuthenticationRefused` where the identity file is missing.
+    """
     first = Destination(
         address.host, address.user, address.port, address.jump, address.identity_file
     )
-    return tuple(_hops(first, config, ()))
+    route = _hops(first, config, ())
+    if address.identity_file is not None:
+        given = route[-1].identity_files[0]
+        # The private half may be in an agent only; ssh goes by the public one then.
+        if not given.exists() and not Path(f"{given}.pub").exists():
+            raise AuthenticationRefused(
+                f"the identity file {given} does not exist",
+                hint="mend identity_file in the inventory",
+            )
+    return route
 
 
 def _hops(

@@ -23,6 +23,9 @@ def ssh_argv(
             server=address.server,
         )
     argv = _options(route[0], config, timeouts)
+    if route[0].proxy_command is None:
+        # `jump: none` in the inventory goes past a ProxyJump in the configuration.
+        argv += ["-o", "ProxyJump=none"]
     for before, hop in pairwise(route):
         # Not -J: the ssh that it starts takes neither strict checking nor BatchMode nor
         # known_hosts files from this one, and would ask at the terminal.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shlex
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from socket import create_connection
 
@@ -16,6 +19,7 @@ from envsync.errors import ConnectionFailed, UsageError
 from envsync.ssh.fabric_link import FabricLink, open_link
 from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.session import Address, Timeouts
+from envsync.ssh.ssh_config import Destination, UserConfig
 from tests.integration.ssh.session_contract import read_all, sh
 from tests.lab.loopback_sshd import LoopbackSshd
 
@@ -72,6 +76,19 @@ def test_rsync_goes_the_same_way(
     argv.append(f"{link.ssh_host()}:{tmp_path}/copy")
     subprocess.run(argv, check=True, capture_output=True, env=last.environ)
     assert (tmp_path / "copy").read_text() == "content"
+
+
+def test_past_a_jump_host_of_the_configuration(sshd: LoopbackSshd, connect: Connect) -> None:
+    config = sshd.home / ".ssh" / "config"
+    config.write_text(config.read_text() + "  ProxyJump nobody.invalid\n")
+    link = connect(sshd, replace(sshd.address, jump="none"))
+    assert says(link) == says_by_system_ssh(link, sshd.environ) == str(sshd.port).encode()
+
+
+def test_the_home_of_the_account_needs_no_option(sshd: LoopbackSshd, connect: Connect) -> None:
+    account = UserConfig({"HOME": pwd.getpwuid(os.getuid()).pw_dir, "PATH": os.environ["PATH"]})
+    assert account.file_arguments() == []
+    assert account.lookup(Destination("127.0.0.1", port=1)).endpoint == "127.0.0.1:1"
 
 
 def test_jumps_in_a_circle(sshd: LoopbackSshd, connect: Connect) -> None:

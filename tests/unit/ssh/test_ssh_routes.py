@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.errors import UsageError
+from envsync.errors import AuthenticationRefused, UsageError
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.host_keys import KnownHosts, KnownKey, known_hosts
 from envsync.ssh.route import find_route, parse_jump
@@ -78,10 +78,20 @@ def test_settings_without_the_ssh_command(tmp_path: Path) -> None:
 
 def test_what_the_inventory_says_wins(tmp_path: Path) -> None:
     config = config_in(tmp_path, "Host *\n User x\n Port 1\n ProxyJump y\n IdentityFile /z\n")
+    (tmp_path / "key").touch()
     address = Address("s", "h", "alice", 2222, "none", Path("~/key"))
     (only,) = find_route(address, config)
     assert only.text == "alice@h:2222"
     assert only.identity_files == (tmp_path / "key", Path("/z"))
+
+
+def test_an_identity_file_that_is_not_there(tmp_path: Path) -> None:
+    address = Address("s", "h", identity_file=Path("~/key"))
+    config = config_in(tmp_path, "")
+    with pytest.raises(AuthenticationRefused, match="does not exist"):
+        find_route(address, config)
+    (tmp_path / "key.pub").touch()
+    assert find_route(address, config)[-1].identity_files[0] == tmp_path / "key"
 
 
 BLOB = "AAAAC3NzaC1lZDI1NTE5AAAAIDMugMYm810uuz5oG/phHqxKwCG4KX8hLHdi6Mkn9gMX"
