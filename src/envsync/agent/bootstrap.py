@@ -8,10 +8,12 @@ rest, and then the modules themselves. Nothing is stored on the server.
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import struct
 import zlib
-from typing import Dict, List, Tuple
+from importlib.util import MAGIC_NUMBER
+from typing import Dict, Tuple
 
 PACKAGES = ("envsync", "envsync.errors", "envsync.tree", "envsync.conda", "envsync.agent")
 
@@ -32,7 +34,8 @@ EXIT_OLD_PYTHON = 70
 _FIRST_LINE = "import sys;sys.version_info>=(3,8) or sys.exit(%d);exec(bytes.fromhex('%s'))"
 
 _LOADER = """\
-import importlib.abc, importlib.machinery, json, os, struct, sys, zlib
+import importlib.abc, importlib.machinery, json, marshal, os, struct, sys, zlib
+from importlib.util import MAGIC_NUMBER
 def read(size):
     parts = []
     while size:
@@ -42,48 +45,68 @@ def read(size):
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
-size, = struct.unpack("<I", read(4))
-modules = json.loads(zlib.decompress(read(size)))
+os.umask(63)
+os.write(1, b"\\n" + TOKEN + b"\\n" + MAGIC_NUMBER.hex().encode() + b"\\n")
+form, size = struct.unpack("<BI", read(5))
+data = zlib.decompress(read(size))
+modules = marshal.loads(data) if form else json.loads(data)
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name, path=None, target=None):
         if name in modules:
             package = modules[name][0]
-            return importlib.machinery.ModuleSpec(name, self, origin="envsync agent", is_package=package)
+            return importlib.machinery.ModuleSpec(
+                name, self, origin="envsync agent", is_package=package
+            )
     def exec_module(self, module):
-        source = modules[module.__name__][1]
-        exec(compile(source, "<%s>" % module.__name__, "exec", dont_inherit=True), module.__dict__)
+        code = modules[module.__name__][1]
+        if not form:
+            code = compile(code, "<%s>" % module.__name__, "exec", dont_inherit=True)
+        exec(code, module.__dict__)
 sys.meta_path.insert(0, Finder())
 from envsync.agent.process import main
-main(TOKEN)
+main()
 """
+
+MAGIC_LINE_BYTES = 9
+"""What follows the token: the interpreter's bytecode magic in hex, and a newline."""
 
 
 def preamble(python: str, token: str) -> bytes:
-    """Everything to write before the first frame.
+    """What to write first. `python` is the preferred interpreter's path, without a newline.
 
-    `python` is the preferred interpreter's path, without a newline; `token` is what the
-    agent says first, so that whatever login files print can be told from it.
+    `token` is what the agent says first, between newlines, so that whatever login files
+    print can be told from it. After it comes its bytecode magic; `modules` is the reply.
     """
-    loader = _LOADER.replace("TOKEN", repr(token)).encode()
-    modules = _compressed_modules()
+    loader = _LOADER.replace("TOKEN", repr(token.encode("ascii"))).encode()
     return (
         python.encode("utf-8", "surrogateescape")
         + b"\n"
         + (_FIRST_LINE % (EXIT_OLD_PYTHON, loader.hex())).encode()
         + b"\n"
-        + struct.pack("<I", len(modules))
-        + modules
     )
 
 
-_cache: List[bytes] = []
+def modules(magic: bytes) -> bytes:
+    """The agent's modules: compiled where that interpreter takes our bytecode, else as text.
+
+    Compiling there takes a tenth of a second, which is felt when there is nothing to do.
+    """
+    same = magic == MAGIC_NUMBER.hex().encode()
+    if same not in _cache:
+        document = {name: [package, text] for name, (package, text) in _modules().items()}
+        if same:
+            compiled = {
+                name: (package, compile(text, "<%s>" % name, "exec", dont_inherit=True))
+                for name, (package, text) in document.items()
+            }
+            data = zlib.compress(marshal.dumps(compiled), 1)
+        else:
+            data = zlib.compress(json.dumps(document).encode(), 1)
+        _cache[same] = struct.pack("<BI", same, len(data)) + data
+    return _cache[same]
 
 
-def _compressed_modules() -> bytes:
-    if not _cache:
-        document = {name: [package, source] for name, (package, source) in _modules().items()}
-        _cache.append(zlib.compress(json.dumps(document).encode(), 6))
-    return _cache[0]
+_cache: Dict[bool, bytes] = {}
 
 
 def _modules() -> Dict[str, Tuple[bool, str]]:

@@ -7,10 +7,11 @@ import os
 from typing import Iterator, Optional, Sequence
 
 from envsync.agent.layout import layout
-from envsync.agent.messages import EnvironmentFacts, RecordFacts, TotalsFacts
+from envsync.agent.messages import EnvironmentFacts, TotalsFacts
 from envsync.agent.preparation import require_prefix
 from envsync.agent.records import Records
 from envsync.agent.snapshot import Trees
+from envsync.agent.target import record_facts
 from envsync.conda.packages import list_packages
 from envsync.errors import EnvsyncError
 from envsync.tree.local import LocalPaths
@@ -42,15 +43,10 @@ def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
         return EnvironmentFacts(name, "", None, False, nothing, 0, 0, str(error))
     records = Records(places)
     record = records.at(snapshot.scan.inode)
-    facts = None
-    if record is not None:
-        fields = {**record._asdict(), "totals": TotalsFacts(*record.totals)}
-        del fields["inode"]
-        facts = RecordFacts(**fields)
     return EnvironmentFacts(
         name=name,
         revision=snapshot.revision,
-        record=facts,
+        record=None if record is None else record_facts(record),
         drifted=record is not None and record.revision != snapshot.revision,
         totals=TotalsFacts(*snapshot.totals),
         packages=len(list_packages(manifest.paths())),

@@ -103,7 +103,6 @@ class PlanFacts(NamedTuple):
     copy_bytes: int
     remove_entries: int
     new_bytes: int
-    wanted: TotalsFacts
     packages: Tuple[str, ...]
 
 

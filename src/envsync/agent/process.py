@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import traceback
 from typing import Any, Dict, Optional
@@ -23,13 +22,11 @@ EXIT_LOST = 75
 PIPE_BYTES = 1 << 20
 
 
-def main(token: str) -> None:
+def main() -> None:
     """Serve until the input ends. Called by the bootstrap with stdin at the first frame."""
-    os.umask(0o077)
     for number in (signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     source, sink = _private_descriptors()
-    _write_all(sink, b"\n" + token.encode("ascii") + b"\n")
     Process(source, sink).serve()
 
 
@@ -121,7 +118,3 @@ class Process:
         if frame.kind == DATA_END:
             return None
         raise AgentFailed("the other side does not speak the protocol")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -252,6 +252,7 @@ class Push:
             environment=self._settings.environment,
             outcome=outcome,
             revision=source.revision,
+            totals=source.totals,
             plan=plan,
             record=record,
             transport="" if choice is None else choice.transport.name,

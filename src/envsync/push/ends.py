@@ -107,6 +107,8 @@ class RemoteEnd:
             python = os.path.join(prefix, "bin", "python")
             self._session.write(bootstrap.preamble(python, token))
             self.noise = _await_token(self._session, token.encode(), self._server)
+            magic = _exactly(self._session, bootstrap.MAGIC_LINE_BYTES, self._server)
+            self._session.write(bootstrap.modules(magic.strip()))
         except ConnectionLost as error:
             raise _explain(self._session, self._server, error) from error
         except BaseException:
@@ -187,6 +189,16 @@ def _await_token(session: Session, token: bytes, server: str) -> bytes:
                 server=server,
             )
     return seen[: -len(mark)]
+
+
+def _exactly(session: Session, size: int, server: str) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = session.read(size - len(data))
+        if not part:
+            raise ConnectionLost("the agent did not start", server=server)
+        data += part
+    return data
 
 
 def _missing(seen: bytes, mark: bytes) -> int:

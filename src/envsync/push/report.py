@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from envsync.agent.messages import PlanFacts, ProcessUse, RecordFacts, to_json
+from envsync.agent.messages import PlanFacts, ProcessUse, RecordFacts, TotalsFacts, to_json
 from envsync.errors import EnvsyncError
 
 PUSHED, IN_STEP, ADOPTED, PLANNED, FAILED = "pushed", "in-step", "adopted", "planned", "failed"
@@ -24,6 +24,7 @@ class PushReport:
     environment: str
     outcome: str
     revision: str = ""
+    totals: TotalsFacts | None = None
     plan: PlanFacts | None = None
     record: RecordFacts | None = None
     transport: str = ""

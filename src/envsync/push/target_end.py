@@ -74,14 +74,14 @@ class TargetEnd:
 
     def stage(self, manifest: bytes, keep: int, on_progress: Progress | None = None) -> Staged:
         """Bring a staging tree forward as far as the target's own bytes go."""
-        answer = self._end.call("target.stage", {"keep": keep}, manifest, on_progress=on_progress)
+        answer = self._end.call("build.stage", {"keep": keep}, manifest, on_progress=on_progress)
         plan = from_json(PlanFacts, answer.document["plan"])
         fetches = tuple(answer.payload.split(b"\0")) if answer.payload else ()
         return Staged(plan, fetches, answer.document["tree"], answer.document["token"])
 
     def complete(self, on_progress: Progress | None = None) -> None:
         """Finish the staging tree and hash it; `VerificationFailed` names what is wrong."""
-        self._end.call("target.complete", on_progress=on_progress)
+        self._end.call("build.complete", on_progress=on_progress)
 
     def publish(
         self,
@@ -92,18 +92,18 @@ class TargetEnd:
     ) -> RecordFacts:
         """Switch, check, record; the record as read back from the target."""
         arguments = _publication(settings, source_revision, transport)
-        answer = self._end.call("target.publish", arguments, on_progress=on_progress)
+        answer = self._end.call("build.publish", arguments, on_progress=on_progress)
         return from_json(RecordFacts, answer.document)
 
     def adopt(self, settings: PushSettings, source_revision: str) -> RecordFacts:
         """Record what stands there already."""
         arguments = _publication(settings, source_revision, "")
-        return from_json(RecordFacts, self._end.call("target.adopt", arguments).document)
+        return from_json(RecordFacts, self._end.call("build.adopt", arguments).document)
 
     def rollback(self, number: int | None, by: str, overwrite: bool) -> RecordFacts:
         """Put an earlier version back: the newest, or generation `number`."""
         arguments = {"number": number, "by": by, "overwrite": overwrite}
-        return from_json(RecordFacts, self._end.call("target.rollback", arguments).document)
+        return from_json(RecordFacts, self._end.call("build.rollback", arguments).document)
 
     def verify(self, on_progress: Progress | None = None) -> VerifyFacts:
         """Hash every byte there again, against the record."""

@@ -30,7 +30,7 @@ class StreamTransport:
         counter = _Counter(job.limit_bits_per_second)
         blocks = counter.counted(_ahead(compressed(job, chosen)))
         payload = b"" if job.all_fetches else b"\0".join(path for path, _ in job.items)
-        answer = job.ask("target.receive", {"codec": chosen}, payload, blocks)
+        answer = job.ask("build.receive", {"codec": chosen}, payload, blocks)
         failed = tuple(_encode(path) for path in answer.document["failed"])
         return Sent(counter.wire_bytes, failed)
 

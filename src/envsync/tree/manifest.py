@@ -23,7 +23,7 @@ _MAGIC = b"envsync manifest 1\n"
 _HEAD = struct.Struct("<HqI")
 _ROW = struct.Struct("<BII")
 _WHOLE, _REFERENCE = 0, 1
-_REFERENCE_BYTES = 12
+REFERENCE_BYTES = 12
 
 ENTRIES_MAX = 10_000_000
 """More entries than any environment has; beyond it a manifest is taken for an attack."""
@@ -94,7 +94,7 @@ EMPTY = Manifest({}, 0o755, 0)
 def reference(directory: bytes, listing: Listing) -> bytes:
     """What stands for a directory that the other side is known to have."""
     digest = hashlib.sha256(struct.pack("<I", len(directory)) + directory + listing)
-    return digest.digest()[:_REFERENCE_BYTES]
+    return digest.digest()[:REFERENCE_BYTES]
 
 
 def references(manifest: Manifest) -> Dict[bytes, bytes]:

@@ -1,0 +1,63 @@
+"""Operations on a source."""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Dict, List
+
+from envsync.agent.content_cache import cache_directory
+from envsync.agent.messages import to_json
+from envsync.agent.service import Answer, Request, Service
+from envsync.agent.source import Source, state_directory
+from envsync.errors import AgentFailed
+from envsync.tree.manifest import REFERENCE_BYTES
+
+
+def _open(service: Service, request: Request) -> Answer:
+    arguments = request.arguments
+    service.source = Source(
+        arguments["prefix"],
+        arguments["name"],
+        arguments["local"],
+        cache_directory(os.environ),
+        state_directory(os.environ),
+    )
+    return Answer({"path": os.fsdecode(service.source.path)})
+
+
+def _inspect(service: Service, request: Request) -> Answer:
+    return Answer(to_json(service.source.inspect(service.counted("hash"))))
+
+
+def _manifest(service: Service, request: Request) -> Answer:
+    """The manifest, without the directories whose references are in the payload."""
+    return Answer({}, service.source.encoded_manifest(frozenset(_references(request.payload))))
+
+
+def _references(payload: bytes) -> List[bytes]:
+    if len(payload) % REFERENCE_BYTES:
+        raise AgentFailed("a list of references that is cut short")
+    return [payload[at : at + REFERENCE_BYTES] for at in range(0, len(payload), REFERENCE_BYTES)]
+
+
+def _findings(service: Service, request: Request) -> Answer:
+    return Answer({"findings": to_json(service.source.findings())})
+
+
+def _sees(service: Service, request: Request) -> Answer:
+    return Answer({"sees": service.source.sees(request.arguments["nonce"])})
+
+
+def _remember(service: Service, request: Request) -> Answer:
+    service.source.remember(request.arguments["revision"])
+    return Answer({})
+
+
+OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+    "open": _open,
+    "inspect": _inspect,
+    "manifest": _manifest,
+    "findings": _findings,
+    "sees": _sees,
+    "remember": _remember,
+}

@@ -1,0 +1,86 @@
+"""Operations that look at a target."""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Dict
+
+from envsync.agent.content_cache import cache_directory
+from envsync.agent.messages import to_json
+from envsync.agent.service import Answer, Request, Service
+from envsync.agent.target import Target
+from envsync.errors import AgentFailed
+from envsync.tree import manifest as manifests
+from envsync.tree.entry import InvalidEntry
+from envsync.tree.manifest import Manifest
+
+
+def _open(service: Service, request: Request) -> Answer:
+    arguments = request.arguments
+    service.target = Target(
+        arguments["prefix"],
+        arguments["name"],
+        arguments["local"],
+        cache_directory(os.environ),
+        arguments["by"],
+    )
+    service.target.on_step = lambda step: service.tell({"step": step})
+    return Answer({})
+
+
+def _inspect(service: Service, request: Request) -> Answer:
+    lock = request.arguments["lock"]
+    return Answer(to_json(service.target.inspect(lock=lock, progress=service.counted("hash"))))
+
+
+def _using(service: Service, request: Request) -> Answer:
+    return Answer({"processes": to_json(service.target.using())})
+
+
+def _references(service: Service, request: Request) -> Answer:
+    base = service.target.base_manifest()
+    return Answer({}, b"".join(manifests.references(base)))
+
+
+def _differences(service: Service, request: Request) -> Answer:
+    from envsync.agent.target_questions import differences
+
+    other = manifest_of(service, request) if request.payload else None
+    return Answer(to_json(differences(service.target, other, request.arguments["paths_max"])))
+
+
+def _dry_plan(service: Service, request: Request) -> Answer:
+    from envsync.agent.target_questions import dry_plan
+
+    wanted = manifest_of(service, request)
+    return Answer(to_json(dry_plan(service.target, wanted, request.arguments["keep"])))
+
+
+def _verify(service: Service, request: Request) -> Answer:
+    from envsync.agent.target_questions import verify
+
+    return Answer(to_json(verify(service.target, service.counted("verify"))))
+
+
+def _history(service: Service, request: Request) -> Answer:
+    return Answer({"events": service.target.history()})
+
+
+def manifest_of(service: Service, request: Request) -> Manifest:
+    """The source's manifest in a request's payload, every rule checked."""
+    try:
+        return manifests.decode(request.payload, service.target.base_manifest())
+    except InvalidEntry as error:
+        raise AgentFailed("the source's manifest is not acceptable: %s" % error) from error
+
+
+OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+    "open": _open,
+    "inspect": _inspect,
+    "using": _using,
+    "references": _references,
+    "differences": _differences,
+    "dry_plan": _dry_plan,
+    "verify": _verify,
+    "history": _history,
+}

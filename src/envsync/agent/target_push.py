@@ -1,0 +1,233 @@
+"""Building and publishing on a target.
+
+A push calls, in this order, after `Target.inspect(lock=True)`: `stage`, one of the ways to
+receive, `complete`, `publish`. `adopt` and `rollback` stand alone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+
+from envsync.agent.facts import who
+from envsync.agent.incoming import Incoming
+from envsync.agent.messages import PlanFacts, RecordFacts
+from envsync.agent.publish import Check, Switch, drop_surplus
+from envsync.agent.records import Record
+from envsync.agent.snapshot import Snapshot
+from envsync.agent.staging import Staging, discard_trees
+from envsync.agent.target import Target, record_facts
+from envsync.agent.target_questions import holdings, plan_facts
+from envsync.errors import NotFound, PreflightRefused, TargetDrifted
+from envsync.tree.entry import Entry
+from envsync.tree.manifest import EMPTY, Manifest
+
+Progress = Callable[[int], None]
+
+
+class Publication(NamedTuple):
+    """What a publish is told by the one who pushes."""
+
+    source_revision: str
+    source: str
+    who: str
+    method: str
+    transport: str
+    keep: int
+    check: Check
+    retry_held: bool
+
+
+class TargetPush:
+    """One push to one target, or one way back."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._staging: Optional[Staging] = None
+        self._wanted: Manifest = EMPTY
+        self._verified: Optional[Snapshot] = None
+
+    def stage(
+        self, wanted: Manifest, keep: int, progress: Optional[Progress] = None
+    ) -> Tuple[PlanFacts, Tuple[Tuple[bytes, Entry], ...]]:
+        """Bring a staging tree forward; the files whose contents must come from the source."""
+        self._wanted = wanted
+        staging = Staging(self._target.places, self._target.trees, self._target.records)
+        current = self._target.current(self._target.live)
+        staging.choose(current, keep, "")
+        self._staging = staging
+        found = holdings(self._target, self._target.live)
+        work = staging.plan(wanted, found)
+        staging.require_space()
+        fetches = staging.bring_forward(found, progress)
+        return plan_facts(work, staging.origin, ()), fetches
+
+    @property
+    def staging(self) -> Staging:
+        assert self._staging is not None, "stage comes first"
+        return self._staging
+
+    def receiver(self, items: Sequence[Tuple[bytes, Entry]]) -> Incoming:
+        """What takes the stream of these files into the staging tree."""
+        return Incoming(self.staging.writer, items)
+
+    def complete(self, progress: Optional[Progress] = None) -> Snapshot:
+        """Finish the staging tree and hash it against the manifest (`VerificationFailed`)."""
+        live = self._target.places.live if self._target.live is not None else None
+        self.staging.complete(self._wanted, live)
+        self._verified = self.staging.verify(self._wanted, progress)
+        return self._verified
+
+    def publish(self, publication: Publication) -> RecordFacts:
+        """The guarded switch, the check, the record; then versions beyond `keep` go."""
+        assert self._verified is not None, "complete comes first"
+        self.staging.close()
+        live, verified = self._target.live, self._verified
+        current = self._target.current(live)
+        kept = self._kept(live, current, publication)
+        new = Record(
+            number=self._target.records.next_number() + (kept is not None),
+            revision=verified.revision,
+            source_revision=publication.source_revision,
+            inode=verified.scan.inode,
+            who=publication.who,
+            source=publication.source,
+            when_seconds=time.time(),
+            method=publication.method,
+            transport=publication.transport,
+            totals=verified.totals,
+        )
+        event = _event("publish", publication, live)
+        switch = Switch(
+            staged=self.staging.path,
+            new=new,
+            manifest=verified.manifest(),
+            expected=live,
+            kept=kept,
+            kept_manifest=None if kept is None or live is None else live.manifest(),
+            check=publication.check,
+            event=event,
+        )
+        record = self._target.publisher().publish(switch)
+        self._clean_up(record, publication.keep)
+        return self._read_back(record)
+
+    def _kept(
+        self, live: Optional[Snapshot], current: Optional[Record], publication: Publication
+    ) -> Optional[Record]:
+        """A record for a version that has none, or was changed since: nothing is lost."""
+        if live is None or (current is not None and current.revision == live.revision):
+            return None
+        reason = "overwritten by %s; it was never published" % publication.who
+        if current is not None:
+            reason = "overwritten by %s; it had been changed by hand" % publication.who
+        return Record(
+            number=self._target.records.next_number(),
+            revision=live.revision,
+            source_revision="" if current is None else current.source_revision,
+            inode=live.scan.inode,
+            who=who() if current is None else current.who,
+            source="" if current is None else current.source,
+            when_seconds=time.time(),
+            method="kept",
+            transport="",
+            totals=live.totals,
+            kept_because=reason,
+        )
+
+    def _read_back(self, record: Record) -> RecordFacts:
+        """The record from disk, for the tree that stands at the name now."""
+        stands = self._target.records.at(os.lstat(self._target.places.live).st_ino)
+        if stands is None or stands.revision != record.revision:
+            raise TargetDrifted("the version that was published does not stand there")
+        return record_facts(stands)
+
+    def _clean_up(self, live: Record, keep: int) -> None:
+        drop_surplus(self._target.places, self._target.records, live, keep)
+        discard_trees(self._target.places, self._target.records, [live.inode])
+
+    def adopt(self, publication: Publication) -> RecordFacts:
+        """Record a version that stands here already and is the source's, byte for byte."""
+        live = self._target.live
+        assert live is not None
+        record = Record(
+            number=self._target.records.next_number(),
+            revision=live.revision,
+            source_revision=publication.source_revision,
+            inode=live.scan.inode,
+            who=publication.who,
+            source=publication.source,
+            when_seconds=time.time(),
+            method="adopt",
+            transport="",
+            totals=live.totals,
+        )
+        self._target.records.store(record, live.manifest())
+        self._target.records.log({"number": record.number, **_event("adopt", publication, live)})
+        return record_facts(record)
+
+    def rollback(self, number: Optional[int], by: str, overwrite: bool) -> RecordFacts:
+        """Put an earlier version back, exactly; what stood there becomes a generation, held."""
+        self._target.lock.acquire()
+        self._target.publisher().recover()
+        self._target.live = live = self._target.snapshot()
+        current = self._target.current(live)
+        record = self._earlier(number, current)
+        tree = self._target.records.tree(record)
+        if tree is None:
+            raise NotFound("the tree of generation %d is gone" % record.number)
+        back = self._target.trees.snapshot(tree)
+        if back.revision != record.revision:
+            raise PreflightRefused(
+                "generation %d was changed since it was published" % record.number,
+                hint="push a good version instead",
+            )
+        publication = Publication(
+            record.source_revision, record.source, by, "rollback", "", 0, Check(), True
+        )
+        kept = self._kept(live, current, publication)
+        if kept is not None and not overwrite:
+            raise TargetDrifted("it was changed by hand since it was published")
+        event = {**_event("rollback", publication, live), "to": record.number}
+        switch = Switch(
+            staged=tree,
+            new=record,
+            manifest=None,
+            expected=live,
+            kept=kept,
+            kept_manifest=None if kept is None or live is None else live.manifest(),
+            check=Check(),
+            event=event,
+        )
+        self._target.publisher().publish(switch)
+        if current is not None and current.source_revision != record.source_revision:
+            self._target.records.hold(current.source_revision, "rolled back by %s" % by)
+        return self._read_back(record)
+
+    def _earlier(self, number: Optional[int], current: Optional[Record]) -> Record:
+        earlier = [r for r in self._target.records.all() if r != current]
+        if number is not None:
+            earlier = [r for r in earlier if r.number == number]
+        if not earlier:
+            raise NotFound(
+                "there is no earlier version of %s to go back to" % self._target.name,
+                hint="`envsync history %s` shows what was published; `keep:` says how many stay"
+                % self._target.name,
+            )
+        return earlier[-1]
+
+
+def _event(what: str, publication: Publication, live: Optional[Snapshot]) -> Dict[str, Any]:
+    return {
+        "event": what,
+        "who": publication.who,
+        "source": publication.source,
+        "source_revision": publication.source_revision,
+        "method": publication.method,
+        "transport": publication.transport,
+        "when_seconds": time.time(),
+        "retry_held": publication.retry_held,
+        "replaced_inode": None if live is None else live.scan.inode,
+        "replaced_revision": "" if live is None else live.revision,
+    }

@@ -1,0 +1,96 @@
+"""What can be asked about a target without changing anything there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Callable, List, Optional, Tuple
+
+from envsync.agent.differences import describe, package_changes
+from envsync.agent.layout import require_live
+from envsync.agent.messages import DifferenceFacts, PlanFacts, TotalsFacts, VerifyFacts
+from envsync.agent.snapshot import Snapshot
+from envsync.agent.staging import Holding, Staging
+from envsync.agent.target import Target, record_facts
+from envsync.errors import NotFound
+from envsync.tree.difference import difference
+from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.plan import Plan, plan
+
+Progress = Callable[[int], None]
+_FILE_BYTES_MAX = 64 << 20
+
+
+def differences(target: Target, other: Optional[Manifest], paths_max: int) -> DifferenceFacts:
+    """The live tree against another manifest, or against the record where that is None."""
+    live = target.live or target.snapshot()
+    if live is None:
+        require_live(target.places)
+        raise NotFound("the environment vanished")
+    before = other
+    if before is None:
+        record = target.current(live)
+        before = (None if record is None else target.records.manifest(record)) or EMPTY
+
+    def read(path: bytes) -> Optional[bytes]:
+        return _read(os.path.join(target.places.live, path))
+
+    return describe(before, live.manifest(), read, paths_max)
+
+
+def _read(path: bytes) -> Optional[bytes]:
+    with contextlib.suppress(OSError):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        with open(os.open(path, flags), "rb") as file:
+            return file.read(_FILE_BYTES_MAX)
+    return None
+
+
+def dry_plan(target: Target, wanted: Manifest, keep: int) -> PlanFacts:
+    """What a push of that manifest would do; nothing is touched."""
+    live = target.live or target.snapshot()
+    staging = Staging(target.places, target.trees, target.records)
+    origin, staged = staging.preview(target.current(live), keep)
+    found = holdings(target, live)
+    work = plan(wanted, staged, [holding.manifest for holding in found])
+    before = EMPTY if live is None else live.manifest()
+    return plan_facts(work, origin, package_changes(before, wanted))
+
+
+def holdings(target: Target, live: Optional[Snapshot]) -> List[Holding]:
+    """The trees of this server that contents may be copied from."""
+    if live is None:
+        return []
+    return [Holding(target.places.live, live.manifest(), "live")]
+
+
+def plan_facts(work: Plan, origin: str, packages: Tuple[str, ...]) -> PlanFacts:
+    """A plan's figures."""
+    return PlanFacts(
+        origin=origin,
+        fetch_files=len(work.fetches),
+        fetch_bytes=work.fetch_bytes(),
+        copy_files=len(work.copies) + len(work.repeats),
+        copy_bytes=work.copy_bytes(),
+        remove_entries=len(work.remove),
+        new_bytes=work.new_bytes(),
+        packages=packages,
+    )
+
+
+def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
+    """Hash every byte of the live tree again and compare it with the record."""
+    require_live(target.places)
+    snapshot = target.snapshot(progress, fresh=True)
+    assert snapshot is not None
+    record = target.current(snapshot)
+    manifest = None if record is None else target.records.manifest(record)
+    found = difference(manifest, snapshot.manifest()) if manifest is not None else None
+    return VerifyFacts(
+        revision=snapshot.revision,
+        record=None if record is None else record_facts(record),
+        totals=TotalsFacts(*snapshot.totals),
+        damaged=() if found is None else tuple(map(os.fsdecode, found.changed)),
+        missing=() if found is None else tuple(map(os.fsdecode, found.removed)),
+        unexpected=() if found is None else tuple(map(os.fsdecode, found.added)),
+    )
