@@ -113,6 +113,25 @@ class TestFrozenServer:
         with pytest.raises(ConnectionLost):
             session.write(bytes(64 << 20))
 
+    def test_a_frozen_jump_host(
+        self,
+        sshd: LoopbackSshd,
+        connect: Callable[..., FabricLink],
+        frozen: Callable[[], None],
+        tmp_path: Path,
+    ) -> None:
+        with LoopbackSshd(tmp_path, name="inner", home=sshd.home) as inner:
+            address = Address("inner", "inner", jump="loopback")
+            link = connect(inner, address, timeouts=Timeouts(silence_seconds=1))
+            session = link.run(sh("cat >/dev/null"))
+            frozen()
+            with pytest.raises(ConnectionLost):
+                session.write(bytes(64 << 20))
+            began = time.monotonic()
+            session.close()
+            link.close()
+            assert time.monotonic() - began < 6
+
     def test_closing_the_link_does_not_hang(
         self, sshd: LoopbackSshd, connect: Callable[..., FabricLink], frozen: Callable[[], None]
     ) -> None:
