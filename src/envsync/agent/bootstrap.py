@@ -12,8 +12,10 @@ import marshal
 import os
 import struct
 import zlib
-from importlib.util import MAGIC_NUMBER
-from typing import Dict, Tuple
+from importlib.abc import InspectLoader
+from importlib.util import MAGIC_NUMBER, find_spec
+from types import CodeType
+from typing import Dict, Optional, Tuple, cast
 
 PACKAGES = ("envsync", "envsync.errors", "envsync.tree", "envsync.conda", "envsync.agent")
 
@@ -93,20 +95,23 @@ def modules(magic: bytes) -> bytes:
     """
     same = magic == MAGIC_NUMBER.hex().encode()
     if same not in _cache:
-        document = {name: [package, text] for name, (package, text) in _modules().items()}
         if same:
-            compiled = {
-                name: (package, compile(text, "<%s>" % name, "exec", dont_inherit=True))
-                for name, (package, text) in document.items()
-            }
-            data = zlib.compress(marshal.dumps(compiled), 1)
+            data = zlib.compress(marshal.dumps({name: _compiled(name) for name in _modules()}), 1)
         else:
-            data = zlib.compress(json.dumps(document).encode(), 1)
+            data = zlib.compress(json.dumps(_modules()).encode(), 1)
         _cache[same] = struct.pack("<BI", same, len(data)) + data
     return _cache[same]
 
 
 _cache: Dict[bool, bytes] = {}
+
+
+def _compiled(name: str) -> "Tuple[bool, Optional[CodeType]]":
+    """Whether a module is a package, and its code: from this interpreter's own cache of it."""
+    spec = find_spec(name)
+    assert spec is not None
+    loader = cast(InspectLoader, spec.loader)
+    return loader.is_package(name), loader.get_code(name)
 
 
 def _modules() -> Dict[str, Tuple[bool, str]]:

@@ -6,25 +6,29 @@ import contextlib
 import os
 import shutil
 import stat
-from typing import Optional
+from typing import Optional, Set
 
 from envsync.agent.removal import remove_tree
 from envsync.agent.snapshot import Trees
 
 
-def carry(live: Optional[bytes], staging: bytes, trees: Trees) -> None:
+def carry(live: Optional[bytes], staging: bytes, trees: Trees) -> Set[bytes]:
     """Make the staging's local paths those of the live tree, and nothing else of it.
 
     Best effort, file by file: these are caches and settings of one machine, and the live
-    tree may be in use.
+    tree may be in use. Returns the directories in which something was made or removed.
     """
+    touched: Set[bytes] = set()
     for path in trees.scan(staging).local:
         remove_tree(os.path.join(staging, path))
+        touched.add(os.path.dirname(path))
     if live is None:
-        return
+        return touched
     for path in trees.scan(live).local:
+        touched.add(os.path.dirname(path))
         with contextlib.suppress(OSError, shutil.Error):
             _copy(os.path.join(live, path), os.path.join(staging, path), staging)
+    return touched
 
 
 def _copy(source: bytes, target: bytes, top: bytes) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
-import zlib
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from envsync.agent.layout import Layout, read_json, remove, write_json, write_whole
 from envsync.tree import manifest as manifests
-from envsync.tree.entry import InvalidEntry
+from envsync.tree.entry import DIGEST_BYTES, InvalidEntry
 from envsync.tree.manifest import Manifest, Totals
 
 _FILE = re.compile(r"([0-9]{6,})\.json\Z")
@@ -97,15 +97,18 @@ class Records:
         write_json(self._path(record.number, "json"), record.to_json())
 
     def store_manifest(self, number: int, manifest: Manifest) -> None:
-        data = zlib.compress(manifests.encode(manifest), 1)
-        write_whole(self._path(number, "manifest"), data)
+        data = manifests.encode(manifest)
+        write_whole(self._path(number, "manifest"), hashlib.sha256(data).digest() + data)
 
     def manifest(self, record: Record) -> Optional[Manifest]:
         """The manifest as published; None where it is missing or damaged."""
         try:
             with open(self._path(record.number, "manifest"), "rb") as file:
-                return manifests.decode(zlib.decompress(file.read()))
-        except (OSError, zlib.error, InvalidEntry):
+                digest, data = file.read(DIGEST_BYTES), file.read()
+            if hashlib.sha256(data).digest() != digest:
+                return None
+            return manifests.decode(data)
+        except (OSError, InvalidEntry):
             return None
 
     def forget(self, record: Record) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Collection, List, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.filesystem import space
 from envsync.agent.layout import Layout, read_json, write_json
@@ -154,13 +154,10 @@ class Staging:
         return tuple((make.path, make.entry) for make in work.fetches) + tuple(failed)
 
     def _unlock_parents(self, work: Plan) -> None:
-        """A kept version has directories without write permission; here they need it."""
-        assert self._writer is not None
-        if self.origin == "new":
-            return
-        staged = self._trees.scan(self.path)
-        for path in staged.directories:
-            self._writer.unlock_directory(path)
+        """A kept version may have directories without write permission; here they need it."""
+        if self.origin != "new":
+            for path in work.touched_directories():
+                self.writer.unlock_directory(path)
 
     def _copy(
         self, work: Plan, holdings: Sequence[Holding], progress: Optional[Progress]
@@ -196,13 +193,22 @@ class Staging:
             for path, entry in work.restamp:
                 if entry.kind != DIRECTORY:
                     writer.stamp(path, entry)
-            carry(live, self.path, self._trees)
-            self._stamp_directories(wanted)
+            carried = carry(live, self.path, self._trees)
+            self._stamp_directories(wanted, carried)
 
-    def _stamp_directories(self, wanted: Manifest) -> None:
-        makes = [(path, entry) for path, entry in wanted.walk() if entry.kind == DIRECTORY]
-        for path, entry in reversed(makes):
-            with contextlib.suppress(FileNotFoundError):
+    def _stamp_directories(self, wanted: Manifest, carried: Collection[bytes]) -> None:
+        """Give directories their modes and mtimes again, children first: last of all.
+
+        Only those that something was done in: the others still have theirs, and the
+        content cache knows them.
+        """
+        assert self._plan is not None
+        touched = self._plan.touched_directories() | set(carried)
+        touched.update(path for path, _ in self._plan.directories)
+        touched.update(path for path, entry in self._plan.restamp if entry.kind == DIRECTORY)
+        for path in sorted(touched, key=lambda path: path.count(b"/"), reverse=True):
+            entry = wanted.find(path) if path else None
+            if entry is not None:
                 self.writer.stamp(path, entry)
         os.chmod(b".", wanted.mode, dir_fd=self.writer.top_fd)
         os.utime(self.writer.top_fd, ns=(wanted.mtime_ns, wanted.mtime_ns))

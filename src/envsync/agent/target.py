@@ -58,7 +58,7 @@ class Target:
         findings = list(preparation.place_findings(self._prefix, self.places))
         if lock and not any(finding.blocking for finding in findings):
             self.lock.acquire()
-            recovered = self.publisher().recover()
+            recovered = self._recover()
         elif not lock:
             recovered = self._recover_if_free()
         self.live = self.snapshot(progress)
@@ -85,9 +85,15 @@ class Target:
             hashed_bytes=0 if live is None else live.hashed_bytes,
         )
 
+    def _was_interrupted(self) -> bool:
+        return os.path.exists(self.places.file("intent.json"))
+
+    def _recover(self) -> Optional[str]:
+        return self.publisher().recover() if self._was_interrupted() else None
+
     def _recover_if_free(self) -> Optional[str]:
         """Finish an interrupted switch where nobody holds the lock; questions change nothing else."""
-        if not os.path.exists(self.places.file("intent.json")):
+        if not self._was_interrupted():
             return None
         lock = PushLock(self.places, who())
         with contextlib.suppress(Exception):
@@ -119,6 +125,9 @@ class Target:
         return same[-1] if same else None
 
     def publisher(self) -> Publisher:
+        # Loaded only by who publishes or recovers; most contacts find nothing to do.
+        from envsync.agent.publish import Publisher
+
         return Publisher(self.places, self.trees, self.records, self.on_step)
 
     def using(self) -> Tuple[ProcessUse, ...]:

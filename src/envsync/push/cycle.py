@@ -6,6 +6,7 @@ connect -> inspect both ends -> preflight -> plan -> stage -> transfer -> verify
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -137,6 +138,8 @@ class Push:
 
     def _stage_and_send(self) -> _Sent:
         self._begin("stage")
+        # What leads outside is looked up while the target builds.
+        threading.Thread(target=self._source.outside, daemon=True).start()
         manifest = self._source.manifest(self._target.references())
         staged = self._target.stage(manifest, self._settings.keep, on_progress=self._relay)
         self._begin("transfer", staged.plan.fetch_bytes)

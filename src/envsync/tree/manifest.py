@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import Collection, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import (
+    Collection,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from envsync.tree import listing as listings
 from envsync.tree.entry import (
@@ -135,18 +145,19 @@ def encode(manifest: Manifest, known: Collection[bytes] = ()) -> bytes:
 def decode(data: bytes, base: Manifest = EMPTY) -> Manifest:
     """The manifest of bytes from elsewhere, every rule checked; `InvalidEntry` otherwise.
 
-    References are looked up in `base`. After this, no path of the manifest leads out of
-    the tree, every directory is an entry of its parent, and nothing comes twice.
+    References are looked up in `base`, which is trusted. After this, no path of the
+    manifest leads out of the tree, every directory is an entry of its parent, and nothing
+    comes twice.
     """
     try:
-        manifest = _decode(data, base)
+        manifest, referenced = _decode(data, base)
     except struct.error as error:
         raise InvalidEntry("a manifest that is cut short") from error
-    check(manifest)
+    check(manifest, referenced, base)
     return manifest
 
 
-def _decode(data: bytes, base: Manifest) -> Manifest:
+def _decode(data: bytes, base: Manifest) -> Tuple[Manifest, Set[bytes]]:
     if data[: len(_MAGIC)] != _MAGIC:
         raise InvalidEntry("not a manifest")
     position = len(_MAGIC)
@@ -154,6 +165,7 @@ def _decode(data: bytes, base: Manifest) -> Manifest:
     position += _HEAD.size
     by_reference: Dict[bytes, bytes] = references(base) if base.directories else {}
     directories: Dict[bytes, Listing] = {}
+    referenced: Set[bytes] = set()
     for _ in range(count):
         kind, path_size, rows_size = _ROW.unpack_from(data, position)
         position += _ROW.size
@@ -167,24 +179,34 @@ def _decode(data: bytes, base: Manifest) -> Manifest:
                 raise InvalidEntry("a reference to a directory that is not here")
             path = by_reference[mark]
             rows = base.directories[path]
+            referenced.add(path)
         position += rows_size
         if position > len(data) or path in directories:
             raise InvalidEntry("a manifest that is cut short or names a directory twice")
         directories[path] = rows
     if position != len(data):
         raise InvalidEntry("a manifest with stray bytes")
-    return Manifest(directories, mode, mtime_ns)
+    return Manifest(directories, mode, mtime_ns), referenced
 
 
-def check(manifest: Manifest) -> None:
-    """Refuse a manifest that no scan could have made; `InvalidEntry` says why."""
+def check(manifest: Manifest, trusted: Collection[bytes] = (), base: Manifest = EMPTY) -> None:
+    """Refuse a manifest that no scan could have made; `InvalidEntry` says why.
+
+    Directories in `trusted` are the same in `base`, which is known to be sound, so they
+    are not decoded again.
+    """
     if manifest.mode & ~MODE_MASK:
         raise InvalidEntry("mode %o of the top directory" % manifest.mode)
     if b"" not in manifest.directories:
         raise InvalidEntry("a manifest without its top directory")
     expected = {b""}
+    for path in base.directories if trusted else ():
+        if path and split(path)[0] in trusted:
+            expected.add(path)
     count = 0
     for directory, rows in manifest.directories.items():
+        if directory in trusted:
+            continue
         entries = listings.decode_foreign(rows)
         count += len(entries)
         if count > ENTRIES_MAX:

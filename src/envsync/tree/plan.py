@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
-from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry
+from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, split
 from envsync.tree.manifest import Manifest
 
 STAGED = -1
@@ -59,6 +59,14 @@ class Plan(NamedTuple):
     @property
     def is_empty(self) -> bool:
         return not any(self)
+
+    def touched_directories(self) -> Set[bytes]:
+        """The directories in which carrying it out makes or removes something."""
+        makes = (self.remove, self.directories, self.symlinks, self.fetches)
+        touched = {split(make.path)[0] for group in makes for make in group}
+        touched.update(split(copy.path)[0] for copy in (*self.copies, *self.repeats))
+        touched.update(split(link.path)[0] for link in self.links)
+        return touched
 
     def fetch_bytes(self) -> int:
         return sum(make.entry.size_bytes for make in self.fetches)
