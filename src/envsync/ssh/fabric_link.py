@@ -90,7 +90,10 @@ class _HopOpener:
         self._config = config
         self._timeouts = timeouts
         self._gateway = gateway
-        self._known = known_hosts(place.settings, config)
+        try:
+            self._known = known_hosts(place.settings, config)
+        except EnvsyncError as error:
+            raise failures.connecting(error, place) from error.__cause__
 
     def open(self, limiter: HandshakeLimiter, behind: HostSettings | None) -> Connection:
         settings = self._settings
@@ -108,6 +111,8 @@ class _HopOpener:
 
     def _attempt(self) -> Connection:
         policy = RefuseUnlessKnown(self._place, self._known, self._config)
+        if self._gateway is not None and not self._gateway.is_connected:
+            raise refusals.lost(self._place.server, "the link to the jump host ended")
         sock = None if self._gateway is not None else self._connect()
         connection = Connection(
             self._settings.hostname,

@@ -10,6 +10,7 @@ import base64
 import binascii
 import fnmatch
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -73,7 +74,8 @@ def known_hosts(settings: HostSettings, config: UserConfig) -> KnownHosts:
         keys = tuple(
             key
             for file in (*settings.user_known_hosts, *settings.global_known_hosts)
-            if file.is_file()
+            # As OpenSSH: a file that this user may not read does not count.
+            if os.access(file, os.R_OK) and file.is_file()
             for key in _lines_about(name, file, config)
         )
         if any(not key.marker for key in keys):
@@ -101,15 +103,21 @@ def _lines_about(name: str, file: Path, config: UserConfig) -> Iterator[KnownKey
 
 
 def _found_by_keygen(command: str, name: str, file: Path) -> Iterator[tuple[str, str]]:
-    done = subprocess.run(
-        [command, "-F", name, "-f", str(file)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        encoding="utf-8",
-        errors="replace",
-        timeout=_QUERY_SECONDS,
-    )
+    try:
+        done = subprocess.run(
+            [command, "-F", name, "-f", str(file)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_QUERY_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise refusals.known_hosts_unreadable(str(file), str(error)) from error
+    # 1 is "not found". The file may hold a revocation: what is not read is not trusted.
+    if done.returncode not in (0, 1):
+        raise refusals.known_hosts_unreadable(str(file), done.stderr.strip())
     where = str(file)
     for line in done.stdout.splitlines():
         if line.startswith("#"):

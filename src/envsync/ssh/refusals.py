@@ -115,6 +115,14 @@ def revoked_host_key(place: Place, offered: str, where: str) -> HostKeyRefused:
     )
 
 
+def known_hosts_unreadable(file: str, reason: str) -> HostKeyRefused:
+    return HostKeyRefused(
+        f"{file} cannot be read",
+        hint=shlex.join(["ssh-keygen", "-l", "-f", file]) + "   shows what is wrong with it",
+        details=[reason] if reason else [],
+    )
+
+
 def authentication_refused(
     place: Place, tried: Sequence[str], locked: Sequence[str], allowed: Sequence[str]
 ) -> AuthenticationRefused:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 
 from envsync.errors import AuthenticationRefused, ConnectionFailed, UsageError
 from envsync.ssh.session import Address
@@ -31,9 +31,9 @@ def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]
     if address.identity_file is not None:
         given = route[-1].identity_files[0]
         # The private half may be in an agent only; ssh goes by the public one then.
-        if not given.exists() and not Path(f"{given}.pub").exists():
+        if not os.access(given, os.R_OK) and not os.access(f"{given}.pub", os.R_OK):
             raise AuthenticationRefused(
-                f"the identity file {given} does not exist",
+                f"the identity file {given} cannot be read",
                 hint="mend identity_file in the inventory",
             )
     return route

@@ -95,7 +95,7 @@ class UserConfig:
         """The `-F` that makes `ssh` read this user's file, where it would not by itself."""
         if not self.home_differs:
             return []
-        return ["-F", str(self.config_file) if self.config_file.is_file() else "none"]
+        return ["-F", str(self.config_file) if os.access(self.config_file, os.R_OK) else "none"]
 
     def lookup(self, destination: Destination) -> HostSettings:
         """Raises `ConnectionFailed` where the configuration cannot be read."""
@@ -129,7 +129,7 @@ class UserConfig:
             files.append(Path("/etc/ssh/ssh_config"))
         try:
             for file in files:
-                if file.is_file():
+                if os.access(file, os.R_OK):
                     with file.open(encoding="utf-8", errors="surrogateescape") as lines:
                         parser.parse(lines)
             found: dict[str, Any] = dict(parser.lookup(destination.host))
@@ -153,16 +153,12 @@ class UserConfig:
             value = values.get(key, [""])[0].strip()
             return None if value.lower() in ("", "none") else value
 
-        local_user = _local_user()
         hostname = one("hostname") or destination.host
-        user = one("user") or local_user
+        user = one("user") or _local_user()
         port = int(one("port") or 22)
-        tokens = {
-            "%": "%", "h": hostname, "n": destination.host, "r": user, "p": str(port),
-            "u": local_user, "d": str(self.home), "i": str(os.getuid()),
-            "k": one("hostkeyalias") or destination.host,
-            "L": socket.gethostname().partition(".")[0], "l": socket.gethostname(),
-        }  # fmt: skip
+        alias = one("hostkeyalias")
+        tokens = {"h": hostname, "n": destination.host, "r": user, "p": str(port)}
+        tokens |= {"k": alias or destination.host, "d": str(self.home)} | _local_tokens()
 
         def files(key: str, default: Sequence[str]) -> tuple[Path, ...]:
             named = [name for value in values.get(key, []) for name in _split(value)]
@@ -185,7 +181,7 @@ class UserConfig:
             identity_agent=None if agent is None else self._expand(agent, tokens),
             jump=one("proxyjump"),
             proxy_command=None if command is None else _fill(command, tokens),
-            host_key_alias=one("hostkeyalias"),
+            host_key_alias=alias,
             user_known_hosts=files("userknownhostsfile", _USER_KNOWN_HOSTS),
             global_known_hosts=files("globalknownhostsfile", _GLOBAL_KNOWN_HOSTS),
             revoked_host_keys=None if revoked is None else Path(self._expand(revoked, tokens)),
@@ -206,6 +202,14 @@ class UserConfig:
     def _moved_home(self, text: str) -> str:
         """`ssh -G` has expanded the `~` of known_hosts files already, and not to HOME."""
         return text if self._account_home is None else _moved(text, self._account_home, self.home)
+
+
+def _local_tokens() -> dict[str, str]:
+    name = socket.gethostname()
+    return {
+        "%": "%", "u": _local_user(), "i": str(os.getuid()), "l": name,
+        "L": name.partition(".")[0],
+    }  # fmt: skip
 
 
 def _moved(text: str, old_home: Path, new_home: Path) -> str:

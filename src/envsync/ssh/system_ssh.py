@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from itertools import pairwise
@@ -56,7 +57,7 @@ def _options(hop: HostSettings, config: UserConfig, timeouts: Timeouts) -> list[
         argv += ["-o", f"{name}={value}"]
     argv += ["-l", hop.user, "-p", str(hop.port)]
     for file in hop.identity_files:
-        if file.is_file():
+        if os.access(file, os.R_OK):
             argv += ["-o", f"IdentityFile={_quoted(file)}"]
     return argv
 

@@ -183,6 +183,20 @@ def test_other_files(sshd: LoopbackSshd, connect: Connect, environ: dict[str, st
     connect(sshd, environ=environ)
 
 
+def test_a_known_hosts_file_that_cannot_be_searched(
+    sshd: LoopbackSshd, connect: Connect, tmp_path: Path
+) -> None:
+    """It might hold a revocation."""
+    keygen = tmp_path / "bin" / "ssh-keygen"
+    keygen.parent.mkdir()
+    keygen.write_text("#!/bin/sh\necho broken >&2\nexit 255\n")
+    keygen.chmod(0o755)
+    path = f"{keygen.parent}:{sshd.environ['PATH']}"
+    with pytest.raises(HostKeyRefused, match="cannot be read") as caught:
+        connect(sshd, environ={**sshd.environ, "PATH": path})
+    assert caught.value.server == sshd.name
+
+
 class TestJumpHost:
     @pytest.fixture
     def inner(self, tmp_path: Path, sshd: LoopbackSshd) -> Iterator[LoopbackSshd]:

@@ -88,7 +88,7 @@ def test_what_the_inventory_says_wins(tmp_path: Path) -> None:
 def test_an_identity_file_that_is_not_there(tmp_path: Path) -> None:
     address = Address("s", "h", identity_file=Path("~/key"))
     config = config_in(tmp_path, "")
-    with pytest.raises(AuthenticationRefused, match="does not exist"):
+    with pytest.raises(AuthenticationRefused, match="cannot be read"):
         find_route(address, config)
     (tmp_path / "key.pub").touch()
     assert find_route(address, config)[-1].identity_files[0] == tmp_path / "key"
