@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, Mapping, Optional, Sequence
 
 from envsync.agent.layout import layout
 from envsync.agent.messages import EnvironmentFacts, TotalsFacts
@@ -19,18 +19,24 @@ from envsync.tree.safety import is_environment_name
 
 
 def environments(
-    prefix: str, local: Sequence[str], cache_directory: Optional[str]
+    prefix: str,
+    local: Sequence[str],
+    local_of: Mapping[str, Sequence[str]],
+    cache_directory: Optional[str],
 ) -> Iterator[EnvironmentFacts]:
-    """Each environment of a prefix, by name. One that cannot be read has its `problem` set."""
+    """Each environment of a prefix, by name. One that cannot be read has its `problem` set.
+
+    `local_of` are further local paths, of the environments that have some.
+    """
     require_prefix(prefix)
-    trees = Trees(cache_directory, LocalPaths(local))
     names = []
     with contextlib.suppress(FileNotFoundError):
         names = sorted(os.listdir(os.path.join(prefix, "envs")))
     for name in names:
         history = os.path.join(prefix, "envs", name, "conda-meta", "history")
         if is_environment_name(name) and os.path.exists(history):
-            yield _environment(prefix, name, trees)
+            patterns = (*local, *local_of.get(name, ()))
+            yield _environment(prefix, name, Trees(cache_directory, LocalPaths(patterns)))
 
 
 def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:

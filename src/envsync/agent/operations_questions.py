@@ -30,7 +30,8 @@ def _list(service: Service, request: Request) -> Answer:
     from envsync.agent.catalogue import environments
 
     arguments = request.arguments
-    found = environments(arguments["prefix"], arguments["local"], cache_directory(os.environ))
+    local, local_of = arguments["local"], arguments["local_of"]
+    found = environments(arguments["prefix"], local, local_of, cache_directory(os.environ))
     return Answer({"environments": [to_json(environment) for environment in found]})
 
 

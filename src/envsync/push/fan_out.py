@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from envsync.errors import EnvsyncError
 from envsync.push.cycle import OnProgress, Push
@@ -27,6 +28,7 @@ class Destination:
     server: str
     prefix: str
     open_link: Callable[[], Link]
+    limit_bits_per_second: int | None = None
 
 
 OnReport = Callable[[PushReport], None]
@@ -68,22 +70,25 @@ class FanOut:
             on_report(report)
 
         workers = max(1, min(PARALLEL_MAX, len(destinations)))
-        with ThreadPoolExecutor(workers, thread_name_prefix="push") as pool:
-            try:
-                for future in [pool.submit(serve, destination) for destination in destinations]:
-                    future.result()
-            except BaseException:
-                self.stop()
-                raise
-            finally:
-                inspecting.join()
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="push")
+        try:
+            for future in [pool.submit(serve, destination) for destination in destinations]:
+                future.result()
+            inspecting.join()
+        except BaseException:
+            # Ctrl-C: a server that is silent must not hold up the end of the process.
+            self.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
         return [reports[destination.server] for destination in destinations]
 
     def _inspect_source(self, on_progress: OnProgress) -> None:
         """Look at the source while the links are being opened; who needs it meets the error."""
 
-        def relay(told: object) -> None:
-            on_progress(Progress(self._source.server, "inspect"))
+        def relay(told: Mapping[str, Any]) -> None:
+            hashed = told.get("hash_bytes", 0)
+            on_progress(Progress(self._source.server, "inspect", hashed))
 
         try:
             self._source.state(on_progress=relay)
@@ -109,6 +114,8 @@ class FanOut:
         self, link: Link, destination: Destination, on_progress: OnProgress, started: float
     ) -> PushReport:
         settings = self._settings
+        if destination.limit_bits_per_second is not None:
+            settings = replace(settings, limit_bits_per_second=destination.limit_bits_per_second)
         end = RemoteEnd(link, destination.prefix)
         try:
             target = TargetEnd(
