@@ -1,0 +1,7 @@
+"""The command. `main` is its entry point; nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+from envsync.cli.entry import main
+
+__all__ = ["main"]

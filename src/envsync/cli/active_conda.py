@@ -1,0 +1,37 @@
+"""The conda that this shell uses: the prefix where nothing else says one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+
+def active_conda_prefix(environ: Mapping[str, str]) -> str | None:
+    """conda's base directory by the active environment, conda's or mamba's own variables,
+    or `conda` on the PATH; None where there is no conda."""
+    found = next((path for path in _candidates(environ) if _is_base(path)), None)
+    return None if found is None else str(found)
+
+
+def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
+    active = environ.get("CONDA_PREFIX", "")
+    if active.startswith("/"):
+        path = Path(active)
+        yield path.parent.parent if path.parent.name == "envs" else path
+    executable = environ.get("CONDA_EXE") or environ.get("MAMBA_EXE") or ""
+    if executable.startswith("/"):
+        yield Path(executable).parent.parent
+    root = environ.get("MAMBA_ROOT_PREFIX", "")
+    if root.startswith("/"):
+        yield Path(root)
+    for name in ("conda", "mamba"):
+        on_path = shutil.which(name, path=environ.get("PATH"))
+        if on_path is not None:
+            yield Path(on_path).parent.parent
+            yield Path(on_path).resolve().parent.parent
+
+
+def _is_base(path: Path) -> bool:
+    """A base has environments; an environment outside `envs` has only its packages."""
+    return (path / "envs").is_dir() and ((path / "conda-meta").is_dir() or (path / "pkgs").is_dir())

@@ -1,0 +1,69 @@
+"""`envsync config`: check the inventory, or say where it is."""
+
+from __future__ import annotations
+
+import click
+
+from envsync.cli.invocation import Invocation
+from envsync.cli.options import common_options
+from envsync.cli.wording import count
+from envsync.errors import NotFound
+
+_PLACES = (
+    "--config FILE",
+    "$ENVSYNC_CONFIG",
+    "./envsync.yaml",
+    "$XDG_CONFIG_HOME/envsync/config.yaml, else ~/.config/envsync/config.yaml",
+    "/etc/envsync/config.yaml",
+)
+
+
+@click.group(short_help="Check or find the inventory file.")
+def config() -> None:
+    """Check the inventory file, or say which one is used.
+
+    Without one, servers are what `ssh` knows, and the prefix is that of the active conda.
+    """
+
+
+@config.command()
+@common_options
+@click.pass_obj
+def check(invocation: Invocation) -> None:
+    """Read the inventory and name every fault with its line."""
+    from envsync.inventory import find, load
+
+    file = find(invocation.config, invocation.environ)
+    if file is None:
+        raise _no_file()
+    inventory = load(file)
+    invocation.result = {
+        "path": str(file),
+        "servers": [server.name for server in inventory.servers],
+        "environments": [environment.name for environment in inventory.environments],
+    }
+    servers = count(len(inventory.servers), "server")
+    environments = count(len(inventory.environments), "environment")
+    invocation.terminal.say(f"{file}: valid, {servers}, {environments}")
+
+
+@config.command()
+@common_options
+@click.pass_obj
+def path(invocation: Invocation) -> None:
+    """Say which inventory is used."""
+    from envsync.inventory import find
+
+    file = find(invocation.config, invocation.environ)
+    if file is None:
+        raise _no_file()
+    invocation.result = {"path": str(file)}
+    invocation.terminal.say(str(file))
+
+
+def _no_file() -> NotFound:
+    return NotFound(
+        "there is no inventory",
+        details=["looked for, in this order:", *(f"  {place}" for place in _PLACES)],
+        hint="none is needed for `envsync push ENV HOST`; config.example.yaml shows one",
+    )

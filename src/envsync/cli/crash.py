@@ -1,0 +1,42 @@
+"""Where the traceback of a bug goes: a file, for a person who is asked to report it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from envsync import __version__
+
+_KEPT = 20
+
+
+def save_traceback(error: BaseException, environ: Mapping[str, str]) -> Path | None:
+    """The file that was written; None where there is no place for one."""
+    with contextlib.suppress(OSError):
+        directory = _directory(environ)
+        for old in sorted(directory.glob("crash-*.txt"))[: -_KEPT + 1]:
+            old.unlink(missing_ok=True)
+        name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+        text = "".join(traceback.format_exception(error))
+        about = f"envsync {__version__}, Python {sys.version.split()[0]}\n\n"
+        (directory / name).write_text(about + text, encoding="utf-8", errors="backslashreplace")
+        return directory / name
+    return None
+
+
+def _directory(environ: Mapping[str, str]) -> Path:
+    """The user's state directory; a new temporary one for a user without a home."""
+    base = environ.get("XDG_STATE_HOME") or ""
+    if not base and environ.get("HOME"):
+        base = str(Path(environ["HOME"], ".local", "state"))
+    if not base.startswith("/"):
+        return Path(tempfile.mkdtemp(prefix="envsync-"))
+    directory = Path(base, "envsync")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory

@@ -1,0 +1,100 @@
+"""`envsync diff`: how an environment differs on a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from envsync.cli.invocation import Invocation
+from envsync.cli.options import common_options
+from envsync.errors import PreflightRefused
+
+if TYPE_CHECKING:
+    from envsync.agent.messages import DifferenceFacts
+    from envsync.cli.site import Site
+    from envsync.push.ends import End
+    from envsync.push.servers import Place
+
+PATHS_MAX = 4000
+"""As many as fit into one answer of the agent."""
+
+
+@click.command(short_help="Show how an environment differs on a server.")
+@click.argument("environment", metavar="ENV")
+@click.argument("server", metavar="SERVER")
+@click.option("--files", is_flag=True, help="List the files as well.")
+@click.option("--published", is_flag=True, help="Compare with what was last published there.")
+@common_options
+@click.pass_obj
+def diff(
+    invocation: Invocation, environment: str, server: str, files: bool, published: bool
+) -> None:
+    """Show what ENV has on SERVER that it has not here, and the other way round.
+
+    Packages first: `+` is there only, `-` is here only. With --published: what was changed
+    there by hand since the last push.
+    """
+    from envsync.push.servers import for_each_server
+
+    site = invocation.site()
+
+    def ask(end: End, place: Place) -> DifferenceFacts:
+        manifest = b"" if published else _own_manifest(site, environment, place)
+        return _differences(site, environment, manifest, end, place, PATHS_MAX if files else 0)
+
+    place = site.place(site.inventory.server(server))
+    outcome = for_each_server([place], ask)[0]
+    if outcome.error is not None:
+        raise outcome.error
+    assert outcome.value is not None
+    invocation.result = {
+        "environment": environment,
+        "server": server,
+        "compared_with": "published" if published else "source",
+        "difference": outcome.value._asdict(),
+    }
+    for line in _lines(environment, server, outcome.value, files):
+        invocation.terminal.say(line)
+
+
+def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
+    from envsync.cli.push_order import require_environment
+    from envsync.push.ends import LocalEnd
+    from envsync.push.source_end import SourceEnd
+
+    prefix = site.own_prefix
+    if place.prefix != prefix:
+        raise PreflightRefused(
+            f"its prefix is {place.prefix}, and here it is {prefix}: "
+            "comparing different prefixes is not possible yet",
+            hint="--published compares with what was published there",
+        )
+    require_environment(prefix, environment)
+    source = SourceEnd(LocalEnd(site.own_name), prefix, environment, site.local(environment))
+    return source.manifest(b"")
+
+
+def _differences(
+    site: Site, environment: str, manifest: bytes, end: End, place: Place, paths_max: int
+) -> DifferenceFacts:
+    from envsync.push.target_end import TargetEnd
+
+    target = TargetEnd(end, place.prefix, environment, site.local(environment), site.who)
+    return target.differences(manifest, paths_max)
+
+
+def _lines(environment: str, server: str, found: DifferenceFacts, files: bool) -> Iterator[str]:
+    total = found.added + found.removed + found.changed
+    if not total:
+        yield f"{environment} on {server}: no difference"
+        return
+    figures = f"{found.added:,} files added, {found.removed:,} removed, {found.changed:,} changed"
+    yield f"{environment} on {server}: {figures} there"
+    yield from (f"  {line}" for line in found.packages)
+    yield from (f"  {line}" for line in found.groups)
+    if files:
+        yield from (f"  {line}" for line in found.paths)
+        if total > len(found.paths):
+            yield f"  and {total - len(found.paths):,} more"

@@ -1,0 +1,120 @@
+"""Where a run of the command begins and ends: the one place that catches.
+
+Everything below raises; here an error becomes text on stderr or JSON on stdout, and an
+exit status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from envsync.cli.crash import save_traceback
+from envsync.cli.invocation import Invocation
+from envsync.cli.program import program
+from envsync.errors import INTERRUPTED_EXIT_CODE, EnvsyncError, UsageError
+
+PIPE_CLOSED_EXIT_CODE = 128 + signal.SIGPIPE
+
+
+class Interrupted(EnvsyncError):
+    """Ctrl-C."""
+
+    code = "interrupted"
+    exit_code = INTERRUPTED_EXIT_CODE
+    default_hint = "everything is resumable: run the same command again"
+
+
+def main() -> NoReturn:
+    """The console script."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what libraries tell developers is no news to a user
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
+    leave(run(sys.argv[1:], Invocation(os.environ)))
+
+
+def run(arguments: Sequence[str], invocation: Invocation) -> int:
+    """Carry out one command line; the exit status. Prints everything, raises nothing."""
+    if "--json" in arguments:
+        invocation.json = True  # before parsing: a wrong option is an error in JSON, too
+    try:
+        return _conclude(invocation, _carry_out(arguments, invocation))
+    except BrokenPipeError:
+        # Whoever read our output has gone (`envsync list | head`): nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED_EXIT_CODE
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once: after Ctrl-C, threads may wait for servers that are silent."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
+def _carry_out(arguments: Sequence[str], invocation: Invocation) -> EnvsyncError | None:
+    """Parse and run the command; the error that it ended with, or None."""
+    try:
+        if not sys.platform.startswith("linux"):
+            return UsageError("envsync runs on Linux", hint="run it on one of the servers")
+        _invoke(arguments, invocation)
+    except EnvsyncError as error:
+        return error
+    except click.ClickException as error:
+        return _usage_error(error)
+    except KeyboardInterrupt:
+        return Interrupted("stopped")
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last resort of the whole program
+        return _bug(error, invocation)
+    return None
+
+
+def _invoke(arguments: Sequence[str], invocation: Invocation) -> None:
+    # Not `program.main`, which prints and exits by itself.
+    with contextlib.suppress(click.exceptions.Exit):
+        with program.make_context("envsync", list(arguments), obj=invocation) as context:
+            program.invoke(context)
+
+
+def _usage_error(error: click.ClickException) -> UsageError:
+    message = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = "envsync" if context is None else context.command_path
+    return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help")
+
+
+def _bug(error: Exception, invocation: Invocation) -> EnvsyncError:
+    told = f"this is a bug in envsync: {type(error).__name__}: {error}"
+    saved = save_traceback(error, invocation.environ)
+    hint = "no place was found to save the details: run it again with -v"
+    if saved is not None:
+        hint = f"please report it, with the details in {saved}"
+    if invocation.verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    return EnvsyncError(told, hint=hint)
+
+
+def _conclude(invocation: Invocation, error: EnvsyncError | None) -> int:
+    """Tell how it ended."""
+    status = 0 if error is None else error.exit_code
+    if invocation.json:
+        if invocation.command or error is not None:  # --help and --version print their own
+            invocation.print_document(error)
+    elif error is not None:
+        invocation.terminal.error(error)
+    sys.stdout.flush()
+    return status

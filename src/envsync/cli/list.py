@@ -1,0 +1,100 @@
+"""`envsync list`: which environment stands on which server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from envsync.cli.invocation import Invocation
+from envsync.cli.options import common_options
+from envsync.cli.wording import age, size
+
+if TYPE_CHECKING:
+    from envsync.agent.messages import EnvironmentFacts
+    from envsync.cli.site import Site
+    from envsync.push.ends import End
+    from envsync.push.servers import Outcome, Place
+
+TITLES = (
+    "ENVIRONMENT", "SERVER", "REVISION", "PACKAGES", "SIZE", "KEPT", "PUBLISHED", "BY", "",
+)  # fmt: skip
+
+
+@click.command("list", short_help="Show which environments are on which server.")
+@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@common_options
+@click.pass_obj
+def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
+    """Show which environments are on which SERVER: their revisions, and who put them there.
+
+    Without servers: all of the inventory; without an inventory: this machine. The same
+    revision is the same content.
+    """
+    from envsync.cli.server_errors import raise_failures
+    from envsync.push.servers import for_each_server
+
+    site = invocation.site()
+
+    def ask(end: End, place: Place) -> tuple[EnvironmentFacts, ...]:
+        return _environments(site, end, place)
+
+    outcomes = for_each_server(_places(site, servers), ask)
+    invocation.result = {"servers": [_document(outcome) for outcome in outcomes]}
+    rows = sorted(row for outcome in outcomes for row in _rows(outcome))
+    if rows:
+        invocation.terminal.table(TITLES, rows, right="PACKAGES SIZE KEPT")
+    for outcome in outcomes:
+        if outcome.error is None and not outcome.value:
+            invocation.terminal.say(f"no environments on {outcome.server}")
+    raise_failures(invocation.terminal, outcomes)
+
+
+def _places(site: Site, servers: Sequence[str]) -> list[Place]:
+    if servers:
+        return site.places(servers)
+    if site.inventory.servers:
+        return [site.place(server) for server in site.inventory.servers]
+    return [site.here_place()]
+
+
+def _environments(site: Site, end: End, place: Place) -> tuple[EnvironmentFacts, ...]:
+    from envsync.agent.messages import EnvironmentFacts, from_json
+    from envsync.tree.local import DEFAULT_LOCAL
+
+    arguments = {
+        "prefix": place.prefix,
+        "local": list(DEFAULT_LOCAL),
+        "local_of": {entry.name: list(entry.local) for entry in site.inventory.environments},
+    }
+    found = end.call("list", arguments).document["environments"]
+    return tuple(from_json(EnvironmentFacts, item) for item in found)
+
+
+def _rows(outcome: Outcome[tuple[EnvironmentFacts, ...]]) -> Iterator[tuple[str, ...]]:
+    from envsync.tree.revision import short
+
+    for facts in outcome.value or ():
+        record = facts.record
+        yield (
+            facts.name,
+            outcome.server,
+            short(facts.revision) or "-",
+            str(facts.packages),
+            size(facts.totals.size_bytes),
+            str(facts.generations),
+            "-" if record is None else age(record.when_seconds),
+            "-" if record is None else record.who,
+            facts.problem or ("changed there since" if facts.drifted else ""),
+        )
+
+
+def _document(outcome: Outcome[tuple[EnvironmentFacts, ...]]) -> dict[str, object]:
+    from envsync.agent.messages import to_json
+
+    return {
+        "server": outcome.server,
+        "error": None if outcome.error is None else outcome.error.to_json(),
+        "environments": to_json(outcome.value or ()),
+    }

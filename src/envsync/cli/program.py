@@ -1,0 +1,71 @@
+"""The command line: `envsync COMMAND`, each command imported only when it is run."""
+
+from __future__ import annotations
+
+import importlib
+from typing import NamedTuple
+
+import click
+
+from envsync import __version__
+from envsync.cli.options import config_option, verbose_option
+
+
+class _Entry(NamedTuple):
+    """Where a command is, and its line in `envsync --help`."""
+
+    where: str
+    summary: str
+
+
+COMMANDS = {
+    "push": _Entry("envsync.cli.push:push", "Bring an environment to other servers."),
+    "diff": _Entry("envsync.cli.diff:diff", "Show how an environment differs on a server."),
+    "verify": _Entry("envsync.cli.verify:verify", "Hash every file there again."),
+    "list": _Entry("envsync.cli.list:list_", "Show which environments are on which server."),
+    "history": _Entry("envsync.cli.history:history", "Show what was published, and by whom."),
+    "rollback": _Entry("envsync.cli.rollback:rollback", "Put the previous version back."),
+    "config": _Entry("envsync.cli.config:config", "Check or find the inventory file."),
+    "demo": _Entry("envsync.cli.demo:demo", "See it work on two throwaway servers."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports the one that is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, name = entry.where.partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+    epilog="`envsync COMMAND --help` says more about each.",
+)
+@config_option()
+@verbose_option()
+@click.version_option(__version__, message="envsync %(version)s", help="Show the version.")
+@click.pass_context
+def program(context: click.Context) -> None:
+    """Keep conda environments the same on all servers of a lab.
+
+    \b
+      envsync push myenv server2      the environment myenv, from here to server2
+      envsync push myenv              to all servers that the inventory names for it
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

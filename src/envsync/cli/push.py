@@ -1,0 +1,95 @@
+"""`envsync push`: bring an environment to other servers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from envsync.cli.invocation import Invocation
+from envsync.cli.options import common_options
+from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefused, SourceShrunk
+
+if TYPE_CHECKING:
+    from envsync.push.report import PushReport
+
+
+@click.command(short_help="Bring an environment to other servers.")
+@click.argument("environment", metavar="ENV")
+@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@click.option("--from", "from_server", metavar="SERVER", help="Which server has it: this one.")
+@click.option("--as", "as_name", metavar="NAME", help="This machine's name in the inventory.")
+@click.option("--method", metavar="METHOD", help="auto or mirror.  [default: the inventory's]")
+@click.option(
+    "--transport", default="auto", metavar="NAME", help="auto, rsync, stream or scp.  [auto]"
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace what was changed there or came from elsewhere; it is kept as a generation.",
+)
+@click.option("--allow-shrink", is_flag=True, help="Push even if the source lost most of itself.")
+@click.option("--retry-held", is_flag=True, help="Push a version again that was refused there.")
+@click.option("--limit", metavar="RATE", help="At most this much a second, as in 200Mbit or 25MB.")
+@click.option("-y", "--yes", is_flag=True, help="Answer harmless questions with yes.")
+@common_options
+@click.pass_obj
+def push(invocation: Invocation, **options: Any) -> None:
+    """Bring the environment ENV from here to each SERVER.
+
+    Without servers: to those that the inventory names for it (`push_to`). A server gets the
+    whole new version or keeps its old one; what somebody changed there is never overwritten
+    unless you say so.
+
+    \b
+      envsync push myenv server2 server3
+      envsync push myenv @gpu --dry-run
+      envsync push myenv "gpu[03-08]"
+    """
+    from envsync.cli.push_order import PushOptions, make_order
+    from envsync.cli.push_view import PushView
+    from envsync.push.fan_out import FanOut
+
+    site = invocation.site(options["as_name"])
+    order = make_order(site, PushOptions(**options))
+    terminal = invocation.terminal
+    for server in order.left_out:
+        terminal.note(f"{server} is this machine: left out")
+    invocation.result = {
+        "environment": order.settings.environment,
+        "source": {"server": site.own_name, "prefix": order.settings.source_prefix},
+        "dry_run": order.settings.dry_run,
+        "servers": [],
+    }
+    fan_out = FanOut(order.settings, site.own_name)
+    view = PushView(terminal, order, site.own_name, verbose=invocation.verbose)
+    with view:
+        reports = fan_out.run(order.destinations, view.on_progress, view.on_report)
+    invocation.result["servers"] = [report.to_json() for report in reports]
+    view.conclude(reports)
+    _raise_failures(invocation, reports, site.own_name)
+
+
+def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], own: str) -> None:
+    errors = [report.error for report in reports if report.error is not None]
+    if not errors:
+        return
+    if len(reports) == 1:
+        raise errors[0]
+    common = _common_error(errors)
+    if common is not None and len(errors) == len(reports):
+        common.server = own
+        raise common
+    for error in errors:
+        invocation.terminal.error(error)
+    raise SomeServersFailed(f"{len(errors)} of {len(reports)} servers failed")
+
+
+def _common_error(errors: Sequence[EnvsyncError]) -> EnvsyncError | None:
+    """What is wrong with the source, where that is what every server met."""
+    first = errors[0]
+    about_source = isinstance(first, SourceRefused | NotFound) and type(first) is not SourceShrunk
+    alike = {(error.code, error.message, error.details) for error in errors}
+    return first if about_source and len(alike) == 1 else None

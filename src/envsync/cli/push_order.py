@@ -1,0 +1,174 @@
+"""What a push command line means: settings and destinations, or why it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from envsync.cli.site import Site, link_opener
+from envsync.errors import NotFound, PreflightRefused, UsageError
+from envsync.inventory import Environment, Server, bits_per_second
+from envsync.inventory.names import suggestion
+from envsync.push.fan_out import Destination
+from envsync.push.settings import PushSettings
+from envsync.ssh.session import Link
+
+METHODS = ("auto", "mirror")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """The command line, as written."""
+
+    environment: str
+    servers: tuple[str, ...] = ()
+    from_server: str | None = None
+    as_name: str | None = None
+    method: str | None = None
+    transport: str = "auto"
+    dry_run: bool = False
+    overwrite: bool = False
+    allow_shrink: bool = False
+    retry_held: bool = False
+    limit: str | None = None
+    yes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PushOrder:
+    """`left_out` are servers that were named although they are this machine."""
+
+    settings: PushSettings
+    destinations: tuple[Destination, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def make_order(site: Site, options: PushOptions) -> PushOrder:
+    """Everything that can be refused without touching a server is refused here."""
+    environment = site.inventory.environment(options.environment)
+    _require_source_here(site, options, environment)
+    settings = _settings(site, options, environment)
+    named = site.servers_of(environment.name, options.servers)
+    servers = [server for server in named if server.name != site.own]
+    if not servers:
+        raise UsageError(
+            f"{site.own_name} is this machine: there is nowhere to push to",
+            hint=f"envsync push {environment.name} SERVER",
+        )
+    require_environment(settings.source_prefix, environment.name)
+    return PushOrder(
+        settings,
+        tuple(_destination(site, server, settings, options) for server in servers),
+        tuple(server.name for server in named if server.name == site.own and options.servers),
+    )
+
+
+def _require_source_here(site: Site, options: PushOptions, environment: Environment) -> None:
+    """Pushing from another server comes later; `--from` with this one's name insists on it."""
+    wanted = options.from_server
+    if wanted is not None:
+        if wanted not in (site.own, site.own_name):
+            raise UsageError(
+                f"--from {wanted} is not possible yet: a push starts where the environment is",
+                hint=f"run it on {wanted}: envsync push {environment.name} ...",
+            )
+    elif site.own is not None and environment.source not in (None, site.own):
+        raise UsageError(
+            f"the inventory says that {environment.source} pushes {environment.name}, "
+            f"and this is {site.own}",
+            hint=f"run it on {environment.source}, or insist with --from {site.own}",
+        )
+
+
+def _settings(site: Site, options: PushOptions, environment: Environment) -> PushSettings:
+    method = options.method or environment.method
+    if method not in METHODS:
+        raise UsageError(
+            f"method {method!r} is not there yet", hint=f"one of: {', '.join(METHODS)}"
+        )
+    _require_transport(options.transport)
+    prefix = site.own_prefix
+    return PushSettings(
+        environment=environment.name,
+        source_prefix=prefix,
+        source=f"{site.own_name}:{prefix}",
+        who=site.who,
+        method=method,
+        transport=options.transport,
+        keep=environment.keep,
+        check=environment.check or "",
+        check_timeout_seconds=environment.check_timeout_seconds,
+        in_use=environment.in_use,
+        local=site.local(environment.name),
+        dry_run=options.dry_run,
+        overwrite=options.overwrite,
+        allow_shrink=options.allow_shrink,
+        retry_held=options.retry_held,
+        limit_bits_per_second=_option("--limit", bits_per_second, options.limit),
+    )
+
+
+def _require_transport(name: str) -> None:
+    from envsync.transport.choice import AUTO, transports
+
+    names = (AUTO, *(transport.name for transport in transports()))
+    if name not in names:
+        raise UsageError(f"there is no transport {name!r}", hint=f"one of: {', '.join(names)}")
+
+
+def _option(name: str, parse: Callable[[str], T], text: str | None) -> T | None:
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(f"{name}: expected {error}, got {text!r}") from None
+
+
+def require_environment(prefix: str, name: str) -> None:
+    """Raise `NotFound`, with the nearest name, before any server is asked."""
+    environments = Path(prefix, "envs")
+    if (environments / name).is_dir():
+        return
+    try:
+        there = [path.name for path in environments.iterdir() if not path.name.startswith(".")]
+    except OSError:
+        there = []
+    raise NotFound(
+        f"there is no environment {name!r} here{suggestion(name, there)}",
+        details=[f"looked for {environments / name}", *_listing(sorted(there))],
+        hint="`envsync list` shows what there is" if there else "",
+    )
+
+
+def _listing(names: Sequence[str], shown: int = 12) -> list[str]:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return [f"there: {', '.join(names[:shown])}{more}"] if names else []
+
+
+def _destination(
+    site: Site, server: Server, settings: PushSettings, options: PushOptions
+) -> Destination:
+    prefix = site.prefix(server)
+    opener = link_opener(server)
+    if prefix != settings.source_prefix:
+        opener = _refuse_prefix(server.name, prefix, settings.source_prefix)
+    limit = server.limit_bits_per_second if options.limit is None else None
+    return Destination(server.name, prefix, opener, limit)
+
+
+def _refuse_prefix(server: str, prefix: str, source_prefix: str) -> Callable[[], Link]:
+    """In the place of a link: this server fails, the others go on."""
+
+    def refuse() -> Link:
+        raise PreflightRefused(
+            f"its prefix is {prefix}, and the source's is {source_prefix}: "
+            "a push between different prefixes is not possible yet",
+            hint="give both the same prefix",
+            server=server,
+        )
+
+    return refuse

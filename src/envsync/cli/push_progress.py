@@ -1,0 +1,101 @@
+"""Lines that move: one for each server that is being pushed to. The only part that needs
+rich's live display."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
+from rich.table import Column
+from rich.text import Text
+
+from envsync.cli.terminal import Terminal, escaped
+from envsync.cli.wording import count, size
+from envsync.push.report import Progress as Step
+
+_SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish", "done")
+
+
+class LiveProgress:
+    """Safe to be told from several threads."""
+
+    def __init__(self, terminal: Terminal, source_server: str, servers: Sequence[str]) -> None:
+        self._source_server = source_server
+        self._progress = Progress(
+            SpinnerColumn(finished_text=" "),
+            _Text("server", max((len(name) for name in servers), default=0)),
+            _Text("step", len("preflight")),
+            BarColumn(bar_width=24),
+            _Figures(),
+            console=terminal.live_console(),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._steps: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        self._progress.start()
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+    def remove(self, server: str) -> None:
+        with self._lock:
+            task = self._tasks.pop(server, None)
+            if task is not None:
+                self._progress.remove_task(task)
+
+    def update(self, told: Step) -> None:
+        with self._lock:
+            if told.server != self._source_server and told.step in _SOURCE_IS_DONE:
+                self._forget_source()
+            task = self._task(told)
+            if self._steps.get(told.server) != told.step:
+                self._steps[told.server] = told.step
+                self._progress.reset(task, total=told.total_bytes or None, step=told.step)
+            self._progress.update(task, completed=told.done_bytes, files=told.files)
+
+    def _forget_source(self) -> None:
+        task = self._tasks.pop(self._source_server, None)
+        if task is not None:
+            self._progress.remove_task(task)
+
+    def _task(self, told: Step) -> TaskID:
+        if told.server not in self._tasks:
+            self._tasks[told.server] = self._progress.add_task(
+                "", total=None, server=told.server, step=told.step, files=0
+            )
+        return self._tasks[told.server]
+
+
+class _Text(ProgressColumn):
+    def __init__(self, field: str, width: int) -> None:
+        super().__init__(Column(min_width=width, no_wrap=True))
+        self._field = field
+
+    def render(self, task: Task) -> Text:
+        return Text(escaped(str(task.fields[self._field])))
+
+
+class _Figures(ProgressColumn):
+    """`1.2 MB of 3.1 MB, 41.0 MB/s, 2 s left`, as far as it is known."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        parts = []
+        if task.fields["files"]:
+            parts.append(count(task.fields["files"], "file"))
+        if task.completed:
+            total = f" of {size(task.total)}" if task.total else ""
+            parts.append(size(task.completed) + total)
+        if task.completed and task.speed:
+            parts.append(f"{size(task.speed)}/s")
+        if task.total and task.time_remaining is not None:
+            parts.append(f"{task.time_remaining:.0f} s left")
+        return Text(", ".join(parts), style="dim")

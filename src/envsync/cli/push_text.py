@@ -1,0 +1,103 @@
+"""What a push did, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from envsync.cli.push_order import PushOrder
+from envsync.cli.wording import count, duration, size
+from envsync.push.report import ADOPTED, FAILED, IN_STEP, PLANNED, PushReport
+from envsync.tree.revision import short
+
+SERVERS_SHOWN = 8
+PACKAGES_SHOWN = 20
+STEPS_SHOWN_FROM_SECONDS = 0.05
+
+
+def start_line(order: PushOrder) -> str:
+    """`myenv -> server2, server3 ...`"""
+    names = [destination.server for destination in order.destinations]
+    more = f" and {len(names) - SERVERS_SHOWN} more" if len(names) > SERVERS_SHOWN else ""
+    return f"{order.settings.environment} -> {', '.join(names[:SERVERS_SHOWN])}{more} ..."
+
+
+def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:
+    """The outcome on one line, and below it what else a person has to know."""
+    yield f"{report.environment} -> {report.server}: {_outcome(report)}"
+    if report.outcome == PLANNED:
+        yield from _plan_lines(report, verbose)
+    for note in (report.recovered, report.overwritten):
+        if note:
+            yield f"  {note}"
+    if report.in_use:
+        users = count(len(report.in_use), "process uses it", "processes use it")
+        yield f"  {users}: what is open there stays the old version"
+    if verbose:
+        yield from _verbose_lines(report)
+
+
+def _outcome(report: PushReport) -> str:
+    if report.outcome == FAILED:
+        code = "" if report.error is None else f" ({report.error.code})"
+        return f"failed{code}, {duration(report.seconds)}"
+    if report.outcome in (IN_STEP, ADOPTED):
+        recorded = ", put on record" if report.outcome == ADOPTED else ""
+        return f"already at {short(report.revision)}{recorded} ({duration(report.seconds)})"
+    if report.outcome == PLANNED:
+        refused = "" if report.error is None else "would be refused; otherwise "
+        return f"{refused}{_contents(report)}; {_would_send(report)}"
+    return f"{_contents(report)}; {_sent(report)}, {duration(report.seconds)}"
+
+
+def _contents(report: PushReport) -> str:
+    if report.totals is None:
+        return short(report.revision)
+    return f"{count(report.totals.files, 'file')}, {size(report.totals.size_bytes)}"
+
+
+def _sent(report: PushReport) -> str:
+    plan = report.plan
+    if plan is None or not plan.fetch_files:
+        return "nothing to send"
+    wire = ""
+    if report.wire_bytes is not None:
+        wire = f"{size(report.wire_bytes)} on the wire, "
+    files = count(plan.fetch_files, "file")
+    return f"{files} sent ({size(plan.fetch_bytes)}, {wire}{report.transport})"
+
+
+def _would_send(report: PushReport) -> str:
+    plan = report.plan
+    if plan is None or not plan.fetch_files:
+        return "nothing to send"
+    return f"{count(plan.fetch_files, 'file')} to send ({size(plan.fetch_bytes)})"
+
+
+def _plan_lines(report: PushReport, verbose: bool) -> Iterator[str]:
+    plan = report.plan
+    if plan is None:
+        return
+    shown = plan.packages if verbose else plan.packages[:PACKAGES_SHOWN]
+    for line in shown:
+        yield f"  {line}"
+    if len(plan.packages) > len(shown):
+        yield f"  and {len(plan.packages) - len(shown)} more packages: see them with -v"
+    if plan.copy_files:
+        copied = f"{count(plan.copy_files, 'file')} ({size(plan.copy_bytes)})"
+        yield f"  {copied} would be copied from what is there"
+    yield f"  disk that it takes: {size(plan.new_bytes)}"
+
+
+def _verbose_lines(report: PushReport) -> Iterator[str]:
+    yield f"  revision {short(report.revision)}" if report.revision else "  no revision known"
+    if report.transport:
+        yield f"  transport {report.transport}: {report.transport_reason}"
+    steps = [
+        f"{step} {duration(seconds)}"
+        for step, seconds in report.step_seconds.items()
+        if seconds >= STEPS_SHOWN_FROM_SECONDS
+    ]
+    if steps:
+        yield f"  {', '.join(steps)}"
+    for use in report.in_use:
+        yield f"  in use by {use.pid}: {use.command}"

@@ -1,0 +1,68 @@
+"""`envsync rollback`: put an earlier version back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from envsync.cli.invocation import Invocation
+from envsync.cli.options import common_options
+from envsync.cli.wording import count, moment, size
+
+if TYPE_CHECKING:
+    from envsync.agent.messages import RecordFacts
+    from envsync.cli.site import Site
+    from envsync.push.ends import End
+    from envsync.push.servers import Place
+
+
+@click.command(short_help="Put the previous version back.")
+@click.argument("environment", metavar="ENV")
+@click.argument("server", metavar="SERVER")
+@click.option("--to", "number", type=int, metavar="NUMBER", help="That one, by `envsync history`.")
+@click.option(
+    "--overwrite", is_flag=True, help="Even if it was changed there; that is kept as a generation."
+)
+@common_options
+@click.pass_obj
+def rollback(
+    invocation: Invocation, environment: str, server: str, number: int | None, overwrite: bool
+) -> None:
+    """Put the previous version of ENV back on SERVER, in one step.
+
+    What stands there now is kept, and is held: it is not pushed there again until the
+    source has another version, or `envsync push --retry-held` insists.
+    """
+    from envsync.agent.messages import to_json
+    from envsync.push.servers import for_each_server
+    from envsync.tree.revision import short
+
+    site = invocation.site()
+
+    def ask(end: End, place: Place) -> RecordFacts:
+        return _rollback(site, environment, number, overwrite, end, place)
+
+    outcome = for_each_server([site.place(site.inventory.server(server))], ask)[0]
+    if outcome.error is not None:
+        raise outcome.error
+    record = outcome.value
+    assert record is not None
+    invocation.result = {"environment": environment, "server": server, "record": to_json(record)}
+    contents = f"{count(record.totals.files, 'file')}, {size(record.totals.size_bytes)}"
+    invocation.terminal.say(
+        f"{environment} on {server}: back at {short(record.revision)} ({contents})"
+    )
+    invocation.terminal.say(
+        f"  number {record.number}, published by {record.who}, {moment(record.when_seconds)}"
+    )
+
+
+def _rollback(
+    site: Site, environment: str, number: int | None, overwrite: bool, end: End, place: Place
+) -> RecordFacts:
+    from envsync.push.target_end import TargetEnd
+
+    local = site.local(environment)
+    target = TargetEnd(end, place.prefix, environment, local, site.who)
+    return target.rollback(number, site.who, overwrite)

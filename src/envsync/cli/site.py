@@ -1,0 +1,93 @@
+"""The servers as this run sees them: the inventory, and which of them this machine is."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from envsync.agent.facts import user_name
+from envsync.cli.active_conda import active_conda_prefix
+from envsync.errors import UsageError
+from envsync.inventory import Inventory, Server
+from envsync.push.servers import Place
+from envsync.ssh.session import Address, Link
+from envsync.tree.local import DEFAULT_LOCAL
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """`own` is this machine's name in the inventory, None where it is not in there."""
+
+    inventory: Inventory
+    own: str | None
+    hostname: str
+    active_prefix: str | None
+
+    @classmethod
+    def here(cls, inventory: Inventory, as_name: str | None, environ: Mapping[str, str]) -> Site:
+        hostname = socket.gethostname()
+        own = inventory.own_name(as_name, environ, hostname)
+        return cls(inventory, own, hostname, active_conda_prefix(environ))
+
+    @property
+    def own_name(self) -> str:
+        return self.own or self.hostname
+
+    @property
+    def who(self) -> str:
+        return f"{user_name()}@{self.own_name}"
+
+    @property
+    def own_prefix(self) -> str:
+        """conda's base on this machine; `UsageError` where nothing says one."""
+        found = None if self.own is None else self.inventory.server(self.own).prefix
+        found = found or self.inventory.prefix or self.active_prefix
+        if found is None:
+            raise UsageError(
+                "there is no conda here: nothing says where its base directory is",
+                hint="activate conda (`conda activate`), or write an inventory with `prefix:`",
+            )
+        return found
+
+    def prefix(self, server: Server) -> str:
+        return server.prefix or self.own_prefix
+
+    def local(self, environment: str) -> tuple[str, ...]:
+        """Paths of an environment that belong to each server."""
+        return (*DEFAULT_LOCAL, *self.inventory.environment(environment).local)
+
+    def here_place(self) -> Place:
+        return Place(self.own_name, self.own_prefix)
+
+    def place(self, server: Server) -> Place:
+        if server.name == self.own:
+            return self.here_place()
+        return Place(server.name, self.prefix(server), link_opener(server))
+
+    def places(self, tokens: Sequence[str]) -> list[Place]:
+        return [self.place(server) for server in self.inventory.select(tokens)]
+
+    def servers_of(self, environment: str, tokens: Sequence[str]) -> tuple[Server, ...]:
+        """Those that are named, else those that the environment is pushed to."""
+        if tokens:
+            return self.inventory.select(tokens)
+        return self.inventory.targets(environment)
+
+
+def link_opener(server: Server) -> Callable[[], Link]:
+    def open_it() -> Link:
+        from envsync.ssh.fabric_link import open_link  # fabric costs 0.2 s
+
+        return open_link(
+            Address(
+                server=server.name,
+                host=server.host,
+                user=server.user,
+                port=server.port,
+                jump=server.jump,
+                identity_file=server.identity_file,
+            )
+        )
+
+    return open_it

@@ -1,0 +1,120 @@
+"""What a person sees: lines on stdout, errors and warnings on stderr.
+
+Everything that came from elsewhere (paths, names, messages of servers) is escaped on the
+way: no server can move the cursor, set a title or hide a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from envsync.errors import EnvsyncError
+
+_WIDE = 10_000
+_SURROGATE_FIRST, _SURROGATE_LAST = 0xDC80, 0xDCFF
+
+
+def escaped(text: str) -> str:
+    """The text with everything that does not print as itself in backslash form."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else _backslashed(character) for character in text
+    )
+
+
+def _backslashed(character: str) -> str:
+    point = ord(character)
+    if _SURROGATE_FIRST <= point <= _SURROGATE_LAST:
+        return f"\\x{point - 0xDC00:02x}"  # a byte that is no UTF-8
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+class Terminal:
+    """stdout and stderr of one run. A quiet one (`--json`) says nothing but what must be."""
+
+    def __init__(
+        self, stdout: TextIO, stderr: TextIO, environ: Mapping[str, str], *, quiet: bool = False
+    ) -> None:
+        self._stdout = stdout
+        self._stderr = stderr
+        self._has_colour = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+        self._quiet = quiet
+        self._console: Console | None = None
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether somebody watches stdout."""
+        return not self._quiet and self._stdout.isatty()
+
+    def say(self, line: str = "") -> None:
+        """A line of the answer."""
+        if not self._quiet:
+            if self._console is not None:
+                self._console.print(escaped(line), markup=False, soft_wrap=True)
+                return
+            self._stdout.write(escaped(line) + "\n")
+            self._stdout.flush()
+
+    def note(self, line: str) -> None:
+        """A line besides the answer."""
+        if not self._quiet:
+            self._stderr.write(f"envsync: {escaped(line)}\n")
+
+    def warning(self, text: str) -> None:
+        if not self._quiet:
+            self._stderr.write(f"{self._styled('warning:', 'yellow')} {escaped(text)}\n")
+
+    def error(self, error: EnvsyncError) -> None:
+        """`envsync: server2: what happened`, the details indented, and the way out."""
+        if self._quiet:
+            return
+        where = f"{escaped(error.server)}: " if error.server else ""
+        lines = [f"{self._styled('envsync:', 'red')} {where}{escaped(error.message)}"]
+        lines += [f"  {escaped(detail)}" for detail in error.details]
+        if error.hint:
+            lines.append(f"  → {escaped(error.hint)}")
+        self._stderr.write("\n".join(lines) + "\n")
+
+    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
+        """Aligned columns, never wrapped: lines that `grep` and `awk` can take.
+
+        Columns whose titles are in `right` are aligned there.
+        """
+        if self._quiet:
+            return
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for title in titles:
+            justify: Literal["left", "right"] = "right" if title and title in right else "left"
+            table.add_column(title, no_wrap=True, justify=justify)
+        for row in rows:
+            table.add_row(*(Text(escaped(cell)) for cell in row))
+        coloured = self._has_colour and self._stdout.isatty()
+        console = Console(width=_WIDE, force_terminal=coloured, color_system=None, highlight=False)
+        with console.capture() as captured:
+            console.print(table)
+        lines = captured.get().splitlines()
+        self._stdout.write("".join(line.rstrip() + "\n" for line in lines))
+
+    def live_console(self) -> Console:
+        """For what moves on stdout; from now on, lines are written above it."""
+        from rich.console import Console
+
+        console = Console(file=self._stdout, no_color=not self._has_colour, highlight=False)
+        self._console = console
+        return console
+
+    def _styled(self, text: str, colour: str) -> str:
+        if self._has_colour and self._stderr.isatty():
+            return click.style(text, fg=colour)
+        return text

@@ -1,0 +1,131 @@
+"""`envsync verify`: hash every byte on a server again and compare with what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from envsync.cli.invocation import Invocation
+from envsync.cli.options import common_options
+from envsync.cli.wording import count, size
+from envsync.errors import EnvsyncError, NotFound, VerificationFailed
+
+if TYPE_CHECKING:
+    from envsync.agent.messages import VerifyFacts
+    from envsync.cli.site import Site
+    from envsync.push.ends import End
+    from envsync.push.servers import Outcome, Place
+
+PATHS_SHOWN = 20
+
+
+@click.command(short_help="Hash every file there again.")
+@click.argument("environment", metavar="ENV")
+@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@common_options
+@click.pass_obj
+def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -> None:
+    """Hash every file of ENV on each SERVER again and compare with what was published there.
+
+    Without servers: those that the inventory names for it. Exit status 18 where a file is
+    damaged, missing or unexpected.
+    """
+    from envsync.cli.server_errors import raise_failures
+    from envsync.push.servers import for_each_server
+
+    site = invocation.site()
+    places = [site.place(server) for server in site.servers_of(environment, servers)]
+
+    def ask(end: End, place: Place) -> VerifyFacts:
+        return _verify(site, environment, end, place)
+
+    outcomes = [_judged(outcome) for outcome in for_each_server(places, ask)]
+    invocation.result = {
+        "environment": environment,
+        "servers": [_document(outcome) for outcome in outcomes],
+    }
+    for outcome in outcomes:
+        for line in _lines(environment, outcome, invocation.verbose):
+            invocation.terminal.say(line)
+    raise_failures(invocation.terminal, outcomes)
+
+
+def _verify(site: Site, environment: str, end: End, place: Place) -> VerifyFacts:
+    from envsync.push.target_end import TargetEnd
+
+    local = site.local(environment)
+    return TargetEnd(end, place.prefix, environment, local, site.who).verify()
+
+
+def _judged(outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
+    """The outcome with an error where the bytes are not what was published."""
+    from envsync.push.servers import Outcome
+
+    facts = outcome.value
+    error: EnvsyncError | None = outcome.error
+    if facts is not None and facts.record is None:
+        error = NotFound(
+            "envsync never published it there: there is nothing to compare it with",
+            hint="a push puts it on record, also where the content is there already",
+            server=outcome.server,
+        )
+    elif facts is not None and _differs(facts):
+        error = VerificationFailed(
+            f"{_figures(facts)}: not what was published",
+            hint="see which packages with `envsync diff`; "
+            "`envsync push --overwrite` puts it right and keeps this version",
+            details=list(_paths(facts, PATHS_SHOWN)),
+            server=outcome.server,
+        )
+    return Outcome(outcome.server, facts, error)
+
+
+def _differs(facts: VerifyFacts) -> bool:
+    return bool(facts.damaged or facts.missing or facts.unexpected)
+
+
+def _figures(facts: VerifyFacts) -> str:
+    parts = [
+        count(len(paths), f"{kind} path")
+        for kind, paths in (
+            ("damaged", facts.damaged),
+            ("missing", facts.missing),
+            ("unexpected", facts.unexpected),
+        )
+        if paths
+    ]
+    return ", ".join(parts)
+
+
+def _paths(facts: VerifyFacts, shown: int) -> Iterator[str]:
+    lines = [f"damaged     {path}" for path in facts.damaged]
+    lines += [f"missing     {path}" for path in facts.missing]
+    lines += [f"unexpected  {path}" for path in facts.unexpected]
+    yield from lines[:shown]
+    if len(lines) > shown:
+        yield f"and {len(lines) - shown:,} more: all of them with --json"
+
+
+def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> Iterator[str]:
+    facts = outcome.value
+    if outcome.error is not None or facts is None or facts.record is None:
+        return
+    from envsync.cli.wording import moment
+    from envsync.tree.revision import short
+
+    contents = f"{count(facts.totals.files, 'file')}, {size(facts.totals.size_bytes)}"
+    yield f"{environment} on {outcome.server}: {contents}, as published ({short(facts.revision)})"
+    if verbose:
+        yield f"  published by {facts.record.who}, {moment(facts.record.when_seconds)}"
+
+
+def _document(outcome: Outcome[VerifyFacts]) -> dict[str, object]:
+    from envsync.agent.messages import to_json
+
+    return {
+        "server": outcome.server,
+        "error": None if outcome.error is None else outcome.error.to_json(),
+        "verified": None if outcome.value is None else to_json(outcome.value),
+    }

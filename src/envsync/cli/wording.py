@@ -1,0 +1,50 @@
+"""Figures and moments as people write them."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size(size_bytes: float) -> str:
+    """`1.9 GB`; decimal units, as disks and networks have them."""
+    unit = 0
+    while size_bytes >= 999.5 and unit < len(_UNITS) - 1:
+        size_bytes /= 1000
+        unit += 1
+    digits = 1 if unit and size_bytes < 99.95 else 0
+    return f"{size_bytes:.{digits}f} {_UNITS[unit]}"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """`1 file`, `61,204 files`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`0.8 s`, `4 min 10 s`, `2 h 5 min`."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def age(when_seconds: float, now_seconds: float | None = None) -> str:
+    """`just now`, `5 min`, `3 h`, `12 days`."""
+    seconds = (time.time() if now_seconds is None else now_seconds) - when_seconds
+    if seconds < 60:
+        return "just now"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600:.0f} h"
+    return f"{seconds // 86400:.0f} days"
+
+
+def moment(when_seconds: float) -> str:
+    """`2026-03-02 14:05:10`, in local time."""
+    return datetime.fromtimestamp(when_seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
