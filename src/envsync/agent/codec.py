@@ -1,28 +1,41 @@
-"""Compressing a stream with what both ends have."""
+"""A stream in blocks, each compressed for itself, so that the sender can change its mind.
+
+A block is a head (how, bytes that follow, bytes that they become) and data. It never
+becomes more than `BLOCK_BYTES_MAX`, nor less than it was sent as: that bounds memory and
+leaves a decompression bomb no room.
+"""
 
 from __future__ import annotations
 
+import shutil
+import struct
 import zlib
-from typing import Any, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
+from envsync.agent.zstd_command import ZstdCommand, raw_frame
 from envsync.errors import TransferFailed
 
-ZSTD_LEVEL = 1
-"""Three times smaller than the files at 250 MB/s on one processor; level 3 gains a sixth
-and costs a quarter more time."""
+ZSTD, ZLIB, NONE = "zstd", "zlib", "none"
+_TAGS = {NONE: 0, ZLIB: 1, ZSTD: 2}
+_NAMES = {tag: name for name, tag in _TAGS.items()}
+_HEAD = struct.Struct("<BII")
+# With its head, a block fits into one frame of the channel.
+BLOCK_BYTES_MAX = (1 << 20) - 64
 
 
 def available() -> Tuple[str, ...]:
-    """The codecs of this interpreter, the best first."""
-    return ("zstd", "zlib", "none") if _zstd() is not None else ("zlib", "none")
+    """What this interpreter can undo, the best first."""
+    if _zstandard() is not None or shutil.which("zstd"):
+        return (ZSTD, ZLIB, NONE)
+    return (ZLIB, NONE)
 
 
-def choose(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    """The best codec that both ends have."""
-    return next(name for name in ours if name in theirs)
+def encodable() -> Tuple[str, ...]:
+    """What this interpreter can compress with, the best first."""
+    return (ZSTD, ZLIB, NONE) if _zstandard() is not None else (ZLIB, NONE)
 
 
-def _zstd() -> Any:
+def _zstandard() -> Any:
     try:
         import zstandard
 
@@ -31,56 +44,92 @@ def _zstd() -> Any:
         return None
 
 
-def compressor(name: str) -> Any:
-    """An object with `compress(data) -> bytes` and `flush() -> bytes`."""
-    if name == "zstd":
-        return _zstd().ZstdCompressor(level=ZSTD_LEVEL).compressobj()
-    if name == "zlib":
-        return zlib.compressobj(1)
-    return _Plain()
+def encode(name: str, level: int, data: bytes) -> bytes:
+    """One block; what does not become a twentieth smaller goes as it is."""
+    packed = data
+    if name == ZSTD:
+        packed = _zstandard().ZstdCompressor(level=level).compress(data)
+    elif name == ZLIB:
+        packed = zlib.compress(data, level)
+    if len(packed) > len(data) * 0.95:
+        name, packed = NONE, data
+    return b"".join((_HEAD.pack(_TAGS[name], len(packed), len(data)), packed))
 
 
-class Decompressor:
-    """Undoes one stream. Memory is bounded, whatever the input claims."""
+class Decoder:
+    """Undoes a stream of blocks, however it was cut on the way.
 
-    OUTPUT_BYTES = 4 << 20
+    Raises `TransferFailed` where the stream is damaged or breaks its rules.
+    """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        if name == "zstd":
-            self._object = _zstd().ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-        elif name == "zlib":
-            self._object = zlib.decompressobj()
-        elif name == "none":
-            self._object = None
-        else:
-            raise TransferFailed("an unknown codec: %r" % name)
+    def __init__(self, use_module: bool = True) -> None:
+        """Without `use_module`, or where there is none, zstd is undone by the command."""
+        self._rest = b""
+        module = _zstandard() if use_module else None
+        self._zstd: Any = None if module is None else module.ZstdDecompressor()
+        self._command: Optional[ZstdCommand] = None
 
-    def decompress(self, data: bytes) -> "Sequence[bytes]":
-        """The pieces that `data` becomes. Raises `TransferFailed` where it is damaged."""
-        if self._object is None:
-            return [data]
+    def decode(self, data: bytes) -> List[bytes]:
+        """The pieces of content that have become available."""
+        if self._rest:
+            data = self._rest + data
+        view, at, end = memoryview(data), 0, len(data)
+        pieces: List[bytes] = []
+        while end - at >= _HEAD.size:
+            tag, packed_bytes, size_bytes = _HEAD.unpack_from(data, at)
+            if tag not in _NAMES or not 0 < packed_bytes <= size_bytes <= BLOCK_BYTES_MAX:
+                raise _damaged()
+            start = at + _HEAD.size
+            if end - start < packed_bytes:
+                break
+            at = start + packed_bytes
+            pieces += self._block(_NAMES[tag], bytes(view[start:at]), size_bytes)
+        self._rest = bytes(view[at:])
+        return pieces
+
+    def finish(self) -> Sequence[bytes]:
+        """The stream is over: what is left of its content."""
+        if self._rest:
+            raise _damaged()
+        return [] if self._command is None else self._command.finish()
+
+    def close(self) -> None:
+        """End what still runs. May be called more than once."""
+        if self._command is not None:
+            self._command.close()
+
+    def _block(self, name: str, packed: bytes, size_bytes: int) -> Sequence[bytes]:
+        if name == ZSTD and self._zstd is None:
+            if self._command is None:
+                self._command = ZstdCommand()
+            return self._command.feed(packed, size_bytes)
+        content = packed if name == NONE else self._unpack(name, packed, size_bytes)
+        if len(content) != size_bytes:
+            raise _damaged()
+        if self._command is not None:
+            # Behind what the command has not given back yet: so through it as well.
+            return self._command.feed(raw_frame(content), size_bytes)
+        return [content]
+
+    def _unpack(self, name: str, packed: bytes, size_bytes: int) -> bytes:
         try:
-            if self._name == "zstd":
-                # A frame's blocks are at most 128 KiB, so a piece of input that was cut to
-                # 32 KiB cannot expand without bound before the caller sees it.
-                step = 32 << 10
-                return [
-                    self._object.decompress(data[at : at + step])
-                    for at in range(0, len(data), step)
-                ]
-            pieces = []
-            while data:
-                pieces.append(self._object.decompress(data, self.OUTPUT_BYTES))
-                data = self._object.unconsumed_tail
-            return pieces
+            if name == ZLIB:
+                return zlib.decompressobj().decompress(packed, size_bytes)
+            if _content_bytes(packed) != size_bytes:
+                raise _damaged()
+            content: bytes = self._zstd.decompress(packed, max_output_size=size_bytes)
+        except TransferFailed:
+            raise
         except Exception as error:
-            raise TransferFailed("the compressed stream is damaged") from error
+            raise _damaged() from error
+        return content
 
 
-class _Plain:
-    def compress(self, data: bytes) -> bytes:
-        return data
+def _content_bytes(packed: bytes) -> int:
+    """What a zstd frame says that it becomes: the module allocates that much at once."""
+    size: int = _zstandard().frame_content_size(packed)
+    return size
 
-    def flush(self) -> bytes:
-        return b""
+
+def _damaged() -> TransferFailed:
+    return TransferFailed("the compressed stream is damaged")

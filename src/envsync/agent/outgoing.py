@@ -11,11 +11,13 @@ import os
 import struct
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
+from envsync.agent import codec
 from envsync.tree.entry import split
 
 HEAD = struct.Struct("<IQ")
 GONE = (1 << 64) - 1
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = codec.BLOCK_BYTES_MAX
+_PART_BYTES = BLOCK_BYTES - HEAD.size
 
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -25,29 +27,43 @@ Progress = Callable[[int, int], None]
 def outgoing(
     top_fd: int, items: Sequence[Tuple[bytes, int]], progress: Optional[Progress] = None
 ) -> Iterator[bytes]:
-    """Blocks of about 1 MiB holding the files of `items`: path and size, in order.
+    """Blocks of at most `BLOCK_BYTES` holding the files of `items`: path and size, in order.
 
-    `progress` is called with files and bytes read since the last call.
+    `progress` is called with files and bytes of content read since the last call.
     """
     reader = _Reader(top_fd)
-    parts: List[bytes] = []
-    gathered = files = 0
+    gathered = _Gathered()
     try:
         for number, (path, size_bytes) in enumerate(items):
-            for part in reader.file(number, path, size_bytes):
-                parts.append(part)
-                gathered += len(part)
-                if gathered >= BLOCK_BYTES:
-                    yield b"".join(parts)
-                    if progress:
-                        progress(files, gathered)
-                    parts, gathered, files = [], 0, 0
-            files += 1
-        yield b"".join(parts)
-        if progress:
-            progress(files, gathered)
+            for head, content in reader.file(number, path, size_bytes):
+                if gathered.size_bytes + len(head) + len(content) > BLOCK_BYTES:
+                    yield from gathered.take(progress)
+                gathered.add(head, content)
+            gathered.files += 1
+        yield from gathered.take(progress)
     finally:
         reader.close()
+
+
+class _Gathered:
+    """Parts of the block that is being made."""
+
+    def __init__(self) -> None:
+        self._parts: List[bytes] = []
+        self.size_bytes = self.files = self._content_bytes = 0
+
+    def add(self, head: bytes, content: bytes) -> None:
+        self._parts += (head, content)
+        self.size_bytes += len(head) + len(content)
+        self._content_bytes += len(content)
+
+    def take(self, progress: Optional[Progress]) -> Iterator[bytes]:
+        block, files, content_bytes = b"".join(self._parts), self.files, self._content_bytes
+        self._parts = []
+        self.size_bytes = self.files = self._content_bytes = 0
+        if progress:
+            progress(files, content_bytes)
+        yield block
 
 
 class _Reader:
@@ -56,23 +72,22 @@ class _Reader:
         self._directory: Optional[bytes] = None
         self._directory_fd = -1
 
-    def file(self, number: int, path: bytes, size_bytes: int) -> Iterator[bytes]:
+    def file(self, number: int, path: bytes, size_bytes: int) -> Iterator[Tuple[bytes, bytes]]:
+        """The file's head, with its content or the first part of it; then further parts."""
         try:
             directory, name = split(path)
             fd = os.open(name, _FILE_FLAGS, dir_fd=self._parent(directory))
         except OSError:
-            yield HEAD.pack(number, GONE)
+            yield HEAD.pack(number, GONE), b""
             return
+        head = HEAD.pack(number, size_bytes)
         try:
-            if size_bytes < BLOCK_BYTES:
-                yield HEAD.pack(number, size_bytes) + _block(fd, size_bytes)
-                return
-            yield HEAD.pack(number, size_bytes)
             left = size_bytes
-            while left:
-                block = _block(fd, min(left, BLOCK_BYTES))
-                left -= len(block)
-                yield block
+            while left or head:
+                content = _block(fd, min(left, _PART_BYTES))
+                left -= len(content)
+                yield head, content
+                head = b""
         finally:
             os.close(fd)
 

@@ -49,6 +49,7 @@ _OPERATIONS: Dict[str, str] = {
     "source": "source",
     "target": "target",
     "build": "build",
+    "transfer": "transfer",
 }
 """The module of `envsync.agent.operations` for what stands before an operation's dot."""
 

@@ -10,6 +10,7 @@ import os
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
+from envsync.agent import leftovers
 from envsync.agent.facts import who
 from envsync.agent.incoming import Incoming
 from envsync.agent.messages import PlanFacts, RecordFacts
@@ -146,6 +147,7 @@ class TargetPush:
     def _clean_up(self, live: Record, keep: int) -> None:
         drop_surplus(self._target.places, self._target.records, live, keep)
         discard_trees(self._target.places, self._target.records, [live.inode])
+        leftovers.discard(self._target.places.state)
 
     def adopt(self, publication: Publication) -> RecordFacts:
         """Record a version that stands here already and is the source's, byte for byte."""

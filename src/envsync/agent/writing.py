@@ -136,6 +136,14 @@ class TreeWriter:
         with contextlib.suppress(NotImplementedError):
             os.utime(name, ns=times, dir_fd=parent_fd, follow_symlinks=False)
 
+    def status(self, path: bytes) -> Optional[os.stat_result]:
+        """What is there, links not followed; None where nothing is."""
+        directory, name = split(path)
+        try:
+            return os.stat(name, dir_fd=self._directory(directory), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
     def unlock_directory(self, path: bytes) -> None:
         """Make a directory writable for the time of building."""
         with contextlib.suppress(OSError):

@@ -74,6 +74,10 @@ class Job:
     def size_bytes(self) -> int:
         return sum(size_bytes for _, size_bytes in self.items)
 
+    def selection(self) -> bytes:
+        """The items as the agent wants them told: nothing where it is all it asked for."""
+        return b"" if self.all_fetches else b"\0".join(path for path, _ in self.items)
+
 
 class Transport(Protocol):
     """One way to send.

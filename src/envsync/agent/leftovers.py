@@ -1,0 +1,36 @@
+"""What transfers put beside the trees: a bundle, and rsync's unfinished files.
+
+STATE/bundle-TOKEN     what `scp` sends before it is unpacked
+STATE/rsync-partial    files that an interrupted rsync goes on with
+STATE/rsync-temporary  files that rsync is writing
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import List
+
+PARTIAL = b"rsync-partial"
+TEMPORARY = b"rsync-temporary"
+_BUNDLE = b"bundle-"
+
+
+def bundle(state: bytes, token: str) -> bytes:
+    return os.path.join(state, _BUNDLE + token.encode())
+
+
+def bundles(state: bytes) -> List[bytes]:
+    """The bundles of this push and of earlier ones."""
+    return [os.path.join(state, name) for name in os.listdir(state) if name.startswith(_BUNDLE)]
+
+
+def discard(state: bytes) -> None:
+    """Remove all of it: a version was published, so nobody goes on with it."""
+    for path in bundles(state):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    for name in (PARTIAL, TEMPORARY):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(os.path.join(state, name))

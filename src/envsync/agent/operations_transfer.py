@@ -1,0 +1,190 @@
+"""Operations by which files' contents come into the staging tree."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import time
+from typing import Callable, Dict, Sequence, Tuple
+
+from envsync.agent import codec, leftovers
+from envsync.agent.filesystem import clone, space
+from envsync.agent.incoming import Incoming
+from envsync.agent.messages import ReceiveFacts, to_json
+from envsync.agent.service import PROGRESS_SECONDS, Answer, Request, Service, Stream, Tell
+from envsync.agent.writing import TreeWriter, space_guard
+from envsync.errors import TransferFailed
+from envsync.tree.entry import Entry
+
+_BLOCK_BYTES = 1 << 20
+_VERSION_SECONDS = 10.0
+
+
+def _receive(service: Service, request: Request) -> Answer:
+    return Answer(to_json(_take(service, _items(service, request), request.stream)))
+
+
+def _items(service: Service, request: Request) -> Sequence[Tuple[bytes, Entry]]:
+    """All files that have to come, or those that the payload names."""
+    if not request.payload:
+        return service.fetches
+    wanted = set(request.payload.split(b"\0"))
+    return [item for item in service.fetches if item[0] in wanted]
+
+
+def _take(service: Service, items: Sequence[Tuple[bytes, Entry]], stream: Stream) -> ReceiveFacts:
+    incoming, decoder = service.push.receiver(items), codec.Decoder()
+    report = _Report(service.tell, incoming)
+    with space_guard(), contextlib.closing(decoder):
+        try:
+            while True:
+                data = stream()
+                pieces = decoder.finish() if data is None else decoder.decode(data)
+                for piece in pieces:
+                    incoming.feed(piece)
+                if data is None:
+                    break
+                report.now_and_then()
+            incoming.finish()
+        finally:
+            incoming.abort()
+    failed = tuple(map(os.fsdecode, incoming.failed))
+    return ReceiveFacts(incoming.files, incoming.size_bytes, failed)
+
+
+class _Report:
+    """Tells how far a transfer is, at most a few times a second."""
+
+    def __init__(self, tell: Tell, incoming: Incoming) -> None:
+        self._tell = tell
+        self._incoming = incoming
+        self._told = 0.0
+
+    def now_and_then(self) -> None:
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_SECONDS:
+            self._told = now
+            files, size_bytes = self._incoming.files, self._incoming.size_bytes
+            self._tell({"received_files": files, "received_bytes": size_bytes})
+
+
+# A bundle: the same stream as a file
+
+
+def _bundle(service: Service, request: Request) -> Answer:
+    """Where a bundle goes, and what an earlier push left of one: its length and digest."""
+    staging = service.push.staging
+    state = _state(service)
+    path = leftovers.bundle(state, staging.token)
+    digest = hashlib.sha256()
+    size_bytes = 0
+    with space_guard():
+        for found in leftovers.bundles(state):
+            if found != path and not size_bytes:
+                size_bytes = _take_over(found, path)
+            if found != path:
+                os.unlink(found)
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        size_bytes = 0
+        while True:
+            block = file.read(_BLOCK_BYTES)
+            if not block:
+                break
+            digest.update(block)
+            size_bytes += len(block)
+    return Answer(
+        {
+            "path": os.fsdecode(path),
+            "size_bytes": size_bytes,
+            "digest": digest.hexdigest(),
+            "free_bytes": space(state).free_bytes,
+        }
+    )
+
+
+def _take_over(found: bytes, path: bytes) -> int:
+    """Copy what is there: whoever still writes to the old file must not reach the new one."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(found, "rb") as old, open(os.open(path, flags, 0o600), "wb") as new:
+        if not clone(old.fileno(), new.fileno()):
+            shutil.copyfileobj(old, new, _BLOCK_BYTES)
+        return os.fstat(new.fileno()).st_size
+
+
+def _unpack(service: Service, request: Request) -> Answer:
+    path = leftovers.bundle(_state(service), service.push.staging.token)
+    try:
+        with open(path, "rb") as bundle:
+            facts = _take(
+                service, _items(service, request), lambda: bundle.read(_BLOCK_BYTES) or None
+            )
+    except FileNotFoundError:
+        raise TransferFailed("the bundle is gone") from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    return Answer(to_json(facts))
+
+
+# rsync
+
+
+def _rsync(service: Service, request: Request) -> Answer:
+    """The rsync that is here: its path and what it says of itself; both empty where none is."""
+    path = shutil.which("rsync")
+    said = ""
+    if path is not None:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(
+                [path, "--version"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=_VERSION_SECONDS,
+                check=False,
+            )
+            said = done.stdout.decode("ascii", "replace")
+    return Answer({"path": path or "", "version": said})
+
+
+def _stamp(service: Service, request: Request) -> Answer:
+    """Give what rsync brought its mode and mtime; the paths that did not come are failed."""
+    writer = service.push.staging.writer
+    items = _items(service, request)
+    failed = [path for path, entry in items if not _stamped(writer, path, entry)]
+    came = len(items) - len(failed)
+    return Answer(to_json(ReceiveFacts(came, 0, tuple(map(os.fsdecode, failed)))))
+
+
+def _stamped(writer: TreeWriter, path: bytes, entry: Entry) -> bool:
+    status = writer.status(path)
+    if status is None or not stat.S_ISREG(status.st_mode) or status.st_size != entry.size_bytes:
+        return False
+    writer.stamp(path, entry)
+    return True
+
+
+def _probe(service: Service, request: Request) -> Answer:
+    """Take a stream and forget it: the sender measures the link."""
+    while request.stream() is not None:
+        pass
+    return Answer({})
+
+
+def _state(service: Service) -> bytes:
+    """The directory in which the staging tree's own stands."""
+    return os.path.dirname(os.path.dirname(service.push.staging.path))
+
+
+OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+    "receive": _receive,
+    "bundle": _bundle,
+    "unpack": _unpack,
+    "rsync": _rsync,
+    "stamp": _stamp,
+    "probe": _probe,
+}
