@@ -7,6 +7,7 @@ exit status.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -37,7 +38,7 @@ def main() -> NoReturn:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries tell developers is no news to a user
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     leave(run(sys.argv[1:], Invocation(os.environ)))
 
@@ -83,9 +84,11 @@ def _carry_out(arguments: Sequence[str], invocation: Invocation) -> EnvsyncError
 
 def _invoke(arguments: Sequence[str], invocation: Invocation) -> None:
     # Not `program.main`, which prints and exits by itself.
-    with contextlib.suppress(click.exceptions.Exit):
-        with program.make_context("envsync", list(arguments), obj=invocation) as context:
-            program.invoke(context)
+    with (
+        contextlib.suppress(click.exceptions.Exit),
+        program.make_context("envsync", list(arguments), obj=invocation) as context,
+    ):
+        program.invoke(context)
 
 
 def _usage_error(error: click.ClickException) -> UsageError:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("-y", "--yes", is_flag=True, help="Answer harmless questions with yes.")
 @common_options
 @click.pass_obj
-def push(invocation: Invocation, **options: Any) -> None:
+def push(invocation: Invocation, /, **options: Any) -> None:
     """Bring the environment ENV from here to each SERVER.
 
     Without servers: to those that the inventory names for it (`push_to`). A server gets the

@@ -13,6 +13,8 @@ from envsync.cli.terminal import Terminal
 from envsync.push.report import Progress, PushReport
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from envsync.cli.push_progress import LiveProgress
 
 WARNINGS_SHOWN = 5
@@ -33,7 +35,7 @@ class PushView:
         self._lock = threading.Lock()
         self._closed = False
 
-    def __enter__(self) -> PushView:
+    def __enter__(self) -> Self:
         if self._terminal.is_interactive:
             from envsync.cli.push_progress import LiveProgress
 

@@ -41,9 +41,11 @@ def open_end(place: Place) -> Iterator[End]:
     if place.open_link is None:
         yield LocalEnd(place.server)
         return
-    with contextlib.closing(place.open_link()) as link:
-        with contextlib.closing(RemoteEnd(link, place.prefix)) as end:
-            yield end
+    with (
+        contextlib.closing(place.open_link()) as link,
+        contextlib.closing(RemoteEnd(link, place.prefix)) as end,
+    ):
+        yield end
 
 
 def for_each_server(
