@@ -1,0 +1,234 @@
+"""The demo's environment: a real one, made from what this machine has.
+
+Its Python is a copy of the one that runs envsync (binary and standard library, sharing the
+machine's C libraries), with the records that conda keeps; its one package is laid out as pip
+does it. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from envsync.errors import SourceRefused
+
+PACKAGE = "demo_package"
+SCRIPT = "demo-package"
+
+_LEFT_OUT = {
+    "site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo",
+    "ensurepip", "lib2to3",
+}  # fmt: skip
+_PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+_SITECUSTOMIZE = """\
+# Some distributions' Pythons look for packages elsewhere than in site-packages.
+import os, site, sys
+site.addsitedir(os.path.join(os.path.dirname(__file__), "site-packages"))
+"""
+
+_MODULE = '''\
+"""Shows that the environment runs where it was pushed to."""
+
+import platform
+import sys
+
+__version__ = "{version}"
+
+
+def main():
+    python = platform.python_version()
+    print(f"demo_package {{__version__}} on {{platform.node()}}, Python {{python}}, {{sys.prefix}}")
+'''
+
+_MAIN = f"from {PACKAGE} import main\n\nmain()\n"
+
+_SCRIPT = f"""\
+#!{{python}}
+import sys
+from {PACKAGE} import main
+sys.exit(main())
+"""
+
+
+class Size(NamedTuple):
+    """How large an environment is."""
+
+    files: int
+    size_bytes: int
+
+
+def make(path: Path) -> str:
+    """Make the environment at a path that does not exist; what it is, for a person.
+
+    Raises `SourceRefused` where this machine's Python does not run from a copy.
+    """
+    library = Path("lib") / _PYTHON
+    copied = [*_copy_python(path), *_copy_library(path, library)]
+    (path / library / "site-packages").mkdir()
+    sitecustomize = path / library / "sitecustomize.py"
+    sitecustomize.unlink(missing_ok=True)
+    sitecustomize.write_text(_SITECUSTOMIZE)
+    files = sorted({*copied, f"{library}/sitecustomize.py"})
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    _write_conda_records(path, version, files)
+    return f"a copy of this machine's Python {version} with conda's records"
+
+
+def copy(environment: Path, path: Path) -> str:
+    """Copy a user's environment, so that theirs is not touched; what it is, for a person."""
+    subprocess.run(
+        ["cp", "-a", "--reflink=auto", "--", str(environment), str(path)],
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return f"a copy of {environment}"
+
+
+def install(environment: Path, version: str) -> None:
+    """Put that version of the package in, in the place of another one, and try it.
+
+    Every file is written anew and moved into place, as pip does.
+    """
+    site_packages = _site_packages(environment)
+    for other in site_packages.glob(f"{PACKAGE}-*.dist-info"):
+        shutil.rmtree(other)
+    python = environment / "bin" / "python"
+    info = f"{PACKAGE}-{version}.dist-info"
+    contents = {
+        f"{PACKAGE}/__init__.py": _MODULE.format(version=version),
+        f"{PACKAGE}/__main__.py": _MAIN,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: {version}\n",
+        f"{info}/INSTALLER": "envsync demo\n",
+        f"{info}/entry_points.txt": f"[console_scripts]\n{SCRIPT} = {PACKAGE}:main\n",
+        f"../../../bin/{SCRIPT}": _SCRIPT.format(python=python),
+    }
+    contents[f"{info}/RECORD"] = _record(contents, info)
+    for name, text in contents.items():
+        _replace(site_packages / name, text)
+    (environment / "bin" / SCRIPT).chmod(0o755)
+    _run_python(environment, "-m", "compileall", "-qf", str(site_packages / PACKAGE))
+    _run_python(environment, "-c", f"import {PACKAGE}; assert {PACKAGE}.__version__ == '{version}'")
+
+
+def edit_by_hand(environment: Path, there: Path) -> str:
+    """A shell command that a person in a hurry might type on a server.
+
+    `there` is where the environment stands on that server.
+    """
+    file = there / _site_packages(environment).relative_to(environment) / PACKAGE / "__init__.py"
+    return f"echo '# quick fix' >> {shlex.quote(str(file))}"
+
+
+def measure(path: Path) -> Size:
+    """Count the regular files below a directory and their bytes."""
+    files = size_bytes = 0
+    for directory, _, names in os.walk(path):
+        for name in names:
+            status = os.lstat(os.path.join(directory, name))
+            if stat.S_ISREG(status.st_mode):
+                files += 1
+                size_bytes += status.st_size
+    return Size(files, size_bytes)
+
+
+def _copy_python(path: Path) -> Iterator[str]:
+    """The interpreter, and its own shared library where it runs from one."""
+    (path / "bin").mkdir(parents=True)
+    (path / "lib").mkdir()
+    # The real one: this process's may be a virtual environment's link to it.
+    executable = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    shutil.copy2(executable, path / "bin" / _PYTHON)
+    yield f"bin/{_PYTHON}"
+    for name in ("python3", "python"):
+        (path / "bin" / name).symlink_to(_PYTHON)
+        yield f"bin/{name}"
+    library = str(sysconfig.get_config_var("INSTSONAME") or "")
+    for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
+        mapped = Path(line[line.find("/") :]) if "/" in line else Path()
+        if library and mapped.name == library:
+            shutil.copy2(mapped, path / "lib" / library)
+            yield f"lib/{library}"
+            return
+
+
+def _copy_library(path: Path, library: Path) -> Iterator[str]:
+    """The standard library without its tests and without optional bytecode."""
+    origin = sysconfig.get_path("stdlib", vars={"base": sys.base_prefix})
+    for directory, directories, names in os.walk(origin):
+        directories[:] = sorted(d for d in directories if _wanted_directory(d))
+        inside = library / os.path.relpath(directory, origin)
+        (path / inside).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            file = Path(directory, name)
+            if ".opt-" not in name and file.is_file() and os.access(file, os.R_OK):
+                shutil.copy2(file, path / inside / name)
+                yield str(inside / name)
+
+
+def _wanted_directory(name: str) -> bool:
+    return name not in _LEFT_OUT and not name.startswith("config-")
+
+
+def _write_conda_records(path: Path, version: str, files: Sequence[str]) -> None:
+    """`conda-meta` as conda leaves it after one package was installed."""
+    meta = path / "conda-meta"
+    meta.mkdir()
+    name = f"python-{version}-copied_0"
+    document = {
+        "name": "python", "version": version, "build": "copied_0", "build_number": 0,
+        "channel": "envsync-demo", "subdir": "linux-64", "depends": [], "files": list(files),
+    }  # fmt: skip
+    (meta / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    (meta / "history").write_text(f"==> 2026-01-01 00:00:00 <==\n+envsync-demo::{name}\n")
+
+
+def _site_packages(environment: Path) -> Path:
+    found = sorted(environment.glob("lib/python3.*/site-packages"))
+    if not found or not (environment / "bin" / "python").exists():
+        raise SourceRefused(f"there is no Python in {environment}, and the demo runs one there")
+    return found[-1]
+
+
+def _record(contents: dict[str, str], info: str) -> str:
+    """pip's list of the files it installed, with their digests."""
+    lines = []
+    for name, text in contents.items():
+        data = text.encode()
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        lines.append(f"{name},sha256={digest},{len(data)}\n")
+    return "".join([*lines, f"{info}/RECORD,,\n"])
+
+
+def _replace(file: Path, text: str) -> None:
+    file.parent.mkdir(exist_ok=True)
+    temporary = file.with_name(file.name + ".new")
+    temporary.write_text(text)
+    temporary.replace(file)
+
+
+def _run_python(environment: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        [str(environment / "bin" / "python"), "-I", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SourceRefused(
+            "the environment's Python does not run",
+            hint="show the demo one that does: envsync demo --env PATH",
+            details=(done.stderr or done.stdout).strip().splitlines()[-5:],
+        )

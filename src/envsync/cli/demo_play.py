@@ -1,0 +1,274 @@
+"""The demo's steps. Each does what its command line says, by the same code, and checks it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from envsync.agent.facts import who
+from envsync.agent.messages import RecordFacts, VerifyFacts, to_json
+from envsync.cli import demo_environment
+from envsync.cli.demo_machines import Machine
+from envsync.cli.demo_narration import Narration
+from envsync.cli.demo_stage import Stage, stage
+from envsync.cli.invocation import Invocation
+from envsync.cli.wording import count, duration, size
+from envsync.errors import EnvsyncError
+from envsync.push.ends import End
+from envsync.push.fan_out import Destination, FanOut
+from envsync.push.report import FAILED, IN_STEP, PUSHED, PushReport
+from envsync.push.servers import Place, for_each_server
+from envsync.push.settings import PushSettings
+from envsync.push.target_end import TargetEnd
+from envsync.tree.local import DEFAULT_LOCAL
+from envsync.tree.revision import short
+
+T = TypeVar("T")
+
+
+def play(invocation: Invocation, users: Path | None) -> None:
+    """Run the demo; raises the `EnvsyncError` of the step that failed."""
+    started = time.monotonic()
+    terminal = invocation.terminal
+    narration = Narration(terminal, is_coloured=not invocation.environ.get("NO_COLOR"))
+    invocation.result = result = {"steps": narration.steps, "seconds": 0.0}
+    terminal.say("envsync demo: the main job on two throwaway servers on this machine")
+    with contextlib.ExitStack() as stack:
+        with narration.step("An environment, and two servers") as found:
+            the_stage = stack.enter_context(stage(users))
+            _show_stage(the_stage, narration, found)
+        _Play(the_stage, narration).steps()
+        with narration.step("Clean up"):
+            made = demo_environment.measure(the_stage.directory)
+            stack.close()
+            narration.say(
+                f"servers stopped, {the_stage.directory} removed: "
+                f"{count(made.files, 'file')}, {size(made.size_bytes)}"
+            )
+    seconds = time.monotonic() - started
+    result["seconds"] = round(seconds, 3)
+    terminal.say()
+    terminal.say(f"All of it worked, in {duration(seconds)}.")
+
+
+def _show_stage(the_stage: Stage, narration: Narration, found: dict[str, Any]) -> None:
+    environment = demo_environment.measure(the_stage.environment)
+    narration.say(f"{the_stage.environment}")
+    narration.say(
+        f"{the_stage.what}, and a package {demo_environment.PACKAGE} 1.0: "
+        f"{count(environment.files, 'file')}, {size(environment.size_bytes)}"
+    )
+    ports = " and ".join(f"{one.name} (127.0.0.1:{one.port})" for one in the_stage.machines)
+    narration.say(f"{ports}: each an embedded SSH server with keys of its own")
+    if the_stage.not_isolated:
+        narration.say(
+            "this system lets no user make namespaces, so each server has another prefix;"
+        )
+        narration.say("real servers share one, and envsync's console scripts rely on that")
+    else:
+        narration.say("each has a directory of its own at the same path, as real servers have")
+    found.update(
+        environment=str(the_stage.environment),
+        files=environment.files,
+        size_bytes=environment.size_bytes,
+        not_isolated=the_stage.not_isolated or None,
+    )
+
+
+class _Play:
+    """The steps on a stage that is set up."""
+
+    def __init__(self, the_stage: Stage, narration: Narration) -> None:
+        self._stage = the_stage
+        self._narration = narration
+        self._name = the_stage.name
+        self._who = who()
+        self._first, self._second = the_stage.machines
+
+    def steps(self) -> None:
+        narration = self._narration
+        with narration.step("Push it to both"):
+            self._push()
+            self._run_there("1.0", "1.0")
+        with narration.step("Verify: hash every file there again"):
+            self._verify()
+        with narration.step("Change one package, push again: only the change travels") as found:
+            demo_environment.install(self._stage.environment, "1.1")
+            narration.say(f"{demo_environment.PACKAGE} 1.0 -> 1.1, here")
+            reports = self._push()
+            found["changed_packages"] = list(_plan_packages(reports))
+            self._run_there("1.1", "1.1")
+        with narration.step("Someone edits a file on server2 by hand: the push is refused"):
+            self._edit_by_hand()
+            self._push_refused()
+        with narration.step("--overwrite replaces it, and keeps what stood there"):
+            self._overwrite()
+        with narration.step("Roll back"):
+            self._rollback()
+
+    # Pushing
+
+    def _push(self) -> list[PushReport]:
+        self._narration.command(f"envsync push {self._name} server1 server2")
+        reports = self._reports(overwrite=False)
+        for report in reports:
+            self._require(report, PUSHED)
+        return reports
+
+    def _push_refused(self) -> None:
+        self._narration.command(f"envsync push {self._name} server1 server2")
+        first, second = self._reports(overwrite=False)
+        self._require(first, IN_STEP)
+        if second.error is None or second.error.code != "drift":
+            raise second.error or _broken("the push was not refused", second.server)
+        if not any(demo_environment.PACKAGE in line for line in second.error.details):
+            raise _broken("the refusal does not name the package", second.server)
+
+    def _overwrite(self) -> None:
+        self._narration.command(f"envsync push {self._name} server2 --overwrite")
+        (report,) = self._reports(self._second, overwrite=True)
+        self._require(report, PUSHED)
+        if not report.overwritten:
+            raise _broken("nothing was kept", report.server)
+        self._narration.say(report.overwritten)
+        self._run_there("1.1", "1.1")
+
+    def _reports(self, *machines: Machine, overwrite: bool) -> list[PushReport]:
+        """Push for real, and say what became of it."""
+        prefix = str(self._stage.prefix)
+        settings = PushSettings(
+            environment=self._name,
+            source_prefix=prefix,
+            source=f"{socket.gethostname()}:{self._stage.environment}",
+            who=self._who,
+            # The one that needs nothing installed.
+            transport="stream",
+            overwrite=overwrite,
+        )
+        destinations = [
+            Destination(machine.name, machine.prefix, machine.open_link)
+            for machine in machines or self._stage.machines
+        ]
+        reports = FanOut(settings, socket.gethostname()).run(destinations)
+        self._narration.steps[-1].setdefault("reports", []).extend(
+            report.to_json() for report in reports
+        )
+        for report in reports:
+            for line in _report_lines(report):
+                self._narration.say(line)
+        return reports
+
+    def _require(self, report: PushReport, outcome: str) -> None:
+        if report.error is not None:
+            raise report.error
+        if report.outcome != outcome:
+            raise _broken(f"the push ended as {report.outcome}, not {outcome}", report.server)
+
+    # On the servers
+
+    def _run_there(self, *versions: str) -> None:
+        """Run the package on each server; it has to be of that version."""
+        for machine, version in zip(self._stage.machines, versions, strict=True):
+            environment = f"{machine.prefix}/envs/{self._name}"
+            command = f"{environment}/bin/{demo_environment.SCRIPT}"
+            if self._stage.not_isolated:
+                command = f"{environment}/bin/python -m {demo_environment.PACKAGE}"
+            self._narration.command(f"ssh {machine.name} {command}")
+            said = machine.run(command)
+            self._narration.say(said)
+            if f"{demo_environment.PACKAGE} {version}" not in said or environment not in said:
+                raise _broken(f"not {version} of {environment} ran", machine.name)
+
+    def _edit_by_hand(self) -> None:
+        machine = self._second
+        command = demo_environment.edit_by_hand(
+            self._stage.environment, Path(machine.prefix, "envs", self._name)
+        )
+        self._narration.command(f'ssh {machine.name} "{command}"')
+        machine.run(command)
+
+    def _verify(self) -> None:
+        self._narration.command(f"envsync verify {self._name} server1 server2")
+        started = time.monotonic()
+        for server, facts in self._ask(self._stage.machines, TargetEnd.verify):
+            self._show_verified(server, facts, time.monotonic() - started)
+
+    def _show_verified(self, server: str, facts: VerifyFacts, seconds: float) -> None:
+        if facts.damaged or facts.missing or facts.unexpected:
+            raise _broken("the environment there is damaged", server)
+        self._narration.say(
+            f"{server}  whole: {count(facts.totals.files, 'file')}, "
+            f"{size(facts.totals.size_bytes)}, revision {short(facts.revision)}, "
+            f"{duration(seconds)}"
+        )
+
+    def _rollback(self) -> None:
+        by = self._who
+
+        def put_back(target: TargetEnd) -> RecordFacts:
+            target.inspect(lock=True)
+            return target.rollback(None, by, overwrite=False)
+
+        for machine in self._stage.machines:
+            self._narration.command(f"envsync rollback {self._name} {machine.name}")
+            for server, record in self._ask([machine], put_back):
+                self._narration.say(
+                    f"{server}  back to revision {short(record.revision)}, {record.kept_because}"
+                )
+        self._run_there("1.0", "1.1")
+
+    def _ask(
+        self, machines: Sequence[Machine], question: Callable[[TargetEnd], T]
+    ) -> list[tuple[str, T]]:
+        """What each of the servers answers; the first failure is raised."""
+
+        def ask(end: End, place: Place) -> T:
+            return question(TargetEnd(end, place.prefix, self._name, DEFAULT_LOCAL, self._who))
+
+        places = [Place(one.name, one.prefix, one.open_link) for one in machines]
+        answers = []
+        for outcome in for_each_server(places, ask):
+            if outcome.error is not None:
+                raise outcome.error
+            assert outcome.value is not None
+            answers.append((outcome.server, outcome.value))
+        self._narration.steps[-1].setdefault("answers", []).extend(
+            {"server": server, **to_json(value)} for server, value in answers
+        )
+        return answers
+
+
+def _report_lines(report: PushReport) -> list[str]:
+    """One server's line, and what belongs to it."""
+    seconds = duration(report.seconds)
+    if report.error is not None:
+        error = report.error
+        lines = [f"{report.server}  {FAILED}: {error.message}"]
+        lines += [f"         {detail}" for detail in error.details]
+        return [*lines, f"         -> {error.hint}"] if error.hint else lines
+    if report.plan is None or report.totals is None:
+        return [f"{report.server}  {report.outcome}: revision {short(report.revision)}, {seconds}"]
+    plan = report.plan
+    wire = "" if report.wire_bytes is None else f" as {size(report.wire_bytes)} on the wire"
+    told = (
+        f"{report.server}  {report.outcome}: {plan.fetch_files:,} of "
+        f"{count(report.totals.files, 'file')} travelled, {size(plan.fetch_bytes)}{wire}, "
+        f"{seconds}, revision {short(report.revision)}"
+    )
+    return [told, *(f"         {warning}" for warning in report.warnings)]
+
+
+def _plan_packages(reports: Sequence[PushReport]) -> tuple[str, ...]:
+    return () if reports[0].plan is None else reports[0].plan.packages
+
+
+def _broken(what: str, server: str) -> EnvsyncError:
+    return EnvsyncError(
+        f"the demo did not go as it should: {what}",
+        hint="this is a bug in envsync: please report it",
+        server=server,
+    )

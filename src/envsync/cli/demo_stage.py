@@ -1,0 +1,129 @@
+"""Everything the demo's steps need, set up before them and removed after."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from envsync.cli import demo_environment
+from envsync.cli.demo_isolation import isolate
+from envsync.cli.demo_machines import Machine, NotIsolated, caches_in, make_prefix, running
+from envsync.cli.wording import size
+from envsync.errors import NoSpace, UsageError
+
+SERVERS = ("server1", "server2")
+_COPIES = 6  # the source, and on two servers the live tree and up to two others; half as reserve
+_SMALL_BYTES = 80_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """`not_isolated` says why the servers' prefixes differ, empty where they do not."""
+
+    directory: Path
+    prefix: Path
+    name: str
+    what: str
+    machines: tuple[Machine, ...]
+    not_isolated: str
+
+    @property
+    def environment(self) -> Path:
+        return self.prefix / "envs" / self.name
+
+
+@contextlib.contextmanager
+def stage(users: Path | None) -> Iterator[Stage]:
+    """The environment and two servers, until the block ends, however it does.
+
+    `users` is an environment of the user's, of which a copy is taken.
+    """
+    if users is not None:
+        users = _require_environment(users)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_ended_by_signals())
+        directory = Path(stack.enter_context(_temporary_directory()))
+        stack.enter_context(caches_in(directory))
+        _require_space(directory, users)
+        yield _set_up(stack, directory, users)
+
+
+def _set_up(stack: contextlib.ExitStack, directory: Path, users: Path | None) -> Stage:
+    own = directory / "miniconda3"
+    make_prefix(own)
+    prefix = own if users is None else users.parent.parent
+    try:
+        machines = stack.enter_context(running(directory, prefix, SERVERS, isolated=True))
+        reason = ""
+    except NotIsolated as error:
+        machines = stack.enter_context(running(directory, own, SERVERS, isolated=False))
+        reason, prefix = str(error), own
+    name = "demo" if users is None else users.name
+    path = own / "envs" / name
+    what = demo_environment.make(path) if users is None else demo_environment.copy(users, path)
+    if prefix != own:
+        # The copy has to be where its prefix says it is, for us as for the servers.
+        isolate([(own / "envs", prefix / "envs")])
+    demo_environment.install(prefix / "envs" / name, "1.0")
+    return Stage(directory, prefix, name, what, tuple(machines), reason)
+
+
+def _require_environment(path: Path) -> Path:
+    found = path.expanduser().resolve()
+    if not (found / "conda-meta" / "history").is_file():
+        raise UsageError(
+            f"no conda environment is at {found}", hint="`conda env list` shows where they are"
+        )
+    if found.parent.name != "envs":
+        raise UsageError(
+            f"{found} is not in the envs directory of a conda prefix",
+            hint="take one that is: envsync demo --env PREFIX/envs/NAME",
+        )
+    return found
+
+
+def _require_space(directory: Path, users: Path | None) -> None:
+    one = _SMALL_BYTES if users is None else demo_environment.measure(users).size_bytes
+    free = shutil.disk_usage(directory).free
+    if free < _COPIES * one:
+        raise NoSpace(
+            f"the demo needs {size(_COPIES * one)} in {directory.parent}, "
+            f"and {size(free)} are free",
+            hint="show it another place: TMPDIR=/some/where envsync demo",
+        )
+
+
+@contextlib.contextmanager
+def _temporary_directory() -> Iterator[Path]:
+    """Removed at the end whatever modes the trees in it have."""
+    directory = Path(tempfile.mkdtemp(prefix="envsync-demo-")).resolve()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        if directory.exists():
+            for path in [directory, *directory.rglob("*")]:
+                if path.is_dir() and not path.is_symlink():
+                    path.chmod(0o700)
+            shutil.rmtree(directory)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A closed terminal or a `kill` cleans up as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
