@@ -62,13 +62,15 @@ def decode(listing: Listing) -> Tuple[Entry, ...]:
     return tuple(entries)
 
 
-def decode_foreign(listing: Listing) -> Tuple[Entry, ...]:
+def decode_foreign(listing: Listing, entries_max: int = 1 << 32) -> Tuple[Entry, ...]:
     """The entries of bytes from elsewhere; `InvalidEntry` where a scan could not have made them.
 
     Names must ascend strictly, so nothing comes twice, and the bytes must be exactly what
-    `encode` gives for the result.
+    `encode` gives for the result. More than `entries_max` are refused unread.
     """
     try:
+        if len(listing) > entries_max * _HEAD.size and _count(listing) > entries_max:
+            raise InvalidEntry("more than %d entries" % entries_max)
         entries = decode(listing)
     except struct.error as error:
         raise InvalidEntry("a listing that is cut short") from error
@@ -81,6 +83,17 @@ def decode_foreign(listing: Listing) -> Tuple[Entry, ...]:
     if encode(entries) != listing:
         raise InvalidEntry("a listing with stray bytes")
     return entries
+
+
+def _count(listing: Listing) -> int:
+    """How many entries there seem to be; in memory they would take ten times their bytes."""
+    count = position = 0
+    while position < len(listing):
+        kind, _, name_size, content_size, _, _ = _HEAD.unpack_from(listing, position)
+        position += _HEAD.size + name_size + content_size
+        position += LINK_GROUP_BYTES if kind & _GROUPED else 0
+        count += 1
+    return count
 
 
 def link_group(first_path: bytes) -> bytes:

@@ -19,6 +19,8 @@ font and numba caches (compiled for this CPU), and Jupyter's run-time settings."
 NFS_REMAINS = b".nfs"
 """What NFS makes of a file that was deleted while open: it can be neither copied nor kept."""
 
+_ANY_CHARACTER = rb"(?:[^/\x80-\xff]|[\xc2-\xf4][\x80-\xbf]+|[\x80-\xff])"
+
 
 class _Rule(NamedTuple):
     directory: "Pattern[bytes]"
@@ -51,11 +53,13 @@ class LocalPaths:
 
     def matches(self, path: bytes) -> bool:
         """Whether a path is local, or lies below a local directory."""
-        directory, _, name = path.rpartition(b"/")
-        rule = self.names(directory)
-        if rule is not None and rule.fullmatch(name):
-            return True
-        return bool(directory) and self.matches(directory)
+        while path:
+            directory, _, name = path.rpartition(b"/")
+            rule = self.names(directory)
+            if rule is not None and rule.fullmatch(name):
+                return True
+            path = directory
+        return False
 
 
 def _rule(pattern: str) -> _Rule:
@@ -91,8 +95,25 @@ def _translate_component(token: str) -> bytes:
     if token == "*":
         return b"[^/]*"
     if token == "?":
-        return b"[^/]"
-    if len(token) > 1:
-        inner = token[1:-1].replace("\\", "\\\\").replace("[", "\\[")
-        return b"[" + inner.replace("!", "^", 1).encode() + b"]" if inner else b"\\[\\]"
+        return _ANY_CHARACTER
+    if len(token) > 2 and token != "[!]":
+        return _translate_class(token[1:-1])
     return re.escape(token.encode("utf-8", "surrogateescape"))
+
+
+def _translate_class(inner: str) -> bytes:
+    """What stands between brackets: `!` first negates, `a-z` is a range of ASCII."""
+    negated = inner.startswith("!")
+    rest = inner[negated:]
+    members: List[str] = []
+    while rest:
+        low, high = rest[0], rest[2:3]
+        if rest[1:2] == "-" and high and max(low, high) < "\x80":
+            members += map(chr, range(ord(low), ord(high) + 1))
+            rest = rest[3:]
+        else:
+            members.append(low)
+            rest = rest[1:]
+    encoded = (char.encode("utf-8", "surrogateescape") for char in members if char != "/")
+    either = b"|".join(map(re.escape, encoded)) or b"(?!)"
+    return b"(?!%s)%s" % (either, _ANY_CHARACTER) if negated else b"(?:%s)" % either

@@ -35,7 +35,7 @@ _ROW = struct.Struct("<BII")
 _WHOLE, _REFERENCE = 0, 1
 REFERENCE_BYTES = 12
 
-ENTRIES_MAX = 10_000_000
+ENTRIES_MAX = 2_000_000
 """More entries than any environment has; beyond it a manifest is taken for an attack."""
 
 
@@ -173,6 +173,8 @@ def _decode(data: bytes, base: Manifest) -> Tuple[Manifest, Set[bytes]]:
             path = data[position : position + path_size]
             position += path_size
             rows = data[position : position + rows_size]
+        elif kind != _REFERENCE or path_size:
+            raise InvalidEntry("neither a directory nor a reference to one")
         else:
             mark = data[position : position + rows_size]
             if mark not in by_reference:
@@ -207,10 +209,8 @@ def check(manifest: Manifest, trusted: Collection[bytes] = (), base: Manifest = 
     for directory, rows in manifest.directories.items():
         if directory in trusted:
             continue
-        entries = listings.decode_foreign(rows)
+        entries = listings.decode_foreign(rows, ENTRIES_MAX - count)
         count += len(entries)
-        if count > ENTRIES_MAX:
-            raise InvalidEntry("a manifest of more than %d entries" % ENTRIES_MAX)
         for entry in entries:
             if len(directory) + 1 + len(entry.name) > PATH_MAX_BYTES:
                 raise InvalidEntry("a path longer than %d bytes" % PATH_MAX_BYTES)

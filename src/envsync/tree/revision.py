@@ -19,7 +19,13 @@ from envsync.tree.manifest import Manifest
 
 SHOWN_DIGITS = 12
 CACHE_DIRECTORY = b"__pycache__"
-_CACHED = re.compile(rb"(.+)\.[^.]+-[0-9]+[^.]*(\.opt-[12])?\.pyc(\.[0-9]+)?\Z")
+_CACHED = re.compile(
+    rb"(.+)"
+    rb"\.(?!opt-)[a-z]+-?[0-9]+[a-z]*(?:-[0-9]+[a-z]*)?"  # cpython-311, pypy310, graalpy240-311
+    rb"(?:-pytest-[0-9].*?)?(?:\.opt-[12])?"
+    rb"\.pyc(?:\.[0-9]+)?\Z",
+    re.DOTALL,
+)
 
 
 def short(revision: str) -> str:

@@ -1,0 +1,48 @@
+"""Rules that stop a push until a person confirms."""
+
+from __future__ import annotations
+
+import pytest
+
+from envsync.tree.manifest import Totals
+from envsync.tree.safety import is_environment_name, shrinkage
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "is_ruined"),
+    [
+        pytest.param(0, 90_000, True, id="emptied"),
+        pytest.param(44_000, 90_000, True, id="lost more than half"),
+        pytest.param(45_000, 90_000, False, id="lost exactly half"),
+        pytest.param(75_000, 90_000, False, id="torch removed"),
+        pytest.param(90_000, 90_000, False, id="unchanged"),
+        pytest.param(90_000, 0, False, id="first push"),
+        pytest.param(0, 200, True, id="a small one emptied"),
+        pytest.param(0, 199, False, id="too small to tell"),
+        pytest.param(199, 399, True, id="lost 200 of 399"),
+        pytest.param(0, 0, False, id="nothing of nothing"),
+    ],
+)
+def test_shrinkage(now: int, before: int, is_ruined: bool) -> None:
+    found = shrinkage(Totals(now, now, 0), Totals(before, before, 0))
+    assert bool(found) is is_ruined
+    if found:
+        assert str(found) == f"it has {now} files where the target has {before}"
+
+
+@pytest.mark.parametrize(
+    "name", ["myenv", "my env", "py3.11", "a", "_x", "Ünïcode", "x" * 200, "a-b", "test~1", "BASE"]
+)
+def test_can_be_an_environment(name: str) -> None:
+    assert is_environment_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "base", ".", "..", ".envsync", ".hidden", "-rf", "a/b", "/a", "../a", "a\nb", "a\0b",
+        "a\tb", "\x1b[31m", "\udcff", "x" * 201, "ü" * 101, "\u202egnp",
+    ],
+)  # fmt: skip
+def test_cannot_be_an_environment(name: str) -> None:
+    assert not is_environment_name(name)
