@@ -175,6 +175,7 @@ class _Worker:
             [sys.executable, "-I", "-S", "-B", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # a Ctrl-C reaches it, too, and is nothing to tell
             pass_fds=(top_fd,),
         )
 
