@@ -48,8 +48,7 @@ __version__ = "{version}"
 
 
 def main():
-    python = platform.python_version()
-    print(f"demo_package {{__version__}} on {{platform.node()}}, Python {{python}}, {{sys.prefix}}")
+    print(f"demo_package {{__version__}} on {{platform.node()}}, from {{sys.prefix}}")
 '''
 
 _MAIN = f"from {PACKAGE} import main\n\nmain()\n"
@@ -89,7 +88,7 @@ def make(path: Path) -> str:
 def copy(environment: Path, path: Path) -> str:
     """Copy a user's environment, so that theirs is not touched; what it is, for a person."""
     subprocess.run(
-        ["cp", "-a", "--reflink=auto", "--", str(environment), str(path)],
+        ["/bin/cp", "-a", "--reflink=auto", "--", str(environment), str(path)],
         check=True,
         stdin=subprocess.DEVNULL,
     )
@@ -136,7 +135,7 @@ def measure(path: Path) -> Size:
     files = size_bytes = 0
     for directory, _, names in os.walk(path):
         for name in names:
-            status = os.lstat(os.path.join(directory, name))
+            status = Path(directory, name).lstat()
             if stat.S_ISREG(status.st_mode):
                 files += 1
                 size_bytes += status.st_size

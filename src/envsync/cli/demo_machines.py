@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from envsync.agent.facts import user_name
 from envsync.cli.demo_server import USER, Order, make_key
 from envsync.errors import EnvsyncError
 from envsync.ssh.fabric_link import open_link
@@ -41,21 +42,23 @@ class Machine:
 
     def run(self, command: str) -> str:
         """What a shell command prints there; raises where it fails."""
-        with contextlib.closing(self.open_link()) as link:
-            with contextlib.closing(link.run("exec /bin/sh -e")) as session:
-                session.write(f"{command}\n".encode())
-                session.close_stdin()
-                said = b""
-                while block := session.read(1 << 16):
-                    said += block
-                status = session.exit_status(_END_SECONDS)
-                if status != 0:
-                    raise EnvsyncError(
-                        f"a command failed there, with exit status {status}",
-                        details=[command, *session.stderr_tail().splitlines()],
-                        server=self.name,
-                    )
-        return said.decode(errors="replace").strip()
+        with (
+            contextlib.closing(self.open_link()) as link,
+            contextlib.closing(link.run("exec /bin/sh -e")) as session,
+        ):
+            session.write(f"{command}\n".encode())
+            session.close_stdin()
+            said = b""
+            while block := session.read(1 << 16):
+                said += block
+            status = session.exit_status(_END_SECONDS)
+            if status == 0:
+                return said.decode(errors="replace").strip()
+            raise EnvsyncError(
+                f"a command failed there, with exit status {status}",
+                details=[command, *session.stderr_tail().splitlines()],
+                server=self.name,
+            )
 
 
 @contextlib.contextmanager
@@ -73,25 +76,30 @@ def running(
     key.unlink(missing_ok=True)
     client_key = make_key(key)
     environ = _environ(directory)
+    orders = [_order(directory, prefix, name, client_key, isolated) for name in names]
     with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(_server_process(order)) for order in orders]
         machines, known, config = [], "", ""
-        for name in names:
-            home = directory / name / "home"
-            home.mkdir(parents=True, exist_ok=True)
-            make_prefix(directory / name)
-            bind = (str(directory / name / "envs"), str(prefix / "envs")) if isolated else None
-            order = Order(name=name, home=str(home), client_key=client_key, bind=bind)
-            told = stack.enter_context(_server_process(order))
-            known += f"{told['host_key']}\n"
+        for order, process in zip(orders, processes, strict=True):
+            port, host_key = _hear(order.name, process)
+            known += f"{host_key}\n"
             config += (
-                f"Host {name}\n  HostName 127.0.0.1\n  Port {told['port']}\n  User {USER}\n"
+                f"Host {order.name}\n  HostName 127.0.0.1\n  Port {port}\n  User {USER}\n"
                 "  IdentitiesOnly yes\n  IdentityFile ~/.ssh/id_ecdsa\n"
             )
-            there = prefix if isolated else directory / name
-            machines.append(Machine(name, str(there), told["port"], _opener(name, environ)))
+            there = prefix if isolated else directory / order.name
+            machines.append(Machine(order.name, str(there), port, _opener(order.name, environ)))
         (ssh / "known_hosts").write_text(known)
         (ssh / "config").write_text(config)
         yield machines
+
+
+def _order(directory: Path, prefix: Path, name: str, client_key: str, isolated: bool) -> Order:
+    home = directory / name / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    make_prefix(directory / name)
+    bind = (str(directory / name / "envs"), str(prefix / "envs")) if isolated else None
+    return Order(name=name, home=str(home), client_key=client_key, bind=bind)
 
 
 def make_prefix(path: Path) -> None:
@@ -106,14 +114,16 @@ def make_prefix(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def caches_in(directory: Path) -> Iterator[None]:
+def own_surroundings(directory: Path) -> Iterator[None]:
     """Keep what envsync remembers between runs out of the user's own directories."""
-    places = {
-        "XDG_CACHE_HOME": directory / "home" / ".cache",
-        "XDG_STATE_HOME": directory / "home" / ".local" / "state",
+    wanted = {
+        "XDG_CACHE_HOME": str(directory / "home" / ".cache"),
+        "XDG_STATE_HOME": str(directory / "home" / ".local" / "state"),
+        # Where the user has a number only, as in a container, Python's getpass needs a name.
+        "LOGNAME": user_name(),
     }
-    before = {name: os.environ.get(name) for name in places}
-    os.environ.update({name: str(path) for name, path in places.items()})
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
@@ -133,8 +143,8 @@ def _opener(name: str, environ: Mapping[str, str]) -> Callable[[], Link]:
 
 
 @contextlib.contextmanager
-def _server_process(order: Order) -> Iterator[dict[str, Any]]:
-    """A server's process until the block ends; what it told about itself."""
+def _server_process(order: Order) -> Iterator[subprocess.Popen[str]]:
+    """A server's process, started and told its order, until the block ends."""
     process = subprocess.Popen(
         [sys.executable, "-m", "envsync.cli.demo_server"],
         stdin=subprocess.PIPE,
@@ -145,18 +155,24 @@ def _server_process(order: Order) -> Iterator[dict[str, Any]]:
     )
     try:
         assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(asdict(order)) + "\n")
-        process.stdin.flush()
-        answer = process.stdout.readline()
-        told: dict[str, Any] = json.loads(answer) if answer else {}
-        if "refused" in told:
-            raise NotIsolated(told["refused"])
-        if not told:
-            raise EnvsyncError("the demo's server did not start", server=order.name)
-        yield told
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(asdict(order)) + "\n")
+            process.stdin.flush()
+        yield process
     finally:
         _end(process)
+
+
+def _hear(name: str, process: subprocess.Popen[str]) -> tuple[int, str]:
+    """The server's port and its line for known_hosts, once it listens."""
+    assert process.stdout is not None
+    answer = process.stdout.readline()
+    if not answer:
+        raise EnvsyncError("the demo's server did not start", server=name)
+    told: dict[str, Any] = json.loads(answer)
+    if "refused" in told:
+        raise NotIsolated(told["refused"])
+    return told["port"], told["host_key"]
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -20,7 +20,7 @@ from envsync.cli.wording import count, duration, size
 from envsync.errors import EnvsyncError
 from envsync.push.ends import End
 from envsync.push.fan_out import Destination, FanOut
-from envsync.push.report import FAILED, IN_STEP, PUSHED, PushReport
+from envsync.push.report import IN_STEP, PUSHED, PushReport
 from envsync.push.servers import Place, for_each_server
 from envsync.push.settings import PushSettings
 from envsync.push.target_end import TargetEnd
@@ -57,20 +57,20 @@ def play(invocation: Invocation, users: Path | None) -> None:
 
 def _show_stage(the_stage: Stage, narration: Narration, found: dict[str, Any]) -> None:
     environment = demo_environment.measure(the_stage.environment)
-    narration.say(f"{the_stage.environment}")
     narration.say(
-        f"{the_stage.what}, and a package {demo_environment.PACKAGE} 1.0: "
-        f"{count(environment.files, 'file')}, {size(environment.size_bytes)}"
+        f"{the_stage.environment}: {count(environment.files, 'file')}, "
+        f"{size(environment.size_bytes)}"
     )
-    ports = " and ".join(f"{one.name} (127.0.0.1:{one.port})" for one in the_stage.machines)
-    narration.say(f"{ports}: each an embedded SSH server with keys of its own")
-    if the_stage.not_isolated:
+    narration.say(f"{the_stage.what}, and a small package: {demo_environment.PACKAGE} 1.0")
+    for machine in the_stage.machines:
         narration.say(
-            "this system lets no user make namespaces, so each server has another prefix;"
+            f"{machine.name}: an SSH server of envsync's own, on 127.0.0.1:{machine.port}"
         )
-        narration.say("real servers share one, and envsync's console scripts rely on that")
+    if the_stage.not_isolated:
+        narration.say(f"no namespaces here ({the_stage.not_isolated}), so their prefixes differ;")
+        narration.say("real servers share one, as the scripts in an environment's bin/ need it")
     else:
-        narration.say("each has a directory of its own at the same path, as real servers have")
+        narration.say("each has a directory of its own at that path, as real servers have")
     found.update(
         environment=str(the_stage.environment),
         files=environment.files,
@@ -93,7 +93,7 @@ class _Play:
         narration = self._narration
         with narration.step("Push it to both"):
             self._push()
-            self._run_there("1.0", "1.0")
+            self._run_there(server1="1.0", server2="1.0")
         with narration.step("Verify: hash every file there again"):
             self._verify()
         with narration.step("Change one package, push again: only the change travels") as found:
@@ -101,7 +101,7 @@ class _Play:
             narration.say(f"{demo_environment.PACKAGE} 1.0 -> 1.1, here")
             reports = self._push()
             found["changed_packages"] = list(_plan_packages(reports))
-            self._run_there("1.1", "1.1")
+            self._run_there(server1="1.1", server2="1.1")
         with narration.step("Someone edits a file on server2 by hand: the push is refused"):
             self._edit_by_hand()
             self._push_refused()
@@ -135,7 +135,6 @@ class _Play:
         if not report.overwritten:
             raise _broken("nothing was kept", report.server)
         self._narration.say(report.overwritten)
-        self._run_there("1.1", "1.1")
 
     def _reports(self, *machines: Machine, overwrite: bool) -> list[PushReport]:
         """Push for real, and say what became of it."""
@@ -170,9 +169,10 @@ class _Play:
 
     # On the servers
 
-    def _run_there(self, *versions: str) -> None:
-        """Run the package on each server; it has to be of that version."""
-        for machine, version in zip(self._stage.machines, versions, strict=True):
+    def _run_there(self, **versions: str) -> None:
+        """Run the package on each of these servers; it has to be of that version."""
+        for machine in self._stage.machines:
+            version = versions[machine.name]
             environment = f"{machine.prefix}/envs/{self._name}"
             command = f"{environment}/bin/{demo_environment.SCRIPT}"
             if self._stage.not_isolated:
@@ -216,10 +216,8 @@ class _Play:
         for machine in self._stage.machines:
             self._narration.command(f"envsync rollback {self._name} {machine.name}")
             for server, record in self._ask([machine], put_back):
-                self._narration.say(
-                    f"{server}  back to revision {short(record.revision)}, {record.kept_because}"
-                )
-        self._run_there("1.0", "1.1")
+                self._narration.say(_back_line(server, record))
+        self._run_there(server1="1.0", server2="1.1")
 
     def _ask(
         self, machines: Sequence[Machine], question: Callable[[TargetEnd], T]
@@ -247,9 +245,9 @@ def _report_lines(report: PushReport) -> list[str]:
     seconds = duration(report.seconds)
     if report.error is not None:
         error = report.error
-        lines = [f"{report.server}  {FAILED}: {error.message}"]
-        lines += [f"         {detail}" for detail in error.details]
-        return [*lines, f"         -> {error.hint}"] if error.hint else lines
+        lines = [f"envsync: {report.server}: {error.message}"]
+        lines += [f"  {detail}" for detail in error.details]
+        return [*lines, f"  → {error.hint}"] if error.hint else lines
     if report.plan is None or report.totals is None:
         return [f"{report.server}  {report.outcome}: revision {short(report.revision)}, {seconds}"]
     plan = report.plan
@@ -260,6 +258,11 @@ def _report_lines(report: PushReport) -> list[str]:
         f"{seconds}, revision {short(report.revision)}"
     )
     return [told, *(f"         {warning}" for warning in report.warnings)]
+
+
+def _back_line(server: str, record: RecordFacts) -> str:
+    line = f"{server}  back to revision {short(record.revision)}"
+    return f"{line} ({record.kept_because})" if record.kept_because else line
 
 
 def _plan_packages(reports: Sequence[PushReport]) -> tuple[str, ...]:

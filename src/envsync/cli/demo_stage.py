@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import shutil
+import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from envsync.cli import demo_environment
 from envsync.cli.demo_isolation import isolate
-from envsync.cli.demo_machines import Machine, NotIsolated, caches_in, make_prefix, running
+from envsync.cli.demo_machines import Machine, NotIsolated, make_prefix, own_surroundings, running
 from envsync.cli.wording import size
 from envsync.errors import NoSpace, UsageError
+
+Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 SERVERS = ("server1", "server2")
 _COPIES = 6  # the source, and on two servers the live tree and up to two others; half as reserve
@@ -47,15 +50,16 @@ def stage(users: Path | None) -> Iterator[Stage]:
     if users is not None:
         users = _require_environment(users)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_ended_by_signals())
+        # A closed terminal or a `kill` cleans up as Ctrl-C does.
+        stack.enter_context(_signals(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP))
         directory = Path(stack.enter_context(_temporary_directory()))
-        stack.enter_context(caches_in(directory))
+        stack.enter_context(own_surroundings(directory))
         _require_space(directory, users)
         yield _set_up(stack, directory, users)
 
 
 def _set_up(stack: contextlib.ExitStack, directory: Path, users: Path | None) -> Stage:
-    own = directory / "miniconda3"
+    own = directory / "conda"
     make_prefix(own)
     prefix = own if users is None else users.parent.parent
     try:
@@ -101,29 +105,34 @@ def _require_space(directory: Path, users: Path | None) -> None:
 
 @contextlib.contextmanager
 def _temporary_directory() -> Iterator[Path]:
-    """Removed at the end whatever modes the trees in it have."""
+    """Removed at the end, whatever modes the trees in it have."""
     directory = Path(tempfile.mkdtemp(prefix="envsync-demo-")).resolve()
     try:
         yield directory
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        if directory.exists():
-            for path in [directory, *directory.rglob("*")]:
-                if path.is_dir() and not path.is_symlink():
-                    path.chmod(0o700)
-            shutil.rmtree(directory)
+        # A second Ctrl-C must not leave the half of it.
+        with _signals(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            _remove(directory)
+
+
+def _remove(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        for path in [directory, *directory.rglob("*")]:
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o700)
+        shutil.rmtree(directory)
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """A closed terminal or a `kill` cleans up as Ctrl-C does."""
+def _signals(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
+    """Handle these signals so until the block ends, where this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    before = [signal.signal(number, handler) for number in numbers]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+        for number, former in zip(numbers, before, strict=True):
+            signal.signal(number, former)

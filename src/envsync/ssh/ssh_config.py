@@ -85,7 +85,9 @@ class UserConfig:
         self.home_differs = account is None or self.home != account
         self._account_home = account
         self.ssh_command = shutil.which("ssh", path=environ.get("PATH"))
-        self.keygen_command = shutil.which("ssh-keygen", path=environ.get("PATH"))
+        # OpenSSH's programs refuse to run for a user whom the password database does not have.
+        keygen = shutil.which("ssh-keygen", path=environ.get("PATH"))
+        self.keygen_command = None if account is None else keygen
 
     @property
     def config_file(self) -> Path:
