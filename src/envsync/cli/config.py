@@ -18,7 +18,7 @@ _PLACES = (
 )
 
 
-@click.group(short_help="Check or find the inventory file.")
+@click.group(short_help="Check or find the inventory file.", no_args_is_help=False)
 def config() -> None:
     """Check the inventory file, or say which one is used.
 

@@ -9,6 +9,7 @@ import click
 
 from envsync.cli.invocation import Invocation
 from envsync.cli.options import common_options
+from envsync.cli.wording import count
 from envsync.errors import PreflightRefused
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ PATHS_MAX = 4000
 def diff(
     invocation: Invocation, environment: str, server: str, files: bool, published: bool
 ) -> None:
-    """Show what ENV has on SERVER that it has not here, and the other way round.
+    """Show how ENV on SERVER differs from ENV here: packages first, then files by package.
 
-    Packages first: `+` is there only, `-` is here only. With --published: what was changed
-    there by hand since the last push.
+    With --published: from what was last published there, which is what somebody changed by
+    hand. Read it as: what was added, removed and changed there.
     """
     from envsync.push.servers import for_each_server
 
@@ -55,7 +56,9 @@ def diff(
         "compared_with": "published" if published else "source",
         "difference": outcome.value._asdict(),
     }
-    for line in _lines(environment, server, outcome.value, files):
+    reference = "what was published there" if published else site.own_name
+    headline = f"{environment} on {server}, compared with {reference}"
+    for line in _lines(headline, outcome.value, files):
         invocation.terminal.say(line)
 
 
@@ -85,13 +88,13 @@ def _differences(
     return target.differences(manifest, paths_max)
 
 
-def _lines(environment: str, server: str, found: DifferenceFacts, files: bool) -> Iterator[str]:
+def _lines(headline: str, found: DifferenceFacts, files: bool) -> Iterator[str]:
     total = found.added + found.removed + found.changed
     if not total:
-        yield f"{environment} on {server}: no difference"
+        yield f"{headline}: no difference"
         return
-    figures = f"{found.added:,} files added, {found.removed:,} removed, {found.changed:,} changed"
-    yield f"{environment} on {server}: {figures} there"
+    added, removed = count(found.added, "file"), f"{found.removed:,}"
+    yield f"{headline}: {added} added, {removed} removed, {found.changed:,} changed"
     yield from (f"  {line}" for line in found.packages)
     yield from (f"  {line}" for line in found.groups)
     if files:

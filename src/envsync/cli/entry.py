@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn
@@ -30,7 +31,6 @@ class Interrupted(EnvsyncError):
 
     code = "interrupted"
     exit_code = INTERRUPTED_EXIT_CODE
-    default_hint = "everything is resumable: run the same command again"
 
 
 def main() -> NoReturn:
@@ -40,6 +40,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # A thread's trouble is met again by whoever waits for it; its traceback is no news either.
+    threading.excepthook = _save_thread_failure
     leave(run(sys.argv[1:], Invocation(os.environ)))
 
 
@@ -63,6 +65,11 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
+def _save_thread_failure(failed: threading.ExceptHookArgs) -> None:
+    if failed.exc_value is not None:
+        save_traceback(failed.exc_value, os.environ)
+
+
 def _carry_out(arguments: Sequence[str], invocation: Invocation) -> EnvsyncError | None:
     """Parse and run the command; the error that it ended with, or None."""
     try:
@@ -74,7 +81,7 @@ def _carry_out(arguments: Sequence[str], invocation: Invocation) -> EnvsyncError
     except click.ClickException as error:
         return _usage_error(error)
     except KeyboardInterrupt:
-        return Interrupted("stopped")
+        return Interrupted("stopped; everything is resumable: run the same command again")
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program

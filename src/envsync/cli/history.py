@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from envsync.push.ends import End
     from envsync.push.servers import Outcome, Place
 
-TITLES = ("WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY", "FROM", "TRANSPORT")
+TITLES = ("WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY")
+VERBOSE_TITLES = (*TITLES, "FROM", "TRANSPORT")
 _WHAT = {"publish": "published", "rollback": "rolled back", "adopt": "put on record"}
 
 
@@ -47,7 +48,9 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     }
     rows = sorted(row for outcome in outcomes for row in _rows(outcome))
     if rows:
-        invocation.terminal.table(TITLES, rows, right="NUMBER")
+        titles = VERBOSE_TITLES if invocation.verbose else TITLES
+        shown = [row[: len(titles)] for row in rows]
+        invocation.terminal.table(titles, shown, right="NUMBER")
     for outcome in outcomes:
         if outcome.error is None and not outcome.value:
             text = f"{environment} on {outcome.server}: nothing was published there"

@@ -9,6 +9,7 @@ import click
 
 from envsync import __version__
 from envsync.cli.options import config_option, verbose_option
+from envsync.inventory.names import suggestion
 
 
 class _Entry(NamedTuple):
@@ -36,10 +37,10 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         entry = COMMANDS.get(cmd_name)
         if entry is None:
-            return None
+            ctx.fail(f"no such command {cmd_name!r}{suggestion(cmd_name, COMMANDS)}")
         module, _, name = entry.where.partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)

@@ -56,8 +56,9 @@ class LiveProgress:
             task = self._task(told)
             if self._steps.get(told.server) != told.step:
                 self._steps[told.server] = told.step
-                self._progress.reset(task, total=told.total_bytes or None, step=told.step)
-            self._progress.update(task, completed=told.done_bytes, files=told.files)
+                self._progress.reset(task, server=told.server, step=told.step, files=0)
+            total = told.total_bytes or None
+            self._progress.update(task, total=total, completed=told.done_bytes, files=told.files)
 
     def _forget_source(self) -> None:
         task = self._tasks.pop(self._source_server, None)
