@@ -22,7 +22,7 @@ from envsync.tree.listing import Listing
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest, Totals
 
-_MAGIC = b"envsync content cache 2\n"
+_MAGIC = b"envsync content cache 3\n"
 _ROW = struct.Struct("<HIIBIQ")
 
 

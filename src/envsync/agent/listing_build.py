@@ -10,7 +10,7 @@ from envsync.agent.hashing import Item, hash_files
 from envsync.agent.scan import Row, Scan, unpack
 from envsync.tree import listing as listings
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join
-from envsync.tree.revision import CACHE_DIRECTORY, directory_digest
+from envsync.tree.revision import CACHE_DIRECTORY, directory_digest, entries_digest
 
 if TYPE_CHECKING:
     from envsync.agent.writing import Voucher
@@ -67,7 +67,13 @@ class Build:
         every = {path: known.listing for path, known in unchanged.items()}
         every.update({path: listings.encode(rows) for path, rows in entries.items()})
         finished = {
-            path: _known(path, self._scan.directories[path], rows, directory_digest(every, path))
+            path: _known(
+                path,
+                self._scan.directories[path],
+                rows,
+                every[path],
+                entries_digest(every, path, rows),
+            )
             for path, rows in entries.items()
         }
         for path in entries:
@@ -148,7 +154,9 @@ class Build:
         return {inode: listings.link_group(first[inode]) for inode in several}
 
 
-def _known(path: bytes, rows: bytes, entries: Tuple[Entry, ...], digest: bytes) -> Known:
+def _known(
+    path: bytes, rows: bytes, entries: Tuple[Entry, ...], listing: bytes, digest: bytes
+) -> Known:
     files = size_bytes = 0
     for entry in entries:
         if entry.kind == FILE:
@@ -156,7 +164,7 @@ def _known(path: bytes, rows: bytes, entries: Tuple[Entry, ...], digest: bytes) 
             group = entry.link_group
             if not group or group == listings.link_group(join(path, entry.name)):
                 size_bytes += entry.size_bytes
-    return Known(rows, listings.encode(entries), digest, files, size_bytes)
+    return Known(rows, listing, digest, files, size_bytes)
 
 
 def _entry(row: Row, content: bytes, group: bytes) -> Entry:

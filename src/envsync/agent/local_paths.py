@@ -6,25 +6,26 @@ import contextlib
 import os
 import shutil
 import stat
-from typing import Optional, Set
+from typing import Iterable, Optional, Set
 
 from envsync.agent.removal import remove_tree
-from envsync.agent.snapshot import Trees
 
 
-def carry(live: Optional[bytes], staging: bytes, trees: Trees) -> Set[bytes]:
+def carry(
+    live: Optional[bytes], local: Iterable[bytes], staging: bytes, stale: Iterable[bytes]
+) -> Set[bytes]:
     """Make the staging's local paths those of the live tree, and nothing else of it.
 
-    Best effort, file by file: these are caches and settings of one machine, and the live
-    tree may be in use. Returns the directories in which something was made or removed.
+    `local` are the live tree's, `stale` the staging's. Best effort, file by file: these are
+    caches and settings of one machine, and the live tree may be in use. Returns the
+    directories in which something was made or removed.
     """
     touched: Set[bytes] = set()
-    for path in trees.scan(staging).local:
+    for path in stale:
         remove_tree(os.path.join(staging, path))
         touched.add(os.path.dirname(path))
-    if live is None:
-        return touched
-    for path in trees.scan(live).local:
+    for path in local if live is not None else ():
+        assert live is not None
         touched.add(os.path.dirname(path))
         with contextlib.suppress(OSError, shutil.Error):
             _copy(os.path.join(live, path), os.path.join(staging, path), staging)

@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 import struct
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Collection, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
 
 from envsync.errors import SourceRefused
 from envsync.tree.entry import join, split
@@ -20,6 +20,11 @@ from envsync.tree.local import NFS_REMAINS, LocalPaths
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _INTEGERS = 6
 _NO_ROWS = bytes(4)
+_KIND_MASK = 0o170000
+_DIRECTORY_KIND = 0o040000
+_KINDS = frozenset((0o100000, _DIRECTORY_KIND, 0o120000))
+_NFS_REMAINS = NFS_REMAINS.decode()
+_StrRow = Tuple[str, int, int, int, int, int, int]
 _SIGN_BIT_MASK = (1 << 64) - 1
 
 
@@ -68,50 +73,90 @@ def scan(top_fd: int, local: LocalPaths) -> Scan:
     What vanishes during the pass is left out; the pass after hashing finds that out. A
     directory that may not be read raises `SourceRefused`.
     """
-    top = os.fstat(top_fd)
-    pass_ = _Pass(top_fd, local, top.st_dev)
+    pass_ = _Pass(top_fd, local)
     pending = [b""]
     while pending:
-        directory = pending.pop()
-        pending += pass_.directory(directory)
-    pass_.prune()
-    signature = hashlib.sha256()
-    for path in sorted(pass_.directories):
-        rows = pass_.directories[path]
-        signature.update(struct.pack("<II", len(path), len(rows)))
-        signature.update(path)
-        signature.update(rows)
-    return Scan(
-        pass_.directories,
-        stat.S_IMODE(top.st_mode) & ~0o002,
-        top.st_mtime_ns,
-        top.st_dev,
-        top.st_ino,
-        tuple(sorted(pass_.local)),
-        tuple(sorted(pass_.special)),
-        tuple(sorted(pass_.foreign)),
-        pass_.entries,
-        pass_.newest_ns,
-        signature.digest(),
-    )
+        pending += pass_.directory(pending.pop())
+    return pass_.finish()
+
+
+def rescan(top_fd: int, local: LocalPaths, before: Scan, touched: Collection[bytes]) -> Scan:
+    """Scan again a tree that nobody else writes to: only the directories that were touched.
+
+    Touched is every directory in which an entry was made, removed or stamped.
+    """
+    pass_ = _Pass(top_fd, local)
+    pass_.resume(before)
+    # A directory's own status stands in its parent's rows.
+    again = set(touched) | {split(path)[0] for path in touched}
+    for path in sorted(again, key=len):
+        if path in pass_.directories or path in touched:
+            pass_.again(path)
+    return pass_.finish()
 
 
 class _Pass:
-    def __init__(self, top_fd: int, local: LocalPaths, device: int) -> None:
+    def __init__(self, top_fd: int, local: LocalPaths) -> None:
         self._top_fd = top_fd
         self._local_paths = local
-        self._device = device
+        self._top = os.fstat(top_fd)
         self.directories: Dict[bytes, bytes] = {}
         self.local: List[bytes] = []
         self.special: List[bytes] = []
         self.foreign: List[bytes] = []
-        self.entries = 0
         self.newest_ns = 0
+
+    def finish(self) -> Scan:
+        """The scan of what was read."""
+        self._prune()
+        signature = hashlib.sha256()
+        for path in sorted(self.directories):
+            rows = self.directories[path]
+            signature.update(struct.pack("<II", len(path), len(rows)))
+            signature.update(path)
+            signature.update(rows)
+        return Scan(
+            self.directories,
+            stat.S_IMODE(self._top.st_mode) & ~0o002,
+            self._top.st_mtime_ns,
+            self._top.st_dev,
+            self._top.st_ino,
+            tuple(sorted(self.local)),
+            tuple(sorted(self.special)),
+            tuple(sorted(self.foreign)),
+            sum(map(row_count, self.directories.values())),
+            self.newest_ns,
+            signature.digest(),
+        )
+
+    def resume(self, before: Scan) -> None:
+        """Begin with what an earlier scan found."""
+        self.directories = dict(before.directories)
+        self.newest_ns = before.newest_ns
+
+    def again(self, path: bytes) -> None:
+        """Read one directory anew, with what is new below it; what left it goes."""
+        below = self._subdirectories(path)
+        kept = set(self.directory(path))
+        for gone in below - kept:
+            self._forget(gone)
+        pending = [new for new in kept if new not in self.directories]
+        while pending:
+            pending += self.directory(pending.pop())
+
+    def _subdirectories(self, path: bytes) -> Set[bytes]:
+        rows = unpack(self.directories.get(path, _NO_ROWS))
+        return {join(path, row.name) for row in rows if row.mode & _KIND_MASK == _DIRECTORY_KIND}
+
+    def _forget(self, path: bytes) -> None:
+        for below in self._subdirectories(path):
+            self._forget(below)
+        self.directories.pop(path, None)
 
     def directory(self, path: bytes) -> List[bytes]:
         """Read one directory; its subdirectories, to be read next."""
         try:
-            rows = _read(path, self._top_fd, self._device)
+            rows = _read(path, self._top_fd, self._top.st_dev)
         except _ForeignDevice:
             self.foreign.append(path)
             rows = []
@@ -121,22 +166,48 @@ class _Pass:
             raise SourceRefused(
                 "a directory may not be read: %s" % os.fsdecode(path), hint="chmod u+rx on it"
             ) from error
-        rows = self._of_environment(path, rows)
-        below: List[bytes] = []
-        flat: List[int] = []
-        newest = self.newest_ns
-        for name, mode, inode, size, mtime, ctime, links in rows:
-            flat += (mode, inode, size, mtime, ctime, links)
-            if ctime > newest:
-                newest = ctime
-            if mode & 0o170000 == 0o040000:
-                below.append(join(path, name))
-        self.newest_ns = newest
-        self.entries += len(rows)
-        self.directories[path] = _pack(flat) + b"\0".join([row[0] for row in rows])
-        return below
+        except OSError as error:
+            # Also a path too long for the kernel: of that only the end helps.
+            what = "%s: ...%s" % (error.strerror, os.fsdecode(path[-200:]))
+            raise SourceRefused("a directory cannot be read: %s" % what) from error
+        if not rows:
+            self.directories[path] = _NO_ROWS
+            return []
+        names, *columns = zip(*rows)
+        joined = "\0".join(names)
+        modes = columns[0]
+        kinds = {mode & _KIND_MASK for mode in set(modes)}
+        local = self._local_paths.names(path)
+        if local is not None or kinds - _KINDS or not joined.isascii() or _NFS_REMAINS in joined:
+            return self._odd_directory(path, rows, local)
+        self._add(path, columns, joined.encode("ascii"))
+        if _DIRECTORY_KIND not in kinds:
+            return []
+        start = path + b"/" if path else b""
+        return [
+            start + name.encode("ascii")
+            for name, mode in zip(names, modes)
+            if mode & _KIND_MASK == _DIRECTORY_KIND
+        ]
 
-    def prune(self) -> None:
+    def _odd_directory(
+        self, path: bytes, rows: "List[_StrRow]", local: "Optional[Pattern[bytes]]"
+    ) -> List[bytes]:
+        """A directory with names that are not ASCII, or with entries that are left out."""
+        encoded = [Row(os.fsencode(row[0]), *row[1:]) for row in rows]
+        kept = self._of_environment(path, sorted(encoded), local)
+        if not kept:
+            self.directories[path] = _NO_ROWS
+            return []
+        names, *columns = zip(*kept)
+        self._add(path, columns, b"\0".join(names))
+        return [join(path, row.name) for row in kept if row.mode & _KIND_MASK == _DIRECTORY_KIND]
+
+    def _add(self, path: bytes, columns: "Sequence[Tuple[int, ...]]", names: bytes) -> None:
+        self.directories[path] = _pack(columns) + names
+        self.newest_ns = max(self.newest_ns, *columns[4])
+
+    def _prune(self) -> None:
         """Take a directory that holds nothing but local paths for local itself.
 
         A cache that a tool creates, with the directories above it, is no drift.
@@ -148,27 +219,27 @@ class _Pass:
             if not path or self.directories[path][:4] != _NO_ROWS:
                 continue
             del self.directories[path]
-            self.entries -= 1
             self.local = [p for p in self.local if not p.startswith(path + b"/")] + [path]
             above, name = split(path)
             rows = unpack(self.directories[above])
             self.directories[above] = pack([row for row in rows if row.name != name])
             parents.add(above)
 
-    def _of_environment(self, path: bytes, rows: List[Row]) -> List[Row]:
+    def _of_environment(
+        self, path: bytes, rows: List[Row], local: "Optional[Pattern[bytes]]"
+    ) -> List[Row]:
         """The rows without what is local, special, or a remain of NFS."""
-        local = self._local_paths.names(path)
         kept: List[Row] = []
         for row in rows:
-            name, kind = row[0], row[1] & 0o170000
-            if local is not None and local.fullmatch(name):
-                self.local.append(join(path, name))
-            elif name.startswith(NFS_REMAINS) and kind != 0o040000:
+            kind = row.mode & _KIND_MASK
+            if local is not None and local.fullmatch(row.name):
+                self.local.append(join(path, row.name))
+            elif row.name.startswith(NFS_REMAINS) and kind != _DIRECTORY_KIND:
                 continue
-            elif kind in (0o100000, 0o040000, 0o120000):
+            elif kind in _KINDS:
                 kept.append(row)
             else:
-                self.special.append(join(path, name))
+                self.special.append(join(path, row.name))
         return kept
 
 
@@ -176,10 +247,10 @@ class _ForeignDevice(Exception):
     pass
 
 
-def _read(path: bytes, top_fd: int, device: int) -> List[Row]:
+def _read(path: bytes, top_fd: int, device: int) -> "List[_StrRow]":
+    """The rows of one directory with their names as text, sorted by it."""
     fd = open_directory(path, top_fd)
-    rows = []
-    encode = os.fsencode
+    rows: List[_StrRow] = []
     try:
         if os.fstat(fd).st_dev != device:
             raise _ForeignDevice
@@ -189,9 +260,10 @@ def _read(path: bytes, top_fd: int, device: int) -> List[Row]:
                     s = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
+                # Plain tuples: making a Row of each costs half as much again.
                 rows.append(
                     (
-                        encode(entry.name),
+                        entry.name,
                         s.st_mode,
                         s.st_ino,
                         s.st_size,
@@ -203,37 +275,50 @@ def _read(path: bytes, top_fd: int, device: int) -> List[Row]:
     finally:
         os.close(fd)
     rows.sort()
-    return rows  # type: ignore[return-value]  # plain tuples: making Rows costs half as much again
+    return rows
 
 
-def _pack(flat: List[int]) -> bytes:
-    form = "<I%dq" % len(flat)
+def _pack(columns: "Sequence[Tuple[int, ...]]") -> bytes:
+    count = len(columns[0])
+    integers = [number for column in columns for number in column]
     try:
-        return struct.pack(form, len(flat), *flat)
+        return struct.pack("<I%dq" % len(integers), count, *integers)
     except struct.error:
         # Inode numbers that use all 64 bits.
-        return struct.pack("<I%dQ" % len(flat), len(flat), *[n & _SIGN_BIT_MASK for n in flat])
+        integers = [number & _SIGN_BIT_MASK for number in integers]
+        return struct.pack("<I%dQ" % len(integers), count, *integers)
+
+
+def row_count(packed: bytes) -> int:
+    """How many rows there are in a directory's packed rows."""
+    count: int = struct.unpack_from("<I", packed)[0]
+    return count
+
+
+def row_names(packed: bytes) -> bytes:
+    """The names of a directory's packed rows, ascending, with NUL between them."""
+    return packed[4 + 8 * _INTEGERS * row_count(packed) :]
 
 
 def unpack(packed: bytes) -> List[Row]:
-    """The rows of one directory, by ascending name."""
-    if not packed:
-        return []
-    (count,) = struct.unpack_from("<I", packed)
-    if not count:
-        return []
-    flat = struct.unpack_from("<%dq" % count, packed, 4)
-    names = packed[4 + 8 * count :].split(b"\0")
-    if len(names) * _INTEGERS != count:
-        raise ValueError("a damaged row of the content cache")
-    return [
-        Row(name, *flat[at : at + _INTEGERS]) for name, at in zip(names, range(0, count, _INTEGERS))
-    ]
+    """The rows of one directory, by ascending name. ValueError for damaged bytes."""
+    try:
+        count = row_count(packed)
+        if not count:
+            return []
+        integers = struct.unpack_from("<%dq" % (count * _INTEGERS), packed, 4)
+    except struct.error as error:
+        raise ValueError("damaged rows of the content cache") from error
+    names = row_names(packed).split(b"\0")
+    if len(names) != count:
+        raise ValueError("damaged rows of the content cache")
+    columns = [integers[at : at + count] for at in range(0, len(integers), count)]
+    return [Row(*fields) for fields in zip(names, *columns)]
 
 
 def pack(rows: List[Row]) -> bytes:
     """The rows of one directory as `unpack` takes them."""
-    flat: List[int] = []
-    for row in rows:
-        flat += row[1:]
-    return _pack(flat) + b"\0".join([row.name for row in rows])
+    if not rows:
+        return _NO_ROWS
+    names, *columns = zip(*rows)
+    return _pack(columns) + b"\0".join(names)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from typing import Iterator, Tuple
 
 from envsync.agent.facts import running_processes
 from envsync.agent.messages import Finding
-from envsync.agent.scan import Scan, unpack
+from envsync.agent.scan import Scan, row_names, unpack
 from envsync.conda import busy
 from envsync.tree.entry import join
 
@@ -22,8 +21,7 @@ def busy_findings(scanned: Scan, path: bytes) -> Tuple[Finding, ...]:
 def _suspects(scanned: Scan) -> Iterator[Tuple[bytes, float]]:
     """Paths that could be signs, with the time of their last change."""
     for directory, packed in scanned.directories.items():
-        (count,) = struct.unpack_from("<I", packed)
-        names = packed[4 + 8 * count :]
+        names = row_names(packed)
         if b"~" in names or b".condatmp" in names or directory == b"conda-meta":
             for row in unpack(packed):
                 path = join(directory, row.name)

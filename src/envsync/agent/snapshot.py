@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
 from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Callable,
+    Collection,
     Dict,
     List,
     Mapping,
@@ -19,7 +19,7 @@ from typing import (
 from envsync.agent.content_cache import ContentCache, Known, Summary
 from envsync.agent.filesystem import mount_of
 from envsync.agent.listing_build import Build
-from envsync.agent.scan import Scan, open_directory, pack, scan, unpack
+from envsync.agent.scan import Scan, open_directory, pack, rescan, row_count, scan, unpack
 from envsync.errors import SourceRefused
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest, Totals
@@ -94,6 +94,32 @@ class Trees:
         finally:
             os.close(top_fd)
 
+    def snapshot_private(
+        self,
+        path: bytes,
+        before: Optional[Scan],
+        touched: Collection[bytes],
+        vouchers: "Mapping[bytes, Voucher]",
+        progress: Optional[Progress] = None,
+    ) -> Snapshot:
+        """A tree that only this process writes to, after it did so.
+
+        One pass is enough, and after an earlier scan (`before`) only over what was
+        touched since.
+        """
+        top_fd = open_directory(path)
+        try:
+            if before is None:
+                scanned = scan(top_fd, self.local)
+            else:
+                scanned = rescan(top_fd, self.local, before, touched)
+            cache = self.cache(scanned.device, scanned.inode)
+            known = {} if before is None else cache.directories()
+            attempt = _Attempts(top_fd, cache, self.local, vouchers, progress)
+            return attempt.single(scanned, known, mount_of(path).stamp_margin_seconds)
+        finally:
+            os.close(top_fd)
+
 
 class _Later:
     """The manifest of an unchanged tree, read from the cache when somebody asks."""
@@ -103,8 +129,8 @@ class _Later:
         self._scan = scanned
 
     def __call__(self) -> Manifest:
-        manifest = self._cache.manifest()
-        if manifest is None or manifest.directories.keys() != self._scan.directories.keys():
+        summary, manifest = self._cache.summary(), self._cache.manifest()
+        if manifest is None or summary is None or summary.signature != self._scan.signature:
             raise SourceRefused(
                 "the content cache was damaged or replaced meanwhile", hint="try again"
             )
@@ -145,6 +171,16 @@ class _Attempts:
         raise SourceRefused(
             "it goes on changing while it is read", hint="wait until the installer is done"
         )
+
+    def single(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Snapshot:
+        """One attempt without a second pass."""
+        _let_stamps_settle(scanned, margin_seconds)
+        settled_ns = time.time_ns() - int(margin_seconds * 1e9)
+        build = Build(self._top_fd, scanned, known, self._vouchers, self._progress)
+        directories = build.directories()
+        self._hashed_bytes += build.hashed_bytes
+        _require_readable(build.unreadable)
+        return self._finish(scanned, directories, settled_ns)
 
     def _finish(self, scanned: Scan, directories: Dict[bytes, Known], settled_ns: int) -> Snapshot:
         revision = combine({path: row.digest for path, row in directories.items()})
@@ -188,6 +224,6 @@ def _without_racy(directories: Dict[bytes, Known], settled_ns: int) -> Dict[byte
 
 
 def _totals(directories: Dict[bytes, Known]) -> Totals:
-    entries = sum(struct.unpack_from("<I", row.rows)[0] // 6 for row in directories.values())
+    entries = sum(row_count(row.rows) for row in directories.values())
     files = sum(row.files for row in directories.values())
     return Totals(entries, files, sum(row.size_bytes for row in directories.values()))

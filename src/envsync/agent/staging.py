@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from typing import Callable, Collection, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Collection, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from envsync.agent.filesystem import space
 from envsync.agent.layout import Layout, read_json, write_json
@@ -19,12 +19,12 @@ from envsync.agent.local_paths import carry
 from envsync.agent.locks import expel_writers
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
-from envsync.agent.scan import open_directory
+from envsync.agent.scan import Scan, open_directory
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.agent.writing import TreeWriter, space_guard
 from envsync.errors import NoSpace, VerificationFailed
 from envsync.tree.difference import difference
-from envsync.tree.entry import DIRECTORY, Entry
+from envsync.tree.entry import DIRECTORY, Entry, join, split
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.plan import Plan, plan
 
@@ -59,6 +59,8 @@ class Staging:
         self._records = records
         self._writer: Optional[TreeWriter] = None
         self._plan: Optional[Plan] = None
+        self._before: Optional[Scan] = None
+        self._touched: Set[bytes] = set()
         self.token = ""
         self.origin = "new"
 
@@ -114,7 +116,10 @@ class Staging:
 
     def plan(self, wanted: Manifest, holdings: Sequence[Holding]) -> Plan:
         """What the staging tree needs to become `wanted`."""
-        staged = EMPTY if self.origin == "new" else self._snapshot().manifest()
+        staged = EMPTY
+        if self.origin != "new":
+            before = self._trees.snapshot(self.path)
+            self._before, staged = before.scan, before.manifest()
         self._plan = plan(wanted, staged, [holding.manifest for holding in holdings])
         return self._plan
 
@@ -143,7 +148,8 @@ class Staging:
         assert self._plan is not None and self._writer is not None
         work, writer = self._plan, self._writer
         with space_guard():
-            self._unlock_parents(work)
+            if self.origin != "new":
+                self._unlock_parents(work)
             for path, entry in work.remove:
                 writer.remove(path, entry.kind)
             for path, _ in work.directories:
@@ -154,10 +160,9 @@ class Staging:
         return tuple((make.path, make.entry) for make in work.fetches) + tuple(failed)
 
     def _unlock_parents(self, work: Plan) -> None:
-        """A kept version may have directories without write permission; here they need it."""
-        if self.origin != "new":
-            for path in work.touched_directories():
-                self.writer.unlock_directory(path)
+        """A version may have directories without write permission; here they need it."""
+        for path in work.touched_directories():
+            self.writer.unlock_directory(path)
 
     def _copy(
         self, work: Plan, holdings: Sequence[Holding], progress: Optional[Progress]
@@ -181,8 +186,11 @@ class Staging:
         assert self._writer is not None
         return self._writer
 
-    def complete(self, wanted: Manifest, live: Optional[bytes]) -> None:
-        """Carry out what follows the transfer: repeats, links, local paths, modes, mtimes."""
+    def complete(self, wanted: Manifest, live: Optional[bytes], local: Collection[bytes]) -> None:
+        """Carry out what follows the transfer: repeats, links, local paths, modes, mtimes.
+
+        `local` are the live tree's local paths.
+        """
         assert self._plan is not None
         work, writer = self._plan, self.writer
         with space_guard():
@@ -193,23 +201,31 @@ class Staging:
             for path, entry in work.restamp:
                 if entry.kind != DIRECTORY:
                     writer.stamp(path, entry)
-            carried = carry(live, self.path, self._trees)
-            self._stamp_directories(wanted, carried)
+                self._touched.add(split(path)[0])
+            stale = () if self._before is None else self._before.local
+            self._touched |= carry(live, local, self.path, stale)
+            self._stamp_directories(wanted)
 
-    def _stamp_directories(self, wanted: Manifest, carried: Collection[bytes]) -> None:
+    def _stamp_directories(self, wanted: Manifest) -> None:
         """Give directories their modes and mtimes again, children first: last of all.
 
         Only those that something was done in: the others still have theirs, and the
         content cache knows them.
         """
         assert self._plan is not None
-        touched = self._plan.touched_directories() | set(carried)
-        touched.update(path for path, _ in self._plan.directories)
-        touched.update(path for path, entry in self._plan.restamp if entry.kind == DIRECTORY)
-        for path in sorted(touched, key=lambda path: path.count(b"/"), reverse=True):
-            entry = wanted.find(path) if path else None
-            if entry is not None:
-                self.writer.stamp(path, entry)
+        work = self._plan
+        self._touched |= work.touched_directories()
+        self._touched.update(path for path, _ in work.directories)
+        self._touched.update(path for path, entry in work.restamp if entry.kind == DIRECTORY)
+        by_parent: Dict[bytes, Set[bytes]] = {}
+        for path in self._touched:
+            if path:
+                parent, name = split(path)
+                by_parent.setdefault(parent, set()).add(name)
+        for parent in sorted(by_parent, key=lambda path: path.count(b"/"), reverse=True):
+            for entry in wanted.entries(parent):
+                if entry.name in by_parent[parent]:
+                    self.writer.stamp(join(parent, entry.name), entry)
         os.chmod(b".", wanted.mode, dir_fd=self.writer.top_fd)
         os.utime(self.writer.top_fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
 
@@ -218,19 +234,19 @@ class Staging:
 
         Raises `VerificationFailed` with the paths that differ.
         """
-        snapshot = self._snapshot(progress)
+        assert self._plan is not None
+        snapshot = self._trees.snapshot_private(
+            self.path, self._before, self._touched, self.writer.vouchers, progress
+        )
         wrong = difference(wanted, snapshot.manifest())
         if wrong:
+            self._unlock_parents(self._plan)
             raise VerificationFailed(
                 "%d paths are not what the source sent" % len(wrong.paths),
                 details=[os.fsdecode(path) for path in wrong.paths],
                 hint="run the same command again: only those are sent",
             )
         return snapshot
-
-    def _snapshot(self, progress: Optional[Progress] = None) -> Snapshot:
-        vouchers = {} if self._writer is None else self._writer.vouchers
-        return self._trees.snapshot(self.path, vouchers=vouchers, progress=progress)
 
     def close(self) -> None:
         if self._writer is not None:

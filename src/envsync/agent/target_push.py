@@ -75,8 +75,11 @@ class TargetPush:
 
     def complete(self, progress: Optional[Progress] = None) -> Snapshot:
         """Finish the staging tree and hash it against the manifest (`VerificationFailed`)."""
-        live = self._target.places.live if self._target.live is not None else None
-        self.staging.complete(self._wanted, live)
+        live = self._target.live
+        if live is None:
+            self.staging.complete(self._wanted, None, ())
+        else:
+            self.staging.complete(self._wanted, self._target.places.live, live.scan.local)
         self._verified = self.staging.verify(self._wanted, progress)
         return self._verified
 

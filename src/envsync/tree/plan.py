@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
-from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, split
+from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join, split
 from envsync.tree.manifest import Manifest
 
 STAGED = -1
@@ -156,12 +156,7 @@ class _Work:
                 if make.path not in removed:
                     self._remove.append(make)
                     removed.add(make.path)
-            # A name that is a file in the staging tree outside this group goes too.
-            for make in members:
-                old = self._staged.find(make.path)
-                if old is not None and old.kind == FILE and make.path not in removed:
-                    self._remove.append(Make(make.path, old))
-                    removed.add(make.path)
+            # Whatever else stands at a member's path does not stay and goes already.
             self._needed.append(members[0])
             self._links += [Link(make.path, members[0].path) for make in members[1:]]
 
@@ -227,9 +222,16 @@ def _groups(manifest: Manifest, which: Set[bytes]) -> Dict[bytes, List[Make]]:
     return {group: sorted(members) for group, members in groups.items()}
 
 
+FEW_CONTENTS = 32
+"""Up to so many, searching encoded listings for them is quicker than decoding them all."""
+
+
 def _places(holding: Manifest, contents: Set[bytes]) -> Dict[bytes, Set[bytes]]:
     places: Dict[bytes, Set[bytes]] = {}
-    for path, entry in holding.walk():
-        if entry.kind == FILE and entry.content in contents:
-            places.setdefault(entry.content, set()).add(path)
+    for directory, listing in holding.directories.items():
+        if len(contents) <= FEW_CONTENTS and not any(content in listing for content in contents):
+            continue
+        for entry in holding.entries(directory):
+            if entry.kind == FILE and entry.content in contents:
+                places.setdefault(entry.content, set()).add(join(directory, entry.name))
     return places

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import AbstractSet, FrozenSet, Mapping, Optional, Tuple
+from typing import AbstractSet, FrozenSet, List, Mapping, Optional, Tuple
 
 from envsync.tree import listing as listings
 from envsync.tree.entry import DIRECTORY, FILE, Entry, split
@@ -68,22 +68,24 @@ def python_sources(listing: Listing) -> FrozenSet[bytes]:
 
 def directory_digest(directories: Mapping[bytes, Listing], directory: bytes) -> bytes:
     """What one directory adds to the revision; empty where nothing of it counts."""
+    return entries_digest(directories, directory, listings.decode(directories[directory]))
+
+
+def entries_digest(
+    directories: Mapping[bytes, Listing], directory: bytes, entries: Tuple[Entry, ...]
+) -> bytes:
+    """The same, for who has the directory's entries decoded already."""
     sources: FrozenSet[bytes] = frozenset()
     parent, name = split(directory)
     if name == CACHE_DIRECTORY:
         sources = python_sources(directories.get(parent, b""))
-    entries = counted(directory, listings.decode(directories[directory]), sources)
-    if not entries:
-        return b""
-    state = hashlib.sha256()
-    for entry in entries:
-        state.update(
-            b"%d %d %d %d\0"
-            % (entry.kind, entry.is_executable, len(entry.name), len(entry.content))
-        )
-        state.update(entry.name)
-        state.update(entry.content)
-    return state.digest()
+    parts: List[bytes] = []
+    for entry in counted(directory, entries, sources):
+        sizes = entry.kind, entry.is_executable, len(entry.name), len(entry.content)
+        parts.append(b"%d %d %d %d\0" % sizes)
+        parts.append(entry.name)
+        parts.append(entry.content)
+    return hashlib.sha256(b"".join(parts)).digest() if parts else b""
 
 
 def combine(digests: Mapping[bytes, bytes]) -> str:
