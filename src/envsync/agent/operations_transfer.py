@@ -175,6 +175,10 @@ def _probe(service: Service, request: Request) -> Answer:
     return Answer({})
 
 
+def _free(service: Service, request: Request) -> Answer:
+    return Answer({"free_bytes": space(_state(service)).free_bytes})
+
+
 def _state(service: Service) -> bytes:
     """The directory in which the staging tree's own stands."""
     return os.path.dirname(os.path.dirname(service.push.staging.path))
@@ -187,4 +191,5 @@ OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "rsync": _rsync,
     "stamp": _stamp,
     "probe": _probe,
+    "free": _free,
 }

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from envsync.errors import TransferFailed, UsageError
 from envsync.transport.job import Job, Transport
+from envsync.transport.rsync import RsyncTransport
+from envsync.transport.scp import ScpTransport
 from envsync.transport.stream import StreamTransport
 
 AUTO = "auto"
@@ -21,7 +23,7 @@ class Choice:
 
 def transports() -> tuple[Transport, ...]:
     """All there are, the preferred one first."""
-    return (StreamTransport(),)
+    return (StreamTransport(), RsyncTransport(), ScpTransport())
 
 
 def choose(name: str, job: Job) -> Choice:

@@ -1,0 +1,29 @@
+"""How fast the link is, measured by sending a little over it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from envsync.transport.job import Job
+
+_PROBE_SECONDS = 0.25
+_PROBE_BYTES_MAX = 16 << 20
+_BLOCK_BYTES = 256 << 10
+
+
+def bytes_per_second(job: Job, clock: Callable[[], float] = time.monotonic) -> float:
+    """Roughly, including a round trip; takes little longer than a quarter of a second."""
+    sent_bytes = 0
+
+    def blocks() -> Iterator[bytes]:
+        nonlocal sent_bytes
+        block = os.urandom(_BLOCK_BYTES)
+        while sent_bytes < _PROBE_BYTES_MAX and clock() - started < _PROBE_SECONDS:
+            sent_bytes += len(block)
+            yield block
+
+    started = clock()
+    job.ask("transfer.probe", {}, b"", blocks())
+    return sent_bytes / max(clock() - started, 1e-6)

@@ -1,0 +1,56 @@
+"""What it means when rsync ends as it should not."""
+
+from __future__ import annotations
+
+from envsync.agent.writer_guard import REFUSED
+from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
+
+PARTIAL_EXIT_CODES = frozenset({23, 24})
+"""Some files could not be sent, or vanished: the others came."""
+
+_LOST_EXIT_CODES = frozenset({10, 30, 35, 255})
+_CUT_EXIT_CODE = 12
+_FULL = ("No space left on device", "Disk quota exceeded")
+_DETAILS = 8
+
+
+def is_full(said: str) -> bool:
+    """Whether the target's disk or quota is what stopped it; exit codes 11 and 23 say it."""
+    there = [line for line in said.splitlines() if "[sender]" not in line]
+    return any(text in line for line in there for text in _FULL)
+
+
+def failure(exit_code: int, said: str, server: str, *, is_link_alive: bool) -> EnvsyncError:
+    """The error for an exit code other than 0 and `PARTIAL_EXIT_CODES`.
+
+    `is_link_alive` says whether the session beside it still answers.
+    """
+    details = _lines(said)
+    if REFUSED in said:
+        return Locked("another push of it has begun there", details=details, server=server)
+    if is_full(said):
+        return NoSpace(
+            "its disk or quota is full; the live environment is untouched",
+            hint="free some space there (`envsync list` shows what is kept), then push again",
+            details=details,
+            server=server,
+        )
+    if not is_link_alive or exit_code in _LOST_EXIT_CODES:
+        what = "rsync lost its connection" if is_link_alive else "the connection was lost"
+        return ConnectionLost(what, details=details, server=server)
+    if exit_code == _CUT_EXIT_CODE:
+        what = "rsync ended in the middle over there"
+    elif exit_code < 0:
+        what = f"rsync was killed here (signal {-exit_code})"
+    else:
+        what = f"rsync failed (exit status {exit_code})"
+    return TransferFailed(
+        what,
+        details=details,
+        server=server,
+        hint="run the same command again: it resumes; or take --transport stream",
+    )
+
+
+def _lines(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line.strip()][-_DETAILS:]

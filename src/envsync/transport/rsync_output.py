@@ -1,0 +1,35 @@
+"""What rsync prints while it sends: progress, and figures in the end."""
+
+from __future__ import annotations
+
+import re
+
+_LINE_BYTES_MAX = 4096
+_PROGRESS = re.compile(rb"\s*(\d+)\s+\d+%")
+_TOTAL = re.compile(rb"Total bytes (sent|received): (\d+)")
+
+
+class Output:
+    """Takes apart the stdout of `--info=progress2,stats2`, however it was cut."""
+
+    def __init__(self) -> None:
+        self._line = b""
+        self._sent_bytes = 0
+        self._totals: dict[bytes, int] = {}
+
+    @property
+    def wire_bytes(self) -> int | None:
+        """What went through the connection; None where rsync has not said it."""
+        return sum(self._totals.values()) if len(self._totals) == 2 else None
+
+    def feed(self, data: bytes) -> int:
+        """Bytes of content that were sent since the last call."""
+        before = self._sent_bytes
+        *lines, rest = re.split(rb"[\r\n]", self._line + data)
+        self._line = rest[-_LINE_BYTES_MAX:]
+        for line in lines:
+            if found := _PROGRESS.match(line):
+                self._sent_bytes = max(self._sent_bytes, int(found[1]))
+            elif found := _TOTAL.match(line):
+                self._totals[found[1]] = int(found[2])
+        return self._sent_bytes - before

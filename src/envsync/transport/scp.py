@@ -1,0 +1,148 @@
+"""One file, sent by SFTP and unpacked there: for servers on which little else works.
+
+The file is the stream of `stream`, written to disk here first. What of it arrived before
+an interruption is not sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from envsync.agent.content_cache import cache_directory
+from envsync.errors import EnvsyncError, NoSpace, TransferFailed
+from envsync.transport.job import Job, Sent
+from envsync.transport.stream import Effort, encoded, failed_paths, steps
+
+_READ_BYTES = 1 << 20
+_SPARE_BYTES = 16 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class ScpTransport:
+    """Needs SFTP on the server, and room for the bundle on both ends."""
+
+    name = "scp"
+
+    def refusal(self, job: Job) -> str | None:
+        if job.link is None:
+            return "the target is this machine"
+        if job.limit_bits_per_second is not None:
+            return "it cannot keep to a limit"
+        return None
+
+    def send(self, job: Job) -> Sent:
+        assert job.link is not None
+        with contextlib.closing(_bundle(job)) as bundle:
+            size_bytes = bundle.seek(0, os.SEEK_END)
+            there = job.ask("transfer.bundle").document
+            offset = _arrived_bytes(bundle, there)
+            _require_room(job, size_bytes - offset, there["free_bytes"])
+            progress = _Progress(job, size_bytes)
+            progress.add(offset)
+            # By its descriptor: it has no name that could be left behind.
+            path = Path(f"/proc/self/fd/{bundle.fileno()}")
+            destination = os.fsencode(there["path"])
+            try:
+                job.link.upload(path, destination, offset=offset, progress=progress.add)
+            except TransferFailed as error:
+                raise _explained(job, error) from error
+            answer = job.ask("transfer.unpack", {}, job.selection())
+        return Sent(size_bytes - offset, failed_paths(answer.document))
+
+
+def _bundle(job: Job) -> IO[bytes]:
+    """The bundle as an open file without a name.
+
+    The same items give the same bytes: that is what makes it resumable.
+    """
+    directory = _directory()
+    ladder = steps(job)
+    effort = Effort(ladder[1:2] or ladder)
+    try:
+        file = tempfile.TemporaryFile(prefix="envsync-", dir=directory)
+        try:
+            for block in encoded(replace(job, on_sent=lambda _: None), effort):
+                file.write(block)
+            file.flush()
+        except BaseException:
+            # What cannot be flushed cannot be closed quietly either.
+            with contextlib.suppress(OSError):
+                file.close()
+            raise
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise NoSpace(
+            f"there is no room for the bundle on this machine, in {directory}",
+            hint="set TMPDIR to a directory that has room, or take --transport stream",
+        ) from error
+    return file
+
+
+def _directory() -> str:
+    """TMPDIR where the user has set it, else the cache: /tmp is often small and in memory."""
+    cache = cache_directory(os.environ)
+    if os.environ.get("TMPDIR") or cache is None:
+        return tempfile.gettempdir()
+    directory = Path(cache).parent
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return tempfile.gettempdir()
+    return str(directory) if os.access(directory, os.W_OK) else tempfile.gettempdir()
+
+
+def _arrived_bytes(bundle: IO[bytes], there: dict[str, Any]) -> int:
+    """How much of it an earlier push has sent already; 0 where that was another bundle."""
+    left: int = there["size_bytes"]
+    digest = hashlib.sha256()
+    bundle.seek(0)
+    while left and (block := bundle.read(min(left, _READ_BYTES))):
+        digest.update(block)
+        left -= len(block)
+    is_same = left == 0 and digest.hexdigest() == there["digest"]
+    return int(there["size_bytes"]) if is_same else 0
+
+
+def _require_room(job: Job, missing_bytes: int, free_bytes: int) -> None:
+    """Beside the files themselves, which staging has made sure of, the bundle has to fit."""
+    needed = missing_bytes + job.size_bytes + _SPARE_BYTES
+    if needed > free_bytes:
+        raise _no_space(f"{needed / 1e6:.0f} MB are needed and {free_bytes / 1e6:.0f} MB are free")
+
+
+def _explained(job: Job, error: EnvsyncError) -> EnvsyncError:
+    """SFTP has no word for a full disk: the agent is asked."""
+    free_bytes = job.ask("transfer.free").document["free_bytes"]
+    return _no_space(error.message) if free_bytes < _READ_BYTES else error
+
+
+def _no_space(reason: str) -> NoSpace:
+    return NoSpace(
+        f"there is no room for the bundle: {reason}; the live environment is untouched",
+        hint="free some space there, or take --transport stream, which needs no bundle",
+    )
+
+
+class _Progress:
+    """Bytes of the bundle, told as bytes of content."""
+
+    def __init__(self, job: Job, size_bytes: int) -> None:
+        self._job = job
+        self._size_bytes = max(1, size_bytes)
+        self._content_bytes = job.size_bytes
+        self._sent_bytes = self._told_bytes = 0
+
+    def add(self, size_bytes: int) -> None:
+        self._sent_bytes += size_bytes
+        content_bytes = self._content_bytes * self._sent_bytes // self._size_bytes
+        self._job.on_sent(content_bytes - self._told_bytes)
+        self._told_bytes = content_bytes
