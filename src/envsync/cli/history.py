@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,7 +18,22 @@ if TYPE_CHECKING:
 
 TITLES = ("WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY")
 VERBOSE_TITLES = (*TITLES, "FROM", "TRANSPORT")
+_NUMBER_MAX = 2**33
 _WHAT = {"publish": "published", "rollback": "rolled back", "adopt": "put on record"}
+
+
+class Event(NamedTuple):
+    """A version that came to stand at the name. `number` is what `rollback --to` takes."""
+
+    event: str
+    number: int
+    when_seconds: float
+    revision: str
+    replaced_revision: str
+    who: str
+    source: str
+    method: str
+    transport: str
 
 
 @click.command(short_help="Show what was published, and by whom.")
@@ -38,7 +53,7 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     site = invocation.site()
     places = [site.place(server) for server in site.servers_of(environment, servers)]
 
-    def ask(end: End, place: Place) -> list[Mapping[str, Any]]:
+    def ask(end: End, place: Place) -> list[Event]:
         return _history(site, environment, end, place)
 
     outcomes = for_each_server(places, ask)
@@ -58,40 +73,60 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     raise_failures(invocation.terminal, outcomes)
 
 
-def _history(site: Site, environment: str, end: End, place: Place) -> list[Mapping[str, Any]]:
+def _history(site: Site, environment: str, end: End, place: Place) -> list[Event]:
     from envsync.push.target_end import TargetEnd
 
     local = site.local(environment)
-    return TargetEnd(end, place.prefix, environment, local, site.who).history()
+    told = TargetEnd(end, place.prefix, environment, local, site.who).history()
+    return [_event(line) for line in told]
 
 
-def _rows(outcome: Outcome[list[Mapping[str, Any]]]) -> Iterator[tuple[str, ...]]:
+def _event(line: Mapping[str, Any]) -> Event:
+    """A line of the history as it is documented. It comes from a file on the server: what
+    is not as it should be is left empty, and ends nothing."""
+    return Event(
+        event=_text(line, "event"),
+        number=int(_number(line, "number")),
+        when_seconds=float(_number(line, "when_seconds")),
+        revision=_text(line, "revision") or _text(line, "source_revision"),
+        replaced_revision=_text(line, "replaced_revision"),
+        who=_text(line, "who"),
+        source=_text(line, "source"),
+        method=_text(line, "method"),
+        transport=_text(line, "transport"),
+    )
+
+
+def _text(line: Mapping[str, Any], key: str) -> str:
+    value = line.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _number(line: Mapping[str, Any], key: str) -> float:
+    value = line.get(key)
+    fits = isinstance(value, int | float) and 0 <= value < _NUMBER_MAX
+    return value if fits and isinstance(value, int | float) else 0
+
+
+def _rows(outcome: Outcome[list[Event]]) -> Iterator[tuple[str, ...]]:
     from envsync.tree.revision import short
 
     for event in outcome.value or ():
-        what = str(event.get("event", ""))
-        number = event.get("to", event.get("number", ""))
         yield (
-            moment(_seconds(event.get("when_seconds"))),
+            moment(event.when_seconds),
             outcome.server,
-            str(number),
-            _WHAT.get(what, what),
-            short(str(event.get("revision") or event.get("source_revision") or "")),
-            str(event.get("who", "")),
-            str(event.get("source", "")),
-            str(event.get("transport", "")) or "-",
+            str(event.number),
+            _WHAT.get(event.event, event.event),
+            short(event.revision),
+            event.who,
+            event.source,
+            event.transport or "-",
         )
 
 
-def _seconds(value: object) -> float:
-    """A history line is a file's; what is no moment must not end the command."""
-    in_range = isinstance(value, int | float) and 0 <= value < 2**33
-    return float(value) if in_range and isinstance(value, int | float) else 0.0
-
-
-def _document(outcome: Outcome[list[Mapping[str, Any]]]) -> dict[str, object]:
+def _document(outcome: Outcome[list[Event]]) -> dict[str, object]:
     return {
         "server": outcome.server,
         "error": None if outcome.error is None else outcome.error.to_json(),
-        "events": [dict(event) for event in outcome.value or ()],
+        "events": [event._asdict() for event in outcome.value or ()],
     }

@@ -41,7 +41,7 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     def ask(end: End, place: Place) -> VerifyFacts:
         return _verify(site, environment, end, place)
 
-    outcomes = [_judged(outcome) for outcome in for_each_server(places, ask)]
+    outcomes = [_judged(environment, outcome) for outcome in for_each_server(places, ask)]
     invocation.result = {
         "environment": environment,
         "servers": [_document(outcome) for outcome in outcomes],
@@ -59,7 +59,7 @@ def _verify(site: Site, environment: str, end: End, place: Place) -> VerifyFacts
     return TargetEnd(end, place.prefix, environment, local, site.who).verify()
 
 
-def _judged(outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
+def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
     """The outcome with an error where the bytes are not what was published."""
     from envsync.push.servers import Outcome
 
@@ -74,7 +74,7 @@ def _judged(outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
     elif facts is not None and _differs(facts):
         error = VerificationFailed(
             f"{_figures(facts)}: not what was published",
-            hint="see which packages with `envsync diff`; "
+            hint=f"see which packages with `envsync diff {environment} {outcome.server} --published`; "
             "`envsync push --overwrite` puts it right and keeps this version",
             details=list(_paths(facts, PATHS_SHOWN)),
             server=outcome.server,

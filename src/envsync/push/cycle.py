@@ -96,9 +96,12 @@ class Push:
 
     def _require_permission(self, source: SourceState, target: TargetState) -> None:
         """Preflight's decisions; where packages differ, the error names them."""
+        settings = self._settings
         try:
-            preflight.require_permission(self._settings, source, target)
+            preflight.require_permission(settings, source, target)
         except EnvsyncError as error:
+            command = f"`envsync diff {settings.environment} {self._target.server}`"
+            error.hint = error.hint.replace("`envsync diff`", command)
             if error.code in ("drift", "not-fast-forward") and not error.details:
                 error.details = self._differences(target)
             raise
