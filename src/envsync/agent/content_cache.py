@@ -65,9 +65,10 @@ class ContentCache:
     def directories(self) -> Dict[bytes, Known]:
         """What is known of each directory; empty where nothing is or the file is damaged."""
         head = self._head(whole=True)
-        if head is None:
-            return {}
-        document, body = head
+        return {} if head is None else self._known(*head)
+
+    @staticmethod
+    def _known(document: "dict", body: bytes) -> Dict[bytes, Known]:  # type: ignore[type-arg]
         if len(body) != document["body_bytes"] or zlib.crc32(body) != document["body_crc"]:
             return {}
         try:
@@ -75,14 +76,16 @@ class ContentCache:
         except (struct.error, ValueError):
             return {}
 
-    def manifest(self) -> Optional[Manifest]:
-        """The manifest that goes with `summary`."""
-        summary = self.summary()
-        known = self.directories()
-        if summary is None or not known:
+    def manifest(self, signature: bytes) -> Optional[Manifest]:
+        """The manifest of the tree with that signature; None where it is not known."""
+        head = self._head(whole=True)
+        if head is None or head[0]["signature"] != signature.hex():
+            return None
+        known = self._known(*head)
+        if not known:
             return None
         listings = {path: row.listing for path, row in known.items()}
-        return Manifest(listings, summary.mode, summary.mtime_ns)
+        return Manifest(listings, head[0]["mode"], head[0]["mtime_ns"])
 
     def store(self, summary: Summary, directories: Dict[bytes, Known], synced: bool) -> None:
         """Replace what is known. An empty signature makes only the rows count."""

@@ -30,12 +30,15 @@ block, top = {block}, {top}
 source, sink = sys.stdin.buffer, sys.stdout.buffer
 buffer = bytearray(block)
 view = memoryview(buffer)
-def digest(path):
+def digest(request):
+    inode, _, path = request.partition(b"/")
     try:
         fd = os.open(path, flags, dir_fd=top)
     except OSError:
         return bytes(32)
     try:
+        if int(inode) and os.fstat(fd).st_ino != int(inode):
+            return bytes(32)
         state = hashlib.sha256()
         while True:
             count = os.readv(fd, [buffer])
@@ -50,8 +53,8 @@ while True:
     head = source.read(4)
     if len(head) < 4:
         break
-    paths = source.read(struct.unpack("<I", head)[0]).split(b"\\0")
-    sink.write(b"".join([digest(path) for path in paths]))
+    requests = source.read(struct.unpack("<I", head)[0]).split(b"\\0")
+    sink.write(b"".join([digest(request) for request in requests]))
     sink.flush()
 """
 
@@ -59,13 +62,17 @@ Progress = Callable[[int], None]
 
 
 class Item:
-    """A file to hash: its path relative to the top, and its size for balancing."""
+    """A file to hash: its path relative to the top, and its size for balancing.
 
-    __slots__ = ("path", "size_bytes")
+    Where `inode` is given, another file that is found at the path counts as missing.
+    """
 
-    def __init__(self, path: bytes, size_bytes: int) -> None:
+    __slots__ = ("inode", "path", "size_bytes")
+
+    def __init__(self, path: bytes, size_bytes: int, inode: int = 0) -> None:
         self.path = path
         self.size_bytes = size_bytes
+        self.inode = inode
 
 
 def hash_open_file(fd: int) -> bytes:
@@ -80,13 +87,18 @@ def hash_open_file(fd: int) -> bytes:
         state.update(view[:count])
 
 
-def hash_file(top_fd: int, path: bytes) -> Optional[bytes]:
-    """SHA-256 of a file below an open directory; None where it cannot be read."""
+def hash_file(top_fd: int, path: bytes, inode: int = 0) -> Optional[bytes]:
+    """SHA-256 of a file below an open directory; None where it cannot be read.
+
+    So it is where `inode` is given and another file is found.
+    """
     try:
         fd = os.open(path, _FILE_FLAGS, dir_fd=top_fd)
     except OSError:
         return None
     try:
+        if inode and os.fstat(fd).st_ino != inode:
+            return None
         return hash_open_file(fd)
     except OSError:
         return None
@@ -104,7 +116,7 @@ def hash_files(
         return _hash_in_workers(top_fd, items, processors, progress)
     digests: Dict[bytes, Optional[bytes]] = {}
     for item in items:
-        digests[item.path] = hash_file(top_fd, item.path)
+        digests[item.path] = hash_file(top_fd, item.path, item.inode)
         if progress:
             progress(item.size_bytes)
     return digests
@@ -146,7 +158,7 @@ def _hash_in_workers(
                         if not batches:
                             return
                         batch = batches.pop(0)
-                    digests = worker.digests([item.path for item in batch])
+                    digests = worker.digests(batch)
                     with lock:
                         results.update(zip([item.path for item in batch], digests))
                         if progress:
@@ -189,14 +201,14 @@ class _Worker:
         self._process.stdout.close()
         self._process.wait()
 
-    def digests(self, paths: Sequence[bytes]) -> List[Optional[bytes]]:
+    def digests(self, items: Sequence[Item]) -> List[Optional[bytes]]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        request = b"\0".join(paths)
+        request = b"\0".join([b"%d/%s" % (item.inode, item.path) for item in items])
         self._process.stdin.write(struct.pack("<I", len(request)) + request)
         self._process.stdin.flush()
-        answer = self._process.stdout.read(32 * len(paths))
-        if len(answer) != 32 * len(paths):
+        answer = self._process.stdout.read(32 * len(items))
+        if len(answer) != 32 * len(items):
             raise OSError("a hashing worker ended early")
         parts: List[Tuple[int, int]] = [(at, at + 32) for at in range(0, len(answer), 32)]
         return [None if answer[a:b] == MISSING else answer[a:b] for a, b in parts]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from envsync.agent.writing import Voucher
 
 _KINDS = {0o100000: FILE, 0o040000: DIRECTORY, 0o120000: SYMLINK}
+_INODE_MASK = (1 << 64) - 1
 _MODE_BITS = 0o7775  # no world-write, ever
 
 Progress = Callable[[int], None]
@@ -103,7 +104,7 @@ class Build:
                     elif old_row is not None and _same_content(old_row, row):
                         contents[path] = content
                     else:
-                        needed.append(Item(path, row.size_bytes))
+                        needed.append(Item(path, row.size_bytes, row.inode & _INODE_MASK))
         digests = hash_files(self._top_fd, needed, self._progress)
         self.hashed_bytes += sum(item.size_bytes for item in needed)
         for path, digest in digests.items():

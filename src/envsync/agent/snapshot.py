@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from types import MappingProxyType
 from typing import (
@@ -19,8 +20,19 @@ from typing import (
 from envsync.agent.content_cache import ContentCache, Known, Summary
 from envsync.agent.filesystem import mount_of
 from envsync.agent.listing_build import Build
-from envsync.agent.scan import Scan, open_directory, pack, rescan, row_count, scan, unpack
+from envsync.agent.scan import (
+    NO_HELPERS,
+    Scan,
+    open_directory,
+    pack,
+    rescan,
+    row_count,
+    scan,
+    unpack,
+)
+from envsync.agent.scan_helpers import ScanHelpers
 from envsync.errors import SourceRefused
+from envsync.tree.entry import split
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest, Totals
 from envsync.tree.revision import combine
@@ -49,9 +61,15 @@ class Snapshot(NamedTuple):
 class Trees:
     """Takes snapshots, with one content cache for all."""
 
-    def __init__(self, cache_directory: Optional[str], local: LocalPaths) -> None:
+    def __init__(
+        self,
+        cache_directory: Optional[str],
+        local: LocalPaths,
+        helpers: ScanHelpers = NO_HELPERS,
+    ) -> None:
         self.local = local
         self._cache_directory = cache_directory
+        self._helpers = helpers
 
     def cache(self, device: int, inode: int) -> ContentCache:
         return ContentCache(self._cache_directory, device, inode, self.local)
@@ -60,7 +78,7 @@ class Trees:
         """One stat pass; nothing is hashed."""
         top_fd = open_directory(path)
         try:
-            return scan(top_fd, self.local)
+            return scan(top_fd, self.local, path, self._helpers)
         finally:
             os.close(top_fd)
 
@@ -82,11 +100,11 @@ class Trees:
         margin_seconds = mount_of(path).stamp_margin_seconds
         top_fd = open_directory(path)
         try:
-            first = scan(top_fd, self.local)
+            first = scan(top_fd, self.local, path, self._helpers)
             cache = self.cache(first.device, first.inode)
             summary = None if fresh else cache.summary()
             if summary is not None and summary.signature == first.signature:
-                manifest = _Later(cache, first)
+                manifest = _Later(cache, first, lambda: self.snapshot(path, fresh=True))
                 return Snapshot(summary.revision, summary.totals, first, manifest, 0)
             known = {} if fresh else cache.directories()
             attempt = _Attempts(top_fd, cache, self.local, vouchers, progress)
@@ -110,7 +128,7 @@ class Trees:
         top_fd = open_directory(path)
         try:
             if before is None:
-                scanned = scan(top_fd, self.local)
+                scanned = scan(top_fd, self.local, path, self._helpers)
             else:
                 scanned = rescan(top_fd, self.local, before, touched)
             cache = self.cache(scanned.device, scanned.inode)
@@ -124,16 +142,21 @@ class Trees:
 class _Later:
     """The manifest of an unchanged tree, read from the cache when somebody asks."""
 
-    def __init__(self, cache: ContentCache, scanned: Scan) -> None:
+    def __init__(
+        self, cache: ContentCache, scanned: Scan, again: "Callable[[], Snapshot]"
+    ) -> None:
         self._cache = cache
         self._scan = scanned
+        self._again = again
 
     def __call__(self) -> Manifest:
-        summary, manifest = self._cache.summary(), self._cache.manifest()
-        if manifest is None or summary is None or summary.signature != self._scan.signature:
-            raise SourceRefused(
-                "the content cache was damaged or replaced meanwhile", hint="try again"
-            )
+        manifest = self._cache.manifest(self._scan.signature)
+        if manifest is None:
+            # Damaged, or replaced by another process that saw a later state.
+            snapshot = self._again()
+            if snapshot.scan.signature != self._scan.signature:
+                raise SourceRefused("it changed while it was read", hint="try again")
+            manifest = snapshot.manifest()
         return manifest._replace(mode=self._scan.mode, mtime_ns=self._scan.mtime_ns)
 
 
@@ -166,7 +189,7 @@ class _Attempts:
             if second.signature == first.signature:
                 _require_readable(build.unreadable)
                 return self._finish(first, directories, settled_ns)
-            known = _without_racy(directories, settled_ns)
+            known = _for_retry(directories, settled_ns, build.unreadable)
             first = second
         raise SourceRefused(
             "it goes on changing while it is read", hint="wait until the installer is done"
@@ -220,6 +243,26 @@ def _without_racy(directories: Dict[bytes, Known], settled_ns: int) -> Dict[byte
             rows = [row if row.ctime_ns <= settled_ns else row._replace(inode=0) for row in rows]
             known = known._replace(rows=pack(rows))
         kept[path] = known
+    return kept
+
+
+def _for_retry(
+    directories: Dict[bytes, Known], settled_ns: int, unreadable: List[bytes]
+) -> Dict[bytes, Known]:
+    """What an attempt that failed has learnt for the next one.
+
+    A file was hashed only where the inode was that of its row. But what could not be read,
+    and the targets of links, may be those of a directory that was away for a moment and
+    came back without a trace in their own status.
+    """
+    kept = _without_racy(directories, settled_ns)
+    for path in {split(path)[0] for path in unreadable}:
+        kept.pop(path, None)
+    for path, known in kept.items():
+        rows = unpack(known.rows)
+        if any(stat.S_ISLNK(row.mode) for row in rows):
+            rows = [row._replace(inode=0) if stat.S_ISLNK(row.mode) else row for row in rows]
+            kept[path] = known._replace(rows=pack(rows))
     return kept
 
 

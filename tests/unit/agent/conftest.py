@@ -1,0 +1,27 @@
+"""Fixtures of the agent's tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from envsync.agent import filesystem
+from tests.unit.agent import disk
+from tests.unit.agent.changes import TREE
+
+
+@pytest.fixture(autouse=True)
+def _short_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kernel ticks are enough for the filesystems of test machines."""
+    monkeypatch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.02)
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> bytes:
+    """A directory with `TREE` in it."""
+    path = os.fsencode(tmp_path / "env")
+    os.mkdir(path)
+    disk.build(path, TREE)
+    return path

@@ -1,0 +1,177 @@
+"""One pass over a real directory: what it sees, what it leaves out, what it notices."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.scan import Scan, open_directory, scan, unpack
+from envsync.errors import SourceRefused
+from envsync.tree.entry import join
+from envsync.tree.local import LocalPaths
+from envsync.agent.removal import remove_tree
+from tests.unit.agent import disk
+from tests.unit.agent.changes import CHANGES, TREE, Change
+from tests.unit.tree.trees import file, with_parents
+
+def look(top: bytes, local: LocalPaths | None = None) -> Scan:
+    fd = open_directory(top)
+    try:
+        return scan(fd, LocalPaths() if local is None else local)
+    finally:
+        os.close(fd)
+
+
+def paths(scanned: Scan) -> set[bytes]:
+    return {
+        join(path, row.name) for path, rows in scanned.directories.items() for row in unpack(rows)
+    }
+
+
+def test_sees_every_entry(top: bytes) -> None:
+    seen = look(top)
+    assert paths(seen) == TREE.keys()
+    assert seen.entries == len(TREE)
+    assert seen.inode == os.stat(top).st_ino
+    assert seen.directories.keys() == {b"", b"bin", b"lib", b"lib/below", b"empty"}
+
+
+def test_two_looks_at_the_same_are_the_same(top: bytes) -> None:
+    assert look(top).signature == look(top).signature
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_notices(change: Change, top: bytes) -> None:
+    before = look(top).signature
+    change(top)
+    assert look(top).signature != before
+
+
+def test_does_not_notice_reading_renaming_the_whole_or_local_paths(top: bytes) -> None:
+    disk.build(top, with_parents({b"conda-meta/state": file(), b"conda-meta/history": file()}))
+    before = look(top)
+    disk.read(top)
+    Path(os.fsdecode(top), "conda-meta/state").write_text("{}")
+    os.rename(top, top + b"2")
+    assert look(top + b"2").signature == before.signature
+
+
+def test_local_paths_are_named_and_left_out(top: bytes) -> None:
+    disk.build(top, with_parents({b"conda-meta/state": file(), b"conda-meta/history": file()}))
+    seen = look(top)
+    assert seen.local == (b"conda-meta/state",)
+    assert paths(seen) == {*TREE, b"conda-meta", b"conda-meta/history"}
+
+
+def test_directories_that_hold_only_local_paths_are_local(top: bytes) -> None:
+    before = look(top)
+    disk.build(top, with_parents({b"var/cache/fontconfig/x/y": file(), b"etc/jupyter/migrated": file()}))
+    seen = look(top)
+    assert seen.local == (b"etc", b"var")
+    assert (paths(seen), seen.entries) == (paths(before), before.entries)
+    assert seen.directories.keys() == before.directories.keys()
+
+
+def test_a_directory_that_holds_more_is_not(top: bytes) -> None:
+    disk.build(top, with_parents({b"var/cache/fontconfig/x": file(), b"var/cache/kept": file()}))
+    seen = look(top)
+    assert seen.local == (b"var/cache/fontconfig",)
+    assert {b"var", b"var/cache", b"var/cache/kept"} <= paths(seen)
+
+
+def test_everything_may_be_local(top: bytes) -> None:
+    seen = look(top, LocalPaths(["**"]))
+    assert (paths(seen), seen.entries, seen.directories.keys()) == (set(), 0, {b""})
+    assert seen.local == (b"bin", b"empty", b"lib")
+
+
+def test_remains_of_nfs_are_nothing(top: bytes) -> None:
+    before = look(top)
+    disk.write(top + b"/lib/.nfs000000000001", b"still open somewhere")
+    assert paths(look(top)) == paths(before)
+    os.mkdir(top + b"/.nfs-but-a-directory")
+    assert b".nfs-but-a-directory" in paths(look(top))
+
+
+def test_pipes_and_sockets_are_named_and_left_out(top: bytes) -> None:
+    os.mkfifo(top + b"/pipe")
+    here = os.open(top, os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"/proc/self/fd/{here}/socket")  # the whole path may be too long for one
+        os.close(here)
+        seen = look(top)
+    assert seen.special == (b"pipe", b"socket")
+    assert paths(seen) == TREE.keys()
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o600, 0o400])
+def test_a_directory_that_may_not_be_read_is_refused_by_name(mode: int, top: bytes) -> None:
+    os.chmod(top, 0o755)
+    fd = open_directory(top)
+    os.chmod(top + b"/bin", mode)
+    try:
+        with disk.ordinary_user(), pytest.raises(SourceRefused, match="bin") as refused:
+            scan(fd, LocalPaths())
+        assert "chmod" in refused.value.hint
+    finally:
+        os.close(fd)
+        os.chmod(top + b"/bin", 0o755)
+
+
+def test_names_that_are_no_text(top: bytes) -> None:
+    odd = {b"\xff\xfe": file(), b"new\nline": file(), b" ": file(), "ü".encode("latin-1"): file()}
+    disk.build(top, odd)
+    assert odd.keys() <= paths(look(top))
+
+
+@pytest.fixture
+def deep_top(tmp_path: Path) -> Iterator[bytes]:
+    """A directory for trees so deep that pytest could not clear them away."""
+    path = os.fsencode(tmp_path / "deep")
+    os.mkdir(path)
+    yield path
+    remove_tree(path)
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "depth"), [(b"x" * 250, 15), (b"x", 1990)], ids=["long names", "many directories"]
+)
+def test_paths_near_the_limit(name: bytes, depth: int, deep_top: bytes) -> None:
+    deepest = make_deep(deep_top, name, depth)
+    assert 3700 < len(deepest) < 4096
+    assert deepest in paths(look(deep_top))
+
+
+def test_a_path_beyond_the_limit_is_refused_by_its_end(deep_top: bytes) -> None:
+    make_deep(deep_top, b"x" * 250, 18)
+    try:
+        with pytest.raises(SourceRefused, match="too long: .*xxx"):
+            look(deep_top)
+    finally:
+        half = deep_top + b"/".join([b"", *[b"x" * 250] * 9])
+        os.rename(half, deep_top + b"/half")
+
+
+def make_deep(top: bytes, name: bytes, depth: int) -> bytes:
+    """A file below so many directories of one name; made step by step, as no path is so long."""
+    fd = open_directory(top)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=fd)
+        below = open_directory(name, fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open(b"file", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=fd))
+    os.close(fd)
+    return b"/".join([name] * depth + [b"file"])
+
+
+def test_a_directory_behind_a_link_is_not_entered(top: bytes) -> None:
+    os.symlink(b"lib", top + b"/behind")
+    assert b"behind/m.py" not in paths(look(top))
+    with pytest.raises(OSError, match=r".*"):
+        open_directory(top + b"/behind")
