@@ -23,6 +23,7 @@ def _open(service: Service, request: Request) -> Answer:
         arguments["local"],
         cache_directory(os.environ),
         arguments["by"],
+        service.helpers,
     )
     service.target.on_step = lambda step: service.tell({"step": step})
     return Answer({})

@@ -15,6 +15,8 @@ from typing import Any, Dict, Optional
 
 from envsync.agent.channel import Channel
 from envsync.agent.frames import CONTROL, DATA, DATA_END
+from envsync.agent.scan import scan_share
+from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.service import Answer, Service
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 
@@ -24,10 +26,11 @@ PIPE_BYTES = 1 << 20
 
 def main() -> None:
     """Serve until the input ends. Called by the bootstrap with stdin at the first frame."""
+    helpers = ScanHelpers.fork(scan_share)
     for number in (signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     source, sink = _private_descriptors()
-    Process(source, sink).serve()
+    Process(source, sink, helpers).serve()
 
 
 def _private_descriptors() -> "tuple[int, int]":
@@ -47,13 +50,13 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 class Process:
-    def __init__(self, source: int, sink: int) -> None:
+    def __init__(self, source: int, sink: int, helpers: ScanHelpers) -> None:
         self._channel = Channel(
             lambda size: os.read(source, min(size, PIPE_BYTES)),
             lambda data: _write_all(sink, data),
             self._lost,
         )
-        self._service = Service(self._tell)
+        self._service = Service(self._tell, helpers)
         self._decisive = threading.Lock()
         self._gone: Optional[EnvsyncError] = None
 

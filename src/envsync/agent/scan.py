@@ -11,9 +11,10 @@ import hashlib
 import os
 import stat
 import struct
-from typing import Collection, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
 
-from envsync.errors import SourceRefused
+from envsync.agent.scan_helpers import ScanHelpers, Share
+from envsync.errors import EnvsyncError, SourceRefused
 from envsync.tree.entry import join, split
 from envsync.tree.local import NFS_REMAINS, LocalPaths
 
@@ -26,6 +27,12 @@ _KINDS = frozenset((0o100000, _DIRECTORY_KIND, 0o120000))
 _NFS_REMAINS = NFS_REMAINS.decode()
 _StrRow = Tuple[str, int, int, int, int, int, int]
 _SIGN_BIT_MASK = (1 << 64) - 1
+
+
+SHARED_DIRECTORIES_MIN = 48
+"""With fewer directories in sight, dividing them takes longer than reading them."""
+
+NO_HELPERS = ScanHelpers()
 
 
 class Row(NamedTuple):
@@ -67,17 +74,61 @@ def open_directory(path: bytes, top_fd: "int | None" = None) -> int:
     return os.open(path or b".", _DIRECTORY_FLAGS, dir_fd=top_fd)
 
 
-def scan(top_fd: int, local: LocalPaths) -> Scan:
+def scan(
+    top_fd: int, local: LocalPaths, path: bytes = b"", helpers: ScanHelpers = NO_HELPERS
+) -> Scan:
     """Scan the tree below an open directory.
 
     What vanishes during the pass is left out; the pass after hashing finds that out. A
-    directory that may not be read raises `SourceRefused`.
+    directory that may not be read raises `SourceRefused`. With `helpers`, the tree (which
+    they open by its `path`) is divided among them where it is large.
     """
     pass_ = _Pass(top_fd, local)
     pending = [b""]
     while pending:
-        pending += pass_.directory(pending.pop())
+        if len(helpers) and len(pending) >= SHARED_DIRECTORIES_MIN:
+            pending = _divide(pass_, pending, path, local, helpers)
+        else:
+            # First in, first out while few are known: breadth makes equal shares.
+            pending += pass_.directory(pending.pop(0 if len(helpers) else -1))
     return pass_.finish()
+
+
+def _divide(
+    pass_: "_Pass", pending: List[bytes], path: bytes, local: LocalPaths, helpers: ScanHelpers
+) -> List[bytes]:
+    """Scan everything below the pending directories, each of us a share; () in the end."""
+    count = len(helpers) + 1
+    shares = [pending[number::count] for number in range(count)]
+    begun = [
+        helpers.begin(number, (path, pass_.inode, local.patterns, shares[number]))
+        for number in range(len(helpers))
+    ]
+    pass_.below(shares[-1])
+    for number, share in enumerate(shares[:-1]):
+        found = helpers.finish(number) if begun[number] else None
+        if found is None:
+            pass_.below(share)
+        else:
+            pass_.merge(found)
+    return []
+
+
+def scan_share(share: Share) -> "Optional[Tuple[object, ...]]":
+    """A helper's part of a scan, for `_Pass.merge`; None where it has to be done elsewhere."""
+    path, inode, patterns, directories = share
+    try:
+        top_fd = open_directory(path)
+        try:
+            pass_ = _Pass(top_fd, LocalPaths(patterns))
+            if pass_.inode != inode:
+                return None
+            pass_.below(directories)
+            return pass_.directories, pass_.local, pass_.special, pass_.foreign, pass_.newest_ns
+        finally:
+            os.close(top_fd)
+    except (OSError, EnvsyncError):
+        return None
 
 
 def rescan(top_fd: int, local: LocalPaths, before: Scan, touched: Collection[bytes]) -> Scan:
@@ -105,6 +156,25 @@ class _Pass:
         self.special: List[bytes] = []
         self.foreign: List[bytes] = []
         self.newest_ns = 0
+
+    @property
+    def inode(self) -> int:
+        return self._top.st_ino
+
+    def below(self, directories: Sequence[bytes]) -> None:
+        """Read these directories and everything below them."""
+        pending = list(directories)
+        while pending:
+            pending += self.directory(pending.pop())
+
+    def merge(self, found: "Tuple[Any, ...]") -> None:
+        """Take over what a helper found."""
+        directories, local, special, foreign, newest_ns = found
+        self.directories.update(directories)
+        self.local += local
+        self.special += special
+        self.foreign += foreign
+        self.newest_ns = max(self.newest_ns, newest_ns)
 
     def finish(self) -> Scan:
         """The scan of what was read."""
@@ -140,9 +210,7 @@ class _Pass:
         kept = set(self.directory(path))
         for gone in below - kept:
             self._forget(gone)
-        pending = [new for new in kept if new not in self.directories]
-        while pending:
-            pending += self.directory(pending.pop())
+        self.below([new for new in kept if new not in self.directories])
 
     def _subdirectories(self, path: bytes) -> Set[bytes]:
         rows = unpack(self.directories.get(path, _NO_ROWS))

@@ -13,6 +13,8 @@ import importlib
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, NamedTuple, Optional, Tuple
 
+from envsync.agent.scan import NO_HELPERS
+from envsync.agent.scan_helpers import ScanHelpers
 from envsync.errors import AgentFailed
 
 if TYPE_CHECKING:
@@ -60,8 +62,9 @@ class Service:
     `source`, `target` and `push` are what earlier operations opened.
     """
 
-    def __init__(self, tell: Tell = lambda _: None) -> None:
+    def __init__(self, tell: Tell = lambda _: None, helpers: ScanHelpers = NO_HELPERS) -> None:
         self.tell = tell
+        self.helpers = helpers
         self._source: Optional[Source] = None
         self._target: Optional[Target] = None
         self._push: Optional[TargetPush] = None

@@ -18,6 +18,8 @@ from envsync.agent.messages import (
     TotalsFacts,
 )
 from envsync.agent.records import Record, Records
+from envsync.agent.scan import NO_HELPERS
+from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.signs import busy_findings
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.tree.local import LocalPaths
@@ -35,12 +37,18 @@ class Target:
     """One environment on this server, as pushes and questions see it."""
 
     def __init__(
-        self, prefix: str, name: str, local: Sequence[str], cache_directory: Optional[str], by: str
+        self,
+        prefix: str,
+        name: str,
+        local: Sequence[str],
+        cache_directory: Optional[str],
+        by: str,
+        helpers: ScanHelpers = NO_HELPERS,
     ) -> None:
         preparation.require_prefix(prefix)
         self._prefix = prefix
         self.places = layout(prefix, name)
-        self.trees = Trees(cache_directory, LocalPaths(local))
+        self.trees = Trees(cache_directory, LocalPaths(local), helpers)
         self.records = Records(self.places)
         self.lock = PushLock(self.places, by)
         self.live: Optional[Snapshot] = None

@@ -1,0 +1,127 @@
+"""Processes that scan beside the agent's own: a scan is system calls, one after the other.
+
+They are forked while the agent has no thread yet, so what they inherit is sound, and they
+end with the agent, because then their pipes do. What goes through those pipes is marshal:
+both sides are the same program.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import struct
+from typing import Any, Callable, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
+
+PROCESSES_MAX = 4
+_SIZE = struct.Struct("<Q")
+
+Work = Callable[[Any], Any]
+
+
+class _Helper(NamedTuple):
+    requests: int
+    answers: int
+
+
+class ScanHelpers:
+    """Helper processes, each with one request at a time. None of it is thread-safe."""
+
+    def __init__(self, helpers: Sequence[_Helper] = ()) -> None:
+        self._helpers = list(helpers)
+
+    @classmethod
+    def fork(cls, work: Work) -> "ScanHelpers":
+        """One helper for each further processor. To be called before any thread starts."""
+        count = min(PROCESSES_MAX, len(os.sched_getaffinity(0))) - 1
+        helpers: List[_Helper] = []
+        for _ in range(count):
+            helper = _fork(work)
+            if helper is None:
+                break
+            helpers.append(helper)
+        return cls(helpers)
+
+    def __len__(self) -> int:
+        return len(self._helpers)
+
+    def begin(self, number: int, request: Any) -> bool:
+        """Give a helper its work; False where it is gone."""
+        try:
+            _send(self._helpers[number].requests, request)
+        except OSError:
+            return False
+        return True
+
+    def finish(self, number: int) -> Optional[Any]:
+        """A helper's answer; None where it died over it, which is for good."""
+        try:
+            return _receive(self._helpers[number].answers)
+        except (OSError, EOFError, ValueError, TypeError):
+            return None
+
+
+def _fork(work: Work) -> Optional[_Helper]:
+    their_requests, requests = os.pipe()
+    answers, their_answers = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        for fd in (their_requests, requests, answers, their_answers):
+            os.close(fd)
+        return None
+    if pid == 0:
+        _serve(work, their_requests, their_answers)
+    os.close(their_requests)
+    os.close(their_answers)
+    return _Helper(requests, answers)
+
+
+def _serve(work: Work, requests: int, answers: int) -> NoReturn:
+    """The life of a helper. It keeps nothing open of the agent's, least of all the session."""
+    try:
+        _keep_only(requests, answers)
+        while True:
+            _send(answers, work(_receive(requests)))
+    finally:
+        os._exit(0)
+
+
+def _keep_only(*kept: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and fd not in kept:
+            try:
+                os.close(fd)
+            except OSError:
+                continue
+
+
+def _send(fd: int, value: Any) -> None:
+    data = marshal.dumps(value)
+    view = memoryview(_SIZE.pack(len(data)) + data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _receive(fd: int) -> Any:
+    (size,) = _SIZE.unpack(_exactly(fd, _SIZE.size))
+    return marshal.loads(_exactly(fd, size))
+
+
+def _exactly(fd: int, size: int) -> bytes:
+    parts: List[bytes] = []
+    left = size
+    while left:
+        part = os.read(fd, min(left, 1 << 20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+Share = Tuple[bytes, int, Tuple[str, ...], List[bytes]]
+"""What a helper is asked: a tree's path and inode, the local patterns, and directories."""
