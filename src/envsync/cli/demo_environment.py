@@ -87,11 +87,18 @@ def make(path: Path) -> str:
 
 def copy(environment: Path, path: Path) -> str:
     """Copy a user's environment, so that theirs is not touched; what it is, for a person."""
-    subprocess.run(
+    done = subprocess.run(
         ["/bin/cp", "-a", "--reflink=auto", "--", str(environment), str(path)],
-        check=True,
         stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
+    if done.returncode != 0:
+        raise SourceRefused(
+            f"{environment} cannot be copied", details=done.stderr.strip().splitlines()[-5:]
+        )
     return f"a copy of {environment}"
 
 

@@ -14,7 +14,7 @@ from envsync.agent.messages import RecordFacts, VerifyFacts, to_json
 from envsync.cli import demo_environment
 from envsync.cli.demo_machines import Machine
 from envsync.cli.demo_narration import Narration
-from envsync.cli.demo_stage import Stage, stage
+from envsync.cli.demo_stage import Stage, require_environment, stage
 from envsync.cli.invocation import Invocation
 from envsync.cli.wording import count, duration, size
 from envsync.errors import EnvsyncError
@@ -33,6 +33,8 @@ T = TypeVar("T")
 def play(invocation: Invocation, users: Path | None) -> None:
     """Run the demo; raises the `EnvsyncError` of the step that failed."""
     started = time.monotonic()
+    if users is not None:
+        users = require_environment(users)
     terminal = invocation.terminal
     narration = Narration(terminal, is_coloured=not invocation.environ.get("NO_COLOR"))
     invocation.result = result = {"steps": narration.steps, "seconds": 0.0}

@@ -45,10 +45,9 @@ class Stage:
 def stage(users: Path | None) -> Iterator[Stage]:
     """The environment and two servers, until the block ends, however it does.
 
-    `users` is an environment of the user's, of which a copy is taken.
+    `users` is an environment of the user's (see `require_environment`), of which a copy is
+    taken.
     """
-    if users is not None:
-        users = _require_environment(users)
     with contextlib.ExitStack() as stack:
         # A closed terminal or a `kill` cleans up as Ctrl-C does.
         stack.enter_context(_signals(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP))
@@ -78,7 +77,8 @@ def _set_up(stack: contextlib.ExitStack, directory: Path, users: Path | None) ->
     return Stage(directory, prefix, name, what, tuple(machines), reason)
 
 
-def _require_environment(path: Path) -> Path:
+def require_environment(path: Path) -> Path:
+    """The resolved path; `UsageError` where it cannot be shown."""
     found = path.expanduser().resolve()
     if not (found / "conda-meta" / "history").is_file():
         raise UsageError(
