@@ -8,8 +8,8 @@ from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, Transf
 PARTIAL_EXIT_CODES = frozenset({23, 24})
 """Some files could not be sent, or vanished: the others came."""
 
-_LOST_EXIT_CODES = frozenset({10, 30, 35, 255})
-_CUT_EXIT_CODE = 12
+_LOST_EXIT_CODES = frozenset({30, 35, 255})
+_CUT_EXIT_CODES = frozenset({10, 12})
 _FULL = ("No space left on device", "Disk quota exceeded")
 _DETAILS = 8
 
@@ -38,7 +38,7 @@ def failure(exit_code: int, said: str, server: str, *, is_link_alive: bool) -> E
     if not is_link_alive or exit_code in _LOST_EXIT_CODES:
         what = "rsync lost its connection" if is_link_alive else "the connection was lost"
         return ConnectionLost(what, details=details, server=server)
-    if exit_code == _CUT_EXIT_CODE:
+    if exit_code in _CUT_EXIT_CODES:
         what = "rsync ended in the middle over there"
     elif exit_code < 0:
         what = f"rsync was killed here (signal {-exit_code})"

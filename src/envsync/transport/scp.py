@@ -11,7 +11,6 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -67,7 +66,7 @@ def _bundle(job: Job) -> IO[bytes]:
     ladder = steps(job)
     effort = Effort(ladder[1:2] or ladder)
     try:
-        file = tempfile.TemporaryFile(prefix="envsync-", dir=directory)
+        file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
         try:
             for block in encoded(replace(job, on_sent=lambda _: None), effort):
                 file.write(block)

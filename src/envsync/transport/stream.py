@@ -36,7 +36,7 @@ class StreamTransport:
 
     name = "stream"
 
-    def refusal(self, job: Job) -> str | None:
+    def refusal(self, job: Job) -> str | None:  # noqa: ARG002
         return None
 
     def send(self, job: Job) -> Sent:

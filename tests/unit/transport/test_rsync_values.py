@@ -1,0 +1,167 @@
+"""rsync's arguments, its output and its failures, without an rsync."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envsync.agent.writer_guard import REFUSED
+from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
+from envsync.transport import rsync_command
+from envsync.transport.rsync_command import RsyncCommand, joined
+from envsync.transport.rsync_failures import failure
+from envsync.transport.rsync_output import Output
+
+COMMAND = RsyncCommand(
+    program="/usr/bin/rsync",
+    ssh_argv=("/usr/bin/ssh", "-o", "BatchMode=yes"),
+    ssh_host="server2",
+    source=b"/prefix/envs/myenv",
+    tree="/prefix/envs/.envsync/myenv/trees/0123",
+    token="0123",
+    python="/prefix/bin/python",
+    rsync="/usr/bin/rsync",
+)
+
+
+def split_as_rsync_does(text: str) -> list[str]:
+    """`do_cmd` of rsync's main.c."""
+    words: list[str] = []
+    at = 0
+    while at < len(text):
+        if text[at] == " ":
+            at += 1
+            continue
+        word, quote = "", ""
+        while at < len(text) and (text[at] != " " or quote):
+            char = text[at]
+            if char in "'\"" and not quote:
+                quote = char
+                at += 1
+                continue
+            if char == quote:
+                at += 1
+                if at >= len(text) or text[at] != quote:
+                    quote = ""
+                    continue
+            word += char
+            at += 1
+        assert not quote
+        words.append(word)
+    return words
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
+def test_the_remote_shell_survives_as_one_string(argv: list[str]) -> None:
+    assert split_as_rsync_does(joined(argv)) == argv
+
+
+@pytest.mark.parametrize("option", ["delta", "compress"])
+def test_never_deletes_links_or_writes_in_place(option: str) -> None:
+    options = replace(COMMAND, **{option: True}).argv()
+    text = b" ".join(options)
+    for forbidden in (b"--inplace", b"--delete", b"--link-dest", b"--append", b"--owner"):
+        assert forbidden not in text
+
+
+def test_the_delta_is_against_the_live_tree() -> None:
+    assert b"--copy-dest=/prefix/envs/myenv" in replace(COMMAND, delta=True).argv()
+    assert b"--whole-file" in COMMAND.argv()
+
+
+@pytest.mark.parametrize(("bits", "kibibytes"), [(8_192_000, 1000), (1, 1), (8191, 1)])
+def test_a_limit_is_never_none(bits: int, kibibytes: int) -> None:
+    limited = replace(COMMAND, limit_bits_per_second=bits).argv()
+    assert b"--bwlimit=%d" % kibibytes in limited
+
+
+def test_the_receiver_is_a_program_of_fixed_ascii(tmp_path: Path) -> None:
+    """And one that runs: here as far as its refusal, since there is no such tree."""
+    tree = tmp_path / "odd ' name" / "trees" / "0123"
+    command = replace(COMMAND, tree=str(tree), python=sys.executable)
+    [option] = [item for item in command.argv() if item.startswith(b"--rsync-path=")]
+    line = option.partition(b"=")[2].decode("ascii")
+    assert not set(line) & set("!$`\\;&|<>*?~#\n")
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{line} --server"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 76
+    assert done.stderr.startswith(REFUSED)
+
+
+@pytest.mark.parametrize("path", ["/opt/conda/bin/python3.12", "/home/a-b_c/x+y@z=1,2:3"])
+def test_plain_paths(path: str) -> None:
+    assert rsync_command.is_plain(path)
+
+
+@pytest.mark.parametrize("path", ["", "python", "/a b", "/a'b", "/a$b", "/é", "/a\n", "/a~b"])
+def test_paths_that_shells_differ_about(path: str) -> None:
+    assert not rsync_command.is_plain(path)
+
+
+def test_versions() -> None:
+    said = "rsync  version 3.2.7  protocol version 31\nCompress list:\n    zstd lz4 zlibx none\n"
+    assert rsync_command.version(said) == (3, 2)
+    assert rsync_command.speaks_zstd(said)
+    assert rsync_command.version("rsync  version v3.4.1  protocol") == (3, 4)
+    assert rsync_command.version("openrsync: protocol version 29") is None
+    assert not rsync_command.speaks_zstd("rsync  version 3.1.3  protocol version 31\n")
+
+
+def test_no_setting_of_the_user_gets_through() -> None:
+    given_ = {"RSYNC_RSH": "evil", "RSYNC_PARTIAL_DIR": "x", "HOME": "/h", "LC_ALL": "de_DE"}
+    assert rsync_command.environment(given_) == {"HOME": "/h", "LC_ALL": "C"}
+
+
+@given(st.integers(1, 40))
+def test_output_however_it_is_cut(size: int) -> None:
+    said = (
+        b"\r        32,768   0%\r     1048576  10%    1.00MB/s    0:00:10\r"
+        b"    10485760 100%   10.00MB/s    0:00:01 (xfr#3, to-chk=0/4)\n"
+        b"\nNumber of files: 4\nTotal bytes sent: 1234\nTotal bytes received: 66\n"
+    )
+    output = Output()
+    told = [output.feed(said[at : at + size]) for at in range(0, len(said), size)]
+    assert sum(told) == 10485760
+    assert output.wire_bytes == 1300
+
+
+def test_output_is_bounded() -> None:
+    output = Output()
+    for _ in range(100):
+        output.feed(b"x" * 100_000)
+    assert output.wire_bytes is None
+    assert len(output._line) <= 4096
+
+
+FULL = 'rsync: [receiver] write failed on "x": No space left on device (28)\nrsync error: (code 11)'
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "said", "alive", "expected", "words"),
+    [
+        (11, FULL, True, NoSpace, "full"),
+        (23, 'rsync: [receiver] mkstemp "x" failed: Disk quota exceeded (122)', True, NoSpace, ""),
+        (12, "connection unexpectedly closed", False, ConnectionLost, "connection was lost"),
+        (12, "connection unexpectedly closed", True, TransferFailed, "over there"),
+        (30, "timeout", True, ConnectionLost, "rsync lost"),
+        (255, "ssh: connect to host", True, ConnectionLost, "rsync lost"),
+        (-9, "", True, TransferFailed, "signal 9"),
+        (3, "file selection", True, TransferFailed, "exit status 3"),
+        (12, REFUSED + "another one has begun", True, Locked, "another push"),
+    ],
+)
+def test_failures(
+    exit_code: int, said: str, alive: bool, expected: type[EnvsyncError], words: str
+) -> None:
+    error = failure(exit_code, said, "server2", is_link_alive=alive)
+    assert type(error) is expected
+    assert words in error.message
+    assert error.server == "server2"
+    assert error.hint
