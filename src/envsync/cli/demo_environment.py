@@ -11,7 +11,6 @@ import base64
 import hashlib
 import json
 import os
-import shlex
 import shutil
 import stat
 import subprocess
@@ -25,6 +24,8 @@ from envsync.errors import SourceRefused
 
 PACKAGE = "demo_package"
 SCRIPT = "demo-package"
+EDIT = "# quick fix"
+"""What a person in a hurry adds to the package on a server."""
 
 _LEFT_OUT = {
     "site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo",
@@ -128,13 +129,9 @@ def install(environment: Path, version: str) -> None:
     _run_python(environment, "-c", f"import {PACKAGE}; assert {PACKAGE}.__version__ == '{version}'")
 
 
-def edit_by_hand(environment: Path, there: Path) -> str:
-    """A shell command that a person in a hurry might type on a server.
-
-    `there` is where the environment stands on that server.
-    """
-    file = there / _site_packages(environment).relative_to(environment) / PACKAGE / "__init__.py"
-    return f"echo '# quick fix' >> {shlex.quote(str(file))}"
+def module_path(environment: Path) -> Path:
+    """Where the package's code is, relative to the environment."""
+    return _site_packages(environment).relative_to(environment) / PACKAGE / "__init__.py"
 
 
 def measure(path: Path) -> Size:

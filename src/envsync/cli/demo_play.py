@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -10,17 +11,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from envsync.agent.facts import who
-from envsync.agent.messages import RecordFacts, VerifyFacts, to_json
+from envsync.agent.messages import RecordFacts, TotalsFacts, to_json
 from envsync.cli import demo_environment
 from envsync.cli.demo_machines import Machine
 from envsync.cli.demo_narration import Narration
 from envsync.cli.demo_stage import Stage, require_environment, stage
 from envsync.cli.invocation import Invocation
+from envsync.cli.push_text import report_lines
 from envsync.cli.wording import count, duration, size
 from envsync.errors import EnvsyncError
 from envsync.push.ends import End
 from envsync.push.fan_out import Destination, FanOut
-from envsync.push.report import IN_STEP, PUSHED, PushReport
+from envsync.push.report import IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.push.servers import Place, for_each_server
 from envsync.push.settings import PushSettings
 from envsync.push.target_end import TargetEnd
@@ -41,6 +43,8 @@ def play(invocation: Invocation, users: Path | None) -> None:
     terminal.say("envsync demo: the main job on two throwaway servers on this machine")
     with contextlib.ExitStack() as stack:
         with narration.step("An environment, and two servers") as found:
+            if users is not None:
+                narration.say(f"copying {users}, so that yours is not touched ...")
             the_stage = stack.enter_context(stage(users))
             _show_stage(the_stage, narration, found)
         _Play(the_stage, narration).steps()
@@ -98,11 +102,11 @@ class _Play:
             self._run_there(server1="1.0", server2="1.0")
         with narration.step("Verify: hash every file there again"):
             self._verify()
-        with narration.step("Change one package, push again: only the change travels") as found:
+        with narration.step("Change one package, push again: only the change travels"):
             demo_environment.install(self._stage.environment, "1.1")
             narration.say(f"{demo_environment.PACKAGE} 1.0 -> 1.1, here")
-            reports = self._push()
-            found["changed_packages"] = list(_plan_packages(reports))
+            self._plan()
+            self._push()
             self._run_there(server1="1.1", server2="1.1")
         with narration.step("Someone edits a file on server2 by hand: the push is refused"):
             self._edit_by_hand()
@@ -114,16 +118,19 @@ class _Play:
 
     # Pushing
 
-    def _push(self) -> list[PushReport]:
+    def _push(self) -> None:
         self._narration.command(f"envsync push {self._name} server1 server2")
-        reports = self._reports(overwrite=False)
-        for report in reports:
+        for report in self._reports():
             self._require(report, PUSHED)
-        return reports
+
+    def _plan(self) -> None:
+        self._narration.command(f"envsync push {self._name} server1 --dry-run")
+        (report,) = self._reports(self._first, dry_run=True)
+        self._require(report, PLANNED)
 
     def _push_refused(self) -> None:
         self._narration.command(f"envsync push {self._name} server1 server2")
-        first, second = self._reports(overwrite=False)
+        first, second = self._reports()
         self._require(first, IN_STEP)
         if second.error is None or second.error.code != "drift":
             raise second.error or _broken("the push was not refused", second.server)
@@ -136,9 +143,10 @@ class _Play:
         self._require(report, PUSHED)
         if not report.overwritten:
             raise _broken("nothing was kept", report.server)
-        self._narration.say(report.overwritten)
 
-    def _reports(self, *machines: Machine, overwrite: bool) -> list[PushReport]:
+    def _reports(
+        self, *machines: Machine, dry_run: bool = False, overwrite: bool = False
+    ) -> list[PushReport]:
         """Push for real, and say what became of it."""
         prefix = str(self._stage.prefix)
         settings = PushSettings(
@@ -148,6 +156,7 @@ class _Play:
             who=self._who,
             # The one that needs nothing installed.
             transport="stream",
+            dry_run=dry_run,
             overwrite=overwrite,
         )
         destinations = [
@@ -155,12 +164,16 @@ class _Play:
             for machine in machines or self._stage.machines
         ]
         reports = FanOut(settings, socket.gethostname()).run(destinations)
-        self._narration.steps[-1].setdefault("reports", []).extend(
-            report.to_json() for report in reports
-        )
+        narration = self._narration
+        found = narration.steps[-1].setdefault("reports", [])
+        found.extend(report.to_json() for report in reports)
         for report in reports:
-            for line in _report_lines(report):
-                self._narration.say(line)
+            for line in report_lines(report, verbose=False):
+                narration.say(line)
+            for line in () if report.error is None else _refusal_lines(report.error):
+                narration.say(line)
+        for warning in sorted({warning for report in reports for warning in report.warnings}):
+            narration.say(f"warning: {warning}")
         return reports
 
     def _require(self, report: PushReport, outcome: str) -> None:
@@ -185,41 +198,47 @@ class _Play:
             if f"{demo_environment.PACKAGE} {version}" not in said or environment not in said:
                 raise _broken(f"not {version} of {environment} ran", machine.name)
 
+    @property
+    def _edited(self) -> Path:
+        """The file that someone edits on server2."""
+        module = demo_environment.module_path(self._stage.environment)
+        return Path(self._second.prefix, "envs", self._name, module)
+
     def _edit_by_hand(self) -> None:
-        machine = self._second
-        command = demo_environment.edit_by_hand(
-            self._stage.environment, Path(machine.prefix, "envs", self._name)
-        )
-        self._narration.command(f'ssh {machine.name} "{command}"')
-        machine.run(command)
+        command = f"echo '{demo_environment.EDIT}' >> {shlex.quote(str(self._edited))}"
+        self._narration.command(f'ssh {self._second.name} "{command}"')
+        self._second.run(command)
 
     def _verify(self) -> None:
         self._narration.command(f"envsync verify {self._name} server1 server2")
-        started = time.monotonic()
         for server, facts in self._ask(self._stage.machines, TargetEnd.verify):
-            self._show_verified(server, facts, time.monotonic() - started)
-
-    def _show_verified(self, server: str, facts: VerifyFacts, seconds: float) -> None:
-        if facts.damaged or facts.missing or facts.unexpected:
-            raise _broken("the environment there is damaged", server)
-        self._narration.say(
-            f"{server}  whole: {count(facts.totals.files, 'file')}, "
-            f"{size(facts.totals.size_bytes)}, revision {short(facts.revision)}, "
-            f"{duration(seconds)}"
-        )
+            if facts.record is None or facts.damaged or facts.missing or facts.unexpected:
+                raise _broken("what stands there is not what was published", server)
+            self._narration.say(
+                f"{self._name} on {server}: {_contents(facts.totals)}, "
+                f"as published ({short(facts.revision)})"
+            )
 
     def _rollback(self) -> None:
         by = self._who
 
         def put_back(target: TargetEnd) -> RecordFacts:
-            target.inspect(lock=True)
             return target.rollback(None, by, overwrite=False)
 
         for machine in self._stage.machines:
             self._narration.command(f"envsync rollback {self._name} {machine.name}")
             for server, record in self._ask([machine], put_back):
-                self._narration.say(_back_line(server, record))
+                self._narration.say(
+                    f"{self._name} on {server}: back at {short(record.revision)} "
+                    f"({_contents(record.totals)})"
+                )
+        # On server2 the version with the edit is back, as the overwrite replaced that.
         self._run_there(server1="1.0", server2="1.1")
+        self._narration.command(f"ssh {self._second.name} tail -n 1 {self._edited}")
+        line = self._second.run(f"tail -n 1 {shlex.quote(str(self._edited))}")
+        self._narration.say(line)
+        if line != demo_environment.EDIT:
+            raise _broken("the rollback did not bring the edit back", self._second.name)
 
     def _ask(
         self, machines: Sequence[Machine], question: Callable[[TargetEnd], T]
@@ -242,33 +261,15 @@ class _Play:
         return answers
 
 
-def _report_lines(report: PushReport) -> list[str]:
-    """One server's line, and what belongs to it."""
-    seconds = duration(report.seconds)
-    if report.error is not None:
-        error = report.error
-        lines = [f"envsync: {report.server}: {error.message}"]
-        lines += [f"  {detail}" for detail in error.details]
-        return [*lines, f"  → {error.hint}"] if error.hint else lines
-    if report.plan is None or report.totals is None:
-        return [f"{report.server}  {report.outcome}: revision {short(report.revision)}, {seconds}"]
-    plan = report.plan
-    wire = "" if report.wire_bytes is None else f" as {size(report.wire_bytes)} on the wire"
-    told = (
-        f"{report.server}  {report.outcome}: {plan.fetch_files:,} of "
-        f"{count(report.totals.files, 'file')} travelled, {size(plan.fetch_bytes)}{wire}, "
-        f"{seconds}, revision {short(report.revision)}"
-    )
-    return [told, *(f"         {warning}" for warning in report.warnings)]
+def _refusal_lines(error: EnvsyncError) -> list[str]:
+    """What `Terminal.error` writes; here it belongs to the answer."""
+    lines = [f"envsync: {error.server}: {error.message}"]
+    lines += [f"  {detail}" for detail in error.details]
+    return [*lines, f"  → {error.hint}"] if error.hint else lines
 
 
-def _back_line(server: str, record: RecordFacts) -> str:
-    line = f"{server}  back to revision {short(record.revision)}"
-    return f"{line} ({record.kept_because})" if record.kept_because else line
-
-
-def _plan_packages(reports: Sequence[PushReport]) -> tuple[str, ...]:
-    return () if reports[0].plan is None else reports[0].plan.packages
+def _contents(totals: TotalsFacts) -> str:
+    return f"{count(totals.files, 'file')}, {size(totals.size_bytes)}"
 
 
 def _broken(what: str, server: str) -> EnvsyncError:
