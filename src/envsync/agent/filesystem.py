@@ -90,7 +90,7 @@ def space(path: bytes) -> Space:
 
 
 class ExchangeRefused(OSError):
-    """This filesystem cannot swap two names in one step (NFS, Lustre, old ZFS)."""
+    """These names cannot be swapped in one step (NFS, Lustre, old ZFS, an overlay's lower tree)."""
 
 
 def exchange(first: bytes, second: bytes) -> None:
@@ -116,7 +116,8 @@ def _rename(source: bytes, target: bytes, flags: int) -> None:
         if function(_AT_FDCWD, source, _AT_FDCWD, target, ctypes.c_uint(flags)) == 0:
             return
         code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+    # EXDEV: an overlay whose lower layer holds the directory.
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV):
         raise ExchangeRefused(code, os.strerror(code))
     raise OSError(code, os.strerror(code), os.fsdecode(target))
 

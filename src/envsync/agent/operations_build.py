@@ -7,6 +7,7 @@ from typing import Callable, Dict, NamedTuple
 
 from envsync.agent.messages import from_json, to_json
 from envsync.agent.operations_target import manifest_of
+from envsync.agent.preparation import user_site_findings
 from envsync.agent.publish import Check
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.target_push import Publication
@@ -21,6 +22,7 @@ def _stage(service: Service, request: Request) -> Answer:
             "plan": to_json(facts),
             "tree": os.fsdecode(service.push.staging.path),
             "token": service.push.staging.token,
+            "findings": to_json(user_site_findings(wanted.directories, os.environ.get("HOME", ""))),
         },
         b"\0".join([path for path, _ in service.fetches]),
     )

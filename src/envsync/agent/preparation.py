@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import List, Tuple
+import re
+from typing import Iterable, List, Tuple
 
 from envsync.agent.facts import user_name
-from envsync.agent.filesystem import is_mount_point
+from envsync.agent.filesystem import ExchangeRefused, exchange, is_mount_point
 from envsync.agent.layout import Layout
 from envsync.agent.messages import Finding
 from envsync.errors import PreflightRefused
+
+_PYTHON_DIRECTORY = re.compile(rb"lib/(python[0-9]+\.[0-9]+t?)\Z")
 
 
 def require_prefix(prefix: str) -> None:
@@ -42,6 +46,45 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
         found.append(Finding("not-a-directory", message, True))
     if not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
         found.append(Finding("no-conda", "%s has no conda-meta: no conda there" % prefix))
+    return tuple(found)
+
+
+def require_exchange(places: Layout) -> None:
+    """Raise `PreflightRefused` where two directories cannot be swapped in one step.
+
+    Found by swapping two empty ones, before anything is sent.
+    """
+    one = os.path.join(places.state, b"probe-one")
+    other = os.path.join(places.state, b"probe-other")
+    try:
+        for path in (one, other):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        exchange(one, other)
+    except ExchangeRefused as error:
+        raise PreflightRefused(
+            "the filesystem there cannot swap two directories in one step",
+            hint="use a prefix on a local filesystem (ext4, xfs, btrfs, tmpfs)",
+        ) from error
+    finally:
+        for path in (one, other):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+
+def user_site_findings(directories: Iterable[bytes], home: str) -> Tuple[Finding, ...]:
+    """Warn of a `~/.local` whose packages this user's Python would find before the environment's.
+
+    `directories` are those of the environment, which tell its Python's version.
+    """
+    found: List[Finding] = []
+    for directory in directories:
+        match = _PYTHON_DIRECTORY.match(directory)
+        if match is None or not home:
+            continue
+        site = os.path.join(home, ".local", "lib", match.group(1).decode(), "site-packages")
+        if os.path.isdir(site) and os.listdir(site):
+            message = "%s there comes before the environment's own packages" % site
+            found.append(Finding("user-site", message))
     return tuple(found)
 
 

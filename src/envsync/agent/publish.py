@@ -131,8 +131,9 @@ class Publisher:
             except filesystem.ExchangeRefused as error:
                 self._abandon()
                 raise PreflightRefused(
-                    "this filesystem cannot swap two directories in one step",
-                    hint="use a prefix on a local filesystem",
+                    "the environment there cannot be swapped with another directory in one step "
+                    "(%s)" % error.strerror,
+                    hint="use a prefix on a local filesystem, not in an overlay's lower layer",
                 ) from error
         filesystem.sync_directory(os.path.dirname(live))
         filesystem.sync_directory(self._places.trees)

@@ -14,6 +14,7 @@ from envsync.agent import leftovers
 from envsync.agent.facts import who
 from envsync.agent.incoming import Incoming
 from envsync.agent.messages import PlanFacts, RecordFacts
+from envsync.agent.preparation import require_exchange
 from envsync.agent.publish import Check, Switch, drop_surplus
 from envsync.agent.records import Record
 from envsync.agent.snapshot import Snapshot
@@ -54,6 +55,7 @@ class TargetPush:
     ) -> Tuple[PlanFacts, Tuple[Tuple[bytes, Entry], ...]]:
         """Bring a staging tree forward; the files whose contents must come from the source."""
         self._wanted = wanted
+        require_exchange(self._target.places)
         staging = Staging(self._target.places, self._target.trees, self._target.records)
         current = self._target.current(self._target.live)
         staging.choose(current, keep, "")

@@ -62,6 +62,7 @@ class Push:
         self._clock = _Clock(time.monotonic() if started is None else started)
         self._step = ""
         self._wire_bytes: int | None = None
+        self._late_warnings: tuple[str, ...] = ()
 
     def run(self) -> PushReport:
         """Push, and report. Raises the `EnvsyncError` that ended it, `server` filled in."""
@@ -145,6 +146,7 @@ class Push:
         threading.Thread(target=self._source.outside, daemon=True).start()
         manifest = self._source.manifest(self._target.references())
         staged = self._target.stage(manifest, self._settings.keep, on_progress=self._relay)
+        self._late_warnings = staged.warnings
         self._begin("transfer", staged.plan.fetch_bytes)
         job = self._job(staged)
         choice = self._choose(job)
@@ -275,7 +277,7 @@ class Push:
 
     def _warnings(self, outcome: str, source: SourceState, target: TargetState) -> tuple[str, ...]:
         outside = () if outcome in (IN_STEP, ADOPTED) else self._source.outside()
-        return (*preflight.warnings(source, target), *outside)
+        return (*preflight.warnings(source, target), *outside, *self._late_warnings)
 
     # Progress
 

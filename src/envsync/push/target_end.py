@@ -8,6 +8,7 @@ from typing import Any
 
 from envsync.agent.messages import (
     DifferenceFacts,
+    Finding,
     PlanFacts,
     ProcessUse,
     RecordFacts,
@@ -23,13 +24,15 @@ from envsync.push.settings import PushSettings
 class Staged:
     """A staging tree brought forward: the plan, and the files that have to be sent.
 
-    `tree` is its path there, `token` what a writer has to present.
+    `tree` is its path there, `token` what a writer has to present. `warnings` are what was
+    found only now that the environment is known.
     """
 
     plan: PlanFacts
     fetches: tuple[bytes, ...]
     tree: str
     token: str
+    warnings: tuple[str, ...] = ()
 
 
 class TargetEnd:
@@ -76,8 +79,10 @@ class TargetEnd:
         """Bring a staging tree forward as far as the target's own bytes go."""
         answer = self._end.call("build.stage", {"keep": keep}, manifest, on_progress=on_progress)
         plan = from_json(PlanFacts, answer.document["plan"])
+        findings = [from_json(Finding, item) for item in answer.document["findings"]]
+        warnings = tuple(finding.message for finding in findings)
         fetches = tuple(answer.payload.split(b"\0")) if answer.payload else ()
-        return Staged(plan, fetches, answer.document["tree"], answer.document["token"])
+        return Staged(plan, fetches, answer.document["tree"], answer.document["token"], warnings)
 
     def complete(self, on_progress: Progress | None = None) -> None:
         """Finish the staging tree and hash it; `VerificationFailed` names what is wrong."""
