@@ -131,7 +131,8 @@ class TargetPush:
         return Record(
             number=self._target.records.next_number(),
             revision=live.revision,
-            source_revision="" if current is None else current.source_revision,
+            # No source ever had it: what stands there was made by hand.
+            source_revision=live.revision,
             inode=live.scan.inode,
             who=who() if current is None else current.who,
             source="" if current is None else current.source,
