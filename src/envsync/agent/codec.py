@@ -114,7 +114,7 @@ class Decoder:
     def _unpack(self, name: str, packed: bytes, size_bytes: int) -> bytes:
         try:
             if name == ZLIB:
-                return zlib.decompressobj().decompress(packed, size_bytes)
+                return _inflated(packed, size_bytes)
             if _content_bytes(packed) != size_bytes:
                 raise _damaged()
             content: bytes = self._zstd.decompress(packed, max_output_size=size_bytes)
@@ -123,6 +123,17 @@ class Decoder:
         except Exception as error:
             raise _damaged() from error
         return content
+
+
+def _inflated(packed: bytes, size_bytes: int) -> bytes:
+    machine = zlib.decompressobj()
+    content = machine.decompress(packed, size_bytes)
+    # What a stream has after its content, its checksum, may need one more call.
+    if machine.unconsumed_tail:
+        content += machine.decompress(machine.unconsumed_tail, 1)
+    if not machine.eof:
+        raise _damaged()
+    return content
 
 
 def _content_bytes(packed: bytes) -> int:

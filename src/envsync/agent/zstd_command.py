@@ -57,7 +57,7 @@ class ZstdCommand:
         while view:
             readable, writable, _ = select.select([self._out], [self._in], [], _STALL_SECONDS)
             if readable:
-                pieces += self._read()
+                pieces.append(self._counted(os.read(self._out, _PIPE_BYTES)))
             elif writable:
                 try:
                     view = view[os.write(self._in, view[:_PIPE_BYTES]) :]
@@ -72,10 +72,15 @@ class ZstdCommand:
         assert self._process.stdin is not None
         self._process.stdin.close()
         pieces: List[bytes] = []
-        while self._missing_bytes:
+        while True:
             if not select.select([self._out], [], [], _STALL_SECONDS)[0]:
                 raise _failed()
-            pieces += self._read()
+            data = os.read(self._out, _PIPE_BYTES)
+            if not data:
+                break
+            pieces.append(self._counted(data))
+        if self._missing_bytes:
+            raise _failed()
         return pieces
 
     def close(self) -> None:
@@ -86,12 +91,11 @@ class ZstdCommand:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    def _read(self) -> List[bytes]:
-        data = os.read(self._out, _PIPE_BYTES)
+    def _counted(self, data: bytes) -> bytes:
         if not 0 < len(data) <= self._missing_bytes:
             raise _failed()
         self._missing_bytes -= len(data)
-        return [data]
+        return data
 
 
 def _failed() -> TransferFailed:

@@ -8,8 +8,8 @@ from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, Transf
 PARTIAL_EXIT_CODES = frozenset({23, 24})
 """Some files could not be sent, or vanished: the others came."""
 
-_LOST_EXIT_CODES = frozenset({30, 35, 255})
-_CUT_EXIT_CODES = frozenset({10, 12})
+_TIMEOUT_EXIT_CODES = frozenset({30, 35})
+_CUT_EXIT_CODES = frozenset({10, 12, 255})
 _FULL = ("No space left on device", "Disk quota exceeded")
 _DETAILS = 8
 
@@ -35,11 +35,13 @@ def failure(exit_code: int, said: str, server: str, *, is_link_alive: bool) -> E
             details=details,
             server=server,
         )
-    if not is_link_alive or exit_code in _LOST_EXIT_CODES:
-        what = "rsync lost its connection" if is_link_alive else "the connection was lost"
-        return ConnectionLost(what, details=details, server=server)
-    if exit_code in _CUT_EXIT_CODES:
-        what = "rsync ended in the middle over there"
+    if not is_link_alive:
+        return ConnectionLost("the connection was lost", details=details, server=server)
+    if exit_code in _TIMEOUT_EXIT_CODES:
+        what = "rsync heard nothing for too long"
+    elif exit_code in _CUT_EXIT_CODES:
+        # ssh gives 255 both for a connection that broke and for a command that was killed.
+        what = "rsync ended in the middle over there, or its connection did"
     elif exit_code < 0:
         what = f"rsync was killed here (signal {-exit_code})"
     else:

@@ -62,9 +62,9 @@ def test_the_remote_shell_survives_as_one_string(argv: list[str]) -> None:
     assert split_as_rsync_does(joined(argv)) == argv
 
 
-@pytest.mark.parametrize("option", ["delta", "compress"])
-def test_never_deletes_links_or_writes_in_place(option: str) -> None:
-    options = replace(COMMAND, **{option: True}).argv()
+@pytest.mark.parametrize("switch", [True, False])
+def test_never_deletes_links_or_writes_in_place(switch: bool) -> None:
+    options = replace(COMMAND, delta=switch, compress=switch).argv()
     text = b" ".join(options)
     for forbidden in (b"--inplace", b"--delete", b"--link-dest", b"--append", b"--owner"):
         assert forbidden not in text
@@ -150,8 +150,8 @@ FULL = 'rsync: [receiver] write failed on "x": No space left on device (28)\nrsy
         (23, 'rsync: [receiver] mkstemp "x" failed: Disk quota exceeded (122)', True, NoSpace, ""),
         (12, "connection unexpectedly closed", False, ConnectionLost, "connection was lost"),
         (12, "connection unexpectedly closed", True, TransferFailed, "over there"),
-        (30, "timeout", True, ConnectionLost, "rsync lost"),
-        (255, "ssh: connect to host", True, ConnectionLost, "rsync lost"),
+        (30, "timeout", True, TransferFailed, "heard nothing"),
+        (255, "ssh: connect to host", True, TransferFailed, "its connection"),
         (-9, "", True, TransferFailed, "signal 9"),
         (3, "file selection", True, TransferFailed, "exit status 3"),
         (12, REFUSED + "another one has begun", True, Locked, "another push"),
