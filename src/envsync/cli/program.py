@@ -22,12 +22,15 @@ class _Entry(NamedTuple):
 COMMANDS = {
     "push": _Entry("envsync.cli.push:push", "Bring an environment to other servers."),
     "diff": _Entry("envsync.cli.diff:diff", "Show how an environment differs on a server."),
-    "verify": _Entry("envsync.cli.verify:verify", "Hash every file there again."),
+    "verify": _Entry("envsync.cli.verify:verify", "Check every byte on a server against what was published."),
     "list": _Entry("envsync.cli.list:list_", "Show which environments are on which server."),
     "history": _Entry("envsync.cli.history:history", "Show what was published, and by whom."),
     "rollback": _Entry("envsync.cli.rollback:rollback", "Put the previous version back."),
     "config": _Entry("envsync.cli.config:config", "Check or find the inventory file."),
-    "demo": _Entry("envsync.cli.demo:demo", "See it work on two throwaway servers."),
+    "demo": _Entry(
+        "envsync.cli.demo:demo",
+        "See envsync work: push, verify, change, push again, drift refused, rollback.",
+    ),
 }
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PATHS_SHOWN = 20
 
 
-@click.command(short_help="Hash every file there again.")
+@click.command(short_help="Check every byte on a server against what was published.")
 @click.argument("environment", metavar="ENV")
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
 @common_options
@@ -74,7 +74,8 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
     elif facts is not None and _differs(facts):
         error = VerificationFailed(
             f"{_figures(facts)}: not what was published",
-            hint=f"see which packages with `envsync diff {environment} {outcome.server} --published`; "
+            hint="see which packages with "
+            f"`envsync diff {environment} {outcome.server} --published`; "
             "`envsync push --overwrite` puts it right and keeps this version",
             details=list(_paths(facts, PATHS_SHOWN)),
             server=outcome.server,

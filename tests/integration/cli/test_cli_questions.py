@@ -1,0 +1,113 @@
+"""The commands that ask servers: verify, list, diff, history, rollback."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.cli.conftest import Envsync
+from tests.lab.lab import Lab
+
+pytestmark = pytest.mark.timeout(120)
+
+HOSTILE = "evil\x1b[2J\x07name"
+
+
+def test_what_servers_have(conda_lab: Lab, envsync: Envsync) -> None:
+    envsync("push", "myenv")
+    document = envsync.json("list")
+    found = {
+        each["server"]: {entry["name"]: entry for entry in each["environments"]}
+        for each in document["result"]["servers"]
+    }
+    assert list(found) == ["server1", "server2", "server3"]
+    assert found["server2"]["myenv"]["record"]["who"].endswith("@server1")
+    assert found["server1"]["myenv"]["record"] is None
+    assert len({each["myenv"]["revision"] for each in found.values()}) == 1
+    lines = envsync("list", "@all").stdout.splitlines()
+    assert lines[0].split()[:3] == ["ENVIRONMENT", "SERVER", "REVISION"]
+    assert [line.split()[:2] for line in lines[1:]] == [["myenv", "server2"], ["myenv", "server3"]]
+
+
+def test_verify_names_every_path(conda_lab: Lab, envsync: Envsync) -> None:
+    assert envsync.json("verify", "myenv", "server2", status=21)["error"]["code"] == "not-found"
+    envsync("push", "myenv", "server2")
+    assert envsync.json("verify", "myenv", "server2")["result"]["servers"][0]["error"] is None
+    server2 = conda_lab["server2"]
+    environment = server2.path(f"{server2.prefix}/envs/myenv")
+    (environment / HOSTILE).write_text("x")
+    (environment / "conda-meta" / "history").write_text("x")
+    (environment / "bin" / "python").unlink()
+    told = envsync("verify", "myenv", "server2", status=18)
+    assert told.stdout == ""
+    assert "  damaged     conda-meta/history\n" in told.stderr
+    assert "  missing     bin/python\n" in told.stderr
+    assert "  unexpected  evil\\x1b[2J\\x07name\n" in told.stderr
+    document = envsync.json("verify", "myenv", "server2", status=18)
+    verified = document["result"]["servers"][0]["verified"]
+    assert verified["unexpected"] == [HOSTILE]
+    assert verified["damaged"] == ["conda-meta/history"]
+    assert verified["missing"] == ["bin/python"]
+
+
+def test_verify_is_short_for_people_and_complete_for_programs(
+    conda_lab: Lab, envsync: Envsync
+) -> None:
+    envsync("push", "myenv", "server2")
+    server2 = conda_lab["server2"]
+    environment = server2.path(f"{server2.prefix}/envs/myenv")
+    for number in range(300):
+        (environment / f"new{number}").write_text("x")
+    told = envsync("verify", "myenv", "server2", status=18)
+    assert told.stderr.count("unexpected  new") == 20
+    assert "\n  and 280 more: all of them with --json\n" in told.stderr
+    document = envsync.json("verify", "myenv", "server2", status=18)
+    assert len(document["result"]["servers"][0]["verified"]["unexpected"]) == 300
+
+
+def test_diff(conda_lab: Lab, envsync: Envsync) -> None:
+    envsync("push", "myenv", "server2")
+    assert "no difference" in envsync("diff", "myenv", "server2").stdout
+    conda_lab["server2"].install_wheel("labtool", "1.0")
+    told = envsync("diff", "myenv", "server2").stdout
+    assert told.startswith("myenv on server2, compared with server1: ")
+    assert "labtool" in told
+    files = envsync("diff", "myenv", "server2", "--published", "--files").stdout
+    assert "compared with what was published there" in files
+    assert "\n  + " in files
+    document = envsync.json("diff", "myenv", "server2", "--files")
+    assert document["result"]["difference"]["added"] == len(
+        document["result"]["difference"]["paths"]
+    )
+
+
+def test_history_and_rollback(conda_lab: Lab, envsync: Envsync) -> None:
+    assert envsync.json("rollback", "myenv", "server2", status=21)["error"]["server"] == "server2"
+    envsync("push", "myenv", "server2")
+    first = envsync.json("list", "server2")["result"]["servers"][0]["environments"][0]["revision"]
+    conda_lab.controller.install_wheel("labtool", "1.0")
+    envsync("push", "myenv", "server2")
+    back = envsync("rollback", "myenv", "server2").stdout
+    assert back.startswith(f"myenv on server2: back at {first[:12]} (")
+    assert envsync.json("push", "myenv", "server2", status=13)["error"]["code"] == "held"
+    events = envsync.json("history", "myenv", "server2")["result"]["servers"][0]["events"]
+    assert [event["event"] for event in events] == ["publish", "publish", "rollback"]
+    assert [event["number"] for event in events] == [1, 2, 1]
+    lines = envsync("history", "myenv", "server2").stdout.splitlines()
+    assert lines[0].split() == ["WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY"]
+    assert "rolled back" in lines[3]
+    document = envsync.json("rollback", "myenv", "server2", "--to", "2")
+    assert document["result"]["record"]["number"] == 2
+    envsync("push", "myenv", "server2")
+
+
+def test_a_server_that_is_down_is_one_line(conda_lab: Lab, envsync: Envsync) -> None:
+    envsync("push", "myenv")
+    conda_lab["server3"].stop_sshd()
+    for command in (["list"], ["verify", "myenv"], ["history", "myenv"]):
+        told = envsync(*command, status=20)
+        assert "server2" in told.stdout
+        assert told.stderr.startswith("envsync: server3: ")
+        document = envsync.json(*command, status=20)
+        by_server = {each["server"]: each["error"] for each in document["result"]["servers"]}
+        assert by_server["server2"] is None
+        assert by_server["server3"]["code"] == "connection-failed"

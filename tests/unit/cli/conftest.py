@@ -1,0 +1,39 @@
+"""The command, run in this process as `main` runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from envsync.cli.entry import run
+from envsync.cli.invocation import Invocation
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    status: int
+    out: str
+    err: str
+
+
+Envsync = Callable[..., Ended]
+
+
+@pytest.fixture
+def envsync(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Envsync:
+    """`envsync("push", "myenv")` in an empty home, with no configuration and no conda."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    environ = {"HOME": str(tmp_path / "home"), "PATH": "/nonexistent"}
+
+    def call(*arguments: str, **variables: str) -> Ended:
+        status = run(arguments, Invocation({**environ, **variables}))
+        captured = capsys.readouterr()
+        return Ended(status, captured.out, captured.err)
+
+    return call

@@ -1,0 +1,75 @@
+"""`envsync config`, and an inventory as every command meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import Envsync
+from tests.unit.cli.documented_json import check_document
+
+VALID = """\
+prefix: /workspace/alice/miniconda3
+servers:
+  server1: {}
+  gpu[1-2]: {groups: [gpu]}
+environments:
+  myenv: {push_to: ["@gpu"]}
+"""
+INVALID = "prefix: miniconda3\nservers:\n  server1: {prot: 22}\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home" / ".config" / "envsync").mkdir(parents=True)
+    return tmp_path / "home"
+
+
+def test_check(envsync: Envsync, home: Path) -> None:
+    file = home / ".config/envsync/config.yaml"
+    file.write_text(VALID)
+    ended = envsync("config", "check")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out == f"{file}: valid, 3 servers, 1 environment\n"
+    document = check_document(envsync("config", "check", "--json").out)
+    assert document["command"] == "config check"
+    assert document["result"]["servers"] == ["server1", "gpu1", "gpu2"]
+
+
+def test_path(envsync: Envsync, home: Path) -> None:
+    file = home / ".config/envsync/config.yaml"
+    file.write_text(VALID)
+    assert envsync("config", "path").out == f"{file}\n"
+    assert check_document(envsync("config", "path", "--json").out)["result"]["path"] == str(file)
+    (home / "other.yaml").write_text(VALID)
+    other = str(home / "other.yaml")
+    assert envsync("--config", other, "config", "path").out == f"{other}\n"
+    assert envsync("config", "path", "--config", other).out == f"{other}\n"
+    assert envsync("config", "path", ENVSYNC_CONFIG=other).out == f"{other}\n"
+
+
+def test_none(envsync: Envsync) -> None:
+    ended = envsync("config", "path")
+    assert (ended.status, ended.out) == (21, "")
+    assert ended.err.startswith("envsync: there is no inventory\n  looked for, in this order:\n")
+    assert check_document(envsync("config", "check", "--json").out)["exit_code"] == 21
+
+
+@pytest.mark.parametrize("line", ["config check", "push myenv", "list", "verify myenv server1"])
+def test_an_invalid_one_stops_every_command(envsync: Envsync, home: Path, line: str) -> None:
+    file = home / ".config/envsync/config.yaml"
+    file.write_text(INVALID)
+    ended = envsync(*line.split())
+    assert (ended.status, ended.out) == (2, "")
+    assert f"envsync: {file}:1: prefix: expected an absolute path" in ended.err
+    assert f"  {file}:3: servers.server1.prot: expected one of" in ended.err
+    document = check_document(envsync(*line.split(), "--json").out)
+    assert document["error"]["code"] == "inventory"
+
+
+@pytest.mark.parametrize("line", ["config check", "push myenv server2", "list"])
+def test_one_that_is_not_there(envsync: Envsync, line: str) -> None:
+    ended = envsync("--config", "/nowhere.yaml", *line.split())
+    assert ended.status == 2
+    assert ended.err.startswith("envsync: /nowhere.yaml: there is no such file\n")

@@ -1,0 +1,119 @@
+"""How a run ends: errors in words and in JSON, bugs, interruptions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from envsync.cli.program import COMMANDS, program
+from tests.unit.cli.conftest import Envsync
+from tests.unit.cli.documented_json import check_document
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("push", "envsync: missing argument 'ENV'\n  → envsync push --help\n"),
+        ("pusj", "envsync: no such command 'pusj'; did you mean 'push'?\n  → envsync --help\n"),
+        ("xyz", "envsync: no such command 'xyz'\n  → envsync --help\n"),
+        ("config", "envsync: missing command\n  → envsync config --help\n"),
+        ("diff myenv", "envsync: missing argument 'SERVER'\n  → envsync diff --help\n"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense(envsync: Envsync, line: str, message: str) -> None:
+    ended = envsync(*line.split())
+    assert (ended.status, ended.out, ended.err) == (2, "", message)
+
+
+def test_so_does_json(envsync: Envsync) -> None:
+    ended = envsync("push", "--nonsense", "--json")
+    document = check_document(ended.out)
+    assert (ended.status, ended.err) == (2, "")
+    assert document["error"]["code"] == "usage"
+    assert document["result"] is None
+
+
+def test_without_conda_and_without_an_inventory(envsync: Envsync) -> None:
+    ended = envsync("push", "myenv", "server2")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == (
+        "envsync: there is no conda here: nothing says where its base directory is\n"
+        "  → activate conda (`conda activate`), or write an inventory with `prefix:`\n"
+    )
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> type[Exception]:
+    """`config path` ends with whatever this class is set to raise."""
+
+    class Failing(Exception):
+        error: BaseException = RuntimeError("the \x1b[31mreason")
+
+    def fail(*_: object) -> None:
+        raise Failing.error
+
+    monkeypatch.setattr("envsync.inventory.find", fail)
+    return Failing
+
+
+def test_a_bug_is_saved_and_not_printed(
+    envsync: Envsync, failing: type[Exception], tmp_path: Path
+) -> None:
+    ended = envsync("config", "path")
+    (saved,) = (tmp_path / "home/.local/state/envsync").glob("crash-*.txt")
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err == (
+        "envsync: this is a bug in envsync: RuntimeError: the \\x1b[31mreason\n"
+        f"  → please report it, with the details in {saved}\n"
+    )
+    assert "Traceback" in saved.read_text()
+
+
+def test_a_bug_is_printed_with_v(envsync: Envsync, failing: type[Exception]) -> None:
+    assert "Traceback" in envsync("-v", "config", "path").err
+    assert "Traceback" in envsync("config", "path", "-v").err
+
+
+def test_a_bug_in_json(envsync: Envsync, failing: type[Exception]) -> None:
+    ended = envsync("config", "path", "--json")
+    assert (ended.status, ended.err) == (1, "")
+    assert check_document(ended.out)["error"]["code"] == "unexpected"
+
+
+def test_a_bug_where_nothing_can_be_written(envsync: Envsync, failing: type[Exception]) -> None:
+    ended = envsync("config", "path", XDG_STATE_HOME="/proc/nowhere")
+    assert ended.status == 1
+    assert "no place was found to save the details" in ended.err
+
+
+def test_interrupted(envsync: Envsync, failing: type[Exception]) -> None:
+    failing.error = KeyboardInterrupt()  # type: ignore[attr-defined]
+    ended = envsync("config", "path")
+    assert (ended.status, ended.out) == (130, "")
+    assert ended.err == ("envsync: stopped; everything is resumable: run the same command again\n")
+    document = check_document(envsync("config", "path", "--json").out)
+    assert document["error"]["code"] == "interrupted"
+
+
+def test_a_reader_that_goes_away_is_no_failure_to_tell() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    argv = [sys.executable, "-c", "from envsync.cli import main; main()", "--help"]
+    done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_json_and_verbose(name: str) -> None:
+    with program.make_context("envsync", ["--config", "x"], resilient_parsing=True) as context:
+        command = program.get_command(context, name)
+    commands = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+    for each in commands:
+        assert each is not None
+        assert {"--json", "--verbose"} <= {opt for param in each.params for opt in param.opts}

@@ -1,0 +1,60 @@
+"""The help texts, word for word, and what it costs to print one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envsync.cli.program import COMMANDS, LazyGroup, program
+from tests.unit.cli.conftest import Envsync
+
+GOLDEN = Path(__file__).parent / "help"
+WRITE = "ENVSYNC_WRITE_HELP"
+"""Set it to write the texts anew; then read the difference."""
+
+PATHS = ["", *(name for name in COMMANDS if name != "demo"), "config check", "config path"]
+HEAVY = (
+    "asyncio", "cryptography", "envsync.agent", "envsync.push", "envsync.ssh", "envsync.transport",
+    "fabric", "invoke", "paramiko", "pydantic", "rich", "watchdog", "yaml", "zstandard",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_help_is_as_it_was_read_and_approved(envsync: Envsync, path: str) -> None:
+    ended = envsync(*path.split(), "--help")
+    assert (ended.status, ended.err) == (0, "")
+    golden = GOLDEN / f"{path.replace(' ', '-') or 'envsync'}.txt"
+    if os.environ.get(WRITE):
+        golden.write_text(ended.out)
+    assert ended.out == golden.read_text()
+
+
+def test_no_command_shows_the_help(envsync: Envsync) -> None:
+    assert envsync().out == envsync("--help").out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_summary_is_that_of_the_command(name: str) -> None:
+    assert isinstance(program, LazyGroup)
+    with program.make_context("envsync", ["--config", "x"], resilient_parsing=True) as context:
+        command = program.get_command(context, name)
+        assert command.get_short_help_str(limit=100) == COMMANDS[name].summary
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_nothing_heavy(option: str) -> None:
+    code = (
+        "import sys; from envsync.cli.entry import run; from envsync.cli.invocation import "
+        "Invocation; run([sys.argv[1]], Invocation({})); print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, option], capture_output=True, text=True, check=True
+    )
+    loaded = done.stderr.split()
+    heavy = [name for name in loaded if name.startswith(tuple(f"{part}." for part in HEAVY))]
+    assert not heavy
+    assert not set(HEAVY).intersection(loaded)

@@ -1,0 +1,149 @@
+"""What a push command line means, and what it refuses before any server is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envsync.cli.push_order import PushOptions, PushOrder, make_order
+from envsync.cli.site import Site
+from envsync.errors import EnvsyncError, NotFound, PreflightRefused, UsageError
+from envsync.inventory import Environment, Inventory, Server
+from envsync.tree.local import DEFAULT_LOCAL
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> str:
+    (tmp_path / "envs" / "myenv").mkdir(parents=True)
+    (tmp_path / "conda-meta").mkdir()
+    return str(tmp_path)
+
+
+@pytest.fixture
+def site(prefix: str) -> Site:
+    servers = (
+        Server("server1", "server1", prefix=prefix),
+        Server("server2", "server2", prefix=prefix, groups=("gpu",)),
+        Server("server3", "s3", prefix=prefix, groups=("gpu",), limit_bits_per_second=10**6),
+        Server("elsewhere", "elsewhere", prefix="/data/miniconda3"),
+    )
+    environment = Environment(
+        "myenv",
+        source="server1",
+        push_to=("server1", "@gpu"),
+        keep=3,
+        check="true",
+        check_timeout_seconds=5.0,
+        in_use="wait",
+        local=("mine/**",),
+    )
+    inventory = Inventory(Path("x.yaml"), prefix, servers, (environment,))
+    return Site(inventory, "server1", "server1", None)
+
+
+def _order(site: Site, *servers: str, **options: Any) -> PushOrder:
+    return make_order(site, PushOptions("myenv", servers, **options))
+
+
+def _servers(order: PushOrder) -> list[str]:
+    return [destination.server for destination in order.destinations]
+
+
+def test_the_inventory_says_where_to_and_how(site: Site, prefix: str) -> None:
+    order = _order(site)
+    assert _servers(order) == ["server2", "server3"]
+    assert order.left_out == ()
+    settings = order.settings
+    assert settings.source == f"server1:{prefix}"
+    assert settings.who.endswith("@server1")
+    assert settings.local == (*DEFAULT_LOCAL, "mine/**")
+    assert (settings.keep, settings.check, settings.check_timeout_seconds) == (3, "true", 5.0)
+    assert (settings.in_use, settings.method, settings.transport) == ("wait", "auto", "auto")
+
+
+def test_options_reach_the_settings(site: Site) -> None:
+    order = _order(
+        site,
+        "server2",
+        dry_run=True,
+        overwrite=True,
+        allow_shrink=True,
+        retry_held=True,
+        limit="200Mbit",
+        transport="stream",
+        method="mirror",
+    )
+    settings = order.settings
+    assert settings.dry_run
+    assert settings.overwrite
+    assert settings.allow_shrink
+    assert settings.retry_held
+    assert settings.limit_bits_per_second == 200_000_000
+    assert (settings.transport, settings.method) == ("stream", "mirror")
+
+
+def test_a_server_has_its_own_limit_unless_one_is_given(site: Site) -> None:
+    limits = [each.limit_bits_per_second for each in _order(site, "@gpu").destinations]
+    assert limits == [None, 10**6]
+    order = _order(site, "server3", limit="1Gbit")
+    assert order.destinations[0].limit_bits_per_second is None
+    assert order.settings.limit_bits_per_second == 10**9
+
+
+def test_this_machine_is_left_out_and_told_where_it_was_named(site: Site) -> None:
+    order = _order(site, "server2", "server1")
+    assert _servers(order) == ["server2"]
+    assert order.left_out == ("server1",)
+
+
+def test_another_prefix_fails_that_server_alone(site: Site) -> None:
+    order = _order(site, "elsewhere", "server2")
+    assert _servers(order) == ["elsewhere", "server2"]
+    with pytest.raises(PreflightRefused, match="its prefix is /data/miniconda3") as caught:
+        order.destinations[0].open_link()
+    assert caught.value.server == "elsewhere"
+
+
+def test_zero_configuration(prefix: str) -> None:
+    site = Site(Inventory.without_file(), None, "here", prefix)
+    order = _order(site, "alice@gpu7")
+    assert [(d.server, d.prefix) for d in order.destinations] == [("gpu7", prefix)]
+    assert order.settings.source == f"here:{prefix}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"servers": ("server1",)}, "server1 is this machine: there is nowhere to push to"),
+        ({"servers": ("server9",)}, "has no server 'server9'; did you mean 'server"),
+        ({"servers": ("@cpu",)}, "has no group '@cpu'"),
+        ({"method": "pack"}, "method 'pack' is not there yet"),
+        ({"transport": "pigeon"}, "there is no transport 'pigeon'"),
+        ({"limit": "3"}, "--limit: expected a rate"),
+        ({"from_server": "server2"}, "--from server2 is not possible yet"),
+    ],
+)
+def test_what_is_refused(site: Site, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_order(site, PushOptions("myenv", **options))
+    assert message in caught.value.message
+
+
+def test_a_near_name_is_offered(site: Site) -> None:
+    with pytest.raises(NotFound, match="there is no environment 'mynev' here; did you mean 'my"):
+        make_order(site, PushOptions("mynev", ("server2",)))
+
+
+@pytest.mark.parametrize("name", ["base", "../x", "a b", "-x"])
+def test_what_no_environment_is_called(site: Site, name: str) -> None:
+    with pytest.raises(EnvsyncError, match="expected an environment"):
+        make_order(site, PushOptions(name, ("server2",)))
+
+
+def test_the_inventory_names_another_source(site: Site) -> None:
+    other = Site(site.inventory, "server2", "server2", None)
+    with pytest.raises(UsageError, match="server1 pushes myenv, and this is server2"):
+        _order(other, "server3")
+    assert _servers(_order(other, "server3", from_server="server2")) == ["server3"]

@@ -1,0 +1,100 @@
+"""The lines that a push prints, from its report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from envsync.agent.messages import PlanFacts, ProcessUse, TotalsFacts
+from envsync.cli.push_text import report_lines
+from envsync.errors import TargetDrifted
+from envsync.push.report import PushReport
+
+REVISION = "3f9a1c0be2d4" + "0" * 52
+PUSHED = PushReport(
+    server="server2",
+    environment="myenv",
+    outcome="pushed",
+    revision=REVISION,
+    totals=TotalsFacts(65_000, 61_204, 1_900_000_000),
+    plan=PlanFacts("live", 212, 3_100_000, 60_992, 1_890_000_000, 3, 3_200_000, ("numpy 1 -> 2",)),
+    transport="stream",
+    transport_reason="it needs nothing there but Python",
+    wire_bytes=1_000_000,
+    seconds=1.94,
+    step_seconds={"connect": 0.3, "inspect": 0.001, "transfer": 1.2},
+)
+
+
+def _lines(report: PushReport, *, verbose: bool = False) -> list[str]:
+    return list(report_lines(report, verbose=verbose))
+
+
+def test_pushed() -> None:
+    (line,) = _lines(PUSHED)
+    contents, _, sent = line.partition("; ")
+    assert contents == "myenv -> server2: 61,204 files, 1.9 GB"
+    assert sent == "212 files sent (3.1 MB, 1.0 MB on the wire, stream), 1.9 s"
+
+
+def test_pushed_without_a_count_of_the_wire() -> None:
+    line = _lines(replace(PUSHED, wire_bytes=None))[0]
+    assert "212 files sent (3.1 MB, stream)" in line
+
+
+def test_nothing_had_to_be_sent() -> None:
+    assert PUSHED.plan is not None
+    plan = PUSHED.plan._replace(fetch_files=0, fetch_bytes=0)
+    assert _lines(replace(PUSHED, plan=plan)) == [
+        "myenv -> server2: 61,204 files, 1.9 GB; nothing to send, 1.9 s"
+    ]
+
+
+def test_already_there() -> None:
+    report = replace(PUSHED, outcome="in-step", plan=None, transport="", seconds=0.8)
+    assert _lines(report) == ["myenv -> server2: already at 3f9a1c0be2d4 (0.8 s)"]
+    assert _lines(replace(report, outcome="adopted")) == [
+        "myenv -> server2: already at 3f9a1c0be2d4, put on record (0.8 s)"
+    ]
+
+
+def test_dry_run() -> None:
+    assert _lines(replace(PUSHED, outcome="planned")) == [
+        "myenv -> server2: 61,204 files, 1.9 GB; 212 files to send (3.1 MB)",
+        "  numpy 1 -> 2",
+        "  60,992 files (1.9 GB) would be copied from what is there",
+        "  disk that it takes: 3.2 MB",
+    ]
+
+
+def test_dry_run_that_would_be_refused() -> None:
+    line = _lines(replace(PUSHED, outcome="planned", error=TargetDrifted("changed")))[0]
+    assert line.startswith("myenv -> server2: would be refused; otherwise 61,204 files")
+
+
+def test_failed() -> None:
+    report = PushReport("server2", "myenv", "failed", seconds=3.2, error=TargetDrifted("changed"))
+    assert _lines(report) == ["myenv -> server2: failed (drift), 3.2 s"]
+
+
+def test_what_else_a_person_has_to_know() -> None:
+    report = replace(
+        PUSHED,
+        in_use=(ProcessUse(17, "python train.py"),),
+        overwritten="what stood there is kept as a generation",
+        recovered="an interrupted switch was completed",
+    )
+    assert _lines(report)[1:] == [
+        "  an interrupted switch was completed",
+        "  what stood there is kept as a generation",
+        "  1 process uses it: what is open there stays the old version",
+    ]
+
+
+def test_verbose() -> None:
+    report = replace(PUSHED, in_use=(ProcessUse(17, "python train.py"),))
+    assert _lines(report, verbose=True)[2:] == [
+        "  revision 3f9a1c0be2d4",
+        "  transport stream: it needs nothing there but Python",
+        "  connect 0.3 s, transfer 1.2 s",
+        "  in use by 17: python train.py",
+    ]

@@ -1,0 +1,94 @@
+"""What reaches a terminal, and what never does."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envsync.cli.terminal import Terminal, escaped
+from envsync.errors import ConnectionFailed, EnvsyncError
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("lib/python3.11", "lib/python3.11"),
+        ("Zürich → 東京", "Zürich → 東京"),
+        ("a\x1b[31mred\x1b[0m", "a\\x1b[31mred\\x1b[0m"),
+        ("two\nlines\r\t", "two\\nlines\\r\\t"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("c1 \x9b31m", "c1 \\x9b31m"),
+        ("not utf-8: \udcff", "not utf-8: \\xff"),
+        ("lone \ud800", "lone \\ud800"),
+        ("right\u202eto left", "right\\u202eto left"),
+        ("zero\u200bwidth", "zero\\u200bwidth"),
+        ("nul\0", "nul\\x00"),
+    ],
+)
+def test_escaping(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_nothing_escapes_the_escaping(text: str) -> None:
+    assert escaped(text).isprintable()
+    escaped(text).encode()
+
+
+def _terminal(**options: bool) -> tuple[Terminal, io.StringIO, io.StringIO]:
+    out, err = io.StringIO(), io.StringIO()
+    return Terminal(out, err, {}, **options), out, err
+
+
+def test_an_error_is_told_with_its_details_and_the_way_out() -> None:
+    terminal, out, err = _terminal()
+    error = ConnectionFailed(
+        "it is \x1b[2Joff", hint="switch it on", details=["since\n noon"], server="server2"
+    )
+    terminal.error(error)
+    assert out.getvalue() == ""
+    assert err.getvalue() == (
+        "envsync: server2: it is \\x1b[2Joff\n  since\\n noon\n  → switch it on\n"
+    )
+
+
+def test_an_error_without_server_and_hint_is_one_line() -> None:
+    terminal, _, err = _terminal()
+    terminal.error(EnvsyncError("something", hint=""))
+    assert err.getvalue() == "envsync: something\n"
+
+
+def test_a_table_is_aligned_and_its_cells_escaped() -> None:
+    terminal, out, _ = _terminal()
+    terminal.table(("NAME", "SIZE", "NOTE"), [("東京", "1", ""), ("b\x1b[0m", "22", "x")], "SIZE")
+    assert out.getvalue() == (
+        "NAME      SIZE  NOTE\n東京         1\nb\\x1b[0m    22  x\n"
+    )  # two columns for each wide character
+
+
+def test_a_table_is_never_cut() -> None:
+    terminal, out, _ = _terminal()
+    terminal.table(("A", "B"), [("x" * 300, "[bold]y[/]")])
+    assert out.getvalue().splitlines()[1] == "x" * 300 + "  [bold]y[/]"
+
+
+def test_a_quiet_terminal_says_nothing() -> None:
+    terminal, out, err = _terminal(quiet=True)
+    terminal.say("x")
+    terminal.note("x")
+    terminal.warning("x")
+    terminal.error(EnvsyncError("x"))
+    terminal.table(("A",), [("x",)])
+    assert (out.getvalue(), err.getvalue()) == ("", "")
+    assert not terminal.is_interactive
+
+
+def test_what_is_no_terminal_gets_no_colour_and_no_movement() -> None:
+    terminal, out, err = _terminal()
+    assert not terminal.is_interactive
+    terminal.say("a")
+    terminal.warning("b")
+    assert (out.getvalue(), err.getvalue()) == ("a\n", "warning: b\n")

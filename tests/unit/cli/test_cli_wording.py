@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from envsync.cli import wording
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (99_940, "99.9 kB"),
+        (99_960, "100 kB"),
+        (999_499, "999 kB"),
+        (999_600, "1.0 MB"),
+        (1_940_000_000, "1.9 GB"),
+        (3_000_000_000_000_000_000, "3000 PB"),
+    ],
+)
+def test_size(size_bytes: int, shown: str) -> None:
+    assert wording.size(size_bytes) == shown
+
+
+def test_count() -> None:
+    assert wording.count(1, "file") == "1 file"
+    assert wording.count(61_204, "file") == "61,204 files"
+    assert wording.count(2, "process uses it", "processes use it") == "2 processes use it"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.84, "0.8 s"), (99.9, "99.9 s"), (250, "4 min 10 s"), (7500, "2 h 5 min")],
+)
+def test_duration(seconds: float, shown: str) -> None:
+    assert wording.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-5, "just now"),
+        (59, "just now"),
+        (60, "1 min"),
+        (3600, "1 h"),
+        (47 * 3600, "47 h"),
+        (86400 * 12, "12 days"),
+    ],
+)
+def test_age(seconds: float, shown: str) -> None:
+    assert wording.age(1e9 - seconds, now_seconds=1e9) == shown
