@@ -1,0 +1,32 @@
+"""Where things are on a host, as the test process sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.lab.lab import LabHost
+
+
+def environment(host: LabHost) -> Path:
+    """The directory of `myenv`."""
+    return host.path(f"{host.prefix}/envs/myenv")
+
+
+def state(host: LabHost) -> Path:
+    """What envsync keeps of `myenv` on a target."""
+    return host.path(f"{host.prefix}/envs/.envsync/myenv")
+
+
+def trees(host: LabHost) -> list[Path]:
+    """Staging and earlier versions."""
+    return sorted((state(host) / "trees").iterdir())
+
+
+def site_packages(host: LabHost) -> Path:
+    return next(environment(host).glob("lib/python3.*/site-packages"))
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Replace a file as installers do: a new inode."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)

@@ -1,0 +1,253 @@
+"""Nothing is lost: what a server has that this source did not put there stops the push."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.push.command import Envsync
+from tests.integration.push.places import environment, rewrite, site_packages, trees
+from tests.integration.push.tree_listing import assert_same, contents, tree
+from tests.lab.lab import Lab, LabHost
+
+DRIFT, NOT_FAST_FORWARD, HELD, CHECK_FAILED = 11, 12, 13, 19
+
+
+def _edit(host: LabHost) -> None:
+    with (site_packages(host) / "lab_variant/same.py").open("a") as file:
+        file.write("print('edited by hand')\n")
+
+
+def _delete(host: LabHost) -> None:
+    (site_packages(host) / "lab_variant/same.py").unlink()
+
+
+def _install(host: LabHost) -> None:
+    host.install_wheel("tiny-wheel", "9.9")
+
+
+def _append(host: LabHost) -> None:
+    with (environment(host) / "conda-meta/history").open("a") as file:
+        file.write("==> 2026-01-01 00:00:00 <==\n# cmd: conda install something\n")
+
+
+def _flip(host: LabHost) -> None:
+    """One byte, in place, and its mtime put back."""
+    path = environment(host) / "share/lab/data.bin"
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(1_000_000)
+        byte = file.read(1)[0]
+        file.seek(1_000_000)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("change", "counts", "named"),
+    [
+        (_edit, "0 files added, 0 removed, 1 changed", "lab-variant"),
+        (_delete, "0 files added, 1 removed, 0 changed", "lab-variant"),
+        (_install, "added, 0 removed, 0 changed", "tiny_wheel"),
+        (_append, "0 files added, 0 removed, 1 changed", "conda-meta/history"),
+        (_flip, "0 files added, 0 removed, 1 changed", "lab-data"),
+    ],
+)
+def test_what_was_changed_there_stops_the_push(
+    conda_lab: Lab,
+    envsync: Envsync,
+    change: Callable[[LabHost], None],
+    counts: str,
+    named: str,
+) -> None:
+    controller, target = conda_lab.controller, conda_lab["server2"]
+    envsync.push("server2")
+    rewrite(environment(controller) / "share/lab/version", b"2")
+    change(target)
+    before = tree(environment(target))
+    refused = envsync.push("server2", expect=DRIFT)
+    assert refused.error["server"] == "server2"
+    assert f"{controller.user}@server1 published it on" in refused.error["message"]
+    assert counts in refused.said
+    assert named in refused.said
+    assert tree(environment(target)) == before
+    planned = envsync.push("server2", "--dry-run").server
+    assert planned["error"]["code"] == "drift"
+
+
+def test_what_is_overwritten_is_kept_for_good(conda_lab: Lab, envsync: Envsync) -> None:
+    controller, target = conda_lab.controller, conda_lab["server2"]
+    envsync.push("server2")
+    _install(target)
+    theirs = contents(tree(environment(target)))
+    rewrite(environment(controller) / "share/lab/version", b"2")
+    pushed = envsync.push("server2", "--overwrite").server
+    assert "kept as a generation" in pushed["overwritten"]
+    assert_same(tree(environment(controller)), tree(environment(target)))
+    for version in (b"3", b"4", b"5"):
+        rewrite(environment(controller) / "share/lab/version", version)
+        envsync.push("server2")
+        kept = [contents(tree(place)) for place in trees(target)]
+        assert theirs in kept
+        assert len(kept) == 2  # theirs, and the one before
+
+
+def test_an_unpublished_environment_counts_as_drift(conda_lab: Lab, envsync: Envsync) -> None:
+    target = conda_lab["server2"]
+    shutil.copytree(
+        environment(conda_lab["server1"]) / "conda-meta", environment(target) / "conda-meta"
+    )
+    (environment(target) / "mine.txt").write_text("made here\n")
+    refused = envsync.push("server2", expect=DRIFT)
+    assert "never published" in refused.said
+    envsync.push("server2", "--overwrite")
+    assert any((place / "mine.txt").exists() for place in trees(target))
+
+
+def test_equal_content_is_adopted(conda_lab: Lab, envsync: Envsync) -> None:
+    controller, target = conda_lab.controller, conda_lab["server2"]
+    there = environment(target)
+    archive = "/run/lab/copy.tar"
+    top = f"{controller.prefix}/envs"
+    controller.run(["tar", "-C", top, "-cf", archive, "myenv"])
+    target.path(archive).write_bytes(controller.path(archive).read_bytes())
+    target.run(["tar", "-C", top, "-xf", archive])
+    before = tree(there)
+    adopted = envsync.push("server2").server
+    assert adopted["outcome"] == "adopted"
+    assert adopted["record"]["method"] == "adopt"
+    assert tree(there) == before
+    rewrite(environment(controller) / "share/lab/version", b"2")
+    assert envsync.push("server2").server["outcome"] == "pushed"
+
+
+def test_a_version_of_another_source_is_not_overwritten(conda_lab: Lab, envsync: Envsync) -> None:
+    """server1 -> server2, changed on server2 -> server3; then server1 must not undo that."""
+    controller, second, third = conda_lab.hosts.values()
+    envsync.push("server2", "server3")
+    rewrite(environment(second) / "share/lab/version", b"of server2")
+    Envsync(second).push("server3")
+    rewrite(environment(controller) / "share/lab/version", b"of server1")
+    before = contents(tree(environment(third)))
+    refused = envsync.push("server3", expect=NOT_FAST_FORWARD)
+    assert f"{second.user}@server2" in refused.said
+    assert contents(tree(environment(third))) == before
+    envsync.push("server3", "--overwrite")
+    assert_same(tree(environment(controller)), tree(environment(third)))
+
+
+def test_rollback_gives_the_old_bytes_and_holds(conda_lab: Lab, envsync: Envsync) -> None:
+    controller, target = conda_lab.controller, conda_lab["server2"]
+    envsync.push("server2")
+    old = tree(environment(target))
+    rewrite(environment(controller) / "share/lab/version", b"2")
+    bad = envsync.push("server2").server["revision"]
+    back = envsync.ok("rollback", "myenv", "server2").result["record"]
+    assert back["number"] == 1
+    assert_same(old, tree(environment(target)))
+    assert envsync.push("server2", expect=HELD).error["server"] == "server2"
+    assert envsync.push("server2", "--retry-held").server["revision"] == bad
+    assert envsync.push("server2").server["outcome"] == "in-step"
+
+    envsync.ok("rollback", "myenv", "server2")
+    rewrite(environment(controller) / "share/lab/version", b"3")
+    assert envsync.push("server2").server["outcome"] == "pushed"
+    events = envsync.ok("history", "myenv", "server2").server["events"]
+    assert [event["event"] for event in events] == [
+        "publish", "publish", "rollback", "publish", "rollback", "publish",
+    ]  # fmt: skip
+
+
+def test_there_is_nothing_to_roll_back_to(conda_lab: Lab, envsync: Envsync) -> None:
+    assert envsync.run("rollback", "myenv", "server2").exit_code == 21
+    envsync.push("server2")
+    assert envsync.run("rollback", "myenv", "server2").exit_code == 21
+
+
+def test_a_rollback_does_not_lose_a_change(conda_lab: Lab, envsync: Envsync) -> None:
+    controller, target = conda_lab.controller, conda_lab["server2"]
+    envsync.push("server2")
+    rewrite(environment(controller) / "share/lab/version", b"2")
+    envsync.push("server2")
+    _edit(target)
+    mine = contents(tree(environment(target)))
+    assert envsync.run("rollback", "myenv", "server2").exit_code == DRIFT
+    assert contents(tree(environment(target))) == mine
+    envsync.ok("rollback", "myenv", "server2", "--overwrite")
+    assert mine in [contents(tree(place)) for place in trees(target)]
+
+
+@pytest.mark.parametrize("check", ["bin/python -c 'import nothing_there'", "sleep 60"])
+def test_a_failing_check_takes_the_version_back(
+    conda_lab: Lab, envsync: Envsync, check: str
+) -> None:
+    controller, target = conda_lab.controller, conda_lab["server2"]
+    good = "import lab_variant; assert lab_variant.__version__ == '1.0'"
+
+    def configure(check: str) -> None:
+        envsync.configure(
+            f"prefix: {controller.prefix}\n"
+            "servers: {server1: {}, server2: {}}\n"
+            "environments:\n  myenv:\n    check_timeout: 1s\n"
+            f"    check: |-\n      {check}\n"
+        )
+
+    configure(f'python -c "{good}"')
+    envsync.push("server2")
+    before = tree(environment(target))
+    rewrite(environment(controller) / "share/lab/version", b"2")
+    configure(check)
+    failed = envsync.push("server2", expect=CHECK_FAILED)
+    assert "the version before stands there again" in failed.said
+    assert_same(before, tree(environment(target)))
+    assert target.processes("sleep 60") == []
+    assert envsync.push("server2", expect=HELD).exit_code == HELD
+    configure("true")
+    assert envsync.push("server2", "--retry-held").server["outcome"] == "pushed"
+    assert_same(tree(environment(controller)), tree(environment(target)))
+
+
+def test_a_first_version_whose_check_fails_leaves_nothing(conda_lab: Lab, envsync: Envsync) -> None:
+    controller, target = conda_lab.controller, conda_lab["server2"]
+    text = f"prefix: {controller.prefix}\nservers: {{server1: {{}}, server2: {{}}}}\n"
+    envsync.configure(f"{text}environments:\n  myenv:\n    check: 'false'\n")
+    for arguments, code in (([], CHECK_FAILED), ([], HELD), (["--retry-held"], CHECK_FAILED)):
+        envsync.push("server2", *arguments, expect=code)
+        assert not environment(target).exists()
+    envsync.configure(text)
+    pushed = envsync.push("server2", "--retry-held").server
+    assert pushed["plan"]["fetch_bytes"] < 10_000  # it was there already
+    assert_same(tree(environment(controller)), tree(environment(target)))
+
+
+def _ruin(top: Path) -> None:
+    for path in (*top.glob("lib/python3.*/*"), *top.glob("share/*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+
+
+def test_a_source_in_ruins_is_not_replicated(conda_lab: Lab, envsync: Envsync) -> None:
+    controller, target = conda_lab.controller, conda_lab["server2"]
+    for number in range(250):
+        (environment(controller) / f"share/lab/many-{number}").write_text(str(number))
+    envsync.push("server2")
+    before = tree(environment(target))
+    _ruin(environment(controller))
+    assert envsync.push("server2", expect=10).error["code"] == "source-shrunk"
+    assert tree(environment(target)) == before
+    envsync.push("server2", "--allow-shrink")
+    (environment(controller) / "conda-meta/history").unlink()
+    assert envsync.push("server2", expect=9).error["code"] == "source-refused"
+    shutil.rmtree(environment(controller))
+    assert envsync.push("server2", expect=21).error["code"] == "not-found"
+    assert environment(target).exists()
+
+
+def test_base_is_refused(conda_lab: Lab, envsync: Envsync) -> None:
+    refused = envsync.run("push", "base", "server2")
+    assert refused.exit_code in (2, 8)
+    assert "base is conda itself" in refused.said
