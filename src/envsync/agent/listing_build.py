@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Set, 
 
 from envsync.agent.content_cache import Known
 from envsync.agent.hashing import Item, hash_files
-from envsync.agent.scan import Row, Scan, unpack
+from envsync.agent.scan_pass import Scan
+from envsync.agent.stat_rows import Row, unpack
 from envsync.tree import listing as listings
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join
 from envsync.tree.revision import CACHE_DIRECTORY, directory_digest, entries_digest

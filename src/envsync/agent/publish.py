@@ -19,7 +19,7 @@ from envsync.agent.check import run_check
 from envsync.agent.layout import Layout, read_json, remove, write_json
 from envsync.agent.records import Record, Records, record_from_json
 from envsync.agent.removal import remove_tree
-from envsync.agent.scan import Scan
+from envsync.agent.scan_pass import Scan
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
 from envsync.tree.manifest import Manifest

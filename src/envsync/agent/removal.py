@@ -7,7 +7,7 @@ import os
 import stat
 from typing import List
 
-from envsync.agent.scan import open_directory
+from envsync.agent.scan_pass import open_directory
 from envsync.tree.entry import join
 
 

@@ -7,7 +7,8 @@ from typing import Iterator, Tuple
 
 from envsync.agent.facts import running_processes
 from envsync.agent.messages import Finding
-from envsync.agent.scan import Scan, row_names, unpack
+from envsync.agent.scan_pass import Scan
+from envsync.agent.stat_rows import row_names, unpack
 from envsync.conda import busy
 from envsync.tree.entry import join
 

@@ -20,17 +20,10 @@ from typing import (
 from envsync.agent.content_cache import ContentCache, Known, Summary
 from envsync.agent.filesystem import mount_of
 from envsync.agent.listing_build import Build
-from envsync.agent.scan import (
-    NO_HELPERS,
-    Scan,
-    open_directory,
-    pack,
-    rescan,
-    row_count,
-    scan,
-    unpack,
-)
+from envsync.agent.scan import NO_HELPERS, rescan, scan
 from envsync.agent.scan_helpers import ScanHelpers
+from envsync.agent.scan_pass import Scan, open_directory
+from envsync.agent.stat_rows import pack, row_count, unpack
 from envsync.errors import SourceRefused
 from envsync.tree.entry import split
 from envsync.tree.local import LocalPaths
@@ -142,9 +135,7 @@ class Trees:
 class _Later:
     """The manifest of an unchanged tree, read from the cache when somebody asks."""
 
-    def __init__(
-        self, cache: ContentCache, scanned: Scan, again: "Callable[[], Snapshot]"
-    ) -> None:
+    def __init__(self, cache: ContentCache, scanned: Scan, again: "Callable[[], Snapshot]") -> None:
         self._cache = cache
         self._scan = scanned
         self._again = again

@@ -13,7 +13,7 @@ from envsync.agent.locks import nonce_at
 from envsync.agent.messages import Finding, SourceState, TotalsFacts
 from envsync.agent.outgoing import Progress, outgoing
 from envsync.agent.records import Records
-from envsync.agent.scan import open_directory
+from envsync.agent.scan_pass import open_directory
 from envsync.agent.signs import busy_findings
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.conda import outside

@@ -19,7 +19,7 @@ from envsync.agent.local_paths import carry
 from envsync.agent.locks import expel_writers
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
-from envsync.agent.scan import Scan, open_directory
+from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.agent.writing import TreeWriter, space_guard
 from envsync.errors import NoSpace, VerificationFailed

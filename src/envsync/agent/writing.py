@@ -15,7 +15,7 @@ from typing import Dict, Iterator, NamedTuple, Optional
 
 from envsync.agent.filesystem import clone
 from envsync.agent.hashing import BLOCK_BYTES, hash_open_file
-from envsync.agent.scan import open_directory
+from envsync.agent.scan_pass import open_directory
 from envsync.errors import NoSpace
 from envsync.tree.entry import DIRECTORY, MODE_MASK, Entry, split
 

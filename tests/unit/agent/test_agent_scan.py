@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.scan import Scan, open_directory, scan, unpack
+from envsync.agent.removal import remove_tree
+from envsync.agent.scan import scan
+from envsync.agent.scan_pass import Scan, open_directory
+from envsync.agent.stat_rows import unpack
 from envsync.errors import SourceRefused
 from envsync.tree.entry import join
 from envsync.tree.local import LocalPaths
-from envsync.agent.removal import remove_tree
 from tests.unit.agent import disk
 from tests.unit.agent.changes import CHANGES, TREE, Change
 from tests.unit.tree.trees import file, with_parents
+
 
 def look(top: bytes, local: LocalPaths | None = None) -> Scan:
     fd = open_directory(top)

@@ -1,0 +1,75 @@
+"""The status of a directory's entries, packed: small, and compared as bytes.
+
+Layout, little-endian: the number of rows, then column by column the mode, inode, size,
+mtime, ctime and link count of each row as 64 bits, then the names with NUL between them.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import List, NamedTuple, Sequence, Tuple
+
+_INTEGERS = 6
+_SIGN_BIT_MASK = (1 << 64) - 1
+
+NO_ROWS = bytes(4)
+"""The packed rows of an empty directory."""
+
+
+class Row(NamedTuple):
+    """What lstat said of one entry."""
+
+    name: bytes
+    mode: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    links: int
+
+
+def pack_columns(columns: "Sequence[Tuple[int, ...]]") -> bytes:
+    """The beginning of packed rows; the names, joined by NUL, have to follow."""
+    count = len(columns[0])
+    integers = [number for column in columns for number in column]
+    try:
+        return struct.pack("<I%dq" % len(integers), count, *integers)
+    except struct.error:
+        # Inode numbers that use all 64 bits.
+        integers = [number & _SIGN_BIT_MASK for number in integers]
+        return struct.pack("<I%dQ" % len(integers), count, *integers)
+
+
+def row_count(packed: bytes) -> int:
+    """How many rows there are in a directory's packed rows."""
+    count: int = struct.unpack_from("<I", packed)[0]
+    return count
+
+
+def row_names(packed: bytes) -> bytes:
+    """The names of a directory's packed rows, ascending, with NUL between them."""
+    return packed[4 + 8 * _INTEGERS * row_count(packed) :]
+
+
+def unpack(packed: bytes) -> List[Row]:
+    """The rows of one directory, by ascending name. ValueError for damaged bytes."""
+    try:
+        count = row_count(packed)
+        if not count:
+            return []
+        integers = struct.unpack_from("<%dq" % (count * _INTEGERS), packed, 4)
+    except struct.error as error:
+        raise ValueError("damaged rows of the content cache") from error
+    names = row_names(packed).split(b"\0")
+    if len(names) != count:
+        raise ValueError("damaged rows of the content cache")
+    columns = [integers[at : at + count] for at in range(0, len(integers), count)]
+    return [Row(*fields) for fields in zip(names, *columns)]
+
+
+def pack(rows: List[Row]) -> bytes:
+    """The rows of one directory as `unpack` takes them."""
+    if not rows:
+        return NO_ROWS
+    names, *columns = zip(*rows)
+    return pack_columns(columns) + b"\0".join(names)

@@ -1,0 +1,140 @@
+"""Whole pushes inside one process: a source directory, a target prefix, no network."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from envsync.agent.messages import RecordFacts
+from envsync.agent.outgoing import outgoing
+from envsync.agent.publish import Check
+from envsync.agent.scan_pass import open_directory
+from envsync.agent.target import Target
+from envsync.agent.target_push import Publication, TargetPush
+from envsync.tree.entry import Entry
+from envsync.tree.manifest import Manifest
+from envsync.tree.revision import revision_of
+from tests.unit.agent import disk
+from tests.unit.tree.trees import Node, Tree, file, manifest_of, with_parents
+
+NAME = "myenv"
+HISTORY = {b"conda-meta/history": file(b"==> now <==\n")}
+
+
+def environment(nodes: Tree) -> dict[bytes, Node]:
+    """The tree as a conda environment."""
+    return with_parents({**nodes, **HISTORY})
+
+
+class Server:
+    """A prefix on this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.prefix = root / "prefix"
+        self.cache = str(root / "cache")
+        self.scratch = root / "source"
+        for path in (self.prefix / "envs", self.prefix / "conda-meta", self.scratch):
+            path.mkdir(parents=True)
+
+    @property
+    def live(self) -> bytes:
+        return os.fsencode(self.prefix / "envs" / NAME)
+
+    @property
+    def state(self) -> Path:
+        return self.prefix / "envs" / ".envsync" / NAME
+
+    def target(self, local: Sequence[str] = ("local",)) -> Target:
+        return Target(str(self.prefix), NAME, local, self.cache, "alice@here")
+
+    def tree(self) -> dict[bytes, Node]:
+        """What stands at the name."""
+        return disk.read(self.live)
+
+    def manifest(self) -> Manifest:
+        return disk.uncached().snapshot(self.live).manifest()
+
+    def revision(self) -> str:
+        """Of what stands at the name; empty where nothing does."""
+        return revision_of(self.manifest()) if os.path.isdir(self.live) else ""
+
+    def push(
+        self,
+        nodes: Tree,
+        *,
+        keep: int = 1,
+        check: str = "",
+        timeout_seconds: float = 20.0,
+        retry_held: bool = False,
+        on_step: Callable[[str], None] = lambda _: None,
+        before_publish: Callable[[], None] = lambda: None,
+    ) -> RecordFacts:
+        """Push a tree from a directory that is made for it."""
+        with tempfile.TemporaryDirectory(dir=self.scratch) as directory:
+            source = os.fsencode(directory)
+            disk.build(source, nodes)
+            target = self.target()
+            target.on_step = on_step
+            try:
+                target.inspect(lock=True)
+                push = TargetPush(target)
+                wanted = manifest_of(nodes)
+                _, fetches = push.stage(wanted, keep)
+                transfer(source, fetches, push)
+                push.complete()
+                before_publish()
+                return push.publish(
+                    Publication(
+                        source_revision=revision_of(wanted),
+                        source="server1",
+                        who="alice@server1",
+                        method="mirror",
+                        transport="stream",
+                        keep=keep,
+                        check=Check(check, timeout_seconds),
+                        retry_held=retry_held,
+                    )
+                )
+            finally:
+                target.lock.release()
+
+    def rollback(self, number: int | None = None, overwrite: bool = False) -> RecordFacts:
+        target = self.target()
+        try:
+            return TargetPush(target).rollback(number, "bob@here", overwrite)
+        finally:
+            target.lock.release()
+
+
+def transfer(source: bytes, fetches: Sequence[tuple[bytes, Entry]], push: TargetPush) -> None:
+    top_fd = open_directory(source)
+    incoming = push.receiver(fetches)
+    try:
+        for block in outgoing(top_fd, [(path, entry.size_bytes) for path, entry in fetches]):
+            incoming.feed(block)
+        incoming.finish()
+    finally:
+        incoming.abort()
+        os.close(top_fd)
+    assert not incoming.failed
+
+
+def die_in(action: Callable[[Callable[[], None]], object]) -> int:
+    """Run `action(die)` in a child process; the signal that ended it, or 0 where it returned.
+
+    `die` kills the child as it stands, as a power cut or the kernel does.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+        pid = os.fork()
+    if pid == 0:
+        try:
+            action(lambda: os.kill(os.getpid(), signal.SIGKILL))
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
