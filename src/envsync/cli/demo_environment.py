@@ -83,7 +83,7 @@ def make(path: Path) -> str:
     files = sorted({*copied, f"{library}/sitecustomize.py"})
     version = ".".join(str(part) for part in sys.version_info[:3])
     _write_conda_records(path, version, files)
-    return f"a copy of this machine's Python {version} with conda's records"
+    return f"a copy of this machine's Python {version}, with conda's records"
 
 
 def copy(environment: Path, path: Path) -> str:

@@ -19,6 +19,7 @@ class Narration:
     def __init__(self, terminal: Terminal, *, is_coloured: bool) -> None:
         self._terminal = terminal
         self._is_bold = is_coloured and terminal.is_interactive
+        self._alias = ""
         self.steps: list[dict[str, Any]] = []
 
     @contextlib.contextmanager
@@ -48,7 +49,13 @@ class Narration:
     def command(self, line: str) -> None:
         """The command line that does what comes now."""
         self.steps[-1]["commands"].append(line)
-        self._terminal.say(f"   $ {line}")
+        shown = line.replace(self._alias, "$E") if self._alias else line
+        self._terminal.say(f"   $ {shown}")
+
+    def call_it_e(self, path: str) -> None:
+        """Let a long path be `$E` in the command lines from here on, as a shell would."""
+        self.command(f"E={path}")
+        self._alias = path
 
     def say(self, line: str) -> None:
         self._terminal.say(f"   {line}")

@@ -63,11 +63,11 @@ def play(invocation: Invocation, users: Path | None) -> None:
 
 def _show_stage(the_stage: Stage, narration: Narration, found: dict[str, Any]) -> None:
     environment = demo_environment.measure(the_stage.environment)
+    narration.call_it_e(str(the_stage.environment))
     narration.say(
-        f"{the_stage.environment}: {count(environment.files, 'file')}, "
-        f"{size(environment.size_bytes)}"
+        f"{the_stage.what}: {count(environment.files, 'file')}, {size(environment.size_bytes)}"
     )
-    narration.say(f"{the_stage.what}, and a small package: {demo_environment.PACKAGE} 1.0")
+    narration.say(f"in it a small package to play with: {demo_environment.PACKAGE} 1.0")
     for machine in the_stage.machines:
         narration.say(
             f"{machine.name}: an SSH server of envsync's own, on 127.0.0.1:{machine.port}"
