@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from envsync.agent.messages import PlanFacts, ProcessUse, RecordFacts, SourceState, TargetState
 from envsync.errors import (
+    ConnectionLost,
     EnvironmentInUse,
     EnvsyncError,
     PreflightRefused,
@@ -21,7 +21,9 @@ from envsync.errors import (
     VerificationFailed,
 )
 from envsync.push import preflight
-from envsync.push.report import ADOPTED, IN_STEP, PLANNED, PUSHED, Progress, PushReport
+from envsync.push.aftermath import Reopen, record_after_loss
+from envsync.push.pace import OnProgress, Pace
+from envsync.push.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd
 from envsync.push.target_end import Staged, TargetEnd
@@ -32,8 +34,6 @@ from envsync.transport.job import Item, Job
 DIFFERENCES_SHOWN = 12
 IN_USE_POLL_SECONDS = 2.0
 REPAIRS_MAX = 2
-
-OnProgress = Callable[[Progress], None]
 
 
 class _Sent(NamedTuple):
@@ -50,17 +50,21 @@ class Push:
         source: SourceEnd,
         target: TargetEnd,
         link: Link | None,
+        reopen: Reopen,
         on_progress: OnProgress = lambda _: None,
         started: float | None = None,
     ) -> None:
-        """`started` is the monotonic second at which connecting began."""
+        """`reopen` connects to the target once more, for when an answer was lost.
+
+        `started` is the monotonic second at which connecting began.
+        """
         self._settings = settings
         self._source = source
         self._target = target
         self._link = link
-        self._on_progress = on_progress
-        self._clock = _Clock(time.monotonic() if started is None else started)
-        self._step = ""
+        self._reopen = reopen
+        began = time.monotonic() if started is None else started
+        self._pace = Pace(target.server, on_progress, began)
         self._wire_bytes: int | None = None
         self._late_warnings: tuple[str, ...] = ()
 
@@ -74,10 +78,10 @@ class Push:
 
     def _run(self) -> PushReport:
         settings = self._settings
-        self._begin("inspect")
-        target = self._target.inspect(lock=not settings.dry_run, on_progress=self._relay)
+        self._pace.begin("inspect")
+        target = self._target.inspect(lock=not settings.dry_run, on_progress=self._pace.relay)
         source = self._source.state()
-        self._begin("preflight")
+        self._pace.begin("preflight")
         preflight.require_source(source)
         preflight.require_target(source, target)
         self._refuse_the_same_place(target)
@@ -128,7 +132,7 @@ class Push:
         return self._report(outcome, source, target, record=record)
 
     def _planned(self, source: SourceState, target: TargetState) -> PushReport:
-        self._begin("plan")
+        self._pace.begin("plan")
         manifest = self._source.manifest(self._target.references())
         plan = self._target.dry_plan(manifest, self._settings.keep)
         refused = None
@@ -141,18 +145,18 @@ class Push:
         return self._report(PLANNED, source, target, plan=plan, choice=choice, error=refused)
 
     def _stage_and_send(self) -> _Sent:
-        self._begin("stage")
+        self._pace.begin("stage")
         # What leads outside is looked up while the target builds.
         threading.Thread(target=self._source.outside, daemon=True).start()
         manifest = self._source.manifest(self._target.references())
-        staged = self._target.stage(manifest, self._settings.keep, on_progress=self._relay)
+        staged = self._target.stage(manifest, self._settings.keep, on_progress=self._pace.relay)
         self._late_warnings = staged.warnings
-        self._begin("transfer", staged.plan.fetch_bytes)
+        self._pace.begin("transfer", staged.plan.fetch_bytes)
         job = self._job(staged)
         choice = self._choose(job)
         if job.items:
             self._send(job, choice)
-        self._begin("verify")
+        self._pace.begin("verify")
         self._verify(job, choice)
         return _Sent(staged.plan, choice)
 
@@ -169,7 +173,7 @@ class Push:
             contents=self._source.contents,
             codecs=self._target.codecs,
             limit_bits_per_second=self._settings.limit_bits_per_second,
-            on_sent=self._sent,
+            on_sent=self._pace.sent,
         )
 
     def _choose(self, job: Job) -> Choice:
@@ -184,7 +188,7 @@ class Push:
         """Hash what arrived; what is wrong is sent once more, then given up."""
         for repair in range(REPAIRS_MAX):
             try:
-                self._target.complete(on_progress=self._relay)
+                self._target.complete(on_progress=self._pace.relay)
                 return
             except VerificationFailed as error:
                 wrong = {path.encode("utf-8", "surrogateescape") for path in error.details}
@@ -205,11 +209,9 @@ class Push:
         return error
 
     def _publish(self, source: SourceState, target: TargetState, sent: _Sent) -> PushReport:
-        self._begin("publish")
+        self._pace.begin("publish")
         processes = self._await_unused()
-        record = self._target.publish(
-            self._settings, source.revision, sent.choice.transport.name, on_progress=self._relay
-        )
+        record = self._switch(source, sent.choice.transport.name)
         self._source.remember(source.revision)
         overwritten = ""
         if preflight.has_drifted(target):
@@ -224,6 +226,17 @@ class Push:
             in_use=processes,
             overwritten=overwritten,
         )
+
+    def _switch(self, source: SourceState, transport: str) -> RecordFacts:
+        """Publish; where the answer is lost, the target's record tells what became of it."""
+        try:
+            return self._target.publish(
+                self._settings, source.revision, transport, on_progress=self._pace.relay
+            )
+        except ConnectionLost as lost:
+            self._pace.begin("reconnect")
+            timeout_seconds = self._settings.check_timeout_seconds
+            return record_after_loss(lost, self._reopen, source.revision, timeout_seconds)
 
     def _await_unused(self) -> tuple[ProcessUse, ...]:
         """The processes that use the environment, as `in_use` decides about them."""
@@ -254,7 +267,7 @@ class Push:
         overwritten: str = "",
         error: EnvsyncError | None = None,
     ) -> PushReport:
-        self._begin("done")
+        self._pace.begin("done")
         return PushReport(
             server=self._target.server,
             environment=self._settings.environment,
@@ -266,8 +279,8 @@ class Push:
             transport="" if choice is None else choice.transport.name,
             transport_reason="" if choice is None else choice.reason,
             wire_bytes=self._wire_bytes,
-            seconds=self._clock.total_seconds(),
-            step_seconds=self._clock.steps(),
+            seconds=self._pace.total_seconds(),
+            step_seconds=self._pace.step_seconds(),
             warnings=self._warnings(outcome, source, target),
             in_use=in_use,
             overwritten=overwritten,
@@ -279,27 +292,6 @@ class Push:
         outside = () if outcome in (IN_STEP, ADOPTED) else self._source.outside()
         return (*preflight.warnings(source, target), *outside, *self._late_warnings)
 
-    # Progress
-
-    def _begin(self, step: str, total_bytes: int = 0) -> None:
-        self._step = step
-        self._total_bytes = total_bytes
-        self._done_bytes = 0
-        self._clock.begin(step)
-        self._on_progress(Progress(self._target.server, step, 0, total_bytes))
-
-    def _sent(self, size_bytes: int) -> None:
-        self._done_bytes += size_bytes
-        self._on_progress(
-            Progress(self._target.server, self._step, self._done_bytes, self._total_bytes)
-        )
-
-    def _relay(self, told: Mapping[str, Any]) -> None:
-        """What the agent tells while it works: a step, or bytes of one."""
-        for key, value in told.items():
-            if key.endswith("_bytes") and isinstance(value, int):
-                self._on_progress(Progress(self._target.server, self._step, value))
-
 
 def _only(job: Job, items: tuple[Item, ...]) -> Job:
     return replace(job, items=items, all_fetches=False)
@@ -308,23 +300,3 @@ def _only(job: Job, items: tuple[Item, ...]) -> Job:
 def _unstaged(plan: PlanFacts) -> Staged:
     """For a dry run: nothing was staged, so there is nothing to fetch yet."""
     return Staged(plan=plan, fetches=(), tree="", token="")
-
-
-class _Clock:
-    """Seconds of each step."""
-
-    def __init__(self, started: float) -> None:
-        self._started = self._step_started = started
-        self._step = "connect"
-        self._steps: dict[str, float] = {}
-
-    def begin(self, step: str) -> None:
-        now = time.monotonic()
-        self._steps[self._step] = self._steps.get(self._step, 0.0) + now - self._step_started
-        self._step, self._step_started = step, now
-
-    def total_seconds(self) -> float:
-        return time.monotonic() - self._started
-
-    def steps(self) -> dict[str, float]:
-        return {step: round(seconds, 3) for step, seconds in self._steps.items()}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from envsync.errors import EnvsyncError
-from envsync.push.cycle import OnProgress, Push
+from envsync.push.cycle import Push
 from envsync.push.ends import LocalEnd, RemoteEnd
+from envsync.push.pace import OnProgress
 from envsync.push.report import FAILED, Progress, PushReport
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd
@@ -116,15 +119,32 @@ class FanOut:
         settings = self._settings
         if destination.limit_bits_per_second is not None:
             settings = replace(settings, limit_bits_per_second=destination.limit_bits_per_second)
-        end = RemoteEnd(link, destination.prefix)
-        try:
-            target = TargetEnd(
-                end, destination.prefix, settings.environment, settings.local, settings.who
-            )
-            push = Push(settings, self._source, target, link, on_progress, started)
+
+        def reopen() -> AbstractContextManager[TargetEnd]:
+            return self._reopened(destination)
+
+        with contextlib.closing(self._target(link, destination)) as target:
+            push = Push(settings, self._source, target, link, reopen, on_progress, started)
             return push.run()
-        finally:
+
+    def _target(self, link: Link, destination: Destination) -> TargetEnd:
+        settings, prefix = self._settings, destination.prefix
+        end = RemoteEnd(link, prefix)
+        try:
+            return TargetEnd(end, prefix, settings.environment, settings.local, settings.who)
+        except BaseException:
             end.close()
+            raise
+
+    @contextlib.contextmanager
+    def _reopened(self, destination: Destination) -> Iterator[TargetEnd]:
+        """The target over a new link, until the block ends."""
+        link = self._open(destination, lambda _: None)
+        try:
+            with contextlib.closing(self._target(link, destination)) as target:
+                yield target
+        finally:
+            self._forget(link)
 
     def _open(self, destination: Destination, on_progress: OnProgress) -> Link:
         on_progress(Progress(destination.server, "connect"))
