@@ -6,39 +6,30 @@ import contextlib
 import os
 import shutil
 import stat
-from typing import Iterable, Optional, Set
-
-from envsync.agent.removal import remove_tree
+from typing import Iterable, Set
 
 
-def carry(
-    live: Optional[bytes], local: Iterable[bytes], staging: bytes, stale: Iterable[bytes]
-) -> Set[bytes]:
-    """Make the staging's local paths those of the live tree, and nothing else of it.
+def carry(live: bytes, local: Iterable[bytes], staging: bytes) -> Set[bytes]:
+    """Copy the live tree's local paths into a staging tree that has none.
 
-    `local` are the live tree's, `stale` the staging's. Best effort, file by file: these are
-    caches and settings of one machine, and the live tree may be in use. Returns the
-    directories in which something was made or removed.
+    Best effort, file by file: these are caches and settings of one machine, and the live
+    tree may be in use. Returns the directories in which something was made.
     """
     touched: Set[bytes] = set()
-    for path in stale:
-        remove_tree(os.path.join(staging, path))
+    for path in local:
         touched.add(os.path.dirname(path))
-    for path in local if live is not None else ():
-        assert live is not None
-        touched.add(os.path.dirname(path))
-        with contextlib.suppress(OSError, shutil.Error):
+        with contextlib.suppress(OSError, shutil.Error, RecursionError):
             _copy(os.path.join(live, path), os.path.join(staging, path), staging)
     return touched
 
 
 def _copy(source: bytes, target: bytes, top: bytes) -> None:
     parent = os.path.dirname(target)
-    if not os.path.isdir(parent):
-        os.makedirs(parent, mode=0o755)
-    if os.path.realpath(parent) != os.path.join(os.path.realpath(top), parent[len(top) + 1 :]):
+    below = os.path.relpath(parent, top)
+    if os.path.realpath(parent) != os.path.normpath(os.path.join(os.path.realpath(top), below)):
         # Some directory on the way is a link in the new version.
         return
+    os.makedirs(parent, mode=0o755, exist_ok=True)
     kind = os.lstat(source).st_mode
     if stat.S_ISDIR(kind):
         shutil.copytree(os.fsdecode(source), os.fsdecode(target), symlinks=True)

@@ -17,11 +17,12 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 from envsync.agent import filesystem
 from envsync.agent.check import run_check
 from envsync.agent.layout import Layout, read_json, remove, write_json
+from envsync.agent.messages import from_json
 from envsync.agent.records import Record, Records, record_from_json
 from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import Scan
 from envsync.agent.snapshot import Snapshot, Trees
-from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
+from envsync.errors import AgentFailed, CheckFailed, PreflightRefused, TargetDrifted
 from envsync.tree.manifest import Manifest
 
 Step = Callable[[str], None]
@@ -226,22 +227,20 @@ class Publisher:
         """
         path = self._places.file("intent.json")
         document = read_json(path)
-        if not isinstance(document, dict):
+        try:
+            new = record_from_json(document["new"])
+            kept = None if document["kept"] is None else record_from_json(document["kept"])
+            check = from_json(Check, document["check"])
+            event = dict(document["event"], recovered_seconds=time.time())
+        except (AgentFailed, KeyError, TypeError, ValueError):
+            # Damaged: what stands there without a record counts as changed by hand.
             remove(path)
             return None
-        new = record_from_json(document["new"])
-        kept = None if document["kept"] is None else record_from_json(document["kept"])
         if _inode(self._places.live) != new.inode:
             self._abandon()
             return "an interrupted switch had not happened"
         filesystem.sync_directory(os.path.dirname(self._places.live))
-        check = document["check"]
-        self._finish(
-            new,
-            kept,
-            Check(str(check["command"]), float(check["timeout_seconds"])),
-            dict(document["event"], recovered_seconds=time.time()),
-        )
+        self._finish(new, kept, check, event)
         return "an interrupted switch was completed"
 
 

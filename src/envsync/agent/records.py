@@ -59,7 +59,7 @@ def record_from_json(document: Any) -> Record:
             totals=totals,
             kept_because=str(document["kept_because"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError("not a record: %s" % error) from error
 
 
@@ -87,14 +87,22 @@ class Records:
     def next_number(self) -> int:
         numbers = [record.number for record in self.all()]
         for line in self.history():
-            numbers.append(int(line.get("number", 0)))
+            number = line.get("number")
+            numbers.append(number if isinstance(number, int) else 0)
         return max(numbers, default=0) + 1
 
     def store(self, record: Record, manifest: Optional[Manifest] = None) -> None:
-        """Write a record, after its manifest where that is given."""
+        """Write a record, after its manifest where that is given.
+
+        A tree has one record: an earlier one of the same tree is forgotten, for by its
+        number the tree would be taken for a version that nobody needs.
+        """
         if manifest is not None:
             self.store_manifest(record.number, manifest)
         write_json(self._path(record.number, "json"), record.to_json())
+        for other in self.all():
+            if other.inode == record.inode and other.number < record.number:
+                self.forget(other)
 
     def store_manifest(self, number: int, manifest: Manifest) -> None:
         data = manifests.encode(manifest)

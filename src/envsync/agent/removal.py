@@ -5,27 +5,28 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import List
+from typing import List, Optional
 
 from envsync.agent.scan_pass import open_directory
 from envsync.tree.entry import join
 
 
-def remove_tree(path: bytes) -> None:
+def remove_tree(path: bytes, directory_fd: Optional[int] = None) -> None:
     """Remove a directory and everything below it; absence is fine.
 
-    Directories without write permission are opened up first. Raises OSError where an
+    `path` may be relative to an open directory. Directories without write permission are
+    opened up first. Raises OSError where an
     entry cannot be removed; calling it again goes on.
     """
     try:
-        status = os.lstat(path)
+        status = os.stat(path, dir_fd=directory_fd, follow_symlinks=False)
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(status.st_mode):
-        os.unlink(path)
+        os.unlink(path, dir_fd=directory_fd)
         return
-    os.chmod(path, 0o700)
-    top_fd = open_directory(path)
+    os.chmod(path, 0o700, dir_fd=directory_fd)
+    top_fd = open_directory(path, directory_fd)
     try:
         directories = [b""]
         for directory in directories:
@@ -34,7 +35,7 @@ def remove_tree(path: bytes) -> None:
             os.rmdir(directory, dir_fd=top_fd)
     finally:
         os.close(top_fd)
-    os.rmdir(path)
+    os.rmdir(path, dir_fd=directory_fd)
 
 
 def _empty(directory: bytes, top_fd: int) -> List[bytes]:

@@ -150,6 +150,7 @@ class Staging:
         with space_guard():
             if self.origin != "new":
                 self._unlock_parents(work)
+                self._discard_local()
             for path, entry in work.remove:
                 writer.remove(path, entry.kind)
             for path, _ in work.directories:
@@ -163,6 +164,18 @@ class Staging:
         """A version may have directories without write permission; here they need it."""
         for path in work.touched_directories():
             self.writer.unlock_directory(path)
+
+    def _discard_local(self) -> None:
+        """Remove the local paths of the version that this is built on, before it changes.
+
+        Afterwards a directory above them might have become a link that leads anywhere.
+        """
+        assert self._before is not None
+        for path in self._before.local:
+            parent = split(path)[0]
+            self.writer.unlock_directory(parent)
+            remove_tree(path, self.writer.top_fd)
+            self._touched.add(parent)
 
     def _copy(
         self, work: Plan, holdings: Sequence[Holding], progress: Optional[Progress]
@@ -202,8 +215,8 @@ class Staging:
                 if entry.kind != DIRECTORY:
                     writer.stamp(path, entry)
                 self._touched.add(split(path)[0])
-            stale = () if self._before is None else self._before.local
-            self._touched |= carry(live, local, self.path, stale)
+            if live is not None:
+                self._touched |= carry(live, local, self.path)
             self._stamp_directories(wanted)
 
     def _stamp_directories(self, wanted: Manifest) -> None:

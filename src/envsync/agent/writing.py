@@ -15,6 +15,7 @@ from typing import Dict, Iterator, NamedTuple, Optional
 
 from envsync.agent.filesystem import clone
 from envsync.agent.hashing import BLOCK_BYTES, hash_open_file
+from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import open_directory
 from envsync.errors import NoSpace
 from envsync.tree.entry import DIRECTORY, MODE_MASK, Entry, split
@@ -119,12 +120,13 @@ class TreeWriter:
         self.stamp(path, entry)
 
     def make_link(self, path: bytes, leader: bytes) -> None:
-        """Give a file of this tree a further name."""
+        """Give a file of this tree a further name; none where the file did not arrive."""
         directory, name = split(path)
-        parent_fd = self._directory(directory)
+        fds = {"src_dir_fd": self.top_fd, "dst_dir_fd": self._directory(directory)}
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=parent_fd)
-        os.link(leader, name, src_dir_fd=self.top_fd, dst_dir_fd=parent_fd, follow_symlinks=False)
+            os.unlink(name, dir_fd=fds["dst_dir_fd"])
+        with contextlib.suppress(FileNotFoundError):
+            os.link(leader, name, follow_symlinks=False, **fds)
 
     def stamp(self, path: bytes, entry: Entry) -> None:
         """Set mode and mtime of what is there."""
@@ -150,7 +152,7 @@ class TreeWriter:
             os.chmod(path or b".", 0o700, dir_fd=self.top_fd)
 
     def remove(self, path: bytes, kind: int = 0) -> None:
-        """Remove one entry; a directory must be empty by then. Absence is fine."""
+        """Remove one entry, a directory with what is left in it. Absence is fine."""
         self.vouchers.pop(path, None)
         directory, name = split(path)
         with contextlib.suppress(FileNotFoundError):
@@ -158,7 +160,13 @@ class TreeWriter:
             if kind == DIRECTORY:
                 if self._parent == path:
                     self.close()
-                os.rmdir(name, dir_fd=parent_fd)
+                try:
+                    os.rmdir(name, dir_fd=parent_fd)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                    # What no manifest names: pipes, sockets, remains of NFS.
+                    remove_tree(name, parent_fd)
             else:
                 os.unlink(name, dir_fd=parent_fd)
 

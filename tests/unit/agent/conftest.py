@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from envsync.agent import filesystem
 from tests.unit.agent import disk
 from tests.unit.agent.changes import TREE
+from tests.unit.agent.pushes import Server
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +28,15 @@ def top(tmp_path: Path) -> bytes:
     os.mkdir(path)
     disk.build(path, TREE)
     return path
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A prefix in memory: every publish waits for the disk, and this one does not make it wait."""
+    with tempfile.TemporaryDirectory(dir=memory()) as root:
+        yield Server(Path(root))
+
+
+def memory() -> str | None:
+    """A directory in memory, or None for the usual place."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -1,0 +1,567 @@
+"""Whole pushes on a real disk: what stands there after each, and after dying in each step.
+
+A reader sees the old version or the new one, never a mixture; the next push succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envsync.agent import filesystem
+from envsync.agent.records import Records
+from envsync.errors import (
+    CheckFailed,
+    EnvsyncError,
+    Locked,
+    NotFound,
+    PreflightRefused,
+    TargetDrifted,
+    VerificationFailed,
+)
+from envsync.tree.revision import revision_of
+from tests.unit.agent import disk, pushes
+from tests.unit.agent.conftest import memory
+from tests.unit.agent.pushes import Server, die_in, environment
+from tests.unit.tree.trees import Node, Tree, directory, file, manifest_of, symlink, trees, variants
+
+ONE = environment({b"bin/tool": file(b"one", 0o755), b"lib/shared": file(b"the same")})
+TWO = environment({b"bin/tool": file(b"two", 0o755), b"lib/shared": file(b"the same")})
+THREE = environment({b"bin/tool": file(b"three", 0o755), b"etc/x": symlink(b"../bin")})
+STEPS = ["intent", "sync", "switch", "switched", "check", "record", "recorded"]
+
+
+def revision(nodes: Tree) -> str:
+    return revision_of(manifest_of(nodes))
+
+
+def records(server: Server) -> Records:
+    return server.target().records
+
+
+def require_sound(server: Server) -> None:
+    """Every record has its manifest and its tree, and the tree is what the record says."""
+    known = records(server)
+    live = os.lstat(server.live).st_ino
+    for record in known.all():
+        tree = server.live if record.inode == live else known.tree(record)
+        assert tree is not None, record
+        snapshot = disk.uncached()
+        snapshot.local = server.target().trees.local
+        assert snapshot.snapshot(tree).revision == record.revision
+        manifest = known.manifest(record)
+        assert manifest is not None
+        assert revision_of(manifest) == record.revision
+    assert not (server.state / "intent.json").exists()
+
+
+# --- what a push leaves -----------------------------------------------------------------
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[dict[bytes, Node]]:
+    """Versions of one environment, as pushes bring them."""
+    versions = [draw(trees())]
+    for _ in range(3):
+        versions.append(draw(variants(versions[-1])))
+    return [environment(nodes) for nodes in versions]
+
+
+@settings(max_examples=6)
+@given(histories())
+def test_every_version_arrives_exactly(history: list[dict[bytes, Node]]) -> None:
+    """Kinds, contents, modes, times, links: with each version built on an earlier one."""
+    with tempfile.TemporaryDirectory(dir=memory()) as root:
+        server = Server(Path(root))
+        for nodes in history:
+            server.push(nodes)
+            assert server.manifest() == manifest_of(nodes)
+            require_sound(server)
+
+
+def test_the_earlier_version_is_kept_and_no_more(server: Server) -> None:
+    for nodes in (ONE, TWO, THREE):
+        server.push(nodes)
+    kept = [record.revision for record in records(server).all()]
+    assert kept == [revision(TWO), revision(THREE)]
+    assert len(list((server.state / "trees").iterdir())) == 1
+    require_sound(server)
+
+
+def test_no_two_versions_share_an_inode(server: Server) -> None:
+    """Conda appends to `conda-meta/history` in place: that must not reach a generation."""
+    for nodes in (ONE, TWO, ONE, TWO):
+        server.push(nodes, keep=2)
+    inodes: list[int] = []
+    for top in [server.live, *(os.fsencode(p) for p in (server.state / "trees").iterdir())]:
+        for path in disk.read(top):
+            inodes.append(os.lstat(top + b"/" + path).st_ino)
+    assert len(inodes) == len(set(inodes))
+
+
+def test_open_files_keep_their_bytes(server: Server) -> None:
+    server.push(ONE)
+    with open(server.live + b"/bin/tool", "rb") as running:
+        for nodes in (TWO, THREE, TWO):
+            server.push(nodes)
+            running.seek(0)
+            assert running.read() == b"one"
+
+
+def test_only_the_user_may_look_into_the_state(server: Server) -> None:
+    server.push(ONE)
+    server.push(TWO)
+    assert server.state.stat().st_mode & 0o077 == 0
+    for path in server.state.rglob("*"):
+        if "trees" not in path.parts:
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
+LOCAL = {
+    "a local file": {b"local/settings": file(b"mine")},
+    "a local file beside others": {b"lib/local": file(b"mine")},
+    "remains of NFS": {b"lib/.nfs0001": file(b"deleted while open")},
+}
+
+
+@pytest.mark.parametrize("extra", LOCAL.values(), ids=LOCAL.keys())
+@pytest.mark.parametrize("version", [ONE, THREE], ids=["same directories", "directories vanish"])
+def test_what_does_not_belong_to_it_never_stands_in_the_way(
+    extra: Tree, version: Tree, server: Server
+) -> None:
+    """Directories that a new version lacks may hold what no manifest names."""
+    server.push(ONE)
+    for nodes in (TWO, version, TWO, version):
+        for path, node in extra.items():
+            real = server.live + b"/" + path
+            if not os.path.exists(real) and os.path.isdir(server.live + b"/lib"):
+                os.makedirs(os.path.dirname(real), exist_ok=True)
+                disk.write(real, node.data)
+        _push_with_local(server, nodes)
+        found = server.target(["local", "lib/local"]).snapshot()
+        assert found is not None
+        assert found.revision == revision(nodes)
+
+
+def _push_with_local(server: Server, nodes: Tree) -> None:
+    target = server.target
+    server.target = lambda local=(): target(["local", "lib/local"])  # type: ignore[method-assign]
+    try:
+        server.push(nodes)
+    finally:
+        server.target = target  # type: ignore[method-assign]
+
+
+def test_a_pipe_in_the_spare_version_does_not_stand_in_the_way(server: Server) -> None:
+    server.push(ONE)
+    os.mkfifo(server.live + b"/lib/pipe")
+    for nodes in (TWO, THREE, TWO):
+        server.push(nodes)
+    assert server.revision() == revision(TWO)
+
+
+def test_local_paths_go_along(server: Server) -> None:
+    server.push(ONE)
+    os.mkdir(server.live + b"/local")
+    disk.write(server.live + b"/local/settings", b"mine")
+    server.push(TWO)
+    assert server.tree()[b"local/settings"].data == b"mine"
+    os.unlink(server.live + b"/local/settings")
+    os.rmdir(server.live + b"/local")
+    server.push(THREE)
+    assert b"local" not in server.tree()
+
+
+def test_directories_without_write_permission(server: Server) -> None:
+    """Permissions count for an ordinary user; root can only check that they arrive."""
+    nodes = {**ONE, b"lib": directory(0o555)}
+    for version in (nodes, TWO, {**nodes, b"lib/x": file()}, TWO, nodes):
+        server.push(version)
+        assert server.manifest() == manifest_of(version)
+
+
+# --- drift ------------------------------------------------------------------------------
+
+
+def shift(server: Server) -> None:
+    disk.shift_content(server.live + b"/lib/shared")
+
+
+def test_a_change_before_the_switch_stops_it(server: Server) -> None:
+    server.push(ONE)
+    with pytest.raises(TargetDrifted):
+        server.push(TWO, before_publish=lambda: shift(server))
+    assert server.tree()[b"bin/tool"].data == b"one"
+    server.push(TWO)
+    assert server.revision() == revision(TWO)
+
+
+def test_a_change_in_the_moment_of_the_switch_undoes_it(server: Server) -> None:
+    server.push(ONE)
+    with pytest.raises(TargetDrifted, match="undone"):
+        server.push(TWO, on_step=lambda step: shift(server) if step == "switch" else None)
+    assert server.tree()[b"bin/tool"].data == b"one"
+    assert server.tree()[b"lib/shared"].data != b"the same", "the change itself is not lost"
+    server.push(TWO)
+    assert server.revision() == revision(TWO)
+    require_sound(server)
+
+
+def test_an_environment_that_appears_during_the_push(server: Server) -> None:
+    def appear() -> None:
+        os.mkdir(server.live)
+        disk.build(server.live, THREE)
+
+    with pytest.raises(TargetDrifted):
+        server.push(ONE, before_publish=appear)
+    assert server.revision() == revision(THREE)
+
+
+def test_an_environment_that_vanishes_during_the_push(server: Server) -> None:
+    server.push(ONE)
+    with pytest.raises(TargetDrifted):
+        server.push(TWO, before_publish=lambda: os.rename(server.live, server.live + b"-moved"))
+    server.push(TWO)
+    assert server.revision() == revision(TWO)
+
+
+def test_what_was_changed_by_hand_is_kept_for_ever(server: Server) -> None:
+    server.push(ONE)
+    shift(server)
+    changed = server.revision()
+    for nodes in (TWO, THREE, ONE, TWO):
+        server.push(nodes, keep=1)
+    kept = [record for record in records(server).all() if record.kept_because]
+    assert [record.revision for record in kept] == [changed]
+    require_sound(server)
+
+
+def test_a_harmless_change_during_the_push_is_no_drift(server: Server) -> None:
+    """Python writes caches wherever it runs."""
+    nodes = {**ONE, b"lib/m.py": file(b"code")}
+
+    def compile_it() -> None:
+        os.mkdir(server.live + b"/lib/__pycache__")
+        disk.write(server.live + b"/lib/__pycache__/m.cpython-311.pyc", b"cache")
+
+    server.push(nodes)
+    server.push(TWO, before_publish=compile_it)
+    assert server.revision() == revision(TWO)
+
+
+# --- the check --------------------------------------------------------------------------
+
+
+def test_a_check_that_fails_takes_the_version_back(server: Server) -> None:
+    server.push(ONE)
+    with pytest.raises(CheckFailed) as failed:
+        server.push(TWO, check="echo no good; false")
+    assert failed.value.details == ("no good",)
+    assert server.revision() == revision(ONE)
+    assert revision(TWO) in records(server).held()
+    require_sound(server)
+
+
+def test_a_check_that_fails_on_the_first_push_leaves_nothing(server: Server) -> None:
+    for _ in range(3):
+        with pytest.raises(CheckFailed, match="nothing was published"):
+            server.push(ONE, check="false", retry_held=True)
+        assert not os.path.exists(server.live)
+    server.push(ONE, check="true", retry_held=True)
+    assert server.revision() == revision(ONE)
+    assert not records(server).held()
+
+
+def test_a_check_sees_the_new_version_at_its_place(server: Server) -> None:
+    server.push(ONE)
+    prefix = os.fsdecode(server.live)
+    server.push(TWO, check=f'[ "$(cat bin/tool)" = two ] && [ "$CONDA_PREFIX" = "{prefix}" ]')
+    assert server.revision() == revision(TWO)
+
+
+# --- rollback ---------------------------------------------------------------------------
+
+
+def test_rollback_gives_the_old_bytes_back_exactly(server: Server) -> None:
+    server.push(ONE)
+    before = server.manifest()
+    server.push(TWO)
+    server.rollback()
+    assert server.manifest() == before
+    assert revision(TWO) in records(server).held()
+    require_sound(server)
+
+
+def test_rollback_there_and_back(server: Server) -> None:
+    server.push(ONE)
+    server.push(TWO)
+    first = server.rollback()
+    second = server.rollback()
+    assert (first.revision, second.revision) == (revision(ONE), revision(TWO))
+    assert server.revision() == revision(TWO)
+    require_sound(server)
+
+
+def test_rollback_of_a_changed_environment_is_refused_until_told(server: Server) -> None:
+    server.push(ONE)
+    server.push(TWO)
+    shift(server)
+    with pytest.raises(TargetDrifted):
+        server.rollback()
+    server.rollback(overwrite=True)
+    assert server.revision() == revision(ONE)
+    require_sound(server)
+
+
+def test_rollback_to_a_damaged_generation_is_refused(server: Server) -> None:
+    server.push(ONE)
+    server.push(TWO)
+    (tree,) = (server.state / "trees").iterdir()
+    disk.shift_content(os.fsencode(tree) + b"/lib/shared")
+    with pytest.raises(PreflightRefused, match="changed"):
+        server.rollback()
+    assert server.revision() == revision(TWO)
+
+
+@pytest.mark.parametrize("number", [None, 7])
+def test_rollback_to_nothing(number: int | None, server: Server) -> None:
+    server.push(ONE)
+    with pytest.raises(NotFound):
+        server.rollback(number)
+
+
+# --- dying ------------------------------------------------------------------------------
+
+
+def kill_at(step: str, die: Callable[[], None]) -> Callable[[str], None]:
+    return lambda reached: die() if reached == step else None
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("before", [None, ONE], ids=["first push", "later push"])
+def test_killed_in_a_push(before: Tree | None, step: str, server: Server) -> None:
+    if before is not None:
+        server.push(before)
+    died = die_in(lambda die: server.push(TWO, on_step=kill_at(step, die)))
+    assert died == signal.SIGKILL
+    assert server.revision() in {revision(TWO), "" if before is None else revision(before)}
+    switched = STEPS.index(step) >= STEPS.index("switched")
+    assert (server.revision() == revision(TWO)) is switched
+
+    state = server.target().inspect(lock=False)  # as every question does
+    assert state.revision == server.revision()
+    if server.revision():
+        require_sound(server)
+        current = server.target().current(server.target().snapshot())
+        assert current is not None
+        assert current.revision == server.revision()
+
+    server.push(THREE)
+    assert server.manifest() == manifest_of(THREE)
+    require_sound(server)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_while_overwriting_a_change(step: str, server: Server) -> None:
+    """What was changed by hand is a generation afterwards, or still stands there."""
+    server.push(ONE)
+    shift(server)
+    changed = server.revision()
+    died = die_in(lambda die: server.push(TWO, on_step=kill_at(step, die)))
+    assert died == signal.SIGKILL
+    server.push(THREE)
+    assert changed in [record.revision for record in records(server).all()]
+    require_sound(server)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_in_a_rollback(step: str, server: Server) -> None:
+    server.push(ONE)
+    server.push(TWO)
+
+    def roll_back(die: Callable[[], None]) -> None:
+        target = server.target()
+        target.on_step = kill_at(step, die)
+        pushes.TargetPush(target).rollback(None, "bob@here", False)
+
+    assert die_in(roll_back) == signal.SIGKILL
+    assert server.revision() in {revision(ONE), revision(TWO)}
+    server.target().inspect(lock=False)
+    require_sound(server)
+    server.push(THREE)
+    require_sound(server)
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["write_json", "remove", "run_check"],
+    ids=["at each record", "at each file that goes", "in the check"],
+)
+@pytest.mark.parametrize("number", range(4))
+def test_killed_between_the_steps(call: str, number: int, server: Server) -> None:
+    """... with a check that fails, so that the way back is walked as well."""
+    from envsync.agent import layout, publish, records
+
+    server.push(ONE)
+
+    def push(die: Callable[[], None]) -> None:
+        left = [number]
+
+        def counted(original: Callable[..., object]) -> Callable[..., object]:
+            def inner(*arguments: object, **named: object) -> object:
+                if not left[0]:
+                    die()
+                left[0] -= 1
+                return original(*arguments, **named)
+
+            return inner
+
+        for module in (layout, publish, records):
+            if hasattr(module, call):
+                setattr(module, call, counted(getattr(module, call)))
+        server.push(TWO, check="false")
+
+    die_in(push)
+    assert server.revision() in {revision(ONE), revision(TWO)}
+    try:
+        server.push(THREE)
+    except CheckFailed:  # the interrupted one is taken back first, and says so
+        server.push(THREE)
+    assert server.revision() == revision(THREE)
+    assert revision(TWO) not in [record.revision for record in records_of(server)]
+    require_sound(server)
+
+
+def records_of(server: Server) -> list[object]:
+    return list(records(server).all())
+
+
+def test_killed_in_the_transfer(server: Server) -> None:
+    """What had arrived does not have to come again."""
+    server.push(ONE)
+    died = die_in(lambda die: server.push(TWO, before_publish=die))
+    assert died == signal.SIGKILL
+    assert server.revision() == revision(ONE)
+    target = server.target()
+    target.inspect(lock=True)
+    facts, fetches = pushes.TargetPush(target).stage(manifest_of(TWO), 1)
+    target.lock.release()
+    assert (facts.origin, fetches) == ("resumed", ())
+
+
+def test_an_error_while_publishing_leaves_the_lock_free(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    server.push(ONE)
+    monkeypatch.setattr(filesystem, "sync_filesystem", full)
+    with pytest.raises((OSError, EnvsyncError)):
+        server.push(TWO)
+    monkeypatch.undo()
+    assert server.revision() == revision(ONE)
+    server.push(TWO)
+    assert server.revision() == revision(TWO)
+
+
+def test_a_filesystem_that_cannot_exchange(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(first: bytes, second: bytes) -> None:
+        raise filesystem.ExchangeRefused(22, "Invalid argument")
+
+    server.push(ONE)
+    monkeypatch.setattr(filesystem, "exchange", refuse)
+    with pytest.raises(PreflightRefused):
+        server.push(TWO)
+    assert server.revision() == revision(ONE)
+    require_sound(server)
+
+
+# --- damage -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"new": 1}', '{"new": {}, "kept": null}', "\0" * 4096]
+)
+def test_a_damaged_intent_stands_in_nobodys_way(text: str, server: Server) -> None:
+    server.push(ONE)
+    (server.state / "intent.json").write_text(text)
+    server.push(TWO)
+    assert server.revision() == revision(TWO)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"inode": "x"}', '{"inode": null}', "\0" * 99])
+@pytest.mark.parametrize("name", ["staging.json", "held.json", "lock", "history.jsonl"])
+def test_a_damaged_file_stands_in_nobodys_way(name: str, text: str, server: Server) -> None:
+    server.push(ONE)
+    (server.state / name).write_text(text)
+    server.push(TWO)
+    assert server.revision() == revision(TWO)
+
+
+def test_a_damaged_record_makes_the_version_unknown_not_lost(server: Server) -> None:
+    server.push(ONE)
+    (record,) = (server.state / "generations").glob("*.json")
+    record.write_text(json.dumps({"number": "one"}))
+    server.push(TWO)
+    kept = [r for r in records(server).all() if r.kept_because]
+    assert [r.revision for r in kept] == [revision(ONE)]
+
+
+def test_a_file_that_did_not_arrive_is_named(server: Server) -> None:
+    """... also where it is the first name of several, and where copies are made of it."""
+    nodes = environment(
+        {
+            b"a": file(b"linked", inode=1),
+            b"b": file(b"linked", inode=1),
+            b"c": file(b"twice"),
+            b"d": file(b"twice"),
+            b"e": file(b"alone"),
+        }
+    )
+    target = server.target()
+    target.inspect(lock=True)
+    push = pushes.TargetPush(target)
+    push.stage(manifest_of(nodes), 1)
+    with pytest.raises(VerificationFailed) as failed:
+        push.complete()
+    target.lock.release()
+    assert set(failed.value.details) >= {"a", "b", "c", "d", "e"}
+    assert not os.path.exists(server.live)
+    server.push(nodes)
+    assert server.manifest() == manifest_of(nodes)
+
+
+def test_two_pushes_at_once(server: Server) -> None:
+    first = server.target()
+    first.inspect(lock=True)
+    with pytest.raises(Locked, match="alice@here"):
+        server.push(ONE)
+    first.lock.release()
+    server.push(ONE)
+
+
+def test_local_paths_never_lead_out(server: Server, tmp_path: Path) -> None:
+    """Neither copied nor removed through a directory that became a link."""
+    outside = tmp_path / "outside"
+    (outside / "local").mkdir(parents=True)
+    (outside / "local" / "precious").write_text("precious")
+    linked = {**ONE, b"share": symlink(os.fsencode(outside))}
+    held = {**ONE, b"share/kept": file(), b"share": directory()}
+    for nodes in (held, linked, held, linked):
+        if os.path.isdir(server.live + b"/share") and not os.path.islink(server.live + b"/share"):
+            os.makedirs(server.live + b"/share/deep/local", exist_ok=True)
+            disk.write(server.live + b"/share/deep/local/mine", b"mine")
+        target = server.target
+        server.target = lambda local=(): target(["share/**/local"])  # type: ignore[method-assign]
+        server.push(nodes)
+        server.target = target  # type: ignore[method-assign]
+    assert sorted(path.name for path in outside.rglob("*")) == ["local", "precious"]
