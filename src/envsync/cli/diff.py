@@ -37,16 +37,16 @@ def diff(
     With --published: from what was last published there, which is what somebody changed by
     hand. Read it as: what was added, removed and changed there.
     """
-    from envsync.push.servers import for_each_server
+    from envsync.cli.asking import OnProgress, ask_servers
 
     site = invocation.site()
 
-    def ask(end: End, place: Place) -> DifferenceFacts:
+    def ask(end: End, place: Place, _: OnProgress) -> DifferenceFacts:
         manifest = b"" if published else _own_manifest(site, environment, place)
         return _differences(site, environment, manifest, end, place, PATHS_MAX if files else 0)
 
     place = site.place(site.inventory.server(server))
-    outcome = for_each_server([place], ask)[0]
+    outcome = ask_servers(invocation.terminal, "compare", [place], ask)[0]
     if outcome.error is not None:
         raise outcome.error
     assert outcome.value is not None

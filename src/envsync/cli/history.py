@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,24 +48,23 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     Without servers: those that the inventory names for it. NUMBER is what
     `envsync rollback --to` takes.
     """
-    from envsync.cli.server_errors import raise_failures
-    from envsync.push.servers import for_each_server
+    from envsync.cli.asking import OnProgress, ask_servers, raise_failures
 
     site = invocation.site()
     places = [site.place(server) for server in site.servers_of(environment, servers)]
 
-    def ask(end: End, place: Place) -> list[Event]:
+    def ask(end: End, place: Place, _: OnProgress) -> list[Event]:
         return _history(site, environment, end, place)
 
-    outcomes = for_each_server(places, ask)
+    outcomes = ask_servers(invocation.terminal, "history", places, ask)
     invocation.result = {
         "environment": environment,
         "servers": [_document(outcome) for outcome in outcomes],
     }
-    rows = sorted(row for outcome in outcomes for row in _rows(outcome))
+    rows = [row for outcome in outcomes for row in _rows(outcome)]
     if rows:
         titles = VERBOSE_TITLES if invocation.verbose else TITLES
-        shown = [row[: len(titles)] for row in rows]
+        shown = [row[: len(titles)] for row in sorted(rows, key=operator.itemgetter(0))]
         invocation.terminal.table(titles, shown, right="NUMBER")
     for outcome in outcomes:
         if outcome.error is None and not outcome.value:

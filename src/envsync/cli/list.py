@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -32,19 +33,20 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
     Without servers: all of the inventory; without an inventory: this machine. The same
     revision is the same content.
     """
-    from envsync.cli.server_errors import raise_failures
-    from envsync.push.servers import for_each_server
+    from envsync.cli.asking import OnProgress, ask_servers, raise_failures
 
     site = invocation.site()
 
-    def ask(end: End, place: Place) -> tuple[EnvironmentFacts, ...]:
+    def ask(end: End, place: Place, _: OnProgress) -> tuple[EnvironmentFacts, ...]:
         return _environments(site, end, place)
 
-    outcomes = for_each_server(_places(site, servers), ask)
+    outcomes = ask_servers(invocation.terminal, "list", _places(site, servers), ask)
     invocation.result = {"servers": [_document(outcome) for outcome in outcomes]}
-    rows = sorted(row for outcome in outcomes for row in _rows(outcome))
+    rows = [row for outcome in outcomes for row in _rows(outcome)]
     if rows:
-        invocation.terminal.table(TITLES, rows, right="PACKAGES SIZE KEPT")
+        invocation.terminal.table(
+            TITLES, sorted(rows, key=operator.itemgetter(0)), right="PACKAGES SIZE KEPT"
+        )
     for outcome in outcomes:
         if outcome.error is None and not outcome.value:
             invocation.terminal.say(f"no environments on {outcome.server}")

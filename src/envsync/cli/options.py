@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def common_options(command: F) -> F:
     """`-v`, `--json` and `--config`, which every command takes after its name, too."""
-    return config_option(hidden=True)(verbose_option()(_json_option()(command)))
+    return config_option(hidden=True)(verbose_option()(json_option()(command)))
 
 
 def config_option(*, hidden: bool = False) -> Callable[[F], F]:
@@ -49,7 +49,7 @@ def verbose_option() -> Callable[[F], F]:
     )
 
 
-def _json_option() -> Callable[[F], F]:
+def json_option(*, hidden: bool = False) -> Callable[[F], F]:
     def keep(context: click.Context, _: click.Parameter, value: bool) -> None:
         invocation = _invocation(context)
         invocation.command = context.command_path.partition(" ")[2]
@@ -60,6 +60,7 @@ def _json_option() -> Callable[[F], F]:
         is_flag=True,
         expose_value=False,
         callback=keep,
+        hidden=hidden,
         help="Print one JSON document instead (docs/json.md).",
     )
 

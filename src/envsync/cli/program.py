@@ -8,7 +8,7 @@ from typing import NamedTuple
 import click
 
 from envsync import __version__
-from envsync.cli.options import config_option, verbose_option
+from envsync.cli.options import config_option, json_option, verbose_option
 from envsync.inventory.names import suggestion
 
 
@@ -22,7 +22,9 @@ class _Entry(NamedTuple):
 COMMANDS = {
     "push": _Entry("envsync.cli.push:push", "Bring an environment to other servers."),
     "diff": _Entry("envsync.cli.diff:diff", "Show how an environment differs on a server."),
-    "verify": _Entry("envsync.cli.verify:verify", "Check every byte on a server against what was published."),
+    "verify": _Entry(
+        "envsync.cli.verify:verify", "Check every byte on a server against what was published."
+    ),
     "list": _Entry("envsync.cli.list:list_", "Show which environments are on which server."),
     "history": _Entry("envsync.cli.history:history", "Show what was published, and by whom."),
     "rollback": _Entry("envsync.cli.rollback:rollback", "Put the previous version back."),
@@ -62,6 +64,7 @@ class LazyGroup(click.Group):
 )
 @config_option()
 @verbose_option()
+@json_option(hidden=True)
 @click.version_option(__version__, message="envsync %(version)s", help="Show the version.")
 @click.pass_context
 def program(context: click.Context) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
+from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
@@ -26,7 +27,7 @@ class LiveProgress:
             SpinnerColumn(finished_text=" "),
             _Text("server", max((len(name) for name in servers), default=0)),
             _Text("step", len("preflight")),
-            BarColumn(bar_width=24),
+            _Bar(bar_width=24),
             _Figures(),
             console=terminal.live_console(),
             transient=True,
@@ -80,6 +81,15 @@ class _Text(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(escaped(str(task.fields[self._field])))
+
+
+class _Bar(BarColumn):
+    """A bar where the end is known; one that only pulses looks full without colours."""
+
+    def render(self, task: Task) -> ProgressBar:
+        if task.total is None:
+            return ProgressBar(total=1, completed=0, width=self.bar_width)
+        return super().render(task)
 
 
 class _Figures(ProgressColumn):

@@ -35,15 +35,17 @@ def rollback(
     source has another version, or `envsync push --retry-held` insists.
     """
     from envsync.agent.messages import to_json
-    from envsync.push.servers import for_each_server
+    from envsync.cli.asking import OnProgress, ask_servers
     from envsync.tree.revision import short
 
     site = invocation.site()
 
-    def ask(end: End, place: Place) -> RecordFacts:
+    def ask(end: End, place: Place, _: OnProgress) -> RecordFacts:
         return _rollback(site, environment, number, overwrite, end, place)
 
-    outcome = for_each_server([site.place(site.inventory.server(server))], ask)[0]
+    outcome = ask_servers(
+        invocation.terminal, "roll back", [site.place(site.inventory.server(server))], ask
+    )[0]
     if outcome.error is not None:
         raise outcome.error
     record = outcome.value

@@ -14,6 +14,7 @@ from envsync.errors import EnvsyncError, NotFound, VerificationFailed
 
 if TYPE_CHECKING:
     from envsync.agent.messages import VerifyFacts
+    from envsync.cli.asking import OnProgress
     from envsync.cli.site import Site
     from envsync.push.ends import End
     from envsync.push.servers import Outcome, Place
@@ -32,16 +33,18 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     Without servers: those that the inventory names for it. Exit status 18 where a file is
     damaged, missing or unexpected.
     """
-    from envsync.cli.server_errors import raise_failures
-    from envsync.push.servers import for_each_server
+    from envsync.cli.asking import ask_servers, raise_failures
 
     site = invocation.site()
     places = [site.place(server) for server in site.servers_of(environment, servers)]
 
-    def ask(end: End, place: Place) -> VerifyFacts:
-        return _verify(site, environment, end, place)
+    def ask(end: End, place: Place, on_progress: OnProgress) -> VerifyFacts:
+        return _verify(site, environment, end, place, on_progress)
 
-    outcomes = [_judged(environment, outcome) for outcome in for_each_server(places, ask)]
+    outcomes = [
+        _judged(environment, outcome)
+        for outcome in ask_servers(invocation.terminal, "verify", places, ask)
+    ]
     invocation.result = {
         "environment": environment,
         "servers": [_document(outcome) for outcome in outcomes],
@@ -52,11 +55,13 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     raise_failures(invocation.terminal, outcomes)
 
 
-def _verify(site: Site, environment: str, end: End, place: Place) -> VerifyFacts:
+def _verify(
+    site: Site, environment: str, end: End, place: Place, on_progress: OnProgress
+) -> VerifyFacts:
     from envsync.push.target_end import TargetEnd
 
     local = site.local(environment)
-    return TargetEnd(end, place.prefix, environment, local, site.who).verify()
+    return TargetEnd(end, place.prefix, environment, local, site.who).verify(on_progress)
 
 
 def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
