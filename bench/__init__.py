@@ -1,0 +1,1 @@
+"""Speed of envsync as ratios measured side by side: `python -m bench --help`."""

@@ -1,0 +1,130 @@
+"""Who is measured: envsync and what people use instead, each as prepare (untimed) and run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.figures import Measured, Sample
+from bench.ground import Ground, Void
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    name: str
+    run: Callable[[], Sample]
+    prepare: Callable[[], None] = lambda: None
+    repeat_max: int = sys.maxsize
+
+
+def alternate(contestants: Sequence[Contestant], repeat: int) -> list[Measured]:
+    """Run them in turn, A B A B, so that what else the machine does hits all alike."""
+    samples: list[list[Sample]] = [[] for _ in contestants]
+    for turn in range(repeat):
+        for contestant, found in zip(contestants, samples, strict=True):
+            if turn < contestant.repeat_max:
+                contestant.prepare()
+                found.append(contestant.run())
+    return [
+        Measured.of(contestant.name, found)
+        for contestant, found in zip(contestants, samples, strict=True)
+    ]
+
+
+class Contestants:
+    """Those of one ground."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+
+    def cold_push(self) -> Contestant:
+        """Neither end knows anything: both hash every byte, too."""
+        return Contestant("envsync", lambda: self._pushed("pushed"), self._cold_start)
+
+    def known_push(self) -> Contestant:
+        """The source's content is known from an earlier push, as for every further server."""
+
+        def prepare() -> None:
+            self._cold_start()
+            self.ground.push("--dry-run")
+
+        return Contestant("envsync, source known", lambda: self._pushed("pushed"), prepare)
+
+    def push_of_change(self, next_change: Callable[[], None]) -> Contestant:
+        return Contestant("envsync", lambda: self._pushed("pushed"), next_change)
+
+    def push_in_step(self) -> Contestant:
+        return Contestant("envsync", lambda: self._pushed("in-step"))
+
+    def rsync(self, *, cold: bool) -> Contestant:
+        def run() -> Sample:
+            source, target = f"{self.ground.environment}/", f"{self._remote()}/"
+            return self._bare(self.ground.timed(["rsync", "-a", source, target]))
+
+        return Contestant("rsync -a", run, self._cold_peer if cold else lambda: None)
+
+    def rsync_and_sync(self) -> Contestant:
+        """With what a push promises: that the bytes are on the disk when it says done."""
+        script = 'rsync -a "$1/" "$2:$3/" && ssh "$2" sync -f "$3"'
+        return self._shell("rsync -a, sync", script)
+
+    def tar(self) -> Contestant:
+        script = 'tar -C "$1" -cf - . | ssh "$2" "mkdir $3 && tar -C $3 -xf -"'
+        return self._shell("tar|ssh|tar", script)
+
+    def scp(self) -> Contestant:
+        """It fails on dangling symlinks, as it always does, after all the rest."""
+        return self._shell("scp -r", 'scp -qr "$1" "$2:$3"', exits=(0, 1), repeat_max=1)
+
+    def conda_pack(self) -> Contestant:
+        """Packed, copied, unpacked and conda-unpacked: what its manual tells to do."""
+        pack = Path(sys.executable).with_name("conda-pack")
+        if not pack.exists():
+            raise RuntimeError("conda-pack is missing: pip install 'envsync[bench]'")
+        options = "--ignore-editable-packages --ignore-missing-files --quiet --force"
+        script = (
+            f'{pack} -p "$1" -o "$4/packed.tar.gz" {options} && '
+            'scp -q "$4/packed.tar.gz" "$2:$3.tar.gz" && rm "$4/packed.tar.gz" && '
+            'ssh "$2" "mkdir $3 && tar -C $3 -xzf $3.tar.gz && rm $3.tar.gz && '
+            '$3/bin/python $3/bin/conda-unpack"'
+        )
+        return self._shell("conda-pack", script, repeat_max=1)
+
+    def _shell(
+        self, name: str, script: str, exits: Sequence[int] = (0,), repeat_max: int = sys.maxsize
+    ) -> Contestant:
+        ground = self.ground
+
+        def run() -> Sample:
+            paths = [str(ground.environment), ground.target.name, str(ground.peer_tree)]
+            argv = ["sh", "-c", script, "sh", *paths, str(ground.prefix.parent)]
+            sample = self._bare(ground.timed(argv, exits))
+            there, here = ground.count(ground.peer_tree), ground.entries
+            if there < 0.95 * here:
+                raise Void(f"{name} brought {there} of {here} entries")
+            return sample
+
+        return Contestant(name, run, self._cold_peer, repeat_max)
+
+    def _pushed(self, outcome: str) -> Sample:
+        sample = self.ground.push()
+        if sample.details.get("outcome") != outcome:
+            raise Void(f"the push was {sample.details.get('outcome')}, not {outcome}")
+        return sample
+
+    def _cold_start(self) -> None:
+        self.ground.remove_pushed()
+        self.ground.settle()
+
+    def _cold_peer(self) -> None:
+        self.ground.remove_peers()
+        self.ground.settle()
+
+    def _remote(self) -> str:
+        return f"{self.ground.target.name}:{self.ground.peer_tree}"
+
+    @staticmethod
+    def _bare(sample: Sample) -> Sample:
+        return Sample(sample.seconds, {"exit_code": sample.details["exit_code"]})

@@ -1,0 +1,228 @@
+"""Where it is measured: two hosts of the test lab, and one large environment on the first."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.figures import Sample
+from tests.conda import ENVIRONMENT, make_many_files, template
+from tests.lab.host import CHECKOUT, Host
+from tests.lab.lab import Lab, LabHost
+
+# Of one run of anything; a slow peer at 200 Mbit/s needs minutes.
+RUN_SECONDS_MAX = 1800.0
+EXIT_DRIFT = 11
+_CONTENT_CACHE_AGE_SECONDS = 2.5
+_INVENTORY = "prefix: {prefix}\nservers:\n  server1: {{}}\n  server2: {{}}\n"
+_EXT4 = "ext2/ext3"  # what `stat -f` calls them all
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    entries: int
+    total_bytes: int
+
+
+class Void(RuntimeError):
+    """A run did not do what was to be measured, so there is no figure."""
+
+
+class Ground:
+    """`source` has the environment; `target` has conda's base, and `peers` for the others."""
+
+    def __init__(self, lab: Lab, storage: str) -> None:
+        self.storage = storage
+        self.entries = 0
+        self.source: LabHost = lab.controller
+        [self.target] = lab.targets
+        self.prefix = Path(self.source.prefix)
+        self.environment = self.prefix / "envs" / ENVIRONMENT
+        self.peers = self.prefix.parent.parent / "peers"
+        # As after `pip install`: an empty value lets Python write and use bytecode.
+        self._variables = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": str(CHECKOUT / "src")}
+
+    @property
+    def peer_tree(self) -> Path:
+        """Where rsync, tar, scp and conda-pack bring the environment to."""
+        return self.peers / ENVIRONMENT
+
+    def timed(self, argv: Sequence[str], exits: Sequence[int] = (0,)) -> Sample:
+        """Run a command on the source and time it; `Void` where it does not end as expected."""
+        started = time.perf_counter()
+        try:
+            done = self.source.run(
+                argv, check=False, timeout_seconds=RUN_SECONDS_MAX, env=self._variables
+            )
+        except subprocess.TimeoutExpired as expired:
+            raise Void(f"{' '.join(argv)} did not end") from expired
+        seconds = time.perf_counter() - started
+        if done.returncode not in exits:
+            tail = (done.stderr.strip() or done.stdout.strip())[-800:]
+            raise Void(f"{' '.join(argv)} ended with {done.returncode}: {tail}")
+        return Sample(seconds, {"exit_code": done.returncode, "stdout": done.stdout})
+
+    def push(self, *options: str, exits: Sequence[int] = (0,)) -> Sample:
+        """`envsync push`, timed, with what its JSON document tells."""
+        sample = self.timed([*self.push_command(), *options], exits)
+        return Sample(sample.seconds, _told(sample.details["stdout"]))
+
+    def push_command(self) -> list[str]:
+        return [*envsync_command(), "push", ENVIRONMENT, self.target.name, "--json"]
+
+    def remove_pushed(self) -> None:
+        """As if envsync had never been here, on either host: nothing published, nothing known."""
+        state = [self.prefix / "envs" / ".envsync", self.environment]
+        self._remove(self.target, [*state, *_memory(self.target)])
+        self._remove(self.source, _memory(self.source))
+
+    def remove_peers(self) -> None:
+        self._remove(self.target, [self.peers])
+        self.target.run(["mkdir", "-p", str(self.peers)])
+
+    def _remove(self, host: Host, paths: Sequence[Path]) -> None:
+        host.run(["rm", "-rf", *map(str, paths)], timeout_seconds=300)
+
+    def settle(self) -> None:
+        """Let the target's disk finish what earlier runs left it."""
+        self.target.run(["sync", "-f", str(self.prefix)], timeout_seconds=600)
+
+    def count(self, tree: Path) -> int:
+        """How many entries stand there on the target."""
+        done = self.target.run(
+            ["sh", "-c", 'find "$1" -mindepth 1 -printf . | wc -c', "sh", str(tree)],
+            timeout_seconds=300,
+        )
+        return int(done.stdout)
+
+    @contextlib.contextmanager
+    def flipped_byte(self, tree: Path) -> Iterator[None]:
+        """Within, one byte of one module on the target is another; the mtime tells nothing."""
+        self._flip(tree)
+        try:
+            yield
+        finally:
+            self._flip(tree)
+
+    def _flip(self, tree: Path) -> None:
+        path = self.target.path(_module(tree))
+        status = path.stat()
+        with path.open("r+b") as file:
+            file.seek(status.st_size // 2)
+            [byte] = file.read(1)
+            file.seek(status.st_size // 2)
+            file.write(bytes([byte ^ 1]))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def install_wheel(self, version: str) -> None:
+        """What `pip install -U` of one package of 24 files does to the source."""
+        code = (
+            "import sys; from pathlib import Path; from tests.conda import install_wheel; "
+            "text = (sys.argv[2] * 400).encode(); "
+            "files = {f'lab_speed/part_{n:02d}.py': b'text = %r' % text for n in range(10)}; "
+            "install_wheel(Path(sys.argv[1]), 'lab-speed', sys.argv[2], files)"
+        )
+        self.source.python(code, str(self.environment), version, timeout_seconds=120)
+
+
+def _told(stdout: str) -> dict[str, Any]:
+    document = json.loads(stdout)
+    error = document["error"] or {}
+    result = document["result"] or {}
+    servers = result.get("servers") or [{}]
+    wanted = ("outcome", "transport", "wire_bytes", "step_seconds", "seconds")
+    told = {name: servers[0][name] for name in wanted if servers[0].get(name)}
+    return {"exit_code": document["exit_code"], "error": error.get("code"), **told}
+
+
+def _memory(host: Host) -> list[Path]:
+    home = Path(host.home())
+    return [home / ".cache" / "envsync", home / ".local" / "state" / "envsync"]
+
+
+def _module(tree: Path) -> str:
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return str(tree / "lib" / version / "site-packages" / "bulk_0001" / "module_05.py")
+
+
+def envsync_command() -> list[str]:
+    return [str(Path(sys.executable).with_name("envsync"))]
+
+
+@contextlib.contextmanager
+def ground(size: Size, storage: str, scratch: Path) -> Iterator[Ground]:
+    """Bring everything up; all of it ends with the block, however that ends."""
+    compile_envsync()
+    with contextlib.ExitStack() as stack:
+        lab = stack.enter_context(Lab.start(["server1", "server2"]))
+        made = Ground(lab, storage)
+        if storage == "ext4":
+            made.target.use_directory(stack.enter_context(_ext4_directory(scratch)))
+        _furnish(made, size)
+        # The lab must let go of the directory before that is removed.
+        stack.callback(lab.close)
+        yield made
+
+
+def compile_envsync() -> None:
+    """Bytecode as pip leaves it, also where this process was told to write none."""
+    command = [sys.executable, "-m", "compileall", "-q", str(CHECKOUT / "src")]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def _furnish(made: Ground, size: Size) -> None:
+    conda = template()
+    made.source.install_conda(conda)
+    made.target.install_conda(conda, environments=False)
+    for host in (made.source, made.target):
+        _add_zstandard(host)
+        host.write_file(
+            f"{host.home()}/.config/envsync/config.yaml", _INVENTORY.format(prefix=host.prefix)
+        )
+    environment = made.source.path(made.environment)
+    make_many_files(environment, entries=size.entries, total_bytes=size.total_bytes)
+    made.entries = sum(len(names) + len(below) for _, below, names in os.walk(environment))
+    made.remove_peers()
+    time.sleep(_CONTENT_CACHE_AGE_SECONDS)  # younger files are not remembered by any cache
+
+
+def _add_zstandard(host: Host) -> None:
+    """conda itself needs it, so every real base has it; the lab's is Python alone."""
+    found = importlib.util.find_spec("zstandard")
+    if found is None or found.origin is None:
+        raise RuntimeError("the module zstandard is missing, which envsync depends on")
+    package = Path(found.origin).parent
+    [site_packages] = host.path(host.prefix).glob("lib/python3.*/site-packages")
+    shutil.copytree(package, site_packages / "zstandard", dirs_exist_ok=True)
+
+
+@contextlib.contextmanager
+def _ext4_directory(scratch: Path) -> Iterator[Path]:
+    kind = subprocess.run(
+        ["stat", "-f", "-c", "%T", scratch], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    if kind != _EXT4:
+        raise RuntimeError(f"{scratch} is on {kind}, not on ext4: name another with --scratch")
+    directory = Path(tempfile.mkdtemp(prefix="envsync-bench-", dir=scratch))
+    directory.chmod(0o755)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["rm", "-rf", directory], check=False)
+
+
+def variables_on_this_machine() -> Mapping[str, str]:
+    """For commands run beside the lab: what `Ground.timed` gives to those within."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return {**environ, "PYTHONPATH": str(CHECKOUT / "src")}

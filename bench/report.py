@@ -1,0 +1,80 @@
+"""Rows for people, as an aligned table, and for programs, as one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.figures import Measured, Row
+
+_HEAD = ("row", "envsync", "", "peer", "", "", "ratio", "bar", "")
+_RIGHT = {1, 4, 6}
+_MET = {True: "met", False: "MISSED", None: ""}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Medians, with (lowest..highest) beside them; ratios are of the medians."""
+    lines = [_HEAD, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column in _RIGHT else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    peer = ("", "", "") if row.peer is None else (row.peer.name, *_figure(row.peer))
+    found = "" if row.ratio is None else f"{row.ratio:.2f}x"
+    bar = "" if row.bar is None else str(row.bar)
+    return (row.name, *_figure(row.ours), *peer, found, bar, _MET[row.is_met])
+
+
+def _figure(measured: Measured) -> tuple[str, str]:
+    digits = 2 if measured.unit == "s" else 0
+    low, high = min(measured.values), max(measured.values)
+    spread = f"({low:.{digits}f}..{high:.{digits}f})" if len(measured.values) > 1 else ""
+    return f"{measured.median:.{digits}f} {measured.unit}", spread
+
+
+def steps(rows: Sequence[Row]) -> str:
+    """Where the time of each row's pushes went, in seconds."""
+    lines = []
+    for row in rows:
+        found = row.ours.step_medians()
+        shown = "  ".join(f"{name} {seconds:.2f}" for name, seconds in found.items())
+        if shown:
+            lines.append(f"{row.name}: {shown}")
+    return "\n".join(lines)
+
+
+def notes(rows: Sequence[Row]) -> str:
+    return "\n".join(f"{row.name}: {row.note}" for row in rows if row.note)
+
+
+def document(rows: Sequence[Row], conditions: dict[str, Any]) -> dict[str, Any]:
+    return {"schema": 1, "conditions": conditions, "rows": [_row(row) for row in rows]}
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "envsync": _measured(row.ours),
+        "peer": None if row.peer is None else _measured(row.peer),
+        "ratio": row.ratio,
+        "bar": None if row.bar is None else str(row.bar),
+        "met": row.is_met,
+        "note": row.note,
+    }
+
+
+def _measured(measured: Measured) -> dict[str, Any]:
+    return {
+        "name": measured.name,
+        "unit": measured.unit,
+        "median": measured.median,
+        "values": list(measured.values),
+        "details": list(measured.details),
+    }

@@ -1,0 +1,178 @@
+"""The rows: what is measured against what, and what it has to reach."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bench.contestants import Contestant, Contestants, alternate
+from bench.figures import Bar, Measured, Row, Sample
+from bench.ground import (
+    EXIT_DRIFT,
+    Ground,
+    Void,
+    compile_envsync,
+    envsync_command,
+    variables_on_this_machine,
+)
+from bench.memory import Peak, watched
+
+_HELP_REPEAT_MIN = 11
+_MEMORY_MB_MAX = 250
+_VERSIONS = itertools.count(1)
+
+Rows = Callable[[Ground, int], Iterator[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A name for `--rows`, what yields its rows, and on which ground: "main" or "large"."""
+
+    name: str
+    summary: str
+    rows: Rows
+    size: str = "main"
+
+
+def help_row(repeat: int) -> Row:
+    """`envsync --help`; a Python that does nothing beside it tells what the machine was like."""
+    compile_envsync()
+    ours = Contestant("envsync", lambda: _timed_here([*envsync_command(), "--help"]))
+    nothing = Contestant("python -c pass", lambda: _timed_here([sys.executable, "-c", "pass"]))
+    found, peer = alternate([ours, nothing], max(repeat, _HELP_REPEAT_MIN))
+    return Row("envsync --help", found, peer, Bar("below", 0.2, "s"))
+
+
+def _timed_here(argv: list[str]) -> Sample:
+    started = time.perf_counter()
+    subprocess.run(argv, check=True, capture_output=True, env=variables_on_this_machine())
+    return Sample(time.perf_counter() - started)
+
+
+def cold(ground: Ground, repeat: int) -> Iterator[Row]:
+    """On an unlimited link, also against the others and with a source that is known already."""
+    make = Contestants(ground)
+    with_disk = [make.rsync_and_sync()] if ground.storage == "ext4" else []
+    contestants = [make.cold_push(), make.rsync(cold=True), make.known_push(), make.tar()]
+    ours, rsync, known, *others = alternate([*contestants, *with_disk], repeat)
+    yield Row("cold, unlimited", ours, rsync, Bar("at most", 1.3))
+    yield Row("cold, source known", known, rsync, note="as for each further server")
+    for other in others:
+        yield Row("cold, unlimited", ours, other)
+
+
+def _cold_limited(rate: str, label: str, bar: float) -> Rows:
+    def rows(ground: Ground, repeat: int) -> Iterator[Row]:
+        make = Contestants(ground)
+        ground.target.limit(rate)
+        try:
+            ours, rsync, tar = alternate(
+                [make.cold_push(), make.rsync(cold=True), make.tar()], repeat
+            )
+        finally:
+            ground.target.unlimit()
+        yield Row(f"cold, {label}", ours, rsync, Bar("at most", bar))
+        yield Row(f"cold, {label}", ours, tar)
+
+    return rows
+
+
+def scp(ground: Ground, repeat: int) -> Iterator[Row]:
+    make = Contestants(ground)
+    ours, peer = alternate([make.cold_push(), make.scp()], repeat)
+    yield Row("cold, by scp", ours, peer, Bar("times faster", 8))
+
+
+def conda_pack(ground: Ground, repeat: int) -> Iterator[Row]:
+    make = Contestants(ground)
+    ours, peer = alternate([make.cold_push(), make.conda_pack()], repeat)
+    yield Row("cold, by conda-pack", ours, peer, Bar("times faster", 15))
+
+
+def _nothing(bar: float) -> Rows:
+    """Each figure counts only because the push beside it did report the flipped byte."""
+
+    def rows(ground: Ground, repeat: int) -> Iterator[Row]:
+        make = Contestants(ground)
+        _bring_both_in_step(make)
+        finding = Contestant("envsync", lambda: _push_finding_drift(ground))
+        contestants = [finding, make.push_in_step(), make.rsync(cold=False)]
+        drifted, in_step, rsync = alternate(contestants, repeat)
+        label = f"{ground.entries:,} entries"
+        note = "one byte flipped, its mtime put back: each of these runs named it and exited 11"
+        yield Row(f"nothing to do, {label}", in_step, rsync, Bar("at most", bar))
+        yield Row(f"drift found, {label}", drifted, rsync, Bar("at most", bar), note)
+
+    return rows
+
+
+def _bring_both_in_step(make: Contestants) -> None:
+    for contestant in (make.cold_push(), make.rsync(cold=True), make.push_in_step()):
+        contestant.prepare()
+        contestant.run()
+
+
+def _push_finding_drift(ground: Ground) -> Sample:
+    with ground.flipped_byte(ground.environment):
+        sample = ground.push(exits=(EXIT_DRIFT,))
+    if sample.details["error"] != "drift":
+        raise Void(f"a flipped byte was reported as {sample.details['error']}")
+    return sample
+
+
+def pip(ground: Ground, repeat: int) -> Iterator[Row]:
+    """One package of the source changed; the target has a spare generation, as it soon has."""
+    make = Contestants(ground)
+
+    def next_change() -> None:
+        ground.install_wheel(f"1.{next(_VERSIONS)}")
+        ground.settle()
+
+    push, rsync = make.push_of_change(next_change), make.rsync(cold=False)
+    _bring_both_in_step(make)
+    for _ in range(3):
+        push.prepare()
+        push.run()
+        rsync.run()
+    ours, peer = alternate([push, rsync], repeat)
+    yield Row("one pip package", ours, peer, Bar("at most", 1.8))
+
+
+def memory(ground: Ground, repeat: int) -> Iterator[Row]:
+    """Peaks of a cold push, of one with nothing to do, and of one package changed."""
+    del repeat  # a peak is no matter of chance
+    make = Contestants(ground)
+    pushes = {
+        "cold": make.cold_push(),
+        "nothing": make.push_in_step(),
+        "one package": make.push_of_change(lambda: ground.install_wheel(f"1.{next(_VERSIONS)}")),
+    }
+    for name, contestant in pushes.items():
+        contestant.prepare()
+        with watched(ground.source, ground.target) as peaks:
+            contestant.run()
+        for side, peak in zip(("source", "target"), peaks, strict=True):
+            yield _memory_row(f"memory, {name}, {side}", peak)
+
+
+def _memory_row(label: str, peak: Peak) -> Row:
+    note = f"{peak.total_mb:.0f} MB together, {peak.largest_mb:.0f} MB the largest: {peak.largest}"
+    measured = Measured("envsync", (peak.megabytes,), unit="MB")
+    return Row(label, measured, bar=Bar("below", _MEMORY_MB_MAX, "MB"), note=note)
+
+
+KINDS = (
+    Kind("cold", "cold push, unlimited link, against rsync -a and tar", cold),
+    Kind("cold-1gbit", "the same at 1 Gbit/s", _cold_limited("1gbit", "1 Gbit/s", 0.9)),
+    Kind("cold-200mbit", "the same at 200 Mbit/s", _cold_limited("200mbit", "200 Mbit/s", 0.4)),
+    Kind("scp", "cold push against scp -r", scp),
+    Kind("conda-pack", "cold push against conda-pack, copy, unpack", conda_pack),
+    Kind("nothing", "nothing to do, drift checked, against rsync -a", _nothing(1.4)),
+    Kind("pip", "one pip package changed, against rsync -a", pip),
+    Kind("nothing-large", "nothing to do in the large environment", _nothing(0.8), "large"),
+    Kind("memory", "peak memory of both ends with the large environment", memory, "large"),
+)
