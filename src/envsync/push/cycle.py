@@ -118,7 +118,7 @@ class Push:
             manifest = self._source.manifest(self._target.references())
         found = self._target.differences(manifest, paths_max=DIFFERENCES_SHOWN)
         counts = f"{found.added} files added, {found.removed} removed, {found.changed} changed"
-        lines = found.packages or found.groups or found.paths
+        lines = found.packages or (*found.groups, *found.paths)
         shown = lines[:DIFFERENCES_SHOWN]
         more = (f"and {len(lines) - len(shown)} more",) if len(lines) > len(shown) else ()
         return (counts, *shown, *more)
