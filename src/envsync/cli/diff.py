@@ -98,6 +98,7 @@ def _lines(headline: str, found: DifferenceFacts, files: bool) -> Iterator[str]:
     yield from (f"  {line}" for line in found.packages)
     yield from (f"  {line}" for line in found.groups)
     if files:
+        yield ""
         yield from (f"  {line}" for line in found.paths)
         if total > len(found.paths):
             yield f"  and {total - len(found.paths):,} more"

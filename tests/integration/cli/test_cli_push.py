@@ -119,6 +119,19 @@ def test_ctrl_c_in_the_middle(conda_lab: Lab, envsync: Envsync) -> None:
     envsync("verify", "myenv", "server2")
 
 
+def test_ctrl_c_while_a_server_is_silent(conda_lab: Lab, envsync: Envsync) -> None:
+    conda_lab["server3"].cut()
+    with conda_lab.controller.popen(["envsync", "push", "myenv", "server3"]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"myenv -> server3 ...\n"
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, err = process.communicate(timeout=10)
+        assert time.monotonic() - began < 4
+    assert process.returncode == 130
+    assert err.decode().count("\n") == 1
+
+
 def test_on_a_terminal(conda_lab: Lab, envsync: Envsync) -> None:
     screen = _on_a_terminal(conda_lab, "push", "myenv", "server2")
     assert "\x1b[" in screen

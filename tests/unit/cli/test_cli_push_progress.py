@@ -1,0 +1,80 @@
+"""The lines that move, drawn on a terminal that is a string."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+
+from envsync.cli.push_progress import LiveProgress
+from envsync.cli.terminal import Terminal
+from envsync.push.report import Progress
+
+Watched = tuple[LiveProgress, Callable[[], str]]
+
+
+class _Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """A display, and what it shows when asked."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    screen = _Screen()
+    terminal = Terminal(screen, io.StringIO(), {"TERM": "xterm"})
+    assert terminal.is_interactive
+    live = LiveProgress(terminal, "server1", ["server2", "server3"])
+
+    def shown() -> str:
+        screen.truncate(0)
+        live.start()
+        live.stop()
+        return screen.getvalue()
+
+    return live, shown
+
+
+def test_a_line_for_each_server(watched: Watched) -> None:
+    live, shown = watched
+    live.update(Progress("server2", "connect"))
+    live.update(Progress("server3", "transfer", 1_000_000, 4_000_000, files=12))
+    text = shown()
+    assert "server2 connect" in text
+    assert "12 files, 1.0 MB of 4.0 MB" in text
+
+
+def test_a_new_step_begins_at_nothing(watched: Watched) -> None:
+    live, shown = watched
+    live.update(Progress("server2", "transfer", 4_000_000, 4_000_000))
+    live.update(Progress("server2", "verify"))
+    text = shown()
+    assert "server2 verify" in text
+    assert "MB" not in text
+
+
+def test_the_source_goes_when_it_is_known(watched: Watched) -> None:
+    live, shown = watched
+    live.update(Progress("server1", "inspect", 5_000_000))
+    assert "server1 inspect" in shown()
+    live.update(Progress("server2", "preflight"))
+    assert "server1" not in shown()
+
+
+def test_a_server_that_is_done_goes(watched: Watched) -> None:
+    live, shown = watched
+    live.update(Progress("server2", "publish"))
+    live.remove("server2")
+    live.remove("server9")
+    assert "server2" not in shown()
+
+
+def test_names_are_escaped(watched: Watched) -> None:
+    live, shown = watched
+    live.update(Progress("a\x1b]0;b\x07", "[bold]x"))
+    text = shown()
+    assert "a\\x1b]0;b\\x07" in text
+    assert "[bold]x" in text
