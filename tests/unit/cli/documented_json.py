@@ -26,6 +26,7 @@ _RESULTS = {
     "rollback": "Rollback",
     "config check": "ConfigCheck",
     "config path": "ConfigPath",
+    "demo": "Demo",
 }
 
 
@@ -67,6 +68,8 @@ def _check(value: Any, kind: str, where: str) -> None:
         assert isinstance(value, dict), where
         for key, item in value.items():
             _check(item, kind.removeprefix("map of "), f"{where}.{key}")
+    elif kind == "anything":
+        pass
     elif kind in _PLAIN:
         assert isinstance(value, _PLAIN[kind]), f"{where} is {value!r}, not {kind}"
         assert kind == "boolean" or not isinstance(value, bool), where
