@@ -136,10 +136,13 @@ class DemoServer:
         threading.Thread(target=self._run, args=(channel, command), daemon=True).start()
 
     def _run(self, channel: paramiko.Channel, command: bytes) -> None:
-        # paramiko grants the request after this was called. The client's answer to a question
-        # is read after that: without it, a quick command would be over before it was granted.
-        with self._asking:
-            channel.get_transport().global_request("envsync-demo", wait=True)
+        try:
+            # paramiko grants the request after this was called. The client's answer to a question
+            # is read after that: without it, a quick command would be over before it was granted.
+            with self._asking:
+                channel.get_transport().global_request("envsync-demo", wait=True)
+        except _GONE:
+            return
         with subprocess.Popen(
             [b"/bin/sh", b"-c", command],
             stdin=subprocess.PIPE,
@@ -152,13 +155,15 @@ class DemoServer:
         ) as process:
             with self._lock:
                 self._processes.add(process)
-            _connect(channel, process)
+            feeder = _connect(channel, process)
             status = process.wait()
             with self._lock:
                 self._processes.discard(process)
-        with contextlib.suppress(*_GONE):
-            channel.send_exit_status(status if status >= 0 else 128 - status)
-        channel.close()
+            with contextlib.suppress(*_GONE):
+                channel.send_exit_status(status if status >= 0 else 128 - status)
+                channel.close()
+            # It may be about to write to the pipe that is closed now.
+            feeder.join()
 
 
 class _Gate(paramiko.ServerInterface):
@@ -187,17 +192,22 @@ class _Gate(paramiko.ServerInterface):
         return True
 
 
-def _connect(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> None:
-    """Carry the three streams until the command closes its stdout and stderr."""
+def _connect(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> threading.Thread:
+    """Carry the three streams until the command closes its stdout and stderr.
+
+    The thread that it leaves feeds the command's stdin until the channel is closed.
+    """
     assert process.stdout is not None
     assert process.stderr is not None
-    threading.Thread(target=_feed, args=(channel, process), daemon=True).start()
+    feeder = threading.Thread(target=_feed, args=(channel, process), daemon=True)
+    feeder.start()
     errors = threading.Thread(
         target=_drain, args=(process.stderr.fileno(), channel.sendall_stderr), daemon=True
     )
     errors.start()
     _drain(process.stdout.fileno(), channel.sendall)
     errors.join()
+    return feeder
 
 
 def _feed(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> None:
@@ -239,4 +249,5 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Not `sys.exit`: nothing waits for threads whose links are gone.
+    os._exit(main())
