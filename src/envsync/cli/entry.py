@@ -14,7 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -26,11 +26,15 @@ from envsync.errors import INTERRUPTED_EXIT_CODE, EnvsyncError, UsageError
 PIPE_CLOSED_EXIT_CODE = 128 + signal.SIGPIPE
 
 
-class Interrupted(EnvsyncError):
-    """Ctrl-C."""
+class Interruption:
+    """Ctrl-C: an end that is nobody's failure, and so no class of errors.py."""
 
-    code = "interrupted"
     exit_code = INTERRUPTED_EXIT_CODE
+    message = "stopped; everything is resumable: run the same command again"
+
+    def to_json(self) -> dict[str, Any]:
+        like = EnvsyncError(self.message).to_json()
+        return {**like, "code": "interrupted", "exit_code": self.exit_code}
 
 
 def main() -> NoReturn:
@@ -70,8 +74,10 @@ def _save_thread_failure(failed: threading.ExceptHookArgs) -> None:
         save_traceback(failed.exc_value, os.environ)
 
 
-def _carry_out(arguments: Sequence[str], invocation: Invocation) -> EnvsyncError | None:
-    """Parse and run the command; the error that it ended with, or None."""
+def _carry_out(
+    arguments: Sequence[str], invocation: Invocation
+) -> EnvsyncError | Interruption | None:
+    """Parse and run the command; how it ended; None where all went well."""
     try:
         if not sys.platform.startswith("linux"):
             return UsageError("envsync runs on Linux", hint="run it on one of the servers")
@@ -81,7 +87,7 @@ def _carry_out(arguments: Sequence[str], invocation: Invocation) -> EnvsyncError
     except click.ClickException as error:
         return _usage_error(error)
     except KeyboardInterrupt:
-        return Interrupted("stopped; everything is resumable: run the same command again")
+        return Interruption()
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program
@@ -118,12 +124,14 @@ def _bug(error: Exception, invocation: Invocation) -> EnvsyncError:
     return EnvsyncError(told, hint=hint)
 
 
-def _conclude(invocation: Invocation, error: EnvsyncError | None) -> int:
+def _conclude(invocation: Invocation, error: EnvsyncError | Interruption | None) -> int:
     """Tell how it ended."""
     status = 0 if error is None else error.exit_code
     if invocation.json:
         if invocation.command or error is not None:  # --help and --version print their own
-            invocation.print_document(error)
+            invocation.print_document(status, None if error is None else error.to_json())
+    elif isinstance(error, Interruption):
+        invocation.terminal.note(error.message)
     elif error is not None:
         invocation.terminal.error(error)
     sys.stdout.flush()

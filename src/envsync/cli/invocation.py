@@ -13,7 +13,6 @@ from envsync.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from envsync.cli.site import Site
-    from envsync.errors import EnvsyncError
     from envsync.inventory import Inventory
 
 SCHEMA = 1
@@ -47,13 +46,13 @@ class Invocation:
 
         return Site.here(self.inventory(), as_name, self.environ)
 
-    def print_document(self, error: EnvsyncError | None) -> None:
+    def print_document(self, exit_code: int, error: dict[str, Any] | None) -> None:
         """The one JSON document of a run. ASCII only, so that any byte of a path survives."""
         document = {
             "schema": SCHEMA,
             "command": self.command,
-            "exit_code": 0 if error is None else error.exit_code,
-            "error": None if error is None else error.to_json(),
+            "exit_code": exit_code,
+            "error": error,
             "result": self.result,
         }
         sys.stdout.write(json.dumps(document, indent=2) + "\n")

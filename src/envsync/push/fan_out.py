@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,8 +75,8 @@ class FanOut:
         workers = max(1, min(PARALLEL_MAX, len(destinations)))
         pool = ThreadPoolExecutor(workers, thread_name_prefix="push")
         try:
-            for future in [pool.submit(serve, destination) for destination in destinations]:
-                future.result()
+            futures = [pool.submit(serve, destination) for destination in destinations]
+            wait(futures)
             inspecting.join()
         except BaseException:
             # Ctrl-C: a server that is silent must not hold up the end of the process.
@@ -84,6 +84,8 @@ class FanOut:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         pool.shutdown()
+        for future in futures:
+            future.result()  # a bug that one server met; the others are done
         return [reports[destination.server] for destination in destinations]
 
     def _inspect_source(self, on_progress: OnProgress) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -57,7 +57,7 @@ def for_each_server(
 ) -> list[Outcome[T]]:
     """Ask every place, `parallel_max` at a time; the outcomes in the order of the places.
 
-    A failure is an outcome, never raised. An interruption (Ctrl-C) does not wait for
+    A failure is an outcome, never raised; a bug is, once the others are done. An interruption (Ctrl-C) does not wait for
     servers that do not answer.
     """
 
@@ -68,12 +68,13 @@ def for_each_server(
 
     pool = ThreadPoolExecutor(max(1, min(parallel_max, len(places))), thread_name_prefix="ask")
     try:
-        outcomes = [future.result() for future in [pool.submit(serve, place) for place in places]]
+        futures = [pool.submit(serve, place) for place in places]
+        wait(futures)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
-    return outcomes
+    return [future.result() for future in futures]
 
 
 def _outcome(place: Place, ask: Callable[[End, Place], T]) -> Outcome[T]:

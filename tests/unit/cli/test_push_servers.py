@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -84,7 +86,7 @@ def test_an_interruption_waits_for_nobody() -> None:
 
     def ask(end: End, place: Place) -> None:
         if place.server == "server0":
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         may_end.wait(30)
 
     try:
@@ -92,6 +94,19 @@ def test_an_interruption_waits_for_nobody() -> None:
             for_each_server(_places(20), ask, parallel_max=2)
     finally:
         may_end.set()
+
+
+def test_a_bug_is_raised_when_the_others_are_done() -> None:
+    asked = []
+
+    def ask(end: End, place: Place) -> None:
+        asked.append(place.server)
+        if place.server == "server0":
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        for_each_server(_places(5), ask, parallel_max=1)
+    assert len(asked) == 5
 
 
 def test_errors_keep_the_server_that_they_name() -> None:
