@@ -1,6 +1,6 @@
 """A session as frames with liveness: what both sides of a connection speak through.
 
-One thread reads, one beats. A side that hears nothing for `SILENCE_SECONDS` takes the
+One thread reads, one beats, one listens for silence. A side that hears nothing for `SILENCE_SECONDS` takes the
 other for gone; so does the end of the input. What then happens is the caller's:
 the agent exits and thereby unlocks, the command reports a lost connection.
 """
@@ -38,7 +38,7 @@ Lost = Callable[[EnvsyncError], None]
 
 
 class Channel:
-    """Frames in and out. `on_lost` is called once, from the reading or the beating thread."""
+    """Frames in and out. `on_lost` is called once, from one of its threads."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class Channel:
     def start(self) -> None:
         threading.Thread(target=self._read_frames, name="frames", daemon=True).start()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        threading.Thread(target=self._watch, name="silence", daemon=True).start()
 
     def close(self) -> None:
         """Stop beating; a read that waits ends with the session, which is the caller's."""
@@ -141,11 +142,15 @@ class Channel:
                 return
             self._heard = time.monotonic()
 
-    def _beat(self) -> None:
-        while not self._closed.wait(self._heartbeat_seconds):
+    def _watch(self) -> None:
+        """Notice silence; apart from the beat, which waits while the other side takes nothing."""
+        while not self._closed.wait(min(self._heartbeat_seconds, self._silence_seconds / 4)):
             if time.monotonic() - self._heard > self._silence_seconds:
                 self._end(ConnectionLost("nothing heard for %.0f s" % self._silence_seconds))
                 return
+
+    def _beat(self) -> None:
+        while not self._closed.wait(self._heartbeat_seconds):
             try:
                 self.send(HEARTBEAT)
             except ConnectionLost as error:
@@ -172,7 +177,7 @@ class Channel:
 def _document(data: bytes) -> Dict[str, Any]:
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AgentFailed("the other side does not speak the protocol") from error
     if not isinstance(document, dict):
         raise AgentFailed("the other side does not speak the protocol")

@@ -11,6 +11,9 @@ from envsync.errors import AgentFailed
 
 T = TypeVar("T")
 
+_FLOAT_MAX = 1e300
+"""No number of ours comes near it; infinity and NaN are none."""
+
 
 class Finding(NamedTuple):
     """Something a person should know; `blocking` where it forbids a push."""
@@ -188,7 +191,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         except KeyError as error:
             raise AgentFailed("a message without %s in %s" % (error, where)) from error
         return kind(**fields)
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if kind is float and type(value) in (int, float) and abs(value) <= _FLOAT_MAX:
         return float(value)
     if kind in (int, str, bool) and type(value) is kind:
         return value

@@ -1,0 +1,116 @@
+"""Messages as JSON: round trips, and refusal of everything that is none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envsync.agent import messages
+from envsync.agent.messages import from_json, to_json
+from envsync.errors import AgentFailed
+
+CLASSES: list[Any] = [
+    value
+    for value in vars(messages).values()
+    if isinstance(value, type) and hasattr(value, "_fields") and value.__module__ == messages.__name__
+]
+names: st.SearchStrategy[str] = st.text(st.characters(codec="utf-8"), max_size=5)
+anything: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | names,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def values(cls: Any) -> st.SearchStrategy[Any]:
+    return st.from_type(cls)
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_what_is_said_is_understood(cls: Any) -> None:
+    @settings(max_examples=8)
+    @given(values(cls).filter(_is_finite))
+    def check(message: Any) -> None:
+        assert from_json(cls, json.loads(json.dumps(to_json(message)))) == message
+
+    check()
+
+
+def _is_finite(message: Any) -> bool:
+    if isinstance(message, (tuple, list)):
+        return all(map(_is_finite, message))
+    return not isinstance(message, float) or abs(message) < 1e300
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_anything_else_is_the_agents_failure(cls: Any) -> None:
+    @settings(max_examples=15)
+    @given(anything)
+    def check(document: Any) -> None:
+        with pytest.raises(AgentFailed):
+            from_json(cls, document)
+
+    check()
+
+
+def test_a_good_one() -> None:
+    facts = {"system": "Linux", "machine": "x86_64", "libc": "glibc", "libc_version": "2.36"}
+    assert to_json(from_json(messages.PlatformFacts, facts)) == facts
+
+
+@pytest.mark.parametrize("missing", ["pid", "command"])
+def test_a_missing_field_is_named(missing: str) -> None:
+    document = {"pid": 1, "command": "python"}
+    del document[missing]
+    with pytest.raises(AgentFailed, match=missing):
+        from_json(messages.ProcessUse, document)
+
+
+@pytest.mark.parametrize(
+    ("document", "where"),
+    [
+        pytest.param({"pid": "1", "command": ""}, "pid", id="text for a number"),
+        pytest.param({"pid": True, "command": ""}, "pid", id="a truth for a number"),
+        pytest.param({"pid": 1.0, "command": ""}, "pid", id="a fraction for a number"),
+        pytest.param({"pid": None, "command": ""}, "pid", id="nothing for a number"),
+        pytest.param({"pid": 1, "command": 1}, "command", id="a number for text"),
+        pytest.param({"pid": 1, "command": ["x"]}, "command", id="a list for text"),
+        pytest.param([1, ""], "ProcessUse", id="a list for an object"),
+        pytest.param("x", "ProcessUse", id="text for an object"),
+        pytest.param(None, "ProcessUse", id="nothing at all"),
+    ],
+)
+def test_the_wrong_kind_is_named(document: Any, where: str) -> None:
+    with pytest.raises(AgentFailed, match=where):
+        from_json(messages.ProcessUse, document)
+
+
+RECORD: dict[str, Any] = {
+    "number": 1, "revision": "r", "source_revision": "r", "who": "a@b", "source": "s",
+    "when_seconds": 1, "method": "mirror", "transport": "stream",
+    "totals": {"entries": 1, "files": 1, "size_bytes": 1}, "kept_because": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("when", [float("inf"), float("-inf"), float("nan"), 10**400, -(10**400)])
+def test_numbers_that_are_no_times(when: float) -> None:
+    """Python's JSON writes and reads them; nothing that shows a date survives them."""
+    assert from_json(messages.RecordFacts, RECORD).when_seconds == 1.0
+    with pytest.raises(AgentFailed, match="when_seconds"):
+        from_json(messages.RecordFacts, {**RECORD, "when_seconds": when})
+
+
+def test_fields_of_a_later_version_are_passed_over() -> None:
+    document = {**RECORD, "colour": "blue"}
+    assert from_json(messages.RecordFacts, document).number == 1
+
+
+def test_names_that_are_no_text_survive() -> None:
+    path = b"lib/\xff\xfe".decode("utf-8", "surrogateescape")
+    facts = messages.ReceiveFacts(1, 2, (path,))
+    back = from_json(messages.ReceiveFacts, json.loads(json.dumps(to_json(facts)).encode()))
+    assert back.failed[0].encode("utf-8", "surrogateescape") == b"lib/\xff\xfe"
