@@ -57,8 +57,8 @@ def for_each_server(
 ) -> list[Outcome[T]]:
     """Ask every place, `parallel_max` at a time; the outcomes in the order of the places.
 
-    A failure is an outcome, never raised; a bug is, once the others are done. An interruption (Ctrl-C) does not wait for
-    servers that do not answer.
+    A failure is an outcome, never raised; a bug is, once the others are done. An
+    interruption (Ctrl-C) does not wait for servers that do not answer.
     """
 
     def serve(place: Place) -> Outcome[T]:
