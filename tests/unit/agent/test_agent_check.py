@@ -1,0 +1,85 @@
+"""The environment's own check: run as a user would, bounded, killed as a group."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.check import OUTPUT_LINES, CheckFailure, run_check
+
+
+def check(command: str, live: Path, timeout_seconds: float = 20.0) -> CheckFailure | None:
+    return run_check(command, timeout_seconds, os.fsencode(live))
+
+
+@pytest.mark.parametrize("command", ["", "true", "exit 0", "echo fine; echo well >&2"])
+def test_succeeds(command: str, tmp_path: Path) -> None:
+    assert check(command, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "summary", "output"),
+    [
+        ("exit 3", "exit status 3", ()),
+        ("no-such-command-here", "exit status 127", None),
+        ("kill -9 $$", "exit status -9", ()),
+        ("echo out; echo err >&2; false", "exit status 1", ("out", "err")),
+        ("if", "exit status 2", None),
+        (r"printf 'bad \377 byte'; false", "exit status 1", ("bad \\xff byte",)),
+    ],
+)
+def test_fails(
+    command: str, summary: str, output: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    failure = check(command, tmp_path)
+    assert failure is not None
+    assert failure.summary == summary
+    assert output is None or failure.output == output
+
+
+def test_only_the_end_of_long_output_is_kept(tmp_path: Path) -> None:
+    failure = check("seq 1 30000; false", tmp_path)
+    assert failure is not None
+    assert failure.output == tuple(str(n) for n in range(30001 - OUTPUT_LINES, 30001))
+
+
+def test_it_runs_as_if_the_environment_were_activated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_AGENT", "x")
+    (tmp_path / "bin").mkdir()
+    tool = tmp_path / "bin" / "tool"
+    tool.write_text('#!/bin/sh\n[ "$CONDA_PREFIX" = "$PWD" ] && [ -z "$SECRET_OF_THE_AGENT" ]\n')
+    tool.chmod(0o755)
+    assert check("tool", tmp_path) is None
+    assert check('read line; [ -z "$line" ]', tmp_path) is None, "stdin is closed"
+
+
+def test_when_the_time_is_up_everything_it_started_is_killed(tmp_path: Path) -> None:
+    began = time.monotonic()
+    failure = check("sleep 61 & echo $! > child; echo started; sleep 62", tmp_path, 0.5)
+    assert time.monotonic() - began < 20
+    assert failure == CheckFailure("not done after 0.5 s", ("started",))
+    require_gone(int((tmp_path / "child").read_text()))
+
+
+def test_what_it_leaves_behind_is_killed_too(tmp_path: Path) -> None:
+    assert check("sleep 63 & echo $! > child", tmp_path) is None
+    require_gone(int((tmp_path / "child").read_text()))
+
+
+def require_gone(pid: int) -> None:
+    """The process ends within seconds; a dead one that nobody waited for counts as gone."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.01)
+    pytest.fail(f"process {pid} is still alive")

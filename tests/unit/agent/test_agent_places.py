@@ -1,0 +1,273 @@
+"""Where a target keeps what: names, locks, and files that a crash leaves whole."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envsync.agent import layout as layouts
+from envsync.agent import locks
+from envsync.agent.layout import Layout, layout, read_json, write_json, write_whole
+from envsync.agent.locks import PushLock, expel_writers, nonce_at
+from envsync.agent.records import Record, Records, record_from_json
+from envsync.errors import Locked, NotFound, PreflightRefused
+from envsync.tree.manifest import Totals
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import die_in
+from tests.unit.tree.trees import file, manifest_of, symlink, with_parents
+
+RECORD = Record(
+    number=3,
+    revision="a" * 64,
+    source_revision="b" * 64,
+    inode=42,
+    who="alice@server1",
+    source="server1",
+    when_seconds=1.7e9,
+    method="mirror",
+    transport="stream",
+    totals=Totals(3, 2, 100),
+    kept_because="",
+)
+MANIFEST = manifest_of(with_parents({b"bin/x": file(b"1"), b"l": symlink(b"bin")}))
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Layout:
+    (tmp_path / "envs").mkdir()
+    found = layout(str(tmp_path), "myenv")
+    found.create()
+    return found
+
+
+@pytest.fixture
+def records(places: Layout) -> Records:
+    return Records(places)
+
+
+# --- names ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", "base", "..", "a/b", ".envsync", "-rf", "a\nb"])
+def test_names_that_no_environment_has(name: str, tmp_path: Path) -> None:
+    with pytest.raises(PreflightRefused):
+        layout(str(tmp_path), name)
+
+
+def test_the_state_is_private_and_beside_the_environment(places: Layout) -> None:
+    assert places.state == os.path.dirname(places.live) + b"/.envsync/myenv"
+    for path in (places.state, places.generations, places.trees):
+        assert os.stat(path).st_mode & 0o077 == 0
+
+
+def test_a_link_is_resolved_once_and_staged_beside_its_target(tmp_path: Path) -> None:
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "big" / "myenv").mkdir(parents=True)
+    (tmp_path / "envs" / "myenv").symlink_to("../big/myenv")
+    found = layout(str(tmp_path), "myenv")
+    assert found.live == os.fsencode(tmp_path / "big" / "myenv")
+    assert found.state == os.fsencode(tmp_path / "big" / ".envsync" / "myenv")
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="myenv"):
+        layouts.require_live(layout(str(tmp_path), "myenv"))
+
+
+# --- whole files ------------------------------------------------------------------------
+
+
+def test_a_file_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = os.fsencode(tmp_path / "x")
+    write_whole(path, b"old")
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        write_whole(path, b"new")
+    assert (tmp_path / "x").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x"], "and nothing is left lying about"
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"\0" * 100, b'{"a": 1} x'])
+def test_a_damaged_document_is_none(data: bytes, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path / "x")
+    assert read_json(path) is None
+    write_whole(path, data)
+    assert read_json(path) is None
+    write_json(path, {"a": [1]})
+    assert read_json(path) == {"a": [1]}
+
+
+# --- records ----------------------------------------------------------------------------
+
+
+def test_a_record_comes_back(records: Records) -> None:
+    records.store(RECORD, MANIFEST)
+    assert records.all() == [RECORD]
+    assert records.at(42) == RECORD
+    assert records.at(43) is None
+    assert records.manifest(RECORD) == MANIFEST
+    records.forget(RECORD)
+    assert (records.all(), records.manifest(RECORD)) == ([], None)
+
+
+def test_records_are_in_the_order_of_their_numbers(records: Records) -> None:
+    for number in (1_000_000, 2, 10):
+        records.store(RECORD._replace(number=number, inode=number))
+    assert [record.number for record in records.all()] == [2, 10, 1_000_000]
+    assert records.next_number() == 1_000_001
+
+
+def test_a_tree_has_one_record(records: Records) -> None:
+    records.store(RECORD, MANIFEST)
+    later = RECORD._replace(number=4, kept_because="changed by hand")
+    records.store(later, MANIFEST)
+    assert records.all() == [later]
+
+
+def test_a_number_is_never_given_twice(records: Records) -> None:
+    records.store(RECORD)
+    records.log({"number": 3})
+    records.forget(RECORD)
+    assert records.next_number() == 4
+
+
+def test_damage_hides_one_record_and_no_other(places: Layout, records: Records) -> None:
+    records.store(RECORD)
+    for name in (b"000004.json", b"000005.json", b"notes.txt", b"x.json"):
+        write_whole(places.generations + b"/" + name, b'{"number": 4}')
+    assert records.all() == [RECORD]
+
+
+def test_a_damaged_manifest_is_none(places: Layout, records: Records) -> None:
+    records.store(RECORD, MANIFEST)
+    path = places.generations + b"/000003.manifest"
+    sound = Path(os.fsdecode(path)).read_bytes()
+    for at in range(0, len(sound), 5):
+        write_whole(path, sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+        assert records.manifest(RECORD) is None
+        write_whole(path, sound[:at])
+        assert records.manifest(RECORD) is None
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=50)
+@given(st.sampled_from([*RECORD._fields, "entries"]), anything)
+def test_any_damage_to_a_record_is_a_value_error_or_a_record(field: str, value: object) -> None:
+    document = RECORD.to_json()
+    if field == "entries":
+        document["totals"][field] = value
+    else:
+        document[field] = value
+    try:
+        assert isinstance(record_from_json(document), Record)
+    except ValueError:
+        pass
+
+
+def test_the_history_survives_torn_and_strange_lines(places: Layout, records: Records) -> None:
+    records.log({"number": 1, "event": "publish"})
+    with open(places.file("history.jsonl"), "ab") as file_:
+        file_.write(b'{"torn\n[]\n\xff\n{"number": "x"}\n{"number": null}\n{"number": 7}\n')
+    records.log({"number": 2})
+    assert [event.get("number") for event in records.history()] == [1, "x", None, 7, 2]
+    assert records.next_number() == 8
+
+
+def test_held_and_released(records: Records) -> None:
+    assert records.held() == {}
+    records.hold("a", "its check failed")
+    records.hold("b", "rolled back")
+    records.release("a")
+    records.release("never held")
+    assert records.held() == {"b": "rolled back"}
+
+
+# --- locks ------------------------------------------------------------------------------
+
+
+def test_the_second_is_refused_and_told_who(places: Layout) -> None:
+    first, second = PushLock(places, "alice@server1"), PushLock(places, "bob@server2")
+    first.acquire()
+    first.acquire()  # again is fine
+    with pytest.raises(Locked, match=rf"myenv .*alice@server1, process {os.getpid()}"):
+        second.acquire()
+    first.release()
+    second.acquire()
+    assert nonce_at(places) == second.nonce != first.nonce
+    second.release()
+
+
+def test_a_lock_dies_with_its_holder(places: Layout) -> None:
+    def hold(die: object) -> None:
+        PushLock(places, "alice@server1").acquire()
+        assert callable(die)
+        die()
+
+    assert die_in(hold) == signal.SIGKILL
+    PushLock(places, "bob@server2").acquire()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"holder": 1, "pid": "x", "since_seconds": 0}'])
+def test_a_holder_who_wrote_nonsense(text: str, places: Layout) -> None:
+    first = PushLock(places, "alice@server1")
+    first.acquire()
+    Path(os.fsdecode(places.file("lock"))).write_text(text)
+    with pytest.raises(Locked, match="holder unknown"):
+        PushLock(places, "bob@server2").acquire()
+    assert nonce_at(places) == ""
+    first.release()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_locks_do_not_work(
+    code: int, places: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(fd: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(PreflightRefused, match="locks do not work"):
+        PushLock(places, "alice@server1").acquire()
+
+
+def test_a_prefix_that_may_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "envs").mkdir(mode=0o555)
+    os.chmod(tmp_path, 0o755)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    with disk.ordinary_user():
+        lock = PushLock(layout(f"/proc/self/fd/{fd}", "myenv"), "alice@server1")
+        with pytest.raises(PreflightRefused, match="not writable"):
+            lock.acquire()
+    os.close(fd)
+
+
+def test_writers_are_waited_for_but_not_for_ever(
+    places: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "WRITERS_WAIT_SECONDS", 0.2)
+    os.close(expel_writers(places))
+    writer = os.open(places.file("writers"), os.O_RDWR)
+    fcntl.flock(writer, fcntl.LOCK_SH)
+    with pytest.raises(Locked, match="still writing"):
+        expel_writers(places)
+    os.close(writer)
+    os.close(expel_writers(places))
+
+
