@@ -51,7 +51,7 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     from envsync.cli.asking import OnProgress, ask_servers, raise_failures
 
     site = invocation.site()
-    places = [site.place(server) for server in site.servers_of(environment, servers)]
+    places = [site.place(server) for server in site.servers_of("history", environment, servers)]
 
     def ask(end: End, place: Place, _: OnProgress) -> list[Event]:
         return _history(site, environment, end, place)

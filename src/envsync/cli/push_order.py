@@ -51,7 +51,7 @@ def make_order(site: Site, options: PushOptions) -> PushOrder:
     environment = site.inventory.environment(options.environment)
     _require_source_here(site, options, environment)
     settings = _settings(site, options, environment)
-    named = site.servers_of(environment.name, options.servers)
+    named = site.servers_of("push", environment.name, options.servers)
     servers = [server for server in named if server.name != site.own]
     if not servers:
         raise UsageError(

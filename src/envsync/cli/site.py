@@ -68,10 +68,18 @@ class Site:
     def places(self, tokens: Sequence[str]) -> list[Place]:
         return [self.place(server) for server in self.inventory.select(tokens)]
 
-    def servers_of(self, environment: str, tokens: Sequence[str]) -> tuple[Server, ...]:
+    def servers_of(
+        self, command: str, environment: str, tokens: Sequence[str]
+    ) -> tuple[Server, ...]:
         """Those that are named, else those that the environment is pushed to."""
         if tokens:
             return self.inventory.select(tokens)
+        if self.inventory.path is None:
+            environment = self.inventory.environment(environment).name
+            raise UsageError(
+                f"no server was named, and no inventory says where {environment} is pushed to",
+                hint=f"envsync {command} {environment} SERVER",
+            )
         return self.inventory.targets(environment)
 
 

@@ -44,14 +44,15 @@ class Terminal:
     ) -> None:
         self._stdout = stdout
         self._stderr = stderr
-        self._has_colour = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+        self._can_move = environ.get("TERM") != "dumb"
+        self._has_colour = self._can_move and not environ.get("NO_COLOR")
         self._quiet = quiet
         self._console: Console | None = None
 
     @property
     def is_interactive(self) -> bool:
-        """Whether somebody watches stdout."""
-        return not self._quiet and self._stdout.isatty()
+        """Whether somebody watches stdout, on a terminal whose lines can be rewritten."""
+        return not self._quiet and self._can_move and self._stdout.isatty()
 
     def say(self, line: str = "") -> None:
         """A line of the answer."""

@@ -36,7 +36,7 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     from envsync.cli.asking import ask_servers, raise_failures
 
     site = invocation.site()
-    places = [site.place(server) for server in site.servers_of(environment, servers)]
+    places = [site.place(server) for server in site.servers_of("verify", environment, servers)]
 
     def ask(end: End, place: Place, on_progress: OnProgress) -> VerifyFacts:
         return _verify(site, environment, end, place, on_progress)

@@ -136,6 +136,13 @@ def test_a_near_name_is_offered(site: Site) -> None:
         make_order(site, PushOptions("mynev", ("server2",)))
 
 
+def test_no_server_and_no_inventory(prefix: str) -> None:
+    site = Site(Inventory.without_file(), None, "here", prefix)
+    with pytest.raises(UsageError, match="no server was named") as caught:
+        _order(site)
+    assert caught.value.hint == "envsync push myenv SERVER"
+
+
 @pytest.mark.parametrize("name", ["base", "../x", "a b", "-x"])
 def test_what_no_environment_is_called(site: Site, name: str) -> None:
     with pytest.raises(EnvsyncError, match="expected an environment"):
