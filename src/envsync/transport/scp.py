@@ -64,6 +64,7 @@ def _bundle(job: Job) -> IO[bytes]:
     """
     directory = _directory()
     ladder = steps(job)
+    # One step only: what it would be told of the disk says nothing about the link.
     effort = Effort(ladder[1:2] or ladder)
     try:
         file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115

@@ -6,6 +6,7 @@ where blocks wait: behind a slow link harder, behind a slow processor less.
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
@@ -20,15 +21,25 @@ from envsync.transport.job import Job, Sent
 _BLOCKS_AHEAD = 8
 _WORKERS_MAX = 2
 
-Step = tuple[str, int]
-"""A codec and its level."""
 
-# From the least effort to the most. On one processor: 400, 260 and 150 MB/s; what comes
-# after level 3 costs twice as much for the last few percent.
-_ZSTD_STEPS: tuple[Step, ...] = (("zstd", -5), ("zstd", 1), ("zstd", 3))
-# 60 MB/s: only a slow link is worth that.
-_ZLIB_STEPS: tuple[Step, ...] = (("none", 0), ("zlib", 1))
-_PLAIN_STEPS: tuple[Step, ...] = (("none", 0),)
+class Step(NamedTuple):
+    """A codec and its level, and the links that it is for.
+
+    Above `below_bytes_per_second` the processor would be slower than the link.
+    """
+
+    codec: str
+    level: int
+    below_bytes_per_second: float = math.inf
+
+
+# From the least effort to the most. On one processor, with environments as they are: 500
+# MB/s and 1.5 times smaller; 300 and 2.2; 180 and 2.7. What comes after level 3 takes twice
+# as long for the last few percent.
+_ZSTD_STEPS = (Step("zstd", -5), Step("zstd", 1, 180e6), Step("zstd", 3, 50e6))
+# 50 MB/s: only a slow link is worth that.
+_ZLIB_STEPS = (Step("none", 0), Step("zlib", 1, 40e6))
+_PLAIN_STEPS = (Step("none", 0),)
 
 
 class StreamTransport:
@@ -58,32 +69,61 @@ def failed_paths(document: dict[str, list[str]]) -> tuple[bytes, ...]:
     return tuple(path.encode("utf-8", "surrogateescape") for path in document["failed"])
 
 
-class Effort:
-    """Which step is taken now.
+def is_machine_busy() -> bool:
+    """Whether there is more to do here than there are processors."""
+    return os.getloadavg()[0] > _processors()
 
-    `waited_for_link` and `waited_for_processor` say where the last block was held up;
-    when most of the last few agree, the effort goes a step up or down.
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+class Effort:
+    """Which step is taken now: the one before the last, at first.
+
+    Told of each block where it was held up, and how long it took to send; when most of the
+    last few agree, the effort goes a step up or down.
     """
 
     _WINDOW = 8
 
-    def __init__(self, ladder: Sequence[Step]) -> None:
+    def __init__(
+        self, ladder: Sequence[Step], is_machine_busy: Callable[[], bool] = is_machine_busy
+    ) -> None:
         self._ladder = ladder
-        self._at = 1 if ladder is _ZSTD_STEPS else 0
-        self._seen = self._balance = 0
+        self._is_machine_busy = is_machine_busy
+        self._at = max(0, len(ladder) - 2)
+        self._begin()
 
     @property
     def step(self) -> Step:
         return self._ladder[self._at]
 
-    def observe(self, *, waited_for_link: bool, waited_for_processor: bool) -> None:
+    def observe(
+        self, size_bytes: int, seconds: float, *, by_link: bool, by_processor: bool
+    ) -> None:
+        """A block of that size was sent; it had waited for the link or for a processor."""
         self._seen += 1
-        self._balance += waited_for_link - waited_for_processor
+        self._balance += by_link - by_processor
+        self._sent_bytes += size_bytes
+        self._seconds += seconds
         if self._seen == self._WINDOW:
-            if abs(self._balance) > self._WINDOW // 2:
-                wanted = self._at + (1 if self._balance > 0 else -1)
-                self._at = min(max(wanted, 0), len(self._ladder) - 1)
-            self._seen = self._balance = 0
+            self._decide()
+            self._begin()
+
+    def _begin(self) -> None:
+        self._seen = self._balance = self._sent_bytes = 0
+        self._seconds = 0.0
+
+    def _decide(self) -> None:
+        if self._balance < -self._WINDOW // 2:
+            self._at = max(0, self._at - 1)
+        elif self._balance > self._WINDOW // 2 and self._at + 1 < len(self._ladder):
+            harder = self._ladder[self._at + 1]
+            # Where processors are short, sending is slow too, and would pass for a slow link.
+            is_slow = self._sent_bytes < harder.below_bytes_per_second * self._seconds
+            if is_slow and not self._is_machine_busy():
+                self._at += 1
 
 
 def encoded(job: Job, effort: Effort) -> Iterator[bytes]:
@@ -113,7 +153,7 @@ class _Ahead:
         self._effort = effort
         self._ready: queue.Queue[_Block | BaseException | None] = queue.Queue(_BLOCKS_AHEAD)
         self._stopped = threading.Event()
-        workers = min(_WORKERS_MAX, len(os.sched_getaffinity(0)))
+        workers = min(_WORKERS_MAX, _processors())
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="compress")
         self._read_bytes = 0
         self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)
@@ -127,13 +167,17 @@ class _Ahead:
                 break
             if isinstance(item, BaseException):
                 raise item
-            self._effort.observe(
-                waited_for_link=waiting >= _BLOCKS_AHEAD - 1 and item.packed.done(),
-                # With nothing waiting, it is the reading that takes long.
-                waited_for_processor=waiting > 1 and not item.packed.done(),
-            )
+            is_done = item.packed.done()
             packed = item.packed.result()
+            began = time.monotonic()
             yield packed
+            self._effort.observe(
+                len(packed),
+                time.monotonic() - began,
+                by_link=waiting >= _BLOCKS_AHEAD - 1 and is_done,
+                # With nothing waiting, it is the reading that takes long.
+                by_processor=waiting > 1 and not is_done,
+            )
             self._job.on_sent(item.content_bytes)
         self._job.on_sent(self._read_bytes)
 
@@ -157,8 +201,8 @@ class _Ahead:
         self._read_bytes += size_bytes
 
     def _submit(self, block: bytes) -> None:
-        name, level = self._effort.step
-        packed = self._pool.submit(codec.encode, name, level, block)
+        step = self._effort.step
+        packed = self._pool.submit(codec.encode, step.codec, step.level, block)
         content_bytes, self._read_bytes = self._read_bytes, 0
         self._put(_Block(packed, content_bytes))
 

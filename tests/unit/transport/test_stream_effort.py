@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from envsync.agent import codec
 from envsync.agent.zstd_command import raw_frame
 from envsync.errors import TransferFailed
-from envsync.transport.stream import Effort
+from envsync.transport.stream import Effort, Step
 
 HEAD = struct.Struct("<BII")
-LADDER = (("none", 0), ("zlib", 1), ("zlib", 9))
+LADDER = (Step("none", 0), Step("zstd", 1, 180e6), Step("zstd", 3, 50e6))
 SOFT = b"the same again\n" * 5000
 WAYS = (("none", 0), ("zlib", 1), ("zstd", -5), ("zstd", 3))
 
@@ -96,26 +96,49 @@ def test_a_stream_that_breaks_its_rules(stream: bytes, use_module: bool) -> None
         decoded(stream, 100_000, use_module)
 
 
-def observe(effort: Effort, times: int, *, link: bool = False, processor: bool = False) -> None:
+def observe(effort: Effort, times: int, rate: float = 1e6, *, by: str = "") -> None:
     for _ in range(times):
-        effort.observe(waited_for_link=link, waited_for_processor=processor)
+        effort.observe(int(rate), 1.0, by_link=by == "link", by_processor=by == "processor")
 
 
 def test_a_slow_link_gets_more_effort_and_a_slow_processor_less() -> None:
-    effort = Effort(LADDER)
-    observe(effort, 8, link=True)
+    effort = Effort(LADDER, lambda: False)
     assert effort.step == LADDER[1]
-    observe(effort, 32, link=True)
+    observe(effort, 8, by="link")
     assert effort.step == LADDER[2]
-    observe(effort, 8, processor=True)
+    observe(effort, 8, by="processor")
     assert effort.step == LADDER[1]
     observe(effort, 80)
     assert effort.step == LADDER[1]
-    observe(effort, 80, processor=True)
+    observe(effort, 80, by="processor")
     assert effort.step == LADDER[0]
+    observe(effort, 80, by="link")
+    assert effort.step == LADDER[2]
+
+
+def test_a_fast_link_is_not_worth_more_effort() -> None:
+    effort = Effort(LADDER, lambda: False)
+    observe(effort, 80, 100e6, by="link")
+    assert effort.step == LADDER[1]
+
+
+def test_where_there_is_only_zlib_it_begins_without() -> None:
+    ladder = (Step("none", 0), Step("zlib", 1, 40e6))
+    effort = Effort(ladder, lambda: False)
+    assert effort.step == ladder[0]
+    observe(effort, 8, 12e6, by="link")
+    assert effort.step == ladder[1]
 
 
 def test_one_step_stays() -> None:
     effort = Effort(LADDER[:1])
-    observe(effort, 50, link=True)
+    observe(effort, 50, by="link")
+    assert effort.step == LADDER[0]
+
+
+def test_a_busy_machine_is_not_asked_for_more() -> None:
+    effort = Effort(LADDER, lambda: True)
+    observe(effort, 80, by="link")
+    assert effort.step == LADDER[1]
+    observe(effort, 80, by="processor")
     assert effort.step == LADDER[0]

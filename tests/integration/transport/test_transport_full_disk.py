@@ -1,0 +1,77 @@
+"""A target whose disk fills up while files arrive, by each transport, in the lab."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from tests.lab.lab import Lab
+
+PUSH = """
+import json, sys
+from envsync.push.fan_out import Destination, FanOut
+from envsync.push.settings import PushSettings
+from envsync.ssh.fabric_link import open_link
+from envsync.ssh.session import Address
+
+prefix, transport = sys.argv[1:]
+settings = PushSettings(
+    environment="big", source_prefix=prefix, source="server1", who="test", transport=transport
+)
+def opener():
+    return open_link(Address("server2", "server2"))
+[report] = FanOut(settings, "server1").run([Destination("server2", prefix, opener)])
+print(json.dumps(report.to_json()))
+"""
+
+
+FILL = """
+until ls -d "$2"/trees/*/lib >/dev/null 2>&1; do sleep 0.01; done
+fallocate -l 192M "$1"/filler
+"""
+
+
+def make(lab: Lab, path: str, size_bytes: int) -> None:
+    file = lab.controller.path(f"{lab.controller.prefix}/envs/big/{path}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(os.urandom(size_bytes))
+
+
+def push(lab: Lab, transport: str) -> dict[str, object]:
+    said = lab.controller.python(PUSH, lab.controller.prefix, transport, timeout_seconds=50)
+    report: dict[str, object] = json.loads(said)
+    return report
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("transport", ["stream", "rsync", "scp"])
+def test_a_full_disk_is_told_as_such(fresh_lab: Lab, transport: str) -> None:
+    lab, target = fresh_lab, fresh_lab["server2"]
+    for host in (lab.controller, target):
+        for name in ("envs", "conda-meta"):
+            host.path(f"{host.prefix}/{name}").mkdir(parents=True)
+    make(lab, "conda-meta/history", 10)
+    for number in range(12):
+        make(lab, f"lib/large{number}", 2 << 20)
+    # Staging made sure of room for all of it: another user takes it away afterwards.
+    target.remount("size=200m")
+    target.limit("100mbit")
+    state = f"{target.prefix}/envs/.envsync/big"
+    watcher = target.popen(["sh", "-c", FILL, "sh", target.prefix, state])
+    report = push(lab, transport)
+    watcher.communicate(timeout=20)
+
+    error = report["error"]
+    assert isinstance(error, dict), report
+    assert error["code"] == "no-space"
+    assert error["server"] == "server2"
+    assert error["hint"]
+    assert not target.path(f"{target.prefix}/envs/big").exists()
+
+    target.path(f"{target.prefix}/filler").unlink()
+    assert push(lab, transport)["outcome"] == "pushed"
+    assert target.path(f"{target.prefix}/envs/big/lib/large7").read_bytes() == (
+        lab.controller.path(f"{target.prefix}/envs/big/lib/large7").read_bytes()
+    )
