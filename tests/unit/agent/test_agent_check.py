@@ -31,9 +31,7 @@ def test_succeeds(command: str, tmp_path: Path) -> None:
         (r"printf 'bad \377 byte'; false", "exit status 1", ("bad \\xff byte",)),
     ],
 )
-def test_fails(
-    command: str, summary: str, output: tuple[str, ...] | None, tmp_path: Path
-) -> None:
+def test_fails(command: str, summary: str, output: tuple[str, ...] | None, tmp_path: Path) -> None:
     failure = check(command, tmp_path)
     assert failure is not None
     assert failure.summary == summary

@@ -30,7 +30,9 @@ from envsync.agent.frames import (
 )
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 
-frames = st.lists(st.builds(Frame, st.sampled_from([CONTROL, PAYLOAD, DATA]), st.binary(max_size=50)))
+frames = st.lists(
+    st.builds(Frame, st.sampled_from([CONTROL, PAYLOAD, DATA]), st.binary(max_size=50))
+)
 
 
 def raw(*sent: Frame) -> bytes:

@@ -16,7 +16,9 @@ from envsync.errors import AgentFailed
 CLASSES: list[Any] = [
     value
     for value in vars(messages).values()
-    if isinstance(value, type) and hasattr(value, "_fields") and value.__module__ == messages.__name__
+    if isinstance(value, type)
+    and hasattr(value, "_fields")
+    and value.__module__ == messages.__name__
 ]
 names: st.SearchStrategy[str] = st.text(st.characters(codec="utf-8"), max_size=5)
 anything: st.SearchStrategy[Any] = st.recursive(

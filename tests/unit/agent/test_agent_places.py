@@ -84,7 +84,9 @@ def test_nothing_there(tmp_path: Path) -> None:
 # --- whole files ------------------------------------------------------------------------
 
 
-def test_a_file_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_the_old_one_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = os.fsencode(tmp_path / "x")
     write_whole(path, b"old")
 
@@ -269,5 +271,3 @@ def test_writers_are_waited_for_but_not_for_ever(
         expel_writers(places)
     os.close(writer)
     os.close(expel_writers(places))
-
-

@@ -72,7 +72,9 @@ def test_local_paths_are_named_and_left_out(top: bytes) -> None:
 
 def test_directories_that_hold_only_local_paths_are_local(top: bytes) -> None:
     before = look(top)
-    disk.build(top, with_parents({b"var/cache/fontconfig/x/y": file(), b"etc/jupyter/migrated": file()}))
+    disk.build(
+        top, with_parents({b"var/cache/fontconfig/x/y": file(), b"etc/jupyter/migrated": file()})
+    )
     seen = look(top)
     assert seen.local == (b"etc", b"var")
     assert (paths(seen), seen.entries) == (paths(before), before.entries)

@@ -102,7 +102,9 @@ def test_fresh_finds_what_no_status_tells(
     """A bad disk changes bytes without a word; here the cache is told that nothing changed."""
     before = looks.snapshot(top)
     disk.shift_content(top + b"/lib/m.py")
-    monkeypatch.setattr(content_cache.ContentCache, "summary", lambda _: _summary(cache, looks, top))
+    monkeypatch.setattr(
+        content_cache.ContentCache, "summary", lambda _: _summary(cache, looks, top)
+    )
     assert looks.snapshot(top, fresh=True).revision != before.revision
 
 
@@ -247,9 +249,7 @@ def test_after_a_reboot_everything_is_hashed_again(
     assert looks.snapshot(top).hashed_bytes == TREE_BYTES
 
 
-def test_unless_a_sync_followed(
-    looks: Trees, top: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unless_a_sync_followed(looks: Trees, top: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     scanned = looks.snapshot(top).scan
     looks.cache(scanned.device, scanned.inode).mark_synced()
     monkeypatch.setattr(content_cache, "boot_id", lambda: "another boot")
@@ -336,5 +336,3 @@ def test_where_it_is_kept(environ: dict[str, str], expected: str | None) -> None
 def test_nobody_else_may_read_it(cache: str, looks: Trees, top: bytes) -> None:
     looks.snapshot(top)
     assert cache_file(cache).stat().st_mode & 0o077 == 0
-
-

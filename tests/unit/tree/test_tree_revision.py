@@ -186,5 +186,3 @@ def test_short_is_what_people_see() -> None:
     revision = revision_of(manifest_of({}))
     assert revision.startswith(revisions.short(revision))
     assert len(revisions.short(revision)) == 12
-
-

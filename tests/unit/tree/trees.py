@@ -206,4 +206,3 @@ def _rewrite(nodes: dict[bytes, Node], path: bytes, node: Node) -> None:
     for other, old in list(nodes.items()):
         if other == path or (inode and old.inode == inode):
             nodes[other] = node
-

@@ -1,0 +1,137 @@
+"""The agent as it is started on a server, by a shell and by every Python of this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from envsync.agent import bootstrap
+from envsync.agent.channel import Channel
+from envsync.errors import AgentFailed, ConnectionLost, from_json
+from tests.pythons import interpreters
+
+TOKEN = "0123456789abcdef"
+
+
+@contextmanager
+def agent(
+    python: str, home: Path, *, noise: str = "", path: str | None = None
+) -> Iterator[Channel]:
+    """A running agent that said its token; whatever came before is checked to be the noise."""
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f"printf '%s' '{noise}'; {bootstrap.COMMAND}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"HOME": str(home), "PATH": os.environ["PATH"] if path is None else path},
+        bufsize=0,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    channel: Channel | None = None
+    source, sink = process.stdout.fileno(), process.stdin.fileno()
+    try:
+        write(sink, bootstrap.preamble(python, TOKEN))
+        expected = noise.encode() + f"\n{TOKEN}\n".encode()
+        assert read(source, len(expected)) == expected
+        magic = read(source, bootstrap.MAGIC_LINE_BYTES)
+        write(sink, bootstrap.modules(magic.strip()))
+        channel = Channel(lambda size: os.read(source, size), lambda data: write(sink, data))
+        channel.start()
+        yield channel
+    finally:
+        if channel is not None:
+            channel.close()
+        process.stdin.close()
+        process.wait(30)
+        process.stdout.close()
+
+
+def read(fd: int, size: int) -> bytes:
+    parts = b""
+    while len(parts) < size and (part := os.read(fd, size - len(parts))):
+        parts += part
+    return parts
+
+
+def write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def ask(channel: Channel, operation: str, **arguments: object) -> dict[str, object]:
+    channel.send_message({"operation": operation, "arguments": arguments})
+    while True:
+        document, _ = channel.receive_message()
+        if "error" in document.get("answer", {}):
+            raise from_json(document["answer"]["error"])
+        if "answer" in document:
+            return dict(document["answer"])
+
+
+@pytest.mark.parametrize("version", interpreters())
+def test_it_answers_on(version: str, tmp_path: Path) -> None:
+    with agent(str(interpreters()[version]), tmp_path) as channel:
+        hello = ask(channel, "hello")
+        assert hello["python"] == str(interpreters()[version])
+        assert "none" in list(hello["codecs"])  # type: ignore[call-overload]
+        with pytest.raises(AgentFailed, match="no-such-thing"):
+            ask(channel, "no-such-thing")
+        assert ask(channel, "hello")["who"] == hello["who"], "an error is not the end"
+    assert list(tmp_path.iterdir()) == [], "nothing is stored on a server"
+
+
+@pytest.mark.parametrize(
+    "noise", ["Welcome!\n", "no newline", f"{TOKEN[:-1]}\n", "\n\n\n", "C\1\2\3"]
+)
+def test_what_login_files_print_comes_before_the_token(noise: str, tmp_path: Path) -> None:
+    with agent(str(next(iter(interpreters().values()))), tmp_path, noise=noise) as channel:
+        assert ask(channel, "hello")
+
+
+def test_without_the_preferred_python_it_takes_python3(tmp_path: Path) -> None:
+    with agent("/no/such/python", tmp_path) as channel:
+        assert ask(channel, "hello")
+
+
+@pytest.mark.parametrize(
+    ("program", "status"),
+    [(None, bootstrap.EXIT_NO_PYTHON), ("exit 70", bootstrap.EXIT_OLD_PYTHON)],
+    ids=["no Python", "an old Python"],
+)
+def test_a_server_without_a_usable_python(program: str | None, status: int, tmp_path: Path) -> None:
+    """The statuses are what the other end tells a person by."""
+    for name in ("env", "sh"):
+        (tmp_path / name).symlink_to(f"/usr/bin/{name}")
+    if program is not None:
+        (tmp_path / "python3").write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / "python3").chmod(0o755)
+    answer = subprocess.run(
+        ["/bin/sh", "-c", bootstrap.COMMAND],
+        input=bootstrap.preamble("/no/such/python", TOKEN),
+        env={"HOME": "/", "PATH": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    assert answer.returncode == status
+
+
+def test_the_command_is_plain_enough_for_any_login_shell() -> None:
+    """csh and fish pass it on as it is: fixed ASCII, one pair of quotes, no `!`-history in csh."""
+    assert bootstrap.COMMAND.isascii()
+    assert "\n" not in bootstrap.COMMAND
+    assert bootstrap.COMMAND.count("'") == 2
+    for line in bootstrap.preamble("/usr/bin/python3", TOKEN).split(b"\n")[1:2]:
+        assert b"\\" not in line
+
+
+def test_it_ends_with_its_input(tmp_path: Path) -> None:
+    with agent(str(next(iter(interpreters().values()))), tmp_path) as channel:
+        ask(channel, "hello")
+    with pytest.raises((ConnectionLost, AgentFailed)):
+        channel.receive_message()
