@@ -66,6 +66,5 @@ def raise_failures(terminal: Terminal, outcomes: Sequence[Outcome[Any]]) -> None
         return
     if len(outcomes) == 1:
         raise errors[0]
-    for error in errors:
-        terminal.error(error)
+    terminal.errors(errors)
     raise SomeServersFailed(f"{len(errors)} of {len(outcomes)} servers failed")

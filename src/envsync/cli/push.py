@@ -82,8 +82,7 @@ def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], own: 
     if common is not None and len(errors) == len(reports):
         common.server = own
         raise common
-    for error in errors:
-        invocation.terminal.error(error)
+    invocation.terminal.errors(errors)
     raise SomeServersFailed(f"{len(errors)} of {len(reports)} servers failed")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from envsync.cli.push_order import PushOrder
+from envsync.cli.terminal import listed
 from envsync.cli.wording import count, duration, size
 from envsync.push.report import ADOPTED, FAILED, IN_STEP, PLANNED, PushReport
 from envsync.tree.revision import short
 
-SERVERS_SHOWN = 8
 PACKAGES_SHOWN = 20
 STEPS_SHOWN_FROM_SECONDS = 0.05
 
@@ -17,8 +17,7 @@ STEPS_SHOWN_FROM_SECONDS = 0.05
 def start_line(order: PushOrder) -> str:
     """`myenv -> server2, server3 ...`"""
     names = [destination.server for destination in order.destinations]
-    more = f" and {len(names) - SERVERS_SHOWN} more" if len(names) > SERVERS_SHOWN else ""
-    return f"{order.settings.environment} -> {', '.join(names[:SERVERS_SHOWN])}{more} ..."
+    return f"{order.settings.environment} -> {listed(names)} ..."
 
 
 def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:
@@ -90,7 +89,7 @@ def _plan_lines(report: PushReport, verbose: bool) -> Iterator[str]:
 
 def _verbose_lines(report: PushReport) -> Iterator[str]:
     yield f"  revision {short(report.revision)}" if report.revision else "  no revision known"
-    if report.transport:
+    if report.transport and report.plan is not None and report.plan.fetch_files:
         yield f"  transport {report.transport}: {report.transport_reason}"
     steps = [
         f"{step} {duration(seconds)}"

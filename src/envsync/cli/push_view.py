@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from envsync.cli import push_text
 from envsync.cli.push_order import PushOrder
-from envsync.cli.terminal import Terminal
+from envsync.cli.terminal import Terminal, listed
 from envsync.push.report import Progress, PushReport
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class PushView:
                 warnings.setdefault(warning, []).append(report.server)
         shown = list(warnings.items())[: None if self._verbose else WARNINGS_SHOWN]
         for warning, servers in shown:
-            about = "" if len(servers) == len(reports) > 1 else f"{', '.join(servers)}: "
+            about = "" if len(servers) == len(reports) > 1 else f"{listed(servers)}: "
             self._terminal.warning(about + warning)
         if len(warnings) > len(shown):
             self._terminal.note(f"and {len(warnings) - len(shown)} more warnings: see them with -v")

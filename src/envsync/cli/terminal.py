@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from envsync.errors import EnvsyncError
 
+NAMES_SHOWN = 8
 _WIDE = 10_000
 _SURROGATE_FIRST, _SURROGATE_LAST = 0xDC80, 0xDCFF
 
@@ -34,6 +35,12 @@ def _backslashed(character: str) -> str:
     if _SURROGATE_FIRST <= point <= _SURROGATE_LAST:
         return f"\\x{point - 0xDC00:02x}"  # a byte that is no UTF-8
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def listed(names: Sequence[str]) -> str:
+    """`server1, server2 and 14 more`."""
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
 
 
 class Terminal:
@@ -72,11 +79,21 @@ class Terminal:
         if not self._quiet:
             self._stderr.write(f"{self._styled('warning:', 'yellow')} {escaped(text)}\n")
 
-    def error(self, error: EnvsyncError) -> None:
+    def errors(self, errors: Sequence[EnvsyncError]) -> None:
+        """Each error once, with all the servers that it happened on."""
+        alike: dict[tuple[object, ...], list[EnvsyncError]] = {}
+        for error in errors:
+            key = (error.code, error.message, error.hint, error.details)
+            alike.setdefault(key, []).append(error)
+        for same in alike.values():
+            self.error(same[0], [error.server for error in same if error.server])
+
+    def error(self, error: EnvsyncError, servers: Sequence[str] = ()) -> None:
         """`envsync: server2: what happened`, the details indented, and the way out."""
         if self._quiet:
             return
-        where = f"{escaped(error.server)}: " if error.server else ""
+        names = listed(servers or ([error.server] if error.server else []))
+        where = f"{escaped(names)}: " if names else ""
         lines = [f"{self._styled('envsync:', 'red')} {where}{escaped(error.message)}"]
         lines += [f"  {escaped(detail)}" for detail in error.details]
         if error.hint:

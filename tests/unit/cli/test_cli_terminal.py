@@ -61,6 +61,21 @@ def test_an_error_without_server_and_hint_is_one_line() -> None:
     assert err.getvalue() == "envsync: something\n"
 
 
+def test_what_happened_on_many_servers_is_told_once() -> None:
+    terminal, _, err = _terminal()
+    names = [f"gpu{number}" for number in range(10)]
+    terminal.errors(
+        [
+            *(ConnectionFailed("no route", hint="", server=name) for name in names),
+            ConnectionFailed("it is off", hint="", server="edge"),
+        ]
+    )
+    assert err.getvalue() == (
+        "envsync: gpu0, gpu1, gpu2, gpu3, gpu4, gpu5, gpu6, gpu7 and 2 more: no route\n"
+        "envsync: edge: it is off\n"
+    )
+
+
 def test_a_table_is_aligned_and_its_cells_escaped() -> None:
     terminal, out, _ = _terminal()
     terminal.table(("NAME", "SIZE", "NOTE"), [("東京", "1", ""), ("b\x1b[0m", "22", "x")], "SIZE")
