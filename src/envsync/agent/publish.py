@@ -11,6 +11,7 @@ staging tree waits for the next push.
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
@@ -182,7 +183,7 @@ class Publisher:
     ) -> Record:
         previous = self._other_tree(new)
         if previous is None:
-            os.rename(self._places.live, self._places.tree("refused"))
+            os.rename(self._places.live, self._places.tree(secrets.token_hex(8)))
             filesystem.sync_directory(os.path.dirname(self._places.live))
         else:
             self._exchange(previous)
@@ -226,7 +227,7 @@ class Publisher:
         Raises `CheckFailed` where the interrupted switch has to be taken back.
         """
         path = self._places.file("intent.json")
-        document = read_json(path)
+        document: Any = read_json(path)
         try:
             new = record_from_json(document["new"])
             kept = None if document["kept"] is None else record_from_json(document["kept"])
@@ -240,20 +241,46 @@ class Publisher:
             self._abandon()
             return "an interrupted switch had not happened"
         filesystem.sync_directory(os.path.dirname(self._places.live))
+        self._protect_changed(new, event)
         self._finish(new, kept, check, event)
         return "an interrupted switch was completed"
 
+    def _protect_changed(self, new: Record, event: Dict[str, Any]) -> None:
+        """What was changed in the moment of an interrupted switch is kept for good.
 
-def drop_surplus(places: Layout, records: Records, live: Record, keep: int) -> int:
-    """Remove earlier versions beyond `keep`, never one that is kept for its own changes."""
+        Nobody compared it then, and by now it is too late to switch back.
+        """
+        tree = self._other_tree(new)
+        if tree is None:
+            return
+        replaced = self._trees.snapshot(tree)
+        record = self._records.at(replaced.scan.inode)
+        if record is not None and replaced.revision != event.get("replaced_revision"):
+            changed = record._replace(
+                revision=replaced.revision,
+                totals=replaced.totals,
+                kept_because="it was changed in the moment of a switch that was interrupted",
+            )
+            self._records.store(changed, replaced.manifest())
+
+
+def drop_surplus(places: Layout, trees: Trees, records: Records, live: Record, keep: int) -> int:
+    """Remove earlier versions beyond `keep`, never one that has changes of its own.
+
+    One whose tree is no longer what was published is marked, and stays from then on.
+    """
     earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
-    surplus = earlier[: max(0, len(earlier) - keep)]
-    for record in surplus:
+    dropped = 0
+    for record in earlier[: max(0, len(earlier) - keep)]:
         tree = records.tree(record)
+        if tree is not None and trees.snapshot(tree).revision != record.revision:
+            records.store(record._replace(kept_because="it was changed after it was replaced"))
+            continue
         records.forget(record)
         if tree is not None:
             remove_tree(tree)
-    return len(surplus)
+        dropped += 1
+    return dropped
 
 
 def _inode(path: bytes) -> Optional[int]:

@@ -80,6 +80,14 @@ class Records:
                         records.append(record_from_json(document))
         return sorted(records)
 
+    def has_damage(self) -> bool:
+        """Whether there are records that cannot be read: then no tree is known to be needless."""
+        try:
+            names = os.listdir(os.fsdecode(self._places.generations))
+        except OSError:
+            return False
+        return len(self.all()) != sum(1 for name in names if _FILE.match(name))
+
     def at(self, inode: int) -> Optional[Record]:
         """The newest record of the tree whose top directory has this inode."""
         return next((r for r in reversed(self.all()) if r.inode == inode), None)

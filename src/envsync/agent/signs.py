@@ -19,6 +19,16 @@ def busy_findings(scanned: Scan, path: bytes) -> Tuple[Finding, ...]:
     return tuple(Finding("busy", sign.message, sign.blocking) for sign in signs)
 
 
+def installer_findings(path: bytes) -> Tuple[Finding, ...]:
+    """The installers that work on the environment at `path` right now."""
+    return tuple(
+        Finding("busy", "%s (process %d) is changing it" % (name, process.pid), True)
+        for process in running_processes()
+        for name in [busy.installer_at_work(process, path)]
+        if name is not None
+    )
+
+
 def _suspects(scanned: Scan) -> Iterator[Tuple[bytes, float]]:
     """Paths that could be signs, with the time of their last change."""
     for directory, packed in scanned.directories.items():

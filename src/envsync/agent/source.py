@@ -14,7 +14,7 @@ from envsync.agent.messages import Finding, SourceState, TotalsFacts
 from envsync.agent.outgoing import Progress, outgoing
 from envsync.agent.records import Records
 from envsync.agent.scan_pass import open_directory
-from envsync.agent.signs import busy_findings
+from envsync.agent.signs import busy_findings, installer_findings
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.conda import outside
 from envsync.errors import SourceRefused
@@ -60,6 +60,7 @@ class Source:
                 % os.fsdecode(self.path),
                 hint="`conda create -n %s` makes one" % self._places.name,
             )
+        busy_before = installer_findings(self.path)
         snapshot = self._trees.snapshot(self.path, progress=progress)
         self._snapshot = snapshot
         return SourceState(
@@ -67,7 +68,7 @@ class Source:
             revision=snapshot.revision,
             totals=TotalsFacts(*snapshot.totals),
             had=tuple(self.had()),
-            findings=busy_findings(snapshot.scan, self.path) + _left_out(snapshot),
+            findings=busy_before + busy_findings(snapshot.scan, self.path) + _left_out(snapshot),
             platform=platform_facts(),
             hashed_bytes=snapshot.hashed_bytes,
         )

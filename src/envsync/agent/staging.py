@@ -59,6 +59,7 @@ class Staging:
         self._records = records
         self._writer: Optional[TreeWriter] = None
         self._plan: Optional[Plan] = None
+        self._found: Optional[Snapshot] = None
         self._before: Optional[Scan] = None
         self._touched: Set[bytes] = set()
         self.token = ""
@@ -72,16 +73,16 @@ class Staging:
         """What `choose` would settle on, and what stands there; nothing is touched."""
         if not os.path.isdir(self._places.trees):
             return "new", EMPTY
-        token, origin = self._candidate(live, keep)
-        if token is None:
+        token, origin, snapshot = self._candidate(live, keep)
+        if token is None or snapshot is None:
             return origin, EMPTY
-        return origin, self._trees.snapshot(self._places.tree(token)).manifest()
+        return origin, snapshot.manifest()
 
     def choose(self, live: Optional[Record], keep: int, revision: str) -> None:
         """Settle on a tree, and shut out every process that still writes into it."""
         writers = expel_writers(self._places)
         try:
-            token, self.origin = self._candidate(live, keep)
+            token, self.origin, self._found = self._candidate(live, keep)
             self.token = secrets.token_hex(8)
             if token is None:
                 os.mkdir(self.path, 0o700)
@@ -98,28 +99,34 @@ class Staging:
             os.close(writers)
         self._writer = TreeWriter(open_directory(self.path))
 
-    def _candidate(self, live: Optional[Record], keep: int) -> Tuple[Optional[str], str]:
+    def _candidate(
+        self, live: Optional[Record], keep: int
+    ) -> Tuple[Optional[str], str, Optional[Snapshot]]:
+        """The tree to build on by its name in `trees`, how it came to be, what stands there."""
         document = read_json(self._places.file("staging.json"))
         records = self._records.all()
         published = {record.inode for record in records}
         if isinstance(document, dict):
             inode = document.get("inode")
             for name in os.listdir(os.fsdecode(self._places.trees)):
-                status = os.lstat(self._places.tree(name))
-                if status.st_ino == inode and inode not in published:
-                    return name, "resumed"
+                path = self._places.tree(name)
+                if os.lstat(path).st_ino == inode and inode not in published:
+                    return name, "resumed", self._trees.snapshot(path)
         record = spare(records, live, keep)
         tree = None if record is None else self._records.tree(record)
-        if tree is not None:
-            return os.fsdecode(os.path.basename(tree)), "spare"
-        return None, "new"
+        if record is None or tree is None:
+            return None, "new", None
+        snapshot = self._trees.snapshot(tree)
+        if snapshot.revision != record.revision:
+            # Somebody wrote into it after it was replaced: not ours to build over.
+            return None, "new", None
+        return os.fsdecode(os.path.basename(tree)), "spare", snapshot
 
     def plan(self, wanted: Manifest, holdings: Sequence[Holding]) -> Plan:
         """What the staging tree needs to become `wanted`."""
         staged = EMPTY
-        if self.origin != "new":
-            before = self._trees.snapshot(self.path)
-            self._before, staged = before.scan, before.manifest()
+        if self._found is not None:
+            self._before, staged = self._found.scan, self._found.manifest()
         self._plan = plan(wanted, staged, [holding.manifest for holding in holdings])
         return self._plan
 
@@ -269,7 +276,12 @@ class Staging:
 
 
 def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:
-    """Remove every tree that no record and no staging needs; how many went."""
+    """Remove every tree that no record and no staging needs; how many went.
+
+    None where a record is damaged: its tree might be any of them.
+    """
+    if records.has_damage():
+        return 0
     removed = 0
     needed = {record.inode for record in records.all()} | set(keep_inodes)
     with contextlib.suppress(FileNotFoundError):

@@ -6,6 +6,7 @@ receive, `complete`, `publish`. `adopt` and `rollback` stand alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
@@ -21,7 +22,7 @@ from envsync.agent.snapshot import Snapshot
 from envsync.agent.staging import Staging, discard_trees
 from envsync.agent.target import Target, record_facts
 from envsync.agent.target_questions import holdings, plan_facts
-from envsync.errors import NotFound, PreflightRefused, TargetDrifted
+from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrifted
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
 
@@ -151,9 +152,12 @@ class TargetPush:
         return record_facts(stands)
 
     def _clean_up(self, live: Record, keep: int) -> None:
-        drop_surplus(self._target.places, self._target.records, live, keep)
-        discard_trees(self._target.places, self._target.records, [live.inode])
-        leftovers.discard(self._target.places.state)
+        """Remove what nobody needs; what resists waits for the next time."""
+        target = self._target
+        with contextlib.suppress(OSError, SourceRefused):
+            drop_surplus(target.places, target.trees, target.records, live, keep)
+            discard_trees(target.places, target.records, [live.inode])
+            leftovers.discard(target.places.state)
 
     def adopt(self, publication: Publication) -> RecordFacts:
         """Record a version that stands here already and is the source's, byte for byte."""
