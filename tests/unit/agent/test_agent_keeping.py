@@ -1,0 +1,56 @@
+"""Nothing is lost: earlier versions that got changes of their own after they were replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.records import Record
+from tests.unit.agent.pushes import Server, environment
+from tests.unit.tree.trees import file
+
+VERSIONS = [environment({b"bin/tool": file(b"version %d" % n, 0o755)}) for n in range(5)]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    """Two versions published: the second stands, the first is the one generation kept."""
+    server = Server(tmp_path)
+    server.push(VERSIONS[0])
+    server.push(VERSIONS[1])
+    return server
+
+
+def generation(server: Server, number: int) -> tuple[Record, Path]:
+    records = server.target().records
+    record = next(record for record in records.all() if record.number == number)
+    tree = records.tree(record)
+    assert tree is not None
+    return record, Path(tree.decode())
+
+
+def test_an_earlier_version_that_was_written_to_is_never_built_upon_nor_dropped(
+    server: Server,
+) -> None:
+    _, tree = generation(server, 1)
+    (tree / "bin/late").write_text("a job that still ran in it wrote this\n")
+    for version in VERSIONS[2:]:
+        server.push(version)
+    record, tree = generation(server, 1)
+    assert (tree / "bin/late").read_text() == "a job that still ran in it wrote this\n"
+    assert record.kept_because == "it was changed after it was replaced"
+
+
+def test_an_earlier_version_that_nobody_touched_is_built_upon(server: Server) -> None:
+    server.push(VERSIONS[2])
+    numbers = [record.number for record in server.target().records.all()]
+    assert numbers == [2, 3]
+
+
+def test_where_a_record_is_damaged_no_tree_is_removed(server: Server) -> None:
+    _, tree = generation(server, 1)
+    (server.state / "generations" / "000001.json").write_text("{ torn")
+    for version in VERSIONS[2:]:
+        server.push(version)
+    assert (tree / "bin/tool").read_text() == "version 0"
