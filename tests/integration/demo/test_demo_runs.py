@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from envsync.cli import demo_environment
+from tests.conda.template import CondaPrefix
 from tests.lab.namespaces import wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -129,14 +130,12 @@ def test_all_of_it_before_the_eyes(surroundings: Surroundings) -> None:
 
 
 def test_an_ordinary_user_with_an_environment_of_theirs(
-    surroundings: Surroundings, tmp_path: Path
+    surroundings: Surroundings, conda_prefix: CondaPrefix
 ) -> None:
     """Without ssh, sshd and rsync, and with nothing of theirs touched."""
-    environment = tmp_path / "prefix" / "envs" / "mine"
-    environment.parent.mkdir(parents=True)
-    demo_environment.make(environment)
-    before = [(str(path), path.lstat()) for path in sorted(tmp_path.joinpath("prefix").rglob("*"))]
-    unshare = "/usr/bin/unshare"
+    environment = conda_prefix.environment()
+    before = seen_below(conda_prefix.path)
+    unshare = str(shutil.which("unshare"))
     result = require_success(
         surroundings.run_json(
             *("--env", str(environment)),
@@ -146,11 +145,13 @@ def test_an_ordinary_user_with_an_environment_of_theirs(
     )
     assert result["steps"][0]["environment"] == str(environment)
     assert result["steps"][0]["not_isolated"] is None
-    after = [(str(path), path.lstat()) for path in sorted(tmp_path.joinpath("prefix").rglob("*"))]
-    assert [(path, s.st_mtime_ns, s.st_ino) for path, s in after] == [
-        (path, s.st_mtime_ns, s.st_ino) for path, s in before
-    ]
+    assert seen_below(conda_prefix.path) == before
     assert surroundings.left() == []
+
+
+def seen_below(path: Path) -> list[tuple[str, int, int, int]]:
+    statuses = [(str(below), below.lstat()) for below in sorted(path.rglob("*"))]
+    return [(name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in statuses]
 
 
 def test_where_namespaces_are_refused(surroundings: Surroundings) -> None:
