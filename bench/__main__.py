@@ -151,9 +151,15 @@ def _print(rows: Sequence[Row], conditions: dict[str, Any]) -> None:
         f"{conditions['bytes'] / 1e6:.0f} MB; {conditions['repeat']} runs each; "
         f"load {before[0]:.1f} before, {after[0]:.1f} after, {conditions['minutes']} min\n"
     )
-    for part in (report.table(rows), report.steps(rows), report.notes(rows)):
+    parts = {
+        "Seconds of each step of a push (medians)": report.steps(rows),
+        "Processor seconds, source + target (medians)": report.cpu(rows),
+        "Notes": report.notes(rows),
+    }
+    print(report.table(rows))
+    for title, part in parts.items():
         if part:
-            print(part, end="\n\n")
+            print(f"\n{title}\n{part}")
 
 
 if __name__ == "__main__":

@@ -127,4 +127,5 @@ class Contestants:
 
     @staticmethod
     def _bare(sample: Sample) -> Sample:
-        return Sample(sample.seconds, {"exit_code": sample.details["exit_code"]})
+        kept = {name: sample.details[name] for name in ("exit_code", "cpu_seconds")}
+        return Sample(sample.seconds, kept)

@@ -36,12 +36,12 @@ class Measured:
     def median(self) -> float:
         return statistics.median(self.values)
 
-    def step_medians(self) -> dict[str, float]:
-        """Seconds of each step of a push, where the runs tell them."""
-        told = [details["step_seconds"] for details in self.details if "step_seconds" in details]
-        names = dict.fromkeys(name for steps in told for name in steps)
+    def medians_of(self, detail: str) -> dict[str, float]:
+        """Of `step_seconds` or `cpu_seconds`, by name, from the runs that tell them."""
+        told = [details[detail] for details in self.details if detail in details]
+        names = dict.fromkeys(name for figures in told for name in figures)
         return {
-            name: statistics.median(steps[name] for steps in told if name in steps)
+            name: statistics.median(figures[name] for figures in told if name in figures)
             for name in names
         }
 

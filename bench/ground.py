@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,10 +21,12 @@ from bench.figures import Sample
 from tests.conda import ENVIRONMENT, make_many_files, template
 from tests.lab.host import CHECKOUT, Host
 from tests.lab.lab import Lab, LabHost
+from tests.lab.namespaces import wait_until
 
 # Of one run of anything; a slow peer at 200 Mbit/s needs minutes.
 RUN_SECONDS_MAX = 1800.0
 EXIT_DRIFT = 11
+_QUIET_SECONDS_MAX = 60.0
 _CONTENT_CACHE_AGE_SECONDS = 2.5
 _INVENTORY = "prefix: {prefix}\nservers:\n  server1: {{}}\n  server2: {{}}\n"
 _EXT4 = "ext2/ext3"  # what `stat -f` calls them all
@@ -60,23 +63,51 @@ class Ground:
 
     def timed(self, argv: Sequence[str], exits: Sequence[int] = (0,)) -> Sample:
         """Run a command on the source and time it; `Void` where it does not end as expected."""
+        before = self._cpu_seconds()
         started = time.perf_counter()
+        process = self.source.popen(argv, env=self._variables)
         try:
-            done = self.source.run(
-                argv, check=False, timeout_seconds=RUN_SECONDS_MAX, env=self._variables
-            )
-        except subprocess.TimeoutExpired as expired:
-            raise Void(f"{' '.join(argv)} did not end") from expired
+            out, err = process.communicate(timeout=RUN_SECONDS_MAX)
+        except BaseException as error:
+            # Not waited for: of a pipeline the rest goes on, until the host ends.
+            process.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise Void(f"{' '.join(argv)} did not end") from error
+            raise
         seconds = time.perf_counter() - started
-        if done.returncode not in exits:
-            tail = (done.stderr.strip() or done.stdout.strip())[-800:]
-            raise Void(f"{' '.join(argv)} ended with {done.returncode}: {tail}")
-        return Sample(seconds, {"exit_code": done.returncode, "stdout": done.stdout})
+        if process.returncode not in exits:
+            tail = (err.strip() or out.strip())[-800:].decode(errors="replace")
+            raise Void(f"{' '.join(argv)} ended with {process.returncode}: {tail}")
+        self._wait_until_quiet()
+        spent = {
+            side: round(after - before[side], 3) for side, after in self._cpu_seconds().items()
+        }
+        details = {"exit_code": process.returncode, "stdout": out.decode(), "cpu_seconds": spent}
+        return Sample(seconds, details)
+
+    def _cpu_seconds(self) -> dict[str, float]:
+        """What all that has ended on either host took so far: here it is ours, there sshd's."""
+        ours = resource.getrusage(resource.RUSAGE_CHILDREN)
+        stat = Path(f"/proc/{self.target.sshd_pid()}/stat").read_text().rpartition(")")[2].split()
+        ticks = sum(int(field) for field in stat[11:15])
+        return {
+            "source": ours.ru_utime + ours.ru_stime,
+            "target": ticks / os.sysconf("SC_CLK_TCK"),
+        }
+
+    def _wait_until_quiet(self) -> None:
+        """Only sshd itself is left on the target, so that what the sessions took is counted."""
+        wait_until(
+            lambda: len(self.target.processes()) <= 1,
+            "the target is quiet",
+            timeout_seconds=_QUIET_SECONDS_MAX,
+        )
 
     def push(self, *options: str, exits: Sequence[int] = (0,)) -> Sample:
         """`envsync push`, timed, with what its JSON document tells."""
         sample = self.timed([*self.push_command(), *options], exits)
-        return Sample(sample.seconds, _told(sample.details["stdout"]))
+        told = {**_told(sample.details["stdout"]), "cpu_seconds": sample.details["cpu_seconds"]}
+        return Sample(sample.seconds, told)
 
     def push_command(self) -> list[str]:
         return [*envsync_command(), "push", ENVIRONMENT, self.target.name, "--json"]

@@ -43,11 +43,31 @@ def steps(rows: Sequence[Row]) -> str:
     """Where the time of each row's pushes went, in seconds."""
     lines = []
     for row in rows:
-        found = row.ours.step_medians()
+        found = row.ours.medians_of("step_seconds")
         shown = "  ".join(f"{name} {seconds:.2f}" for name, seconds in found.items())
-        if shown:
-            lines.append(f"{row.name}: {shown}")
+        lines += [f"{row.name}: {shown}"] if shown else []
     return "\n".join(lines)
+
+
+def cpu(rows: Sequence[Row]) -> str:
+    """Processor seconds of all processes of each end: what a busy machine distorts less."""
+    lines = []
+    for row in rows:
+        sides = [row.ours] if row.peer is None else [row.ours, row.peer]
+        spent = [side.medians_of("cpu_seconds") for side in sides]
+        if not all(spent):
+            continue
+        shown = ", ".join(
+            f"{side.name} {found['source']:.2f} + {found['target']:.2f}"
+            for side, found in zip(sides, spent, strict=True)
+        )
+        lines.append(f"{row.name}: {shown}{_cpu_ratio(spent)}")
+    return "\n".join(lines)
+
+
+def _cpu_ratio(spent: Sequence[dict[str, float]]) -> str:
+    totals = [sum(found.values()) for found in spent]
+    return f" ({totals[0] / totals[1]:.2f}x)" if len(totals) > 1 and totals[1] else ""
 
 
 def notes(rows: Sequence[Row]) -> str:

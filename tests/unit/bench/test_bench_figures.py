@@ -60,7 +60,10 @@ def test_step_medians_leave_out_runs_that_tell_none() -> None:
         Sample(1, {"step_seconds": {"connect": 2.0}}),
         Sample(1),
     ]
-    assert Measured.of("envsync", samples).step_medians() == {"connect": 1.5, "stage": 4.0}
+    assert Measured.of("envsync", samples).medians_of("step_seconds") == {
+        "connect": 1.5,
+        "stage": 4.0,
+    }
 
 
 def test_the_table_is_aligned_and_names_what_missed_its_bar() -> None:
@@ -87,6 +90,15 @@ def test_the_table_is_aligned_and_names_what_missed_its_bar() -> None:
     )
     assert memory.split() == ["memory", "187", "MB", "<", "250", "MB", "met"]
     assert head.index("bar") == cold.index("<=") == memory.index("<")
+
+
+def test_processor_seconds_stand_side_by_side() -> None:
+    def measured(name: str, source: float, target: float) -> Measured:
+        return Measured.of(name, [Sample(1, {"cpu_seconds": {"source": source, "target": target}})])
+
+    row = Row("cold", measured("envsync", 2, 1), measured("rsync -a", 1, 0.5))
+    assert report.cpu([row]) == "cold: envsync 2.00 + 1.00, rsync -a 1.00 + 0.50 (2.00x)"
+    assert report.cpu([Row("cold", OURS, PEER)]) == ""
 
 
 def test_the_document_has_every_sample() -> None:
