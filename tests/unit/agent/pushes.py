@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from envsync.agent.messages import RecordFacts
@@ -66,9 +67,9 @@ class Server:
         self,
         nodes: Tree,
         *,
+        local: Sequence[str] = ("local",),
         keep: int = 1,
         check: str = "",
-        timeout_seconds: float = 20.0,
         retry_held: bool = False,
         on_step: Callable[[str], None] = lambda _: None,
         before_publish: Callable[[], None] = lambda: None,
@@ -77,7 +78,7 @@ class Server:
         with tempfile.TemporaryDirectory(dir=self.scratch) as directory:
             source = os.fsencode(directory)
             disk.build(source, nodes)
-            target = self.target()
+            target = self.target(local)
             target.on_step = on_step
             try:
                 target.inspect(lock=True)
@@ -95,15 +96,33 @@ class Server:
                         method="mirror",
                         transport="stream",
                         keep=keep,
-                        check=Check(check, timeout_seconds),
+                        check=Check(check, 20.0),
                         retry_held=retry_held,
                     )
                 )
             finally:
                 target.lock.release()
 
-    def rollback(self, number: int | None = None, overwrite: bool = False) -> RecordFacts:
+    @contextlib.contextmanager
+    def staged(self, nodes: Tree) -> Iterator[TargetPush]:
+        """A push that stands before its transfer."""
         target = self.target()
+        try:
+            target.inspect(lock=True)
+            push = TargetPush(target)
+            push.stage(manifest_of(nodes), 1)
+            yield push
+        finally:
+            target.lock.release()
+
+    def rollback(
+        self,
+        number: int | None = None,
+        overwrite: bool = False,
+        on_step: Callable[[str], None] = lambda _: None,
+    ) -> RecordFacts:
+        target = self.target()
+        target.on_step = on_step
         try:
             return TargetPush(target).rollback(number, "bob@here", overwrite)
         finally:

@@ -12,7 +12,7 @@ import pytest
 
 from envsync.agent import bootstrap
 from envsync.agent.channel import Channel
-from envsync.errors import AgentFailed, ConnectionLost, from_json
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
 from tests.pythons import interpreters
 
 TOKEN = "0123456789abcdef"
@@ -44,11 +44,21 @@ def agent(
         channel.start()
         yield channel
     finally:
-        if channel is not None:
-            channel.close()
         process.stdin.close()
         process.wait(30)
+        if channel is not None:
+            _drain(channel)
+            channel.close()
         process.stdout.close()
+
+
+def _drain(channel: Channel) -> None:
+    """Until its thread has seen the end: it must not read from a descriptor used again."""
+    try:
+        while True:
+            channel.receive()
+    except EnvsyncError:
+        pass
 
 
 def read(fd: int, size: int) -> bytes:

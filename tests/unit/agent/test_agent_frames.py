@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -59,6 +60,14 @@ def reader(data: bytes, pieces: list[int] | None = None) -> FrameReader:
     return FrameReader(read)
 
 
+def exhaust(receive: Callable[[], Any], received: list[Any] | None = None) -> None:
+    """Call it until it raises."""
+    while True:
+        part = receive()
+        if received is not None:
+            received.append(part)
+
+
 # --- frames -----------------------------------------------------------------------------
 
 
@@ -76,17 +85,14 @@ def test_a_cut_is_never_taken_for_a_frame(sent: list[Frame], data: st.DataObject
     source = reader(whole[: data.draw(st.integers(0, len(whole) - 1))])
     received: list[Frame] = []
     with pytest.raises((EndOfInput, AgentFailed)):
-        while True:
-            received.append(source.frame())
+        exhaust(source.frame, received)
     assert received == sent[: len(received)]
 
 
 @given(st.binary(max_size=100))
 def test_noise_ends_as_an_error_by_name(noise: bytes) -> None:
-    source = reader(noise)
     with pytest.raises((EndOfInput, AgentFailed)):
-        while True:
-            source.frame()
+        exhaust(reader(noise).frame)
 
 
 @pytest.mark.parametrize(
@@ -115,8 +121,7 @@ def test_frames_of_many_threads_do_not_mix() -> None:
     writer = FrameWriter(parts.append)
     payloads = [bytes([number]) * 5000 for number in range(8)]
     threads = [
-        threading.Thread(target=lambda p=p: [writer.frame(DATA, p) for _ in range(20)])
-        for p in payloads
+        threading.Thread(target=_write_often, args=(writer, payload)) for payload in payloads
     ]
     for thread in threads:
         thread.start()
@@ -124,6 +129,11 @@ def test_frames_of_many_threads_do_not_mix() -> None:
         thread.join()
     source = reader(b"".join(parts))
     assert sorted(source.frame().data for _ in range(160)) == sorted(payloads * 20)
+
+
+def _write_often(writer: FrameWriter, payload: bytes) -> None:
+    for _ in range(20):
+        writer.frame(DATA, payload)
 
 
 # --- channels ---------------------------------------------------------------------------
@@ -220,8 +230,7 @@ def test_any_two_frames_end_as_an_error_by_name(first: bytes, second: bytes) -> 
         line.far.sendall(raw(Frame(CONTROL, first), Frame(PAYLOAD, second)))
         line.far.shutdown(socket.SHUT_WR)
         with pytest.raises((AgentFailed, ConnectionLost)):
-            while True:
-                line.channel.receive_message()
+            exhaust(line.channel.receive_message)
     finally:
         line.close()
 
@@ -258,20 +267,18 @@ def test_the_end_reaches_whoever_waits_behind_a_full_queue(line: Line) -> None:
     line.far.sendall(raw(*[Frame(DATA, b"x")] * 40))
     line.far.shutdown(socket.SHUT_WR)
     with pytest.raises(ConnectionLost):
-        while True:
-            line.channel.receive()
+        exhaust(line.channel.receive)
 
 
 def test_sending_into_a_closed_session_is_a_lost_connection(line: Line) -> None:
     line.far.close()
     with pytest.raises(ConnectionLost):
-        for _ in range(100):
-            line.channel.send(DATA, bytes(1 << 16))
+        exhaust(lambda: line.channel.send(DATA, bytes(1 << 16)))
 
 
 def test_it_beats(open_line: Callable[..., Line]) -> None:
     line = open_line(heartbeat_seconds=0.01)
-    source = FrameReader(lambda size: line.far.recv(size))
+    source = FrameReader(line.far.recv)
     assert [source.frame().kind for _ in range(3)] == [HEARTBEAT] * 3
 
 

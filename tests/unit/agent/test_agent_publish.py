@@ -16,7 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent import filesystem
+from envsync.agent import filesystem, publish
+from envsync.agent import layout as layouts
+from envsync.agent import records as recording
 from envsync.agent.records import Records
 from envsync.errors import (
     CheckFailed,
@@ -28,7 +30,7 @@ from envsync.errors import (
     VerificationFailed,
 )
 from envsync.tree.revision import revision_of
-from tests.unit.agent import disk, pushes
+from tests.unit.agent import disk
 from tests.unit.agent.conftest import memory
 from tests.unit.agent.pushes import Server, die_in, environment
 from tests.unit.tree.trees import Node, Tree, directory, file, manifest_of, symlink, trees, variants
@@ -102,8 +104,7 @@ def test_no_two_versions_share_an_inode(server: Server) -> None:
         server.push(nodes, keep=2)
     inodes: list[int] = []
     for top in [server.live, *(os.fsencode(p) for p in (server.state / "trees").iterdir())]:
-        for path in disk.read(top):
-            inodes.append(os.lstat(top + b"/" + path).st_ino)
+        inodes += [os.lstat(top + b"/" + path).st_ino for path in disk.read(top)]
     assert len(inodes) == len(set(inodes))
 
 
@@ -145,19 +146,10 @@ def test_what_does_not_belong_to_it_never_stands_in_the_way(
             if not os.path.exists(real) and os.path.isdir(server.live + b"/lib"):
                 os.makedirs(os.path.dirname(real), exist_ok=True)
                 disk.write(real, node.data)
-        _push_with_local(server, nodes)
+        server.push(nodes, local=("local", "lib/local"))
         found = server.target(["local", "lib/local"]).snapshot()
         assert found is not None
         assert found.revision == revision(nodes)
-
-
-def _push_with_local(server: Server, nodes: Tree) -> None:
-    target = server.target
-    server.target = lambda local=(): target(["local", "lib/local"])  # type: ignore[method-assign]
-    try:
-        server.push(nodes)
-    finally:
-        server.target = target  # type: ignore[method-assign]
 
 
 def test_a_pipe_in_the_spare_version_does_not_stand_in_the_way(server: Server) -> None:
@@ -387,12 +379,8 @@ def test_killed_in_a_rollback(step: str, server: Server) -> None:
     server.push(ONE)
     server.push(TWO)
 
-    def roll_back(die: Callable[[], None]) -> None:
-        target = server.target()
-        target.on_step = kill_at(step, die)
-        pushes.TargetPush(target).rollback(None, "bob@here", False)
-
-    assert die_in(roll_back) == signal.SIGKILL
+    died = die_in(lambda die: server.rollback(on_step=kill_at(step, die)))
+    assert died == signal.SIGKILL
     assert server.revision() in {revision(ONE), revision(TWO)}
     server.target().inspect(lock=False)
     require_sound(server)
@@ -405,11 +393,9 @@ def test_killed_in_a_rollback(step: str, server: Server) -> None:
     ["write_json", "remove", "run_check"],
     ids=["at each record", "at each file that goes", "in the check"],
 )
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(3))
 def test_killed_between_the_steps(call: str, number: int, server: Server) -> None:
     """... with a check that fails, so that the way back is walked as well."""
-    from envsync.agent import layout, publish, records
-
     server.push(ONE)
 
     def push(die: Callable[[], None]) -> None:
@@ -424,7 +410,7 @@ def test_killed_between_the_steps(call: str, number: int, server: Server) -> Non
 
             return inner
 
-        for module in (layout, publish, records):
+        for module in (layouts, publish, recording):
             if hasattr(module, call):
                 setattr(module, call, counted(getattr(module, call)))
         server.push(TWO, check="false")
@@ -436,12 +422,8 @@ def test_killed_between_the_steps(call: str, number: int, server: Server) -> Non
     except CheckFailed:  # the interrupted one is taken back first, and says so
         server.push(THREE)
     assert server.revision() == revision(THREE)
-    assert revision(TWO) not in [record.revision for record in records_of(server)]
+    assert revision(TWO) not in [record.revision for record in records(server).all()]
     require_sound(server)
-
-
-def records_of(server: Server) -> list[object]:
-    return list(records(server).all())
 
 
 def test_killed_in_the_transfer(server: Server) -> None:
@@ -450,11 +432,9 @@ def test_killed_in_the_transfer(server: Server) -> None:
     died = die_in(lambda die: server.push(TWO, before_publish=die))
     assert died == signal.SIGKILL
     assert server.revision() == revision(ONE)
-    target = server.target()
-    target.inspect(lock=True)
-    facts, fetches = pushes.TargetPush(target).stage(manifest_of(TWO), 1)
-    target.lock.release()
-    assert (facts.origin, fetches) == ("resumed", ())
+    with server.staged(TWO) as push:
+        assert push.staging.origin == "resumed"
+        assert push.complete().revision == revision(TWO), "with nothing transferred"
 
 
 def test_an_error_while_publishing_leaves_the_lock_free(
@@ -527,13 +507,8 @@ def test_a_file_that_did_not_arrive_is_named(server: Server) -> None:
             b"e": file(b"alone"),
         }
     )
-    target = server.target()
-    target.inspect(lock=True)
-    push = pushes.TargetPush(target)
-    push.stage(manifest_of(nodes), 1)
-    with pytest.raises(VerificationFailed) as failed:
+    with server.staged(nodes) as push, pytest.raises(VerificationFailed) as failed:
         push.complete()
-    target.lock.release()
     assert set(failed.value.details) >= {"a", "b", "c", "d", "e"}
     assert not os.path.exists(server.live)
     server.push(nodes)
@@ -560,8 +535,5 @@ def test_local_paths_never_lead_out(server: Server, tmp_path: Path) -> None:
         if os.path.isdir(server.live + b"/share") and not os.path.islink(server.live + b"/share"):
             os.makedirs(server.live + b"/share/deep/local", exist_ok=True)
             disk.write(server.live + b"/share/deep/local/mine", b"mine")
-        target = server.target
-        server.target = lambda local=(): target(["share/**/local"])  # type: ignore[method-assign]
-        server.push(nodes)
-        server.target = target  # type: ignore[method-assign]
+        server.push(nodes, local=("share/**/local",))
     assert sorted(path.name for path in outside.rglob("*")) == ["local", "precious"]

@@ -90,7 +90,7 @@ def test_a_directory_that_holds_more_is_not(top: bytes) -> None:
 
 def test_everything_may_be_local(top: bytes) -> None:
     seen = look(top, LocalPaths(["**"]))
-    assert (paths(seen), seen.entries, seen.directories.keys()) == (set(), 0, {b""})
+    assert (len(paths(seen)), seen.entries, list(seen.directories)) == (0, 0, [b""])
     assert seen.local == (b"bin", b"empty", b"lib")
 
 
@@ -155,7 +155,7 @@ def test_paths_near_the_limit(name: bytes, depth: int, deep_top: bytes) -> None:
 def test_a_path_beyond_the_limit_is_refused_by_its_end(deep_top: bytes) -> None:
     make_deep(deep_top, b"x" * 250, 18)
     try:
-        with pytest.raises(SourceRefused, match="too long: .*xxx"):
+        with pytest.raises(SourceRefused, match=r"too long: .*xxx"):
             look(deep_top)
     finally:
         half = deep_top + b"/".join([b"", *[b"x" * 250] * 9])

@@ -88,6 +88,11 @@ def feed(incoming: Incoming, stream: bytes, sizes: Sequence[int]) -> None:
         at, turn = at + size, turn + 1
 
 
+def receive(incoming: Incoming, stream: bytes, sizes: Sequence[int]) -> None:
+    feed(incoming, stream, sizes)
+    incoming.finish()
+
+
 FILES: Files = {
     b"empty": b"",
     b"a": b"x" * 100,
@@ -169,8 +174,7 @@ def test_a_source_that_changes_meanwhile(now: Files, failed: list[bytes], size: 
 @pytest.mark.parametrize("size", [1, 1 << 20])
 def test_a_damaged_stream_fails_the_transfer(stream: bytes, size: int) -> None:
     with receiver(items_of(SMALL)) as (incoming, _), pytest.raises(TransferFailed):
-        feed(incoming, stream, [size])
-        incoming.finish()
+        receive(incoming, stream, [size])
 
 
 @settings(max_examples=40)

@@ -144,7 +144,7 @@ def test_walk_find_and_totals_agree_with_the_tree(nodes: dict[bytes, Node]) -> N
         pytest.param(raw([(b"", b""), (b"d", b"")]), id="a listing without its directory"),
         pytest.param(raw([(b"", DIR), (b"d", b""), (b"d/e", b"")]), id="an orphan further down"),
         pytest.param(raw([(b"", rows_of(d=file())), (b"d", b"")]), id="a file with a listing"),
-        pytest.param(raw([(b"", rows_of(d=symlink(b"/"))), (b"d", b"")]), id="listing behind a link"),
+        pytest.param(raw([(b"", rows_of(d=symlink(b"/"))), (b"d", b"")]), id="behind a link"),
         pytest.param(raw([(b"", DIR), (b"/d", b"")]), id="absolute"),
         pytest.param(raw([(b"", DIR), (b"../d", b"")]), id="dot dot"),
         pytest.param(raw([(b"", DIR), (b"d/../d", b"")]), id="dot dot inside"),
@@ -213,7 +213,7 @@ def test_a_flood_of_entries_is_refused_before_it_is_unpacked(
 ) -> None:
     """An entry in memory is ten times its bytes: a listing's length alone must stop it."""
     monkeypatch.setattr(manifests, "ENTRIES_MAX", 1000)
-    nodes = {b"%06d" % number: symlink(b"x") for number in range(20_000)}
+    nodes = {b"%06d" % number: symlink(b"x") for number in range(5_000)}
     data = manifests.encode(manifest_of(nodes))
     tracemalloc.start()
     try:

@@ -96,11 +96,9 @@ def carry_out(work: Plan, wanted: Tree, staged: Tree, holdings: Sequence[Tree]) 
         disk.make(copy.path, file(disk.read(copy.source), copy.entry.mode, copy.entry.mtime_ns))
     for link in work.links:
         disk.link(link.path, link.leader)
-    for make in work.restamp:
-        disk.stamp(make.path, make.entry)
-    for path, entry in manifest_of(wanted).walk():
-        if entry.kind == DIRECTORY:
-            disk.stamp(path, entry)
+    directories = [m for m in manifest_of(wanted).walk() if m[1].kind == DIRECTORY]
+    for path, entry in [*work.restamp, *directories]:
+        disk.stamp(path, entry)
     return disk.tree()
 
 

@@ -77,14 +77,14 @@ OTHER = [
     pytest.param(without(b"empty"), id="an empty directory removed"),
     pytest.param(having(b"lib/n.py", file()), id="a file added"),
     pytest.param(having(b"empty/er", directory()), id="an empty directory added"),
-    pytest.param({**without(b"share/one"), b"share/eins": ENVIRONMENT[b"share/one"]}, id="a rename"),
+    pytest.param({**without(b"empty"), b"full": ENVIRONMENT[b"empty"]}, id="a rename"),
     pytest.param(changed(CACHE + b"orphan.cpython-311.pyc", data=b"x"), id="code without source"),
     pytest.param(without(b"lib/m.py"), id="the source of a cache removed"),
     pytest.param(having(CACHE + b"m.txt", file()), id="no cache, though it lies there"),
     pytest.param(having(CACHE + b"m.cpython-311.so", file()), id="a library in a cache directory"),
     pytest.param(having(CACHE + b"below", directory()), id="a directory in a cache directory"),
     pytest.param(having(b"lib/m.cpython-311.pyc", file()), id="a .pyc outside __pycache__"),
-    pytest.param({**without(b"share/one"), b"share/one": symlink(b"two")}, id="a file become a link"),
+    pytest.param({**without(b"share/one"), b"share/one": symlink(b"two")}, id="a link now"),
 ]  # fmt: skip
 
 

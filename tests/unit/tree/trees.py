@@ -104,7 +104,7 @@ def manifest_of(nodes: Tree) -> Manifest:
     return Manifest(directories, TOP_MODE, TOP_MTIME_NS)
 
 
-few = settings(max_examples=25)
+few = settings(max_examples=15)
 """For properties of whole trees, whose examples cost milliseconds each."""
 
 # --- strategies -------------------------------------------------------------------------
