@@ -93,6 +93,7 @@ class _Play:
         self._narration = narration
         self._name = the_stage.name
         self._who = who()
+        self._warned: set[str] = set()
         self._first, self._second = the_stage.machines
 
     def steps(self) -> None:
@@ -172,8 +173,10 @@ class _Play:
                 narration.say(line)
             for line in () if report.error is None else _refusal_lines(report.error):
                 narration.say(line)
-        for warning in sorted({warning for report in reports for warning in report.warnings}):
+        warnings = {warning for report in reports for warning in report.warnings}
+        for warning in sorted(warnings - self._warned):
             narration.say(f"warning: {warning}")
+        self._warned |= warnings
         return reports
 
     def _require(self, report: PushReport, outcome: str) -> None:
