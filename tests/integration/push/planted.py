@@ -1,0 +1,160 @@
+"""The package with a place to stop planted into it: an agent that waits there for a test.
+
+A copy of envsync on the controller runs the whole command; the agent that it sends is the
+real one, but that it stops itself (SIGSTOP) at the moment that a file on its host names:
+an operation, a step of publishing, or some way into copying or receiving.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+
+import envsync
+from tests.integration.push.command import Envsync
+from tests.lab.lab import LabHost
+from tests.lab.namespaces import wait_until
+
+_PLACE = "/run/lab/planted"
+_ORDER = "/run/lab/stop-at"
+_STOPPED = "/run/lab/stopped"
+COPIES, BLOCKS = 50, 2
+MOMENTS = (
+    "target.inspect",
+    "build.stage",
+    "copying",
+    "transfer.receive",
+    "receiving",
+    "build.complete",
+    "build.publish",
+    "intent",
+    "sync",
+    "switch",
+    "switched",
+    "check",
+    "record",
+    "recorded",
+)
+AFTER_THE_SWITCH = MOMENTS[MOMENTS.index("switched") :]
+
+_SERVICE = f"""
+
+def _stop_at(moment):
+    import os, signal
+    try:
+        with open({_ORDER!r}) as file:
+            if file.read().strip() != moment:
+                return
+        os.unlink({_ORDER!r})
+    except FileNotFoundError:
+        return
+    with open({_STOPPED!r}, "w") as file:
+        file.write(str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+_plain_call = Service.call
+
+
+def _call(self, operation, arguments, payload=b"", stream=lambda: None):
+    _stop_at(operation)
+    tell, blocks = self.tell, [0]
+
+    def telling(document):
+        tell(document)
+        _stop_at(document.get("step", ""))
+
+    def streaming():
+        block = stream()
+        blocks[0] += 1
+        if blocks[0] == {BLOCKS}:
+            _stop_at("receiving")
+        return block
+
+    self.tell = telling
+    try:
+        return _plain_call(self, operation, arguments, payload, streaming)
+    finally:
+        self.tell = tell
+
+
+Service.call = _call
+"""
+_WRITING = f"""
+
+_plain_copy = TreeWriter.copy_file
+_copied = [0]
+
+
+def _copy_file(self, *arguments):
+    _copied[0] += 1
+    if _copied[0] == {COPIES}:
+        from envsync.agent.service import _stop_at
+
+        _stop_at("copying")
+    return _plain_copy(self, *arguments)
+
+
+TreeWriter.copy_file = _copy_file
+"""
+
+
+def plant(host: LabHost, *, silence_seconds: float | None = None) -> Envsync:
+    """The command of the copy. With `silence_seconds`, both sides give up after that."""
+    copy = host.path(_PLACE) / "envsync"
+    if not copy.exists():
+        source = Path(envsync.__file__).parent
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        for name, code in (("service", _SERVICE), ("writing", _WRITING)):
+            with (copy / f"agent/{name}.py").open("a") as file:
+                file.write(code)
+    if silence_seconds is not None:
+        _shorten(copy / "agent/channel.py", silence_seconds)
+    command = Envsync(host, _PLACE)
+    # Compiled once for all commands of a test.
+    command.environment["PYTHONDONTWRITEBYTECODE"] = ""
+    return command
+
+
+def _shorten(path: Path, silence_seconds: float) -> None:
+    text = path.read_text()
+    for name, seconds in (("SILENCE", silence_seconds), ("HEARTBEAT", silence_seconds / 5)):
+        before = next(line for line in text.splitlines() if line.startswith(f"{name}_SECONDS = "))
+        text = text.replace(before, f"{name}_SECONDS = {seconds}")
+    path.write_text(text)
+
+
+class Stop:
+    """Stops the next agent on `host` at a moment."""
+
+    def __init__(self, host: LabHost, moment: str) -> None:
+        self._host = host
+        self._pid = 0
+        host.path(_STOPPED).unlink(missing_ok=True)
+        host.write_file(_ORDER, moment)
+
+    def wait(self) -> int:
+        """The pid of the agent that stands still now, as this test process sees it."""
+        told = self._host.path(_STOPPED)
+
+        def stopped() -> bool:
+            return told.exists() and told.read_text() != ""
+
+        wait_until(stopped, "an agent has stopped", timeout_seconds=30)
+        on_host = int(told.read_text())
+        agents = self._host.processes("-I -B -c")
+        [self._pid] = [pid for pid in agents if self._host.pid_on_host(pid) == on_host]
+        wait_until(lambda: _state(self._pid) == "T", "it stands still")
+        return self._pid
+
+    def kill(self) -> None:
+        self._host.kill(self.wait())
+
+    def go_on(self) -> None:
+        self._host.kill(self._pid, signal.SIGCONT)
+
+
+def _state(pid: int) -> str:
+    stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    return stat.rpartition(")")[2].split()[0]

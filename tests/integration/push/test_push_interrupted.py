@@ -1,0 +1,179 @@
+"""A push that is cut off in the middle of its transfer: told clearly, unlocked, resumed."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.integration.push.command import Envsync, finish
+from tests.integration.push.places import environment, state, trees
+from tests.integration.push.planted import Stop, plant
+from tests.integration.push.stamped import (
+    Reader,
+    Stamped,
+    is_quiet,
+    version_at,
+    wait_quiet,
+)
+from tests.lab.lab import Lab, LabHost
+from tests.lab.namespaces import wait_until
+
+TARGET = "server2"
+SILENCE_SECONDS = 5.0
+
+
+@pytest.fixture
+def source(fresh_lab: Lab) -> Stamped:
+    """A small environment on the controller, and servers that could take it."""
+    for host in fresh_lab.hosts.values():
+        host.path(f"{host.prefix}/envs").mkdir()
+        host.path(f"{host.prefix}/conda-meta").mkdir()
+    return Stamped(fresh_lab.controller)
+
+
+def staged_bytes(host: LabHost) -> int:
+    """How much stands in the staging trees and what transfers put beside them."""
+    sizes = [0]
+    for path in state(host).rglob("*"):
+        try:
+            sizes.append(path.lstat().st_size)
+        except FileNotFoundError:
+            continue
+    return sum(sizes)
+
+
+def wait_mid_transfer(host: LabHost, more_bytes: int = 1_500_000) -> None:
+    start = staged_bytes(host)
+    wait_until(
+        lambda: staged_bytes(host) > start + more_bytes,
+        "bytes arrive in the staging tree",
+        timeout_seconds=30,
+    )
+
+
+def assert_resumed(envsync: Envsync, source: Stamped, target: LabHost) -> None:
+    wait_quiet(target)
+    after = envsync.push(TARGET).server
+    assert after["outcome"] == "pushed"
+    assert version_at(target) == source.version
+    assert len(trees(target)) <= 1
+
+
+@pytest.mark.parametrize("transport", ["stream", "rsync", "scp"])
+@pytest.mark.parametrize("side", ["command", "target"])
+def test_a_transfer_is_killed(source: Stamped, fresh_lab: Lab, transport: str, side: str) -> None:
+    """The command, or everything of it on the target: agent, rsync's receiver, SFTP."""
+    target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
+    envsync.push(TARGET)
+    source.change()
+    target.limit("16mbit")
+    with Reader(target):
+        process = envsync.start("push", "myenv", TARGET, "--transport", transport)
+        wait_mid_transfer(target)
+        if side == "command":
+            process.kill()
+            process.communicate()
+        else:
+            for pid in target.processes(r"rsync --server|-I -B -c|sftp-server|sshd: \w+@"):
+                target.kill(pid)
+            ran = finish(process)
+            assert ran.exit_code in (6, 17), ran.document
+        target.unlimit()
+        assert version_at(target) == source.version - 1
+        wait_until(
+            lambda: not fresh_lab.controller.processes("rsync|ssh "),
+            "nothing of it is left here",
+            timeout_seconds=20,
+        )
+        assert_resumed(envsync, source, target)
+
+
+@pytest.mark.parametrize("side", ["here", "there"])
+def test_rsync_is_killed(source: Stamped, fresh_lab: Lab, side: str) -> None:
+    """Only it: the command lives, and says so."""
+    controller, target = fresh_lab.controller, fresh_lab[TARGET]
+    envsync = Envsync(controller)
+    envsync.push(TARGET)
+    source.change()
+    target.limit("16mbit")
+    with Reader(target):
+        process = envsync.start("push", "myenv", TARGET, "--transport", "rsync")
+        wait_mid_transfer(target)
+        host, pattern = (controller, "^rsync|/rsync") if side == "here" else (target, "^rsync")
+        found = host.processes(pattern)
+        assert found
+        host.kill(found[0])
+        ran = finish(process)
+        assert ran.exit_code in (6, 17), ran.document
+        assert version_at(target) == source.version - 1
+        target.unlimit()
+        assert_resumed(envsync, source, target)
+
+
+def test_ctrl_c_leaves_everything_resumable(source: Stamped, fresh_lab: Lab) -> None:
+    target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
+    target.limit("16mbit")
+    process = envsync.start("push", "myenv", TARGET)
+    wait_mid_transfer(target)
+    process.send_signal(signal.SIGINT)
+    ran = finish(process, timeout_seconds=10)
+    assert ran.exit_code == 130
+    assert ran.error["code"] == "interrupted"
+    assert not environment(target).exists()
+    wait_quiet(target)
+    target.unlimit()
+    after = envsync.push(TARGET).server
+    assert after["plan"]["origin"] == "resumed"
+    assert after["plan"]["fetch_bytes"] < source.size_bytes - 1_000_000
+    assert version_at(target) == source.version
+
+
+def test_the_link_is_cut_and_comes_back(source: Stamped, fresh_lab: Lab) -> None:
+    target = fresh_lab[TARGET]
+    envsync = plant(fresh_lab.controller, silence_seconds=SILENCE_SECONDS)
+    total = envsync.push(TARGET).server["wire_bytes"]
+    source.change()
+    with Reader(target):
+        target.limit("16mbit")
+        process = envsync.start("push", "myenv", TARGET)
+        wait_mid_transfer(target)
+        target.cut()
+        cut = time.monotonic()
+        ran = finish(process)
+        # Silence, one beat, and what a busy machine takes to notice.
+        assert time.monotonic() - cut < 3 * SILENCE_SECONDS
+        assert ran.exit_code == 6, ran.document
+        assert ran.error["server"] == TARGET
+        assert "resumes" in ran.error["hint"]
+        wait_quiet(target)  # the agent has noticed, too
+        target.restore()
+        target.unlimit()
+        assert version_at(target) == source.version - 1
+        after = envsync.push(TARGET).server
+        assert after["plan"]["origin"] == "resumed"
+        assert after["wire_bytes"] < total - 1_000_000
+        assert version_at(target) == source.version
+
+
+@pytest.mark.timeout(150)
+def test_a_frozen_server_ends_its_own_push_only(source: Stamped, fresh_lab: Lab) -> None:
+    """With the real bound of a minute: it is one line in the report, the others are done."""
+    frozen, other = fresh_lab.targets
+    envsync = plant(fresh_lab.controller)
+    stop = Stop(frozen, "receiving")
+    process = envsync.start("push", "myenv", frozen.name, other.name)
+    stop.wait()
+    frozen.cut()
+    cut = time.monotonic()
+    stop.go_on()
+    ran = finish(process, timeout_seconds=120)
+    assert 30 < time.monotonic() - cut < 100
+    assert ran.exit_code == 20, ran.document
+    by_name = {server["server"]: server for server in ran.servers}
+    assert by_name[frozen.name]["error"]["code"] == "connection-lost"
+    assert by_name[other.name]["outcome"] == "pushed"
+    wait_until(lambda: is_quiet(frozen), "the agent unlocks", timeout_seconds=30)
+    frozen.restore()
+    assert envsync.push(frozen.name).server["plan"]["origin"] == "resumed"

@@ -1,0 +1,87 @@
+"""Whoever is killed, at whatever moment: readers see one version, and the next push resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.integration.push.command import Envsync, finish
+from tests.integration.push.places import state, trees
+from tests.integration.push.planted import AFTER_THE_SWITCH, MOMENTS, Stop, plant
+from tests.integration.push.stamped import Reader, Stamped, version_at, wait_quiet
+from tests.lab.lab import Lab, LabHost
+
+SERVER = "server2"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A planted command, its source, and a target that somebody reads all the time."""
+
+    command: Envsync
+    source: Stamped
+    target: LabHost
+
+
+@pytest.fixture(scope="module")
+def scene(lab: Lab) -> Iterator[Scene]:
+    lab.reset()
+    target = lab[SERVER]
+    for host in (lab.controller, target):
+        host.path(f"{host.prefix}/envs").mkdir()
+        host.path(f"{host.prefix}/conda-meta").mkdir()
+    source = Stamped(lab.controller)
+    command = plant(lab.controller)
+    command.push(SERVER)
+    with Reader(target):
+        yield Scene(command, source, target)
+
+
+def assert_resumes(scene: Scene) -> None:
+    """The next push brings the newest version, and leaves nothing of the fault behind."""
+    wait_quiet(scene.target)
+    after = scene.command.push(SERVER).server
+    assert after["outcome"] in ("pushed", "in-step")
+    assert version_at(scene.target) == scene.source.version
+    assert not (state(scene.target) / "intent.json").exists()
+    assert len(trees(scene.target)) <= 1
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_the_agent_is_killed(scene: Scene, moment: str) -> None:
+    before = version_at(scene.target)
+    new = scene.source.change()
+    stop = Stop(scene.target, moment)
+    process = scene.command.start("push", "myenv", SERVER)
+    stop.kill()
+    ran = finish(process)
+    if moment in AFTER_THE_SWITCH:
+        # The command came back and read the record: the new version is what stands there.
+        assert ran.exit_code == 0, ran.document
+        assert ran.server["outcome"] == "pushed"
+        assert version_at(scene.target) == new
+    else:
+        assert ran.exit_code == 6, ran.document
+        assert ran.error["server"] == SERVER
+        assert version_at(scene.target) == before
+    assert_resumes(scene)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_the_command_is_killed(scene: Scene, moment: str) -> None:
+    before = version_at(scene.target)
+    new = scene.source.change()
+    stop = Stop(scene.target, moment)
+    process = scene.command.start("push", "myenv", SERVER)
+    stop.wait()
+    process.kill()
+    process.communicate()
+    assert version_at(scene.target) == (new if moment in AFTER_THE_SWITCH else before)
+    stop.go_on()
+    wait_quiet(scene.target)
+    decided = moment in ("switch", *AFTER_THE_SWITCH)
+    assert version_at(scene.target) == (new if decided else before)
+    assert (state(scene.target) / "intent.json").exists() == (moment in ("intent", "sync"))
+    assert_resumes(scene)
