@@ -112,14 +112,14 @@ class Decoder:
         return [content]
 
     def _unpack(self, name: str, packed: bytes, size_bytes: int) -> bytes:
+        """The content; nothing where it would be longer than `size_bytes`."""
         try:
             if name == ZLIB:
                 return _inflated(packed, size_bytes)
-            if _content_bytes(packed) != size_bytes:
-                raise _damaged()
+            # The module allocates at once what the frame says that it becomes.
+            if _zstandard().frame_content_size(packed) != size_bytes:
+                return b""
             content: bytes = self._zstd.decompress(packed, max_output_size=size_bytes)
-        except TransferFailed:
-            raise
         except Exception as error:
             raise _damaged() from error
         return content
@@ -131,15 +131,7 @@ def _inflated(packed: bytes, size_bytes: int) -> bytes:
     # What a stream has after its content, its checksum, may need one more call.
     if machine.unconsumed_tail:
         content += machine.decompress(machine.unconsumed_tail, 1)
-    if not machine.eof:
-        raise _damaged()
-    return content
-
-
-def _content_bytes(packed: bytes) -> int:
-    """What a zstd frame says that it becomes: the module allocates that much at once."""
-    size: int = _zstandard().frame_content_size(packed)
-    return size
+    return content if machine.eof else b""
 
 
 def _damaged() -> TransferFailed:

@@ -44,7 +44,7 @@ def main(arguments: List[str]) -> None:
     os.set_inheritable(fd, True)
     # Its messages are read by a program.
     environment = {**os.environ, "LC_ALL": "C"}
-    os.execve(rsync, ["rsync", *arguments[3:]], environment)
+    os.execve(rsync, ["rsync", *arguments[3:]], environment)  # noqa: S606
 
 
 def _refuse(reason: str) -> None:

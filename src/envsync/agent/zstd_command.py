@@ -36,7 +36,7 @@ class ZstdCommand:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            ["zstd", "-d", "-c", "-q"],
+            ["zstd", "-d", "-c", "-q"],  # noqa: S607 - what the PATH there has
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from envsync.transport.scp import ScpTransport
 from envsync.transport.stream import StreamTransport
 
 AUTO = "auto"
+_WHY_AUTO = "it needs nothing there but Python, and no second connection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +23,24 @@ class Choice:
 
 
 def transports() -> tuple[Transport, ...]:
-    """All there are, the preferred one first."""
+    """All there are, the preferred one first (see docs/decisions/0005-transports.md)."""
     return (StreamTransport(), RsyncTransport(), ScpTransport())
 
 
 def choose(name: str, job: Job) -> Choice:
     """The transport of that name, or for `auto` the first that can serve the job.
 
-    Raises `UsageError` for an unknown name, `TransferFailed` where the named one cannot.
+    Nothing is sent yet, but a named one may ask the agent what is there. Raises
+    `UsageError` for an unknown name, `TransferFailed` where the named one cannot.
     """
     available = transports()
     if name == AUTO:
         for transport in available:
             if transport.refusal(job) is None:
-                return Choice(transport, "it needs nothing there but Python")
-        raise TransferFailed("no transport can serve this target", hint="")
+                return Choice(
+                    transport, "it needs nothing there but Python, and no second connection"
+                )
+        raise AssertionError("stream refuses nothing")
     chosen = next((transport for transport in available if transport.name == name), None)
     if chosen is None:
         names = ", ".join(transport.name for transport in available)
