@@ -135,7 +135,8 @@ class UserConfig:
                     with file.open(encoding="utf-8", errors="surrogateescape") as lines:
                         parser.parse(lines)
             found: dict[str, Any] = dict(parser.lookup(destination.host))
-        except (ConfigParseError, CouldNotCanonicalize, OSError) as error:
+        except (ConfigParseError, CouldNotCanonicalize, OSError, KeyError) as error:
+            # KeyError: paramiko asks for the name of a user who has no passwd entry.
             raise _unreadable(destination.host, str(error)) from error
         values = {k: v if isinstance(v, list) else [str(v)] for k, v in found.items()}
         # paramiko has expanded their `~`, to the HOME of this process.
