@@ -86,13 +86,15 @@ class Ground:
         return Sample(seconds, details)
 
     def _cpu_seconds(self) -> dict[str, float]:
-        """What all that has ended on either host took so far: here it is ours, there sshd's."""
+        """What all that has ended on either host took so far.
+
+        Here it was a child of ours; there one of sshd, or an orphan, which PID 1 reaped.
+        """
         ours = resource.getrusage(resource.RUSAGE_CHILDREN)
-        stat = Path(f"/proc/{self.target.sshd_pid()}/stat").read_text().rpartition(")")[2].split()
-        ticks = sum(int(field) for field in stat[11:15])
+        parents = (self.target.sshd_pid(), self.target.namespaces.pid)
         return {
             "source": ours.ru_utime + ours.ru_stime,
-            "target": ticks / os.sysconf("SC_CLK_TCK"),
+            "target": sum(_ticks(pid) for pid in parents) / os.sysconf("SC_CLK_TCK"),
         }
 
     def _wait_until_quiet(self) -> None:
@@ -165,6 +167,12 @@ class Ground:
             "install_wheel(Path(sys.argv[1]), 'lab-speed', sys.argv[2], files)"
         )
         self.source.python(code, str(self.environment), version, timeout_seconds=120)
+
+
+def _ticks(pid: int) -> int:
+    """Processor time of a process and of the children that it waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15])
 
 
 def _told(stdout: str) -> dict[str, Any]:
