@@ -96,9 +96,7 @@ def test_it_answers_on(version: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "nothing is stored on a server"
 
 
-@pytest.mark.parametrize(
-    "noise", ["Welcome!\n", "no newline", f"{TOKEN[:-1]}\n", "\n\n\n", "C\1\2\3"]
-)
+@pytest.mark.parametrize("noise", ["Welcome!\n", f"{TOKEN[:-1]}\n", "no newline, C\1\2\3"])
 def test_what_login_files_print_comes_before_the_token(noise: str, tmp_path: Path) -> None:
     with agent(str(next(iter(interpreters().values()))), tmp_path, noise=noise) as channel:
         assert ask(channel, "hello")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from envsync.tree.entry import join
 from envsync.tree.local import LocalPaths
 from tests.unit.agent import disk
 from tests.unit.agent.changes import CHANGES, TREE, Change
+from tests.unit.agent.conftest import memory
 from tests.unit.tree.trees import file, with_parents
 
 
@@ -134,10 +136,9 @@ def test_names_that_are_no_text(top: bytes) -> None:
 
 
 @pytest.fixture
-def deep_top(tmp_path: Path) -> Iterator[bytes]:
+def deep_top() -> Iterator[bytes]:
     """A directory for trees so deep that pytest could not clear them away."""
-    path = os.fsencode(tmp_path / "deep")
-    os.mkdir(path)
+    path = os.fsencode(tempfile.mkdtemp(dir=memory()))
     yield path
     remove_tree(path)
     assert not os.path.exists(path)
