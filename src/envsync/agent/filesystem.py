@@ -83,10 +83,15 @@ class Space(NamedTuple):
     free_inodes: Optional[int]
 
 
+_UNLIMITED_BYTES = 1 << 60
+
+
 def space(path: bytes) -> Space:
     status = os.statvfs(path)
     inodes = status.f_favail if status.f_files else None
-    return Space(status.f_bavail * status.f_frsize, inodes)
+    # A filesystem without a limit, such as an unlimited tmpfs, has 0 blocks.
+    free_bytes = status.f_bavail * status.f_frsize if status.f_blocks else _UNLIMITED_BYTES
+    return Space(free_bytes, inodes)
 
 
 class ExchangeRefused(OSError):

@@ -20,6 +20,13 @@ from envsync.tree.manifest import Totals
 from envsync.tree.revision import short
 from envsync.tree.safety import shrinkage
 
+_HINTS = {
+    "read-only": "give yourself write permission there, or mount it read-write",
+    "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
+    "not-a-directory": "move it away there",
+    "foreign-owner": "have its owner push it, or push to a prefix of your own",
+}
+
 
 def warnings(source: SourceState, target: TargetState) -> tuple[str, ...]:
     """What does not stop the push."""
@@ -50,9 +57,13 @@ def require_source(source: SourceState) -> None:
 def require_target(source: SourceState, target: TargetState) -> None:
     """Refuse a target that cannot take the environment, whatever its version."""
     findings = (*target.findings, *platform_findings(source, target))
-    blocking = [finding.message for finding in findings if finding.blocking]
+    blocking = [finding for finding in findings if finding.blocking]
     if blocking:
-        raise PreflightRefused(blocking[0], details=blocking[1:])
+        raise PreflightRefused(
+            blocking[0].message,
+            details=[finding.message for finding in blocking[1:]],
+            hint=_HINTS.get(blocking[0].kind, ""),
+        )
 
 
 def is_in_step(source: SourceState, target: TargetState) -> bool:

@@ -44,11 +44,13 @@ def send_file(
                 remote.set_pipelined(True)
                 remote.seek(offset)
                 while data := local.read(_READ_BYTES):
+                    if local.tell() >= size:
+                        # Waits for what became of every write before it: paramiko throws
+                        # away the answers that nobody waited for, a full disk's too.
+                        remote.set_pipelined(False)
                     remote.write(data)
                     if progress is not None:
                         progress(len(data))
-                remote.set_pipelined(False)
-                remote.flush()
                 remote.truncate(size)
         except (OSError, SFTPError, SSHException, EOFError) as error:
             raise _translated(error, sftp, server, destination) from error
