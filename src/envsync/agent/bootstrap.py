@@ -106,11 +106,11 @@ def modules(magic: bytes) -> bytes:
 _cache: Dict[bool, bytes] = {}
 
 
-def _compiled(name: str) -> "Tuple[bool, Optional[CodeType]]":
+def _compiled(name: str) -> Tuple[bool, Optional[CodeType]]:
     """Whether a module is a package, and its code: from this interpreter's own cache of it."""
     spec = find_spec(name)
     assert spec is not None
-    loader = cast(InspectLoader, spec.loader)
+    loader = cast("InspectLoader", spec.loader)
     return loader.is_package(name), loader.get_code(name)
 
 

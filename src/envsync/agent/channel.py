@@ -1,8 +1,8 @@
 """A session as frames with liveness: what both sides of a connection speak through.
 
-One thread reads, one beats, one listens for silence. A side that hears nothing for `SILENCE_SECONDS` takes the
-other for gone; so does the end of the input. What then happens is the caller's:
-the agent exits and thereby unlocks, the command reports a lost connection.
+One thread reads, one beats, one listens for silence. A side that hears nothing for
+`SILENCE_SECONDS` takes the other for gone; so does the end of the input. What then happens
+is the caller's: the agent exits and thereby unlocks, the command reports a lost connection.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Channel:
         self._on_lost = on_lost
         self._heartbeat_seconds = heartbeat_seconds
         self._silence_seconds = silence_seconds
-        self._frames: "queue.Queue[Union[Frame, EnvsyncError]]" = queue.Queue(_QUEUED_FRAMES)
+        self._frames: queue.Queue[Union[Frame, EnvsyncError]] = queue.Queue(_QUEUED_FRAMES)
         self._heard = time.monotonic()
         self._closed = threading.Event()
         self._lost: Optional[EnvsyncError] = None
@@ -77,10 +77,18 @@ class Channel:
             raise ConnectionLost("the connection is gone") from error
 
     def send_message(self, document: Dict[str, Any], payload: bytes = b"") -> None:
-        """A control frame, and the payload that it announces."""
+        """A control frame, and the payload that it announces.
+
+        A document that is too large for a control frame goes at the payload's head.
+        """
         if payload:
             document = {**document, "payload_bytes": len(payload)}
-        self.send(CONTROL, json.dumps(document).encode())
+        data = json.dumps(document).encode()
+        if len(data) > CONTROL_BYTES_MAX:
+            payload = data + payload
+            sizes = {"document_bytes": len(data), "payload_bytes": len(payload)}
+            data = json.dumps(sizes).encode()
+        self.send(CONTROL, data)
         for start in range(0, len(payload), FRAME_BYTES_MAX):
             self.send(PAYLOAD, payload[start : start + FRAME_BYTES_MAX])
 
@@ -101,7 +109,11 @@ class Channel:
         if frame.kind != CONTROL or len(frame.data) > CONTROL_BYTES_MAX:
             raise AgentFailed("the other side does not speak the protocol")
         document = _document(frame.data)
-        return document, self._payload(document)
+        payload = self._payload(document)
+        size = document.get("document_bytes", 0)
+        if not isinstance(size, int) or not 0 <= size <= len(payload):
+            raise AgentFailed("a document of impossible size")
+        return (_document(payload[:size]), payload[size:]) if size else (document, payload)
 
     def pending(self) -> bool:
         """Whether something has arrived that nobody received yet."""

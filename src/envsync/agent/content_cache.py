@@ -68,7 +68,7 @@ class ContentCache:
         return {} if head is None else self._known(*head)
 
     @staticmethod
-    def _known(document: "dict", body: bytes) -> Dict[bytes, Known]:  # type: ignore[type-arg]
+    def _known(document: dict, body: bytes) -> Dict[bytes, Known]:  # type: ignore[type-arg]
         if len(body) != document["body_bytes"] or zlib.crc32(body) != document["body_crc"]:
             return {}
         try:
@@ -118,7 +118,7 @@ class ContentCache:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
 
-    def _head(self, whole: bool = False) -> "Optional[Tuple[dict, bytes]]":  # type: ignore[type-arg]
+    def _head(self, whole: bool = False) -> Optional[Tuple[dict, bytes]]:  # type: ignore[type-arg]
         if self._path is None:
             return None
         try:
@@ -138,7 +138,7 @@ class ContentCache:
             return None
 
 
-def _summary(document: "dict") -> Summary:  # type: ignore[type-arg]
+def _summary(document: dict) -> Summary:  # type: ignore[type-arg]
     return Summary(
         bytes.fromhex(document["signature"]),
         document["revision"],
@@ -192,7 +192,7 @@ def boot_id() -> str:
         return ""
 
 
-def cache_directory(environ: "os._Environ[str] | Dict[str, str]") -> Optional[str]:
+def cache_directory(environ: os._Environ[str] | Dict[str, str]) -> Optional[str]:
     """Where the content cache is kept; None for a user without a home."""
     base = environ.get("XDG_CACHE_HOME") or ""
     if not base and environ.get("HOME"):

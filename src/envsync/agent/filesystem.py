@@ -60,7 +60,7 @@ def is_mount_point(path: bytes) -> bool:
     return any(mount.mount_point == real for mount in _mounts())
 
 
-def _mounts() -> "list[Mount]":
+def _mounts() -> list[Mount]:
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             lines = file.readlines()

@@ -163,7 +163,7 @@ def _hash_in_workers(
                         results.update(zip([item.path for item in batch], digests))
                         if progress:
                             progress(sum(item.size_bytes for item in batch))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
             failures.append(error)
 
     threads = [
@@ -191,7 +191,7 @@ class _Worker:
             pass_fds=(top_fd,),
         )
 
-    def __enter__(self) -> "_Worker":
+    def __enter__(self) -> _Worker:
         return self
 
     def __exit__(self, *_: object) -> None:

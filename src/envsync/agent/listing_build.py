@@ -31,7 +31,7 @@ class Build:
         top_fd: int,
         scanned: Scan,
         known: Dict[bytes, Known],
-        vouchers: "Mapping[bytes, Voucher]",
+        vouchers: Mapping[bytes, Voucher],
         progress: Optional[Progress],
     ) -> None:
         self._top_fd = top_fd
@@ -57,13 +57,12 @@ class Build:
                 _entry(row, contents.get(join(path, row.name), b""), groups.get(row.inode, b""))
                 for row in rows
             )
-        result.update(self._finished(entries, changed, result))
+        result.update(self._finished(entries, result))
         return result
 
     def _finished(
         self,
         entries: Dict[bytes, Tuple[Entry, ...]],
-        changed: Dict[bytes, List[Row]],
         unchanged: Dict[bytes, Known],
     ) -> Dict[bytes, Known]:
         every = {path: known.listing for path, known in unchanged.items()}
@@ -189,7 +188,7 @@ def _same_content(old: Row, new: Row) -> bool:
     return old.ctime_ns == new.ctime_ns or old.links != new.links
 
 
-def _vouches(voucher: "Voucher", row: Row) -> bool:
+def _vouches(voucher: Voucher, row: Row) -> bool:
     """Whether a file is still as it was when its bytes were hashed on their way in.
 
     Making a further name for it changes ctime and the link count, nothing else; only this

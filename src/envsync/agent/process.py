@@ -33,7 +33,7 @@ def main() -> None:
     Process(source, sink, helpers).serve()
 
 
-def _private_descriptors() -> "tuple[int, int]":
+def _private_descriptors() -> tuple[int, int]:
     """The session's two ends, out of reach of anything that prints or reads."""
     source, sink = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
@@ -105,7 +105,7 @@ class Process:
             return self._service.call(operation, arguments, payload, self._stream)
         except EnvsyncError as error:
             return Answer({"error": error.to_json()})
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (told to the other side; the agent goes on)
             lines = traceback.format_exc().splitlines()
             failure = AgentFailed(
                 "%s: %s" % (type(error).__name__, error),

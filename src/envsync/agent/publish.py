@@ -115,12 +115,14 @@ class Publisher:
         except OSError as error:
             self._abandon()
             raise TargetDrifted("the environment vanished during the push") from error
-        if now.signature != switch.expected.scan.signature:
-            if self._trees.snapshot(self._places.live).revision != switch.expected.revision:
-                self._abandon()
-                raise TargetDrifted(
-                    "the environment was changed there during the push", hint="push again"
-                )
+        expected = switch.expected
+        if now.signature == expected.scan.signature:
+            return now
+        if self._trees.snapshot(self._places.live).revision != expected.revision:
+            self._abandon()
+            raise TargetDrifted(
+                "the environment was changed there during the push", hint="push again"
+            )
         return now
 
     def _exchange(self, staged: bytes) -> None:
@@ -179,7 +181,7 @@ class Publisher:
         return new
 
     def _take_back(
-        self, new: Record, check: Check, reason: str, output: "tuple[str, ...]" = ()
+        self, new: Record, check: Check, reason: str, output: tuple[str, ...] = ()
     ) -> Record:
         previous = self._other_tree(new)
         if previous is None:
@@ -264,7 +266,7 @@ class Publisher:
             self._records.store(changed, replaced.manifest())
 
 
-def drop_surplus(places: Layout, trees: Trees, records: Records, live: Record, keep: int) -> int:
+def drop_surplus(trees: Trees, records: Records, live: Record, keep: int) -> int:
     """Remove earlier versions beyond `keep`, never one that has changes of its own.
 
     One whose tree is no longer what was published is marked, and stays from then on.

@@ -62,7 +62,7 @@ def _divide(
     return []
 
 
-def scan_share(share: Share) -> "Optional[Tuple[object, ...]]":
+def scan_share(share: Share) -> Optional[Tuple[object, ...]]:
     """A helper's part of a scan, for `ScanPass.merge`; None where it has to be done elsewhere."""
     path, inode, patterns, directories = share
     try:

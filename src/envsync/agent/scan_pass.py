@@ -43,7 +43,7 @@ class Scan(NamedTuple):
     signature: bytes
 
 
-def open_directory(path: bytes, top_fd: "int | None" = None) -> int:
+def open_directory(path: bytes, top_fd: int | None = None) -> int:
     """A descriptor of a directory that is not a symbolic link; relative to `top_fd` if given."""
     return os.open(path or b".", _DIRECTORY_FLAGS, dir_fd=top_fd)
 
@@ -71,7 +71,7 @@ class ScanPass:
         while pending:
             pending += self.directory(pending.pop())
 
-    def merge(self, found: "Tuple[Any, ...]") -> None:
+    def merge(self, found: Tuple[Any, ...]) -> None:
         """Take over what a helper found."""
         directories, local, special, foreign, newest_ns = found
         self.directories.update(directories)
@@ -163,7 +163,7 @@ class ScanPass:
         ]
 
     def _odd_directory(
-        self, path: bytes, rows: "List[_StrRow]", local: "Optional[Pattern[bytes]]"
+        self, path: bytes, rows: List[_StrRow], local: Optional[Pattern[bytes]]
     ) -> List[bytes]:
         """A directory with names that are not ASCII, or with entries that are left out."""
         encoded = [Row(os.fsencode(row[0]), *row[1:]) for row in rows]
@@ -175,7 +175,7 @@ class ScanPass:
         self._add(path, columns, b"\0".join(names))
         return [join(path, row.name) for row in kept if row.mode & _KIND_MASK == _DIRECTORY_KIND]
 
-    def _add(self, path: bytes, columns: "Sequence[Tuple[int, ...]]", names: bytes) -> None:
+    def _add(self, path: bytes, columns: Sequence[Tuple[int, ...]], names: bytes) -> None:
         self.directories[path] = pack_columns(columns) + names
         self.newest_ns = max(self.newest_ns, *columns[4])
 
@@ -198,7 +198,7 @@ class ScanPass:
             parents.add(above)
 
     def _of_environment(
-        self, path: bytes, rows: List[Row], local: "Optional[Pattern[bytes]]"
+        self, path: bytes, rows: List[Row], local: Optional[Pattern[bytes]]
     ) -> List[Row]:
         """The rows without what is local, special, or a remain of NFS."""
         kept: List[Row] = []
@@ -219,7 +219,7 @@ class _ForeignDevice(Exception):
     pass
 
 
-def _read(path: bytes, top_fd: int, device: int) -> "List[_StrRow]":
+def _read(path: bytes, top_fd: int, device: int) -> List[_StrRow]:
     """The rows of one directory with their names as text, sorted by it."""
     fd = open_directory(path, top_fd)
     rows: List[_StrRow] = []

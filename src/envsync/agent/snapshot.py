@@ -80,7 +80,7 @@ class Trees:
         path: bytes,
         *,
         fresh: bool = False,
-        vouchers: "Mapping[bytes, Voucher]" = MappingProxyType({}),
+        vouchers: Mapping[bytes, Voucher] = MappingProxyType({}),
         progress: Optional[Progress] = None,
     ) -> Snapshot:
         """The tree as it is now; `fresh` hashes every byte again.
@@ -110,7 +110,7 @@ class Trees:
         path: bytes,
         before: Optional[Scan],
         touched: Collection[bytes],
-        vouchers: "Mapping[bytes, Voucher]",
+        vouchers: Mapping[bytes, Voucher],
         progress: Optional[Progress] = None,
     ) -> Snapshot:
         """A tree that only this process writes to, after it did so.
@@ -135,7 +135,7 @@ class Trees:
 class _Later:
     """The manifest of an unchanged tree, read from the cache when somebody asks."""
 
-    def __init__(self, cache: ContentCache, scanned: Scan, again: "Callable[[], Snapshot]") -> None:
+    def __init__(self, cache: ContentCache, scanned: Scan, again: Callable[[], Snapshot]) -> None:
         self._cache = cache
         self._scan = scanned
         self._again = again
@@ -159,7 +159,7 @@ class _Attempts:
         top_fd: int,
         cache: ContentCache,
         local: LocalPaths,
-        vouchers: "Mapping[bytes, Voucher]",
+        vouchers: Mapping[bytes, Voucher],
         progress: Optional[Progress],
     ) -> None:
         self._top_fd = top_fd
@@ -232,8 +232,9 @@ def _without_racy(directories: Dict[bytes, Known], settled_ns: int) -> Dict[byte
         rows = unpack(known.rows)
         if any(row.ctime_ns > settled_ns for row in rows):
             rows = [row if row.ctime_ns <= settled_ns else row._replace(inode=0) for row in rows]
-            known = known._replace(rows=pack(rows))
-        kept[path] = known
+            kept[path] = known._replace(rows=pack(rows))
+        else:
+            kept[path] = known
     return kept
 
 

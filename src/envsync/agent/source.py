@@ -156,7 +156,7 @@ def _left_out(snapshot: Snapshot) -> Tuple[Finding, ...]:
     return tuple(special + foreign)
 
 
-def state_directory(environ: "os._Environ[str]") -> Optional[str]:
+def state_directory(environ: os._Environ[str]) -> Optional[str]:
     """Where this user's state is kept; None for a user without a home."""
     base = environ.get("XDG_STATE_HOME") or ""
     if not base and environ.get("HOME"):

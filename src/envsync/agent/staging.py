@@ -152,8 +152,8 @@ class Staging:
         self, holdings: Sequence[Holding], progress: Optional[Progress] = None
     ) -> Tuple[Tuple[bytes, Entry], ...]:
         """Carry out everything but the transfer; the files that have to come from the source."""
-        assert self._plan is not None and self._writer is not None
-        work, writer = self._plan, self._writer
+        assert self._plan is not None
+        work, writer = self._plan, self.writer
         with space_guard():
             if self.origin != "new":
                 self._unlock_parents(work)
@@ -217,7 +217,9 @@ class Staging:
             for path, entry, _, source in work.repeats:
                 writer.copy_file(writer.top_fd, source, path, entry)
             for link in work.links:
-                writer.make_link(link.path, link.leader)
+                # Where the leader did not come, verification says so.
+                with contextlib.suppress(FileNotFoundError):
+                    writer.make_link(link.path, link.leader)
             for path, entry in work.restamp:
                 if entry.kind != DIRECTORY:
                     writer.stamp(path, entry)

@@ -28,7 +28,7 @@ class Row(NamedTuple):
     links: int
 
 
-def pack_columns(columns: "Sequence[Tuple[int, ...]]") -> bytes:
+def pack_columns(columns: Sequence[Tuple[int, ...]]) -> bytes:
     """The beginning of packed rows; the names, joined by NUL, have to follow."""
     count = len(columns[0])
     integers = [number for column in columns for number in column]

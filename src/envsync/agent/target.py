@@ -100,7 +100,7 @@ class Target:
         return self.publisher().recover() if self._was_interrupted() else None
 
     def _recover_if_free(self) -> Optional[str]:
-        """Finish an interrupted switch where nobody holds the lock; questions change nothing else."""
+        """Finish an interrupted switch where nobody holds the lock; all that a question changes."""
         if not self._was_interrupted():
             return None
         lock = PushLock(self.places, who())

@@ -155,7 +155,7 @@ class TargetPush:
         """Remove what nobody needs; what resists waits for the next time."""
         target = self._target
         with contextlib.suppress(OSError, SourceRefused):
-            drop_surplus(target.places, target.trees, target.records, live, keep)
+            drop_surplus(target.trees, target.records, live, keep)
             discard_trees(target.places, target.records, [live.inode])
             leftovers.discard(target.places.state)
 

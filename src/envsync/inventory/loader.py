@@ -79,8 +79,8 @@ def load(path: Path) -> Inventory:
     key path and what was expected.
     """
     # Here, because pydantic and yaml cost 0.2 s that a push without a file need not pay.
-    from envsync.inventory import document, references, schema  # noqa: PLC0415
-    from envsync.inventory.problems import inventory_error  # noqa: PLC0415
+    from envsync.inventory import document, references, schema
+    from envsync.inventory.problems import inventory_error
 
     parsed = document.parse(_read(path))
     problems = list(parsed.problems)

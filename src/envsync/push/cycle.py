@@ -129,7 +129,7 @@ class Push:
         if preflight.has_drifted(target) and not self._settings.dry_run:
             record, outcome = self._target.adopt(self._settings, source.revision), ADOPTED
         self._source.remember(source.revision)
-        return self._report(outcome, source, target, record=record)
+        return replace(self._report(outcome, source, target), record=record)
 
     def _planned(self, source: SourceState, target: TargetState) -> PushReport:
         self._pace.begin("plan")
@@ -142,7 +142,13 @@ class Push:
             error.server = self._target.server
             refused = error
         choice = self._choose(self._job(_unstaged(plan)))
-        return self._report(PLANNED, source, target, plan=plan, choice=choice, error=refused)
+        return replace(
+            self._report(PLANNED, source, target),
+            plan=plan,
+            transport=choice.transport.name,
+            transport_reason=choice.reason,
+            error=refused,
+        )
 
     def _stage_and_send(self) -> _Sent:
         self._pace.begin("stage")
@@ -193,7 +199,7 @@ class Push:
             except VerificationFailed as error:
                 wrong = {path.encode("utf-8", "surrogateescape") for path in error.details}
                 items = tuple(item for item in job.items if item[0] in wrong)
-                if repair + 1 == REPAIRS_MAX or len(items) < len(wrong):
+                if repair + 1 == REPAIRS_MAX or not items:
                     raise self._why_wrong(error) from error
                 self._send(_only(job, items), choice)
 
@@ -216,12 +222,11 @@ class Push:
         overwritten = ""
         if preflight.has_drifted(target):
             overwritten = "what stood there is kept as a generation"
-        return self._report(
-            PUSHED,
-            source,
-            target,
+        return replace(
+            self._report(PUSHED, source, target),
             plan=sent.plan,
-            choice=sent.choice,
+            transport=sent.choice.transport.name,
+            transport_reason=sent.choice.reason,
             record=record,
             in_use=processes,
             overwritten=overwritten,
@@ -254,19 +259,8 @@ class Push:
                 )
             time.sleep(IN_USE_POLL_SECONDS)
 
-    def _report(
-        self,
-        outcome: str,
-        source: SourceState,
-        target: TargetState,
-        *,
-        plan: PlanFacts | None = None,
-        choice: Choice | None = None,
-        record: RecordFacts | None = None,
-        in_use: tuple[ProcessUse, ...] = (),
-        overwritten: str = "",
-        error: EnvsyncError | None = None,
-    ) -> PushReport:
+    def _report(self, outcome: str, source: SourceState, target: TargetState) -> PushReport:
+        """What every outcome has in common; the caller adds the rest."""
         self._pace.begin("done")
         return PushReport(
             server=self._target.server,
@@ -274,18 +268,11 @@ class Push:
             outcome=outcome,
             revision=source.revision,
             totals=source.totals,
-            plan=plan,
-            record=record,
-            transport="" if choice is None else choice.transport.name,
-            transport_reason="" if choice is None else choice.reason,
             wire_bytes=self._wire_bytes,
             seconds=self._pace.total_seconds(),
             step_seconds=self._pace.step_seconds(),
             warnings=self._warnings(outcome, source, target),
-            in_use=in_use,
-            overwritten=overwritten,
             recovered=target.recovered,
-            error=error,
         )
 
     def _warnings(self, outcome: str, source: SourceState, target: TargetState) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -62,7 +61,10 @@ class LocalEnd:
     def __init__(self, server: str) -> None:
         self._server = server
         self._progress: Progress = _ignore
-        self.service = Service(lambda document: self._progress(document))
+        self.service = Service(self._tell)
+
+    def _tell(self, document: Mapping[str, Any]) -> None:
+        self._progress(document)
 
     @property
     def server(self) -> str:
@@ -104,7 +106,7 @@ class RemoteEnd:
         self._session = link.run(bootstrap.COMMAND)
         try:
             token = "envsync-" + secrets.token_hex(16)
-            python = os.path.join(prefix, "bin", "python")
+            python = f"{prefix}/bin/python"
             self._session.write(bootstrap.preamble(python, token))
             self.noise = _await_token(self._session, token.encode(), self._server)
             magic = _exactly(self._session, bootstrap.MAGIC_LINE_BYTES, self._server)
@@ -184,7 +186,7 @@ def _await_token(session: Session, token: bytes, server: str) -> bytes:
         seen += part
         if len(seen) > NOISE_BYTES_MAX + len(mark):
             raise AgentFailed(
-                "its login files print more than %d KiB" % (NOISE_BYTES_MAX >> 10),
+                f"its login files print more than {NOISE_BYTES_MAX >> 10} KiB",
                 hint="let ~/.bashrc and ~/.profile print only where a terminal is",
                 server=server,
             )
@@ -233,5 +235,5 @@ def _explain(session: Session, server: str, error: ConnectionLost) -> EnvsyncErr
         error.server = server
         return error
     return AgentFailed(
-        "the agent did not start (exit status %d)" % status, server=server, details=details
+        f"the agent did not start (exit status {status})", server=server, details=details
     )

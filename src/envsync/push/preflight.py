@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timezone
 
 from envsync.agent.messages import Finding, RecordFacts, SourceState, TargetState
 from envsync.conda.platform_needs import Platform, mismatches
@@ -47,7 +47,7 @@ def require_source(source: SourceState) -> None:
     blocking = [finding.message for finding in source.findings if finding.blocking]
     if blocking:
         raise SourceRefused(
-            "the source is not at rest: %s" % blocking[0],
+            f"the source is not at rest: {blocking[0]}",
             details=blocking[1:],
             hint="push again when the installer is done; "
             "if it died, remove what it left, or install once more",
@@ -90,7 +90,7 @@ def require_permission(settings: PushSettings, source: SourceState, target: Targ
 def _require_not_held(settings: PushSettings, source: SourceState, target: TargetState) -> None:
     reason = target.held.get(source.revision)
     if reason is not None and not settings.retry_held:
-        raise RevisionHeld("revision %s is held there: %s" % (short(source.revision), reason))
+        raise RevisionHeld(f"revision {short(source.revision)} is held there: {reason}")
 
 
 def _require_not_shrunk(settings: PushSettings, source: SourceState, target: TargetState) -> None:
@@ -109,7 +109,7 @@ def _require_no_drift(target: TargetState) -> None:
             "an environment stands there that envsync never published",
             hint="see what differs with `envsync diff`; --overwrite keeps it as a generation",
         )
-    raise TargetDrifted("it was changed there since %s" % published(target.record))
+    raise TargetDrifted(f"it was changed there since {published(target.record)}")
 
 
 def _require_fast_forward(source: SourceState, target: TargetState) -> None:
@@ -118,12 +118,12 @@ def _require_fast_forward(source: SourceState, target: TargetState) -> None:
         return
     if record.source_revision not in (*source.had, source.revision):
         raise NotFastForward(
-            "it holds revision %s from %s (%s), which this source never had"
-            % (short(record.source_revision), record.source, published(record))
+            f"it holds revision {short(record.source_revision)} from {record.source} "
+            f"({published(record)}), which this source never had"
         )
 
 
 def published(record: RecordFacts) -> str:
-    """`alice@server1 published it on 2026-03-02 14:05`."""
-    when = datetime.fromtimestamp(record.when_seconds).strftime("%Y-%m-%d %H:%M")
-    return "%s published it on %s" % (record.who, when)
+    """`alice@server1 published it on 2026-03-02 14:05`, in the local time of who reads it."""
+    when = datetime.fromtimestamp(record.when_seconds, tz=timezone.utc).astimezone()
+    return f"{record.who} published it on {when:%Y-%m-%d %H:%M}"

@@ -78,7 +78,7 @@ def join(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
 
 
-def split(path: bytes) -> "tuple[bytes, bytes]":
+def split(path: bytes) -> tuple[bytes, bytes]:
     """The directory and the name of a relative path."""
     directory, _, name = path.rpartition(b"/")
     return directory, name

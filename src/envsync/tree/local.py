@@ -23,8 +23,8 @@ _ANY_CHARACTER = rb"(?:[^/\x80-\xff]|[\xc2-\xf4][\x80-\xbf]+|[\x80-\xff])"
 
 
 class _Rule(NamedTuple):
-    directory: "Pattern[bytes]"
-    name: "Pattern[bytes]"
+    directory: Pattern[bytes]
+    name: Pattern[bytes]
 
 
 class LocalPaths:
@@ -42,7 +42,7 @@ class LocalPaths:
             re.compile(any_directory, re.DOTALL) if self._rules else None
         )
 
-    def names(self, directory: bytes) -> Optional["Pattern[bytes]"]:
+    def names(self, directory: bytes) -> Optional[Pattern[bytes]]:
         """What matches the local names in a directory; None where no name can be local."""
         if self._any_directory is None or not self._any_directory.fullmatch(directory):
             return None
@@ -70,7 +70,7 @@ def _rule(pattern: str) -> _Rule:
     return _Rule(_compiled(directory), _compiled("*" if name == "**" else name))
 
 
-def _compiled(glob: str) -> "Pattern[bytes]":
+def _compiled(glob: str) -> Pattern[bytes]:
     return re.compile(b"(?:" + _translate(glob) + b")", re.DOTALL)
 
 

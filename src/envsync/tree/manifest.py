@@ -73,7 +73,7 @@ class Manifest(NamedTuple):
         for path, _ in self.walk():
             yield path
 
-    def totals(self) -> "Totals":
+    def totals(self) -> Totals:
         """How many entries there are, and the bytes of the files' contents."""
         entries = files = size_bytes = 0
         groups = set()
@@ -202,9 +202,8 @@ def check(manifest: Manifest, trusted: Collection[bytes] = (), base: Manifest = 
     if b"" not in manifest.directories:
         raise InvalidEntry("a manifest without its top directory")
     expected = {b""}
-    for path in base.directories if trusted else ():
-        if path and split(path)[0] in trusted:
-            expected.add(path)
+    if trusted:
+        expected.update(path for path in base.directories if path and split(path)[0] in trusted)
     count = 0
     for directory, rows in manifest.directories.items():
         if directory in trusted:
@@ -212,9 +211,13 @@ def check(manifest: Manifest, trusted: Collection[bytes] = (), base: Manifest = 
         entries = listings.decode_foreign(rows, ENTRIES_MAX - count)
         count += len(entries)
         for entry in entries:
-            if len(directory) + 1 + len(entry.name) > PATH_MAX_BYTES:
-                raise InvalidEntry("a path longer than %d bytes" % PATH_MAX_BYTES)
+            _check_length(directory, entry.name)
             if entry.kind == DIRECTORY:
                 expected.add(join(directory, entry.name))
     if expected != set(manifest.directories):
         raise InvalidEntry("directories that do not match their parents' entries")
+
+
+def _check_length(directory: bytes, name: bytes) -> None:
+    if len(directory) + 1 + len(name) > PATH_MAX_BYTES:
+        raise InvalidEntry("a path longer than %d bytes" % PATH_MAX_BYTES)

@@ -125,7 +125,7 @@ class _Work:
         for name, new in wanted.items():
             self._add(start + name, new, staged.get(name))
 
-    def _add(self, path: bytes, new: Entry, old: "Entry | None") -> None:
+    def _add(self, path: bytes, new: Entry, old: Entry | None) -> None:
         if new == old:
             return
         if new.link_group:
@@ -194,8 +194,8 @@ class _Work:
         return copies, fetches, repeats
 
     def _held(
-        self, make: Make, held: "Sequence[Mapping[bytes, Set[bytes]]]"
-    ) -> "Tuple[int, bytes] | None":
+        self, make: Make, held: Sequence[Mapping[bytes, Set[bytes]]]
+    ) -> Tuple[int, bytes] | None:
         for number, places in enumerate(held):
             paths = places.get(make.entry.content)
             if paths:
