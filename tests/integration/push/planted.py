@@ -7,6 +7,7 @@ an operation, a step of publishing, or some way into copying or receiving.
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -102,26 +103,32 @@ TreeWriter.copy_file = _copy_file
 
 def plant(host: LabHost, *, silence_seconds: float | None = None) -> Envsync:
     """The command of the copy. With `silence_seconds`, both sides give up after that."""
-    copy = host.path(_PLACE) / "envsync"
+    place = _PLACE if silence_seconds is None else f"{_PLACE}-{silence_seconds:g}"
+    copy = host.path(place) / "envsync"
     if not copy.exists():
         source = Path(envsync.__file__).parent
         shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
         for name, code in (("service", _SERVICE), ("writing", _WRITING)):
             with (copy / f"agent/{name}.py").open("a") as file:
                 file.write(code)
-    if silence_seconds is not None:
-        _shorten(copy / "agent/channel.py", silence_seconds)
-    command = Envsync(host, _PLACE)
+        if silence_seconds is not None:
+            _shorten(copy, silence_seconds)
+    command = Envsync(host, place)
     # Compiled once for all commands of a test.
     command.environment["PYTHONDONTWRITEBYTECODE"] = ""
     return command
 
 
-def _shorten(path: Path, silence_seconds: float) -> None:
-    text = path.read_text()
-    for name, seconds in (("SILENCE", silence_seconds), ("HEARTBEAT", silence_seconds / 5)):
-        before = next(line for line in text.splitlines() if line.startswith(f"{name}_SECONDS = "))
-        text = text.replace(before, f"{name}_SECONDS = {seconds}")
+def _shorten(copy: Path, silence_seconds: float) -> None:
+    _set(copy / "agent/channel.py", "SILENCE_SECONDS =", silence_seconds)
+    _set(copy / "agent/channel.py", "HEARTBEAT_SECONDS =", silence_seconds / 5)
+    _set(copy / "ssh/session.py", "    silence_seconds: float =", silence_seconds)
+
+
+def _set(path: Path, what: str, seconds: float) -> None:
+    """Give one bound of the copy another value."""
+    text, found = re.subn(f"^{what} .*$", f"{what} {seconds}", path.read_text(), flags=re.MULTILINE)
+    assert found == 1, what
     path.write_text(text)
 
 

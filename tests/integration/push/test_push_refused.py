@@ -124,7 +124,9 @@ def test_the_disk_fills_up_in_mid_transfer(source: Stamped, fresh_lab: Lab, tran
         process = envsync.start("push", "myenv", TARGET, "--transport", transport)
         wait_until(lambda: _has_staging(target), "the transfer begins", timeout_seconds=30)
         with filler.open("wb") as file:
-            fill = subprocess.run(["cat", "/dev/zero"], stdout=file, stderr=subprocess.DEVNULL, check=False)
+            fill = subprocess.run(
+                ["cat", "/dev/zero"], stdout=file, stderr=subprocess.DEVNULL, check=False
+            )
         assert fill.returncode != 0
         ran = finish(process)
         assert ran.exit_code == NO_SPACE, ran.document
@@ -167,7 +169,7 @@ def test_the_source_changes_during_the_push(source: Stamped, fresh_lab: Lab) -> 
     target, envsync = fresh_lab[TARGET], plant(fresh_lab.controller)
     envsync.push(TARGET)
     source.change()
-    stop = Stop(target, "receiving")
+    stop = Stop(target, "build.stage")  # the manifest is made, and nothing sent
     process = envsync.start("push", "myenv", TARGET)
     stop.wait()
     source.change()
