@@ -63,7 +63,7 @@ def parse_jump(text: str, jump: str | None = None) -> Destination:
     """`[user@]host[:port]` or `ssh://...`, as in ProxyJump."""
     text = text.strip().removeprefix("ssh://").rstrip("/")
     user, at, rest = text.rpartition("@")
-    found = re.fullmatch(r"(\[[^]]+\]|[^:]+|[^:]*(?::[^:]*){2,})(?::(\d+))?", rest)
+    found = re.fullmatch(r"(\[[^][]+\]|[^][:]+|[^][:]*(?::[^][:]*){2,})(?::(\d+))?", rest)
     if found is None:
         raise UsageError(f"{text!r} is no jump host", hint="write [user@]host[:port]")
     host, port = found[1].strip("[]"), found[2]
