@@ -175,6 +175,8 @@ class Publisher:
         self._records.store(new)
         self._records.log({"number": new.number, "revision": new.revision, **event})
         self._records.release(new.source_revision)
+        if event.get("holds"):
+            self._records.hold(str(event["holds"]), "rolled back by %s" % event.get("who"))
         remove(self._places.file("staging.json"))
         remove(self._places.file("intent.json"))
         self._on_step("recorded")

@@ -201,7 +201,11 @@ class TargetPush:
         kept = self._kept(live, current, publication)
         if kept is not None and not overwrite:
             raise TargetDrifted("it was changed by hand since it was published")
-        event = {**_event("rollback", publication, live), "to": record.number}
+        holds = "" if current is None else current.source_revision
+        if holds == record.source_revision:
+            holds = ""
+        # In the event, so that who finishes an interrupted rollback holds it, too.
+        event = {**_event("rollback", publication, live), "to": record.number, "holds": holds}
         switch = Switch(
             staged=tree,
             new=record,
@@ -213,8 +217,6 @@ class TargetPush:
             event=event,
         )
         self._target.publisher().publish(switch)
-        if current is not None and current.source_revision != record.source_revision:
-            self._target.records.hold(current.source_revision, "rolled back by %s" % by)
         return self._read_back(record)
 
     def _earlier(self, number: Optional[int], current: Optional[Record]) -> Record:
