@@ -7,7 +7,7 @@ from typing import Callable, Dict, NamedTuple
 
 from envsync.agent.messages import from_json, to_json
 from envsync.agent.operations_target import manifest_of
-from envsync.agent.preparation import user_site_findings
+from envsync.agent.preparation import cuda_findings, user_site_findings
 from envsync.agent.publish import Check
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.target_push import Publication
@@ -17,12 +17,14 @@ def _stage(service: Service, request: Request) -> Answer:
     wanted = manifest_of(service, request)
     keep = request.arguments["keep"]
     facts, service.fetches = service.push.stage(wanted, keep, service.counted("copy"))
+    home = os.environ.get("HOME", "")
+    findings = user_site_findings(wanted.directories, home) + cuda_findings(wanted)
     return Answer(
         {
             "plan": to_json(facts),
             "tree": os.fsdecode(service.push.staging.path),
             "token": service.push.staging.token,
-            "findings": to_json(user_site_findings(wanted.directories, os.environ.get("HOME", ""))),
+            "findings": to_json(findings),
         },
         b"\0".join([path for path, _ in service.fetches]),
     )

@@ -11,7 +11,9 @@ from envsync.agent.facts import user_name
 from envsync.agent.filesystem import ExchangeRefused, exchange, is_mount_point
 from envsync.agent.layout import Layout
 from envsync.agent.messages import Finding
+from envsync.conda.platform_needs import cuda_package
 from envsync.errors import PreflightRefused
+from envsync.tree.manifest import Manifest
 
 _PYTHON_DIRECTORY = re.compile(rb"lib/(python[0-9]+\.[0-9]+t?)\Z")
 
@@ -86,6 +88,19 @@ def user_site_findings(directories: Iterable[bytes], home: str) -> Tuple[Finding
             message = "%s there comes before the environment's own packages" % site
             found.append(Finding("user-site", message))
     return tuple(found)
+
+
+def cuda_findings(wanted: Manifest) -> Tuple[Finding, ...]:
+    """Warn where the environment has CUDA packages and this server no NVIDIA driver."""
+    if os.path.exists("/proc/driver/nvidia/version"):
+        return ()
+    places = [path for path in wanted.directories if path.endswith(b"/site-packages")]
+    names = [entry.name for place in (b"conda-meta", *places) for entry in wanted.entries(place)]
+    package = cuda_package(names)
+    if package is None:
+        return ()
+    message = "it needs CUDA (%s), and no NVIDIA driver is loaded there" % os.fsdecode(package)
+    return (Finding("cuda", message),)
 
 
 def existing_parent(path: bytes) -> bytes:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Iterable, Optional, Tuple
 
+_CUDA = re.compile(
+    rb"(?:cuda-version|cudatoolkit|pytorch-cuda|cuda-cudart)-[0-9]"
+    rb"|nvidia_cuda_runtime(?:_cu[0-9]+)?-"
+)
 _SAME_MACHINE = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 
@@ -50,6 +54,14 @@ def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
         )
         found.append(Mismatch(message, False))
     return tuple(found)
+
+
+def cuda_package(names: Iterable[bytes]) -> Optional[bytes]:
+    """The first name of a package that says that CUDA is needed; None where none does.
+
+    `names` are those in `conda-meta` and `site-packages`.
+    """
+    return next((name for name in sorted(names) if _CUDA.match(name)), None)
 
 
 def _machine(platform: Platform) -> str:
