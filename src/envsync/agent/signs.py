@@ -12,11 +12,18 @@ from envsync.agent.stat_rows import row_names, unpack
 from envsync.conda import busy
 from envsync.tree.entry import join
 
+NO_HISTORY = "no-history"
+
 
 def busy_findings(scanned: Scan, path: bytes) -> Tuple[Finding, ...]:
     """What says that the environment at `path` is being changed, or was left half-changed."""
     signs = busy.signs(_suspects(scanned), running_processes(), path, time.time())
-    return tuple(Finding("busy", sign.message, sign.blocking) for sign in signs)
+    return tuple(
+        Finding(
+            NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking
+        )
+        for sign in signs
+    )
 
 
 def installer_findings(path: bytes) -> Tuple[Finding, ...]:

@@ -20,7 +20,7 @@ from envsync.agent.messages import (
 from envsync.agent.records import Record, Records
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
-from envsync.agent.signs import busy_findings
+from envsync.agent.signs import NO_HISTORY, busy_findings
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import EMPTY, Manifest
@@ -72,7 +72,12 @@ class Target:
         self.live = self.snapshot(progress)
         live = self.live
         if live is not None:
-            findings += busy_findings(live.scan, self.places.live)
+            # Without its history it is changed like any other, which is drift.
+            findings += [
+                finding
+                for finding in busy_findings(live.scan, self.places.live)
+                if finding.kind != NO_HISTORY
+            ]
         record = self.current(live)
         free = space(preparation.existing_parent(self.places.state))
         return TargetState(
