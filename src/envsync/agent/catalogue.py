@@ -6,6 +6,7 @@ import contextlib
 import os
 from typing import Iterator, Mapping, Optional, Sequence
 
+from envsync.agent.differences import package_paths
 from envsync.agent.layout import layout
 from envsync.agent.messages import EnvironmentFacts, TotalsFacts
 from envsync.agent.preparation import require_prefix
@@ -55,7 +56,7 @@ def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
         record=None if record is None else record_facts(record),
         drifted=record is not None and record.revision != snapshot.revision,
         totals=TotalsFacts(*snapshot.totals),
-        packages=len(list_packages(manifest.paths())),
+        packages=len(list_packages(package_paths(manifest))),
         generations=sum(1 for other in records.all() if other != record),
         problem="",
     )

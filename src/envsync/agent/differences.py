@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Optional, Tuple
+from typing import Callable, Iterator, Optional, Tuple
 
 from envsync.agent.messages import DifferenceFacts
 from envsync.conda import packages
 from envsync.conda.ownership import group_paths
 from envsync.tree.difference import difference
+from envsync.tree.entry import join, split
 from envsync.tree.manifest import Manifest
 
 Read = Callable[[bytes], Optional[bytes]]
@@ -25,7 +26,8 @@ def describe(before: Manifest, after: Manifest, read: Read, paths_max: int) -> D
         + [(path, "-") for path in found.removed]
         + [(path, "~") for path in found.changed]
     )
-    groups = group_paths(found.paths, (*after.paths(), *found.removed), read) if found else ()
+    known = (*package_paths(after), *found.removed)
+    groups = group_paths(found.paths, known, read) if found else ()
     return DifferenceFacts(
         packages=package_changes(before, after) if found else (),
         groups=tuple(str(group) for group in groups),
@@ -39,5 +41,13 @@ def describe(before: Manifest, after: Manifest, read: Read, paths_max: int) -> D
 def package_changes(before: Manifest, after: Manifest) -> Tuple[str, ...]:
     """Packages added, removed and changed, a line each."""
     return packages.difference(
-        packages.list_packages(before.paths()), packages.list_packages(after.paths())
+        packages.list_packages(package_paths(before)), packages.list_packages(package_paths(after))
     ).lines()
+
+
+def package_paths(manifest: Manifest) -> Iterator[bytes]:
+    """The paths that say which packages there are, without decoding the other directories."""
+    for directory in manifest.directories:
+        if directory == b"conda-meta" or split(directory)[1] == b"site-packages":
+            for entry in manifest.entries(directory):
+                yield join(directory, entry.name)

@@ -123,7 +123,7 @@ class Records:
                 digest, data = file.read(DIGEST_BYTES), file.read()
             if hashlib.sha256(data).digest() != digest:
                 return None
-            return manifests.decode(data)
+            return manifests.decode_own(data)
         except (OSError, InvalidEntry):
             return None
 
