@@ -19,9 +19,7 @@ def busy_findings(scanned: Scan, path: bytes) -> Tuple[Finding, ...]:
     """What says that the environment at `path` is being changed, or was left half-changed."""
     signs = busy.signs(_suspects(scanned), running_processes(), path, time.time())
     return tuple(
-        Finding(
-            NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking
-        )
+        Finding(NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking)
         for sign in signs
     )
 

@@ -67,6 +67,13 @@ def test_what_was_changed_there_stops_the_push(conda_lab: Lab, envsync: Envsync)
         assert counts in refused.said
         assert named in refused.said
         assert tree(environment(target)) == before
+    verified = envsync.run("verify", "myenv", "server2")
+    assert verified.exit_code == 18
+    found = verified.server["verified"]
+    assert "share/lab/data.bin" in found["damaged"]
+    assert len(found["damaged"]) == 3
+    assert [Path(path).name for path in found["missing"]] == ["main.py"]
+    assert any("tiny_wheel" in path for path in found["unexpected"])
     planned = envsync.push("server2", "--dry-run", expect=DRIFT).server
     assert planned["outcome"] == "planned"
     assert planned["error"]["code"] == "drift"

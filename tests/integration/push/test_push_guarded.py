@@ -1,0 +1,173 @@
+"""The switch looks on both sides: what changes on the target meanwhile is never lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.push.command import Envsync, finish
+from tests.integration.push.places import environment, site_packages, state, trees
+from tests.integration.push.planted import Stop, plant
+from tests.integration.push.stamped import Stamped, version_at, wait_quiet
+from tests.lab.lab import Lab, LabHost
+
+TARGET = "server2"
+HELD, DRIFT, PREFLIGHT, SOURCE_REFUSED = 13, 11, 8, 9
+
+
+@pytest.fixture
+def source(fresh_lab: Lab) -> Stamped:
+    for host in fresh_lab.hosts.values():
+        host.path(f"{host.prefix}/envs").mkdir()
+        host.path(f"{host.prefix}/conda-meta").mkdir()
+    return Stamped(fresh_lab.controller)
+
+
+def edit(host: LabHost) -> None:
+    """In place, as an installer or a person does in the moment of a push."""
+    with (environment(host) / "conda-meta/history").open("a") as file:
+        file.write("# changed there\n")
+
+
+def has_edit(top: Path) -> bool:
+    return "# changed there" in (top / "conda-meta/history").read_text()
+
+
+@pytest.mark.parametrize("moment", ["build.stage", "build.publish", "sync", "switch", "switched"])
+def test_the_target_changes_during_the_push(source: Stamped, fresh_lab: Lab, moment: str) -> None:
+    """Before the switch, or in the very moment of it: the change stands, the push is refused."""
+    target, envsync = fresh_lab[TARGET], plant(fresh_lab.controller)
+    envsync.push(TARGET)
+    source.change()
+    # Right after the switch, whoever had the file open writes into the tree switched out.
+    with (environment(target) / "conda-meta/history").open("a") as file:
+        stop = Stop(target, moment)
+        process = envsync.start("push", "myenv", TARGET)
+        stop.wait()
+        file.write("# changed there\n")
+        file.flush()
+        stop.go_on()
+        ran = finish(process)
+    assert ran.exit_code == DRIFT, ran.document
+    assert version_at(target) == source.version - 1
+    assert has_edit(environment(target))
+    assert not (state(target) / "intent.json").exists()
+    envsync.push(TARGET, expect=DRIFT)
+    envsync.push(TARGET, "--overwrite")
+    assert version_at(target) == source.version
+    assert any(has_edit(tree) for tree in trees(target))
+
+
+def test_an_environment_appears_during_the_first_push(source: Stamped, fresh_lab: Lab) -> None:
+    target, envsync = fresh_lab[TARGET], plant(fresh_lab.controller)
+    stop = Stop(target, "build.publish")
+    process = envsync.start("push", "myenv", TARGET)
+    stop.wait()
+    environment(target).mkdir()
+    (environment(target) / "mine").write_text("made meanwhile\n")
+    stop.go_on()
+    assert finish(process).exit_code == DRIFT
+    assert (environment(target) / "mine").read_text() == "made meanwhile\n"
+
+
+@pytest.mark.parametrize("moment", ["intent", "switch", "switched", "record"])
+def test_a_rollback_is_killed(source: Stamped, fresh_lab: Lab, moment: str) -> None:
+    """It happened, and holds the revision; or it did not."""
+    target, envsync = fresh_lab[TARGET], plant(fresh_lab.controller)
+    envsync.push(TARGET)
+    source.change()
+    envsync.push(TARGET)
+    stop = Stop(target, moment)
+    process = envsync.start("rollback", "myenv", TARGET)
+    stop.kill()
+    finish(process)
+    wait_quiet(target)
+    if moment in ("switched", "record"):
+        assert version_at(target) == source.version - 1
+        envsync.push(TARGET, expect=HELD)
+        assert version_at(target) == source.version - 1
+    else:
+        assert version_at(target) == source.version
+        assert envsync.push(TARGET).server["outcome"] == "in-step"
+    assert len(envsync.ok("list", TARGET).server["environments"]) == 1
+
+
+def test_the_place_itself_is_refused(source: Stamped, fresh_lab: Lab) -> None:
+    """A server that is this machine under another name."""
+    ran = Envsync(fresh_lab.controller).push("server1", expect=PREFLIGHT)
+    assert "the same directory" in ran.said
+    assert version_at(fresh_lab.controller) == source.version
+
+
+def test_signs_of_an_installer_stop_it(source: Stamped, fresh_lab: Lab) -> None:
+    controller, target = fresh_lab.controller, fresh_lab[TARGET]
+    envsync = Envsync(controller)
+    packages = environment(controller) / "lib/python3.11/site-packages"
+    (packages / "~umpy").mkdir(parents=True)
+    (packages / "~umpy/__init__.py").write_text("")
+    refused = envsync.push(TARGET, expect=SOURCE_REFUSED)
+    assert "~umpy" in refused.said
+    (packages / "~umpy/__init__.py").unlink()
+    (packages / "~umpy").rmdir()
+    envsync.push(TARGET)
+    source.change()
+    (site_packages(target) / "~umpy").mkdir()
+    refused = envsync.push(TARGET, expect=PREFLIGHT)
+    assert "~umpy" in refused.said
+    assert version_at(target) == source.version - 1
+
+
+def test_a_symlinked_environment_is_resolved_once(source: Stamped, fresh_lab: Lab) -> None:
+    """The link stays; what it leads to is switched, beside itself."""
+    target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
+    elsewhere = target.path(f"{target.prefix}/../elsewhere")
+    elsewhere.mkdir()
+    (elsewhere / "real").mkdir()
+    link = environment(target)
+    link.symlink_to(f"{Path(target.prefix).parent}/elsewhere/real")
+    envsync.push(TARGET, "--overwrite")
+    source.change()
+    envsync.push(TARGET)
+    assert link.is_symlink()
+    stamps = target.path(f"{Path(target.prefix).parent}/elsewhere/real/stamps/000")
+    assert stamps.read_bytes()[:16].decode().endswith(str(source.version))
+    assert target.path(f"{Path(target.prefix).parent}/elsewhere/.envsync").is_dir()
+    assert not state(target).exists()
+
+
+def test_a_target_in_ruins_is_mended(source: Stamped, fresh_lab: Lab) -> None:
+    """No conda environment any more: that is drift, which a person may overwrite."""
+    target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
+    envsync.push(TARGET)
+    (environment(target) / "conda-meta/history").unlink()
+    refused = envsync.push(TARGET, expect=DRIFT)
+    assert "conda-meta/history" in refused.said
+    envsync.push(TARGET, "--overwrite")
+    assert (environment(target) / "conda-meta/history").is_file()
+
+
+def test_login_files_may_print(source: Stamped, fresh_lab: Lab) -> None:
+    target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
+    noise = "printf 'Welcome to server2\\n%s' \"$(head -c 20000 /dev/zero | tr '\\0' x)\"\n"
+    target.write_file(f"{target.home()}/.bashrc", noise)
+    assert envsync.push(TARGET).server["outcome"] == "pushed"
+    assert version_at(target) == source.version
+
+
+def test_nobody_else_sees_what_is_being_built(source: Stamped, fresh_lab: Lab) -> None:
+    target, envsync = fresh_lab[TARGET], plant(fresh_lab.controller)
+    envsync.push(TARGET)
+    source.change()
+    stop = Stop(target, "build.publish")
+    process = envsync.start("push", "myenv", TARGET)
+    stop.wait()
+    assert state(target).stat().st_mode & 0o777 == 0o700
+    open_to_others = [
+        path for path in state(target).rglob("*")
+        if not path.is_symlink() and path.stat().st_mode & 0o002
+    ]  # fmt: skip
+    stop.go_on()
+    assert finish(process).exit_code == 0
+    assert open_to_others == []
+    assert environment(target).stat().st_mode & 0o777 == source.top.stat().st_mode & 0o775
