@@ -41,6 +41,7 @@ class Build:
         self._progress = progress
         self.hashed_bytes = 0
         self.unreadable: List[bytes] = []
+        self.changed: Set[bytes] = set()
 
     def directories(self) -> Dict[bytes, Known]:
         changed: Dict[bytes, List[Row]] = {}
@@ -48,6 +49,7 @@ class Build:
             known = self._known.get(path)
             if known is None or known.rows != packed:
                 changed[path] = unpack(packed)
+        self.changed = set(changed)
         contents = self._contents(changed)
         groups = self._link_groups(changed)
         result = {path: self._known[path] for path in self._scan.directories if path not in changed}

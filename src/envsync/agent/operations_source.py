@@ -21,6 +21,7 @@ def _open(service: Service, request: Request) -> Answer:
         arguments["local"],
         cache_directory(os.environ),
         state_directory(os.environ),
+        service.helpers,
     )
     return Answer({"path": os.fsdecode(service.source.path)})
 

@@ -45,16 +45,17 @@ def scan(
 def _divide(
     pass_: ScanPass, pending: List[bytes], path: bytes, local: LocalPaths, helpers: ScanHelpers
 ) -> List[bytes]:
-    """Scan everything below the pending directories, each of us a share; () in the end."""
-    count = len(helpers) + 1
+    """Scan everything below the pending directories, each a share; () in the end."""
+    count = len(helpers) + helpers.caller_shares
     shares = [pending[number::count] for number in range(count)]
-    begun = [
+    tickets = [
         helpers.begin(number, (path, pass_.inode, local.patterns, shares[number]))
         for number in range(len(helpers))
     ]
-    pass_.below(shares[-1])
-    for number, share in enumerate(shares[:-1]):
-        found = helpers.finish(number) if begun[number] else None
+    if helpers.caller_shares:
+        pass_.below(shares.pop())
+    for number, share in enumerate(shares):
+        found = helpers.finish(number, tickets[number])
         if found is None:
             pass_.below(share)
         else:

@@ -7,9 +7,11 @@ both sides are the same program.
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import os
 import struct
+import threading
 from typing import Any, Callable, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 PROCESSES_MAX = 4
@@ -19,45 +21,75 @@ Work = Callable[[Any], Any]
 
 
 class _Helper(NamedTuple):
+    pid: int
     requests: int
     answers: int
 
 
 class ScanHelpers:
-    """Helper processes, each with one request at a time. None of it is thread-safe."""
+    """Helper processes, each with one request at a time. None of it is thread-safe.
 
-    def __init__(self, helpers: Sequence[_Helper] = ()) -> None:
+    `caller_shares` says whether who asks takes a share of the work too.
+    """
+
+    def __init__(self, helpers: Sequence[_Helper] = (), caller_shares: bool = True) -> None:
         self._helpers = list(helpers)
+        self.caller_shares = caller_shares
+        self._serial = 0
 
     @classmethod
-    def fork(cls, work: Work) -> ScanHelpers:
-        """One helper for each further processor. To be called before any thread starts."""
+    def fork(cls, work: Work, caller_shares: bool = True) -> ScanHelpers:
+        """One helper for each further processor; none where threads are running already.
+
+        A caller with other work for its own interpreter leaves the scan to the helpers,
+        and then gets one even on a single processor.
+        """
+        if threading.active_count() > 1:
+            return cls()
         count = min(PROCESSES_MAX, len(os.sched_getaffinity(0))) - 1
         helpers: List[_Helper] = []
-        for _ in range(count):
+        for _ in range(count if caller_shares else max(1, count)):
             helper = _fork(work)
             if helper is None:
                 break
             helpers.append(helper)
-        return cls(helpers)
+        return cls(helpers, caller_shares)
 
     def __len__(self) -> int:
         return len(self._helpers)
 
-    def begin(self, number: int, request: Any) -> bool:
-        """Give a helper its work; False where it is gone."""
+    def begin(self, number: int, request: Any) -> int:
+        """Give a helper its work; the ticket for `finish`, or 0 where it is gone."""
+        self._serial += 1
         try:
-            _send(self._helpers[number].requests, request)
+            _send(self._helpers[number].requests, (self._serial, request))
         except OSError:
-            return False
-        return True
+            return 0
+        return self._serial
 
-    def finish(self, number: int) -> Optional[Any]:
-        """A helper's answer; None where it died over it, which is for good."""
+    def finish(self, number: int, ticket: int) -> Optional[Any]:
+        """A helper's answer; None where it is gone, or died over it.
+
+        Answers to earlier work that nobody waited for are dropped.
+        """
         try:
-            return _receive(self._helpers[number].answers)
+            while ticket:
+                serial, answer = _receive(self._helpers[number].answers)
+                if serial == ticket:
+                    return answer
         except (OSError, EOFError, ValueError, TypeError):
-            return None
+            pass
+        return None
+
+    def close(self) -> None:
+        """End the helpers. May be called more than once."""
+        helpers, self._helpers = self._helpers, []
+        for helper in helpers:
+            os.close(helper.requests)
+            os.close(helper.answers)
+        for helper in helpers:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(helper.pid, 0)
 
 
 def _fork(work: Work) -> Optional[_Helper]:
@@ -73,7 +105,7 @@ def _fork(work: Work) -> Optional[_Helper]:
         _serve(work, their_requests, their_answers)
     os.close(their_requests)
     os.close(their_answers)
-    return _Helper(requests, answers)
+    return _Helper(pid, requests, answers)
 
 
 def _serve(work: Work, requests: int, answers: int) -> NoReturn:
@@ -81,7 +113,8 @@ def _serve(work: Work, requests: int, answers: int) -> NoReturn:
     try:
         _keep_only(requests, answers)
         while True:
-            _send(answers, work(_receive(requests)))
+            serial, request = _receive(requests)
+            _send(answers, (serial, work(request)))
     finally:
         os._exit(0)
 

@@ -80,12 +80,15 @@ class Trees:
         path: bytes,
         *,
         fresh: bool = False,
+        glance: bool = False,
         vouchers: Mapping[bytes, Voucher] = MappingProxyType({}),
         progress: Optional[Progress] = None,
     ) -> Snapshot:
         """The tree as it is now; `fresh` hashes every byte again.
 
-        A file whose status is that of its voucher was hashed as it was written.
+        A file whose status is that of its voucher was hashed as it was written. The pass
+        after hashing sees the whole tree, as publishing it demands; at a `glance` only the
+        directories in which something was looked into.
 
         Raises `SourceRefused` where the tree goes on changing or cannot be read, and the
         OSError of opening it where it is not there.
@@ -101,7 +104,7 @@ class Trees:
                 return Snapshot(summary.revision, summary.totals, first, manifest, 0)
             known = {} if fresh else cache.directories()
             attempt = _Attempts(top_fd, cache, self.local, vouchers, progress)
-            return attempt.run(first, known, margin_seconds)
+            return attempt.run(first, known, margin_seconds, glance)
         finally:
             os.close(top_fd)
 
@@ -169,14 +172,19 @@ class _Attempts:
         self._progress = progress
         self._hashed_bytes = 0
 
-    def run(self, first: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Snapshot:
+    def run(
+        self, first: Scan, known: Dict[bytes, Known], margin_seconds: float, glance: bool
+    ) -> Snapshot:
         for _ in range(ATTEMPTS):
             _let_stamps_settle(first, margin_seconds)
             settled_ns = time.time_ns() - int(margin_seconds * 1e9)
             build = Build(self._top_fd, first, known, self._vouchers, self._progress)
             directories = build.directories()
             self._hashed_bytes += build.hashed_bytes
-            second = scan(self._top_fd, self._local)
+            if glance:
+                second = rescan(self._top_fd, self._local, first, build.changed)
+            else:
+                second = scan(self._top_fd, self._local)
             if second.signature == first.signature:
                 _require_readable(build.unreadable)
                 return self._finish(first, directories, settled_ns)

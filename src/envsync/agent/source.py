@@ -13,6 +13,8 @@ from envsync.agent.locks import nonce_at
 from envsync.agent.messages import Finding, SourceState, TotalsFacts
 from envsync.agent.outgoing import Progress, outgoing
 from envsync.agent.records import Records
+from envsync.agent.scan import NO_HELPERS
+from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.signs import busy_findings, installer_findings
 from envsync.agent.snapshot import Snapshot, Trees
@@ -37,9 +39,10 @@ class Source:
         local: Sequence[str],
         cache_directory: Optional[str],
         state_directory: Optional[str],
+        helpers: ScanHelpers = NO_HELPERS,
     ) -> None:
         self._places = layout(prefix, name)
-        self._trees = Trees(cache_directory, LocalPaths(local))
+        self._trees = Trees(cache_directory, LocalPaths(local), helpers)
         self._state_directory = state_directory
         self._snapshot: Optional[Snapshot] = None
 

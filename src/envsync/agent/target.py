@@ -122,7 +122,10 @@ class Target:
     ) -> Optional[Snapshot]:
         if not os.path.isdir(self.places.live):
             return None
-        return self.trees.snapshot(self.places.live, fresh=fresh, progress=progress)
+        # A glance: what is published is looked at again right before the switch.
+        return self.trees.snapshot(
+            self.places.live, fresh=fresh, glance=not fresh, progress=progress
+        )
 
     def current(self, live: Optional[Snapshot]) -> Optional[Record]:
         """The record of what was published to the name.

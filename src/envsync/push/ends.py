@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 from envsync.agent import bootstrap
 from envsync.agent.channel import Channel
 from envsync.agent.frames import DATA, DATA_END, FRAME_BYTES_MAX
+from envsync.agent.scan import NO_HELPERS
+from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.service import Service
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
 from envsync.ssh.session import Link, Session
@@ -58,10 +60,11 @@ def _ignore(_: Mapping[str, Any]) -> None:
 class LocalEnd:
     """This machine's environments, by the agent's own code in this process."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, helpers: ScanHelpers = NO_HELPERS) -> None:
+        """`helpers` scan while this interpreter has other work."""
         self._server = server
         self._progress: Progress = _ignore
-        self.service = Service(self._tell)
+        self.service = Service(self._tell, helpers)
 
     def _tell(self, document: Mapping[str, Any]) -> None:
         self._progress(document)

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from envsync.agent.scan import scan_share
+from envsync.agent.scan_helpers import ScanHelpers
 from envsync.errors import EnvsyncError
 from envsync.push.cycle import Push
 from envsync.push.ends import LocalEnd, RemoteEnd
@@ -42,8 +44,10 @@ class FanOut:
 
     def __init__(self, settings: PushSettings, source_server: str) -> None:
         self._settings = settings
+        # Importing and connecting keep this interpreter busy while the source is scanned.
+        self._helpers = ScanHelpers.fork(scan_share, caller_shares=False)
         self._source = SourceEnd(
-            LocalEnd(source_server),
+            LocalEnd(source_server, self._helpers),
             settings.source_prefix,
             settings.environment,
             settings.local,
@@ -84,6 +88,7 @@ class FanOut:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         pool.shutdown()
+        self._helpers.close()
         for future in futures:
             future.result()  # a bug that one server met; the others are done
         return [reports[destination.server] for destination in destinations]

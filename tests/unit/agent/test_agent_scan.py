@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.removal import remove_tree
-from envsync.agent.scan import scan
+from envsync.agent.scan import scan, scan_share
+from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.stat_rows import unpack
 from envsync.errors import SourceRefused
@@ -181,3 +182,48 @@ def test_a_directory_behind_a_link_is_not_entered(top: bytes) -> None:
     assert b"behind/m.py" not in paths(look(top))
     with pytest.raises(OSError, match=r".*"):
         open_directory(top + b"/behind")
+
+
+# --- helpers ----------------------------------------------------------------------------
+
+
+def _answer(request: object) -> object:
+    if request == "die":
+        os._exit(9)
+    return request
+
+
+@pytest.fixture
+def helpers() -> Iterator[ScanHelpers]:
+    forked = ScanHelpers.fork(_answer, caller_shares=False)
+    yield forked
+    forked.close()
+
+
+def test_an_answer_that_nobody_waited_for_is_nobody_elses(helpers: ScanHelpers) -> None:
+    helpers.begin(0, "given up")
+    assert helpers.finish(0, helpers.begin(0, "asked for")) == "asked for"
+
+
+def test_a_helper_that_died_gives_nothing(helpers: ScanHelpers) -> None:
+    assert helpers.finish(0, helpers.begin(0, "die")) is None
+    assert helpers.finish(0, helpers.begin(0, "anything")) is None
+
+
+@pytest.mark.parametrize("caller_shares", [True, False])
+def test_helpers_see_what_one_alone_sees(caller_shares: bool, tmp_path: Path) -> None:
+    for number in range(100):
+        directory = tmp_path / f"top-{number % 10}" / f"é-{number}"
+        directory.mkdir(parents=True)
+        (directory / "file").write_text(str(number))
+        (directory / "local").write_text("mine")
+    fd = open_directory(os.fsencode(tmp_path))
+    forked = ScanHelpers.fork(scan_share, caller_shares)
+    try:
+        local = LocalPaths(["**/local"])
+        alone = scan(fd, local)
+        assert scan(fd, local, os.fsencode(tmp_path), forked) == alone
+        assert len(alone.local) == 100
+    finally:
+        forked.close()
+        os.close(fd)
