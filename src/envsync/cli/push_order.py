@@ -102,6 +102,7 @@ def _settings(site: Site, options: PushOptions, environment: Environment) -> Pus
         check=environment.check or "",
         check_timeout_seconds=environment.check_timeout_seconds,
         in_use=environment.in_use,
+        outside=environment.outside,
         local=site.local(environment.name),
         dry_run=options.dry_run,
         overwrite=options.overwrite,

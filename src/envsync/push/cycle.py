@@ -90,6 +90,7 @@ class Push:
         if settings.dry_run:
             return self._planned(source, target)
         self._require_permission(source, target)
+        self._require_inside()
         return self._publish(source, target, self._stage_and_send())
 
     def _refuse_the_same_place(self, target: TargetState) -> None:
@@ -110,6 +111,16 @@ class Push:
             if error.code in ("drift", "not-fast-forward") and not error.details:
                 error.details = self._differences(target)
             raise
+
+    def _require_inside(self) -> None:
+        """Refuse what leads out of the environment, where `outside: fail` says so."""
+        if self._settings.outside == "fail" and self._source.outside():
+            found = self._source.outside()
+            raise PreflightRefused(
+                f"{len(found)} paths lead out of the environment",
+                details=found[:DIFFERENCES_SHOWN],
+                hint="install without --editable, or set `outside: warn` for it",
+            )
 
     def _differences(self, target: TargetState) -> tuple[str, ...]:
         """What stands there against what was published, or against the source."""
