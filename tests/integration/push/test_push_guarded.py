@@ -10,6 +10,7 @@ from tests.integration.push.command import Envsync, finish
 from tests.integration.push.places import environment, site_packages, state, trees
 from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import Stamped, version_at, wait_quiet
+from tests.integration.push.tree_listing import assert_same, tree
 from tests.lab.lab import Lab, LabHost
 
 TARGET = "server2"
@@ -56,7 +57,7 @@ def test_the_target_changes_during_the_push(source: Stamped, fresh_lab: Lab, mom
     envsync.push(TARGET, expect=DRIFT)
     envsync.push(TARGET, "--overwrite")
     assert version_at(target) == source.version
-    assert any(has_edit(tree) for tree in trees(target))
+    assert any(has_edit(place) for place in trees(target))
 
 
 def test_an_environment_appears_during_the_first_push(source: Stamped, fresh_lab: Lab) -> None:
@@ -145,6 +146,39 @@ def test_a_target_in_ruins_is_mended(source: Stamped, fresh_lab: Lab) -> None:
     assert "conda-meta/history" in refused.said
     envsync.push(TARGET, "--overwrite")
     assert (environment(target) / "conda-meta/history").is_file()
+
+
+def test_as_many_versions_stay_as_asked_for(source: Stamped, fresh_lab: Lab) -> None:
+    controller, target = fresh_lab.controller, fresh_lab[TARGET]
+    envsync = Envsync(controller)
+    envsync.configure(
+        f"prefix: {controller.prefix}\nservers: {{server1: {{}}, server2: {{}}}}\n"
+        "environments: {myenv: {keep: 2}}\n"
+    )
+    for _ in range(4):
+        envsync.push(TARGET)
+        source.change()
+    assert len(trees(target)) == 2
+    assert envsync.run("rollback", "myenv", TARGET, "--to", "1").exit_code == 21
+    envsync.ok("rollback", "myenv", TARGET, "--to", "2")
+    assert version_at(target) == 2
+
+
+def test_on_a_real_filesystem(source: Stamped, fresh_lab: Lab, tmp_path: Path) -> None:
+    """Not in memory: stamps of another grain, a disk to sync."""
+    target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
+    target.use_directory(tmp_path)
+    try:
+        for _ in range(3):
+            source.change()
+            assert envsync.push(TARGET).server["outcome"] == "pushed"
+            assert_same(tree(source.top), tree(environment(target)))
+        assert envsync.push(TARGET).server["outcome"] == "in-step"
+        envsync.ok("verify", "myenv", TARGET)
+        envsync.ok("rollback", "myenv", TARGET)
+        assert version_at(target) == source.version - 1
+    finally:
+        target.wipe()
 
 
 def test_login_files_may_print(source: Stamped, fresh_lab: Lab) -> None:
