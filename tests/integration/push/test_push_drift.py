@@ -10,10 +10,24 @@ import pytest
 
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import environment, rewrite, site_packages, trees
+from tests.integration.push.stamped import Stamped
 from tests.integration.push.tree_listing import assert_same, contents, tree
 from tests.lab.lab import Lab, LabHost
 
 DRIFT, NOT_FAST_FORWARD, HELD, CHECK_FAILED = 11, 12, 13, 19
+
+
+@pytest.fixture
+def small_lab(fresh_lab: Lab) -> Lab:
+    """Like `conda_lab`, for what is the same whatever an environment holds."""
+    for host in fresh_lab.hosts.values():
+        host.path(f"{host.prefix}/envs").mkdir()
+        host.path(f"{host.prefix}/conda-meta").mkdir()
+    top = Stamped(fresh_lab.controller).top
+    (top / "lib/python3.11/site-packages/lab_variant").mkdir(parents=True)
+    (top / "lib/python3.11/site-packages/lab_variant/same.py").write_text("\n")
+    (top / "share/lab").mkdir(parents=True)
+    return fresh_lab
 
 
 def _edit(host: LabHost) -> None:
@@ -80,8 +94,9 @@ def test_what_was_changed_there_stops_the_push(conda_lab: Lab, envsync: Envsync)
     assert tree(environment(target)) == before
 
 
-def test_what_is_overwritten_is_kept_for_good(conda_lab: Lab, envsync: Envsync) -> None:
-    controller, target = conda_lab.controller, conda_lab["server2"]
+def test_what_is_overwritten_is_kept_for_good(small_lab: Lab) -> None:
+    envsync = Envsync(small_lab.controller)
+    controller, target = small_lab.controller, small_lab["server2"]
     envsync.push("server2")
     _edit(target)
     theirs = contents(tree(environment(target)))
@@ -97,10 +112,11 @@ def test_what_is_overwritten_is_kept_for_good(conda_lab: Lab, envsync: Envsync) 
         assert len(kept) == 2  # theirs, and the one before
 
 
-def test_an_unpublished_environment_counts_as_drift(conda_lab: Lab, envsync: Envsync) -> None:
-    target = conda_lab["server2"]
+def test_an_unpublished_environment_counts_as_drift(small_lab: Lab) -> None:
+    envsync = Envsync(small_lab.controller)
+    target = small_lab["server2"]
     shutil.copytree(
-        environment(conda_lab["server1"]) / "conda-meta", environment(target) / "conda-meta"
+        environment(small_lab["server1"]) / "conda-meta", environment(target) / "conda-meta"
     )
     (environment(target) / "mine.txt").write_text("made here\n")
     refused = envsync.push("server2", expect=DRIFT)
@@ -109,8 +125,9 @@ def test_an_unpublished_environment_counts_as_drift(conda_lab: Lab, envsync: Env
     assert any((place / "mine.txt").exists() for place in trees(target))
 
 
-def test_equal_content_is_adopted(conda_lab: Lab, envsync: Envsync) -> None:
-    controller, target = conda_lab.controller, conda_lab["server2"]
+def test_equal_content_is_adopted(small_lab: Lab) -> None:
+    envsync = Envsync(small_lab.controller)
+    controller, target = small_lab.controller, small_lab["server2"]
     there = environment(target)
     archive = "/run/lab/copy.tar"
     top = f"{controller.prefix}/envs"
@@ -126,9 +143,10 @@ def test_equal_content_is_adopted(conda_lab: Lab, envsync: Envsync) -> None:
     assert envsync.push("server2").server["outcome"] == "pushed"
 
 
-def test_a_version_of_another_source_is_not_overwritten(conda_lab: Lab, envsync: Envsync) -> None:
+def test_a_version_of_another_source_is_not_overwritten(small_lab: Lab) -> None:
     """server1 -> server2, changed on server2 -> server3; then server1 must not undo that."""
-    controller, second, third = conda_lab.hosts.values()
+    envsync = Envsync(small_lab.controller)
+    controller, second, third = small_lab.hosts.values()
     envsync.push("server2", "server3")
     rewrite(environment(second) / "share/lab/version", b"of server2")
     Envsync(second).push("server3")
@@ -141,8 +159,9 @@ def test_a_version_of_another_source_is_not_overwritten(conda_lab: Lab, envsync:
     assert_same(tree(environment(controller)), tree(environment(third)))
 
 
-def test_rollback_gives_the_old_bytes_and_holds(conda_lab: Lab, envsync: Envsync) -> None:
-    controller, target = conda_lab.controller, conda_lab["server2"]
+def test_rollback_gives_the_old_bytes_and_holds(small_lab: Lab) -> None:
+    envsync = Envsync(small_lab.controller)
+    controller, target = small_lab.controller, small_lab["server2"]
     envsync.push("server2")
     old = tree(environment(target))
     rewrite(environment(controller) / "share/lab/version", b"2")
@@ -163,14 +182,16 @@ def test_rollback_gives_the_old_bytes_and_holds(conda_lab: Lab, envsync: Envsync
     ]  # fmt: skip
 
 
-def test_there_is_nothing_to_roll_back_to(conda_lab: Lab, envsync: Envsync) -> None:
+def test_there_is_nothing_to_roll_back_to(small_lab: Lab) -> None:
+    envsync = Envsync(small_lab.controller)
     assert envsync.run("rollback", "myenv", "server2").exit_code == 21
     envsync.push("server2")
     assert envsync.run("rollback", "myenv", "server2").exit_code == 21
 
 
-def test_a_rollback_does_not_lose_a_change(conda_lab: Lab, envsync: Envsync) -> None:
-    controller, target = conda_lab.controller, conda_lab["server2"]
+def test_a_rollback_does_not_lose_a_change(small_lab: Lab) -> None:
+    envsync = Envsync(small_lab.controller)
+    controller, target = small_lab.controller, small_lab["server2"]
     envsync.push("server2")
     rewrite(environment(controller) / "share/lab/version", b"2")
     envsync.push("server2")
@@ -212,8 +233,9 @@ def test_a_failing_check_takes_the_version_back(
     assert_same(tree(environment(controller)), tree(environment(target)))
 
 
-def test_a_first_version_whose_check_fails_leaves_nothing(conda_lab: Lab, envsync: Envsync) -> None:
-    controller, target = conda_lab.controller, conda_lab["server2"]
+def test_a_first_version_whose_check_fails_leaves_nothing(small_lab: Lab) -> None:
+    envsync = Envsync(small_lab.controller)
+    controller, target = small_lab.controller, small_lab["server2"]
     text = f"prefix: {controller.prefix}\nservers: {{server1: {{}}, server2: {{}}}}\n"
     envsync.configure(f"{text}environments:\n  myenv:\n    check: 'false'\n")
     for arguments, code in (([], CHECK_FAILED), ([], HELD), (["--retry-held"], CHECK_FAILED)):

@@ -69,7 +69,7 @@ def test_a_transfer_is_killed(source: Stamped, fresh_lab: Lab, transport: str, s
     target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
     envsync.push(TARGET)
     source.change()
-    target.limit("16mbit")
+    target.limit("24mbit")
     with Reader(target):
         process = envsync.start("push", "myenv", TARGET, "--transport", transport)
         wait_mid_transfer(target)
@@ -99,7 +99,7 @@ def test_rsync_is_killed(source: Stamped, fresh_lab: Lab, side: str) -> None:
     envsync = Envsync(controller)
     envsync.push(TARGET)
     source.change()
-    target.limit("16mbit")
+    target.limit("24mbit")
     with Reader(target):
         process = envsync.start("push", "myenv", TARGET, "--transport", "rsync")
         wait_mid_transfer(target)
@@ -116,7 +116,7 @@ def test_rsync_is_killed(source: Stamped, fresh_lab: Lab, side: str) -> None:
 
 def test_ctrl_c_leaves_everything_resumable(source: Stamped, fresh_lab: Lab) -> None:
     target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
-    target.limit("16mbit")
+    target.limit("24mbit")
     process = envsync.start("push", "myenv", TARGET)
     wait_mid_transfer(target)
     process.send_signal(signal.SIGINT)
@@ -138,7 +138,7 @@ def test_the_link_is_cut_and_comes_back(source: Stamped, fresh_lab: Lab) -> None
     total = envsync.push(TARGET).server["wire_bytes"]
     source.change()
     with Reader(target):
-        target.limit("16mbit")
+        target.limit("24mbit")
         process = envsync.start("push", "myenv", TARGET)
         wait_mid_transfer(target)
         target.cut()
