@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from envsync.agent.content_cache import Known
 from envsync.agent.hashing import Item, hash_files
@@ -21,6 +21,7 @@ _INODE_MASK = (1 << 64) - 1
 _MODE_BITS = 0o7775  # no world-write, ever
 
 Progress = Callable[[int], None]
+_Before = Dict[bytes, Tuple[Row, bytes]]
 
 
 class Build:
@@ -44,78 +45,78 @@ class Build:
         self.changed: Set[bytes] = set()
 
     def directories(self) -> Dict[bytes, Known]:
-        changed: Dict[bytes, List[Row]] = {}
+        """What each directory is now.
+
+        One directory is decoded at a time: an environment of 200,000 files as objects would
+        take more memory than a server should have to give.
+        """
+        result: Dict[bytes, Known] = {}
+        changed: List[bytes] = []
         for path, packed in self._scan.directories.items():
             known = self._known.get(path)
-            if known is None or known.rows != packed:
-                changed[path] = unpack(packed)
+            if known is not None and known.rows == packed:
+                result[path] = known
+            else:
+                changed.append(path)
         self.changed = set(changed)
-        contents = self._contents(changed)
-        groups = self._link_groups(changed)
-        result = {path: self._known[path] for path in self._scan.directories if path not in changed}
-        entries: Dict[bytes, Tuple[Entry, ...]] = {}
-        for path, rows in changed.items():
-            entries[path] = tuple(
-                _entry(row, contents.get(join(path, row.name), b""), groups.get(row.inode, b""))
-                for row in rows
-            )
-        result.update(self._finished(entries, result))
+        digests = self._hashed(changed)
+        groups = self._link_groups()
+        every = {path: known.listing for path, known in result.items()}
+        # Parents first: what of a cache directory counts depends on the sources beside it.
+        for path in sorted(changed):
+            entries = self._entries(path, digests, groups)
+            every[path] = listings.encode(entries)
+            digest = entries_digest(every, path, entries)
+            rows = self._scan.directories[path]
+            result[path] = _known(path, rows, entries, every[path], digest)
+        for path in changed:
+            cached = join(path, CACHE_DIRECTORY)
+            if cached in result and cached not in self.changed:
+                result[cached] = result[cached]._replace(digest=directory_digest(every, cached))
         return result
 
-    def _finished(
-        self,
-        entries: Dict[bytes, Tuple[Entry, ...]],
-        unchanged: Dict[bytes, Known],
-    ) -> Dict[bytes, Known]:
-        every = {path: known.listing for path, known in unchanged.items()}
-        every.update({path: listings.encode(rows) for path, rows in entries.items()})
-        finished = {
-            path: _known(
-                path,
-                self._scan.directories[path],
-                rows,
-                every[path],
-                entries_digest(every, path, rows),
-            )
-            for path, rows in entries.items()
-        }
-        for path in entries:
-            # What of a cache directory counts depends on the sources beside it.
-            cached = join(path, CACHE_DIRECTORY)
-            if cached in unchanged:
-                digest = directory_digest(every, cached)
-                finished[cached] = unchanged[cached]._replace(digest=digest)
-        return finished
-
-    def _contents(self, changed: Dict[bytes, List[Row]]) -> Dict[bytes, bytes]:
-        """Digest or link target by path, for every entry of the changed directories."""
-        contents: Dict[bytes, bytes] = {}
+    def _hashed(self, changed: Sequence[bytes]) -> Dict[bytes, bytes]:
+        """The digests of files whose contents nothing vouches for, by path."""
         needed: List[Item] = []
-        for directory, rows in changed.items():
+        for directory in changed:
             before = self._before(directory)
-            for row in rows:
+            for row in unpack(self._scan.directories[directory]):
                 path = join(directory, row.name)
-                kind = row.mode & 0o170000
-                old_row, content = before.get(row.name, (None, b""))
-                if kind == 0o120000:
-                    contents[path] = self._target(path)
-                elif kind == 0o100000:
-                    voucher = self._vouchers.get(path)
-                    if voucher is not None and _vouches(voucher, row):
-                        contents[path] = voucher.digest
-                    elif old_row is not None and _same_content(old_row, row):
-                        contents[path] = content
-                    else:
-                        needed.append(Item(path, row.size_bytes, row.inode & _INODE_MASK))
+                is_file = row.mode & 0o170000 == 0o100000
+                if is_file and self._vouched(path, row, before) is None:
+                    needed.append(Item(path, row.size_bytes, row.inode & _INODE_MASK))
         digests = hash_files(self._top_fd, needed, self._progress)
         self.hashed_bytes += sum(item.size_bytes for item in needed)
-        for path, digest in digests.items():
-            if digest is None:
-                self.unreadable.append(path)
-            contents[path] = digest or bytes(32)
-        return contents
+        self.unreadable += [path for path, digest in digests.items() if digest is None]
+        return {path: digest or bytes(32) for path, digest in digests.items()}
 
-    def _before(self, directory: bytes) -> Dict[bytes, Tuple[Row, bytes]]:
+    def _vouched(self, path: bytes, row: Row, before: _Before) -> Optional[bytes]:
+        """A file's digest, where its status says that it is still the one that was hashed."""
+        voucher = self._vouchers.get(path)
+        if voucher is not None and _vouches(voucher, row):
+            return voucher.digest
+        old_row, content = before.get(row.name, (None, b""))
+        if old_row is not None and _same_content(old_row, row):
+            return content
+        return None
+
+    def _entries(
+        self, directory: bytes, digests: Mapping[bytes, bytes], groups: Mapping[int, bytes]
+    ) -> Tuple[Entry, ...]:
+        before = self._before(directory)
+        entries: List[Entry] = []
+        for row in unpack(self._scan.directories[directory]):
+            path = join(directory, row.name)
+            kind = row.mode & 0o170000
+            content = b""
+            if kind == 0o120000:
+                content = self._target(path)
+            elif kind == 0o100000:
+                content = digests.get(path) or self._vouched(path, row, before) or bytes(32)
+            entries.append(_entry(row, content, groups.get(row.inode, b"")))
+        return tuple(entries)
+
+    def _before(self, directory: bytes) -> _Before:
         known = self._known.get(directory)
         if known is None:
             return {}
@@ -133,21 +134,23 @@ class Build:
             self.unreadable.append(path)
             return b"?"
 
-    def _link_groups(self, changed: Dict[bytes, List[Row]]) -> Dict[int, bytes]:
-        """The group of each inode that has several names inside the tree."""
-        wanted: Set[int] = {
-            row.inode
-            for rows in changed.values()
-            for row in rows
-            if row.links > 1 and row.mode & 0o170000 == 0o100000
-        }
+    def _link_groups(self) -> Dict[int, bytes]:
+        """The group of each inode that has several names inside the tree.
+
+        Of those that have a name in a directory that changed: a name that comes or goes
+        changes the status of all the others too.
+        """
+        wanted: Set[int] = set()
+        for directory in self.changed:
+            for row in unpack(self._scan.directories[directory]):
+                if row.links > 1 and row.mode & 0o170000 == 0o100000:
+                    wanted.add(row.inode)
         if not wanted:
             return {}
         first: Dict[int, bytes] = {}
         several: Set[int] = set()
-        for directory in self._scan.directories:
-            rows = changed.get(directory)
-            for row in unpack(self._scan.directories[directory]) if rows is None else rows:
+        for directory, packed in self._scan.directories.items():
+            for row in unpack(packed):
                 if row.inode in wanted:
                     path = join(directory, row.name)
                     if row.inode in first:

@@ -24,9 +24,9 @@ from envsync.agent.snapshot import Snapshot, Trees
 from envsync.agent.writing import TreeWriter, space_guard
 from envsync.errors import NoSpace, VerificationFailed
 from envsync.tree.difference import difference
-from envsync.tree.entry import DIRECTORY, Entry, join, split
+from envsync.tree.entry import DIRECTORY, join, split
 from envsync.tree.manifest import EMPTY, Manifest
-from envsync.tree.plan import Plan, plan
+from envsync.tree.plan import Make, Plan, plan
 
 SPARE_BYTES = 64 << 20
 SPARE_INODES = 1000
@@ -150,7 +150,7 @@ class Staging:
 
     def bring_forward(
         self, holdings: Sequence[Holding], progress: Optional[Progress] = None
-    ) -> Tuple[Tuple[bytes, Entry], ...]:
+    ) -> Tuple[Make, ...]:
         """Carry out everything but the transfer; the files that have to come from the source."""
         assert self._plan is not None
         work, writer = self._plan, self.writer
@@ -165,7 +165,7 @@ class Staging:
             for path, entry in work.symlinks:
                 writer.make_symlink(path, entry)
             failed = self._copy(work, holdings, progress)
-        return tuple((make.path, make.entry) for make in work.fetches) + tuple(failed)
+        return work.fetches + tuple(failed)
 
     def _unlock_parents(self, work: Plan) -> None:
         """A version may have directories without write permission; here they need it."""
@@ -186,9 +186,9 @@ class Staging:
 
     def _copy(
         self, work: Plan, holdings: Sequence[Holding], progress: Optional[Progress]
-    ) -> List[Tuple[bytes, Entry]]:
+    ) -> List[Make]:
         assert self._writer is not None
-        failed: List[Tuple[bytes, Entry]] = []
+        failed: List[Make] = []
         with contextlib.ExitStack() as stack:
             fds = []
             for holding in holdings:
@@ -196,7 +196,7 @@ class Staging:
                 stack.callback(os.close, fds[-1])
             for path, entry, number, source in work.copies:
                 if not self._writer.copy_file(fds[number], source, path, entry):
-                    failed.append((path, entry))
+                    failed.append(Make(path, entry))
                 elif progress:
                     progress(entry.size_bytes)
         return failed

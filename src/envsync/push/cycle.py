@@ -163,9 +163,9 @@ class Push:
 
     def _stage_and_send(self) -> _Sent:
         self._pace.begin("stage")
+        manifest = self._source.manifest(self._target.references())
         # What leads outside is looked up while the target builds.
         threading.Thread(target=self._source.outside, daemon=True).start()
-        manifest = self._source.manifest(self._target.references())
         staged = self._target.stage(manifest, self._settings.keep, on_progress=self._pace.relay)
         self._late_warnings = staged.warnings
         self._pace.begin("transfer", staged.plan.fetch_bytes)
