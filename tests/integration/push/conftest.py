@@ -1,10 +1,11 @@
-"""A lab whose controller has `myenv`, and the command there."""
+"""Labs whose controller has `myenv`, real or small, and the command there."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.integration.push.command import Envsync
+from tests.integration.push.stamped import Stamped
 from tests.lab.lab import Lab
 
 
@@ -12,3 +13,9 @@ from tests.lab.lab import Lab
 def envsync(conda_lab: Lab) -> Envsync:
     """The command on the controller, which has a real conda environment."""
     return Envsync(conda_lab.controller)
+
+
+@pytest.fixture
+def source(fresh_lab: Lab) -> Stamped:
+    """A small environment on the controller, of which many files change together."""
+    return Stamped.in_lab(fresh_lab)

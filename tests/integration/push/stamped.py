@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.integration.push import readers
 from tests.integration.push.places import environment, state
-from tests.lab.lab import LabHost
+from tests.lab.lab import Lab, LabHost
 from tests.lab.namespaces import wait_until
 
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ class Stamped:
         for number in range(100):
             (self.top / f"moving-0/{number}").write_text(f"{number}\n")
         self.change()
+
+    @classmethod
+    def in_lab(cls, lab: Lab) -> Stamped:
+        """With servers that could take it."""
+        for host in lab.hosts.values():
+            host.path(f"{host.prefix}/envs").mkdir()
+            host.path(f"{host.prefix}/conda-meta").mkdir()
+        return cls(lab.controller)
 
     def change(self) -> int:
         """All stamped files anew, and others under new names: bytes that the target has."""

@@ -20,10 +20,7 @@ DRIFT, NOT_FAST_FORWARD, HELD, CHECK_FAILED = 11, 12, 13, 19
 @pytest.fixture
 def small_lab(fresh_lab: Lab) -> Lab:
     """Like `conda_lab`, for what is the same whatever an environment holds."""
-    for host in fresh_lab.hosts.values():
-        host.path(f"{host.prefix}/envs").mkdir()
-        host.path(f"{host.prefix}/conda-meta").mkdir()
-    top = Stamped(fresh_lab.controller).top
+    top = Stamped.in_lab(fresh_lab).top
     (top / "lib/python3.11/site-packages/lab_variant").mkdir(parents=True)
     (top / "lib/python3.11/site-packages/lab_variant/same.py").write_text("\n")
     (top / "share/lab").mkdir(parents=True)

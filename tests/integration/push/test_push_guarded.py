@@ -17,14 +17,6 @@ TARGET = "server2"
 HELD, DRIFT, PREFLIGHT, SOURCE_REFUSED = 13, 11, 8, 9
 
 
-@pytest.fixture
-def source(fresh_lab: Lab) -> Stamped:
-    for host in fresh_lab.hosts.values():
-        host.path(f"{host.prefix}/envs").mkdir()
-        host.path(f"{host.prefix}/conda-meta").mkdir()
-    return Stamped(fresh_lab.controller)
-
-
 def edit(host: LabHost) -> None:
     """In place, as an installer or a person does in the moment of a push."""
     with (environment(host) / "conda-meta/history").open("a") as file:

@@ -25,15 +25,6 @@ TARGET = "server2"
 SILENCE_SECONDS = 5.0
 
 
-@pytest.fixture
-def source(fresh_lab: Lab) -> Stamped:
-    """A small environment on the controller, and servers that could take it."""
-    for host in fresh_lab.hosts.values():
-        host.path(f"{host.prefix}/envs").mkdir()
-        host.path(f"{host.prefix}/conda-meta").mkdir()
-    return Stamped(fresh_lab.controller)
-
-
 def staged_bytes(host: LabHost) -> int:
     """How much stands in the staging trees and what transfers put beside them."""
     sizes = [0]

@@ -20,14 +20,6 @@ TARGET = "server2"
 DOWN, HOST_KEY, AUTHENTICATION, PREFLIGHT, LOCKED, IN_USE, NO_SPACE = 3, 4, 5, 8, 14, 15, 16
 
 
-@pytest.fixture
-def source(fresh_lab: Lab) -> Stamped:
-    for host in fresh_lab.hosts.values():
-        host.path(f"{host.prefix}/envs").mkdir()
-        host.path(f"{host.prefix}/conda-meta").mkdir()
-    return Stamped(fresh_lab.controller)
-
-
 def _forget_key(lab: Lab) -> None:
     known = [line for line in lab.known_hosts().splitlines() if TARGET not in line]
     _known_hosts(lab.controller).write_text("\n".join(known) + "\n")
