@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import struct
 import tempfile
 import zlib
-from typing import Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 from envsync.tree.listing import Listing
 from envsync.tree.local import LocalPaths
@@ -91,21 +92,24 @@ class ContentCache:
         """Replace what is known. An empty signature makes only the rows count."""
         if self._path is None:
             return
-        body = b"".join(_packed(directories))
+        body_bytes = body_crc = 0
+        for part in _packed(directories):
+            body_bytes += len(part)
+            body_crc = zlib.crc32(part, body_crc)
         document = {
             "signature": summary.signature.hex(),
             "revision": summary.revision,
             "totals": list(summary.totals),
             "mode": summary.mode,
             "mtime_ns": summary.mtime_ns,
-            "body_bytes": len(body),
-            "body_crc": zlib.crc32(body),
+            "body_bytes": body_bytes,
+            "body_crc": body_crc,
             "boot": None if synced else boot_id(),
         }
         head = json.dumps(document).encode()
         head = _MAGIC + struct.pack("<II", len(head), zlib.crc32(head)) + head
         with contextlib.suppress(OSError):
-            _replace(self._path, head + body)
+            _replace(self._path, itertools.chain([head], _packed(directories)))
 
     def mark_synced(self) -> None:
         """The filesystem was synced after the hashing: the rows outlive a reboot."""
@@ -170,13 +174,13 @@ def _rows(body: bytes) -> Iterator[Tuple[bytes, Known]]:
         yield parts[0], Known(parts[1], parts[2], parts[3], files, size_bytes)
 
 
-def _replace(path: str, data: bytes) -> None:
+def _replace(path: str, parts: Iterable[bytes]) -> None:
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     fd, temporary = tempfile.mkstemp(dir=directory)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -89,13 +89,13 @@ def require_live(places: Layout) -> None:
         )
 
 
-def write_whole(path: bytes, data: bytes) -> None:
+def write_whole(path: bytes, *parts: bytes) -> None:
     """Replace a file so that a reader, or a crash, finds the old bytes or the new."""
     directory = os.path.dirname(path)
     fd, temporary = tempfile.mkstemp(dir=directory)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from envsync.agent.content_cache import Known
 from envsync.agent.hashing import Item, hash_files
 from envsync.agent.scan_pass import Scan
 from envsync.agent.stat_rows import Row, unpack
+from envsync.agent.vouchers import Vouchers
 from envsync.tree import listing as listings
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join
 from envsync.tree.revision import CACHE_DIRECTORY, directory_digest, entries_digest
-
-if TYPE_CHECKING:
-    from envsync.agent.writing import Voucher
 
 _KINDS = {0o100000: FILE, 0o040000: DIRECTORY, 0o120000: SYMLINK}
 _INODE_MASK = (1 << 64) - 1
@@ -32,7 +30,7 @@ class Build:
         top_fd: int,
         scanned: Scan,
         known: Dict[bytes, Known],
-        vouchers: Mapping[bytes, Voucher],
+        vouchers: Vouchers,
         progress: Optional[Progress],
     ) -> None:
         self._top_fd = top_fd
@@ -92,9 +90,9 @@ class Build:
 
     def _vouched(self, path: bytes, row: Row, before: _Before) -> Optional[bytes]:
         """A file's digest, where its status says that it is still the one that was hashed."""
-        voucher = self._vouchers.get(path)
-        if voucher is not None and _vouches(voucher, row):
-            return voucher.digest
+        digest = self._vouchers.digest(path, row)
+        if digest is not None:
+            return digest
         old_row, content = before.get(row.name, (None, b""))
         if old_row is not None and _same_content(old_row, row):
             return content
@@ -191,14 +189,3 @@ def _same_content(old: Row, new: Row) -> bool:
     if (old.inode, old.size_bytes, old.mtime_ns) != (new.inode, new.size_bytes, new.mtime_ns):
         return False
     return old.ctime_ns == new.ctime_ns or old.links != new.links
-
-
-def _vouches(voucher: Voucher, row: Row) -> bool:
-    """Whether a file is still as it was when its bytes were hashed on their way in.
-
-    Making a further name for it changes ctime and the link count, nothing else; only this
-    process may write there, and it makes names only after the contents.
-    """
-    if (voucher.inode, voucher.size_bytes) != (row.inode, row.size_bytes):
-        return False
-    return voucher.mtime_ns == row.mtime_ns and (voucher.ctime_ns == row.ctime_ns or row.links > 1)

@@ -114,7 +114,7 @@ class Records:
 
     def store_manifest(self, number: int, manifest: Manifest) -> None:
         data = manifests.encode(manifest)
-        write_whole(self._path(number, "manifest"), hashlib.sha256(data).digest() + data)
+        write_whole(self._path(number, "manifest"), hashlib.sha256(data).digest(), data)
 
     def manifest(self, record: Record) -> Optional[Manifest]:
         """The manifest as published; None where it is missing or damaged."""

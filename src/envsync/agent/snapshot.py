@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import stat
 import time
-from types import MappingProxyType
 from typing import (
-    TYPE_CHECKING,
     Callable,
     Collection,
     Dict,
     List,
-    Mapping,
     NamedTuple,
     Optional,
 )
@@ -24,14 +21,12 @@ from envsync.agent.scan import NO_HELPERS, rescan, scan
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.stat_rows import pack, row_count, unpack
+from envsync.agent.vouchers import NO_VOUCHERS, Vouchers
 from envsync.errors import SourceRefused
 from envsync.tree.entry import split
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest, Totals
 from envsync.tree.revision import combine
-
-if TYPE_CHECKING:
-    from envsync.agent.writing import Voucher
 
 ATTEMPTS = 4
 
@@ -81,7 +76,7 @@ class Trees:
         *,
         fresh: bool = False,
         glance: bool = False,
-        vouchers: Mapping[bytes, Voucher] = MappingProxyType({}),
+        vouchers: Vouchers = NO_VOUCHERS,
         progress: Optional[Progress] = None,
     ) -> Snapshot:
         """The tree as it is now; `fresh` hashes every byte again.
@@ -113,7 +108,7 @@ class Trees:
         path: bytes,
         before: Optional[Scan],
         touched: Collection[bytes],
-        vouchers: Mapping[bytes, Voucher],
+        vouchers: Vouchers,
         progress: Optional[Progress] = None,
     ) -> Snapshot:
         """A tree that only this process writes to, after it did so.
@@ -162,7 +157,7 @@ class _Attempts:
         top_fd: int,
         cache: ContentCache,
         local: LocalPaths,
-        vouchers: Mapping[bytes, Voucher],
+        vouchers: Vouchers,
         progress: Optional[Progress],
     ) -> None:
         self._top_fd = top_fd

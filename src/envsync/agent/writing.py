@@ -11,28 +11,19 @@ import errno
 import hashlib
 import os
 import stat
-from typing import Dict, Iterator, NamedTuple, Optional
+from typing import Iterator, Optional
 
 from envsync.agent.filesystem import clone
 from envsync.agent.hashing import BLOCK_BYTES, hash_open_file
 from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import open_directory
+from envsync.agent.vouchers import Vouchers
 from envsync.errors import NoSpace
 from envsync.tree.entry import DIRECTORY, MODE_MASK, Entry, split
 
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Voucher(NamedTuple):
-    """A file whose bytes were hashed as they were written, and its status after that."""
-
-    inode: int
-    size_bytes: int
-    mtime_ns: int
-    ctime_ns: int
-    digest: bytes
 
 
 @contextlib.contextmanager
@@ -53,7 +44,7 @@ class TreeWriter:
 
     def __init__(self, top_fd: int) -> None:
         self.top_fd = top_fd
-        self.vouchers: Dict[bytes, Voucher] = {}
+        self.vouchers = Vouchers()
         self._parent: Optional[bytes] = None
         self._parent_fd = -1
 
@@ -83,7 +74,7 @@ class TreeWriter:
             s = os.fstat(fd)
         finally:
             os.close(fd)
-        self.vouchers[path] = Voucher(s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns, digest)
+        self.vouchers.add(path, s, digest)
         return True
 
     def copy_file(self, source_fd: int, source: bytes, path: bytes, entry: Entry) -> bool:
@@ -153,7 +144,7 @@ class TreeWriter:
 
     def remove(self, path: bytes, kind: int = 0) -> None:
         """Remove one entry, a directory with what is left in it. Absence is fine."""
-        self.vouchers.pop(path, None)
+        self.vouchers.drop(path)
         directory, name = split(path)
         with contextlib.suppress(FileNotFoundError):
             parent_fd = self._directory(directory)
