@@ -31,7 +31,7 @@ class PlatformFacts(NamedTuple):
 
 
 class ProcessUse(NamedTuple):
-    """A process of this user that has files of an environment open or mapped."""
+    """A process of this user that runs from an environment, stands in it, or maps its files."""
 
     pid: int
     command: str

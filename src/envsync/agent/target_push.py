@@ -220,9 +220,15 @@ class TargetPush:
         return self._read_back(record)
 
     def _earlier(self, number: Optional[int], current: Optional[Record]) -> Record:
+        """Generation `number`, or the newest that was published before what stands there.
+
+        Going back twice goes back twice: what was rolled back is newer, and is not taken.
+        """
         earlier = [r for r in self._target.records.all() if r != current]
         if number is not None:
             earlier = [r for r in earlier if r.number == number]
+        elif current is not None:
+            earlier = [r for r in earlier if r.number < current.number]
         if not earlier:
             raise NotFound(
                 "there is no earlier version of %s to go back to" % self._target.name,

@@ -292,13 +292,14 @@ def test_rollback_gives_the_old_bytes_back_exactly(server: Server) -> None:
     require_sound(server)
 
 
-def test_rollback_there_and_back(server: Server) -> None:
-    server.push(ONE)
-    server.push(TWO)
-    first = server.rollback()
-    second = server.rollback()
-    assert (first.revision, second.revision) == (revision(ONE), revision(TWO))
-    assert server.revision() == revision(TWO)
+def test_rollback_goes_further_back_each_time_and_forward_by_number(server: Server) -> None:
+    for version in (ONE, TWO, THREE):
+        server.push(version, keep=2)
+    back = [server.rollback().revision for _ in range(2)]
+    assert back == [revision(TWO), revision(ONE)]
+    with pytest.raises(NotFound):
+        server.rollback()
+    assert server.rollback(3).revision == server.revision() == revision(THREE)
     require_sound(server)
 
 
