@@ -10,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+import signal
 import struct
 import threading
-from typing import Any, Callable, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 PROCESSES_MAX = 4
 _SIZE = struct.Struct("<Q")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Work = Callable[[Any], Any]
 
@@ -95,22 +98,35 @@ class ScanHelpers:
 def _fork(work: Work) -> Optional[_Helper]:
     their_requests, requests = os.pipe()
     answers, their_answers = os.pipe()
+    # A signal that arrives within fork() would be swallowed there, and Ctrl-C with it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         pid = os.fork()
+        if pid == 0:
+            _serve(work, their_requests, their_answers, before)
     except OSError:
         for fd in (their_requests, requests, answers, their_answers):
             os.close(fd)
         return None
-    if pid == 0:
-        _serve(work, their_requests, their_answers)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(their_requests)
     os.close(their_answers)
     return _Helper(pid, requests, answers)
 
 
-def _serve(work: Work, requests: int, answers: int) -> NoReturn:
-    """The life of a helper. It keeps nothing open of the agent's, least of all the session."""
+def _serve(
+    work: Work, requests: int, answers: int, mask: Iterable[signal.Signals | int]
+) -> NoReturn:
+    """The life of a helper. It keeps nothing open of the agent's, least of all the session.
+
+    Nor the handlers of its signals: Ctrl-C is for who started it, and then its pipes end.
+    """
     try:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _keep_only(requests, answers)
         while True:
             serial, request = _receive(requests)
