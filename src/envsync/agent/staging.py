@@ -280,7 +280,7 @@ class Staging:
 def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:
     """Remove every tree that no record and no staging needs; how many went.
 
-    None where a record is damaged: its tree might be any of them.
+    0, and nothing is removed, where a record is damaged: its tree might be any of them.
     """
     if records.has_damage():
         return 0
