@@ -38,4 +38,6 @@ def unit(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Real environments over real sshds."""
-    session.run("pytest", "tests/integration", *session.posargs)
+    # A module at a time: its tests share hosts. Two at once, for most of them wait.
+    options = ["--numprocesses=2", "--dist=loadfile"]
+    session.run("pytest", *options, "tests/integration", *session.posargs)

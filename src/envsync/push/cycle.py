@@ -228,8 +228,9 @@ class Push:
     def _publish(self, source: SourceState, target: TargetState, sent: _Sent) -> PushReport:
         self._pace.begin("publish")
         processes = self._await_unused()
-        record = self._switch(source, sent.choice.transport.name)
+        # Before the switch: whoever dies after it must find its own version there again.
         self._source.remember(source.revision)
+        record = self._switch(source, sent.choice.transport.name)
         overwritten = ""
         if preflight.has_drifted(target):
             overwritten = "what stood there is kept as a generation"
