@@ -6,12 +6,13 @@ import contextlib
 import os
 import platform
 import socket
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 from envsync.agent.messages import PlatformFacts, ProcessUse
 from envsync.conda.busy import Process
 
-PROCESSES_SHOWN = 20
+AGENT_MARK = b"exec(bytes.fromhex('"
+"""In the command line of every agent (`agent.bootstrap`): it opens files only to look at them."""
 
 
 def platform_facts() -> PlatformFacts:
@@ -53,26 +54,44 @@ def running_processes() -> Iterator[Process]:
 
 
 def processes_using(path: bytes) -> Tuple[ProcessUse, ...]:
-    """Processes of this user that run from, stand in, or have mapped files below a path."""
-    inside = os.path.realpath(path) + b"/"
-    found: List[ProcessUse] = []
+    """Processes of this user that run from, stand in, map or have open what is below a path."""
+    return processes_below([path])[path]
+
+
+def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...]]:
+    """The same for each of several directories, looked up once."""
+    inside = {path: os.path.realpath(path) + b"/" for path in paths}
+    found: Dict[bytes, List[ProcessUse]] = {path: [] for path in paths}
     for pid in _own_pids():
         with contextlib.suppress(OSError):
-            if _uses(pid, inside):
-                with open("/proc/%d/cmdline" % pid, "rb") as file:
-                    command = file.read(400).replace(b"\0", b" ").decode("utf-8", "replace")
-                found.append(ProcessUse(pid, command.strip()))
-    return tuple(found)
+            with open("/proc/%d/cmdline" % pid, "rb") as file:
+                argv = file.read()
+            held, mapped = _held_paths(pid, with_files=AGENT_MARK not in argv), _maps(pid)
+            command = argv[:400].replace(b"\0", b" ").decode("utf-8", "replace").strip()
+            for path, top in inside.items():
+                if top in mapped or any((link + b"/").startswith(top) for link in held):
+                    found[path].append(ProcessUse(pid, command))
+    return {path: tuple(uses) for path, uses in found.items()}
 
 
-def _uses(pid: int, inside: bytes) -> bool:
+def _held_paths(pid: int, *, with_files: bool) -> List[bytes]:
+    """What a process runs, where it stands, and with `with_files` what it has open."""
     root = b"/proc/%d/" % pid
-    for link in (b"exe", b"cwd"):
+    links = [b"exe", b"cwd"]
+    if with_files:
         with contextlib.suppress(OSError):
-            if (os.readlink(root + link) + b"/").startswith(inside):
-                return True
-    with open(root + b"maps", "rb") as file:
-        return inside in file.read()
+            links += [b"fd/" + fd for fd in os.listdir(root + b"fd")]
+    held = []
+    for link in links:
+        with contextlib.suppress(OSError):
+            held.append(os.readlink(root + link))
+    return held
+
+
+def _maps(pid: int) -> bytes:
+    with contextlib.suppress(OSError), open("/proc/%d/maps" % pid, "rb") as file:
+        return file.read()
+    return b""
 
 
 def _own_pids() -> List[int]:

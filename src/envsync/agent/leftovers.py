@@ -26,6 +26,12 @@ def bundles(state: bytes) -> List[bytes]:
     return [os.path.join(state, name) for name in os.listdir(state) if name.startswith(_BUNDLE)]
 
 
+def unfinished(state: bytes) -> List[bytes]:
+    """rsync's directories, where they are."""
+    paths = [os.path.join(state, name) for name in (PARTIAL, TEMPORARY)]
+    return [path for path in paths if os.path.lexists(path)]
+
+
 def discard(state: bytes) -> None:
     """Remove all of it: a version was published, so nobody goes on with it."""
     for path in bundles(state):

@@ -31,7 +31,7 @@ class PlatformFacts(NamedTuple):
 
 
 class ProcessUse(NamedTuple):
-    """A process of this user that runs from an environment, stands in it, or maps its files."""
+    """A process of this user that runs from an environment, stands in it, or has its files open."""
 
     pid: int
     command: str
@@ -153,6 +153,31 @@ class EnvironmentFacts(NamedTuple):
     packages: int
     generations: int
     problem: str
+
+
+class SweepFacts(NamedTuple):
+    """What a clean-up freed of one environment, or in a dry run would free.
+
+    `generations` are the numbers of those that went, `unfinished` counts trees of pushes
+    that were interrupted. `stays` says what was left and why; `locked` who works there, so
+    that nothing was looked at; `problems` what resisted.
+    """
+
+    name: str
+    generations: Tuple[int, ...]
+    unfinished: int
+    size_bytes: int
+    stays: Tuple[str, ...]
+    locked: str
+    problems: Tuple[str, ...]
+
+
+class GcFacts(NamedTuple):
+    """What a clean-up freed on one server."""
+
+    environments: Tuple[SweepFacts, ...]
+    cache_files: int
+    cache_bytes: int
 
 
 def to_json(value: Any) -> Any:

@@ -72,21 +72,40 @@ class Records:
     def all(self) -> List[Record]:
         """Every readable record, oldest first. A damaged one is left out, not removed."""
         records: List[Record] = []
-        with contextlib.suppress(OSError):
-            for name in os.listdir(os.fsdecode(self._places.generations)):
-                if _FILE.match(name):
-                    document = read_json(os.path.join(self._places.generations, name.encode()))
-                    with contextlib.suppress(ValueError):
-                        records.append(record_from_json(document))
+        for name in self._names():
+            if _FILE.match(name):
+                with contextlib.suppress(ValueError):
+                    records.append(record_from_json(read_json(self._file(name))))
         return sorted(records)
 
     def has_damage(self) -> bool:
         """Whether there are records that cannot be read: then no tree is known to be needless."""
-        try:
-            names = os.listdir(os.fsdecode(self._places.generations))
-        except OSError:
-            return False
-        return len(self.all()) != sum(1 for name in names if _FILE.match(name))
+        return bool(self.damaged())
+
+    def damaged(self) -> List[bytes]:
+        """The files of records that cannot be read."""
+        readable = {self._path(record.number, "json") for record in self.all()}
+        found = [self._file(name) for name in self._names() if _FILE.match(name)]
+        return [path for path in found if path not in readable]
+
+    def orphans(self) -> List[bytes]:
+        """What a process left that died between two files: manifests without their record,
+        files that never got their name."""
+        names = self._names()
+        known = {name.partition(".")[0] for name in names if _FILE.match(name)}
+        return [
+            self._file(name)
+            for name in names
+            if not _FILE.match(name) and name.partition(".")[0] not in known
+        ]
+
+    def _names(self) -> List[str]:
+        with contextlib.suppress(OSError):
+            return os.listdir(os.fsdecode(self._places.generations))
+        return []
+
+    def _file(self, name: str) -> bytes:
+        return os.path.join(self._places.generations, os.fsencode(name))
 
     def at(self, inode: int) -> Optional[Record]:
         """The newest record of the tree whose top directory has this inode."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 from envsync.agent.scan_pass import open_directory
 from envsync.tree.entry import join
@@ -53,3 +53,22 @@ def _empty(directory: bytes, top_fd: int) -> List[bytes]:
     finally:
         os.close(fd)
     return [join(directory, name) for name, is_directory in found if is_directory]
+
+
+def measure(path: bytes) -> int:
+    """The contents of the files at and below a path, each inode once; what hides counts as 0."""
+    sizes: Dict[int, int] = {}
+    pending: List[bytes] = [path]
+    for directory in pending:
+        with contextlib.suppress(OSError):
+            status = os.lstat(directory)
+            if not stat.S_ISDIR(status.st_mode):
+                return status.st_size
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    else:
+                        status = entry.stat(follow_symlinks=False)
+                        sizes[status.st_ino] = status.st_size
+    return sum(sizes.values())

@@ -52,6 +52,7 @@ _OPERATIONS: Dict[str, str] = {
     "target": "target",
     "build": "build",
     "transfer": "transfer",
+    "gc": "gc",
 }
 """The module of `envsync.agent.operations` for what stands before an operation's dot."""
 

@@ -66,9 +66,9 @@ class Target:
         findings = list(preparation.place_findings(self._prefix, self.places))
         if lock and not any(finding.blocking for finding in findings):
             self.lock.acquire()
-            recovered = self._recover()
+            recovered = self.recover()
         elif not lock:
-            recovered = self._recover_if_free()
+            recovered = self.recover_if_free()
         self.live = self.snapshot(progress)
         live = self.live
         if live is not None:
@@ -101,10 +101,11 @@ class Target:
     def _was_interrupted(self) -> bool:
         return os.path.exists(self.places.file("intent.json"))
 
-    def _recover(self) -> Optional[str]:
+    def recover(self) -> Optional[str]:
+        """Finish or forget an interrupted switch, with the lock held; what was done."""
         return self.publisher().recover() if self._was_interrupted() else None
 
-    def _recover_if_free(self) -> Optional[str]:
+    def recover_if_free(self) -> Optional[str]:
         """Finish an interrupted switch where nobody holds the lock; all that a question changes."""
         if not self._was_interrupted():
             return None

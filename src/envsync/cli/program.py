@@ -28,6 +28,7 @@ COMMANDS = {
     "list": _Entry("envsync.cli.list:list_", "Show which environments are on which server."),
     "history": _Entry("envsync.cli.history:history", "Show what was published, and by whom."),
     "rollback": _Entry("envsync.cli.rollback:rollback", "Put the previous version back."),
+    "gc": _Entry("envsync.cli.gc:gc", "Free disk that no version needs any more."),
     "config": _Entry("envsync.cli.config:config", "Check or find the inventory file."),
     "demo": _Entry(
         "envsync.cli.demo:demo",

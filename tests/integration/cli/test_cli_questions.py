@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import re
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from tests.integration.cli.conftest import Envsync
 from tests.lab.lab import Lab
+from tests.lab.namespaces import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -111,3 +117,40 @@ def test_a_server_that_is_down_is_one_line(conda_lab: Lab, envsync: Envsync) -> 
         by_server = {each["server"]: each["error"] for each in document["result"]["servers"]}
         assert by_server["server2"] is None
         assert by_server["server3"]["code"] == "connection-failed"
+
+
+def test_gc(conda_lab: Lab, envsync: Envsync) -> None:
+    """Of two servers and this machine, one pushes; the others are freed."""
+    envsync("push", "myenv")
+    conda_lab["server2"].install_wheel("labtool", "1.0")
+    envsync("push", "myenv", "server2", "--overwrite")
+    assert envsync("gc", "server3").stdout == "server3: nothing to free\n"
+    stays = envsync("gc", "server2").stdout
+    assert stays.startswith("myenv on server2: nothing\n  stays: generation 2: overwritten by ")
+    told = envsync("gc", "--drifted", "--dry-run").stdout.splitlines()
+    assert told[0] == "server1: nothing to free"
+    assert re.fullmatch(r"myenv on server2: 1 earlier version: [\d.]+ MB would be freed", told[1])
+    document = envsync.json("gc", "server2", "--drifted")
+    [swept] = document["result"]["servers"][0]["freed"]["environments"]
+    assert swept["generations"] == [2]
+    assert swept["size_bytes"] > 1_000_000
+    server3 = conda_lab["server3"]
+    lock = f"{server3.prefix}/envs/.envsync/myenv/lock"
+    with server3.popen(["flock", lock, "cat"], stdin=subprocess.PIPE) as holder:
+        wait_until(lambda: envsync_is_locked(server3.path(lock)), "the lock is held")
+        refused = envsync("gc", status=20).stderr
+        assert refused.startswith(
+            "envsync: server3: 1 environment was left alone\n  another push of "
+        )
+        document = envsync.json("gc", "server3", status=14)
+        assert document["result"]["servers"][0]["freed"]["environments"][0]["locked"]
+        holder.kill()
+
+
+def envsync_is_locked(lock: Path) -> bool:
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False

@@ -24,6 +24,7 @@ _RESULTS = {
     "list": "List",
     "history": "History",
     "rollback": "Rollback",
+    "gc": "Gc",
     "config check": "ConfigCheck",
     "config path": "ConfigPath",
     "demo": "Demo",

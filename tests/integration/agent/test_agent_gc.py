@@ -1,0 +1,433 @@
+"""`gc`: what nobody needs goes, what anybody needs stays, whenever it is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envsync.agent import gc as collecting
+from envsync.agent import leftovers
+from envsync.agent.bootstrap import preamble
+from envsync.agent.facts import AGENT_MARK
+from envsync.agent.filesystem import Mount
+from envsync.agent.gc import Rules, sweep
+from envsync.agent.messages import GcFacts, SweepFacts, from_json
+from envsync.agent.service import Service
+from envsync.errors import AgentFailed, CheckFailed
+from tests.unit.agent import disk
+from tests.unit.agent.conftest import memory
+from tests.unit.agent.pushes import Server, die_in, environment
+from tests.unit.tree.trees import file
+
+VERSIONS = [
+    environment({b"bin/tool": file(b"version %d" % n, 0o755), b"lib/x": file(b"%d" % n * 1000)})
+    for n in range(6)
+]
+WEEK_SECONDS = 7 * 86400
+
+
+def collect(
+    server: Server,
+    *,
+    keep: int = 1,
+    drifted: bool = False,
+    dry_run: bool = False,
+    later_seconds: float = 0.0,
+) -> SweepFacts:
+    return sweep(server.target(), Rules(keep, drifted, dry_run, time.time() + later_seconds))
+
+
+def pushed(server: Server, count: int, keep: int = 9) -> Server:
+    for version in VERSIONS[:count]:
+        server.push(version, keep=keep)
+    return server
+
+
+def numbers(server: Server) -> list[int]:
+    return [record.number for record in server.target().records.all()]
+
+
+def tree(server: Server, number: int) -> Path:
+    records = server.target().records
+    [record] = [record for record in records.all() if record.number == number]
+    path = records.tree(record)
+    assert path is not None
+    return Path(os.fsdecode(path))
+
+
+def interrupt(server: Server) -> None:
+    """A push that died before its switch; it had begun to build on the oldest version."""
+    with server.staged(VERSIONS[5]) as push:
+        push.staging.close()
+
+
+@contextlib.contextmanager
+def process(*argv: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has said that it is there, until the block ends."""
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.PIPE, cwd=cwd) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"here\n"
+        yield started
+        started.kill()
+
+
+# --- what goes --------------------------------------------------------------------------
+
+
+def test_versions_beyond_keep_go_oldest_first(server: Server) -> None:
+    pushed(server, 5)
+    assert numbers(server) == [1, 2, 3, 4, 5]
+    swept = collect(server, keep=2)
+    assert swept.generations == (1, 2)
+    assert swept.size_bytes == sum(len(node.data) for n in (0, 1) for node in VERSIONS[n].values())
+    assert numbers(server) == [3, 4, 5]
+    assert len(list((server.state / "trees").iterdir())) == 2
+    assert server.tree() == VERSIONS[4]
+    assert collect(server, keep=2) == SweepFacts("myenv", (), 0, 0, (), "", ())
+    assert collect(server, keep=0).generations == (3, 4)
+    assert server.tree() == VERSIONS[4]
+
+
+def test_a_dry_run_tells_the_same_and_touches_nothing(server: Server) -> None:
+    pushed(server, 4)
+    interrupt(server)
+    before = {path: path.lstat() for path in server.state.rglob("*")}
+    told = collect(server, dry_run=True)
+    assert {path: path.lstat() for path in server.state.rglob("*")} == before
+    assert told == collect(server)
+    assert (told.generations, told.unfinished) == ((2,), 1)
+    assert (server.state / "lock").exists()
+
+
+def test_what_interrupted_pushes_left_goes(server: Server) -> None:
+    pushed(server, 1)
+    interrupt(server)
+    state = os.fsencode(server.state)
+    Path(os.fsdecode(leftovers.bundle(state, "0123"))).write_bytes(b"x" * 70_000)
+    (server.state / "rsync-partial").mkdir()
+    (server.state / "rsync-partial/half").write_bytes(b"x" * 1000)
+    (server.state / "tmpabcdef").write_bytes(b"x" * 10)
+    (server.state / "generations/tmpabcdef").write_bytes(b"x" * 10)
+    (server.state / "generations/000009.manifest").write_bytes(b"x" * 10)
+    assert len(list((server.state / "trees").iterdir())) == 1
+    swept = collect(server)
+    assert swept.unfinished == 1
+    assert swept.size_bytes >= 71_030
+    names = sorted(path.name for path in server.state.rglob("*") if path.is_file())
+    assert "staging.json" not in names
+    assert [name for name in names if name.startswith(("tmp", "bundle", "half"))] == []
+    assert [name for name in names if name.endswith("manifest")] == ["000001.manifest"]
+    assert list((server.state / "trees").iterdir()) == []
+    server.push(VERSIONS[1])
+    assert server.tree() == VERSIONS[1]
+
+
+def test_the_last_versions_of_an_environment_that_is_gone_stay(server: Server) -> None:
+    pushed(server, 3)
+    os.rename(server.live, server.live + b".elsewhere")
+    assert collect(server).generations == (1,)
+    os.rename(server.live + b".elsewhere", server.live)
+    assert collect(server).generations == ()
+    assert server.rollback().number == 2
+
+
+def test_after_a_restore_from_a_backup_what_stands_keeps_its_record(server: Server) -> None:
+    pushed(server, 2)
+    copy = server.live + b".copy"
+    subprocess.run(["cp", "-a", server.live, copy], check=True)
+    os.rename(server.live, server.live + b".old")
+    os.rename(copy, server.live)
+    collect(server)
+    assert numbers(server) == [1, 2]
+    target = server.target()
+    state = target.inspect(lock=False)
+    assert state.record is not None
+    assert state.record.number == 2
+
+
+# --- what stays -------------------------------------------------------------------------
+
+
+def test_a_version_with_changes_of_its_own_stays_until_one_insists(server: Server) -> None:
+    pushed(server, 4)
+    late = tree(server, 1) / "bin/late"
+    late.write_text("a job that still ran in it wrote this\n")
+    swept = collect(server)
+    assert swept.generations == (2,)
+    [reason] = swept.stays
+    assert reason.startswith("generation 1: it was changed after it was replaced")
+    assert late.exists()
+    # Nothing was marked: whoever looks at it with other local paths may find it unchanged.
+    assert [record.kept_because for record in server.target().records.all()] == ["", "", ""]
+    assert collect(server, drifted=True).generations == (1,)
+    assert numbers(server) == [3, 4]
+
+
+def test_an_overwritten_version_stays_until_one_insists(server: Server) -> None:
+    pushed(server, 1)
+    Path(os.fsdecode(server.live), "bin/mine").write_text("by hand\n")
+    server.push(VERSIONS[1], keep=0)
+    assert collect(server, keep=0).stays[0].startswith("generation 2: overwritten by alice@server1")
+    [kept] = (server.state / "trees").iterdir()
+    assert (kept / "bin/mine").read_text() == "by hand\n"
+    assert collect(server, keep=0, drifted=True).generations == (2,)
+    assert list((server.state / "trees").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["exe", "cwd", "mapped", "open"])
+def test_what_a_process_has_open_stays(server: Server, how: str, tmp_path: Path) -> None:
+    pushed(server, 3)
+    top = tree(server, 1)
+    code = {
+        "cwd": "import sys",
+        "mapped": "import mmap, sys; f = open(sys.argv[1]); "
+        "m = mmap.mmap(f.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ); f.close()",
+        "open": "import sys; f = open(sys.argv[1])",
+    }
+    script = code.get(how, "") + "\nprint('here', flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-c", script, str(top / "bin/tool")]
+    if how == "exe":
+        # The change of its own is not what keeps it here: --drifted is given below.
+        (top / "bin/sh").write_bytes(Path("/bin/sh").read_bytes())
+        (top / "bin/sh").chmod(0o755)
+        argv = [str(top / "bin/sh"), "-c", "echo here; read line"]
+    with process(*argv, cwd=top if how == "cwd" else tmp_path) as user:
+        swept = collect(server, drifted=True)
+        assert swept.generations == ()
+        assert f"generation 1: process {user.pid} uses it" in swept.stays[0]
+    assert collect(server, drifted=True).generations == (1,)
+
+
+def test_an_agent_that_only_looks_is_no_user(server: Server) -> None:
+    pushed(server, 3)
+    assert AGENT_MARK in preamble("python3", "token")
+    script = f"f = open({str(tree(server, 1) / 'bin/tool')!r}); print('here', flush=True); input()"
+    hidden = f"exec(bytes.fromhex('{script.encode().hex()}'))"
+    with process(sys.executable, "-c", hidden):
+        assert collect(server).generations == (1,)
+
+
+def test_what_an_interrupted_transfer_still_writes_to_stays(server: Server) -> None:
+    pushed(server, 1)
+    interrupt(server)
+    [staging] = (server.state / "trees").iterdir()
+    script = "import sys; f = open(sys.argv[1], 'w'); print('here', flush=True); sys.stdin.read()"
+    with process(sys.executable, "-c", script, str(staging / "half")):
+        swept = collect(server)
+        assert swept.unfinished == 0
+        assert staging.exists()
+    assert collect(server).unfinished == 1
+
+
+def test_beside_a_push_nothing_is_touched(server: Server) -> None:
+    pushed(server, 3)
+    with server.staged(VERSIONS[3]):
+        for dry_run in (False, True):
+            swept = collect(server, dry_run=dry_run)
+            assert swept.locked.startswith("another push of myenv is under way: alice@here")
+            assert (swept.generations, swept.unfinished) == ((), 0)
+    assert numbers(server) == [2, 3]
+
+
+def test_on_a_network_filesystem_a_version_stays_for_a_week(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed(server, 3)
+    monkeypatch.setattr(collecting, "mount_of", lambda _: Mount("nfs4", "/", ()))
+    [reason] = collect(server, later_seconds=WEEK_SECONDS - 60).stays
+    assert "nfs4" in reason
+    assert collect(server, later_seconds=WEEK_SECONDS + 60).generations == (1,)
+
+
+def test_beside_a_damaged_record_everything_stays(server: Server) -> None:
+    pushed(server, 4)
+    (server.state / "generations/000002.json").write_text("{ torn")
+    assert collect(server).stays[0].startswith("everything: a record is damaged")
+    assert len(list((server.state / "trees").iterdir())) == 3
+    swept = collect(server, drifted=True)
+    assert (swept.generations, swept.unfinished) == ((1,), 1)
+    assert numbers(server) == [3, 4]
+
+
+def test_what_cannot_be_removed_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed(server, 3)
+    top = tree(server, 1)
+
+    def refuse(path: bytes) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(collecting, "remove_tree", refuse)
+        assert collect(server).problems == (f"{top}: Permission denied",)
+    assert collect(server).unfinished == 1
+
+
+# --- interrupted ------------------------------------------------------------------------
+
+
+def _dying(action: Callable[[], object], die: Callable[[], None], calls: int) -> None:
+    """Run `action` in a process that dies at its n-th call that changes a directory."""
+    left = [calls]
+
+    def wrapped(name: str) -> Callable[..., Any]:
+        plain = getattr(os, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if not left[0]:
+                die()
+            return plain(*arguments, **options)
+
+        return call
+
+    for name in ("unlink", "rmdir", "rename", "replace"):
+        setattr(os, name, wrapped(name))
+    action()
+
+
+def test_killed_at_any_point_the_next_one_ends_alike() -> None:
+    """Each removal of a name is a point to die at; until none is left."""
+    for calls in range(1, 200):
+        with tempfile.TemporaryDirectory(dir=memory()) as root:
+            server = pushed(Server(Path(root)), 3)
+            interrupt(server)
+
+            def action(
+                die: Callable[[], None], server: Server = server, calls: int = calls
+            ) -> None:
+                _dying(lambda: collect(server, keep=0), die, calls)
+
+            died = die_in(action)
+            assert server.tree() == VERSIONS[2]
+            records = server.target().records
+            for record in records.all():
+                where = records.tree(record)
+                if where is not None:
+                    assert disk.uncached().snapshot(where).revision == record.revision
+            collect(server, keep=0)
+            assert numbers(server) == [3]
+            left = sorted(path.name for path in server.state.iterdir())
+            # The state after a sweep that nobody killed.
+            assert left == ["generations", "history.jsonl", "lock", "trees", "writers"]
+            assert len(list((server.state / "generations").iterdir())) == 2
+            assert list((server.state / "trees").iterdir()) == []
+        if not died:
+            break
+        assert died == signal.SIGKILL
+    assert 10 < calls < 199
+
+
+def _at_check(die: Callable[[], None]) -> Callable[[str], None]:
+    def on_step(step: str) -> None:
+        if step == "check":
+            die()
+
+    return on_step
+
+
+def test_an_interrupted_switch_is_finished_first(server: Server) -> None:
+    pushed(server, 2)
+
+    def action(die: Callable[[], None]) -> None:
+        server.push(VERSIONS[2], keep=9, on_step=_at_check(die))
+
+    assert die_in(action) == signal.SIGKILL
+    assert collect(server, keep=1).generations == (1,)
+    assert server.tree() == VERSIONS[2]
+    assert numbers(server) == [2, 3]
+    assert not (server.state / "intent.json").exists()
+
+
+def test_a_check_that_fails_on_the_way_ends_nothing(server: Server) -> None:
+    pushed(server, 3)
+
+    def action(die: Callable[[], None]) -> None:
+        with contextlib.suppress(CheckFailed):
+            server.push(VERSIONS[3], keep=9, check="exit 3", on_step=_at_check(die))
+
+    assert die_in(action) == signal.SIGKILL
+    swept = collect(server)
+    assert (swept.generations, swept.unfinished, swept.problems) == ((1,), 1, ())
+    assert server.tree() == VERSIONS[2]
+
+
+# --- a whole server ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(server: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The content cache where the operation looks for it."""
+    home = server.prefix.parent / "xdg"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    server.cache = str(home / "envsync/content")
+    return home
+
+
+def ask(server: Server, **options: Any) -> GcFacts:
+    arguments = {
+        "prefix": str(server.prefix),
+        "by": "envsync gc by alice@here",
+        "keep": 1,
+        "keep_of": {},
+        "local": ["local"],
+        "local_of": {},
+        "drifted": False,
+        "dry_run": False,
+        **options,
+    }
+    return from_json(GcFacts, Service().call("gc", arguments).document)
+
+
+def test_every_environment_of_a_server_with_its_own_keep(server: Server, home: Path) -> None:
+    pushed(server, 4)
+    os.symlink("myenv", server.prefix / "envs/alias")
+    (server.prefix / "envs/untouched/conda-meta").mkdir(parents=True)
+    freed = ask(server, keep_of={"myenv": 2})
+    assert [(swept.name, swept.generations) for swept in freed.environments] == [("myenv", (1,))]
+    assert not (server.prefix / "envs/.envsync/untouched").exists()
+
+
+def test_cached_rows_go_with_their_tree_or_when_nothing_used_them(
+    server: Server, home: Path
+) -> None:
+    pushed(server, 3)
+    cache = home / "envsync/content"
+    alive, known = cache / "1-2-abcdef", len(list(cache.iterdir()))
+    for name, age_seconds in (("1-2-abcdef", 60), ("1-3-abcdef", 8 * 86400), ("tmpx", 8 * 86400)):
+        (cache / name).write_bytes(b"x" * 100)
+        os.utime(cache / name, (time.time() - age_seconds,) * 2)
+    for path in cache.iterdir():
+        if path.name.partition("-")[0] not in ("1", "tmpx"):
+            os.utime(path, (0, 0))
+    freed = ask(server)
+    assert (freed.cache_files, freed.cache_bytes) == (2, 200)
+    assert alive.exists()
+    # One generation went, and took its rows with it; those of the others stay, however old.
+    assert len(list(cache.iterdir())) == known - 1 + 1
+
+
+def test_one_environment_in_trouble_does_not_end_the_others(
+    server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed(server, 3)
+    (server.prefix / "envs/.envsync/another").mkdir()
+    (server.prefix / "envs/.envsync/another/lock").mkdir()
+    freed = ask(server)
+    [another, mine] = freed.environments
+    assert another.problems
+    assert mine.generations == (1,)
+
+
+def test_an_order_that_is_none_is_refused(server: Server, home: Path) -> None:
+    with pytest.raises(AgentFailed):
+        ask(server, more="x")
