@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from envsync.agent import filesystem, publish
 from envsync.agent import layout as layouts
 from envsync.agent import records as recording
-from envsync.agent.records import Records
 from envsync.errors import (
     CheckFailed,
     EnvsyncError,
@@ -32,7 +31,7 @@ from envsync.errors import (
 from envsync.tree.revision import revision_of
 from tests.unit.agent import disk
 from tests.unit.agent.conftest import memory
-from tests.unit.agent.pushes import Server, die_in, environment
+from tests.unit.agent.pushes import Server, die_in, environment, records, require_sound
 from tests.unit.tree.trees import Node, Tree, directory, file, manifest_of, symlink, trees, variants
 
 ONE = environment({b"bin/tool": file(b"one", 0o755), b"lib/shared": file(b"the same")})
@@ -43,26 +42,6 @@ STEPS = ["intent", "sync", "switch", "switched", "check", "record", "recorded"]
 
 def revision(nodes: Tree) -> str:
     return revision_of(manifest_of(nodes))
-
-
-def records(server: Server) -> Records:
-    return server.target().records
-
-
-def require_sound(server: Server) -> None:
-    """Every record has its manifest and its tree, and the tree is what the record says."""
-    known = records(server)
-    live = os.lstat(server.live).st_ino
-    for record in known.all():
-        tree = server.live if record.inode == live else known.tree(record)
-        assert tree is not None, record
-        snapshot = disk.uncached()
-        snapshot.local = server.target().trees.local
-        assert snapshot.snapshot(tree).revision == record.revision
-        manifest = known.manifest(record)
-        assert manifest is not None
-        assert revision_of(manifest) == record.revision
-    assert not (server.state / "intent.json").exists()
 
 
 # --- what a push leaves -----------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 from envsync.agent.messages import RecordFacts
 from envsync.agent.outgoing import outgoing
 from envsync.agent.publish import Check
+from envsync.agent.records import Records
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.target import Target
 from envsync.agent.target_push import Publication, TargetPush
@@ -157,3 +158,23 @@ def die_in(action: Callable[[Callable[[], None]], object]) -> int:
             os._exit(0)
     _, status = os.waitpid(pid, 0)
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
+def records(server: Server) -> Records:
+    return server.target().records
+
+
+def require_sound(server: Server) -> None:
+    """Every record has its manifest and its tree, and the tree is what the record says."""
+    known = records(server)
+    live = os.lstat(server.live).st_ino
+    for record in known.all():
+        tree = server.live if record.inode == live else known.tree(record)
+        assert tree is not None, record
+        snapshot = disk.uncached()
+        snapshot.local = server.target().trees.local
+        assert snapshot.snapshot(tree).revision == record.revision
+        manifest = known.manifest(record)
+        assert manifest is not None
+        assert revision_of(manifest) == record.revision
+    assert not (server.state / "intent.json").exists()

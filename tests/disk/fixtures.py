@@ -1,0 +1,63 @@
+"""Fixtures of the disk, for the tests that import them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.disk import requirements
+from tests.disk.disk import Disk
+
+DISK_BYTES = 96 << 20
+"""A push wants 64 MiB free beside what it needs."""
+
+_CLONE_NEWNS = 0x20000
+MakeDisk = Callable[..., Disk]
+
+
+@pytest.fixture
+def private_mounts() -> Iterator[None]:
+    """What the test mounts is seen by this process alone, and is gone with it.
+
+    No other thread may live across the beginning or the end: the kernel refuses the way back.
+    """
+    demand_disk()
+    libc = ctypes.CDLL(None, use_errno=True)
+    outside = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.unshare(_CLONE_NEWNS) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        yield
+        if libc.setns(outside, _CLONE_NEWNS) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+    finally:
+        os.close(outside)
+
+
+@pytest.fixture
+def make_disk(private_mounts: None, tmp_path: Path) -> Iterator[MakeDisk]:
+    """Makes disks that only this test sees; they go with it."""
+    with ExitStack() as stack:
+
+        def make(name: str = "disk", size_bytes: int = DISK_BYTES, **options: object) -> Disk:
+            directory = tmp_path / name
+            directory.mkdir()
+            return stack.enter_context(Disk(directory, size_bytes, **options))  # type: ignore[arg-type]
+
+        yield make
+
+
+def demand_disk() -> None:
+    """Fail where the disk cannot be had and has to; skip, saying why, where it need not."""
+    missing = requirements.missing()
+    if missing and requirements.required():
+        pytest.fail(f"the disk is required and cannot be had: {missing}", pytrace=False)
+    if missing:
+        pytest.skip(f"no disk: {missing}")

@@ -1,0 +1,253 @@
+"""The power goes between any two writes of a publish, on a real ext4 with a volatile cache.
+
+Each scenario runs once while the disk remembers every write and flush. Then the disk becomes
+what a power cut at a moment would have left, is mounted again, and the next contact finds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from envsync.agent import content_cache, filesystem
+from envsync.errors import CheckFailed
+from envsync.tree.revision import revision_of
+from tests.disk.disk import Disk
+from tests.disk.fixtures import MakeDisk
+from tests.unit.agent import disk as real
+from tests.unit.agent.conftest import memory
+from tests.unit.agent.pushes import Server, environment, records, require_sound
+from tests.unit.tree.trees import Tree, file, manifest_of, symlink
+
+CUTS = int(os.environ.get("ENVSYNC_CUTS", "24"))
+"""How many power cuts each scenario gets, of all that could be; they differ by ENVSYNC_SEED."""
+
+SEED = int(os.environ.get("ENVSYNC_SEED", "1"))
+
+
+def version(number: int) -> Tree:
+    """One that differs from the others in files of all sizes, and shares one with them."""
+    own = b"version %d " % number
+    return environment(
+        {
+            b"bin/tool": file(own, 0o755),
+            b"lib/large": file(own * 20_000),
+            b"lib/linked": file(own * 10, inode=1),
+            b"lib/linked-too": file(own * 10, inode=1),
+            b"lib/shared": file(b"the same" * 500),
+            b"share/%d" % number: symlink(b"../bin"),
+        }
+    )
+
+
+ONE, TWO, THREE = version(1), version(2), version(3)
+REVISIONS = {number: revision_of(manifest_of(version(number))) for number in (1, 2, 3)}
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is interrupted. `before` and `after` are versions; 0: nothing stands there."""
+
+    prepare: Callable[[Server], object]
+    act: Callable[[Server, Step], object]
+    before: int
+    after: int
+
+
+def _failing_push(server: Server, on_step: Step) -> None:
+    with pytest.raises(CheckFailed):
+        server.push(TWO, check="false", on_step=on_step)
+
+
+def _one_and_two(server: Server) -> None:
+    server.push(ONE)
+    server.push(TWO)
+
+
+def _one_changed(server: Server) -> None:
+    server.push(THREE)
+    real.shift_content(server.live + b"/bin/tool")
+
+
+SCENARIOS = {
+    "first push": Scenario(
+        lambda _: None, lambda server, step: server.push(TWO, on_step=step), 0, 2
+    ),
+    "later push": Scenario(
+        lambda server: server.push(ONE), lambda server, step: server.push(TWO, on_step=step), 1, 2
+    ),
+    "push onto a spare version": Scenario(
+        lambda server: (server.push(TWO), server.push(ONE)),
+        lambda server, step: server.push(TWO, on_step=step),
+        1,
+        2,
+    ),
+    "push over a change by hand": Scenario(
+        _one_changed, lambda server, step: server.push(TWO, on_step=step), -3, 2
+    ),
+    "rollback": Scenario(_one_and_two, lambda server, step: server.rollback(on_step=step), 2, 1),
+    "a check that fails": Scenario(lambda server: server.push(ONE), _failing_push, 1, 1),
+}
+
+
+class Recorded:
+    """A scenario that ran once, and everything that the disk was told meanwhile."""
+
+    def __init__(self, server: DiskServer, scenario: Scenario, *, busy: bool) -> None:
+        """With `busy`, the kernel writes everything back at each step, as it may."""
+        self.server = server
+        self.scenario = scenario
+        self._disk = server.disk
+        self._caches: list[tuple[int, Path]] = []
+        self._moments: list[int] = []
+        self._disk.mount()
+        server.make_directories()
+        scenario.prepare(server)
+        self.revision_before = server.revision()
+        self._write_back()
+        self._disk.record()
+
+        def on_step(_: str) -> None:
+            if busy:
+                self._write_back()
+            self._note()
+
+        self._note()
+        scenario.act(server, on_step)
+        self._note()
+        self._disk.unmount()
+        self.done = self._moments[-1]
+        self._log = self._disk.stop_recording()[: self.done]
+
+    def _note(self) -> None:
+        """A step ends: where the disk's log is, and what the user's cache holds."""
+        position = self._disk.position()
+        self._moments.append(position)
+        copy = Path(self.server.cache).with_name(f"cache-{position}")
+        if Path(self.server.cache).exists() and not copy.exists():
+            shutil.copytree(self.server.cache, copy)
+            self._caches.append((position, copy))
+
+    def _write_back(self) -> None:
+        fd = os.open(self._disk.mount_point, os.O_RDONLY)
+        try:
+            filesystem.sync_filesystem(fd)
+        finally:
+            os.close(fd)
+
+    def cuts(self) -> list[tuple[int, str, int]]:
+        """A sample of the states that a power cut can leave, the last one always in it.
+
+        A cache that is lost as a whole has a state for each flush; one that is kept, for each
+        write; of what is written in part, there are more than can be counted.
+        """
+        flushed = [at + 1 for at, what in enumerate(self._log) if what == "f"]
+        every = [(position, "lost", 0) for position in (0, *flushed)]
+        every += [(position, "kept", 0) for position in range(1, self.done)]
+        every += [(position, "some", number) for number in (1, 2) for position in range(self.done)]
+        chance = random.Random(SEED)
+        chosen = chance.sample(every, min(CUTS, len(every)))
+        return [(0, "lost", 0), *chosen, (self.done, "lost", 0)]
+
+    @contextlib.contextmanager
+    def cut(self, position: int, cached: str, seed: int) -> Iterator[None]:
+        """The disk after a power cut, mounted, and the content cache as it was at that time."""
+        self._disk.cut_power(position, cached, seed)
+        shutil.rmtree(self.server.cache, ignore_errors=True)
+        copies = [copy for at, copy in self._caches if at <= position]
+        if copies:
+            shutil.copytree(copies[-1], self.server.cache)
+        self._disk.mount()
+        try:
+            yield
+        except AssertionError as error:
+            raise AssertionError(
+                f"cut after {position} of {self._log}: {cached} ({seed})"
+            ) from error
+        self._disk.unmount()
+
+
+class DiskServer(Server):
+    """A prefix on a disk; the user's cache and the sources are elsewhere, and survive."""
+
+    def __init__(self, disk: Disk, elsewhere: Path) -> None:
+        self.disk = disk
+        self.prefix = disk.mount_point / "prefix"
+        self.cache = str(elsewhere / "cache")
+        self.scratch = elsewhere / "source"
+
+    def make_directories(self) -> None:
+        for path in (self.prefix / "envs", self.prefix / "conda-meta", self.scratch):
+            path.mkdir(parents=True)
+
+
+@pytest.fixture
+def server(make_disk: MakeDisk) -> Iterator[DiskServer]:
+    with tempfile.TemporaryDirectory(dir=memory()) as elsewhere:
+        yield DiskServer(make_disk(), Path(elsewhere))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "written back at each step"])
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
+def test_power_cut(
+    scenario: Scenario, busy: bool, server: DiskServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = Recorded(server, scenario, busy=busy)
+    monkeypatch.setattr(content_cache, "boot_id", lambda: "another boot")
+    stood = set()
+    for position, cached, seed in recorded.cuts():
+        with recorded.cut(position, cached, seed):
+            stands = contact(recorded, is_done=position >= recorded.done)
+        stood.add(stands)
+    if scenario.before != scenario.after:
+        assert len(stood) == 2, "no cut came before the switch, or none after it"
+
+
+def contact(recorded: Recorded, *, is_done: bool) -> str:
+    """The next contact and the next push; the revision that the power cut left."""
+    server, scenario = recorded.server, recorded.scenario
+    recover(server, may_fail=scenario.after == scenario.before)
+    stands = server.revision()
+    before = REVISIONS.get(scenario.before, recorded.revision_before)
+    after = REVISIONS[scenario.after]
+    assert stands in ({after} if is_done else {before, after})
+    for number, revision in REVISIONS.items():
+        if stands == revision:
+            assert server.manifest() == manifest_of(version(number))
+    if stands in REVISIONS.values():
+        require_sound(server)
+        current = server.target().current(server.target().snapshot())
+        assert current is not None
+        assert current.revision == stands
+    known = [record.revision for record in records(server).all()]
+    assert scenario.before <= 0 or before in known, "the version before is lost"
+    server.push(THREE)
+    assert server.manifest() == manifest_of(THREE)
+    require_sound(server)
+    if scenario.before < 0:
+        assert before in [r.revision for r in records(server).all() if r.kept_because]
+    return stands
+
+
+def recover(server: Server, *, may_fail: bool) -> None:
+    """What every push does first. Where the check was failing, it says so, once."""
+    for _ in range(2):
+        target = server.target()
+        try:
+            target.inspect(lock=True)
+            return
+        except CheckFailed:
+            assert may_fail
+        finally:
+            target.lock.release()
+    raise AssertionError("a failed check is told for ever")
