@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conda.fixtures import conda_prefix, conda_template
-from tests.lab.fixtures import conda_lab, fresh_lab, lab, lab_template, pytest_report_header
+from tests.disk import requirements as disk_requirements
+from tests.lab.fixtures import conda_lab, fresh_lab, lab, lab_template, report_header
 
 __all__ = [
     "conda_lab",
@@ -17,7 +18,6 @@ __all__ = [
     "fresh_lab",
     "lab",
     "lab_template",
-    "pytest_report_header",
 ]
 
 HERE = Path(__file__).parent
@@ -26,6 +26,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background by a shell, which makes Ctrl-C ignored, also by what the tests
     # start: those that are about Ctrl-C would wait for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> list[str]:
+    return [report_header(), disk_requirements.report_header()]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

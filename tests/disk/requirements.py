@@ -25,3 +25,9 @@ def missing() -> str:
         return f"mkfs.ext4 missing; as root: {INSTALL}"
     absent = [device for device in _DEVICES if not Path(device).exists()]
     return f"no {', '.join(absent)} (modprobe fuse loop)" if absent else ""
+
+
+def report_header() -> str:
+    why = missing()
+    suffix = ", required" if required() else ""
+    return f"disk: off{suffix} ({why})" if why else f"disk: on{suffix}"
