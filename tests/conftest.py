@@ -9,7 +9,8 @@ import pytest
 
 from tests.conda.fixtures import conda_prefix, conda_template
 from tests.disk import requirements as disk_requirements
-from tests.lab.fixtures import conda_lab, fresh_lab, lab, lab_template, report_header
+from tests.lab.fixtures import conda_lab, fresh_lab, lab, lab_template
+from tests.lab.fixtures import pytest_report_header as lab_report_header
 
 __all__ = [
     "conda_lab",
@@ -29,7 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_report_header() -> list[str]:
-    return [report_header(), disk_requirements.report_header()]
+    return [lab_report_header(), disk_requirements.report_header()]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

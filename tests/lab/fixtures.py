@@ -59,7 +59,7 @@ def demand_lab() -> None:
         pytest.skip(f"no lab: {missing}")
 
 
-def report_header() -> str:
+def pytest_report_header() -> str:
     missing = requirements.missing()
     required = ", required" if requirements.required() else ""
     return f"lab: off{required} ({missing})" if missing else f"lab: on{required}"

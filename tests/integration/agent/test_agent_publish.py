@@ -56,7 +56,7 @@ def histories(draw: st.DrawFn) -> list[dict[bytes, Node]]:
     return [environment(nodes) for nodes in versions]
 
 
-@settings(max_examples=4)
+@settings(max_examples=4, deadline=None)
 @given(histories())
 def test_every_version_arrives_exactly(history: list[dict[bytes, Node]]) -> None:
     """Kinds, contents, modes, times, links: with each version built on an earlier one."""
