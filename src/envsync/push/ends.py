@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +18,9 @@ from envsync.ssh.session import Link, Session
 
 NOISE_BYTES_MAX = 64 << 10
 """How much a server's login files may print before the agent's first word."""
+
+# A forced command that is content, nologin, and a shell for git only.
+_LOGIN_STATUS = (0, 1, 128)
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -185,7 +189,7 @@ def _await_token(session: Session, token: bytes, server: str) -> bytes:
         missing = _missing(seen, mark)
         part = session.read(missing)
         if not part:
-            raise ConnectionLost("the agent did not start", server=server)
+            raise _NotStarted(seen, server)
         seen += part
         if len(seen) > NOISE_BYTES_MAX + len(mark):
             raise AgentFailed(
@@ -194,6 +198,14 @@ def _await_token(session: Session, token: bytes, server: str) -> bytes:
                 server=server,
             )
     return seen[: -len(mark)]
+
+
+class _NotStarted(ConnectionLost):
+    """The command ended without a word of the agent; `said` is what it wrote instead."""
+
+    def __init__(self, said: bytes, server: str) -> None:
+        super().__init__("the agent did not start", server=server)
+        self.said = said
 
 
 def _exactly(session: Session, size: int, server: str) -> bytes:
@@ -218,8 +230,9 @@ def _explain(session: Session, server: str, error: ConnectionLost) -> EnvsyncErr
     """Why an agent did not start, by the exit status of its command."""
     status = session.exit_status(5.0)
     said = session.stderr_tail().strip()
+    instead = [] if status is None else _said_instead(session, error)
+    details = [*instead, *said.splitlines()][-8:]
     session.close()
-    details = said.splitlines()[-8:]
     if status == bootstrap.EXIT_NO_PYTHON:
         return AgentFailed(
             "there is no Python: neither in the prefix nor `python3` on the PATH",
@@ -237,6 +250,23 @@ def _explain(session: Session, server: str, error: ConnectionLost) -> EnvsyncErr
     if status is None:
         error.server = server
         return error
+    if status in _LOGIN_STATUS and "Traceback" not in said:
+        return AgentFailed(
+            "it runs something else in place of the command that it is sent",
+            hint="look for command= in authorized_keys there, ForceCommand in its sshd_config, "
+            "and a login shell such as nologin",
+            server=server,
+            details=details,
+        )
     return AgentFailed(
         f"the agent did not start (exit status {status})", server=server, details=details
     )
+
+
+def _said_instead(session: Session, error: ConnectionLost) -> list[str]:
+    """What came on stdout of a command that is not the agent."""
+    said = error.said if isinstance(error, _NotStarted) else b""
+    with contextlib.suppress(ConnectionLost):
+        while len(said) < NOISE_BYTES_MAX and (part := session.read(4096)):
+            said += part
+    return [line[:200] for line in said.decode("utf-8", "replace").splitlines() if line.strip()]

@@ -49,7 +49,18 @@ class PublicKeys:
                 transport.auth_timeout = remaining
                 if self._offer(transport, name, key):
                     return
-        raise refusals.authentication_refused(self.place, self.tried, self.locked, self.allowed)
+        allowed = self.allowed or self._ways_in(transport)
+        raise refusals.authentication_refused(self.place, self.tried, self.locked, allowed)
+
+    def _ways_in(self, transport: Transport) -> list[str]:
+        """What the server takes instead of these keys; empty where it does not say."""
+        try:
+            transport.auth_none(self.place.settings.user)
+        except BadAuthenticationType as error:
+            return list(error.allowed_types)
+        except (SSHException, EOFError, OSError):
+            pass
+        return []
 
     def _offer(self, transport: Transport, name: str, key: PKey) -> bool:
         self.tried.append(name)

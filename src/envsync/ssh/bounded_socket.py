@@ -13,6 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+# Enough for what a server says before its first line of SSH, if it says anything.
+_HEARD_BYTES = 8192
+_SHOWN_BYTES = 80
+
 
 class SocketLike(Protocol):
     """What a transport needs: a socket, or a paramiko channel through a jump host."""
@@ -39,6 +43,7 @@ class BoundedSocket:
         self._silence_seconds = silence_seconds
         self._clock = clock
         self._stalled_since: float | None = None
+        self._heard = b""
         # Transport.close looks at this attribute of its socket.
         self._closed = False
 
@@ -56,7 +61,19 @@ class BoundedSocket:
         return sent
 
     def recv(self, size: int) -> bytes:
-        return self._inner.recv(size)
+        data = self._inner.recv(size)
+        if len(self._heard) < _HEARD_BYTES:
+            self._heard += data[:_HEARD_BYTES]
+        return data
+
+    @property
+    def heard(self) -> str:
+        """The first line of whoever does not speak SSH; empty where it does, or is silent."""
+        lines = self._heard.splitlines()
+        if any(line.startswith(b"SSH-") for line in lines):
+            return ""
+        words = next((line for line in lines if line.strip()), b"")
+        return words[:_SHOWN_BYTES].decode("utf-8", "backslashreplace").strip()
 
     def settimeout(self, seconds: float | None) -> None:
         self._inner.settimeout(seconds)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from paramiko import ssh_exception
 from paramiko.auth_strategy import AuthFailure
 from paramiko.buffered_pipe import PipeTimeout
+from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 from paramiko.hostkeys import InvalidHostKey
 from paramiko.packet import NeedRekeyException
 from paramiko.pkey import UnknownKeyType
@@ -33,11 +34,19 @@ from envsync.ssh.refusals import (
     Place,
     authentication_refused,
     changed_host_key,
+    no_session,
     reason_of,
     unreached,
 )
 
 Meaning: TypeAlias = Callable[[Any, Place], EnvsyncError]
+
+# What sshd says before it closes a connection unasked.
+PENALTY = "Not allowed at this time"
+_CROWDED = "Exceeded MaxStartups"
+_NO_CHANNEL = "Timeout opening channel"
+_ONWARD_HINT = "check that host's address and port, and what the jump host can reach"
+_BUSY_HINT = "it may be overloaded; {}   shows whether it answers at all"
 
 
 def connecting(error: BaseException, place: Place) -> EnvsyncError:
@@ -65,12 +74,22 @@ def upload_failed(error: BaseException, server: str, path: str) -> EnvsyncError:
     return TransferFailed(f"{path} could not be written", details=details, server=server)
 
 
-def is_dropped(error: BaseException) -> bool:
-    """Whether the server hung up before it could have meant us in particular."""
+def is_dropped(error: BaseException, heard: str = "") -> bool:
+    """Whether the server hung up before it could have meant us in particular.
+
+    `heard` is what it said before any SSH.
+    """
+    if heard and not is_crowded(heard):
+        return False
     if isinstance(error, (Dropped, EOFError, ConnectionResetError, BrokenPipeError)):
         return True
     cause = error.__context__
     return _is_banner_error(error) and isinstance(cause, (EOFError, ConnectionResetError))
+
+
+def is_crowded(heard: str) -> bool:
+    """Whether a server that says this has too many callers just now."""
+    return _CROWDED in heard
 
 
 def _is_banner_error(error: BaseException) -> bool:
@@ -79,30 +98,28 @@ def _is_banner_error(error: BaseException) -> bool:
 
 def _not_found(error: Exception, place: Place) -> EnvsyncError:
     name = place.settings.hostname
-    return ConnectionFailed(
-        f"there is no host named {name!r}",
-        hint=f"check the spelling, or: getent hosts {shlex.quote(name)}",
-        details=[reason_of(error)],
-        server=place.server,
-    )
+    which = ", the jump host" if place.is_jump else ""
+    look_up = shlex.join(["getent", "hosts", name])
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+        message = f"the name {name!r}{which} cannot be looked up at present"
+        hint = f"{look_up}   asks again; if it stays so, look at the DNS of this machine"
+    else:
+        message = f"there is no host named {name!r}{which}"
+        hint = f"check the spelling, or: {look_up}"
+    return ConnectionFailed(message, hint=hint, details=[reason_of(error)], server=place.server)
 
 
-def _refused(error: OSError, place: Place) -> EnvsyncError:
-    return unreached(
-        place,
-        "refuses connections",
-        "check that sshd runs there and that the port is right",
-        reason_of(error),
-    )
+def _refused(error: OSError, place: Place) -> EnvsyncError:  # noqa: ARG001
+    port = place.settings.port
+    hint = f"check that sshd runs there and listens on port {port}: systemctl status ssh"
+    return unreached(place, "refuses connections", hint)
 
 
-def _silent(error: OSError, place: Place) -> EnvsyncError:
-    return unreached(
-        place,
-        "does not answer",
-        f"{place.ssh_command}   shows whether it answers at all",
-        reason_of(error),
-    )
+def _silent(error: OSError, place: Place) -> EnvsyncError:  # noqa: ARG001
+    hint = f"{place.ssh_command}   shows whether it answers at all"
+    if place.settings.jump is None and place.settings.proxy_command is None:
+        hint += "; if only another host reaches it: `jump:` in the inventory, or ssh -J"
+    return unreached(place, "does not answer", hint)
 
 
 def _unreachable(error: OSError, place: Place) -> EnvsyncError:
@@ -118,24 +135,49 @@ def _several(error: ssh_exception.NoValidConnectionsError, place: Place) -> Envs
 
 
 def _hung_up(error: BaseException, place: Place) -> EnvsyncError:
+    if PENALTY in place.heard:
+        return unreached(
+            place,
+            "turns this address away for a while",
+            "wait some minutes; PerSourcePenalties in its sshd_config says for how long",
+            f"it says: {place.heard}",
+        )
+    if place.heard and not is_crowded(place.heard):
+        return _another_protocol(place)
+    said = f"it says: {place.heard}" if place.heard else str(error)
     return unreached(
         place,
         "closed the connection during the handshake",
-        "it may be overloaded or may have blocked this address: look at its sshd's log",
-        reason_of(error),
+        "it may be overloaded (MaxStartups) or have blocked this address: look at its sshd's log",
+        *filter(None, [said]),
+    )
+
+
+def _another_protocol(place: Place) -> EnvsyncError:
+    return unreached(
+        place,
+        "answers, but not as an SSH server does",
+        f"check host and port: is {place.settings.port} the port of its sshd?",
+        f"it says: {place.heard}",
     )
 
 
 def _ssh(error: ssh_exception.SSHException, place: Place) -> EnvsyncError:
     if _is_banner_error(error):
-        if isinstance(error.__context__, TimeoutError):
+        if not isinstance(error.__context__, TimeoutError):
+            return _hung_up(error, place)
+        if not place.heard:
             return unreached(place, "accepts connections but sends no SSH banner",
-                           "check that an SSH server listens on that port")  # fmt: skip
-        return _hung_up(error, place)
-    if "Timeout opening channel" in str(error):
-        return unreached(place, "opened no session in time", "", reason_of(error))
+                             "check that an SSH server listens on that port")  # fmt: skip
+    if place.heard:
+        return _another_protocol(place)
+    if place.onward and _NO_CHANNEL in str(error):
+        return unreached(place, f"got no answer from {place.onward}", _ONWARD_HINT)
+    if _NO_CHANNEL in str(error):
+        return unreached(place, "opened no session in time", _BUSY_HINT.format(place.ssh_command))
     if "No existing session" in str(error):
-        return unreached(place, "did not finish the handshake in time", "", reason_of(error))
+        return unreached(place, "did not finish the handshake in time",
+                         _BUSY_HINT.format(place.ssh_command))  # fmt: skip
     return _protocol(error, place)
 
 
@@ -158,12 +200,13 @@ def _incompatible(error: BaseException, place: Place) -> EnvsyncError:
 
 
 def _channel(error: ssh_exception.ChannelException, place: Place) -> EnvsyncError:
-    if place.is_jump:
-        return unreached(place, "does not reach the next host", "check that host's address and "
-                       "that the jump host may forward (AllowTcpForwarding)",
-                       str(error.text))  # fmt: skip
-    return unreached(place, "opens no session", "see MaxSessions in its sshd_config",
-                   str(error.text))  # fmt: skip
+    if place.onward and error.code == OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
+        return unreached(place, f"may not forward to {place.onward}",
+                         "see AllowTcpForwarding in its sshd_config, and its authorized_keys",
+                         error.text)  # fmt: skip
+    if place.onward:
+        return unreached(place, f"does not reach {place.onward}", _ONWARD_HINT, error.text)
+    return no_session(place, error.text)
 
 
 def _auth(error: BaseException, place: Place) -> EnvsyncError:
@@ -191,7 +234,7 @@ def _bad_known_hosts(error: BaseException, place: Place) -> EnvsyncError:
 def _proxy(error: ssh_exception.ProxyCommandFailure, place: Place) -> EnvsyncError:
     return unreached(
         place, "is behind a ProxyCommand that failed", f"try it by hand: {error.command}",
-        reason_of(error),
+        *error.error.splitlines(),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from paramiko import MissingHostKeyPolicy, PKey, SSHClient
@@ -26,6 +26,7 @@ from envsync.ssh.ssh_config import HostSettings, UserConfig
 
 _QUERY_SECONDS = 15.0
 _KRL_MAGIC = b"SSHKRL\n\0"
+REVOKED, AUTHORITY = "@revoked", "@cert-authority"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,14 @@ class KnownKey:
     blob: bytes
     marker: str
     where: str
+    # It is about the host, but not about the port.
+    by_host_only: bool = False
+
+    @property
+    def file(self) -> str:
+        """Without the number of the line."""
+        name, _, number = self.where.rpartition(":")
+        return name if number.isdecimal() else self.where
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,8 @@ class KnownHosts:
 
     name: str
     keys: tuple[KnownKey, ...] = ()
+    # What might have had a line about it, and could not be asked: for a person.
+    unasked: tuple[str, ...] = ()
 
     @property
     def trusted(self) -> tuple[KnownKey, ...]:
@@ -51,11 +62,11 @@ class KnownHosts:
 
     @property
     def revoked(self) -> tuple[KnownKey, ...]:
-        return tuple(key for key in self.keys if key.marker == "@revoked")
+        return tuple(key for key in self.keys if key.marker == REVOKED)
 
     @property
     def has_authority(self) -> bool:
-        return any(key.marker == "@cert-authority" for key in self.keys)
+        return any(key.marker == AUTHORITY for key in self.keys)
 
     def preferred(self, algorithms: Sequence[str]) -> tuple[str, ...]:
         """`algorithms`, those first for which a key is known, as OpenSSH asks for them.
@@ -69,18 +80,20 @@ class KnownHosts:
 
 
 def known_hosts(settings: HostSettings, config: UserConfig) -> KnownHosts:
-    """What all the known_hosts files say about the host."""
-    for name in _names(settings):
-        keys = tuple(
-            key
-            for file in (*settings.user_known_hosts, *settings.global_known_hosts)
-            # As OpenSSH: a file that this user may not read does not count.
-            if os.access(file, os.R_OK) and file.is_file()
-            for key in _lines_about(name, file, config)
+    """What all the known_hosts files say about the host.
+
+    As OpenSSH: where nothing is known under `[host]:port`, a key of the plain host counts,
+    too; but it is no proof that the one at that port has changed.
+    """
+    name, *more = _names(settings)
+    keys = _keys_of(name, settings, config)
+    for other in more:
+        found = _keys_of(other, settings, config)
+        named = any(not key.marker for key in keys)
+        keys += tuple(
+            replace(key, by_host_only=True) for key in found if key.marker == REVOKED or not named
         )
-        if any(not key.marker for key in keys):
-            return KnownHosts(name, keys)
-    return KnownHosts(_names(settings)[0], keys)
+    return KnownHosts(name, keys, _unasked(settings))
 
 
 def _names(settings: HostSettings) -> tuple[str, ...]:
@@ -89,6 +102,31 @@ def _names(settings: HostSettings) -> tuple[str, ...]:
         return (settings.host_key_alias,)
     host = settings.hostname.lower()
     return (host,) if settings.port == 22 else (f"[{host}]:{settings.port}", host)
+
+
+def _keys_of(name: str, settings: HostSettings, config: UserConfig) -> tuple[KnownKey, ...]:
+    return tuple(
+        key
+        for file in _files(settings)
+        # As OpenSSH: a file that this user may not read does not count.
+        if os.access(file, os.R_OK) and file.is_file()
+        for key in _lines_about(name, file, config)
+    )
+
+
+def _files(settings: HostSettings) -> tuple[Path, ...]:
+    return (*settings.user_known_hosts, *settings.global_known_hosts)
+
+
+def _unasked(settings: HostSettings) -> tuple[str, ...]:
+    unasked = [
+        f"{file} is there, but cannot be read by this user"
+        for file in _files(settings)
+        if os.access(file, os.F_OK) and not os.access(file, os.R_OK)
+    ]
+    if settings.known_hosts_command is not None:
+        unasked.append("the KnownHostsCommand of the ssh configuration is not asked")
+    return tuple(unasked)
 
 
 def _lines_about(name: str, file: Path, config: UserConfig) -> Iterator[KnownKey]:
@@ -193,17 +231,18 @@ class RefuseUnlessKnown(MissingHostKeyPolicy):
         if any(line.blob == blob for line in self.known.trusted):
             self.accepted = fingerprint
             return
-        same_kind = [line for line in self.known.trusted if line.algorithm == kind]
-        if same_kind or self.known.trusted:
-            known = same_kind or self.known.trusted
+        named = [line for line in self.known.trusted if not line.by_host_only]
+        if named:
+            known = [line for line in named if line.algorithm == kind] or named
             raise refusals.changed_host_key(
                 self.place, self.known.name, offered,
                 [f"{line.algorithm} {_fingerprint(line.blob)} in {line.where}" for line in known],
+                {line.file for line in named},
             )  # fmt: skip
-        note: tuple[str, ...] = ()
+        notes = list(self.known.unasked)
         if self.known.has_authority:
-            note = ("known_hosts has only a certificate authority for it, which is not checked",)
-        raise refusals.unknown_host_key(self.place, kind, fingerprint, note)
+            notes.append("known_hosts has only a certificate authority for it, not checked here")
+        raise refusals.unknown_host_key(self.place, kind, fingerprint, notes)
 
     def insist_on_verdict(self) -> None:
         """Raises unless a key was compared and accepted: a second lock on the door."""

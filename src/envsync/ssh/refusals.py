@@ -5,9 +5,13 @@ Whatever the libraries raise is translated in `failures`; these are the sentence
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from paramiko.ssh_exception import SSHException
 
 from envsync.errors import (
     AuthenticationRefused,
@@ -27,6 +31,10 @@ class Place:
     is_jump: bool = False
     # False for a host that only its jump host can reach.
     is_direct: bool = True
+    # The host that a jump host was asked to go on to.
+    onward: str = ""
+    # What was received before any SSH: a line for a person, empty where it was SSH.
+    heard: str = ""
 
     @property
     def subject(self) -> str:
@@ -36,9 +44,20 @@ class Place:
     @property
     def ssh_command(self) -> str:
         """What a person types to go the same way by hand."""
-        port = [] if self.settings.port == 22 else ["-p", str(self.settings.port)]
-        target = f"{self.settings.user}@{self.settings.alias}"
-        return shlex.join(["ssh", *port, target])
+        jump = self.settings.jump
+        return self._command("ssh", [] if jump is None else ["-J", jump])
+
+    @property
+    def copy_command(self) -> str:
+        """What a person types to have a key let in."""
+        jump = self.settings.jump
+        return self._command("ssh-copy-id", [] if jump is None else ["-o", f"ProxyJump={jump}"])
+
+    def _command(self, program: str, way: Sequence[str]) -> str:
+        settings = self.settings
+        key = [] if settings.given_identity is None else ["-i", str(settings.given_identity)]
+        port = [] if settings.port == 22 else ["-p", str(settings.port)]
+        return shlex.join([program, *key, *way, *port, f"{settings.user}@{settings.alias}"])
 
 
 def lost(server: str, reason: BaseException | str | None = None) -> ConnectionLost:
@@ -53,8 +72,10 @@ def unreached(place: Place, predicate: str, hint: str = "", *details: str) -> Co
 
 
 def reason_of(error: BaseException | str) -> str:
-    if isinstance(error, str):
-        return error
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, (str, OSError, SSHException)) and str(error):
+        return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
@@ -64,6 +85,10 @@ def timed_out(place: Place, what: str, seconds: float) -> ConnectionFailed:
         f"did not {what} within {seconds:g} seconds",
         hint=f"{place.ssh_command}   shows whether it answers at all",
     )
+
+
+def no_session(place: Place, *details: str) -> ConnectionFailed:
+    return unreached(place, "opens no session", "see MaxSessions in its sshd_config", *details)
 
 
 def no_command(place: Place, error: BaseException) -> ConnectionFailed:
@@ -78,29 +103,44 @@ def no_command(place: Place, error: BaseException) -> ConnectionFailed:
 def unknown_host_key(
     place: Place, kind: str, fingerprint: str, details: Sequence[str] = ()
 ) -> HostKeyRefused:
-    host, port = place.settings.hostname, place.settings.port
-    files = place.settings.user_known_hosts
-    file = str(files[0]) if files else "~/.ssh/known_hosts"
-    if place.is_direct and place.settings.host_key_alias is None:
-        scan = ["ssh-keyscan", "-H", *([] if port == 22 else ["-p", str(port)]), host]
-        accept = f"{shlex.join(scan)} >> {shlex.quote(file)}"
-    else:
-        accept = f"{place.ssh_command}   and answer its question"
     return HostKeyRefused(
         f"the {kind} host key of {place.subject} is not in known_hosts",
-        hint=f"check that its fingerprint really is {fingerprint}, then: {accept}",
+        hint=f"check that its fingerprint really is {fingerprint}, then: {_accept(place)}",
         details=[f"offered: {kind} {fingerprint}", *details],
         server=place.server,
     )
 
 
-def changed_host_key(place: Place, name: str, offered: str, known: Sequence[str]) -> HostKeyRefused:
-    files = place.settings.user_known_hosts
-    file = str(files[0]) if files else "~/.ssh/known_hosts"
+def _accept(place: Place) -> str:
+    """The command after which the host's key is known."""
+    settings = place.settings
+    file = next((file for file in settings.user_known_hosts if _can_hold(file)), None)
+    if file is None:
+        return f"let UserKnownHostsFile name a file for {settings.alias} in the ssh configuration"
+    if not place.is_direct or settings.host_key_alias is not None:
+        return f"{place.ssh_command}   and answer its question"
+    port = [] if settings.port == 22 else ["-p", str(settings.port)]
+    scan = shlex.join(["ssh-keyscan", "-H", *port, settings.hostname])
+    return f"{scan} >> {shlex.quote(str(file))}"
+
+
+def _can_hold(file: Path) -> bool:
+    """Not /dev/null, which many a configuration has here."""
+    return not os.access(file, os.F_OK) or file.is_file()
+
+
+def changed_host_key(
+    place: Place, name: str, offered: str, known: Sequence[str], files: Collection[str] = ()
+) -> HostKeyRefused:
+    """`known` are the keys that it had, `files` those that have them."""
+    named = files or [str(file) for file in place.settings.user_known_hosts[:1]]
+    remove = [
+        shlex.join(["ssh-keygen", "-R", name, *(["-f", file] if file else [])])
+        for file in sorted(named) or [""]
+    ]
     return HostKeyRefused(
         f"the host key of {place.subject} has changed: somebody may be in between",
-        hint="if the server was really installed anew: "
-        + shlex.join(["ssh-keygen", "-R", name, "-f", file]),
+        hint=f"if the server was really installed anew: {'; '.join(remove)}",
         details=[f"offered: {offered}", *(f"known:   {line}" for line in known)],
         server=place.server,
     )
@@ -126,17 +166,20 @@ def known_hosts_unreadable(file: str, reason: str) -> HostKeyRefused:
 def authentication_refused(
     place: Place, tried: Sequence[str], locked: Sequence[str], allowed: Sequence[str]
 ) -> AuthenticationRefused:
-    """`tried`: keys that were offered; `locked`: key files that need a passphrase."""
+    """`tried`: keys that were offered; `locked`: key files that need a passphrase;
+    `allowed`: ways to log in that the server offers, empty where it did not tell."""
     settings = place.settings
-    port = [] if settings.port == 22 else ["-p", str(settings.port)]
-    target = f"{settings.user}@{settings.hostname}"
-    copy = shlex.join(["ssh-copy-id", *port, target])
+    takes_passwords = not allowed or not {"password", "keyboard-interactive"}.isdisjoint(allowed)
+    copy = place.copy_command
     if locked:
         hint = shlex.join(["ssh-add", locked[0]]) + "   unlocks that key for this session"
-    elif tried:
+    elif not tried:
+        hint = f"ssh-keygen -t ed25519   makes a key, {copy}   puts it there"
+    elif takes_passwords:
         hint = f"{copy}   puts your key there"
     else:
-        hint = f"ssh-keygen -t ed25519   makes a key, {copy}   puts it there"
+        hint = f"have your public key added to ~{settings.user}/.ssh/authorized_keys there: "
+        hint += "it takes no passwords, so ssh-copy-id cannot"
     details = [f"tried: {name}" for name in tried] or ["no usable key was found"]
     details += [f"needs a passphrase, not tried: {name}" for name in locked]
     if allowed and "publickey" not in allowed:

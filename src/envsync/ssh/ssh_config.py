@@ -1,7 +1,7 @@
 """What the ssh configuration says about a host.
 
 The system's own `ssh -G` answers where it exists: it knows Include, Match, tokens and
-whatever the next OpenSSH adds. Elsewhere paramiko's parser does, without Include.
+whatever the next OpenSSH adds. Elsewhere paramiko's parser does (`parsed_config`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from paramiko import SSHConfig
-from paramiko.ssh_exception import ConfigParseError, CouldNotCanonicalize
-
-from envsync.errors import ConnectionFailed
+from envsync.ssh.parsed_config import parsed_values, unreadable
 
 _GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 _USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
@@ -56,6 +52,9 @@ class HostSettings:
     user_known_hosts: tuple[Path, ...] = ()
     global_known_hosts: tuple[Path, ...] = ()
     revoked_host_keys: Path | None = None
+    known_hosts_command: str | None = None
+    # The one that somebody insisted on; it is the first of `identity_files`, too.
+    given_identity: Path | None = None
 
     @property
     def text(self) -> str:
@@ -117,38 +116,30 @@ class UserConfig:
             argv += ["-o", f"ProxyJump={destination.jump}"]
         done = _run([*argv, "--", destination.host], self.environ)
         if done.returncode != 0:
-            raise _unreadable(destination.host, done.stderr)
+            raise unreadable(destination.host, done.stderr)
         values: dict[str, list[str]] = {}
         for line in done.stdout.splitlines():
             key, _, value = line.partition(" ")
             values.setdefault(key.lower(), []).append(value)
+        for key in ("userknownhostsfile", "globalknownhostsfile"):
+            values[key] = [name for value in values.get(key, []) for name in _split(value)]
         return values
 
     def _ask_paramiko(self, destination: Destination) -> dict[str, list[str]]:
-        parser = SSHConfig()
+        insisted = []
+        if destination.user is not None:
+            insisted.append(f"User {destination.user}")
+        if destination.port is not None:
+            insisted.append(f"Port {destination.port}")
+        if destination.jump is not None:
+            insisted.append(f"ProxyJump {destination.jump}")
         files = [self.config_file]
         if not self.home_differs:
             files.append(Path("/etc/ssh/ssh_config"))
-        try:
-            for file in files:
-                if os.access(file, os.R_OK):
-                    with file.open(encoding="utf-8", errors="surrogateescape") as lines:
-                        parser.parse(lines)
-            found: dict[str, Any] = dict(parser.lookup(destination.host))
-        except (ConfigParseError, CouldNotCanonicalize, OSError, KeyError) as error:
-            # KeyError: paramiko asks for the name of a user who has no passwd entry.
-            raise _unreadable(destination.host, str(error)) from error
-        values = {k: v if isinstance(v, list) else [str(v)] for k, v in found.items()}
+        values = parsed_values(destination.host, insisted, files, self.home)
         # paramiko has expanded their `~`, to the HOME of this process.
         identities = values.get("identityfile", [])
         values["identityfile"] = [_moved(name, Path.home(), self.home) for name in identities]
-        if destination.user is not None:
-            values["user"] = [destination.user]
-        if destination.port is not None:
-            values["port"] = [str(destination.port)]
-        if destination.jump is not None:
-            values.pop("proxycommand", None)
-            values["proxyjump"] = [destination.jump]
         return values
 
     def _settings(self, destination: Destination, values: dict[str, list[str]]) -> HostSettings:
@@ -164,10 +155,11 @@ class UserConfig:
         tokens |= {"k": alias or destination.host, "d": str(self.home)} | _local_tokens()
 
         def files(key: str, default: Sequence[str]) -> tuple[Path, ...]:
-            named = [name for value in values.get(key, []) for name in _split(value)]
-            return self._paths([self._moved_home(name) for name in named or default], tokens)
+            named = values.get(key) or default
+            return self._paths([self._moved_home(name) for name in named], tokens)
 
         identities = self._paths(values.get("identityfile") or _IDENTITIES, tokens)
+        given = None
         if destination.identity_file is not None:
             given = Path(self._tilde(str(destination.identity_file)))
             identities = (given, *(path for path in identities if path != given))
@@ -188,6 +180,8 @@ class UserConfig:
             user_known_hosts=files("userknownhostsfile", _USER_KNOWN_HOSTS),
             global_known_hosts=files("globalknownhostsfile", _GLOBAL_KNOWN_HOSTS),
             revoked_host_keys=None if revoked is None else Path(self._expand(revoked, tokens)),
+            known_hosts_command=one("knownhostscommand"),
+            given_identity=given,
         )
 
     def _paths(self, names: Sequence[str], tokens: Mapping[str, str]) -> tuple[Path, ...]:
@@ -225,8 +219,18 @@ def _fill(text: str, tokens: Mapping[str, str]) -> str:
 
 
 def _split(value: str) -> list[str]:
-    """The file names in a value: `ssh -G` prints several on one line, unquoted."""
-    return [name.strip('"') for name in value.split()]
+    """The file names in a value: `ssh -G` prints several on one line, unquoted.
+
+    So words that make a file together are taken for one name with blanks in it.
+    """
+    words = value.split(" ")
+    names = []
+    while words:
+        together = (n for n in range(len(words), 1, -1) if os.access(" ".join(words[:n]), os.F_OK))
+        count = next(together, 1)
+        names.append(" ".join(words[:count]))
+        del words[:count]
+    return [name for name in names if name]
 
 
 def _run(argv: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -241,16 +245,11 @@ def _run(argv: Sequence[str], environ: Mapping[str, str]) -> subprocess.Complete
             errors="surrogateescape",
             timeout=_QUERY_SECONDS,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return subprocess.CompletedProcess(list(argv), 255, "", str(error))
-
-
-def _unreadable(host: str, reason: str) -> ConnectionFailed:
-    return ConnectionFailed(
-        f"the ssh configuration for {host} cannot be read",
-        hint=f"ssh -G {host}   shows what is wrong with it",
-        details=[line for line in reason.strip().splitlines() if line][-5:],
-    )
+    except subprocess.TimeoutExpired:
+        said = f"no answer for {_QUERY_SECONDS:g} seconds: does a `Match exec` hang?"
+    except OSError as error:
+        said = str(error)
+    return subprocess.CompletedProcess(list(argv), 255, "", said)
 
 
 def _account_home() -> Path | None:

@@ -11,6 +11,7 @@ PARTIAL_EXIT_CODES = frozenset({23, 24})
 _TIMEOUT_EXIT_CODES = frozenset({30, 35})
 _CUT_EXIT_CODES = frozenset({10, 12, 255})
 _FULL = ("No space left on device", "Disk quota exceeded")
+_NOT_CLEAN = "is your shell clean?"
 _DETAILS = 8
 
 
@@ -37,6 +38,13 @@ def failure(exit_code: int, said: str, server: str, *, is_link_alive: bool) -> E
         )
     if not is_link_alive:
         return ConnectionLost("the connection was lost", details=details, server=server)
+    if _NOT_CLEAN in said:
+        return TransferFailed(
+            "its login files print something, which rsync cannot pass over",
+            hint="let ~/.bashrc there print only where a terminal is, or leave --transport out",
+            details=details,
+            server=server,
+        )
     if exit_code in _TIMEOUT_EXIT_CODES:
         what = "rsync heard nothing for too long"
     elif exit_code in _CUT_EXIT_CODES:

@@ -114,10 +114,10 @@ def link_to(port: int, home: Path) -> FabricLink:
 
 
 @contextlib.contextmanager
-def fails_soon(match: str) -> Iterator[None]:
+def fails_soon(match: str) -> Iterator[pytest.ExceptionInfo[EnvsyncError]]:
     began = time.monotonic()
     with pytest.raises(EnvsyncError, match=match) as caught:
-        yield
+        yield caught
     assert time.monotonic() - began < SOON_SECONDS
     assert caught.value.server == "server2"
     assert isinstance(caught.value, ConnectionFailed)
@@ -155,7 +155,7 @@ def test_a_banner_that_never_ends(home: Path) -> None:
                 connection.sendall(b"x")
                 time.sleep(0.02)
 
-    with server(drip) as port, fails_soon("handshake in time"):
+    with server(drip) as port, fails_soon("not as an SSH server does"):
         link_to(port, home)
 
 
@@ -164,8 +164,9 @@ def test_something_else_listens(home: Path) -> None:
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         connection.close()
 
-    with server(greet) as port, fails_soon("closed the connection"):
+    with server(greet) as port, fails_soon("not as an SSH server does") as told:
         link_to(port, home)
+    assert told.value.details == ("it says: HTTP/1.1 400 Bad Request",)
 
 
 def test_no_key_exchange(home: Path) -> None:
@@ -225,7 +226,9 @@ def test_a_proxy_command_that_says_nothing(home: Path) -> None:
 
 
 def test_a_proxy_command_that_fails(home: Path) -> None:
-    (home / ".ssh" / "config").write_text("Host mute\n  ProxyCommand false\n")
+    (home / ".ssh" / "config").write_text("Host mute\n  ProxyCommand echo nc: no route >&2; exit 1\n")
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
-    with fails_soon("closed the connection"):
+    with fails_soon("behind a ProxyCommand that failed") as told:
         open_link(Address("server2", "mute"), SHORT, environ=environ, limiter=ONCE)
+    assert told.value.details == ("nc: no route",)
+    assert told.value.hint == "try it by hand: echo nc: no route >&2; exit 1"

@@ -1,0 +1,163 @@
+"""One hop on the way to a server: a connection by fabric over paramiko.
+
+fabric as it comes accepts any host key, on jump hosts too, loads no known_hosts and sets
+no time limit. Everything it is given here, on every hop, is there for one of these.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from typing import Any
+
+from fabric import Config, Connection
+from paramiko import SSHConfig, Transport
+from paramiko.ssh_exception import ProxyCommandFailure
+
+from envsync.errors import EnvsyncError
+from envsync.ssh import failures, refusals
+from envsync.ssh.authentication import PublicKeys
+from envsync.ssh.bounded_socket import BoundedSocket
+from envsync.ssh.handshakes import Dropped, HandshakeLimiter
+from envsync.ssh.host_keys import RefuseUnlessKnown, known_hosts
+from envsync.ssh.proxy_command import ProxyCommandSocket
+from envsync.ssh.refusals import Place
+from envsync.ssh.session import Timeouts
+from envsync.ssh.ssh_config import HostSettings, UserConfig
+
+# Fast first; nothing that OpenSSH no longer offers.
+_CIPHERS = (
+    "aes128-gcm@openssh.com", "aes256-gcm@openssh.com",
+    "aes128-ctr", "aes192-ctr", "aes256-ctr",
+)  # fmt: skip
+# paramiko asks for new keys every 512 MB, which stops the stream each time. OpenSSH lets
+# ciphers with 128-bit blocks, which all of the above are, go on for 2**32 blocks.
+_REKEY_BYTES = 2**36
+WINDOW_BYTES = 16 << 20
+
+
+class HopOpener:
+    """Opens one hop; every attempt has its own connection, since a failed one is spent."""
+
+    def __init__(
+        self, place: Place, config: UserConfig, timeouts: Timeouts, gateway: Connection | None
+    ) -> None:
+        self._place = place
+        self._settings = place.settings
+        self._config = config
+        self._timeouts = timeouts
+        self._gateway = gateway
+        # Of the last attempt; None where it came to none.
+        self._socket: BoundedSocket | None = None
+        try:
+            self._known = known_hosts(place.settings, config)
+        except EnvsyncError as error:
+            raise failures.connecting(error, place) from error.__cause__
+
+    def open(self, limiter: HandshakeLimiter, behind: HostSettings | None) -> Connection:
+        settings = self._settings
+        try:
+            return limiter.call(settings.hostname, settings.port, self._attempt)
+        except (EnvsyncError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            cause = (isinstance(error, Dropped) and error.__cause__) or error
+            place = replace(self._place, heard=self._heard())
+            if behind is not None and self._socket is None:
+                # The jump host opened no way on: that is about the jump host.
+                onward = self._settings.endpoint
+                place = Place(place.server, behind, is_jump=True, onward=onward)
+            raise failures.connecting(cause, place) from error
+
+    def _heard(self) -> str:
+        return "" if self._socket is None else self._socket.heard
+
+    def _attempt(self) -> Connection:
+        policy = RefuseUnlessKnown(self._place, self._known, self._config)
+        self._socket = None
+        if self._gateway is not None and not self._gateway.is_connected:
+            raise refusals.lost(self._place.server, "the link to the jump host ended")
+        sock = None if self._gateway is not None else self._connect()
+        connection = Connection(
+            self._settings.hostname,
+            user=self._settings.user,
+            port=self._settings.port,
+            gateway=self._gateway if self._gateway is not None else False,
+            forward_agent=False,
+            # An empty configuration of its own: fabric's files and its reading of
+            # ~/.ssh/config would come on top of what was found here.
+            config=Config(ssh_config=SSHConfig(), lazy=True),
+            connect_kwargs=self._connect_kwargs(sock),
+        )
+        connection.client.set_missing_host_key_policy(policy)
+        try:
+            connection.open()
+            policy.insist_on_verdict()
+        except BaseException as error:
+            cause = self._why_dropped(error, sock)
+            # fabric closes only what it believes to be connected.
+            connection.client.close()
+            if sock is not None:
+                sock.close()
+            if cause is not None:
+                raise Dropped(str(error)) from cause
+            raise
+        connection.transport.set_keepalive(max(1, round(self._timeouts.keepalive_seconds)))
+        return connection
+
+    def _why_dropped(
+        self, error: BaseException, sock: socket.socket | ProxyCommandSocket | None
+    ) -> BaseException | None:
+        """None where the connection was not just closed."""
+        if not failures.is_dropped(error, self._heard()):
+            return None
+        if isinstance(sock, ProxyCommandSocket):
+            said = sock.failure()
+            if said is not None:
+                return ProxyCommandFailure(sock.command, said)
+        return error
+
+    def _connect(self) -> socket.socket | ProxyCommandSocket:
+        """A socket, tried on every address of the name (paramiko stops at the first that
+        does not answer)."""
+        settings = self._settings
+        if settings.proxy_command is not None:
+            return ProxyCommandSocket(settings.proxy_command, self._config.environ)
+        target = (settings.hostname, settings.port)
+        sock = socket.create_connection(target, self._timeouts.connect_seconds)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # The kernel notices a peer that vanished, whatever it was we sent last.
+            milliseconds = round(self._timeouts.silence_seconds * 1000)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        return sock
+
+    def _connect_kwargs(self, sock: socket.socket | ProxyCommandSocket | None) -> dict[str, Any]:
+        timeouts = self._timeouts
+        kwargs: dict[str, Any] = {
+            # Bounds the whole key exchange: paramiko's own limits start anew with each line.
+            "timeout": 2 * timeouts.banner_seconds,
+            "banner_timeout": timeouts.banner_seconds,
+            "auth_timeout": timeouts.authentication_seconds,
+            "channel_timeout": timeouts.channel_seconds,
+            "auth_strategy": PublicKeys(self._place, self._config, timeouts.authentication_seconds),
+            "transport_factory": self._make_transport,
+        }
+        if sock is not None:
+            kwargs["sock"] = sock
+        return kwargs
+
+    def _make_transport(self, sock: Any, **kwargs: Any) -> Transport:
+        bounded = self._socket = BoundedSocket(sock, self._timeouts.silence_seconds)
+        transport = Transport(
+            bounded,  # type: ignore[arg-type]
+            default_window_size=WINDOW_BYTES,
+            **kwargs,
+        )
+        transport.handshake_timeout = self._timeouts.banner_seconds
+        transport.packetizer.REKEY_BYTES = _REKEY_BYTES
+        security = transport.get_security_options()
+        security.ciphers = _CIPHERS
+        security.key_types = self._known.preferred(security.key_types)
+        return transport
