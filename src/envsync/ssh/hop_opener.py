@@ -94,28 +94,15 @@ class HopOpener:
             connection.open()
             policy.insist_on_verdict()
         except BaseException as error:
-            cause = self._why_dropped(error, sock)
             # fabric closes only what it believes to be connected.
             connection.client.close()
             if sock is not None:
                 sock.close()
-            if cause is not None:
-                raise Dropped(str(error)) from cause
+            if failures.is_dropped(error, self._heard()):
+                raise Dropped(str(error)) from _cause(error, sock)
             raise
         connection.transport.set_keepalive(max(1, round(self._timeouts.keepalive_seconds)))
         return connection
-
-    def _why_dropped(
-        self, error: BaseException, sock: socket.socket | ProxyCommandSocket | None
-    ) -> BaseException | None:
-        """None where the connection was not just closed."""
-        if not failures.is_dropped(error, self._heard()):
-            return None
-        if isinstance(sock, ProxyCommandSocket):
-            said = sock.failure()
-            if said is not None:
-                return ProxyCommandFailure(sock.command, said)
-        return error
 
     def _connect(self) -> socket.socket | ProxyCommandSocket:
         """A socket, tried on every address of the name (paramiko stops at the first that
@@ -161,3 +148,12 @@ class HopOpener:
         security.ciphers = _CIPHERS
         security.key_types = self._known.preferred(security.key_types)
         return transport
+
+
+def _cause(error: BaseException, sock: socket.socket | ProxyCommandSocket | None) -> BaseException:
+    """Why a connection was dropped; `sock` is closed."""
+    if isinstance(sock, ProxyCommandSocket):
+        said = sock.failure()
+        if said is not None:
+            return ProxyCommandFailure(sock.command, said)
+    return error

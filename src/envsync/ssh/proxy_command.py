@@ -10,10 +10,11 @@ import os
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Mapping
 
-# After its output has ended, how long it may take to end itself.
-_END_SECONDS = 1.0
+# How long it may take to end after its input has.
+_END_SECONDS = 0.2
 _SAID_BYTES = 500
 
 
@@ -25,6 +26,8 @@ class ProxyCommandSocket:
         self.command = command
         self._socket = ours
         # A file, and no pipe: nobody has to read it, however much it says.
+        self._last_words = ""
+        self._closing = threading.Lock()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             # As OpenSSH: the user's shell, replaced by the command.
@@ -54,22 +57,33 @@ class ProxyCommandSocket:
         self._socket.settimeout(seconds)
 
     def failure(self) -> str | None:
-        """What it said last, where it has ended by itself; None where it runs on."""
-        try:
-            status = self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            return None
-        self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _SAID_BYTES))
-        said = self._said.read().decode("utf-8", "backslashreplace").strip()
-        return said or f"it ended with exit status {status}"
+        """After `close`: how it failed, for a person; None where it seems that it did not."""
+        if self._last_words:
+            return self._last_words
+        status = self._process.returncode
+        return f"it ended with exit status {status}" if status > 0 else None
 
     def close(self) -> None:
         self._socket.close()
-        self._said.close()
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(2)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        # paramiko's reader closes it, too.
+        with self._closing:
+            if not self._said.closed:
+                self._collect()
+
+    def _collect(self) -> None:
+        try:
+            # Most end with their input; how they end says whether they failed.
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._end()
+        with self._said as said:
+            said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))
+            self._last_words = said.read().decode("utf-8", "backslashreplace").strip()
+
+    def _end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -47,13 +47,22 @@ def add_config(sshd: LoopbackSshd, *lines: str) -> None:
     config.write_text(config.read_text() + "".join(f"  {line}\n" for line in lines))
 
 
-def test_refused(sshd: LoopbackSshd, connect: Connect) -> None:
+def test_refused(tmp_path: Path, connect: Connect) -> None:
+    with LoopbackSshd(tmp_path, extra_config=["PasswordAuthentication yes"]) as sshd:
+        sshd.authorized_keys.write_text("")
+        with pytest.raises(AuthenticationRefused) as caught:
+            connect(sshd)
+    assert caught.value.server == sshd.name
+    assert caught.value.hint.startswith(f"ssh-copy-id -p {sshd.port} {sshd.user}@loopback ")
+    assert f"tried: {sshd.client_key}" in caught.value.details
+
+
+def test_refused_where_only_keys_count(sshd: LoopbackSshd, connect: Connect) -> None:
+    """`ssh-copy-id` would ask for a password that nobody takes."""
     sshd.authorized_keys.write_text("")
     with pytest.raises(AuthenticationRefused) as caught:
         connect(sshd)
-    assert caught.value.server == sshd.name
-    assert f"ssh-copy-id -p {sshd.port} {sshd.user}@127.0.0.1" in caught.value.hint
-    assert f"tried: {sshd.client_key}" in caught.value.details
+    assert f"added to ~{sshd.user}/.ssh/authorized_keys there" in caught.value.hint
 
 
 def test_no_key_at_all(sshd: LoopbackSshd, connect: Connect) -> None:

@@ -226,9 +226,10 @@ def test_a_proxy_command_that_says_nothing(home: Path) -> None:
 
 
 def test_a_proxy_command_that_fails(home: Path) -> None:
-    (home / ".ssh" / "config").write_text("Host mute\n  ProxyCommand echo nc: no route >&2; exit 1\n")
+    command = "echo nc: no route >&2; exit 1"
+    (home / ".ssh" / "config").write_text(f"Host mute\n  ProxyCommand {command}\n")
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
     with fails_soon("behind a ProxyCommand that failed") as told:
         open_link(Address("server2", "mute"), SHORT, environ=environ, limiter=ONCE)
     assert told.value.details == ("nc: no route",)
-    assert told.value.hint == "try it by hand: echo nc: no route >&2; exit 1"
+    assert told.value.hint == f"try it by hand: {command}"
