@@ -189,7 +189,7 @@ def _await_token(session: Session, token: bytes, server: str) -> bytes:
         missing = _missing(seen, mark)
         part = session.read(missing)
         if not part:
-            raise _NotStarted(seen, server)
+            raise ConnectionLost("the agent did not start", server=server, details=_lines(seen))
         seen += part
         if len(seen) > NOISE_BYTES_MAX + len(mark):
             raise AgentFailed(
@@ -198,14 +198,6 @@ def _await_token(session: Session, token: bytes, server: str) -> bytes:
                 server=server,
             )
     return seen[: -len(mark)]
-
-
-class _NotStarted(ConnectionLost):
-    """The command ended without a word of the agent; `said` is what it wrote instead."""
-
-    def __init__(self, said: bytes, server: str) -> None:
-        super().__init__("the agent did not start", server=server)
-        self.said = said
 
 
 def _exactly(session: Session, size: int, server: str) -> bytes:
@@ -230,8 +222,8 @@ def _explain(session: Session, server: str, error: ConnectionLost) -> EnvsyncErr
     """Why an agent did not start, by the exit status of its command."""
     status = session.exit_status(5.0)
     said = session.stderr_tail().strip()
-    instead = [] if status is None else _said_instead(session, error)
-    details = [*instead, *said.splitlines()][-8:]
+    instead = b"" if status is None else _said_instead(session)
+    details = [*error.details, *_lines(instead), *said.splitlines()][-8:]
     session.close()
     if status == bootstrap.EXIT_NO_PYTHON:
         return AgentFailed(
@@ -263,10 +255,14 @@ def _explain(session: Session, server: str, error: ConnectionLost) -> EnvsyncErr
     )
 
 
-def _said_instead(session: Session, error: ConnectionLost) -> list[str]:
-    """What came on stdout of a command that is not the agent."""
-    said = error.said if isinstance(error, _NotStarted) else b""
+def _said_instead(session: Session) -> bytes:
+    """What a command that is not the agent wrote to its stdout, unless it was read already."""
+    said = b""
     with contextlib.suppress(ConnectionLost):
         while len(said) < NOISE_BYTES_MAX and (part := session.read(4096)):
             said += part
+    return said
+
+
+def _lines(said: bytes) -> list[str]:
     return [line[:200] for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
