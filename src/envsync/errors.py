@@ -30,7 +30,8 @@ prints. This module is part of the agent: stdlib only, Python 3.8.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Type
+import re
+from typing import Any, ClassVar, Dict, Iterator, Optional, Sequence, Tuple, Type
 
 
 class EnvsyncError(Exception):
@@ -183,6 +184,9 @@ class SomeServersFailed(EnvsyncError):
 
 INTERRUPTED_EXIT_CODE = 130
 
+# JSON can spell them, and nothing can encode them; the others stand for bytes of a path.
+_NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
 
 def all_errors(root: Type[EnvsyncError] = EnvsyncError) -> Iterator[Type[EnvsyncError]]:
     """The class and everything below it, parents first."""
@@ -191,15 +195,25 @@ def all_errors(root: Type[EnvsyncError] = EnvsyncError) -> Iterator[Type[Envsync
         yield from all_errors(child)
 
 
-def from_json(document: Mapping[str, Any]) -> EnvsyncError:
-    """The error that `to_json` described, as its own class; an unknown code gives the root."""
+def from_json(document: Any) -> EnvsyncError:
+    """The error that `to_json` described, as its own class; an unknown code gives the root.
+
+    What is not as it should be is left empty: it comes from the other side.
+    """
+    if not isinstance(document, dict):
+        document = {}
     classes = {cls.code: cls for cls in all_errors()}
-    cls = classes.get(str(document.get("code")), EnvsyncError)
+    cls = classes.get(_text(document.get("code")), EnvsyncError)
     details = document.get("details")
     server = document.get("server")
     return cls(
-        str(document.get("message", "")),
-        hint=str(document.get("hint", "")),
-        details=[str(line) for line in details] if isinstance(details, list) else (),
-        server=None if server is None else str(server),
+        _text(document.get("message")),
+        hint=_text(document.get("hint")),
+        details=[_text(line) for line in details] if isinstance(details, list) else (),
+        server=server if isinstance(server, str) else None,
     )
+
+
+def _text(value: Any) -> str:
+    """The text, without surrogates that stand for no byte; empty where it is none."""
+    return _NO_BYTES.sub("\ufffd", value) if isinstance(value, str) else ""

@@ -29,6 +29,10 @@ class PushLock:
         self._fd: Optional[int] = None
         self.nonce = ""
 
+    @property
+    def is_held(self) -> bool:
+        return self._fd is not None
+
     def acquire(self) -> None:
         """Take the lock or raise `Locked` with who has it. May be called again."""
         if self._fd is not None:

@@ -11,8 +11,11 @@ from envsync.errors import AgentFailed
 
 T = TypeVar("T")
 
-_FLOAT_MAX = 1e300
-"""No number of ours comes near it; infinity and NaN are none."""
+_SECONDS_MAX = float(1 << 33)
+"""The year 2242. What shows a moment as a date survives no number far beyond it."""
+
+_INTEGER_MAX = 1 << 63
+"""JSON has integers of any length; whoever divides one needs it to fit."""
 
 
 class Finding(NamedTuple):
@@ -35,6 +38,20 @@ class ProcessUse(NamedTuple):
 
     pid: int
     command: str
+
+
+class UseFacts(NamedTuple):
+    processes: Tuple[ProcessUse, ...]
+
+
+class ServerFacts(NamedTuple):
+    """Who and what answers. `codecs` are what it can undo, the best first."""
+
+    who: str
+    codecs: Tuple[str, ...]
+    platform: PlatformFacts
+    time_seconds: float
+    python: str
 
 
 class TotalsFacts(NamedTuple):
@@ -109,6 +126,35 @@ class PlanFacts(NamedTuple):
     packages: Tuple[str, ...]
 
 
+class StageFacts(NamedTuple):
+    """A staging tree: its path, and the token that its writers have to present."""
+
+    plan: PlanFacts
+    tree: str
+    token: str
+    findings: Tuple[Finding, ...]
+
+
+class RsyncFacts(NamedTuple):
+    """The rsync that is there: its path and what it says of itself; both may be empty."""
+
+    path: str
+    version: str
+
+
+class SpaceFacts(NamedTuple):
+    free_bytes: int
+
+
+class BundleFacts(NamedTuple):
+    """Where a bundle goes, and what an earlier push left of one."""
+
+    path: str
+    size_bytes: int
+    digest: str
+    free_bytes: int
+
+
 class ReceiveFacts(NamedTuple):
     """What a transfer brought; `failed` are paths whose contents did not come right."""
 
@@ -180,6 +226,13 @@ class GcFacts(NamedTuple):
     cache_bytes: int
 
 
+class ListFacts(NamedTuple):
+    """All environments of a server; `time_seconds` is by its own clock."""
+
+    environments: Tuple[EnvironmentFacts, ...]
+    time_seconds: float
+
+
 def to_json(value: Any) -> Any:
     """A message as JSON-ready values."""
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
@@ -205,7 +258,10 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_parse(kind.__args__[0], part, where) for part in value)
     if origin is dict and isinstance(value, dict):
-        return {str(key): _parse(kind.__args__[1], part, where) for key, part in value.items()}
+        return {
+            _parse(str, key, where): _parse(kind.__args__[1], part, where)
+            for key, part in value.items()
+        }
     if isinstance(kind, type) and hasattr(kind, "_fields") and isinstance(value, dict):
         hints = get_type_hints(kind)
         try:
@@ -216,8 +272,26 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         except KeyError as error:
             raise AgentFailed("a message without %s in %s" % (error, where)) from error
         return kind(**fields)
-    if kind is float and type(value) in (int, float) and abs(value) <= _FLOAT_MAX:
-        return float(value)
-    if kind in (int, str, bool) and type(value) is kind:
-        return value
+    if _is_plain(kind, value):
+        return float(value) if kind is float else value
     raise AgentFailed("a message with an unexpected %s" % where)
+
+
+def _is_plain(kind: Any, value: Any) -> bool:
+    """Whether a value is of that plain kind, and none that Python's JSON alone can hold."""
+    if kind is float:
+        return type(value) in (int, float) and abs(value) <= _SECONDS_MAX
+    if type(value) is not kind:
+        return False
+    if kind is str:
+        return is_encodable(value)
+    return kind is bool or (kind is int and abs(value) < _INTEGER_MAX)
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text stands for bytes: JSON can spell surrogates that stand for none."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True

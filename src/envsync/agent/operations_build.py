@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Callable, Dict, NamedTuple
 
-from envsync.agent.messages import from_json, to_json
+from envsync.agent.messages import StageFacts, from_json, to_json
 from envsync.agent.operations_target import manifest_of
 from envsync.agent.preparation import cuda_findings, user_site_findings
 from envsync.agent.publish import Check
@@ -19,15 +19,9 @@ def _stage(service: Service, request: Request) -> Answer:
     facts, service.fetches = service.push.stage(wanted, keep, service.counted("copy"))
     home = os.environ.get("HOME", "")
     findings = user_site_findings(wanted.directories, home) + cuda_findings(wanted)
-    return Answer(
-        {
-            "plan": to_json(facts),
-            "tree": os.fsdecode(service.push.staging.path),
-            "token": service.push.staging.token,
-            "findings": to_json(findings),
-        },
-        b"\0".join([path for path, _ in service.fetches]),
-    )
+    staging = service.push.staging
+    staged = StageFacts(facts, os.fsdecode(staging.path), staging.token, findings)
+    return Answer(to_json(staged), b"\0".join([path for path, _ in service.fetches]))
 
 
 def _complete(service: Service, request: Request) -> Answer:

@@ -10,20 +10,13 @@ from typing import Callable, Dict
 from envsync.agent import codec
 from envsync.agent.content_cache import cache_directory
 from envsync.agent.facts import platform_facts, who
-from envsync.agent.messages import to_json
+from envsync.agent.messages import ListFacts, ServerFacts, to_json
 from envsync.agent.service import Answer, Request, Service
 
 
 def _hello(service: Service, request: Request) -> Answer:
-    return Answer(
-        {
-            "who": who(),
-            "codecs": list(codec.available()),
-            "platform": to_json(platform_facts()),
-            "time_seconds": time.time(),
-            "python": sys.executable,
-        }
-    )
+    facts = ServerFacts(who(), codec.available(), platform_facts(), time.time(), sys.executable)
+    return Answer(to_json(facts))
 
 
 def _list(service: Service, request: Request) -> Answer:
@@ -32,7 +25,7 @@ def _list(service: Service, request: Request) -> Answer:
     arguments = request.arguments
     local, local_of = arguments["local"], arguments["local_of"]
     found = environments(arguments["prefix"], local, local_of, cache_directory(os.environ))
-    return Answer({"environments": [to_json(environment) for environment in found]})
+    return Answer(to_json(ListFacts(tuple(found), time.time())))
 
 
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {"hello": _hello, "list": _list}

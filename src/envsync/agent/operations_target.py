@@ -6,7 +6,7 @@ import os
 from typing import Callable, Dict
 
 from envsync.agent.content_cache import cache_directory
-from envsync.agent.messages import to_json
+from envsync.agent.messages import UseFacts, to_json
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.target import Target
 from envsync.errors import AgentFailed
@@ -35,7 +35,7 @@ def _inspect(service: Service, request: Request) -> Answer:
 
 
 def _using(service: Service, request: Request) -> Answer:
-    return Answer({"processes": to_json(service.target.using())})
+    return Answer(to_json(UseFacts(service.target.using())))
 
 
 def _references(service: Service, request: Request) -> Answer:

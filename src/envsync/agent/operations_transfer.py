@@ -14,7 +14,7 @@ from typing import Callable, Dict, Sequence, Tuple
 from envsync.agent import codec, leftovers
 from envsync.agent.filesystem import clone, space
 from envsync.agent.incoming import Incoming
-from envsync.agent.messages import ReceiveFacts, to_json
+from envsync.agent.messages import BundleFacts, ReceiveFacts, RsyncFacts, SpaceFacts, to_json
 from envsync.agent.service import PROGRESS_SECONDS, Answer, Request, Service, Stream, Tell
 from envsync.agent.writing import TreeWriter, space_guard
 from envsync.errors import TransferFailed
@@ -96,14 +96,8 @@ def _bundle(service: Service, request: Request) -> Answer:
                 break
             digest.update(block)
             size_bytes += len(block)
-    return Answer(
-        {
-            "path": os.fsdecode(path),
-            "size_bytes": size_bytes,
-            "digest": digest.hexdigest(),
-            "free_bytes": space(state).free_bytes,
-        }
-    )
+    facts = BundleFacts(os.fsdecode(path), size_bytes, digest.hexdigest(), space(state).free_bytes)
+    return Answer(to_json(facts))
 
 
 def _take_over(found: bytes, path: bytes) -> int:
@@ -148,7 +142,7 @@ def _rsync(service: Service, request: Request) -> Answer:
                 check=False,
             )
             said = done.stdout.decode("ascii", "replace")
-    return Answer({"path": path or "", "version": said})
+    return Answer(to_json(RsyncFacts(path or "", said)))
 
 
 def _stamp(service: Service, request: Request) -> Answer:
@@ -176,7 +170,7 @@ def _probe(service: Service, request: Request) -> Answer:
 
 
 def _free(service: Service, request: Request) -> Answer:
-    return Answer({"free_bytes": space(_state(service)).free_bytes})
+    return Answer(to_json(SpaceFacts(space(_state(service)).free_bytes)))
 
 
 def _state(service: Service) -> bytes:

@@ -94,8 +94,10 @@ class Process:
         finally:
             if self._decisive.locked():
                 self._decisive.release()
+        # The number that the request had, so that no answer is taken for another's.
+        answered = {"answer": document.document, "number": request.get("number")}
         try:
-            self._channel.send_message({"answer": document.document}, document.payload)
+            self._channel.send_message(answered, document.payload)
         except ConnectionLost:
             os._exit(EXIT_LOST)
 

@@ -156,7 +156,8 @@ class Staging:
         work, writer = self._plan, self.writer
         with space_guard():
             if self.origin != "new":
-                self._unlock_parents(work)
+                assert self._before is not None
+                self._unlock_parents(work, self._before.directories)
                 self._discard_local()
             for path, entry in work.remove:
                 writer.remove(path, entry.kind)
@@ -167,10 +168,15 @@ class Staging:
             failed = self._copy(work, holdings, progress)
         return work.fetches + tuple(failed)
 
-    def _unlock_parents(self, work: Plan) -> None:
-        """A version may have directories without write permission; here they need it."""
+    def _unlock_parents(self, work: Plan, standing: Collection[bytes]) -> None:
+        """A version may have directories without write permission; here they need it.
+
+        `standing` are those that are directories now: at another path that the plan touches
+        there may be a link, and a mode is changed at the end of it, wherever that is.
+        """
         for path in work.touched_directories():
-            self.writer.unlock_directory(path)
+            if path in standing:
+                self.writer.unlock_directory(path)
 
     def _discard_local(self) -> None:
         """Remove the local paths of the version that this is built on, before it changes.
@@ -262,7 +268,7 @@ class Staging:
         )
         wrong = difference(wanted, snapshot.manifest())
         if wrong:
-            self._unlock_parents(self._plan)
+            self._unlock_parents(self._plan, snapshot.scan.directories)
             raise VerificationFailed(
                 "%d paths are not what the source sent" % len(wrong.paths),
                 details=[os.fsdecode(path) for path in wrong.paths],

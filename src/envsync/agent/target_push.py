@@ -22,7 +22,7 @@ from envsync.agent.snapshot import Snapshot
 from envsync.agent.staging import Staging, discard_trees
 from envsync.agent.target import Target, record_facts
 from envsync.agent.target_questions import holdings, plan_facts
-from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrifted
+from envsync.errors import AgentFailed, NotFound, PreflightRefused, SourceRefused, TargetDrifted
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
 
@@ -55,7 +55,8 @@ class TargetPush:
         self, wanted: Manifest, keep: int, progress: Optional[Progress] = None
     ) -> Tuple[PlanFacts, Tuple[Tuple[bytes, Entry], ...]]:
         """Bring a staging tree forward; the files whose contents must come from the source."""
-        self._wanted = wanted
+        self._require_lock()
+        self._wanted, self._verified = wanted, None
         require_exchange(self._target.places)
         staging = Staging(self._target.places, self._target.trees, self._target.records)
         current = self._target.current(self._target.live)
@@ -69,11 +70,17 @@ class TargetPush:
 
     @property
     def staging(self) -> Staging:
-        assert self._staging is not None, "stage comes first"
+        if self._staging is None:
+            raise AgentFailed("nothing was staged")
         return self._staging
+
+    def _require_lock(self) -> None:
+        if not self._target.lock.is_held:
+            raise AgentFailed("the environment was not locked")
 
     def receiver(self, items: Sequence[Tuple[bytes, Entry]]) -> Incoming:
         """What takes the stream of these files into the staging tree."""
+        self._verified = None
         return Incoming(self.staging.writer, items)
 
     def complete(self, progress: Optional[Progress] = None) -> Snapshot:
@@ -88,9 +95,11 @@ class TargetPush:
 
     def publish(self, publication: Publication) -> RecordFacts:
         """The guarded switch, the check, the record; then versions beyond `keep` go."""
-        assert self._verified is not None, "complete comes first"
+        live = self._target.live
+        verified, self._verified = self._verified, None
+        if verified is None:
+            raise AgentFailed("what is to be published was not verified")
         self.staging.close()
-        live, verified = self._target.live, self._verified
         current = self._target.current(live)
         kept = self._kept(live, current, publication)
         new = Record(
@@ -162,7 +171,9 @@ class TargetPush:
     def adopt(self, publication: Publication) -> RecordFacts:
         """Record a version that stands here already and is the source's, byte for byte."""
         live = self._target.live
-        assert live is not None
+        self._require_lock()
+        if live is None:
+            raise AgentFailed("there is nothing to put on record")
         record = Record(
             number=self._target.records.next_number(),
             revision=live.revision,

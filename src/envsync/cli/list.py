@@ -13,7 +13,7 @@ from envsync.cli.options import common_options
 from envsync.cli.wording import age, size
 
 if TYPE_CHECKING:
-    from envsync.agent.messages import EnvironmentFacts
+    from envsync.agent.messages import ListFacts
     from envsync.cli.site import Site
     from envsync.push.ends import End
     from envsync.push.servers import Outcome, Place
@@ -37,7 +37,7 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
 
     site = invocation.site()
 
-    def ask(end: End, place: Place, _: OnProgress) -> tuple[EnvironmentFacts, ...]:
+    def ask(end: End, place: Place, _: OnProgress) -> ListFacts:
         return _environments(site, end, place)
 
     outcomes = ask_servers(invocation.terminal, "list", _places(site, servers), ask)
@@ -48,7 +48,7 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
             TITLES, sorted(rows, key=operator.itemgetter(0)), right="PACKAGES SIZE KEPT"
         )
     for outcome in outcomes:
-        if outcome.error is None and not outcome.value:
+        if outcome.value is not None and not outcome.value.environments:
             invocation.terminal.say(f"no environments on {outcome.server}")
     raise_failures(invocation.terminal, outcomes)
 
@@ -61,8 +61,8 @@ def _places(site: Site, servers: Sequence[str]) -> list[Place]:
     return [site.here_place()]
 
 
-def _environments(site: Site, end: End, place: Place) -> tuple[EnvironmentFacts, ...]:
-    from envsync.agent.messages import EnvironmentFacts, from_json
+def _environments(site: Site, end: End, place: Place) -> ListFacts:
+    from envsync.agent.messages import ListFacts, from_json
     from envsync.tree.local import DEFAULT_LOCAL
 
     arguments = {
@@ -70,14 +70,15 @@ def _environments(site: Site, end: End, place: Place) -> tuple[EnvironmentFacts,
         "local": list(DEFAULT_LOCAL),
         "local_of": {entry.name: list(entry.local) for entry in site.inventory.environments},
     }
-    found = end.call("list", arguments).document["environments"]
-    return tuple(from_json(EnvironmentFacts, item) for item in found)
+    return from_json(ListFacts, end.call("list", arguments).document)
 
 
-def _rows(outcome: Outcome[tuple[EnvironmentFacts, ...]]) -> Iterator[tuple[str, ...]]:
+def _rows(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
     from envsync.tree.revision import short
 
-    for facts in outcome.value or ():
+    if outcome.value is None:
+        return
+    for facts in outcome.value.environments:
         record = facts.record
         yield (
             facts.name,
@@ -86,17 +87,18 @@ def _rows(outcome: Outcome[tuple[EnvironmentFacts, ...]]) -> Iterator[tuple[str,
             str(facts.packages),
             size(facts.totals.size_bytes),
             str(facts.generations),
-            "-" if record is None else age(record.when_seconds),
+            # Both by the server's clock, which may be far from this one's.
+            "-" if record is None else age(record.when_seconds, outcome.value.time_seconds),
             "-" if record is None else record.who,
             facts.problem or ("changed there since" if facts.drifted else ""),
         )
 
 
-def _document(outcome: Outcome[tuple[EnvironmentFacts, ...]]) -> dict[str, object]:
+def _document(outcome: Outcome[ListFacts]) -> dict[str, object]:
     from envsync.agent.messages import to_json
 
     return {
         "server": outcome.server,
         "error": None if outcome.error is None else outcome.error.to_json(),
-        "environments": to_json(outcome.value or ()),
+        "environments": to_json(outcome.value.environments) if outcome.value else [],
     }

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from envsync.errors import EnvsyncError
 
 NAMES_SHOWN = 8
+DETAILS_SHOWN = 50
+LINE_CHARACTERS_MAX = 5000
 _WIDE = 10_000
 _SURROGATE_FIRST, _SURROGATE_LAST = 0xDC80, 0xDCFF
 
@@ -41,6 +43,12 @@ def listed(names: Sequence[str]) -> str:
     """`server1, server2 and 14 more`."""
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(names[:NAMES_SHOWN]) + more
+
+
+def _shortened(text: str) -> str:
+    """Escaped, and cut where no sentence of ours would be so long: a server may have made it."""
+    shown = escaped(text[:LINE_CHARACTERS_MAX])
+    return shown if len(text) <= LINE_CHARACTERS_MAX else f"{shown} ..."
 
 
 class Terminal:
@@ -94,10 +102,13 @@ class Terminal:
             return
         names = listed(servers or ([error.server] if error.server else []))
         where = f"{escaped(names)}: " if names else ""
-        lines = [f"{self._styled('envsync:', 'red')} {where}{escaped(error.message)}"]
-        lines += [f"  {escaped(detail)}" for detail in error.details]
+        lines = [f"{self._styled('envsync:', 'red')} {where}{_shortened(error.message)}"]
+        lines += [f"  {_shortened(detail)}" for detail in error.details[:DETAILS_SHOWN]]
+        if len(error.details) > DETAILS_SHOWN:
+            more = len(error.details) - DETAILS_SHOWN
+            lines.append(f"  and {more:,} more: all of them with --json")
         if error.hint:
-            lines.append(f"  → {escaped(error.hint)}")
+            lines.append(f"  → {_shortened(error.hint)}")
         self._stderr.write("\n".join(lines) + "\n")
 
     def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
@@ -128,7 +139,9 @@ class Terminal:
         """For what moves on stdout; from now on, lines are written above it."""
         from rich.console import Console
 
-        console = Console(file=self._stdout, no_color=not self._has_colour, highlight=False)
+        console = Console(
+            file=self._stdout, no_color=not self._has_colour, highlight=False, emoji=False
+        )
         self._console = console
         return console
 

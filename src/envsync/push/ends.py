@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -14,13 +13,8 @@ from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.service import Service
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
-from envsync.ssh.session import Link, Session
-
-NOISE_BYTES_MAX = 64 << 10
-"""How much a server's login files may print before the agent's first word."""
-
-# A forced command that is content, nologin, and a shell for git only.
-_LOGIN_STATUS = (0, 1, 128)
+from envsync.push.opening import Opening
+from envsync.ssh.session import Link
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -55,6 +49,11 @@ class End(Protocol):
     ) -> Answer: ...
 
     def close(self) -> None: ...
+
+
+def _is_count(value: object) -> bool:
+    """Whether it is a number that can be shown; JSON's may have thousands of digits."""
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def _ignore(_: Mapping[str, Any]) -> None:
@@ -111,15 +110,17 @@ class RemoteEnd:
     def __init__(self, link: Link, prefix: str) -> None:
         self._server = link.server
         self._session = link.run(bootstrap.COMMAND)
+        self._calls = 0
+        opening = Opening(self._session, self._server)
         try:
             token = "envsync-" + secrets.token_hex(16)
             python = f"{prefix}/bin/python"
             self._session.write(bootstrap.preamble(python, token))
-            self.noise = _await_token(self._session, token.encode(), self._server)
-            magic = _exactly(self._session, bootstrap.MAGIC_LINE_BYTES, self._server)
+            self.noise = opening.await_token(token.encode())
+            magic = opening.exactly(bootstrap.MAGIC_LINE_BYTES)
             self._session.write(bootstrap.modules(magic.strip()))
         except ConnectionLost as error:
-            raise _explain(self._session, self._server, error) from error
+            raise opening.explain(error) from error
         except BaseException:
             self._session.close()
             raise
@@ -138,8 +139,13 @@ class RemoteEnd:
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,
     ) -> Answer:
+        self._calls += 1
+        request = {
+            "operation": operation,
+            "arguments": dict(arguments or {}),
+            "number": self._calls,
+        }
         try:
-            request = {"operation": operation, "arguments": dict(arguments or {})}
             self._channel.send_message(request, payload)
             progress = on_progress or _ignore
             answer = None if stream is None else self._send(stream, progress)
@@ -147,7 +153,8 @@ class RemoteEnd:
                 answer = self._message(progress)
             return answer
         except EnvsyncError as error:
-            error.server = error.server or self._server
+            # Whatever the agent says of it: no server speaks for another.
+            error.server = self._server
             raise
 
     def _send(self, stream: Iterable[bytes], progress: Progress) -> Answer | None:
@@ -165,12 +172,12 @@ class RemoteEnd:
 
     def _message(self, progress: Progress) -> Answer | None:
         document, payload = self._channel.receive_message()
-        if "progress" in document:
-            progress(document["progress"])
+        told, answer = document.get("progress"), document.get("answer")
+        if isinstance(told, dict):
+            progress({key: value for key, value in told.items() if _is_count(value)})
             return None
-        answer = document.get("answer")
-        if not isinstance(answer, dict):
-            raise AgentFailed("the agent gave no answer")
+        if not isinstance(answer, dict) or document.get("number") != self._calls:
+            raise AgentFailed("the agent gave no answer to what it was asked")
         if "error" in answer:
             raise from_json(answer["error"])
         return Answer(answer, payload)
@@ -178,91 +185,3 @@ class RemoteEnd:
     def close(self) -> None:
         self._channel.close()
         self._session.close()
-
-
-def _await_token(session: Session, token: bytes, server: str) -> bytes:
-    """Skip what login files print; the agent's own words begin after its token."""
-    seen = b""
-    mark = b"\n" + token + b"\n"
-    while not seen.endswith(mark):
-        # One byte at a time past the mark would be the agent's: so never read beyond it.
-        missing = _missing(seen, mark)
-        part = session.read(missing)
-        if not part:
-            raise ConnectionLost("the agent did not start", server=server, details=_lines(seen))
-        seen += part
-        if len(seen) > NOISE_BYTES_MAX + len(mark):
-            raise AgentFailed(
-                f"its login files print more than {NOISE_BYTES_MAX >> 10} KiB",
-                hint="let ~/.bashrc and ~/.profile print only where a terminal is",
-                server=server,
-            )
-    return seen[: -len(mark)]
-
-
-def _exactly(session: Session, size: int, server: str) -> bytes:
-    data = b""
-    while len(data) < size:
-        part = session.read(size - len(data))
-        if not part:
-            raise ConnectionLost("the agent did not start", server=server)
-        data += part
-    return data
-
-
-def _missing(seen: bytes, mark: bytes) -> int:
-    """How many bytes can be read without going beyond the mark, at least 1."""
-    for length in range(min(len(mark), len(seen)), 0, -1):
-        if seen.endswith(mark[:length]):
-            return len(mark) - length
-    return len(mark)
-
-
-def _explain(session: Session, server: str, error: ConnectionLost) -> EnvsyncError:
-    """Why an agent did not start, by the exit status of its command."""
-    status = session.exit_status(5.0)
-    said = session.stderr_tail().strip()
-    instead = b"" if status is None else _said_instead(session)
-    details = [*error.details, *_lines(instead), *said.splitlines()][-8:]
-    session.close()
-    if status == bootstrap.EXIT_NO_PYTHON:
-        return AgentFailed(
-            "there is no Python: neither in the prefix nor `python3` on the PATH",
-            hint="install conda at the prefix there, or Python 3.8 or newer",
-            server=server,
-            details=details,
-        )
-    if status == bootstrap.EXIT_OLD_PYTHON:
-        return AgentFailed(
-            "its Python is too old: 3.8 or newer is needed",
-            hint="update the conda base there",
-            server=server,
-            details=details,
-        )
-    if status is None:
-        error.server = server
-        return error
-    if status in _LOGIN_STATUS and "Traceback" not in said:
-        return AgentFailed(
-            "it runs something else in place of the command that it is sent",
-            hint="look for command= in authorized_keys there, ForceCommand in its sshd_config, "
-            "and a login shell such as nologin",
-            server=server,
-            details=details,
-        )
-    return AgentFailed(
-        f"the agent did not start (exit status {status})", server=server, details=details
-    )
-
-
-def _said_instead(session: Session) -> bytes:
-    """What a command that is not the agent wrote to its stdout, unless it was read already."""
-    said = b""
-    with contextlib.suppress(ConnectionLost):
-        while len(said) < NOISE_BYTES_MAX and (part := session.read(4096)):
-            said += part
-    return said
-
-
-def _lines(said: bytes) -> list[str]:
-    return [line[:200] for line in said.decode("utf-8", "replace").splitlines() if line.strip()]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from envsync.agent.messages import SourceState, from_json
 from envsync.errors import AgentFailed
 from envsync.push.ends import LocalEnd, Progress
-from envsync.tree.entry import split
+from envsync.tree.entry import FILE, split
 
 
 class SourceEnd:
@@ -48,17 +48,20 @@ class SourceEnd:
         """The files at these paths with their sizes in bytes, by the manifest."""
         self.state()
         manifest = self._end.service.source.manifest()
-        found: list[tuple[bytes, int]] = []
+        found: dict[bytes, int] = {}
         directory, sizes = b"\0", dict[bytes, int]()
         for path in paths:
             above, name = split(path)
             if above != directory:
                 directory = above
-                sizes = {entry.name: entry.size_bytes for entry in manifest.entries(above)}
+                entries = manifest.entries(above)
+                sizes = {entry.name: entry.size_bytes for entry in entries if entry.kind == FILE}
             if name not in sizes:
                 raise AgentFailed("the target asked for a file that is not in the manifest")
-            found.append((path, sizes[name]))
-        return tuple(found)
+            if path in found:
+                raise AgentFailed("the target asked for the same file twice")
+            found[path] = sizes[name]
+        return tuple(found.items())
 
     def contents(
         self,

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from envsync.agent.messages import (
     DifferenceFacts,
-    Finding,
     PlanFacts,
     ProcessUse,
     RecordFacts,
+    ServerFacts,
+    StageFacts,
     TargetState,
+    UseFacts,
     VerifyFacts,
     from_json,
 )
+from envsync.errors import AgentFailed
 from envsync.push.ends import End, Progress
 from envsync.push.settings import PushSettings
+from envsync.tree.manifest import ENTRIES_MAX, REFERENCE_BYTES
+
+# It becomes part of rsync's command line here, and of the receiver's there.
+_PLACE = re.compile(r"/[^\0]*/trees/[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +49,9 @@ class TargetEnd:
     def __init__(self, end: End, prefix: str, name: str, local: Sequence[str], by: str) -> None:
         self._end = end
         self.ask = end.call
-        hello = end.call("hello").document
-        self.codecs: tuple[str, ...] = tuple(hello["codecs"])
-        self.python: str = str(hello["python"])
+        facts = from_json(ServerFacts, end.call("hello").document)
+        self.codecs: tuple[str, ...] = facts.codecs
+        self.python: str = facts.python
         arguments = {"prefix": prefix, "name": name, "local": list(local), "by": by}
         end.call("target.open", arguments)
 
@@ -59,11 +67,14 @@ class TargetEnd:
     def using(self) -> tuple[ProcessUse, ...]:
         """The processes there that use the environment."""
         answer = self._end.call("target.using")
-        return tuple(from_json(ProcessUse, item) for item in answer.document["processes"])
+        return from_json(UseFacts, answer.document).processes
 
     def references(self) -> bytes:
         """What the source's manifest may refer to instead of sending it."""
-        return self._end.call("target.references").payload
+        payload = self._end.call("target.references").payload
+        if len(payload) % REFERENCE_BYTES or len(payload) > REFERENCE_BYTES * ENTRIES_MAX:
+            raise AgentFailed("the target sent references that are none")
+        return payload
 
     def differences(self, manifest: bytes, paths_max: int) -> DifferenceFacts:
         """What stands there against a manifest, or against its record where that is empty."""
@@ -78,11 +89,14 @@ class TargetEnd:
     def stage(self, manifest: bytes, keep: int, on_progress: Progress | None = None) -> Staged:
         """Bring a staging tree forward as far as the target's own bytes go."""
         answer = self._end.call("build.stage", {"keep": keep}, manifest, on_progress=on_progress)
-        plan = from_json(PlanFacts, answer.document["plan"])
-        findings = [from_json(Finding, item) for item in answer.document["findings"]]
-        warnings = tuple(finding.message for finding in findings)
+        facts = from_json(StageFacts, answer.document)
+        if not _PLACE.fullmatch(facts.tree) or not facts.tree.endswith("/" + facts.token):
+            raise AgentFailed("the target builds at an impossible place")
+        if answer.payload.count(b"\0") >= ENTRIES_MAX:
+            raise AgentFailed("the target asked for more files than there can be")
+        warnings = tuple(finding.message for finding in facts.findings)
         fetches = tuple(answer.payload.split(b"\0")) if answer.payload else ()
-        return Staged(plan, fetches, answer.document["tree"], answer.document["token"], warnings)
+        return Staged(facts.plan, fetches, facts.tree, facts.token, warnings)
 
     def complete(self, on_progress: Progress | None = None) -> None:
         """Finish the staging tree and hash it; `VerificationFailed` names what is wrong."""
@@ -98,12 +112,13 @@ class TargetEnd:
         """Switch, check, record; the record as read back from the target."""
         arguments = _publication(settings, source_revision, transport)
         answer = self._end.call("build.publish", arguments, on_progress=on_progress)
-        return from_json(RecordFacts, answer.document)
+        return _of_revision(from_json(RecordFacts, answer.document), source_revision)
 
     def adopt(self, settings: PushSettings, source_revision: str) -> RecordFacts:
         """Record what stands there already."""
         arguments = _publication(settings, source_revision, "")
-        return from_json(RecordFacts, self._end.call("build.adopt", arguments).document)
+        answer = self._end.call("build.adopt", arguments)
+        return _of_revision(from_json(RecordFacts, answer.document), source_revision)
 
     def rollback(self, number: int | None, by: str, overwrite: bool) -> RecordFacts:
         """Put an earlier version back: the newest, or generation `number`."""
@@ -117,11 +132,20 @@ class TargetEnd:
 
     def history(self) -> list[Mapping[str, Any]]:
         """What happened to the environment there, oldest first."""
-        events = self._end.call("target.history").document["events"]
+        events = self._end.call("target.history").document.get("events")
+        if not isinstance(events, list):
+            raise AgentFailed("a history that is none")
         return [event for event in events if isinstance(event, dict)]
 
     def close(self) -> None:
         self._end.close()
+
+
+def _of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:
+    """The record that was read back there, which has to be that of what was pushed."""
+    if record.source_revision != source_revision:
+        raise AgentFailed("the target has another version on record than was pushed")
+    return record
 
 
 def _publication(settings: PushSettings, source_revision: str, transport: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO
 
+from envsync.agent.messages import RsyncFacts, from_json
 from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError, TransferFailed
 from envsync.transport import rsync_command
 from envsync.transport.job import Job, Sent
@@ -87,9 +88,9 @@ class _Receiver:
     """The rsync on the server: its path, and what `rsync --version` prints there."""
 
     def __init__(self, job: Job) -> None:
-        document = job.ask("transfer.rsync").document
-        self.path: str = document["path"]
-        self.said: str = document["version"]
+        facts = from_json(RsyncFacts, job.ask("transfer.rsync").document)
+        self.path: str = facts.path
+        self.said: str = facts.version
 
 
 def _command(job: Job) -> RsyncCommand:

@@ -13,9 +13,10 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from envsync.agent.content_cache import cache_directory
+from envsync.agent.messages import BundleFacts, SpaceFacts, from_json
 from envsync.errors import EnvsyncError, NoSpace, TransferFailed
 from envsync.transport.job import Job, Sent
 from envsync.transport.stream import Effort, encoded, failed_paths, steps
@@ -41,14 +42,14 @@ class ScpTransport:
         assert job.link is not None
         with contextlib.closing(_bundle(job)) as bundle:
             size_bytes = bundle.seek(0, os.SEEK_END)
-            there = job.ask("transfer.bundle").document
+            there = from_json(BundleFacts, job.ask("transfer.bundle").document)
             offset = _arrived_bytes(bundle, there)
-            _require_room(job, size_bytes - offset, there["free_bytes"])
+            _require_room(job, size_bytes - offset, there.free_bytes)
             progress = _Progress(job, size_bytes)
             progress.add(offset)
             # By its descriptor: it has no name that could be left behind.
             path = Path(f"/proc/self/fd/{bundle.fileno()}")
-            destination = os.fsencode(there["path"])
+            destination = os.fsencode(there.path)
             try:
                 job.link.upload(path, destination, offset=offset, progress=progress.add)
             except TransferFailed as error:
@@ -100,16 +101,16 @@ def _directory() -> str:
     return str(directory) if os.access(directory, os.W_OK) else tempfile.gettempdir()
 
 
-def _arrived_bytes(bundle: IO[bytes], there: dict[str, Any]) -> int:
+def _arrived_bytes(bundle: IO[bytes], there: BundleFacts) -> int:
     """How much of it an earlier push has sent already; 0 where that was another bundle."""
-    left: int = there["size_bytes"]
+    left = max(0, there.size_bytes)
     digest = hashlib.sha256()
     bundle.seek(0)
     while left and (block := bundle.read(min(left, _READ_BYTES))):
         digest.update(block)
         left -= len(block)
-    is_same = left == 0 and digest.hexdigest() == there["digest"]
-    return int(there["size_bytes"]) if is_same else 0
+    is_same = left == 0 and digest.hexdigest() == there.digest
+    return max(0, there.size_bytes) if is_same else 0
 
 
 def _require_room(job: Job, missing_bytes: int, free_bytes: int) -> None:
@@ -121,8 +122,8 @@ def _require_room(job: Job, missing_bytes: int, free_bytes: int) -> None:
 
 def _explained(job: Job, error: EnvsyncError) -> EnvsyncError:
     """SFTP has no word for a full disk: the agent is asked."""
-    free_bytes = job.ask("transfer.free").document["free_bytes"]
-    return _no_space(error.message) if free_bytes < _READ_BYTES else error
+    there = from_json(SpaceFacts, job.ask("transfer.free").document)
+    return _no_space(error.message) if there.free_bytes < _READ_BYTES else error
 
 
 def _no_space(reason: str) -> NoSpace:

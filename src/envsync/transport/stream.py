@@ -11,11 +11,12 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from envsync.agent import codec
+from envsync.agent.messages import ReceiveFacts, from_json
 from envsync.transport.job import Job, Sent
 
 _BLOCKS_AHEAD = 8
@@ -65,8 +66,10 @@ def steps(job: Job) -> tuple[Step, ...]:
     return {"zstd": _ZSTD_STEPS, "zlib": _ZLIB_STEPS}.get(both[0] if both else "", _PLAIN_STEPS)
 
 
-def failed_paths(document: dict[str, list[str]]) -> tuple[bytes, ...]:
-    return tuple(path.encode("utf-8", "surrogateescape") for path in document["failed"])
+def failed_paths(document: Mapping[str, Any]) -> tuple[bytes, ...]:
+    """The paths that did not come right, by the answer to a transfer."""
+    failed = from_json(ReceiveFacts, document).failed
+    return tuple(path.encode("utf-8", "surrogateescape") for path in failed)
 
 
 def is_machine_busy() -> bool:

@@ -1,0 +1,125 @@
+"""A session until the agent's first frame: login files, a token, and why it may not come."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from envsync.agent import bootstrap
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
+from envsync.ssh.session import Session
+
+NOISE_BYTES_MAX = 64 << 10
+"""How much a server's login files may print before the agent's first word."""
+
+START_SECONDS = 120.0
+"""How long login files and a Python on a slow disk may take until then."""
+
+# A forced command that is content, nologin, and a shell for git only.
+_LOGIN_STATUS = (0, 1, 128)
+_LINES_TOLD = 8
+
+
+class Opening:
+    """Reads what comes before the first frame; bounded in bytes and in time."""
+
+    def __init__(self, session: Session, server: str) -> None:
+        self._session = session
+        self._server = server
+        self._deadline = time.monotonic() + START_SECONDS
+
+    def await_token(self, token: bytes) -> bytes:
+        """Skip what login files print, and give it; the agent's own words begin after its token."""
+        seen = b""
+        mark = b"\n" + token + b"\n"
+        while not seen.endswith(mark):
+            # One byte past the mark would be the agent's: so never read beyond it.
+            seen += self._read(_missing(seen, mark), seen)
+            if len(seen) > NOISE_BYTES_MAX + len(mark):
+                raise AgentFailed(
+                    f"its login files print more than {NOISE_BYTES_MAX >> 10} KiB",
+                    hint="let ~/.bashrc and ~/.profile print only where a terminal is",
+                    server=self._server,
+                )
+        return seen[: -len(mark)]
+
+    def exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            data += self._read(size - len(data), data)
+        return data
+
+    def _read(self, size: int, seen: bytes) -> bytes:
+        self._require_time()
+        part = self._session.read(size)
+        if not part:
+            raise ConnectionLost(
+                "the agent did not start", server=self._server, details=_lines(seen)
+            )
+        return part
+
+    def _require_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise AgentFailed(
+                f"the agent did not start within {START_SECONDS:.0f} s",
+                hint="log in there and see what takes so long",
+                server=self._server,
+            )
+
+    def explain(self, error: ConnectionLost) -> EnvsyncError:
+        """Why an agent did not start, by the exit status of its command."""
+        status = self._session.exit_status(5.0)
+        said = self._session.stderr_tail().strip()
+        instead = b"" if status is None else self._said_instead()
+        details = [*error.details, *_lines(instead), *said.splitlines()][-_LINES_TOLD:]
+        self._session.close()
+        if status == bootstrap.EXIT_NO_PYTHON:
+            return AgentFailed(
+                "there is no Python: neither in the prefix nor `python3` on the PATH",
+                hint="install conda at the prefix there, or Python 3.8 or newer",
+                server=self._server,
+                details=details,
+            )
+        if status == bootstrap.EXIT_OLD_PYTHON:
+            return AgentFailed(
+                "its Python is too old: 3.8 or newer is needed",
+                hint="update the conda base there",
+                server=self._server,
+                details=details,
+            )
+        if status is None:
+            error.server = self._server
+            return error
+        if status in _LOGIN_STATUS and "Traceback" not in said:
+            return AgentFailed(
+                "it runs something else in place of the command that it is sent",
+                hint="look for command= in authorized_keys there, ForceCommand in its sshd_config, "
+                "and a login shell such as nologin",
+                server=self._server,
+                details=details,
+            )
+        return AgentFailed(
+            f"the agent did not start (exit status {status})", server=self._server, details=details
+        )
+
+    def _said_instead(self) -> bytes:
+        """What a command that is not the agent wrote to its stdout, unless it was read already."""
+        said = b""
+        with contextlib.suppress(ConnectionLost, AgentFailed):
+            while len(said) < NOISE_BYTES_MAX and (part := self._session.read(4096)):
+                said += part
+                self._require_time()
+        return said
+
+
+def _missing(seen: bytes, mark: bytes) -> int:
+    """How many bytes can be read without going beyond the mark, at least 1."""
+    for length in range(min(len(mark), len(seen)), 0, -1):
+        if seen.endswith(mark[:length]):
+            return len(mark) - length
+    return len(mark)
+
+
+def _lines(said: bytes) -> list[str]:
+    lines = said.decode("utf-8", "replace").splitlines()
+    return [line[:200] for line in lines if line.strip()][-_LINES_TOLD:]

@@ -1,0 +1,242 @@
+"""A push to an agent that is honest but where a test makes it lie, all in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.util import MAGIC_NUMBER
+from pathlib import Path
+from typing import Any, cast
+
+from envsync.agent.frames import CONTROL, DATA, HEARTBEAT, PAYLOAD, EndOfInput, FrameReader
+from envsync.agent.service import Answer, Service
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
+from envsync.push.cycle import Push
+from envsync.push.ends import LocalEnd, RemoteEnd
+from envsync.push.report import PushReport
+from envsync.push.settings import PushSettings
+from envsync.push.source_end import SourceEnd
+from envsync.push.target_end import TargetEnd
+from envsync.ssh.session import Link
+
+NAME = "myenv"
+FILES = {"conda-meta/history": "==> now <==\n", "bin/tool": "#!/bin/sh\n", "lib/a.py": "a = 1\n"}
+
+Lie = Callable[[str, int, Answer], "bytes | None"]
+"""What goes out instead of the answer to an operation, by its number; None for the truth."""
+
+
+class SocketSession:
+    """A session whose other side is a socket."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            self._end.sendall(data)
+        except OSError as error:
+            raise ConnectionLost("gone") from error
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._end.recv(min(size, 1 << 20))
+        except OSError as error:
+            raise ConnectionLost("gone") from error
+
+    def close_stdin(self) -> None:
+        self._end.shutdown(socket.SHUT_WR)
+
+    def exit_status(self, timeout_seconds: float) -> int | None:
+        return None
+
+    def stderr_tail(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
+        self._end.close()
+
+
+@dataclass
+class FakeLink:
+    """A link whose one session `serve` answers, in a thread of its own."""
+
+    serve: Callable[[socket.socket], None]
+    server: str = "server2"
+    address_text: str = "server2"
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def run(self, command: str) -> SocketSession:
+        near, far = socket.socketpair()
+        thread = threading.Thread(target=self._serve, args=[far], daemon=True)
+        thread.start()
+        self.threads.append(thread)
+        return SocketSession(near)
+
+    def _serve(self, far: socket.socket) -> None:
+        with far, contextlib.suppress(OSError, EndOfInput, AgentFailed):
+            self.serve(far)
+
+    def close(self) -> None:
+        for thread in self.threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def begin(far: socket.socket) -> FrameReader:
+    """Take the bootstrap's lines and modules; what follows are frames."""
+    token = take_token(far)
+    far.sendall(b"\n" + token + b"\n" + MAGIC_NUMBER.hex().encode() + b"\n")
+    _, size = struct.unpack("<BI", exactly(far, 5))
+    exactly(far, size)
+    return FrameReader(lambda size: far.recv(min(size, 1 << 20)))
+
+
+def take_token(far: socket.socket) -> bytes:
+    """The token that the agent has to say, from the program that it is sent."""
+    line(far)
+    program = bytes.fromhex(line(far).split(b"fromhex('")[1].split(b"')")[0].decode())
+    found = re.search(rb"envsync-[0-9a-f]{32}", program)
+    assert found is not None
+    return found[0]
+
+
+def line(far: socket.socket) -> bytes:
+    data = b""
+    while not data.endswith(b"\n"):
+        data += exactly(far, 1)
+    return data
+
+
+def exactly(far: socket.socket, size: int) -> bytes:
+    parts = []
+    while size:
+        part = far.recv(min(size, 1 << 20))
+        if not part:
+            raise OSError("closed")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def frame(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack("<cI", kind, len(data)) + data
+
+
+def message(document: object, payload: bytes = b"") -> bytes:
+    """A control frame with its payload, whatever the document is."""
+    head = frame(CONTROL, json.dumps(document).encode())
+    pieces = range(0, len(payload), 1 << 20)
+    return head + b"".join(frame(PAYLOAD, payload[at : at + (1 << 20)]) for at in pieces)
+
+
+def answer(number: object, document: object, payload: bytes = b"") -> bytes:
+    told: dict[str, object] = {"answer": document, "number": number}
+    if payload:
+        told["payload_bytes"] = len(payload)
+    return message(told, payload)
+
+
+class LyingAgent:
+    """The agent's own code behind a socket; `lie` sees every answer before it goes out."""
+
+    def __init__(self, lie: Lie) -> None:
+        self._lie = lie
+        self.asked: list[str] = []
+
+    def serve(self, far: socket.socket) -> None:
+        frames = begin(far)
+        service = Service()
+        while True:
+            request, payload = self._request(frames)
+            operation = request["operation"]
+            self.asked.append(operation)
+            truth = self._carry_out(service, frames, request, payload)
+            number = request["number"]
+            said = self._lie(operation, number, truth)
+            far.sendall(answer(number, truth.document, truth.payload) if said is None else said)
+
+    @staticmethod
+    def _request(frames: FrameReader) -> tuple[Mapping[str, Any], bytes]:
+        got = frames.frame()
+        while got.kind != CONTROL:
+            got = frames.frame()
+        document = json.loads(got.data)
+        payload = b""
+        while len(payload) < document.get("payload_bytes", 0):
+            payload += frames.frame().data
+        return document, payload
+
+    @staticmethod
+    def _carry_out(
+        service: Service, frames: FrameReader, request: Mapping[str, Any], payload: bytes
+    ) -> Answer:
+        def stream() -> bytes | None:
+            got = frames.frame()
+            while got.kind == HEARTBEAT:
+                got = frames.frame()
+            return got.data if got.kind == DATA else None
+
+        try:
+            return service.call(request["operation"], request["arguments"], payload, stream)
+        except EnvsyncError as error:
+            return Answer({"error": error.to_json()})
+
+
+class Scene:
+    """A source here, and prefixes for targets."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.source_prefix = root / "source"
+        for name, text in FILES.items():
+            path = self.source_prefix / "envs" / NAME / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self._count = 0
+
+    def target(self) -> Path:
+        """A new prefix."""
+        self._count += 1
+        prefix = self.root / f"target{self._count}"
+        (prefix / "envs").mkdir(parents=True)
+        (prefix / "conda-meta").mkdir()
+        return prefix
+
+    def push(self, serve: Callable[[socket.socket], None], prefix: Path) -> PushReport:
+        """Push `myenv` to whoever serves."""
+        settings = PushSettings(
+            environment=NAME,
+            source_prefix=str(self.source_prefix),
+            source="server1",
+            who="alice@server1",
+            check_timeout_seconds=0.0,
+        )
+        source = SourceEnd(LocalEnd("server1"), settings.source_prefix, NAME, settings.local)
+        link = FakeLink(serve)
+        seen = cast("Link", link)
+        with contextlib.closing(link), opened(seen, prefix) as end:
+            target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
+            return Push(settings, source, target, seen, _no_way_back).run()
+
+
+def _no_way_back() -> contextlib.AbstractContextManager[TargetEnd]:
+    raise ConnectionLost("gone for good")
+
+
+@contextlib.contextmanager
+def opened(link: Link, prefix: Path) -> Iterator[RemoteEnd]:
+    end = RemoteEnd(link, os.fspath(prefix))
+    try:
+        yield end
+    finally:
+        end.close()

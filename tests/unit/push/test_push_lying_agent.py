@@ -1,0 +1,337 @@
+"""A server that lies: the push to it ends as one of our errors, and harms nothing here."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import re
+import socket
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envsync.agent import filesystem
+from envsync.agent.frames import CONTROL, DATA, DATA_END, HEARTBEAT, PAYLOAD
+from envsync.agent.service import Answer
+from envsync.cli.push_text import report_lines
+from envsync.cli.terminal import Terminal
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
+from envsync.push import aftermath, opening
+from envsync.push.report import PUSHED, PushReport
+from envsync.tree import manifest as manifests
+from tests.unit.agent.conftest import memory
+from tests.unit.push.lying import LyingAgent, Scene, answer, begin, frame, message, take_token
+
+OPERATIONS = (
+    "hello",
+    "target.open",
+    "target.inspect",
+    "target.references",
+    "build.stage",
+    "transfer.receive",
+    "build.complete",
+    "target.using",
+    "build.publish",
+)
+SNAPSHOT = ("conda-meta", "conda-meta/history", "bin", "bin/tool", "lib", "lib/a.py")
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    """One source for all pushes, and no patience with servers that went away."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=memory()) as root:
+        patch.setenv("HOME", root)
+        patch.delenv("XDG_CACHE_HOME", raising=False)
+        patch.delenv("XDG_STATE_HOME", raising=False)
+        patch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.0)
+        patch.setattr(aftermath, "PATIENCE_SECONDS", 0.0)
+        yield Scene(Path(root))
+
+
+def push(scene: Scene, agent: LyingAgent) -> PushReport | EnvsyncError:
+    """How a push to that agent ends: nothing else than these two."""
+    try:
+        return scene.push(agent.serve, scene.target())
+    except EnvsyncError as error:
+        error.server = error.server or "server2"  # as the fan-out does
+        return error
+
+
+def require_calm(ended: PushReport | EnvsyncError) -> None:
+    """What a person and a program are told of it is printable, short and whole."""
+    out = io.StringIO()
+    terminal = Terminal(out, out, {})
+    if isinstance(ended, PushReport):
+        for text in report_lines(ended, verbose=True):
+            terminal.say(text)
+        for warning in ended.warnings:
+            terminal.warning(warning)
+    else:
+        assert ended.server == "server2"
+        terminal.error(ended)
+        json.dumps(ended.to_json()).encode("ascii")
+    assert all(character.isprintable() for character in out.getvalue() if character != "\n")
+    assert len(out.getvalue()) < 300_000
+
+
+def require_unharmed(scene: Scene) -> None:
+    top = scene.source_prefix / "envs/myenv"
+    found = {path.relative_to(top).as_posix() for path in top.rglob("*")}
+    assert found == set(SNAPSHOT)
+    assert not (scene.source_prefix / "envs/.envsync").exists()
+
+
+def test_the_truth_is_pushed(scene: Scene) -> None:
+    """The scene itself: without a lie, every operation is asked for and the push succeeds."""
+    agent = LyingAgent(lambda *_: None)
+    ended = push(scene, agent)
+    assert isinstance(ended, PushReport)
+    assert ended.outcome == PUSHED
+    assert tuple(dict.fromkeys(agent.asked)) == OPERATIONS
+
+
+# --- answers ----------------------------------------------------------------------------
+
+DEEP: Any = "bottom"
+for _ in range(400):
+    DEEP = [DEEP]
+DROPPED = object()
+ODD: list[Any] = [
+    None, True, False, 0, -1, 1, 2**62, 2**63, 2**64, -(2**64), 10**400, 1.5, 1e308, float("nan"),
+    float("inf"), "", "x", "/", "..", "\x1b]0;owned\x07", "[red]:smile:[/]", "\ud800", "\udcff",
+    "a\0b", "new\nline", "\u202eevil", "x" * 100_000, [], [[]], ["x"] * 1000, {}, {"x": {}}, DEEP,
+]  # fmt: skip
+
+
+def places(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every node of a document, by the keys that lead to it."""
+    yield path
+    if isinstance(document, dict | list):
+        inner = document.items() if isinstance(document, dict) else enumerate(document)
+        for key, value in inner:
+            yield from places(value, (*path, key))
+
+
+def changed(document: dict[str, Any], path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return None if value is DROPPED else value
+    document = copy.deepcopy(document)
+    parent: Any = document
+    for key in path[:-1]:
+        parent = parent[key]
+    if value is DROPPED:
+        del parent[path[-1]]
+    else:
+        parent[path[-1]] = value
+    return document
+
+
+@settings(max_examples=100)
+@given(st.sampled_from(OPERATIONS), st.integers(0, 1000), st.sampled_from([*ODD, DROPPED]))
+def test_any_field_may_be_anything(scene: Scene, operation: str, which: int, value: Any) -> None:
+    """One value of one answer is another one: the push succeeds or fails by name."""
+
+    def lie(asked: str, number: int, truth: Answer) -> bytes | None:
+        if asked != operation:
+            return None
+        found = sorted(places(truth.document), key=repr)
+        document = changed(truth.document, found[which % len(found)], value)
+        return answer(number, document, truth.payload)
+
+    require_calm(push(scene, LyingAgent(lie)))
+    require_unharmed(scene)
+
+
+def lie_at(operation: str, said: Callable[[int, Answer], bytes]) -> LyingAgent:
+    """An agent that is honest but where it is asked for this."""
+
+    def lie(asked: str, number: int, truth: Answer) -> bytes | None:
+        return said(number, truth) if asked == operation else None
+
+    return LyingAgent(lie)
+
+
+def error(**fields: object) -> dict[str, object]:
+    return {"error": {"code": "no-space", "message": "full", "hint": "", "details": [], **fields}}
+
+
+MEGABYTE = "x" * 1_000_000
+LIES: dict[str, tuple[str, Callable[[int, Answer], bytes], str]] = {
+    "no answer": ("hello", lambda n, a: message({"number": n}), "no answer"),
+    "an answer that is none": ("hello", lambda n, a: answer(n, ["x"]), "no answer"),
+    "without a number": ("hello", lambda n, a: message({"answer": a.document}), "no answer"),
+    "an answer of before": ("target.open", lambda n, a: answer(n - 1, a.document), "no answer"),
+    "another operation's": ("target.inspect", lambda n, a: answer(n, {"processes": []}), "message"),
+    "twice": ("hello", lambda n, a: answer(n, a.document) * 2, "no answer"),
+    "an error that is none": ("hello", lambda n, a: answer(n, {"error": 7}), ""),
+    "an error of nothing": ("hello", lambda n, a: answer(n, {"error": {}}), ""),
+    "an error with escapes": (
+        "target.open",
+        lambda n, a: answer(n, error(message="\x1b[2J", details=["\r", "\u2028\x9b1m"])),
+        "",
+    ),
+    "an error with markup": (
+        "target.open", lambda n, a: answer(n, error(message="[red]x[/red] [/]")), r"\[red\]",
+    ),
+    "an error of megabytes": (
+        "target.open", lambda n, a: large(n, error(details=[MEGABYTE] * 3)), "",
+    ),
+    "an error for another server": (
+        "hello", lambda n, a: answer(n, error(server="server9")), "full",
+    ),
+    "an error of odd parts": (
+        "hello", lambda n, a: answer(n, error(message=DEEP, hint=1, details=[None, DEEP, {}])), "",
+    ),
+    "text that is no text": ("hello", lambda n, a: answer(n, error(message="\ud800x")), "x"),
+    "progress that is none": (
+        "hello", lambda n, a: message({"progress": 7}) + answer(n, a.document), "no answer",
+    ),
+    "no JSON": ("hello", lambda n, a: frame(CONTROL, b"{"), "protocol"),
+    "an unknown frame": ("hello", lambda n, a: frame(b"X"), "protocol"),
+    "a frame too large": ("hello", lambda n, a: b"C\xff\xff\xff\xff", "protocol"),
+    "a payload nobody announced": ("hello", lambda n, a: frame(PAYLOAD, b"x"), "protocol"),
+    "a payload too large": (
+        "hello", lambda n, a: message({"payload_bytes": 1 << 40}), "impossible",
+    ),
+    "a file outside": ("build.stage", lambda n, a: asks(n, a, b"../secret"), "manifest"),
+    "an absolute file": ("build.stage", lambda n, a: asks(n, a, b"/etc/passwd"), "manifest"),
+    "a directory": ("build.stage", lambda n, a: asks(n, a, b"bin"), "manifest"),
+    "no name": ("build.stage", lambda n, a: asks(n, a, b"\0"), "not in the manifest"),
+    "the same file twice": (
+        "build.stage", lambda n, a: asks(n, a, b"bin/tool\0bin/tool"), "the same file twice",
+    ),
+    "the same file for ever": (
+        "build.stage", lambda n, a: asks(n, a, b"\0".join([b"bin/tool"] * 1_000_000)), "twice",
+    ),
+    "more files than there are": (
+        "build.stage", lambda n, a: asks(n, a, bytes(manifests.ENTRIES_MAX)), "more files",
+    ),
+    "a place with an option": (
+        "build.stage", lambda n, a: answer(n, {**a.document, "tree": "-oProxyCommand=x"}), "place",
+    ),
+    "a token that is a command": (
+        "build.stage", lambda n, a: answer(n, {**a.document, "token": "$(reboot)"}), "place",
+    ),
+    "references that are none": (
+        "target.references", lambda n, a: answer(n, {}, b"x" * 13), "references",
+    ),
+    "too many references": (
+        "target.references", lambda n, a: answer(n, {}, bytes(12 * manifests.ENTRIES_MAX + 12)),
+        "references",
+    ),
+    "another record": (
+        "build.publish", lambda n, a: answer(n, {**a.document, "source_revision": "x"}), "record",
+    ),
+    "stray data": (
+        "target.open",
+        lambda n, a: frame(DATA, b"x") + frame(DATA_END) + answer(n, error()),
+        "full",
+    ),
+}  # fmt: skip
+
+
+def large(number: int, document: object) -> bytes:
+    """An answer as a document that is too large for a control frame."""
+    data = json.dumps({"answer": document, "number": number}).encode()
+    return message({"document_bytes": len(data), "payload_bytes": len(data)}, data)
+
+
+def asks(number: int, truth: Answer, paths: bytes) -> bytes:
+    return answer(number, truth.document, paths)
+
+
+@pytest.mark.parametrize("case", LIES)
+def test_a_lie_is_the_servers_failure(case: str, scene: Scene) -> None:
+    operation, said, told = LIES[case]
+    ended = push(scene, lie_at(operation, said))
+    assert isinstance(ended, EnvsyncError)
+    assert re.search(told, ended.message)
+    require_calm(ended)
+    require_unharmed(scene)
+
+
+# --- before the first frame -------------------------------------------------------------
+
+
+def say(*parts: bytes) -> Callable[[socket.socket], None]:
+    """A server that says this where the agent's token should come, and goes."""
+
+    def serve(far: socket.socket) -> None:
+        take_token(far)
+        for part in parts:
+            far.sendall(part)
+
+    return serve
+
+
+GUESS = b"\nenvsync-" + b"0" * 32 + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        pytest.param([], "did not start", id="nothing"),
+        pytest.param([b"Welcome\n"], "did not start", id="a greeting"),
+        pytest.param([GUESS, b"cafe0000\n"], "did not start", id="a token that was guessed"),
+        pytest.param([b"\nenvsync-"] * 9000, "more than 64 KiB", id="tokens that begin"),
+        pytest.param([b"\n" * 70_000], "more than 64 KiB", id="newlines"),
+        pytest.param([bytes(1 << 20)] * 64, "more than 64 KiB", id="noise without end"),
+    ],
+)
+def test_what_comes_before_the_token(said: list[bytes], told: str, scene: Scene) -> None:
+    with pytest.raises(EnvsyncError, match=told) as caught:
+        scene.push(say(*said), scene.target())
+    assert caught.value.server == "server2"
+
+
+def test_slow_noise_is_no_reason_to_wait_for_ever(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then keeps a session alive, and it would take days until 64 KiB came."""
+    monkeypatch.setattr(opening, "START_SECONDS", 0.3)
+
+    def drip(far: socket.socket) -> None:
+        take_token(far)
+        while True:
+            far.sendall(b".")
+            time.sleep(0.01)
+
+    with pytest.raises(AgentFailed, match="did not start within"):
+        scene.push(drip, scene.target())
+
+
+@pytest.mark.parametrize("cut", [1, 4, 5, 6, 12])
+def test_a_frame_that_is_cut(cut: int, scene: Scene) -> None:
+    def serve(far: socket.socket) -> None:
+        begin(far)
+        far.sendall(answer(1, {})[:cut])
+
+    with pytest.raises((AgentFailed, ConnectionLost)):
+        scene.push(serve, scene.target())
+
+
+def test_a_flood_costs_no_memory(scene: Scene) -> None:
+    """Progress, data and beats without end, and nobody asked: what is not read is not kept."""
+    flood = message({"progress": {"hash_bytes": 1}}) + frame(HEARTBEAT)
+    flood += frame(DATA, bytes(1 << 16)) * 4
+
+    def serve(far: socket.socket) -> None:
+        begin(far)
+        for _ in range(400):
+            far.sendall(flood)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConnectionLost):
+            scene.push(serve, scene.target())
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
