@@ -50,7 +50,13 @@ def running_processes() -> Iterator[Process]:
                     if separator:
                         environ[name] = value
             if argv:
-                yield Process(pid, argv, environ)
+                yield Process(pid, argv, environ, _link(pid, "exe"), _link(pid, "cwd"))
+
+
+def _link(pid: int, name: str) -> bytes:
+    with contextlib.suppress(OSError):
+        return os.readlink(b"/proc/%d/%s" % (pid, name.encode()))
+    return b""
 
 
 def processes_using(path: bytes) -> Tuple[ProcessUse, ...]:
@@ -86,6 +92,29 @@ def _held_paths(pid: int, *, with_files: bool) -> List[bytes]:
         with contextlib.suppress(OSError):
             held.append(os.readlink(root + link))
     return held
+
+
+def processes_holding(path: bytes) -> Iterator[int]:
+    """Processes of this user that have this very file open."""
+    real = os.path.realpath(path)
+    for pid in _own_pids():
+        if real in _held_paths(pid, with_files=True):
+            yield pid
+
+
+def mapped_for_writing(path: bytes) -> Iterator[Tuple[int, bytes]]:
+    """Processes of this user that can change files below a path through memory.
+
+    The pid and the relative path. Such a change need not show in the file's times.
+    """
+    top = os.path.realpath(path) + b"/"
+    for pid in _own_pids():
+        maps = _maps(pid)
+        for line in maps.splitlines() if top in maps else ():
+            fields = line.split(None, 5)
+            is_shared_and_writable = fields[1][1:4:2] == b"ws"
+            if is_shared_and_writable and len(fields) == 6 and fields[5].startswith(top):
+                yield pid, fields[5][len(top) :]
 
 
 def _maps(pid: int) -> bytes:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import secrets
+import signal
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterable, Optional
 
+from envsync.agent.facts import processes_holding
 from envsync.agent.layout import Layout
 from envsync.errors import Locked, PreflightRefused
 
+WRITERS_GRACE_SECONDS = 1.0
 WRITERS_WAIT_SECONDS = 5.0
 _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -102,23 +106,37 @@ def nonce_at(places: Layout) -> str:
 
 
 def expel_writers(places: Layout) -> int:
-    """Wait until no process of an earlier push fills the staging; the descriptor locks others out.
+    """See to it that no process of an earlier push fills the staging; others stay locked out.
 
-    Close it when the staging carries its new token: a writer that starts late checks it.
+    Returns a descriptor: close it when the staging carries its new token, which a writer
+    that starts late compares. The push lock must be held: whoever still writes has lost the
+    agent that it wrote for, and is ended where it does not end by itself. An rsync whose
+    client was suspended would stay for hours: what it sends against its own time limit
+    fills a buffer.
     """
-    fd = os.open(places.file("writers"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + WRITERS_WAIT_SECONDS
+    path = places.file("writers")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    began = time.monotonic()
     while True:
         try:
             _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return fd
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            waited_seconds = time.monotonic() - began
+            if waited_seconds > WRITERS_WAIT_SECONDS:
                 os.close(fd)
                 raise Locked(
                     "an interrupted transfer is still writing there", hint="try again in a minute"
                 ) from None
+            if waited_seconds > WRITERS_GRACE_SECONDS:
+                _end(processes_holding(path))
             time.sleep(0.1)
+
+
+def _end(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _flock(fd: int, operation: int) -> None:

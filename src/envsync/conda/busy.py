@@ -26,11 +26,16 @@ _ENVIRONMENT_VARIABLES = (b"CONDA_PREFIX", b"VIRTUAL_ENV", b"UV_PROJECT_ENVIRONM
 
 @dataclass(frozen=True)
 class Process:
-    """A running process; `environ` is empty where the kernel did not let us read it."""
+    """A running process; what the kernel did not let us read is empty.
+
+    `program` is the file that runs, `directory` where its relative paths begin.
+    """
 
     pid: int
     argv: Tuple[bytes, ...]
     environ: Mapping[bytes, bytes]
+    program: bytes = b""
+    directory: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -129,17 +134,25 @@ def _concerns(name: str, process: Process, arguments: Sequence[bytes], environme
     names = _values(arguments, _NAME_OPTIONS)
     paths = _values(arguments, _PATH_OPTIONS)
     if names or paths:
+        absolute = [posixpath.join(process.directory, path) for path in paths]
         return posixpath.basename(environment) in names or any(
-            _is_within(path, environment) for path in paths
+            _is_within(path, environment) for path in absolute
         )
-    if any(_is_within(argument, environment) for argument in process.argv):
+    interpreter = _interpreter(process)
+    if any(_is_within(argument, environment) for argument in (interpreter, *process.argv)):
         return True
-    if name.startswith("pip") and process.argv[0].startswith(b"/"):
+    if name.startswith("pip") and interpreter.startswith(b"/"):
         return False  # pip changes the environment of its own interpreter
     return any(
         _is_within(process.environ.get(variable, b""), environment)
         for variable in _ENVIRONMENT_VARIABLES
     )
+
+
+def _interpreter(process: Process) -> bytes:
+    """The path of what runs. A bare name says nothing, and a link may lead out: `program` does."""
+    name = process.argv[0]
+    return posixpath.join(process.directory, name) if b"/" in name else process.program or name
 
 
 def _values(arguments: Sequence[bytes], options: Sequence[bytes]) -> List[bytes]:

@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -258,6 +260,27 @@ def test_a_prefix_that_may_not_be_written(tmp_path: Path) -> None:
         with pytest.raises(PreflightRefused, match="not writable"):
             lock.acquire()
     os.close(fd)
+
+
+def test_a_writer_that_outlives_its_push_is_ended(
+    places: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "WRITERS_GRACE_SECONDS", 0.1)
+    os.close(expel_writers(places))
+    code = (
+        "import fcntl, sys\n"
+        "file = open(sys.argv[1], 'r+')\n"
+        "fcntl.flock(file, fcntl.LOCK_SH)\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    argv = [sys.executable, "-c", code, os.fsdecode(places.file("writers"))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"locked\n"
+        os.close(expel_writers(places))
+        assert writer.wait(timeout=5) == -signal.SIGKILL
 
 
 def test_writers_are_waited_for_but_not_for_ever(

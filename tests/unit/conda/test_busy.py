@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,31 @@ def test_installer_at_work(
 ) -> None:
     running = process(command, CONDA_PREFIX=prefix)
     assert installer_at_work(running, ENVIRONMENT) == expected, description
+
+
+@pytest.mark.parametrize(
+    ("command", "program", "directory", "expected"),
+    [
+        (b"bin/python -m pip install x", b"ENV/bin/python3.11", b"ENV", "pip"),
+        (b"./python -m pip install x", b"/usr/bin/python3.11", b"ENV/bin", "pip"),
+        (b"python -m pip install x", b"ENV/bin/python3.11", b"/home/alice", "pip"),
+        (b"python -m pip install x", b"/usr/bin/python3.11", b"ENV", None),
+        (b"../other/bin/python -m pip install x", b"", b"ENV", None),
+        (b"uv pip install --python bin/python x", b"/usr/bin/uv", b"ENV", "uv"),
+        (b"uv pip install --python bin/python x", b"/usr/bin/uv", b"/other", None),
+        (b"conda install -p . x", b"BASE/bin/python", b"ENV", "conda"),
+        (b"python -m pip --python ENV/bin/python install x", b"/usr/bin/python3", b"/", "pip"),
+    ],
+)
+def test_where_relative_paths_lead(
+    command: bytes, program: bytes, directory: bytes, expected: str | None
+) -> None:
+    running = replace(
+        process(command),
+        program=program.replace(b"ENV", ENVIRONMENT).replace(b"BASE", BASE),
+        directory=directory.replace(b"ENV", ENVIRONMENT),
+    )
+    assert installer_at_work(running, ENVIRONMENT) == expected
 
 
 @pytest.mark.parametrize(
