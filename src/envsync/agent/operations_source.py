@@ -27,7 +27,8 @@ def _open(service: Service, request: Request) -> Answer:
 
 
 def _inspect(service: Service, request: Request) -> Answer:
-    return Answer(to_json(service.source.inspect(service.counted("hash"))))
+    fresh = bool(request.arguments.get("fresh"))
+    return Answer(to_json(service.source.inspect(service.counted("hash"), fresh=fresh)))
 
 
 def _manifest(service: Service, request: Request) -> Answer:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from typing import Iterator, Tuple
 
-from envsync.agent.facts import running_processes
+from envsync.agent.facts import mapped_for_writing, running_processes
 from envsync.agent.messages import Finding
 from envsync.agent.scan_pass import Scan
 from envsync.agent.stat_rows import row_names, unpack
 from envsync.conda import busy
 from envsync.tree.entry import join
+from envsync.tree.local import LocalPaths
 
 NO_HISTORY = "no-history"
+MAPPED = "mapped"
+_DELETED = b" (deleted)"
 
 
 def busy_findings(scanned: Scan, path: bytes) -> Tuple[Finding, ...]:
@@ -31,6 +34,19 @@ def installer_findings(path: bytes) -> Tuple[Finding, ...]:
         for process in running_processes()
         for name in [busy.installer_at_work(process, path)]
         if name is not None
+    )
+
+
+def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
+    """The files that may be changing although their times say nothing of it."""
+    return tuple(
+        Finding(
+            MAPPED,
+            "process %d writes into %s through memory" % (pid, file.decode("utf-8", "replace")),
+            True,
+        )
+        for pid, file in sorted(set(mapped_for_writing(path)))
+        if not file.endswith(_DELETED) and not local.matches(file)
     )
 
 

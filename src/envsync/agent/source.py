@@ -16,7 +16,7 @@ from envsync.agent.records import Records
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import open_directory
-from envsync.agent.signs import busy_findings, installer_findings
+from envsync.agent.signs import busy_findings, installer_findings, mapping_findings
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.conda import outside
 from envsync.errors import SourceRefused
@@ -50,8 +50,10 @@ class Source:
     def path(self) -> bytes:
         return self._places.live
 
-    def inspect(self, progress: Optional[Callable[[int], None]] = None) -> SourceState:
-        """What the source is now.
+    def inspect(
+        self, progress: Optional[Callable[[int], None]] = None, *, fresh: bool = False
+    ) -> SourceState:
+        """What the source is now; `fresh` believes nothing that was hashed before.
 
         Raises `NotFound` where there is no such environment, `SourceRefused` where it is no
         conda environment, goes on changing, or cannot be read.
@@ -63,18 +65,27 @@ class Source:
                 % os.fsdecode(self.path),
                 hint="`conda create -n %s` makes one" % self._places.name,
             )
-        busy_before = installer_findings(self.path)
-        snapshot = self._trees.snapshot(self.path, progress=progress)
+        busy_before = installer_findings(self.path) + self._mapped()
+        snapshot = self._trees.snapshot(self.path, fresh=fresh, progress=progress)
         self._snapshot = snapshot
+        mapped = self._mapped()
+        if mapped:
+            # What was hashed may have changed since, with the same times: not to be believed.
+            self._trees.cache(snapshot.scan.device, snapshot.scan.inode).forget()
         return SourceState(
             path=os.fsdecode(self.path),
             revision=snapshot.revision,
             totals=TotalsFacts(*snapshot.totals),
             had=tuple(self.had()),
-            findings=busy_before + busy_findings(snapshot.scan, self.path) + _left_out(snapshot),
+            findings=(
+                busy_before + busy_findings(snapshot.scan, self.path) + mapped + _left_out(snapshot)
+            ),
             platform=platform_facts(),
             hashed_bytes=snapshot.hashed_bytes,
         )
+
+    def _mapped(self) -> Tuple[Finding, ...]:
+        return mapping_findings(self.path, self._trees.local)
 
     def manifest(self) -> Manifest:
         """The manifest of the last `inspect`."""

@@ -26,6 +26,12 @@ _HINTS = {
     "not-a-directory": "move it away there",
     "foreign-owner": "have its owner push it, or push to a prefix of your own",
 }
+_INSTALLER_HINT = (
+    "push again when the installer is done; if it died, remove what it left, or install once more"
+)
+_SOURCE_HINTS = {
+    "mapped": "push again when it has ended; a file that is this server's own belongs into `local:`"
+}
 
 
 def warnings(source: SourceState, target: TargetState) -> tuple[str, ...]:
@@ -44,13 +50,13 @@ def platform_findings(source: SourceState, target: TargetState) -> Iterator[Find
 
 def require_source(source: SourceState) -> None:
     """Refuse a source that is busy or broken (P4)."""
-    blocking = [finding.message for finding in source.findings if finding.blocking]
+    blocking = list(dict.fromkeys(finding for finding in source.findings if finding.blocking))
     if blocking:
+        hint = _SOURCE_HINTS.get(blocking[0].kind, _INSTALLER_HINT)
         raise SourceRefused(
-            f"the source is not at rest: {blocking[0]}",
-            details=blocking[1:],
-            hint="push again when the installer is done; "
-            "if it died, remove what it left, or install once more",
+            f"the source is not at rest: {blocking[0].message}",
+            details=[finding.message for finding in blocking[1:]],
+            hint=hint,
         )
 
 

@@ -90,8 +90,11 @@ class SourceEnd:
             self._end.call("source.remember", {"revision": revision})
 
     def changed(self) -> bool:
-        """Whether the source is another one than was inspected."""
+        """Whether the source is another one than was inspected, every byte hashed anew.
+
+        A change that left no trace in a file's times is found, and known from then on.
+        """
         assert self._state is not None
         with self._lock:
-            answer = self._end.call("source.inspect")
+            answer = self._end.call("source.inspect", {"fresh": True})
             return from_json(SourceState, answer.document).revision != self._state.revision
