@@ -22,6 +22,7 @@ from envsync.agent.messages import from_json
 from envsync.agent.records import Record, Records, record_from_json
 from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import Scan
+from envsync.agent.signs import installer_findings
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.errors import AgentFailed, CheckFailed, PreflightRefused, TargetDrifted
 from envsync.tree.manifest import Manifest
@@ -73,6 +74,7 @@ class Publisher:
         """
         self._prepare(switch)
         before = self._look_again(switch)
+        self._require_no_installer()
         self._on_step("switch")
         self._exchange(switch.staged)
         self._on_step("switched")
@@ -124,6 +126,16 @@ class Publisher:
                 "the environment was changed there during the push", hint="push again"
             )
         return now
+
+    def _require_no_installer(self) -> None:
+        """One that has begun would find another version under its hands half-way."""
+        at_work = installer_findings(self._places.live)
+        if at_work:
+            self._abandon()
+            raise TargetDrifted(
+                "%s; nothing was switched" % at_work[0].message,
+                hint="push again when it is done there",
+            )
 
     def _exchange(self, staged: bytes) -> None:
         live = self._places.live
