@@ -6,6 +6,7 @@ connect -> inspect both ends -> preflight -> plan -> stage -> transfer -> verify
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import replace
@@ -21,7 +22,7 @@ from envsync.errors import (
     VerificationFailed,
 )
 from envsync.push import preflight
-from envsync.push.aftermath import Reopen, record_after_loss
+from envsync.push.aftermath import Publication, Reopen, aftermath
 from envsync.push.pace import OnProgress, Pace
 from envsync.push.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.push.settings import PushSettings
@@ -66,6 +67,7 @@ class Push:
         began = time.monotonic() if started is None else started
         self._pace = Pace(target.server, on_progress, began)
         self._wire_bytes: int | None = None
+        self._sent_otherwise: frozenset[str] = frozenset()
         self._late_warnings: tuple[str, ...] = ()
 
     def run(self) -> PushReport:
@@ -200,6 +202,7 @@ class Push:
         sent = choice.transport.send(job)
         if sent.wire_bytes is not None:
             self._wire_bytes = (self._wire_bytes or 0) + sent.wire_bytes
+        self._sent_otherwise = frozenset(map(os.fsdecode, sent.failed))
 
     def _verify(self, job: Job, choice: Choice) -> None:
         """Hash what arrived; what is wrong is sent once more, then given up."""
@@ -215,8 +218,11 @@ class Push:
                 self._send(_only(job, items), choice)
 
     def _why_wrong(self, error: VerificationFailed) -> EnvsyncError:
-        """A source that changed meanwhile is the usual cause, and is told as such."""
-        if self._source.changed():
+        """A source that changed meanwhile is the usual cause, and is told as such.
+
+        What it sent was not what it had, even where it is the same again by now.
+        """
+        if self._source.changed() or self._sent_otherwise.issuperset(error.details):
             return TransferFailed(
                 "the source changed during the push; nothing was published",
                 hint="push again when it is at rest",
@@ -230,7 +236,7 @@ class Push:
         processes = self._await_unused()
         # Before the switch: whoever dies after it must find its own version there again.
         self._source.remember(source.revision)
-        record = self._switch(source, sent.choice.transport.name)
+        record = self._switch(source, target, sent.choice.transport.name)
         overwritten = ""
         if preflight.has_drifted(target):
             overwritten = "what stood there is kept as a generation"
@@ -244,7 +250,7 @@ class Push:
             overwritten=overwritten,
         )
 
-    def _switch(self, source: SourceState, transport: str) -> RecordFacts:
+    def _switch(self, source: SourceState, target: TargetState, transport: str) -> RecordFacts:
         """Publish; where the answer is lost, the target's record tells what became of it."""
         try:
             return self._target.publish(
@@ -252,8 +258,12 @@ class Push:
             )
         except ConnectionLost as lost:
             self._pace.begin("reconnect")
-            timeout_seconds = self._settings.check_timeout_seconds
-            return record_after_loss(lost, self._reopen, source.revision, timeout_seconds)
+            settings = self._settings
+            seconds = settings.check_timeout_seconds if settings.check else 0.0
+            publication = Publication(settings.environment, source.revision, target, seconds)
+            found = aftermath(lost, self._reopen, publication)
+            self._late_warnings += found.warnings
+            return found.record
 
     def _await_unused(self) -> tuple[ProcessUse, ...]:
         """The processes that use the environment, as `in_use` decides about them."""

@@ -1,0 +1,243 @@
+"""What a command reports when the answer to its switch was lost: a table of what it finds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+
+from envsync.agent.messages import PlatformFacts, RecordFacts, TargetState, TotalsFacts
+from envsync.errors import (
+    AuthenticationRefused,
+    CheckFailed,
+    ConnectionFailed,
+    ConnectionLost,
+    EnvsyncError,
+    HostKeyRefused,
+    Locked,
+    PreflightRefused,
+)
+from envsync.push import aftermath as module
+from envsync.push.aftermath import Aftermath, Publication, aftermath
+from envsync.push.target_end import TargetEnd
+
+OLD, NEW, OTHER = "0" * 64, "a" * 64, "b" * 64
+NOTHING = TotalsFacts(0, 0, 0)
+
+
+def record(number: int, source_revision: str, source: str = "server1:/envs/myenv") -> RecordFacts:
+    return RecordFacts(
+        number, source_revision, source_revision, "alice@server1", source, 1e9, "mirror",
+        "stream", NOTHING, "",
+    )  # fmt: skip
+
+
+def state(*records: RecordFacts, live: RecordFacts | None = None, **held: str) -> TargetState:
+    """A target with these generations, oldest first, and what stands there."""
+    revision = "" if live is None else live.revision
+    return TargetState(
+        path="/p/envs/myenv", exists=live is not None, revision=revision, totals=NOTHING,
+        record=live, generations=records, held=held, findings=(),
+        platform=PlatformFacts("Linux", "x86_64", "glibc", "2.36"), nonce="", free_bytes=0,
+        free_inodes=None, filesystem="ext4", recovered=None, hashed_bytes=0,
+    )  # fmt: skip
+
+
+BEFORE = state(live=record(4, OLD))
+
+
+class FakeTarget:
+    """A server that gives one answer after the other; the last one for ever.
+
+    An answer is what `inspect` finds or raises, or (for a locked one) what the unlocked
+    look finds. `None` is a server that cannot be reached.
+    """
+
+    def __init__(self, *answers: Answer) -> None:
+        self._answers = list(answers)
+        self.contacts = 0
+
+    @contextlib.contextmanager
+    def reopen(self) -> Iterator[TargetEnd]:
+        self.contacts += 1
+        if isinstance(self._answer, Unreachable):
+            reason = self._answer.reason
+            self._next()
+            raise reason
+        yield cast(TargetEnd, self)
+
+    @property
+    def _answer(self) -> Answer:
+        return self._answers[0]
+
+    def _next(self) -> None:
+        if len(self._answers) > 1:
+            self._answers.pop(0)
+
+    def inspect(self, *, lock: bool) -> TargetState:
+        answer = self._answer
+        assert not isinstance(answer, Unreachable)
+        if isinstance(answer, Busy) and lock:
+            raise Locked("another push of myenv is under way")
+        self._next()
+        if isinstance(answer, Busy):
+            return answer.seen
+        if isinstance(answer, EnvsyncError):
+            raise answer
+        return answer
+
+
+@dataclass(frozen=True)
+class Busy:
+    """The lock is taken; without it, this is what can be seen."""
+
+    seen: TargetState
+
+
+@dataclass(frozen=True)
+class Unreachable:
+    reason: EnvsyncError | OSError
+
+
+Answer = TargetState | Busy | Unreachable | EnvsyncError
+DOWN = Unreachable(ConnectionFailed("server2:22 refuses connections"))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.001)
+
+
+def ask(target: FakeTarget, revision: str = NEW, before: TargetState = BEFORE) -> Aftermath:
+    lost = ConnectionLost("the connection was lost", details=["why"], server="server2")
+    return aftermath(lost, target.reopen, Publication("myenv", revision, before, 0.0))
+
+
+PUBLISHED = state(record(4, OLD), live=record(5, NEW))
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([PUBLISHED], id="at once"),
+        pytest.param([DOWN, DOWN, PUBLISHED], id="after the server was away"),
+        pytest.param([Unreachable(OSError("no route")), PUBLISHED], id="after an OSError"),
+        pytest.param([Unreachable(ConnectionLost("again")), PUBLISHED], id="after another loss"),
+        pytest.param([Busy(BEFORE), Busy(BEFORE), PUBLISHED], id="when the agent is done"),
+        pytest.param([Busy(PUBLISHED)], id="while somebody else pushes"),
+        pytest.param([PreflightRefused("no prefix"), PUBLISHED], id="when the disk is mounted"),
+    ],
+)
+def test_it_was_published(answers: list[Answer]) -> None:
+    found = ask(FakeTarget(*answers))
+    assert found == Aftermath(record(5, NEW))
+
+
+def test_it_was_published_and_replaced_since() -> None:
+    later = record(6, OTHER, "server3:/envs/myenv")
+    found = ask(FakeTarget(state(record(5, NEW), live=later)))
+    assert found.record == record(5, NEW)
+    [warning] = found.warnings
+    assert warning.startswith("it was published there, and has been replaced since")
+    assert warning.endswith("by revision bbbbbbbbbbbb from server3:/envs/myenv")
+
+
+def test_it_was_published_and_rolled_back_since() -> None:
+    found = ask(FakeTarget(state(record(5, NEW), live=record(4, OLD), **{NEW: "rolled back"})))
+    assert found.record == record(5, NEW)
+    assert "by revision 000000000000" in found.warnings[0]
+
+
+def test_it_was_published_and_removed_since() -> None:
+    found = ask(FakeTarget(state(record(4, OLD), record(5, NEW))))
+    assert found.record == record(5, NEW)
+    assert "removed" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([BEFORE], id="at once"),
+        pytest.param([DOWN, BEFORE], id="after the server was away"),
+        pytest.param([Busy(BEFORE), BEFORE], id="when the agent has noticed the silence"),
+    ],
+)
+def test_nothing_was_published(answers: list[Answer]) -> None:
+    with pytest.raises(ConnectionLost) as raised:
+        ask(FakeTarget(*answers))
+    assert raised.value.message == (
+        "the connection was lost before the switch; nothing was published"
+    )
+    assert "resumes" in raised.value.hint
+    assert raised.value.details == ("why",)
+
+
+def test_the_record_of_an_earlier_publish_of_the_same_is_no_proof() -> None:
+    """What was changed by hand there is overwritten with the revision of its own record."""
+    changed_by_hand = BEFORE._replace(revision=OTHER)
+    with pytest.raises(ConnectionLost, match="nothing was published"):
+        ask(FakeTarget(changed_by_hand), revision=OLD, before=changed_by_hand)
+    published = state(record(5, OTHER), live=record(6, OLD))
+    assert ask(FakeTarget(published), revision=OLD, before=changed_by_hand).record.number == 6
+
+
+def test_somebody_else_published_instead() -> None:
+    with pytest.raises(ConnectionLost, match="another version was published") as raised:
+        ask(FakeTarget(state(record(4, OLD), live=record(5, OTHER))))
+    assert "`envsync history myenv server2`" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("stands", "words"),
+    [
+        (record(4, OLD), "its check failed: exit status 1; the version before stands there again"),
+        (None, "its check failed: exit status 1; nothing stands there"),
+    ],
+)
+def test_the_check_failed_after_the_link_was_lost(stands: RecordFacts | None, words: str) -> None:
+    before = state(live=stands)
+    held = {NEW: "its check failed: exit status 1"}
+    with pytest.raises(CheckFailed) as raised:
+        ask(FakeTarget(state(live=stands, **held)), before=before)
+    assert raised.value.message == words
+    assert "--retry-held" in raised.value.hint
+
+
+def test_a_hold_of_before_tells_nothing() -> None:
+    """With --retry-held, and the link lost before the switch."""
+    before = BEFORE._replace(held={NEW: "its check failed: exit status 1"})
+    with pytest.raises(ConnectionLost, match="nothing was published"):
+        ask(FakeTarget(before), before=before)
+
+
+def test_the_recovery_takes_it_back() -> None:
+    with pytest.raises(CheckFailed, match="stands there again"):
+        ask(FakeTarget(DOWN, CheckFailed("the check failed; it stands there again")))
+
+
+@pytest.mark.parametrize("answer", [DOWN, Busy(BEFORE), Unreachable(OSError("no route"))])
+def test_nobody_can_tell(answer: Answer) -> None:
+    """It says what is certain, what the last try met, and which command tells the rest."""
+    target = FakeTarget(answer)
+    with pytest.raises(ConnectionLost) as raised:
+        ask(target)
+    assert target.contacts > 2
+    assert "the version before stands there or the new one, whole" in raised.value.message
+    assert "`envsync list server2`" in raised.value.hint
+    assert "the same command again" in raised.value.hint
+    assert raised.value.details[0] == "why"
+    assert raised.value.details[1].startswith("then: ")
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: HostKeyRefused("changed"), lambda: AuthenticationRefused("no")]
+)
+def test_whoever_is_refused_does_not_go_on_trying(make: Callable[[], EnvsyncError]) -> None:
+    target = FakeTarget(Unreachable(make()), PUBLISHED)
+    with pytest.raises(ConnectionLost, match="could not be asked again"):
+        ask(target)
+    assert target.contacts == 1
