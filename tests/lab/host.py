@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -240,9 +241,26 @@ class Host:
             self._sshd.wait(timeout=10)
             self._sshd = None
 
+    def freeze_sshd(self) -> None:
+        """Suspend the listener and all sessions: connections stay, and carry nothing."""
+        if self._sshd is not None:
+            self._sshd.freeze()
+        self._signal_sessions(signal.SIGSTOP)
+
+    def thaw_sshd(self) -> None:
+        self._signal_sessions(signal.SIGCONT)
+        if self._sshd is not None:
+            self._sshd.thaw()
+
+    def _signal_sessions(self, sig: int) -> None:
+        for pid in self.processes(r"^sshd: "):
+            with contextlib.suppress(ProcessLookupError):
+                self.kill(pid, sig)
+
     def reap(self) -> None:
         """Collect the sshd of a host that is gone."""
         if self._sshd is not None:
+            self._sshd.thaw()
             self._sshd.wait(timeout=10)
             self._sshd = None
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ _SUBNET = "10.91.0"
 _PREFIX = "alice/miniconda3"
 _UID = os.geteuid() or 4242
 _GID = os.getegid() or 4242
+# What the kernel puts there for a classic BPF program: SKF_AD_OFF + SKF_AD_RANDOM.
+_BPF_RANDOM = 2**32 - 0x1000 + 56
 FAR = "-far"
 """`ssh server2-far` leads to server2 through a relay, while `Lab.relay` has one."""
 
@@ -55,13 +58,43 @@ class LabHost(Host):
     def limit(self, rate: str) -> None:
         """Limit the link to `rate` (as tc writes it: "200mbit") in both directions."""
         shape = ["root", "tbf", "rate", rate, "burst", "256k", "latency", "50ms"]
-        self.namespaces.set_up("tc", "qdisc", "replace", "dev", INTERFACE, *shape)
-        self._switch.set_up("tc", "qdisc", "replace", "dev", self.name, *shape)
+        for side, device in self._ends():
+            side.set_up("tc", "qdisc", "replace", "dev", device, *shape)
+
+    def lose(self, share: float, rate: str = "1gbit") -> None:
+        """Lose that share of the packets, at random, in both directions; limited to `rate`.
+
+        Without netem, which not every kernel has: a program of four instructions sends a
+        share of the packets to a class whose queue has no room for any.
+        """
+        self.unlimit()
+        below = round(share * 2**32)
+        program = f"4,32 0 0 {_BPF_RANDOM},53 1 0 {below},6 0 0 {0x10002},6 0 0 {0x10001}"
+        lines = [
+            "qdisc replace dev {0} root handle 1: htb default 1",
+            f"class add dev {{0}} parent 1: classid 1:1 htb rate {rate} quantum 60000",
+            f"class add dev {{0}} parent 1: classid 1:2 htb rate {rate} quantum 60000",
+            "qdisc add dev {0} parent 1:2 handle 2: bfifo limit 1",
+            f"filter add dev {{0}} parent 1: protocol ip bpf bytecode '{program}'",
+        ]
+        for side, device in self._ends():
+            text = "\n".join(lines).format(device)
+            side.set_up("tc", "-batch", "-", input_text=text)
+
+    def lost_packets(self) -> int:
+        """How many `lose` has taken so far."""
+        told = [side.set_up("tc", "-s", "qdisc", "show", "dev", dev) for side, dev in self._ends()]
+        dropped = [re.search(r"bfifo 2:.*?dropped (\d+)", text, re.DOTALL) for text in told]
+        return sum(int(match.group(1)) for match in dropped if match)
 
     def unlimit(self) -> None:
-        for side, device in ((self.namespaces, INTERFACE), (self._switch, self.name)):
-            if "tbf" in side.set_up("tc", "qdisc", "show", "dev", device):
+        """The link is as quick and as whole as it was."""
+        for side, device in self._ends():
+            if re.search(r"tbf|htb", side.set_up("tc", "qdisc", "show", "dev", device)):
                 side.set_up("tc", "qdisc", "del", "dev", device, "root")
+
+    def _ends(self) -> tuple[tuple[Namespaces, str], ...]:
+        return (self.namespaces, INTERFACE), (self._switch, self.name)
 
     def cut(self) -> None:
         """From now on every packet to and from this host is lost, silently.

@@ -51,6 +51,14 @@ class EnteredProcess(subprocess.Popen[bytes]):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(inner, sig)
 
+    def freeze(self) -> None:
+        """Suspend the command; `nsenter` then suspends itself."""
+        self.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        super().send_signal(signal.SIGCONT)
+        self.send_signal(signal.SIGCONT)
+
     def inner_pid(self) -> int | None:
         """The command's pid as seen from here; None once it has ended."""
         found: list[int] = []

@@ -34,6 +34,17 @@ def test_rate_limit_is_of_one_host(fresh_lab: Lab) -> None:
     assert _seconds(fresh_lab, _SEND, server="server3", megabytes=10) < 5, "10 s at that rate"
 
 
+def test_a_link_that_loses_packets(fresh_lab: Lab) -> None:
+    host = fresh_lab["server2"]
+    host.lose(0.02)
+    assert _seconds(fresh_lab, _SEND, megabytes=3) < 20
+    lost = host.lost_packets()
+    assert lost > 0
+    host.unlimit()
+    _seconds(fresh_lab, _SEND, megabytes=3)
+    assert host.lost_packets() == 0, "what counted them is gone"
+
+
 def test_relay_delays_both_ways(fresh_lab: Lab) -> None:
     near = _seconds(fresh_lab, "ssh {server} true")
     with fresh_lab.relay("server2", delay_seconds=0.1) as far:
