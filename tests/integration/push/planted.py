@@ -122,7 +122,10 @@ def plant(host: LabHost, *, silence_seconds: float | None = None) -> Envsync:
 def _shorten(copy: Path, silence_seconds: float) -> None:
     _set(copy / "agent/channel.py", "SILENCE_SECONDS =", silence_seconds)
     _set(copy / "agent/channel.py", "HEARTBEAT_SECONDS =", silence_seconds / 5)
-    _set(copy / "ssh/session.py", "    silence_seconds: float =", silence_seconds)
+    for name in ("connect", "banner", "silence"):
+        _set(copy / "ssh/session.py", f"    {name}_seconds: float =", silence_seconds)
+    _set(copy / "push/aftermath.py", "PATIENCE_SECONDS =", 2 * silence_seconds)
+    _set(copy / "transport/rsync_command.py", "IO_TIMEOUT_SECONDS =", silence_seconds)
 
 
 def _set(path: Path, what: str, seconds: float) -> None:

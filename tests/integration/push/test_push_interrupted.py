@@ -170,3 +170,18 @@ def test_a_frozen_server_ends_its_own_push_only(source: Stamped, fresh_lab: Lab)
     wait_until(lambda: is_quiet(frozen), "the agent unlocks", timeout_seconds=30)
     frozen.restore()
     assert envsync.push(frozen.name).server["plan"]["origin"] == "resumed"
+
+
+def test_a_slow_link_that_loses_packets(source: Stamped, fresh_lab: Lab) -> None:
+    """1 % of them, at 4 MB/s: slower, and as whole."""
+    target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
+    envsync.push(TARGET)
+    target.lose(0.01, rate="32mbit")
+    with Reader(target):
+        for transport in ("stream", "rsync", "scp"):
+            source.change()
+            pushed = envsync.push(TARGET, "--transport", transport).server
+            assert (pushed["outcome"], pushed["transport"]) == ("pushed", transport)
+            assert version_at(target) == source.version
+    assert target.lost_packets() > 0
+    envsync.ok("verify", "myenv", TARGET)

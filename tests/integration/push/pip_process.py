@@ -1,0 +1,82 @@
+"""A real pip on a host of the lab, that installs a wheel of many files into `myenv`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.integration.push.places import environment, site_packages
+from tests.lab.lab import LabHost
+from tests.lab.namespaces import EnteredProcess, wait_until
+
+NAME, VERSION = "labmany", "1.0"
+MODULES = 300
+_PLACE = "/run/lab/pip"
+
+
+def _write_wheel(directory: Path) -> str:
+    path = directory / f"{NAME}-{VERSION}-py3-none-any.whl"
+    info = f"{NAME}-{VERSION}.dist-info"
+    contents = {f"{NAME}/module_{number}.py": f"number = {number}\n" for number in range(MODULES)}
+    contents[f"{NAME}/__init__.py"] = f"__version__ = {VERSION!r}\n"
+    contents[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {NAME}\nVersion: {VERSION}\n"
+    contents[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    contents[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in (*contents, f"{info}/RECORD"))
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, content in contents.items():
+            wheel.writestr(name, content)
+    return path.name
+
+
+def start_pip(host: LabHost, *, python: str = "", cwd: str = "/") -> EnteredProcess:
+    """`python -m pip install labmany`, by the environment's own interpreter."""
+    spec = importlib.util.find_spec("pip")
+    assert spec is not None, "there is no pip beside the tests' own interpreter"
+    assert spec.origin is not None
+    place = host.path(_PLACE)
+    place.mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (place / "pip").symlink_to(Path(spec.origin).parent)
+    wheel = _write_wheel(place)
+    python = python or f"{host.prefix}/envs/myenv/bin/python"
+    argv = [python, "-m", "pip", "install", "--no-index", "--no-deps", f"{_PLACE}/{wheel}"]
+    return host.popen(argv, env={"PYTHONPATH": _PLACE}, cwd=cwd)
+
+
+@contextlib.contextmanager
+def pip_at_work(
+    host: LabHost, *, half_done: bool = False, python: str = "", cwd: str = "/"
+) -> Iterator[EnteredProcess]:
+    """pip stands still: it has just begun, or is in the middle of its files.
+
+    Afterwards it goes on to its end, which has to be a good one.
+    """
+    process = start_pip(host, python=python, cwd=cwd)
+    try:
+        if half_done:
+            package = site_packages(host) / NAME
+            wait_until(package.exists, "pip has begun to write", timeout_seconds=30)
+        else:
+            wait_until(lambda: host.processes("-m pip install"), "pip has begun")
+        process.freeze()
+        yield process
+    finally:
+        process.thaw()
+        out, err = process.communicate(timeout=40)
+    assert process.returncode == 0, (out, err)
+
+
+def can_import(host: LabHost) -> bool:
+    """Whether everything of the wheel is in the environment that stands there."""
+    code = f"import {NAME}.module_{MODULES - 1}, {NAME}; print({NAME}.__version__)"
+    done = host.run([environment_python(host), "-c", code], check=False)
+    files = list((site_packages(host) / NAME).glob("*.py")) if done.returncode == 0 else []
+    return len(files) == MODULES + 1
+
+
+def environment_python(host: LabHost) -> str:
+    assert environment(host).exists()
+    return f"{host.prefix}/envs/myenv/bin/python"

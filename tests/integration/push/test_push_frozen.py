@@ -1,0 +1,139 @@
+"""A laptop that is closed in the middle of its push: it holds nobody up, and harms nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.integration.push.command import Envsync, Ran, finish
+from tests.integration.push.places import environment, state, trees
+from tests.integration.push.planted import Stop, plant
+from tests.integration.push.stamped import Stamped, version_at, write_version
+from tests.integration.push.test_push_interrupted import wait_mid_transfer
+from tests.lab.fixtures import demand_lab
+from tests.lab.lab import Lab, LabHost
+from tests.lab.namespaces import EnteredProcess
+
+pytestmark = pytest.mark.timeout(120)
+
+SILENCE_SECONDS = 3.0
+OTHERS_WAIT_SECONDS = 1.5 * SILENCE_SECONDS
+"""90 s, where the limit is the real one of 60 s."""
+TRANSPORTS = ("stream", "rsync", "scp")
+LOST, TRANSFER_FAILED, NOT_FAST_FORWARD = 6, 17, 12
+OF_ANOTHER_HOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """`laptop` will be frozen, `other` has a version of its own; the targets are both's."""
+
+    lab: Lab
+    source: Stamped
+    laptop: Envsync
+    other: Envsync
+    targets: list[LabHost]
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    demand_lab()
+    with Lab.start([f"server{number}" for number in range(1, len(TRANSPORTS) + 4)]) as lab:
+        other, *targets = lab.targets
+        source = Stamped.in_lab(lab)
+        laptop = plant(lab.controller, silence_seconds=SILENCE_SECONDS)
+        beside = plant(other, silence_seconds=SILENCE_SECONDS)
+        yield Scene(lab, source, laptop, beside, targets)
+
+
+@contextlib.contextmanager
+def frozen(host: LabHost, processes: Collection[EnteredProcess]) -> Iterator[None]:
+    """Everything on the laptop stands still: the commands, their rsync, their ssh."""
+    for process in processes:
+        process.freeze()
+    _signal_helpers(host, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        _signal_helpers(host, signal.SIGCONT)
+        for process in processes:
+            process.thaw()
+
+
+def _signal_helpers(host: LabHost, sig: int) -> None:
+    for pid in host.processes(r"rsync|^\S*ssh "):
+        with contextlib.suppress(ProcessLookupError):
+            host.kill(pid, sig)
+
+
+def push_until_done(command: Envsync, names: list[str]) -> float:
+    """How long another push of the same environment has to be tried, in seconds."""
+    began = time.monotonic()
+    while True:
+        ran = command.run("push", "myenv", *names)
+        if ran.exit_code == 0:
+            return time.monotonic() - began
+        codes = {server["error"]["code"] for server in ran.servers if server["error"]}
+        assert codes == {"locked"}, ran.document
+        blocked = [server["error"] for server in ran.servers if server["error"]]
+        assert time.monotonic() - began < 4 * OTHERS_WAIT_SECONDS, blocked
+
+
+def test_a_client_is_frozen(scene: Scene) -> None:
+    """In a transfer by each transport, and in the moment of the switch."""
+    lab, source = scene.lab, scene.source
+    names = [target.name for target in scene.targets]
+    scene.laptop.push(scene.other.host.name, *names)
+    source.change()
+    *receiving, switching = scene.targets
+    running = {switching.name: scene.laptop.start("push", "myenv", switching.name)}
+    stop = Stop(switching, "record")
+    for target, transport in zip(receiving, TRANSPORTS, strict=True):
+        target.limit("4mbit")
+        arguments = ["push", "myenv", target.name, "--transport", transport]
+        running[target.name] = scene.laptop.start(*arguments)
+    for target in receiving:
+        wait_mid_transfer(target, more_bytes=300_000)
+    stop.wait()
+    with frozen(lab.controller, running.values()):
+        stop.go_on()
+        for target in receiving:
+            target.unlimit()
+        write_version(environment(scene.other.host), OF_ANOTHER_HOST)
+        others_wait_seconds = push_until_done(scene.other, names[:-1])
+        # A try takes some seconds of its own.
+        assert others_wait_seconds < OTHERS_WAIT_SECONDS + 6
+        # This one holds what the laptop published, which is another source's.
+        refused = scene.other.run("push", "myenv", switching.name)
+        assert refused.exit_code == NOT_FAST_FORWARD, refused.document
+        scene.other.ok("push", "myenv", switching.name, "--overwrite")
+    thawed = {name: finish(process) for name, process in running.items()}
+    assert_told(thawed, switching)
+    assert_unharmed(scene)
+
+
+def assert_told(thawed: dict[str, Ran], switching: LabHost) -> None:
+    """The truth: lost, but for the one that was published, and has been replaced since."""
+    published = thawed.pop(switching.name)
+    assert published.exit_code == 0, published.document
+    assert published.server["outcome"] == "pushed"
+    for ran in thawed.values():
+        assert ran.exit_code in (LOST, TRANSFER_FAILED), ran.document
+        assert "run the same command again" in ran.said
+
+
+def assert_unharmed(scene: Scene) -> None:
+    """The version of the other host stands everywhere, whole, as do those kept."""
+    for target in scene.targets:
+        assert version_at(target) == OF_ANOTHER_HOST
+        scene.other.ok("verify", "myenv", target.name)
+        assert not (state(target) / "intent.json").exists()
+        assert len(trees(target)) <= 2
+    again = scene.laptop.run("push", "myenv", *[target.name for target in scene.targets])
+    codes = {server["error"]["code"] for server in again.servers}
+    assert codes == {"not-fast-forward"}, again.document

@@ -1,0 +1,175 @@
+"""A source that changes behind the scan's back: published as it was, as it is, or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.push.command import Envsync, Ran, finish
+from tests.integration.push.places import environment
+from tests.integration.push.planted import Stop, plant
+from tests.integration.push.sly_changes import (
+    SLY_CHANGES,
+    Change,
+    MemoryWriter,
+    behind_a_link,
+    exchange,
+    link_retargeted,
+    other_version,
+)
+from tests.integration.push.stamped import Reader, Stamped, version_at, wait_quiet, write_version
+from tests.lab.host import CHECKOUT
+from tests.lab.lab import Lab, LabHost
+
+TARGET, OTHER_TARGET = "server2", "server3"
+DONE, SOURCE_REFUSED, TRANSFER_FAILED = 0, 9, 17
+SEED, ROUNDS = 20261122, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A planted command, its source, and a target that somebody reads all the time."""
+
+    command: Envsync
+    source: Stamped
+    target: LabHost
+
+
+@pytest.fixture
+def scene(source: Stamped, fresh_lab: Lab) -> Iterator[Scene]:
+    target, command = fresh_lab[TARGET], plant(fresh_lab.controller)
+    command.push(TARGET)
+    source.change()
+    with Reader(target):
+        yield Scene(command, source, target)
+
+
+def push_and_change(scene: Scene, moment: str, change: Change, version: int) -> Ran:
+    """Push, and make the other version while the target's agent is at that moment."""
+    stop = Stop(scene.target, moment)
+    process = scene.command.start("push", "myenv", TARGET)
+    stop.wait()
+    try:
+        change(environment(scene.command.host), version)
+    finally:
+        stop.go_on()
+    return finish(process)
+
+
+def assert_whole(scene: Scene, ran: Ran, before: int, old: int, new: int) -> None:
+    """One of the versions that the source was, if the push succeeded; else nothing new."""
+    assert ran.exit_code in (DONE, SOURCE_REFUSED, TRANSFER_FAILED), ran.document
+    stands = version_at(scene.target)
+    assert stands in ((old, new) if ran.exit_code == DONE else (before,)), ran.document
+    if ran.exit_code != DONE:
+        assert ran.error["hint"]
+    wait_quiet(scene.target)
+
+
+def follow(scene: Scene, version: int) -> None:
+    """The source is at rest again: the next push brings it."""
+    again = scene.command.push(TARGET).server
+    assert again["outcome"] in ("pushed", "in-step")
+    assert version_at(scene.target) == version
+
+
+@pytest.mark.timeout(120)
+def test_it_changes_and_keeps_sizes_and_times(scene: Scene) -> None:
+    """Change after change, before anything is sent and in the middle of it."""
+    top, old = environment(scene.command.host), scene.source.version
+    for change, moment in zip(SLY_CHANGES, itertools.cycle(["receiving", "build.stage"])):
+        before, new = version_at(scene.target), old + 1
+        assert before is not None
+        ran = push_and_change(scene, moment, change, new)
+        assert_whole(scene, ran, before, old, new)
+        if (top / "stamps").is_symlink():
+            (top / "stamps").unlink()
+            (top.parent / f"other-{new}/stamps").rename(top / "stamps")
+        follow(scene, new)
+        old = new + 1
+        write_version(top, old)
+
+
+def test_a_link_leads_elsewhere(scene: Scene) -> None:
+    top, old = environment(scene.command.host), scene.source.version
+    behind_a_link(top, [old, old + 1])
+    before = version_at(scene.target)
+    assert before is not None
+    ran = push_and_change(scene, "receiving", link_retargeted, old + 1)
+    assert_whole(scene, ran, before, old, old + 1)
+    follow(scene, old + 1)
+
+
+def test_it_flips_at_any_time(scene: Scene) -> None:
+    """Whole versions, exchanged in one step at times that a seed decides."""
+    top, other = environment(scene.command.host), scene.source.version + 1
+    beside = other_version(top, other)
+    chance = random.Random(SEED)
+    for _ in range(ROUNDS):
+        before = version_at(scene.target)
+        assert before is not None
+        delays = [chance.uniform(0, 0.5) for _ in range(3)]
+        flipper = threading.Thread(target=flip, args=(top / "stamps", beside, delays))
+        flipper.start()
+        try:
+            ran = scene.command.run("push", "myenv", TARGET)
+        finally:
+            flipper.join()
+        assert_whole(scene, ran, before, other - 1, other)
+    follow(scene, int((top / "stamps/000").read_bytes()[8:16]))
+
+
+def flip(first: Path, second: Path, delays: list[float]) -> None:
+    for delay in delays:
+        time.sleep(delay)
+        exchange(first, second)
+
+
+MAPPING = """
+import sys
+from pathlib import Path
+from tests.integration.push.sly_changes import MemoryWriter
+writer = MemoryWriter(Path(sys.argv[1]))
+print("mapped", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_process_that_writes_through_memory_is_waited_for(scene: Scene) -> None:
+    """Such writes leave no trace in a file's times."""
+    controller = scene.command.host
+    top = f"{controller.prefix}/envs/myenv"
+    argv = [sys.executable, "-c", MAPPING, top]
+    environ = {"PYTHONPATH": str(CHECKOUT)}
+    with controller.popen(argv, env=environ, stdin=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"mapped\n"
+        refused = scene.command.push(TARGET, expect=SOURCE_REFUSED)
+        assert "writes into stamps/000 through memory" in refused.error["message"]
+        assert "`local:`" in refused.error["hint"]
+        writer.communicate(b"\n", timeout=20)
+    follow(scene, scene.source.version)
+
+
+def test_a_change_that_left_no_trace_is_found_at_last(scene: Scene) -> None:
+    """By a process that envsync cannot see: what was hashed before is then believed no more."""
+    top, new = environment(scene.command.host), scene.source.version + 1
+    other = other_version(top, new)
+    writer = MemoryWriter(top)
+    follow(scene, new - 1)
+    writer.write(other)
+    writer.close()
+    refused = scene.command.run("push", "myenv", OTHER_TARGET)
+    assert refused.exit_code == TRANSFER_FAILED, refused.document
+    assert "the source changed" in refused.error["message"]
+    scene.command.push(TARGET, OTHER_TARGET)
+    assert version_at(scene.target) == new
