@@ -85,7 +85,7 @@ class Site:
 
 def link_opener(server: Server) -> Callable[[], Link]:
     def open_it() -> Link:
-        from envsync.ssh.fabric_link import open_link  # fabric costs 0.2 s
+        from envsync.ssh.opening import open_link  # its libraries cost 0.2 s
 
         return open_link(
             Address(

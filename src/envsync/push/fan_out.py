@@ -132,7 +132,9 @@ class FanOut:
 
         with contextlib.closing(self._target(link, destination)) as target:
             push = Push(settings, self._source, target, link, reopen, on_progress, started)
-            return push.run()
+            report = push.run()
+        chosen = link.chosen
+        return replace(report, connection=chosen.name, connection_reason=chosen.reason)
 
     def _target(self, link: Link, destination: Destination) -> TargetEnd:
         settings, prefix = self._settings, destination.prefix

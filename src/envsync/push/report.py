@@ -27,6 +27,8 @@ class PushReport:
     totals: TotalsFacts | None = None
     plan: PlanFacts | None = None
     record: RecordFacts | None = None
+    connection: str = ""
+    connection_reason: str = ""
     transport: str = ""
     transport_reason: str = ""
     wire_bytes: int | None = None

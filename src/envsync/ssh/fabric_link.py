@@ -15,15 +15,13 @@ from paramiko import SFTPClient
 from paramiko.sftp import SFTPError
 from paramiko.ssh_exception import ChannelException, SSHException
 
-from envsync.errors import EnvsyncError
 from envsync.ssh import failures, refusals, sftp_upload, system_ssh
+from envsync.ssh.choice import DEFAULT_REASON, FABRIC
 from envsync.ssh.fabric_session import FabricSession, close_quietly
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.hop_opener import WINDOW_BYTES, HopOpener
-from envsync.ssh.refusals import Place
-from envsync.ssh.route import find_route
-from envsync.ssh.session import Address, Timeouts
-from envsync.ssh.ssh_config import HostSettings, UserConfig
+from envsync.ssh.session import Address, LinkChoice, Timeouts
+from envsync.ssh.way import Way
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -42,30 +40,28 @@ def open_link(
 ) -> FabricLink:
     """An authenticated link; raises as `session.Link` says. `environ` is where HOME,
     SSH_AUTH_SOCK and PATH are looked up, the process's own by default."""
-    config = UserConfig(os.environ if environ is None else environ)
-    try:
-        route = find_route(address, config)
-    except EnvsyncError as error:
-        error.server = address.server
-        raise
+    way = Way.find(address, os.environ if environ is None else environ)
+    return open_way(way, timeouts, limiter)
+
+
+def open_way(
+    way: Way,
+    timeouts: Timeouts,
+    limiter: HandshakeLimiter,
+    chosen: LinkChoice = LinkChoice(FABRIC, DEFAULT_REASON),  # noqa: B008 - frozen
+) -> FabricLink:
     opened: list[Connection] = []
     again: Callable[[], Connection] | None = None
     try:
-        for number, settings in enumerate(route):
-            place = Place(
-                address.server,
-                settings,
-                is_jump=number < len(route) - 1,
-                is_direct=number == 0 and settings.proxy_command is None,
-            )
-            opener = HopOpener(place, config, timeouts, opened[-1] if opened else None)
-            again = partial(opener.open, limiter, route[number - 1] if number else None)
+        for number, hop in enumerate(way.hops):
+            opener = HopOpener(hop, way.config, timeouts, opened[-1] if opened else None)
+            again = partial(opener.open, limiter, way.route[number - 1] if number else None)
             opened.append(again())
     except BaseException:
         _close_all(opened)
         raise
     assert again is not None
-    return FabricLink(address, route, config, timeouts, opened, again)
+    return FabricLink(way, timeouts, opened, again, chosen)
 
 
 class FabricLink:
@@ -73,32 +69,30 @@ class FabricLink:
 
     def __init__(
         self,
-        address: Address,
-        route: Sequence[HostSettings],
-        config: UserConfig,
+        way: Way,
         timeouts: Timeouts,
         connections: Sequence[Connection],
         connect_again: Callable[[], Connection],
+        chosen: LinkChoice,
     ) -> None:
         """`connections`, one for each hop; `connect_again` makes a further one of the last."""
-        self._address = address
-        self._route = tuple(route)
-        self._config = config
+        self._way = way
         self._timeouts = timeouts
         self._connections = [*connections]
-        self._hops = len(route)
+        self._hops = len(way.hops)
         self._connect_again = connect_again
         self._lock = threading.Lock()
         self._closed = False
-        self._place = Place(address.server, route[-1])
+        self._place = way.last.place
+        self.chosen = chosen
 
     @property
     def server(self) -> str:
-        return self._address.server
+        return self._way.server
 
     @property
     def address_text(self) -> str:
-        return self._route[-1].text
+        return self._place.settings.text
 
     def run(self, command: str) -> FabricSession:
         channel = self._channel(lambda channel: channel.exec_command(command))
@@ -116,17 +110,22 @@ class FabricLink:
         channel.settimeout(self._timeouts.silence_seconds)
         try:
             with SFTPClient(channel) as sftp:
-                sftp_upload.send_file(sftp, self.server, source, destination, offset, progress)
+                sftp_upload.send_file(
+                    sftp, self.server, source, destination, offset, progress,
+                    is_openssh="OpenSSH" in channel.get_transport().remote_version,
+                )  # fmt: skip
         except (SSHException, SFTPError, EOFError, TimeoutError) as error:
             raise refusals.lost(self.server, error) from error
         finally:
             close_quietly(channel)
 
     def ssh_argv(self) -> Sequence[str]:
-        return system_ssh.ssh_argv(self._address, self._route, self._config, self._timeouts)
+        return system_ssh.ssh_argv(
+            self._way.address, self._way.route, self._way.config, self._timeouts
+        )
 
     def ssh_host(self) -> str:
-        return self._route[-1].alias
+        return self._place.settings.alias
 
     def close(self) -> None:
         self._closed = True

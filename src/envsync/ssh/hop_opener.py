@@ -19,11 +19,12 @@ from envsync.ssh import failures, refusals
 from envsync.ssh.authentication import PublicKeys
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.handshakes import Dropped, HandshakeLimiter
-from envsync.ssh.host_keys import RefuseUnlessKnown, known_hosts
+from envsync.ssh.host_keys import RefuseUnlessKnown
 from envsync.ssh.proxy_command import ProxyCommandSocket
 from envsync.ssh.refusals import Place
 from envsync.ssh.session import Timeouts
 from envsync.ssh.ssh_config import HostSettings, UserConfig
+from envsync.ssh.way import Hop
 
 # Fast first; nothing that OpenSSH no longer offers.
 _CIPHERS = (
@@ -40,19 +41,16 @@ class HopOpener:
     """Opens one hop; every attempt has its own connection, since a failed one is spent."""
 
     def __init__(
-        self, place: Place, config: UserConfig, timeouts: Timeouts, gateway: Connection | None
+        self, hop: Hop, config: UserConfig, timeouts: Timeouts, gateway: Connection | None
     ) -> None:
-        self._place = place
-        self._settings = place.settings
+        self._place = hop.place
+        self._settings = hop.settings
+        self._known = hop.known
         self._config = config
         self._timeouts = timeouts
         self._gateway = gateway
         # Of the last attempt; None where it came to none.
         self._socket: BoundedSocket | None = None
-        try:
-            self._known = known_hosts(place.settings, config)
-        except EnvsyncError as error:
-            raise failures.connecting(error, place) from error.__cause__
 
     def open(self, limiter: HandshakeLimiter, behind: HostSettings | None) -> Connection:
         settings = self._settings

@@ -41,6 +41,14 @@ class Timeouts:
     silence_seconds: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class LinkChoice:
+    """Which implementation a link has (`fabric`, `ssh`), and one clause that says why."""
+
+    name: str
+    reason: str
+
+
 class Session(Protocol):
     """One running command.
 
@@ -89,6 +97,9 @@ class Link(Protocol):
     def address_text(self) -> str:
         """For a person: `alice@gpu02.lab.example:2222`."""
         ...
+
+    @property
+    def chosen(self) -> LinkChoice: ...
 
     def run(self, command: str) -> Session: ...
 

@@ -29,6 +29,8 @@ def send_file(
     destination: bytes,
     offset: int,
     progress: Callable[[int], None] | None,
+    *,
+    is_openssh: bool,
 ) -> None:
     """Whatever fails, a prefix of the source stands at `destination`: writes are in order."""
     with source.open("rb") as local:
@@ -39,7 +41,7 @@ def send_file(
             with sftp.open(destination, "r+b" if offset else "wb") as remote:
                 # Before the first byte, so that no other mode ever held content.
                 remote.chmod(0o600)
-                if _is_openssh(sftp):
+                if is_openssh:
                     remote.MAX_REQUEST_SIZE = _OPENSSH_REQUEST_BYTES
                 remote.set_pipelined(True)
                 remote.seek(offset)
@@ -54,11 +56,6 @@ def send_file(
                 remote.truncate(size)
         except (OSError, SFTPError, SSHException, EOFError) as error:
             raise _translated(error, sftp, server, destination) from error
-
-
-def _is_openssh(sftp: SFTPClient) -> bool:
-    channel = sftp.get_channel()
-    return channel is not None and "OpenSSH" in channel.get_transport().remote_version
 
 
 def _translated(

@@ -55,6 +55,12 @@ class HostSettings:
     known_hosts_command: str | None = None
     # The one that somebody insisted on; it is the first of `identity_files`, too.
     given_identity: Path | None = None
+    control_path: Path | None = None
+    control_master: str | None = None
+    pkcs11_provider: str | None = None
+    certificate_files: tuple[Path, ...] = ()
+    gssapi: bool = False
+    remote_command: str | None = None
 
     @property
     def text(self) -> str:
@@ -166,6 +172,7 @@ class UserConfig:
         agent = one("identityagent")
         revoked = one("revokedhostkeys")
         command = one("proxycommand")
+        control = one("controlpath")
         return HostSettings(
             alias=destination.host,
             hostname=hostname,
@@ -182,6 +189,13 @@ class UserConfig:
             revoked_host_keys=None if revoked is None else Path(self._expand(revoked, tokens)),
             known_hosts_command=one("knownhostscommand"),
             given_identity=given,
+            # `ssh -G` has expanded its tokens; paramiko's parser does not.
+            control_path=None if control is None or "%" in control else Path(control),
+            control_master=one("controlmaster"),
+            pkcs11_provider=one("pkcs11provider"),
+            certificate_files=self._paths(values.get("certificatefile", []), tokens),
+            gssapi=one("gssapiauthentication") == "yes",
+            remote_command=one("remotecommand"),
         )
 
     def _paths(self, names: Sequence[str], tokens: Mapping[str, str]) -> tuple[Path, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from envsync.errors import ConnectionFailed
@@ -14,26 +13,60 @@ from envsync.ssh.ssh_config import HostSettings, UserConfig
 
 
 def ssh_argv(
-    address: Address, route: Sequence[HostSettings], config: UserConfig, timeouts: Timeouts
+    address: Address,
+    route: Sequence[HostSettings],
+    config: UserConfig,
+    timeouts: Timeouts,
+    logs: Path | None = None,
 ) -> list[str]:
-    """Without the host. Raises `ConnectionFailed` where there is no `ssh` command."""
+    """Without the host. Raises `ConnectionFailed` where there is no `ssh` command.
+
+    With `logs`, each hop writes what it does into a file there: see `log_name`.
+    """
     if config.ssh_command is None:
         raise ConnectionFailed(
             "there is no ssh command on this machine",
             hint="install openssh-client, or use a transport that needs none",
             server=address.server,
         )
-    argv = _options(route[0], config, timeouts)
+    hops = [
+        [*_options(hop, config, timeouts), *_log(logs, number)] for number, hop in enumerate(route)
+    ]
+    argv = hops[0]
     if route[0].proxy_command is None:
         # `jump: none` in the inventory goes past a ProxyJump in the configuration.
         argv += ["-o", "ProxyJump=none"]
-    for before, hop in pairwise(route):
+    for before, options in zip(route, hops[1:], strict=False):
         # Not -J: the ssh that it starts takes neither strict checking nor BatchMode nor
         # known_hosts files from this one, and would ask at the terminal.
         inner = shlex.join([*argv, "-W", "\0", "--", before.alias])
         inner = inner.replace("%", "%%").replace(shlex.quote("\0"), "[%h]:%p")
-        argv = [*_options(hop, config, timeouts), "-o", f"ProxyCommand={inner}"]
+        argv = [*options, "-o", f"ProxyCommand={inner}"]
     return argv
+
+
+def sharing_argv(config: UserConfig, control_path: Path) -> list[str]:
+    """Without the host: goes over the connection of a running master, or fails at once."""
+    path = str(control_path).replace("%", "%%")
+    argv = [str(config.ssh_command), "-T", "-F", "none", "-S", path]
+    for option in (
+        "ControlMaster=no",
+        "BatchMode=yes",
+        "StrictHostKeyChecking=yes",
+        # Where the master is gone, ssh would make a connection of its own.
+        "ProxyCommand=false",
+    ):
+        argv += ["-o", option]
+    return argv
+
+
+def log_name(number: int) -> str:
+    """The file with what the ssh to that hop of the route did."""
+    return f"hop{number}.log"
+
+
+def _log(logs: Path | None, number: int) -> list[str]:
+    return [] if logs is None else ["-v", "-E", str(logs / log_name(number))]
 
 
 def _options(hop: HostSettings, config: UserConfig, timeouts: Timeouts) -> list[str]:
@@ -43,6 +76,12 @@ def _options(hop: HostSettings, config: UserConfig, timeouts: Timeouts) -> list[
         "BatchMode": "yes",
         "StrictHostKeyChecking": "yes",
         "UpdateHostKeys": "no",
+        # A master that somebody else runs may be used, but none is left behind.
+        "ControlMaster": "no",
+        "ClearAllForwardings": "yes",
+        "ForwardAgent": "no",
+        "ForwardX11": "no",
+        "PermitLocalCommand": "no",
         "ConnectTimeout": str(max(1, round(timeouts.connect_seconds))),
         "ServerAliveInterval": str(keepalive),
         "ServerAliveCountMax": str(max(1, round(timeouts.silence_seconds / keepalive))),
@@ -52,12 +91,15 @@ def _options(hop: HostSettings, config: UserConfig, timeouts: Timeouts) -> list[
         options["UserKnownHostsFile"] = _files(hop.user_known_hosts)
     if hop.global_known_hosts:
         options["GlobalKnownHostsFile"] = _files(hop.global_known_hosts)
+    if hop.remote_command is not None:
+        options["RemoteCommand"] = "none"
     argv = [str(config.ssh_command), "-T", *config.file_arguments()]
     for name, value in options.items():
         argv += ["-o", f"{name}={value}"]
     argv += ["-l", hop.user, "-p", str(hop.port)]
     for file in hop.identity_files:
-        if os.access(file, os.R_OK):
+        # Of a key in an agent, only the public half may be here.
+        if os.access(file, os.R_OK) or os.access(f"{file}.pub", os.R_OK):
             argv += ["-o", f"IdentityFile={_quoted(file)}"]
     return argv
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ import pytest
 
 from envsync.errors import AuthenticationRefused
 from envsync.ssh.fabric_link import FabricLink
+from tests.integration.ssh import agents
+from tests.integration.ssh.agents import ssh_add
 from tests.lab.loopback_sshd import LoopbackSshd
 
 Connect = Callable[..., FabricLink]
@@ -26,20 +27,8 @@ def make_key(path: Path, passphrase: str = "", kind: str = "ed25519", *more: str
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[dict[str, str]]:
-    socket = tmp_path / "agent"
-    with subprocess.Popen(
-        ["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL
-    ) as process:
-        while not socket.exists():
-            assert process.poll() is None
-        yield {"SSH_AUTH_SOCK": str(socket)}
-        process.terminate()
-
-
-def ssh_add(agent: dict[str, str], key: Path) -> None:
-    subprocess.run(
-        ["ssh-add", "-q", str(key)], env={**os.environ, **agent}, check=True, capture_output=True
-    )
+    with agents.agent(tmp_path / "agent") as variables:
+        yield variables
 
 
 def add_config(sshd: LoopbackSshd, *lines: str) -> None:

@@ -1,0 +1,52 @@
+"""Which implementation goes the way to a server, and why: a rule about values.
+
+fabric over paramiko is the default. The system's `ssh` is taken for what paramiko cannot
+do, before anything is tried, so that nobody is told about a refusal that `ssh` avoids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FABRIC, OPENSSH = "fabric", "ssh"
+DEFAULT_REASON = "nothing on the way needs the system's ssh"
+
+
+@dataclass(frozen=True, slots=True)
+class HopFacts:
+    """What bears on the choice at one host of the way; `host` is as a person calls it.
+
+    `only_by_authority`: known_hosts has no key of it, but an authority that may have signed
+    one. `identities`: the kinds of the key files that are there (`ssh-ed25519`). `has_ticket`
+    counts only where the configuration allows GSSAPI.
+    """
+
+    host: str
+    has_live_master: bool = False
+    only_by_authority: bool = False
+    identities: tuple[str, ...] = ()
+    token_library: str | None = None
+    certificate_file: str | None = None
+    has_ticket: bool = False
+
+
+def reason_for_ssh(hops: Sequence[HopFacts]) -> str | None:
+    """Why the system's ssh has to do it; None where fabric can."""
+    return next((reason for hop in hops if (reason := _reason(hop))), None)
+
+
+def _reason(hop: HopFacts) -> str | None:
+    if hop.has_live_master:
+        return f"a live ControlMaster for {hop.host}"
+    if hop.only_by_authority:
+        return f"the host key of {hop.host} is vouched for by a @cert-authority"
+    if hop.token_library is not None:
+        return f"the key for {hop.host} is on a token (PKCS11Provider {hop.token_library})"
+    if hop.identities and all(kind.startswith("sk-") for kind in hop.identities):
+        return f"the only key for {hop.host} is a FIDO key"
+    if hop.certificate_file is not None:
+        return f"a certificate for {hop.host} ({hop.certificate_file})"
+    if hop.has_ticket:
+        return f"a Kerberos ticket, and GSSAPIAuthentication for {hop.host}"
+    return None

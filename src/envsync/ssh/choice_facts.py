@@ -1,0 +1,78 @@
+"""Looks up what bears on the choice of an implementation; asks no server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from envsync.ssh import mux
+from envsync.ssh.choice import HopFacts
+from envsync.ssh.ssh_config import HostSettings
+from envsync.ssh.way import Hop, Way
+
+_ANSWER_SECONDS = 2.0
+_KLIST_SECONDS = 5.0
+
+
+def facts(way: Way) -> tuple[HopFacts, ...]:
+    """Of every hop, first hop first."""
+    environ = way.config.environ
+    asks_for_ticket = any(hop.settings.gssapi for hop in way.hops)
+    has_ticket = asks_for_ticket and _has_ticket(environ)
+    return tuple(_of_hop(hop, has_ticket=has_ticket) for hop in way.hops)
+
+
+def live_master(settings: HostSettings) -> Path | None:
+    """The control socket of the user's own master to that host, where one answers."""
+    path = settings.control_path
+    # "ask": every session over it would ask a question on the user's screen.
+    if path is None or settings.control_master in ("ask", "autoask"):
+        return None
+    return path if mux.is_ours(path) and mux.is_alive(path, _ANSWER_SECONDS) else None
+
+
+def _of_hop(hop: Hop, *, has_ticket: bool) -> HopFacts:
+    settings = hop.settings
+    certificates = [str(file) for file in settings.certificate_files if file.is_file()]
+    return HopFacts(
+        host=settings.alias,
+        has_live_master=live_master(settings) is not None,
+        only_by_authority=hop.known.has_authority and not hop.known.trusted,
+        identities=tuple(filter(None, map(_kind, settings.identity_files))),
+        token_library=settings.pkcs11_provider,
+        certificate_file=certificates[0] if certificates else None,
+        has_ticket=has_ticket and settings.gssapi,
+    )
+
+
+def _kind(identity: Path) -> str | None:
+    """The kind of an identity, by its public half; empty where only the private is there."""
+    file = identity if identity.suffix == ".pub" else Path(f"{identity}.pub")
+    try:
+        return file.read_text(errors="replace").split()[0]
+    except (OSError, IndexError):
+        return "unknown" if identity.is_file() else None
+
+
+def _has_ticket(environ: Mapping[str, str]) -> bool:
+    klist = shutil.which("klist", path=environ.get("PATH"))
+    if klist is not None:
+        try:
+            done = subprocess.run(
+                [klist, "-s"],
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=_KLIST_SECONDS,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return done.returncode == 0
+    name = environ.get("KRB5CCNAME") or f"/tmp/krb5cc_{os.getuid()}"  # noqa: S108
+    kind, _, path = name.rpartition(":")
+    # A cache in the kernel or in a daemon cannot be looked at: somebody named it.
+    return kind not in ("", "FILE", "DIR") or Path(path).exists()

@@ -1,0 +1,78 @@
+"""Opens a link to a server by the implementation that can go the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from paramiko.ssh_exception import IncompatiblePeer
+
+from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
+from envsync.ssh import choice, choice_facts
+from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
+from envsync.ssh.session import Address, Link, LinkChoice, Timeouts
+from envsync.ssh.way import Way
+
+
+def open_link(
+    address: Address,
+    timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+    *,
+    environ: Mapping[str, str] | None = None,
+    limiter: HandshakeLimiter = SHARED_LIMITER,
+) -> Link:
+    """An authenticated link; raises as `session.Link` says. `environ` is where HOME,
+    SSH_AUTH_SOCK and PATH are looked up, the process's own by default."""
+    way = Way.find(address, os.environ if environ is None else environ)
+    reason = choice.reason_for_ssh(choice_facts.facts(way))
+    if way.config.ssh_command is None:
+        return _without_ssh(way, timeouts, limiter, reason)
+    if reason is not None:
+        return _by_ssh(way, timeouts, limiter, reason)
+    try:
+        return _by_fabric(way, timeouts, limiter)
+    except EnvsyncError as refused:
+        if not _may_be_ours(refused):
+            raise
+        return _second_try(way, timeouts, limiter, refused)
+
+
+def _may_be_ours(error: EnvsyncError) -> bool:
+    """Whether another client may get in: by a key, a method, or an algorithm of its own."""
+    return isinstance(error, AuthenticationRefused) or isinstance(error.__cause__, IncompatiblePeer)
+
+
+def _second_try(
+    way: Way, timeouts: Timeouts, limiter: HandshakeLimiter, refused: EnvsyncError
+) -> Link:
+    """Once, by what the user would type. Where that fails too, the first reason stands."""
+    reason = f"it gets in where fabric could not: {refused.message}"
+    try:
+        return _by_ssh(way, timeouts, limiter, reason)
+    except EnvsyncError as error:
+        refused.details = (*refused.details, f"the system's ssh: {error.message}")
+        raise refused from error
+
+
+def _without_ssh(
+    way: Way, timeouts: Timeouts, limiter: HandshakeLimiter, reason: str | None
+) -> Link:
+    try:
+        return _by_fabric(way, timeouts, limiter)
+    except (AuthenticationRefused, HostKeyRefused) as error:
+        if reason is not None:
+            error.hint = "install openssh-client: its ssh command can do what is needed here"
+            error.details = (*error.details, f"needs the system's ssh: {reason}")
+        raise
+
+
+def _by_fabric(way: Way, timeouts: Timeouts, limiter: HandshakeLimiter) -> Link:
+    from envsync.ssh import fabric_link  # 0.2 s
+
+    return fabric_link.open_way(way, timeouts, limiter)
+
+
+def _by_ssh(way: Way, timeouts: Timeouts, limiter: HandshakeLimiter, reason: str) -> Link:
+    from envsync.ssh import openssh_link
+
+    return openssh_link.open_way(way, timeouts, limiter, LinkChoice(choice.OPENSSH, reason))

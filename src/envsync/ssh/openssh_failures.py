@@ -1,0 +1,189 @@
+"""What the last words of the system's `ssh` mean: the same errors as paramiko's exceptions.
+
+ssh has one exit status for everything, so its words decide. They have been the same for
+ten years and more; what is not known here is told as it stands.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from paramiko.ssh_exception import ChannelException, IncompatiblePeer
+
+from envsync.errors import ConnectionFailed, EnvsyncError
+from envsync.ssh import failures, refusals
+from envsync.ssh.refusals import Place
+from envsync.ssh.session import Timeouts
+
+_LINES_SHOWN = 5
+_DEBUG = re.compile(r"debug\d: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What `ssh -v` wrote about one hop: its messages, and the steps it told of."""
+
+    said: tuple[str, ...]
+    steps: tuple[str, ...]
+
+    @classmethod
+    def of(cls, lines: Iterable[str]) -> Words:
+        kept = [line.strip() for line in lines if line.strip()]
+        steps = tuple(_DEBUG.sub("", line) for line in kept if _DEBUG.match(line))
+        return cls(tuple(line for line in kept if not _DEBUG.match(line)), steps)
+
+    def find(self, pattern: str) -> list[str]:
+        """The first group of the pattern, for each step that has it."""
+        found = (re.search(pattern, line) for line in self.steps)
+        return [match[1] for match in found if match]
+
+    @property
+    def host_key(self) -> tuple[str, str]:
+        """Type and fingerprint of the key that the server offered."""
+        offered = self.find(r"^Server host (?:key|certificate): (\S+ SHA256:[^ ,]+)")
+        kind, _, fingerprint = (offered or ["(unknown) (unknown)"])[-1].partition(" ")
+        return kind, fingerprint
+
+
+_Meaning: TypeAlias = Callable[[re.Match[str], Words, Place], EnvsyncError]
+
+
+def meaning(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> EnvsyncError:
+    """Why no connection came about; `said` is what was printed outside the hops' logs."""
+    for place, words in hops:
+        text = "\n".join(words.said)
+        for pattern, mean in _MEANINGS:
+            match = re.search(pattern, text, re.MULTILINE)
+            if match is not None:
+                return mean(match, words, place)
+    place, words = hops[-1]
+    last = [*(line for _, words in hops for line in words.said), *said]
+    return refusals.unreached(
+        place,
+        "cannot be reached by ssh",
+        f"{place.ssh_command}   shows why",
+        *last[-_LINES_SHOWN:],
+    )
+
+
+def silence(
+    hops: Sequence[tuple[Place, Words]], timeouts: Timeouts, seconds: float
+) -> ConnectionFailed:
+    """What was awaited when the time was over: by the first hop that has not come through."""
+    place, words = next(
+        (hop for hop in hops if not hop[1].find("^(Authenticated to |Authentication succeeded)")),
+        hops[-1],
+    )
+    if words.find("^(SSH2_MSG_NEWKEYS received)"):
+        return refusals.timed_out(
+            place, "finish the authentication", timeouts.authentication_seconds
+        )
+    return refusals.timed_out(place, "finish the handshake", seconds)
+
+
+def is_dropped(hops: Sequence[tuple[Place, Words]]) -> bool:
+    """Whether the first server hung up before it could have meant us in particular."""
+    return any(re.search(_HUNG_UP, line) for line in hops[0][1].said)
+
+
+_HUNG_UP = (
+    r"(?:kex|ssh)_exchange_identification: .*"
+    r"(?:Connection closed|Connection reset|Not allowed at this time)|"
+    r"^Connection (?:closed|reset) by \S+ port \d+$"
+)
+
+
+def _by(error: BaseException) -> _Meaning:
+    """What an exception of the same kind means when it comes from paramiko."""
+
+    def mean(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
+        kind = type(error)
+        said = match[0].strip()
+        if isinstance(error, ChannelException):
+            return failures.connecting(ChannelException(error.code, said), place)
+        if isinstance(error, OSError) and error.errno:
+            return failures.connecting(kind(error.errno, said), place)
+        return failures.connecting(kind(said), place)
+
+    return mean
+
+
+def _unknown_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+    return refusals.unknown_host_key(place, *words.host_key, _about_certificate(words))
+
+
+def _about_certificate(words: Words) -> tuple[str, ...]:
+    signed = words.find(r"^(Server host certificate: .*)")
+    return (f"{signed[-1]}: no authority in known_hosts vouches for that",) if signed else ()
+
+
+def _changed_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+    settings = place.settings
+    name = settings.host_key_alias or settings.hostname
+    if settings.host_key_alias is None and settings.port != 22:
+        name = f"[{name}]:{settings.port}"
+    found = [re.match(r"Offending (.+) key in (.+)", line) for line in words.said]
+    known = [f"{match[1]} in {match[2]}" for match in found if match]
+    return refusals.changed_host_key(place, name, " ".join(words.host_key), known)
+
+
+def _revoked_key(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+    where = match.groupdict().get("where") or "known_hosts"
+    return refusals.revoked_host_key(place, " ".join(words.host_key), where)
+
+
+def _tried(words: Words) -> list[str]:
+    return list(dict.fromkeys(words.find(r"^Offering public key: (.+?) \S+ SHA256:")))
+
+
+def _not_let_in(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+    allowed = match["methods"].split(",")
+    return refusals.authentication_refused(place, _tried(words), [], allowed)
+
+
+def _too_many_keys(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+    return refusals.too_many_keys(place, _tried(words))
+
+
+def _no_banner(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
+    return refusals.unreached(
+        place, "accepts connections but sends no SSH banner",
+        "check that an SSH server listens on that port", match[0],
+    )  # fmt: skip
+
+
+def _bad_configuration(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
+    return ConnectionFailed(
+        "the ssh configuration cannot be read",
+        hint=f"{place.ssh_command}   shows what is wrong with it",
+        details=[match[0]],
+        server=place.server,
+    )
+
+
+# The first that is found counts: what says more comes before what follows from it.
+_MEANINGS: tuple[tuple[str, _Meaning], ...] = (
+    (r"^.*(?:REVOKED HOST KEY DETECTED|is marked as revoked).*", _revoked_key),
+    (r"^Host key .* revoked by file (?P<where>.+)", _revoked_key),
+    (r"^Error checking host key .* in revoked keys file (?P<where>.+?): .*", _revoked_key),
+    (r"^.*HOST IDENTIFICATION HAS CHANGED.*", _changed_key),
+    (r"^No \S+ host key is known for .*", _unknown_key),
+    (r"^.*Host key verification failed.*", _unknown_key),
+    (r"^.*Too many authentication failures.*", _too_many_keys),
+    (r"^.*Permission denied \((?P<methods>[\w,@.-]*)\).*", _not_let_in),
+    (r"^.*Could not resolve hostname .*", _by(socket.gaierror())),
+    (r"^.*connect to (?:host|address) .*: Connection refused", _by(ConnectionRefusedError())),
+    (r"^.*connect to (?:host|address) .*: (?:Connection|Operation) timed out", _by(TimeoutError())),
+    (r"^.*connect to (?:host|address) .*", _by(OSError(errno.EHOSTUNREACH, ""))),
+    (r"^Connection timed out during banner exchange.*", _no_banner),
+    (r"^.*Unable to negotiate with .*", _by(IncompatiblePeer())),
+    (r"^(?:channel \d+: open failed:|stdio forwarding failed).*", _by(ChannelException(1, ""))),
+    (r"^.*(?:Bad configuration option|Bad owner or permissions|bad configuration).*",
+     _bad_configuration),
+    (_HUNG_UP, _by(EOFError())),
+)  # fmt: skip

@@ -1,0 +1,233 @@
+"""A link by the system's `ssh`: for what paramiko cannot do.
+
+One `ssh` holds the connection, the user's own where one is running, and every session
+goes over it (see `mux`).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from paramiko import SFTPClient
+from paramiko.sftp import SFTPError
+from paramiko.ssh_exception import ChannelException, SSHException
+
+from envsync.ssh import choice, failures, mux, openssh_failures, refusals, sftp_upload, system_ssh
+from envsync.ssh.choice_facts import live_master
+from envsync.ssh.handshakes import SHARED_LIMITER, Dropped, HandshakeLimiter
+from envsync.ssh.openssh_failures import Words
+from envsync.ssh.openssh_master import Master, MasterEnded, MasterSilent
+from envsync.ssh.openssh_session import OpensshSession
+from envsync.ssh.session import LinkChoice, Timeouts
+from envsync.ssh.way import Way
+
+_ALIVE_SECONDS = 5.0
+
+
+def open_way(
+    way: Way,
+    timeouts: Timeouts,
+    limiter: HandshakeLimiter = SHARED_LIMITER,
+    chosen: LinkChoice = LinkChoice(choice.OPENSSH, "asked for"),  # noqa: B008 - frozen
+) -> OpensshLink:
+    """A link over the user's live master where there is one, else over an ssh of our own."""
+    path = live_master(way.last.settings)
+    if path is not None:
+        return OpensshLink(way, timeouts, chosen, path, None)
+    first = way.hops[0].settings
+    try:
+        master = limiter.call(first.hostname, first.port, lambda: _connected(way, timeouts))
+    except Dropped as dropped:
+        raise failures.connecting(dropped.__cause__ or dropped, way.hops[0].place) from None
+    return OpensshLink(way, timeouts, chosen, master.control_path, master)
+
+
+def _connected(way: Way, timeouts: Timeouts) -> Master:
+    def argv(logs: Path) -> Sequence[str]:
+        return system_ssh.ssh_argv(way.address, way.route, way.config, timeouts, logs)
+
+    master = Master(argv, way.last.settings.alias, way.config.environ)
+    handshake_seconds = len(way.hops) * (timeouts.connect_seconds + timeouts.banner_seconds)
+    try:
+        master.await_connection(handshake_seconds + timeouts.authentication_seconds)
+    except MasterSilent:
+        words = _words(way, master)
+        master.close()
+        raise openssh_failures.silence(words, timeouts, handshake_seconds) from None
+    except MasterEnded:
+        words, said = _words(way, master), master.said
+        master.close()
+        error = openssh_failures.meaning(words, said)
+        if openssh_failures.is_dropped(words):
+            raise Dropped(error.message) from error
+        raise error from None
+    except BaseException:
+        master.close()
+        raise
+    return master
+
+
+def _words(way: Way, master: Master) -> list[tuple[refusals.Place, Words]]:
+    return [
+        (hop.place, Words.of(master.log(system_ssh.log_name(number))))
+        for number, hop in enumerate(way.hops)
+    ]
+
+
+class OpensshLink:
+    """`session.Link` over a running master; `master` is None where that is the user's."""
+
+    def __init__(
+        self,
+        way: Way,
+        timeouts: Timeouts,
+        chosen: LinkChoice,
+        control_path: Path,
+        master: Master | None,
+    ) -> None:
+        self._way = way
+        self._timeouts = timeouts
+        self._control_path = control_path
+        self._master = master
+        self._lock = threading.Lock()
+        self._sessions: list[OpensshSession] = []
+        self._closed = False
+        self.chosen = chosen
+
+    @property
+    def server(self) -> str:
+        return self._way.server
+
+    @property
+    def address_text(self) -> str:
+        return self._way.last.settings.text
+
+    def run(self, command: str) -> OpensshSession:
+        return self._session(command, is_subsystem=False)
+
+    def upload(
+        self,
+        source: Path,
+        destination: bytes,
+        *,
+        offset: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        session = self._session("sftp", is_subsystem=True)
+        try:
+            with SFTPClient(_SftpChannel(session)) as sftp:  # type: ignore[arg-type]
+                sftp_upload.send_file(
+                    sftp, self.server, source, destination, offset, progress,
+                    is_openssh=self._is_openssh(),
+                )  # fmt: skip
+        except (SSHException, SFTPError, EOFError) as error:
+            if "request failed" in session.stderr_tail():
+                raise refusals.no_command(self._way.last.place, error) from error
+            raise refusals.lost(self.server, self._why_lost() or error) from error
+        finally:
+            session.close()
+
+    def ssh_argv(self) -> Sequence[str]:
+        return system_ssh.sharing_argv(self._way.config, self._control_path)
+
+    def ssh_host(self) -> str:
+        return self._way.last.settings.alias
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            sessions = self._sessions
+        for session in sessions:
+            session.close()
+        if self._master is not None:
+            self._master.close()
+
+    def _session(self, command: str, *, is_subsystem: bool) -> OpensshSession:
+        if self._closed:
+            raise refusals.lost(self.server, self._why_lost())
+        pairs = [socket.socketpair() for _ in range(3)]
+        try:
+            theirs = [pair[1] for pair in pairs]
+            control = self._granted(command, theirs, is_subsystem=is_subsystem)
+        except BaseException:
+            for ours, _ in pairs:
+                ours.close()
+            raise
+        finally:
+            # The master has its own by now: its end of a stream is the last one.
+            for _, stream in pairs:
+                stream.close()
+        stdin, stdout, stderr = (pair[0] for pair in pairs)
+        session = OpensshSession(
+            control, (stdin, stdout, stderr), self.server,
+            self._timeouts.silence_seconds, self._why_lost,
+        )  # fmt: skip
+        with self._lock:
+            self._sessions = [one for one in self._sessions if not one.is_closed]
+            self._sessions.append(session)
+            closed = self._closed
+        if closed:
+            session.close()
+        return session
+
+    def _granted(
+        self, command: str, streams: Sequence[socket.socket], *, is_subsystem: bool
+    ) -> socket.socket:
+        seconds = self._timeouts.channel_seconds
+        place = self._way.last.place
+        try:
+            return mux.open_session(
+                self._control_path, command, streams, seconds, is_subsystem=is_subsystem
+            )
+        except mux.SessionRefused as error:
+            raise failures.connecting(ChannelException(1, str(error)), place) from error
+        except TimeoutError as error:
+            raise refusals.unreached(place, "opened no session in time") from error
+        except (OSError, EOFError) as error:
+            raise refusals.lost(self.server, self._why_lost() or error) from error
+
+    def _why_lost(self) -> str | None:
+        if self._closed:
+            return "the link was closed here"
+        if mux.is_alive(self._control_path, _ALIVE_SECONDS):
+            return None
+        if self._master is None:
+            return "the ssh that held the connection (ControlMaster) ended"
+        return self._master.last_words(system_ssh.log_name(len(self._way.hops) - 1))
+
+    def _is_openssh(self) -> bool:
+        """Whether the server is known to be OpenSSH; of the user's own master, it is not."""
+        if self._master is None:
+            return False
+        log = self._master.log(system_ssh.log_name(len(self._way.hops) - 1))
+        return any("remote software version OpenSSH" in line for line in log)
+
+
+class _SftpChannel:
+    """A session as what paramiko's SFTP needs of its channel."""
+
+    def __init__(self, session: OpensshSession) -> None:
+        self._session = session
+        self.closed = False
+
+    def send(self, data: bytes) -> int:
+        self._session.write(data)
+        return len(data)
+
+    def recv(self, size: int) -> bytes:
+        return self._session.read(size)
+
+    def recv_ready(self) -> bool:
+        return self._session.has_output()
+
+    def get_name(self) -> str:
+        return "sftp"
+
+    def close(self) -> None:
+        self.closed = True
+        self._session.close()

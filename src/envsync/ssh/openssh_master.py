@@ -1,0 +1,148 @@
+"""The system's `ssh` as a process of ours that holds one connection for many sessions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from envsync.ssh import mux
+
+_POLL_SECONDS = 0.01
+_ANSWER_SECONDS = 5.0
+_END_SECONDS = 2.0
+_TAIL_LINES = 40
+_LOG_BYTES = 64 << 10
+# ssh appends 17 characters to the path of its socket while it makes it.
+_DIRECTORY_BYTES_MAX = mux.PATH_BYTES_MAX - len("/envsync-12345678/control") - 17
+
+# ssh, and who ends it: its input is closed by `close`, or by the kernel when this process
+# dies, however that happens. What is printed is ssh's, and ends with it.
+_SUPERVISOR = """\
+directory=$1
+shift
+"$@" </dev/null 2>&1 &
+ssh=$!
+exec >/dev/null 2>&1
+read -r _
+kill "$ssh"
+wait "$ssh"
+rm -rf -- "$directory"
+"""
+
+
+class MasterEnded(Exception):
+    """ssh ended before the connection stood."""
+
+
+class MasterSilent(Exception):
+    """ssh neither ended nor connected in time."""
+
+
+class Master:
+    """`start` it, use `control_path` (see `mux`), and `close` it."""
+
+    def __init__(
+        self, argv: Callable[[Path], Sequence[str]], host: str, environ: Mapping[str, str]
+    ) -> None:
+        """`argv` gives ssh's options, with the directory for the logs of its hops."""
+        self.directory = Path(tempfile.mkdtemp(prefix="envsync-", dir=_directory(environ)))
+        self.control_path = self.directory / "control"
+        self._said: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._ended = threading.Event()
+        path = str(self.control_path).replace("%", "%%")
+        options = [*argv(self.directory), "-N", "-M", "-S", path, "-o", "ControlPersist=no"]
+        try:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _SUPERVISOR, "sh", str(self.directory), *options, "--", host],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=quiet(environ),
+                # No terminal, so no question can be asked, and no Ctrl-C: we end it.
+                start_new_session=True,
+            )
+        except BaseException:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            raise
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def await_connection(self, timeout_seconds: float) -> None:
+        """Until the connection stands and the user is let in."""
+        deadline = time.monotonic() + timeout_seconds
+        while not self.control_path.exists():
+            if self._ended.wait(_POLL_SECONDS):
+                raise MasterEnded
+            if time.monotonic() > deadline:
+                raise MasterSilent
+        if not mux.is_alive(self.control_path, _ANSWER_SECONDS):
+            raise MasterEnded
+
+    @property
+    def said(self) -> list[str]:
+        """The last lines that ssh, or a ProxyCommand of it, wrote to stderr."""
+        if self._ended.is_set():
+            self._listener.join(_END_SECONDS)
+        return list(self._said)
+
+    def log(self, name: str) -> list[str]:
+        """What `ssh -v -E NAME` wrote about one hop."""
+        with contextlib.suppress(OSError), (self.directory / name).open("rb") as file:
+            text = file.read(_LOG_BYTES).decode("utf-8", "replace")
+            return [line.strip() for line in text.splitlines()]
+        return []
+
+    def last_words(self, name: str) -> str:
+        """Why the connection ended, as far as that hop's log tells."""
+        said = [line for line in self.log(name) if not re.match(r"debug\d: ", line)]
+        return said[-1] if said else "ssh ended"
+
+    def close(self) -> None:
+        """End ssh and everything that it started. May be called more than once."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._listener.join(_END_SECONDS)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as pipe:
+            for line in pipe:
+                self._said.append(line.decode("utf-8", "replace").strip())
+        self._ended.set()
+
+
+def quiet(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables with which ssh and its helpers ask nobody anything."""
+    kept = {name: value for name, value in environ.items() if name != "SSH_ASKPASS"}
+    return {**kept, "SSH_ASKPASS_REQUIRE": "never"}
+
+
+def _directory(environ: Mapping[str, str]) -> str:
+    """Where a private directory can be made whose sockets the kernel takes."""
+    for directory in (environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()):
+        if (
+            directory
+            and len(os.fsencode(directory)) <= _DIRECTORY_BYTES_MAX
+            and os.access(directory, os.W_OK | os.X_OK)
+        ):
+            return directory
+    return "/tmp"  # noqa: S108 - mkdtemp makes a private directory in it

@@ -1,0 +1,74 @@
+"""The way to a server: every hop, with what the configuration and known_hosts say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from envsync.errors import EnvsyncError
+from envsync.ssh import failures
+from envsync.ssh.host_keys import KnownHosts, known_hosts
+from envsync.ssh.refusals import Place
+from envsync.ssh.route import find_route
+from envsync.ssh.session import Address
+from envsync.ssh.ssh_config import HostSettings, UserConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One host on the way; the last one is the server."""
+
+    place: Place
+    known: KnownHosts
+
+    @property
+    def settings(self) -> HostSettings:
+        return self.place.settings
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Found once for a link, whichever implementation goes it. `hops` is never empty."""
+
+    address: Address
+    config: UserConfig
+    hops: tuple[Hop, ...]
+
+    @classmethod
+    def find(cls, address: Address, environ: Mapping[str, str]) -> Way:
+        """Raises as `session.Link` says; no host has been asked yet."""
+        config = UserConfig(environ)
+        try:
+            route = find_route(address, config)
+        except EnvsyncError as error:
+            error.server = address.server
+            raise
+        hops = []
+        for number, settings in enumerate(route):
+            place = Place(
+                address.server,
+                settings,
+                is_jump=number < len(route) - 1,
+                is_direct=number == 0 and settings.proxy_command is None,
+            )
+            hops.append(Hop(place, _known(place, config)))
+        return cls(address, config, tuple(hops))
+
+    @property
+    def server(self) -> str:
+        return self.address.server
+
+    @property
+    def route(self) -> tuple[HostSettings, ...]:
+        return tuple(hop.settings for hop in self.hops)
+
+    @property
+    def last(self) -> Hop:
+        return self.hops[-1]
+
+
+def _known(place: Place, config: UserConfig) -> KnownHosts:
+    try:
+        return known_hosts(place.settings, config)
+    except EnvsyncError as error:
+        raise failures.connecting(error, place) from error.__cause__

@@ -1,0 +1,250 @@
+"""The link over the system's ssh, held to the contract: straight, through a jump host, and
+over the user's own ControlMaster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from envsync.errors import ConnectionFailed, ConnectionLost
+from envsync.ssh import mux
+from envsync.ssh.openssh_link import OpensshLink, open_way
+from envsync.ssh.session import Address, Link, Timeouts
+from envsync.ssh.way import Way
+from tests.integration.ssh.masters import UsersMaster, descendants, wait_until
+from tests.integration.ssh.session_contract import (
+    InBackground,
+    Opener,
+    SessionContract,
+    UploadContract,
+    read_all,
+    sh,
+)
+from tests.lab.loopback_sshd import LoopbackSshd
+
+
+def open_by_ssh(
+    sshd: LoopbackSshd, timeouts: Timeouts | None = None, address: Address | None = None
+) -> OpensshLink:
+    return open_way(Way.find(address or sshd.address, sshd.environ), timeouts or Timeouts())
+
+
+@pytest.fixture
+def link(sshd: LoopbackSshd) -> Iterator[OpensshLink]:
+    link = open_by_ssh(sshd)
+    yield link
+    link.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
+    """For many tests: whatever they cut, it goes on listening."""
+    with LoopbackSshd(tmp_path_factory.mktemp("shared"), name="shared") as sshd:
+        yield sshd
+
+
+class TestOpensshSession(SessionContract):
+    @pytest.fixture
+    def opener(self, shared: LoopbackSshd) -> Opener:
+        return lambda timeouts: open_by_ssh(shared, timeouts)
+
+    @pytest.fixture
+    def cut(self, shared: LoopbackSshd) -> Callable[[], object]:
+        return shared.cut
+
+
+class TestOpensshSessionThroughJump(SessionContract):
+    @pytest.fixture(scope="class")
+    def inner(
+        self, shared: LoopbackSshd, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[LoopbackSshd]:
+        directory = tmp_path_factory.mktemp("inner")
+        with LoopbackSshd(directory, name="inner", home=shared.home) as inner:
+            yield inner
+
+    @pytest.fixture
+    def opener(self, inner: LoopbackSshd) -> Opener:
+        address = Address("inner", "inner", jump="shared")
+        return lambda timeouts: open_by_ssh(inner, timeouts, address)
+
+    @pytest.fixture
+    def cut(self, shared: LoopbackSshd) -> Callable[[], object]:
+        """Of the jump host."""
+        return shared.cut
+
+
+class TestUsersMasterSession(SessionContract):
+    @pytest.fixture(scope="class")
+    def server(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
+        directory = tmp_path_factory.mktemp("cm")
+        with LoopbackSshd(directory, name="mastered") as sshd:
+            yield sshd
+
+    @pytest.fixture
+    def master(self, server: LoopbackSshd, tmp_path: Path) -> Iterator[UsersMaster]:
+        with UsersMaster(server, server.directory / "cm") as master:
+            yield master
+
+    @pytest.fixture
+    def opener(self, server: LoopbackSshd, master: UsersMaster) -> Opener:
+        return lambda timeouts: open_by_ssh(server, timeouts)
+
+    @pytest.fixture
+    def cut(self, master: UsersMaster) -> Callable[[], object]:
+        return master.kill
+
+
+class TestOpensshUpload(UploadContract):
+    @pytest.fixture
+    def uploading_link(self, link: OpensshLink) -> Link:
+        return link
+
+    def test_cut_leaves_a_prefix_from_which_it_resumes(
+        self, sshd: LoopbackSshd, link: OpensshLink, tmp_path: Path
+    ) -> None:
+        source, target = tmp_path / "big", tmp_path / "target"
+        source.write_bytes(os.urandom(1 << 20) * 40)
+        sent = 0
+
+        def cut_half_way(size: int) -> None:
+            nonlocal sent
+            sent += size
+            if sent == 20 << 20:
+                sshd.cut()
+
+        with pytest.raises(ConnectionLost):
+            link.upload(source, os.fsencode(target), progress=cut_half_way)
+        there = target.read_bytes()
+        assert source.read_bytes().startswith(there)
+        again = open_by_ssh(sshd)
+        again.upload(source, os.fsencode(target), offset=len(there))
+        again.close()
+        assert target.read_bytes() == source.read_bytes()
+
+
+def test_a_frozen_server_holds_nobody(sshd: LoopbackSshd) -> None:
+    link = open_by_ssh(sshd, Timeouts(silence_seconds=1, channel_seconds=1))
+    session = link.run(sh("cat >/dev/null"))
+    stopped = sshd.session_pids()
+    try:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(ConnectionLost):
+            session.write(bytes(64 << 20))
+        writer = InBackground(lambda: link.run(sh("true")))
+        writer.join()
+        assert "opened no session in time" in str(writer.error)
+        began = time.monotonic()
+        link.close()
+        assert time.monotonic() - began < 3
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_server_that_vanishes_is_noticed(sshd: LoopbackSshd) -> None:
+    """By ssh's own questions, long before our limit."""
+    link = open_by_ssh(sshd, Timeouts(keepalive_seconds=1, silence_seconds=2))
+    session = link.run(sh("cat"))
+    stopped = sshd.session_pids()
+    try:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(ConnectionLost):
+            session.read(1)
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    link.close()
+
+
+def test_nothing_is_left_behind(sshd: LoopbackSshd) -> None:
+    link = open_by_ssh(sshd)
+    directory = Path(link.ssh_argv()[link.ssh_argv().index("-S") + 1]).parent
+    assert directory.stat().st_mode & 0o777 == 0o700
+    started = descendants(os.getpid(), directory.name)
+    assert len(started) == 2, "ssh, and the shell that ends it"
+    link.run(sh("cat"))
+    link.close()
+    assert not directory.exists()
+    assert not descendants(os.getpid(), directory.name)
+
+
+def test_nothing_is_left_behind_by_who_is_killed(sshd: LoopbackSshd) -> None:
+    script = (
+        "import os, sys, time\n"
+        "from envsync.ssh.openssh_link import open_way\n"
+        "from envsync.ssh.session import Address, Timeouts\n"
+        "from envsync.ssh.way import Way\n"
+        "link = open_way(Way.find(Address('s', sys.argv[1]), os.environ), Timeouts())\n"
+        "session = link.run(\"exec /bin/sh -c 'exec cat'\")\n"
+        "print(link.ssh_argv()[link.ssh_argv().index('-S') + 1], flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, sshd.name], env=sshd.environ, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        path = Path(process.stdout.readline().decode().strip())
+        assert mux.is_alive(path, 5)
+        pids = descendants(process.pid, path.parent.name)
+        assert len(pids) == 2
+        process.kill()
+    wait_until(lambda: not path.parent.exists(), "the directory is gone")
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "ssh has ended")
+
+
+def test_rsync_goes_over_the_same_connection(
+    sshd: LoopbackSshd, link: OpensshLink, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("content")
+    argv = [*link.ssh_argv(), link.ssh_host(), f"cat > {tmp_path}/copy"]
+    with (tmp_path / "file").open() as file:
+        subprocess.run(argv, stdin=file, check=True, env=sshd.environ)
+    assert (tmp_path / "copy").read_text() == "content"
+    assert sshd.log.count("Accepted publickey") == 1
+    link.close()
+    done = subprocess.run(argv, capture_output=True, check=False, env=sshd.environ)
+    assert done.returncode == 255
+    assert sshd.log.count("Accepted publickey") == 1, "it may not go another way"
+
+
+def test_the_users_master_is_used_and_lives_on(sshd: LoopbackSshd, tmp_path: Path) -> None:
+    with UsersMaster(sshd, tmp_path / "cm") as master:
+        link = open_by_ssh(sshd)
+        assert read_all(link.run(sh("echo in"))) == b"in\n"
+        running = link.run(sh("cat"))
+        link.close()
+        with pytest.raises(ConnectionLost):
+            running.read(1)
+        assert master.is_alive
+        assert sshd.log.count("Accepted publickey") == 1
+
+
+def test_a_socket_of_somebody_else_is_not_trusted(
+    sshd: LoopbackSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with UsersMaster(sshd, tmp_path / "cm"):
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+        link = open_by_ssh(sshd)
+        assert str(tmp_path / "cm") not in link.ssh_argv()
+        link.close()
+
+
+def test_no_session_is_granted(tmp_path: Path) -> None:
+    with LoopbackSshd(tmp_path, extra_config=("MaxSessions 1",)) as sshd:
+        link = open_by_ssh(sshd)
+        session = link.run(sh("cat"))
+        with pytest.raises(ConnectionFailed, match="opens no session") as caught:
+            link.run(sh("true"))
+        assert "MaxSessions" in caught.value.hint
+        session.write(b"still here\n")
+        assert session.read(100) == b"still here\n"
+        link.close()

@@ -1,0 +1,292 @@
+"""The implementation that is chosen by itself, on real servers, and what both refuse."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
+from envsync.ssh import fabric_link, openssh_link
+from envsync.ssh.handshakes import SHARED_LIMITER
+from envsync.ssh.opening import open_link
+from envsync.ssh.session import Address, Link, Timeouts
+from envsync.ssh.way import Way
+from tests.integration.ssh.agents import agent, ssh_add
+from tests.integration.ssh.masters import UsersMaster
+from tests.integration.ssh.session_contract import read_all, sh
+from tests.lab.loopback_sshd import LoopbackSshd
+
+Open = Callable[..., Link]
+
+
+@pytest.fixture
+def connect() -> Iterator[Open]:
+    """`connect(sshd)`: as the command does it."""
+    links: list[Link] = []
+
+    def open_it(sshd: LoopbackSshd, environ: dict[str, str] | None = None) -> Link:
+        links.append(open_link(sshd.address, environ=environ or sshd.environ))
+        return links[-1]
+
+    yield open_it
+    for link in links:
+        link.close()
+
+
+@pytest.fixture(params=["fabric", "ssh"])
+def by(request: pytest.FixtureRequest) -> Callable[[LoopbackSshd], Link]:
+    """Each implementation for itself: neither lets in what the other refuses."""
+    open_way: Callable[..., Link] = {
+        "fabric": fabric_link.open_way,
+        "ssh": openssh_link.open_way,
+    }[request.param]
+
+    def open_it(sshd: LoopbackSshd) -> Link:
+        return open_way(Way.find(sshd.address, sshd.environ), Timeouts(), SHARED_LIMITER)
+
+    return open_it
+
+
+def make_key(path: Path) -> Path:
+    subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path
+
+
+def sign(authority: Path, key: Path, *options: str) -> None:
+    argv = ["ssh-keygen", "-q", "-s", str(authority), "-I", "test", *options, f"{key}.pub"]
+    subprocess.run(argv, check=True, capture_output=True)
+
+
+def public(key: Path) -> str:
+    return " ".join(Path(f"{key}.pub").read_text().split()[:2])
+
+
+def works(link: Link) -> bool:
+    session = link.run(sh("echo in"))
+    try:
+        return read_all(session) == b"in\n"
+    finally:
+        session.close()
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> Iterator[LoopbackSshd]:
+    """A server whose host key an authority has signed, and nobody knows the key itself."""
+    authority = make_key(tmp_path / "authority")
+    make_key(tmp_path / "certified")
+    sign(authority, tmp_path / "certified", "-h", "-n", "127.0.0.1")
+    options = (
+        f"HostKey {tmp_path}/certified",
+        f"HostCertificate {tmp_path}/certified-cert.pub",
+    )
+    with LoopbackSshd(tmp_path, known=False, extra_config=options) as sshd:
+        yield sshd
+
+
+def test_the_default(sshd: LoopbackSshd, connect: Open) -> None:
+    assert connect(sshd).chosen.name == "fabric"
+
+
+def test_a_host_key_that_an_authority_signed(
+    certified: LoopbackSshd, connect: Open, tmp_path: Path
+) -> None:
+    certified.known_hosts.write_text(f"@cert-authority * {public(tmp_path / 'authority')}\n")
+    link = connect(certified)
+    assert link.chosen.name == "ssh"
+    assert "@cert-authority" in link.chosen.reason
+    assert works(link)
+
+
+def test_another_authority(certified: LoopbackSshd, connect: Open, tmp_path: Path) -> None:
+    other = make_key(tmp_path / "other")
+    certified.known_hosts.write_text(f"@cert-authority * {public(other)}\n")
+    with pytest.raises(HostKeyRefused, match="not in known_hosts") as caught:
+        connect(certified)
+    assert any("no authority in known_hosts" in line for line in caught.value.details)
+    assert "Accepted" not in certified.log
+
+
+def test_an_authority_that_was_revoked(
+    certified: LoopbackSshd, connect: Open, tmp_path: Path
+) -> None:
+    authority = public(tmp_path / "authority")
+    certified.known_hosts.write_text(f"@cert-authority * {authority}\n@revoked * {authority}\n")
+    with pytest.raises(HostKeyRefused):
+        connect(certified)
+    assert "Accepted" not in certified.log
+
+
+def test_an_authority_and_no_ssh(certified: LoopbackSshd, connect: Open, tmp_path: Path) -> None:
+    certified.known_hosts.write_text(f"@cert-authority * {public(tmp_path / 'authority')}\n")
+    with pytest.raises(HostKeyRefused) as caught:
+        connect(certified, {**certified.environ, "PATH": "/nonexistent"})
+    assert "install openssh-client" in caught.value.hint
+    assert any("@cert-authority" in line for line in caught.value.details)
+
+
+def test_a_live_master(sshd: LoopbackSshd, connect: Open, tmp_path: Path) -> None:
+    with UsersMaster(sshd, tmp_path / "cm") as master:
+        link = connect(sshd)
+        assert (link.chosen.name, link.chosen.reason) == (
+            "ssh",
+            f"a live ControlMaster for {sshd.name}",
+        )
+        assert works(link)
+        link.close()
+        assert master.is_alive
+    assert connect(sshd).chosen.name == "fabric", "a socket without a master counts for nothing"
+
+
+def test_a_live_master_to_the_jump_host(sshd: LoopbackSshd, tmp_path: Path) -> None:
+    """As behind a second factor: nobody but that master gets into the jump host."""
+    with (
+        UsersMaster(sshd, tmp_path / "cm") as master,
+        LoopbackSshd(tmp_path, name="inner", home=sshd.home) as inner,
+    ):
+        sshd.authorized_keys.write_text("")
+        address = Address("inner", "inner", jump=sshd.name)
+        link = open_link(address, environ=sshd.environ)
+        assert f"a live ControlMaster for {sshd.name}" in link.chosen.reason
+        assert works(link)
+        link.close()
+        assert master.is_alive
+        assert inner.log.count("Accepted") == 1
+
+
+def test_a_key_in_the_agent_only(sshd: LoopbackSshd, tmp_path: Path) -> None:
+    sshd.client_key.unlink()
+    with agent(tmp_path / "agent") as variables:
+        key = make_key(tmp_path / "secret")
+        ssh_add(variables, key)
+        shutil.copy(f"{key}.pub", sshd.authorized_keys)
+        key.unlink()
+        way = Way.find(sshd.address, {**sshd.environ, **variables})
+        link = openssh_link.open_way(way, Timeouts())
+        assert works(link)
+        link.close()
+
+
+def test_a_certificate_that_is_in_the_way(
+    sshd: LoopbackSshd, connect: Open, tmp_path: Path
+) -> None:
+    """paramiko offers only the certificate beside a key; ssh offers the key as well."""
+    sign(make_key(tmp_path / "unknown"), sshd.client_key, "-n", "nobody")
+    link = connect(sshd)
+    assert link.chosen.name == "ssh"
+    assert "gets in where fabric could not" in link.chosen.reason
+    assert works(link)
+
+
+def test_an_algorithm_that_only_ssh_has(tmp_path: Path, connect: Open) -> None:
+    with LoopbackSshd(tmp_path, extra_config=("Ciphers chacha20-poly1305@openssh.com",)) as sshd:
+        link = connect(sshd)
+        assert link.chosen.name == "ssh"
+        assert works(link)
+
+
+def test_nobody_gets_in(sshd: LoopbackSshd, connect: Open) -> None:
+    """The first reason is the one that is told."""
+    sshd.authorized_keys.write_text("")
+    with pytest.raises(AuthenticationRefused) as caught:
+        connect(sshd)
+    assert f"tried: {sshd.client_key}" in caught.value.details
+    assert "the system's ssh: " in caught.value.details[-1]
+    assert "ssh-copy-id" in caught.value.hint
+
+
+def test_other_failures_are_not_tried_twice(sshd: LoopbackSshd, connect: Open) -> None:
+    sshd.known_hosts.write_text("")
+    with pytest.raises(HostKeyRefused) as caught:
+        connect(sshd)
+    assert not any("system's ssh" in line for line in caught.value.details)
+
+
+class TestBothRefuse:
+    def test_an_unknown_key(self, sshd: LoopbackSshd, by: Open) -> None:
+        sshd.known_hosts.write_text("")
+        with pytest.raises(HostKeyRefused, match="not in known_hosts") as caught:
+            by(sshd)
+        assert "SHA256:" in caught.value.hint
+        assert caught.value.server == sshd.name
+        assert sshd.known_hosts.read_text() == ""
+        self.assert_nobody_logged_in(sshd)
+
+    def test_a_changed_key(self, sshd: LoopbackSshd, by: Open, tmp_path: Path) -> None:
+        other = public(make_key(tmp_path / "other"))
+        sshd.known_hosts.write_text(f"[127.0.0.1]:{sshd.port} {other}\n")
+        with pytest.raises(HostKeyRefused, match="has changed") as caught:
+            by(sshd)
+        assert "ssh-keygen -R" in caught.value.hint
+        self.assert_nobody_logged_in(sshd)
+
+    def test_a_revoked_key(self, sshd: LoopbackSshd, by: Open) -> None:
+        with sshd.known_hosts.open("a") as file:
+            file.write(f"@revoked * {sshd.host_key_lines()[0].partition(' ')[2]}\n")
+        with pytest.raises(HostKeyRefused, match="revoked"):
+            by(sshd)
+        self.assert_nobody_logged_in(sshd)
+
+    def test_a_key_in_a_revocation_list(self, sshd: LoopbackSshd, by: Open, tmp_path: Path) -> None:
+        config = sshd.home / ".ssh" / "config"
+        config.write_text(config.read_text() + f"  RevokedHostKeys {tmp_path}/revoked\n")
+        shutil.copy(f"{sshd.host_keys[0]}.pub", tmp_path / "revoked")
+        with pytest.raises(HostKeyRefused, match="revoked"):
+            by(sshd)
+        (tmp_path / "revoked").unlink()
+        with pytest.raises(HostKeyRefused, match="revoked"):
+            by(sshd)
+        self.assert_nobody_logged_in(sshd)
+
+    def test_a_server_that_wants_a_password(self, tmp_path: Path, by: Open) -> None:
+        """No question: there is a terminal, an askpass program, and nobody to answer."""
+        askpass = tmp_path / "askpass"
+        askpass.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\necho secret\n")
+        askpass.chmod(0o755)
+        options = ("PubkeyAuthentication no", "PasswordAuthentication yes")
+        with LoopbackSshd(tmp_path, extra_config=options) as sshd:
+            asking = {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": ":9"}
+            began = time.monotonic()
+            with pytest.raises(AuthenticationRefused) as caught:
+                by(Asking(sshd, asking))
+            assert time.monotonic() - began < 10
+            assert "it accepts only: password" in caught.value.details
+            assert not (tmp_path / "asked").exists()
+
+    def test_nothing_listens(self, sshd: LoopbackSshd, by: Open) -> None:
+        sshd.stop()
+        with pytest.raises(EnvsyncError, match="refuses connections"):
+            by(sshd)
+
+    def test_no_such_name(self, sshd: LoopbackSshd, by: Open) -> None:
+        config = sshd.home / ".ssh" / "config"
+        config.write_text(config.read_text().replace("127.0.0.1", "nowhere.invalid"))
+        with pytest.raises(EnvsyncError, match="no host named 'nowhere"):
+            by(sshd)
+
+    @staticmethod
+    def assert_nobody_logged_in(sshd: LoopbackSshd) -> None:
+        assert "Accepted" not in sshd.log
+        assert "Failed" not in sshd.log
+
+
+class Asking:
+    """A server as a client sees it whose environment has more variables."""
+
+    def __init__(self, sshd: LoopbackSshd, variables: dict[str, str]) -> None:
+        self.address = sshd.address
+        self.environ = {**sshd.environ, **variables}
+
+
+def test_the_identity_file_of_the_inventory(sshd: LoopbackSshd, tmp_path: Path) -> None:
+    key = make_key(tmp_path / "with space %d")
+    shutil.copy(f"{key}.pub", sshd.authorized_keys)
+    way = Way.find(replace(sshd.address, identity_file=key), sshd.environ)
+    link = openssh_link.open_way(way, Timeouts())
+    assert works(link)
+    link.close()

@@ -1,0 +1,119 @@
+"""The last words of the system's ssh, as its versions say them."""
+
+from __future__ import annotations
+
+import pytest
+
+from envsync.errors import (
+    AuthenticationRefused,
+    ConnectionFailed,
+    EnvsyncError,
+    HostKeyRefused,
+)
+from envsync.ssh.openssh_failures import Words, is_dropped, meaning, silence
+from envsync.ssh.refusals import Place
+from envsync.ssh.session import Timeouts
+from envsync.ssh.ssh_config import HostSettings
+
+SERVER = Place("server2", HostSettings("gpu", "gpu02", "alice", 2222))
+BASTION = Place("server2", HostSettings("bastion", "bastion", "alice", 22), is_jump=True)
+KEY = "debug1: Server host key: ssh-ed25519 SHA256:abc"
+OFFER = "debug1: Offering public key: /home/alice/my key ED25519 SHA256:def explicit"
+
+CASES: list[tuple[str, type[EnvsyncError], str]] = [
+    ((f"{KEY}\nNo ED25519 host key is known for [gpu02]:2222 and you have requested strict "
+     "checking.\nHost key verification failed."), HostKeyRefused, "is not in known_hosts"),
+    ((f"{KEY}\n@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n@@@\n"
+     "Offending ED25519 key in /home/alice/.ssh/known_hosts:3\n"
+     "Host key verification failed."), HostKeyRefused, "has changed"),
+    ((f"{KEY}\n@       WARNING: REVOKED HOST KEY DETECTED!               @\n"
+     "The ED25519 host key for gpu02 is marked as revoked.\n"
+     "Host key verification failed."), HostKeyRefused, "revoked"),
+    ((f"{KEY}\nHost key ED25519 SHA256:abc revoked by file /etc/ssh/revoked\n"
+     "Host key verification failed."), HostKeyRefused, "revoked"),
+    (f"{OFFER}\nalice@gpu02: Permission denied (publickey,password).",
+     AuthenticationRefused, "does not let 'alice' in"),
+    ((f"{OFFER}\nReceived disconnect from 10.0.0.2 port 2222:2: Too many authentication failures\n"
+     "Disconnected from 10.0.0.2 port 2222"), AuthenticationRefused, "hung up after 1 keys"),
+    ("ssh: Could not resolve hostname gpu02: Name or service not known",
+     ConnectionFailed, "there is no host named 'gpu02'"),
+    ("ssh: connect to host gpu02 port 2222: Connection refused",
+     ConnectionFailed, "refuses connections"),
+    ("ssh: connect to host gpu02 port 2222: Connection timed out",
+     ConnectionFailed, "does not answer"),
+    ("ssh: connect to host gpu02 port 2222: No route to host",
+     ConnectionFailed, "cannot be reached"),
+    ("ssh: connect to host gpu02 port 2222: Network is unreachable",
+     ConnectionFailed, "cannot be reached"),
+    ("Connection timed out during banner exchange\nConnection to 10.0.0.2 port 2222 timed out",
+     ConnectionFailed, "sends no SSH banner"),
+    ("kex_exchange_identification: Connection closed by remote host",
+     ConnectionFailed, "closed the connection"),
+    (("kex_exchange_identification: read: Connection reset by peer\n"
+     "Connection reset by 10.0.0.2 port 2222"), ConnectionFailed, "closed the connection"),
+    ("ssh_exchange_identification: Connection closed by remote host",
+     ConnectionFailed, "closed the connection"),
+    ("Unable to negotiate with 10.0.0.2 port 2222: no matching cipher found. Their offer: 3des",
+     ConnectionFailed, "no algorithm in common"),
+    ("/home/alice/.ssh/config: line 3: Bad configuration option: foo",
+     ConnectionFailed, "configuration cannot be read"),
+    ("words that nobody has heard before", ConnectionFailed, "cannot be reached by ssh"),
+    ("", ConnectionFailed, "cannot be reached by ssh"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "kind", "message"), CASES)
+def test_words(text: str, kind: type[EnvsyncError], message: str) -> None:
+    error = meaning([(SERVER, Words.of(text.splitlines()))], [])
+    assert type(error) is kind
+    assert message in error.message
+    assert error.server == "server2"
+    assert error.hint
+    assert not any(line.startswith("debug") for line in error.details)
+
+
+def test_what_was_offered_and_tried_is_told() -> None:
+    refused = meaning([(SERVER, Words.of(CASES[4][0].splitlines()))], [])
+    assert refused.details == ("tried: /home/alice/my key",)
+    assert "ssh-copy-id -p 2222 alice@gpu02" in refused.hint
+    unknown = meaning([(SERVER, Words.of(CASES[0][0].splitlines()))], [])
+    assert "SHA256:abc" in unknown.hint
+    changed = meaning([(SERVER, Words.of(CASES[1][0].splitlines()))], [])
+    assert "known:   ED25519 in /home/alice/.ssh/known_hosts:3" in changed.details
+    assert "ssh-keygen -R '[gpu02]:2222'" in changed.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ssh: connect to host bastion port 22: Connection refused", "the jump host bastion"),
+        (("channel 0: open failed: connect failed: Connection refused\n"
+         "stdio forwarding failed"), "the jump host bastion does not reach the next host"),
+    ],
+)  # fmt: skip
+def test_the_jump_host_is_to_blame(text: str, message: str) -> None:
+    after = Words.of(["kex_exchange_identification: Connection closed by remote host"])
+    error = meaning([(BASTION, Words.of(text.splitlines())), (SERVER, after)], [])
+    assert message in error.message
+
+
+def test_a_proxy_command_is_heard() -> None:
+    error = meaning([(SERVER, Words.of([]))], ["nc: command not found"])
+    assert "nc: command not found" in error.details
+
+
+def test_who_was_dropped_may_try_again() -> None:
+    dropped = Words.of(["kex_exchange_identification: Connection closed by remote host"])
+    refused = Words.of(["alice@gpu02: Permission denied (publickey)."])
+    assert is_dropped([(SERVER, dropped)])
+    assert not is_dropped([(SERVER, refused)])
+    assert not is_dropped([(BASTION, Words.of([])), (SERVER, dropped)])
+
+
+def test_what_was_awaited() -> None:
+    authenticated = Words.of(["debug1: Authenticated to bastion ([10.0.0.1]:22)."])
+    begun = Words.of(["debug1: SSH2_MSG_NEWKEYS received"])
+    late = silence([(BASTION, authenticated), (SERVER, begun)], Timeouts(), 60)
+    assert late.message == "gpu02:2222 did not finish the authentication within 30 seconds"
+    early = silence([(BASTION, Words.of([])), (SERVER, Words.of([]))], Timeouts(), 60)
+    assert early.message == "the jump host bastion did not finish the handshake within 60 seconds"
