@@ -50,6 +50,21 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
         yield sshd
 
 
+@pytest.fixture(scope="module")
+def inner(shared: LoopbackSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
+    """Behind `shared`."""
+    directory = tmp_path_factory.mktemp("inner")
+    with LoopbackSshd(directory, name="inner", home=shared.home) as inner:
+        yield inner
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
+    """Of the user's own master."""
+    with LoopbackSshd(tmp_path_factory.mktemp("mastered"), name="mastered") as sshd:
+        yield sshd
+
+
 class TestOpensshSession(SessionContract):
     @pytest.fixture
     def opener(self, shared: LoopbackSshd) -> Opener:
@@ -61,14 +76,6 @@ class TestOpensshSession(SessionContract):
 
 
 class TestOpensshSessionThroughJump(SessionContract):
-    @pytest.fixture(scope="class")
-    def inner(
-        self, shared: LoopbackSshd, tmp_path_factory: pytest.TempPathFactory
-    ) -> Iterator[LoopbackSshd]:
-        directory = tmp_path_factory.mktemp("inner")
-        with LoopbackSshd(directory, name="inner", home=shared.home) as inner:
-            yield inner
-
     @pytest.fixture
     def opener(self, inner: LoopbackSshd) -> Opener:
         address = Address("inner", "inner", jump="shared")
@@ -81,12 +88,6 @@ class TestOpensshSessionThroughJump(SessionContract):
 
 
 class TestUsersMasterSession(SessionContract):
-    @pytest.fixture(scope="class")
-    def server(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
-        directory = tmp_path_factory.mktemp("cm")
-        with LoopbackSshd(directory, name="mastered") as sshd:
-            yield sshd
-
     @pytest.fixture
     def master(self, server: LoopbackSshd, tmp_path: Path) -> Iterator[UsersMaster]:
         with UsersMaster(server, server.directory / "cm") as master:

@@ -42,13 +42,12 @@ def connect() -> Iterator[Open]:
 @pytest.fixture(params=["fabric", "ssh"])
 def by(request: pytest.FixtureRequest) -> Callable[[LoopbackSshd], Link]:
     """Each implementation for itself: neither lets in what the other refuses."""
-    open_way: Callable[..., Link] = {
-        "fabric": fabric_link.open_way,
-        "ssh": openssh_link.open_way,
-    }[request.param]
 
     def open_it(sshd: LoopbackSshd) -> Link:
-        return open_way(Way.find(sshd.address, sshd.environ), Timeouts(), SHARED_LIMITER)
+        way = Way.find(sshd.address, sshd.environ)
+        if request.param == "ssh":
+            return openssh_link.open_way(way, Timeouts())
+        return fabric_link.open_way(way, Timeouts(), SHARED_LIMITER)
 
     return open_it
 
