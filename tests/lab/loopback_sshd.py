@@ -160,7 +160,7 @@ class LoopbackSshd:
             "MaxStartups 100",
             *self._extra_config,
             # OpenSSH's own first choice takes a tenth of a second of each side's processor.
-            "KexAlgorithms curve25519-sha256",
+            "KexAlgorithms curve25519-sha256,curve25519-sha256@libssh.org",
             # Not the user's: a login shell would run their ~/.bashrc, and whatever that
             # starts, before every command.
             f"SetEnv HOME={self.server_home}",

@@ -18,13 +18,15 @@ class HopFacts:
     """What bears on the choice at one host of the way; `host` is as a person calls it.
 
     `only_by_authority`: known_hosts has no key of it, but an authority that may have signed
-    one. `identities`: the kinds of the key files that are there (`ssh-ed25519`). `has_ticket`
-    counts only where the configuration allows GSSAPI.
+    one; `only_by_command`: nor that, but a KnownHostsCommand may tell one. `identities`: the
+    kinds of the key files that are there (`ssh-ed25519`). `has_ticket` counts only where the
+    configuration allows GSSAPI.
     """
 
     host: str
     has_live_master: bool = False
     only_by_authority: bool = False
+    only_by_command: bool = False
     identities: tuple[str, ...] = ()
     token_library: str | None = None
     certificate_file: str | None = None
@@ -41,6 +43,8 @@ def _reason(hop: HopFacts) -> str | None:
         return f"a live ControlMaster for {hop.host}"
     if hop.only_by_authority:
         return f"the host key of {hop.host} is vouched for by a @cert-authority"
+    if hop.only_by_command:
+        return f"the host key of {hop.host} is known to a KnownHostsCommand only"
     if hop.token_library is not None:
         return f"the key for {hop.host} is on a token (PKCS11Provider {hop.token_library})"
     if hop.identities and all(kind.startswith("sk-") for kind in hop.identities):

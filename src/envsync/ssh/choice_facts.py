@@ -41,6 +41,7 @@ def _of_hop(hop: Hop, *, has_ticket: bool) -> HopFacts:
         host=settings.alias,
         has_live_master=live_master(settings) is not None,
         only_by_authority=hop.known.has_authority and not hop.known.trusted,
+        only_by_command=settings.known_hosts_command is not None and not hop.known.trusted,
         identities=tuple(filter(None, map(_kind, settings.identity_files))),
         token_library=settings.pkcs11_provider,
         certificate_file=certificates[0] if certificates else None,

@@ -10,9 +10,10 @@ import errno
 import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, OPEN_FAILED_CONNECT_FAILED
 from paramiko.ssh_exception import ChannelException, IncompatiblePeer
 
 from envsync.errors import ConnectionFailed, EnvsyncError
@@ -43,6 +44,12 @@ class Words:
         return [match[1] for match in found if match]
 
     @property
+    def heard(self) -> str:
+        """What the server said before any SSH."""
+        lines = self.find(r"_exchange_identification: banner line \d+: (.*)")
+        return lines[0] if lines else ""
+
+    @property
     def host_key(self) -> tuple[str, str]:
         """Type and fingerprint of the key that the server offered."""
         offered = self.find(r"^Server host (?:key|certificate): (\S+ SHA256:[^ ,]+)")
@@ -55,12 +62,13 @@ _Meaning: TypeAlias = Callable[[re.Match[str], Words, Place], EnvsyncError]
 
 def meaning(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> EnvsyncError:
     """Why no connection came about; `said` is what was printed outside the hops' logs."""
-    for place, words in hops:
+    for number, (place, words) in enumerate(hops):
+        onward = hops[number + 1][0].settings.endpoint if number + 1 < len(hops) else ""
         text = "\n".join(words.said)
         for pattern, mean in _MEANINGS:
             match = re.search(pattern, text, re.MULTILINE)
             if match is not None:
-                return mean(match, words, place)
+                return mean(match, words, replace(place, onward=onward, heard=words.heard))
     place, words = hops[-1]
     last = [*(line for _, words in hops for line in words.said), *said]
     return refusals.unreached(
@@ -88,12 +96,15 @@ def silence(
 
 def is_dropped(hops: Sequence[tuple[Place, Words]]) -> bool:
     """Whether the first server hung up before it could have meant us in particular."""
-    return any(re.search(_HUNG_UP, line) for line in hops[0][1].said)
+    words = hops[0][1]
+    if words.heard and not failures.is_crowded(words.heard):
+        return False
+    return any(re.search(_HUNG_UP, line) for line in words.said)
 
 
 _HUNG_UP = (
     r"(?:kex|ssh)_exchange_identification: .*"
-    r"(?:Connection closed|Connection reset|Not allowed at this time)|"
+    r"(?:Connection closed|Connection reset)|"
     r"^Connection (?:closed|reset) by \S+ port \d+$"
 )
 
@@ -105,7 +116,9 @@ def _by(error: BaseException) -> _Meaning:
         kind = type(error)
         said = match[0].strip()
         if isinstance(error, ChannelException):
-            return failures.connecting(ChannelException(error.code, said), place)
+            prohibited = "administratively prohibited" in said
+            code = OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED if prohibited else error.code
+            return failures.connecting(ChannelException(code, said), place)
         if isinstance(error, OSError) and error.errno:
             return failures.connecting(kind(error.errno, said), place)
         return failures.connecting(kind(said), place)
@@ -129,7 +142,8 @@ def _changed_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
         name = f"[{name}]:{settings.port}"
     found = [re.match(r"Offending (.+) key in (.+)", line) for line in words.said]
     known = [f"{match[1]} in {match[2]}" for match in found if match]
-    return refusals.changed_host_key(place, name, " ".join(words.host_key), known)
+    files = {match[2].rpartition(":")[0] for match in found if match}
+    return refusals.changed_host_key(place, name, " ".join(words.host_key), known, files)
 
 
 def _revoked_key(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
@@ -166,6 +180,9 @@ def _bad_configuration(match: re.Match[str], _: Words, place: Place) -> EnvsyncE
     )
 
 
+_NO_WAY_ON = ChannelException(OPEN_FAILED_CONNECT_FAILED, "")
+_NO_ANSWER_YET = socket.gaierror(socket.EAI_AGAIN, "")
+
 # The first that is found counts: what says more comes before what follows from it.
 _MEANINGS: tuple[tuple[str, _Meaning], ...] = (
     (r"^.*(?:REVOKED HOST KEY DETECTED|is marked as revoked).*", _revoked_key),
@@ -176,13 +193,14 @@ _MEANINGS: tuple[tuple[str, _Meaning], ...] = (
     (r"^.*Host key verification failed.*", _unknown_key),
     (r"^.*Too many authentication failures.*", _too_many_keys),
     (r"^.*Permission denied \((?P<methods>[\w,@.-]*)\).*", _not_let_in),
+    (r"^.*Could not resolve hostname .*: Temporary failure.*", _by(_NO_ANSWER_YET)),
     (r"^.*Could not resolve hostname .*", _by(socket.gaierror())),
     (r"^.*connect to (?:host|address) .*: Connection refused", _by(ConnectionRefusedError())),
     (r"^.*connect to (?:host|address) .*: (?:Connection|Operation) timed out", _by(TimeoutError())),
     (r"^.*connect to (?:host|address) .*", _by(OSError(errno.EHOSTUNREACH, ""))),
     (r"^Connection timed out during banner exchange.*", _no_banner),
     (r"^.*Unable to negotiate with .*", _by(IncompatiblePeer())),
-    (r"^(?:channel \d+: open failed:|stdio forwarding failed).*", _by(ChannelException(1, ""))),
+    (r"^(?:channel \d+: open failed:|stdio forwarding failed).*", _by(_NO_WAY_ON)),
     (r"^.*(?:Bad configuration option|Bad owner or permissions|bad configuration).*",
      _bad_configuration),
     (_HUNG_UP, _by(EOFError())),

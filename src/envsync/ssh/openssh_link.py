@@ -6,14 +6,17 @@ goes over it (see `mux`).
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from paramiko import SFTPClient
 from paramiko.sftp import SFTPError
-from paramiko.ssh_exception import ChannelException, SSHException
+from paramiko.ssh_exception import SSHException
 
 from envsync.ssh import choice, failures, mux, openssh_failures, refusals, sftp_upload, system_ssh
 from envsync.ssh.choice_facts import live_master
@@ -34,15 +37,30 @@ def open_way(
     chosen: LinkChoice = LinkChoice(choice.OPENSSH, "asked for"),  # noqa: B008 - frozen
 ) -> OpensshLink:
     """A link over the user's live master where there is one, else over an ssh of our own."""
+    first = way.hops[0].settings
+
+    def connect() -> Master:
+        try:
+            return limiter.call(first.hostname, first.port, lambda: _connected(way, timeouts))
+        except Dropped as dropped:
+            raise failures.connecting(dropped.__cause__ or dropped, way.hops[0].place) from None
+
     path = live_master(way.last.settings)
     if path is not None:
-        return OpensshLink(way, timeouts, chosen, path, None)
-    first = way.hops[0].settings
-    try:
-        master = limiter.call(first.hostname, first.port, lambda: _connected(way, timeouts))
-    except Dropped as dropped:
-        raise failures.connecting(dropped.__cause__ or dropped, way.hops[0].place) from None
-    return OpensshLink(way, timeouts, chosen, master.control_path, master)
+        return OpensshLink(way, timeouts, chosen, connect, [Connection(path)])
+    return OpensshLink(way, timeouts, chosen, connect, [Connection.of(connect())])
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A running ssh, by its control socket; `master` is None where it is the user's."""
+
+    control_path: Path
+    master: Master | None = None
+
+    @classmethod
+    def of(cls, master: Master) -> Connection:
+        return cls(master.control_path, master)
 
 
 def _connected(way: Way, timeouts: Timeouts) -> Master:
@@ -78,20 +96,21 @@ def _words(way: Way, master: Master) -> list[tuple[refusals.Place, Words]]:
 
 
 class OpensshLink:
-    """`session.Link` over a running master; `master` is None where that is the user's."""
+    """`session.Link` over a running ssh, and further ones where that takes no session more:
+    `MaxSessions 1` is all that some servers grant."""
 
     def __init__(
         self,
         way: Way,
         timeouts: Timeouts,
         chosen: LinkChoice,
-        control_path: Path,
-        master: Master | None,
+        connect_again: Callable[[], Master],
+        connections: Sequence[Connection],
     ) -> None:
         self._way = way
         self._timeouts = timeouts
-        self._control_path = control_path
-        self._master = master
+        self._connect_again = connect_again
+        self._connections = [*connections]
         self._lock = threading.Lock()
         self._sessions: list[OpensshSession] = []
         self._closed = False
@@ -126,12 +145,12 @@ class OpensshLink:
         except (SSHException, SFTPError, EOFError) as error:
             if "request failed" in session.stderr_tail():
                 raise refusals.no_command(self._way.last.place, error) from error
-            raise refusals.lost(self.server, self._why_lost() or error) from error
+            raise refusals.lost(self.server, error) from error
         finally:
             session.close()
 
     def ssh_argv(self) -> Sequence[str]:
-        return system_ssh.sharing_argv(self._way.config, self._control_path)
+        return system_ssh.sharing_argv(self._way.config, self._connections[0].control_path)
 
     def ssh_host(self) -> str:
         return self._way.last.settings.alias
@@ -141,19 +160,42 @@ class OpensshLink:
             if self._closed:
                 return
             self._closed = True
-            sessions = self._sessions
+            sessions, connections = self._sessions, self._connections
         for session in sessions:
             session.close()
-        if self._master is not None:
-            self._master.close()
+        for connection in connections:
+            if connection.master is not None:
+                connection.master.close()
 
     def _session(self, command: str, *, is_subsystem: bool) -> OpensshSession:
+        for connection in tuple(self._connections):
+            with contextlib.suppress(mux.SessionRefused):
+                return self._session_on(connection, command, is_subsystem=is_subsystem)
+        another = self._another()
+        try:
+            return self._session_on(another, command, is_subsystem=is_subsystem)
+        except mux.SessionRefused as error:
+            raise refusals.no_session(self._way.last.place, str(error)) from error
+
+    def _another(self) -> Connection:
+        connection = Connection.of(self._connect_again())
+        with self._lock:
+            self._connections.append(connection)
+            closed = self._closed
+        if closed and connection.master is not None:
+            connection.master.close()
+        return connection
+
+    def _session_on(
+        self, connection: Connection, command: str, *, is_subsystem: bool
+    ) -> OpensshSession:
+        """Raises `mux.SessionRefused` where that connection takes no more."""
         if self._closed:
-            raise refusals.lost(self.server, self._why_lost())
+            raise refusals.lost(self.server, "the link was closed here")
         pairs = [socket.socketpair() for _ in range(3)]
         try:
             theirs = [pair[1] for pair in pairs]
-            control = self._granted(command, theirs, is_subsystem=is_subsystem)
+            control = self._granted(connection, command, theirs, is_subsystem=is_subsystem)
         except BaseException:
             for ours, _ in pairs:
                 ours.close()
@@ -165,7 +207,7 @@ class OpensshLink:
         stdin, stdout, stderr = (pair[0] for pair in pairs)
         session = OpensshSession(
             control, (stdin, stdout, stderr), self.server,
-            self._timeouts.silence_seconds, self._why_lost,
+            self._timeouts.silence_seconds, partial(self._why_lost, connection),
         )  # fmt: skip
         with self._lock:
             self._sessions = [one for one in self._sessions if not one.is_closed]
@@ -176,36 +218,44 @@ class OpensshLink:
         return session
 
     def _granted(
-        self, command: str, streams: Sequence[socket.socket], *, is_subsystem: bool
+        self,
+        connection: Connection,
+        command: str,
+        streams: Sequence[socket.socket],
+        *,
+        is_subsystem: bool,
     ) -> socket.socket:
         seconds = self._timeouts.channel_seconds
-        place = self._way.last.place
         try:
             return mux.open_session(
-                self._control_path, command, streams, seconds, is_subsystem=is_subsystem
+                connection.control_path, command, streams, seconds, is_subsystem=is_subsystem
             )
-        except mux.SessionRefused as error:
-            raise failures.connecting(ChannelException(1, str(error)), place) from error
         except TimeoutError as error:
-            raise refusals.unreached(place, "opened no session in time") from error
+            place = self._way.last.place
+            hint = f"it may be overloaded; {place.ssh_command}   shows whether it answers at all"
+            raise refusals.unreached(place, "opened no session in time", hint) from error
         except (OSError, EOFError) as error:
-            raise refusals.lost(self.server, self._why_lost() or error) from error
+            raise refusals.lost(self.server, self._why_lost(connection) or error) from error
 
-    def _why_lost(self) -> str | None:
+    def _why_lost(self, connection: Connection) -> str | None:
+        """None where the connection still stands."""
         if self._closed:
             return "the link was closed here"
-        if mux.is_alive(self._control_path, _ALIVE_SECONDS):
+        if mux.is_alive(connection.control_path, _ALIVE_SECONDS):
             return None
-        if self._master is None:
+        if connection.master is None:
             return "the ssh that held the connection (ControlMaster) ended"
-        return self._master.last_words(system_ssh.log_name(len(self._way.hops) - 1))
+        return connection.master.last_words(self._last_log)
+
+    @property
+    def _last_log(self) -> str:
+        return system_ssh.log_name(len(self._way.hops) - 1)
 
     def _is_openssh(self) -> bool:
         """Whether the server is known to be OpenSSH; of the user's own master, it is not."""
-        if self._master is None:
-            return False
-        log = self._master.log(system_ssh.log_name(len(self._way.hops) - 1))
-        return any("remote software version OpenSSH" in line for line in log)
+        master = self._connections[0].master
+        lines = [] if master is None else master.log(self._last_log)
+        return any("remote software version OpenSSH" in line for line in lines)
 
 
 class _SftpChannel:

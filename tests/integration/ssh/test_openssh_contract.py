@@ -239,13 +239,23 @@ def test_a_socket_of_somebody_else_is_not_trusted(
         link.close()
 
 
-def test_no_session_is_granted(tmp_path: Path) -> None:
+def test_a_server_that_grants_one_session(tmp_path: Path) -> None:
+    """The next one gets a connection of its own."""
     with LoopbackSshd(tmp_path, extra_config=("MaxSessions 1",)) as sshd:
         link = open_by_ssh(sshd)
         session = link.run(sh("cat"))
+        assert read_all(link.run(sh("echo second"))) == b"second\n"
+        session.write(b"still here\n")
+        assert session.read(100) == b"still here\n"
+        assert sshd.log.count("Accepted publickey") == 2
+        link.close()
+    assert not descendants(os.getpid(), "ControlPersist=no")
+
+
+def test_a_server_that_grants_no_session(tmp_path: Path) -> None:
+    with LoopbackSshd(tmp_path, extra_config=("MaxSessions 0",)) as sshd:
+        link = open_by_ssh(sshd)
         with pytest.raises(ConnectionFailed, match="opens no session") as caught:
             link.run(sh("true"))
         assert "MaxSessions" in caught.value.hint
-        session.write(b"still here\n")
-        assert session.read(100) == b"still here\n"
         link.close()

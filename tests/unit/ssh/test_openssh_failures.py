@@ -75,12 +75,12 @@ def test_words(text: str, kind: type[EnvsyncError], message: str) -> None:
 def test_what_was_offered_and_tried_is_told() -> None:
     refused = meaning([(SERVER, Words.of(CASES[4][0].splitlines()))], [])
     assert refused.details == ("tried: /home/alice/my key",)
-    assert "ssh-copy-id -p 2222 alice@gpu02" in refused.hint
+    assert "ssh-copy-id -p 2222 alice@gpu " in refused.hint
     unknown = meaning([(SERVER, Words.of(CASES[0][0].splitlines()))], [])
     assert "SHA256:abc" in unknown.hint
     changed = meaning([(SERVER, Words.of(CASES[1][0].splitlines()))], [])
     assert "known:   ED25519 in /home/alice/.ssh/known_hosts:3" in changed.details
-    assert "ssh-keygen -R '[gpu02]:2222'" in changed.hint
+    assert "ssh-keygen -R '[gpu02]:2222' -f /home/alice/.ssh/known_hosts" in changed.hint
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_what_was_offered_and_tried_is_told() -> None:
     [
         ("ssh: connect to host bastion port 22: Connection refused", "the jump host bastion"),
         (("channel 0: open failed: connect failed: Connection refused\n"
-         "stdio forwarding failed"), "the jump host bastion does not reach the next host"),
+         "stdio forwarding failed"), "the jump host bastion does not reach gpu02:2222"),
     ],
 )  # fmt: skip
 def test_the_jump_host_is_to_blame(text: str, message: str) -> None:
@@ -107,6 +107,13 @@ def test_who_was_dropped_may_try_again() -> None:
     refused = Words.of(["alice@gpu02: Permission denied (publickey)."])
     assert is_dropped([(SERVER, dropped)])
     assert not is_dropped([(SERVER, refused)])
+    penalty = "debug1: kex_exchange_identification: banner line 0: Not allowed at this time"
+    punished = Words.of([penalty, *dropped.said])
+    assert not is_dropped([(SERVER, punished)])
+    assert "turns this address away" in meaning([(SERVER, punished)], []).message
+    crowded = Words.of([penalty.replace("Not allowed at this time", "Exceeded MaxStartups"),
+                        *dropped.said])  # fmt: skip
+    assert is_dropped([(SERVER, crowded)])
     assert not is_dropped([(BASTION, Words.of([])), (SERVER, dropped)])
 
 
