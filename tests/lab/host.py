@@ -260,7 +260,6 @@ class Host:
     def reap(self) -> None:
         """Collect the sshd of a host that is gone."""
         if self._sshd is not None:
-            self._sshd.thaw()
             self._sshd.wait(timeout=10)
             self._sshd = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,16 +16,19 @@ from pathlib import Path
 import pytest
 
 from tests.integration.push.command import Envsync, Ran, finish
-from tests.integration.push.places import environment
+from tests.integration.push.places import environment, state
 from tests.integration.push.planted import Stop, plant
 from tests.integration.push.sly_changes import (
     SLY_CHANGES,
     Change,
     MemoryWriter,
     behind_a_link,
+    directory_swapped,
     exchange,
     link_retargeted,
     other_version,
+    rewritten_in_place,
+    swapped_one_by_one,
 )
 from tests.integration.push.stamped import Reader, Stamped, version_at, wait_quiet, write_version
 from tests.lab.host import CHECKOUT
@@ -32,7 +36,7 @@ from tests.lab.lab import Lab, LabHost
 
 TARGET, OTHER_TARGET = "server2", "server3"
 DONE, SOURCE_REFUSED, TRANSFER_FAILED = 0, 9, 17
-SEED, ROUNDS = 20261122, 6
+SEED, ROUNDS = 20261122, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ def scene(source: Stamped, fresh_lab: Lab) -> Iterator[Scene]:
 def push_and_change(scene: Scene, moment: str, change: Change, version: int) -> Ran:
     """Push, and make the other version while the target's agent is at that moment."""
     stop = Stop(scene.target, moment)
-    process = scene.command.start("push", "myenv", TARGET)
+    process = scene.command.start("push", "myenv", scene.target.name)
     stop.wait()
     try:
         change(environment(scene.command.host), version)
@@ -77,7 +81,7 @@ def assert_whole(scene: Scene, ran: Ran, before: int, old: int, new: int) -> Non
 
 def follow(scene: Scene, version: int) -> None:
     """The source is at rest again: the next push brings it."""
-    again = scene.command.push(TARGET).server
+    again = scene.command.push(scene.target.name).server
     assert again["outcome"] in ("pushed", "in-step")
     assert version_at(scene.target) == version
 
@@ -94,9 +98,30 @@ def test_it_changes_and_keeps_sizes_and_times(scene: Scene) -> None:
         if (top / "stamps").is_symlink():
             (top / "stamps").unlink()
             (top.parent / f"other-{new}/stamps").rename(top / "stamps")
-        follow(scene, new)
-        old = new + 1
-        write_version(top, old)
+        old = new
+        if version_at(scene.target) == old:
+            # Something to send for the next one.
+            old += 1
+            write_version(top, old)
+    follow(scene, old)
+
+
+def test_it_changes_while_a_new_server_gets_all_of_it(scene: Scene, fresh_lab: Lab) -> None:
+    """Nothing of the source is known before, and nothing is there."""
+    controller, target = fresh_lab.controller, fresh_lab[OTHER_TARGET]
+    cold = Scene(scene.command, scene.source, target)
+    old = scene.source.version
+    for change in (rewritten_in_place, swapped_one_by_one, directory_swapped):
+        shutil.rmtree(controller.path(f"{controller.home()}/.cache/envsync"))
+        new = old + 1
+        ran = push_and_change(cold, "receiving", change, new)
+        assert ran.exit_code in (DONE, SOURCE_REFUSED, TRANSFER_FAILED), ran.document
+        assert version_at(target) in ((old, new) if ran.exit_code == DONE else (None,))
+        wait_quiet(target)
+        shutil.rmtree(environment(target), ignore_errors=True)
+        shutil.rmtree(state(target))
+        old = new
+    follow(cold, old)
 
 
 def test_a_link_leads_elsewhere(scene: Scene) -> None:
@@ -126,6 +151,26 @@ def test_it_flips_at_any_time(scene: Scene) -> None:
             flipper.join()
         assert_whole(scene, ran, before, other - 1, other)
     follow(scene, int((top / "stamps/000").read_bytes()[8:16]))
+
+
+def test_it_is_another_one_for_a_moment(scene: Scene) -> None:
+    """Just while it is sent: what came is not what it had, and not the target's fault."""
+    top = environment(scene.command.host)
+    beside = other_version(top, scene.source.version + 1)
+    sending = Stop(scene.target, "build.stage")
+    process = scene.command.start("push", "myenv", TARGET)
+    sending.wait()
+    exchange(top / "stamps", beside)
+    sent = Stop(scene.target, "build.complete")
+    sending.go_on()
+    sent.wait()
+    exchange(top / "stamps", beside)
+    sent.go_on()
+    ran = finish(process)
+    assert ran.exit_code in (DONE, TRANSFER_FAILED), ran.document
+    if ran.exit_code == TRANSFER_FAILED:
+        assert "the source changed during the push" in ran.error["message"]
+    follow(scene, scene.source.version)
 
 
 def flip(first: Path, second: Path, delays: list[float]) -> None:
