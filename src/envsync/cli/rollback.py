@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -63,8 +65,16 @@ def rollback(
 def _rollback(
     site: Site, environment: str, number: int | None, overwrite: bool, end: End, place: Place
 ) -> RecordFacts:
+    from envsync.push.rollback import roll_back
+    from envsync.push.servers import open_end
     from envsync.push.target_end import TargetEnd
 
     local = site.local(environment)
+
+    @contextlib.contextmanager
+    def reopen() -> Iterator[TargetEnd]:
+        with open_end(place) as again:
+            yield TargetEnd(again, place.prefix, environment, local, site.who)
+
     target = TargetEnd(end, place.prefix, environment, local, site.who)
-    return target.rollback(number, site.who, overwrite)
+    return roll_back(target, reopen, number, site.who, overwrite=overwrite)

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 90.0
 """On top of the check's own time: how long a server may need to be reached again, and the
 agent there to notice the silence, if it has not finished before."""
 
-_RETRY_SECONDS = 2.0
+RETRY_SECONDS = 2.0
 
 Reopen = Callable[[], AbstractContextManager[TargetEnd]]
 
@@ -78,7 +78,7 @@ def aftermath(lost: ConnectionLost, reopen: Reopen, publication: Publication) ->
             # Not reachable yet, or the agent of before still has the lock.
             if time.monotonic() > deadline:
                 raise _unknown(lost, error) from error
-        time.sleep(_RETRY_SECONDS)
+        time.sleep(RETRY_SECONDS)
     record = publication.record_in(state)
     if record is None:
         raise _not_published(lost, publication, state)

@@ -18,8 +18,8 @@ from tests.lab.lab import LabHost
 from tests.lab.namespaces import wait_until
 
 _PLACE = "/run/lab/planted"
-_ORDER = "/run/lab/stop-at"
-_STOPPED = "/run/lab/stopped"
+ORDER = "/run/lab/stop-at"
+STOPPED = "/run/lab/stopped"
 COPIES, BLOCKS = 50, 2
 MOMENTS = (
     "target.inspect",
@@ -44,13 +44,13 @@ _SERVICE = f"""
 def _stop_at(moment):
     import os, signal
     try:
-        with open({_ORDER!r}) as file:
+        with open({ORDER!r}) as file:
             if file.read().strip() != moment:
                 return
-        os.unlink({_ORDER!r})
+        os.unlink({ORDER!r})
     except FileNotFoundError:
         return
-    with open({_STOPPED!r}, "w") as file:
+    with open({STOPPED!r}, "w") as file:
         file.write(str(os.getpid()))
     os.kill(os.getpid(), signal.SIGSTOP)
 
@@ -141,12 +141,12 @@ class Stop:
     def __init__(self, host: LabHost, moment: str) -> None:
         self._host = host
         self._pid = 0
-        host.path(_STOPPED).unlink(missing_ok=True)
-        host.write_file(_ORDER, moment)
+        host.path(STOPPED).unlink(missing_ok=True)
+        host.write_file(ORDER, moment)
 
     def wait(self) -> int:
         """The pid of the agent that stands still now, as this test process sees it."""
-        told = self._host.path(_STOPPED)
+        told = self._host.path(STOPPED)
 
         def stopped() -> bool:
             return told.exists() and told.read_text() != ""

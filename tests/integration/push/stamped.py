@@ -26,20 +26,23 @@ def stamp(version: int) -> str:
     return f"version-{version:08}"
 
 
-def write_version(top: Path, version: int, names: list[str] | None = None) -> None:
+def write_version(
+    top: Path, version: int, names: list[str] | None = None, file_bytes: int = FILE_BYTES
+) -> None:
     """Every stamped file anew, with the version at both ends and noise between."""
     noise = random.Random(version)
     mark = stamp(version).encode()
     for name in readers.NAMES if names is None else names:
         path = top / "stamps" / name
         path.unlink(missing_ok=True)
-        path.write_bytes(mark + noise.randbytes(FILE_BYTES - 32) + mark)
+        path.write_bytes(mark + noise.randbytes(file_bytes - 32) + mark)
 
 
 class Stamped:
     """`myenv` on the controller, version after version."""
 
-    def __init__(self, controller: LabHost) -> None:
+    def __init__(self, controller: LabHost, file_bytes: int = FILE_BYTES) -> None:
+        self.file_bytes = file_bytes
         self.top = environment(controller)
         self.version = 0
         (self.top / "conda-meta").mkdir(parents=True)
@@ -51,23 +54,23 @@ class Stamped:
         self.change()
 
     @classmethod
-    def in_lab(cls, lab: Lab) -> Stamped:
+    def in_lab(cls, lab: Lab, file_bytes: int = FILE_BYTES) -> Self:
         """With servers that could take it."""
         for host in lab.hosts.values():
             host.path(f"{host.prefix}/envs").mkdir()
             host.path(f"{host.prefix}/conda-meta").mkdir()
-        return cls(lab.controller)
+        return cls(lab.controller, file_bytes)
 
     def change(self) -> int:
         """All stamped files anew, and others under new names: bytes that the target has."""
         (self.top / f"moving-{self.version}").rename(self.top / f"moving-{self.version + 1}")
         self.version += 1
-        write_version(self.top, self.version)
+        write_version(self.top, self.version, file_bytes=self.file_bytes)
         return self.version
 
     @property
     def size_bytes(self) -> int:
-        return FILE_BYTES * len(readers.NAMES)
+        return self.file_bytes * len(readers.NAMES)
 
 
 def version_at(host: LabHost) -> int | None:

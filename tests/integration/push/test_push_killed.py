@@ -103,3 +103,27 @@ def test_a_version_that_came_through_without_its_command_is_this_sources_own(
     wait_quiet(scene.target)
     scene.source.change()
     assert_resumes(scene)
+
+
+@pytest.mark.parametrize("moment", ["build.rollback", "intent", "switch", "switched", "recorded"])
+def test_the_agent_is_killed_while_it_rolls_back(scene: Scene, moment: str) -> None:
+    """What became of it is told as it is: to do it again would go back once more."""
+    before = scene.source.change()
+    scene.command.push(SERVER)
+    new = scene.source.change()
+    scene.command.push(SERVER)
+    stop = Stop(scene.target, moment)
+    process = scene.command.start("rollback", "myenv", SERVER)
+    stop.kill()
+    ran = finish(process)
+    if moment in AFTER_THE_SWITCH:
+        assert ran.exit_code == 0, ran.document
+        assert version_at(scene.target) == before
+        held = scene.command.run("push", "myenv", SERVER)
+        assert held.exit_code == 13, held.document
+    else:
+        assert ran.exit_code == 6, ran.document
+        assert ran.error["hint"] == "the version before stands there; run the same command again"
+        assert version_at(scene.target) == new
+    scene.source.change()
+    assert_resumes(scene)

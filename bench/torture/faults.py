@@ -1,0 +1,134 @@
+"""Hitting somebody at a moment: after a while, or at a step where the agent stops itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.torture import drift, victims
+from bench.torture.script import MEDDLE, Fault
+from tests.integration.push.places import environment, state
+from tests.integration.push.planted import ORDER, STOPPED
+from tests.lab.lab import LabHost
+
+if TYPE_CHECKING:
+    from tests.lab.namespaces import EnteredProcess
+
+_POLL_SECONDS = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """What a fault met. Where it did not land, the command was over before.
+
+    `live_inode` and `switching` are how the target stood right afterwards; `meddled` is the
+    path of the file that was added.
+    """
+
+    victim: str
+    landed: bool
+    live_inode: int = 0
+    switching: bool = False
+    meddled: bytes = b""
+
+    def __str__(self) -> str:
+        return f"({self.victim} hit)" if self.landed else "(missed)"
+
+
+class Faults:
+    """One command at a time: `prepare`, start it, `strike`."""
+
+    def __init__(self, controller: LabHost, target: LabHost, launching: EnteredProcess) -> None:
+        self._controller = controller
+        self._target = target
+        self._launching = launching
+
+    def prepare(self, fault: Fault | None) -> None:
+        """Before the command starts: where its agent has to stop."""
+        self._target.path(STOPPED).unlink(missing_ok=True)
+        self._target.path(ORDER).unlink(missing_ok=True)
+        if fault is not None and fault.moment:
+            self._target.write_file(ORDER, fault.moment)
+
+    def strike(
+        self, fault: Fault, pid: int, usual_seconds: float, over: Callable[[], bool], number: int
+    ) -> Hit:
+        """Hit, unless the command is over first; an agent that was stopped goes on."""
+        stopped = 0
+        if fault.moment:
+            stopped = self._await_stop(over)
+            if not stopped:
+                return Hit(fault.victim, landed=False)
+        else:
+            deadline = time.monotonic() + fault.part * usual_seconds
+            while time.monotonic() < deadline and not over():
+                time.sleep(_POLL_SECONDS)
+        try:
+            while not over():
+                meddled = self._meddle(number) if (fault.victim == MEDDLE) else b""
+                if meddled or self._kill(fault.victim, pid, stopped):
+                    return self._hit(fault.victim, meddled)
+                time.sleep(_POLL_SECONDS)
+            return Hit(fault.victim, landed=False)
+        finally:
+            if stopped:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(stopped, signal.SIGCONT)
+
+    def is_quiet(self) -> bool:
+        """Whether no agent and no session is left on the target."""
+        return not victims.agents(self._target) and not victims.sessions(self._target)
+
+    def _hit(self, victim: str, meddled: bytes) -> Hit:
+        live_inode = environment(self._target).lstat().st_ino
+        switching = (state(self._target) / "intent.json").exists()
+        return Hit(victim, True, live_inode, switching, meddled)
+
+    def _meddle(self, number: int) -> bytes:
+        return drift.add(environment(self._target), drift.DURING, number)
+
+    def _await_stop(self, over: Callable[[], bool]) -> int:
+        """The agent that has stopped itself, as this process sees it; 0 where none does."""
+        told = self._target.path(STOPPED)
+        while not (told.exists() and told.read_text()):
+            if over():
+                return 0
+            time.sleep(_POLL_SECONDS)
+        on_host = int(told.read_text())
+        for pid in victims.agents(self._target):
+            if self._target.pid_on_host(pid) == on_host:
+                return pid
+        return 0
+
+    def _kill(self, victim: str, pid: int, stopped: int) -> bool:
+        """Whether one was there to be killed."""
+        if victim == "command":
+            found = [p for p in self._commands() if self._controller.pid_on_host(p) == pid]
+        elif victim == "agent":
+            found = [stopped] if stopped else victims.agents(self._target)
+        elif victim == "sshd":
+            found = victims.sessions(self._target)
+        elif victim == "rsync here":
+            found = victims.rsyncs(self._controller, self._launching_pid())
+        else:
+            found = victims.rsyncs(self._target, self._target.sshd_pid())
+        host = self._controller if victim in ("command", "rsync here") else self._target
+        for each in found[-1:]:
+            with contextlib.suppress(ProcessLookupError, AssertionError):
+                host.kill(each)
+                return True
+        return False
+
+    def _commands(self) -> list[int]:
+        return list(victims.descendants(self._launching_pid()))
+
+    def _launching_pid(self) -> int:
+        pid = self._launching.inner_pid()
+        if pid is None:
+            raise RuntimeError("the launcher is gone")
+        return pid

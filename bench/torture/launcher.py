@@ -1,0 +1,86 @@
+"""Runs the envsync command on a host again and again, with its modules loaded once.
+
+A script of its own, run on the host. Each line of its input is an order in JSON; each order is
+answered by a line. A command is a process of its own, forked with everything imported, so that
+a round costs what the command does and not what Python's start does.
+
+    {"run": [ARGUMENT...], "out": PATH}    -> its pid there
+    {"wait": SECONDS}                      -> its exit status, or null where it still runs
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from importlib.util import MAGIC_NUMBER
+
+MODULES = (
+    "envsync.cli.entry",
+    "envsync.cli.push",
+    "envsync.cli.gc",
+    "envsync.cli.rollback",
+    "envsync.cli.verify",
+    "envsync.cli.asking",
+    "envsync.cli.site",
+    "envsync.cli.push_view",
+    "envsync.cli.push_order",
+    "envsync.agent.operations_source",
+    "envsync.push.cycle",
+    "envsync.push.fan_out",
+    "envsync.push.target_end",
+    "envsync.ssh.fabric_link",
+    "envsync.transport.rsync",
+    "envsync.transport.scp",
+    "envsync.transport.stream",
+)
+
+
+def main() -> None:
+    for name in MODULES:
+        importlib.import_module(name)
+    bootstrap = importlib.import_module("envsync.agent.bootstrap")
+    bootstrap.modules(MAGIC_NUMBER.hex().encode())
+    os.write(1, b"ready\n")
+    pid = 0
+    for line in sys.stdin.buffer:
+        order = json.loads(line)
+        if "run" in order:
+            pid = launch(order["run"], order["out"])
+            answer: int | None = pid
+        else:
+            answer = wait(pid, order["wait"])
+        os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+def launch(arguments: list[str], out: str) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        for number, path in ((0, os.devnull), (1, out), (2, out + ".err")):
+            os.dup2(os.open(path, flags if number else os.O_RDONLY, 0o600), number)
+        sys.argv = ["envsync", *arguments]
+        importlib.import_module("envsync.cli.entry").main()
+    finally:
+        os._exit(99)
+
+
+def wait(pid: int, seconds: float) -> int | None:
+    """The exit status, a signal as its negative number."""
+    deadline = time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.002)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Everything that stands on a target, read from its disk by code that is not envsync's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from envsync.agent.layout import layout
+from envsync.agent.records import Record, Records, record_from_json
+from envsync.tree.entry import KIND_NAMES
+from envsync.tree.manifest import Manifest
+from tests.integration.push.places import environment
+from tests.integration.push.tree_listing import file_inodes, tree
+from tests.lab.lab import LabHost
+
+Fingerprint = str
+"""A digest over path, kind and content of every entry: what a version is, to this program."""
+
+NOTHING: Fingerprint = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StandingTree:
+    """A tree below `trees`, or the live one."""
+
+    path: Path
+    content: Fingerprint
+    files: frozenset[int]
+    """The inodes of its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """`trees` and `records` by the inode of the top directory; `published` by the same, what
+    the records' manifests say. `live` is None where nothing stands at the name."""
+
+    live: StandingTree | None
+    live_inode: int
+    trees: Mapping[int, StandingTree]
+    records: Mapping[int, Record]
+    published: Mapping[int, Fingerprint]
+    switching: bool
+    """Whether an intent says that a switch is under way."""
+
+    @property
+    def content(self) -> Fingerprint:
+        return NOTHING if self.live is None else self.live.content
+
+    @property
+    def recorded(self) -> Fingerprint:
+        """What was published to the name, as the record says; NOTHING where there is none."""
+        return self.published.get(self.live_inode, NOTHING)
+
+    def standing(self) -> set[Fingerprint]:
+        """Every version that can still be had, at the name or as an earlier one."""
+        return {self.content, *(tree.content for tree in self.trees.values())}
+
+    def every_tree(self) -> list[StandingTree]:
+        """In an order that stays while no tree comes or goes."""
+        trees = [self.trees[inode] for inode in sorted(self.trees)]
+        return trees if self.live is None else [self.live, *trees]
+
+    def versions(self) -> set[Fingerprint]:
+        """The earlier ones that a record knows."""
+        return {tree.content for inode, tree in self.trees.items() if inode in self.records}
+
+
+def observe(host: LabHost, but: bytes = b"") -> Observed:
+    """`but` is a path that is left out of what every tree contains."""
+    live = environment(host)
+    known = Records(layout(str(host.path(host.prefix)), live.name))
+    state = live.parent / ".envsync" / live.name
+    records = {record.inode: record for record in known.all()}
+    published = {inode: of_manifest(known.manifest(record)) for inode, record in records.items()}
+    trees = {}
+    if (state / "trees").is_dir():
+        for path in (state / "trees").iterdir():
+            trees[path.lstat().st_ino] = _standing(path, but)
+    live_inode = live.lstat().st_ino if live.exists() else 0
+    switching = (state / "intent.json").exists()
+    if switching and live_inode not in published:
+        published |= _intended(known, state, live_inode)
+    return Observed(
+        live=_standing(live, but) if live.exists() else None,
+        live_inode=live_inode,
+        trees=trees,
+        records=records,
+        published=published,
+        switching=switching,
+    )
+
+
+def _standing(path: Path, but: bytes = b"") -> StandingTree:
+    listed = tree(path)
+    left_out = (b"", but)
+    entries = (
+        (path, seen.kind, seen.content) for path, seen in listed.items() if path not in left_out
+    )
+    return StandingTree(path, fingerprint(entries), frozenset(file_inodes(listed)))
+
+
+def _intended(known: Records, state: Path, live_inode: int) -> dict[int, Fingerprint]:
+    """What an interrupted switch has put at the name, before its record was written."""
+    new = record_from_json(json.loads((state / "intent.json").read_text())["new"])
+    return {live_inode: of_manifest(known.manifest(new))} if new.inode == live_inode else {}
+
+
+def of_manifest(manifest: Manifest | None) -> Fingerprint:
+    if manifest is None:
+        return "damaged"
+    return fingerprint(
+        (path, KIND_NAMES[entry.kind], entry.content) for path, entry in manifest.walk()
+    )
+
+
+def of_tree(path: Path) -> Fingerprint:
+    return _standing(path).content
+
+
+def fingerprint(entries: Iterable[tuple[bytes, str, bytes]]) -> Fingerprint:
+    digest = hashlib.sha256()
+    for path, kind, content in sorted(entries):
+        for part in (path, kind.encode(), content):
+            digest.update(b"%d " % len(part) + part)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,55 @@
+"""Who can be killed on the two hosts, found among the processes that this run started."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.lab.lab import LabHost
+
+_AGENT = "exec(bytes.fromhex("
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Every process below one, parents first."""
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        found: list[int] = []
+        with contextlib.suppress(OSError):
+            found = [int(number) for number in listing.read_text().split()]
+        for child in found:
+            yield child
+            yield from descendants(child)
+
+
+def agents(target: LabHost) -> list[int]:
+    """The agents there, without the helpers that they fork."""
+    lines = {pid: target.command_line(pid) for pid in descendants(target.sshd_pid())}
+    found = [pid for pid, line in lines.items() if _AGENT in line and not line.startswith("sh")]
+    return [pid for pid in found if _parent(pid) not in found]
+
+
+def sessions(target: LabHost) -> list[int]:
+    """sshd's own processes for the connections that are open."""
+    return [
+        pid
+        for pid in descendants(target.sshd_pid())
+        if target.command_line(pid).startswith("sshd: ")
+    ]
+
+
+def rsyncs(host: LabHost, above: int) -> list[int]:
+    """rsync's processes below one."""
+    return [
+        pid
+        for pid in descendants(above)
+        if host.command_line(pid).partition(" ")[0].endswith("rsync")
+    ]
+
+
+def _parent(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return int(
+            Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+        )
+    return 0
