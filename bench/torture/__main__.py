@@ -28,6 +28,7 @@ from tests.lab import requirements
 
 REPLAYED_ROUNDS = 12
 FAILURES_MAX = 20
+TOLD_ROUNDS = 100
 
 
 def main() -> int:
@@ -96,6 +97,8 @@ def _play_until_one_falls(
                 for number in rounds:
                     round_ = draw(round_.seed, number)
                     playing.play(round_)
+                    if number % TOLD_ROUNDS == 0:
+                        _say(f"seed {round_.seed}: {number} rounds")
             except Fallen as fallen:
                 playing.tally.failures.append(f"{fallen} (round {round_})")
                 _say(f"FALLEN: {fallen}\n  in round {round_}")

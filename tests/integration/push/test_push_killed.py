@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.integration.push.command import Envsync, finish
-from tests.integration.push.places import state, trees
+from tests.integration.push.places import environment, state, trees
 from tests.integration.push.planted import AFTER_THE_SWITCH, MOMENTS, Stop, plant
 from tests.integration.push.stamped import Reader, Stamped, version_at, wait_quiet
 from tests.lab.lab import Lab, LabHost
@@ -123,7 +123,23 @@ def test_the_agent_is_killed_while_it_rolls_back(scene: Scene, moment: str) -> N
         assert held.exit_code == 13, held.document
     else:
         assert ran.exit_code == 6, ran.document
-        assert ran.error["hint"] == "the version before stands there; run the same command again"
+        assert "nothing was rolled back" in ran.error["message"]
         assert version_at(scene.target) == new
     scene.source.change()
     assert_resumes(scene)
+
+
+def test_a_version_that_did_not_replace_its_own_drift_is_not_told_as_pushed(scene: Scene) -> None:
+    """What stands there was published as the same revision, and was changed by hand since."""
+    scene.source.change()
+    scene.command.push(SERVER)
+    mine = environment(scene.target) / "mine"
+    mine.write_text("by hand\n")
+    stop = Stop(scene.target, "intent")
+    process = scene.command.start("push", "myenv", SERVER, "--overwrite")
+    stop.kill()
+    ran = finish(process)
+    assert ran.exit_code == 6, ran.document
+    assert mine.exists()
+    scene.command.push(SERVER, "--overwrite")
+    assert not mine.exists()

@@ -109,7 +109,7 @@ DOWN = Unreachable(ConnectionFailed("server2:22 refuses connections"))
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.001)
 
 
 def ask(target: FakeTarget, revision: str = NEW, before: TargetState = BEFORE) -> Aftermath:
