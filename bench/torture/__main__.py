@@ -49,7 +49,8 @@ def main() -> int:
     counts = total(documents)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(counts, indent=2) + "\n")
-    print(text(counts), flush=True)
+    if arguments.json is None or arguments.lanes > 1:
+        print(text(counts), flush=True)
     return int(bool(counts["failures"]))
 
 
