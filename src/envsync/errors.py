@@ -21,6 +21,7 @@
     ├── VerificationFailed             18   bytes on disk are not what the manifest says
     ├── CheckFailed                    19   the environment's own check failed
     ├── NotFound                       21   no such environment, generation or record
+    ├── StorageFailed                  22   a disk fails, or has become read-only
     └── SomeServersFailed              20   of several servers, at least one failed
     (Interrupted                      130   Ctrl-C; everything is resumable)
 
@@ -175,6 +176,11 @@ class CheckFailed(EnvsyncError):
 class NotFound(EnvsyncError):
     code = "not-found"
     exit_code = 21
+
+
+class StorageFailed(EnvsyncError):
+    code = "storage-failed"
+    exit_code = 22
 
 
 class SomeServersFailed(EnvsyncError):

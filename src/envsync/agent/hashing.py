@@ -106,6 +106,19 @@ def hash_file(top_fd: int, path: bytes, inode: int = 0) -> Optional[bytes]:
         os.close(fd)
 
 
+def why_unreadable(top_fd: int, path: bytes) -> Optional[OSError]:
+    """The error that reading a file ends with; None where it can be read (now)."""
+    try:
+        fd = os.open(path, _FILE_FLAGS, dir_fd=top_fd)
+        try:
+            hash_open_file(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return error
+    return None
+
+
 def hash_files(
     top_fd: int, items: Sequence[Item], progress: Optional[Progress] = None
 ) -> Dict[bytes, Optional[bytes]]:

@@ -111,11 +111,14 @@ def write_json(path: bytes, document: Any) -> None:
 
 
 def read_json(path: bytes) -> Optional[Any]:
-    """The document, or None where there is none or it is damaged."""
+    """The document, or None where there is none or it is damaged.
+
+    OSError where the disk does not give it: it may be whole.
+    """
     try:
         with open(path, "rb") as file:
             return json.loads(file.read())
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError, RecursionError):
         return None
 
 

@@ -12,6 +12,7 @@ import signal
 import time
 from typing import Any, Dict, Iterable, Optional
 
+from envsync.agent import filesystem
 from envsync.agent.facts import processes_holding
 from envsync.agent.layout import Layout
 from envsync.errors import Locked, PreflightRefused
@@ -62,6 +63,14 @@ class PushLock:
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(document).encode(), 0)
         self._fd = fd
+
+    def sync(self) -> None:
+        """Wait until all that was written on this filesystem is on the disk.
+
+        OSError where any of it failed since the lock was taken, whoever was told before.
+        """
+        assert self._fd is not None, "acquire comes first"
+        filesystem.sync_filesystem(self._fd)
 
     def release(self) -> None:
         if self._fd is not None:

@@ -10,6 +10,7 @@ staging tree waits for the next push.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -18,12 +19,14 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 from envsync.agent import filesystem
 from envsync.agent.check import run_check
 from envsync.agent.layout import Layout, read_json, remove, write_json
+from envsync.agent.locks import PushLock
 from envsync.agent.messages import from_json
 from envsync.agent.records import Record, Records, record_from_json
-from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import Scan
 from envsync.agent.signs import installer_findings
 from envsync.agent.snapshot import Snapshot, Trees
+from envsync.agent.storage import failure_after_switch, trouble
+from envsync.agent.surplus import keep_unrecorded
 from envsync.errors import AgentFailed, CheckFailed, PreflightRefused, TargetDrifted
 from envsync.tree.manifest import Manifest
 
@@ -58,11 +61,17 @@ class Publisher:
     """Switches versions of one environment. The push lock must be held."""
 
     def __init__(
-        self, places: Layout, trees: Trees, records: Records, on_step: Step = lambda _: None
+        self,
+        places: Layout,
+        trees: Trees,
+        records: Records,
+        lock: PushLock,
+        on_step: Step = lambda _: None,
     ) -> None:
         self._places = places
         self._trees = trees
         self._records = records
+        self._lock = lock
         self._on_step = on_step
 
     def publish(self, switch: Switch) -> Record:
@@ -70,16 +79,30 @@ class Publisher:
 
         Raises `TargetDrifted` where the live tree changed since it was inspected, before or
         during the switch; `CheckFailed` where the check failed. In both cases the version
-        that stood there stands there again.
+        that stood there stands there again. So it does where the disk fails before the
+        switch; where it fails afterwards, the error says that the new one stands there, and
+        the next contact completes it.
         """
-        self._prepare(switch)
-        before = self._look_again(switch)
-        self._require_no_installer()
-        self._on_step("switch")
-        self._exchange(switch.staged)
-        self._on_step("switched")
-        self._compare(switch, before)
-        return self._finish(switch.new, switch.kept, switch.check, switch.event)
+        try:
+            self._prepare(switch)
+            before = self._look_again(switch)
+            self._require_no_installer()
+            self._on_step("switch")
+            self._rename(switch.staged)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._abandon()
+            raise
+        try:
+            self._sync_names()
+            self._on_step("switched")
+            self._compare(switch, before)
+            return self._finish(switch.new, switch.kept, switch.check, switch.event)
+        except OSError as error:
+            failure = failure_after_switch(error)
+            if failure is None:
+                raise
+            raise failure from error
 
     def _prepare(self, switch: Switch) -> None:
         if switch.manifest is not None:
@@ -97,11 +120,7 @@ class Publisher:
             },
         )
         self._on_step("sync")
-        fd = os.open(self._places.state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            filesystem.sync_filesystem(fd)
-        finally:
-            os.close(fd)
+        self._lock.sync()
 
     def _look_again(self, switch: Switch) -> Optional[Scan]:
         """The live tree as it is right before the switch; it must be what was inspected."""
@@ -115,6 +134,8 @@ class Publisher:
         try:
             now = self._trees.scan(self._places.live)
         except OSError as error:
+            if trouble(error) is not None:
+                raise
             self._abandon()
             raise TargetDrifted("the environment vanished during the push") from error
         expected = switch.expected
@@ -138,6 +159,14 @@ class Publisher:
             )
 
     def _exchange(self, staged: bytes) -> None:
+        self._rename(staged)
+        self._sync_names()
+
+    def _sync_names(self) -> None:
+        filesystem.sync_directory(os.path.dirname(self._places.live))
+        filesystem.sync_directory(self._places.trees)
+
+    def _rename(self, staged: bytes) -> None:
         live = self._places.live
         if not os.path.lexists(live):
             filesystem.rename_new(staged, live)
@@ -151,8 +180,6 @@ class Publisher:
                     "(%s)" % error.strerror,
                     hint="use a prefix on a local filesystem, not in an overlay's lower layer",
                 ) from error
-        filesystem.sync_directory(os.path.dirname(live))
-        filesystem.sync_directory(self._places.trees)
 
     def _compare(self, switch: Switch, before: Optional[Scan]) -> None:
         """What was switched out must be what stood there a moment before."""
@@ -251,8 +278,9 @@ class Publisher:
             event = dict(document["event"], recovered_seconds=time.time())
         except (AgentFailed, KeyError, TypeError, ValueError):
             # Damaged: what stands there without a record counts as changed by hand.
+            keep_unrecorded(self._places, self._trees, self._records)
             remove(path)
-            return None
+            return "the note of an interrupted switch was damaged"
         if _inode(self._places.live) != new.inode:
             self._abandon()
             return "an interrupted switch had not happened"
@@ -278,25 +306,6 @@ class Publisher:
                 kept_because="it was changed in the moment of a switch that was interrupted",
             )
             self._records.store(changed, replaced.manifest())
-
-
-def drop_surplus(trees: Trees, records: Records, live: Record, keep: int) -> int:
-    """Remove earlier versions beyond `keep`, never one that has changes of its own.
-
-    One whose tree is no longer what was published is marked, and stays from then on.
-    """
-    earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
-    dropped = 0
-    for record in earlier[: max(0, len(earlier) - keep)]:
-        tree = records.tree(record)
-        if tree is not None and trees.snapshot(tree).revision != record.revision:
-            records.store(record._replace(kept_because="it was changed after it was replaced"))
-            continue
-        records.forget(record)
-        if tree is not None:
-            remove_tree(tree)
-        dropped += 1
-    return dropped
 
 
 def _inode(path: bytes) -> Optional[int]:

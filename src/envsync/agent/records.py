@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from envsync.tree import manifest as manifests
 from envsync.tree.entry import DIGEST_BYTES, InvalidEntry
 from envsync.tree.manifest import Manifest, Totals
 
+_NUMBER_MAX = 10**9
 _FILE = re.compile(r"([0-9]{6,})\.json\Z")
 
 
@@ -74,8 +76,11 @@ class Records:
         records: List[Record] = []
         for name in self._names():
             if _FILE.match(name):
-                with contextlib.suppress(ValueError):
-                    records.append(record_from_json(read_json(self._file(name))))
+                with contextlib.suppress(ValueError, OSError):
+                    record = record_from_json(read_json(self._file(name)))
+                    # Another number would lead to another version's files.
+                    if self._path(record.number, "json") == self._file(name):
+                        records.append(record)
         return sorted(records)
 
     def has_damage(self) -> bool:
@@ -100,7 +105,8 @@ class Records:
         ]
 
     def _names(self) -> List[str]:
-        with contextlib.suppress(OSError):
+        """What stands beside the records. A directory that cannot be read is not an empty one."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             return os.listdir(os.fsdecode(self._places.generations))
         return []
 
@@ -115,7 +121,7 @@ class Records:
         numbers = [record.number for record in self.all()]
         for line in self.history():
             number = line.get("number")
-            numbers.append(number if isinstance(number, int) else 0)
+            numbers.append(number if isinstance(number, int) and number < _NUMBER_MAX else 0)
         return max(numbers, default=0) + 1
 
     def store(self, record: Record, manifest: Optional[Manifest] = None) -> None:
@@ -163,10 +169,15 @@ class Records:
     def log(self, event: Dict[str, Any]) -> None:
         """Add a line to the history. A line is one write, so lines never mix."""
         line = json.dumps(event, sort_keys=True).encode() + b"\n"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         fd = os.open(self._places.file("history.jsonl"), flags, 0o600)
         try:
-            os.write(fd, line)
+            size_bytes = os.fstat(fd).st_size
+            if size_bytes and os.pread(fd, 1, size_bytes - 1) != b"\n":
+                # A full disk or a power cut left half a line: this one begins anew.
+                line = b"\n" + line
+            if os.write(fd, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -176,7 +187,7 @@ class Records:
         events: List[Dict[str, Any]] = []
         with contextlib.suppress(OSError), open(self._places.file("history.jsonl"), "rb") as file:
             for line in file:
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, RecursionError):
                     event = json.loads(line)
                     if isinstance(event, dict):
                         events.append(event)

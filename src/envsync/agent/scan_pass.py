@@ -9,6 +9,7 @@ import struct
 from typing import Any, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
 
 from envsync.agent.stat_rows import NO_ROWS, Row, pack, pack_columns, row_count, unpack
+from envsync.agent.storage import trouble
 from envsync.errors import SourceRefused
 from envsync.tree.entry import join, split
 from envsync.tree.local import NFS_REMAINS, LocalPaths
@@ -139,6 +140,8 @@ class ScanPass:
                 "a directory may not be read: %s" % os.fsdecode(path), hint="chmod u+rx on it"
             ) from error
         except OSError as error:
+            if trouble(error) is not None:
+                raise
             # Also a path too long for the kernel: of that only the end helps.
             what = "%s: ...%s" % (error.strerror, os.fsdecode(path[-200:]))
             raise SourceRefused("a directory cannot be read: %s" % what) from error

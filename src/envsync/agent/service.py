@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, NamedTuple, Optional, Tup
 
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
+from envsync.agent.storage import storage_failure
 from envsync.errors import AgentFailed
 
 if TYPE_CHECKING:
@@ -84,6 +85,11 @@ class Service:
             return handler(self, Request(arguments, payload, stream))
         except (KeyError, TypeError, ValueError) as error:
             raise AgentFailed("%s: %s: %s" % (operation, type(error).__name__, error)) from error
+        except OSError as error:
+            failure = storage_failure(error)
+            if failure is None:
+                raise
+            raise failure from error
 
     @property
     def source(self) -> Source:

@@ -21,6 +21,7 @@ from envsync.agent.scan import NO_HELPERS, rescan, scan
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.stat_rows import pack, row_count, unpack
+from envsync.agent.storage import require_good_disk
 from envsync.agent.vouchers import NO_VOUCHERS, Vouchers
 from envsync.errors import SourceRefused
 from envsync.tree.entry import split
@@ -181,7 +182,7 @@ class _Attempts:
             else:
                 second = scan(self._top_fd, self._local)
             if second.signature == first.signature:
-                _require_readable(build.unreadable)
+                _require_readable(self._top_fd, build.unreadable)
                 return self._finish(first, directories, settled_ns)
             known = _for_retry(directories, settled_ns, build.unreadable)
             first = second
@@ -196,7 +197,7 @@ class _Attempts:
         build = Build(self._top_fd, scanned, known, self._vouchers, self._progress)
         directories = build.directories()
         self._hashed_bytes += build.hashed_bytes
-        _require_readable(build.unreadable)
+        _require_readable(self._top_fd, build.unreadable)
         return self._finish(scanned, directories, settled_ns)
 
     def _finish(self, scanned: Scan, directories: Dict[bytes, Known], settled_ns: int) -> Snapshot:
@@ -212,7 +213,9 @@ class _Attempts:
         return Snapshot(revision, totals, scanned, lambda: manifest, self._hashed_bytes)
 
 
-def _require_readable(unreadable: List[bytes]) -> None:
+def _require_readable(top_fd: int, unreadable: List[bytes]) -> None:
+    """Raise `StorageFailed` where a disk fails, `SourceRefused` where the user may not."""
+    require_good_disk(top_fd, unreadable)
     if unreadable:
         raise SourceRefused(
             "files that may not be read",

@@ -18,6 +18,7 @@ from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.signs import busy_findings, installer_findings, mapping_findings
 from envsync.agent.snapshot import Snapshot, Trees
+from envsync.agent.storage import require_good_disk
 from envsync.conda import outside
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
@@ -124,6 +125,14 @@ class Source:
         top_fd = open_directory(self.path)
         try:
             yield from outgoing(top_fd, items, progress)
+        finally:
+            os.close(top_fd)
+
+    def require_readable(self, paths: Sequence[bytes]) -> None:
+        """Raise `StorageFailed` where the disk does not give these files' contents."""
+        top_fd = open_directory(self.path)
+        try:
+            require_good_disk(top_fd, paths)
         finally:
             os.close(top_fd)
 

@@ -22,7 +22,7 @@ from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.agent.writing import TreeWriter, space_guard
-from envsync.errors import NoSpace, VerificationFailed
+from envsync.errors import NoSpace, StorageFailed, VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.entry import DIRECTORY, join, split
 from envsync.tree.manifest import EMPTY, Manifest
@@ -111,14 +111,18 @@ class Staging:
             for name in os.listdir(os.fsdecode(self._places.trees)):
                 path = self._places.tree(name)
                 if os.lstat(path).st_ino == inode and inode not in published:
-                    return name, "resumed", self._trees.snapshot(path)
+                    with contextlib.suppress(StorageFailed):
+                        return name, "resumed", self._trees.snapshot(path)
         record = spare(records, live, keep)
         tree = None if record is None else self._records.tree(record)
         if record is None or tree is None:
             return None, "new", None
-        snapshot = self._trees.snapshot(tree)
-        if snapshot.revision != record.revision:
-            # Somebody wrote into it after it was replaced: not ours to build over.
+        snapshot: Optional[Snapshot] = None
+        with contextlib.suppress(StorageFailed):
+            snapshot = self._trees.snapshot(tree)
+        if snapshot is None or snapshot.revision != record.revision:
+            # Somebody wrote into it after it was replaced, or nobody can read it any more:
+            # not ours to build over.
             return None, "new", None
         return os.fsdecode(os.path.basename(tree)), "spare", snapshot
 

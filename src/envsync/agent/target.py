@@ -145,7 +145,7 @@ class Target:
         # Loaded only by who publishes or recovers; most contacts find nothing to do.
         from envsync.agent.publish import Publisher
 
-        return Publisher(self.places, self.trees, self.records, self.on_step)
+        return Publisher(self.places, self.trees, self.records, self.lock, self.on_step)
 
     def using(self) -> Tuple[ProcessUse, ...]:
         """The processes that run from the live environment or have its files mapped."""

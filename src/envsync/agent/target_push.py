@@ -16,13 +16,21 @@ from envsync.agent.facts import who
 from envsync.agent.incoming import Incoming
 from envsync.agent.messages import PlanFacts, RecordFacts
 from envsync.agent.preparation import require_exchange
-from envsync.agent.publish import Check, Switch, drop_surplus
+from envsync.agent.publish import Check, Switch
 from envsync.agent.records import Record
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.staging import Staging, discard_trees
+from envsync.agent.surplus import drop_surplus
 from envsync.agent.target import Target, record_facts
 from envsync.agent.target_questions import holdings, plan_facts
-from envsync.errors import AgentFailed, NotFound, PreflightRefused, SourceRefused, TargetDrifted
+from envsync.errors import (
+    AgentFailed,
+    NotFound,
+    PreflightRefused,
+    SourceRefused,
+    StorageFailed,
+    TargetDrifted,
+)
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
 
@@ -163,7 +171,7 @@ class TargetPush:
     def _clean_up(self, live: Record, keep: int) -> None:
         """Remove what nobody needs; what resists waits for the next time."""
         target = self._target
-        with contextlib.suppress(OSError, SourceRefused):
+        with contextlib.suppress(OSError, SourceRefused, StorageFailed):
             drop_surplus(target.trees, target.records, live, keep)
             discard_trees(target.places, target.records, [live.inode])
             leftovers.discard(target.places.state)

@@ -9,10 +9,11 @@ from typing import Callable, List, Optional, Tuple
 from envsync.agent.differences import describe, package_changes
 from envsync.agent.layout import require_live
 from envsync.agent.messages import DifferenceFacts, PlanFacts, TotalsFacts, VerifyFacts
+from envsync.agent.records import Record
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.staging import Holding, Staging
 from envsync.agent.target import Target, record_facts
-from envsync.errors import NotFound
+from envsync.errors import Locked, NotFound, VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.plan import Plan, plan
@@ -30,7 +31,12 @@ def differences(target: Target, other: Optional[Manifest], paths_max: int) -> Di
     before = other
     if before is None:
         record = target.current(live)
-        before = (None if record is None else target.records.manifest(record)) or EMPTY
+        before = EMPTY if record is None else target.records.manifest(record)
+    if before is None:
+        raise VerificationFailed(
+            "what was published cannot be told: its manifest there is missing or damaged",
+            hint="`envsync verify %s` finds out whether the contents are" % target.name,
+        )
 
     def read(path: bytes) -> Optional[bytes]:
         return _read(os.path.join(target.places.live, path))
@@ -85,6 +91,8 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
     assert snapshot is not None
     record = target.current(snapshot)
     manifest = None if record is None else target.records.manifest(record)
+    if record is not None and manifest is None:
+        raise _without_manifest(target, snapshot, record)
     found = difference(manifest, snapshot.manifest()) if manifest is not None else None
     return VerifyFacts(
         revision=snapshot.revision,
@@ -94,3 +102,27 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
         missing=() if found is None else tuple(map(os.fsdecode, found.removed)),
         unexpected=() if found is None else tuple(map(os.fsdecode, found.added)),
     )
+
+
+def _without_manifest(target: Target, snapshot: Snapshot, record: Record) -> VerificationFailed:
+    """The record alone still tells whether the contents are what was published.
+
+    Where they are, the manifest is made anew of them, unless a push is under way.
+    """
+    what = "the manifest of what was published is missing or damaged"
+    if snapshot.revision != record.revision:
+        return VerificationFailed(
+            "it is not what was published; in which paths cannot be told, as %s" % what,
+            hint="`envsync push --overwrite` puts it right and keeps this version",
+        )
+    try:
+        target.lock.acquire()
+        target.records.store_manifest(record.number, snapshot.manifest())
+    except Locked:
+        hint = "verify again when the push there is done"
+    else:
+        what += "; it was made anew"
+        hint = "verify again; if this comes back, suspect the disk there"
+    finally:
+        target.lock.release()
+    return VerificationFailed("the contents are what was published, but %s" % what, hint=hint)

@@ -17,26 +17,24 @@ from envsync.agent.filesystem import clone
 from envsync.agent.hashing import BLOCK_BYTES, hash_open_file
 from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import open_directory
+from envsync.agent.storage import storage_failure
 from envsync.agent.vouchers import Vouchers
-from envsync.errors import NoSpace
 from envsync.tree.entry import DIRECTORY, MODE_MASK, Entry, split
 
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
 def space_guard() -> Iterator[None]:
-    """Turn a full disk or quota into `NoSpace`."""
+    """Tell a disk that is full or fails as what it is."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        failure = storage_failure(error)
+        if failure is None:
             raise
-        what = "its quota is used up" if error.errno == errno.EDQUOT else "its disk is full"
-        hint = "free some space there (`envsync list` shows what is kept), then push again"
-        raise NoSpace("%s; the live environment is untouched" % what, hint=hint) from error
+        raise failure from error
 
 
 class TreeWriter:
@@ -178,7 +176,10 @@ def _copy(old: int, new: int) -> bytes:
     buffer = bytearray(BLOCK_BYTES)
     view = memoryview(buffer)
     while True:
-        count = os.readv(old, [buffer])
+        try:
+            count = os.readv(old, [buffer])
+        except OSError:
+            return b""  # unreadable here: the source has it
         if not count:
             return state.digest()
         state.update(view[:count])

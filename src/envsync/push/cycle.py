@@ -129,7 +129,10 @@ class Push:
         manifest = b""
         if target.record is None or not preflight.has_drifted(target):
             manifest = self._source.manifest(self._target.references())
-        found = self._target.differences(manifest, paths_max=DIFFERENCES_SHOWN)
+        try:
+            found = self._target.differences(manifest, paths_max=DIFFERENCES_SHOWN)
+        except VerificationFailed as error:
+            return (error.message,)
         counts = f"{found.added} files added, {found.removed} removed, {found.changed} changed"
         lines = found.packages or (*found.groups, *found.paths)
         shown = lines[:DIFFERENCES_SHOWN]
@@ -222,6 +225,9 @@ class Push:
 
         What it sent was not what it had, even where it is the same again by now.
         """
+        self._source.require_readable(
+            [path.encode("utf-8", "surrogateescape") for path in error.details]
+        )
         if self._source.changed() or self._sent_otherwise.issuperset(error.details):
             return TransferFailed(
                 "the source changed during the push; nothing was published",

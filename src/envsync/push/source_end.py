@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from envsync.agent.messages import SourceState, from_json
-from envsync.errors import AgentFailed
+from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import LocalEnd, Progress
 from envsync.tree.entry import FILE, split
 
@@ -88,6 +88,14 @@ class SourceEnd:
         """Note that this source has had the revision."""
         with self._lock:
             self._end.call("source.remember", {"revision": revision})
+
+    def require_readable(self, paths: Sequence[bytes]) -> None:
+        """Raise `StorageFailed` where this machine's disk does not give these files' contents."""
+        try:
+            self._end.service.source.require_readable(paths)
+        except EnvsyncError as error:
+            error.server = self.server
+            raise
 
     def changed(self) -> bool:
         """Whether the source is another one than was inspected, every byte hashed anew.
