@@ -33,6 +33,9 @@ _UNANSWERED = frozenset({_FORGET, _INTERRUPT, _BATCH_FORGET})
 _DIRECT_IO = 1
 _BIG_WRITES, _MAX_PAGES = 1 << 5, 1 << 22
 
+_MNT_DETACH = 2
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
 Pages = dict[int, bytes]
 
 
@@ -45,7 +48,7 @@ class Store:
         self._log: list[Pages | None] = []  # None: a flush
         self._recording = False
         self.bad_reads: set[int] = set()
-        self.bad_writes: set[int] | None = set()  # None: all of them
+        self.bad_content = b""
 
     def read(self, offset: int, size: int) -> bytes:
         numbers = range(offset // PAGE_BYTES, (offset + size + PAGE_BYTES - 1) // PAGE_BYTES)
@@ -58,7 +61,7 @@ class Store:
     def write(self, offset: int, data: bytes) -> None:
         first, start = divmod(offset, PAGE_BYTES)
         last = (offset + len(data) - 1) // PAGE_BYTES
-        if self.bad_writes is None or not self.bad_writes.isdisjoint(range(first, last + 1)):
+        if self.bad_content and self.bad_content in data:
             raise OSError(errno.EIO, "bad block")
         head = self.pages.get(first, _NO_PAGE)[:start]
         tail = self.pages.get(last, _NO_PAGE)[(start + len(data) - 1) % PAGE_BYTES + 1 :]
@@ -72,8 +75,6 @@ class Store:
             self._log.append(written)
 
     def flush(self) -> None:
-        if self.bad_writes is None:
-            raise OSError(errno.EIO, "bad block")
         if self._recording:
             self._log.append(None)
 
@@ -127,9 +128,18 @@ class FuseFile:
         self._size_bytes = size_bytes
         self.fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
         options = f"fd={self.fd},rootmode={stat.S_IFREG:o},user_id=0,group_id=0,allow_other"
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.mount(b"disk", path.encode(), b"fuse", ctypes.c_ulong(0), options.encode()) != 0:
+        if _LIBC.mount(b"disk", path.encode(), b"fuse", ctypes.c_ulong(0), options.encode()) != 0:
             raise OSError(ctypes.get_errno(), "mount")
+        self._path = path
+
+    def close(self) -> None:
+        """Whoever still has it open keeps a dead disk.
+
+        Before this process ends, never by its end: with it may go the namespace in which the
+        disk is mounted, and to unmount it the kernel would wait for an answer from here.
+        """
+        _LIBC.umount2(self._path.encode(), _MNT_DETACH)
+        os.close(self.fd)
 
     def serve(self) -> bool:
         """Answer one request; False where the filesystem is gone."""
@@ -206,7 +216,7 @@ def carry_out(store: Store, order: dict[str, Any]) -> Any:
         return store.flip(order["page"], bytes.fromhex(order["content"]))
     if what == "fail":
         store.bad_reads = set(order["reads"])
-        store.bad_writes = None if order["writes"] is None else set(order["writes"])
+        store.bad_content = bytes.fromhex(order["content"])
         return None
     raise ValueError(what)
 
@@ -215,6 +225,14 @@ def main() -> None:
     store = Store()
     file = FuseFile(sys.argv[1], int(sys.argv[2]), store)
     os.write(1, b'"mounted"\n')
+    try:
+        serve(file, store)
+    finally:
+        file.close()
+
+
+def serve(file: FuseFile, store: Store) -> None:
+    """Answer the kernel and the test process, until that one has enough."""
     poll = select.poll()
     for fd in (0, file.fd):
         poll.register(fd, select.POLLIN)

@@ -40,6 +40,7 @@ class Disk:
         features: Sequence[str] = (),
     ) -> None:
         self.mount_point = directory / "mounted"
+        self.size_bytes = size_bytes
         self._enter = list(enter)
         self._file = directory / "disk"
         self._loop_fd = -1
@@ -153,9 +154,9 @@ class Disk:
         [page] = self.pages_of(content)
         self._order("flip", page=page, content=content.hex())
 
-    def fail(self, *, reads: Sequence[int] = (), writes: Sequence[int] | None = ()) -> None:
-        """From now on these pages cannot be read or written; `writes=None`: none can."""
-        self._order("fail", reads=list(reads), writes=None if writes is None else list(writes))
+    def fail(self, *, reads: Sequence[int] = (), written: bytes = b"") -> None:
+        """From now on these pages cannot be read, and nothing with `written` in it be written."""
+        self._order("fail", reads=list(reads), content=written.hex())
 
     def heal(self) -> None:
         self.fail()
@@ -186,8 +187,6 @@ class Disk:
             self._server.stdin.close()
         self._server.wait(timeout=20)
         self._server.stdout.close()
-        with contextlib.suppress(RuntimeError):
-            self._run("umount", "-l", str(self._file))
 
     def __enter__(self) -> Self:
         return self

@@ -120,7 +120,21 @@ class Publisher:
             },
         )
         self._on_step("sync")
-        self._lock.sync()
+        try:
+            self._lock.sync()
+        except OSError:
+            self._distrust(switch)
+            raise
+
+    def _distrust(self, switch: Switch) -> None:
+        """What was staged may not be on the disk, though the kernel still has it in memory.
+
+        Nobody must go on with it, and no hash of it counts any more.
+        """
+        status = os.lstat(switch.staged)
+        self._trees.cache(status.st_dev, status.st_ino).forget()
+        with contextlib.suppress(OSError):
+            remove(self._places.file("staging.json"))
 
     def _look_again(self, switch: Switch) -> Optional[Scan]:
         """The live tree as it is right before the switch; it must be what was inspected."""

@@ -82,7 +82,11 @@ class Staging:
         """Settle on a tree, and shut out every process that still writes into it."""
         writers = expel_writers(self._places)
         try:
-            token, self.origin, self._found = self._candidate(live, keep)
+            token, self.origin, found = self._candidate(live, keep)
+            if found is not None:
+                # Now: a damaged cache is made anew from the tree, which is about to move.
+                manifest = found.manifest()
+                self._found = found._replace(manifest=lambda: manifest)
             self.token = secrets.token_hex(8)
             if token is None:
                 os.mkdir(self.path, 0o700)

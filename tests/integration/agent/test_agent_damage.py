@@ -1,0 +1,258 @@
+"""What envsync keeps on a target, damaged: it rehashes, refuses, or says what is wrong.
+
+Never a traceback, never a wrong success, and no version is lost.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from envsync.agent import layout, target_questions
+from envsync.agent.staging import discard_trees
+from envsync.agent.storage import trouble
+from envsync.errors import EnvsyncError, NoSpace, StorageFailed, VerificationFailed
+from envsync.tree.revision import revision_of
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import Server, die_in, environment, records, require_sound
+from tests.unit.tree.trees import file, manifest_of
+
+ONE = environment({b"bin/tool": file(b"one", 0o755), b"lib/shared": file(b"the same")})
+TWO = environment({b"bin/tool": file(b"two", 0o755), b"lib/shared": file(b"the same")})
+THREE = environment({b"bin/tool": file(b"three", 0o755)})
+REVISIONS = [revision_of(manifest_of(nodes)) for nodes in (ONE, TWO, THREE)]
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip(path: Path) -> None:
+    """One bit in the middle: the smallest damage."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": _truncate,
+    "a bit flipped": _flip,
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "garbage": lambda path: path.write_bytes(bytes(range(256)) * 8),
+    "of another version": lambda path: path.write_text('{"format": 99, "records": []}'),
+    "nested too deep": lambda path: path.write_bytes(b"[" * 100_000),
+    "gone": lambda path: path.unlink(),
+}
+damaged = pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+
+
+# --- the files, one by one --------------------------------------------------------------
+
+
+@damaged
+def test_the_content_cache(damage: Callable[[Path], object], server: Server) -> None:
+    """It is hashed again; what is in it is never taken for more than it is."""
+    server.push(ONE)
+    server.push(TWO)
+    for path in Path(server.cache).iterdir():
+        damage(path)
+    assert server.target().inspect(lock=False).revision == REVISIONS[1]
+    disk.shift_content(server.live + b"/bin/tool")
+    assert server.target().inspect(lock=False).revision == server.revision()
+    server.push(THREE)
+    require_sound(server)
+
+
+@damaged
+def test_a_manifest(damage: Callable[[Path], object], server: Server) -> None:
+    """`verify` knows the revision all the same, and makes the manifest anew."""
+    server.push(ONE)
+    [manifest] = (server.state / "generations").glob("*.manifest")
+    damage(manifest)
+    with pytest.raises(VerificationFailed, match="missing or damaged"):
+        target_questions.differences(server.target(), None, 10)
+    with pytest.raises(VerificationFailed, match="the contents are what was published"):
+        target_questions.verify(server.target())
+    assert not target_questions.verify(server.target()).damaged
+    require_sound(server)
+
+
+@damaged
+def test_a_manifest_and_what_it_stood_for(damage: Callable[[Path], object], server: Server) -> None:
+    server.push(ONE)
+    disk.shift_content(server.live + b"/bin/tool")
+    [manifest] = (server.state / "generations").glob("*.manifest")
+    damage(manifest)
+    for _ in range(2):
+        with pytest.raises(VerificationFailed, match="not what was published"):
+            target_questions.verify(server.target())
+
+
+def test_a_manifest_is_not_made_anew_beside_a_push(server: Server) -> None:
+    server.push(ONE)
+    [manifest] = (server.state / "generations").glob("*.manifest")
+    manifest.unlink()
+    pushing = server.target()
+    pushing.lock.acquire()
+    with pytest.raises(VerificationFailed) as failed:
+        target_questions.verify(server.target())
+    assert "when the push there is done" in failed.value.hint
+    assert not manifest.exists()
+    pushing.lock.release()
+
+
+@damaged
+def test_a_record(damage: Callable[[Path], object], server: Server) -> None:
+    """The version counts as unknown; it is not lost, nor is any other."""
+    server.push(ONE)
+    server.push(TWO)
+    [first, second] = sorted((server.state / "generations").glob("*.json"))
+    damage(second)
+    state = server.target().inspect(lock=False)
+    readable = [record.number for record in records(server).all()]
+    assert state.record is None or state.record.number in readable
+    trees = set((server.state / "trees").iterdir())
+    server.push(THREE)
+    stand = {
+        revision_of(disk.uncached().snapshot(os.fsencode(tree)).manifest())
+        for tree in (server.state / "trees").iterdir()
+    }
+    assert REVISIONS[1] in stand
+    assert first.exists() or trees
+
+
+@pytest.mark.parametrize("number", [2, -1, 10**30, 1.5])
+def test_a_record_of_another_number(number: float, server: Server) -> None:
+    """It would lead to another version's manifest, or to names that no file can have."""
+    server.push(ONE)
+    [path] = (server.state / "generations").glob("*.json")
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "number": number}))
+    known = records(server)
+    assert [record.number for record in known.all()] in ([], [1])
+    server.push(TWO)
+    assert server.revision() == REVISIONS[1]
+
+
+@damaged
+def test_an_intent_after_the_switch(damage: Callable[[Path], object], server: Server) -> None:
+    """What stood there before had no record yet: it gets one, and stays."""
+    os.mkdir(server.live)
+    disk.build(server.live, ONE)  # by hand: envsync never published it
+
+    def push(die: Callable[[], None]) -> None:
+        server.push(TWO, on_step=lambda step: die() if step == "check" else None)
+
+    assert die_in(push)
+    assert server.revision() == REVISIONS[1]
+    damage(server.state / "intent.json")
+    server.push(THREE)
+    if damage is DAMAGE["gone"]:
+        return  # nothing is left that says so
+    kept = [record.revision for record in records(server).all() if record.kept_because]
+    assert REVISIONS[0] in kept
+    for nodes in (ONE, TWO, THREE):
+        server.push(nodes, keep=1)
+    assert REVISIONS[0] in [r.revision for r in records(server).all() if r.kept_because]
+
+
+@damaged
+def test_the_note_of_the_staging(damage: Callable[[Path], object], server: Server) -> None:
+    server.push(ONE)
+    with server.staged(TWO):
+        pass
+    damage(server.state / "staging.json")
+    server.push(TWO)
+    assert server.manifest() == manifest_of(TWO)
+    assert len(list((server.state / "trees").iterdir())) == 1
+    require_sound(server)
+
+
+@damaged
+def test_the_history(damage: Callable[[Path], object], server: Server) -> None:
+    """A line that was torn takes no other with it."""
+    server.push(ONE)
+    damage(server.state / "history.jsonl")
+    server.push(TWO)
+    server.push(THREE)
+    assert [event.get("number") for event in records(server).history()][-2:] == [2, 3]
+    assert [record.number for record in records(server).all()] == [2, 3]
+
+
+# --- a disk that does not answer --------------------------------------------------------
+
+
+def test_records_that_cannot_be_listed_are_not_no_records(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """... or every earlier version would be taken for needless, and removed."""
+    server.push(ONE)
+    server.push(TWO)
+    original = os.listdir
+
+    def fail(path: str | bytes = ".") -> object:
+        if os.fsencode(path).endswith(b"generations"):
+            raise OSError(errno.EIO, "Input/output error")
+        return original(path)
+
+    monkeypatch.setattr(os, "listdir", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        discard_trees(server.target().places, records(server), [])
+    monkeypatch.undo()
+    require_sound(server)
+
+
+@pytest.mark.parametrize("name", ["intent.json", "held.json", "staging.json"])
+def test_a_file_that_cannot_be_read_is_not_a_missing_one(
+    name: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.push(ONE)
+
+    def fail(*_: object) -> object:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(layout, "open", fail, raising=False)
+    with pytest.raises(OSError, match="Input/output"):
+        layout.read_json(os.fsencode(server.state / name))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (errno.ENOSPC, NoSpace),
+        (errno.EDQUOT, NoSpace),
+        (errno.EIO, StorageFailed),
+        (errno.EROFS, StorageFailed),
+        (errno.EUCLEAN, StorageFailed),
+        (errno.ENOENT, None),
+        (errno.EACCES, None),
+    ],
+)
+def test_what_an_error_of_the_system_means(code: int, kind: type[EnvsyncError] | None) -> None:
+    found = trouble(OSError(code, os.strerror(code)))
+    assert (None if found is None else found.kind) is kind
+
+
+def test_a_quota_that_is_used_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kernel of ours keeps quotas: the error comes from where the kernel would give it."""
+    original = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if b"three" in bytes(data):
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        return original(fd, data)
+
+    server.push(ONE)
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="quota"):
+        server.push(THREE)
+    monkeypatch.undo()
+    assert server.manifest() == manifest_of(ONE)
+    server.push(THREE)
+    assert server.manifest() == manifest_of(THREE)
