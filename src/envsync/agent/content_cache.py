@@ -23,8 +23,11 @@ from envsync.tree.listing import Listing
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest, Totals
 
-_MAGIC = b"envsync content cache 3\n"
+_MAGIC = b"envsync content cache 4\n"
 _ROW = struct.Struct("<HIIBIQ")
+_BOOT = "%-36s"
+_ANY_BOOT = _BOOT % "any"
+_UNKNOWN_BOOT = "unknown"
 
 
 class Summary(NamedTuple):
@@ -104,18 +107,21 @@ class ContentCache:
             "mtime_ns": summary.mtime_ns,
             "body_bytes": body_bytes,
             "body_crc": body_crc,
-            "boot": None if synced else boot_id(),
+            "boot": _ANY_BOOT if synced else _BOOT % (boot_id() or _UNKNOWN_BOOT),
         }
-        head = json.dumps(document).encode()
-        head = _MAGIC + struct.pack("<II", len(head), zlib.crc32(head)) + head
+        head = _packed_head(document)
         with contextlib.suppress(OSError):
             _replace(self._path, itertools.chain([head], _packed(directories)))
 
     def mark_synced(self) -> None:
-        """The filesystem was synced after the hashing: the rows outlive a reboot."""
-        summary, known = self.summary(), self.directories()
-        if summary is not None:
-            self.store(summary, known, synced=True)
+        """The filesystem was synced after the hashing: the rows outlive a reboot.
+
+        Only the head is written, over the one of equal length that is there.
+        """
+        head = self._head()
+        if head is not None and self._path is not None:
+            with contextlib.suppress(OSError), open(self._path, "r+b") as file:
+                file.write(_packed_head({**head[0], "boot": _ANY_BOOT}))
 
     def forget(self) -> None:
         if self._path is not None:
@@ -135,7 +141,7 @@ class ContentCache:
                 if zlib.crc32(head) != crc:
                     return None
                 document = json.loads(head)
-                if document["boot"] not in (None, boot_id()):
+                if document["boot"] not in (_ANY_BOOT, _BOOT % boot_id()):
                     return None
                 return document, file.read() if whole else b""
         except (OSError, ValueError, KeyError, struct.error):
@@ -150,6 +156,11 @@ def _summary(document: dict) -> Summary:  # type: ignore[type-arg]
         document["mode"],
         document["mtime_ns"],
     )
+
+
+def _packed_head(document: dict) -> bytes:  # type: ignore[type-arg]
+    head = json.dumps(document).encode()
+    return _MAGIC + struct.pack("<II", len(head), zlib.crc32(head)) + head
 
 
 def _packed(directories: Dict[bytes, Known]) -> Iterator[bytes]:

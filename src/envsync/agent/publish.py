@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from envsync.agent import filesystem
 from envsync.agent.check import run_check
+from envsync.agent.content_cache import ContentCache
 from envsync.agent.layout import Layout, read_json, remove, write_json
 from envsync.agent.locks import PushLock
 from envsync.agent.messages import from_json
@@ -123,16 +124,20 @@ class Publisher:
         try:
             self._lock.sync()
         except OSError:
-            self._distrust(switch)
+            self._distrust(switch.staged)
             raise
+        self._cache(switch.staged).mark_synced()
 
-    def _distrust(self, switch: Switch) -> None:
+    def _cache(self, tree: bytes) -> ContentCache:
+        status = os.lstat(tree)
+        return self._trees.cache(status.st_dev, status.st_ino)
+
+    def _distrust(self, staged: bytes) -> None:
         """What was staged may not be on the disk, though the kernel still has it in memory.
 
         Nobody must go on with it, and no hash of it counts any more.
         """
-        status = os.lstat(switch.staged)
-        self._trees.cache(status.st_dev, status.st_ino).forget()
+        self._cache(staged).forget()
         with contextlib.suppress(OSError):
             remove(self._places.file("staging.json"))
 

@@ -251,3 +251,32 @@ def recover(server: Server, *, may_fail: bool) -> None:
         finally:
             target.lock.release()
     raise AssertionError("a failed check is told for ever")
+
+
+def test_what_was_hashed_in_memory_only(
+    server: DiskServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The power goes when a file's status is on the disk and its bytes are not.
+
+    Its status after that is the one that was seen when it was hashed.
+    """
+    server.disk.mount("data=writeback,nodelalloc")
+    server.make_directories()
+    server.push(ONE)
+    server.disk.record()
+    young = server.prefix / "envs/myenv/lib/young"
+    young.write_bytes(b"installed by hand" * 1000)
+    seen = server.target().inspect(lock=False)
+    directory = os.open(young.parent, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
+    position = server.disk.position()
+    server.disk.unmount()
+    server.disk.stop_recording()
+
+    server.disk.cut_power(position, "lost")
+    server.disk.mount()
+    monkeypatch.setattr(content_cache, "boot_id", lambda: "another boot")
+    assert young.stat().st_size == 17_000
+    assert server.revision() != seen.revision, "this power cut took nothing away"
+    assert server.target().inspect(lock=False).revision == server.revision()

@@ -1,0 +1,65 @@
+"""What may be believed without hashing after the machine was started again."""
+
+from __future__ import annotations
+
+import pytest
+
+from envsync.agent import content_cache
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import Server, environment
+from tests.unit.tree.trees import file
+
+ONE = environment({b"bin/tool": file(b"one", 0o755), b"lib/shared": file(b"the same")})
+TWO = environment({b"bin/tool": file(b"two", 0o755), b"lib/shared": file(b"the same")})
+
+
+def reboot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content_cache, "boot_id", lambda: "of the next boot")
+
+
+def hashed_bytes(server: Server) -> int:
+    state = server.target().inspect(lock=False)
+    assert state.revision == server.revision()
+    return state.hashed_bytes
+
+
+def test_what_was_published_was_synced(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for nodes in (ONE, TWO):
+        server.push(nodes)
+    reboot(monkeypatch)
+    assert hashed_bytes(server) == 0
+
+
+def test_so_was_what_was_rolled_back_to(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for nodes in (ONE, TWO):
+        server.push(nodes)
+    server.rollback()
+    reboot(monkeypatch)
+    assert hashed_bytes(server) == 0
+
+
+def test_a_change_still_shows(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.push(ONE)
+    disk.shift_content(server.live + b"/lib/shared")
+    reboot(monkeypatch)
+    assert hashed_bytes(server) > 0
+
+
+def test_a_change_that_was_looked_at_was_not_synced(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.push(ONE)
+    disk.shift_content(server.live + b"/lib/shared")
+    hashed_bytes(server)
+    assert hashed_bytes(server) == 0, "known in this boot"
+    reboot(monkeypatch)
+    assert hashed_bytes(server) > 0
+
+
+def test_a_boot_without_a_name(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing tells it from the one before: nothing that was not synced is believed."""
+    monkeypatch.setattr(content_cache, "boot_id", lambda: "")
+    server.push(ONE)
+    disk.shift_content(server.live + b"/lib/shared")
+    hashed_bytes(server)
+    assert hashed_bytes(server) > 0
