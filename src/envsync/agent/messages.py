@@ -18,6 +18,10 @@ _INTEGER_MAX = 1 << 63
 """JSON has integers of any length; whoever divides one needs it to fit."""
 
 
+DAMAGED_RECORD = "damaged-record"
+"""A kind of finding: what was published there may not be known any more."""
+
+
 class Finding(NamedTuple):
     """Something a person should know; `blocking` where it forbids a push."""
 

@@ -12,6 +12,8 @@ from envsync.agent.filesystem import mount_of, space
 from envsync.agent.layout import layout
 from envsync.agent.locks import PushLock
 from envsync.agent.messages import (
+    DAMAGED_RECORD,
+    Finding,
     ProcessUse,
     RecordFacts,
     TargetState,
@@ -78,6 +80,10 @@ class Target:
                 for finding in busy_findings(live.scan, self.places.live)
                 if finding.kind != NO_HISTORY
             ]
+        damaged = self.records.damaged()
+        if damaged:
+            message = "the record %s there is damaged" % os.fsdecode(damaged[0])
+            findings.append(Finding(DAMAGED_RECORD, message))
         record = self.current(live)
         free = space(preparation.existing_parent(self.places.state))
         return TargetState(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
-from envsync.agent.messages import Finding, RecordFacts, SourceState, TargetState
+from envsync.agent.messages import DAMAGED_RECORD, Finding, RecordFacts, SourceState, TargetState
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.errors import (
     NotFastForward,
@@ -111,8 +111,11 @@ def _require_no_drift(target: TargetState) -> None:
     if not has_drifted(target):
         return
     if target.record is None:
+        damaged = [found.message for found in target.findings if found.kind == DAMAGED_RECORD]
         raise TargetDrifted(
-            "an environment stands there that envsync never published",
+            f"{damaged[0]}: what was published is not known any more"
+            if damaged
+            else "an environment stands there that envsync never published",
             hint="see what differs with `envsync diff`; --overwrite keeps it as a generation",
         )
     raise TargetDrifted(f"it was changed there since {published(target.record)}")
