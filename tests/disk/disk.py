@@ -63,7 +63,7 @@ class Disk:
         try:
             assert self._answer() == "mounted"
             self.device = self._attach()
-            options = ["-q", "-F", "-m0", "-E", "lazy_itable_init=1,nodiscard", *features]
+            options = ["-q", "-F", "-b4096", "-m0", "-E", "lazy_itable_init=1,nodiscard", *features]
             self._run("mkfs.ext4", *options, self.device)
         except BaseException:
             self.close()

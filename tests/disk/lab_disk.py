@@ -50,7 +50,7 @@ class LabDisk:
         filler = self._host.path(f"{self._host.prefix}/filler")
         fd = os.open(filler, os.O_WRONLY | os.O_CREAT, 0o600)
         # What is written back, or was removed just before, gives blocks free once more.
-        for block_bytes in (1 << 20, 4096, 4096, 4096):
+        for block_bytes in (1 << 20, 4096, 1024, 1024):
             sync_filesystem(fd)
             with contextlib.suppress(OSError):
                 while os.write(fd, bytes(block_bytes)):
