@@ -27,7 +27,7 @@ from tests.unit.agent.conftest import memory
 from tests.unit.agent.pushes import Server, environment, records, require_sound
 from tests.unit.tree.trees import Tree, file, manifest_of, symlink
 
-CUTS = int(os.environ.get("ENVSYNC_CUTS", "8"))
+CUTS = int(os.environ.get("ENVSYNC_CUTS", "6"))
 """How many power cuts each scenario gets, of all that could be; they differ by ENVSYNC_SEED."""
 
 SEED = int(os.environ.get("ENVSYNC_SEED", "1"))
