@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 OPERATIONS: Mapping[str, float] = {
-    "push": 30,
-    "overwrite": 36,
+    "push": 22,
+    "overwrite": 44,
     "rollback": 12,
     "rollback-overwrite": 6,
     "gc": 10,
