@@ -101,6 +101,12 @@ class _Sweep:
         for path in records.damaged():
             self._remove_file(path)
         self._drop_generations(records.all())
+        if records.misses_kept(self._live) and not self._rules.drifted:
+            self._stays.append(
+                "what no record knows: it may be a version that was changed by hand, restored "
+                "from a backup (--drifted removes it)"
+            )
+            return
         self._drop_treeless(records.all())
         self._drop_unfinished()
         for path in records.orphans() + _temporary(places.state):

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
 from envsync.agent.layout import Layout, read_json, remove, write_json, write_whole
 from envsync.tree import manifest as manifests
@@ -92,6 +92,15 @@ class Records:
         readable = {self._path(record.number, "json") for record in self.all()}
         found = [self._file(name) for name in self._names() if _FILE.match(name)]
         return [path for path in found if path not in readable]
+
+    def misses_kept(self, live: Collection[int]) -> bool:
+        """Whether a version that no clean-up may remove is not where its record says.
+
+        As after a restore from a backup, where every inode is another: then a tree that no
+        record knows may be that version. `live` are inodes of what stands at the name.
+        """
+        kept = [r for r in self.all() if r.kept_because and r.inode not in live]
+        return any(self.tree(record) is None for record in kept)
 
     def orphans(self) -> List[bytes]:
         """What a process left that died between two files: manifests without their record,

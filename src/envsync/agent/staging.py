@@ -294,9 +294,10 @@ class Staging:
 def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:
     """Remove every tree that no record and no staging needs; how many went.
 
-    0, and nothing is removed, where a record is damaged: its tree might be any of them.
+    0, and nothing is removed, where a record is damaged, or one of a version that may not go
+    has lost its tree: that might be any of them.
     """
-    if records.has_damage():
+    if records.has_damage() or records.misses_kept(keep_inodes):
         return 0
     removed = 0
     needed = {record.inode for record in records.all()} | set(keep_inodes)

@@ -155,6 +155,24 @@ def test_after_a_restore_from_a_backup_what_stands_keeps_its_record(server: Serv
     assert state.record.number == 2
 
 
+def test_after_a_restore_of_everything_what_was_changed_by_hand_stays(server: Server) -> None:
+    """Every inode is another then: no record finds its tree."""
+    pushed(server, 1)
+    Path(os.fsdecode(server.live), "bin/mine").write_text("by hand\n")
+    server.push(VERSIONS[1])
+    envs = server.prefix / "envs"
+    subprocess.run(["cp", "-a", envs, server.prefix / "restored"], check=True)
+    envs.rename(server.prefix / "lost")
+    (server.prefix / "restored").rename(envs)
+    [kept] = (server.state / "trees").iterdir()
+    swept = collect(server, keep=0)
+    assert swept.stays[0].startswith("what no record knows")
+    server.push(VERSIONS[2])
+    assert (kept / "bin/mine").read_text() == "by hand\n"
+    assert collect(server, keep=0, drifted=True).unfinished == 2
+    assert not kept.exists()
+
+
 # --- what stays -------------------------------------------------------------------------
 
 
