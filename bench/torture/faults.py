@@ -19,7 +19,8 @@ from tests.lab.lab import LabHost
 if TYPE_CHECKING:
     from tests.lab.namespaces import EnteredProcess
 
-_POLL_SECONDS = 0.002
+_POLL_SECONDS = 0.004
+_LONG_POLL_SECONDS = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ class Faults:
                 return Hit(fault.victim, landed=False)
         else:
             deadline = time.monotonic() + fault.part * usual_seconds
-            while time.monotonic() < deadline and not over():
-                time.sleep(_POLL_SECONDS)
+            while (left_seconds := deadline - time.monotonic()) > 0 and not over():
+                time.sleep(min(left_seconds, _LONG_POLL_SECONDS))
         try:
             while not over():
                 meddled = self._meddle(number) if (fault.victim == MEDDLE) else b""

@@ -26,7 +26,7 @@ from tests.lab.lab import Lab, LabHost
 if TYPE_CHECKING:
     from tests.lab.namespaces import EnteredProcess
 
-FILE_BYTES = 12_000
+FILE_BYTES = 6_000
 COMMAND_SECONDS_MAX = 150.0
 """More than any command may take: one that lost its link asks for up to 150 s what became of it."""
 QUIET_SECONDS_MAX = 30.0
@@ -238,7 +238,7 @@ class Lane:
         while not (is_quiet(self._target) and self._faults.is_quiet()):
             if time.monotonic() > deadline:
                 raise Fallen("hang", "an agent or a transfer goes on and on")
-            time.sleep(0.005)
+            time.sleep(0.01)
 
     def _count(self, round_: Round, before: Observed, ended: Ended) -> None:
         self.tally.commands[round_.operation] += 1

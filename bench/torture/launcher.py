@@ -79,7 +79,7 @@ def wait(pid: int, seconds: float) -> int | None:
             return os.waitstatus_to_exitcode(status)
         if time.monotonic() > deadline:
             return None
-        time.sleep(0.002)
+        time.sleep(0.005)
 
 
 if __name__ == "__main__":

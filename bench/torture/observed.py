@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from envsync.agent.records import Record, Records, record_from_json
 from envsync.tree.entry import KIND_NAMES
 from envsync.tree.manifest import Manifest
 from tests.integration.push.places import environment
-from tests.integration.push.tree_listing import file_inodes, tree
 from tests.lab.lab import LabHost
 
 Fingerprint = str
@@ -94,12 +94,45 @@ def observe(host: LabHost, but: bytes = b"") -> Observed:
 
 
 def _standing(path: Path, but: bytes = b"") -> StandingTree:
-    listed = tree(path)
-    left_out = (b"", but)
-    entries = (
-        (path, seen.kind, seen.content) for path, seen in listed.items() if path not in left_out
-    )
-    return StandingTree(path, fingerprint(entries), frozenset(file_inodes(listed)))
+    entries: list[tuple[bytes, str, bytes]] = []
+    inodes: set[int] = set()
+    pending = [""]
+    for directory in pending:
+        with os.scandir(f"{path}/{directory}") as found:
+            for entry in found:
+                status = entry.stat(follow_symlinks=False)
+                below = directory + entry.name
+                kind, content = "file", b""
+                if entry.is_symlink():
+                    kind, content = "symlink", os.fsencode(Path(entry.path).readlink())
+                elif entry.is_dir():
+                    kind = "directory"
+                    pending.append(f"{below}/")
+                else:
+                    content = _digest(entry.path, status)
+                    inodes.add(status.st_ino)
+                if os.fsencode(below) != but:
+                    entries.append((os.fsencode(below), kind, content))
+    return StandingTree(path, fingerprint(entries), frozenset(inodes))
+
+
+_digests: dict[tuple[int, ...], bytes] = {}
+_DIGESTS_MAX = 20_000
+
+
+def _digest(path: str, status: os.stat_result) -> bytes:
+    """A file's digest; one that was read before and has the same status is not read again.
+
+    Any writing changes ctime, which nobody can set back.
+    """
+    numbers = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    found = _digests.get(numbers)
+    if found is None:
+        if len(_digests) >= _DIGESTS_MAX:
+            _digests.clear()
+        found = hashlib.sha256(Path(path).read_bytes()).digest()
+        _digests[numbers] = found
+    return found
 
 
 def _intended(known: Records, state: Path, live_inode: int) -> dict[int, Fingerprint]:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.integration.push.readers import SLOW_SECONDS, look
 
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.03
 
 
 def watch(top: str, findings: str) -> dict[str, int]:

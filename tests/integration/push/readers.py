@@ -48,7 +48,7 @@ def look(top: str) -> dict[str, int]:
     try:
         for name in NAMES:
             file = os.open(f"stamps/{name}", os.O_RDONLY, dir_fd=fd)
-            content = os.read(file, 1 << 20)
+            content = os.read(file, 1 << 16)
             os.close(file)
             for part in (content[:16], content[-16:]):
                 stamp = part.decode(errors="replace")
