@@ -147,17 +147,15 @@ def _found_by_keygen(command: str, name: str, file: Path) -> Iterator[tuple[str,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
-            encoding="utf-8",
-            errors="replace",
             timeout=_QUERY_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise refusals.known_hosts_unreadable(str(file), str(error)) from error
     # 1 is "not found". The file may hold a revocation: what is not read is not trusted.
     if done.returncode not in (0, 1):
-        raise refusals.known_hosts_unreadable(str(file), done.stderr.strip())
+        raise refusals.known_hosts_unreadable(str(file), done.stderr.decode(errors="replace"))
     where = str(file)
-    for line in done.stdout.splitlines():
+    for line in _lines(done.stdout):
         if line.startswith("#"):
             number = line.rpartition("line ")[2].split()
             where = f"{file}:{number[0]}" if number else str(file)
@@ -165,9 +163,13 @@ def _found_by_keygen(command: str, name: str, file: Path) -> Iterator[tuple[str,
             yield where, line
 
 
+def _lines(content: bytes) -> list[str]:
+    """As OpenSSH: a line ends at a newline only, not in the middle of someone's comment."""
+    return content.decode("utf-8", "replace").split("\n")
+
+
 def _matching(name: str, file: Path) -> Iterator[tuple[str, str]]:
-    text = file.read_text(encoding="utf-8", errors="replace")
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(_lines(file.read_bytes()), 1):
         fields = line.split()
         if fields and fields[0].startswith("@"):
             del fields[0]

@@ -38,11 +38,12 @@ def parsed_values(
     try:
         for file in files:
             if os.access(file, os.R_OK):
-                lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+                lines = os.fsdecode(file.read_bytes()).split("\n")
                 for where, what in _not_understood(lines, file, home):
                     raise needs_ssh(where, what)
                 parser.parse(lines)
-        found: dict[str, Any] = dict(parser.lookup(host))
+        # As OpenSSH, which makes it small before it compares.
+        found: dict[str, Any] = dict(parser.lookup(host.lower()))
         return _values(found)
     except (ConfigParseError, CouldNotCanonicalize, OSError, KeyError, ValueError) as error:
         # KeyError: paramiko asks for the name of a user who has no passwd entry.

@@ -124,12 +124,29 @@ class UserConfig:
         if done.returncode != 0:
             raise unreadable(destination.host, done.stderr)
         values: dict[str, list[str]] = {}
-        for line in done.stdout.splitlines():
+        for line in done.stdout.split("\n"):
             key, _, value = line.partition(" ")
             values.setdefault(key.lower(), []).append(value)
         for key in ("userknownhostsfile", "globalknownhostsfile"):
-            values[key] = [name for value in values.get(key, []) for name in _split(value)]
+            values[key] = [name for value in values.get(key, []) for name in self._split(value)]
         return values
+
+    def _split(self, value: str) -> list[str]:
+        """The file names in a value: `ssh -G` prints several on one line, unquoted.
+
+        So words that make a file together are taken for one name with blanks in it.
+        """
+        words = value.split(" ")
+        names = []
+        while words:
+            together = (n for n in range(len(words), 1, -1) if self._is_there(words[:n]))
+            count = next(together, 1)
+            names.append(" ".join(words[:count]))
+            del words[:count]
+        return [name for name in names if name]
+
+    def _is_there(self, words: Sequence[str]) -> bool:
+        return os.access(self._moved_home(" ".join(words)), os.F_OK)
 
     def _ask_paramiko(self, destination: Destination) -> dict[str, list[str]]:
         insisted = []
@@ -230,21 +247,6 @@ def _moved(text: str, old_home: Path, new_home: Path) -> str:
 
 def _fill(text: str, tokens: Mapping[str, str]) -> str:
     return re.sub(r"%(.)", lambda found: tokens.get(found[1], found[0]), text)
-
-
-def _split(value: str) -> list[str]:
-    """The file names in a value: `ssh -G` prints several on one line, unquoted.
-
-    So words that make a file together are taken for one name with blanks in it.
-    """
-    words = value.split(" ")
-    names = []
-    while words:
-        together = (n for n in range(len(words), 1, -1) if os.access(" ".join(words[:n]), os.F_OK))
-        count = next(together, 1)
-        names.append(" ".join(words[:count]))
-        del words[:count]
-    return [name for name in names if name]
 
 
 def _run(argv: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
