@@ -7,9 +7,21 @@ import os
 import shutil
 import subprocess
 
-INSTALL = "apt-get install -y openssh-server rsync iproute2"
+INSTALL = "apt-get install -y openssh-server rsync iproute2 tcsh fish"
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-_PROGRAMS = ("sshd", "ssh", "ssh-keygen", "rsync", "ip", "tc", "unshare", "nsenter", "mount")
+_PROGRAMS = (
+    "sshd",
+    "ssh",
+    "ssh-keygen",
+    "rsync",
+    "ip",
+    "tc",
+    "unshare",
+    "nsenter",
+    "mount",
+    "tcsh",
+    "fish",
+)
 _TRIAL = (
     "ip link add trial0 type veth peer name trial1 && ip link add trial2 type bridge && "
     "tc qdisc add dev trial0 root tbf rate 1mbit burst 256k latency 50ms && "

@@ -98,12 +98,13 @@ def _is_banner_error(error: BaseException) -> bool:
 
 def _not_found(error: Exception, place: Place) -> EnvsyncError:
     name = place.settings.hostname
-    which = ", the jump host" if place.is_jump else ""
     look_up = shlex.join(["getent", "hosts", name])
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-        message = f"the name {name!r}{which} cannot be looked up at present"
+        which = "of the jump host " if place.is_jump else ""
+        message = f"the name {which}{name!r} cannot be looked up at present"
         hint = f"{look_up}   asks again; if it stays so, look at the DNS of this machine"
     else:
+        which = " (the jump host)" if place.is_jump else ""
         message = f"there is no host named {name!r}{which}"
         hint = f"check the spelling, or: {look_up}"
     return ConnectionFailed(message, hint=hint, details=[reason_of(error)], server=place.server)
@@ -123,10 +124,10 @@ def _silent(error: OSError, place: Place) -> EnvsyncError:  # noqa: ARG001
 
 
 def _unreachable(error: OSError, place: Place) -> EnvsyncError:
+    ping = shlex.join(["ping", place.settings.hostname])
     return unreached(
-        place, "cannot be reached", "check the network, the address and the jump host",
-        reason_of(error),
-    )  # fmt: skip
+        place, "cannot be reached", f"check the address and the network: {ping}", reason_of(error)
+    )
 
 
 def _several(error: ssh_exception.NoValidConnectionsError, place: Place) -> EnvsyncError:

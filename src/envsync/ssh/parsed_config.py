@@ -42,8 +42,7 @@ def parsed_values(
                 for where, what in _not_understood(lines, file, home):
                     raise needs_ssh(where, what)
                 parser.parse(lines)
-        # As OpenSSH, which makes it small before it compares.
-        found: dict[str, Any] = dict(parser.lookup(host.lower()))
+        found: dict[str, Any] = dict(parser.lookup(host))
         return _values(found)
     except (ConfigParseError, CouldNotCanonicalize, OSError, KeyError, ValueError) as error:
         # KeyError: paramiko asks for the name of a user who has no passwd entry.

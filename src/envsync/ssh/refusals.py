@@ -105,8 +105,8 @@ def unknown_host_key(
 ) -> HostKeyRefused:
     return HostKeyRefused(
         f"the {kind} host key of {place.subject} is not in known_hosts",
-        hint=f"check that its fingerprint really is {fingerprint}, then: {_accept(place)}",
-        details=[f"offered: {kind} {fingerprint}", *details],
+        hint=f"compare that fingerprint with its administrator's, then: {_accept(place)}",
+        details=[f"its fingerprint: {fingerprint}", *details],
         server=place.server,
     )
 

@@ -61,8 +61,12 @@ class RsyncCommand:
             b"--rsh=" + os.fsencode(joined(self.ssh_argv)),
             b"--rsync-path=" + self._receiver().encode("ascii"),
             self.source + b"/",
-            os.fsencode(self.ssh_host) + b":.",
+            os.fsencode(self._host_argument()) + b":.",
         ]
+
+    def _host_argument(self) -> str:
+        """In brackets where it has colons, as addresses of IPv6 do."""
+        return f"[{self.ssh_host}]" if ":" in self.ssh_host else self.ssh_host
 
     def _delta_options(self) -> list[bytes]:
         if not self.delta:

@@ -67,7 +67,7 @@ def test_an_unknown_host_key(conda_lab: Lab, envsync: Envsync) -> None:
     told = envsync("push", "myenv", "server2", status=4)
     assert told.stdout == "myenv -> server2 ...\n"
     assert told.stderr.startswith("envsync: server2: the ssh-ed25519 host key of server2 is not")
-    assert "\n  → check that its fingerprint" in told.stderr
+    assert "\n  → compare that fingerprint" in told.stderr
     document = envsync.json("push", "myenv", "server2", status=4)
     assert document["error"]["code"] == "host-key-refused"
     assert document["error"]["server"] == "server2"

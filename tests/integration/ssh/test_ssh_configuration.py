@@ -56,7 +56,7 @@ Host *
   User common
   IdentityFile=~/.ssh/last
 """
-HOSTS = ("gpu01", "gpu07", "gpu1x", "gate", "front", "edge", "other.late", "GPU02", "192.0.2.7")
+HOSTS = ("gpu01", "gpu07", "gpu1x", "gate", "front", "edge", "other.late", "192.0.2.7")
 
 
 def config_of(home: Path, text: str, *, has_ssh: bool) -> UserConfig:

@@ -59,7 +59,7 @@ def test_unknown(stranger: LoopbackSshd, connect: Connect) -> None:
     assert caught.value.server == stranger.name
     assert f"ssh-keyscan -H -p {stranger.port} 127.0.0.1 >> " in caught.value.hint
     assert str(stranger.known_hosts) in caught.value.hint
-    assert fingerprint(stranger.host_keys[0]) in caught.value.hint
+    assert f"its fingerprint: {fingerprint(stranger.host_keys[0])}" in caught.value.details
     assert no_attempt_to_log_in(stranger)
     assert stranger.known_hosts.read_text() == "", "nothing may be added"
 

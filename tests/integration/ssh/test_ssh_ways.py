@@ -183,6 +183,31 @@ def test_a_crowd_is_let_in_one_after_the_other(tmp_path: Path) -> None:
             assert set(pool.map(visit, range(20))) == {str(sshd.port).encode()}
 
 
+@pytest.mark.parametrize("crowded", ["jump host", "target"])
+def test_eight_servers_and_a_strict_sshd(tmp_path: Path, crowded: str) -> None:
+    """Two commands at once, of eight links each, where five at the door are too many."""
+    strict = ("MaxStartups 3:50:5",)
+    with (
+        LoopbackSshd(tmp_path, name="bastion", extra_config=strict) as bastion,
+        LoopbackSshd(tmp_path, name="inner", home=bastion.home) as inner,
+    ):
+        behind = Address("server2", "inner", jump="bastion")
+        address, port = (behind, inner.port) if crowded == "jump host" else (
+            bastion.address, bastion.port
+        )  # fmt: skip
+        limiters = [HandshakeLimiter(), HandshakeLimiter()]
+
+        def visit(number: int) -> bytes:
+            limiter = limiters[number % 2]
+            link = open_link(address, environ=bastion.environ, limiter=limiter)
+            answer = says(link)
+            link.close()
+            return answer
+
+        with ThreadPoolExecutor(16) as pool:
+            assert set(pool.map(visit, range(16))) == {str(port).encode()}
+
+
 def test_who_is_dropped_tries_again(tmp_path: Path) -> None:
     """Other people's handshakes fill sshd's queue for a while."""
     slept: list[float] = []

@@ -7,6 +7,8 @@ import inspect
 import pkgutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import paramiko
 import pytest
@@ -21,8 +23,9 @@ from envsync.errors import (
     TransferFailed,
 )
 from envsync.ssh import failures
+from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.failures import MEANINGS, connecting
-from envsync.ssh.refusals import Place
+from envsync.ssh.refusals import Place, authentication_refused
 from envsync.ssh.ssh_config import HostSettings
 
 # Modules that exist on Windows only.
@@ -59,7 +62,20 @@ EXAMPLES: list[tuple[Exception, type[EnvsyncError], str, str]] = [
     (UnicodeError("label too long"), ConnectionFailed, "no host named", "spelling"),
     (ConnectionRefusedError(), ConnectionFailed, "refuses connections", "sshd runs"),
     (TimeoutError(), ConnectionFailed, "does not answer", "ssh -p 2222 alice@gpu02"),
-    (OSError(113, "No route to host"), ConnectionFailed, "cannot be reached", "network"),
+    (OSError(113, "No route to host"), ConnectionFailed, "cannot be reached", "ping gpu02.lab"),
+    (
+        socket.gaierror(socket.EAI_AGAIN, "x"),
+        ConnectionFailed, "cannot be looked up at present", "getent hosts gpu02.lab.example",
+    ),
+    (EOFError(), ConnectionFailed, "closed the connection during the handshake", "MaxStartups"),
+    (
+        ssh_exception.SSHException("Timeout opening channel."),
+        ConnectionFailed, "opened no session in time", "overloaded",
+    ),
+    (
+        ssh_exception.SSHException("No existing session"),
+        ConnectionFailed, "did not finish the handshake in time", "overloaded",
+    ),
     (
         ssh_exception.NoValidConnectionsError({("::1", 22): ConnectionRefusedError()}),
         ConnectionFailed, "refuses connections", "sshd runs",
@@ -99,6 +115,56 @@ def test_what_a_person_is_told(
     assert hint in told.hint
 
 
+_BANNER = ssh_exception.SSHException("Error reading SSH protocol banner")
+
+
+@pytest.mark.parametrize(
+    ("heard", "error", "message", "hint"),
+    [
+        ("Exceeded MaxStartups", EOFError(), "closed the connection during", "MaxStartups"),
+        ("Not allowed at this time", EOFError(), "turns this address away", "PerSourcePenalties"),
+        ("HTTP/1.1 400 Bad Request", _BANNER, "not as an SSH server does", "is 2222 the port"),
+        ("220 ftp", EOFError(), "not as an SSH server does", "is 2222 the port"),
+        ("x" * 80, ssh_exception.SSHException("No existing session"), "not as an SSH server", ""),
+    ],
+)
+def test_what_a_server_says_before_any_ssh(
+    place: Place, heard: str, error: Exception, message: str, hint: str
+) -> None:
+    told = connecting(error, replace(place, heard=heard))
+    assert message in told.message
+    assert hint in told.hint
+    assert told.details == (f"it says: {heard}",)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "hint"),
+    [
+        (1, "the jump host gpu02.lab.example:2222 may not forward to inner", "AllowTcpForwarding"),
+        (2, "the jump host gpu02.lab.example:2222 does not reach inner", "address and port"),
+    ],
+)
+def test_a_jump_host_names_where_it_could_not_go(
+    place: Place, code: int, message: str, hint: str
+) -> None:
+    jump = replace(place, is_jump=True, onward="inner")
+    told = connecting(ssh_exception.ChannelException(code, "why"), jump)
+    assert told.message == message
+    assert hint in told.hint
+    assert told.details == ("why",)
+
+
+def test_commands_go_the_same_way(place: Place) -> None:
+    settings = replace(place.settings, jump="bob@gate,mid", given_identity=Path("/k/lab key"))
+    there = replace(place, settings=settings)
+    assert there.ssh_command == "ssh -i '/k/lab key' -J bob@gate,mid -p 2222 alice@gpu02"
+    refused = authentication_refused(there, ["a"], [], ["publickey", "password"])
+    way = "-i '/k/lab key' -o ProxyJump=bob@gate,mid -p 2222 alice@gpu02"
+    assert refused.hint.startswith(f"ssh-copy-id {way} ")
+    keys_only = authentication_refused(there, ["a"], [], ["publickey"])
+    assert "~alice/.ssh/authorized_keys" in keys_only.hint
+
+
 def test_an_error_of_ours_only_learns_its_server(place: Place) -> None:
     error = NoSpace("full")
     assert connecting(error, place) is error
@@ -128,3 +194,32 @@ def test_a_jump_host_is_called_one(place: Place) -> None:
 )
 def test_what_is_worth_another_try(error: Exception, dropped: bool) -> None:
     assert failures.is_dropped(error) is dropped
+
+
+@pytest.mark.parametrize(
+    ("heard", "dropped"),
+    [("Exceeded MaxStartups", True), ("Not allowed at this time", False), ("220 ftp", False)],
+)
+def test_only_a_crowd_is_worth_another_try(heard: str, dropped: bool) -> None:
+    assert failures.is_dropped(EOFError(), heard) is dropped
+
+
+@pytest.mark.parametrize(
+    ("received", "heard"),
+    [
+        (b"", ""),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", ""),
+        (b"welcome\r\nto the lab\r\nSSH-2.0-x\r\n\0\1", ""),
+        (b"\r\n\x1b[2J\xff ftp\r\nmore", "\x1b[2J\\xff ftp"),
+        (b"y" * 10_000, "y" * 80),
+    ],
+)
+def test_what_was_heard_before_any_ssh(received: bytes, heard: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(received)
+        theirs.shutdown(socket.SHUT_WR)
+        listening = BoundedSocket(ours, 1)
+        while listening.recv(7):
+            pass
+        assert listening.heard == heard

@@ -1,0 +1,172 @@
+"""Servers as labs have them: login shells, files and sshds that most never think of."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.push.command import Envsync
+from tests.integration.push.places import environment, state
+from tests.integration.push.stamped import Stamped, version_at
+from tests.lab.host import INTERFACE
+from tests.lab.lab import Lab, LabHost
+
+TRANSPORTS = ("stream", "rsync", "scp")
+NOISE_LIMIT_BYTES = 64 << 10
+
+
+@pytest.fixture
+def envsync(fresh_lab: Lab) -> Envsync:
+    return Envsync(fresh_lab.controller)
+
+
+@pytest.fixture
+def target(fresh_lab: Lab) -> Iterator[LabHost]:
+    """Whose accounts and authorized keys may be changed."""
+    host = fresh_lab["server2"]
+    passwd = host.path("/etc/passwd")
+    before = passwd.read_text()
+    yield host
+    # In place: the file is a mount.
+    passwd.write_text(before)
+
+
+def set_login_shell(host: LabHost, shell: str) -> None:
+    passwd = host.path("/etc/passwd")
+    line = re.compile(rf"^({host.user}:.*:)[^:]*$", re.MULTILINE)
+    passwd.write_text(line.sub(lambda found: found[1] + shell, passwd.read_text()))
+
+
+def authorized_keys(host: LabHost) -> Path:
+    return host.path(f"{host.home()}/.ssh/authorized_keys")
+
+
+def nothing_stands_there(host: LabHost) -> bool:
+    return not environment(host).exists() and not state(host).exists()
+
+
+@pytest.fixture
+def ipv6_target(target: LabHost, fresh_lab: Lab) -> Iterator[str]:
+    """The target's address of IPv6; its sshd listens there at the ports 22 and 2222."""
+    hosts = {fresh_lab.controller: "fd91::11", target: "fd91::12"}
+    for host, address in hosts.items():
+        host.namespaces.set_up(
+            "ip", "-6", "addr", "add", f"{address}/64", "dev", INTERFACE, "nodad"
+        )
+    listen = "".join(f"ListenAddress [{hosts[target]}]:{port}\n" for port in (22, 2222))
+    target.start_sshd(listen)
+    known = fresh_lab.controller.path(f"{fresh_lab.controller.home()}/.ssh/known_hosts")
+    key = next(line for line in known.read_text().splitlines() if line.startswith("server2"))
+    names = f"{hosts[target]},[{hosts[target]}]:2222"
+    known.write_text(f"{names} {key.partition(' ')[2]}\n")
+    yield hosts[target]
+    for host, address in hosts.items():
+        host.namespaces.set_up("ip", "-6", "addr", "del", f"{address}/64", "dev", INTERFACE)
+
+
+@pytest.mark.parametrize("shell", ["tcsh", "fish"])
+def test_login_shells(envsync: Envsync, source: Stamped, target: LabHost, shell: str) -> None:
+    set_login_shell(target, shutil.which(shell) or shell)
+    target.write_file(f"{target.home()}/.cshrc", "set noclobber\nalias ls ls -F\n")
+    for transport in TRANSPORTS:
+        version = source.change()
+        envsync.push("server2", "--transport", transport)
+        assert version_at(target) == version
+
+
+def test_chatty_login_files(envsync: Envsync, source: Stamped, target: LabHost) -> None:
+    def chatter(size_bytes: int) -> None:
+        script = f"head -c {size_bytes} /dev/zero | tr '\\\\0' x\n"
+        target.write_file(f"{target.home()}/.bashrc", script)
+
+    set_login_shell(target, "/bin/bash")
+    chatter(NOISE_LIMIT_BYTES + 1)
+    ran = envsync.push("server2", expect=7)
+    assert ran.error["message"] == "its login files print more than 64 KiB"
+    assert nothing_stands_there(target)
+    chatter(NOISE_LIMIT_BYTES)
+    envsync.push("server2")
+    assert version_at(target) == source.version
+    version = source.change()
+    ran = envsync.push("server2", "--transport", "rsync", expect=17)
+    assert "login files print something, which rsync cannot pass over" in ran.error["message"]
+    assert version_at(target) == version - 1
+
+
+def test_slow_login_files(envsync: Envsync, source: Stamped, target: LabHost) -> None:
+    set_login_shell(target, "/bin/bash")
+    target.write_file(f"{target.home()}/.bashrc", "echo good morning; sleep 2\n")
+    envsync.push("server2")
+    assert version_at(target) == source.version
+
+
+def test_a_banner_of_many_lines(envsync: Envsync, source: Stamped, target: LabHost) -> None:
+    target.write_file("/run/lab/banner", "No \x1b[31mtrespassing\r\n" * 3000, 0o644)
+    target.start_sshd("Banner /run/lab/banner\n")
+    for transport in ("stream", "rsync"):
+        version = source.change()
+        ran = envsync.push("server2", "--transport", transport)
+        assert version_at(target) == version
+        assert "trespassing" not in ran.stderr
+
+
+@pytest.mark.parametrize("means", ["command=", "ForceCommand", "nologin"])
+def test_something_else_in_place_of_the_command(
+    envsync: Envsync, source: Stamped, target: LabHost, means: str
+) -> None:
+    if means == "command=":
+        keys = authorized_keys(target)
+        keys.write_text(f'command="echo no" {keys.read_text()}')
+    elif means == "ForceCommand":
+        target.start_sshd("ForceCommand echo no >&2; exit 1\n")
+    else:
+        set_login_shell(target, "/usr/sbin/nologin")
+    ran = envsync.push("server2", expect=7)
+    assert ran.error["message"] == "it runs something else in place of the command that it is sent"
+    said = "This account is currently not available." if means == "nologin" else "no"
+    assert said in ran.error["details"]
+    assert nothing_stands_there(target)
+
+
+def test_one_session_a_connection(envsync: Envsync, source: Stamped, target: LabHost) -> None:
+    target.start_sshd("MaxSessions 1\n")
+    for transport in TRANSPORTS:
+        version = source.change()
+        envsync.push("server2", "--transport", transport)
+        assert version_at(target) == version
+    target.start_sshd("MaxSessions 0\n")
+    ran = envsync.push("server2", expect=3)
+    assert ran.error["message"] == "server2 opens no session"
+    assert "MaxSessions" in ran.error["hint"]
+    assert version_at(target) == source.version
+
+
+def test_ipv6(
+    fresh_lab: Lab, envsync: Envsync, source: Stamped, target: LabHost, ipv6_target: str
+) -> None:
+    envsync.push(ipv6_target)
+    assert version_at(target) == source.version
+    envsync.configure(
+        f"prefix: {target.prefix}\n"
+        "servers:\n"
+        "  server1: {}\n"
+        f"  six: {{host: '{ipv6_target}', port: 2222}}\n"
+    )
+    for transport in TRANSPORTS:
+        version = source.change()
+        ran = envsync.push("six", "--transport", transport)
+        assert ran.server["transport"] == transport
+        assert version_at(target) == version
+    # Unknown at that port now: the message is one that can be typed.
+    known = fresh_lab.controller.path(f"{fresh_lab.controller.home()}/.ssh/known_hosts")
+    known.write_text("")
+    ran = envsync.push("six", expect=4)
+    assert f"host key of [{ipv6_target}]:2222 is not in known_hosts" in ran.error["message"]
+    command = ran.error["hint"].partition("then: ")[2]
+    assert command.startswith(f"ssh-keyscan -H -p 2222 {ipv6_target} >> ")
+    fresh_lab.controller.run(["sh", "-c", command])
+    envsync.push("six")
