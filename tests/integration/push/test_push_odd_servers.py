@@ -156,7 +156,7 @@ def test_ipv6(
         "  server1: {}\n"
         f"  six: {{host: '{ipv6_target}', port: 2222}}\n"
     )
-    for transport in TRANSPORTS:
+    for transport in ("rsync", "scp"):
         version = source.change()
         ran = envsync.push("six", "--transport", transport)
         assert ran.server["transport"] == transport
@@ -169,4 +169,4 @@ def test_ipv6(
     command = ran.error["hint"].partition("then: ")[2]
     assert command.startswith(f"ssh-keyscan -H -p 2222 {ipv6_target} >> ")
     fresh_lab.controller.run(["sh", "-c", command])
-    envsync.push("six")
+    envsync.ok("list", "six")

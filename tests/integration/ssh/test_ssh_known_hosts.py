@@ -167,6 +167,15 @@ def test_a_file_that_cannot_hold_a_key(sshd: LoopbackSshd, connect: Connect) -> 
     assert "let UserKnownHostsFile name a file for loopback" in caught.value.hint
 
 
+def test_a_command_that_knows_hosts_is_named(sshd: LoopbackSshd, connect: Connect) -> None:
+    sshd.known_hosts.write_text("")
+    with (sshd.home / ".ssh" / "config").open("a") as config:
+        config.write("  KnownHostsCommand /bin/true\n")
+    with pytest.raises(HostKeyRefused, match="not in known_hosts") as caught:
+        connect(sshd)
+    assert "the KnownHostsCommand of the ssh configuration is not asked" in caught.value.details
+
+
 @pytest.fixture
 def ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], None]]:
     """Called, it makes this process one that is not root, until the test ends."""

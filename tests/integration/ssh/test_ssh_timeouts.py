@@ -169,6 +169,37 @@ def test_something_else_listens(home: Path) -> None:
     assert told.value.details == ("it says: HTTP/1.1 400 Bad Request",)
 
 
+def test_it_hangs_up_after_its_banner(home: Path) -> None:
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(b"SSH-2.0-short\r\n")
+        connection.recv(1000)
+        connection.close()
+
+    with server(greet) as port, fails_soon("closed the connection during the handshake") as told:
+        link_to(port, home)
+    assert "it says" not in "".join(told.value.details)
+
+
+def test_garbage_instead_of_a_banner(home: Path) -> None:
+    """Lines without end, none of which is SSH's; control characters are the terminal's affair."""
+
+    def babble(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"\x1b[2J\xff\x00 no ssh\r\n" * 100)
+
+    with server(babble) as port, fails_soon("not as an SSH server does") as told:
+        link_to(port, home)
+    assert told.value.details == ("it says: \x1b[2J\\xff\x00 no ssh",)
+
+
+def test_a_jump_host_that_says_nothing(home: Path) -> None:
+    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    with server(lambda _: None) as port, fails_soon("the jump host 127.0.0.1:.* no SSH banner"):
+        address = Address("server2", "gpu02", jump=f"127.0.0.1:{port}")
+        open_link(address, SHORT, environ=environ, limiter=ONCE)
+
+
 def test_no_key_exchange(home: Path) -> None:
     def greet(connection: socket.socket) -> None:
         connection.sendall(b"SSH-2.0-mute\r\n")

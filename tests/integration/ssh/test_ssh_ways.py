@@ -22,6 +22,7 @@ from envsync.ssh.session import Address, Timeouts
 from envsync.ssh.ssh_config import Destination, UserConfig
 from tests.integration.ssh.session_contract import read_all, sh
 from tests.lab.loopback_sshd import LoopbackSshd
+from tests.lab.namespaces import wait_until
 
 Connect = Callable[..., FabricLink]
 
@@ -112,10 +113,10 @@ def test_a_name_that_cannot_be_one(sshd: LoopbackSshd, connect: Connect) -> None
         connect(sshd, Address("server2", "a..b"))
 
 
-def test_proxy_command(sshd: LoopbackSshd, connect: Connect) -> None:
-    config = sshd.home / ".ssh" / "config"
-    relay = f"{sshd.home}/relay"
-    Path(relay).write_text(
+def relay_in(home: Path) -> Path:
+    """What `nc HOST PORT` does, which not every machine has."""
+    relay = home / "relay"
+    relay.write_text(
         "import socket, sys, threading, os\n"
         "s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
         "def pump(read, write):\n"
@@ -124,9 +125,45 @@ def test_proxy_command(sshd: LoopbackSshd, connect: Connect) -> None:
         "                 args=(lambda n: os.read(0, n), s.sendall)).start()\n"
         "pump(s.recv, lambda data: os.write(1, data))\n"
     )
-    config.write_text(config.read_text() + f"  ProxyCommand python3 {relay} %h %p\n")
+    return relay
+
+
+def test_proxy_command(sshd: LoopbackSshd, connect: Connect) -> None:
+    config = sshd.home / ".ssh" / "config"
+    command = f"python3 {relay_in(sshd.home)} %h %p"
+    config.write_text(config.read_text() + f"  ProxyCommand {command}\n")
     link = connect(sshd)
     assert says(link) == str(sshd.port).encode()
+
+
+def test_lines_before_the_first_of_ssh(sshd: LoopbackSshd, connect: Connect) -> None:
+    """RFC 4253 lets a server greet at length before it says `SSH-2.0`."""
+    config = sshd.home / ".ssh" / "config"
+    script = f"seq 60; exec python3 {relay_in(sshd.home)} %h %p"
+    config.write_text(config.read_text() + f"  ProxyCommand sh -c '{script}'\n")
+    assert says(connect(sshd)) == str(sshd.port).encode()
+
+
+def test_one_session_a_connection(tmp_path: Path) -> None:
+    """Each further session has a connection of its own, which ends with the link."""
+    strict = ("MaxSessions 1",)
+    with LoopbackSshd(tmp_path, extra_config=strict) as sshd:
+        link = open_link(sshd.address, environ=sshd.environ)
+        sessions = [link.run(sh("read word; echo $word")) for _ in range(3)]
+        (tmp_path / "file").write_bytes(b"content")
+        link.upload(tmp_path / "file", os.fsencode(tmp_path / "copy"))
+        assert (tmp_path / "copy").read_bytes() == b"content"
+        for number, session in enumerate(sessions):
+            session.write(b"%d\n" % number)
+        assert [read_all(session) for session in sessions] == [b"0\n", b"1\n", b"2\n"]
+        assert sshd.log.count("Accepted publickey") == 4
+        for session in sessions:
+            session.close()
+        # What is free again is taken first.
+        assert read_all(link.run(sh("echo again"))) == b"again\n"
+        assert sshd.log.count("Accepted publickey") == 4
+        link.close()
+        wait_until(lambda: not sshd.session_pids(), "every connection has ended")
 
 
 def test_include(sshd: LoopbackSshd, connect: Connect) -> None:

@@ -105,6 +105,12 @@ def test_paths_that_shells_differ_about(path: str) -> None:
     assert not rsync_command.is_plain(path)
 
 
+@pytest.mark.parametrize(("host", "target"), [("gpu02", b"gpu02:."), ("fd00::2", b"[fd00::2]:.")])
+def test_an_address_is_no_daemons_module(host: str, target: bytes) -> None:
+    """`fd00::2:.` would be the module `2:.` of the rsync daemon on fd00."""
+    assert replace(COMMAND, ssh_host=host).argv()[-1] == target
+
+
 def test_versions() -> None:
     said = "rsync  version 3.2.7  protocol version 31\nCompress list:\n    zstd lz4 zlibx none\n"
     assert rsync_command.version(said) == (3, 2)
