@@ -211,7 +211,7 @@ class TestBothRefuse:
         sshd.known_hosts.write_text("")
         with pytest.raises(HostKeyRefused, match="not in known_hosts") as caught:
             by(sshd)
-        assert "SHA256:" in caught.value.hint
+        assert "its fingerprint: SHA256:" in "".join(caught.value.details)
         assert caught.value.server == sshd.name
         assert sshd.known_hosts.read_text() == ""
         self.assert_nobody_logged_in(sshd)

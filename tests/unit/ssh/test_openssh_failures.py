@@ -77,7 +77,7 @@ def test_what_was_offered_and_tried_is_told() -> None:
     assert refused.details == ("tried: /home/alice/my key",)
     assert "ssh-copy-id -p 2222 alice@gpu " in refused.hint
     unknown = meaning([(SERVER, Words.of(CASES[0][0].splitlines()))], [])
-    assert "SHA256:abc" in unknown.hint
+    assert "its fingerprint: SHA256:abc" in unknown.details
     changed = meaning([(SERVER, Words.of(CASES[1][0].splitlines()))], [])
     assert "known:   ED25519 in /home/alice/.ssh/known_hosts:3" in changed.details
     assert "ssh-keygen -R '[gpu02]:2222' -f /home/alice/.ssh/known_hosts" in changed.hint
