@@ -41,6 +41,12 @@ def test_pushed_without_a_count_of_the_wire() -> None:
     assert "212 files sent (3.1 MB, stream)" in line
 
 
+def test_how_the_server_was_reached_is_told_to_who_asks() -> None:
+    report = replace(PUSHED, connection="ssh", connection_reason="a live ControlMaster for gpu02")
+    assert "  connection ssh: a live ControlMaster for gpu02" in _lines(report, verbose=True)
+    assert not any("ControlMaster" in line for line in _lines(report))
+
+
 def test_nothing_had_to_be_sent() -> None:
     assert PUSHED.plan is not None
     plan = PUSHED.plan._replace(fetch_files=0, fetch_bytes=0)
