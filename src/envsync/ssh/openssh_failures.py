@@ -54,7 +54,7 @@ class Words:
         """Type and fingerprint of the key that the server offered."""
         offered = self.find(r"^Server host (?:key|certificate): (\S+ SHA256:[^ ,]+)")
         kind, _, fingerprint = (offered or ["(unknown) (unknown)"])[-1].partition(" ")
-        return kind, fingerprint
+        return kind.replace("-cert-v01@openssh.com", ""), fingerprint
 
 
 _Meaning: TypeAlias = Callable[[re.Match[str], Words, Place], EnvsyncError]
@@ -131,8 +131,8 @@ def _unknown_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
 
 
 def _about_certificate(words: Words) -> tuple[str, ...]:
-    signed = words.find(r"^(Server host certificate: .*)")
-    return (f"{signed[-1]}: no authority in known_hosts vouches for that",) if signed else ()
+    signers = words.find(r"^Server host certificate: .* CA (\S+ SHA256:\S+)")
+    return tuple(f"signed by {name}: known_hosts has no such authority" for name in signers[-1:])
 
 
 def _changed_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
@@ -147,7 +147,8 @@ def _changed_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
 
 
 def _revoked_key(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
-    where = match.groupdict().get("where") or "known_hosts"
+    files = " and ".join(str(f) for f in place.settings.user_known_hosts if f.exists())
+    where = match.groupdict().get("where") or f"the @revoked lines of {files or 'known_hosts'}"
     return refusals.revoked_host_key(place, " ".join(words.host_key), where)
 
 

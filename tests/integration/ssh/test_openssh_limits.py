@@ -1,0 +1,80 @@
+"""The system's ssh waits for nobody longer than we do, and crowds are let in one by one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from socket import create_connection
+
+import pytest
+
+from envsync.errors import ConnectionFailed
+from envsync.ssh.handshakes import HandshakeLimiter
+from envsync.ssh.openssh_link import OpensshLink, open_way
+from envsync.ssh.session import Address, Timeouts
+from envsync.ssh.way import Way
+from tests.integration.ssh.test_ssh_timeouts import SHORT, home, server, stalling_server
+from tests.lab.loopback_sshd import LoopbackSshd
+
+__all__ = ["home"]
+
+ONCE = HandshakeLimiter(attempts=1)
+SOON_SECONDS = 6.0
+
+
+def link_to(port: int, home: Path) -> OpensshLink:
+    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    way = Way.find(Address("server2", "127.0.0.1", port=port), environ)
+    return open_way(way, SHORT, ONCE)
+
+
+def test_no_banner(home: Path) -> None:
+    began = time.monotonic()
+    with (
+        server(lambda _: None) as port,
+        pytest.raises(ConnectionFailed, match="sends no SSH banner"),
+    ):
+        link_to(port, home)
+    assert time.monotonic() - began < SOON_SECONDS
+
+
+def test_no_end_of_the_authentication(home: Path) -> None:
+    began = time.monotonic()
+    with (
+        stalling_server("authentication", home) as port,
+        pytest.raises(ConnectionFailed, match="did not finish the authentication within") as caught,
+    ):
+        link_to(port, home)
+    assert time.monotonic() - began < SOON_SECONDS
+    assert caught.value.server == "server2"
+
+
+def test_who_is_dropped_tries_again(tmp_path: Path) -> None:
+    slept: list[float] = []
+    with LoopbackSshd(tmp_path, extra_config=("MaxStartups 1:100:1",)) as sshd:
+        loiterer = create_connection(("127.0.0.1", sshd.port))
+        assert loiterer.recv(3) == b"SSH"
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == 2:
+                loiterer.close()
+            threading.Event().wait(seconds)
+
+        way = Way.find(sshd.address, sshd.environ)
+        open_way(way, Timeouts(), HandshakeLimiter(sleep=sleep)).close()
+    assert len(slept) >= 2
+
+
+def test_who_is_always_dropped_is_told(tmp_path: Path) -> None:
+    slept: list[float] = []
+    with (
+        LoopbackSshd(tmp_path, extra_config=("MaxStartups 1:100:1",)) as sshd,
+        create_connection(("127.0.0.1", sshd.port)) as loiterer,
+    ):
+        assert loiterer.recv(3) == b"SSH"
+        way = Way.find(sshd.address, sshd.environ)
+        with pytest.raises(ConnectionFailed, match="closed the connection"):
+            open_way(way, Timeouts(), HandshakeLimiter(attempts=3, sleep=slept.append))
+    assert len(slept) == 2
