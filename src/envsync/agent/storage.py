@@ -91,5 +91,6 @@ def require_good_disk(top_fd: int, unreadable: Sequence[bytes]) -> None:
 
 
 def _paths(error: OSError) -> tuple[str, ...]:
+    """Where it happened; a name below some open directory would tell nobody anything."""
     name = error.filename
-    return () if name is None or isinstance(name, int) else (os.fsdecode(name),)
+    return (os.fsdecode(name),) if isinstance(name, (str, bytes)) and os.path.isabs(name) else ()
