@@ -225,7 +225,9 @@ class Publisher:
         self._on_step("check")
         failure = run_check(check.command, check.timeout_seconds, self._places.live)
         if failure is not None:
-            self._records.hold(new.source_revision, "its check failed: %s" % failure.summary)
+            # Before the way back, so that whoever finishes it knows; but no full disk bars that.
+            with contextlib.suppress(OSError):
+                self._records.hold(new.source_revision, "its check failed: %s" % failure.summary)
             self._take_back(new, check, failure.summary, failure.output)
         self._on_step("record")
         if kept is not None:
@@ -250,13 +252,17 @@ class Publisher:
         else:
             self._exchange(previous)
         self._abandon()
+        is_held = new.source_revision in self._records.held()
         raise CheckFailed(
             "the check `%s` failed (%s); the version before stands there again"
             % (check.command, reason)
             if previous is not None
             else "the check `%s` failed (%s); nothing was published" % (check.command, reason),
             details=output,
-            hint="this revision is held there; change the environment, or --retry-held",
+            hint="this revision is held there; change the environment, or --retry-held"
+            if is_held
+            else "its disk took no note of that: free some space there, change the environment, "
+            "then push again",
         )
 
     def _other_tree(self, new: Record) -> Optional[bytes]:

@@ -253,6 +253,27 @@ def recover(server: Server, *, may_fail: bool) -> None:
     raise AssertionError("a failed check is told for ever")
 
 
+def test_a_check_that_fills_the_disk(server: DiskServer) -> None:
+    """The way back takes no room: what fails its check never stays for want of that."""
+    server.disk.mount()
+    server.make_directories()
+    server.push(ONE)
+    filler = server.prefix / "filler"
+    check = f"dd if=/dev/zero of={filler} bs=4096 conv=fsync 2>/dev/null; false"
+    with pytest.raises(CheckFailed) as failed:
+        server.push(TWO, check=check)
+    assert "its disk took no note" in failed.value.hint
+    assert server.manifest() == manifest_of(ONE)
+    filler.unlink()
+    with pytest.raises(CheckFailed) as failed:
+        server.push(TWO, check="false")
+    assert "held there" in failed.value.hint
+    assert server.manifest() == manifest_of(ONE)
+    server.push(THREE)
+    require_sound(server)
+    server.disk.unmount()
+
+
 def test_what_was_hashed_in_memory_only(
     server: DiskServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
