@@ -11,6 +11,8 @@ staging tree waits for the next push.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import secrets
 import time
@@ -111,15 +113,14 @@ class Publisher:
         if switch.kept is not None and switch.kept_manifest is not None:
             self._records.store_manifest(switch.kept.number, switch.kept_manifest)
         self._on_step("intent")
-        write_json(
-            self._places.file("intent.json"),
-            {
-                "new": switch.new.to_json(),
-                "kept": None if switch.kept is None else switch.kept.to_json(),
-                "check": switch.check._asdict(),
-                "event": switch.event,
-            },
-        )
+        document = {
+            "new": switch.new.to_json(),
+            "kept": None if switch.kept is None else switch.kept.to_json(),
+            "check": switch.check._asdict(),
+            "event": switch.event,
+        }
+        document["digest"] = _digest(document)
+        write_json(self._places.file("intent.json"), document)
         self._on_step("sync")
         try:
             self._lock.sync()
@@ -297,11 +298,12 @@ class Publisher:
         path = self._places.file("intent.json")
         document: Any = read_json(path)
         try:
+            _require_whole(document)
             new = record_from_json(document["new"])
             kept = None if document["kept"] is None else record_from_json(document["kept"])
             check = from_json(Check, document["check"])
             event = dict(document["event"], recovered_seconds=time.time())
-        except (AgentFailed, KeyError, TypeError, ValueError):
+        except (AgentFailed, AttributeError, KeyError, TypeError, ValueError):
             # Damaged: what stands there without a record counts as changed by hand.
             keep_unrecorded(self._places, self._trees, self._records)
             remove(path)
@@ -331,6 +333,16 @@ class Publisher:
                 kept_because="it was changed in the moment of a switch that was interrupted",
             )
             self._records.store(changed, replaced.manifest())
+
+
+def _digest(document: Any) -> str:
+    """One wrong digit of an inode would make a switch one that never happened."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _require_whole(intent: Any) -> None:
+    if intent.pop("digest") != _digest(intent):
+        raise ValueError("damaged")
 
 
 def _inode(path: bytes) -> Optional[int]:

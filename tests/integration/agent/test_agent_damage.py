@@ -40,6 +40,11 @@ def _flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _other_inode(path: Path) -> None:
+    """Well-formed, and wrong."""
+    path.write_bytes(path.read_bytes().replace(b'"inode": ', b'"inode": 1'))
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "truncated": _truncate,
@@ -141,7 +146,9 @@ def test_a_record_of_another_number(number: float, server: Server) -> None:
     assert server.revision() == REVISIONS[1]
 
 
-@damaged
+@pytest.mark.parametrize(
+    "damage", [*DAMAGE.values(), _other_inode], ids=[*DAMAGE.keys(), "another inode"]
+)
 def test_an_intent_after_the_switch(damage: Callable[[Path], object], server: Server) -> None:
     """What stood there before had no record yet: it gets one, and stays."""
     os.mkdir(server.live)
