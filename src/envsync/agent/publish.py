@@ -113,7 +113,7 @@ class Publisher:
         if switch.kept is not None and switch.kept_manifest is not None:
             self._records.store_manifest(switch.kept.number, switch.kept_manifest)
         self._on_step("intent")
-        document = {
+        document: Dict[str, Any] = {
             "new": switch.new.to_json(),
             "kept": None if switch.kept is None else switch.kept.to_json(),
             "check": switch.check._asdict(),
