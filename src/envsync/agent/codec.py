@@ -7,6 +7,7 @@ leaves a decompression bomb no room.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import struct
 import zlib
@@ -25,7 +26,8 @@ BLOCK_BYTES_MAX = (1 << 20) - 64
 
 def available() -> Tuple[str, ...]:
     """What this interpreter can undo, the best first."""
-    if _zstandard() is not None or shutil.which("zstd"):
+    # Looked for, not loaded: a push that sends nothing never needs it.
+    if importlib.util.find_spec("zstandard") is not None or shutil.which("zstd"):
         return (ZSTD, ZLIB, NONE)
     return (ZLIB, NONE)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import socket
 from typing import Dict, Iterator, List, Sequence, Tuple
 
@@ -16,12 +15,24 @@ AGENT_MARK = b"exec(bytes.fromhex('"
 
 
 def platform_facts() -> PlatformFacts:
-    libc, version = platform.libc_ver()
+    kernel = os.uname()
+    libc, _, version = _glibc().partition(" ")
     if not libc:
-        # platform recognises glibc only; a musl loader is told by its file.
+        # A musl loader is told by its file.
         names = os.listdir("/lib") if os.path.isdir("/lib") else []
         libc = "musl" if any(name.startswith("ld-musl-") for name in names) else "unknown"
-    return PlatformFacts(platform.system(), platform.machine(), libc, version)
+    return PlatformFacts(kernel.sysname, kernel.machine, libc, version)
+
+
+def _glibc() -> str:
+    """As in `glibc 2.36`; empty where the C library is another.
+
+    Asked of the library itself: `platform.libc_ver` searches the interpreter's whole file.
+    """
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError):
+        return ""
 
 
 def who() -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from envsync.errors import InventoryError
 from envsync.inventory import ranges
 from envsync.inventory.model import Environment, Inventory, Server, Watch
+from envsync.inventory.remembered import Remembered
 
 if TYPE_CHECKING:
     from envsync.inventory.schema import EnvironmentEntry, InventoryFile, ServerEntry
@@ -72,17 +73,27 @@ def _refuse_foreign(path: Path) -> None:
     )
 
 
-def load(path: Path) -> Inventory:
-    """The inventory of a file.
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Inventory:
+    """The inventory of a file; one whose content was valid before is not validated again.
 
-    Raises `InventoryError` whose message and details give every fault with file, line,
-    key path and what was expected.
+    `environ` says where what was read before is remembered. Raises `InventoryError` whose
+    message and details give every fault with file, line, key path and what was expected.
     """
-    # Here, because pydantic and yaml cost 0.2 s that a push without a file need not pay.
+    content = _read(path)
+    remembered = Remembered(content, environ)
+    inventory = remembered.inventory(path)
+    if inventory is None:
+        inventory = _validated(path, _text(path, content))
+        remembered.store(inventory)
+    return inventory
+
+
+def _validated(path: Path, text: str) -> Inventory:
+    # Here, because pydantic and yaml cost 0.2 s that most commands need not pay.
     from envsync.inventory import document, references, schema
     from envsync.inventory.problems import inventory_error
 
-    parsed = document.parse(_read(path))
+    parsed = document.parse(text)
     problems = list(parsed.problems)
     if parsed.value is None:
         raise inventory_error(path, problems, parsed.locate)
@@ -96,7 +107,7 @@ def load(path: Path) -> Inventory:
     raise inventory_error(path, problems, parsed.locate)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
@@ -109,6 +120,10 @@ def _read(path: Path) -> str:
         raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from error
     if len(content) > MAX_FILE_BYTES:
         raise InventoryError(f"{path}: expected a file of at most 1 MiB")
+    return content
+
+
+def _text(path: Path, content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

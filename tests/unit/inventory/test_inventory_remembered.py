@@ -1,0 +1,92 @@
+"""What an inventory said is remembered by its content, and never gets in the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envsync.errors import InventoryError
+from envsync.inventory import load
+
+TEXT = """
+prefix: /opt/conda
+servers:
+  server1: {}
+  gpu[1-2]: {groups: [gpu], identity_file: ~/.ssh/lab, limit: 200Mbit}
+environments:
+  myenv: {push_to: ["@gpu"], local: ["share/x/**"], check: "python -c pass"}
+watch: {settle: 3s}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "envsync.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+def _known() -> list[Path]:
+    return sorted(Path(os.environ["XDG_CACHE_HOME"], "envsync", "inventory").iterdir())
+
+
+def test_the_second_reading_gives_the_same(file: Path) -> None:
+    first = load(file)
+    assert len(_known()) == 1
+    assert load(file) == first
+
+
+def test_the_second_reading_validates_nothing(file: Path) -> None:
+    load(file)
+    code = (
+        "import sys; from pathlib import Path; from envsync.inventory import load; "
+        "load(Path(sys.argv[1])); sys.exit('pydantic' in sys.modules or 'yaml' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(file)], check=True, timeout=30)
+
+
+def test_the_same_text_elsewhere_has_its_own_path(file: Path, tmp_path: Path) -> None:
+    load(file)
+    other = tmp_path / "other.yaml"
+    other.write_text(TEXT)
+    assert load(other).path == other
+    assert len(_known()) == 1
+
+
+def test_a_changed_text_is_read_anew(file: Path) -> None:
+    load(file)
+    file.write_text(TEXT.replace("3s", "5s"))
+    assert load(file).watch.settle_seconds == 5
+
+
+def test_a_malformed_one_is_not_remembered(file: Path) -> None:
+    file.write_text(TEXT + "nonsense: 1\n")
+    for _ in range(2):
+        with pytest.raises(InventoryError, match="nonsense"):
+            load(file)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"servers": 3}', b"\xff\xff"])
+def test_a_damaged_memory_is_none(file: Path, damage: bytes) -> None:
+    first = load(file)
+    [known] = _known()
+    known.write_bytes(damage)
+    assert load(file) == first
+
+
+def test_without_a_cache_directory_it_is_read_each_time(file: Path, tmp_path: Path) -> None:
+    assert load(file, {}) == load(file, {"XDG_CACHE_HOME": "relative"}) == load(file)
+    unwritable = tmp_path / "no-directory"
+    unwritable.write_text("")
+    assert load(file, {"XDG_CACHE_HOME": str(unwritable)}) == load(file)
+
+
+def test_few_are_kept(file: Path) -> None:
+    for number in range(20):
+        file.write_text(TEXT.replace("3s", f"{number + 1}s"))
+        load(file)
+    assert len(_known()) <= 8
