@@ -8,7 +8,7 @@ name, kind, mode, inode, size, mtime, ctime or link count of anything.
 from __future__ import annotations
 
 import os
-from typing import Collection, List, Optional, Tuple
+from typing import Collection, Dict, List, Optional, Tuple
 
 from envsync.agent.scan_helpers import ScanHelpers, Share
 from envsync.agent.scan_pass import Scan, ScanPass, open_directory
@@ -16,8 +16,9 @@ from envsync.errors import EnvsyncError
 from envsync.tree.entry import split
 from envsync.tree.local import LocalPaths
 
-SHARED_DIRECTORIES_MIN = 48
-"""With fewer directories in sight, dividing them takes longer than reading them."""
+SHARE_ENTRIES = 4000
+"""A helper comes back after so many, with what is left: nobody knows how much lies below a
+directory, and whoever has nothing to do can then take from who has much."""
 
 NO_HELPERS = ScanHelpers()
 
@@ -29,51 +30,80 @@ def scan(
 
     What vanishes during the pass is left out; the pass after hashing finds that out. A
     directory that may not be read raises `SourceRefused`. With `helpers`, the tree (which
-    they open by its `path`) is divided among them where it is large.
+    they open by its `path`) is divided among them.
     """
     pass_ = ScanPass(top_fd, local)
-    pending = [b""]
-    while pending:
-        if len(helpers) and len(pending) >= SHARED_DIRECTORIES_MIN:
-            pending = _divide(pass_, pending, path, local, helpers)
-        else:
-            # First in, first out while few are known: breadth makes equal shares.
-            pending += pass_.directory(pending.pop(0 if len(helpers) else -1))
+    if len(helpers):
+        _Shared(pass_, path, local, helpers).run()
+    else:
+        pass_.below([b""])
     return pass_.finish()
 
 
-def _divide(
-    pass_: ScanPass, pending: List[bytes], path: bytes, local: LocalPaths, helpers: ScanHelpers
-) -> List[bytes]:
-    """Scan everything below the pending directories, each a share; () in the end."""
-    count = len(helpers) + helpers.caller_shares
-    shares = [pending[number::count] for number in range(count)]
-    tickets = [
-        helpers.begin(number, (path, pass_.inode, local.patterns, shares[number]))
-        for number in range(len(helpers))
-    ]
-    if helpers.caller_shares:
-        pass_.below(shares.pop())
-    for number, share in enumerate(shares):
-        found = helpers.finish(number, tickets[number])
+class _Shared:
+    """A pass that helpers take part in."""
+
+    def __init__(
+        self, pass_: ScanPass, path: bytes, local: LocalPaths, helpers: ScanHelpers
+    ) -> None:
+        self._pass = pass_
+        self._tree = path, pass_.inode, local.patterns
+        self._helpers = helpers
+        self._pending: List[bytes] = [b""]
+        self._idle = list(range(len(helpers)))
+        self._busy: Dict[int, Tuple[int, List[bytes]]] = {}
+
+    def run(self) -> None:
+        while self._pending or self._busy:
+            self._hand_out()
+            is_mine = self._helpers.caller_shares or not (self._busy or self._idle)
+            if self._pending and is_mine:
+                self._pending += self._pass.directory(self._pending.pop())
+            if self._busy:
+                may_wait = not (self._pending and is_mine)
+                for number in self._helpers.answered(self._busy, may_wait):
+                    self._collect(number)
+
+    def _hand_out(self) -> None:
+        """Give who is idle its part of what is pending: what was found first, nearest the top."""
+        kept = int(self._helpers.caller_shares)
+        while self._idle and len(self._pending) > kept:
+            number = self._idle.pop()
+            takers = kept + 1 + len(self._idle)
+            count = -(-len(self._pending) // takers)
+            share, self._pending = self._pending[:count], self._pending[count:]
+            ticket = self._helpers.begin(number, (*self._tree, share, SHARE_ENTRIES))
+            self._busy[number] = ticket, share
+
+    def _collect(self, number: int) -> None:
+        ticket, share = self._busy.pop(number)
+        found = self._helpers.finish(number, ticket)
         if found is None:
-            pass_.below(share)
-        else:
-            pass_.merge(found)
-    return []
+            # It is gone, or could not: what it was given is ours again.
+            self._pending += share
+            return
+        *rows, left = found
+        self._pass.merge(tuple(rows))
+        self._pending += left
+        self._idle.append(number)
 
 
 def scan_share(share: Share) -> Optional[Tuple[object, ...]]:
-    """A helper's part of a scan, for `ScanPass.merge`; None where it has to be done elsewhere."""
-    path, inode, patterns, directories = share
+    """A helper's part of a scan, for `ScanPass.merge`, and the directories that it left.
+
+    None where it has to be done elsewhere.
+    """
+    path, inode, patterns, pending, entries_max = share
     try:
         top_fd = open_directory(path)
         try:
             pass_ = ScanPass(top_fd, LocalPaths(patterns))
             if pass_.inode != inode:
                 return None
-            pass_.below(directories)
-            return pass_.directories, pass_.local, pass_.special, pass_.foreign, pass_.newest_ns
+            while pending and pass_.entries < entries_max:
+                pending += pass_.directory(pending.pop())
+            rows = pass_.directories, pass_.local, pass_.special, pass_.foreign, pass_.newest_ns
+            return (*rows, pending)
         finally:
             os.close(top_fd)
     except (OSError, EnvsyncError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+import select
 import signal
 import struct
 import threading
@@ -69,6 +70,14 @@ class ScanHelpers:
         except OSError:
             return 0
         return self._serial
+
+    def answered(self, numbers: Iterable[int], may_wait: bool) -> List[int]:
+        """Which of these helpers have answered, or are gone; with `may_wait`, at least one."""
+        by_fd = {self._helpers[number].answers: number for number in numbers}
+        poll = select.poll()
+        for fd in by_fd:
+            poll.register(fd, select.POLLIN)
+        return [by_fd[fd] for fd, _ in poll.poll(None if may_wait else 0)]
 
     def finish(self, number: int, ticket: int) -> Optional[Any]:
         """A helper's answer; None where it is gone, or died over it.
@@ -172,5 +181,6 @@ def _exactly(fd: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-Share = Tuple[bytes, int, Tuple[str, ...], List[bytes]]
-"""What a helper is asked: a tree's path and inode, the local patterns, and directories."""
+Share = Tuple[bytes, int, Tuple[str, ...], List[bytes], int]
+"""What a helper is asked: a tree's path and inode, the local patterns, directories, and after
+how many entries to come back."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import struct
+from operator import attrgetter
 from typing import Any, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
 
 from envsync.agent.stat_rows import NO_ROWS, Row, pack, pack_columns, row_count, unpack
@@ -20,6 +22,7 @@ _DIRECTORY_KIND = 0o040000
 _KINDS = frozenset((0o100000, _DIRECTORY_KIND, 0o120000))
 _NFS_REMAINS = NFS_REMAINS.decode()
 _StrRow = Tuple[str, int, int, int, int, int, int]
+_status = attrgetter("st_mode", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns", "st_nlink")
 
 
 class Scan(NamedTuple):
@@ -61,6 +64,7 @@ class ScanPass:
         self.special: List[bytes] = []
         self.foreign: List[bytes] = []
         self.newest_ns = 0
+        self.entries = 0
 
     @property
     def inode(self) -> int:
@@ -148,14 +152,17 @@ class ScanPass:
         if not rows:
             self.directories[path] = NO_ROWS
             return []
+        self.entries += len(rows)
         names, *columns = zip(*rows)
         joined = "\0".join(names)
         modes = columns[0]
         kinds = {mode & _KIND_MASK for mode in set(modes)}
         local = self._local_paths.names(path)
-        if local is not None or kinds - _KINDS or not joined.isascii() or _NFS_REMAINS in joined:
+        is_odd = kinds - _KINDS or not joined.isascii() or _NFS_REMAINS in joined
+        encoded = b"" if is_odd else joined.encode("ascii")
+        if is_odd or (local is not None and any(map(local.fullmatch, encoded.split(b"\0")))):
             return self._odd_directory(path, rows, local)
-        self._add(path, columns, joined.encode("ascii"))
+        self._add(path, columns, encoded)
         if _DIRECTORY_KIND not in kinds:
             return []
         start = path + b"/" if path else b""
@@ -225,29 +232,28 @@ class _ForeignDevice(Exception):
 def _read(path: bytes, top_fd: int, device: int) -> List[_StrRow]:
     """The rows of one directory with their names as text, sorted by it."""
     fd = open_directory(path, top_fd)
-    rows: List[_StrRow] = []
     try:
         if os.fstat(fd).st_dev != device:
             raise _ForeignDevice
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                try:
-                    s = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
+        try:
+            with os.scandir(fd) as entries:
                 # Plain tuples: making a Row of each costs half as much again.
-                rows.append(
-                    (
-                        entry.name,
-                        s.st_mode,
-                        s.st_ino,
-                        s.st_size,
-                        s.st_mtime_ns,
-                        s.st_ctime_ns,
-                        s.st_nlink,
-                    )
-                )
+                rows = [
+                    (entry.name, *_status(entry.stat(follow_symlinks=False))) for entry in entries
+                ]
+        except FileNotFoundError:
+            rows = _what_stays(fd)
     finally:
         os.close(fd)
     rows.sort()
+    return rows
+
+
+def _what_stays(fd: int) -> List[_StrRow]:
+    """The rows of a directory in which entries vanish while it is read."""
+    rows: List[_StrRow] = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                rows.append((entry.name, *_status(entry.stat(follow_symlinks=False))))
     return rows
