@@ -13,9 +13,13 @@ import struct
 import subprocess
 import sys
 import threading
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 BLOCK_BYTES = 1 << 18
+SMALL_BYTES = 1 << 15
 PARALLEL_FILES_MIN = 2000
 PARALLEL_BYTES_MIN = 200 << 20
 MISSING = b"\0" * 32
@@ -78,6 +82,17 @@ class Item:
 def hash_open_file(fd: int) -> bytes:
     """SHA-256 from the current position to the end."""
     state = hashlib.sha256()
+    block = os.read(fd, SMALL_BYTES)
+    while block:
+        state.update(block)
+        if len(block) == SMALL_BYTES:
+            return _hash_rest(fd, state)
+        block = os.read(fd, SMALL_BYTES)
+    return state.digest()
+
+
+def _hash_rest(fd: int, state: _Hash) -> bytes:
+    # One large buffer for a large file; for a small one, having it costs more than reading.
     buffer = bytearray(BLOCK_BYTES)
     view = memoryview(buffer)
     while True:

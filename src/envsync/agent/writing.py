@@ -14,7 +14,7 @@ import stat
 from typing import Iterator, Optional
 
 from envsync.agent.filesystem import clone
-from envsync.agent.hashing import BLOCK_BYTES, hash_open_file
+from envsync.agent.hashing import BLOCK_BYTES, SMALL_BYTES, hash_open_file
 from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.storage import storage_failure
@@ -45,6 +45,9 @@ class TreeWriter:
         self.vouchers = Vouchers()
         self._parent: Optional[bytes] = None
         self._parent_fd = -1
+        self._buffer = bytearray(BLOCK_BYTES)
+        # Until it is refused once: what it is refused for does not change within a tree.
+        self._can_clone = True
 
     def close(self) -> None:
         if self._parent is not None:
@@ -82,9 +85,11 @@ class TreeWriter:
         except OSError:
             return False
         try:
+            if entry.size_bytes <= SMALL_BYTES:
+                return self._copy_small(old, path, entry)
             new = self.begin_file(path)
             try:
-                digest = _copy(old, new)
+                digest = self._copy(old, new)
             except BaseException:
                 os.close(new)
                 self.remove(path)
@@ -92,6 +97,40 @@ class TreeWriter:
         finally:
             os.close(old)
         return self.end_file(new, path, entry, digest)
+
+    def _copy_small(self, old: int, path: bytes, entry: Entry) -> bool:
+        try:
+            content = os.read(old, entry.size_bytes + 1)
+        except OSError:
+            return False  # unreadable here: the source has it
+        digest = hashlib.sha256(content).digest()
+        if digest != entry.content:
+            return False
+        new = self.begin_file(path)
+        try:
+            write_all(new, memoryview(content))
+        except BaseException:
+            os.close(new)
+            self.remove(path)
+            raise
+        return self.end_file(new, path, entry, digest)
+
+    def _copy(self, old: int, new: int) -> bytes:
+        """Copy all bytes and return their digest: of the copy, or of what was read for it."""
+        if self._can_clone and clone(old, new):
+            return hash_open_file(new)
+        self._can_clone = False
+        state = hashlib.sha256()
+        view = memoryview(self._buffer)
+        while True:
+            try:
+                count = os.readv(old, [self._buffer])
+            except OSError:
+                return b""  # unreadable here: the source has it
+            if not count:
+                return state.digest()
+            state.update(view[:count])
+            write_all(new, view[:count])
 
     def make_directory(self, path: bytes) -> None:
         directory, name = split(path)
@@ -166,24 +205,6 @@ class TreeWriter:
             self.close()
             self._parent, self._parent_fd = path, fd
         return self._parent_fd
-
-
-def _copy(old: int, new: int) -> bytes:
-    """Copy all bytes and return their digest: of the copy, or of what was read for it."""
-    if clone(old, new):
-        return hash_open_file(new)
-    state = hashlib.sha256()
-    buffer = bytearray(BLOCK_BYTES)
-    view = memoryview(buffer)
-    while True:
-        try:
-            count = os.readv(old, [buffer])
-        except OSError:
-            return b""  # unreadable here: the source has it
-        if not count:
-            return state.digest()
-        state.update(view[:count])
-        write_all(new, view[:count])
 
 
 def write_all(fd: int, data: memoryview) -> None:
