@@ -21,7 +21,7 @@ from typing import Dict, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 from envsync.tree.listing import Listing
 from envsync.tree.local import LocalPaths
-from envsync.tree.manifest import Manifest, Totals
+from envsync.tree.manifest import Totals
 
 _MAGIC = b"envsync content cache 4\n"
 _ROW = struct.Struct("<HIIBIQ")
@@ -80,16 +80,12 @@ class ContentCache:
         except (struct.error, ValueError):
             return {}
 
-    def manifest(self, signature: bytes) -> Optional[Manifest]:
-        """The manifest of the tree with that signature; None where it is not known."""
+    def of_tree(self, signature: bytes) -> Dict[bytes, Known]:
+        """What is known of the tree with that signature; empty where it is another."""
         head = self._head(whole=True)
         if head is None or head[0]["signature"] != signature.hex():
-            return None
-        known = self._known(*head)
-        if not known:
-            return None
-        listings = {path: row.listing for path, row in known.items()}
-        return Manifest(listings, head[0]["mode"], head[0]["mtime_ns"])
+            return {}
+        return self._known(*head)
 
     def store(self, summary: Summary, directories: Dict[bytes, Known], synced: bool) -> None:
         """Replace what is known. An empty signature makes only the rows count."""

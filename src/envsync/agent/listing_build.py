@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 from envsync.agent.content_cache import Known
 from envsync.agent.hashing import Item, hash_files
 from envsync.agent.scan_pass import Scan
-from envsync.agent.stat_rows import Row, unpack
+from envsync.agent.stat_rows import Row, has_links, unpack
 from envsync.agent.vouchers import Vouchers
 from envsync.tree import listing as listings
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join
@@ -53,7 +53,8 @@ class Build:
         for path, packed in self._scan.directories.items():
             known = self._known.get(path)
             if known is not None and known.rows == packed:
-                result[path] = known
+                # One copy of the rows in memory: those of the scan.
+                result[path] = known._replace(rows=packed)
             else:
                 changed.append(path)
         self.changed = set(changed)
@@ -140,6 +141,8 @@ class Build:
         """
         wanted: Set[int] = set()
         for directory in self.changed:
+            if not has_links(self._scan.directories[directory]):
+                continue
             for row in unpack(self._scan.directories[directory]):
                 if row.links > 1 and row.mode & 0o170000 == 0o100000:
                     wanted.add(row.inode)
@@ -148,7 +151,7 @@ class Build:
         first: Dict[int, bytes] = {}
         several: Set[int] = set()
         for directory, packed in self._scan.directories.items():
-            for row in unpack(packed):
+            for row in unpack(packed) if has_links(packed) else ():
                 if row.inode in wanted:
                     path = join(directory, row.name)
                     if row.inode in first:

@@ -13,6 +13,11 @@ from envsync.agent.service import Answer, Request, Service
 from envsync.agent.target_push import Publication
 
 
+def _prepare(service: Service, request: Request) -> Answer:
+    service.push.prepare(request.arguments["keep"])
+    return Answer({})
+
+
 def _stage(service: Service, request: Request) -> Answer:
     wanted = manifest_of(service, request)
     keep = request.arguments["keep"]
@@ -62,6 +67,7 @@ def _publication(request: Request) -> Publication:
 
 
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+    "prepare": _prepare,
     "stage": _stage,
     "complete": _complete,
     "publish": _publish,

@@ -27,8 +27,16 @@ def _open(service: Service, request: Request) -> Answer:
 
 
 def _inspect(service: Service, request: Request) -> Answer:
+    def changed() -> None:
+        service.tell({"changed": True})
+
     fresh = bool(request.arguments.get("fresh"))
-    return Answer(to_json(service.source.inspect(service.counted("hash"), fresh=fresh)))
+    progress = service.counted("hash")
+    return Answer(to_json(service.source.inspect(progress, changed, fresh=fresh)))
+
+
+def _confirm(service: Service, request: Request) -> Answer:
+    return Answer({"confirmed": service.source.confirm()})
 
 
 def _manifest(service: Service, request: Request) -> Answer:
@@ -58,6 +66,7 @@ def _remember(service: Service, request: Request) -> Answer:
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "open": _open,
     "inspect": _inspect,
+    "confirm": _confirm,
     "manifest": _manifest,
     "findings": _findings,
     "sees": _sees,

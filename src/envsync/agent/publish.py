@@ -35,6 +35,8 @@ from envsync.tree.manifest import Manifest
 
 Step = Callable[[str], None]
 
+RECENT_SECONDS = 10.0
+
 
 class Check(NamedTuple):
     """The environment's own test, run after the switch; an empty command means none."""
@@ -47,7 +49,8 @@ class Switch(NamedTuple):
     """What is to be published.
 
     `new` describes the tree at `staged`; `kept` is a record for the version that stands
-    there now, where it has none of its own, so that it stays a generation.
+    there now, where it has none of its own, so that it stays a generation. `expected` was
+    found there at `inspected_seconds` of the monotonic clock.
     """
 
     staged: bytes
@@ -58,6 +61,7 @@ class Switch(NamedTuple):
     kept_manifest: Optional[Manifest]
     check: Check
     event: Dict[str, Any]
+    inspected_seconds: float
 
 
 class Publisher:
@@ -143,7 +147,11 @@ class Publisher:
             remove(self._places.file("staging.json"))
 
     def _look_again(self, switch: Switch) -> Optional[Scan]:
-        """The live tree as it is right before the switch; it must be what was inspected."""
+        """The live tree as it is right before the switch; it must be what was inspected.
+
+        Where that was a moment ago, a look at the directories is enough: a file that was
+        written to in place is found in the tree switched out, and the switch undone.
+        """
         if switch.expected is None:
             if os.path.lexists(self._places.live):
                 self._abandon()
@@ -151,14 +159,18 @@ class Publisher:
                     "an environment appeared there during the push", hint="push again"
                 )
             return None
+        expected = switch.expected
         try:
+            if time.monotonic() - switch.inspected_seconds < RECENT_SECONDS:
+                live, before = self._places.live, expected.scan
+                if self._trees.are_directories_unchanged(live, before):
+                    return before
             now = self._trees.scan(self._places.live)
         except OSError as error:
             if trouble(error) is not None:
                 raise
             self._abandon()
             raise TargetDrifted("the environment vanished during the push") from error
-        expected = switch.expected
         if now.signature == expected.scan.signature:
             return now
         if self._trees.snapshot(self._places.live).revision != expected.revision:

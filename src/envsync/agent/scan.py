@@ -8,12 +8,14 @@ name, kind, mode, inode, size, mtime, ctime or link count of anything.
 from __future__ import annotations
 
 import os
+import stat
 from typing import Collection, Dict, List, Optional, Tuple
 
 from envsync.agent.scan_helpers import ScanHelpers, Share
 from envsync.agent.scan_pass import Scan, ScanPass, open_directory
+from envsync.agent.stat_rows import Row, modes, unpack
 from envsync.errors import EnvsyncError
-from envsync.tree.entry import split
+from envsync.tree.entry import join, split
 from envsync.tree.local import LocalPaths
 
 SHARE_ENTRIES = 4000
@@ -123,3 +125,29 @@ def rescan(top_fd: int, local: LocalPaths, before: Scan, touched: Collection[byt
         if path in pass_.directories:
             pass_.again(path)
     return pass_.finish()
+
+
+def are_directories_unchanged(top_fd: int, before: Scan) -> bool:
+    """Whether no directory has changed since a scan: nothing was made, removed or renamed.
+
+    A fraction of a scan's cost. Files that were written to in place are not seen.
+    """
+    top = os.fstat(top_fd)
+    if (top.st_ino, top.st_mtime_ns) != (before.inode, before.mtime_ns):
+        return False
+    for path, packed in before.directories.items():
+        if not any(map(stat.S_ISDIR, modes(packed))):
+            continue
+        for row in unpack(packed):
+            if stat.S_ISDIR(row.mode) and not _is_same(top_fd, join(path, row.name), row):
+                return False
+    return True
+
+
+def _is_same(top_fd: int, path: bytes, row: Row) -> bool:
+    try:
+        now = os.stat(path, dir_fd=top_fd, follow_symlinks=False)
+    except OSError:
+        return False
+    seen = row.mode, row.inode, row.mtime_ns, row.ctime_ns
+    return seen == (now.st_mode, now.st_ino, now.st_mtime_ns, now.st_ctime_ns)

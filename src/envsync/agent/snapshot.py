@@ -12,12 +12,13 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Tuple,
 )
 
 from envsync.agent.content_cache import ContentCache, Known, Summary
 from envsync.agent.filesystem import mount_of
 from envsync.agent.listing_build import Build
-from envsync.agent.scan import NO_HELPERS, rescan, scan
+from envsync.agent.scan import NO_HELPERS, are_directories_unchanged, rescan, scan
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.stat_rows import pack, row_count, unpack
@@ -37,14 +38,19 @@ Progress = Callable[[int], None]
 class Snapshot(NamedTuple):
     """What a tree was at one moment.
 
-    `hashed_bytes` is how much had to be read for it; the rest was known.
+    `hashed_bytes` is how much had to be read for it; the rest was known. `known` gives what
+    is known of each directory. Both callables may have to read it first.
     """
 
     revision: str
     totals: Totals
     scan: Scan
-    manifest: Callable[[], Manifest]
+    known: Callable[[], Dict[bytes, Known]]
     hashed_bytes: int
+
+    def manifest(self) -> Manifest:
+        listings = {path: known.listing for path, known in self.known().items()}
+        return Manifest(listings, self.scan.mode, self.scan.mtime_ns)
 
 
 class Trees:
@@ -68,6 +74,14 @@ class Trees:
         top_fd = open_directory(path)
         try:
             return scan(top_fd, self.local, path, self._helpers)
+        finally:
+            os.close(top_fd)
+
+    def are_directories_unchanged(self, path: bytes, before: Scan) -> bool:
+        """Whether nothing was made, removed or renamed in a tree since a scan of it."""
+        top_fd = open_directory(path)
+        try:
+            return are_directories_unchanged(top_fd, before)
         finally:
             os.close(top_fd)
 
@@ -96,25 +110,56 @@ class Trees:
             cache = self.cache(first.device, first.inode)
             summary = None if fresh else cache.summary()
             if summary is not None and summary.signature == first.signature:
-                manifest = _Later(cache, first, lambda: self.snapshot(path, fresh=True))
-                return Snapshot(summary.revision, summary.totals, first, manifest, 0)
+                later = _Later(cache, first, lambda: self.snapshot(path, fresh=True))
+                return Snapshot(summary.revision, summary.totals, first, later, 0)
             known = {} if fresh else cache.directories()
             attempt = _Attempts(top_fd, cache, self.local, vouchers, progress)
             return attempt.run(first, known, margin_seconds, glance)
         finally:
             os.close(top_fd)
 
+    def unconfirmed(
+        self,
+        path: bytes,
+        before: Optional[Hashed] = None,
+        *,
+        progress: Optional[Progress] = None,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> Tuple[Snapshot, Optional[Hashed]]:
+        """The tree as one pass and the hashing after it found it; with what was hashed, if any.
+
+        That counts only once a further `scan` has given the same signature; then, and not
+        before, it may be kept. `before` is what came of a try that was not confirmed, and
+        `on_change` is called before the hashing.
+        Raises as `snapshot` does.
+        """
+        top_fd = open_directory(path)
+        try:
+            first = scan(top_fd, self.local, path, self._helpers)
+            cache = self.cache(first.device, first.inode)
+            summary = cache.summary()
+            if summary is not None and summary.signature == first.signature:
+                later = _Later(cache, first, lambda: self.snapshot(path, fresh=True))
+                return Snapshot(summary.revision, summary.totals, first, later, 0), None
+            on_change()
+            attempt = _Attempts(top_fd, cache, self.local, NO_VOUCHERS, progress)
+            known = cache.directories() if before is None else before.for_retry()
+            hashed = attempt.once(first, known, mount_of(path).stamp_margin_seconds)
+            return hashed.snapshot, hashed
+        finally:
+            os.close(top_fd)
+
     def snapshot_private(
         self,
         path: bytes,
-        before: Optional[Scan],
+        before: Optional[Snapshot],
         touched: Collection[bytes],
         vouchers: Vouchers,
         progress: Optional[Progress] = None,
     ) -> Snapshot:
         """A tree that only this process writes to, after it did so.
 
-        One pass is enough, and after an earlier scan (`before`) only over what was
+        One pass is enough, and after an earlier look (`before`) only over what was
         touched since.
         """
         top_fd = open_directory(path)
@@ -122,32 +167,42 @@ class Trees:
             if before is None:
                 scanned = scan(top_fd, self.local, path, self._helpers)
             else:
-                scanned = rescan(top_fd, self.local, before, touched)
+                scanned = rescan(top_fd, self.local, before.scan, touched)
             cache = self.cache(scanned.device, scanned.inode)
-            known = {} if before is None else cache.directories()
+            known = {} if before is None else before.known()
             attempt = _Attempts(top_fd, cache, self.local, vouchers, progress)
-            return attempt.single(scanned, known, mount_of(path).stamp_margin_seconds)
+            hashed = attempt.once(scanned, known, mount_of(path).stamp_margin_seconds)
+            hashed.keep()
+            return hashed.snapshot
         finally:
             os.close(top_fd)
 
 
 class _Later:
-    """The manifest of an unchanged tree, read from the cache when somebody asks."""
+    """What is known of an unchanged tree, read from the cache when somebody asks."""
 
     def __init__(self, cache: ContentCache, scanned: Scan, again: Callable[[], Snapshot]) -> None:
         self._cache = cache
         self._scan = scanned
         self._again = again
+        self._known: Optional[Dict[bytes, Known]] = None
 
-    def __call__(self) -> Manifest:
-        manifest = self._cache.manifest(self._scan.signature)
-        if manifest is None:
-            # Damaged, or replaced by another process that saw a later state.
-            snapshot = self._again()
-            if snapshot.scan.signature != self._scan.signature:
-                raise SourceRefused("it changed while it was read", hint="try again")
-            manifest = snapshot.manifest()
-        return manifest._replace(mode=self._scan.mode, mtime_ns=self._scan.mtime_ns)
+    def __call__(self) -> Dict[bytes, Known]:
+        if self._known is None:
+            found = self._cache.of_tree(self._scan.signature) or self._hashed()
+            # One copy of the rows in memory: those of the scan.
+            self._known = {
+                path: known._replace(rows=self._scan.directories[path])
+                for path, known in found.items()
+            }
+        return self._known
+
+    def _hashed(self) -> Dict[bytes, Known]:
+        """The cache is damaged, or replaced by another process that saw a later state."""
+        snapshot = self._again()
+        if snapshot.scan.signature != self._scan.signature:
+            raise SourceRefused("it changed while it was read", hint="try again")
+        return snapshot.known()
 
 
 class _Attempts:
@@ -190,7 +245,7 @@ class _Attempts:
             "it goes on changing while it is read", hint="wait until the installer is done"
         )
 
-    def single(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Snapshot:
+    def once(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
         """One attempt without a second pass."""
         _let_stamps_settle(scanned, margin_seconds)
         settled_ns = time.time_ns() - int(margin_seconds * 1e9)
@@ -198,19 +253,42 @@ class _Attempts:
         directories = build.directories()
         self._hashed_bytes += build.hashed_bytes
         _require_readable(self._top_fd, build.unreadable)
-        return self._finish(scanned, directories, settled_ns)
+        return self._hashed(scanned, directories, settled_ns)
 
     def _finish(self, scanned: Scan, directories: Dict[bytes, Known], settled_ns: int) -> Snapshot:
+        hashed = self._hashed(scanned, directories, settled_ns)
+        hashed.keep()
+        return hashed.snapshot
+
+    def _hashed(self, scanned: Scan, directories: Dict[bytes, Known], settled_ns: int) -> Hashed:
         revision = combine({path: row.digest for path, row in directories.items()})
         totals = _totals(directories)
-        racy = scanned.newest_ns > settled_ns
-        signature = b"" if racy else scanned.signature
-        summary = Summary(signature, revision, totals, scanned.mode, scanned.mtime_ns)
-        stored = _without_racy(directories, settled_ns) if racy else directories
-        self._cache.store(summary, stored, synced=False)
-        listings_ = {path: row.listing for path, row in directories.items()}
-        manifest = Manifest(listings_, scanned.mode, scanned.mtime_ns)
-        return Snapshot(revision, totals, scanned, lambda: manifest, self._hashed_bytes)
+        snapshot = Snapshot(revision, totals, scanned, lambda: directories, self._hashed_bytes)
+        return Hashed(snapshot, self._cache, settled_ns)
+
+
+class Hashed(NamedTuple):
+    """A snapshot for which files were read; those that changed after `settled_ns` may again."""
+
+    snapshot: Snapshot
+    cache: ContentCache
+    settled_ns: int
+
+    def keep(self) -> None:
+        """Store it in the content cache."""
+        snapshot, scanned = self.snapshot, self.snapshot.scan
+        directories = snapshot.known()
+        is_racy = scanned.newest_ns > self.settled_ns
+        signature = b"" if is_racy else scanned.signature
+        summary = Summary(
+            signature, snapshot.revision, snapshot.totals, scanned.mode, scanned.mtime_ns
+        )
+        stored = _without_racy(directories, self.settled_ns) if is_racy else directories
+        self.cache.store(summary, stored, synced=False)
+
+    def for_retry(self) -> Dict[bytes, Known]:
+        """What is worth knowing for another try after this one was not confirmed."""
+        return _for_retry(self.snapshot.known(), self.settled_ns, [])
 
 
 def _require_readable(top_fd: int, unreadable: List[bytes]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from typing import Callable, Collection, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent.facts import platform_facts
@@ -17,12 +18,13 @@ from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.signs import busy_findings, installer_findings, mapping_findings
-from envsync.agent.snapshot import Snapshot, Trees
+from envsync.agent.snapshot import Hashed, Snapshot, Trees
+from envsync.agent.stat_rows import modes
 from envsync.agent.storage import require_good_disk
 from envsync.conda import outside
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
-from envsync.tree.entry import FILE, SYMLINK
+from envsync.tree.entry import FILE, SYMLINK, Entry, join
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
 
@@ -46,16 +48,25 @@ class Source:
         self._trees = Trees(cache_directory, LocalPaths(local), helpers)
         self._state_directory = state_directory
         self._snapshot: Optional[Snapshot] = None
+        self._manifest: Optional[Manifest] = None
+        self._hashed: Optional[Hashed] = None
 
     @property
     def path(self) -> bytes:
         return self._places.live
 
     def inspect(
-        self, progress: Optional[Callable[[int], None]] = None, *, fresh: bool = False
+        self,
+        progress: Optional[Callable[[int], None]] = None,
+        on_change: Callable[[], None] = lambda: None,
+        *,
+        fresh: bool = False,
     ) -> SourceState:
-        """What the source is now; `fresh` believes nothing that was hashed before.
+        """What the source is now, until `confirm` says that it was that while it was hashed.
 
+        `fresh` believes nothing that was hashed before.
+
+        `on_change` is called as soon as it is clear that something has to be hashed.
         Raises `NotFound` where there is no such environment, `SourceRefused` where it is no
         conda environment, goes on changing, or cannot be read.
         """
@@ -67,12 +78,16 @@ class Source:
                 hint="`conda create -n %s` makes one" % self._places.name,
             )
         busy_before = installer_findings(self.path) + self._mapped()
-        snapshot = self._trees.snapshot(self.path, fresh=fresh, progress=progress)
-        self._snapshot = snapshot
+        if fresh:
+            snapshot, self._hashed = self._trees.snapshot(self.path, fresh=True), None
+        else:
+            snapshot, self._hashed = self._trees.unconfirmed(
+                self.path, self._hashed, progress=progress, on_change=on_change
+            )
+        self._snapshot, self._manifest = snapshot, None
         mapped = self._mapped()
         if mapped:
-            # What was hashed may have changed since, with the same times: not to be believed.
-            self._trees.cache(snapshot.scan.device, snapshot.scan.inode).forget()
+            self._believe_nothing()
         return SourceState(
             path=os.fsdecode(self.path),
             revision=snapshot.revision,
@@ -85,13 +100,44 @@ class Source:
             hashed_bytes=snapshot.hashed_bytes,
         )
 
+    def confirm(self) -> bool:
+        """Whether a further stat pass equals that of `inspect`, and nobody is writing.
+
+        A manifest counts only then: what was hashed had not changed when hashing was done.
+        Where nothing had to be hashed, the one pass was equal to that of earlier times.
+        """
+        found = self._found()
+        if self._hashed is None:
+            return True
+        if self._mapped():
+            self._believe_nothing()
+            return False
+        if installer_findings(self.path):
+            return False
+        if self._trees.scan(self.path).signature != found.scan.signature:
+            return False
+        self._hashed.keep()
+        self._hashed = None
+        return True
+
+    def _found(self) -> Snapshot:
+        assert self._snapshot is not None, "inspect comes first"
+        return self._snapshot
+
     def _mapped(self) -> Tuple[Finding, ...]:
         return mapping_findings(self.path, self._trees.local)
 
+    def _believe_nothing(self) -> None:
+        """What was hashed may have changed since, with the same times."""
+        scanned = self._found().scan
+        self._trees.cache(scanned.device, scanned.inode).forget()
+        self._hashed = None
+
     def manifest(self) -> Manifest:
         """The manifest of the last `inspect`."""
-        assert self._snapshot is not None
-        return self._snapshot.manifest()
+        if self._manifest is None:
+            self._manifest = self._found().manifest()
+        return self._manifest
 
     def encoded_manifest(self, known: Collection[bytes] = ()) -> bytes:
         return manifests.encode(self.manifest(), known)
@@ -99,15 +145,23 @@ class Source:
     def findings(self) -> Tuple[Finding, ...]:
         """What leads out of the environment: warnings, for the target may lack it."""
         found: List[Finding] = []
-        for path, entry in self.manifest().walk():
-            if entry.kind == SYMLINK:
-                leads = outside.in_symlink(path, entry.content, self.path)
-            elif entry.kind == FILE and outside.is_worth_reading(path):
-                leads = outside.in_file(path, self.read(path) or b"", self.path)
-            else:
+        manifest = self.manifest()
+        for directory, rows in self._found().scan.directories.items():
+            # Most directories have neither, and are not worth decoding.
+            has_symlinks = any(map(stat.S_ISLNK, modes(rows)))
+            if not has_symlinks and not outside.may_be_worth_reading(directory):
                 continue
-            found += [Finding("outside", str(lead)) for lead in leads]
+            for entry in manifest.entries(directory):
+                leads = self._leads(join(directory, entry.name), entry)
+                found += [Finding("outside", str(lead)) for lead in leads]
         return tuple(found)
+
+    def _leads(self, path: bytes, entry: Entry) -> Tuple[outside.LeadsOutside, ...]:
+        if entry.kind == SYMLINK:
+            return outside.in_symlink(path, entry.content, self.path)
+        if entry.kind == FILE and outside.is_worth_reading(path):
+            return outside.in_file(path, self.read(path) or b"", self.path)
+        return ()
 
     def read(self, path: bytes, size_bytes_max: int = outside.FILE_MAX_BYTES) -> Optional[bytes]:
         """A small file of the environment; None where it is large or unreadable."""

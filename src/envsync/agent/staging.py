@@ -19,7 +19,7 @@ from envsync.agent.local_paths import carry
 from envsync.agent.locks import expel_writers
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
-from envsync.agent.scan_pass import Scan, open_directory
+from envsync.agent.scan_pass import open_directory
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.agent.writing import TreeWriter, space_guard
 from envsync.errors import NoSpace, StorageFailed, VerificationFailed
@@ -60,7 +60,7 @@ class Staging:
         self._writer: Optional[TreeWriter] = None
         self._plan: Optional[Plan] = None
         self._found: Optional[Snapshot] = None
-        self._before: Optional[Scan] = None
+        self._looked: Optional[Tuple[Optional[str], str, Optional[Snapshot]]] = None
         self._touched: Set[bytes] = set()
         self.token = ""
         self.origin = "new"
@@ -78,15 +78,24 @@ class Staging:
             return origin, EMPTY
         return origin, snapshot.manifest()
 
+    def look(self, live: Optional[Record], keep: int) -> None:
+        """Look at what `choose` will settle on, where nobody can be writing to it."""
+        if read_json(self._places.file("staging.json")) is None:
+            self._looked = self._candidate(live, keep)
+            snapshot = self._looked[-1]
+            if snapshot is not None:
+                snapshot.known()
+
     def choose(self, live: Optional[Record], keep: int, revision: str) -> None:
         """Settle on a tree, and shut out every process that still writes into it."""
         writers = expel_writers(self._places)
         try:
-            token, self.origin, found = self._candidate(live, keep)
-            if found is not None:
+            found = self._looked or self._candidate(live, keep)
+            token, self.origin, self._found = found
+            if self._found is not None:
                 # Now: a damaged cache is made anew from the tree, which is about to move.
-                manifest = found.manifest()
-                self._found = found._replace(manifest=lambda: manifest)
+                known = self._found.known()
+                self._found = self._found._replace(known=lambda: known)
             self.token = secrets.token_hex(8)
             if token is None:
                 os.mkdir(self.path, 0o700)
@@ -134,7 +143,7 @@ class Staging:
         """What the staging tree needs to become `wanted`."""
         staged = EMPTY
         if self._found is not None:
-            self._before, staged = self._found.scan, self._found.manifest()
+            staged = self._found.manifest()
         self._plan = plan(wanted, staged, [holding.manifest for holding in holdings])
         return self._plan
 
@@ -164,8 +173,8 @@ class Staging:
         work, writer = self._plan, self.writer
         with space_guard():
             if self.origin != "new":
-                assert self._before is not None
-                self._unlock_parents(work, self._before.directories)
+                assert self._found is not None
+                self._unlock_parents(work, self._found.scan.directories)
                 self._discard_local()
             for path, entry in work.remove:
                 writer.remove(path, entry.kind)
@@ -191,8 +200,8 @@ class Staging:
 
         Afterwards a directory above them might have become a link that leads anywhere.
         """
-        assert self._before is not None
-        for path in self._before.local:
+        assert self._found is not None
+        for path in self._found.scan.local:
             parent = split(path)[0]
             self.writer.unlock_directory(parent)
             remove_tree(path, self.writer.top_fd)
@@ -272,7 +281,7 @@ class Staging:
         """
         assert self._plan is not None
         snapshot = self._trees.snapshot_private(
-            self.path, self._before, self._touched, self.writer.vouchers, progress
+            self.path, self._found, self._touched, self.writer.vouchers, progress
         )
         wrong = difference(wanted, snapshot.manifest())
         if wrong:

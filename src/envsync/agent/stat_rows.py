@@ -7,7 +7,7 @@ mtime, ctime and link count of each row as 64 bits, then the names with NUL betw
 from __future__ import annotations
 
 import struct
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Set, Tuple
 
 _INTEGERS = 6
 _SIGN_BIT_MASK = (1 << 64) - 1
@@ -49,6 +49,18 @@ def row_count(packed: bytes) -> int:
 def row_names(packed: bytes) -> bytes:
     """The names of a directory's packed rows, ascending, with NUL between them."""
     return packed[4 + 8 * _INTEGERS * row_count(packed) :]
+
+
+def modes(packed: bytes) -> Set[int]:
+    """The modes that occur in a directory, without unpacking the rest."""
+    return set(struct.unpack_from("<%dq" % row_count(packed), packed, 4))
+
+
+def has_links(packed: bytes) -> bool:
+    """Whether something in a directory that is none itself may have several names."""
+    count = row_count(packed)
+    links = struct.unpack_from("<%dq" % count, packed, 4 + 8 * count * (_INTEGERS - 1))
+    return any(number > 1 for number in set(links))
 
 
 def unpack(packed: bytes) -> List[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from envsync.agent import preparation
@@ -54,6 +55,7 @@ class Target:
         self.records = Records(self.places)
         self.lock = PushLock(self.places, by)
         self.live: Optional[Snapshot] = None
+        self.inspected_seconds = 0.0
         self.on_step: Step = lambda _: None
 
     @property
@@ -71,8 +73,8 @@ class Target:
             recovered = self.recover()
         elif not lock:
             recovered = self.recover_if_free()
-        self.live = self.snapshot(progress)
-        live = self.live
+        self.inspected_seconds = time.monotonic()
+        self.live = live = self.snapshot(progress)
         if live is not None:
             # Without its history it is changed like any other, which is drift.
             findings += [

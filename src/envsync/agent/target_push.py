@@ -56,8 +56,20 @@ class TargetPush:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._staging: Optional[Staging] = None
+        self._looked: Optional[Staging] = None
         self._wanted: Manifest = EMPTY
         self._verified: Optional[Snapshot] = None
+
+    def prepare(self, keep: int) -> None:
+        """Read what `stage` will need, while the source is still being looked at."""
+        live = self._target.live
+        if live is not None:
+            live.known()
+            self._looked = self._new_staging()
+            self._looked.look(self._target.current(live), keep)
+
+    def _new_staging(self) -> Staging:
+        return Staging(self._target.places, self._target.trees, self._target.records)
 
     def stage(
         self, wanted: Manifest, keep: int, progress: Optional[Progress] = None
@@ -65,8 +77,11 @@ class TargetPush:
         """Bring a staging tree forward; the files whose contents must come from the source."""
         self._require_lock()
         self._wanted, self._verified = wanted, None
+        if self._staging is not None:
+            # Once more, for the source has changed since.
+            self._staging.close()
         require_exchange(self._target.places)
-        staging = Staging(self._target.places, self._target.trees, self._target.records)
+        staging, self._looked = self._looked or self._new_staging(), None
         current = self._target.current(self._target.live)
         staging.choose(current, keep, "")
         self._staging = staging
@@ -132,6 +147,7 @@ class TargetPush:
             kept_manifest=None if kept is None or live is None else live.manifest(),
             check=publication.check,
             event=event,
+            inspected_seconds=self._target.inspected_seconds,
         )
         record = self._target.publisher().publish(switch)
         self._clean_up(record, publication.keep)
@@ -202,6 +218,7 @@ class TargetPush:
         """Put an earlier version back, exactly; what stood there becomes a generation, held."""
         self._target.lock.acquire()
         self._target.publisher().recover()
+        self._target.inspected_seconds = time.monotonic()
         self._target.live = live = self._target.snapshot()
         current = self._target.current(live)
         record = self._earlier(number, current)
@@ -234,6 +251,7 @@ class TargetPush:
             kept_manifest=None if kept is None or live is None else live.manifest(),
             check=Check(),
             event=event,
+            inspected_seconds=self._target.inspected_seconds,
         )
         self._target.publisher().publish(switch)
         return self._read_back(record)

@@ -21,6 +21,7 @@ _IN_SITE_PACKAGES = re.compile(
     rb"lib/(?:python|pypy)[0-9.]+t?/site-packages/(?:"
     rb"[^/]+\.pth|[^/]+\.egg-link|__editable__[^/]*\.py|[^/]+\.dist-info/direct_url\.json)"
 )
+_SITE_PACKAGES = re.compile(rb"lib/(?:python|pypy)[0-9.]+t?/site-packages(?:/[^/]+\.dist-info)?\Z")
 _QUOTED_PATH = re.compile(r"""(['"])(/[^'"\n]+)\1""")
 _MAPPING = re.compile(r"^(?:MAPPING|NAMESPACES)\b[^=\n]*=\s*(\{.*\})\s*$", re.MULTILINE)
 
@@ -44,6 +45,11 @@ class LeadsOutside:
 def is_worth_reading(path: bytes) -> bool:
     """Whether `in_file` could find something in the file at this relative path."""
     return _IN_SITE_PACKAGES.fullmatch(path) is not None
+
+
+def may_be_worth_reading(directory: bytes) -> bool:
+    """Whether a directory can hold files that `is_worth_reading`."""
+    return _SITE_PACKAGES.match(directory) is not None
 
 
 def in_symlink(path: bytes, target: bytes, environment: bytes) -> Tuple[LeadsOutside, ...]:

@@ -6,10 +6,13 @@ connect -> inspect both ends -> preflight -> plan -> stage -> transfer -> verify
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from envsync.agent.messages import PlanFacts, ProcessUse, RecordFacts, SourceState, TargetState
@@ -35,6 +38,7 @@ from envsync.transport.job import Item, Job
 DIFFERENCES_SHOWN = 12
 IN_USE_POLL_SECONDS = 2.0
 REPAIRS_MAX = 2
+SOURCE_ATTEMPTS = 4
 
 
 class _Sent(NamedTuple):
@@ -79,21 +83,36 @@ class Push:
             raise
 
     def _run(self) -> PushReport:
-        settings = self._settings
         self._pace.begin("inspect")
-        target = self._target.inspect(lock=not settings.dry_run, on_progress=self._pace.relay)
+        lock = not self._settings.dry_run
+        target = self._target.inspect(lock=lock, on_progress=self._pace.relay)
+        if lock and self._source.is_being_hashed():
+            self._target.prepare(self._settings.keep)
         source = self._source.state()
+        for _ in range(SOURCE_ATTEMPTS):
+            finish = self._prepare(source, target)
+            if self._source.confirmed(source):
+                return finish()
+            self._pace.begin("inspect")
+            source = self._source.renewed(source)
+        raise TransferFailed(
+            "the source goes on changing; nothing was published",
+            hint="push again when it is at rest",
+        )
+
+    def _prepare(self, source: SourceState, target: TargetState) -> Callable[[], PushReport]:
+        """Everything up to the switch; what is left to be done once the source is confirmed."""
         self._pace.begin("preflight")
         preflight.require_source(source)
         preflight.require_target(source, target)
         self._refuse_the_same_place(target)
         if preflight.is_in_step(source, target):
-            return self._in_step(source, target)
-        if settings.dry_run:
-            return self._planned(source, target)
+            return partial(self._in_step, source, target)
+        if self._settings.dry_run:
+            return partial(self._planned, source, target)
         self._require_permission(source, target)
         self._require_inside()
-        return self._publish(source, target, self._stage_and_send())
+        return partial(self._publish, source, target, self._stage_and_send(source))
 
     def _refuse_the_same_place(self, target: TargetState) -> None:
         if self._source.sees(target.nonce):
@@ -166,11 +185,10 @@ class Push:
             error=refused,
         )
 
-    def _stage_and_send(self) -> _Sent:
+    def _stage_and_send(self, source: SourceState) -> _Sent:
         self._pace.begin("stage")
         manifest = self._source.manifest(self._target.references())
-        # What leads outside is looked up while the target builds.
-        threading.Thread(target=self._source.outside, daemon=True).start()
+        threading.Thread(target=self._look_closer, args=[source], daemon=True).start()
         staged = self._target.stage(manifest, self._settings.keep, on_progress=self._pace.relay)
         self._late_warnings = staged.warnings
         self._pace.begin("transfer", staged.plan.fetch_bytes)
@@ -181,6 +199,12 @@ class Push:
         self._pace.begin("verify")
         self._verify(job, choice)
         return _Sent(staged.plan, choice)
+
+    def _look_closer(self, source: SourceState) -> None:
+        """Ask while the target builds what will be asked later; who needs it meets the error."""
+        with contextlib.suppress(EnvsyncError, OSError):
+            self._source.confirmed(source)
+            self._source.outside()
 
     def _job(self, staged: Staged) -> Job:
         return Job(

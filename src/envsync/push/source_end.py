@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from envsync.agent.messages import SourceState, from_json
 from envsync.errors import AgentFailed, EnvsyncError
@@ -19,6 +20,8 @@ class SourceEnd:
         self._lock = threading.Lock()
         self._state: SourceState | None = None
         self._outside: tuple[str, ...] | None = None
+        self._confirmed: bool | None = None
+        self._hashing = threading.Event()
         self._open = {"prefix": prefix, "name": name, "local": list(local)}
         end.call("source.open", self._open)
 
@@ -34,9 +37,13 @@ class SourceEnd:
         """What the source is; inspected at the first call."""
         with self._lock:
             if self._state is None:
-                answer = self._end.call("source.inspect", on_progress=on_progress)
-                self._state = from_json(SourceState, answer.document)
+                self._inspect(on_progress)
+            assert self._state is not None
             return self._state
+
+    def is_being_hashed(self) -> bool:
+        """Whether `state` will have to wait, because the source was found changed."""
+        return self._hashing.is_set()
 
     def manifest(self, known: bytes) -> bytes:
         """The manifest for a target that has the directories of these references."""
@@ -97,6 +104,26 @@ class SourceEnd:
             error.server = self.server
             raise
 
+    def confirmed(self, state: SourceState) -> bool:
+        """Whether the source was that when it was hashed, by a stat pass after the hashing.
+
+        Asked by many, looked at once. False also where another push has found it changed.
+        """
+        with self._lock:
+            if self._state is not state:
+                return False
+            if self._confirmed is None:
+                self._confirmed = bool(self._end.call("source.confirm").document["confirmed"])
+            return self._confirmed
+
+    def renewed(self, state: SourceState) -> SourceState:
+        """What the source is now that `state` was not confirmed."""
+        with self._lock:
+            if self._state is state:
+                self._inspect()
+            assert self._state is not None
+            return self._state
+
     def changed(self) -> bool:
         """Whether the source is another one than was inspected, every byte hashed anew.
 
@@ -106,3 +133,15 @@ class SourceEnd:
         with self._lock:
             answer = self._end.call("source.inspect", {"fresh": True})
             return from_json(SourceState, answer.document).revision != self._state.revision
+
+    def _inspect(self, on_progress: Progress | None = None) -> None:
+        def relay(told: Mapping[str, Any]) -> None:
+            if told.get("changed"):
+                self._hashing.set()
+            elif on_progress:
+                on_progress(told)
+
+        answer = self._end.call("source.inspect", on_progress=relay)
+        self._state, self._confirmed = from_json(SourceState, answer.document), None
+        self._outside = None
+        self._hashing.clear()

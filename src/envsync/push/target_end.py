@@ -86,6 +86,10 @@ class TargetEnd:
         answer = self._end.call("target.dry_plan", {"keep": keep}, manifest)
         return from_json(PlanFacts, answer.document)
 
+    def prepare(self, keep: int) -> None:
+        """Let it read what `stage` will need; nothing is touched."""
+        self._end.call("build.prepare", {"keep": keep})
+
     def stage(self, manifest: bytes, keep: int, on_progress: Progress | None = None) -> Staged:
         """Bring a staging tree forward as far as the target's own bytes go."""
         answer = self._end.call("build.stage", {"keep": keep}, manifest, on_progress=on_progress)

@@ -227,15 +227,17 @@ def test_a_copy_is_hashed_as_it_is_made() -> None:
 def test_a_reflink_is_hashed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a filesystem shared is read back; where it refuses, bytes are copied."""
 
+    old, new = b"content" * 9999, b"CONTENT" * 9999
+
     def pretend(source_fd: int, target_fd: int) -> bool:
-        os.pwrite(target_fd, b"CONTENT", 0)
+        os.pwrite(target_fd, new, 0)
         return True
 
     monkeypatch.setattr(writing, "clone", pretend)
-    with directory({b"old": b"content"}) as holding, directory() as top_fd:
+    with directory({b"old": old}) as holding, directory() as top_fd:
         writer = TreeWriter(top_fd)
-        assert not writer.copy_file(holding, b"old", b"new", entry(b"new", b"content"))
-        assert writer.copy_file(holding, b"old", b"new", entry(b"new", b"CONTENT"))
+        assert not writer.copy_file(holding, b"old", b"new", entry(b"new", old))
+        assert writer.copy_file(holding, b"old", b"new", entry(b"new", new))
         writer.close()
 
 
