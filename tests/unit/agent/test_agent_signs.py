@@ -1,0 +1,44 @@
+"""Signs that somebody is at work on an environment, from real processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from envsync.agent.signs import mapping_findings
+from envsync.tree.local import LocalPaths
+
+MAPPING = """
+import mmap, os, sys
+top = sys.argv[1]
+kept = []
+def map_file(name, **options):
+    with open(os.path.join(top, name), "w+b") as file:
+        file.write(b"content")
+        file.flush()
+        kept.append(mmap.mmap(file.fileno(), 0, **options))
+map_file("shared name")
+map_file("private", flags=mmap.MAP_PRIVATE)
+map_file("read", prot=mmap.PROT_READ)
+map_file("local")
+map_file("gone")
+os.unlink(os.path.join(top, "gone"))
+print("mapped", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_files_that_are_mapped_for_shared_writing(tmp_path: Path) -> None:
+    top = tmp_path / "envs/myenv"
+    top.mkdir(parents=True)
+    argv, pipe = [sys.executable, "-c", MAPPING, str(top)], subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"mapped\n"
+        [finding] = mapping_findings(bytes(top), LocalPaths(["local"]))
+        assert finding.message == f"process {process.pid} writes into shared name through memory"
+        assert finding.blocking
+        assert mapping_findings(bytes(top.with_name("myenv2")), LocalPaths()) == ()
+        process.communicate(b"", timeout=20)
+    assert mapping_findings(bytes(top), LocalPaths()) == ()
