@@ -20,15 +20,16 @@ from envsync.tree.manifest import Totals
 from envsync.tree.revision import short
 from envsync.tree.safety import shrinkage
 
+_AFTER_THE_INSTALLER = (
+    "push again when the installer is done; if it died, remove what it left, or install once more"
+)
 _HINTS = {
+    "busy": _AFTER_THE_INSTALLER,
     "read-only": "give yourself write permission there, or mount it read-write",
     "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
     "not-a-directory": "move it away there",
     "foreign-owner": "have its owner push it, or push to a prefix of your own",
 }
-_INSTALLER_HINT = (
-    "push again when the installer is done; if it died, remove what it left, or install once more"
-)
 _SOURCE_HINTS = {
     "mapped": "push again when it has ended; a file that is this server's own belongs into `local:`"
 }
@@ -52,7 +53,7 @@ def require_source(source: SourceState) -> None:
     """Refuse a source that is busy or broken (P4)."""
     blocking = list(dict.fromkeys(finding for finding in source.findings if finding.blocking))
     if blocking:
-        hint = _SOURCE_HINTS.get(blocking[0].kind, _INSTALLER_HINT)
+        hint = _SOURCE_HINTS.get(blocking[0].kind, _AFTER_THE_INSTALLER)
         raise SourceRefused(
             f"the source is not at rest: {blocking[0].message}",
             details=[finding.message for finding in blocking[1:]],
