@@ -67,6 +67,9 @@ def aftermath(lost: ConnectionLost, reopen: Reopen, publication: Publication) ->
     """
     deadline = time.monotonic() + PATIENCE_SECONDS + publication.check_timeout_seconds
     while True:
+        # Looked at before the try: a machine that slept through the rest of the time tries
+        # once more when it wakes.
+        is_last = time.monotonic() > deadline
         try:
             state = _look(reopen, publication)
             break
@@ -76,7 +79,7 @@ def aftermath(lost: ConnectionLost, reopen: Reopen, publication: Publication) ->
             raise _unknown(lost, error) from error
         except (EnvsyncError, OSError) as error:
             # Not reachable yet, or the agent of before still has the lock.
-            if time.monotonic() > deadline:
+            if is_last:
                 raise _unknown(lost, error) from error
         time.sleep(RETRY_SECONDS)
     record = publication.record_in(state)

@@ -91,14 +91,15 @@ def test_a_client_is_frozen(scene: Scene) -> None:
     scene.laptop.push(scene.other.host.name, *names)
     source.change()
     *receiving, switching = scene.targets
-    running = {switching.name: scene.laptop.start("push", "myenv", switching.name)}
-    stop = Stop(switching, "record")
+    running = {}
     for target, transport in zip(receiving, TRANSPORTS, strict=True):
-        target.limit("4mbit")
+        target.limit("3mbit")
         arguments = ["push", "myenv", target.name, "--transport", transport]
         running[target.name] = scene.laptop.start(*arguments)
     for target in receiving:
         wait_mid_transfer(target, more_bytes=300_000)
+    stop = Stop(switching, "record")
+    running[switching.name] = scene.laptop.start("push", "myenv", switching.name)
     stop.wait()
     with frozen(lab.controller, running.values()):
         stop.go_on()

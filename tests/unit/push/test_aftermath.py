@@ -233,6 +233,14 @@ def test_nobody_can_tell(answer: Answer) -> None:
     assert raised.value.details[1].startswith("then: ")
 
 
+def test_who_slept_through_the_time_tries_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A laptop that was closed while it tried."""
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.1)
+    target = FakeTarget(DOWN, PUBLISHED)
+    assert ask(target).record == record(5, NEW)
+    assert target.contacts == 2
+
+
 @pytest.mark.parametrize(
     "make", [lambda: HostKeyRefused("changed"), lambda: AuthenticationRefused("no")]
 )
