@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -64,9 +65,10 @@ class FakeTarget:
     def reopen(self) -> Iterator[TargetEnd]:
         self.contacts += 1
         if isinstance(self._answer, Unreachable):
-            reason = self._answer.reason
+            failed = self._answer
             self._next()
-            raise reason
+            time.sleep(failed.seconds)
+            raise failed.reason
         yield cast(TargetEnd, self)
 
     @property
@@ -99,7 +101,10 @@ class Busy:
 
 @dataclass(frozen=True)
 class Unreachable:
+    """After so long a try, for this reason."""
+
     reason: EnvsyncError | OSError
+    seconds: float = 0.0
 
 
 Answer = TargetState | Busy | Unreachable | EnvsyncError
@@ -233,10 +238,9 @@ def test_nobody_can_tell(answer: Answer) -> None:
     assert raised.value.details[1].startswith("then: ")
 
 
-def test_who_slept_through_the_time_tries_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_slept_through_the_time_tries_once_more() -> None:
     """A laptop that was closed while it tried."""
-    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.1)
-    target = FakeTarget(DOWN, PUBLISHED)
+    target = FakeTarget(Unreachable(ConnectionLost("asleep"), seconds=0.1), PUBLISHED)
     assert ask(target).record == record(5, NEW)
     assert target.contacts == 2
 
