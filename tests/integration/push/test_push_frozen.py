@@ -14,14 +14,14 @@ from tests.integration.push.command import Envsync, Ran, finish
 from tests.integration.push.places import environment, state, trees
 from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import Stamped, version_at, write_version
-from tests.integration.push.test_push_interrupted import wait_mid_transfer
+from tests.integration.push.test_push_interrupted import staged_bytes
 from tests.lab.fixtures import demand_lab
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import EnteredProcess
+from tests.lab.namespaces import EnteredProcess, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
-SILENCE_SECONDS = 3.0
+SILENCE_SECONDS = 5.0
 OTHERS_WAIT_SECONDS = 1.5 * SILENCE_SECONDS
 """90 s, where the limit is the real one of 60 s."""
 TRANSPORTS = ("stream", "rsync", "scp")
@@ -91,13 +91,17 @@ def test_a_client_is_frozen(scene: Scene) -> None:
     scene.laptop.push(scene.other.host.name, *names)
     source.change()
     *receiving, switching = scene.targets
+    staged = {target.name: staged_bytes(target) for target in receiving}
     running = {}
     for target, transport in zip(receiving, TRANSPORTS, strict=True):
         target.limit("3mbit")
         arguments = ["push", "myenv", target.name, "--transport", transport]
         running[target.name] = scene.laptop.start(*arguments)
-    for target in receiving:
-        wait_mid_transfer(target, more_bytes=300_000)
+    wait_until(
+        lambda: all(staged_bytes(host) > staged[host.name] + 300_000 for host in receiving),
+        "bytes arrive everywhere",
+        timeout_seconds=30,
+    )
     stop = Stop(switching, "record")
     running[switching.name] = scene.laptop.start("push", "myenv", switching.name)
     stop.wait()
