@@ -11,11 +11,28 @@ from envsync.agent.preparation import cuda_findings, user_site_findings
 from envsync.agent.publish import Check
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.target_push import Publication
+from envsync.errors import AgentFailed
+from envsync.tree import outline as outlines
+from envsync.tree.entry import InvalidEntry
 
 
 def _prepare(service: Service, request: Request) -> Answer:
     service.push.prepare(request.arguments["keep"])
     return Answer({})
+
+
+def _begin(service: Service, request: Request) -> Answer:
+    """Before there is a manifest: take files by an outline, whose order is the stream's."""
+    try:
+        outline = outlines.decode(request.payload)
+    except InvalidEntry as error:
+        raise AgentFailed("the source's outline is not acceptable: %s" % error) from error
+    begun = service.push.begin(outline, request.arguments["keep"])
+    if not begun:
+        return Answer({"begun": False, "tree": "", "token": ""})
+    service.fetches = outline.files
+    staging = service.push.staging
+    return Answer({"begun": True, "tree": os.fsdecode(staging.path), "token": staging.token})
 
 
 def _stage(service: Service, request: Request) -> Answer:
@@ -68,6 +85,7 @@ def _publication(request: Request) -> Publication:
 
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "prepare": _prepare,
+    "begin": _begin,
     "stage": _stage,
     "complete": _complete,
     "publish": _publish,

@@ -124,13 +124,13 @@ class Trees:
         before: Optional[Hashed] = None,
         *,
         progress: Optional[Progress] = None,
-        on_change: Callable[[], None] = lambda: None,
+        on_change: Callable[[Scan], None] = lambda _: None,
     ) -> Tuple[Snapshot, Optional[Hashed]]:
         """The tree as one pass and the hashing after it found it; with what was hashed, if any.
 
         That counts only once a further `scan` has given the same signature; then, and not
         before, it may be kept. `before` is what came of a try that was not confirmed, and
-        `on_change` is called before the hashing.
+        `on_change` gets the pass before the hashing.
         Raises as `snapshot` does.
         """
         top_fd = open_directory(path)
@@ -141,7 +141,7 @@ class Trees:
             if summary is not None and summary.signature == first.signature:
                 later = _Later(cache, first, lambda: self.snapshot(path, fresh=True))
                 return Snapshot(summary.revision, summary.totals, first, later, 0), None
-            on_change()
+            on_change(first)
             attempt = _Attempts(top_fd, cache, self.local, NO_VOUCHERS, progress)
             known = cache.directories() if before is None else before.for_retry()
             hashed = attempt.once(first, known, mount_of(path).stamp_margin_seconds)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
+from collections import Counter
 from typing import Callable, Collection, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent.facts import platform_facts
@@ -16,20 +17,22 @@ from envsync.agent.outgoing import Progress, outgoing
 from envsync.agent.records import Records
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
-from envsync.agent.scan_pass import open_directory
+from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.signs import busy_findings, installer_findings, mapping_findings
 from envsync.agent.snapshot import Hashed, Snapshot, Trees
-from envsync.agent.stat_rows import modes
+from envsync.agent.stat_rows import modes, unpack
 from envsync.agent.storage import require_good_disk
 from envsync.conda import outside
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
+from envsync.tree import outline as outlines
 from envsync.tree.entry import FILE, SYMLINK, Entry, join
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
 
 HISTORY = b"conda-meta/history"
 _HAD_MAX = 5000
+_MODE_BITS = 0o7775  # no world-write, ever
 
 
 class Source:
@@ -50,6 +53,7 @@ class Source:
         self._snapshot: Optional[Snapshot] = None
         self._manifest: Optional[Manifest] = None
         self._hashed: Optional[Hashed] = None
+        self._scanned: Optional[Scan] = None
 
     @property
     def path(self) -> bytes:
@@ -78,12 +82,18 @@ class Source:
                 hint="`conda create -n %s` makes one" % self._places.name,
             )
         busy_before = installer_findings(self.path) + self._mapped()
+
+        def changed(scanned: Scan) -> None:
+            self._scanned = scanned
+            on_change()
+
         if fresh:
             snapshot, self._hashed = self._trees.snapshot(self.path, fresh=True), None
         else:
             snapshot, self._hashed = self._trees.unconfirmed(
-                self.path, self._hashed, progress=progress, on_change=on_change
+                self.path, self._hashed, progress=progress, on_change=changed
             )
+        self._scanned = None
         self._snapshot, self._manifest = snapshot, None
         mapped = self._mapped()
         if mapped:
@@ -99,6 +109,28 @@ class Source:
             platform=platform_facts(),
             hashed_bytes=snapshot.hashed_bytes,
         )
+
+    def outline(self) -> Optional[Tuple[SourceState, bytes]]:
+        """What is known before the files are hashed; None where that is done.
+
+        May be called from another thread while `inspect` runs. The state has no revision.
+        """
+        scanned = self._scanned
+        if scanned is None:
+            return None
+        files = _outlined(scanned)
+        count = sum(len(found) for _, found in files)
+        size_bytes = sum(file[2] for _, found in files for file in found)
+        state = SourceState(
+            path=os.fsdecode(self.path),
+            revision="",
+            totals=TotalsFacts(scanned.entries, count, size_bytes),
+            had=(),
+            findings=installer_findings(self.path) + busy_findings(scanned, self.path),
+            platform=platform_facts(),
+            hashed_bytes=0,
+        )
+        return state, outlines.encode(files)
 
     def confirm(self) -> bool:
         """Whether a further stat pass equals that of `inspect`, and nobody is writing.
@@ -218,6 +250,28 @@ class Source:
             return ""
         key = hashlib.sha256(os.path.realpath(self.path)).hexdigest()[:24]
         return os.path.join(self._state_directory, "had", key)
+
+
+def _outlined(scanned: Scan) -> List[Tuple[bytes, List[Tuple[bytes, int, int, int]]]]:
+    """Each directory with its files, but those that have several names in the tree."""
+    unpacked = [(path, unpack(rows)) for path, rows in sorted(scanned.directories.items())]
+    names = Counter(
+        row.inode
+        for _, rows in unpacked
+        for row in rows
+        if row.links > 1 and stat.S_ISREG(row.mode)
+    )
+    return [
+        (
+            path,
+            [
+                (row.name, row.mode & _MODE_BITS, row.size_bytes, row.mtime_ns)
+                for row in rows
+                if stat.S_ISREG(row.mode) and names[row.inode] < 2
+            ],
+        )
+        for path, rows in unpacked
+    ]
 
 
 def _left_out(snapshot: Snapshot) -> Tuple[Finding, ...]:

@@ -26,6 +26,7 @@ from envsync.errors import NoSpace, StorageFailed, VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.entry import DIRECTORY, join, split
 from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.outline import Outline
 from envsync.tree.plan import Make, Plan, plan
 
 SPARE_BYTES = 64 << 20
@@ -139,6 +140,20 @@ class Staging:
             return None, "new", None
         return os.fsdecode(os.path.basename(tree)), "spare", snapshot
 
+    def begin(self, outline: Outline) -> None:
+        """Make room and directories for the files of an outline, before there is a manifest."""
+        self._require(outline.size_bytes, len(outline.files) + len(outline.directories))
+        with space_guard():
+            for path in outline.directories:
+                if path:
+                    self.writer.make_directory(path)
+
+    def take_stock(self, progress: Optional[Progress] = None) -> None:
+        """Look at what came since `begin`; it was hashed on its way in."""
+        vouchers = self.writer.vouchers
+        self._found = self._trees.snapshot_private(self.path, None, (), vouchers, progress)
+        self.origin = "resumed"
+
     def plan(self, wanted: Manifest, holdings: Sequence[Holding]) -> Plan:
         """What the staging tree needs to become `wanted`."""
         staged = EMPTY
@@ -150,15 +165,18 @@ class Staging:
     def require_space(self) -> None:
         """Raise `NoSpace` where the plan does not fit."""
         assert self._plan is not None
+        self._require(self._plan.new_bytes(), self._plan.new_inodes())
+
+    def _require(self, new_bytes: int, new_inodes: int) -> None:
         free = space(self._places.trees)
-        needed = self._plan.new_bytes() + SPARE_BYTES
+        needed = new_bytes + SPARE_BYTES
         if needed > free.free_bytes:
             raise NoSpace(
                 "the push needs %s and only %s are free"
                 % (_megabytes(needed), _megabytes(free.free_bytes)),
                 hint="free some space there, then push again",
             )
-        inodes = self._plan.new_inodes() + SPARE_INODES
+        inodes = new_inodes + SPARE_INODES
         if free.free_inodes is not None and inodes > free.free_inodes:
             raise NoSpace(
                 "the push needs %d inodes and only %d are free" % (inodes, free.free_inodes),

@@ -33,6 +33,7 @@ from envsync.errors import (
 )
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.outline import Outline
 
 Progress = Callable[[int], None]
 
@@ -57,6 +58,7 @@ class TargetPush:
         self._target = target
         self._staging: Optional[Staging] = None
         self._looked: Optional[Staging] = None
+        self._is_ahead = False
         self._wanted: Manifest = EMPTY
         self._verified: Optional[Snapshot] = None
 
@@ -71,25 +73,51 @@ class TargetPush:
     def _new_staging(self) -> Staging:
         return Staging(self._target.places, self._target.trees, self._target.records)
 
+    def begin(self, outline: Outline, keep: int) -> bool:
+        """Make a staging tree for an environment that is not here at all, ahead of `stage`.
+
+        False, and nothing is done, where something of it is here already.
+        """
+        self._require_lock()
+        if self._target.live is not None or self._target.records.all():
+            return False
+        require_exchange(self._target.places)
+        staging = self._new_staging()
+        staging.choose(None, keep, "")
+        self._staging = staging
+        if staging.origin != "new":
+            return False
+        staging.begin(outline)
+        self._is_ahead = True
+        return True
+
     def stage(
         self, wanted: Manifest, keep: int, progress: Optional[Progress] = None
     ) -> Tuple[PlanFacts, Tuple[Tuple[bytes, Entry], ...]]:
         """Bring a staging tree forward; the files whose contents must come from the source."""
         self._require_lock()
         self._wanted, self._verified = wanted, None
-        if self._staging is not None:
-            # Once more, for the source has changed since.
-            self._staging.close()
-        require_exchange(self._target.places)
-        staging, self._looked = self._looked or self._new_staging(), None
-        current = self._target.current(self._target.live)
-        staging.choose(current, keep, "")
-        self._staging = staging
+        staging = self._settled(keep, progress)
         found = holdings(self._target, self._target.live)
         work = staging.plan(wanted, found)
         staging.require_space()
         fetches = staging.bring_forward(found, progress)
         return plan_facts(work, staging.origin, ()), fetches
+
+    def _settled(self, keep: int, progress: Optional[Progress]) -> Staging:
+        """The tree to build on: what `begin` has begun, or what there is."""
+        if self._staging is not None and self._is_ahead:
+            self._is_ahead = False
+            self._staging.take_stock(progress)
+            return self._staging
+        if self._staging is not None:
+            # Once more, for the source has changed since.
+            self._staging.close()
+        require_exchange(self._target.places)
+        staging, self._looked = self._looked or self._new_staging(), None
+        staging.choose(self._target.current(self._target.live), keep, "")
+        self._staging = staging
+        return staging
 
     @property
     def staging(self) -> Staging:

@@ -34,11 +34,13 @@ from envsync.push.target_end import Staged, TargetEnd
 from envsync.ssh.session import Link
 from envsync.transport.choice import Choice, choose
 from envsync.transport.job import Item, Job
+from envsync.transport.stream import StreamTransport
 
 DIFFERENCES_SHOWN = 12
 IN_USE_POLL_SECONDS = 2.0
 REPAIRS_MAX = 2
 SOURCE_ATTEMPTS = 4
+SENT_AHEAD = "nothing was there yet, so it was sent while the source was hashed"
 
 
 class _Sent(NamedTuple):
@@ -73,6 +75,7 @@ class Push:
         self._wire_bytes: int | None = None
         self._sent_otherwise: frozenset[str] = frozenset()
         self._late_warnings: tuple[str, ...] = ()
+        self._ahead: Job | None = None
 
     def run(self) -> PushReport:
         """Push, and report. Raises the `EnvsyncError` that ended it, `server` filled in."""
@@ -87,7 +90,7 @@ class Push:
         lock = not self._settings.dry_run
         target = self._target.inspect(lock=lock, on_progress=self._pace.relay)
         if lock and self._source.is_being_hashed():
-            self._target.prepare(self._settings.keep)
+            self._use_the_wait(target)
         source = self._source.state()
         for _ in range(SOURCE_ATTEMPTS):
             finish = self._prepare(source, target)
@@ -99,6 +102,31 @@ class Push:
             "the source goes on changing; nothing was published",
             hint="push again when it is at rest",
         )
+
+    def _use_the_wait(self, target: TargetState) -> None:
+        """While the source is hashed: send what a target that has nothing will need.
+
+        Any other reads what it will be asked about.
+        """
+        has_nothing = not (target.exists or target.generations or target.held)
+        may_stream = self._settings.transport in ("auto", StreamTransport.name)
+        outlined = self._source.outline() if has_nothing and may_stream else None
+        if outlined is None:
+            self._target.prepare(self._settings.keep)
+            return
+        preflight.require_source(outlined.state)
+        preflight.require_target(outlined.state, target)
+        staged = self._target.begin(outlined.payload, self._settings.keep)
+        if staged is not None:
+            self._send_ahead(self._job(staged, outlined.items))
+
+    def _send_ahead(self, job: Job) -> None:
+        self._pace.begin("transfer", job.size_bytes)
+        self._send(job, Choice(StreamTransport(), SENT_AHEAD))
+        # What was not right is found by the plan, and sent like anything else.
+        self._sent_otherwise = frozenset()
+        self._ahead = job
+        self._pace.begin("inspect")
 
     def _prepare(self, source: SourceState, target: TargetState) -> Callable[[], PushReport]:
         """Everything up to the switch; what is left to be done once the source is confirmed."""
@@ -176,7 +204,7 @@ class Push:
         except EnvsyncError as error:
             error.server = self._target.server
             refused = error
-        choice = self._choose(self._job(_unstaged(plan)))
+        choice = self._choose(self._job(_unstaged(plan), ()))
         return replace(
             self._report(PLANNED, source, target),
             plan=plan,
@@ -192,13 +220,26 @@ class Push:
         staged = self._target.stage(manifest, self._settings.keep, on_progress=self._pace.relay)
         self._late_warnings = staged.warnings
         self._pace.begin("transfer", staged.plan.fetch_bytes)
-        job = self._job(staged)
+        job = self._job(staged, self._source.items(staged.fetches))
         choice = self._choose(job)
         if job.items:
             self._send(job, choice)
         self._pace.begin("verify")
         self._verify(job, choice)
-        return _Sent(staged.plan, choice)
+        return self._all_sent(staged.plan, choice)
+
+    def _all_sent(self, plan: PlanFacts, choice: Choice) -> _Sent:
+        """What was sent, with what went ahead of the plan."""
+        ahead = self._ahead
+        if ahead is None:
+            return _Sent(plan, choice)
+        plan = plan._replace(
+            origin="new",
+            fetch_files=plan.fetch_files + len(ahead.items),
+            fetch_bytes=plan.fetch_bytes + ahead.size_bytes,
+            new_bytes=plan.new_bytes + ahead.size_bytes,
+        )
+        return _Sent(plan, replace(choice, reason=SENT_AHEAD))
 
     def _look_closer(self, source: SourceState) -> None:
         """Ask while the target builds what will be asked later; who needs it meets the error."""
@@ -206,11 +247,11 @@ class Push:
             self._source.confirmed(source)
             self._source.outside()
 
-    def _job(self, staged: Staged) -> Job:
+    def _job(self, staged: Staged, items: tuple[Item, ...]) -> Job:
         return Job(
             link=self._link,
             source_path=self._source.path,
-            items=self._source.items(staged.fetches),
+            items=items,
             all_fetches=True,
             tree=staged.tree,
             token=staged.token,

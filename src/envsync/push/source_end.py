@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from envsync.agent.messages import SourceState, from_json
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import LocalEnd, Progress
+from envsync.tree import outline as outlines
 from envsync.tree.entry import FILE, split
+
+
+class Outlined(NamedTuple):
+    """A source that is still being hashed: its state, its outline, and the files in it."""
+
+    state: SourceState
+    payload: bytes
+    items: tuple[tuple[bytes, int], ...]
 
 
 class SourceEnd:
@@ -44,6 +53,15 @@ class SourceEnd:
     def is_being_hashed(self) -> bool:
         """Whether `state` will have to wait, because the source was found changed."""
         return self._hashing.is_set()
+
+    def outline(self) -> Outlined | None:
+        """What can be sent before the files are hashed; None where they are."""
+        found = self._end.service.source.outline()
+        if found is None:
+            return None
+        state, payload = found
+        items = [(path, entry.size_bytes) for path, entry in outlines.decode(payload).files]
+        return Outlined(state, payload, tuple(items))
 
     def manifest(self, known: bytes) -> bytes:
         """The manifest for a target that has the directories of these references."""

@@ -28,6 +28,9 @@ from envsync.tree.manifest import ENTRIES_MAX, REFERENCE_BYTES
 _PLACE = re.compile(r"/[^\0]*/trees/[0-9a-f]{16}")
 
 
+_NO_PLAN = PlanFacts("new", 0, 0, 0, 0, 0, 0, ())
+
+
 @dataclass(frozen=True, slots=True)
 class Staged:
     """A staging tree brought forward: the plan, and the files that have to be sent.
@@ -89,6 +92,13 @@ class TargetEnd:
     def prepare(self, keep: int) -> None:
         """Let it read what `stage` will need; nothing is touched."""
         self._end.call("build.prepare", {"keep": keep})
+
+    def begin(self, outline: bytes, keep: int) -> Staged | None:
+        """Have a staging tree made for what an outline names; None where there is one."""
+        told = self._end.call("build.begin", {"keep": keep}, outline).document
+        if not told["begun"]:
+            return None
+        return Staged(_NO_PLAN, (), str(told["tree"]), str(told["token"]))
 
     def stage(self, manifest: bytes, keep: int, on_progress: Progress | None = None) -> Staged:
         """Bring a staging tree forward as far as the target's own bytes go."""
