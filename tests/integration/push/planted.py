@@ -20,6 +20,8 @@ from tests.lab.namespaces import wait_until
 _PLACE = "/run/lab/planted"
 ORDER = "/run/lab/stop-at"
 STOPPED = "/run/lab/stopped"
+HASHING_WAITS = "/run/lab/hashing-waits"
+"""While this is on a host, nothing is hashed there."""
 COPIES, BLOCKS = 50, 2
 MOMENTS = (
     "target.inspect",
@@ -100,6 +102,19 @@ def _copy_file(self, *arguments):
 TreeWriter.copy_file = _copy_file
 """
 
+_HASHING = f"""
+
+_plain_hash_files = hash_files
+
+
+def hash_files(*arguments):
+    import time
+
+    while os.path.exists({HASHING_WAITS!r}):
+        time.sleep(0.01)
+    return _plain_hash_files(*arguments)
+"""
+
 
 def plant(host: LabHost, *, silence_seconds: float | None = None) -> Envsync:
     """The command of the copy. With `silence_seconds`, both sides give up after that."""
@@ -108,7 +123,7 @@ def plant(host: LabHost, *, silence_seconds: float | None = None) -> Envsync:
     if not copy.exists():
         source = Path(envsync.__file__).parent
         shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        for name, code in (("service", _SERVICE), ("writing", _WRITING)):
+        for name, code in (("service", _SERVICE), ("writing", _WRITING), ("hashing", _HASHING)):
             with (copy / f"agent/{name}.py").open("a") as file:
                 file.write(code)
         if silence_seconds is not None:
