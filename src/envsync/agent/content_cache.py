@@ -64,7 +64,12 @@ class ContentCache:
     def summary(self) -> Optional[Summary]:
         """What is known of the whole tree; None where nothing is."""
         head = self._head()
-        return None if head is None or not head[0]["signature"] else _summary(head[0])
+        if head is None or not head[0]["signature"]:
+            return None
+        try:
+            return _summary(head[0])
+        except (TypeError, ValueError):
+            return None
 
     def directories(self) -> Dict[bytes, Known]:
         """What is known of each directory; empty where nothing is or the file is damaged."""
@@ -137,11 +142,33 @@ class ContentCache:
                 if zlib.crc32(head) != crc:
                     return None
                 document = json.loads(head)
+                if not _is_head(document):
+                    return None
                 if document["boot"] not in (_ANY_BOOT, _BOOT % boot_id()):
                     return None
                 return document, file.read() if whole else b""
-        except (OSError, ValueError, KeyError, struct.error):
+        except (OSError, ValueError, RecursionError, struct.error):
             return None
+
+
+_HEAD_KINDS = {
+    "signature": str,
+    "revision": str,
+    "totals": list,
+    "mode": int,
+    "mtime_ns": int,
+    "body_bytes": int,
+    "body_crc": int,
+}
+
+
+def _is_head(document: object) -> bool:
+    """Whether it has what every head has."""
+    return (
+        isinstance(document, dict)
+        and "boot" in document
+        and all(type(document.get(name)) is kind for name, kind in _HEAD_KINDS.items())
+    )
 
 
 def _summary(document: dict) -> Summary:  # type: ignore[type-arg]
@@ -203,9 +230,20 @@ def boot_id() -> str:
         return ""
 
 
+def home(environ: os._Environ[str] | Dict[str, str]) -> str:
+    """The user's home, by the account where no variable says it; empty where there is none."""
+    if "HOME" in environ:
+        return environ["HOME"]
+    with contextlib.suppress(ImportError, KeyError):
+        import pwd
+
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    return ""
+
+
 def cache_directory(environ: os._Environ[str] | Dict[str, str]) -> Optional[str]:
     """Where the content cache is kept; None for a user without a home."""
     base = environ.get("XDG_CACHE_HOME") or ""
-    if not base and environ.get("HOME"):
-        base = os.path.join(environ["HOME"], ".cache")
+    if not base and home(environ):
+        base = os.path.join(home(environ), ".cache")
     return os.path.join(base, "envsync", "content") if os.path.isabs(base) else None

@@ -110,7 +110,7 @@ def nonce_at(places: Layout) -> str:
     try:
         with open(places.file("lock"), "rb") as file:
             return str(json.loads(file.read(4096)).get("nonce", ""))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return ""
 
 
@@ -171,5 +171,5 @@ def _holder(fd: int) -> str:
         document: Dict[str, Any] = json.loads(os.pread(fd, 4096, 0))
         minutes = (time.time() - float(document["since_seconds"])) / 60
         return "%s, process %d, for %.0f min" % (document["holder"], document["pid"], minutes)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "holder unknown"

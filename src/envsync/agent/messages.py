@@ -14,7 +14,7 @@ T = TypeVar("T")
 _SECONDS_MAX = float(1 << 33)
 """The year 2242. What shows a moment as a date survives no number far beyond it."""
 
-_INTEGER_MAX = 1 << 63
+_INTEGER_MAX = 1 << 64
 """JSON has integers of any length; whoever divides one needs it to fit."""
 
 

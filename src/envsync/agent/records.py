@@ -11,6 +11,8 @@ import re
 from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
 from envsync.agent.layout import Layout, read_json, remove, write_json, write_whole
+from envsync.agent.messages import from_json
+from envsync.errors import AgentFailed
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import DIGEST_BYTES, InvalidEntry
 from envsync.tree.manifest import Manifest, Totals
@@ -47,21 +49,8 @@ class Record(NamedTuple):
 def record_from_json(document: Any) -> Record:
     """The record of a document; ValueError where it is none."""
     try:
-        totals = Totals(**{name: int(document["totals"][name]) for name in Totals._fields})
-        return Record(
-            number=int(document["number"]),
-            revision=str(document["revision"]),
-            source_revision=str(document["source_revision"]),
-            inode=int(document["inode"]),
-            who=str(document["who"]),
-            source=str(document["source"]),
-            when_seconds=float(document["when_seconds"]),
-            method=str(document["method"]),
-            transport=str(document["transport"]),
-            totals=totals,
-            kept_because=str(document["kept_because"]),
-        )
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        return from_json(Record, document)
+    except AgentFailed as error:
         raise ValueError("not a record: %s" % error) from error
 
 

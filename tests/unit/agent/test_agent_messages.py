@@ -121,7 +121,7 @@ def test_numbers_that_are_no_times(when: float) -> None:
         from_json(messages.RecordFacts, {**RECORD, "when_seconds": when})
 
 
-@pytest.mark.parametrize("size", [2**63, -(2**63), 10**400, 10**4000])
+@pytest.mark.parametrize("size", [2**64, -(2**64), 10**400, 10**4000])
 def test_numbers_that_are_no_sizes(size: int) -> None:
     """Nothing that shows a size as `1.9 GB` survives an integer that is no float."""
     good = {"entries": 1, "files": 1, "size_bytes": 2**62}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import tempfile
 import time
 from collections.abc import Callable
@@ -318,16 +319,19 @@ def test_without_a_place_for_it(place: str, top: bytes) -> None:
     assert looks.snapshot(top).manifest() == truth(top)
 
 
+OWN_CACHE = f"{pwd.getpwuid(os.geteuid()).pw_dir}/.cache/envsync/content"
+
+
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({}, None),
+        ({}, OWN_CACHE),
         ({"HOME": ""}, None),
         ({"HOME": "relative"}, None),
         ({"HOME": "/home/alice"}, "/home/alice/.cache/envsync/content"),
         ({"HOME": "/h", "XDG_CACHE_HOME": ""}, "/h/.cache/envsync/content"),
         ({"HOME": "/h", "XDG_CACHE_HOME": "/scratch"}, "/scratch/envsync/content"),
-        ({"XDG_CACHE_HOME": "relative"}, None),
+        ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, None),
     ],
 )
 def test_where_it_is_kept(environ: dict[str, str], expected: str | None) -> None:

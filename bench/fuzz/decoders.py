@@ -1,0 +1,99 @@
+"""The decoders of foreign bytes, each as a function that may only end as documented."""
+
+from __future__ import annotations
+
+import functools
+import queue
+from collections.abc import Callable
+
+from envsync.agent import codec
+from envsync.agent.channel import Channel
+from envsync.agent.frames import EndOfInput, FrameReader
+from envsync.errors import AgentFailed, ConnectionLost, TransferFailed
+from envsync.tree import listing as listings
+from envsync.tree import manifest as manifests
+from envsync.tree.entry import DIRECTORY, FILE, Entry, InvalidEntry, check_name
+from envsync.tree.manifest import Manifest
+
+CHUNK_BYTES = 7
+
+
+def reader_of(data: bytes) -> Callable[[int], bytes]:
+    """Gives the bytes a few at a time, then the end."""
+    rest = memoryview(data)
+
+    def read(size: int) -> bytes:
+        nonlocal rest
+        part, rest = rest[: min(size, CHUNK_BYTES)], rest[min(size, CHUNK_BYTES) :]
+        return bytes(part)
+
+    return read
+
+
+def frames(data: bytes) -> None:
+    """Frames, until the end or the first that is none."""
+    reader = FrameReader(reader_of(data))
+    try:
+        while True:
+            reader.frame()
+    except (EndOfInput, AgentFailed):
+        pass
+
+
+class _Still(Channel):
+    """A channel without its threads: what was sent is queued already."""
+
+    def queue_all(self) -> None:
+        self._frames = queue.Queue()
+        self._read_frames()
+
+
+def messages(data: bytes) -> None:
+    """Control frames with their payloads."""
+    channel = _Still(reader_of(data), lambda _: None)
+    channel.queue_all()
+    try:
+        while True:
+            channel.receive_message()
+    except (AgentFailed, ConnectionLost):
+        pass
+
+
+@functools.lru_cache(maxsize=1)
+def base() -> Manifest:
+    """A small tree that a manifest may refer to."""
+    top = [Entry(b"d", DIRECTORY, 0o755, 0, 0, b""), Entry(b"f", FILE, 0o644, 1, 0, bytes(32))]
+    return Manifest({b"": listings.encode(top), b"d": b""}, 0o755, 0)
+
+
+def manifest(data: bytes) -> None:
+    """A manifest, which is refused or stays inside the tree and is itself again."""
+    try:
+        found = manifests.decode(data, base())
+    except InvalidEntry:
+        return
+    assert manifests.decode(manifests.encode(found)) == found
+    for path, entry in found.walk():
+        for name in path.split(b"/"):
+            check_name(name)
+        assert not entry.mode & 0o002
+
+
+def blocks(data: bytes) -> None:
+    """The blocks of a transfer: no more comes out than a block may become."""
+    decoder = codec.Decoder()
+    try:
+        for start in range(0, len(data), 64):
+            for piece in decoder.decode(data[start : start + 64]):
+                assert len(piece) <= codec.BLOCK_BYTES_MAX
+        decoder.finish()
+    except TransferFailed:
+        pass
+
+
+DECODERS: dict[str, Callable[[bytes], None]] = {
+    "frames": frames,
+    "messages": messages,
+    "manifest": manifest,
+    "blocks": blocks,
+}

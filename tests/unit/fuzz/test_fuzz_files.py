@@ -1,0 +1,189 @@
+"""Files of envsync's own, damaged in any way: nothing of them is believed, nothing raises."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from envsync.agent.content_cache import _MAGIC, ContentCache, Known, Summary
+from envsync.agent.layout import Layout, layout, read_json, write_whole
+from envsync.agent.locks import PushLock, nonce_at
+from envsync.agent.messages import to_json
+from envsync.agent.publish import Publisher
+from envsync.agent.records import Record, Records, record_from_json
+from envsync.agent.snapshot import Trees
+from envsync.agent.target import record_facts
+from envsync.errors import Locked
+from envsync.transport.rsync_output import Output
+from envsync.tree import listing as listings
+from envsync.tree.entry import InvalidEntry
+from envsync.tree.local import LocalPaths
+from envsync.tree.manifest import Totals
+
+DEEP = b"[" * 100_000
+RECORD = Record(
+    3, "a" * 64, "b" * 64, 42, "alice@server1", "server1", 1.7e9, "mirror", "stream",
+    Totals(3, 2, 100), "",
+)  # fmt: skip
+LOCAL = LocalPaths(["local"])
+texts = st.text(max_size=5)
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Layout:
+    (tmp_path / "envs").mkdir()
+    found = layout(str(tmp_path), "myenv")
+    found.create()
+    return found
+
+
+def document_with(document: dict[str, Any], data: st.DataObject) -> dict[str, Any]:
+    """The document with one of its fields, however deep, replaced or gone."""
+    document = json.loads(json.dumps(document))
+    at = document
+    while True:
+        key = data.draw(st.sampled_from(sorted(at)))
+        if not isinstance(at[key], dict) or not at[key] or data.draw(st.booleans()):
+            break
+        at = at[key]
+    if data.draw(st.booleans()):
+        at[key] = data.draw(values)
+    else:
+        del at[key]
+    return document
+
+
+def damaged(document: dict[str, Any], data: st.DataObject) -> bytes:
+    how = data.draw(st.sampled_from(["field", "cut", "flip", "noise", "deep", "number"]))
+    if how == "field":
+        return json.dumps(document_with(document, data)).encode()
+    whole = json.dumps(document).encode()
+    at = data.draw(st.integers(0, len(whole) - 1))
+    return {
+        "cut": whole[:at],
+        "flip": whole[:at] + bytes([whole[at] ^ data.draw(st.integers(1, 255))]) + whole[at + 1 :],
+        "noise": data.draw(st.binary(max_size=60)),
+        "deep": DEEP,
+        "number": b'{"number": ' + b"9" * 5000 + b"}",
+    }[how]
+
+
+@many
+@given(st.data())
+def test_records(places: Layout, data: st.DataObject) -> None:
+    """A record is one that can be told to the other side, or none."""
+    write_whole(places.generations + b"/000003.json", damaged(RECORD.to_json(), data))
+    records = Records(places)
+    for record in records.all():
+        assert record.number == 3
+        assert record_from_json(json.loads(json.dumps(record.to_json()))) == record
+        json.dumps(to_json(record_facts(record)))
+    assert records.has_damage() == (not records.all())
+    records.next_number()
+
+
+@many
+@given(st.data())
+def test_intents(places: Layout, data: st.DataObject) -> None:
+    """Recovery from any intent: nothing is switched, and nothing stands in the way any more."""
+    intent = {
+        "new": RECORD.to_json(),
+        "kept": None,
+        "check": {"command": "", "timeout_seconds": 60.0},
+        "event": {"event": "publish", "who": "x", "replaced_inode": 5, "replaced_revision": ""},
+    }
+    write_whole(places.file("intent.json"), damaged(intent, data))
+    lock = PushLock(places, "alice")
+    Publisher(places, Trees(None, LOCAL), Records(places), lock).recover()
+    assert not Path(os.fsdecode(places.file("intent.json"))).exists()
+    assert Records(places).all() == []
+
+
+@many
+@given(st.sampled_from(["held.json", "history.jsonl", "lock", "staging.json"]), st.data())
+def test_other_files(places: Layout, name: str, data: st.DataObject) -> None:
+    write_whole(places.file(name), damaged({"nonce": "x", "holder": "y", "since_seconds": 1}, data))
+    records = Records(places)
+    json.dumps(records.held())
+    assert all(isinstance(event, dict) for event in records.history())
+    assert isinstance(nonce_at(places), str)
+    read_json(places.file(name))
+
+
+@many
+@given(st.data())
+def test_a_lock_says_who_holds_it_or_that_it_does_not_know(
+    places: Layout, data: st.DataObject
+) -> None:
+    lock = PushLock(places, "alice")
+    lock.acquire()
+    try:
+        said = damaged({"holder": "y", "pid": 1, "since_seconds": 1}, data)
+        Path(os.fsdecode(places.file("lock"))).write_bytes(said)
+        with pytest.raises(Locked):
+            PushLock(places, "bob").acquire()
+    finally:
+        lock.release()
+
+
+# --- the content cache ------------------------------------------------------------------
+
+
+def sealed(head: bytes, body: bytes) -> bytes:
+    """A cache file whose checksum is right, whatever it holds."""
+    return _MAGIC + struct.pack("<II", len(head), zlib.crc32(head)) + head + body
+
+
+@many
+@given(st.data())
+def test_a_damaged_cache_is_no_cache(tmp_path: Path, data: st.DataObject) -> None:
+    cache = ContentCache(str(tmp_path / "cache"), 1, 2, LOCAL)
+    summary = Summary(b"s" * 32, "r", Totals(1, 1, 1), 0o755, 0)
+    cache.store(summary, {b"": Known(bytes(4), b"", b"", 0, 0)}, synced=True)
+    path = tmp_path / "cache" / cache._path.rpartition("/")[2] if cache._path else tmp_path
+    whole = path.read_bytes()
+    size, _ = struct.unpack_from("<II", whole, len(_MAGIC))
+    start = len(_MAGIC) + 8
+    head, body = whole[start : start + size], whole[start + size :]
+    if data.draw(st.booleans()):
+        path.write_bytes(sealed(damaged(json.loads(head), data), body))
+    else:
+        at = data.draw(st.integers(0, len(whole) - 1))
+        path.write_bytes(whole[:at] + data.draw(st.binary(max_size=20)) + whole[at + 1 :])
+    found = cache.summary()
+    assert found is None or isinstance(found.signature, bytes)
+    assert set(cache.directories()) <= {b""}
+    cache.manifest(b"s" * 32)
+
+
+# --- rows and lines ---------------------------------------------------------------------
+
+
+@given(st.binary(max_size=200))
+def test_a_listing_is_itself_or_refused(data: bytes) -> None:
+    try:
+        entries = listings.decode_foreign(data)
+    except InvalidEntry:
+        return
+    assert listings.encode(entries) == data
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8))
+def test_what_rsync_prints(pieces: list[bytes]) -> None:
+    output = Output()
+    assert all(output.feed(piece) >= 0 for piece in pieces)
+    assert output.wire_bytes is None or output.wire_bytes >= 0
