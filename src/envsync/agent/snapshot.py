@@ -16,7 +16,7 @@ from typing import (
 )
 
 from envsync.agent.content_cache import ContentCache, Known, Summary
-from envsync.agent.filesystem import mount_of
+from envsync.agent.filesystem import COARSE_MARGIN_SECONDS, mount_of
 from envsync.agent.listing_build import Build
 from envsync.agent.scan import NO_HELPERS, are_directories_unchanged, rescan, scan
 from envsync.agent.scan_helpers import ScanHelpers
@@ -227,8 +227,7 @@ class _Attempts:
         self, first: Scan, known: Dict[bytes, Known], margin_seconds: float, glance: bool
     ) -> Snapshot:
         for _ in range(ATTEMPTS):
-            _let_stamps_settle(first, margin_seconds)
-            settled_ns = time.time_ns() - int(margin_seconds * 1e9)
+            settled_ns = _let_stamps_settle(first, margin_seconds)
             build = Build(self._top_fd, first, known, self._vouchers, self._progress)
             directories = build.directories()
             self._hashed_bytes += build.hashed_bytes
@@ -247,8 +246,7 @@ class _Attempts:
 
     def once(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
         """One attempt without a second pass."""
-        _let_stamps_settle(scanned, margin_seconds)
-        settled_ns = time.time_ns() - int(margin_seconds * 1e9)
+        settled_ns = _let_stamps_settle(scanned, margin_seconds)
         build = Build(self._top_fd, scanned, known, self._vouchers, self._progress)
         directories = build.directories()
         self._hashed_bytes += build.hashed_bytes
@@ -302,11 +300,19 @@ def _require_readable(top_fd: int, unreadable: List[bytes]) -> None:
         )
 
 
-def _let_stamps_settle(scanned: Scan, margin_seconds: float) -> None:
-    """Wait until a further change of the newest file would show another stamp."""
+def _let_stamps_settle(scanned: Scan, margin_seconds: float) -> int:
+    """Wait until a further change of the newest file would show another stamp.
+
+    The stamp up to which that is sure. Coarse stamps may be another machine's, whose clock
+    need not agree with ours: there the wait is the whole margin, whatever the clocks say.
+    """
+    if margin_seconds >= COARSE_MARGIN_SECONDS:
+        time.sleep(margin_seconds)
+        return scanned.newest_ns
     age_seconds = (time.time_ns() - scanned.newest_ns) / 1e9
     if 0 <= age_seconds < margin_seconds:
         time.sleep(margin_seconds - age_seconds)
+    return time.time_ns() - int(margin_seconds * 1e9)
 
 
 def _without_racy(directories: Dict[bytes, Known], settled_ns: int) -> Dict[bytes, Known]:

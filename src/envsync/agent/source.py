@@ -9,6 +9,7 @@ import stat
 from collections import Counter
 from typing import Callable, Collection, Iterator, List, Optional, Sequence, Tuple
 
+from envsync.agent.content_cache import home
 from envsync.agent.facts import platform_facts
 from envsync.agent.layout import layout, require_live
 from envsync.agent.locks import nonce_at
@@ -290,6 +291,6 @@ def _left_out(snapshot: Snapshot) -> Tuple[Finding, ...]:
 def state_directory(environ: os._Environ[str]) -> Optional[str]:
     """Where this user's state is kept; None for a user without a home."""
     base = environ.get("XDG_STATE_HOME") or ""
-    if not base and environ.get("HOME"):
-        base = os.path.join(environ["HOME"], ".local", "state")
+    if not base and home(environ):
+        base = os.path.join(home(environ), ".local", "state")
     return os.path.join(base, "envsync") if os.path.isabs(base) else None

@@ -7,6 +7,7 @@ exit status.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -14,6 +15,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -39,6 +41,10 @@ class Interruption:
 
 def main() -> NoReturn:
     """The console script."""
+    _open_standard_streams()
+    _require_utf8()
+    # What is kept here of this user (caches, staging, tracebacks) is for this user alone.
+    os.umask(0o077)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries tell developers is no news to a user
     for stream in (sys.stdout, sys.stderr):
@@ -47,6 +53,32 @@ def main() -> NoReturn:
     # A thread's trouble is met again by whoever waits for it; its traceback is no news either.
     threading.excepthook = _save_thread_failure
     leave(run(sys.argv[1:], Invocation(os.environ)))
+
+
+def _open_standard_streams() -> None:
+    """Have something behind descriptors 0 to 2, of which a caller may have closed some.
+
+    Else the next file or socket gets such a number, and what is printed goes into it.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    nothing = Path(os.devnull)
+    sys.stdin = sys.stdin or nothing.open()
+    sys.stdout = sys.stdout or nothing.open("w")
+    sys.stderr = sys.stderr or nothing.open("w")
+
+
+def _require_utf8() -> None:
+    """Begin again where the locale has text mean other bytes than on the servers.
+
+    There it is UTF-8, and a name that is typed here has to be the same name there.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        argv = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        os.execve(sys.executable, argv, {**os.environ, "PYTHONUTF8": "1"})  # noqa: S606
 
 
 def run(arguments: Sequence[str], invocation: Invocation) -> int:
@@ -59,6 +91,10 @@ def run(arguments: Sequence[str], invocation: Invocation) -> int:
         # Whoever read our output has gone (`envsync list | head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED_EXIT_CODE
+    except OSError as error:
+        # The disk that stdout is redirected to is full.
+        sys.stderr.write(f"envsync: the output cannot be written: {error.strerror}\n")
+        return EnvsyncError.exit_code
 
 
 def leave(status: int) -> NoReturn:
@@ -90,9 +126,18 @@ def _carry_out(
         return Interruption()
     except BrokenPipeError:
         raise
+    except OSError as error:
+        if _is_about_output(error):
+            raise
+        return _bug(error, invocation)
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program
         return _bug(error, invocation)
     return None
+
+
+def _is_about_output(error: OSError) -> bool:
+    """Whether it comes from writing to a stream: every other says about which file it is."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def _invoke(arguments: Sequence[str], invocation: Invocation) -> None:
