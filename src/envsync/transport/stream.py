@@ -20,6 +20,8 @@ from envsync.agent.messages import ReceiveFacts, from_json
 from envsync.transport.job import Job, Sent
 
 _BLOCKS_AHEAD = 8
+# A link that is slower than any processor, however much else it has to do.
+_CRAWLING_BYTES_PER_SECOND = 30e6
 _WORKERS_MAX = 2
 
 
@@ -72,9 +74,32 @@ def failed_paths(document: Mapping[str, Any]) -> tuple[bytes, ...]:
     return tuple(path.encode("utf-8", "surrogateescape") for path in failed)
 
 
-def is_machine_busy() -> bool:
-    """Whether there is more to do here than there are processors."""
-    return os.getloadavg()[0] > _processors()
+class MachineLoad:
+    """How busy this machine is, by the kernel's count of idle processor time."""
+
+    _BUSY_IDLE_SHARE = 0.2
+
+    def __init__(self, read: Callable[[], tuple[int, int]] | None = None) -> None:
+        """`read` gives idle and all ticks since the machine started."""
+        self._read = read or _processor_ticks
+        self._idle, self._all = self._read()
+
+    def is_busy(self) -> bool:
+        """Whether nearly no processor time was left over since this was last asked."""
+        idle, everything = self._read()
+        idle_ticks, ticks = idle - self._idle, everything - self._all
+        self._idle, self._all = idle, everything
+        return idle_ticks <= self._BUSY_IDLE_SHARE * ticks
+
+
+def _processor_ticks() -> tuple[int, int]:
+    """Idle ticks (waiting for disks is idle) and all ticks; zeros where nothing tells."""
+    try:
+        with Path("/proc/stat").open("rb") as file:
+            fields = [int(field) for field in file.readline().split()[1:]]
+        return fields[3] + fields[4], sum(fields[:8])
+    except (OSError, ValueError, IndexError):
+        return 0, 0
 
 
 def _processors() -> int:
@@ -91,10 +116,10 @@ class Effort:
     _WINDOW = 8
 
     def __init__(
-        self, ladder: Sequence[Step], is_machine_busy: Callable[[], bool] = is_machine_busy
+        self, ladder: Sequence[Step], is_machine_busy: Callable[[], bool] | None = None
     ) -> None:
         self._ladder = ladder
-        self._is_machine_busy = is_machine_busy
+        self._is_machine_busy = is_machine_busy or MachineLoad().is_busy
         self._at = max(0, len(ladder) - 2)
         self._begin()
 
@@ -125,7 +150,8 @@ class Effort:
             harder = self._ladder[self._at + 1]
             # Where processors are short, sending is slow too, and would pass for a slow link.
             is_slow = self._sent_bytes < harder.below_bytes_per_second * self._seconds
-            if is_slow and not self._is_machine_busy():
+            is_crawling = self._sent_bytes < _CRAWLING_BYTES_PER_SECOND * self._seconds
+            if is_slow and (is_crawling or not self._is_machine_busy()):
                 self._at += 1
 
 

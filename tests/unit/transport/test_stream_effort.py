@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from envsync.agent import codec
 from envsync.agent.zstd_command import raw_frame
 from envsync.errors import TransferFailed
-from envsync.transport.stream import Effort, Step
+from envsync.transport.stream import Effort, MachineLoad, Step
 
 HEAD = struct.Struct("<BII")
 LADDER = (Step("none", 0), Step("zstd", 1, 180e6), Step("zstd", 3, 50e6))
@@ -138,7 +138,21 @@ def test_one_step_stays() -> None:
 
 def test_a_busy_machine_is_not_asked_for_more() -> None:
     effort = Effort(LADDER, lambda: True)
-    observe(effort, 80, by="link")
+    observe(effort, 80, 40e6, by="link")
     assert effort.step == LADDER[1]
     observe(effort, 80, by="processor")
     assert effort.step == LADDER[0]
+
+
+def test_a_link_that_crawls_is_worth_it_even_there() -> None:
+    effort = Effort(LADDER, lambda: True)
+    observe(effort, 8, 20e6, by="link")
+    assert effort.step == LADDER[2]
+
+
+def test_how_busy_the_machine_is() -> None:
+    ticks = iter([(100, 200), (190, 300), (195, 400), (195, 400)])
+    load = MachineLoad(lambda: next(ticks))
+    assert not load.is_busy(), "90 of 100 ticks were idle"
+    assert load.is_busy(), "5 of 100"
+    assert load.is_busy(), "nothing was counted since: it cannot be told"
