@@ -6,6 +6,7 @@ prefix on each, and `myenv` on the controller.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,16 @@ def conda_lab(fresh_lab: Lab, lab_template: Template) -> Lab:
     controller = fresh_lab.controller
     fresh_lab.on_all(lambda host: host.install_conda(lab_template, environments=host is controller))
     return fresh_lab
+
+
+@pytest.fixture(scope="session")
+def bindfs() -> None:
+    """What `Host.refuse_exchange` needs."""
+    missing = requirements.missing_fuse()
+    if missing and requirements.required() and os.geteuid() == 0:
+        pytest.fail(f"bindfs is required: {missing}", pytrace=False)
+    if missing:
+        pytest.skip(f"no bindfs: {missing}")
 
 
 def demand_lab() -> None:

@@ -176,6 +176,23 @@ class Host:
         self.namespaces.set_up("mount", "--bind", str(directory), self._top)
         self.path(self.prefix).mkdir(parents=True, exist_ok=True)
 
+    def refuse_exchange(self) -> None:
+        """From now on the storage cannot swap two names, as on NFS or an old ZFS (bindfs)."""
+        self.namespaces.set_up("bindfs", self._top, self._top)
+
+    def cover_with_overlay(self) -> None:
+        """What is in the storage becomes the lower layer of an overlay, writes go to an upper."""
+        script = (
+            "mkdir -p /run/lab/upper && mount -t tmpfs tmpfs /run/lab/upper && "
+            "mkdir /run/lab/upper/upper /run/lab/upper/work && mount -t overlay overlay "
+            '-o "lowerdir=$1,upperdir=/run/lab/upper/upper,workdir=/run/lab/upper/work" "$1"'
+        )
+        self.namespaces.set_up("sh", "-ec", script, "sh", self._top)
+
+    def mount_over(self, directory: str, place: str) -> None:
+        """Show a directory of the host at another place, too."""
+        self.namespaces.set_up("mount", "--bind", directory, place)
+
     # Processes
 
     def processes(self, pattern: str = "") -> list[int]:

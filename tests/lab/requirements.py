@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 INSTALL = "apt-get install -y openssh-server rsync iproute2 tcsh fish"
+INSTALL_FUSE = "apt-get install -y bindfs"
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 _PROGRAMS = (
     "sshd",
@@ -50,6 +51,14 @@ def missing() -> str:
     if done.returncode == 0:
         return ""
     return f"no namespaces (root or user namespaces are needed): {done.stderr.strip()}"
+
+
+def missing_fuse() -> str:
+    """Why a host's storage cannot refuse to swap names here; empty where it can."""
+    if shutil.which("bindfs", path=_PATH) is None:
+        return f"bindfs missing; as root: {INSTALL_FUSE}"
+    usable = os.access("/dev/fuse", os.R_OK | os.W_OK)
+    return "" if usable else "/dev/fuse may not be used (root is needed, or modprobe fuse)"
 
 
 def _absent() -> str:

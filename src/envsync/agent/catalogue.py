@@ -44,7 +44,7 @@ def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
     places = layout(prefix, name)
     nothing = TotalsFacts(0, 0, 0)
     try:
-        snapshot = trees.snapshot(places.live)
+        snapshot = trees.snapshot(places.standing())
         manifest = snapshot.manifest()
     except (EnvsyncError, OSError) as error:
         return EnvironmentFacts(name, "", None, False, nothing, 0, 0, str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent.messages import PlatformFacts, ProcessUse
 from envsync.conda.busy import Process
@@ -40,12 +40,14 @@ def who() -> str:
     return "%s@%s" % (user_name(), socket.gethostname())
 
 
-def user_name() -> str:
+def user_name(number: Optional[int] = None) -> str:
+    """A user's name here, this process's own by default; the number itself where it has none."""
+    number = os.geteuid() if number is None else number
     with contextlib.suppress(ImportError, KeyError):
         import pwd
 
-        return pwd.getpwuid(os.geteuid()).pw_name
-    return str(os.geteuid())
+        return pwd.getpwuid(number).pw_name
+    return str(number)
 
 
 def running_processes() -> Iterator[Process]:

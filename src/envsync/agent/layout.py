@@ -1,6 +1,8 @@
 """Where things stand on a target, and how they are written so that a crash leaves them whole.
 
-ENVS/NAME                              the live tree, or a link to where it stands
+ENVS/NAME                              the live tree, or a link to where it stands: the user's
+                                       own link, or ours to one of trees/ where the
+                                       filesystem cannot swap directories
 ENVS/.envsync/NAME/                    0700
     lock                               held exclusively for the whole of a push
     writers                            held shared by each process that fills the staging
@@ -18,24 +20,31 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import tempfile
-from typing import Any, NamedTuple, Optional
+from typing import Any, List, NamedTuple, Optional
 
 from envsync.agent.filesystem import sync_directory
 from envsync.errors import NotFound, PreflightRefused
 from envsync.tree.safety import is_environment_name
 
 STATE_DIRECTORY = b".envsync"
+SEARCH = 0o011
+LINKS_MAX = 40
+"""As many links in a row as the kernel follows."""
 
 
 class Layout(NamedTuple):
     """The paths of one environment on one server.
 
-    `live` is what users see; `home` the resolved directory's parent, beside which
-    everything is staged, so that a switch never crosses a filesystem.
+    `path` is the name as conda and users see it, which is what Python takes for its prefix.
+    `live` is where links of the user's own lead from there: a directory, or a link of ours to
+    one of `trees`. Everything is staged beside `live`, so that a switch never crosses a
+    filesystem.
     """
 
     name: str
+    path: bytes
     live: bytes
     state: bytes
 
@@ -57,7 +66,44 @@ class Layout(NamedTuple):
         """Make the state directory, private to the user."""
         for path in (self.state, self.generations, self.trees):
             os.makedirs(path, mode=0o700, exist_ok=True)
-        os.chmod(self.state, 0o700)
+        os.chmod(self.state, 0o700 if self.linked_tree() is None else 0o700 | SEARCH)
+
+    def let_through(self) -> None:
+        """Let everybody get to a tree that the name is a link to; nobody can look around."""
+        for path in (os.path.dirname(self.state), self.state, self.trees):
+            mode = stat.S_IMODE(os.stat(path).st_mode)
+            if mode & SEARCH != SEARCH:
+                os.chmod(path, mode | SEARCH)
+
+    def link_to(self, tree: bytes) -> bytes:
+        """What a link at `live` says to lead to one of `trees`: nothing of where the prefix is."""
+        return os.path.join(_link_above(self.live), os.path.basename(tree))
+
+    def linked_tree(self) -> Optional[bytes]:
+        """The one of `trees` that `live` is a link of ours to; None where it is no such link."""
+        token = _linked_token(self.live)
+        return None if token is None else os.path.join(self.trees, token)
+
+    def standing(self) -> bytes:
+        """Where the version is that stands at the name: never a link, if it stands at all."""
+        return self.linked_tree() or self.live
+
+    def inode(self) -> Optional[int]:
+        """Of the version that stands at the name; None where none does."""
+        try:
+            return os.lstat(self.standing()).st_ino
+        except FileNotFoundError:
+            return None
+
+    def other_trees(self) -> List[bytes]:
+        """Staging and earlier versions: all trees but the one that stands at the name."""
+        try:
+            names = os.listdir(self.trees)
+        except FileNotFoundError:
+            return []
+        linked = self.linked_tree()
+        found = [os.path.join(self.trees, name) for name in names]
+        return [path for path in found if path != linked]
 
 
 def layout(prefix: str, name: str) -> Layout:
@@ -70,13 +116,45 @@ def layout(prefix: str, name: str) -> Layout:
         if name == "base":
             reason = "base is conda itself and cannot be pushed: other environments hang on it"
         raise PreflightRefused(reason, hint="create an environment and push that")
-    live = os.path.join(os.fsencode(prefix), b"envs", os.fsencode(name))
-    if os.path.islink(live):
-        resolved = os.path.realpath(live)
-        if os.path.isdir(resolved) and STATE_DIRECTORY not in resolved.split(b"/"):
-            live = resolved
+    path = os.path.join(os.fsencode(prefix), b"envs", os.fsencode(name))
+    live = _follow(path)
+    return Layout(name, path, live, _state_beside(live))
+
+
+def _follow(path: bytes) -> bytes:
+    """Where links of the user's own lead; the path itself where that is nowhere.
+
+    Nowhere is not where a version is missing just now, because a switch was interrupted.
+    """
+    place = path
+    for _ in range(LINKS_MAX):
+        if not os.path.islink(place) or _linked_token(place) is not None:
+            return place if os.path.isdir(place) or os.path.isdir(_state_beside(place)) else path
+        leads_to = os.path.join(os.path.dirname(place), os.readlink(place))
+        parent, base = os.path.split(leads_to.rstrip(b"/"))
+        if base in (b"", b".", b".."):
+            return os.path.realpath(leads_to)
+        place = os.path.join(os.path.realpath(parent), base)
+    return path
+
+
+def _state_beside(live: bytes) -> bytes:
     parent, base = os.path.split(live)
-    return Layout(name, live, os.path.join(parent, STATE_DIRECTORY, base))
+    return os.path.join(parent, STATE_DIRECTORY, base)
+
+
+def _link_above(live: bytes) -> bytes:
+    return os.path.join(STATE_DIRECTORY, os.path.basename(live), b"trees")
+
+
+def _linked_token(live: bytes) -> Optional[bytes]:
+    """The tree that a link of ours names."""
+    try:
+        above, token = os.path.split(os.readlink(live))
+    except OSError:
+        return None
+    is_ours = above == _link_above(live) and token not in (b"", b".", b"..")
+    return token if is_ours else None
 
 
 def require_live(places: Layout) -> None:
@@ -85,7 +163,7 @@ def require_live(places: Layout) -> None:
         raise NotFound(
             "there is no environment %r" % places.name,
             hint="`envsync list` shows what there is",
-            details=[os.fsdecode(places.live)],
+            details=[os.fsdecode(places.path)],
         )
 
 

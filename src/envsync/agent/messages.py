@@ -44,6 +44,19 @@ class ProcessUse(NamedTuple):
     command: str
 
 
+class PlaceFacts(NamedTuple):
+    """What tells a directory from every other on any machine (see `agent.place`).
+
+    Device and inode as text: the network has numbers of 64 bits.
+    """
+
+    boot: str
+    device: str
+    inode: str
+    changed_ns: int
+    is_network: bool
+
+
 class UseFacts(NamedTuple):
     processes: Tuple[ProcessUse, ...]
 

@@ -41,6 +41,7 @@ def _stage(service: Service, request: Request) -> Answer:
     facts, service.fetches = service.push.stage(wanted, keep, service.counted("copy"))
     home = os.environ.get("HOME", "")
     findings = user_site_findings(wanted.directories, home) + cuda_findings(wanted)
+    findings += service.push.findings
     staging = service.push.staging
     staged = StageFacts(facts, os.fsdecode(staging.path), staging.token, findings)
     return Answer(to_json(staged), b"\0".join([path for path, _ in service.fetches]))

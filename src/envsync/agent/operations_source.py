@@ -23,7 +23,7 @@ def _open(service: Service, request: Request) -> Answer:
         state_directory(os.environ),
         service.helpers,
     )
-    return Answer({"path": os.fsdecode(service.source.path)})
+    return Answer({"place": to_json(service.source.place())})
 
 
 def _inspect(service: Service, request: Request) -> Answer:

@@ -6,7 +6,7 @@ import os
 from typing import Callable, Dict
 
 from envsync.agent.content_cache import cache_directory
-from envsync.agent.messages import UseFacts, to_json
+from envsync.agent.messages import PlaceFacts, UseFacts, from_json, to_json
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.target import Target
 from envsync.errors import AgentFailed
@@ -30,8 +30,13 @@ def _open(service: Service, request: Request) -> Answer:
 
 
 def _inspect(service: Service, request: Request) -> Answer:
-    lock = request.arguments["lock"]
-    return Answer(to_json(service.target.inspect(lock=lock, progress=service.counted("hash"))))
+    place = request.arguments["source"]
+    state = service.target.inspect(
+        lock=request.arguments["lock"],
+        source=None if place is None else from_json(PlaceFacts, place),
+        progress=service.counted("hash"),
+    )
+    return Answer(to_json(state))
 
 
 def _using(service: Service, request: Request) -> Answer:

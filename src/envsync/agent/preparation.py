@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
+import shlex
 from typing import Iterable, List, Tuple
 
 from envsync.agent.facts import user_name
-from envsync.agent.filesystem import ExchangeRefused, exchange, is_mount_point
-from envsync.agent.layout import Layout
-from envsync.agent.messages import Finding
+from envsync.agent.filesystem import is_mount_point
+from envsync.agent.layout import STATE_DIRECTORY, Layout
+from envsync.agent.live_name import becomes_link
+from envsync.agent.messages import Finding, PlaceFacts
+from envsync.agent.place import is_same_place, place_facts
 from envsync.conda.platform_needs import cuda_package
 from envsync.errors import PreflightRefused
 from envsync.tree.manifest import Manifest
@@ -32,45 +34,85 @@ def require_prefix(prefix: str) -> None:
 def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
     """What is wrong with the place where the environment goes; each forbids a push."""
     found: List[Finding] = []
-    parent = existing_parent(places.state)
-    if not os.access(parent, os.W_OK | os.X_OK):
-        found.append(Finding("read-only", "%s is not writable" % os.fsdecode(parent), True))
     if os.path.isdir(places.live):
-        if is_mount_point(places.live):
+        if is_mount_point(places.standing()):
             message = "%s is a mount point and cannot be switched" % os.fsdecode(places.live)
             found.append(Finding("mount-point", message, True))
         owner = os.stat(places.live).st_uid
         if owner != os.geteuid():
-            message = "the environment there belongs to user %d, not to %s" % (owner, user_name())
+            message = "%s belongs to %s, not to %s" % (
+                os.fsdecode(places.live),
+                user_name(owner),
+                user_name(),
+            )
             found.append(Finding("foreign-owner", message, True))
     elif os.path.lexists(places.live):
         message = "%s is there and is no directory" % os.fsdecode(places.live)
         found.append(Finding("not-a-directory", message, True))
+    parent = existing_parent(places.state)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        found.append(Finding("read-only", "%s is not writable" % os.fsdecode(parent), True))
     if not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
         found.append(Finding("no-conda", "%s has no conda-meta: no conda there" % prefix))
     return tuple(found)
 
 
-def require_exchange(places: Layout) -> None:
-    """Raise `PreflightRefused` where two directories cannot be swapped in one step.
+def require_sound_link(prefix: str, places: Layout) -> None:
+    """Raise `PreflightRefused` where the name is a link to what must not be switched.
 
-    Found by swapping two empty ones, before anything is sent.
+    A link of the user's own may lead to another disk, but to nothing that is something else.
     """
-    one = os.path.join(places.state, b"probe-one")
-    other = os.path.join(places.state, b"probe-other")
-    try:
-        for path in (one, other):
-            os.makedirs(path, mode=0o700, exist_ok=True)
-        exchange(one, other)
-    except ExchangeRefused as error:
+    leads_to = _leads_to(prefix, places)
+    if leads_to:
         raise PreflightRefused(
-            "the filesystem there cannot swap two directories in one step",
-            hint="use a prefix on a local filesystem (ext4, xfs, btrfs, tmpfs)",
-        ) from error
-    finally:
-        for path in (one, other):
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
+            "%s is a link to %s" % (os.fsdecode(places.path), leads_to),
+            hint="remove the link there (`rm %s`), then push again"
+            % shlex.quote(os.fsdecode(places.path)),
+        )
+
+
+def _is_base(prefix: str, places: Layout) -> bool:
+    base = os.path.realpath(os.fsencode(prefix))
+    return (base + b"/").startswith(places.live.rstrip(b"/") + b"/")
+
+
+def _leads_to(prefix: str, places: Layout) -> str:
+    """In words, where that is wrong."""
+    envs = os.path.join(os.path.realpath(os.fsencode(prefix)), b"envs")
+    parent, name = os.path.split(places.live)
+    if places.live == places.path:
+        is_lost = os.path.islink(places.path) and not os.path.isdir(places.path)
+        return "no directory" if is_lost else ""
+    if _is_base(prefix, places):
+        return "conda itself"
+    if STATE_DIRECTORY in places.live.split(b"/"):
+        return "a version that envsync keeps"
+    return "another environment, %s" % os.fsdecode(name) if parent == envs else ""
+
+
+def require_another_place(places: Layout, source: PlaceFacts) -> None:
+    """Raise `PreflightRefused` where the source stands in this very place; nothing is written."""
+    here = place_facts(places.standing())
+    if here is not None and is_same_place(here, source):
+        raise PreflightRefused(
+            "it is the same directory as the source, on a filesystem that both share",
+            hint="nothing to push: the environment is there already",
+            details=[os.fsdecode(places.path)],
+        )
+
+
+def switch_findings(places: Layout) -> Tuple[Finding, ...]:
+    """What a person should know of the switch that will be made.
+
+    Raises `PreflightRefused` where none can be made. Before anything is sent.
+    """
+    if not becomes_link(places):
+        return ()
+    message = (
+        "the filesystem there cannot swap two directories: %s becomes a link to one in .envsync, "
+        "and for the moment of this one switch the name is missing" % places.name
+    )
+    return (Finding("becomes-link", message),)
 
 
 def user_site_findings(directories: Iterable[bytes], home: str) -> Tuple[Finding, ...]:

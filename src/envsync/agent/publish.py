@@ -1,11 +1,12 @@
 """The switch: from one whole version to another in one atomic step, guarded on both sides.
 
-    manifest and intent on disk -> sync -> look again at what stands there -> exchange
+    manifest and intent on disk -> sync -> look again at what stands there -> switch
     -> compare what was switched out -> check -> record -> forget the intent
 
 Whatever dies in between, `recover` needs one fact: which inode stands at the name. The new
 one: the switch happened, and what follows it is done now. Any other: it did not, and the
-staging tree waits for the next push.
+staging tree waits for the next push. None, where a directory was to become a link: what stood
+there gets the name back.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
@@ -22,6 +22,7 @@ from envsync.agent import filesystem
 from envsync.agent.check import run_check
 from envsync.agent.content_cache import ContentCache
 from envsync.agent.layout import Layout, read_json, remove, write_json
+from envsync.agent.live_name import LiveName
 from envsync.agent.locks import PushLock
 from envsync.agent.messages import from_json
 from envsync.agent.records import Record, Records, record_from_json
@@ -80,6 +81,7 @@ class Publisher:
         self._records = records
         self._lock = lock
         self._on_step = on_step
+        self._name = LiveName(places, on_step)
 
     def publish(self, switch: Switch) -> Record:
         """Make `switch.staged` the live tree and return its record.
@@ -95,15 +97,15 @@ class Publisher:
             before = self._look_again(switch)
             self._require_no_installer()
             self._on_step("switch")
-            self._rename(switch.staged)
+            replaced = self._rename(switch.staged)
         except OSError:
             with contextlib.suppress(OSError):
-                self._abandon()
+                self._give_up(switch)
             raise
         try:
-            self._sync_names()
+            self._name.sync()
             self._on_step("switched")
-            self._compare(switch, before)
+            self._compare(switch, before, replaced)
             return self._finish(switch.new, switch.kept, switch.check, switch.event)
         except OSError as error:
             failure = failure_after_switch(error)
@@ -162,10 +164,10 @@ class Publisher:
         expected = switch.expected
         try:
             if time.monotonic() - switch.inspected_seconds < RECENT_SECONDS:
-                live, before = self._places.live, expected.scan
+                live, before = self._places.standing(), expected.scan
                 if self._trees.are_directories_unchanged(live, before):
                     return before
-            now = self._trees.scan(self._places.live)
+            now = self._trees.scan(self._places.standing())
         except OSError as error:
             if trouble(error) is not None:
                 raise
@@ -173,7 +175,7 @@ class Publisher:
             raise TargetDrifted("the environment vanished during the push") from error
         if now.signature == expected.scan.signature:
             return now
-        if self._trees.snapshot(self._places.live).revision != expected.revision:
+        if self._trees.snapshot(self._places.standing()).revision != expected.revision:
             self._abandon()
             raise TargetDrifted(
                 "the environment was changed there during the push", hint="push again"
@@ -182,7 +184,7 @@ class Publisher:
 
     def _require_no_installer(self) -> None:
         """One that has begun would find another version under its hands half-way."""
-        at_work = installer_findings(self._places.live)
+        at_work = installer_findings(self._places)
         if at_work:
             self._abandon()
             raise TargetDrifted(
@@ -190,39 +192,33 @@ class Publisher:
                 hint="push again when it is done there",
             )
 
-    def _exchange(self, staged: bytes) -> None:
-        self._rename(staged)
-        self._sync_names()
+    def _give_up(self, switch: Switch) -> None:
+        """Forget the switch, unless it takes the next contact to bring the name back."""
+        if switch.expected is None or self._places.inode() is not None:
+            self._abandon()
 
-    def _sync_names(self) -> None:
-        filesystem.sync_directory(os.path.dirname(self._places.live))
-        filesystem.sync_directory(self._places.trees)
+    def _give_name_to(self, tree: bytes) -> None:
+        self._rename(tree)
+        self._name.sync()
 
-    def _rename(self, staged: bytes) -> None:
-        live = self._places.live
-        if not os.path.lexists(live):
-            filesystem.rename_new(staged, live)
-        else:
-            try:
-                filesystem.exchange(staged, live)
-            except filesystem.ExchangeRefused as error:
-                self._abandon()
-                raise PreflightRefused(
-                    "the environment there cannot be swapped with another directory in one step "
-                    "(%s)" % error.strerror,
-                    hint="use a prefix on a local filesystem, not in an overlay's lower layer",
-                ) from error
+    def _rename(self, tree: bytes) -> Optional[bytes]:
+        """Where the version is now that stood at the name; None where none did."""
+        try:
+            return self._name.give_to(tree)
+        except PreflightRefused:
+            self._abandon()
+            raise
 
-    def _compare(self, switch: Switch, before: Optional[Scan]) -> None:
+    def _compare(self, switch: Switch, before: Optional[Scan], replaced: Optional[bytes]) -> None:
         """What was switched out must be what stood there a moment before."""
-        if before is None or switch.expected is None:
+        if before is None or switch.expected is None or replaced is None:
             return
-        after = self._trees.scan(switch.staged)
+        after = self._trees.scan(replaced)
         if after.signature == before.signature:
             return
-        if self._trees.snapshot(switch.staged).revision == switch.expected.revision:
+        if self._trees.snapshot(replaced).revision == switch.expected.revision:
             return
-        self._exchange(switch.staged)
+        self._give_name_to(replaced)
         self._abandon()
         raise TargetDrifted(
             "the environment was changed there in the moment of the switch, which was undone",
@@ -236,7 +232,7 @@ class Publisher:
         if new.source_revision in self._records.held() and not event.get("retry_held"):
             return self._take_back(new, check, "its check failed there")
         self._on_step("check")
-        failure = run_check(check.command, check.timeout_seconds, self._places.live)
+        failure = run_check(check.command, check.timeout_seconds, self._places.path)
         if failure is not None:
             # Before the way back, so that whoever finishes it knows; but no full disk bars that.
             with contextlib.suppress(OSError):
@@ -260,10 +256,9 @@ class Publisher:
     ) -> Record:
         previous = self._other_tree(new)
         if previous is None:
-            os.rename(self._places.live, self._places.tree(secrets.token_hex(8)))
-            filesystem.sync_directory(os.path.dirname(self._places.live))
+            self._name.take_away()
         else:
-            self._exchange(previous)
+            self._give_name_to(previous)
         self._abandon()
         is_held = new.source_revision in self._records.held()
         raise CheckFailed(
@@ -284,8 +279,7 @@ class Publisher:
         inode = (document.get("event") or {}).get("replaced_inode")
         if inode is None:
             return None
-        for name in os.listdir(self._places.trees):
-            path = os.path.join(self._places.trees, name)
+        for path in self._places.other_trees():
             if os.lstat(path).st_ino == inode and inode != new.inode:
                 return path
         return None
@@ -320,7 +314,10 @@ class Publisher:
             keep_unrecorded(self._places, self._trees, self._records)
             remove(path)
             return "the note of an interrupted switch was damaged"
-        if _inode(self._places.live) != new.inode:
+        if self._name.mend(event.get("replaced_inode"), new.inode):
+            self._abandon()
+            return "an interrupted switch was undone"
+        if self._places.inode() != new.inode:
             self._abandon()
             return "an interrupted switch had not happened"
         filesystem.sync_directory(os.path.dirname(self._places.live))
@@ -355,10 +352,3 @@ def _digest(document: Any) -> str:
 def _require_whole(intent: Any) -> None:
     if intent.pop("digest") != _digest(intent):
         raise ValueError("damaged")
-
-
-def _inode(path: bytes) -> Optional[int]:
-    try:
-        return os.lstat(path).st_ino
-    except FileNotFoundError:
-        return None

@@ -158,8 +158,7 @@ class Records:
     def tree(self, record: Record) -> Optional[bytes]:
         """Where a record's tree stands among the earlier ones; None where it is gone."""
         with contextlib.suppress(OSError):
-            for name in os.listdir(self._places.trees):
-                path = os.path.join(self._places.trees, name)
+            for path in self._places.other_trees():
                 if os.lstat(path).st_ino == record.inode:
                     return path
         return None

@@ -6,6 +6,7 @@ import time
 from typing import Iterator, Tuple
 
 from envsync.agent.facts import mapped_for_writing, running_processes
+from envsync.agent.layout import Layout
 from envsync.agent.messages import Finding
 from envsync.agent.scan_pass import Scan
 from envsync.agent.stat_rows import row_names, unpack
@@ -18,23 +19,30 @@ MAPPED = "mapped"
 _DELETED = b" (deleted)"
 
 
-def busy_findings(scanned: Scan, path: bytes) -> Tuple[Finding, ...]:
-    """What says that the environment at `path` is being changed, or was left half-changed."""
-    signs = busy.signs(_suspects(scanned), running_processes(), path, time.time())
-    return tuple(
+def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
+    """What says that the environment is being changed, or was left half-changed."""
+    signs = busy.signs(_suspects(scanned), (), places.path, time.time())
+    left = tuple(
         Finding(NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking)
         for sign in signs
     )
+    at_work = installer_findings(places)
+    if at_work:
+        # Whoever is at work may have left it: then it is no old leftover.
+        left = tuple(finding._replace(blocking=True) for finding in left)
+    return at_work + left
 
 
-def installer_findings(path: bytes) -> Tuple[Finding, ...]:
-    """The installers that work on the environment at `path` right now."""
-    return tuple(
-        Finding("busy", "%s (process %d) is changing it" % (name, process.pid), True)
-        for process in running_processes()
-        for name in [busy.installer_at_work(process, path)]
-        if name is not None
-    )
+def installer_findings(places: Layout) -> Tuple[Finding, ...]:
+    """The installers that work on the environment right now, under any of its names."""
+    names = {places.path, places.live, places.standing()}
+    found = []
+    for process in running_processes():
+        at_work = {busy.installer_at_work(process, name) for name in names} - {None}
+        for name in at_work:
+            message = "%s (process %d) is changing it" % (name, process.pid)
+            found.append(Finding("busy", message, True))
+    return tuple(found)
 
 
 def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:

@@ -13,8 +13,9 @@ from envsync.agent.content_cache import home
 from envsync.agent.facts import platform_facts
 from envsync.agent.layout import layout, require_live
 from envsync.agent.locks import nonce_at
-from envsync.agent.messages import Finding, SourceState, TotalsFacts
+from envsync.agent.messages import Finding, PlaceFacts, SourceState, TotalsFacts
 from envsync.agent.outgoing import Progress, outgoing
+from envsync.agent.place import place_facts
 from envsync.agent.records import Records
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
@@ -58,7 +59,12 @@ class Source:
 
     @property
     def path(self) -> bytes:
-        return self._places.live
+        """Where the version is that stands there now: never a link."""
+        return self._places.standing()
+
+    def place(self) -> Optional[PlaceFacts]:
+        """What tells this place from every other; None where there is no environment."""
+        return place_facts(self.path)
 
     def inspect(
         self,
@@ -79,10 +85,10 @@ class Source:
         if not os.path.isfile(os.path.join(self.path, HISTORY)):
             raise SourceRefused(
                 "%s is no conda environment (it has no conda-meta/history)"
-                % os.fsdecode(self.path),
+                % os.fsdecode(self._places.path),
                 hint="`conda create -n %s` makes one" % self._places.name,
             )
-        busy_before = installer_findings(self.path) + self._mapped()
+        busy_before = installer_findings(self._places) + self._mapped()
 
         def changed(scanned: Scan) -> None:
             self._scanned = scanned
@@ -100,12 +106,15 @@ class Source:
         if mapped:
             self._believe_nothing()
         return SourceState(
-            path=os.fsdecode(self.path),
+            path=os.fsdecode(self._places.path),
             revision=snapshot.revision,
             totals=TotalsFacts(*snapshot.totals),
             had=tuple(self.had()),
             findings=(
-                busy_before + busy_findings(snapshot.scan, self.path) + mapped + _left_out(snapshot)
+                busy_before
+                + busy_findings(snapshot.scan, self._places)
+                + mapped
+                + _left_out(snapshot)
             ),
             platform=platform_facts(),
             hashed_bytes=snapshot.hashed_bytes,
@@ -190,10 +199,11 @@ class Source:
         return tuple(found)
 
     def _leads(self, path: bytes, entry: Entry) -> Tuple[outside.LeadsOutside, ...]:
+        # What is written into an environment is the name that conda knows it by.
         if entry.kind == SYMLINK:
-            return outside.in_symlink(path, entry.content, self.path)
+            return outside.in_symlink(path, entry.content, self._places.path)
         if entry.kind == FILE and outside.is_worth_reading(path):
-            return outside.in_file(path, self.read(path) or b"", self.path)
+            return outside.in_file(path, self.read(path) or b"", self._places.path)
         return ()
 
     def read(self, path: bytes, size_bytes_max: int = outside.FILE_MAX_BYTES) -> Optional[bytes]:
@@ -249,7 +259,9 @@ class Source:
     def _log_path(self) -> str:
         if self._state_directory is None:
             return ""
-        key = hashlib.sha256(os.path.realpath(self.path)).hexdigest()[:24]
+        parent, name = os.path.split(self._places.live)
+        path = os.path.join(os.path.realpath(parent), name)
+        key = hashlib.sha256(path).hexdigest()[:24]
         return os.path.join(self._state_directory, "had", key)
 
 

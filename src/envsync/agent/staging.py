@@ -122,9 +122,9 @@ class Staging:
         published = {record.inode for record in records}
         if isinstance(document, dict):
             inode = document.get("inode")
-            for name in os.listdir(os.fsdecode(self._places.trees)):
-                path = self._places.tree(name)
+            for path in self._places.other_trees():
                 if os.lstat(path).st_ino == inode and inode not in published:
+                    name = os.fsdecode(os.path.basename(path))
                     with contextlib.suppress(StorageFailed):
                         return name, "resumed", self._trees.snapshot(path)
         record = spare(records, live, keep)
@@ -328,12 +328,10 @@ def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) 
         return 0
     removed = 0
     needed = {record.inode for record in records.all()} | set(keep_inodes)
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(places.trees):
-            path = os.path.join(places.trees, name)
-            if os.lstat(path).st_ino not in needed:
-                remove_tree(path)
-                removed += 1
+    for path in places.other_trees():
+        if os.lstat(path).st_ino not in needed:
+            remove_tree(path)
+            removed += 1
     return removed
 
 

@@ -35,8 +35,7 @@ def keep_unrecorded(places: Layout, trees: Trees, records: Records) -> None:
     """Record each tree that was a version, perhaps, and has no record: none is lost."""
     note = read_json(places.file("staging.json"))
     staging = note.get("inode") if isinstance(note, dict) else None
-    for name in os.listdir(places.trees):
-        tree = os.path.join(places.trees, name)
+    for tree in places.other_trees():
         inode = os.lstat(tree).st_ino
         if inode == staging or records.at(inode) is not None:
             continue

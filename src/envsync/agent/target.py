@@ -15,6 +15,7 @@ from envsync.agent.locks import PushLock
 from envsync.agent.messages import (
     DAMAGED_RECORD,
     Finding,
+    PlaceFacts,
     ProcessUse,
     RecordFacts,
     TargetState,
@@ -64,8 +65,20 @@ class Target:
 
     # Looking
 
-    def inspect(self, *, lock: bool, progress: Optional[Progress] = None) -> TargetState:
-        """What stands here. With `lock`, nobody else may push until this process ends."""
+    def inspect(
+        self,
+        *,
+        lock: bool,
+        source: Optional[PlaceFacts] = None,
+        progress: Optional[Progress] = None,
+    ) -> TargetState:
+        """What stands here. With `lock`, nobody else may push until this process ends.
+
+        `source` is where the source stands: `PreflightRefused` where that is here.
+        """
+        self.require_sound_link()
+        if source is not None:
+            preparation.require_another_place(self.places, source)
         recovered = None
         findings = list(preparation.place_findings(self._prefix, self.places))
         if lock and not any(finding.blocking for finding in findings):
@@ -79,7 +92,7 @@ class Target:
             # Without its history it is changed like any other, which is drift.
             findings += [
                 finding
-                for finding in busy_findings(live.scan, self.places.live)
+                for finding in busy_findings(live.scan, self.places)
                 if finding.kind != NO_HISTORY
             ]
         damaged = self.records.damaged()
@@ -89,7 +102,7 @@ class Target:
         record = self.current(live)
         free = space(preparation.existing_parent(self.places.state))
         return TargetState(
-            path=os.fsdecode(self.places.live),
+            path=os.fsdecode(self.places.path),
             exists=live is not None,
             revision="" if live is None else live.revision,
             totals=_NOTHING if live is None else TotalsFacts(*live.totals),
@@ -105,6 +118,10 @@ class Target:
             recovered=recovered,
             hashed_bytes=0 if live is None else live.hashed_bytes,
         )
+
+    def require_sound_link(self) -> None:
+        """Raise `PreflightRefused` where the name is a link to something else."""
+        preparation.require_sound_link(self._prefix, self.places)
 
     def _was_interrupted(self) -> bool:
         return os.path.exists(self.places.file("intent.json"))
@@ -129,11 +146,12 @@ class Target:
     def snapshot(
         self, progress: Optional[Progress] = None, fresh: bool = False
     ) -> Optional[Snapshot]:
+        self.require_sound_link()
         if not os.path.isdir(self.places.live):
             return None
         # A glance: what is published is looked at again right before the switch.
         return self.trees.snapshot(
-            self.places.live, fresh=fresh, glance=not fresh, progress=progress
+            self.places.standing(), fresh=fresh, glance=not fresh, progress=progress
         )
 
     def current(self, live: Optional[Snapshot]) -> Optional[Record]:

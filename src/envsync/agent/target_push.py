@@ -7,15 +7,14 @@ receive, `complete`, `publish`. `adopt` and `rollback` stand alone.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent import leftovers
 from envsync.agent.facts import who
 from envsync.agent.incoming import Incoming
-from envsync.agent.messages import PlanFacts, RecordFacts
-from envsync.agent.preparation import require_exchange
+from envsync.agent.messages import Finding, PlanFacts, RecordFacts
+from envsync.agent.preparation import switch_findings
 from envsync.agent.publish import Check, Switch
 from envsync.agent.records import Record
 from envsync.agent.snapshot import Snapshot
@@ -61,6 +60,7 @@ class TargetPush:
         self._is_ahead = False
         self._wanted: Manifest = EMPTY
         self._verified: Optional[Snapshot] = None
+        self.findings: Tuple[Finding, ...] = ()
 
     def prepare(self, keep: int) -> None:
         """Read what `stage` will need, while the source is still being looked at."""
@@ -81,7 +81,6 @@ class TargetPush:
         self._require_lock()
         if self._target.live is not None or self._target.records.all():
             return False
-        require_exchange(self._target.places)
         staging = self._new_staging()
         staging.choose(None, keep, "")
         self._staging = staging
@@ -113,7 +112,7 @@ class TargetPush:
         if self._staging is not None:
             # Once more, for the source has changed since.
             self._staging.close()
-        require_exchange(self._target.places)
+        self.findings = switch_findings(self._target.places)
         staging, self._looked = self._looked or self._new_staging(), None
         staging.choose(self._target.current(self._target.live), keep, "")
         self._staging = staging
@@ -140,7 +139,7 @@ class TargetPush:
         if live is None:
             self.staging.complete(self._wanted, None, ())
         else:
-            self.staging.complete(self._wanted, self._target.places.live, live.scan.local)
+            self.staging.complete(self._wanted, self._target.places.standing(), live.scan.local)
         self._verified = self.staging.verify(self._wanted, progress)
         return self._verified
 
@@ -207,7 +206,7 @@ class TargetPush:
 
     def _read_back(self, record: Record) -> RecordFacts:
         """The record from disk, for the tree that stands at the name now."""
-        stands = self._target.records.at(os.lstat(self._target.places.live).st_ino)
+        stands = self._target.records.at(self._target.places.inode() or 0)
         if stands is None or stands.revision != record.revision:
             raise TargetDrifted("the version that was published does not stand there")
         return record_facts(stands)
@@ -244,6 +243,7 @@ class TargetPush:
 
     def rollback(self, number: Optional[int], by: str, overwrite: bool) -> RecordFacts:
         """Put an earlier version back, exactly; what stood there becomes a generation, held."""
+        self._target.require_sound_link()
         self._target.lock.acquire()
         self._target.publisher().recover()
         self._target.inspected_seconds = time.monotonic()

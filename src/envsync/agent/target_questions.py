@@ -39,7 +39,7 @@ def differences(target: Target, other: Optional[Manifest], paths_max: int) -> Di
         )
 
     def read(path: bytes) -> Optional[bytes]:
-        return _read(os.path.join(target.places.live, path))
+        return _read(os.path.join(target.places.standing(), path))
 
     return describe(before, live.manifest(), read, paths_max)
 
@@ -67,7 +67,7 @@ def holdings(target: Target, live: Optional[Snapshot]) -> List[Holding]:
     """The trees of this server that contents may be copied from."""
     if live is None:
         return []
-    return [Holding(target.places.live, live.manifest(), "live")]
+    return [Holding(target.places.standing(), live.manifest(), "live")]
 
 
 def plan_facts(work: Plan, origin: str, packages: Tuple[str, ...]) -> PlanFacts:

@@ -88,7 +88,9 @@ class Push:
     def _run(self) -> PushReport:
         self._pace.begin("inspect")
         lock = not self._settings.dry_run
-        target = self._target.inspect(lock=lock, on_progress=self._pace.relay)
+        target = self._target.inspect(
+            lock=lock, source=self._source.place, on_progress=self._pace.relay
+        )
         if lock and self._source.is_being_hashed():
             self._use_the_wait(target)
         source = self._source.state()

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from envsync.agent.messages import SourceState, from_json
+from envsync.agent.messages import PlaceFacts, SourceState, from_json
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import LocalEnd, Progress
 from envsync.tree import outline as outlines
@@ -32,7 +32,9 @@ class SourceEnd:
         self._confirmed: bool | None = None
         self._hashing = threading.Event()
         self._open = {"prefix": prefix, "name": name, "local": list(local)}
-        end.call("source.open", self._open)
+        place = end.call("source.open", self._open).document["place"]
+        self.place = None if place is None else from_json(PlaceFacts, place)
+        """Where it stands, to tell whether a target is the same directory."""
 
     @property
     def server(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from envsync.agent.messages import (
     DifferenceFacts,
+    PlaceFacts,
     PlanFacts,
     ProcessUse,
     RecordFacts,
@@ -18,6 +19,7 @@ from envsync.agent.messages import (
     UseFacts,
     VerifyFacts,
     from_json,
+    to_json,
 )
 from envsync.errors import AgentFailed
 from envsync.push.ends import End, Progress
@@ -62,9 +64,15 @@ class TargetEnd:
     def server(self) -> str:
         return self._end.server
 
-    def inspect(self, *, lock: bool, on_progress: Progress | None = None) -> TargetState:
-        """What stands there; with `lock`, nobody else pushes until the end is closed."""
-        answer = self._end.call("target.inspect", {"lock": lock}, on_progress=on_progress)
+    def inspect(
+        self, *, lock: bool, source: PlaceFacts | None = None, on_progress: Progress | None = None
+    ) -> TargetState:
+        """What stands there; with `lock`, nobody else pushes until the end is closed.
+
+        `PreflightRefused`, and nothing is written, where `source` stands in the same place.
+        """
+        arguments = {"lock": lock, "source": to_json(source)}
+        answer = self._end.call("target.inspect", arguments, on_progress=on_progress)
         return from_json(TargetState, answer.document)
 
     def using(self) -> tuple[ProcessUse, ...]:

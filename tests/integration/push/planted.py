@@ -117,7 +117,10 @@ def hash_files(*arguments):
 
 
 def plant(host: LabHost, *, silence_seconds: float | None = None) -> Envsync:
-    """The command of the copy. With `silence_seconds`, both sides give up after that."""
+    """The command of the copy. With `silence_seconds`, both sides give up after that.
+
+    Its agents believe a file on a network filesystem sooner: these are all in memory.
+    """
     place = _PLACE if silence_seconds is None else f"{_PLACE}-{silence_seconds:g}"
     copy = host.path(place) / "envsync"
     if not copy.exists():
@@ -126,6 +129,7 @@ def plant(host: LabHost, *, silence_seconds: float | None = None) -> Envsync:
         for name, code in (("service", _SERVICE), ("writing", _WRITING), ("hashing", _HASHING)):
             with (copy / f"agent/{name}.py").open("a") as file:
                 file.write(code)
+        _set(copy / "agent/filesystem.py", "COARSE_MARGIN_SECONDS =", 0.1)
         if silence_seconds is not None:
             _shorten(copy, silence_seconds)
     command = Envsync(host, place)

@@ -51,14 +51,22 @@ class Server:
         return self.prefix / "envs" / ".envsync" / NAME
 
     def target(self, local: Sequence[str] = ("local",)) -> Target:
-        return Target(str(self.prefix), NAME, local, self.cache, "alice@here")
+        return self.target_at(self.prefix, local)
+
+    def target_at(self, prefix: Path, local: Sequence[str] = ("local",)) -> Target:
+        """By another path of the prefix."""
+        return Target(str(prefix), NAME, local, self.cache, "alice@here")
+
+    def earlier(self) -> list[bytes]:
+        """The trees that do not stand at the name."""
+        return self.target().places.other_trees()
 
     def tree(self) -> dict[bytes, Node]:
         """What stands at the name."""
         return disk.read(self.live)
 
     def manifest(self) -> Manifest:
-        return disk.uncached().snapshot(self.live).manifest()
+        return disk.uncached().snapshot(self.target().places.standing()).manifest()
 
     def revision(self) -> str:
         """Of what stands at the name; empty where nothing does."""
@@ -167,9 +175,10 @@ def records(server: Server) -> Records:
 def require_sound(server: Server) -> None:
     """Every record has its manifest and its tree, and the tree is what the record says."""
     known = records(server)
-    live = os.lstat(server.live).st_ino
+    standing = server.target().places.standing()
+    live = os.stat(standing).st_ino
     for record in known.all():
-        tree = server.live if record.inode == live else known.tree(record)
+        tree = standing if record.inode == live else known.tree(record)
         assert tree is not None, record
         snapshot = disk.uncached()
         snapshot.local = server.target().trees.local

@@ -1,0 +1,52 @@
+"""Whether two ends look at one directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.messages import PlaceFacts
+from envsync.agent.place import is_same_place, place_facts
+
+HERE = PlaceFacts(boot="a", device="1", inode="2", changed_ns=3, is_network=False)
+SERVED = HERE._replace(boot="b", device="9", is_network=True)
+
+
+@pytest.mark.parametrize(
+    ("other", "is_same"),
+    [
+        (HERE, True),
+        (HERE._replace(changed_ns=4), True),
+        (HERE._replace(device="2"), False),
+        (HERE._replace(inode="4"), False),
+        (HERE._replace(boot="b"), False),
+        (HERE._replace(boot=""), False),
+        (SERVED, True),
+        (SERVED._replace(boot="a"), True),
+        (SERVED._replace(changed_ns=4), False),
+        (SERVED._replace(inode="4"), False),
+    ],
+)
+def test_one_kernel_knows_and_two_share_what_the_network_shows(
+    other: PlaceFacts, is_same: bool
+) -> None:
+    """The last: a machine cloned from another has its inodes and times, and is no share."""
+    assert is_same_place(HERE, other) is is_same
+    assert is_same_place(other, HERE) is is_same
+
+
+def test_without_a_boot_identity_nothing_is_taken_for_the_same() -> None:
+    unknown = HERE._replace(boot="")
+    assert not is_same_place(unknown, unknown)
+
+
+def test_by_whatever_path(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to("a")
+    one, other = (place_facts(os.fsencode(tmp_path / name)) for name in "ab")
+    assert one is not None
+    assert other is not None
+    assert is_same_place(one, other)
+    assert place_facts(os.fsencode(tmp_path / "c")) is None
