@@ -154,7 +154,7 @@ class Source:
         if self._mapped():
             self._believe_nothing()
             return False
-        if installer_findings(self.path):
+        if installer_findings(self._places):
             return False
         if self._trees.scan(self.path).signature != found.scan.signature:
             return False
