@@ -136,7 +136,7 @@ class Source:
             revision="",
             totals=TotalsFacts(scanned.entries, count, size_bytes),
             had=(),
-            findings=installer_findings(self.path) + busy_findings(scanned, self.path),
+            findings=installer_findings(self._places) + busy_findings(scanned, self._places),
             platform=platform_facts(),
             hashed_bytes=0,
         )
