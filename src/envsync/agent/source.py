@@ -132,7 +132,7 @@ class Source:
         count = sum(len(found) for _, found in files)
         size_bytes = sum(file[2] for _, found in files for file in found)
         state = SourceState(
-            path=os.fsdecode(self.path),
+            path=os.fsdecode(self._places.path),
             revision="",
             totals=TotalsFacts(scanned.entries, count, size_bytes),
             had=(),
