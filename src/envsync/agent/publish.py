@@ -246,10 +246,17 @@ class Publisher:
         self._records.release(new.source_revision)
         if event.get("holds"):
             self._records.hold(str(event["holds"]), "rolled back by %s" % event.get("who"))
-        remove(self._places.file("staging.json"))
+        self._forget_staging(new)
         remove(self._places.file("intent.json"))
         self._on_step("recorded")
         return new
+
+    def _forget_staging(self, new: Record) -> None:
+        """The note of what is being built; that of another tree stays: a rollback ends no push."""
+        path = self._places.file("staging.json")
+        document = read_json(path)
+        if not isinstance(document, dict) or document.get("inode") == new.inode:
+            remove(path)
 
     def _take_back(
         self, new: Record, check: Check, reason: str, output: tuple[str, ...] = ()

@@ -245,7 +245,7 @@ class TargetPush:
         """Put an earlier version back, exactly; what stood there becomes a generation, held."""
         self._target.require_sound_link()
         self._target.lock.acquire()
-        self._target.publisher().recover()
+        self._target.recover()
         self._target.inspected_seconds = time.monotonic()
         self._target.live = live = self._target.snapshot()
         current = self._target.current(live)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,21 @@ def test_an_earlier_version_that_nobody_touched_is_built_upon(server: Server) ->
     server.push(VERSIONS[2])
     numbers = [record.number for record in server.target().records.all()]
     assert numbers == [2, 3]
+
+
+def test_what_an_interrupted_push_left_is_no_version_to_go_back_to(server: Server) -> None:
+    """However often one goes back beside it, and it is still there for the next push."""
+    server.push(VERSIONS[2], keep=9)
+    with server.staged(VERSIONS[3]) as push:
+        push.staging.close()
+        half = push.staging.path
+    before = [record.number for record in server.target().records.all()]
+    for number in (2, 3, 2):
+        server.rollback(number)
+    assert [record.number for record in server.target().records.all()] == before == [2, 3]
+    assert os.path.isdir(half)
+    with server.staged(VERSIONS[3]) as push:
+        assert push.staging.origin == "resumed"
 
 
 def test_where_a_record_is_damaged_no_tree_is_removed(server: Server) -> None:
