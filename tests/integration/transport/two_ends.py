@@ -66,7 +66,7 @@ class TwoEnds:
         self.stack.callback(end.close)
         target = TargetEnd(end, str(self.target_prefix), NAME, [], "test")
         source = self.open_source()
-        source.state()
+        assert source.confirmed(source.state())
         target.inspect(lock=True)
         staged = target.stage(source.manifest(target.references()), 1)
         job = Job(
