@@ -127,8 +127,10 @@ def _require_fast_forward(source: SourceState, target: TargetState) -> None:
     if record is None or not target.exists:
         return
     if record.source_revision not in (*source.had, source.revision):
+        # A version that was changed by hand, and put back since, came from no source.
+        origin = f"from {record.source}" if record.source else "made by hand"
         raise NotFastForward(
-            f"it holds revision {short(record.source_revision)} from {record.source} "
+            f"it holds revision {short(record.source_revision)} {origin} "
             f"({published(record)}), which this source never had"
         )
 
