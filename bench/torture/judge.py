@@ -134,6 +134,12 @@ class Judge:
                 yield "shared inode", str(tree.path)
             seen |= tree.files
 
+    @staticmethod
+    def require_refusal(exit_code: int) -> None:
+        """What was changed by hand before the switch was not known to whoever ordered it."""
+        if exit_code != TargetDrifted.exit_code:
+            raise Fallen("overwritten", f"changed by hand before the switch, and told {exit_code}")
+
     def meddled(
         self, path: bytes, after: Observed, without: Observed, acceptable: set[Fingerprint]
     ) -> None:

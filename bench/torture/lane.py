@@ -160,6 +160,8 @@ class Lane:
                 raise Fallen(
                     "wrong ending", f"{ended.exit_code}, not {set(expected)}: {ended.answer}"
                 )
+        if hit is not None and hit.landed and round_.has_to_be_refused:
+            judge.require_refusal(ended.exit_code)
         acceptable = judge.acceptable_contents(round_, before, ended.exit_code)
         if ended.exit_code > 0:
             # Who was not killed tells the truth: it had not happened.

@@ -35,6 +35,11 @@ PUSH_MOMENTS = (
     "recorded",
 )
 ROLLBACK_MOMENTS = ("build.rollback", *PUSH_MOMENTS[PUSH_MOMENTS.index("intent") :])
+NOTICED = {
+    "push": PUSH_MOMENTS[: PUSH_MOMENTS.index("switch") + 1],
+    "rollback": ("intent", "sync", "switch"),
+}
+"""Steps between looking at the target and its switch: what changes there then stops the command."""
 MEDDLE = "meddle"
 """In the place of a victim: somebody adds a file to what stands at the name."""
 
@@ -69,6 +74,13 @@ class Round:
     @property
     def is_push(self) -> bool:
         return self.operation in ("push", "overwrite")
+
+    @property
+    def has_to_be_refused(self) -> bool:
+        """Whether somebody meddles after the target was looked at and before its switch."""
+        noticed = NOTICED["push" if self.is_push else "rollback"]
+        fault = self.fault
+        return fault is not None and fault.victim == MEDDLE and fault.moment in noticed
 
     def __str__(self) -> str:
         before = [name for name, has in (("change", self.changes), (self.drift, self.drift)) if has]

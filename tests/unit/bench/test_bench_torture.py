@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.torture.judge import Fallen, Judge
 from bench.torture.observed import NOTHING, Observed, StandingTree, fingerprint
-from bench.torture.script import OPERATIONS, Round, draw
+from bench.torture.script import OPERATIONS, Fault, Round, draw
 from bench.torture.tally import Tally, text, total
 from envsync.agent.records import Record
 from envsync.tree.manifest import Totals
@@ -84,6 +85,18 @@ def test_what_was_rolled_back_may_be_held(judge: Judge) -> None:
     assert judge.acceptable_exits(a_round("push"), observed("v1")) == {0, 13}
     retrying = a_round("push", retry_held=True)
     assert judge.acceptable_exits(retrying, observed("v1")) == {0}
+
+
+def test_what_comes_between_the_look_and_the_switch_has_to_be_refused(judge: Judge) -> None:
+    meddle = Fault("meddle", "switch", 0.5)
+    assert replace(a_round("push"), fault=meddle).has_to_be_refused
+    assert not replace(a_round("push"), fault=replace(meddle, moment="")).has_to_be_refused
+    assert not replace(a_round("push"), fault=replace(meddle, victim="agent")).has_to_be_refused
+    late = replace(meddle, moment="build.rollback")
+    assert not replace(a_round("rollback"), fault=late).has_to_be_refused
+    judge.require_refusal(11)
+    with pytest.raises(Fallen, match="overwritten"):
+        judge.require_refusal(0)
 
 
 def test_a_whole_version_passes(judge: Judge) -> None:
