@@ -15,8 +15,20 @@ from envsync.agent.service import Answer, Request, Service
 
 
 def _hello(service: Service, request: Request) -> Answer:
-    facts = ServerFacts(who(), codec.available(), platform_facts(), time.time(), sys.executable)
-    return Answer(to_json(facts))
+    return Answer(to_json(_server_facts()))
+
+
+def _server_facts() -> ServerFacts:
+    return ServerFacts(who(), codec.available(), platform_facts(), time.time(), sys.executable)
+
+
+def _health(service: Service, request: Request) -> Answer:
+    from envsync.agent.health import health, trees_of_environments
+
+    arguments = request.arguments
+    local, local_of = arguments["local"], arguments["local_of"]
+    trees_of = trees_of_environments(cache_directory(os.environ), local, local_of)
+    return Answer(to_json(health(arguments["prefix"], _server_facts(), trees_of)))
 
 
 def _list(service: Service, request: Request) -> Answer:
@@ -28,4 +40,8 @@ def _list(service: Service, request: Request) -> Answer:
     return Answer(to_json(ListFacts(tuple(found), time.time())))
 
 
-OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {"hello": _hello, "list": _list}
+OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+    "hello": _hello,
+    "health": _health,
+    "list": _list,
+}

@@ -48,6 +48,7 @@ class Request(NamedTuple):
 
 _OPERATIONS: Dict[str, str] = {
     "hello": "questions",
+    "health": "questions",
     "list": "questions",
     "source": "source",
     "target": "target",

@@ -24,7 +24,7 @@ def ask_servers(
 
     `step` is one word for what they do.
     """
-    with _lines_that_move(terminal, places) as (show, forget):
+    with lines_that_move(terminal, places) as (show, forget):
 
         def ask_one(end: End, place: Place) -> T:
             show(Progress(place.server, step))
@@ -38,9 +38,10 @@ def ask_servers(
 
 
 @contextlib.contextmanager
-def _lines_that_move(
+def lines_that_move(
     terminal: Terminal, places: Sequence[Place]
 ) -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
+    """How to show a server's line and how to forget it, until the block ends."""
     if not terminal.is_interactive:
         yield lambda _: None, lambda _: None
         return

@@ -29,6 +29,9 @@ COMMANDS = {
     "history": _Entry("envsync.cli.history:history", "Show what was published, and by whom."),
     "rollback": _Entry("envsync.cli.rollback:rollback", "Put the previous version back."),
     "gc": _Entry("envsync.cli.gc:gc", "Free disk that no version needs any more."),
+    "doctor": _Entry(
+        "envsync.cli.doctor:doctor", "Find what is wrong with servers, and what mends it."
+    ),
     "config": _Entry("envsync.cli.config:config", "Check or find the inventory file."),
     "demo": _Entry(
         "envsync.cli.demo:demo",

@@ -55,14 +55,30 @@ def for_each_server(
     *,
     parallel_max: int = PARALLEL_MAX,
 ) -> list[Outcome[T]]:
-    """Ask every place, `parallel_max` at a time; the outcomes in the order of the places.
+    """Ask the end of every place; otherwise as `for_each_place`."""
+
+    def visit(place: Place) -> T:
+        with open_end(place) as end:
+            return ask(end, place)
+
+    return for_each_place(places, visit, on_outcome, parallel_max=parallel_max)
+
+
+def for_each_place(
+    places: Sequence[Place],
+    visit: Callable[[Place], T],
+    on_outcome: Callable[[Outcome[T]], None] = lambda _: None,
+    *,
+    parallel_max: int = PARALLEL_MAX,
+) -> list[Outcome[T]]:
+    """Visit every place, `parallel_max` at a time; the outcomes in the order of the places.
 
     A failure is an outcome, never raised; a bug is, once the others are done. An
     interruption (Ctrl-C) does not wait for servers that do not answer.
     """
 
     def serve(place: Place) -> Outcome[T]:
-        outcome = _outcome(place, ask)
+        outcome = _outcome(place, visit)
         on_outcome(outcome)
         return outcome
 
@@ -77,10 +93,9 @@ def for_each_server(
     return [future.result() for future in futures]
 
 
-def _outcome(place: Place, ask: Callable[[End, Place], T]) -> Outcome[T]:
+def _outcome(place: Place, visit: Callable[[Place], T]) -> Outcome[T]:
     try:
-        with open_end(place) as end:
-            return Outcome(place.server, value=ask(end, place))
+        return Outcome(place.server, value=visit(place))
     except EnvsyncError as error:
         error.server = error.server or place.server
         return Outcome(place.server, error=error)

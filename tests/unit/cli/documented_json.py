@@ -25,6 +25,7 @@ _RESULTS = {
     "history": "History",
     "rollback": "Rollback",
     "gc": "Gc",
+    "doctor": "Doctor",
     "config check": "ConfigCheck",
     "config path": "ConfigPath",
     "demo": "Demo",

@@ -1,0 +1,35 @@
+"""One lab for a whole module: its tests go on from each other's servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conda import Template
+from tests.integration.cli.conftest import INVENTORY, Envsync
+from tests.lab.lab import Lab
+
+
+@pytest.fixture(scope="module")
+def served(lab: Lab, lab_template: Template) -> Iterator[Lab]:
+    """Conda's base on every host, and `myenv` on the controller; reset once a module."""
+    lab.reset()
+    lab.on_all(lambda host: host.install_conda(lab_template, environments=host is lab.controller))
+    yield lab
+    lab.reset()
+
+
+@pytest.fixture(scope="module")
+def envsync(served: Lab) -> Envsync:
+    """The command on the controller, with an inventory."""
+    return Envsync(served.controller)
+
+
+def environment(lab: Lab, server: str, name: str = "myenv") -> Path:
+    host = lab[server]
+    return host.path(f"{host.prefix}/envs/{name}")
+
+
+__all__ = ["INVENTORY", "Envsync", "environment"]

@@ -1,0 +1,65 @@
+"""`envsync doctor` on servers that are well, odd and dead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.integration.servers.conftest import Envsync, environment
+from tests.lab.lab import Lab
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def _by_server(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {each["server"]: each for each in document["result"]["servers"]}
+
+
+def test_servers_that_are_well(served: Lab, envsync: Envsync) -> None:
+    envsync("push", "myenv", "server2")
+    found = _by_server(envsync.json("doctor"))
+    assert [found[name]["connection"] for name in found] == ["here", "fabric", "fabric"]
+    assert found["server2"]["is_key_known"] is True
+    assert found["server2"]["python"] == f"{served.controller.prefix}/bin/python"
+    assert found["server2"]["environments"] == [
+        {"name": "myenv", "state": "published", "reason": ""}
+    ]
+    assert found["server1"]["environments"][0]["state"] == "unpublished"
+    assert not any(one["fails"] for each in found.values() for one in each["complaints"])
+    table = envsync("doctor", "@all").stdout.splitlines()
+    assert table[0].split()[:4] == ["SERVER", "REACHED", "KEY", "PREFIX"]
+    assert [line.split()[0] for line in table[1:3]] == ["server2", "server3"]
+
+
+def test_each_trouble_is_named_with_what_mends_it(served: Lab, envsync: Envsync) -> None:
+    server2, server3 = served["server2"], served["server3"]
+    server2.write_file(f"{server2.home()}/.bashrc", "echo welcome\n")
+    (environment(served, "server2") / "by-hand").write_text("x")
+    server3.stop_sshd()
+    known = f"{served.controller.home()}/.ssh/known_hosts"
+    keys = served.controller.path(known).read_text()
+    try:
+        told = envsync("doctor", status=20)
+        assert "its login files print where no terminal is: 'welcome'" in told.stdout
+        assert "→ envsync diff myenv server2 --published" in told.stdout
+        assert told.stderr.count("server3: server3 refuses connections") == 1
+        served.controller.write_file(known, "")
+        alone = _by_server(envsync.json("doctor", "server2", status=4))["server2"]
+        assert (alone["is_reached"], alone["is_key_known"]) == (True, False)
+    finally:
+        served.controller.write_file(known, keys)
+        server3.start_sshd()
+        served["server2"].path(f"{server2.home()}/.bashrc").unlink()
+
+
+def test_a_server_without_conda(served: Lab, envsync: Envsync) -> None:
+    moved = served["server3"].path(served["server3"].prefix)
+    moved.rename(moved.with_name("away"))
+    try:
+        told = envsync("doctor", "server3", status=8)
+        assert "there is no conda prefix at" in told.stderr
+        assert "→ envsync bootstrap server3" in told.stderr
+    finally:
+        moved.with_name("away").rename(moved)

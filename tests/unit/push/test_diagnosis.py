@@ -1,0 +1,87 @@
+"""What is wrong with a server: a table of what was found and what is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from envsync.agent.health import HealthFacts, PrefixFacts, StandingFacts, ToolFacts
+from envsync.agent.messages import PlatformFacts, ServerFacts
+from envsync.errors import ConnectionFailed
+from envsync.push.diagnosis import complaints, rsync_holes
+from envsync.push.examination import Examination
+
+PLATFORM = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
+PREFIX = PrefixFacts("/w/conda", True, True, True, "alice", "ext4", 10**12, 10**8)
+HEALTH = HealthFacts(
+    ServerFacts("alice@server2", ("zstd", "zlib", "none"), PLATFORM, 1e9, "/w/conda/bin/python"),
+    "3.11.7",
+    PREFIX,
+    (ToolFacts("rsync", "/usr/bin/rsync", "3.5.0"), ToolFacts("conda", "/c", "24.1")),
+    "",
+    (),
+)
+WELL = Examination("server2", "/w/conda", connection="fabric", health=HEALTH)
+
+
+def _health(**changes: object) -> Examination:
+    return replace(WELL, health=HEALTH._replace(**changes))  # type: ignore[arg-type]
+
+
+def test_nothing_is_told_of_a_server_that_is_well() -> None:
+    assert complaints(WELL, PLATFORM) == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "what", "command", "fails"),
+    [
+        (_health(prefix=PREFIX._replace(exists=False)), "no conda prefix", "bootstrap", True),
+        (_health(prefix=PREFIX._replace(is_writable=False)), "cannot be written", "chown", True),
+        (_health(prefix=PREFIX._replace(has_conda=False)), "no conda-meta", "bootstrap", False),
+        (_health(prefix=PREFIX._replace(free_bytes=10**9)), "1.0 GB are free", "gc", False),
+        (_health(prefix=PREFIX._replace(free_bytes=10**6)), "0.0 GB are free", "gc", True),
+        (_health(prefix=PREFIX._replace(free_inodes=9)), "inodes are free", "gc", False),
+        (_health(tools=HEALTH.tools[:1]), "no conda, mamba", "micromamba", False),
+        (_health(server=HEALTH.server._replace(codecs=("zlib",))), "no zstd", "zstandard", False),
+        (
+            _health(server=HEALTH.server._replace(platform=PLATFORM._replace(machine="aarch64"))),
+            "architecture",
+            "rebuild",
+            False,
+        ),
+        (replace(WELL, noise=b"\nhello\n"), "'hello'", ".bashrc", False),
+        (replace(WELL, clock_off_seconds=-90.0), "90 s behind", "set-ntp", False),
+        (replace(WELL, health=None, error=ConnectionFailed("no answer")), "no answer", "", True),
+        *(
+            (_health(environments=(StandingFacts("e", state, "why"),)), "e: why", command, False)
+            for state, command in (
+                ("changed", "envsync diff e server2"),
+                ("interrupted", "envsync push e server2"),
+                ("missing", "envsync rollback e server2"),
+            )
+        ),
+    ],
+)
+def test_each_trouble(found: Examination, what: str, command: str, fails: bool) -> None:
+    [told] = complaints(found, PLATFORM)
+    assert what in told.what
+    assert command in told.command
+    assert told.fails is fails
+
+
+@pytest.mark.parametrize(
+    ("version", "holes"),
+    [
+        ("3.1.3", ("CVE-2022-29154", "CVE-2024-12084", "CVE-2026-29518")),
+        ("3.2.7", ("CVE-2024-12084", "CVE-2026-29518")),
+        ("3.4.1", ("CVE-2026-29518",)),
+        ("3.4.3", ()),
+        ("3.5.0", ()),
+        ("", ()),
+    ],
+)
+def test_old_rsyncs_have_their_holes_named(version: str, holes: tuple[str, ...]) -> None:
+    told = rsync_holes(ToolFacts("rsync", "/usr/bin/rsync", version))
+    assert all(hole in told for hole in holes)
+    assert bool(told) is bool(holes)
