@@ -157,7 +157,7 @@ class Push:
         try:
             preflight.require_permission(settings, source, target)
         except EnvsyncError as error:
-            command = f"`envsync diff {settings.environment} {self._target.server}`"
+            command = f"`envsync diff {settings.name_there} {self._target.server}`"
             error.hint = error.hint.replace("`envsync diff`", command)
             if error.code in ("drift", "not-fast-forward") and not error.details:
                 error.details = self._differences(target)
@@ -333,7 +333,7 @@ class Push:
             self._pace.begin("reconnect")
             settings = self._settings
             seconds = settings.check_timeout_seconds if settings.check else 0.0
-            publication = Publication(settings.environment, source.revision, target, seconds)
+            publication = Publication(settings.name_there, source.revision, target, seconds)
             found = aftermath(lost, self._reopen, publication)
             self._late_warnings += found.warnings
             return found.record

@@ -140,7 +140,7 @@ class FanOut:
         settings, prefix = self._settings, destination.prefix
         end = RemoteEnd(link, prefix)
         try:
-            return TargetEnd(end, prefix, settings.environment, settings.local, settings.who)
+            return TargetEnd(end, prefix, settings.name_there, settings.local, settings.who)
         except BaseException:
             end.close()
             raise

@@ -12,7 +12,9 @@ class PushSettings:
     """One environment's push, the same for all its targets.
 
     `source` and `who` are what a target records: `server1:/path` and `alice@server1`.
-    `limit_bits_per_second` bounds each target's transfer.
+    `limit_bits_per_second` bounds each target's transfer. `environment_there` is the
+    environment's name on the targets where that is another (`push --as`). Where it will
+    stand on a target is `Destination.prefix` and `name_there`, and nothing else says so.
     """
 
     environment: str
@@ -33,3 +35,9 @@ class PushSettings:
     allow_shrink: bool = False
     retry_held: bool = False
     limit_bits_per_second: int | None = None
+    environment_there: str = ""
+
+    @property
+    def name_there(self) -> str:
+        """What the environment is called on the targets."""
+        return self.environment_there or self.environment

@@ -1,0 +1,96 @@
+"""What conda and pip recorded of files that a relocation rewrote.
+
+Their records name each file's SHA-256. Where they named what the file was, they have to
+name what it is there; where they were wrong already, they stay as they are. They are edited
+as text: whoever wrote them, in whatever layout, finds them as it would have written them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any, Dict, Iterator, Mapping, Match, NamedTuple, Tuple
+
+from envsync.conda.relocation import BINARY, TEXT, Placeholder
+
+# An object without objects in it; braces in its strings do not count.
+_FLAT_OBJECT = re.compile(rb'\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}')
+_IN_PREFIX = re.compile(rb'("sha256_in_prefix"\s*:\s*")([0-9a-f]{64})(?=")')
+_SIZE = re.compile(rb'("size_in_bytes"\s*:\s*)(\d+)')
+_RECORD_HASH = re.compile(rb"sha256=([A-Za-z0-9_-]{43}),(\d+)")
+_CONDA_RECORD = re.compile(rb"conda-meta/[^/]+\.json\Z")
+_PIP_RECORD = re.compile(rb"(?:.*/)?[^/]+\.dist-info/RECORD\Z")
+
+
+class Rewritten(NamedTuple):
+    """What a file was and what it became: sizes in bytes, and the new SHA-256."""
+
+    old_size_bytes: int
+    digest: bytes
+    size_bytes: int
+
+
+ByDigest = Mapping[bytes, Rewritten]
+"""Rewritten files by the SHA-256 that they had."""
+
+
+def is_conda_record(path: bytes) -> bool:
+    return _CONDA_RECORD.match(path) is not None
+
+
+def is_pip_record(path: bytes) -> bool:
+    return _PIP_RECORD.match(path) is not None
+
+
+def with_new_digests(path: bytes, content: bytes, rewritten: ByDigest) -> bytes:
+    """The content of a record of conda's or pip's, naming what was rewritten as it is then."""
+    if not rewritten:
+        return content
+    if is_conda_record(path):
+        return _FLAT_OBJECT.sub(lambda found: _conda_entry(found, rewritten), content)
+    return _RECORD_HASH.sub(lambda found: _pip_hash(found, rewritten), content)
+
+
+def _conda_entry(found: Match[bytes], rewritten: ByDigest) -> bytes:
+    entry = found.group()
+    digest = _IN_PREFIX.search(entry)
+    file = None if digest is None else rewritten.get(bytes.fromhex(digest.group(2).decode()))
+    if file is None:
+        return entry
+    entry = _IN_PREFIX.sub(lambda one: one.group(1) + file.digest.hex().encode(), entry)
+    # conda records the size as packaged, rattler as installed.
+    old_size, new_size = b"%d" % file.old_size_bytes, b"%d" % file.size_bytes
+    return _SIZE.sub(
+        lambda one: one.group(1) + (new_size if one.group(2) == old_size else one.group(2)), entry
+    )
+
+
+def _pip_hash(found: Match[bytes], rewritten: ByDigest) -> bytes:
+    file = rewritten.get(base64.urlsafe_b64decode(found.group(1) + b"="))
+    if file is None or found.group(2) != b"%d" % file.old_size_bytes:
+        return found.group()
+    digest = base64.urlsafe_b64encode(file.digest).rstrip(b"=")
+    return b"sha256=%s,%d" % (digest, file.size_bytes)
+
+
+def placeholders(content: bytes) -> Dict[bytes, Placeholder]:
+    """The files of one of conda's records into which it wrote its prefix, by path."""
+    return dict(_placeholders(content))
+
+
+def _placeholders(content: bytes) -> Iterator[Tuple[bytes, Placeholder]]:
+    if b'"prefix_placeholder"' not in content:
+        return
+    try:
+        document: Any = json.loads(content)
+        entries = document["paths_data"]["paths"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, dict):
+            continue
+        path, text, mode = (entry.get(key) for key in ("_path", "prefix_placeholder", "file_mode"))
+        if isinstance(path, str) and isinstance(text, str) and text and mode in (TEXT, BINARY):
+            size_bytes = len(text.encode("utf-8", "surrogatepass"))
+            yield path.encode("utf-8", "surrogatepass"), Placeholder(mode, size_bytes)

@@ -1,0 +1,207 @@
+"""An environment's own path inside its files, and how it becomes another one.
+
+A file tells where its environment stands in one of these ways:
+
+- text: the path is replaced, whatever its length; a `#!` line that the kernel could not
+  take becomes one for `/bin/sh` (see `envsync.conda.shebang`).
+- a binary that conda wrote the path into: conda kept room for it, as NULs behind the string
+  that holds it, and recorded how much. What is left is what conda would have written.
+- any other binary: the path is replaced by one of the same length. A shorter one is filled
+  up with slashes, which mean nothing in a path, so no byte moves: neither the strings of
+  Rust or Go, which have no NUL behind them, nor the lengths in pickles and databases.
+
+Nothing here reads a file: the functions are pure, on bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_right
+from typing import Iterator, List, Match, NamedTuple, Optional, Sequence, Tuple
+from urllib.parse import quote
+
+from envsync.conda import shebang
+
+TEXT, BINARY = "text", "binary"
+
+# A name goes on: `/envs/my` is not meant by `/envs/my-project`, but by `/envs/my.` is.
+_NAME_GOES_ON = rb"(?![A-Za-z0-9_\x80-\xff]|[.+~-]+[A-Za-z0-9_])"
+# `/net/server1` before it: a path that only ends like ours. But not `-I` or `file://host`.
+_LONGER_PATH = re.compile(rb"(?<!file:/)/[A-Za-z0-9_.~+@-]+\Z")
+_IN_NAME = re.compile(rb"[A-Za-z0-9_.~+@\x80-\xff-]")
+_BEFORE_BYTES = 256
+_ZIP_END = b"PK\x05\x06"
+_ZIP_END_BYTES_MAX = 22 + 65535
+
+
+class CannotRelocate(ValueError):
+    """A file that holds the path and cannot be given another; the text says why."""
+
+
+class Move(NamedTuple):
+    """A directory's absolute path here, and what it is there."""
+
+    old: bytes
+    new: bytes
+
+
+class Placeholder(NamedTuple):
+    """What conda recorded of a file that it wrote its prefix into."""
+
+    mode: str
+    size_bytes: int
+
+
+class _Edit(NamedTuple):
+    """The bytes from `start` to `end` become `new`."""
+
+    start: int
+    end: int
+    new: bytes
+
+
+class Relocation:
+    """Several directories that move at once, the innermost first.
+
+    `needles` are in every file that names one of them, and in few others.
+    """
+
+    def __init__(self, moves: Sequence[Move]) -> None:
+        self.moves = tuple(move for move in moves if move.old != move.new)
+        self._new = dict(reversed([one for move in self.moves for one in _spellings(move)]))
+        longest_first = sorted(self._new, key=len, reverse=True)
+        alternatives = b"|".join(map(re.escape, longest_first))
+        self._pattern = re.compile(b"(?:" + alternatives + b")" + _NAME_GOES_ON)
+        self.needles = tuple(_without_longer(longest_first))
+
+    def names_any(self, content: bytes) -> bool:
+        """Whether one of the old paths is named."""
+        return any(True for _ in self._found(content))
+
+    def link_target(self, target: bytes) -> bytes:
+        """What a symlink has to lead to there."""
+        for move in self.moves:
+            if target == move.old or target.startswith(move.old + b"/"):
+                return move.new + target[len(move.old) :]
+        return target
+
+    def rewrite(self, content: bytes, placeholder: Optional[Placeholder] = None) -> bytes:
+        """The file as it has to be there; `CannotRelocate` where that cannot be had."""
+        if not self.names_any(content):
+            return content
+        is_declared_text = placeholder is not None and placeholder.mode == TEXT
+        if is_declared_text or b"\0" not in content:
+            return self._text(content)
+        if self._is_script_with_payload(content):
+            end = shebang.end(content)
+            return self._text(content[:end]) + content[end:]
+        edits = [] if placeholder is None else list(self._declared(content, placeholder))
+        return _edited(content, sorted([*edits, *self._same_length(content, edits)]))
+
+    def _found(self, content: bytes) -> Iterator[Match[bytes]]:
+        position = 0
+        while self.needles:
+            starts = [content.find(needle, position) for needle in self.needles]
+            position = min([start for start in starts if start >= 0], default=-1)
+            if position < 0:
+                return
+            match = self._pattern.match(content, position)
+            before = content[max(0, position - _BEFORE_BYTES) : position]
+            if match and not _LONGER_PATH.search(before):
+                yield match
+                position = match.end()
+            else:
+                position += 1
+
+    def _replaced(self, content: bytes) -> bytes:
+        return _edited(
+            content,
+            [_Edit(*match.span(), self._new[match.group()]) for match in self._found(content)],
+        )
+
+    def _text(self, content: bytes) -> bytes:
+        end = shebang.end(content)
+        head = shebang.relocated(content[:end], self._replaced)
+        return head + self._replaced(content[end:])
+
+    def _is_script_with_payload(self, content: bytes) -> bool:
+        """Whether only its `#!` line names the path: what follows is an archive, say."""
+        end = shebang.end(content)
+        return bool(end) and not self.names_any(content[end:])
+
+    def _declared(self, content: bytes, placeholder: Placeholder) -> Iterator[_Edit]:
+        """As conda does it: what the path leaves of the placeholder's length is NULs."""
+        old, new = self.moves[0]
+        room, room_there = placeholder.size_bytes - len(old), placeholder.size_bytes - len(new)
+        for match in re.finditer(re.escape(old) + rb"[^\0]*", content) if room >= 0 else ():
+            count = match.group().count(old)
+            end = match.end() + room * count
+            if content[match.end() : end + 1] != bytes(end + 1 - match.end()):
+                continue  # not as conda left it: changed since, or no string of conda's
+            if room_there < 0:
+                raise CannotRelocate(
+                    "conda left room for a path of %d characters; the one there has %d"
+                    % (placeholder.size_bytes, len(new))
+                )
+            text = match.group().replace(old, new) + bytes(room_there * count)
+            yield _Edit(match.start(), end, text)
+
+    def _same_length(self, content: bytes, edits: Sequence[_Edit]) -> Iterator[_Edit]:
+        """Edits of what is not edited yet; every byte that is none of the path stays in place."""
+        starts = [edit.start for edit in edits]
+        for match in self._found(content):
+            before = bisect_right(starts, match.start()) - 1
+            if before >= 0 and match.start() < edits[before].end:
+                continue
+            if _ZIP_END in content[-_ZIP_END_BYTES_MAX:]:
+                raise CannotRelocate("an archive, whose checksums would be wrong")
+            yield _filled(content, match, self._new[match.group()])
+
+
+def _edited(content: bytes, edits: Sequence[_Edit]) -> bytes:
+    parts: List[bytes] = []
+    position = 0
+    for edit in edits:
+        parts += (content[position : edit.start], edit.new)
+        position = edit.end
+    parts.append(content[position:])
+    return b"".join(parts)
+
+
+def _filled(content: bytes, match: Match[bytes], new: bytes) -> _Edit:
+    """A path in the place of another, with as many slashes behind it as there is room."""
+    end = match.end()
+    while content[end : end + 1] == b"/":
+        end += 1
+    # One slash has to stay before a further name; all others mean nothing.
+    needed = 1 if end > match.end() and _IN_NAME.match(content, end) else 0
+    room = end - match.start() - needed
+    if len(new) > room:
+        raise CannotRelocate(
+            "a binary with room for a path of %d characters; the one there has %d"
+            % (room, len(new))
+        )
+    return _Edit(match.start(), end, new.ljust(room + needed, b"/"))
+
+
+def _spellings(move: Move) -> Iterator[Tuple[bytes, bytes]]:
+    """A path as it stands in files: plain, in URLs, and in JSON."""
+    yield move.old, move.new
+    yield _in_url(move.old), _in_url(move.new)
+    yield _in_json(move.old), _in_json(move.new)
+
+
+def _in_url(path: bytes) -> bytes:
+    return quote(path, safe="/~").encode("ascii")
+
+
+def _in_json(path: bytes) -> bytes:
+    return json.dumps(path.decode("utf-8", "surrogateescape"))[1:-1].encode("ascii")
+
+
+def _without_longer(spellings: Sequence[bytes]) -> Iterator[bytes]:
+    """Those that begin with no other of them."""
+    for spelling in spellings:
+        if not any(spelling != other and spelling.startswith(other) for other in spellings):
+            yield spelling

@@ -1,0 +1,162 @@
+"""How a path inside a file becomes another one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envsync.conda.relocation import BINARY, TEXT, CannotRelocate, Move, Placeholder, Relocation
+
+OLD = b"/w/conda/envs/my"
+SHORT, EQUAL, LONG = b"/o/envs/my", b"/v/conda/envs/my", b"/data/alice/miniconda3/envs/my"
+ROOM = Placeholder(BINARY, 64)
+
+
+def to(new: bytes, base: bytes = b"") -> Relocation:
+    moves = [Move(OLD, new)]
+    return Relocation([*moves, Move(b"/w/conda", base)] if base else moves)
+
+
+TEXTS = [
+    (b"prefix=/w/conda/envs/my\n", b"prefix=/o/envs/my\n"),
+    (b"-I/w/conda/envs/my/include -L/w/conda/envs/my", b"-I/o/envs/my/include -L/o/envs/my"),
+    (b'{"url": "file:///w/conda/envs/my/src"}', b'{"url": "file:///o/envs/my/src"}'),
+    (b"file://localhost/w/conda/envs/my/x", b"file://localhost/o/envs/my/x"),
+    (b"/usr/bin:/w/conda/envs/my/bin:/bin", b"/usr/bin:/o/envs/my/bin:/bin"),
+    (b"It is in /w/conda/envs/my.", b"It is in /o/envs/my."),
+    (b"'\\n/w/conda/envs/my\\n'", b"'\\n/o/envs/my\\n'"),
+    # Others, which only begin or end like it.
+    (b"/w/conda/envs/my-project", b"/w/conda/envs/my-project"),
+    (b"/w/conda/envs/my2 /w/conda/envs/my.bak", b"/w/conda/envs/my2 /w/conda/envs/my.bak"),
+    (b"/net/server1/w/conda/envs/my", b"/net/server1/w/conda/envs/my"),
+    (b"/w/conda/bin/conda", b"/w/conda/bin/conda"),
+    (b"", b""),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), TEXTS)
+def test_text_is_replaced_where_the_path_itself_is_meant(before: bytes, after: bytes) -> None:
+    assert to(SHORT).rewrite(before) == after
+
+
+def test_the_base_prefix_moves_too_and_other_environments_with_it() -> None:
+    relocation = to(SHORT, b"/o")
+    content = b"/w/conda/bin/conda /w/conda/envs/my/bin /w/conda/envs/my-project /w/condaold"
+    there = b"/o/bin/conda /o/envs/my/bin /o/envs/my-project /w/condaold"
+    assert relocation.rewrite(content) == there
+
+
+def test_a_path_inside_the_old_one_is_replaced_once() -> None:
+    relocation = Relocation([Move(b"/w/envs/my", b"/w/w/envs/my"), Move(b"/w", b"/w/w")])
+    assert relocation.rewrite(b"/w/envs/my:/w/x") == b"/w/w/envs/my:/w/w/x"
+
+
+def test_paths_with_blanks_are_found_in_urls_and_json() -> None:
+    relocation = Relocation([Move("/my dät".encode(), b"/d")])
+    content = b'file:///my%20d%C3%A4t/x {"p": "/my d\\u00e4t/x"} ' + "/my dät/x".encode()
+    assert relocation.rewrite(content) == b'file:///d/x {"p": "/d/x"} /d/x'
+
+
+PYTHON = b"#!%s/bin/python3.11\n# a script\n"
+DEEP = b"/" + b"d" * 120 + b"/envs/my"
+FOR_SH = b"#!/bin/sh\n'''exec' \"%s/bin/python3.11\" \"$0\" \"$@\"\n' '''\n# a script\n"
+
+SHEBANGS = [
+    (PYTHON % OLD, LONG, PYTHON % LONG),
+    (PYTHON % OLD, DEEP, FOR_SH % DEEP),
+    (PYTHON % OLD, b"/my data/envs/my", FOR_SH % b"/my data/envs/my"),
+    (b"#!%s/bin/perl -w\n" % OLD, DEEP, b"#!/usr/bin/env perl -w\n"),
+    (b"#!/bin/sh\n. %s/x\n" % OLD, DEEP, b"#!/bin/sh\n. %s/x\n" % DEEP),
+]
+
+
+@pytest.mark.parametrize(("before", "new", "after"), SHEBANGS)
+def test_a_line_beyond_what_a_kernel_takes_is_made_for_sh(
+    before: bytes, new: bytes, after: bytes
+) -> None:
+    assert to(new).rewrite(before) == after
+
+
+def test_a_line_for_sh_becomes_plain_again() -> None:
+    back = Relocation([Move(DEEP, OLD)])
+    assert back.rewrite(FOR_SH % DEEP) == PYTHON % OLD
+    pips = FOR_SH.replace(b'"%s/bin/python3.11"', b"%s/bin/python3.11")
+    assert back.rewrite(pips % DEEP) == pips % OLD
+
+
+def conda_binary(prefix: bytes, room: int = ROOM.size_bytes) -> bytes:
+    """As conda installs it: two strings, one of which names the prefix twice."""
+    one = prefix + b"/lib" + bytes(room - len(prefix)) + b"\0"
+    two = b"x:" + prefix + b"/a:" + prefix + bytes(2 * (room - len(prefix))) + b"\0"
+    return b"\x7fELF\0" + one + b"next\0" + two + b"end"
+
+
+@pytest.mark.parametrize("new", [SHORT, EQUAL, LONG, b"/" + b"n" * 63])
+def test_what_conda_left_room_in_becomes_what_conda_would_have_written(new: bytes) -> None:
+    there = to(new).rewrite(conda_binary(OLD), ROOM)
+    assert there == conda_binary(new)
+    assert Relocation([Move(new, OLD)]).rewrite(there, ROOM) == conda_binary(OLD)
+
+
+def test_a_path_longer_than_conda_left_room_for_is_refused() -> None:
+    with pytest.raises(CannotRelocate, match="room for a path of 64 characters"):
+        to(b"/" + b"n" * 64).rewrite(conda_binary(OLD), ROOM)
+
+
+def test_other_binaries_keep_every_byte_in_place() -> None:
+    content = b"\0\x10/w/conda/envs/my\0-rpath=/w/conda/envs/my/lib,next string\0"
+    there = b"\0\x10/o/envs/my//////\0-rpath=/o/envs/my///////lib,next string\0"
+    assert to(SHORT).rewrite(content) == there
+    assert Relocation([Move(SHORT, OLD)]).rewrite(there) == content
+    with pytest.raises(CannotRelocate, match="room for a path of 16 characters"):
+        to(LONG).rewrite(content)
+
+
+def test_a_binary_that_changed_since_conda_wrote_it_is_one_like_others() -> None:
+    content = b"\0" + OLD + b"/lib\0other strings\0"
+    assert to(SHORT).rewrite(content, ROOM) == b"\0" + SHORT + b"///////lib\0other strings\0"
+
+
+def test_a_script_with_an_archive_behind_it_changes_its_first_line_only() -> None:
+    archive = b"PK\x03\x04\0\0payload PK\x05\x06" + bytes(18)
+    assert to(LONG).rewrite(PYTHON % OLD + archive) == PYTHON % LONG + archive
+    with pytest.raises(CannotRelocate, match="archive"):
+        to(SHORT).rewrite(b"PK\x03\x04\0" + OLD + b"\n" + archive)
+
+
+def test_conda_text_may_hold_nuls() -> None:
+    assert to(LONG).rewrite(b"\0" + OLD, Placeholder(TEXT, 64)) == b"\0" + LONG
+
+
+LINKS = [
+    (b"/w/conda/envs/my/lib/x", b"/o/envs/my/lib/x"),
+    (b"/w/conda/envs/my", b"/o/envs/my"),
+    (b"/w/conda/envs/my2", b"/o/envs/my2"),
+    (b"/w/conda/lib", b"/o/lib"),
+    (b"../w/conda/envs/my", b"../w/conda/envs/my"),
+    (b"/etc/hosts", b"/etc/hosts"),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), LINKS)
+def test_symlinks(before: bytes, after: bytes) -> None:
+    assert to(SHORT, b"/o").link_target(before) == after
+
+
+BYTES = st.binary(max_size=12).filter(lambda part: not {*b"/#"} & {*part})
+
+
+@given(st.lists(BYTES, max_size=5), st.sampled_from([SHORT, EQUAL, LONG, DEEP]))
+def test_there_and_back_gives_the_same_bytes(parts: list[bytes], new: bytes) -> None:
+    """And neither time is anything left that names the path it came from."""
+    content = OLD.join(parts)
+    relocation, back = to(new), Relocation([Move(new, OLD)])
+    try:
+        there = relocation.rewrite(content)
+    except CannotRelocate:
+        assert b"\0" in content
+        assert len(new) > len(OLD)
+        return
+    assert not relocation.names_any(there)
+    assert back.rewrite(there) == content
