@@ -28,7 +28,7 @@ TEXT, BINARY = "text", "binary"
 # A name goes on: `/envs/my` is not meant by `/envs/my-project`, but by `/envs/my.` is.
 _NAME_GOES_ON = rb"(?![A-Za-z0-9_\x80-\xff]|[.+~-]+[A-Za-z0-9_])"
 # `/net/server1` before it: a path that only ends like ours. But not `-I` or `file://host`.
-_LONGER_PATH = re.compile(rb"(?<!file:/)/[A-Za-z0-9_.~+@-]+\Z")
+_LONGER_PATH = re.compile(rb"(?<!file:/)/[A-Za-z0-9_.~+@-]+/*\Z")
 _IN_NAME = re.compile(rb"[A-Za-z0-9_.~+@\x80-\xff-]")
 _BEFORE_BYTES = 256
 _ZIP_END = b"PK\x05\x06"
