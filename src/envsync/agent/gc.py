@@ -115,7 +115,10 @@ class _Sweep:
     def _drop_generations(self, records: Sequence[Record]) -> None:
         standing = [r for r in records if r.inode in self._trees and r.inode not in self._live]
         ordinary = [record for record in standing if not record.kept_because]
-        surplus = ordinary[: max(0, len(ordinary) - self._rules.keep)]
+        # Of what was removed, nothing is kept to go back to any longer.
+        is_gone = not self._live and self._target.records.was_removed()
+        keep = 0 if is_gone else self._rules.keep
+        surplus = ordinary[: max(0, len(ordinary) - keep)]
         surplus += [record for record in standing if record.kept_because]
         using = _Users([self._trees[record.inode] for record in surplus])
         for record in surplus:

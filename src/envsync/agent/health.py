@@ -55,7 +55,7 @@ class StandingFacts(NamedTuple):
 
     `unpublished` (envsync never published there), `published`, `changed` (by hand, since),
     `interrupted` (a switch was cut short), `locked` (a push is under way), `missing`
-    (nothing stands there, versions are kept), `unreadable`.
+    (nothing stands there, versions are kept), `removed` (the same, on purpose), `unreadable`.
     """
 
     name: str
@@ -173,7 +173,9 @@ def driver_cuda_version() -> str:
 def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
     for name in _names(os.path.join(prefix, "envs")):
         try:
-            yield StandingFacts(name, *_state(layout(prefix, name), trees_of))
+            standing = StandingFacts(name, *_state(layout(prefix, name), trees_of))
+            if standing.state != "removed" or standing.reason:
+                yield standing
         except (EnvsyncError, OSError) as error:
             yield StandingFacts(name, "unreadable", str(error))
 
@@ -199,7 +201,8 @@ def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
     records = Records(places)
     inode = places.inode()
     if inode is None:
-        return "missing", _counted(len(records.all()))
+        kept = _counted(len(records.all()))
+        return ("removed" if records.was_removed() else "missing"), kept
     record = records.at(inode)
     if record is None:
         damaged = records.damaged()
@@ -213,6 +216,8 @@ def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
 
 
 def _counted(kept: int) -> str:
+    if not kept:
+        return ""
     return "%d earlier version%s kept" % (kept, " is" if kept == 1 else "s are")
 
 

@@ -66,6 +66,11 @@ def _rollback(service: Service, request: Request) -> Answer:
     return Answer(to_json(record))
 
 
+def _remove(service: Service, request: Request) -> Answer:
+    arguments = request.arguments
+    return Answer(to_json(service.push.remove(arguments["by"], arguments["overwrite"])))
+
+
 class _Plain(NamedTuple):
     """The fields of a `Publication` that are plain values."""
 
@@ -92,4 +97,5 @@ OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "publish": _publish,
     "adopt": _adopt,
     "rollback": _rollback,
+    "remove": _remove,
 }

@@ -190,6 +190,11 @@ class Records:
                         events.append(event)
         return events
 
+    def was_removed(self) -> bool:
+        """Whether the last that happened here was that a person took the environment away."""
+        history = self.history()
+        return bool(history) and history[-1].get("event") == "remove"
+
     def held(self) -> Dict[str, str]:
         """Revisions refused here, each with the reason."""
         document = read_json(self._places.file("held.json"))

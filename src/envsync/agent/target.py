@@ -124,11 +124,18 @@ class Target:
         preparation.require_sound_link(self._prefix, self.places)
 
     def _was_interrupted(self) -> bool:
-        return os.path.exists(self.places.file("intent.json"))
+        return any(os.path.exists(self.places.file(n)) for n in ("intent.json", "removal.json"))
 
     def recover(self) -> Optional[str]:
-        """Finish or forget an interrupted switch, with the lock held; what was done."""
-        return self.publisher().recover() if self._was_interrupted() else None
+        """Finish or forget an interrupted switch or removal, with the lock held; what was done."""
+        return self._recover(self.lock) if self._was_interrupted() else None
+
+    def _recover(self, lock: PushLock) -> Optional[str]:
+        if os.path.exists(self.places.file("intent.json")):
+            return self.publisher().recover()
+        from envsync.agent.taking_away import TakingAway
+
+        return TakingAway(self, lock).recover()
 
     def recover_if_free(self) -> Optional[str]:
         """Finish an interrupted switch where nobody holds the lock; all that a question changes."""
@@ -138,7 +145,7 @@ class Target:
         with contextlib.suppress(Exception):
             lock.acquire()
             try:
-                return self.publisher().recover()
+                return self._recover(lock)
             finally:
                 lock.release()
         return None

@@ -20,6 +20,7 @@ from envsync.agent.records import Record
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.staging import Staging, discard_trees
 from envsync.agent.surplus import drop_surplus
+from envsync.agent.taking_away import Leave, TakingAway
 from envsync.agent.target import Target, record_facts
 from envsync.agent.target_questions import holdings, plan_facts
 from envsync.errors import (
@@ -181,14 +182,18 @@ class TargetPush:
         return self._read_back(record)
 
     def _kept(
-        self, live: Optional[Snapshot], current: Optional[Record], publication: Publication
+        self,
+        live: Optional[Snapshot],
+        current: Optional[Record],
+        publication: Publication,
+        what: str = "overwritten",
     ) -> Optional[Record]:
         """A record for a version that has none, or was changed since: nothing is lost."""
         if live is None or (current is not None and current.revision == live.revision):
             return None
-        reason = "overwritten by %s; it was never published" % publication.who
+        reason = "%s by %s; it was never published" % (what, publication.who)
         if current is not None:
-            reason = "overwritten by %s; it had been changed by hand" % publication.who
+            reason = "%s by %s; it had been changed by hand" % (what, publication.who)
         return Record(
             number=self._target.records.next_number(),
             revision=live.revision,
@@ -243,11 +248,7 @@ class TargetPush:
 
     def rollback(self, number: Optional[int], by: str, overwrite: bool) -> RecordFacts:
         """Put an earlier version back, exactly; what stood there becomes a generation, held."""
-        self._target.require_sound_link()
-        self._target.lock.acquire()
-        self._target.recover()
-        self._target.inspected_seconds = time.monotonic()
-        self._target.live = live = self._target.snapshot()
+        live = self._looked_at_again()
         current = self._target.current(live)
         record = self._earlier(number, current)
         tree = self._target.records.tree(record)
@@ -283,6 +284,30 @@ class TargetPush:
         )
         self._target.publisher().publish(switch)
         return self._read_back(record)
+
+    def _looked_at_again(self) -> Optional[Snapshot]:
+        """What stands there, now that nobody else may change it through envsync."""
+        self._target.require_sound_link()
+        self._target.lock.acquire()
+        self._target.recover()
+        self._target.inspected_seconds = time.monotonic()
+        self._target.live = live = self._target.snapshot()
+        return live
+
+    def remove(self, by: str, overwrite: bool) -> RecordFacts:
+        """Let nothing stand at the name; what stood there becomes a generation, held."""
+        live = self._looked_at_again()
+        if live is None:
+            raise NotFound("there is no environment %s there" % self._target.name)
+        current = self._target.current(live)
+        publication = Publication(live.revision, "", by, "remove", "", 0, Check(), True)
+        kept = self._kept(live, current, publication, "removed")
+        if kept is not None and not overwrite:
+            raise TargetDrifted("it is not what was published there")
+        record = kept or current
+        assert record is not None, "what needs no new record has one"
+        leave = Leave(live, record, kept is not None, by)
+        return record_facts(TakingAway(self._target, self._target.lock).run(leave))
 
     def _earlier(self, number: Optional[int], current: Optional[Record]) -> Record:
         """Generation `number`, or the newest that was published before what stands there.

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 TITLES = ("WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY")
 VERBOSE_TITLES = (*TITLES, "FROM", "TRANSPORT")
 _NUMBER_MAX = 2**33
-_WHAT = {"publish": "published", "rollback": "rolled back", "adopt": "put on record"}
+_WHAT = {
+    "publish": "published",
+    "rollback": "rolled back",
+    "adopt": "put on record",
+    "remove": "removed",
+}
 
 
 class Event(NamedTuple):

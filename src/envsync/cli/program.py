@@ -28,6 +28,7 @@ COMMANDS = {
     "list": _Entry("envsync.cli.list:list_", "Show which environments are on which server."),
     "history": _Entry("envsync.cli.history:history", "Show what was published, and by whom."),
     "rollback": _Entry("envsync.cli.rollback:rollback", "Put the previous version back."),
+    "remove": _Entry("envsync.cli.remove:remove", "Take an environment away from servers."),
     "gc": _Entry("envsync.cli.gc:gc", "Free disk that no version needs any more."),
     "doctor": _Entry(
         "envsync.cli.doctor:doctor", "Find what is wrong with servers, and what mends it."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 from envsync.agent.messages import DAMAGED_RECORD, Finding, RecordFacts, SourceState, TargetState
@@ -63,7 +63,11 @@ def require_source(source: SourceState) -> None:
 
 def require_target(source: SourceState, target: TargetState) -> None:
     """Refuse a target that cannot take the environment, whatever its version."""
-    findings = (*target.findings, *platform_findings(source, target))
+    refuse((*target.findings, *platform_findings(source, target)))
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Raise `PreflightRefused` where one of them forbids it."""
     blocking = [finding for finding in findings if finding.blocking]
     if blocking:
         raise PreflightRefused(
@@ -90,7 +94,7 @@ def require_permission(settings: PushSettings, source: SourceState, target: Targ
     _require_not_held(settings, source, target)
     _require_not_shrunk(settings, source, target)
     if not settings.overwrite:
-        _require_no_drift(target)
+        require_no_drift(target)
         _require_fast_forward(source, target)
 
 
@@ -108,7 +112,8 @@ def _require_not_shrunk(settings: PushSettings, source: SourceState, target: Tar
         raise SourceShrunk(f"the source looks ruined: {loss}")
 
 
-def _require_no_drift(target: TargetState) -> None:
+def require_no_drift(target: TargetState) -> None:
+    """Refuse to replace what is not what was published there."""
     if not has_drifted(target):
         return
     if target.record is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from envsync.agent.messages import RecordFacts
+from envsync.agent.messages import RecordFacts, TargetState
 from envsync.errors import (
     AuthenticationRefused,
     CheckFailed,
@@ -28,7 +28,7 @@ def roll_back(
     try:
         return target.rollback(number, by, overwrite)
     except ConnectionLost as lost:
-        record = _record_after_loss(lost, reopen)
+        record = state_after_loss(lost, reopen).record
         if record is None or (before is not None and record.number == before.number):
             raise _told(
                 lost,
@@ -38,13 +38,13 @@ def roll_back(
         return record
 
 
-def _record_after_loss(lost: ConnectionLost, reopen: Reopen) -> RecordFacts | None:
+def state_after_loss(lost: ConnectionLost, reopen: Reopen) -> TargetState:
     """What stands there when the agent of before has ended and what it left is recovered."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             with reopen() as target:
-                return target.inspect(lock=True).record
+                return target.inspect(lock=True)
         except CheckFailed:
             raise
         except (HostKeyRefused, AuthenticationRefused) as error:

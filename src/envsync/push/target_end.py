@@ -147,6 +147,11 @@ class TargetEnd:
         arguments = {"number": number, "by": by, "overwrite": overwrite}
         return from_json(RecordFacts, self._end.call("build.rollback", arguments).document)
 
+    def remove(self, by: str, overwrite: bool) -> RecordFacts:
+        """Let nothing stand there; the record that what stood there is kept by."""
+        arguments = {"by": by, "overwrite": overwrite}
+        return from_json(RecordFacts, self._end.call("build.remove", arguments).document)
+
     def verify(self, on_progress: Progress | None = None) -> VerifyFacts:
         """Hash every byte there again, against the record."""
         answer = self._end.call("target.verify", on_progress=on_progress)

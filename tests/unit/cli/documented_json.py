@@ -24,6 +24,7 @@ _RESULTS = {
     "list": "List",
     "history": "History",
     "rollback": "Rollback",
+    "remove": "Remove",
     "gc": "Gc",
     "doctor": "Doctor",
     "config check": "ConfigCheck",
