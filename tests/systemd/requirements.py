@@ -1,0 +1,47 @@
+"""What a booted systemd needs of the machine, and what is missing."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+INSTALL = (
+    "apt-get install -y systemd systemd-container dbus dbus-user-session libpam-systemd "
+    "libnss-systemd"
+)
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROGRAMS = ("systemctl", "systemd-nspawn", "systemd-analyze", "dbus-daemon", "nsenter", "runuser")
+_FILES = ("/usr/lib/systemd/user/dbus.socket", "/usr/share/pam-configs/systemd")
+_TRIAL = (
+    "mount -t tmpfs tmpfs /mnt && mkdir /mnt/u /mnt/w /mnt/r /mnt/c && "
+    "mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w /mnt/r && "
+    "mount -t cgroup2 cgroup2 /mnt/c && mkdir /mnt/c/envsync-trial && rmdir /mnt/c/envsync-trial"
+)
+
+
+def required() -> bool:
+    """Whether a missing part is a failure: ENVSYNC_REQUIRE names "systemd"."""
+    return "systemd" in os.environ.get("ENVSYNC_REQUIRE", "").replace(",", " ").split()
+
+
+@functools.cache
+def missing() -> str:
+    """Why none can be booted here, with what to do; empty where one can."""
+    if os.geteuid() != 0:
+        return "only root may boot one"
+    absent = [name for name in _PROGRAMS if shutil.which(name, path=PATH) is None]
+    absent += [name for name in _FILES if not Path(name).exists()]
+    if absent:
+        return f"{', '.join(absent)} missing; as root: {INSTALL}"
+    trial = ["unshare", "-m", "sh", "-c", _TRIAL]
+    done = subprocess.run(trial, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else f"no overlay or cgroup2: {done.stderr.strip()}"
+
+
+def report_header() -> str:
+    why = missing()
+    suffix = ", required" if required() else ""
+    return f"systemd: off{suffix} ({why})" if why else f"systemd: on{suffix}"
