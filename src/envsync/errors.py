@@ -22,6 +22,7 @@
     ├── CheckFailed                    19   the environment's own check failed
     ├── NotFound                       21   no such environment, generation or record
     ├── StorageFailed                  22   a disk fails, or has become read-only
+    ├── ServiceFailed                  23   systemd did not do what it was asked to
     └── SomeServersFailed              20   of several servers, at least one failed
     (Interrupted                      130   Ctrl-C; everything is resumable)
 
@@ -181,6 +182,11 @@ class NotFound(EnvsyncError):
 class StorageFailed(EnvsyncError):
     code = "storage-failed"
     exit_code = 22
+
+
+class ServiceFailed(EnvsyncError):
+    code = "service-failed"
+    exit_code = 23
 
 
 class SomeServersFailed(EnvsyncError):

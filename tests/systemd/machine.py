@@ -72,6 +72,7 @@ class Machine:
     def __enter__(self) -> Self:
         try:
             self.host.namespaces.set_up("sh", "-ec", _MOUNT, "sh", _STATE, " ".join(_EMPTY))
+            self._sweep()
             self._furnish()
             self.boot()
         except BaseException:
@@ -194,6 +195,14 @@ class Machine:
         return self.host.path("/run/home/alice").stat().st_uid
 
     # Making
+
+    def _sweep(self) -> None:
+        """Remove the empty cgroups of test processes that were killed."""
+        for group in self.host.path("/sys/fs/cgroup").glob("envsync-tests-*"):
+            if not Path("/proc", group.name.split("-")[2]).exists():
+                script = 'find "$1" -depth -type d -exec rmdir {} + 2>/dev/null; :'
+                place = f"/sys/fs/cgroup/{group.name}"
+                self.host.namespaces.set_up("sh", "-c", script, "sh", place)
 
     def _furnish(self) -> None:
         """What makes an overlay of this machine's root another machine."""

@@ -83,7 +83,7 @@ class Site:
         return self.inventory.targets(environment)
 
 
-def link_opener(server: Server) -> Callable[[], Link]:
+def link_opener(server: Server, *, use_masters: bool = True) -> Callable[[], Link]:
     def open_it() -> Link:
         from envsync.ssh.opening import open_link  # its libraries cost 0.2 s
 
@@ -95,7 +95,8 @@ def link_opener(server: Server) -> Callable[[], Link]:
                 port=server.port,
                 jump=server.jump,
                 identity_file=server.identity_file,
-            )
+            ),
+            use_masters=use_masters,
         )
 
     return open_it

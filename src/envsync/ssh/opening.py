@@ -20,10 +20,14 @@ def open_link(
     *,
     environ: Mapping[str, str] | None = None,
     limiter: HandshakeLimiter = SHARED_LIMITER,
+    use_masters: bool = True,
 ) -> Link:
     """An authenticated link; raises as `session.Link` says. `environ` is where HOME,
-    SSH_AUTH_SOCK and PATH are looked up, the process's own by default."""
+    SSH_AUTH_SOCK and PATH are looked up, the process's own by default. `use_masters`: over
+    the user's own ControlMaster, where one is live."""
     way = Way.find(address, os.environ if environ is None else environ)
+    if not use_masters:
+        way = way.without_masters()
     reason = choice.reason_for_ssh(choice_facts.facts(way))
     if way.config.ssh_command is None:
         return _without_ssh(way, timeouts, limiter, reason)

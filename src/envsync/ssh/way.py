@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from envsync.errors import EnvsyncError
 from envsync.ssh import failures
@@ -53,6 +53,14 @@ class Way:
             )
             hops.append(Hop(place, _known(place, config)))
         return cls(address, config, tuple(hops))
+
+    def without_masters(self) -> Way:
+        """The same way for whom no connection is open: the user's ControlMasters do not count."""
+        hops = []
+        for hop in self.hops:
+            settings = replace(hop.settings, control_path=None)
+            hops.append(replace(hop, place=replace(hop.place, settings=settings)))
+        return replace(self, hops=tuple(hops))
 
     @property
     def server(self) -> str:

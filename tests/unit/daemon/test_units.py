@@ -33,8 +33,10 @@ def test_the_system_unit_is_the_shipped_one_and_a_drop_in() -> None:
         "",
         "[Service]",
         "ExecStart=",
-        "ExecStart=/opt/envsync/bin/envsync daemon --config"
-        " /home/alice/.config/envsync/config.yaml --as server1",
+        (
+            "ExecStart=/opt/envsync/bin/envsync daemon --config"
+            " /home/alice/.config/envsync/config.yaml --as server1"
+        ),
         "ReadWritePaths=-/home/alice/.local/state -/home/alice/.cache",
     ]
 

@@ -1,0 +1,84 @@
+"""Puts a unit in its place and lets systemd run it; doing so again changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from envsync.daemon.systemctl import Systemctl
+from envsync.daemon.units import Unit, UnitFile
+from envsync.errors import StorageFailed
+
+_FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    path: Path
+    changed: bool
+
+
+def write(unit: Unit) -> tuple[Written, ...]:
+    """Bring every file of the unit to its content; whole or not at all."""
+    return tuple(Written(file.path, _write(file)) for file in unit.files)
+
+
+def differs(file: UnitFile) -> bool:
+    """Whether what stands there is something else, or nothing."""
+    try:
+        return file.path.read_text(encoding="utf-8") != file.content
+    except (OSError, UnicodeDecodeError):
+        return True
+
+
+def activate(systemctl: Systemctl, unit: Unit, *, changed: bool) -> str:
+    """Have it run now and after each boot; what was done: `started`, `restarted`, `running`.
+
+    A service that runs is restarted only where its files have changed.
+    """
+    systemctl.do("daemon-reload")
+    systemctl.do("enable", unit.name)
+    is_active = systemctl.property(unit.name, "ActiveState") == "active"
+    if is_active and not changed:
+        return "running"
+    if systemctl.property(unit.name, "LoadState") == "loaded":
+        # One that failed before would wait as long as after all its failures.
+        systemctl.do("reset-failed", unit.name)
+    systemctl.do("restart", unit.name)
+    return "restarted" if is_active else "started"
+
+
+def _write(file: UnitFile) -> bool:
+    if not differs(file):
+        return False
+    try:
+        _make_directory(file.path.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=".envsync-", dir=file.path.parent)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                os.fchmod(descriptor, _FILE_MODE)
+                stream.write(file.content)
+                stream.flush()
+                os.fsync(descriptor)
+            Path(temporary).replace(file.path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise StorageFailed(
+            f"{file.path} cannot be written: {error.strerror}",
+            hint="envsync daemon install --dry-run   shows what belongs there",
+        ) from error
+    return True
+
+
+def _make_directory(directory: Path) -> None:
+    """Readable for systemd, whatever the umask is."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=_DIRECTORY_MODE)
+        path.chmod(_DIRECTORY_MODE)

@@ -1,0 +1,86 @@
+"""systemd as `systemctl` reaches it: the system's, or a user's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from envsync.errors import ServiceFailed
+
+_QUESTION_SECONDS = 20.0
+_START_SECONDS = 120.0
+_LOG_LINES = 8
+
+
+class Systemctl:
+    """Every call is bounded; what systemd refuses is a `ServiceFailed` with its words."""
+
+    def __init__(self, environ: Mapping[str, str], *, of_user: bool) -> None:
+        self.of_user = of_user
+        self._scope = ("--user",) if of_user else ()
+        self._environ = {**environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
+        if of_user:
+            # `su` and `sudo -u` leave it unset, and the user's systemd is there all the same.
+            self._environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}")
+
+    def runs(self) -> bool:
+        """Whether there is such a systemd to talk to."""
+        if not self.of_user:
+            return Path("/run/systemd/system").is_dir()
+        try:
+            return self._run(["systemctl", "show-environment"], _QUESTION_SECONDS).returncode == 0
+        except ServiceFailed:
+            return False
+
+    def do(self, verb: str, *units: str) -> None:
+        """`systemctl VERB UNIT...`, waited for."""
+        done = self._run(["systemctl", verb, *units], _START_SECONDS)
+        if done.returncode != 0:
+            raise self._failure(f"`{self.shown(verb, *units)}` failed", done.stderr, units)
+
+    def property(self, unit: str, name: str) -> str:
+        """A property as `systemctl show` prints it; empty where it has none."""
+        argv = ["systemctl", "show", f"--property={name}", "--value", unit]
+        return self._run(argv, _QUESTION_SECONDS).stdout.strip()
+
+    def shown(self, *arguments: str) -> str:
+        """The command line for a person."""
+        sudo = "" if self.of_user else "sudo "
+        return " ".join([f"{sudo}systemctl", *self._scope, *arguments])
+
+    def _failure(self, message: str, said: str, units: Sequence[str]) -> ServiceFailed:
+        details = said.strip().splitlines()
+        for unit in units:
+            argv = ["journalctl", "--no-pager", "--output=cat", f"--lines={_LOG_LINES}"]
+            argv += [f"--user-unit={unit}" if self.of_user else f"--unit={unit}"]
+            details += self._run(argv, _QUESTION_SECONDS, scoped=False).stdout.splitlines()
+        hint = self.shown("status", *units).removeprefix("sudo ") + "   shows more"
+        return ServiceFailed(message, details=details, hint=hint if units else "")
+
+    def _run(
+        self, argv: Sequence[str], timeout_seconds: float, *, scoped: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        program, *rest = argv
+        try:
+            return subprocess.run(
+                [program, *(self._scope if scoped else ()), *rest],
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=timeout_seconds,
+            )
+        except FileNotFoundError:
+            raise ServiceFailed(
+                f"there is no `{program}` command here",
+                hint="without systemd, `envsync daemon` runs in a terminal",
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise ServiceFailed(
+                f"`{' '.join(argv)}` gave no answer within {timeout_seconds:.0f} s",
+                hint=self.shown("list-jobs") + "   shows what it waits for",
+            ) from None
