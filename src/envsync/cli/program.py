@@ -33,6 +33,8 @@ COMMANDS = {
     "doctor": _Entry(
         "envsync.cli.doctor:doctor", "Find what is wrong with servers, and what mends it."
     ),
+    "daemon": _Entry("envsync.cli.daemon:daemon", "Keep environments in step by itself."),
+    "status": _Entry("envsync.cli.status:status", "Show what the daemon keeps in step."),
     "config": _Entry("envsync.cli.config:config", "Check or find the inventory file."),
     "demo": _Entry(
         "envsync.cli.demo:demo",

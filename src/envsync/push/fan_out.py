@@ -93,6 +93,11 @@ class FanOut:
             future.result()  # a bug that one server met; the others are done
         return [reports[destination.server] for destination in destinations]
 
+    @property
+    def source_revision(self) -> str:
+        """What the source was found to be; empty while that is not known."""
+        return self._source.known_revision
+
     def _inspect_source(self, on_progress: OnProgress) -> None:
         """Look at the source while the links are being opened; who needs it meets the error."""
 

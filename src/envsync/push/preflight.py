@@ -93,6 +93,8 @@ def require_permission(settings: PushSettings, source: SourceState, target: Targ
     """Refuse what only a person may decide: held, shrunk, drifted, not a fast-forward."""
     _require_not_held(settings, source, target)
     _require_not_shrunk(settings, source, target)
+    if settings.unattended:
+        _require_not_removed(target)
     if not settings.overwrite:
         require_no_drift(target)
         _require_fast_forward(source, target)
@@ -125,6 +127,16 @@ def require_no_drift(target: TargetState) -> None:
             hint="see what differs with `envsync diff`; --overwrite keeps it as a generation",
         )
     raise TargetDrifted(f"it was changed there since {published(target.record)}")
+
+
+def _require_not_removed(target: TargetState) -> None:
+    if not target.exists and target.generations:
+        last = max(target.generations, key=lambda record: record.number)
+        raise TargetDrifted(
+            f"it was removed there since {published(last)}",
+            hint="if it is to come back: `envsync push` it there, or take the server out of "
+            "`push_to`",
+        )
 
 
 def _require_fast_forward(source: SourceState, target: TargetState) -> None:

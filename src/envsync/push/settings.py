@@ -35,6 +35,7 @@ class PushSettings:
     allow_shrink: bool = False
     retry_held: bool = False
     limit_bits_per_second: int | None = None
+    unattended: bool = False
     environment_there: str = ""
 
     @property

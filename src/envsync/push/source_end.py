@@ -52,6 +52,12 @@ class SourceEnd:
             assert self._state is not None
             return self._state
 
+    @property
+    def known_revision(self) -> str:
+        """The revision that was found last, without looking; empty where none was."""
+        state = self._state
+        return "" if state is None else state.revision
+
     def is_being_hashed(self) -> bool:
         """Whether `state` will have to wait, because the source was found changed."""
         return self._hashing.is_set()

@@ -1,0 +1,115 @@
+"""`envsync daemon work`: one order of the daemon, in a process of its own. Not for people.
+
+It says what it finds as JSON documents, a line each, and ends when its stdin does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from envsync.cli.invocation import Invocation
+from envsync.cli.options import common_options
+from envsync.errors import EnvsyncError
+
+if TYPE_CHECKING:
+    from envsync.cli.site import Site
+    from envsync.push.report import PushReport
+
+END_SECONDS = 3.0
+"""How long the end of a push may take once the daemon is gone."""
+
+
+@click.command(hidden=True)
+@click.option("--as", "as_name", required=True)
+@click.option("--environment", "environments", required=True, multiple=True)
+@click.argument("servers", nargs=-1)
+@common_options
+@click.pass_obj
+def work(
+    invocation: Invocation, as_name: str, environments: tuple[str, ...], servers: tuple[str, ...]
+) -> None:
+    """Scan the environments, or push the one to the servers."""
+    _end_with_the_daemon()
+    site = invocation.site(as_name)
+    for environment in environments:
+        try:
+            if servers:
+                _push(site, environment, servers)
+            else:
+                _scan(site, environment)
+        except EnvsyncError as error:
+            _say(environment=environment, error=error.to_json())
+
+
+def _say(**document: Any) -> None:
+    # One write for each line: several threads report.
+    os.write(sys.stdout.fileno(), json.dumps(document).encode() + b"\n")
+
+
+def _scan(site: Site, environment: str) -> None:
+    """What the source is, by a stat pass; only what is new is read."""
+    from envsync.push.ends import LocalEnd
+    from envsync.push.preflight import require_source
+    from envsync.push.source_end import SourceEnd
+
+    end = LocalEnd(site.own_name)
+    source = SourceEnd(end, site.own_prefix, environment, site.local(environment))
+    state = source.state()
+    require_source(state)
+    if source.confirmed(state):
+        _say(environment=environment, revision=state.revision)
+
+
+def _push(site: Site, environment: str, servers: tuple[str, ...]) -> None:
+    """As `envsync push`, with nobody there to ask."""
+    from envsync.cli.push_order import PushOptions, make_order
+    from envsync.push.fan_out import FanOut
+
+    order = make_order(site, PushOptions(environment, servers=servers))
+    settings = replace(order.settings, unattended=True)
+    if settings.in_use == "wait":
+        settings = replace(settings, in_use_wait_seconds=0.0)  # it waits by trying again
+
+    def report(found: PushReport) -> None:
+        document = {
+            "server": found.server,
+            "outcome": found.outcome,
+            "revision": found.revision,
+            "seconds": found.seconds,
+            "source_revision": found.revision or fan_out.source_revision,
+            "error": None if found.error is None else found.error.to_json(),
+        }
+        if document["source_revision"]:
+            _say(environment=environment, revision=document["source_revision"])
+        _say(environment=environment, report=document)
+
+    fan_out = FanOut(settings, site.own_name)
+    fan_out.run(order.destinations, on_report=report)
+
+
+def _end_with_the_daemon() -> None:
+    """SIGTERM is Ctrl-C; so is the end of stdin, whose other end the daemon has."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Timer(END_SECONDS, _leave).start()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _leave() -> NoReturn:
+    """With everything that was started from here, an rsync for instance."""
+    if os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)

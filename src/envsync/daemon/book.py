@@ -1,0 +1,245 @@
+"""What the daemon knows, brought up to date by what it hears; each change is told once."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from envsync.daemon import lag
+from envsync.daemon.duties import Duties
+from envsync.daemon.log import ERROR, INFO, WARNING, Log
+from envsync.daemon.state import (
+    HALTED,
+    HELD,
+    IN_STEP,
+    PUSHING,
+    RETRYING,
+    WAITING,
+    ServerRow,
+    SourceRow,
+    Store,
+    Told,
+)
+from envsync.tree.revision import short
+
+
+@dataclass(slots=True)
+class _Reach:
+    """A server that cannot be reached: one environment at a time tries it."""
+
+    attempts: int = 0
+    next_try_seconds: float = 0.0
+    is_tried: bool = False
+
+
+class Book:
+    """One row for each source, and one for each environment on each server."""
+
+    def __init__(
+        self,
+        store: Store,
+        log: Log,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.store = store
+        self._log = log
+        self._clock = clock
+        self._jitter = jitter
+        self._unreachable: dict[str, _Reach] = {}
+        self._duties: Duties | None = None
+
+    @property
+    def duties(self) -> Duties:
+        assert self._duties is not None
+        return self._duties
+
+    def adopt(self, duties: Duties) -> None:
+        """From now on these environments and servers; what is known of others is forgotten."""
+        self._duties = duties
+        now = self._clock()
+        wanted = {
+            (duty.environment, server)
+            for duty in duties.by_name.values()
+            for server in duty.servers
+        }
+        for key in [key for key in self.store.contents.servers if key not in wanted]:
+            self.store.drop_server(*key)
+        for name in [name for name in self.store.contents.sources if name not in duties.by_name]:
+            self.store.drop_source(name)
+        for environment, server in sorted(wanted):
+            row = self.store.contents.servers.get((environment, server))
+            row = row or ServerRow(environment, server, since_seconds=now)
+            self._put(lag.clamped(row, now, duties.rescan_seconds))
+
+    def knows(self, environment: str) -> bool:
+        """Whether it was ever kept by a daemon here."""
+        return environment in self.store.contents.sources
+
+    def source(self, environment: str) -> SourceRow:
+        return self.store.contents.sources[environment]
+
+    def servers(self, environment: str) -> list[ServerRow]:
+        """In the order of the inventory."""
+        rows = self.store.contents.servers
+        return [rows[environment, server] for server in self._names(environment)]
+
+    def _names(self, environment: str) -> tuple[str, ...]:
+        duty = self.duties.by_name.get(environment)
+        return () if duty is None else duty.servers
+
+    def _put(self, row: ServerRow) -> None:
+        if self.store.contents.servers.get((row.environment, row.server)) != row:
+            self.store.put_server(row)
+
+    # What is to be done
+
+    def wanted(self, environment: str, *, changed: bool) -> tuple[str, ...]:
+        """The servers to push to now; with `changed`, whatever the source is by now."""
+        now = self._clock()
+        revision = self.source(environment).revision
+        return tuple(
+            row.server
+            for row in self.servers(environment)
+            if row.state != PUSHING
+            and (changed or lag.is_wanted(row, revision, now))
+            and self._may_try(row.server, now)
+        )
+
+    def _may_try(self, server: str, now: float) -> bool:
+        reach = self._unreachable.get(server)
+        return reach is None or (not reach.is_tried and now >= reach.next_try_seconds)
+
+    def next_try_seconds(self, environment: str) -> float | None:
+        """When `wanted` may say more by itself, by the wall clock; None where only by news."""
+        times = [
+            max(row.next_try_seconds, self._unreachable.get(row.server, _Reach()).next_try_seconds)
+            for row in self.servers(environment)
+            if row.next_try_seconds is not None
+            and row.state != PUSHING
+            and not self._unreachable.get(row.server, _Reach()).is_tried
+        ]
+        return min(times, default=None)
+
+    # What was heard
+
+    def begun(self, environment: str, servers: tuple[str, ...]) -> None:
+        """A push to these begins."""
+        for row in self.servers(environment):
+            if row.server in servers:
+                self._put(lag.pushing(row, self._clock()))
+                if row.server in self._unreachable:
+                    self._unreachable[row.server].is_tried = True
+
+    def source_is(self, environment: str, revision: str) -> bool:
+        """The source was looked at; whether it is another one than was known."""
+        row = self.source(environment)
+        if row.error is not None:
+            self._log.info("it is at rest again", environment=environment)
+        now = self._clock()
+        self.store.put_source(replace(row, revision=revision, checked_seconds=now, error=None))
+        for server in self.servers(environment):
+            if server.state == IN_STEP and server.revision != revision:
+                self._put(lag.lagging(server, now))
+        return row.revision != revision
+
+    def source_failed(self, environment: str, error: Told) -> None:
+        """It is not at rest, or not there: nothing of it is pushed."""
+        row = self.source(environment)
+        if row.error is None or row.error.get("message") != error.get("message"):
+            self._log.failure(error, environment=environment)
+            self.store.put_source(replace(row, error=dict(error)))
+
+    def source_is_fine(self, environment: str) -> None:
+        """What was said of it does not hold any more."""
+        row = self.source(environment)
+        if row.error is not None:
+            self.store.put_source(replace(row, error=None))
+
+    def reported(self, environment: str, report: Mapping[str, Any]) -> None:
+        """A push to one server has ended."""
+        before = self.store.contents.servers.get((environment, str(report.get("server", ""))))
+        if before is None:
+            return  # the inventory has lost it meanwhile
+        error = report.get("error")
+        code = "" if error is None else str(error.get("code", ""))
+        now = self._clock()
+        if code in lag.OF_THE_SOURCE:
+            self._put(lag.postponed(before, now))
+            return
+        after = lag.reported(before, report, now, self.duties.rescan_seconds, self._jitter())
+        after = self._reached(after, code, now)
+        self._put(after)
+        self._tell(before, after, report)
+
+    def _reached(self, row: ServerRow, code: str, now: float) -> ServerRow:
+        """Keep all environments of a server that is out of reach to one pace."""
+        server = row.server
+        if code not in lag.UNREACHABLE:
+            if self._unreachable.pop(server, None) is not None:
+                self._due_again(server, now)
+            return row
+        reach = self._unreachable.setdefault(server, _Reach())
+        pace = lag.failed(
+            replace(row, attempts=reach.attempts), row.error or {}, "", now, 0.0, self._jitter()
+        )
+        reach.attempts += 1
+        reach.is_tried = False
+        reach.next_try_seconds = pace.next_try_seconds or now
+        return replace(row, next_try_seconds=reach.next_try_seconds)
+
+    def _due_again(self, server: str, now: float) -> None:
+        """It answers: what else waits for it need not wait any longer."""
+        for row in list(self.store.contents.servers.values()):
+            code = (row.error or {}).get("code")
+            if row.server == server and row.state == RETRYING and code in lag.UNREACHABLE:
+                self._put(replace(row, next_try_seconds=now))
+
+    def ended(self, environment: str, servers: tuple[str, ...], said: Told | None) -> None:
+        """A push's process is over. Of which servers nothing was heard, those are tried again:
+        later, where it broke down; else as soon as the source is at rest."""
+        now = self._clock()
+        for row in self.servers(environment):
+            if row.server in self._unreachable and row.server in servers:
+                self._unreachable[row.server].is_tried = False
+            if row.server not in servers or row.state != PUSHING:
+                continue
+            if said is None:
+                self._put(lag.postponed(row, now))
+            else:
+                after = lag.failed(row, said, "", now, self.duties.rescan_seconds, self._jitter())
+                self._put(after)
+                self._tell(row, after, {"error": said})
+
+    def due_now(self, environment: str) -> None:
+        """Forget every pause: somebody wants to see it done."""
+        for row in self.servers(environment):
+            self._unreachable.pop(row.server, None)
+            if row.state not in (PUSHING, IN_STEP):
+                self._put(replace(row, next_try_seconds=self._clock(), attempts=0))
+
+    def _tell(self, before: ServerRow, after: ServerRow, report: Mapping[str, Any]) -> None:
+        """One line where something is other than it was."""
+        about = {"environment": after.environment, "server": after.server}
+        if after.state == IN_STEP:
+            if report.get("outcome") == "pushed":
+                seconds = float(report.get("seconds", 0.0))
+                text = f"published {short(after.revision)} ({seconds:.1f} s)"
+                self._log.notice(text, **about, revision=after.revision)
+            elif before.revision != after.revision or before.error is not None:
+                text = f"in step at {short(after.revision)}"
+                self._log.info(text, **about, revision=after.revision)
+            return
+        error = after.error or {}
+        known = before.error or {}
+        if (error.get("code"), error.get("message")) == (known.get("code"), known.get("message")):
+            return
+        told = {**error, "message": f"{_HOW[after.state]}: {error.get('message', '')}"}
+        self._log.failure(told, _PRIORITY.get(after.state, INFO), **about)
+
+
+_HOW = {HALTED: "halted", HELD: "held", WAITING: "waiting", RETRYING: "will be tried again"}
+_PRIORITY = {HALTED: ERROR, HELD: WARNING}

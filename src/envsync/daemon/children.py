@@ -1,0 +1,138 @@
+"""Child processes that scan and push, so that the daemon itself stays small.
+
+A child writes a JSON document a line to its stdout. It ends when it is told to, and when
+its stdin ends: a daemon that was killed leaves nobody behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+END_SECONDS = 4.0
+"""How long a child may take to end by itself, so that the whole is well below 10 s."""
+
+LINE_BYTES_MAX = 8 << 20
+_READ_BYTES = 1 << 16
+_STDERR_LINES = 5
+
+_NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM")
+
+
+class Child:
+    """One child at work. `fd` is to be waited for; `read` never blocks."""
+
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `_finish`
+        kept = {name: v for name, v in environ.items() if name not in _NOT_FOR_CHILDREN}
+        self._process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=kept,
+            cwd="/",
+            start_new_session=True,  # it is ended together with what it started
+        )
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+        self._pending = b""
+        self.is_over = False
+        self.said = ""
+        """The end of what it wrote to stderr; known when it is over."""
+
+    @property
+    def fd(self) -> int:
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._process.returncode
+
+    def read(self) -> list[dict[str, Any]]:
+        """What it has said since; `is_over` is true once there will be no more."""
+        documents: list[dict[str, Any]] = []
+        while True:
+            try:
+                block = os.read(self.fd, _READ_BYTES)
+            except BlockingIOError:
+                return documents
+            if not block:
+                self._finish()
+                return documents
+            *lines, self._pending = (self._pending + block).split(b"\n")
+            documents += [found for line in lines if (found := _parsed(line)) is not None]
+            if len(self._pending) > LINE_BYTES_MAX:
+                self.kill()
+
+    def end(self) -> None:
+        """Ask it to end, with everything that it started."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
+    def _finish(self) -> None:
+        """It has closed its stdout: the end is near, or is helped."""
+        if self.is_over:
+            return
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
+        self._signal_remains()
+        self.is_over = True
+        size = os.fstat(self._stderr.fileno()).st_size
+        tail = os.pread(self._stderr.fileno(), _READ_BYTES, max(0, size - _READ_BYTES))
+        lines = tail.decode("utf-8", "replace").splitlines()[-_STDERR_LINES:]
+        self.said = "\n".join(lines)
+        self._stderr.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with contextlib.suppress(OSError):
+                stream.close()
+
+    def _signal_remains(self) -> None:
+        """What it started and did not wait for (an rsync, an ssh) must not go on alone."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def wait_over(self, deadline: float) -> None:
+        """Let it end until that monotonic second; then it is killed. What it still says is lost."""
+        while self._process.poll() is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                break
+            with contextlib.suppress(OSError):
+                self.read() if not self.is_over else None
+            time.sleep(0.02)
+        if not self.is_over:
+            self._finish()
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """None for what is no document: a library that prints must not stop the service."""
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None

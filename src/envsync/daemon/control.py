@@ -1,0 +1,128 @@
+"""The daemon's door: a socket for this user alone, one request and one answer a connection.
+
+Both are a JSON document on one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from envsync.errors import EnvsyncError, NotFound, from_json
+
+ANSWER_SECONDS = 10.0
+_REQUEST_BYTES_MAX = 1 << 16
+_READ_BYTES = 1 << 16
+_SEND_SECONDS = 2.0
+
+Request = Mapping[str, Any]
+Answer = dict[str, Any]
+
+
+class Door:
+    """The listening end. `fd` is to be waited for; then `answer_one`."""
+
+    def __init__(self, path: Path) -> None:
+        """Takes the place of a socket whose daemon is gone: the caller holds the daemon's lock."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            with _short(path) as name:
+                self._socket.bind(name)
+        finally:
+            os.umask(before)
+        self._socket.listen(16)
+        self._socket.setblocking(False)
+
+    @property
+    def fd(self) -> int:
+        return self._socket.fileno()
+
+    def answer_one(self, handle: Callable[[Request], Answer]) -> None:
+        """Let one caller in; what it gets is what `handle` gives, or the error that it raises.
+
+        The wait for a slow caller is bounded, and short: nobody else can come in.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            connection, _ = self._socket.accept()
+            with connection:
+                if _peer_uid(connection) not in (os.geteuid(), 0):
+                    return
+                connection.settimeout(_SEND_SECONDS)
+                request = json.loads(_line(connection))
+                connection.sendall(json.dumps(_answered(request, handle)).encode() + b"\n")
+
+    def close(self) -> None:
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+
+def ask(path: Path, request: Request) -> Answer | None:
+    """What the daemon at this socket answers; None where none runs. Raises its errors."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(ANSWER_SECONDS)
+        try:
+            with _short(path) as name:
+                connection.connect(name)
+            connection.sendall(json.dumps(dict(request)).encode() + b"\n")
+            line = _line(connection)
+        except (FileNotFoundError, ConnectionError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise EnvsyncError(
+                f"the daemon does not answer: {error.strerror or 'no answer in time'}",
+                hint="look at what it does: journalctl --user -u envsync, or -u envsync@USER",
+            ) from error
+    if not line:
+        return None
+    answer = json.loads(line)
+    if isinstance(answer.get("error"), dict):
+        raise from_json(answer["error"])
+    assert isinstance(answer, dict)
+    return answer
+
+
+def _answered(request: Any, handle: Callable[[Request], Answer]) -> Answer:
+    if not isinstance(request, dict):
+        return {"error": NotFound("that is no request").to_json()}
+    try:
+        return handle(request)
+    except EnvsyncError as error:
+        return {"error": error.to_json()}
+
+
+def _line(connection: socket.socket) -> bytes:
+    received = b""
+    while not received.endswith(b"\n"):
+        block = connection.recv(_READ_BYTES)
+        if not block:
+            break
+        received += block
+        if len(received) > _REQUEST_BYTES_MAX << 8:
+            raise ValueError("too long")
+    return received
+
+
+def _peer_uid(connection: socket.socket) -> int:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    _, uid, _ = struct.unpack("3i", credentials)
+    return int(uid)
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Any:
+    """A name of the socket that fits into an address (108 bytes), however deep it stands."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

@@ -1,0 +1,63 @@
+"""What a daemon has to do: which environments it keeps in step, and on which servers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from envsync.errors import InventoryError, UsageError
+from envsync.inventory.model import Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """One environment of this machine, and the servers that it goes to."""
+
+    environment: str
+    path: str
+    servers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """Everything that this machine pushes by itself."""
+
+    own: str
+    settle_seconds: float
+    rescan_seconds: float
+    by_name: dict[str, Duty] = field(default_factory=dict)
+
+
+def duties(inventory: Inventory, own: str | None, hostname: str) -> Duties:
+    """The environments with `watch: true` whose source is this machine.
+
+    Raises `UsageError` where this machine has no clear name in the inventory: a daemon that
+    guesses could push from the wrong machine.
+    """
+    if own is None:
+        listed = ", ".join(server.name for server in inventory.servers)
+        raise UsageError(
+            f"this machine is not in the inventory: its hostname is {hostname!r}",
+            details=[f"servers: {listed}"] if listed else [],
+            hint="say which server it is: envsync daemon --as NAME",
+        )
+    prefix = inventory.server(own).prefix or inventory.prefix
+    if prefix is None:
+        raise InventoryError(
+            f"{inventory.path} does not say where conda is on {own}",
+            hint="give it `prefix:`, for all servers or for this one",
+        )
+    watched = [entry for entry in inventory.environments if entry.watch and entry.source == own]
+    return Duties(
+        own=own,
+        settle_seconds=inventory.watch.settle_seconds,
+        rescan_seconds=inventory.watch.rescan_seconds,
+        by_name={
+            entry.name: Duty(
+                entry.name,
+                f"{prefix}/envs/{entry.name}",
+                tuple(server.name for server in inventory.targets(entry.name)),
+            )
+            for entry in watched
+            if entry.push_to
+        },
+    )

@@ -1,0 +1,152 @@
+"""What becomes of one environment on one server: from each push's outcome to the next try. Pure.
+
+Seconds are of the wall clock, for they are kept over restarts. A try is never further away
+than `SLOW_MAX_SECONDS` or a rescan, so that a clock that is set back stops nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from envsync.daemon.state import (
+    HALTED,
+    HELD,
+    IN_STEP,
+    LAGGING,
+    PUSHING,
+    RETRYING,
+    WAITING,
+    ServerRow,
+)
+
+FIRST_SECONDS = 2.0
+UNREACHABLE_MAX_SECONDS = 30.0
+"""With jitter and the time that a connect may take: a server that answers again has the newest
+version within a minute."""
+
+SLOW_MAX_SECONDS = 600.0
+"""For what no minute mends: a full disk, a failing one, a broken Python."""
+
+IN_USE_SECONDS = 60.0
+_JITTER = 0.2
+
+UNREACHABLE = frozenset({"connection-failed", "connection-lost"})
+_QUICK = UNREACHABLE | {"locked", "transfer-failed", "interrupted"}
+_HELD = frozenset({"held", "check-failed"})
+_HALTED = frozenset(
+    {
+        "authentication-refused",
+        "drift",
+        "host-key-refused",
+        "inventory",
+        "not-fast-forward",
+        "preflight-refused",
+        "source-shrunk",
+        "usage",
+    }
+)
+OF_THE_SOURCE = frozenset({"source-refused", "not-found"})
+"""Errors that say nothing of the server: the source is not at rest, or not there."""
+
+Report = Mapping[str, Any]
+
+
+def pushing(row: ServerRow, now: float) -> ServerRow:
+    """While a child is at it."""
+    since = row.since_seconds if row.state in (LAGGING, RETRYING, WAITING) else now
+    return replace(row, state=PUSHING, since_seconds=since, next_try_seconds=None)
+
+
+def lagging(row: ServerRow, now: float) -> ServerRow:
+    """The source has another version than this server; held and halted ones may try it."""
+    if row.state == PUSHING:
+        return row
+    since = row.since_seconds if row.state in (LAGGING, RETRYING, WAITING) else now
+    return replace(row, state=LAGGING, since_seconds=since, next_try_seconds=None)
+
+
+def reported(
+    row: ServerRow, report: Report, now: float, rescan_seconds: float, jitter: float
+) -> ServerRow:
+    """After a push's report; `jitter` is a random number from 0 to 1."""
+    error = report.get("error")
+    if error is None:
+        return ServerRow(
+            environment=row.environment,
+            server=row.server,
+            state=IN_STEP,
+            revision=str(report.get("revision", "")),
+            since_seconds=now,
+        )
+    return failed(row, error, str(report.get("source_revision", "")), now, rescan_seconds, jitter)
+
+
+def failed(
+    row: ServerRow,
+    error: Report,
+    source_revision: str,
+    now: float,
+    rescan_seconds: float,
+    jitter: float,
+) -> ServerRow:
+    """After an error that is this server's own."""
+    code = str(error.get("code", ""))
+    state = _state(code)
+    pause = _pause(code, state, row.attempts, rescan_seconds)
+    stays = state == row.state or (row.state == PUSHING and state in (RETRYING, WAITING))
+    return replace(
+        row,
+        state=state,
+        refused=source_revision if state in (HELD, HALTED) else "",
+        since_seconds=row.since_seconds if stays and row.since_seconds else now,
+        next_try_seconds=now + pause * (1 + _JITTER * (2 * jitter - 1)),
+        attempts=row.attempts + 1,
+        error=dict(error),
+    )
+
+
+def postponed(row: ServerRow, now: float) -> ServerRow:
+    """After an error of the source: nothing was found out about this server."""
+    return lagging(replace(row, state=LAGGING), now) if row.state == PUSHING else row
+
+
+def _state(code: str) -> str:
+    if code in _HELD:
+        return HELD
+    if code in _HALTED:
+        return HALTED
+    return WAITING if code == "in-use" else RETRYING
+
+
+def _pause(code: str, state: str, attempts: int, rescan_seconds: float) -> float:
+    if state in (HELD, HALTED):
+        return rescan_seconds  # a person may have put it right, and has told nobody
+    if state == WAITING:
+        return IN_USE_SECONDS
+    ceiling = UNREACHABLE_MAX_SECONDS if code in _QUICK else SLOW_MAX_SECONDS
+    return min(FIRST_SECONDS * 2.0 ** min(attempts, 30), ceiling)
+
+
+def is_wanted(row: ServerRow, source_revision: str, now: float) -> bool:
+    """Whether this server is to be pushed to now, the source being at rest at that revision."""
+    if row.state == PUSHING:
+        return False
+    if row.state == IN_STEP:
+        return bool(source_revision) and row.revision != source_revision
+    if row.state in (HELD, HALTED) and source_revision and row.refused:
+        return row.refused != source_revision or _is_due(row, now)
+    return _is_due(row, now)
+
+
+def _is_due(row: ServerRow, now: float) -> bool:
+    return row.next_try_seconds is None or now >= row.next_try_seconds
+
+
+def clamped(row: ServerRow, now: float, rescan_seconds: float) -> ServerRow:
+    """Its next try no further away than it can be; the clock may have been set back."""
+    ceiling = now + max(SLOW_MAX_SECONDS, rescan_seconds) * (1 + _JITTER)
+    if row.next_try_seconds is not None and row.next_try_seconds > ceiling:
+        return replace(row, next_try_seconds=now)
+    return row

@@ -1,0 +1,98 @@
+"""What the daemon says of its work: fields for the journal, lines for people.
+
+Under systemd each line goes to the journal by its own protocol, so that `journalctl
+ENVSYNC_SERVER=server2` finds it; on a terminal it is a line with the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+from envsync.daemon.state import Told
+
+ERROR, WARNING, NOTICE, INFO, DEBUG = 3, 4, 5, 6, 7
+"""Priorities, as syslog numbers them."""
+
+_JOURNAL = "/run/systemd/journal/socket"
+_FIELDS = ("environment", "server", "revision", "code")
+
+
+class Log:
+    """`say` prints a line for a person; what comes from elsewhere it has to escape."""
+
+    def __init__(self, say: Callable[[str], None], environ: Mapping[str, str]) -> None:
+        self._say = say
+        self._journal = _journal(environ)
+
+    def info(self, message: str, **fields: str) -> None:
+        self._write(INFO, message, fields)
+
+    def notice(self, message: str, **fields: str) -> None:
+        self._write(NOTICE, message, fields)
+
+    def warning(self, message: str, **fields: str) -> None:
+        self._write(WARNING, message, fields)
+
+    def error(self, message: str, **fields: str) -> None:
+        self._write(ERROR, message, fields)
+
+    def failure(self, told: Told, priority: int = WARNING, **fields: str) -> None:
+        """An error: its sentence, and the way out."""
+        hint = told.get("hint") or ""
+        message = f"{told.get('message', '')}{f' -> {hint}' if hint else ''}"
+        self._write(priority, message, {**fields, "code": str(told.get("code", ""))})
+
+    def _write(self, priority: int, message: str, fields: Mapping[str, str]) -> None:
+        named = {name: fields[name] for name in _FIELDS if fields.get(name)}
+        about = " -> ".join(filter(None, (named.get("environment"), named.get("server"))))
+        line = f"{about}: {message}" if about else message
+        if self._journal is not None:
+            with contextlib.suppress(OSError):
+                self._journal.send(entry(priority, line, named))
+                return
+            line = f"<{priority}>{line}"  # what systemd reads from the stream of a service
+        else:
+            line = f"{time.strftime('%H:%M:%S')} {line}"
+        self._say(line)
+
+
+def entry(priority: int, message: str, fields: Mapping[str, str]) -> bytes:
+    """One message of the journal's native protocol."""
+    values = {
+        "MESSAGE": message,
+        "PRIORITY": str(priority),
+        "SYSLOG_IDENTIFIER": "envsync",
+        **{f"ENVSYNC_{name.upper()}": value for name, value in fields.items()},
+    }
+    return b"".join(_field(name, value) for name, value in values.items())
+
+
+def _field(name: str, value: str) -> bytes:
+    data = value.encode("utf-8", "backslashreplace")
+    if b"\n" not in data:
+        return name.encode() + b"=" + data + b"\n"
+    return name.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
+
+
+def _journal(environ: Mapping[str, str]) -> socket.socket | None:
+    """A socket to the journal, where stderr is what systemd connected to it; else None."""
+    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        status = os.fstat(sys.stderr.fileno())
+        if (str(status.st_dev), str(status.st_ino)) != (device, inode):
+            return None
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    except (OSError, ValueError):
+        return None
+    try:
+        connection.connect(_JOURNAL)
+        connection.setblocking(False)
+    except OSError:
+        connection.close()
+        return None
+    return connection

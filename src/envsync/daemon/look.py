@@ -1,0 +1,175 @@
+"""One look at a source before it is pushed: is an installer at work, is something half done?
+
+Cheap enough for the daemon's own process: /proc, and the few directories that tell. The
+push looks again, at everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import re
+import time
+from collections.abc import Iterator
+
+from envsync.agent.facts import running_processes
+from envsync.conda import busy
+from envsync.daemon.telltales import site_packages
+from envsync.daemon.triggers import Observation
+
+_RECORD_BYTES_MAX = 64 << 20
+_HISTORY_BYTES_MAX = 16 << 20
+_DISTRIBUTION = re.compile(r"[+](?:.*::)?(\S+)")
+
+
+class Look:
+    """Looks at one source, and remembers which distributions were found complete."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._complete: dict[str, int] = {}
+
+    def observe(self) -> Observation:
+        """What can be seen now."""
+        at_work = installer(self._path)
+        if at_work:
+            return Observation(busy=at_work)
+        return Observation(unfinished=self.unfinished())
+
+    def unfinished(self, *, only_old: bool = False) -> tuple[str, ...]:
+        """What is half done; with `only_old`, for so long that nobody is going to finish it."""
+        before = time.time() - busy.YOUNG_SECONDS if only_old else float("inf")
+        return tuple(sorted({*self._remains(before), *self._half_done(before)}))
+
+    def _remains(self, before: float) -> Iterator[str]:
+        """What installers leave while they work, or when they die."""
+        paths = [b"conda-meta/history"]
+        for directory in ("", *_relative(self._path, site_packages(self._path))):
+            for name in _names(os.path.join(self._path, directory)):
+                path = os.path.join(directory, name)
+                is_remains = name.startswith("~") or name == ".condatmp"
+                if is_remains and _changed_seconds(os.path.join(self._path, path)) < before:
+                    paths.append(os.fsencode(path))
+        now = time.time()
+        for sign in busy.signs([(path, now) for path in paths], (), b"", now):
+            yield sign.message
+
+    def _half_done(self, before: float) -> Iterator[str]:
+        lagging = _unwritten_history(self._path)
+        if lagging and before == float("inf"):
+            yield f"conda-meta/history does not mention {lagging}"
+        for directory in site_packages(self._path):
+            for name in _names(directory):
+                path = os.path.join(directory, name)
+                if name.endswith(".dist-info") and _changed_seconds(path) < before:
+                    yield from self._incomplete(path)
+
+    def _incomplete(self, dist_info: str) -> Iterator[str]:
+        """What a distribution lacks of what its RECORD names. One that lacks nothing is read
+        once, until it changes."""
+        try:
+            changed_ns = os.stat(dist_info).st_mtime_ns
+        except OSError:
+            return
+        if self._complete.get(dist_info) == changed_ns:
+            return
+        missing = _missing(dist_info)
+        if missing is None:
+            self._complete[dist_info] = changed_ns
+        else:
+            name = os.path.basename(dist_info).removesuffix(".dist-info")
+            yield f"{name} is installed in part: {missing}"
+
+
+def installer(path: str) -> str:
+    """Who changes the environment right now, as in `pip (process 4242)`; or nothing."""
+    names = {os.fsencode(path), os.fsencode(os.path.realpath(path))}
+    for process in running_processes():
+        for name in names:
+            at_work = busy.installer_at_work(process, name)
+            if at_work is not None:
+                return f"{at_work} (process {process.pid})"
+    return ""
+
+
+def _missing(dist_info: str) -> str | None:
+    """What a distribution lacks; None where it is whole, or nobody can tell."""
+    try:
+        with open(os.path.join(dist_info, "RECORD"), encoding="utf-8", newline="") as file:
+            if os.fstat(file.fileno()).st_size > _RECORD_BYTES_MAX:
+                return None
+            paths = [row[0] for row in csv.reader(file) if row]
+    except FileNotFoundError:
+        return None if _is_condas(dist_info) else "it has no RECORD"
+    except (OSError, ValueError, csv.Error):
+        return None
+    above = os.path.dirname(dist_info)
+    named = [path for path in paths if _counts(path)]
+    gone = [path for path in named if not os.path.lexists(os.path.join(above, path))]
+    if not gone:
+        return None
+    more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+    return f"{gone[0]}{more} of its RECORD are missing" if more else f"{gone[0]} is missing"
+
+
+def _counts(path: str) -> bool:
+    """Bytecode comes and goes, and what is outside of the environment is not its own."""
+    return not path.endswith(".pyc") and not path.startswith("/")
+
+
+def _is_condas(dist_info: str) -> bool:
+    """Packages of conda may come without a RECORD, and editable ones of old have none."""
+    try:
+        with open(os.path.join(dist_info, "INSTALLER"), encoding="utf-8") as file:
+            return file.read(100).strip() != "pip"
+    except OSError:
+        name = os.path.basename(dist_info).removesuffix(".dist-info").lower().replace("_", "-")
+        meta = os.path.join(dist_info.partition("/lib/")[0], "conda-meta")
+        return any(record.startswith(f"{name}-") for record in _names(meta))
+
+
+def _unwritten_history(environment: str) -> str:
+    """A package that has a record and is in no transaction of the history, young ones only.
+
+    conda writes the history after the records. Others (rattler, pixi) write none at all: so
+    one that mentions none of the packages says nothing.
+    """
+    meta = os.path.join(environment, "conda-meta")
+    records = [name.removesuffix(".json") for name in _names(meta) if name.endswith(".json")]
+    mentioned = _mentioned(os.path.join(meta, "history"))
+    if not mentioned.intersection(records):
+        return ""
+    for name in records:
+        if name not in mentioned:
+            with contextlib.suppress(OSError):
+                changed = os.stat(os.path.join(meta, f"{name}.json")).st_ctime
+                if abs(time.time() - changed) < busy.YOUNG_SECONDS:
+                    return name
+    return ""
+
+
+def _mentioned(history: str) -> set[str]:
+    """All distributions that were ever added, as `name-version-build`."""
+    with contextlib.suppress(OSError, ValueError), open(history, encoding="utf-8") as file:
+        text = file.read(_HISTORY_BYTES_MAX)
+        return {match[1] for match in map(_DISTRIBUTION.match, text.splitlines()) if match}
+    return set()
+
+
+def _changed_seconds(path: str) -> float:
+    try:
+        return os.lstat(path).st_ctime
+    except OSError:
+        return float("inf")
+
+
+def _relative(top: str, paths: Iterator[str]) -> Iterator[str]:
+    return (os.path.relpath(path, top) for path in paths)
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []

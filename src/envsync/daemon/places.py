@@ -1,0 +1,104 @@
+"""Where the daemon keeps what it knows, and where it can be spoken to."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from envsync.errors import Locked, UsageError
+
+_ADDRESS = "control.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """`state` is the user's state directory, `environ` decides about the runtime directory."""
+
+    state: Path
+    runtime: Path
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Places:
+        """Raises `UsageError` for a user without a home."""
+        base = environ.get("XDG_STATE_HOME") or ""
+        if not base.startswith("/") and environ.get("HOME", "").startswith("/"):
+            base = f"{environ['HOME']}/.local/state"
+        if not base.startswith("/"):
+            raise UsageError(
+                "neither HOME nor XDG_STATE_HOME says where the daemon may keep what it knows",
+                hint="set XDG_STATE_HOME to a directory of this user",
+            )
+        state = Path(base, "envsync")
+        return cls(state, _runtime(environ) or state)
+
+    @property
+    def database(self) -> Path:
+        return self.state / "daemon.sqlite"
+
+    @property
+    def inventory(self) -> Path:
+        """A copy of the inventory that is in force: the file itself may be half edited."""
+        return self.state / "daemon-inventory.yaml"
+
+    @property
+    def socket(self) -> Path:
+        return self.runtime / "control"
+
+    def announce(self) -> None:
+        """Note where the socket is: the service's runtime directory may not be the caller's."""
+        text = json.dumps({"socket": str(self.socket)})
+        with contextlib.suppress(OSError):
+            write_whole(self.state / _ADDRESS, text.encode())
+
+    def announced_socket(self) -> Path:
+        """Where a daemon of this user can be spoken to, if one runs."""
+        try:
+            return Path(json.loads((self.state / _ADDRESS).read_bytes())["socket"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return self.socket
+
+    def lock(self) -> int:
+        """Hold the user's one daemon's place: a descriptor to keep. Raises `Locked`."""
+        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(self.state / "daemon.lock", flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise Locked(
+                f"a daemon of this user runs already (process {pid})",
+                hint="`envsync status` shows what it does",
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        return fd
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """The file with exactly this content, or as it was: never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _runtime(environ: Mapping[str, str]) -> Path | None:
+    """systemd's for the service, the session's, or that of the user's login sessions."""
+    given = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if given.startswith("/"):
+        return Path(given)
+    session = environ.get("XDG_RUNTIME_DIR", "")
+    for base in (session, f"/run/user/{os.geteuid()}"):
+        if base.startswith("/") and os.access(base, os.W_OK):
+            return Path(base, "envsync")
+    return None

@@ -1,0 +1,219 @@
+"""What the daemon knows of each environment and server, kept through every kind of end.
+
+One small SQLite database under the user's state directory. What is in memory counts; where
+it cannot be written (a full disk), the service goes on and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+_BUSY_SECONDS = 5.0
+
+IN_STEP = "in-step"
+LAGGING = "lagging"
+PUSHING = "pushing"
+RETRYING = "retrying"
+WAITING = "waiting"
+HELD = "held"
+HALTED = "halted"
+
+Told = Mapping[str, Any]
+"""An error, as `EnvsyncError.to_json` gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A source. `tolerated` are remains of installers that a person or a first look accepted."""
+
+    environment: str
+    revision: str = ""
+    checked_seconds: float = 0.0
+    paused: bool = False
+    tolerated: tuple[str, ...] = ()
+    error: Told | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRow:
+    """One environment on one server.
+
+    `revision` is the source's version that was last seen to stand there, `refused` the one
+    that it is held or halted at. `since_seconds` is when it came into this state, for one that
+    lags when it began to.
+    """
+
+    environment: str
+    server: str
+    state: str = LAGGING
+    revision: str = ""
+    refused: str = ""
+    since_seconds: float = 0.0
+    next_try_seconds: float | None = None
+    attempts: int = 0
+    error: Told | None = None
+
+
+@dataclass(slots=True)
+class Contents:
+    """All rows, by what they are about."""
+
+    sources: dict[str, SourceRow] = field(default_factory=dict)
+    servers: dict[tuple[str, str], ServerRow] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS source (environment TEXT PRIMARY KEY, document TEXT NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS server (
+        environment TEXT, server TEXT, document TEXT NOT NULL, PRIMARY KEY (environment, server)
+    )""",
+    "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, document TEXT NOT NULL)",
+)
+
+
+class Store:
+    """The database. `trouble` says why the last write failed; empty where it did not."""
+
+    def __init__(self, file: Path) -> None:
+        """A damaged database is set aside, and a new one begun: what is known can be found
+        out again."""
+        self._file = file
+        self._connection: sqlite3.Connection | None = None
+        self.contents = Contents()
+        self.trouble = ""
+        try:
+            self.contents = self._opened()
+        except sqlite3.OperationalError as error:
+            self.trouble = f"{file}: {error}"
+        except (sqlite3.DatabaseError, ValueError, TypeError, KeyError):
+            self._set_aside()
+
+    def _set_aside(self) -> None:
+        self.close()
+        with contextlib.suppress(OSError):
+            self._file.replace(self._file.with_suffix(".damaged"))
+        try:
+            self.contents = self._opened()
+        except sqlite3.Error as error:
+            self.trouble = f"{self._file}: {error}"
+
+    def _opened(self) -> Contents:
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Each write is a transaction of its own, on disk before the next step is taken.
+        connection = sqlite3.connect(
+            self._file, timeout=_BUSY_SECONDS, isolation_level=None, cached_statements=8
+        )
+        self._connection = connection
+        for table in _TABLES:
+            connection.execute(table)
+        return _contents(connection)
+
+    def put_source(self, row: SourceRow) -> None:
+        self.contents.sources[row.environment] = row
+        self._write("INSERT OR REPLACE INTO source VALUES (?, ?)", (row.environment, _dumped(row)))
+
+    def put_server(self, row: ServerRow) -> None:
+        self.contents.servers[row.environment, row.server] = row
+        self._write(
+            "INSERT OR REPLACE INTO server VALUES (?, ?, ?)",
+            (row.environment, row.server, _dumped(row)),
+        )
+
+    def put_about(self, name: str, value: Any) -> None:
+        self.contents.about[name] = value
+        self._write("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, json.dumps(value)))
+
+    def drop_source(self, environment: str) -> None:
+        self.contents.sources.pop(environment, None)
+        self._write("DELETE FROM source WHERE environment = ?", (environment,))
+
+    def drop_server(self, environment: str, server: str) -> None:
+        self.contents.servers.pop((environment, server), None)
+        self._write(
+            "DELETE FROM server WHERE environment = ? AND server = ?", (environment, server)
+        )
+
+    def write_again(self) -> None:
+        """Everything once more, all or nothing, after a write failed."""
+        contents = self.contents
+        self._write("BEGIN IMMEDIATE")
+        if self.trouble or self._connection is None:
+            return
+        for table in ("source", "server", "about"):
+            self._write(f"DELETE FROM {table}")  # noqa: S608 - names of our own
+        for source in list(contents.sources.values()):
+            self.put_source(source)
+        for server in list(contents.servers.values()):
+            self.put_server(server)
+        for name, value in list(contents.about.items()):
+            self.put_about(name, value)
+        # Where one of them failed, SQLite has undone them all, and there is nothing to commit.
+        self._write("COMMIT")
+
+    def _write(self, statement: str, values: tuple[str, ...] = ()) -> None:
+        try:
+            if self._connection is None:
+                self._opened()
+            assert self._connection is not None
+            self._connection.execute(statement, values)
+            self.trouble = ""
+        except sqlite3.Error as error:
+            self.trouble = f"{self._file}: {error}"
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def read(file: Path) -> Contents:
+    """What a daemon has written, for who only wants to know; empty where there is nothing."""
+    # Opened for writing all the same: after a kill, SQLite undoes the last, unfinished write.
+    if not file.exists():
+        return Contents()
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
+        ) as connection:
+            return _contents(connection)
+    except (sqlite3.Error, ValueError, TypeError, KeyError):
+        return Contents()
+
+
+def _contents(connection: sqlite3.Connection) -> Contents:
+    sources = [
+        SourceRow(**_tuples(json.loads(document)))
+        for (document,) in connection.execute("SELECT document FROM source")
+    ]
+    servers = [
+        ServerRow(**json.loads(document))
+        for (document,) in connection.execute("SELECT document FROM server")
+    ]
+    about = connection.execute("SELECT name, document FROM about")
+    return Contents(
+        {row.environment: row for row in sources},
+        {(row.environment, row.server): _resumed(row) for row in servers},
+        {name: json.loads(document) for name, document in about},
+    )
+
+
+def _resumed(row: ServerRow) -> ServerRow:
+    """A push whose daemon was killed is to be done again."""
+    return replace(row, state=LAGGING, next_try_seconds=None) if row.state == PUSHING else row
+
+
+def _dumped(row: SourceRow | ServerRow) -> str:
+    return json.dumps({name: getattr(row, name) for name in row.__dataclass_fields__})
+
+
+def _tuples(document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "tolerated": tuple(document["tolerated"])}

@@ -1,0 +1,110 @@
+"""What the daemon knows, as `envsync status` and `systemctl status` show it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from envsync.daemon.state import HALTED, HELD, IN_STEP, Contents, ServerRow, SourceRow, Told
+
+if TYPE_CHECKING:
+    from envsync.daemon.keeper import Keeper
+
+AT_REST, SETTLING, PAUSED = "at rest", "settling", "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """The daemon itself; `pid` is None where none runs, and all is what the last one knew."""
+
+    pid: int | None = None
+    since_seconds: float | None = None
+    inventory: str = ""
+    inventory_error: Told | None = None
+    trouble: str = ""
+    polled: Mapping[str, str] | None = None
+
+
+def sentence(contents: Contents, inventory_error: Told | None) -> str:
+    """One useful sentence for `systemctl status`."""
+    if inventory_error is not None:
+        return f"the inventory is refused: {inventory_error['message']}"
+    broken = [row for row in contents.sources.values() if row.error is not None]
+    rows = list(contents.servers.values())
+    halted = [row for row in rows if row.state in (HALTED, HELD)]
+    counts = Counter(row.state for row in rows)
+    text = f"{len(contents.sources)} environments, {counts[IN_STEP]} of {len(rows)} copies in step"
+    states = [f"{number} {state}" for state, number in counts.items() if state != IN_STEP]
+    text = ", ".join([text, *sorted(states)])
+    for row in broken[:1]:
+        text += f"; {row.environment}: {(row.error or {}).get('message', '')}"
+    for stopped in halted[:1]:
+        why = (stopped.error or {}).get("message", "")
+        text += f"; {stopped.environment} -> {stopped.server} {stopped.state}: {why}"
+    return text
+
+
+def document(contents: Contents, keeper: Keeper | None, about: About) -> dict[str, Any]:
+    """Everything, JSON-ready."""
+    polled = about.polled or {}
+    names = sorted(contents.sources)
+    return {
+        "daemon": {
+            "running": about.pid is not None,
+            "pid": about.pid,
+            "since_seconds": about.since_seconds,
+            "inventory": about.inventory,
+            "inventory_error": about.inventory_error,
+            "trouble": about.trouble,
+        },
+        "environments": [
+            _source(
+                contents.sources[name],
+                _activity(contents.sources[name], keeper),
+                polled.get(name, ""),
+                sorted(
+                    (row for row in contents.servers.values() if row.environment == name),
+                    key=lambda row: row.server,
+                ),
+            )
+            for name in names
+        ],
+    }
+
+
+def _activity(row: SourceRow, keeper: Keeper | None) -> str:
+    activity = None if keeper is None else keeper.activity(row.environment)
+    if activity is not None and activity.busy:
+        return f"waiting for {activity.busy}"
+    if row.paused:
+        return PAUSED
+    if activity is not None and not activity.is_at_rest and not activity.unfinished:
+        return SETTLING
+    return AT_REST
+
+
+def _source(row: SourceRow, activity: str, polled: str, servers: list[ServerRow]) -> dict[str, Any]:
+    return {
+        "environment": row.environment,
+        "revision": row.revision,
+        "checked_seconds": row.checked_seconds or None,
+        "activity": activity,
+        "paused": row.paused,
+        "polled": polled,
+        "error": row.error,
+        "servers": [_server(server) for server in servers],
+    }
+
+
+def _server(row: ServerRow) -> dict[str, Any]:
+    return {
+        "server": row.server,
+        "state": row.state,
+        "revision": row.revision,
+        "since_seconds": row.since_seconds,
+        "next_try_seconds": row.next_try_seconds,
+        "attempts": row.attempts,
+        "error": row.error,
+    }

@@ -1,0 +1,252 @@
+"""Hints that something changed: inotify where it is of use, else looking at times.
+
+A hint may be lost, late or wrong, and nothing depends on it: whoever gets one looks. What
+inotify itself loses (a full queue, a limit, a directory that was replaced) is a hint, too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from watchdog.observers.inotify_c import (
+    CallbackId,
+    InotifyConstants,
+    InotifyEvent,
+    InotifyFD,
+    Mask,
+    WatchDescriptor,
+)
+
+from envsync.agent.filesystem import mount_of
+from envsync.daemon.telltales import Place, signature, telltales
+
+POLL_SECONDS = 10.0
+"""How often an environment is looked at where inotify does not tell."""
+
+INVENTORY = ""
+"""The name under which the inventory's own directory is watched."""
+
+_MASK = Mask(
+    InotifyConstants.IN_CREATE
+    | InotifyConstants.IN_DELETE
+    | InotifyConstants.IN_MOVE
+    | InotifyConstants.IN_CLOSE_WRITE
+    | InotifyConstants.IN_ATTRIB
+    | InotifyConstants.IN_DELETE_SELF
+    | InotifyConstants.IN_MOVE_SELF
+    | InotifyConstants.IN_ONLYDIR
+)
+_SELF = InotifyConstants.IN_DELETE_SELF | InotifyConstants.IN_MOVE_SELF
+_UNTOLD = frozenset({b"__pycache__"})
+_LIMITS = {
+    errno.ENOSPC: ("fs.inotify.max_user_watches", 524288),
+    errno.EMFILE: ("fs.inotify.max_user_instances", 1024),
+}
+
+
+class _Watched:
+    """One directory, watched for one name; called by watchdog's thread."""
+
+    def __init__(self, tell: Callable[[], None], only: bytes | None) -> None:
+        """`only` is the one entry that counts; None where all do."""
+        self._tell = tell
+        self._only = only
+
+    def on_event(self, event: InotifyEvent) -> None:
+        is_about_itself = bool(event.mask & _SELF)
+        if event.name in _UNTOLD or (self._only not in (None, event.name) and not is_about_itself):
+            return
+        self._tell()
+
+    def on_watch_deleted(self, wd: WatchDescriptor) -> None:  # noqa: ARG002
+        self._tell()
+
+    def on_queue_overflow(self) -> None:
+        self._tell()
+
+
+@dataclass(slots=True)
+class _Armed:
+    """What is watched for one name: each directory with its watch, or its times."""
+
+    path: str
+    watches: dict[str, tuple[Place, WatchDescriptor]] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+    seen: object = None
+    polled_because: str = ""
+
+
+class Watcher:
+    """Collects the names of environments that something may have happened to.
+
+    `wake` is called, from any thread, when there is something to collect.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._told: set[str] = set()
+        self._armed: dict[str, _Armed] = {}
+        self._inotify: InotifyFD | None = None
+        self._why_not = ""
+
+    def watch(self, environments: dict[str, str], inventory: str) -> None:
+        """Watch these environments (path by name) and the inventory's file, and nothing else."""
+        wanted = {**environments, INVENTORY: inventory}
+        for name in [name for name in self._armed if wanted.get(name) != self._armed[name].path]:
+            self._drop(name, self._armed[name].watches)
+            del self._armed[name]
+        for name, path in wanted.items():
+            self._armed.setdefault(name, _Armed(path))
+        self.refresh(wanted)
+
+    def refresh(self, names: Iterable[str]) -> None:
+        """Watch the directories that stand there now: others may have come in their place."""
+        if self._inotify is not None and not self._inotify.is_alive():
+            self._begin_anew()
+            names = list(self._armed)
+        for name in names:
+            if name in self._armed:
+                self._arm(name, self._armed[name])
+
+    def collect(self) -> set[str]:
+        """The names that were told of since the last call, each to be looked at."""
+        with self._lock:
+            told, self._told = self._told, set()
+        return told
+
+    def poll(self) -> None:
+        """Look at what inotify does not tell of. To be called each `POLL_SECONDS`."""
+        for name, armed in self._armed.items():
+            if armed.polled_because:
+                self._arm(name, armed)
+                seen = signature(self._directories(name, armed.path))
+                if armed.seen is not None and seen != armed.seen:
+                    self._tell(name)
+                armed.seen = seen
+
+    def polled(self) -> dict[str, str]:
+        """Why an environment is looked at each `POLL_SECONDS`; those that inotify tells of are
+        not in it."""
+        return {
+            name: armed.polled_because
+            for name, armed in self._armed.items()
+            if armed.polled_because
+        }
+
+    def close(self) -> None:
+        if self._inotify is not None:
+            self._inotify.stop()
+            self._inotify.join(2)
+            self._inotify = None
+
+    def _begin_anew(self) -> None:
+        """After watchdog's thread died: none of its watches is left."""
+        self._inotify = None
+        for name, armed in self._armed.items():
+            armed.watches.clear()
+            self._tell(name)
+
+    def _arm(self, name: str, armed: _Armed) -> None:
+        """Twice, for a directory may come between looking and watching."""
+        for _ in range(2):
+            places = self._directories(name, armed.path)
+            gone = {p: w for p, w in armed.watches.items() if places.get(p) != w[0]}
+            self._drop(name, gone)
+            armed.polled_because = self._network(places) or self._add(name, armed, places)
+            if armed.polled_because:
+                self._drop(name, armed.watches)
+                armed.seen = armed.seen or signature(places)
+                return
+            armed.seen = None
+
+    def _directories(self, name: str, path: str) -> dict[str, Place]:
+        if name != INVENTORY:
+            return telltales(path)
+        found = {}
+        for file in {path, os.path.realpath(path)}:
+            directory = os.path.dirname(file)
+            try:
+                status = os.stat(directory)
+            except OSError:
+                continue
+            found[directory] = Place(status.st_dev, status.st_ino)
+        return found
+
+    @staticmethod
+    def _network(places: dict[str, Place]) -> str:
+        for path in places:
+            mount = mount_of(os.fsencode(path))
+            if mount.is_network:
+                return f"{mount.mount_point} is {mount.kind}, which tells nothing of other machines"
+        return ""
+
+    def _add(self, name: str, armed: _Armed, places: dict[str, Place]) -> str:
+        """Watch what is not watched yet; why that was not possible, or nothing."""
+        for path, place in places.items():
+            if path in armed.watches:
+                continue
+            try:
+                wd = self._instance().add_callback(
+                    os.fsencode(path),
+                    _MASK,
+                    _Watched(lambda: self._tell(name), self._only(name, armed, path)),
+                    _identity(name, path),
+                )
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                    continue  # it went away just now, of which its parent tells
+                return _why(error)
+            if wd == -1:
+                return f"{path} may not be read"
+            armed.watches[path] = (place, wd)
+        return ""
+
+    @staticmethod
+    def _only(name: str, armed: _Armed, directory: str) -> bytes | None:
+        """In the directory above, other environments come and go, and are none of its business."""
+        if name == INVENTORY:
+            for file in (armed.path, os.path.realpath(armed.path)):
+                if os.path.dirname(file) == directory:
+                    return os.fsencode(os.path.basename(file))
+        if directory == os.path.dirname(armed.path):
+            return os.fsencode(os.path.basename(armed.path))
+        return None
+
+    def _instance(self) -> InotifyFD:
+        if self._inotify is None:
+            self._inotify = InotifyFD()
+            self._inotify.start()
+        return self._inotify
+
+    def _drop(self, name: str, watches: dict[str, tuple[Place, WatchDescriptor]]) -> None:
+        for path, (_, wd) in list(watches.items()):
+            if self._inotify is not None:
+                self._inotify.remove_callbacks([(wd, _identity(name, path))])
+            armed = self._armed.get(name)
+            if armed is not None:
+                armed.watches.pop(path, None)
+
+    def _tell(self, name: str) -> None:
+        with self._lock:
+            is_news = name not in self._told
+            self._told.add(name)
+        if is_news:
+            self._wake()
+
+
+def _identity(name: str, path: str) -> CallbackId:
+    """watchdog's name for one callback of a watch: two environments may share a directory."""
+    return CallbackId(hash((name, path)))
+
+
+def _why(error: OSError) -> str:
+    limit = _LIMITS.get(error.errno or 0)
+    if limit is None:
+        return f"inotify: {error.strerror}"
+    name, enough = limit
+    return f"the limit {name} is reached; raise it: sudo sysctl {name}={enough}"
