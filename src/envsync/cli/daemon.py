@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,24 +88,20 @@ def _run(invocation: Invocation, as_name: str | None) -> None:
         )
 
     def say(line: str) -> None:
+        if invocation.json:
+            return
         sys.stderr.write(f"{escaped(line)}\n")
         sys.stderr.flush()
 
-    environ = dict(invocation.environ)
+    environ, hostname = dict(invocation.environ), socket.gethostname()
     setting = Setting(
         file=file.absolute(),
-        hostname=_hostname(),
-        own_name=lambda inventory: inventory.own_name(as_name, environ, _hostname()),
+        hostname=hostname,
+        own_name=lambda inventory: inventory.own_name(as_name, environ, hostname),
         argv=_argv,
         environ=environ,
     )
     Service(setting, Log(say, environ), Notifier.from_environ(environ)).run()
-
-
-def _hostname() -> str:
-    import socket
-
-    return socket.gethostname()
 
 
 def _argv(order: Order, inventory: Path, own: str) -> list[str]:

@@ -16,7 +16,15 @@ GOLDEN = Path(__file__).parent / "help"
 WRITE = "ENVSYNC_WRITE_HELP"
 """Set it to write the texts anew; then read the difference."""
 
-PATHS = ["", *(name for name in COMMANDS if name != "demo"), "config check", "config path"]
+PATHS = [
+    "",
+    *(name for name in COMMANDS if name != "demo"),
+    "config check",
+    "config path",
+    "daemon pause",
+    "daemon resume",
+    "daemon sync",
+]
 HEAVY = (
     "asyncio", "cryptography", "envsync.agent", "envsync.push", "envsync.ssh", "envsync.transport",
     "fabric", "invoke", "paramiko", "pydantic", "rich", "watchdog", "yaml", "zstandard",

@@ -1,0 +1,148 @@
+"""A daemon on a host of the lab, as its user starts, asks and stops it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tests.integration.push.command import ENVSYNC, Envsync
+from tests.lab.lab import LabHost
+from tests.lab.namespaces import EnteredProcess, wait_until
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+INVENTORY = "/run/lab/envsync.yaml"
+LOG = "/run/lab/daemon.log"
+WAIT_SECONDS = 25.0
+
+
+def inventory(
+    prefix: str, *, push_to: str = "[server2, server3]", rescan: str = "1h", more: str = ""
+) -> str:
+    """`myenv` of server1, watched, which settles within a second."""
+    return f"""\
+prefix: {prefix}
+servers:
+  server1: {{}}
+  server2: {{}}
+  server3: {{}}
+environments:
+  myenv:
+    source: server1
+    push_to: {push_to}
+    watch: true
+{more}
+watch: {{settle: 1s, rescan: {rescan}}}
+"""
+
+
+class Daemon:
+    """`envsync daemon` on a host; its log is appended to over restarts."""
+
+    def __init__(self, host: LabHost, text: str = "") -> None:
+        self.host = host
+        self.command = Envsync(host)
+        self.command.configure(text or inventory(host.prefix))
+        self._process: EnteredProcess | None = None
+        self._log = host.path(LOG)
+        self._log.unlink(missing_ok=True)
+
+    def start(self, *arguments: str, ready: bool = True) -> EnteredProcess:
+        # In between stands a shell, for the descriptor to be the host's own.
+        argv = ["sh", "-c", 'exec "$@" 2>>"$0"', LOG, ENVSYNC, "daemon", *arguments]
+        before = self.log().count(" ready: ")
+        self._process = self.host.popen(
+            argv, env=self.command.environment, stdout=subprocess.DEVNULL
+        )
+        if ready:
+            self.wait_log(" ready: ", times=before + 1)
+        return self._process
+
+    @property
+    def process(self) -> EnteredProcess:
+        assert self._process is not None
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        """As the test process sees it."""
+        [pid] = self.host.processes(rf"{ENVSYNC} daemon$")
+        return pid
+
+    def children(self) -> list[int]:
+        return self.host.processes("envsync .*daemon work")
+
+    def stop(self, sig: int = signal.SIGTERM, timeout_seconds: float = 10.0) -> int:
+        """Its exit status; it has to end in time, and to leave no child behind."""
+        self.process.send_signal(sig)
+        status = self.process.wait(timeout_seconds)
+        assert self.children() == []
+        return status
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def log(self) -> str:
+        return self._log.read_text() if self._log.exists() else ""
+
+    def wait_log(self, text: str, *, times: int = 1) -> None:
+        with self._explained():
+            wait_until(
+                lambda: self.log().count(text) >= times,
+                f"{text!r} {times} times in the log",
+                timeout_seconds=WAIT_SECONDS,
+            )
+
+    def status(self) -> Mapping[str, Any]:
+        return self.command.ok("status").result
+
+    def source(self, name: str = "myenv") -> Mapping[str, Any]:
+        [found] = [s for s in self.status()["environments"] if s["environment"] == name]
+        assert isinstance(found, dict)
+        return found
+
+    def row(self, server: str, name: str = "myenv") -> Mapping[str, Any]:
+        [found] = [row for row in self.source(name)["servers"] if row["server"] == server]
+        assert isinstance(found, dict)
+        return found
+
+    def wait_state(self, server: str, state: str, revision: str = "") -> Mapping[str, Any]:
+        """The row once it is in that state (at that revision)."""
+        found: list[Mapping[str, Any]] = []
+
+        def is_so() -> bool:
+            found[:] = [self.row(server)]
+            return found[0]["state"] == state and revision in ("", found[0]["revision"])
+
+        with self._explained():
+            wait_until(is_so, f"{server} is {state}", timeout_seconds=WAIT_SECONDS)
+        return found[0]
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except AssertionError as error:
+            shown = json.dumps(self.status(), indent=1)
+            raise AssertionError(f"{error}\n{self.log()}\n{shown}") from None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+
+def published(host: LabHost, name: str = "myenv") -> int:
+    """How many versions were ever published on a host."""
+    history = host.path(f"{host.prefix}/envs/.envsync/{name}/history.jsonl")
+    lines = history.read_text().splitlines() if history.exists() else []
+    return sum(json.loads(line)["event"] == "publish" for line in lines)
