@@ -55,6 +55,7 @@ class Channel:
         self._heartbeat_seconds = heartbeat_seconds
         self._silence_seconds = silence_seconds
         self._frames: queue.Queue[Union[Frame, EnvsyncError]] = queue.Queue(_QUEUED_FRAMES)
+        self._kept: Optional[Frame] = None
         self._heard = time.monotonic()
         self._closed = threading.Event()
         self._lost: Optional[EnvsyncError] = None
@@ -94,6 +95,9 @@ class Channel:
 
     def receive(self) -> Frame:
         """The next frame that is not a heartbeat, or the error that ended the channel."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            return kept
         item = self._frames.get()
         if isinstance(item, EnvsyncError):
             with contextlib.suppress(queue.Full):
@@ -114,6 +118,14 @@ class Channel:
         if not isinstance(size, int) or not 0 <= size <= len(payload):
             raise AgentFailed("a document of impossible size")
         return (_document(payload[:size]), payload[size:]) if size else (document, payload)
+
+    def receive_data(self) -> Optional[bytes]:
+        """The next part of a stream; None where a message comes next, which stays there."""
+        frame = self.receive()
+        if frame.kind == DATA:
+            return frame.data
+        self._kept = frame
+        return None
 
     def pending(self) -> bool:
         """Whether something has arrived that nobody received yet."""

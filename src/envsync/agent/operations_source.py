@@ -63,6 +63,22 @@ def _remember(service: Service, request: Request) -> Answer:
     return Answer({})
 
 
+def _readable(service: Service, request: Request) -> Answer:
+    service.source.require_readable(request.payload.split(b"\0"))
+    return Answer({})
+
+
+def _send(service: Service, request: Request) -> Answer:
+    """The contents of the files in the payload, as encoded blocks, out of the session."""
+    from envsync.agent.sending import best_codec, encoded_blocks, items_of
+
+    items = items_of(request.payload, request.arguments["sizes"])
+    name = best_codec(request.arguments["codecs"])
+    for block in encoded_blocks(service.source.contents(items), name):
+        service.emit(block)
+    return Answer({"codec": name})
+
+
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "open": _open,
     "inspect": _inspect,
@@ -71,4 +87,6 @@ OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "findings": _findings,
     "sees": _sees,
     "remember": _remember,
+    "readable": _readable,
+    "send": _send,
 }

@@ -56,7 +56,7 @@ class Process:
             lambda data: _write_all(sink, data),
             self._lost,
         )
-        self._service = Service(self._tell, helpers)
+        self._service = Service(self._tell, helpers, self._emit)
         self._decisive = threading.Lock()
         self._gone: Optional[EnvsyncError] = None
 
@@ -87,6 +87,9 @@ class Process:
         except ConnectionLost:
             if not self._decisive.locked():
                 raise
+
+    def _emit(self, data: bytes) -> None:
+        self._channel.send(DATA, data)
 
     def _answer(self, request: Dict[str, Any], payload: bytes) -> None:
         try:

@@ -28,6 +28,7 @@ PROGRESS_SECONDS = 0.2
 
 Arguments = Dict[str, Any]
 Tell = Callable[[Dict[str, Any]], None]
+Emit = Callable[[bytes], None]
 Stream = Callable[[], Optional[bytes]]
 
 
@@ -59,14 +60,25 @@ _OPERATIONS: Dict[str, str] = {
 """The module of `envsync.agent.operations` for what stands before an operation's dot."""
 
 
+def _no_emission(_: bytes) -> None:
+    raise AgentFailed("nobody takes a stream from this end")
+
+
 class Service:
-    """An end. `tell` is called with progress while an operation runs.
+    """An end. `tell` is called with progress while an operation runs, `emit` with data that
+    it streams to whoever asked.
 
     `source`, `target` and `push` are what earlier operations opened.
     """
 
-    def __init__(self, tell: Tell = lambda _: None, helpers: ScanHelpers = NO_HELPERS) -> None:
+    def __init__(
+        self,
+        tell: Tell = lambda _: None,
+        helpers: ScanHelpers = NO_HELPERS,
+        emit: Emit = _no_emission,
+    ) -> None:
         self.tell = tell
+        self.emit = emit
         self.helpers = helpers
         self._source: Optional[Source] = None
         self._target: Optional[Target] = None
@@ -120,6 +132,11 @@ class Service:
 
             self._push = TargetPush(self.target)
         return self._push
+
+    def close(self) -> None:
+        """Let go of the lock that a push holds. May be called more than once."""
+        if self._target is not None:
+            self._target.lock.release()
 
     def counted(self, what: str) -> Callable[[int], None]:
         """A progress callback that tells at most a few times a second."""

@@ -12,13 +12,16 @@ from envsync.cli.options import common_options
 from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefused, SourceShrunk
 
 if TYPE_CHECKING:
+    from envsync.cli.push_order import PushOrder
     from envsync.push.report import PushReport
 
 
 @click.command(short_help="Bring an environment to other servers.")
 @click.argument("environment", metavar="ENV")
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
-@click.option("--from", "from_server", metavar="SERVER", help="Which server has it: this one.")
+@click.option(
+    "--from", "from_server", metavar="SERVER", help="Which server has it.  [this machine]"
+)
 @click.option("--as", "as_name", metavar="NAME", help="This machine's name in the inventory.")
 @click.option("--method", metavar="METHOD", help="auto or mirror.  [default: the inventory's]")
 @click.option(
@@ -49,30 +52,36 @@ def push(invocation: Invocation, /, **options: Any) -> None:
       envsync push myenv "gpu[03-08]"
     """
     from envsync.cli.push_order import PushOptions, make_order
-    from envsync.cli.push_view import PushView
-    from envsync.push.fan_out import FanOut
 
     site = invocation.site(options["as_name"])
     order = make_order(site, PushOptions(**options))
-    terminal = invocation.terminal
     for server in order.left_out:
-        terminal.note(f"{server} is this machine: left out")
+        invocation.terminal.note(f"{server} is the source: left out")
+    carry_out(invocation, order)
+
+
+def carry_out(invocation: Invocation, order: PushOrder) -> None:
+    """Push, tell how it went, and raise what failed."""
+    from envsync.cli.push_view import PushView
+    from envsync.push.fan_out import FanOut
+
+    source = order.source
     invocation.result = {
         "environment": order.settings.environment,
-        "source": {"server": site.own_name, "prefix": order.settings.source_prefix},
+        "source": {"server": source.server, "prefix": source.prefix},
         "dry_run": order.settings.dry_run,
         "servers": [],
     }
-    fan_out = FanOut(order.settings, site.own_name)
-    view = PushView(terminal, order, site.own_name, verbose=invocation.verbose)
+    fan_out = FanOut(order.settings, source.server, source.open_link)
+    view = PushView(invocation.terminal, order, source.server, verbose=invocation.verbose)
     with view:
         reports = fan_out.run(order.destinations, view.on_progress, view.on_report)
     invocation.result["servers"] = [report.to_json() for report in reports]
     view.conclude(reports)
-    _raise_failures(invocation, reports, site.own_name)
+    _raise_failures(invocation, reports, source.server)
 
 
-def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], own: str) -> None:
+def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], source: str) -> None:
     errors = [report.error for report in reports if report.error is not None]
     if not errors:
         return
@@ -80,7 +89,7 @@ def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], own: 
         raise errors[0]
     common = _common_error(errors)
     if common is not None and len(errors) == len(reports):
-        common.server = own
+        common.server = source
         raise common
     invocation.terminal.errors(errors)
     raise SomeServersFailed(f"{len(errors)} of {len(reports)} servers failed")

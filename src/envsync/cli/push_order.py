@@ -12,6 +12,7 @@ from envsync.errors import NotFound, PreflightRefused, UsageError
 from envsync.inventory import Environment, Server, bits_per_second
 from envsync.inventory.names import suggestion
 from envsync.push.fan_out import Destination
+from envsync.push.servers import Place
 from envsync.push.settings import PushSettings
 from envsync.ssh.session import Link
 
@@ -39,9 +40,10 @@ class PushOptions:
 
 @dataclass(frozen=True, slots=True)
 class PushOrder:
-    """`left_out` are servers that were named although they are this machine."""
+    """`left_out` are servers that were named although they are the source."""
 
     settings: PushSettings
+    source: Place
     destinations: tuple[Destination, ...]
     left_out: tuple[str, ...] = ()
 
@@ -49,52 +51,74 @@ class PushOrder:
 def make_order(site: Site, options: PushOptions) -> PushOrder:
     """Everything that can be refused without touching a server is refused here."""
     environment = site.inventory.environment(options.environment)
-    _require_source_here(site, options, environment)
-    settings = _settings(site, options, environment)
+    source = _source(site, options, environment)
+    settings = _settings(site, options, environment, source)
     named = site.servers_of("push", environment.name, options.servers)
-    servers = [server for server in named if server.name != site.own]
+    servers = [server for server in named if server.name != source.server]
     if not servers:
         raise UsageError(
-            f"{site.own_name} is this machine: there is nowhere to push to",
+            f"{source.server} is the source: there is nowhere to push to",
             hint=f"envsync push {environment.name} SERVER",
         )
-    require_environment(settings.source_prefix, environment.name)
+    if source.open_link is None:
+        require_environment(settings.source_prefix, environment.name)
     return PushOrder(
         settings,
+        source,
         tuple(_destination(site, server, settings, options) for server in servers),
-        tuple(server.name for server in named if server.name == site.own and options.servers),
+        tuple(server.name for server in named if server.name == source.server and options.servers),
     )
 
 
-def _require_source_here(site: Site, options: PushOptions, environment: Environment) -> None:
-    """Pushing from another server comes later; `--from` with this one's name insists on it."""
+def make_pull_order(site: Site, options: PushOptions) -> PushOrder:
+    """The same towards this machine, from `options.from_server`."""
+    environment = site.inventory.environment(options.environment)
+    assert options.from_server is not None
+    source = site.place(site.inventory.server(options.from_server))
+    if source.open_link is None:
+        raise UsageError(
+            f"{source.server} is this machine: there is nothing to pull",
+            hint=f"envsync pull {environment.name} SERVER",
+        )
+    settings = _settings(site, options, environment, source)
+    here = Server(site.own_name, site.own_name, prefix=site.own_prefix)
+    return PushOrder(settings, source, (_destination(site, here, settings, options, here=True),))
+
+
+def _source(site: Site, options: PushOptions, environment: Environment) -> Place:
+    """This machine, or another server that `--from` names; `--from` with its own name insists."""
     wanted = options.from_server
-    if wanted is not None:
-        if wanted not in (site.own, site.own_name):
-            raise UsageError(
-                f"--from {wanted} is not possible yet: a push starts where the environment is",
-                hint=f"run it on {wanted}: envsync push {environment.name} ...",
-            )
-    elif site.own is not None and environment.source not in (None, site.own):
+    if wanted is None:
+        _require_source_here(site, environment)
+        return site.here_place()
+    if wanted == site.own_name:
+        return site.here_place()
+    return site.place(site.inventory.server(wanted))
+
+
+def _require_source_here(site: Site, environment: Environment) -> None:
+    if site.own is not None and environment.source not in (None, site.own):
         raise UsageError(
             f"the inventory says that {environment.source} pushes {environment.name}, "
             f"and this is {site.own}",
-            hint=f"run it on {environment.source}, or insist with --from {site.own}",
+            hint=f"push it from there with --from {environment.source}, or insist with "
+            f"--from {site.own}",
         )
 
 
-def _settings(site: Site, options: PushOptions, environment: Environment) -> PushSettings:
+def _settings(
+    site: Site, options: PushOptions, environment: Environment, source: Place
+) -> PushSettings:
     method = options.method or environment.method
     if method not in METHODS:
         raise UsageError(
             f"method {method!r} is not there yet", hint=f"one of: {', '.join(METHODS)}"
         )
     _require_transport(options.transport)
-    prefix = site.own_prefix
     return PushSettings(
         environment=environment.name,
-        source_prefix=prefix,
-        source=f"{site.own_name}:{prefix}",
+        source_prefix=source.prefix,
+        source=f"{source.server}:{source.prefix}",
         who=site.who,
         method=method,
         transport=options.transport,
@@ -151,10 +175,15 @@ def _listing(names: Sequence[str], shown: int = 12) -> list[str]:
 
 
 def _destination(
-    site: Site, server: Server, settings: PushSettings, options: PushOptions
+    site: Site,
+    server: Server,
+    settings: PushSettings,
+    options: PushOptions,
+    *,
+    here: bool = False,
 ) -> Destination:
     prefix = site.prefix(server)
-    opener = link_opener(server)
+    opener = None if here or server.name == site.own else link_opener(server)
     if prefix != settings.source_prefix:
         opener = _refuse_prefix(server.name, prefix, settings.source_prefix)
     limit = server.limit_bits_per_second if options.limit is None else None

@@ -15,9 +15,10 @@ STEPS_SHOWN_FROM_SECONDS = 0.05
 
 
 def start_line(order: PushOrder) -> str:
-    """`myenv -> server2, server3 ...`"""
+    """`myenv -> server2, server3 ...`; with the source where it is another server."""
     names = [destination.server for destination in order.destinations]
-    return f"{order.settings.environment} -> {listed(names)} ..."
+    source = "" if order.source.open_link is None else f": {order.source.server}"
+    return f"{order.settings.environment}{source} -> {listed(names)} ..."
 
 
 def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:
@@ -62,7 +63,8 @@ def _sent(report: PushReport) -> str:
     if report.wire_bytes is not None:
         wire = f"{size(report.wire_bytes)} on the wire, "
     files = count(plan.fetch_files, "file")
-    return f"{files} sent ({size(plan.fetch_bytes)}, {wire}{report.transport})"
+    way = ", ".join(part for part in (report.transport, report.route) if part)
+    return f"{files} sent ({size(plan.fetch_bytes)}, {wire}{way})"
 
 
 def _would_send(report: PushReport) -> str:

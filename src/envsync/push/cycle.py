@@ -263,6 +263,7 @@ class Push:
             codecs=self._target.codecs,
             limit_bits_per_second=self._settings.limit_bits_per_second,
             on_sent=self._pace.sent,
+            relayed=self._source.relayed,
         )
 
     def _choose(self, job: Job) -> Choice:

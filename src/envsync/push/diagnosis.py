@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from envsync.agent.health import HealthFacts, StandingFacts, ToolFacts
 from envsync.agent.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
-from envsync.push.examination import HERE, Examination
+from envsync.push.examination import Examination
+from envsync.push.report import HERE
 
 FREE_BYTES_NEEDED = 100 << 20
 FREE_BYTES_SCARCE = 5 << 30

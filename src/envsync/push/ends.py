@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from envsync.agent import bootstrap
@@ -98,7 +98,7 @@ class LocalEnd:
         return Answer(answer.document, answer.payload)
 
     def close(self) -> None:
-        pass
+        self.service.close()
 
 
 class RemoteEnd:
@@ -154,6 +154,32 @@ class RemoteEnd:
             return answer
         except EnvsyncError as error:
             # Whatever the agent says of it: no server speaks for another.
+            error.server = self._server
+            raise
+
+    def receive(
+        self, operation: str, arguments: Mapping[str, Any] | None = None, payload: bytes = b""
+    ) -> Iterator[bytes]:
+        """Carry out an operation that streams: its data, until it is done.
+
+        Raises as `call`. Who stops early has to close the end: the agent goes on sending.
+        """
+        self._calls += 1
+        request = {
+            "operation": operation,
+            "arguments": dict(arguments or {}),
+            "number": self._calls,
+        }
+        try:
+            self._channel.send_message(request, payload)
+            while True:
+                data = self._channel.receive_data()
+                if data is None:
+                    break
+                yield data
+            while self._message(_ignore) is None:
+                pass
+        except EnvsyncError as error:
             error.server = self._server
             raise
 

@@ -20,13 +20,12 @@ from envsync.errors import (
     HostKeyRefused,
 )
 from envsync.push.ends import End, LocalEnd, RemoteEnd
+from envsync.push.report import HERE
 from envsync.push.servers import Place
 from envsync.ssh.session import Link
 
 EXAMINATION_SECONDS = 120.0
 """A disk that hangs keeps an agent silent but alive; nobody waits for it longer than this."""
-
-HERE = "here"
 
 
 @dataclass(frozen=True, slots=True)

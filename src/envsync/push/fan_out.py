@@ -15,9 +15,10 @@ from envsync.agent.scan import scan_share
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.errors import EnvsyncError
 from envsync.push.cycle import Push
-from envsync.push.ends import LocalEnd, RemoteEnd
+from envsync.push.ends import End, LocalEnd, RemoteEnd
 from envsync.push.pace import OnProgress
-from envsync.push.report import FAILED, Progress, PushReport
+from envsync.push.report import FAILED, HERE, THROUGH_HERE, Progress, PushReport
+from envsync.push.servers import Place
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd
 from envsync.push.target_end import TargetEnd
@@ -28,11 +29,14 @@ PARALLEL_MAX = 8
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A target server: its name, its prefix, how to open a link to it, and its own limit."""
+    """A target: its name, its prefix, how to open a link to it, and its own limit.
+
+    No `open_link` where it is this machine.
+    """
 
     server: str
     prefix: str
-    open_link: Callable[[], Link]
+    open_link: Callable[[], Link] | None
     limit_bits_per_second: int | None = None
 
 
@@ -42,16 +46,19 @@ OnReport = Callable[[PushReport], None]
 class FanOut:
     """Pushes to several servers. `stop` ends it: what is staged stays for the next try."""
 
-    def __init__(self, settings: PushSettings, source_server: str) -> None:
+    def __init__(
+        self,
+        settings: PushSettings,
+        source_server: str,
+        open_source: Callable[[], Link] | None = None,
+    ) -> None:
+        """`open_source` opens a link to the source; none where it is this machine."""
         self._settings = settings
         # Importing and connecting keep this interpreter busy while the source is scanned.
         self._helpers = ScanHelpers.fork(scan_share, caller_shares=False)
-        self._source = SourceEnd(
-            LocalEnd(source_server, self._helpers),
-            settings.source_prefix,
-            settings.environment,
-            settings.local,
-        )
+        source = Place(source_server, settings.source_prefix, open_source)
+        self._source = _source_end(settings, source, self._helpers)
+        self._route = "" if open_source is None else THROUGH_HERE
         self._links: set[Link] = set()
         self._lock = threading.Lock()
         self._stopped = False
@@ -89,6 +96,7 @@ class FanOut:
             raise
         pool.shutdown()
         self._helpers.close()
+        self._source.close()
         for future in futures:
             future.result()  # a bug that one server met; the others are done
         return [reports[destination.server] for destination in destinations]
@@ -113,6 +121,8 @@ class FanOut:
     def _push(self, destination: Destination, on_progress: OnProgress) -> PushReport:
         started = time.monotonic()
         try:
+            if destination.open_link is None:
+                return self._push_here(destination, on_progress, started)
             link = self._open(destination, on_progress)
             try:
                 return self._push_over(link, destination, on_progress, started)
@@ -125,25 +135,52 @@ class FanOut:
             failure = EnvsyncError(str(error), server=destination.server)
             return self._failed(destination, failure, started)
 
+    def _push_here(
+        self, destination: Destination, on_progress: OnProgress, started: float
+    ) -> PushReport:
+        """To this machine: no link, and nothing that could be lost with it."""
+
+        def reopened() -> TargetEnd:
+            return self._target(LocalEnd(destination.server), destination)
+
+        def reopen() -> AbstractContextManager[TargetEnd]:
+            return contextlib.closing(reopened())
+
+        settings = self._settings_for(destination)
+        with contextlib.closing(reopened()) as target:
+            push = Push(settings, self._source, target, None, reopen, on_progress, started)
+            report = push.run()
+        return replace(report, connection=HERE)
+
+    def _settings_for(self, destination: Destination) -> PushSettings:
+        if destination.limit_bits_per_second is None:
+            return self._settings
+        return replace(self._settings, limit_bits_per_second=destination.limit_bits_per_second)
+
     def _push_over(
         self, link: Link, destination: Destination, on_progress: OnProgress, started: float
     ) -> PushReport:
-        settings = self._settings
-        if destination.limit_bits_per_second is not None:
-            settings = replace(settings, limit_bits_per_second=destination.limit_bits_per_second)
+        settings = self._settings_for(destination)
 
         def reopen() -> AbstractContextManager[TargetEnd]:
             return self._reopened(destination)
 
-        with contextlib.closing(self._target(link, destination)) as target:
+        with contextlib.closing(self._remote(link, destination)) as target:
             push = Push(settings, self._source, target, link, reopen, on_progress, started)
             report = push.run()
         chosen = link.chosen
-        return replace(report, connection=chosen.name, connection_reason=chosen.reason)
+        return replace(
+            report,
+            connection=chosen.name,
+            connection_reason=chosen.reason,
+            route=self._route,
+        )
 
-    def _target(self, link: Link, destination: Destination) -> TargetEnd:
+    def _remote(self, link: Link, destination: Destination) -> TargetEnd:
+        return self._target(RemoteEnd(link, destination.prefix), destination)
+
+    def _target(self, end: End, destination: Destination) -> TargetEnd:
         settings, prefix = self._settings, destination.prefix
-        end = RemoteEnd(link, prefix)
         try:
             return TargetEnd(end, prefix, settings.name_there, settings.local, settings.who)
         except BaseException:
@@ -155,13 +192,14 @@ class FanOut:
         """The target over a new link, until the block ends."""
         link = self._open(destination, lambda _: None)
         try:
-            with contextlib.closing(self._target(link, destination)) as target:
+            with contextlib.closing(self._remote(link, destination)) as target:
                 yield target
         finally:
             self._forget(link)
 
     def _open(self, destination: Destination, on_progress: OnProgress) -> Link:
         on_progress(Progress(destination.server, "connect"))
+        assert destination.open_link is not None
         link = destination.open_link()
         with self._lock:
             self._links.add(link)
@@ -182,6 +220,7 @@ class FanOut:
             links = list(self._links)
         for link in links:
             link.close()
+        self._source.close()
 
     def _failed(self, destination: Destination, error: EnvsyncError, started: float) -> PushReport:
         return PushReport(
@@ -191,3 +230,16 @@ class FanOut:
             seconds=time.monotonic() - started,
             error=error,
         )
+
+
+def _source_end(settings: PushSettings, source: Place, helpers: ScanHelpers) -> SourceEnd:
+    if source.open_link is not None:
+        from envsync.push.remote_source import RemoteSource
+
+        return RemoteSource(source, settings.environment, settings.local)
+    return SourceEnd(
+        LocalEnd(source.server, helpers),
+        settings.source_prefix,
+        settings.environment,
+        settings.local,
+    )

@@ -11,13 +11,21 @@ from envsync.errors import EnvsyncError
 PUSHED, IN_STEP, ADOPTED, PLANNED, FAILED = "pushed", "in-step", "adopted", "planned", "failed"
 
 
+HERE = "here"
+"""The connection where no link is needed: it is this machine."""
+
+THROUGH_HERE = "through this machine"
+"""The route of contents that come from another server."""
+
+
 @dataclass(frozen=True, slots=True)
 class PushReport:
     """One server's outcome.
 
     `outcome` is one of `pushed`, `in-step` (nothing to do), `adopted` (the content was
     there, unrecorded), `planned` (a dry run) or `failed`, which has `error`. Bytes are of
-    contents but for `wire_bytes`; `seconds` is the whole of this server's push.
+    contents but for `wire_bytes`; `route` is how they went where the source is another server;
+    `seconds` is the whole of this server's push.
     """
 
     server: str
@@ -31,6 +39,7 @@ class PushReport:
     connection_reason: str = ""
     transport: str = ""
     transport_reason: str = ""
+    route: str = ""
     wire_bytes: int | None = None
     seconds: float = 0.0
     step_seconds: dict[str, float] = field(default_factory=dict)

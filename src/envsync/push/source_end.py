@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envsync.agent.messages import PlaceFacts, SourceState, from_json
 from envsync.errors import AgentFailed, EnvsyncError
-from envsync.push.ends import LocalEnd, Progress
+from envsync.push.ends import End, LocalEnd, Progress
+from envsync.transport.job import Relayed
 from envsync.tree import outline as outlines
 from envsync.tree.entry import FILE, split
+from envsync.tree.manifest import Manifest
+
+if TYPE_CHECKING:
+    from envsync.agent.source import Source
 
 
 class Outlined(NamedTuple):
@@ -22,9 +27,12 @@ class Outlined(NamedTuple):
 
 
 class SourceEnd:
-    """The environment on this machine that is pushed. Safe to share between threads."""
+    """The environment that is pushed, on this machine unless a subclass says otherwise.
 
-    def __init__(self, end: LocalEnd, prefix: str, name: str, local: Sequence[str]) -> None:
+    Safe to share between threads.
+    """
+
+    def __init__(self, end: End, prefix: str, name: str, local: Sequence[str]) -> None:
         self._end = end
         self._lock = threading.Lock()
         self._state: SourceState | None = None
@@ -41,8 +49,22 @@ class SourceEnd:
         return self._end.server
 
     @property
+    def _here(self) -> Source:
+        """The agent's own object, where this end is in this process."""
+        assert isinstance(self._end, LocalEnd)
+        return self._end.service.source
+
+    @property
+    def relayed(self) -> Relayed | None:
+        """How to get contents that another server reads and encodes; None where it is this one."""
+        return None
+
+    @property
     def path(self) -> bytes:
-        return self._end.service.source.path
+        return self._here.path
+
+    def close(self) -> None:
+        """Nothing to end here. May be called from any thread, more than once."""
 
     def state(self, on_progress: Progress | None = None) -> SourceState:
         """What the source is; inspected at the first call."""
@@ -64,7 +86,7 @@ class SourceEnd:
 
     def outline(self) -> Outlined | None:
         """What can be sent before the files are hashed; None where they are."""
-        found = self._end.service.source.outline()
+        found = self._here.outline()
         if found is None:
             return None
         state, payload = found
@@ -80,21 +102,7 @@ class SourceEnd:
     def items(self, paths: Sequence[bytes]) -> tuple[tuple[bytes, int], ...]:
         """The files at these paths with their sizes in bytes, by the manifest."""
         self.state()
-        manifest = self._end.service.source.manifest()
-        found: dict[bytes, int] = {}
-        directory, sizes = b"\0", dict[bytes, int]()
-        for path in paths:
-            above, name = split(path)
-            if above != directory:
-                directory = above
-                entries = manifest.entries(above)
-                sizes = {entry.name: entry.size_bytes for entry in entries if entry.kind == FILE}
-            if name not in sizes:
-                raise AgentFailed("the target asked for a file that is not in the manifest")
-            if path in found:
-                raise AgentFailed("the target asked for the same file twice")
-            found[path] = sizes[name]
-        return tuple(found.items())
+        return items_of(self._here.manifest(), paths)
 
     def contents(
         self,
@@ -102,7 +110,7 @@ class SourceEnd:
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[bytes]:
         """The files' contents as one stream; each call reads for itself."""
-        return self._end.service.source.contents(items, progress)
+        return self._here.contents(items, progress)
 
     def outside(self) -> tuple[str, ...]:
         """What leads out of the environment, a line each."""
@@ -125,7 +133,7 @@ class SourceEnd:
     def require_readable(self, paths: Sequence[bytes]) -> None:
         """Raise `StorageFailed` where this machine's disk does not give these files' contents."""
         try:
-            self._end.service.source.require_readable(paths)
+            self._here.require_readable(paths)
         except EnvsyncError as error:
             error.server = self.server
             raise
@@ -171,3 +179,24 @@ class SourceEnd:
         self._state, self._confirmed = from_json(SourceState, answer.document), None
         self._outside = None
         self._hashing.clear()
+
+
+def items_of(manifest: Manifest, paths: Sequence[bytes]) -> tuple[tuple[bytes, int], ...]:
+    """The files that a target asks for, with their sizes in bytes.
+
+    Raises `AgentFailed` where it asks for what is none of the manifest's, or twice.
+    """
+    found: dict[bytes, int] = {}
+    directory, sizes = b"\0", dict[bytes, int]()
+    for path in paths:
+        above, name = split(path)
+        if above != directory:
+            directory = above
+            entries = manifest.entries(above)
+            sizes = {entry.name: entry.size_bytes for entry in entries if entry.kind == FILE}
+        if name not in sizes:
+            raise AgentFailed("the target asked for a file that is not in the manifest")
+        if path in found:
+            raise AgentFailed("the target asked for the same file twice")
+        found[path] = sizes[name]
+    return tuple(found.items())

@@ -36,6 +36,17 @@ class Contents(Protocol):
     ) -> Iterator[bytes]: ...
 
 
+class Relayed(Protocol):
+    """Gets files of a source on another server as encoded blocks (see `agent.codec`).
+
+    `codecs` are what the target can undo; `progress` gets bytes of content since its last call.
+    """
+
+    def __call__(
+        self, items: Sequence[Item], codecs: Sequence[str], progress: Callable[[int], None]
+    ) -> Iterator[bytes]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """What a transfer did. `wire_bytes` is what it put on the wire, None where unknown.
@@ -54,7 +65,8 @@ class Job:
     `all_fetches` says that `items` is everything that the target asked for. `tree` is the
     staging tree's path on the target, `token` what it was marked with: a late writer of an
     earlier push finds another one and writes nothing. `python` is an interpreter there.
-    `on_sent` gets bytes of content sent since its last call.
+    `on_sent` gets bytes of content sent since its last call. `relayed` is where the contents
+    come from if the source is on another server: then `contents` and `source_path` are of no use.
     """
 
     link: Link | None
@@ -69,6 +81,7 @@ class Job:
     codecs: tuple[str, ...]
     limit_bits_per_second: int | None
     on_sent: Callable[[int], None]
+    relayed: Relayed | None = None
 
     @property
     def size_bytes(self) -> int:

@@ -45,6 +45,8 @@ class RsyncTransport:
     name = "rsync"
 
     def refusal(self, job: Job) -> str | None:
+        if job.relayed is not None:
+            return "the source is another server"
         if job.link is None:
             return "the target is this machine"
         if shutil.which("rsync") is None:

@@ -32,6 +32,8 @@ class ScpTransport:
     name = "scp"
 
     def refusal(self, job: Job) -> str | None:
+        if job.relayed is not None:
+            return "the source is another server"
         if job.link is None:
             return "the target is this machine"
         if job.limit_bits_per_second is not None:

@@ -56,9 +56,16 @@ class StreamTransport:
 
     def send(self, job: Job) -> Sent:
         counter = _Counter(job.limit_bits_per_second)
-        blocks = counter.counted(encoded(job, Effort(steps(job))))
+        blocks = counter.counted(_blocks(job))
         answer = job.ask("transfer.receive", {}, job.selection(), blocks)
         return Sent(counter.wire_bytes, failed_paths(answer.document))
+
+
+def _blocks(job: Job) -> Iterator[bytes]:
+    """The job's files as blocks, encoded here or by the server that has them."""
+    if job.relayed is not None:
+        return job.relayed(job.items, job.codecs, job.on_sent)
+    return encoded(job, Effort(steps(job)))
 
 
 def steps(job: Job) -> tuple[Step, ...]:

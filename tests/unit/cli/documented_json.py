@@ -19,6 +19,7 @@ _PLAIN: dict[str, tuple[type, ...]] = {
 }
 _RESULTS = {
     "push": "Push",
+    "pull": "Push",
     "diff": "Diff",
     "verify": "Verify",
     "list": "List",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from envsync.cli.push_order import PushOptions, PushOrder, make_order
+from envsync.cli.push_order import PushOptions, PushOrder, make_order, make_pull_order
 from envsync.cli.site import Site
 from envsync.errors import EnvsyncError, NotFound, PreflightRefused, UsageError
 from envsync.inventory import Environment, Inventory, Server
@@ -101,9 +101,28 @@ def test_this_machine_is_left_out_and_told_where_it_was_named(site: Site) -> Non
 def test_another_prefix_fails_that_server_alone(site: Site) -> None:
     order = _order(site, "elsewhere", "server2")
     assert _servers(order) == ["elsewhere", "server2"]
+    opener = order.destinations[0].open_link
+    assert opener is not None
     with pytest.raises(PreflightRefused, match="its prefix is /data/miniconda3") as caught:
-        order.destinations[0].open_link()
+        opener()
     assert caught.value.server == "elsewhere"
+
+
+def test_another_server_can_be_the_source(site: Site, prefix: str) -> None:
+    order = _order(site, "server1", "server2", "server3", from_server="server2")
+    assert _servers(order) == ["server1", "server3"]
+    assert [d.open_link is None for d in order.destinations] == [True, False]
+    assert (order.source.server, order.settings.source) == ("server2", f"server2:{prefix}")
+    assert order.left_out == ("server2",)
+
+
+def test_a_pull_has_this_machine_for_its_target(site: Site) -> None:
+    order = make_pull_order(site, PushOptions("myenv", from_server="server3"))
+    assert order.source.open_link is not None
+    [destination] = order.destinations
+    assert (destination.server, destination.open_link) == ("server1", None)
+    with pytest.raises(UsageError, match="server1 is this machine"):
+        make_pull_order(site, PushOptions("myenv", from_server="server1"))
 
 
 def test_zero_configuration(prefix: str) -> None:
@@ -116,13 +135,13 @@ def test_zero_configuration(prefix: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"servers": ("server1",)}, "server1 is this machine: there is nowhere to push to"),
+        ({"servers": ("server1",)}, "server1 is the source: there is nowhere to push to"),
         ({"servers": ("server9",)}, "has no server 'server9'; did you mean 'server"),
         ({"servers": ("@cpu",)}, "has no group '@cpu'"),
         ({"method": "pack"}, "method 'pack' is not there yet"),
         ({"transport": "pigeon"}, "there is no transport 'pigeon'"),
         ({"limit": "3"}, "--limit: expected a rate"),
-        ({"from_server": "server2"}, "--from server2 is not possible yet"),
+        ({"from_server": "server9", "servers": ("server2",)}, "has no server 'server9'"),
     ],
 )
 def test_what_is_refused(site: Site, options: dict[str, Any], message: str) -> None:

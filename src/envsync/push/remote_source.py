@@ -1,0 +1,136 @@
+"""A source on another server: its own agent inspects it, reads it and encodes what is sent.
+
+Contents go from there to the target through this machine as one stream, encoded once. What
+comes from there is believed no more than what comes from a target: the manifest is checked
+entry by entry, and its revision is computed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Callable, Iterator, Sequence
+
+from envsync.errors import AgentFailed, EnvsyncError
+from envsync.push.ends import RemoteEnd
+from envsync.push.servers import Place
+from envsync.push.source_end import Outlined, SourceEnd, items_of
+from envsync.ssh.session import Link
+from envsync.transport.job import Item, Relayed
+from envsync.tree import manifest as manifests
+from envsync.tree.entry import InvalidEntry
+from envsync.tree.manifest import REFERENCE_BYTES, Manifest
+from envsync.tree.revision import revision_of
+
+_BLOCK_HEAD = struct.Struct("<BII")
+
+
+class RemoteSource(SourceEnd):
+    """The environment at a place that is another server. Close it when the pushes are done."""
+
+    def __init__(self, place: Place, name: str, local: Sequence[str]) -> None:
+        assert place.open_link is not None, "another server is reached by a link"
+        self._place = place
+        self._links = contextlib.ExitStack()
+        self._checked: tuple[str, Manifest] | None = None
+        try:
+            self._link = self._links.enter_context(contextlib.closing(place.open_link()))
+            end = RemoteEnd(self._link, place.prefix)
+            self._links.callback(end.close)
+            super().__init__(end, place.prefix, name, local)
+        except BaseException:
+            self._links.close()
+            raise
+
+    def close(self) -> None:
+        """End the agent and the link. May be called more than once."""
+        self._links.close()
+
+    @property
+    def link(self) -> Link:
+        return self._link
+
+    @property
+    def path(self) -> bytes:
+        """Nothing on this machine."""
+        return b""
+
+    def outline(self) -> Outlined | None:
+        return None
+
+    def manifest(self, known: bytes) -> bytes:
+        references = (
+            known[at : at + REFERENCE_BYTES] for at in range(0, len(known), REFERENCE_BYTES)
+        )
+        return manifests.encode(self._manifest(), frozenset(references))
+
+    def items(self, paths: Sequence[bytes]) -> tuple[Item, ...]:
+        return items_of(self._manifest(), paths)
+
+    def _manifest(self) -> Manifest:
+        """What stands there, checked; asked for once for each state."""
+        state = self.state()
+        with self._lock:
+            if self._checked is None or self._checked[0] != state.revision:
+                payload = self._end.call("source.manifest").payload
+                self._checked = state.revision, _checked(payload, state.revision)
+            return self._checked[1]
+
+    def contents(
+        self,
+        items: Sequence[Item],  # noqa: ARG002
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+    ) -> Iterator[bytes]:
+        raise AgentFailed("the contents of another server's environment come encoded")
+
+    @property
+    def relayed(self) -> Relayed | None:
+        return self._relay
+
+    def _relay(
+        self, items: Sequence[Item], codecs: Sequence[str], progress: Callable[[int], None]
+    ) -> Iterator[bytes]:
+        """Encoded blocks, by an agent of their own: other pushes can ask meanwhile."""
+        arguments = {"codecs": list(codecs), "sizes": [size for _, size in items]}
+        payload = b"\0".join(path for path, _ in items)
+        with self._sender() as end:
+            end.call("source.open", self._open)
+            for block in end.receive("source.send", arguments, payload):
+                yield block
+                progress(_content_bytes(block))
+
+    @contextlib.contextmanager
+    def _sender(self) -> Iterator[RemoteEnd]:
+        with contextlib.ExitStack() as stack:
+            try:
+                end = RemoteEnd(self._link, self._place.prefix)
+            except EnvsyncError:
+                # A server that grants one session to a connection.
+                assert self._place.open_link is not None
+                link = stack.enter_context(contextlib.closing(self._place.open_link()))
+                end = RemoteEnd(link, self._place.prefix)
+            stack.callback(end.close)
+            yield end
+
+    def require_readable(self, paths: Sequence[bytes]) -> None:
+        with self._lock:
+            self._end.call("source.readable", payload=b"\0".join(paths))
+
+
+def _checked(payload: bytes, revision: str) -> Manifest:
+    """A manifest from another server; `AgentFailed` where it breaks a rule, or is of another
+    version than was told."""
+    try:
+        manifest = manifests.decode(payload)
+    except InvalidEntry as error:
+        raise AgentFailed(f"the source's manifest is not acceptable: {error}") from error
+    if revision_of(manifest) != revision:
+        raise AgentFailed("the source's manifest is of another version than it said")
+    return manifest
+
+
+def _content_bytes(block: bytes) -> int:
+    """What a block becomes, by its head; for the progress only."""
+    if len(block) < _BLOCK_HEAD.size:
+        return 0
+    return int(_BLOCK_HEAD.unpack_from(block)[2])

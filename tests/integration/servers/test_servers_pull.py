@@ -1,0 +1,60 @@
+"""The source on another server: `pull`, and `push --from`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.push.command import Envsync, finish
+from tests.integration.push.planted import Stop, plant
+from tests.integration.push.stamped import Stamped, version_at, wait_quiet
+from tests.integration.push.tree_listing import assert_same, tree
+from tests.lab.lab import Lab
+
+pytestmark = pytest.mark.timeout(120)
+
+INVENTORY = """\
+prefix: {prefix}
+servers: {{server1: {{}}, server2: {{}}, server3: {{}}}}
+environments:
+  myenv: {{source: server1, push_to: [server2, server3]}}
+"""
+
+
+def test_pulled_and_pushed_between_others(fresh_lab: Lab) -> None:
+    source = Stamped.in_lab(fresh_lab)
+    server2, server3 = fresh_lab["server2"], fresh_lab["server3"]
+    envsync = Envsync(server2)
+    envsync.configure(INVENTORY.format(prefix=server2.prefix))
+    first = envsync.ok("pull", "myenv", "server1")
+    assert (first.server["outcome"], first.server["connection"]) == ("pushed", "here")
+    assert first.result["source"]["server"] == "server1"
+    assert_same(tree(source.top), tree(server2.path(f"{server2.prefix}/envs/myenv")))
+    source.change()
+    both = envsync.push("--from", "server1")
+    assert [each["server"] for each in both.servers] == ["server2", "server3"]
+    assert [each["outcome"] for each in both.servers] == ["pushed", "pushed"]
+    assert both.servers[1]["record"]["source"].startswith("server1:")
+    assert version_at(server2) == version_at(server3) == source.version
+    envsync.ok("verify", "myenv")
+    # What was changed here is no more overwritten than anywhere else.
+    (server2.path(f"{server2.prefix}/envs/myenv") / "by-hand").write_text("x")
+    assert envsync.run("pull", "myenv", "server1").error["code"] == "drift"
+    assert envsync.run("pull", "nosuch", "server1").error["server"] == "server1"
+    assert envsync.run("push", "myenv", "server3").exit_code == 2
+
+
+def test_a_source_that_is_killed_while_it_sends(fresh_lab: Lab) -> None:
+    source = Stamped.in_lab(fresh_lab)
+    command = plant(fresh_lab["server3"])
+    command.ok("pull", "myenv", "server1")
+    before = version_at(fresh_lab["server3"])
+    source.change()
+    stop = Stop(fresh_lab["server1"], "source.send")
+    process = command.start("pull", "myenv", "server1")
+    stop.kill()
+    ran = finish(process)
+    assert (ran.exit_code, ran.error["server"]) == (6, "server1"), ran.document
+    assert version_at(fresh_lab["server3"]) == before
+    wait_quiet(fresh_lab["server3"])
+    command.ok("pull", "myenv", "server1")
+    assert version_at(fresh_lab["server3"]) == source.version
