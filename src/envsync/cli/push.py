@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--from", "from_server", metavar="SERVER", help="Which server has it.  [this machine]"
 )
-@click.option("--as", "as_name", metavar="NAME", help="This machine's name in the inventory.")
+@click.option("--as", "name_there", metavar="NAME", help="What it is called there.  [ENV]")
 @click.option("--method", metavar="METHOD", help="auto or mirror.  [default: the inventory's]")
 @click.option(
     "--transport", default="auto", metavar="NAME", help="auto, rsync, stream or scp.  [auto]"
@@ -53,7 +53,7 @@ def push(invocation: Invocation, /, **options: Any) -> None:
     """
     from envsync.cli.push_order import PushOptions, make_order
 
-    site = invocation.site(options["as_name"])
+    site = invocation.site()
     order = make_order(site, PushOptions(**options))
     for server in order.left_out:
         invocation.terminal.note(f"{server} is the source: left out")
@@ -68,6 +68,7 @@ def carry_out(invocation: Invocation, order: PushOrder) -> None:
     source = order.source
     invocation.result = {
         "environment": order.settings.environment,
+        "name_there": order.settings.name_there,
         "source": {"server": source.server, "prefix": source.prefix},
         "dry_run": order.settings.dry_run,
         "servers": [],

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from envsync.cli.site import Site, link_opener
 from envsync.errors import NotFound, PreflightRefused, UsageError
-from envsync.inventory import Environment, Server, bits_per_second
+from envsync.inventory import Environment, Server, bits_per_second, environment_name
 from envsync.inventory.names import suggestion
 from envsync.push.fan_out import Destination
 from envsync.push.servers import Place
@@ -27,7 +27,7 @@ class PushOptions:
     environment: str
     servers: tuple[str, ...] = ()
     from_server: str | None = None
-    as_name: str | None = None
+    name_there: str | None = None
     method: str | None = None
     transport: str = "auto"
     dry_run: bool = False
@@ -132,6 +132,7 @@ def _settings(
         overwrite=options.overwrite,
         allow_shrink=options.allow_shrink,
         retry_held=options.retry_held,
+        environment_there=_option("--as", environment_name, options.name_there) or "",
         limit_bits_per_second=_option("--limit", bits_per_second, options.limit),
     )
 
@@ -184,19 +185,21 @@ def _destination(
 ) -> Destination:
     prefix = site.prefix(server)
     opener = None if here or server.name == site.own else link_opener(server)
-    if prefix != settings.source_prefix:
-        opener = _refuse_prefix(server.name, prefix, settings.source_prefix)
+    there = f"{prefix}/envs/{settings.name_there}"
+    source = f"{settings.source_prefix}/envs/{settings.environment}"
+    if there != source:
+        opener = _refuse_path(server.name, there, source)
     limit = server.limit_bits_per_second if options.limit is None else None
     return Destination(server.name, prefix, opener, limit)
 
 
-def _refuse_prefix(server: str, prefix: str, source_prefix: str) -> Callable[[], Link]:
+def _refuse_path(server: str, there: str, source: str) -> Callable[[], Link]:
     """In the place of a link: this server fails, the others go on."""
 
     def refuse() -> Link:
         raise PreflightRefused(
-            f"its prefix is {prefix}, and the source's is {source_prefix}: "
-            "a push between different prefixes is not possible yet",
+            f"it would stand at {there}, and the source's path is {source}: "
+            "a push to another path is not possible yet",
             hint="give both the same prefix",
             server=server,
         )

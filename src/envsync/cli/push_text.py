@@ -18,7 +18,9 @@ def start_line(order: PushOrder) -> str:
     """`myenv -> server2, server3 ...`; with the source where it is another server."""
     names = [destination.server for destination in order.destinations]
     source = "" if order.source.open_link is None else f": {order.source.server}"
-    return f"{order.settings.environment}{source} -> {listed(names)} ..."
+    name, there = order.settings.environment, order.settings.name_there
+    renamed = "" if there == name else f" as {there}"
+    return f"{name}{source} -> {listed(names)}{renamed} ..."
 
 
 def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:

@@ -141,7 +141,7 @@ class Inventory:
         if len(found) > 1:
             raise InventoryError(
                 f"the hostname {hostname!r} fits several servers: {', '.join(found)}",
-                hint="say which one this machine is: --as NAME, or ENVSYNC_SELF=NAME",
+                hint="say which one this is: ENVSYNC_SELF=NAME, or for the daemon --as NAME",
             )
         return found[0] if found else None
 
@@ -157,7 +157,9 @@ class Inventory:
         try:
             return self.server(given)
         except InventoryError as error:
-            error.hint = "this machine's own name is given by --as or $ENVSYNC_SELF"
+            error.hint = (
+                "this machine's own name is given by $ENVSYNC_SELF, or for the daemon by --as"
+            )
             raise
 
     def _resolve(self, token: str) -> Iterable[Server | str]:

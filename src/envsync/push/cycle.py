@@ -360,7 +360,7 @@ class Push:
         self._pace.begin("done")
         return PushReport(
             server=self._target.server,
-            environment=self._settings.environment,
+            environment=self._settings.name_there,
             outcome=outcome,
             revision=source.revision,
             totals=source.totals,

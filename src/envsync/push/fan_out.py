@@ -225,7 +225,7 @@ class FanOut:
     def _failed(self, destination: Destination, error: EnvsyncError, started: float) -> PushReport:
         return PushReport(
             server=destination.server,
-            environment=self._settings.environment,
+            environment=self._settings.name_there,
             outcome=FAILED,
             seconds=time.monotonic() - started,
             error=error,

@@ -49,7 +49,7 @@ class SourceEnd:
         return self._end.server
 
     @property
-    def _here(self) -> Source:
+    def _agent_here(self) -> Source:
         """The agent's own object, where this end is in this process."""
         assert isinstance(self._end, LocalEnd)
         return self._end.service.source
@@ -61,7 +61,7 @@ class SourceEnd:
 
     @property
     def path(self) -> bytes:
-        return self._here.path
+        return self._agent_here.path
 
     def close(self) -> None:
         """Nothing to end here. May be called from any thread, more than once."""
@@ -86,7 +86,7 @@ class SourceEnd:
 
     def outline(self) -> Outlined | None:
         """What can be sent before the files are hashed; None where they are."""
-        found = self._here.outline()
+        found = self._agent_here.outline()
         if found is None:
             return None
         state, payload = found
@@ -102,7 +102,7 @@ class SourceEnd:
     def items(self, paths: Sequence[bytes]) -> tuple[tuple[bytes, int], ...]:
         """The files at these paths with their sizes in bytes, by the manifest."""
         self.state()
-        return items_of(self._here.manifest(), paths)
+        return items_of(self._agent_here.manifest(), paths)
 
     def contents(
         self,
@@ -110,7 +110,7 @@ class SourceEnd:
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[bytes]:
         """The files' contents as one stream; each call reads for itself."""
-        return self._here.contents(items, progress)
+        return self._agent_here.contents(items, progress)
 
     def outside(self) -> tuple[str, ...]:
         """What leads out of the environment, a line each."""
@@ -133,7 +133,7 @@ class SourceEnd:
     def require_readable(self, paths: Sequence[bytes]) -> None:
         """Raise `StorageFailed` where this machine's disk does not give these files' contents."""
         try:
-            self._here.require_readable(paths)
+            self._agent_here.require_readable(paths)
         except EnvsyncError as error:
             error.server = self.server
             raise

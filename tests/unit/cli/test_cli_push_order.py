@@ -103,9 +103,18 @@ def test_another_prefix_fails_that_server_alone(site: Site) -> None:
     assert _servers(order) == ["elsewhere", "server2"]
     opener = order.destinations[0].open_link
     assert opener is not None
-    with pytest.raises(PreflightRefused, match="its prefix is /data/miniconda3") as caught:
+    with pytest.raises(
+        PreflightRefused, match="it would stand at /data/miniconda3/envs/myenv"
+    ) as caught:
         opener()
     assert caught.value.server == "elsewhere"
+
+
+def test_another_name_there(site: Site) -> None:
+    settings = _order(site, "server2", name_there="other").settings
+    assert (settings.environment, settings.name_there) == ("myenv", "other")
+    with pytest.raises(UsageError, match="--as: expected an environment"):
+        _order(site, "server2", name_there="../x")
 
 
 def test_another_server_can_be_the_source(site: Site, prefix: str) -> None:
