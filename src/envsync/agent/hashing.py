@@ -7,13 +7,14 @@ are started afresh (never forked: the parent has threads that hold OpenSSL's loc
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -63,6 +64,7 @@ while True:
 """
 
 Progress = Callable[[int], None]
+OnRead = Callable[[bytes, int, bytes], None]
 
 
 class Item:
@@ -134,20 +136,107 @@ def why_unreadable(top_fd: int, path: bytes) -> Optional[OSError]:
     return None
 
 
-def hash_files(
-    top_fd: int, items: Sequence[Item], progress: Optional[Progress] = None
-) -> Dict[bytes, Optional[bytes]]:
+Digests = Dict[bytes, Optional[bytes]]
+
+
+def hash_files(top_fd: int, items: Sequence[Item], progress: Optional[Progress] = None) -> Digests:
     """Digests by path; None for a file that cannot be read. `progress` gets bytes hashed."""
-    size_bytes = sum(item.size_bytes for item in items)
-    processors = _processors()
-    if processors > 1 and (len(items) >= PARALLEL_FILES_MIN or size_bytes >= PARALLEL_BYTES_MIN):
-        return _hash_in_workers(top_fd, items, processors, progress)
-    digests: Dict[bytes, Optional[bytes]] = {}
-    for item in items:
-        digests[item.path] = hash_file(top_fd, item.path, item.inode)
-        if progress:
-            progress(item.size_bytes)
-    return digests
+    return Hashing().files(top_fd, items, progress)
+
+
+class Hashing:
+    """Hashes files, and lets whoever reads them for another reason do it in its place."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._readers = 0
+        self._read: Dict[bytes, Tuple[int, bytes]] = {}
+
+    def files(self, top_fd: int, items: Sequence[Item], progress: Optional[Progress]) -> Digests:
+        """As `hash_files`. While somebody is `reading` nothing new is begun here."""
+        size_bytes = sum(item.size_bytes for item in items)
+        processors = _processors()
+        many = len(items) >= PARALLEL_FILES_MIN or size_bytes >= PARALLEL_BYTES_MIN
+        if processors > 1 and many:
+            return self._in_workers(top_fd, items, processors, progress)
+        digests: Digests = {}
+        for item in items:
+            digests[item.path] = hash_file(top_fd, item.path, item.inode)
+            if progress:
+                progress(item.size_bytes)
+        return digests
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[OnRead]:
+        """While it lasts, digests are only made by who reads, and given to what it yields.
+
+        That gets a path, the inode that was read, and the digest of all of its bytes.
+        """
+        with self._changed:
+            self._readers += 1
+        try:
+            yield self._add
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+    def _add(self, path: bytes, inode: int, digest: bytes) -> None:
+        self._read[path] = inode, digest
+
+    def _in_workers(
+        self,
+        top_fd: int,
+        items: Sequence[Item],
+        processors: int,
+        progress: Optional[Progress],
+    ) -> Digests:
+        batches = _batches(items)
+        results: Digests = {}
+        lock = threading.Lock()
+        failures: List[BaseException] = []
+
+        def serve() -> None:
+            try:
+                with _Worker(top_fd) as worker:
+                    while True:
+                        self._await_readers()
+                        with lock:
+                            if not batches:
+                                return
+                            batch = self._take(batches.pop(0), results)
+                        digests = worker.digests(batch) if batch else []
+                        with lock:
+                            results.update(zip([item.path for item in batch], digests))
+                            if progress:
+                                progress(sum(item.size_bytes for item in batch))
+            except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+                failures.append(error)
+
+        count = min(processors, len(batches))
+        threads = [threading.Thread(target=serve, daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        return results
+
+    def _await_readers(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._readers)
+
+    def _take(self, batch: List[Item], results: Digests) -> List[Item]:
+        """What of a batch is still to be hashed; the digests of the rest are results now."""
+        left: List[Item] = []
+        for item in batch:
+            inode, digest = self._read.get(item.path, (0, b""))
+            if digest and item.inode in (0, inode):
+                results[item.path] = digest
+            else:
+                left.append(item)
+        return left
 
 
 def _processors() -> int:
@@ -168,42 +257,6 @@ def _batches(items: Sequence[Item]) -> List[List[Item]]:
     if batch:
         batches.append(batch)
     return batches
-
-
-def _hash_in_workers(
-    top_fd: int, items: Sequence[Item], processors: int, progress: Optional[Progress]
-) -> Dict[bytes, Optional[bytes]]:
-    batches = _batches(items)
-    results: Dict[bytes, Optional[bytes]] = {}
-    lock = threading.Lock()
-    failures: List[BaseException] = []
-
-    def serve() -> None:
-        try:
-            with _Worker(top_fd) as worker:
-                while True:
-                    with lock:
-                        if not batches:
-                            return
-                        batch = batches.pop(0)
-                    digests = worker.digests(batch)
-                    with lock:
-                        results.update(zip([item.path for item in batch], digests))
-                        if progress:
-                            progress(sum(item.size_bytes for item in batch))
-        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
-            failures.append(error)
-
-    threads = [
-        threading.Thread(target=serve, daemon=True) for _ in range(min(processors, len(batches)))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return results
 
 
 class _Worker:

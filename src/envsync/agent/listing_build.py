@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from envsync.agent.content_cache import Known
-from envsync.agent.hashing import Item, hash_files
+from envsync.agent.hashing import Hashing, Item
 from envsync.agent.scan_pass import Scan
 from envsync.agent.stat_rows import Row, has_links, unpack
 from envsync.agent.vouchers import Vouchers
 from envsync.tree import listing as listings
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join
+from envsync.tree.manifest import Manifest
+from envsync.tree.outline import placeholder
 from envsync.tree.revision import CACHE_DIRECTORY, directory_digest, entries_digest
 
 _KINDS = {0o100000: FILE, 0o040000: DIRECTORY, 0o120000: SYMLINK}
@@ -32,8 +34,10 @@ class Build:
         known: Dict[bytes, Known],
         vouchers: Vouchers,
         progress: Optional[Progress],
+        hashing: Optional[Hashing] = None,
     ) -> None:
         self._top_fd = top_fd
+        self._hashing = hashing or Hashing()
         self._scan = scanned
         self._known = known
         self._vouchers = vouchers
@@ -59,7 +63,7 @@ class Build:
                 changed.append(path)
         self.changed = set(changed)
         digests = self._hashed(changed)
-        groups = self._link_groups()
+        groups = self._link_groups(self.changed)
         every = {path: known.listing for path, known in result.items()}
         # Parents first: what of a cache directory counts depends on the sources beside it.
         for path in sorted(changed):
@@ -74,6 +78,23 @@ class Build:
                 result[cached] = result[cached]._replace(digest=directory_digest(every, cached))
         return result
 
+    def outline(self) -> Manifest:
+        """The whole tree by the scan alone, with placeholders for the files' contents."""
+        groups = self._link_groups(self._scan.directories)
+        directories: Dict[bytes, bytes] = {}
+        for path, packed in self._scan.directories.items():
+            entries: List[Entry] = []
+            for row in unpack(packed):
+                kind = row.mode & 0o170000
+                content = b""
+                if kind == 0o120000:
+                    content = self._target(join(path, row.name))
+                elif kind == 0o100000:
+                    content = placeholder(row.inode & _INODE_MASK)
+                entries.append(_entry(row, content, groups.get(row.inode, b"")))
+            directories[path] = listings.encode(entries)
+        return Manifest(directories, self._scan.mode, self._scan.mtime_ns)
+
     def _hashed(self, changed: Sequence[bytes]) -> Dict[bytes, bytes]:
         """The digests of files whose contents nothing vouches for, by path."""
         needed: List[Item] = []
@@ -84,7 +105,7 @@ class Build:
                 is_file = row.mode & 0o170000 == 0o100000
                 if is_file and self._vouched(path, row, before) is None:
                     needed.append(Item(path, row.size_bytes, row.inode & _INODE_MASK))
-        digests = hash_files(self._top_fd, needed, self._progress)
+        digests = self._hashing.files(self._top_fd, needed, self._progress)
         self.hashed_bytes += sum(item.size_bytes for item in needed)
         self.unreadable += [path for path, digest in digests.items() if digest is None]
         return {path: digest or bytes(32) for path, digest in digests.items()}
@@ -133,14 +154,14 @@ class Build:
             self.unreadable.append(path)
             return b"?"
 
-    def _link_groups(self) -> Dict[int, bytes]:
+    def _link_groups(self, among: Iterable[bytes]) -> Dict[int, bytes]:
         """The group of each inode that has several names inside the tree.
 
-        Of those that have a name in a directory that changed: a name that comes or goes
-        changes the status of all the others too.
+        Of those that have a name in one of these directories, which have changed: a name
+        that comes or goes changes the status of all the others too.
         """
         wanted: Set[int] = set()
-        for directory in self.changed:
+        for directory in among:
             if not has_links(self._scan.directories[directory]):
                 continue
             for row in unpack(self._scan.directories[directory]):

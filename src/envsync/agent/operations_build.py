@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Dict, NamedTuple
+from typing import Callable, Dict, NamedTuple, Tuple
 
-from envsync.agent.messages import StageFacts, from_json, to_json
+from envsync.agent.messages import Finding, PlanFacts, StageFacts, from_json, to_json
 from envsync.agent.operations_target import manifest_of
 from envsync.agent.preparation import cuda_findings, user_site_findings
 from envsync.agent.publish import Check
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.target_push import Publication
-from envsync.errors import AgentFailed
-from envsync.tree import outline as outlines
-from envsync.tree.entry import InvalidEntry
 
 
 def _prepare(service: Service, request: Request) -> Answer:
@@ -22,17 +19,17 @@ def _prepare(service: Service, request: Request) -> Answer:
 
 
 def _begin(service: Service, request: Request) -> Answer:
-    """Before there is a manifest: take files by an outline, whose order is the stream's."""
-    try:
-        outline = outlines.decode(request.payload)
-    except InvalidEntry as error:
-        raise AgentFailed("the source's outline is not acceptable: %s" % error) from error
-    begun = service.push.begin(outline, request.arguments["keep"])
-    if not begun:
-        return Answer({"begun": False, "tree": "", "token": ""})
-    service.fetches = outline.files
-    staging = service.push.staging
-    return Answer({"begun": True, "tree": os.fsdecode(staging.path), "token": staging.token})
+    """Before the source is hashed: build by a manifest without contents."""
+    begun = service.push.begin(manifest_of(service, request), request.arguments["keep"])
+    if begun is None:
+        return Answer({"tree": ""})
+    facts, service.fetches = begun
+    return Answer(to_json(_facts(service, facts, ())))
+
+
+def _settle(service: Service, request: Request) -> Answer:
+    service.push.settle(service.counted("verify"))
+    return Answer({})
 
 
 def _stage(service: Service, request: Request) -> Answer:
@@ -41,10 +38,13 @@ def _stage(service: Service, request: Request) -> Answer:
     facts, service.fetches = service.push.stage(wanted, keep, service.counted("copy"))
     home = os.environ.get("HOME", "")
     findings = user_site_findings(wanted.directories, home) + cuda_findings(wanted)
-    findings += service.push.findings
-    staging = service.push.staging
-    staged = StageFacts(facts, os.fsdecode(staging.path), staging.token, findings)
+    staged = _facts(service, facts, findings + service.push.findings)
     return Answer(to_json(staged), b"\0".join([path for path, _ in service.fetches]))
+
+
+def _facts(service: Service, facts: PlanFacts, findings: Tuple[Finding, ...]) -> StageFacts:
+    staging = service.push.staging
+    return StageFacts(facts, os.fsdecode(staging.path), staging.token, findings)
 
 
 def _complete(service: Service, request: Request) -> Answer:
@@ -92,6 +92,7 @@ def _publication(request: Request) -> Publication:
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "prepare": _prepare,
     "begin": _begin,
+    "settle": _settle,
     "stage": _stage,
     "complete": _complete,
     "publish": _publish,

@@ -7,12 +7,17 @@ zeros, and its hash will tell.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent import codec
+from envsync.agent.hashing import OnRead
 from envsync.tree.entry import split
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 HEAD = struct.Struct("<IQ")
 GONE = (1 << 64) - 1
@@ -25,17 +30,23 @@ Progress = Callable[[int, int], None]
 
 
 def outgoing(
-    top_fd: int, items: Sequence[Tuple[bytes, int]], progress: Optional[Progress] = None
+    top_fd: int,
+    items: Sequence[Tuple[bytes, int]],
+    progress: Optional[Progress] = None,
+    on_read: Optional[OnRead] = None,
 ) -> Iterator[bytes]:
     """Blocks of at most `BLOCK_BYTES` holding the files of `items`: path and size, in order.
 
-    `progress` is called with files and bytes of content read since the last call.
+    `progress` is called with files and bytes of content read since the last call, `on_read`
+    with path, inode and SHA-256 of each file that was read whole.
     """
-    reader = _Reader(top_fd)
+    reader = _Reader(top_fd, on_read)
     gathered = _Gathered()
     try:
         for number, (path, size_bytes) in enumerate(items):
-            for head, content in reader.file(number, path, size_bytes):
+            is_small = size_bytes <= _PART_BYTES
+            read = (reader.whole(number, path, size_bytes),) if is_small else None
+            for head, content in read or reader.parts(number, path, size_bytes):
                 if gathered.size_bytes + len(head) + len(content) > BLOCK_BYTES:
                     yield from gathered.take(progress)
                 gathered.add(head, content)
@@ -67,29 +78,56 @@ class _Gathered:
 
 
 class _Reader:
-    def __init__(self, top_fd: int) -> None:
+    def __init__(self, top_fd: int, on_read: Optional[OnRead]) -> None:
         self._top_fd = top_fd
+        self._on_read = on_read
         self._directory: Optional[bytes] = None
         self._directory_fd = -1
 
-    def file(self, number: int, path: bytes, size_bytes: int) -> Iterator[Tuple[bytes, bytes]]:
-        """The file's head, with its content or the first part of it; then further parts."""
+    def whole(self, number: int, path: bytes, size_bytes: int) -> Tuple[bytes, bytes]:
+        """The head and the content of a file that fits into a block."""
         try:
-            directory, name = split(path)
-            fd = os.open(name, _FILE_FLAGS, dir_fd=self._parent(directory))
+            fd = self._open(path)
+        except OSError:
+            return HEAD.pack(number, GONE), b""
+        try:
+            content, is_whole = _block(fd, size_bytes)
+            if is_whole and self._on_read is not None:
+                self._tell(fd, path, size_bytes, hashlib.sha256(content))
+            return HEAD.pack(number, size_bytes), content
+        finally:
+            os.close(fd)
+
+    def parts(self, number: int, path: bytes, size_bytes: int) -> Iterator[Tuple[bytes, bytes]]:
+        """The head with the first part of a larger file; then further parts."""
+        try:
+            fd = self._open(path)
         except OSError:
             yield HEAD.pack(number, GONE), b""
             return
-        head = HEAD.pack(number, size_bytes)
+        head, state, is_whole = HEAD.pack(number, size_bytes), hashlib.sha256(), True
         try:
-            left = size_bytes
-            while left or head:
-                content = _block(fd, min(left, _PART_BYTES))
-                left -= len(content)
+            for start in range(0, size_bytes, _PART_BYTES):
+                content, is_whole_part = _block(fd, min(size_bytes - start, _PART_BYTES))
+                is_whole = is_whole and is_whole_part
+                if self._on_read is not None:
+                    state.update(content)
                 yield head, content
                 head = b""
+            if is_whole and self._on_read is not None:
+                self._tell(fd, path, size_bytes, state)
         finally:
             os.close(fd)
+
+    def _open(self, path: bytes) -> int:
+        directory, name = split(path)
+        return os.open(name, _FILE_FLAGS, dir_fd=self._parent(directory))
+
+    def _tell(self, fd: int, path: bytes, size_bytes: int, state: _Hash) -> None:
+        status = os.fstat(fd)
+        # A file that has grown was not read to its end.
+        if self._on_read is not None and status.st_size == size_bytes:
+            self._on_read(path, status.st_ino, state.digest())
 
     def _parent(self, directory: bytes) -> int:
         if directory != self._directory:
@@ -105,8 +143,11 @@ class _Reader:
             self._directory = None
 
 
-def _block(fd: int, size_bytes: int) -> bytes:
-    """Exactly that many bytes; zeros where the file ends early or cannot be read."""
+def _block(fd: int, size_bytes: int) -> Tuple[bytes, bool]:
+    """Exactly that many bytes; zeros where the file ends early or cannot be read.
+
+    And whether all of them are the file's.
+    """
     try:
         block = os.read(fd, size_bytes)
         while len(block) < size_bytes:
@@ -116,4 +157,5 @@ def _block(fd: int, size_bytes: int) -> bytes:
             block += more
     except OSError:
         block = b""
-    return block + bytes(size_bytes - len(block))
+    missing = size_bytes - len(block)
+    return (block + bytes(missing), False) if missing else (block, True)

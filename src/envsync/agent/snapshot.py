@@ -17,6 +17,7 @@ from typing import (
 
 from envsync.agent.content_cache import ContentCache, Known, Summary
 from envsync.agent.filesystem import COARSE_MARGIN_SECONDS, mount_of
+from envsync.agent.hashing import Hashing
 from envsync.agent.listing_build import Build
 from envsync.agent.scan import NO_HELPERS, are_directories_unchanged, rescan, scan
 from envsync.agent.scan_helpers import ScanHelpers
@@ -125,6 +126,7 @@ class Trees:
         *,
         progress: Optional[Progress] = None,
         on_change: Callable[[Scan], None] = lambda _: None,
+        hashing: Optional[Hashing] = None,
     ) -> Tuple[Snapshot, Optional[Hashed]]:
         """The tree as one pass and the hashing after it found it; with what was hashed, if any.
 
@@ -142,7 +144,7 @@ class Trees:
                 later = _Later(cache, first, lambda: self.snapshot(path, fresh=True))
                 return Snapshot(summary.revision, summary.totals, first, later, 0), None
             on_change(first)
-            attempt = _Attempts(top_fd, cache, self.local, NO_VOUCHERS, progress)
+            attempt = _Attempts(top_fd, cache, self.local, NO_VOUCHERS, progress, hashing)
             known = cache.directories() if before is None else before.for_retry()
             hashed = attempt.once(first, known, mount_of(path).stamp_margin_seconds)
             return hashed.snapshot, hashed
@@ -215,8 +217,10 @@ class _Attempts:
         local: LocalPaths,
         vouchers: Vouchers,
         progress: Optional[Progress],
+        hashing: Optional[Hashing] = None,
     ) -> None:
         self._top_fd = top_fd
+        self._hashing = hashing
         self._cache = cache
         self._local = local
         self._vouchers = vouchers
@@ -228,7 +232,7 @@ class _Attempts:
     ) -> Snapshot:
         for _ in range(ATTEMPTS):
             settled_ns = _let_stamps_settle(first, margin_seconds)
-            build = Build(self._top_fd, first, known, self._vouchers, self._progress)
+            build = self._build(first, known)
             directories = build.directories()
             self._hashed_bytes += build.hashed_bytes
             if glance:
@@ -247,11 +251,14 @@ class _Attempts:
     def once(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
         """One attempt without a second pass."""
         settled_ns = _let_stamps_settle(scanned, margin_seconds)
-        build = Build(self._top_fd, scanned, known, self._vouchers, self._progress)
+        build = self._build(scanned, known)
         directories = build.directories()
         self._hashed_bytes += build.hashed_bytes
         _require_readable(self._top_fd, build.unreadable)
         return self._hashed(scanned, directories, settled_ns)
+
+    def _build(self, scanned: Scan, known: Dict[bytes, Known]) -> Build:
+        return Build(self._top_fd, scanned, known, self._vouchers, self._progress, self._hashing)
 
     def _finish(self, scanned: Scan, directories: Dict[bytes, Known], settled_ns: int) -> Snapshot:
         hashed = self._hashed(scanned, directories, settled_ns)

@@ -6,12 +6,13 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections import Counter
 from typing import Callable, Collection, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent.content_cache import home
 from envsync.agent.facts import platform_facts
+from envsync.agent.hashing import Hashing
 from envsync.agent.layout import layout, require_live
+from envsync.agent.listing_build import Build
 from envsync.agent.locks import nonce_at
 from envsync.agent.messages import Finding, PlaceFacts, SourceState, TotalsFacts
 from envsync.agent.outgoing import Progress, outgoing
@@ -22,19 +23,21 @@ from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.signs import busy_findings, installer_findings, mapping_findings
 from envsync.agent.snapshot import Hashed, Snapshot, Trees
-from envsync.agent.stat_rows import modes, unpack
+from envsync.agent.stat_rows import modes
 from envsync.agent.storage import require_good_disk
+from envsync.agent.vouchers import NO_VOUCHERS
 from envsync.conda import outside
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
-from envsync.tree import outline as outlines
 from envsync.tree.entry import FILE, SYMLINK, Entry, join
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
 
+Contents = Callable[..., Iterator[bytes]]
+"""As `Source.contents`."""
+
 HISTORY = b"conda-meta/history"
 _HAD_MAX = 5000
-_MODE_BITS = 0o7775  # no world-write, ever
 
 
 class Source:
@@ -56,6 +59,7 @@ class Source:
         self._manifest: Optional[Manifest] = None
         self._hashed: Optional[Hashed] = None
         self._scanned: Optional[Scan] = None
+        self._hashing = Hashing()
 
     @property
     def path(self) -> bytes:
@@ -90,6 +94,8 @@ class Source:
             )
         busy_before = installer_findings(self._places) + self._mapped()
 
+        self._hashing = Hashing()
+
         def changed(scanned: Scan) -> None:
             self._scanned = scanned
             on_change()
@@ -98,7 +104,11 @@ class Source:
             snapshot, self._hashed = self._trees.snapshot(self.path, fresh=True), None
         else:
             snapshot, self._hashed = self._trees.unconfirmed(
-                self.path, self._hashed, progress=progress, on_change=changed
+                self.path,
+                self._hashed,
+                progress=progress,
+                on_change=changed,
+                hashing=self._hashing,
             )
         self._scanned = None
         self._snapshot, self._manifest = snapshot, None
@@ -120,27 +130,30 @@ class Source:
             hashed_bytes=snapshot.hashed_bytes,
         )
 
-    def outline(self) -> Optional[Tuple[SourceState, bytes]]:
+    def outline(self) -> Optional[Tuple[SourceState, Manifest]]:
         """What is known before the files are hashed; None where that is done.
 
-        May be called from another thread while `inspect` runs. The state has no revision.
+        May be called from another thread while `inspect` runs. The state has no revision,
+        the manifest no contents (see `tree.outline`).
         """
         scanned = self._scanned
         if scanned is None:
             return None
-        files = _outlined(scanned)
-        count = sum(len(found) for _, found in files)
-        size_bytes = sum(file[2] for _, found in files for file in found)
+        top_fd = open_directory(self.path)
+        try:
+            manifest = Build(top_fd, scanned, {}, NO_VOUCHERS, None).outline()
+        finally:
+            os.close(top_fd)
         state = SourceState(
             path=os.fsdecode(self._places.path),
             revision="",
-            totals=TotalsFacts(scanned.entries, count, size_bytes),
+            totals=TotalsFacts(*manifest.totals()),
             had=(),
             findings=installer_findings(self._places) + busy_findings(scanned, self._places),
             platform=platform_facts(),
             hashed_bytes=0,
         )
-        return state, outlines.encode(files)
+        return state, manifest
 
     def confirm(self) -> bool:
         """Whether a further stat pass equals that of `inspect`, and nobody is writing.
@@ -225,6 +238,25 @@ class Source:
         finally:
             os.close(top_fd)
 
+    @contextlib.contextmanager
+    def hashing_while_sent(self) -> Iterator[Contents]:
+        """`contents` that hash each file as it is read; an `inspect` under way waits until the end.
+
+        So no file is read twice, and nobody else takes the processors from who sends.
+        """
+        with self._hashing.reading() as on_read:
+
+            def contents(
+                items: Sequence[Tuple[bytes, int]], progress: Optional[Progress] = None
+            ) -> Iterator[bytes]:
+                top_fd = open_directory(self.path)
+                try:
+                    yield from outgoing(top_fd, items, progress, on_read)
+                finally:
+                    os.close(top_fd)
+
+            yield contents
+
     def require_readable(self, paths: Sequence[bytes]) -> None:
         """Raise `StorageFailed` where the disk does not give these files' contents."""
         top_fd = open_directory(self.path)
@@ -263,28 +295,6 @@ class Source:
         path = os.path.join(os.path.realpath(parent), name)
         key = hashlib.sha256(path).hexdigest()[:24]
         return os.path.join(self._state_directory, "had", key)
-
-
-def _outlined(scanned: Scan) -> List[Tuple[bytes, List[Tuple[bytes, int, int, int]]]]:
-    """Each directory with its files, but those that have several names in the tree."""
-    unpacked = [(path, unpack(rows)) for path, rows in sorted(scanned.directories.items())]
-    names = Counter(
-        row.inode
-        for _, rows in unpacked
-        for row in rows
-        if row.links > 1 and stat.S_ISREG(row.mode)
-    )
-    return [
-        (
-            path,
-            [
-                (row.name, row.mode & _MODE_BITS, row.size_bytes, row.mtime_ns)
-                for row in rows
-                if stat.S_ISREG(row.mode) and names[row.inode] < 2
-            ],
-        )
-        for path, rows in unpacked
-    ]
 
 
 def _left_out(snapshot: Snapshot) -> Tuple[Finding, ...]:

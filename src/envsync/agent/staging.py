@@ -26,7 +26,7 @@ from envsync.errors import NoSpace, StorageFailed, VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.entry import DIRECTORY, join, split
 from envsync.tree.manifest import EMPTY, Manifest
-from envsync.tree.outline import Outline
+from envsync.tree.outline import plan_whole
 from envsync.tree.plan import Make, Plan, plan
 
 SPARE_BYTES = 64 << 20
@@ -140,17 +140,10 @@ class Staging:
             return None, "new", None
         return os.fsdecode(os.path.basename(tree)), "spare", snapshot
 
-    def begin(self, outline: Outline) -> None:
-        """Make room and directories for the files of an outline, before there is a manifest."""
-        self._require(outline.size_bytes, len(outline.files) + len(outline.directories))
-        with space_guard():
-            for path in outline.directories:
-                if path:
-                    self.writer.make_directory(path)
-
     def take_stock(self, progress: Optional[Progress] = None) -> None:
-        """Look at what came since `begin`; it was hashed on its way in."""
+        """Look at what was completed, to build on it further; it was hashed on its way in."""
         vouchers = self.writer.vouchers
+        self._touched = set()
         self._found = self._trees.snapshot_private(self.path, None, (), vouchers, progress)
         self.origin = "resumed"
 
@@ -160,6 +153,11 @@ class Staging:
         if self._found is not None:
             staged = self._found.manifest()
         self._plan = plan(wanted, staged, [holding.manifest for holding in holdings])
+        return self._plan
+
+    def plan_whole(self, outline: Manifest) -> Plan:
+        """What a new tree needs to become what an outline names."""
+        self._plan = plan_whole(outline)
         return self._plan
 
     def require_space(self) -> None:

@@ -33,9 +33,9 @@ from envsync.errors import (
 )
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
-from envsync.tree.outline import Outline
 
 Progress = Callable[[int], None]
+Fetches = Tuple[Tuple[bytes, Entry], ...]
 
 
 class Publication(NamedTuple):
@@ -58,6 +58,7 @@ class TargetPush:
         self._target = target
         self._staging: Optional[Staging] = None
         self._looked: Optional[Staging] = None
+        self._outline: Optional[Manifest] = None
         self._is_ahead = False
         self._wanted: Manifest = EMPTY
         self._verified: Optional[Snapshot] = None
@@ -74,41 +75,51 @@ class TargetPush:
     def _new_staging(self) -> Staging:
         return Staging(self._target.places, self._target.trees, self._target.records)
 
-    def begin(self, outline: Outline, keep: int) -> bool:
-        """Make a staging tree for an environment that is not here at all, ahead of `stage`.
+    def begin(self, outline: Manifest, keep: int) -> Optional[Tuple[PlanFacts, Fetches]]:
+        """Build an environment that is not here at all by its outline, ahead of `stage`.
 
-        False, and nothing is done, where something of it is here already.
+        What is returned is as `stage`'s, in the order of `outline.files`. None, and nothing
+        is done, where something of it is here already.
         """
         self._require_lock()
         if self._target.live is not None or self._target.records.all():
-            return False
+            return None
         staging = self._new_staging()
         staging.choose(None, keep, "")
         self._staging = staging
         if staging.origin != "new":
-            return False
-        staging.begin(outline)
-        self._is_ahead = True
-        return True
+            return None
+        work = staging.plan_whole(outline)
+        staging.require_space()
+        fetches = staging.bring_forward(())
+        self._outline = outline
+        return plan_facts(work, staging.origin, ()), fetches
+
+    def settle(self, progress: Optional[Progress] = None) -> None:
+        """Finish what was begun, when its files have come, and look at all of it."""
+        outline, self._outline = self._outline, None
+        if outline is not None:
+            self.staging.complete(outline, None, ())
+            self.staging.take_stock(progress)
+            self._is_ahead = True
 
     def stage(
         self, wanted: Manifest, keep: int, progress: Optional[Progress] = None
-    ) -> Tuple[PlanFacts, Tuple[Tuple[bytes, Entry], ...]]:
+    ) -> Tuple[PlanFacts, Fetches]:
         """Bring a staging tree forward; the files whose contents must come from the source."""
         self._require_lock()
         self._wanted, self._verified = wanted, None
-        staging = self._settled(keep, progress)
+        staging = self._begun(keep)
         found = holdings(self._target, self._target.live)
         work = staging.plan(wanted, found)
         staging.require_space()
         fetches = staging.bring_forward(found, progress)
         return plan_facts(work, staging.origin, ()), fetches
 
-    def _settled(self, keep: int, progress: Optional[Progress]) -> Staging:
+    def _begun(self, keep: int) -> Staging:
         """The tree to build on: what `begin` has begun, or what there is."""
         if self._staging is not None and self._is_ahead:
             self._is_ahead = False
-            self._staging.take_stock(progress)
             return self._staging
         if self._staging is not None:
             # Once more, for the source has changed since.

@@ -29,12 +29,14 @@ from envsync.push.aftermath import Publication, Reopen, aftermath
 from envsync.push.pace import OnProgress, Pace
 from envsync.push.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.push.settings import PushSettings
-from envsync.push.source_end import SourceEnd
+from envsync.push.source_end import Outlined, SourceEnd
 from envsync.push.target_end import Staged, TargetEnd
 from envsync.ssh.session import Link
 from envsync.transport.choice import Choice, choose
-from envsync.transport.job import Item, Job
+from envsync.transport.job import Contents, Item, Job
 from envsync.transport.stream import StreamTransport
+from envsync.tree import outline
+from envsync.tree.manifest import encode
 
 DIFFERENCES_SHOWN = 12
 IN_USE_POLL_SECONDS = 2.0
@@ -111,18 +113,24 @@ class Push:
         Any other reads what it will be asked about.
         """
         has_nothing = not (target.exists or target.generations or target.held)
-        may_stream = self._settings.transport in ("auto", StreamTransport.name)
-        outlined = self._source.outline() if has_nothing and may_stream else None
-        if outlined is None:
+        if not has_nothing or self._settings.transport not in ("auto", StreamTransport.name):
             self._target.prepare(self._settings.keep)
             return
+        with self._source.hashing_while_sent() as contents:
+            outlined = self._source.outline()
+            if outlined is not None:
+                self._send_ahead(outlined, target, contents)
+        if self._ahead is not None:
+            self._target.settle(on_progress=self._pace.relay)
+
+    def _send_ahead(self, outlined: Outlined, target: TargetState, contents: Contents) -> None:
         preflight.require_source(outlined.state)
         preflight.require_target(outlined.state, target)
-        staged = self._target.begin(outlined.payload, self._settings.keep)
-        if staged is not None:
-            self._send_ahead(self._job(staged, outlined.items))
-
-    def _send_ahead(self, job: Job) -> None:
+        staged = self._target.begin(encode(outlined.manifest), self._settings.keep)
+        if staged is None:
+            return
+        job = self._job(staged, tuple(outline.files(outlined.manifest)))
+        job = replace(job, contents=contents)
         self._pace.begin("transfer", job.size_bytes)
         self._send(job, Choice(StreamTransport(), SENT_AHEAD))
         # What was not right is found by the plan, and sent like anything else.

@@ -74,6 +74,7 @@ class FanOut:
         Raises what is wrong with the source itself, before any server is touched, where
         that can be told at once.
         """
+        self._source.serves_several = len(destinations) > 1
         inspecting = threading.Thread(target=self._inspect_source, args=(on_progress,))
         inspecting.start()
         reports: dict[str, PushReport] = {}

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import RemoteEnd
 from envsync.push.servers import Place
 from envsync.push.source_end import Outlined, SourceEnd, items_of
 from envsync.ssh.session import Link
-from envsync.transport.job import Item, Relayed
+from envsync.transport.job import Contents, Item, Relayed
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import InvalidEntry
 from envsync.tree.manifest import REFERENCE_BYTES, Manifest
@@ -57,6 +58,9 @@ class RemoteSource(SourceEnd):
 
     def outline(self) -> Outlined | None:
         return None
+
+    def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
+        return contextlib.nullcontext(self.contents)
 
     def manifest(self, known: bytes) -> bytes:
         references = (

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envsync.agent.messages import PlaceFacts, SourceState, from_json
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import End, LocalEnd, Progress
-from envsync.transport.job import Relayed
-from envsync.tree import outline as outlines
+from envsync.transport.job import Contents, Item, Relayed
 from envsync.tree.entry import FILE, split
 from envsync.tree.manifest import Manifest
 
@@ -19,11 +20,10 @@ if TYPE_CHECKING:
 
 
 class Outlined(NamedTuple):
-    """A source that is still being hashed: its state, its outline, and the files in it."""
+    """A source that is still being hashed: its state, and its manifest without contents."""
 
     state: SourceState
-    payload: bytes
-    items: tuple[tuple[bytes, int], ...]
+    manifest: Manifest
 
 
 class SourceEnd:
@@ -38,7 +38,11 @@ class SourceEnd:
         self._state: SourceState | None = None
         self._outside: tuple[str, ...] | None = None
         self._confirmed: bool | None = None
-        self._hashing = threading.Event()
+        self._is_hashing = False
+        # Set but for while it is scanned, which tells whether anything has to be hashed.
+        self._scanned = threading.Event()
+        self._scanned.set()
+        self.serves_several = False
         self._open = {"prefix": prefix, "name": name, "local": list(local)}
         place = end.call("source.open", self._open).document["place"]
         self.place = None if place is None else from_json(PlaceFacts, place)
@@ -82,16 +86,13 @@ class SourceEnd:
 
     def is_being_hashed(self) -> bool:
         """Whether `state` will have to wait, because the source was found changed."""
-        return self._hashing.is_set()
+        self._scanned.wait()
+        return self._is_hashing
 
     def outline(self) -> Outlined | None:
         """What can be sent before the files are hashed; None where they are."""
         found = self._agent_here.outline()
-        if found is None:
-            return None
-        state, payload = found
-        items = [(path, entry.size_bytes) for path, entry in outlines.decode(payload).files]
-        return Outlined(state, payload, tuple(items))
+        return None if found is None else Outlined(*found)
 
     def manifest(self, known: bytes) -> bytes:
         """The manifest for a target that has the directories of these references."""
@@ -99,7 +100,7 @@ class SourceEnd:
         with self._lock:
             return self._end.call("source.manifest", payload=known).payload
 
-    def items(self, paths: Sequence[bytes]) -> tuple[tuple[bytes, int], ...]:
+    def items(self, paths: Sequence[bytes]) -> tuple[Item, ...]:
         """The files at these paths with their sizes in bytes, by the manifest."""
         self.state()
         return items_of(self._agent_here.manifest(), paths)
@@ -111,6 +112,15 @@ class SourceEnd:
     ) -> Iterator[bytes]:
         """The files' contents as one stream; each call reads for itself."""
         return self._agent_here.contents(items, progress)
+
+    def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
+        """Until the block ends, files are hashed by who reads these `contents`, and `state` waits.
+
+        For a source that several pushes read, `contents` as ever: none holds up the others.
+        """
+        if self.serves_several:
+            return contextlib.nullcontext(self.contents)
+        return self._agent_here.hashing_while_sent()
 
     def outside(self) -> tuple[str, ...]:
         """What leads out of the environment, a line each."""
@@ -171,17 +181,22 @@ class SourceEnd:
     def _inspect(self, on_progress: Progress | None = None) -> None:
         def relay(told: Mapping[str, Any]) -> None:
             if told.get("changed"):
-                self._hashing.set()
+                self._is_hashing = True
+                self._scanned.set()
             elif on_progress:
                 on_progress(told)
 
-        answer = self._end.call("source.inspect", on_progress=relay)
+        self._scanned.clear()
+        try:
+            answer = self._end.call("source.inspect", on_progress=relay)
+        finally:
+            self._is_hashing = False
+            self._scanned.set()
         self._state, self._confirmed = from_json(SourceState, answer.document), None
         self._outside = None
-        self._hashing.clear()
 
 
-def items_of(manifest: Manifest, paths: Sequence[bytes]) -> tuple[tuple[bytes, int], ...]:
+def items_of(manifest: Manifest, paths: Sequence[bytes]) -> tuple[Item, ...]:
     """The files that a target asks for, with their sizes in bytes.
 
     Raises `AgentFailed` where it asks for what is none of the manifest's, or twice.

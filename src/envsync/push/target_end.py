@@ -22,15 +22,12 @@ from envsync.agent.messages import (
     to_json,
 )
 from envsync.errors import AgentFailed
-from envsync.push.ends import End, Progress
+from envsync.push.ends import Answer, End, Progress
 from envsync.push.settings import PushSettings
 from envsync.tree.manifest import ENTRIES_MAX, REFERENCE_BYTES
 
 # It becomes part of rsync's command line here, and of the receiver's there.
 _PLACE = re.compile(r"/[^\0]*/trees/[0-9a-f]{16}")
-
-
-_NO_PLAN = PlanFacts("new", 0, 0, 0, 0, 0, 0, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +99,19 @@ class TargetEnd:
         self._end.call("build.prepare", {"keep": keep})
 
     def begin(self, outline: bytes, keep: int) -> Staged | None:
-        """Have a staging tree made for what an outline names; None where there is one."""
-        told = self._end.call("build.begin", {"keep": keep}, outline).document
-        if not told["begun"]:
-            return None
-        return Staged(_NO_PLAN, (), str(told["tree"]), str(told["token"]))
+        """Have a staging tree made by a manifest without contents; None where there is one."""
+        answer = self._end.call("build.begin", {"keep": keep}, outline)
+        return _staged(answer) if answer.document["tree"] else None
+
+    def settle(self, on_progress: Progress | None = None) -> None:
+        """Finish what was begun, when its files have come."""
+        self._end.call("build.settle", on_progress=on_progress)
 
     def stage(self, manifest: bytes, keep: int, on_progress: Progress | None = None) -> Staged:
         """Bring a staging tree forward as far as the target's own bytes go."""
-        answer = self._end.call("build.stage", {"keep": keep}, manifest, on_progress=on_progress)
-        facts = from_json(StageFacts, answer.document)
-        if not _PLACE.fullmatch(facts.tree) or not facts.tree.endswith("/" + facts.token):
-            raise AgentFailed("the target builds at an impossible place")
-        if answer.payload.count(b"\0") >= ENTRIES_MAX:
-            raise AgentFailed("the target asked for more files than there can be")
-        warnings = tuple(finding.message for finding in facts.findings)
-        fetches = tuple(answer.payload.split(b"\0")) if answer.payload else ()
-        return Staged(facts.plan, fetches, facts.tree, facts.token, warnings)
+        return _staged(
+            self._end.call("build.stage", {"keep": keep}, manifest, on_progress=on_progress)
+        )
 
     def complete(self, on_progress: Progress | None = None) -> None:
         """Finish the staging tree and hash it; `VerificationFailed` names what is wrong."""
@@ -166,6 +159,17 @@ class TargetEnd:
 
     def close(self) -> None:
         self._end.close()
+
+
+def _staged(answer: Answer) -> Staged:
+    facts = from_json(StageFacts, answer.document)
+    if not _PLACE.fullmatch(facts.tree) or not facts.tree.endswith("/" + facts.token):
+        raise AgentFailed("the target builds at an impossible place")
+    if answer.payload.count(b"\0") >= ENTRIES_MAX:
+        raise AgentFailed("the target asked for more files than there can be")
+    warnings = tuple(finding.message for finding in facts.findings)
+    fetches = tuple(answer.payload.split(b"\0")) if answer.payload else ()
+    return Staged(facts.plan, fetches, facts.tree, facts.token, warnings)
 
 
 def _of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:

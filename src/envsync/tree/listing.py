@@ -44,6 +44,11 @@ def encode(entries: Iterable[Entry]) -> Listing:
 
 def decode(listing: Listing) -> Tuple[Entry, ...]:
     """The entries, as `encode` took them. For bytes of our own making only."""
+    return _decode(listing)[0]
+
+
+def _decode(listing: Listing) -> Tuple[Tuple[Entry, ...], int]:
+    """The entries, and where they end: beyond the listing, where that is cut short."""
     entries: List[Entry] = []
     position, end = 0, len(listing)
     unpack_from, head_size = _HEAD.unpack_from, _HEAD.size
@@ -59,7 +64,7 @@ def decode(listing: Listing) -> Tuple[Entry, ...]:
             position += LINK_GROUP_BYTES
         name, content = listing[start:middle], listing[middle : middle + content_size]
         entries.append(Entry(name, kind, mode, size, mtime_ns, content, group))
-    return tuple(entries)
+    return tuple(entries), position
 
 
 def decode_foreign(listing: Listing, entries_max: int = 1 << 32) -> Tuple[Entry, ...]:
@@ -71,17 +76,18 @@ def decode_foreign(listing: Listing, entries_max: int = 1 << 32) -> Tuple[Entry,
     try:
         if len(listing) > entries_max * _HEAD.size and _count(listing) > entries_max:
             raise InvalidEntry("more than %d entries" % entries_max)
-        entries = decode(listing)
+        entries, end = _decode(listing)
     except struct.error as error:
         raise InvalidEntry("a listing that is cut short") from error
+    # Nothing else can be stray: every byte up to there is a field that is checked below.
+    if end != len(listing):
+        raise InvalidEntry("a listing that is cut short")
     previous = b""
     for entry in entries:
         check_entry(entry)
         if entry.name <= previous:
             raise InvalidEntry("a listing that is not in order: %r" % (entry.name,))
         previous = entry.name
-    if encode(entries) != listing:
-        raise InvalidEntry("a listing with stray bytes")
     return entries
 
 

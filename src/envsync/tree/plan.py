@@ -214,24 +214,29 @@ def _stays(old: Entry, new: Entry) -> bool:
     return old.content == new.content and old.link_group == new.link_group
 
 
+FEW = 32
+"""Up to so many marks, searching encoded listings for them is quicker than decoding them all."""
+
+
+def _may_hold(listing: bytes, marks: Set[bytes]) -> bool:
+    """Whether entries of a listing may have one of these contents or link groups."""
+    return len(marks) > FEW or any(mark in listing for mark in marks)
+
+
 def _groups(manifest: Manifest, which: Set[bytes]) -> Dict[bytes, List[Make]]:
     groups: Dict[bytes, List[Make]] = {}
-    for path, entry in manifest.walk():
-        if entry.link_group and entry.link_group in which:
-            groups.setdefault(entry.link_group, []).append(Make(path, entry))
+    for directory, listing in manifest.directories.items():
+        for entry in manifest.entries(directory) if _may_hold(listing, which) else ():
+            if entry.link_group and entry.link_group in which:
+                make = Make(join(directory, entry.name), entry)
+                groups.setdefault(entry.link_group, []).append(make)
     return {group: sorted(members) for group, members in groups.items()}
-
-
-FEW_CONTENTS = 32
-"""Up to so many, searching encoded listings for them is quicker than decoding them all."""
 
 
 def _places(holding: Manifest, contents: Set[bytes]) -> Dict[bytes, Set[bytes]]:
     places: Dict[bytes, Set[bytes]] = {}
     for directory, listing in holding.directories.items():
-        if len(contents) <= FEW_CONTENTS and not any(content in listing for content in contents):
-            continue
-        for entry in holding.entries(directory):
+        for entry in holding.entries(directory) if _may_hold(listing, contents) else ():
             if entry.kind == FILE and entry.content in contents:
                 places.setdefault(entry.content, set()).add(join(directory, entry.name))
     return places

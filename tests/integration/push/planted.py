@@ -104,15 +104,18 @@ TreeWriter.copy_file = _copy_file
 
 _HASHING = f"""
 
-_plain_hash_files = hash_files
+_plain_files = Hashing.files
 
 
-def hash_files(*arguments):
+def _files(self, *arguments):
     import time
 
     while os.path.exists({HASHING_WAITS!r}):
         time.sleep(0.01)
-    return _plain_hash_files(*arguments)
+    return _plain_files(self, *arguments)
+
+
+Hashing.files = _files
 """
 
 

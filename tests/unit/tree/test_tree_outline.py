@@ -1,80 +1,51 @@
-"""An outline as it comes: whole, or refused."""
+"""An outline: a manifest whose files nobody has hashed yet."""
 
 from __future__ import annotations
 
-import struct
+from envsync.tree import manifest as manifests
+from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry
+from envsync.tree.listing import encode, link_group
+from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.outline import files, placeholder, plan_whole
+from envsync.tree.plan import plan
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+GROUP = link_group(b"a")
 
-from envsync.tree import outline as outlines
-from envsync.tree.entry import FILE, InvalidEntry, join
 
-NAMES = st.binary(min_size=1, max_size=20).filter(
-    lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+def a_file(name: bytes, inode: int, group: bytes = b"") -> Entry:
+    return Entry(name, FILE, 0o644, 7, 1, placeholder(inode), group)
+
+
+OUTLINE = Manifest(
+    {
+        b"": encode(
+            [
+                a_file(b"a", 1, GROUP),
+                a_file(b"b", 1, GROUP),
+                Entry(b"d", DIRECTORY, 0o755, 0, 1, b""),
+                Entry(b"e", SYMLINK, 0o775, 0, 1, b"a"),
+            ]
+        ),
+        b"d": encode([a_file(b"f", 2), a_file(b"g", (1 << 64) - 1)]),
+    },
+    0o755,
+    1,
 )
-FILES = st.dictionaries(
-    NAMES, st.tuples(st.sampled_from([0o644, 0o755]), st.integers(0, 1 << 40), st.integers(0))
-).map(lambda files: [(name, *files[name]) for name in sorted(files)])
 
 
-def _encoded(*directories: tuple[bytes, list[tuple[bytes, int, int, int]]]) -> bytes:
-    return outlines.encode(directories)
+def test_it_travels_as_a_manifest() -> None:
+    assert manifests.decode(manifests.encode(OUTLINE)) == OUTLINE
 
 
-@given(top=FILES, below=FILES)
-def test_it_comes_back_as_it_went(
-    top: list[tuple[bytes, int, int, int]], below: list[tuple[bytes, int, int, int]]
-) -> None:
-    top = [file for file in top if file[0] != b"d" and file[3] < 1 << 63]
-    below = [file for file in below if file[3] < 1 << 63]
-    found = outlines.decode(_encoded((b"", top), (b"d", below)))
-    assert found.directories == (b"", b"d")
-    wanted = top + [(join(b"d", name), mode, size, mtime) for name, mode, size, mtime in below]
-    assert [(path, e.mode, e.size_bytes, e.mtime_ns) for path, e in found.files] == wanted
-    assert all(entry.kind == FILE and not entry.content for _, entry in found.files)
-    assert found.size_bytes == sum(size_bytes for _, _, size_bytes, _ in wanted)
+def test_every_file_is_fetched_once_and_may_be_anything() -> None:
+    work = plan_whole(OUTLINE)
+    assert [(path, entry.size_bytes) for path, entry in work.fetches] == list(files(OUTLINE))
+    assert [path for path, _ in work.fetches] == [b"a", b"d/f", b"d/g"]
+    assert all(entry.content == b"" for _, entry in work.fetches)
 
 
-FILE_ROW = (b"f", 0o644, 1, 1)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        _encoded((b"", [(b"..", 0o644, 1, 1)])),
-        _encoded((b"", [(b"a/b", 0o644, 1, 1)])),
-        _encoded((b"", [(b"", 0o644, 1, 1)])),
-        _encoded((b"", [FILE_ROW, FILE_ROW])),
-        _encoded((b"", [(b"b", 0o644, 1, 1), (b"a", 0o644, 1, 1)])),
-        _encoded((b"", [(b"f", 0o646, 1, 1)])),
-        _encoded((b"", [(b"f", 0o100644, 1, 1)])),
-        _encoded((b"", [(b"f", 0o644, -1, 1)])),
-        _encoded((b"", [(b"f", 0o644, 1 << 60, 1)])),
-        _encoded((b"", [(b"n" * 300, 0o644, 1, 1)])),
-        _encoded((b"/etc", [])),
-        _encoded((b"", []), (b"a/b", [])),
-        _encoded((b"", []), (b"..", [])),
-        _encoded((b"", []), (b"", [])),
-        _encoded((b"", [FILE_ROW]), (b"f", [])),
-        _encoded((b"", [FILE_ROW]), (b"f", []), (b"f/g", [FILE_ROW])),
-        _encoded((b"", [FILE_ROW]))[:-1],
-        _encoded((b"", [FILE_ROW]))[:9],
-        b"\0",
-        struct.pack("<HII", 0, 1 << 31, 5),
-        struct.pack("<HII", 0, 3, 1 << 31) + bytes(72),
-    ],
-)
-def test_what_no_scan_could_have_given_is_refused(data: bytes) -> None:
-    with pytest.raises(InvalidEntry):
-        outlines.decode(data)
-
-
-@given(st.binary(max_size=200))
-def test_any_bytes_are_an_outline_or_refused(data: bytes) -> None:
-    try:
-        found = outlines.decode(data)
-    except InvalidEntry:
-        return
-    assert all(b".." not in path.split(b"/") for path, _ in found.files)
+def test_it_is_built_as_any_plan_would_from_nothing() -> None:
+    whole, ordinary = plan_whole(OUTLINE), plan(OUTLINE, EMPTY)
+    assert {make.path for make in whole.fetches} == {make.path for make in ordinary.fetches}
+    for step in set(whole._fields) - {"fetches"}:
+        assert getattr(whole, step) == getattr(ordinary, step), step
