@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 USER = "alice"
 HOME = f"/home/{USER}"
+BOOTED = ("running", "degraded")
 _STATE = "/run/lab/machine"
 _ROOT = f"{_STATE}/root"
 _CONSOLE = f"{_STATE}/console"
@@ -85,8 +86,8 @@ class Machine:
 
     # Boot and end
 
-    def boot(self) -> None:
-        """Start PID 1, and wait until its first jobs are done."""
+    def boot(self, until: Sequence[str] = BOOTED) -> None:
+        """Start PID 1, and wait until `systemctl is-system-running` says one of `until`."""
         process = self.host.namespaces.popen(
             ["/bin/sh", "-c", _BOOT, "sh", self._cgroup, _CONSOLE, *self._nspawn_argv()],
             env={"PATH": PATH, "LANG": "C.UTF-8", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
@@ -100,17 +101,17 @@ class Machine:
             if not self._find_leader():
                 return False
             state = self.run(["systemctl", "is-system-running"], check=False).stdout.strip()
-            return state in ("running", "degraded")
+            return state in until
 
         wait_until(is_up, "systemd is up", timeout_seconds=30)
 
-    def reboot(self) -> None:
+    def reboot(self, until: Sequence[str] = BOOTED) -> None:
         """An orderly one; what is on the disks stays."""
         assert self._nspawn is not None
         self.run(["systemctl", "reboot"])
         status = self._nspawn.wait(timeout=40)
         assert status == _WANTS_REBOOT, self.console()
-        self.boot()
+        self.boot(until)
 
     def close(self) -> None:
         """As if the power were cut; may be called more than once."""

@@ -27,10 +27,12 @@ class _Entry(NamedTuple):
 
 
 COMMANDS = {
+    "install": _Entry("envsync.cli.daemon_install:install", "Let systemd run it."),
     "pause": _Entry("envsync.cli.daemon_control:pause", "Push nothing until `resume`."),
     "resume": _Entry("envsync.cli.daemon_control:resume", "Go on after `pause`."),
     "sync": _Entry("envsync.cli.daemon_control:sync", "Push now, without waiting for anything."),
     "work": _Entry("envsync.cli.daemon_work:work"),
+    "try-servers": _Entry("envsync.cli.service_trial:try_servers"),
 }
 
 

@@ -98,6 +98,7 @@ class Service:
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
         self._selector.register(self._door.fd, selectors.EVENT_READ, self._asked)
         self._adopt(found, content)
+        self._wake()  # what was adopted has never been looked at: the first turn comes at once
 
     def _duties(self) -> tuple[Duties, bytes]:
         """What the inventory asks for, and the very content that says so."""

@@ -1,0 +1,181 @@
+"""The service in the life of a machine: installed, changed, killed, hung, stopped, rebooted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conda import ENVIRONMENT
+from tests.integration.systemd.service import INVENTORY, envsync, inventory
+from tests.lab.lab import Lab, LabHost
+from tests.lab.namespaces import wait_until
+from tests.systemd.machine import USER, Machine
+from tests.systemd.unit import WAIT_SECONDS, ServiceUnit
+
+IN_STEP = r"2 of 2 copies in step"
+
+# What `conda install` looks like to those who read /proc: only its environment says where.
+_INSTALLER = """
+import os, sys
+environ = {"CONDA_PREFIX": sys.argv[1]}
+os.execve(sys.executable, ["conda", "-c", "import time; time.sleep(60)", "install"], environ)
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Machine) -> ServiceUnit:
+    """The system's unit, just installed by root, who owns none of it."""
+    inventory(machine)
+    told = envsync(machine, "daemon", "install", "--config", INVENTORY, user="root")
+    assert (told.exit_code, told.result["done"]) == (0, "started"), told
+    assert [entry["error"] for entry in told.result["servers"]] == [None, None]
+    return ServiceUnit(machine)
+
+
+@pytest.fixture
+def unit(lab: Lab, installed: ServiceUnit) -> Iterator[ServiceUnit]:
+    """The service, running, with nothing left of the test before."""
+    installed.override("")
+    installed.systemctl("reset-failed")
+    installed.systemctl("restart")
+    yield installed
+    for host in lab.hosts.values():
+        host.unlimit()
+
+
+def place(host: LabHost, name: str) -> str:
+    return f"{host.prefix}/envs/{ENVIRONMENT}/{name}"
+
+
+def write(machine: Machine, name: str, *, size_bytes: int = 20) -> None:
+    """A file of alice's in the source, in a directory that is watched."""
+    path = machine.host.path(place(machine.host, name))
+    path.write_bytes(os.urandom(size_bytes))
+    os.chown(path, machine.uid, machine.uid)
+
+
+def wait_for(host: LabHost, name: str, *, seconds: float = WAIT_SECONDS) -> None:
+    file = host.path(place(host, name))
+    wait_until(file.exists, f"{name} on {host.name}", timeout_seconds=seconds)
+
+
+def test_a_push_from_within_the_sandbox(lab: Lab, installed: ServiceUnit) -> None:
+    installed.wait_status(IN_STEP)
+    write(installed.machine, "bin/first")
+    for host in lab.targets:
+        wait_for(host, "bin/first")
+    said = installed.wait_status(IN_STEP)
+    shown = installed.systemctl("status")
+    assert "active (running)" in shown
+    assert f'Status: "{said}' in shown
+    process = f"/proc/{installed.property('MainPID')}"
+    status = installed.machine.path(f"{process}/status").read_text()
+    assert f"Uid:\t{installed.machine.uid}\t" in status
+    assert "NoNewPrivs:\t1" in status
+
+
+def test_installing_again_changes_nothing(unit: ServiceUnit) -> None:
+    before = unit.property("MainPID")
+    told = envsync(unit.machine, "daemon", "install", "--config", INVENTORY, user="root")
+    assert (told.exit_code, told.result["done"]) == (0, "running")
+    assert [file["changed"] for file in told.result["files"]] == [False, False]
+    assert unit.property("MainPID") == before
+
+
+def test_an_installer_is_seen_from_within_the_sandbox(lab: Lab, unit: ServiceUnit) -> None:
+    environment = place(unit.machine.host, "").rstrip("/")
+    installer = unit.machine.popen(["python3", "-c", _INSTALLER, environment], user=USER)
+    try:
+        write(unit.machine, "bin/while-installing")
+        unit.wait_status("conda")
+        assert not lab["server2"].path(place(lab["server2"], "bin/while-installing")).exists()
+    finally:
+        unit.machine.run(["pkill", "-u", USER, "-f", "^conda -c"], check=False)
+        installer.communicate(timeout=10)
+    wait_for(lab["server2"], "bin/while-installing")
+
+
+def test_a_reload_takes_the_new_inventory(unit: ServiceUnit) -> None:
+    main = unit.property("MainPID")
+    inventory(unit.machine, push_to="[server2]")
+    unit.systemctl("reload")
+    unit.wait_status("1 of 1 copies in step")
+    inventory(unit.machine)
+    unit.systemctl("reload")
+    unit.wait_status(IN_STEP)
+    assert unit.property("MainPID") == main
+
+
+def test_it_is_back_after_kill(lab: Lab, unit: ServiceUnit) -> None:
+    unit.systemctl("kill", "--signal=KILL")
+    unit.wait_active(restarts=1)
+    write(unit.machine, "bin/after-kill")
+    wait_for(lab["server3"], "bin/after-kill")
+
+
+def test_a_loop_that_hangs_is_ended_by_the_watchdog(unit: ServiceUnit) -> None:
+    unit.override("[Service]\nWatchdogSec=1s\nTimeoutAbortSec=200ms\n")
+    unit.systemctl("restart")
+    before = unit.journal().count("Watchdog timeout")
+    time_enough = time.monotonic() + 2.5
+    wait_until(lambda: time.monotonic() > time_enough, "two intervals without a word")
+    assert unit.journal().count("Watchdog timeout") == before
+    unit.systemctl("kill", "--kill-whom=main", "--signal=STOP")
+    unit.wait_journal("Watchdog timeout", times=before + 1)
+    unit.wait_active(restarts=1)
+
+
+def test_a_stop_in_the_middle_of_a_push(lab: Lab, unit: ServiceUnit) -> None:
+    unit.wait_status(IN_STEP)
+    target = lab["server2"]
+    target.limit("8mbit")
+    write(unit.machine, "bin/large", size_bytes=20 << 20)
+    unit.wait_status("pushing")
+    began = time.monotonic()
+    unit.systemctl("stop")
+    took_seconds = time.monotonic() - began
+    assert took_seconds < 10
+    found = unit.show("ActiveState", "Result")
+    assert found == {"ActiveState": "inactive", "Result": "success"}
+    assert not target.path(place(target, "bin/large")).exists()
+    assert unit.machine.run(["pgrep", "-u", USER, "-f", "envsync"], check=False).stdout == ""
+    target.unlimit()
+    unit.systemctl("start")
+    wait_for(target, "bin/large")
+
+
+def test_it_starts_with_every_server_down(lab: Lab, unit: ServiceUnit) -> None:
+    for host in lab.targets:
+        host.stop_sshd()
+    unit.systemctl("restart")
+    unit.wait_active()
+    write(unit.machine, "bin/server-down")
+    unit.wait_status("retrying")
+    for host in lab.targets:
+        host.start_sshd()
+
+
+def test_a_boot_waits_for_the_network_and_the_service_comes_back(
+    lab: Lab, unit: ServiceUnit
+) -> None:
+    machine = unit.machine
+    machine.write_file(
+        "/etc/systemd/system/lab-network.service",
+        "[Unit]\nBefore=network-online.target\n[Service]\nType=oneshot\n"
+        "ExecStart=/bin/sh -c 'until [ -e /run/network-is-up ]; do sleep 0.1; done'\n"
+        "[Install]\nWantedBy=network-online.target\n",
+    )
+    machine.run(["systemctl", "enable", "lab-network.service"])
+    lab.controller.cut()
+    machine.reboot(until=("starting",))
+    wait_until(lambda: "lab-network" in machine.run(["systemctl", "list-jobs"]).stdout, "a boot")
+    assert unit.property("ActiveState") == "inactive"
+    write(machine, "bin/before-network")
+    machine.write_file("/run/network-is-up", "")
+    # Online in name only: no server answers yet.
+    unit.wait_active()
+    lab.controller.restore()
+    wait_for(lab["server2"], "bin/before-network", seconds=60)

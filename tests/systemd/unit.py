@@ -1,0 +1,83 @@
+"""A service's unit in the machine, as systemctl and the journal show it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+
+from tests.systemd.machine import USER, Machine
+
+WAIT_SECONDS = 25.0
+_POLL_SECONDS = 0.15
+
+
+class ServiceUnit:
+    """`envsync@alice.service`, or with `of_user` alice's own `envsync.service`."""
+
+    def __init__(self, machine: Machine, *, of_user: bool = False) -> None:
+        self.machine = machine
+        self.of_user = of_user
+        self.name = "envsync.service" if of_user else f"envsync@{USER}.service"
+        self._directory = f"/home/{USER}/.config/systemd/user" if of_user else "/etc/systemd/system"
+        self._user = USER if of_user else "root"
+
+    def systemctl(self, verb: str, *arguments: str, check: bool = True) -> str:
+        """`systemctl VERB UNIT ARGUMENT...`; what it prints."""
+        scope = ["--user"] if self.of_user else []
+        argv = ["systemctl", *scope, "--no-pager", verb, self.name, *arguments]
+        return self.machine.run(argv, user=self._user, check=check).stdout
+
+    def show(self, *names: str) -> Mapping[str, str]:
+        lines = self.systemctl("show", *(f"--property={name}" for name in names)).splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def property(self, name: str) -> str:
+        return self.show(name)[name]
+
+    def journal(self) -> str:
+        """Everything that the unit and systemd said of it, in all boots."""
+        field = "_SYSTEMD_USER_UNIT" if self.of_user else "_SYSTEMD_UNIT"
+        about = "USER_UNIT" if self.of_user else "UNIT"
+        wanted = [f"{field}={self.name}", "+", f"{about}={self.name}"]
+        return self.machine.run(["journalctl", "--no-pager", "-o", "cat", *wanted]).stdout
+
+    def wait_active(self, *, restarts: int | None = None) -> None:
+        def is_there() -> bool:
+            found = self.show("ActiveState", "NRestarts")
+            return found["ActiveState"] == "active" and (
+                restarts is None or found["NRestarts"] == str(restarts)
+            )
+
+        self._wait(is_there, f"active after {restarts} restarts")
+
+    def wait_status(self, pattern: str) -> str:
+        """The status text, once the pattern is found in it."""
+        found = ""
+
+        def says() -> bool:
+            nonlocal found
+            found = self.property("StatusText")
+            return re.search(pattern, found) is not None
+
+        self._wait(says, f"the status says {pattern!r}")
+        return found
+
+    def wait_journal(self, text: str, *, times: int = 1) -> None:
+        self._wait(lambda: self.journal().count(text) >= times, f"the journal says {text!r}")
+
+    def override(self, text: str) -> None:
+        """Add a drop-in of the tests' own; "" takes it back."""
+        self.machine.write_file(f"{self._directory}/{self.name}.d/90-tests.conf", text)
+        scope = ["--user"] if self.of_user else []
+        self.machine.run(["systemctl", *scope, "daemon-reload"], user=self._user)
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not condition():
+            if time.monotonic() > deadline:
+                said = self.systemctl("status", check=False)
+                log = "\n".join(self.journal().splitlines()[-25:])
+                raise AssertionError(f"not within {WAIT_SECONDS:g} s: {what}\n{said}\n{log}")
+            # Asking costs a process or two, which the service is not to wait for.
+            time.sleep(_POLL_SECONDS)
