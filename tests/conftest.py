@@ -11,6 +11,7 @@ from tests.conda.fixtures import conda_prefix, conda_template
 from tests.disk import requirements as disk_requirements
 from tests.lab.fixtures import bindfs, conda_lab, fresh_lab, lab, lab_template
 from tests.lab.fixtures import pytest_report_header as lab_report_header
+from tests.systemd import requirements as systemd_requirements
 
 __all__ = [
     "bindfs",
@@ -31,7 +32,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_report_header() -> list[str]:
-    return [lab_report_header(), disk_requirements.report_header()]
+    return [
+        lab_report_header(),
+        disk_requirements.report_header(),
+        systemd_requirements.report_header(),
+    ]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,10 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-INSTALL = (
-    "apt-get install -y systemd systemd-container dbus dbus-user-session libpam-systemd "
-    "libnss-systemd"
-)
+INSTALL = "apt-get install -y systemd-container dbus-user-session libpam-systemd"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROGRAMS = ("systemctl", "systemd-nspawn", "systemd-analyze", "dbus-daemon", "nsenter", "runuser")
 _FILES = ("/usr/lib/systemd/user/dbus.socket", "/usr/share/pam-configs/systemd")
