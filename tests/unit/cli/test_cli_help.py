@@ -21,6 +21,7 @@ PATHS = [
     *(name for name in COMMANDS if name != "demo"),
     "config check",
     "config path",
+    "daemon install",
     "daemon pause",
     "daemon resume",
     "daemon sync",
