@@ -38,6 +38,6 @@ def unit(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Real environments over real sshds."""
-    # A module at a time: its tests share hosts. Two at once, for most of them wait.
-    options = ["--numprocesses=2", "--dist=loadfile"]
+    # A module at a time: its tests share hosts. Three at once, for they often wait.
+    options = ["--numprocesses=3", "--dist=loadfile"]
     session.run("pytest", *options, "tests/integration", *session.posargs)

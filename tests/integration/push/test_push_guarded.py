@@ -88,7 +88,10 @@ def test_a_rollback_is_killed(source: Stamped, fresh_lab: Lab, moment: str) -> N
 
 def test_the_place_itself_is_refused(source: Stamped, fresh_lab: Lab) -> None:
     """A server that is this machine under another name."""
-    ran = Envsync(fresh_lab.controller).push("server1", expect=PREFLIGHT)
+    envsync = Envsync(fresh_lab.controller)
+    host, prefix = fresh_lab.controller.address, fresh_lab.controller.prefix
+    envsync.configure(f"prefix: {prefix}\nservers:\n  other: {{host: {host}}}\n")
+    ran = envsync.push("other", expect=PREFLIGHT)
     assert "the same directory" in ran.said
     assert version_at(fresh_lab.controller) == source.version
 
