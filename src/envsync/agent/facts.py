@@ -9,6 +9,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent.messages import PlatformFacts, ProcessUse
 from envsync.conda.busy import Process
+from envsync.conda.credentials import redacted
 
 AGENT_MARK = b"exec(bytes.fromhex('"
 """In the command line of every agent (`agent.bootstrap`): it opens files only to look at them."""
@@ -86,7 +87,8 @@ def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...
             with open("/proc/%d/cmdline" % pid, "rb") as file:
                 argv = file.read()
             held, mapped = _held_paths(pid, with_files=AGENT_MARK not in argv), _maps(pid)
-            command = argv[:400].replace(b"\0", b" ").decode("utf-8", "replace").strip()
+            text = argv[:400].replace(b"\0", b" ").decode("utf-8", "replace").strip()
+            command = redacted(text)
             for path, top in inside.items():
                 if top in mapped or any((link + b"/").startswith(top) for link in held):
                     found[path].append(ProcessUse(pid, command))

@@ -54,6 +54,11 @@ def _findings(service: Service, request: Request) -> Answer:
     return Answer({"findings": to_json(service.source.findings())})
 
 
+def _credentials(service: Service, request: Request) -> Answer:
+    paths = service.source.files_with_credentials()
+    return Answer({"paths": [os.fsdecode(path) for path in paths]})
+
+
 def _sees(service: Service, request: Request) -> Answer:
     return Answer({"sees": service.source.sees(request.arguments["nonce"])})
 
@@ -85,6 +90,7 @@ OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "confirm": _confirm,
     "manifest": _manifest,
     "findings": _findings,
+    "credentials": _credentials,
     "sees": _sees,
     "remember": _remember,
     "readable": _readable,

@@ -18,6 +18,7 @@ from envsync.agent.frames import CONTROL, DATA, DATA_END
 from envsync.agent.scan import scan_share
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.service import Answer, Service
+from envsync.conda.credentials import redacted_json
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 
 EXIT_LOST = 75
@@ -109,7 +110,7 @@ class Process:
             operation, arguments = request["operation"], request["arguments"]
             return self._service.call(operation, arguments, payload, self._stream)
         except EnvsyncError as error:
-            return Answer({"error": error.to_json()})
+            return Answer({"error": redacted_json(error.to_json())})
         except Exception as error:  # noqa: BLE001  (told to the other side; the agent goes on)
             lines = traceback.format_exc().splitlines()
             failure = AgentFailed(
@@ -117,7 +118,7 @@ class Process:
                 details=lines[-12:],
                 hint="please report this; the live environment is untouched",
             )
-            return Answer({"error": failure.to_json()})
+            return Answer({"error": redacted_json(failure.to_json())})
 
     def _stream(self) -> Optional[bytes]:
         frame = self._channel.receive()

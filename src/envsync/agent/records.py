@@ -12,6 +12,7 @@ from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
 from envsync.agent.layout import Layout, read_json, remove, write_json, write_whole
 from envsync.agent.messages import from_json
+from envsync.conda.credentials import redacted, redacted_json
 from envsync.errors import AgentFailed
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import DIGEST_BYTES, InvalidEntry
@@ -165,7 +166,7 @@ class Records:
 
     def log(self, event: Dict[str, Any]) -> None:
         """Add a line to the history. A line is one write, so lines never mix."""
-        line = json.dumps(event, sort_keys=True).encode() + b"\n"
+        line = json.dumps(redacted_json(event), sort_keys=True).encode() + b"\n"
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         fd = os.open(self._places.file("history.jsonl"), flags, 0o600)
         try:
@@ -203,7 +204,7 @@ class Records:
         return {str(revision): str(reason) for revision, reason in document.items()}
 
     def hold(self, revision: str, reason: str) -> None:
-        write_json(self._places.file("held.json"), {**self.held(), revision: reason})
+        write_json(self._places.file("held.json"), {**self.held(), revision: redacted(reason)})
 
     def release(self, revision: str) -> None:
         held = self.held()

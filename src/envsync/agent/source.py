@@ -26,7 +26,7 @@ from envsync.agent.snapshot import Hashed, Snapshot, Trees
 from envsync.agent.stat_rows import modes
 from envsync.agent.storage import require_good_disk
 from envsync.agent.vouchers import NO_VOUCHERS
-from envsync.conda import outside
+from envsync.conda import credentials, outside
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import FILE, SYMLINK, Entry, join
@@ -218,6 +218,22 @@ class Source:
         if entry.kind == FILE and outside.is_worth_reading(path):
             return outside.in_file(path, self.read(path) or b"", self._places.path)
         return ()
+
+    def files_with_credentials(self) -> Tuple[bytes, ...]:
+        """The files that will be sent with a password or a token in them."""
+        manifest = self.manifest()
+        directories = [d for d in manifest.directories if credentials.may_be_in(d)]
+        paths = [
+            join(directory, entry.name)
+            for directory in directories
+            for entry in manifest.entries(directory)
+            if entry.kind == FILE
+        ]
+        return tuple(
+            path
+            for path in sorted(filter(credentials.may_hold_credentials, paths))
+            if credentials.holds_credentials(self.read(path) or b"")
+        )
 
     def read(self, path: bytes, size_bytes_max: int = outside.FILE_MAX_BYTES) -> Optional[bytes]:
         """A small file of the environment; None where it is large or unreadable."""

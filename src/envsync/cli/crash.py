@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from envsync import __version__
+from envsync.conda.credentials import redacted
 
 _KEPT = 20
 
@@ -23,7 +24,7 @@ def save_traceback(error: BaseException, environ: Mapping[str, str]) -> Path | N
         for old in sorted(directory.glob("crash-*.txt"))[: -_KEPT + 1]:
             old.unlink(missing_ok=True)
         name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-        text = "".join(traceback.format_exception(error))
+        text = redacted("".join(traceback.format_exception(error)))
         about = f"envsync {__version__}, Python {sys.version.split()[0]}\n\n"
         (directory / name).write_text(about + text, encoding="utf-8", errors="backslashreplace")
         return directory / name

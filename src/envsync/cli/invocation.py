@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envsync.cli.terminal import Terminal
+from envsync.conda.credentials import redacted_json
 
 if TYPE_CHECKING:
     from envsync.cli.site import Site
@@ -47,7 +48,10 @@ class Invocation:
         return Site.here(self.inventory(), as_name, self.environ)
 
     def print_document(self, exit_code: int, error: dict[str, Any] | None) -> None:
-        """The one JSON document of a run. ASCII only, so that any byte of a path survives."""
+        """The one JSON document of a run, without credentials.
+
+        ASCII only, so that any byte of a path survives.
+        """
         document = {
             "schema": SCHEMA,
             "command": self.command,
@@ -55,4 +59,4 @@ class Invocation:
             "error": error,
             "result": self.result,
         }
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.write(json.dumps(redacted_json(document), indent=2) + "\n")

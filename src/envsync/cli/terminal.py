@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 import click
 
+from envsync.conda.credentials import redacted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,7 +26,9 @@ _SURROGATE_FIRST, _SURROGATE_LAST = 0xDC80, 0xDCFF
 
 
 def escaped(text: str) -> str:
-    """The text with everything that does not print as itself in backslash form."""
+    """The text without credentials, and with everything that does not print as itself in
+    backslash form."""
+    text = redacted(text)
     if text.isprintable():
         return text
     return "".join(

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
+from envsync.conda.credentials import redacted
 from envsync.daemon.state import Told
 
 ERROR, WARNING, NOTICE, INFO, DEBUG = 3, 4, 5, 6, 7
@@ -50,7 +51,7 @@ class Log:
     def _write(self, priority: int, message: str, fields: Mapping[str, str]) -> None:
         named = {name: fields[name] for name in _FIELDS if fields.get(name)}
         about = " -> ".join(filter(None, (named.get("environment"), named.get("server"))))
-        line = f"{about}: {message}" if about else message
+        line = redacted(f"{about}: {message}" if about else message)
         if self._journal is not None:
             with contextlib.suppress(OSError):
                 self._journal.send(entry(priority, line, named))

@@ -256,6 +256,7 @@ class Push:
         with contextlib.suppress(EnvsyncError, OSError):
             self._source.confirmed(source)
             self._source.outside()
+            self._source.credentials()
 
     def _job(self, staged: Staged, items: tuple[Item, ...]) -> Job:
         return Job(
@@ -380,8 +381,10 @@ class Push:
         )
 
     def _warnings(self, outcome: str, source: SourceState, target: TargetState) -> tuple[str, ...]:
-        outside = () if outcome in (IN_STEP, ADOPTED) else self._source.outside()
-        return (*preflight.warnings(source, target), *outside, *self._late_warnings)
+        told: tuple[str, ...] = ()
+        if outcome not in (IN_STEP, ADOPTED):
+            told = (*self._source.outside(), *self._source.credentials())
+        return (*preflight.warnings(source, target), *told, *self._late_warnings)
 
 
 def _only(job: Job, items: tuple[Item, ...]) -> Job:

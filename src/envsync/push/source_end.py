@@ -18,6 +18,8 @@ from envsync.tree.manifest import Manifest
 if TYPE_CHECKING:
     from envsync.agent.source import Source
 
+_CREDENTIALS_SHOWN = 5
+
 
 class Outlined(NamedTuple):
     """A source that is still being hashed: its state, and its manifest without contents."""
@@ -37,6 +39,7 @@ class SourceEnd:
         self._lock = threading.Lock()
         self._state: SourceState | None = None
         self._outside: tuple[str, ...] | None = None
+        self._credentials: tuple[str, ...] | None = None
         self._confirmed: bool | None = None
         self._is_hashing = False
         # Set but for while it is scanned, which tells whether anything has to be hashed.
@@ -130,6 +133,14 @@ class SourceEnd:
                 self._outside = tuple(finding["message"] for finding in findings)
             return self._outside
 
+    def credentials(self) -> tuple[str, ...]:
+        """A line that names the files with a password or a token in them; none without."""
+        with self._lock:
+            if self._credentials is None:
+                found = self._end.call("source.credentials").document["paths"]
+                self._credentials = credential_warning([str(path) for path in found])
+            return self._credentials
+
     def sees(self, nonce: str) -> bool:
         """Whether a target's lock stands in the source's own place."""
         with self._lock:
@@ -193,7 +204,7 @@ class SourceEnd:
             self._is_hashing = False
             self._scanned.set()
         self._state, self._confirmed = from_json(SourceState, answer.document), None
-        self._outside = None
+        self._outside = self._credentials = None
 
 
 def items_of(manifest: Manifest, paths: Sequence[bytes]) -> tuple[Item, ...]:
@@ -215,3 +226,14 @@ def items_of(manifest: Manifest, paths: Sequence[bytes]) -> tuple[Item, ...]:
             raise AgentFailed("the target asked for the same file twice")
         found[path] = sizes[name]
     return tuple(found.items())
+
+
+def credential_warning(paths: Sequence[str]) -> tuple[str, ...]:
+    """What a person should know of files with credentials that travel; nothing without any."""
+    if not paths:
+        return ()
+    names = ", ".join(paths[:_CREDENTIALS_SHOWN])
+    more = f" and {len(paths) - _CREDENTIALS_SHOWN} more" if len(paths) > _CREDENTIALS_SHOWN else ""
+    return (
+        f"credentials are in {names}{more}: whoever can read the environment there can read them",
+    )

@@ -1,0 +1,123 @@
+"""Credentials in texts: conda's and pip's URLs, tokens, options of commands.
+
+`redacted` is applied where a text leaves: to a terminal, into JSON, a record, a log, or over
+the wire. It may take away too much, and never changes its own result.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Iterator, Match, Optional
+
+HIDDEN = "***"
+
+_END = r"\s\"'<>\\"
+_NAME = re.compile(
+    r"(?<![a-z])(?:access[_-]?key|access[_-]?token|api[_-]?key|auth|auth[_-]?token|credential"
+    r"|passphrase|passw(?:or)?d|pwd|secret|sig|signature|token)s?(?![a-z])",
+    re.IGNORECASE,
+)
+
+# The userinfo of a URL: up to the last @ before the path. A bare name is one only with ssh.
+_USERINFO = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://([^%s/?#]*)@" % _END)
+_USERS_ONLY = ("ssh", "git+ssh", "sftp", "rsync", "ssh+git")
+# conda's: https://HOST/t/TOKEN/CHANNEL
+_URL = re.compile(r"://[^%s]+" % _END)
+_TOKEN_IN_PATH = re.compile(r"(/t/)([^/?#]+)")
+_TOKEN_WITHOUT_SCHEME = re.compile(
+    r"([A-Za-z0-9-]\.[A-Za-z]{2,24}(?::[0-9]{1,5})?/t/)([^%s/?#]+)" % _END
+)
+# A name and its value; begun only where a word begins, so that no text takes long.
+_PARAMETER = re.compile(r"(?<![\w.-])([\w.-]+)(=)([^%s&;#]+)" % _END)
+_OPTION = re.compile(r"(?<![\w-])(--[\w-]+)([ \t]+)([^%s]+)" % _END)
+_HEADER = re.compile(
+    r"\b((?:Authorization:[ \t]*\w+|Bearer)[ \t]+)([A-Za-z0-9._~+/-]{8,}=*)", re.IGNORECASE
+)
+_KNOWN_TOKEN = re.compile(
+    r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|pypi-[\w-]{16,}"
+    r"|hf_[A-Za-z0-9]{16,}|tk-[0-9a-f]{8}-[0-9a-f-]{16,}|AKIA[0-9A-Z]{16})"
+)
+_SIGNS = ("://", "/t/", "=", "--", "_", "-", "earer", "uthorization")
+
+
+def redacted(text: str) -> str:
+    """The text with `***` in the place of what looks like a credential."""
+    if not any(sign in text for sign in _SIGNS):
+        return text
+    text = _USERINFO.sub(_without_password, text)
+    text = _URL.sub(lambda url: _TOKEN_IN_PATH.sub(_without_value, url.group()), text)
+    for pattern in (_TOKEN_WITHOUT_SCHEME, _HEADER):
+        text = pattern.sub(_without_value, text)
+    for pattern in (_PARAMETER, _OPTION):
+        text = pattern.sub(_without_named_value, text)
+    return _KNOWN_TOKEN.sub(HIDDEN, text)
+
+
+def _without_password(match: Match[str]) -> str:
+    scheme, userinfo = match.groups()
+    if scheme.lower() in _USERS_ONLY:
+        user, colon, _ = userinfo.partition(":")
+        userinfo = "%s:%s" % (user, HIDDEN) if colon else user
+    elif userinfo:
+        userinfo = HIDDEN
+    return "%s://%s@" % (scheme, userinfo)
+
+
+def _without_value(match: Match[str]) -> str:
+    return match.group(1) + HIDDEN
+
+
+def _without_named_value(match: Match[str]) -> str:
+    name, between, value = match.groups()
+    return name + between + (HIDDEN if _NAME.search(name) else value)
+
+
+def redacted_json(value: Any) -> Any:
+    """JSON-ready values with every text in them redacted."""
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, (list, tuple)):
+        return [redacted_json(part) for part in value]
+    if isinstance(value, dict):
+        return {redacted_json(key): redacted_json(part) for key, part in value.items()}
+    return value
+
+
+# Files that hold credentials
+
+_FILES = (
+    re.compile(rb"conda-meta/(?:history|[^/]+\.json)\Z"),
+    re.compile(rb"(?:.*/)?[^/]+\.dist-info/direct_url\.json\Z"),
+    re.compile(
+        rb"(?:pip\.(?:conf|ini)|etc/pip\.conf|\.?condarc|\.netrc|\.pypirc|etc/conda/.*\.sh)\Z"
+    ),
+)
+_IN_FILE = (
+    re.compile(rb"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>\\/?#@]*:[^\s\"'<>\\/?#]+@"),
+    re.compile(rb"https?://[^\s\"'<>\\/?#]+@"),
+    re.compile(rb"://[^\s\"'<>\\/]+(?:/[^\s\"'<>\\/]+){0,3}/t/[A-Za-z0-9_-]{4,}"),
+    re.compile(
+        rb"://[^\s\"'<>\\]{0,500}?[?&][\w-]{0,20}(?:token|signature|api_?key|secret)[\w-]{0,20}=\w"
+    ),
+    re.compile(rb"(?m)^\s*(?:password|token|_authToken|machine\s+\S+.*password)\s*[=: ]\s*\S"),
+)
+
+
+def may_hold_credentials(path: bytes) -> bool:
+    """Whether a file of an environment is one of those in which tools keep URLs and tokens."""
+    return any(pattern.match(path) for pattern in _FILES)
+
+
+def may_be_in(directory: bytes) -> bool:
+    """Whether a directory may have such a file, so that its entries are worth a look."""
+    named = directory in (b"", b"conda-meta", b"etc", b"etc/conda")
+    return named or directory.endswith(b".dist-info") or directory.startswith(b"etc/conda/")
+
+
+def holds_credentials(content: bytes) -> bool:
+    return any(_in(content))
+
+
+def _in(content: bytes) -> Iterator[Optional[Match[bytes]]]:
+    for pattern in _IN_FILE:
+        yield pattern.search(content)

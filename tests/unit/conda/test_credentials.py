@@ -1,0 +1,119 @@
+"""Credentials are taken out of texts, and the files that hold some are found."""
+
+from __future__ import annotations
+
+import string
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envsync.conda.credentials import (
+    holds_credentials,
+    may_be_in,
+    may_hold_credentials,
+    redacted,
+    redacted_json,
+)
+
+SECRET = "s3cr3tValue99"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://alice:%s@conda.lab.example/main/linux-64/x-1.conda",
+        "https://%s@github.com/lab/tool.git",
+        "git+https://oauth2:%s@git.lab.example/lab/tool@main",
+        "HTTPS://alice:%s@host:8443/x and more",
+        "https://alice:pa@%s@host/x",
+        "ssh://alice:%s@host/x",
+        "https://conda.lab.example/t/%s/channel/linux-64",
+        "conda.lab.example:8080/t/%s/channel",
+        "https://pypi.lab.example/simple?token=%s",
+        "https://bucket/x?a=1&X-Amz-Signature=%s&b=2",
+        "# cmd: conda install --api-key %s numpy",
+        "python train.py --hub_token=%s --epochs 3",
+        "WANDB_API_KEY=%s python train.py",
+        "password=%s",
+        "Authorization: Bearer %s",
+        "'https://alice:%s@host/x'",
+        '{"url": "https://alice:%s@host/x"}',
+        "ghp_%s0000000000",
+        "pypi-%s0000000000",
+    ],
+)
+def test_no_credential_is_left(text: str) -> None:
+    told = redacted(text % SECRET)
+    assert SECRET not in told
+    assert "***" in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://conda.anaconda.org/conda-forge/linux-64/numpy-1.26.4-py311_0.conda",
+        "ssh://alice@host/x",
+        "alice@server1 published it on 2026-03-02 14:05",
+        "/workspace/t/envs/myenv/lib/python3.11/site-packages/t/tokenize.py",
+        "`envsync diff myenv server2`; --overwrite keeps it as a generation",
+        "numpy: 1.26.4 -> 2.0.1",
+        "lib/python3.11/secrets.py",
+        "process 12 uses it: python train.py --tokenizer=fast --signal=9 --design=2",
+        "the basic commands",
+    ],
+)
+def test_what_is_none_stays(text: str) -> None:
+    assert redacted(text) == text
+
+
+@given(st.text(max_size=200))
+def test_once_is_enough(text: str) -> None:
+    told = redacted(text)
+    assert redacted(told) == told
+
+
+SECRETS = st.text(string.ascii_letters + string.digits + "-._~!$()*,:@+", min_size=6, max_size=40)
+AROUND = st.text(string.ascii_letters + string.digits + " \n/.-", max_size=30)
+
+
+@given(SECRETS, AROUND, AROUND)
+def test_a_url_shows_no_password(secret: str, before: str, after: str) -> None:
+    secret = f"Zq{secret}qZ"
+    url = f"{before} https://alice:{secret}@host/{after}"
+    assert secret not in redacted(url)
+    assert secret not in str(redacted_json({"a": [{"b": url}], url: 1}))
+
+
+def test_long_texts_take_no_longer_than_they_are() -> None:
+    for text in ("a://" * 50_000, "token" * 50_000, "x.co/t" * 40_000, "--" + "a" * 200_000):
+        began = time.perf_counter()
+        redacted(text)
+        assert time.perf_counter() - began < 2.0
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "found"),
+    [
+        (b"conda-meta/history", b"# update specs: ['https://h/t/tk-12345678/c::x']", True),
+        (b"conda-meta/x-1-0.json", b'{"url": "https://alice:pw@h/x.conda"}', True),
+        (b"conda-meta/y-1-0.json", b'{"url": "https://conda.anaconda.org/x.conda"}', False),
+        (
+            b"lib/python3.11/site-packages/a-1.dist-info/direct_url.json",
+            b'{"url": "git+https://tok@h/x"}',
+            True,
+        ),
+        (b"pip.conf", b"[global]\nindex-url = https://h/simple?token=abc\n", True),
+        (b".condarc", b"channels:\n  - https://h/t/tk-12345678/c\n", True),
+    ],
+)
+def test_files_that_hold_some(path: bytes, content: bytes, found: bool) -> None:
+    assert may_hold_credentials(path)
+    assert may_be_in(path.rpartition(b"/")[0])
+    assert holds_credentials(content) is found
+
+
+def test_other_files_are_not_read() -> None:
+    assert not may_hold_credentials(b"lib/python3.11/site-packages/a/b.py")
+    assert not may_be_in(b"lib/python3.11/site-packages")
