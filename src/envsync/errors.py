@@ -23,6 +23,7 @@
     ├── NotFound                       21   no such environment, generation or record
     ├── StorageFailed                  22   a disk fails, or has become read-only
     ├── ServiceFailed                  23   systemd did not do what it was asked to
+    ├── RebuildFailed                  24   the target's own tools cannot make the environment
     └── SomeServersFailed              20   of several servers, at least one failed
     (Interrupted                      130   Ctrl-C; everything is resumable)
 
@@ -187,6 +188,11 @@ class StorageFailed(EnvsyncError):
 class ServiceFailed(EnvsyncError):
     code = "service-failed"
     exit_code = 23
+
+
+class RebuildFailed(EnvsyncError):
+    code = "rebuild-failed"
+    exit_code = 24
 
 
 class SomeServersFailed(EnvsyncError):

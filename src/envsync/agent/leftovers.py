@@ -1,8 +1,9 @@
-"""What transfers put beside the trees: a bundle, and rsync's unfinished files.
+"""What a push puts beside the trees: a bundle, rsync's unfinished files, a build.
 
 STATE/bundle-TOKEN     what `scp` sends before it is unpacked
 STATE/rsync-partial    files that an interrupted rsync goes on with
 STATE/rsync-temporary  files that rsync is writing
+STATE/side.json        where an environment was being built (`agent.side_build`)
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import contextlib
 import os
 import shutil
 from typing import List
+
+from envsync.agent import side_build
 
 PARTIAL = b"rsync-partial"
 TEMPORARY = b"rsync-temporary"
@@ -27,8 +30,10 @@ def bundles(state: bytes) -> List[bytes]:
 
 
 def unfinished(state: bytes) -> List[bytes]:
-    """rsync's directories, where they are."""
+    """Directories that nobody goes on with, where they are: rsync's, and a build's."""
     paths = [os.path.join(state, name) for name in (PARTIAL, TEMPORARY)]
+    built = side_build.built_at(state)
+    paths += [] if built is None else [built]
     return [path for path in paths if os.path.lexists(path)]
 
 
@@ -40,3 +45,4 @@ def discard(state: bytes) -> None:
     for name in (PARTIAL, TEMPORARY):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(os.path.join(state, name))
+    side_build.discard(state)

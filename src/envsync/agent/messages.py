@@ -152,6 +152,21 @@ class StageFacts(NamedTuple):
     findings: Tuple[Finding, ...]
 
 
+class RunFacts(NamedTuple):
+    """How a tool ended on a target, and the last that it printed."""
+
+    status: int
+    output: str
+
+
+class RebuiltFacts(NamedTuple):
+    """An environment that a target's own tools made, taken into the staging tree."""
+
+    plan: PlanFacts
+    totals: TotalsFacts
+    findings: Tuple[Finding, ...]
+
+
 class RsyncFacts(NamedTuple):
     """The rsync that is there: its path and what it says of itself; both may be empty."""
 

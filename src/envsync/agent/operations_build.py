@@ -86,7 +86,8 @@ class _Plain(NamedTuple):
 def _publication(request: Request) -> Publication:
     check = from_json(Check, request.arguments["check"])
     plain = from_json(_Plain, request.arguments)
-    return Publication(check=check, **plain._asdict())
+    changes = tuple(map(str, request.arguments.get("changes", ())))
+    return Publication(check=check, changes=changes, **plain._asdict())
 
 
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {

@@ -59,6 +59,12 @@ def _credentials(service: Service, request: Request) -> Answer:
     return Answer({"paths": [os.fsdecode(path) for path in paths]})
 
 
+def _requirements(service: Service, request: Request) -> Answer:
+    from envsync.agent.source_requirements import source_requirements
+
+    return Answer(to_json(source_requirements(service.source)))
+
+
 def _sees(service: Service, request: Request) -> Answer:
     return Answer({"sees": service.source.sees(request.arguments["nonce"])})
 
@@ -91,6 +97,7 @@ OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "manifest": _manifest,
     "findings": _findings,
     "credentials": _credentials,
+    "requirements": _requirements,
     "sees": _sees,
     "remember": _remember,
     "readable": _readable,

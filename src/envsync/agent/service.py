@@ -19,6 +19,7 @@ from envsync.agent.storage import storage_failure
 from envsync.errors import AgentFailed
 
 if TYPE_CHECKING:
+    from envsync.agent.side_build import SideBuild
     from envsync.agent.source import Source
     from envsync.agent.target import Target
     from envsync.agent.target_push import TargetPush
@@ -56,6 +57,7 @@ _OPERATIONS: Dict[str, str] = {
     "build": "build",
     "transfer": "transfer",
     "gc": "gc",
+    "rebuild": "rebuild",
 }
 """The module of `envsync.agent.operations` for what stands before an operation's dot."""
 
@@ -83,6 +85,7 @@ class Service:
         self._source: Optional[Source] = None
         self._target: Optional[Target] = None
         self._push: Optional[TargetPush] = None
+        self.build: Optional[SideBuild] = None
         self.fetches: Tuple[Tuple[bytes, Entry], ...] = ()
 
     def call(

@@ -13,12 +13,13 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 from envsync.agent import leftovers
 from envsync.agent.facts import who
 from envsync.agent.incoming import Incoming
+from envsync.agent.layout import Layout
 from envsync.agent.messages import Finding, PlanFacts, RecordFacts
 from envsync.agent.preparation import switch_findings
 from envsync.agent.publish import Check, Switch
 from envsync.agent.records import Record
 from envsync.agent.snapshot import Snapshot
-from envsync.agent.staging import Staging, discard_trees
+from envsync.agent.staging import Holding, Staging, discard_trees
 from envsync.agent.surplus import drop_surplus
 from envsync.agent.taking_away import Leave, TakingAway
 from envsync.agent.target import Target, record_facts
@@ -49,6 +50,8 @@ class Publication(NamedTuple):
     keep: int
     check: Check
     retry_held: bool
+    changes: Tuple[str, ...] = ()
+    """What of the source could not be had there, where it was made anew."""
 
 
 class TargetPush:
@@ -104,13 +107,20 @@ class TargetPush:
             self._is_ahead = True
 
     def stage(
-        self, wanted: Manifest, keep: int, progress: Optional[Progress] = None
+        self,
+        wanted: Manifest,
+        keep: int,
+        progress: Optional[Progress] = None,
+        beside: Sequence[Holding] = (),
     ) -> Tuple[PlanFacts, Fetches]:
-        """Bring a staging tree forward; the files whose contents must come from the source."""
+        """Bring a staging tree forward; the files whose contents must come from the source.
+
+        `beside` are further trees of this server that contents may be copied from.
+        """
         self._require_lock()
         self._wanted, self._verified = wanted, None
         staging = self._begun(keep)
-        found = holdings(self._target, self._target.live)
+        found = [*holdings(self._target, self._target.live), *beside]
         work = staging.plan(wanted, found)
         staging.require_space()
         fetches = staging.bring_forward(found, progress)
@@ -135,6 +145,11 @@ class TargetPush:
         if self._staging is None:
             raise AgentFailed("nothing was staged")
         return self._staging
+
+    def locked_places(self) -> Layout:
+        """Where things stand, for who writes there by other means."""
+        self._require_lock()
+        return self._target.places
 
     def _require_lock(self) -> None:
         if not self._target.lock.is_held:
@@ -349,6 +364,7 @@ def _event(what: str, publication: Publication, live: Optional[Snapshot]) -> Dic
         "transport": publication.transport,
         "when_seconds": time.time(),
         "retry_held": publication.retry_held,
+        "changes": list(publication.changes),
         "replaced_inode": None if live is None else live.scan.inode,
         "replaced_revision": "" if live is None else live.revision,
     }

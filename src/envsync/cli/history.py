@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TITLES = ("WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY")
 VERBOSE_TITLES = (*TITLES, "FROM", "TRANSPORT")
+MADE_THERE = ("rebuild",)
 _NUMBER_MAX = 2**33
 _WHAT = {
     "publish": "published",
@@ -40,6 +41,7 @@ class Event(NamedTuple):
     source: str
     method: str
     transport: str
+    changes: tuple[str, ...]
 
 
 @click.command(short_help="Show what was published, and by whom.")
@@ -71,6 +73,8 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
         titles = VERBOSE_TITLES if invocation.verbose else TITLES
         shown = [row[: len(titles)] for row in sorted(rows, key=operator.itemgetter(0))]
         invocation.terminal.table(titles, shown, right="NUMBER")
+    for line in _changes(outcomes) if invocation.verbose else ():
+        invocation.terminal.say(line)
     for outcome in outcomes:
         if outcome.error is None and not outcome.value:
             text = f"{environment} on {outcome.server}: nothing was published there"
@@ -99,12 +103,18 @@ def _event(line: Mapping[str, Any]) -> Event:
         source=_text(line, "source"),
         method=_text(line, "method"),
         transport=_text(line, "transport"),
+        changes=_texts(line, "changes"),
     )
 
 
 def _text(line: Mapping[str, Any], key: str) -> str:
     value = line.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _texts(line: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = line.get(key)
+    return tuple(text for text in value if isinstance(text, str)) if type(value) is list else ()
 
 
 def _number(line: Mapping[str, Any], key: str) -> float:
@@ -125,8 +135,16 @@ def _rows(outcome: Outcome[list[Event]]) -> Iterator[tuple[str, ...]]:
             short(event.revision),
             event.who,
             event.source,
-            event.transport or "-",
+            event.transport or (event.method if event.method in MADE_THERE else "-"),
         )
+
+
+def _changes(outcomes: Sequence[Outcome[list[Event]]]) -> Iterator[str]:
+    """What gave way where a version was made anew."""
+    for outcome in outcomes:
+        for event in outcome.value or ():
+            for change in event.changes:
+                yield f"{outcome.server} {event.number} gave way: {change}"
 
 
 def _document(outcome: Outcome[list[Event]]) -> dict[str, object]:

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     "--from", "from_server", metavar="SERVER", help="Which server has it.  [this machine]"
 )
 @click.option("--as", "name_there", metavar="NAME", help="What it is called there.  [ENV]")
-@click.option("--method", metavar="METHOD", help="auto or mirror.  [default: the inventory's]")
+@click.option(
+    "--method", metavar="METHOD", help="auto, mirror or rebuild.  [default: the inventory's]"
+)
+@click.option(
+    "--from-history",
+    is_flag=True,
+    help="Make it anew there from what was asked for by name; implies --method rebuild.",
+)
 @click.option(
     "--transport", default="auto", metavar="NAME", help="auto, rsync, stream or scp.  [auto]"
 )

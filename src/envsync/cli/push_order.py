@@ -12,11 +12,12 @@ from envsync.errors import NotFound, PreflightRefused, UsageError
 from envsync.inventory import Environment, Server, bits_per_second, environment_name
 from envsync.inventory.names import suggestion
 from envsync.push.fan_out import Destination
+from envsync.push.method import AUTO, MIRROR, REBUILD
 from envsync.push.servers import Place
 from envsync.push.settings import PushSettings
 from envsync.ssh.session import Link
 
-METHODS = ("auto", "mirror")
+METHODS = (AUTO, MIRROR, REBUILD)
 T = TypeVar("T")
 
 
@@ -29,6 +30,7 @@ class PushOptions:
     from_server: str | None = None
     name_there: str | None = None
     method: str | None = None
+    from_history: bool = False
     transport: str = "auto"
     dry_run: bool = False
     overwrite: bool = False
@@ -112,7 +114,13 @@ def _settings(
     method = options.method or environment.method
     if method not in METHODS:
         raise UsageError(
-            f"method {method!r} is not there yet", hint=f"one of: {', '.join(METHODS)}"
+            f"there is no method {method!r}{suggestion(method, METHODS)}",
+            hint=f"one of: {', '.join(METHODS)}",
+        )
+    if options.from_history and options.method not in (None, AUTO, REBUILD):
+        raise UsageError(
+            f"--from-history is about making the environment anew, and --method {method} copies it",
+            hint=f"leave one of them out, or say --method {REBUILD}",
         )
     _require_transport(options.transport)
     return PushSettings(
@@ -120,7 +128,8 @@ def _settings(
         source_prefix=source.prefix,
         source=f"{source.server}:{source.prefix}",
         who=site.who,
-        method=method,
+        method=REBUILD if options.from_history else method,
+        from_history=options.from_history,
         transport=options.transport,
         keep=environment.keep,
         check=environment.check or "",
@@ -187,7 +196,7 @@ def _destination(
     opener = None if here or server.name == site.own else link_opener(server)
     there = f"{prefix}/envs/{settings.name_there}"
     source = f"{settings.source_prefix}/envs/{settings.environment}"
-    if there != source:
+    if there != source and settings.method != REBUILD:
         opener = _refuse_path(server.name, there, source)
     limit = server.limit_bits_per_second if options.limit is None else None
     return Destination(server.name, prefix, opener, limit)

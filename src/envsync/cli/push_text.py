@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from envsync.cli.push_order import PushOrder
 from envsync.cli.terminal import listed
 from envsync.cli.wording import count, duration, size
+from envsync.push.method import MIRROR, REBUILD
 from envsync.push.report import ADOPTED, FAILED, IN_STEP, PLANNED, PushReport
 from envsync.tree.revision import short
 
 PACKAGES_SHOWN = 20
+CHANGES_SHOWN = 10
 STEPS_SHOWN_FROM_SECONDS = 0.05
 
 
@@ -28,6 +30,7 @@ def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:
     yield f"{report.environment} -> {report.server}: {_outcome(report)}"
     if report.outcome == PLANNED:
         yield from _plan_lines(report, verbose)
+    yield from _method_lines(report, verbose)
     for note in (report.recovered, report.overwritten):
         if note:
             yield f"  {note}"
@@ -59,6 +62,8 @@ def _contents(report: PushReport) -> str:
 
 def _sent(report: PushReport) -> str:
     plan = report.plan
+    if report.method == REBUILD:
+        return f"made anew there with {report.tool}"
     if plan is None or not plan.fetch_files:
         return "nothing to send"
     wire = ""
@@ -71,9 +76,22 @@ def _sent(report: PushReport) -> str:
 
 def _would_send(report: PushReport) -> str:
     plan = report.plan
+    if report.method == REBUILD:
+        return f"would be made anew there with {report.tool}"
     if plan is None or not plan.fetch_files:
         return "nothing to send"
     return f"{count(plan.fetch_files, 'file')} to send ({size(plan.fetch_bytes)})"
+
+
+def _method_lines(report: PushReport, verbose: bool) -> Iterator[str]:
+    """Why it came that way, where that is no matter of course; and what gave way."""
+    if report.method and (verbose or report.outcome == PLANNED or report.method != MIRROR):
+        yield f"  method {report.method}: {report.method_reason}"
+    shown = report.changes if verbose else report.changes[:CHANGES_SHOWN]
+    for change in shown:
+        yield f"  gave way: {change}"
+    if len(report.changes) > len(shown):
+        yield f"  and {len(report.changes) - len(shown)} more gave way: see them with -v"
 
 
 def _plan_lines(report: PushReport, verbose: bool) -> Iterator[str]:

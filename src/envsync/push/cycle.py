@@ -26,11 +26,13 @@ from envsync.errors import (
 )
 from envsync.push import preflight
 from envsync.push.aftermath import Publication, Reopen, aftermath
+from envsync.push.method import MIRROR, REBUILD, Method, choose_method
 from envsync.push.pace import OnProgress, Pace
+from envsync.push.rebuild import Order, Rebuild, Rebuilt, find_tool, told
 from envsync.push.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import Outlined, SourceEnd
-from envsync.push.target_end import Staged, TargetEnd
+from envsync.push.target_end import How, Staged, TargetEnd
 from envsync.ssh.session import Link
 from envsync.transport.choice import Choice, choose
 from envsync.transport.job import Contents, Item, Job
@@ -46,8 +48,12 @@ SENT_AHEAD = "nothing was there yet, so it was sent while the source was hashed"
 
 
 class _Sent(NamedTuple):
+    """How the tree in staging came to be: sent, or made there."""
+
     plan: PlanFacts
-    choice: Choice
+    transport: str
+    transport_reason: str
+    rebuilt: Rebuilt | None = None
 
 
 class Push:
@@ -78,6 +84,7 @@ class Push:
         self._sent_otherwise: frozenset[str] = frozenset()
         self._late_warnings: tuple[str, ...] = ()
         self._ahead: Job | None = None
+        self._method = Method(MIRROR, "")
 
     def run(self) -> PushReport:
         """Push, and report. Raises the `EnvsyncError` that ended it, `server` filled in."""
@@ -97,9 +104,12 @@ class Push:
             self._use_the_wait(target)
         source = self._source.state()
         for _ in range(SOURCE_ATTEMPTS):
-            finish = self._prepare(source, target)
-            if self._source.confirmed(source):
-                return finish()
+            preflight.require_source(source)
+            # A rebuild takes long, and has to know before it what it is for.
+            if not self._is_rebuilt(source, target) or self._source.confirmed(source):
+                finish = self._prepare(source, target)
+                if self._source.confirmed(source):
+                    return finish()
             self._pace.begin("inspect")
             source = self._source.renewed(source)
         raise TransferFailed(
@@ -113,7 +123,8 @@ class Push:
         Any other reads what it will be asked about.
         """
         has_nothing = not (target.exists or target.generations or target.held)
-        if not has_nothing or self._settings.transport not in ("auto", StreamTransport.name):
+        may_stream = self._settings.transport in ("auto", StreamTransport.name)
+        if not (has_nothing and may_stream) or self._settings.method == REBUILD:
             self._target.prepare(self._settings.keep)
             return
         with self._source.hashing_while_sent() as contents:
@@ -123,7 +134,14 @@ class Push:
         if self._ahead is not None:
             self._target.settle(on_progress=self._pace.relay)
 
+    def _is_rebuilt(self, source: SourceState, target: TargetState) -> bool:
+        """Settle on a method; whether it is the one that sends nothing."""
+        self._method = choose_method(self._settings.method, source.platform, target.platform)
+        return self._method.name == REBUILD
+
     def _send_ahead(self, outlined: Outlined, target: TargetState, contents: Contents) -> None:
+        if self._is_rebuilt(outlined.state, target):
+            return
         preflight.require_source(outlined.state)
         preflight.require_target(outlined.state, target)
         staged = self._target.begin(encode(outlined.manifest), self._settings.keep)
@@ -141,14 +159,15 @@ class Push:
     def _prepare(self, source: SourceState, target: TargetState) -> Callable[[], PushReport]:
         """Everything up to the switch; what is left to be done once the source is confirmed."""
         self._pace.begin("preflight")
-        preflight.require_source(source)
-        preflight.require_target(source, target)
+        preflight.require_target(source, target, self._method.name)
         self._refuse_the_same_place(target)
-        if preflight.is_in_step(source, target):
+        if preflight.is_in_step(source, target, self._method.name):
             return partial(self._in_step, source, target)
         if self._settings.dry_run:
             return partial(self._planned, source, target)
         self._require_permission(source, target)
+        if self._method.name == REBUILD:
+            return partial(self._publish, source, target, self._make_anew(source, target))
         self._require_inside()
         return partial(self._publish, source, target, self._stage_and_send(source))
 
@@ -206,14 +225,17 @@ class Push:
 
     def _planned(self, source: SourceState, target: TargetState) -> PushReport:
         self._pace.begin("plan")
-        manifest = self._source.manifest(self._target.references())
-        plan = self._target.dry_plan(manifest, self._settings.keep)
         refused = None
         try:
             self._require_permission(source, target)
         except EnvsyncError as error:
             error.server = self._target.server
             refused = error
+        if self._method.name == REBUILD:
+            tool = told(find_tool(self._target.ask, self._target.prefix))
+            return replace(self._report(PLANNED, source, target), tool=tool, error=refused)
+        manifest = self._source.manifest(self._target.references())
+        plan = self._target.dry_plan(manifest, self._settings.keep)
         choice = self._choose(self._job(_unstaged(plan), ()))
         return replace(
             self._report(PLANNED, source, target),
@@ -222,6 +244,19 @@ class Push:
             transport_reason=choice.reason,
             error=refused,
         )
+
+    def _make_anew(self, source: SourceState, target: TargetState) -> _Sent:
+        """Nothing is sent but what the environment asks for."""
+        self._pace.begin("rebuild")
+        settings = self._settings
+        other_platform = preflight.is_other_platform(source, target)
+        order = Order(self._target.prefix, settings.keep, settings.from_history, other_platform)
+        requirements = self._source.requirements()
+        rebuilt = Rebuild(self._target.ask, requirements, order, self._pace.relay).run()
+        self._late_warnings = rebuilt.warnings
+        self._pace.begin("verify")
+        self._target.complete(on_progress=self._pace.relay)
+        return _Sent(rebuilt.plan, "", "", rebuilt)
 
     def _stage_and_send(self, source: SourceState) -> _Sent:
         self._pace.begin("stage")
@@ -242,14 +277,14 @@ class Push:
         """What was sent, with what went ahead of the plan."""
         ahead = self._ahead
         if ahead is None:
-            return _Sent(plan, choice)
+            return _Sent(plan, choice.transport.name, choice.reason)
         plan = plan._replace(
             origin="new",
             fetch_files=plan.fetch_files + len(ahead.items),
             fetch_bytes=plan.fetch_bytes + ahead.size_bytes,
             new_bytes=plan.new_bytes + ahead.size_bytes,
         )
-        return _Sent(plan, replace(choice, reason=SENT_AHEAD))
+        return _Sent(plan, choice.transport.name, SENT_AHEAD)
 
     def _look_closer(self, source: SourceState) -> None:
         """Ask while the target builds what will be asked later; who needs it meets the error."""
@@ -319,25 +354,31 @@ class Push:
         processes = self._await_unused()
         # Before the switch: whoever dies after it must find its own version there again.
         self._source.remember(source.revision)
-        record = self._switch(source, target, sent.choice.transport.name)
+        record = self._switch(source, target, sent)
         overwritten = ""
         if preflight.has_drifted(target):
             overwritten = "what stood there is kept as a generation"
-        return replace(
+        report = replace(
             self._report(PUSHED, source, target),
             plan=sent.plan,
-            transport=sent.choice.transport.name,
-            transport_reason=sent.choice.reason,
+            transport=sent.transport,
+            transport_reason=sent.transport_reason,
             record=record,
             in_use=processes,
             overwritten=overwritten,
         )
+        made = sent.rebuilt
+        if made is None:
+            return report
+        return replace(report, totals=made.totals, tool=made.tool, changes=made.changes)
 
-    def _switch(self, source: SourceState, target: TargetState, transport: str) -> RecordFacts:
+    def _switch(self, source: SourceState, target: TargetState, sent: _Sent) -> RecordFacts:
         """Publish; where the answer is lost, the target's record tells what became of it."""
+        changes = () if sent.rebuilt is None else sent.rebuilt.changes
+        how = How(self._method.name, sent.transport, changes)
         try:
             return self._target.publish(
-                self._settings, source.revision, transport, on_progress=self._pace.relay
+                self._settings, source.revision, how, on_progress=self._pace.relay
             )
         except ConnectionLost as lost:
             self._pace.begin("reconnect")
@@ -373,6 +414,8 @@ class Push:
             outcome=outcome,
             revision=source.revision,
             totals=source.totals,
+            method=self._method.name,
+            method_reason=self._method.reason,
             wire_bytes=self._wire_bytes,
             seconds=self._pace.total_seconds(),
             step_seconds=self._pace.step_seconds(),
@@ -382,9 +425,10 @@ class Push:
 
     def _warnings(self, outcome: str, source: SourceState, target: TargetState) -> tuple[str, ...]:
         told: tuple[str, ...] = ()
-        if outcome not in (IN_STEP, ADOPTED):
+        if outcome not in (IN_STEP, ADOPTED) and self._method.name != REBUILD:
             told = (*self._source.outside(), *self._source.credentials())
-        return (*preflight.warnings(source, target), *told, *self._late_warnings)
+        found = preflight.warnings(source, target, self._method.name)
+        return (*found, *told, *self._late_warnings)
 
 
 def _only(job: Job, items: tuple[Item, ...]) -> Job:

@@ -15,6 +15,7 @@ from envsync.errors import (
     SourceShrunk,
     TargetDrifted,
 )
+from envsync.push.method import MIRROR, REBUILD
 from envsync.push.settings import PushSettings
 from envsync.tree.manifest import Totals
 from envsync.tree.revision import short
@@ -35,13 +36,21 @@ _SOURCE_HINTS = {
 }
 
 
-def warnings(source: SourceState, target: TargetState) -> tuple[str, ...]:
+def warnings(source: SourceState, target: TargetState, method: str = MIRROR) -> tuple[str, ...]:
     """What does not stop the push."""
-    return tuple(
-        finding.message
-        for finding in (*source.findings, *target.findings, *platform_findings(source, target))
-        if not finding.blocking
-    )
+    findings = (*source.findings, *_target_findings(source, target, method))
+    return tuple(finding.message for finding in findings if not finding.blocking)
+
+
+def _target_findings(source: SourceState, target: TargetState, method: str) -> Iterator[Finding]:
+    yield from target.findings
+    if method != REBUILD:
+        yield from platform_findings(source, target)
+
+
+def is_other_platform(source: SourceState, target: TargetState) -> bool:
+    """Whether what runs on the source cannot run on the target."""
+    return any(finding.blocking for finding in platform_findings(source, target))
 
 
 def platform_findings(source: SourceState, target: TargetState) -> Iterator[Finding]:
@@ -61,9 +70,9 @@ def require_source(source: SourceState) -> None:
         )
 
 
-def require_target(source: SourceState, target: TargetState) -> None:
+def require_target(source: SourceState, target: TargetState, method: str = MIRROR) -> None:
     """Refuse a target that cannot take the environment, whatever its version."""
-    refuse((*target.findings, *platform_findings(source, target)))
+    refuse(_target_findings(source, target, method))
 
 
 def refuse(findings: Iterable[Finding]) -> None:
@@ -77,9 +86,16 @@ def refuse(findings: Iterable[Finding]) -> None:
         )
 
 
-def is_in_step(source: SourceState, target: TargetState) -> bool:
-    """Whether the target has the source's version already."""
-    return target.exists and target.revision == source.revision
+def is_in_step(source: SourceState, target: TargetState, method: str = MIRROR) -> bool:
+    """Whether the target has the source's version already, or what that method made of it."""
+    if not target.exists or target.revision == source.revision:
+        return target.exists
+    made = target.record
+    return (
+        made is not None
+        and made.method == method != MIRROR
+        and (made.revision, made.source_revision) == (target.revision, source.revision)
+    )
 
 
 def has_drifted(target: TargetState) -> bool:

@@ -25,7 +25,8 @@ class PushReport:
     `outcome` is one of `pushed`, `in-step` (nothing to do), `adopted` (the content was
     there, unrecorded), `planned` (a dry run) or `failed`, which has `error`. Bytes are of
     contents but for `wire_bytes`; `route` is how they went where the source is another server;
-    `seconds` is the whole of this server's push.
+    `seconds` is the whole of this server's push. Where the
+    environment is made anew there, `tool` made it, and `changes` are what could not be had.
     """
 
     server: str
@@ -35,6 +36,10 @@ class PushReport:
     totals: TotalsFacts | None = None
     plan: PlanFacts | None = None
     record: RecordFacts | None = None
+    method: str = ""
+    method_reason: str = ""
+    tool: str = ""
+    changes: tuple[str, ...] = ()
     connection: str = ""
     connection_reason: str = ""
     transport: str = ""

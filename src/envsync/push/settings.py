@@ -22,6 +22,7 @@ class PushSettings:
     source: str
     who: str
     method: str = "auto"
+    from_history: bool = False
     transport: str = "auto"
     keep: int = 1
     check: str = ""

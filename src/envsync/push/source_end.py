@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envsync.agent.messages import PlaceFacts, SourceState, from_json
+from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import End, LocalEnd, Progress
 from envsync.transport.job import Contents, Item, Relayed
@@ -140,6 +141,13 @@ class SourceEnd:
                 found = self._end.call("source.credentials").document["paths"]
                 self._credentials = credential_warning([str(path) for path in found])
             return self._credentials
+
+    def requirements(self) -> Requirements:
+        """What it takes to make the environment again elsewhere."""
+        self.state()
+        with self._lock:
+            answer = self._end.call("source.requirements")
+            return from_json(Requirements, answer.document)
 
     def sees(self, nonce: str) -> bool:
         """Whether a target's lock stands in the source's own place."""

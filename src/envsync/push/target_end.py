@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from envsync.agent.messages import (
     DifferenceFacts,
@@ -45,12 +45,21 @@ class Staged:
     warnings: tuple[str, ...] = ()
 
 
+class How(NamedTuple):
+    """How a version came: what its record says of it."""
+
+    method: str
+    transport: str
+    changes: tuple[str, ...] = ()
+
+
 class TargetEnd:
     """One environment on a target. Not to be used from two threads at once."""
 
     def __init__(self, end: End, prefix: str, name: str, local: Sequence[str], by: str) -> None:
         self._end = end
         self.ask = end.call
+        self.prefix = prefix
         facts = from_json(ServerFacts, end.call("hello").document)
         self.codecs: tuple[str, ...] = facts.codecs
         self.python: str = facts.python
@@ -121,17 +130,17 @@ class TargetEnd:
         self,
         settings: PushSettings,
         source_revision: str,
-        transport: str,
+        how: How,
         on_progress: Progress | None = None,
     ) -> RecordFacts:
         """Switch, check, record; the record as read back from the target."""
-        arguments = _publication(settings, source_revision, transport)
+        arguments = _publication(settings, source_revision, how)
         answer = self._end.call("build.publish", arguments, on_progress=on_progress)
         return _of_revision(from_json(RecordFacts, answer.document), source_revision)
 
     def adopt(self, settings: PushSettings, source_revision: str) -> RecordFacts:
         """Record what stands there already."""
-        arguments = _publication(settings, source_revision, "")
+        arguments = _publication(settings, source_revision, How("mirror", ""))
         answer = self._end.call("build.adopt", arguments)
         return _of_revision(from_json(RecordFacts, answer.document), source_revision)
 
@@ -179,13 +188,14 @@ def _of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:
     return record
 
 
-def _publication(settings: PushSettings, source_revision: str, transport: str) -> dict[str, Any]:
+def _publication(settings: PushSettings, source_revision: str, how: How) -> dict[str, Any]:
     return {
         "source_revision": source_revision,
         "source": settings.source,
         "who": settings.who,
-        "method": "mirror",
-        "transport": transport,
+        "method": how.method,
+        "transport": how.transport,
+        "changes": list(how.changes),
         "keep": settings.keep,
         "check": {
             "command": settings.check,

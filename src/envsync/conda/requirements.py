@@ -1,0 +1,230 @@
+"""What an environment asks for, so that it can be made again elsewhere.
+
+Told from what conda and pip wrote down: names, versions, builds and channels from
+`conda-meta/*.json`, pip's packages from `*.dist-info`, what a person asked for from
+`conda-meta/history`. Neither conda nor pip is needed for it. No credentials come along: a
+server uses its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import Counter
+from typing import (
+    AbstractSet,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
+from urllib.parse import urlsplit, urlunsplit
+
+from envsync.conda.packages import CONDA, Installed, find_installed, normalized
+
+RECORD_MAX_BYTES = 64 << 20
+NOARCH = "noarch"
+
+_HISTORY = b"conda-meta/history"
+_EGG_LINK = re.compile(rb"lib/(?:python|pypy)[0-9.]+t?/site-packages/([^/]+)\.egg-link")
+_METADATA = re.compile(r"(.*\.(?:dist|egg)-info)(?:/|\Z)")
+_TOKEN = re.compile(r"/t/[^/]+(?=/)")
+_SUBDIR = re.compile(r"/(?:noarch|[a-z]+-[a-z0-9_]+)/?\Z")
+_SPECS = re.compile(r"#\s*(update|install|remove|neutered) specs:\s*(\[.*\])\s*\Z")
+_SPEC_NAME = re.compile(r"(?:[^:\s]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)")
+
+Read = Callable[[bytes], Optional[bytes]]
+
+
+class CondaRequirement(NamedTuple):
+    """One package of conda's; `subdir` is `noarch` or the platform that it was built for."""
+
+    name: str
+    version: str
+    build: str
+    subdir: str
+
+
+class PipRequirement(NamedTuple):
+    """One package of pip's.
+
+    `url` is where it came from, if not from an index; `requested` says that a person named
+    it, and that no other package brought it along.
+    """
+
+    name: str
+    version: str
+    url: str
+    editable: bool
+    requested: bool
+
+
+class Requirements(NamedTuple):
+    """Everything. `requested` are the specs that a person gave conda, as they were written."""
+
+    channels: Tuple[str, ...]
+    conda: Tuple[CondaRequirement, ...]
+    pip: Tuple[PipRequirement, ...]
+    requested: Tuple[str, ...]
+
+
+def requirements(paths: Iterable[bytes], read: Read) -> Requirements:
+    """The requirements of the environment that has these files.
+
+    `read` gives a file's content, or None where it cannot be had; a record of conda's
+    that says nothing is left out.
+    """
+    listed = frozenset(paths)
+    installed = find_installed(listed)
+    records = [
+        document
+        for document in (_document(read(one.metadata_path)) for one in installed if _is_conda(one))
+        if document is not None
+    ]
+    owned = {path for record in records for path in _metadata_of(record)}
+    pip = [
+        _of_pip(one, listed, read)
+        for one in installed
+        if not _is_conda(one) and one.metadata_path not in owned
+    ]
+    pip += _egg_links(listed, read, {normalized(one.name) for one in pip})
+    return Requirements(
+        channels_of(records),
+        tuple(sorted(_of_conda(record) for record in records)),
+        tuple(sorted(pip)),
+        requested_specs((read(_HISTORY) or b"").decode("utf-8", "replace")),
+    )
+
+
+def _is_conda(installed: Installed) -> bool:
+    return installed.package.kind == CONDA
+
+
+def _document(content: Optional[bytes]) -> Optional[Dict[str, Any]]:
+    try:
+        document = json.loads(content or b"")
+    except (ValueError, RecursionError):
+        return None
+    is_record = isinstance(document, dict) and all(
+        isinstance(document.get(key), str) for key in ("name", "version", "build")
+    )
+    return document if is_record else None
+
+
+def _of_conda(record: Dict[str, Any]) -> CondaRequirement:
+    subdir = record.get("subdir")
+    return CondaRequirement(
+        record["name"], record["version"], record["build"], subdir if type(subdir) is str else ""
+    )
+
+
+def _metadata_of(record: Dict[str, Any]) -> Set[bytes]:
+    """The Python metadata that a package of conda's brought along, under whatever name."""
+    files = record.get("files")
+    found = set()
+    for path in files if isinstance(files, list) else ():
+        match = _METADATA.match(path) if isinstance(path, str) else None
+        if match:
+            found.add(match.group(1).encode("utf-8", "surrogateescape"))
+    return found
+
+
+def channels_of(records: Iterable[Dict[str, Any]]) -> Tuple[str, ...]:
+    """The channels that packages came from, most packages first, without credentials."""
+    found: Counter[str] = Counter()
+    for record in records:
+        url, channel = record.get("url"), record.get("channel")
+        if isinstance(url, str) and "://" in url:
+            found[_channel(url.rpartition("/")[0])] += 1
+        elif isinstance(channel, str) and channel and channel != "<unknown>":
+            found[_channel(channel)] += 1
+    return tuple(sorted(found, key=lambda channel: (-found[channel], channel)))
+
+
+def _channel(url: str) -> str:
+    return _SUBDIR.sub("", without_credentials(url))
+
+
+def without_credentials(url: str) -> str:
+    """The address without what lets somebody in: user, password, token, query."""
+    if "://" not in url:
+        return url
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    place = parts.netloc.rpartition("@")[2]
+    fragment = "" if parts.scheme.startswith("http") else parts.fragment
+    return urlunsplit((parts.scheme, place, _TOKEN.sub("", parts.path), "", fragment))
+
+
+def _of_pip(installed: Installed, paths: AbstractSet[bytes], read: Read) -> PipRequirement:
+    package, top = installed.package, installed.metadata_path
+    url, editable = direct_url(read(top + b"/direct_url.json"))
+    requested = top + b"/REQUESTED" in paths
+    return PipRequirement(package.name, package.version, url, editable, requested)
+
+
+def direct_url(content: Optional[bytes]) -> Tuple[str, bool]:
+    """What `direct_url.json` says: the address as pip takes it, and whether it is editable."""
+    try:
+        document = json.loads(content or b"")
+    except (ValueError, RecursionError):
+        return "", False
+    if not isinstance(document, dict) or not isinstance(document.get("url"), str):
+        return "", False
+    url = without_credentials(document["url"])
+    directory, vcs = document.get("dir_info"), document.get("vcs_info")
+    if isinstance(vcs, dict) and isinstance(vcs.get("vcs"), str):
+        commit = vcs.get("commit_id")
+        at = "@" + commit if isinstance(commit, str) and commit else ""
+        url = "%s+%s%s" % (vcs["vcs"], url, at)
+    return url, isinstance(directory, dict) and directory.get("editable") is True
+
+
+def _egg_links(paths: Iterable[bytes], read: Read, known: Set[str]) -> List[PipRequirement]:
+    """What `setup.py develop` left: a file that names the project's directory."""
+    found = []
+    for path in paths:
+        match = _EGG_LINK.fullmatch(path)
+        if match is None:
+            continue
+        name = match.group(1).decode("utf-8", "backslashreplace")
+        place = (read(path) or b"").split(b"\n")[0].decode("utf-8", "replace").strip()
+        if place.startswith("/") and normalized(name) not in known:
+            found.append(PipRequirement(name, "", "file://" + place, True, True))
+    return found
+
+
+def requested_specs(history: str) -> Tuple[str, ...]:
+    """The specs that are in force after everything in `conda-meta/history`, by name."""
+    specs: Dict[str, str] = {}
+    for line in history.splitlines():
+        match = _SPECS.match(line)
+        for spec in _listed(match.group(2)) if match else ():
+            name = spec_name(spec)
+            if match is not None and match.group(1) in ("update", "install"):
+                specs[name] = spec
+            elif match is not None and match.group(1) == "remove":
+                specs.pop(name, None)
+    return tuple(specs[name] for name in sorted(specs) if name)
+
+
+def _listed(text: str) -> Tuple[str, ...]:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return ()
+    return tuple(spec for spec in value if isinstance(spec, str))
+
+
+def spec_name(spec: str) -> str:
+    """The package that a spec of conda's is about: `numpy` of `conda-forge::numpy>=1.26`."""
+    match = _SPEC_NAME.match(spec.strip())
+    return match.group(1).lower() if match else ""

@@ -1,0 +1,33 @@
+"""By which method an environment comes to a target, and why."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from envsync.agent.messages import PlatformFacts
+from envsync.conda.platform_needs import Platform, mismatches
+
+AUTO, MIRROR, PACK, REBUILD = "auto", "mirror", "pack", "rebuild"
+METHODS = (AUTO, MIRROR, PACK, REBUILD)
+
+
+class Method(NamedTuple):
+    """`mirror`, `pack` or `rebuild`, with the reason in words."""
+
+    name: str
+    reason: str
+
+
+def choose_method(wanted: str, source: PlatformFacts, target: PlatformFacts) -> Method:
+    """What `auto` means for these two platforms; any other choice is a person's."""
+    if wanted != AUTO:
+        return Method(wanted, "asked for")
+    refused = [
+        mismatch.message
+        for mismatch in mismatches(Platform(*source), Platform(*target))
+        if mismatch.refused
+    ]
+    if refused:
+        return Method(REBUILD, refused[0])
+    machine = f"{source.system} {source.machine}".strip()
+    return Method(MIRROR, f"both are {machine}" if machine else "the platforms do not differ")

@@ -1,0 +1,210 @@
+"""Pins that give way, one step at a time and only those that were in the way.
+
+A package is asked for as the source has it: version and build. When a tool says that it
+cannot be had, its build goes first, then its version to a compatible range, and last, on
+another platform, the package itself: there are some that exist for one platform alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from envsync.conda.packages import normalized
+from envsync.conda.requirements import (
+    NOARCH,
+    CondaRequirement,
+    PipRequirement,
+    Requirements,
+    spec_name,
+)
+
+_INTERPRETERS = ("python", "pypy", "r-base")
+"""Another minor version of these is another environment."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.!+-]*\Z")
+_NUMBERS = re.compile(r"(?:\d+!)?\d+(?:\.\d+)*")
+_REQUESTED = re.compile(
+    r"(?:[^\s:]+::)?(?P<name>[^\s=<>!~\[]+)\s*==?\s*(?P<version>[^\s=<>!~,|*\[]+)"
+    r"(?:(?:=|\s+)(?P<build>[^\s=*\[]+))?\Z"
+)
+DROPPED = ""
+
+
+class Relaxation(NamedTuple):
+    """One pin that gave way. `after` is empty where the package was left out."""
+
+    package: str
+    before: str
+    after: str
+    reason: str
+
+    def __str__(self) -> str:
+        became = "left out" if self.after == DROPPED else self.after
+        return f"{self.before} -> {became} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """One package: what may be asked for, the strictest first, and where that stands now.
+
+    `place` is where pip's package came from, for messages that name only that.
+    """
+
+    name: str
+    steps: tuple[str, ...]
+    step: int = 0
+    place: str = ""
+
+    @property
+    def spec(self) -> str:
+        return self.steps[self.step]
+
+    @property
+    def may_give_way(self) -> bool:
+        return self.step + 1 < len(self.steps)
+
+    def relaxed(self) -> Pin:
+        return replace(self, step=self.step + 1)
+
+
+class Outcome(NamedTuple):
+    """Pins after a failure; no `relaxations` where nothing that was named may give way."""
+
+    pins: tuple[Pin, ...]
+    relaxations: tuple[Relaxation, ...]
+
+
+def conda_pins(
+    requirements: Requirements, *, other_platform: bool, from_history: bool
+) -> tuple[Pin, ...]:
+    """A pin for each package, or for each spec that a person gave."""
+    if from_history:
+        return tuple(_requested(spec, other_platform) for spec in requirements.requested)
+    return tuple(
+        Pin(package.name.lower(), tuple(_conda_steps(package, other_platform)))
+        for package in requirements.conda
+        if _is_plain(package.name, package.version, package.build)
+    )
+
+
+def _is_plain(*parts: str) -> bool:
+    return all(_PLAIN.match(part) for part in parts)
+
+
+def _requested(spec: str, other_platform: bool) -> Pin:
+    name = spec_name(spec)
+    match = _REQUESTED.match(spec.strip())
+    if match is None:
+        return Pin(name, (spec,))
+    package = CondaRequirement(name, match["version"], match["build"] or "", NOARCH)
+    steps = list(_conda_steps(package, other_platform))
+    return Pin(name, (spec, *steps[1:]) if match["build"] else tuple(steps))
+
+
+def _conda_steps(package: CondaRequirement, other_platform: bool) -> Iterator[str]:
+    exact = f"{package.name}={package.version}"
+    is_this_platforms = other_platform and package.subdir != NOARCH
+    if package.build and not is_this_platforms:
+        yield f"{exact}={package.build}"
+    yield exact
+    for version in _ranges(package.name, package.version):
+        yield f"{package.name}={version}.*"
+    if other_platform:
+        yield DROPPED
+
+
+def _ranges(name: str, version: str) -> Iterator[str]:
+    """The version cut shorter and shorter: 1.26.4 gives 1.26, then 1."""
+    match = _NUMBERS.match(version)
+    parts = match.group().split(".") if match else []
+    shortest = 1 if name not in _INTERPRETERS else 2
+    whole = match is not None and match.group() == version
+    for length in range(len(parts) - whole, shortest - 1, -1):
+        if length <= 2:
+            yield ".".join(parts[:length])
+
+
+def built_for_another(requirements: Requirements) -> tuple[Relaxation, ...]:
+    """What is given up before the first try on another platform: builds that are for one."""
+    builds = [package for package in requirements.conda if package.subdir != NOARCH]
+    if not builds:
+        return ()
+    subdirs = ", ".join(sorted({package.subdir or "another platform" for package in builds}))
+    text = f"the builds of {len(builds)} packages"
+    return (Relaxation("", text, "their versions", f"they are for {subdirs}"),)
+
+
+def pip_pins(
+    requirements: Requirements, *, other_platform: bool, from_history: bool
+) -> tuple[Pin, ...]:
+    """A pin for each of pip's packages, or for those that a person asked for."""
+    wanted = [one for one in requirements.pip if one.requested or not from_history]
+    pins = (
+        Pin(normalized(one.name), tuple(_pip_steps(one, other_platform)), place=one.url)
+        for one in wanted
+        if _is_plain(one.name) and (not one.version or _is_plain(one.version))
+    )
+    return tuple(pin for pin in pins if pin.steps)
+
+
+def _pip_steps(package: PipRequirement, other_platform: bool) -> Iterator[str]:
+    if package.url:
+        url = package.url.replace(" ", "%20")
+        yield f"-e {url}" if package.editable else f"{package.name} @ {url}"
+    if package.version:
+        yield f"{package.name}=={package.version}"
+        for version in _ranges("", package.version):
+            yield f"{package.name}=={version}.*"
+    if other_platform:
+        yield DROPPED
+
+
+def specs(pins: Sequence[Pin]) -> tuple[str, ...]:
+    """What to ask for now."""
+    return tuple(pin.spec for pin in pins if pin.spec != DROPPED)
+
+
+def names(pins: Sequence[Pin]) -> tuple[str, ...]:
+    """The packages that have to be there afterwards."""
+    return tuple(pin.name for pin in pins if pin.spec != DROPPED)
+
+
+def relax_missing(
+    pins: Sequence[Pin], missing: Collection[str], places: Collection[str], reason: str
+) -> Outcome:
+    """Let every pin that was named give way by one step."""
+    named = {normalized(name) for name in missing}
+    return _relax(pins, [pin for pin in pins if _is_named(pin, named, places)], reason)
+
+
+def _is_named(pin: Pin, named: Collection[str], places: Collection[str]) -> bool:
+    if normalized(pin.name) in named:
+        return True
+    bare = pin.place.partition("://")[2]
+    return bool(bare) and any(
+        place.removeprefix("file://").rstrip("/") in (pin.place, bare.rstrip("/"))
+        for place in places
+    )
+
+
+def relax_conflict(pins: Sequence[Pin], conflicting: Collection[str], reason: str) -> Outcome:
+    """Of the pins that are in each other's way, let those give way that are strictest yet."""
+    named = {normalized(name) for name in conflicting}
+    candidates = [pin for pin in pins if normalized(pin.name) in named and pin.may_give_way]
+    # A package is left out only where there is none, never because it is in the way.
+    candidates = [pin for pin in candidates if pin.steps[pin.step + 1] != DROPPED]
+    strictest = min((pin.step for pin in candidates), default=0)
+    return _relax(pins, [pin for pin in candidates if pin.step == strictest], reason)
+
+
+def _relax(pins: Sequence[Pin], giving: Sequence[Pin], reason: str) -> Outcome:
+    after, told = list(pins), []
+    for pin in giving:
+        if pin.may_give_way:
+            relaxed = pin.relaxed()
+            after[after.index(pin)] = relaxed
+            told.append(Relaxation(pin.name, pin.spec, relaxed.spec, reason))
+    return Outcome(tuple(after), tuple(told))

@@ -1,0 +1,195 @@
+"""What conda, mamba, micromamba and pip say when they cannot install something.
+
+Only what names the trouble is read: which packages, and whether they are missing, in each
+other's way, or whether the channel or the network is the trouble, which nothing can be
+relaxed for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+MISSING, CONFLICT, CHANNEL, NETWORK, SPACE, OTHER = (
+    "missing",
+    "conflict",
+    "channel",
+    "network",
+    "space",
+    "other",
+)
+"""Kinds of trouble: no such package or version; versions that do not go together; a channel
+that is not there; no way to a server; a full disk; anything else."""
+
+_NOT_FOUND = re.compile(r"PackagesNotFound\w*Error|ResolvePackageNotFound")
+_UNSATISFIABLE = re.compile(r"Unsatisfiable\w*Error|incompatible|conflict", re.IGNORECASE)
+_LISTED = re.compile(r"^\s*- (?P<spec>\S.*)$", re.MULTILINE)
+_NAME = r"(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)"
+_STEM = r"(?P<stem>[A-Za-z0-9_][A-Za-z0-9_.!+-]*-[^-\s]+-[^-\s,]+)"
+_TREE = re.compile(rf"^(?P<indent>[ │|]*)[├└]─+ *{_NAME}(?P<rest>[^\n]*)$", re.MULTILINE)
+_REQUESTED = re.compile(rf"nothing provides requested {_NAME}")
+_NEEDED_BY = re.compile(rf"nothing provides \S.* needed by {_STEM}")
+_PACKAGE_REQUIRES = re.compile(rf"package {_STEM} (?:requires|conflicts|has constraint)")
+_NO_CANDIDATES = re.compile(rf"No candidates were found for {_NAME}")
+_GONE = "does not exist"
+
+_NETWORK = re.compile(
+    r"CondaHTTPError: HTTP 000|CONNECTION FAILED|Could not resolve host|Name or service not known"
+    r"|Temporary failure in name resolution|Network is unreachable|No route to host"
+    r"|Failed to establish a new connection|Connection refused|NewConnectionError"
+    r"|ConnectTimeout|Download error \((?:6|7|28|35)\)|error sending request"
+)
+_CHANNEL = re.compile(
+    r"UnavailableInvalidChannel: (?P<what>[^\n]*)|"
+    r"(?P<which>\S+repodata\.json\S*)[^\n]*(?:404|Not Found)"
+)
+_SPACE = re.compile(r"No space left on device|NoSpaceLeftError|Disk quota exceeded")
+
+_PIP_ERROR = re.compile(r"^ *(?:ERROR|error): (?P<what>.*)$", re.MULTILINE)
+_PIP_NAMES = (
+    re.compile(rf"No matching distribution found for {_NAME}"),
+    re.compile(rf"Could not find a version that satisfies the requirement {_NAME}"),
+    re.compile(rf"Failed building (?:wheel|editable) for {_NAME}"),
+    re.compile(rf"Could not build wheels for {_NAME}"),
+    re.compile(rf"Failed to build installable wheels[^\n]*\({_NAME}"),
+    re.compile(rf"ERROR: Package '?{_NAME}'? requires a different Python"),
+    re.compile(r"ERROR: (?P<name>\w[\w.]*)-[^ ]*\.whl is not a supported wheel on this platform"),
+)
+_PIP_PLACES = (
+    re.compile(r"ERROR: (?P<place>\S+) (?:is not a valid editable requirement|does not appear)"),
+    re.compile(r"No such file or directory: '(?P<place>[^']+)'"),
+    re.compile(r"ERROR: (?P<place>\S+) does not exist"),
+    re.compile(r"ERROR: HTTP error \d+ while getting (?P<place>\S+)"),
+    re.compile(r"git clone [^\n]*?(?P<place>\w+://\S+)"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a tool failed. `names` are packages, lower case; `places` are paths and addresses."""
+
+    kind: str
+    names: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    summary: str = ""
+
+
+def read_conda(output: str) -> Trouble:
+    """What conda, mamba or micromamba failed for."""
+    document = _document(output)
+    text = output
+    if document is not None:
+        text = "\n".join(str(document.get(key) or "") for key in ("error", "message"))
+        problems = document.get("solver_problems")
+        if isinstance(problems, list):
+            text = "\n".join([text, *map(str, problems)])
+    for kind, pattern in ((SPACE, _SPACE), (CHANNEL, _CHANNEL), (NETWORK, _NETWORK)):
+        found = pattern.search(text)
+        if found:
+            return Trouble(kind, summary=_line_of(text, found.start()))
+    return _of_packages(document, text)
+
+
+def _of_packages(document: dict[str, Any] | None, text: str) -> Trouble:
+    listed = [] if document is None else document.get("packages")
+    if isinstance(listed, list) and listed:
+        return Trouble(MISSING, _names(str(spec) for spec in listed), summary=", ".join(listed))
+    not_found = _NOT_FOUND.search(text)
+    if not_found:
+        specs = list(_block(text[not_found.end() :]))
+        return Trouble(MISSING, _names(specs), summary=", ".join(specs))
+    missing = _missing(text)
+    if missing:
+        return Trouble(MISSING, missing, summary=_first_named(text, missing))
+    named = [match["name"] for match in _TREE.finditer(text)]
+    blamed = [
+        match["stem"].rsplit("-", 2)[0]
+        for pattern in (_NEEDED_BY, _PACKAGE_REQUIRES)
+        for match in pattern.finditer(text)
+    ]
+    if named or blamed or _UNSATISFIABLE.search(text):
+        names = _names([*named, *blamed])
+        return Trouble(CONFLICT, names, summary=_first_named(text, names))
+    return Trouble(OTHER, summary=_last_line(text))
+
+
+def _missing(text: str) -> tuple[str, ...]:
+    """Requested packages of which nothing fits."""
+    requested = [match["name"] for match in _REQUESTED.finditer(text)]
+    requested += [match["name"] for match in _NO_CANDIDATES.finditer(text)]
+    requested += [name for name, rest in _branches(text) if _GONE in rest]
+    return _names(requested)
+
+
+def _branches(text: str) -> list[tuple[str, str]]:
+    """The branches of a solver's tree that start at its root: what was asked for."""
+    found = [(len(m["indent"]), m["name"], m["rest"]) for m in _TREE.finditer(text)]
+    root = min((indent for indent, _, _ in found), default=0)
+    return [(name, rest) for indent, name, rest in found if indent == root]
+
+
+def _block(text: str) -> Iterator[str]:
+    """The specs of a list that ends where something else begins."""
+    begun = False
+    for line in text.splitlines()[1:]:
+        match = _LISTED.match(line)
+        if match:
+            begun = True
+            yield match["spec"]
+        elif (begun and line.strip()) or (begun and not line.strip()):
+            return
+
+
+def read_pip(output: str) -> Trouble:
+    """What pip failed for."""
+    for kind, pattern in ((SPACE, _SPACE), (NETWORK, _NETWORK)):
+        found = pattern.search(output)
+        if found:
+            return Trouble(kind, summary=_line_of(output, found.start()))
+    names = _names(m["name"] for p in _PIP_NAMES for m in p.finditer(output))
+    places = tuple(dict.fromkeys(m["place"] for p in _PIP_PLACES for m in p.finditer(output)))
+    errors = [match["what"].strip() for match in _PIP_ERROR.finditer(output)]
+    summary = errors[-1] if errors else _last_line(output)
+    return Trouble(MISSING if names or places else OTHER, names, places, summary)
+
+
+def _document(output: str) -> dict[str, Any] | None:
+    """The JSON document in what a tool printed, whatever stands around it."""
+    start, end = output.find("{"), output.rfind("}")
+    try:
+        document = json.loads(output[start : end + 1])
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _names(specs: Any) -> tuple[str, ...]:
+    """The packages that specs are about, each once, in their order."""
+    names = []
+    for spec in specs:
+        match = re.match(rf"(?:[^\s:]+::)?{_NAME}", spec.strip())
+        if match:
+            names.append(match["name"].lower())
+    return tuple(dict.fromkeys(names))
+
+
+def _first_named(text: str, names: tuple[str, ...]) -> str:
+    """The first line that names one of the packages, without the tree around it."""
+    for line in text.splitlines():
+        told = line.strip(" │├└─|-").rstrip(";.")
+        if any(re.match(rf"(?:\S+ )*{re.escape(name)}\b", told.lower()) for name in names):
+            return told
+    return _last_line(text)
+
+
+def _line_of(text: str, at: int) -> str:
+    start = text.rfind("\n", 0, at) + 1
+    return text[start:].split("\n", 1)[0].strip()
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,69 @@
+"""Prefixes, channels and homes of a test's own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envsync.agent import filesystem
+from tests.conda import ENVIRONMENT, Template
+from tests.conda.environments import create
+from tests.integration.rebuild.two_prefixes import TwoPrefixes
+from tests.rebuild.servers import install_command, pip_package, write_channel, write_wheel
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new home; and two kernel ticks are enough for this machine's filesystems."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    monkeypatch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.02)
+    return home
+
+
+@pytest.fixture
+def prefixes(tmp_path: Path) -> TwoPrefixes:
+    """Two prefixes of different lengths without environments; conda is on the second."""
+    source, target = tmp_path / "one", tmp_path / "another/place"
+    for prefix in (source, target):
+        (prefix / "envs").mkdir(parents=True)
+        (prefix / "conda-meta").mkdir()
+        (prefix / "pkgs").mkdir()
+    install_command(target)
+    return TwoPrefixes(source, target)
+
+
+@pytest.fixture(scope="module")
+def python_channel(
+    conda_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """The tests' channel, with pip."""
+    channel = tmp_path_factory.mktemp("rebuild") / "channel"
+    shutil.copytree(conda_template.channel, channel)
+    write_channel(channel, [pip_package()])
+    yield channel
+    shutil.rmtree(channel)
+
+
+@pytest.fixture
+def with_pip(
+    prefixes: TwoPrefixes, python_channel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The source has a Python, packages that embed their prefix, and `labtool 1.2.3` by pip.
+
+    The directory of wheels that pip, wherever it runs, has instead of an index.
+    """
+    wheels = write_wheel(tmp_path / "wheels", "labtool", "1.2.3").parent
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    environment = prefixes.source / "envs" / ENVIRONMENT
+    specs = ("python", "lab-text", "lab-native", "lab-cli", "lab-links", "pip")
+    create(environment, python_channel, specs, package_cache=prefixes.source / "pkgs")
+    prefixes.run(environment / "bin/python", "-m", "pip", "install", "labtool")
+    return wheels

@@ -1,0 +1,56 @@
+"""A rebuild by the command, over SSH: it tells what gave way, and survives being killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.integration.push.command import Envsync, finish
+from tests.integration.push.places import environment
+from tests.lab.lab import Lab
+from tests.lab.namespaces import wait_until
+from tests.rebuild.servers import install_command
+
+WAIT = "/run/lab/rebuild-waits"
+
+
+def hidden(prefix: Path) -> list[Path]:
+    return [path for path in prefix.iterdir() if path.name.startswith(".")]
+
+
+def test_killed_half_way_the_old_version_stands(conda_lab: Lab) -> None:
+    target = conda_lab["server2"]
+    envsync = Envsync(conda_lab.controller)
+    prefix = target.path(target.prefix)
+    install_command(prefix, prefix=target.prefix, environment={"CONDA_TEST_WAIT": WAIT})
+    envsync.push("server2")
+    stands = environment(target).stat().st_ino
+
+    (environment(conda_lab.controller) / "note.txt").write_text("another version\n")
+    target.write_file(WAIT, "")
+    pushing = envsync.start("push", "myenv", "server2", "--method", "rebuild")
+    wait_until(
+        lambda: any((path / "half-installed").exists() for path in hidden(prefix)),
+        "an environment is half installed",
+        timeout_seconds=20,
+    )
+    for process in target.processes("-I -B -c"):
+        target.kill(process)
+    assert finish(pushing).exit_code == 6
+    wait_until(lambda: not target.processes("conda_command"), "the tool has ended, too")
+    assert environment(target).stat().st_ino == stands
+    assert len(hidden(prefix)) == 1
+
+    target.path(WAIT).unlink()
+    report = envsync.push("server2", "--method", "rebuild").server
+    assert (report["outcome"], report["method"], report["tool"]) == (
+        "pushed",
+        "rebuild",
+        "conda 26.7.1",
+    )
+    assert hidden(prefix) == []
+    top = f"{target.prefix}/envs/myenv"
+    assert target.run([f"{top}/bin/lab-cli"]).stdout == f"lab-cli {top}\n"
+    again = envsync.push("server2", "--method", "rebuild").server
+    assert again["outcome"] == "in-step"
+    [*_, event] = envsync.ok("history", "myenv", "server2").server["events"]
+    assert (event["method"], event["changes"]) == ("rebuild", [])

@@ -1,0 +1,81 @@
+"""Pushes between two prefixes in one process: the second can make environments itself."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from envsync.errors import ConnectionLost
+from envsync.push.cycle import Push
+from envsync.push.ends import LocalEnd
+from envsync.push.report import PushReport
+from envsync.push.settings import PushSettings
+from envsync.push.source_end import SourceEnd
+from envsync.push.target_end import TargetEnd
+from tests.conda import ENVIRONMENT
+from tests.conda.environments import create
+from tests.conda.package import Package
+from tests.rebuild.servers import remake_channel
+
+
+class TwoPrefixes:
+    """`source` and `target` are prefixes."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        self.source = source
+        self.target = target
+
+    @property
+    def made(self) -> Path:
+        """The environment on the target."""
+        return self.target / "envs" / ENVIRONMENT
+
+    @property
+    def left_over(self) -> list[str]:
+        """What a build left in the prefix: hidden directories that nobody else makes."""
+        return [path.name for path in self.target.iterdir() if path.name.startswith(".")]
+
+    @staticmethod
+    def run(*argv: str | Path) -> str:
+        done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30)
+        return done.stdout
+
+    def create(self, channel: Path, packages: Sequence[Package]) -> None:
+        """Make the source's environment, of all these packages, from a channel of them."""
+        remake_channel(channel, packages)
+        specs = [f"{package.name} =={package.version} {package.build}" for package in packages]
+        environment = self.source / "envs" / ENVIRONMENT
+        create(environment, channel, specs, package_cache=self.source / "pkgs")
+
+    def push(self, method: str = "rebuild", **settings: object) -> PushReport:
+        order = PushSettings(
+            environment=ENVIRONMENT,
+            source_prefix=str(self.source),
+            source=f"server1:{self.source}",
+            who="alice@server1",
+            method=method,
+            **settings,  # type: ignore[arg-type]
+        )
+        source = SourceEnd(LocalEnd("server1"), str(self.source), ENVIRONMENT, order.local)
+        with self.end(order) as target:
+            return Push(order, source, target, None, _no_way_back).run()
+
+    def rollback(self) -> None:
+        order = PushSettings(ENVIRONMENT, str(self.source), "server1", "alice@server1")
+        with self.end(order) as target:
+            target.rollback(None, "alice@server1", overwrite=False)
+
+    @contextlib.contextmanager
+    def end(self, order: PushSettings) -> Iterator[TargetEnd]:
+        end = LocalEnd("server2")
+        try:
+            yield TargetEnd(end, str(self.target), ENVIRONMENT, order.local, order.who)
+        finally:
+            # A remote agent would end here, and its lock with it.
+            end.service.target.lock.release()
+
+
+def _no_way_back() -> contextlib.AbstractContextManager[TargetEnd]:
+    raise ConnectionLost("gone for good")

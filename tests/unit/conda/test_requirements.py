@@ -1,0 +1,123 @@
+"""What an environment asks for, read from its records."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+
+import pytest
+
+from envsync.conda.equal_prefix import rewritten, with_digests
+from envsync.conda.requirements import (
+    CondaRequirement,
+    PipRequirement,
+    direct_url,
+    requested_specs,
+    requirements,
+    without_credentials,
+)
+
+SITE = "lib/python3.11/site-packages"
+
+
+def record(name: str, version: str, **more: object) -> str:
+    document = {"name": name, "version": version, "build": "0", "subdir": "linux-64", **more}
+    return json.dumps(document)
+
+
+FILES = {
+    "conda-meta/pytorch-2.1-0.json": record(
+        "pytorch",
+        "2.1",
+        url="https://user:secret@conda.example/t/abc-123/lab/linux-64/pytorch-2.1-0.conda",
+        files=["bin/x", f"{SITE}/torch-2.1.dist-info/METADATA"],
+    ),
+    "conda-meta/six-1.16-0.json": record(
+        "six", "1.16", subdir="noarch", channel="https://conda.example/lab/noarch"
+    ),
+    "conda-meta/broken-1-0.json": "{",
+    "conda-meta/history": "# update specs: ['pytorch=2.1', 'old']\n# remove specs: ['old']\n",
+    f"{SITE}/torch-2.1.dist-info/METADATA": "",
+    f"{SITE}/idna-3.4.dist-info/METADATA": "",
+    f"{SITE}/idna-3.4.dist-info/REQUESTED": "",
+    f"{SITE}/tool-1.0.dist-info/direct_url.json": json.dumps(
+        {"url": "file:///srv/tool", "dir_info": {"editable": True}}
+    ),
+    f"{SITE}/legacy.egg-link": "/srv/legacy\n.",
+}
+
+
+def test_everything_is_found_once_and_no_secret_comes_along() -> None:
+    found = requirements(
+        [path.encode() for path in FILES], lambda path: FILES.get(path.decode(), "").encode()
+    )
+    assert found.channels == ("https://conda.example/lab",)
+    assert found.conda == (
+        CondaRequirement("pytorch", "2.1", "0", "linux-64"),
+        CondaRequirement("six", "1.16", "0", "noarch"),
+    )
+    assert found.pip == (
+        PipRequirement("idna", "3.4", "", False, True),
+        PipRequirement("legacy", "", "file:///srv/legacy", True, True),
+        PipRequirement("tool", "1.0", "file:///srv/tool", True, False),
+    )
+    assert found.requested == ("pytorch=2.1",)
+    assert "secret" not in repr(found)
+    assert "abc-123" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "without"),
+    [
+        ("https://u:p@h/x/t/tok/y", "https://h/x/y"),
+        ("https://h/t/tok/lab/linux-64", "https://h/lab/linux-64"),
+        ("https://h/x?token=1#frag", "https://h/x"),
+        ("git+ssh://git@h/x", "git+ssh://h/x"),
+        ("file:///srv/channel", "file:///srv/channel"),
+        ("conda-forge", "conda-forge"),
+        ("https://[broken/x", ""),
+    ],
+)
+def test_credentials_stay_behind(url: str, without: str) -> None:
+    assert without_credentials(url) == without
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"url": "https://h/x-1.0.whl", "archive_info": {}}, ("https://h/x-1.0.whl", False)),
+        (
+            {"url": "https://h/x.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
+            ("git+https://h/x.git@abc", False),
+        ),
+        ({"url": 7}, ("", False)),
+        ([], ("", False)),
+    ],
+)
+def test_direct_urls(document: object, expected: tuple[str, bool]) -> None:
+    assert direct_url(json.dumps(document).encode()) == expected
+    assert direct_url(b"{") == ("", False)
+    assert direct_url(None) == ("", False)
+
+
+def test_the_last_word_in_the_history_counts() -> None:
+    history = (
+        "==> 2026-01-01 00:00:00 <==\n# cmd: conda create\n+a-1-0\n"
+        "# update specs: ['python=3.10', 'conda-forge::numpy', 'a']\n"
+        "# update specs: ['python=3.11']\n# remove specs: ['a']\n# update specs: [broken\n"
+    )
+    assert requested_specs(history) == ("conda-forge::numpy", "python=3.11")
+
+
+def test_a_prefix_of_the_same_length_and_the_digests_that_follow() -> None:
+    content = b"#!/p/.abcdef/bin/python\n\0/p/.abcdef\0"
+    after = rewritten(content, b"/p/.abcdef", b"/p/envs/me")
+    assert after == b"#!/p/envs/me/bin/python\n\0/p/envs/me\0"
+    with pytest.raises(ValueError, match="lengths"):
+        rewritten(content, b"/p/.abcdef", b"/p/envs/m")
+    old, new = hashlib.sha256(content).digest(), hashlib.sha256(after).digest()
+    pip, its = (base64.urlsafe_b64encode(one).rstrip(b"=") for one in (old, new))
+    told = b'{"sha256_in_prefix": "%s"}\nbin/x,sha256=%s,9\n'
+    seen = with_digests(told % (old.hex().encode(), pip), {old: new})
+    assert seen == told % (new.hex().encode(), its)

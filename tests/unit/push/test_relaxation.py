@@ -1,0 +1,154 @@
+"""Pins give way one by one, and only those that were in the way."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envsync.agent.messages import PlatformFacts
+from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
+from envsync.push.method import AUTO, MIRROR, PACK, REBUILD, choose_method
+from envsync.push.relaxation import (
+    DROPPED,
+    Pin,
+    built_for_another,
+    conda_pins,
+    names,
+    pip_pins,
+    relax_conflict,
+    relax_missing,
+    specs,
+)
+
+
+def asked(*conda: CondaRequirement, pip: tuple[PipRequirement, ...] = ()) -> Requirements:
+    return Requirements((), conda, pip, ())
+
+
+NUMPY = CondaRequirement("numpy", "1.26.4", "py311h_0", "linux-64")
+PYTHON = CondaRequirement("python", "3.11.7", "h_0_cpython", "linux-64")
+SIX = CondaRequirement("six", "1.16", "pyh_0", "noarch")
+JPEG = CondaRequirement("jpeg", "9e", "h_1", "linux-64")
+EPOCH = CondaRequirement("x", "1!2.3", "0", "linux-64")
+
+
+@pytest.mark.parametrize(
+    ("package", "steps"),
+    [
+        (NUMPY, ("numpy=1.26.4=py311h_0", "numpy=1.26.4", "numpy=1.26.*", "numpy=1.*")),
+        (PYTHON, ("python=3.11.7=h_0_cpython", "python=3.11.7", "python=3.11.*")),
+        (SIX, ("six=1.16=pyh_0", "six=1.16", "six=1.*")),
+        (JPEG, ("jpeg=9e=h_1", "jpeg=9e", "jpeg=9.*")),
+        (EPOCH, ("x=1!2.3=0", "x=1!2.3", "x=1!2.*")),
+    ],
+)
+def test_what_a_package_may_become(package: CondaRequirement, steps: tuple[str, ...]) -> None:
+    (pin,) = conda_pins(asked(package), other_platform=False, from_history=False)
+    assert pin.steps == steps
+
+
+def test_on_another_platform_builds_are_not_asked_for() -> None:
+    pins = conda_pins(asked(NUMPY, SIX), other_platform=True, from_history=False)
+    assert specs(pins) == ("numpy=1.26.4", "six=1.16=pyh_0")
+    assert pins[0].steps[-1] == DROPPED
+    (told,) = built_for_another(asked(NUMPY, PYTHON, SIX))
+    assert str(told) == "the builds of 2 packages -> their versions (they are for linux-64)"
+
+
+def test_from_history_asks_for_what_a_person_wrote() -> None:
+    requirements = Requirements(
+        (), (NUMPY,), (), ("lab-variant=1.0=mkl_1", "numpy>=1.20", "python=3.11", "scipy")
+    )
+    pins = conda_pins(requirements, other_platform=False, from_history=True)
+    assert specs(pins) == requirements.requested
+    assert pins[0].steps == ("lab-variant=1.0=mkl_1", "lab-variant=1.0", "lab-variant=1.*")
+    assert pins[1].steps == ("numpy>=1.20",)
+
+
+@pytest.mark.parametrize(
+    ("package", "steps"),
+    [
+        (PipRequirement("idna", "3.4", "", False, True), ("idna==3.4", "idna==3.*")),
+        (
+            PipRequirement("tool", "1.0", "file:///srv/tool", True, True),
+            ("-e file:///srv/tool", "tool==1.0", "tool==1.*"),
+        ),
+        (
+            PipRequirement("lib", "2.0.1", "git+https://x/lib@abc", False, False),
+            ("lib @ git+https://x/lib@abc", "lib==2.0.1", "lib==2.0.*", "lib==2.*"),
+        ),
+    ],
+)
+def test_what_a_package_of_pips_may_become(package: PipRequirement, steps: tuple[str, ...]) -> None:
+    (pin,) = pip_pins(asked(pip=(package,)), other_platform=False, from_history=False)
+    assert pin.steps == steps
+
+
+@pytest.mark.parametrize("name", ["--index-url", "-r /etc/passwd", "a b", "x\ny", ""])
+def test_no_name_becomes_an_option(name: str) -> None:
+    pip = (PipRequirement(name, "1.0", "", False, True),)
+    conda = CondaRequirement(name, "1.0", "0", "noarch")
+    assert pip_pins(asked(pip=pip), other_platform=False, from_history=False) == ()
+    assert conda_pins(asked(conda), other_platform=False, from_history=False) == ()
+
+
+def test_only_what_was_named_gives_way() -> None:
+    pins = conda_pins(asked(NUMPY, PYTHON, SIX), other_platform=False, from_history=False)
+    outcome = relax_missing(pins, ["NumPy"], [], "not available")
+    assert specs(outcome.pins) == ("numpy=1.26.4", *specs(pins)[1:])
+    assert [str(one) for one in outcome.relaxations] == [
+        "numpy=1.26.4=py311h_0 -> numpy=1.26.4 (not available)"
+    ]
+
+
+def test_a_package_of_pips_is_known_by_its_place() -> None:
+    editable = PipRequirement("tool", "1.0", "file:///srv/tool", True, True)
+    pins = pip_pins(asked(pip=(editable,)), other_platform=False, from_history=False)
+    for place in ("/srv/tool", "file:///srv/tool", "/srv/tool/"):
+        assert specs(relax_missing(pins, [], [place], "").pins) == ("tool==1.0",)
+    assert not relax_missing(pins, [], ["/srv/too"], "").relaxations
+
+
+def test_of_a_conflict_the_strictest_give_way_and_nothing_is_left_out() -> None:
+    pins = conda_pins(asked(NUMPY, SIX), other_platform=True, from_history=False)
+    first = relax_conflict(pins, ["numpy", "six"], "")
+    assert specs(first.pins) == ("numpy=1.26.*", "six=1.16")
+    last = (Pin("a", ("a=1", DROPPED)), Pin("b", ("b=1",)))
+    assert relax_conflict(last, ["a", "b"], "").relaxations == ()
+
+
+@given(st.lists(st.sampled_from(["numpy", "python", "six", "jpeg"]), max_size=30), st.booleans())
+def test_every_step_is_told_and_there_is_an_end(failing: list[str], other: bool) -> None:
+    pins = conda_pins(asked(NUMPY, PYTHON, SIX, JPEG), other_platform=other, from_history=False)
+    most = sum(len(pin.steps) - 1 for pin in pins)
+    told = 0
+    for name in failing:
+        outcome = relax_missing(pins, [name], [], "gone")
+        told += len(outcome.relaxations)
+        pins = outcome.pins
+    assert told == sum(pin.step for pin in pins) <= most
+    assert len(names(pins)) == len(specs(pins))
+
+
+HERE = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "name", "reason"),
+    [
+        (AUTO, HERE, MIRROR, "both are Linux x86_64"),
+        (AUTO, HERE._replace(libc_version="2.17"), MIRROR, "both are Linux x86_64"),
+        (AUTO, HERE._replace(machine="aarch64"), REBUILD, "architecture x86_64"),
+        (AUTO, HERE._replace(libc="musl"), REBUILD, "C library glibc"),
+        (MIRROR, HERE._replace(machine="aarch64"), MIRROR, "asked for"),
+        (REBUILD, HERE, REBUILD, "asked for"),
+        (PACK, HERE, PACK, "asked for"),
+    ],
+)
+def test_the_method_and_its_reason(
+    wanted: str, there: PlatformFacts, name: str, reason: str
+) -> None:
+    method = choose_method(wanted, HERE, there)
+    assert method.name == name
+    assert reason in method.reason
