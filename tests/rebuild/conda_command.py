@@ -86,9 +86,7 @@ async def _create(options: argparse.Namespace) -> None:
         file.write(f"{history}# update specs: {specs!r}\n")
 
 
-async def _solved(
-    specs: Sequence[str], urls: Sequence[str], cache: Path
-) -> Sequence[RepoDataRecord]:
+async def _solved(specs: Sequence[str], urls: Sequence[str], cache: Path) -> list[RepoDataRecord]:
     gateway, channels = Gateway(cache_dir=cache / "cache"), [Channel(url) for url in urls]
     wanted = [MatchSpec(spec, False) for spec in specs]
     try:

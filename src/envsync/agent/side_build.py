@@ -39,6 +39,8 @@ def built_at(state: bytes) -> Optional[bytes]:
 
 def discard(state: bytes) -> None:
     """Remove what an earlier build left."""
+    if not os.path.lexists(os.path.join(state, NOTE)):
+        return
     path = built_at(state)
     if path is not None:
         remove_tree(path)

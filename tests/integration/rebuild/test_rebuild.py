@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import target as targets
+from envsync.agent import target
+from envsync.agent.facts import platform_facts
 from envsync.errors import PreflightRefused, RebuildFailed, TargetDrifted
 from tests.conda.package import Package
 from tests.integration.rebuild.two_prefixes import TwoPrefixes
@@ -130,8 +131,8 @@ def test_of_two_in_each_others_way_the_strictest_gives_way(
 def test_on_another_platform_what_is_for_one_alone_is_left_out(
     prefixes: TwoPrefixes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = targets.platform_facts()
-    monkeypatch.setattr(targets, "platform_facts", lambda: here._replace(machine="sparc64"))
+    there = platform_facts()._replace(machine="sparc64")
+    monkeypatch.setattr(target, "platform_facts", lambda: there)
     install_command(prefixes.target, "mamba")
     channel = tmp_path / "channel"
     prefixes.create(channel, [pin("1.0", "a_0"), pin("2", "0", name="lab-x86")])

@@ -12,7 +12,7 @@ from pathlib import Path
 from envsync.push.ends import LocalEnd, RemoteEnd
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd
-from envsync.push.target_end import TargetEnd
+from envsync.push.target_end import How, TargetEnd
 from envsync.ssh.fabric_link import FabricLink, open_link
 from envsync.transport.job import Job
 from tests.lab.loopback_sshd import LoopbackSshd
@@ -113,7 +113,7 @@ class StagedPush:
 
     def publish(self, transport: str) -> None:
         settings = PushSettings(environment=NAME, source_prefix="", source="here", who="test")
-        self.target.publish(settings, "revision", transport)
+        self.target.publish(settings, "revision", How("mirror", transport))
 
     def close(self) -> None:
         self.end.close()
