@@ -24,7 +24,7 @@ from envsync.inventory import Server
 CLOSED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PARALLEL_MAX = 32
 _SECONDS_EACH = 240.0
-_NO_TICKET = "FILE:/dev/null"
+_NO_TICKET = "FILE:/nonexistent/ticket"
 
 
 class Trial:

@@ -29,6 +29,7 @@ _RESULTS = {
     "gc": "Gc",
     "doctor": "Doctor",
     "status": "Status",
+    "daemon install": "DaemonInstall",
     "daemon pause": "DaemonRequest",
     "daemon resume": "DaemonRequest",
     "daemon sync": "DaemonRequest",

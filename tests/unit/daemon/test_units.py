@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,25 @@ def test_what_no_unit_can_say_is_refused() -> None:
 )
 def test_where_user_units_are(environ: dict[str, str], directory: str) -> None:
     assert str(user_directory(ALICE.home, environ)) == directory
+
+
+@pytest.mark.parametrize("unit", ["envsync@.service", "user/envsync.service"])
+def test_starts_after_failures_come_ever_later(unit: str, tmp_path: Path) -> None:
+    """The line is a shell's, so the shell is asked, with `systemctl` and `sleep` of our own."""
+    text = (REPOSITORY / "systemd" / unit).read_text().replace("\\\n", " ")
+    line = next(line for line in text.splitlines() if line.startswith("ExecStartPre="))
+    script = line.partition(" -c '")[2].removesuffix("'").replace("$$", "$")
+    for name, body in (("systemctl", 'echo "$RESTARTS"'), ("sleep", 'echo "$1"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def waits(restarts: str) -> str:
+        environ = {"PATH": str(tmp_path), "RESTARTS": restarts}
+        argv = ["/bin/sh", "-c", script]
+        done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    shown = {restarts: waits(str(restarts)) for restarts in (0, 1, 2, 3, 4, 9, 10, 1000)}
+    wanted = {0: "", 1: "1", 2: "2", 3: "4", 4: "8", 9: "256", 10: "256", 1000: "256"}
+    assert shown == wanted
+    assert waits("") == ""

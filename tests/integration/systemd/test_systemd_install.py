@@ -1,0 +1,130 @@
+"""`envsync daemon install`: for the system, for one user, and what it says of the servers."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.integration.systemd.service import ENVSYNC, envsync, inventory
+from tests.lab.host import CHECKOUT
+from tests.lab.lab import Lab
+from tests.lab.namespaces import wait_until
+from tests.systemd.machine import HOME, USER, Machine
+from tests.systemd.unit import ServiceUnit
+
+EXPOSURE_MAX = 4.0
+
+# Only one key gets in, it needs a passphrase, and the user has done everything for it to work
+# now: it is in an agent, and a connection is open.
+_LOCKED = """
+cd ~/.ssh
+ssh-keygen -q -t ed25519 -N secret -f locked
+scp -q locked.pub server3:.ssh/authorized_keys
+printf 'Host server3\\n IdentityFile ~/.ssh/locked\\n IdentitiesOnly yes\\n' >>config
+printf ' ControlPath ~/.ssh/open-%%h\\n ControlMaster auto\\n ControlPersist 60\\n' >>config
+printf '#!/bin/sh\\necho secret\\n' >ask && chmod +x ask
+eval "$(ssh-agent -a ~/.ssh/agent)" >/dev/null
+SSH_ASKPASS=~/.ssh/ask SSH_ASKPASS_REQUIRE=force ssh-add -q locked </dev/null
+ssh server3 true </dev/null >/dev/null 2>&1
+ssh -O check server3 2>&1
+"""
+
+
+@pytest.fixture(scope="module")
+def system(machine: Machine) -> ServiceUnit:
+    """The system's unit, installed as `sudo` would have it: no --config, alice's inventory."""
+    inventory(machine)
+    sudo = [f"SUDO_USER={USER}", f"SUDO_UID={machine.uid}"]
+    told = envsync(machine, *sudo, "daemon", "install", user="root")
+    assert (told.exit_code, told.result["user"]) == (0, USER), told
+    return ServiceUnit(machine)
+
+
+def test_the_units_are_clean(system: ServiceUnit) -> None:
+    machine = system.machine
+    machine.path("/usr/local/bin/envsync").symlink_to(ENVSYNC)
+    shipped = [f"{CHECKOUT}/systemd/envsync@.service", f"{CHECKOUT}/systemd/user/envsync.service"]
+    envsync(machine, "daemon", "install", "--user")
+    verify_user = ["systemd-analyze", "--user", "verify", "envsync.service"]
+    for argv, user in (
+        (["systemd-analyze", "verify", "envsync@alice.service"], "root"),
+        (["systemd-analyze", "verify", *shipped], "root"),
+        (["env", "XDG_RUNTIME_DIR=/tmp", *verify_user], USER),
+    ):
+        done = machine.run(argv, user=user)
+        assert (done.stdout, done.stderr) == ("", "")
+    bad = machine.run(
+        ["sh", "-c", f"sed s/WatchdogSec/WatchdogSek/ {shipped[1]} >/tmp/bad.service"]
+    )
+    assert bad.returncode == 0
+    assert "WatchdogSek" in machine.run(["systemd-analyze", "verify", "/tmp/bad.service"]).stderr
+
+
+def test_the_system_unit_is_hardened(system: ServiceUnit) -> None:
+    file = "/etc/systemd/system/envsync@.service"
+    argv = ["systemd-analyze", "security", "--offline=true", "--no-pager", file]
+    found = re.search(r"exposure level for \S+: ([0-9.]+)", system.machine.run(argv).stdout)
+    assert found is not None
+    assert float(found[1]) <= EXPOSURE_MAX
+    assert (
+        f"`systemd-analyze security` gives it {found[1]}." in system.machine.path(file).read_text()
+    )
+
+
+def test_without_root_the_sudo_line_is_said(system: ServiceUnit) -> None:
+    told = envsync(system.machine, "daemon", "install", "--as", "server1")
+    assert told.exit_code == 2
+    line = f"sudo {ENVSYNC} daemon install --config {HOME}/.config/envsync/config.yaml --as server1"
+    assert told.error["hint"].startswith(line)
+    told = envsync(system.machine, "daemon", "install", "--dry-run")
+    assert (told.exit_code, told.result["done"]) == (0, None)
+    assert told.result["files"][0]["content"] == (CHECKOUT / "systemd/envsync@.service").read_text()
+
+
+def test_a_second_daemon_of_the_same_user_says_why_it_does_not_start(system: ServiceUnit) -> None:
+    machine = system.machine
+    machine.run(["loginctl", "enable-linger", USER])
+    wait_until(lambda: machine.path(f"/run/user/{machine.uid}/bus").exists(), "a user's systemd")
+    told = envsync(machine, "daemon", "install", "--user")
+    assert (told.exit_code, told.error["code"]) == (23, "service-failed")
+    assert any("a daemon of this user runs already" in line for line in told.error["details"])
+    ServiceUnit(machine, of_user=True).systemctl("disable", "--now")
+    machine.run(["loginctl", "disable-linger", USER])
+
+
+def test_a_users_own_service_lives_as_long_as_the_machine(lab: Lab, system: ServiceUnit) -> None:
+    machine = system.machine
+    system.systemctl("disable", "--now")
+    wait_until(lambda: not machine.path(f"/run/user/{machine.uid}").exists(), "no user's systemd")
+    told = envsync(machine, "daemon", "install", "--user")
+    assert (told.exit_code, told.result["done"]) == (0, None)
+    machine.run(["loginctl", "enable-linger", USER])
+    unit = ServiceUnit(machine, of_user=True)
+    wait_until(lambda: machine.path(f"/run/user/{machine.uid}/bus").exists(), "a user's systemd")
+    told = envsync(machine, "daemon", "install", "--user")
+    assert (told.exit_code, told.result["done"], told.result["lingers"]) == (0, "started", True)
+    unit.wait_status("2 of 2 copies in step")
+    main = unit.property("MainPID")
+    unit.systemctl("reload")
+    unit.wait_journal("the inventory was read")
+    assert unit.property("MainPID") == main
+    machine.reboot()
+    wait_until(lambda: machine.path(f"/run/user/{machine.uid}/bus").exists(), "a user's systemd")
+    unit.wait_active()
+    unit.wait_status("2 of 2 copies in step")
+
+
+def test_servers_that_a_service_cannot_get_into_are_named(lab: Lab, system: ServiceUnit) -> None:
+    machine = system.machine
+    assert "Master running" in machine.run(["sh", "-ec", _LOCKED], user=USER).stdout
+    inventory(machine, push_to="[server2, server3, shut]", servers="shut: {host: server2, port: 9}")
+    agent = f"SSH_AUTH_SOCK={HOME}/.ssh/agent"
+    told = envsync(machine, agent, "daemon", "install", "--dry-run")
+    assert (told.exit_code, told.error["code"]) == (20, "some-servers-failed")
+    by_name = {entry["server"]: entry["error"] for entry in told.result["servers"]}
+    assert by_name["server2"] is None
+    assert by_name["shut"]["code"] == "connection-failed"
+    assert by_name["server3"]["code"] == "authentication-refused"
+    assert "ssh-keygen -t ed25519 -N ''" in by_name["server3"]["hint"]
+    assert "ssh-copy-id -i ~/.ssh/envsync.pub server3" in by_name["server3"]["hint"]
