@@ -78,15 +78,34 @@ class TotalsFacts(NamedTuple):
 
 
 class SourceState(NamedTuple):
-    """What a source is. `had` are the source revisions that it has had itself."""
+    """What a source is. `had` are the source revisions that it has had itself.
+
+    `revision_there` is that of the tree as it will be published: `revision` itself, but for
+    a relocation.
+    """
 
     path: str
     revision: str
+    revision_there: str
     totals: TotalsFacts
     had: Tuple[str, ...]
     findings: Tuple[Finding, ...]
     platform: PlatformFacts
     hashed_bytes: int
+
+
+class RelocationFacts(NamedTuple):
+    """What a source's tree becomes at another place.
+
+    `problems` say which files cannot be had there and why, `left` which name the old place
+    and stay as they are, because it does not matter. `rewritten_files` counts the others.
+    """
+
+    revision: str
+    totals: TotalsFacts
+    problems: Tuple[str, ...]
+    left: Tuple[str, ...]
+    rewritten_files: int
 
 
 class RecordFacts(NamedTuple):

@@ -41,7 +41,12 @@ def _confirm(service: Service, request: Request) -> Answer:
 
 def _manifest(service: Service, request: Request) -> Answer:
     """The manifest, without the directories whose references are in the payload."""
-    return Answer({}, service.source.encoded_manifest(frozenset(_references(request.payload))))
+    known = frozenset(_references(request.payload))
+    return Answer({}, service.source.encoded_manifest(known, request.arguments.get("there", "")))
+
+
+def _relocate(service: Service, request: Request) -> Answer:
+    return Answer(to_json(service.source.relocation_facts(request.arguments["there"])))
 
 
 def _references(payload: bytes) -> List[bytes]:
@@ -85,7 +90,8 @@ def _send(service: Service, request: Request) -> Answer:
 
     items = items_of(request.payload, request.arguments["sizes"])
     name = best_codec(request.arguments["codecs"])
-    for block in encoded_blocks(service.source.contents(items), name):
+    contents = service.source.contents(items, there=request.arguments["there"])
+    for block in encoded_blocks(contents, name):
         service.emit(block)
     return Answer({"codec": name})
 
@@ -95,6 +101,7 @@ OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "inspect": _inspect,
     "confirm": _confirm,
     "manifest": _manifest,
+    "relocate": _relocate,
     "findings": _findings,
     "credentials": _credentials,
     "requirements": _requirements,

@@ -34,13 +34,16 @@ def outgoing(
     items: Sequence[Tuple[bytes, int]],
     progress: Optional[Progress] = None,
     on_read: Optional[OnRead] = None,
+    instead: Callable[[bytes], Optional[bytes]] = lambda _: None,
 ) -> Iterator[bytes]:
     """Blocks of at most `BLOCK_BYTES` holding the files of `items`: path and size, in order.
 
     `progress` is called with files and bytes of content read since the last call, `on_read`
-    with path, inode and SHA-256 of each file that was read whole.
+    with path, inode and SHA-256 of each file that was read whole. `instead` gives what is
+    sent in the place of a file's own content, or None; where it raises OSError or ValueError,
+    the file counts as gone.
     """
-    reader = _Reader(top_fd, on_read)
+    reader = _Reader(top_fd, on_read, instead)
     gathered = _Gathered()
     try:
         for number, (path, size_bytes) in enumerate(items):
@@ -78,17 +81,26 @@ class _Gathered:
 
 
 class _Reader:
-    def __init__(self, top_fd: int, on_read: Optional[OnRead]) -> None:
+    def __init__(
+        self,
+        top_fd: int,
+        on_read: Optional[OnRead],
+        instead: Callable[[bytes], Optional[bytes]],
+    ) -> None:
         self._top_fd = top_fd
         self._on_read = on_read
+        self._instead = instead
         self._directory: Optional[bytes] = None
         self._directory_fd = -1
 
     def whole(self, number: int, path: bytes, size_bytes: int) -> Tuple[bytes, bytes]:
         """The head and the content of a file that fits into a block."""
         try:
+            made = self._instead(path)
+            if made is not None:
+                return HEAD.pack(number, size_bytes), _as_long(made, size_bytes)
             fd = self._open(path)
-        except OSError:
+        except (OSError, ValueError):
             return HEAD.pack(number, GONE), b""
         try:
             content, is_whole = _block(fd, size_bytes)
@@ -101,9 +113,16 @@ class _Reader:
     def parts(self, number: int, path: bytes, size_bytes: int) -> Iterator[Tuple[bytes, bytes]]:
         """The head with the first part of a larger file; then further parts."""
         try:
-            fd = self._open(path)
-        except OSError:
+            made = self._instead(path)
+            fd = -1 if made is not None else self._open(path)
+        except (OSError, ValueError):
             yield HEAD.pack(number, GONE), b""
+            return
+        if made is not None:
+            yield HEAD.pack(number, size_bytes), b""
+            made = _as_long(made, size_bytes)
+            for start in range(0, size_bytes, _PART_BYTES):
+                yield b"", made[start : start + _PART_BYTES]
             return
         head, state, is_whole = HEAD.pack(number, size_bytes), hashlib.sha256(), True
         try:
@@ -141,6 +160,11 @@ class _Reader:
         if self._directory is not None:
             os.close(self._directory_fd)
             self._directory = None
+
+
+def _as_long(content: bytes, size_bytes: int) -> bytes:
+    """As many bytes as were announced; where that changes them, the hash will tell."""
+    return content[:size_bytes].ljust(size_bytes, b"\0")
 
 
 def _block(fd: int, size_bytes: int) -> Tuple[bytes, bool]:

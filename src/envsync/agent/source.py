@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from typing import Callable, Collection, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Collection, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from envsync.agent.content_cache import home
 from envsync.agent.facts import platform_facts
@@ -14,10 +14,18 @@ from envsync.agent.hashing import Hashing
 from envsync.agent.layout import layout, require_live
 from envsync.agent.listing_build import Build
 from envsync.agent.locks import nonce_at
-from envsync.agent.messages import Finding, PlaceFacts, SourceState, TotalsFacts
+from envsync.agent.messages import (
+    Finding,
+    PlaceFacts,
+    RelocationFacts,
+    SourceState,
+    TotalsFacts,
+)
 from envsync.agent.outgoing import Progress, outgoing
 from envsync.agent.place import place_facts
 from envsync.agent.records import Records
+from envsync.agent.relocated import Relocated, Relocator
+from envsync.agent.relocation_cache import RelocationCache
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
@@ -27,6 +35,7 @@ from envsync.agent.stat_rows import modes
 from envsync.agent.storage import require_good_disk
 from envsync.agent.vouchers import NO_VOUCHERS
 from envsync.conda import credentials, outside
+from envsync.conda.relocation import Relocation, between
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import FILE, SYMLINK, Entry, join
@@ -54,7 +63,9 @@ class Source:
     ) -> None:
         self._places = layout(prefix, name)
         self._trees = Trees(cache_directory, LocalPaths(local), helpers)
+        self._cache_directory = cache_directory
         self._state_directory = state_directory
+        self._relocated: Dict[str, Relocated] = {}
         self._snapshot: Optional[Snapshot] = None
         self._manifest: Optional[Manifest] = None
         self._hashed: Optional[Hashed] = None
@@ -111,13 +122,14 @@ class Source:
                 hashing=self._hashing,
             )
         self._scanned = None
-        self._snapshot, self._manifest = snapshot, None
+        self._snapshot, self._manifest, self._relocated = snapshot, None, {}
         mapped = self._mapped()
         if mapped:
             self._believe_nothing()
         return SourceState(
             path=os.fsdecode(self._places.path),
             revision=snapshot.revision,
+            revision_there=snapshot.revision,
             totals=TotalsFacts(*snapshot.totals),
             had=tuple(self.had()),
             findings=(
@@ -147,6 +159,7 @@ class Source:
         state = SourceState(
             path=os.fsdecode(self._places.path),
             revision="",
+            revision_there="",
             totals=TotalsFacts(*manifest.totals()),
             had=(),
             findings=installer_findings(self._places) + busy_findings(scanned, self._places),
@@ -188,14 +201,51 @@ class Source:
         self._trees.cache(scanned.device, scanned.inode).forget()
         self._hashed = None
 
-    def manifest(self) -> Manifest:
-        """The manifest of the last `inspect`."""
+    def manifest(self, there: str = "") -> Manifest:
+        """The manifest of the last `inspect`, or what it becomes at the path `there`."""
+        if there:
+            return self._at(there).manifest
         if self._manifest is None:
             self._manifest = self._found().manifest()
         return self._manifest
 
-    def encoded_manifest(self, known: Collection[bytes] = ()) -> bytes:
-        return manifests.encode(self.manifest(), known)
+    def encoded_manifest(self, known: Collection[bytes] = (), there: str = "") -> bytes:
+        return manifests.encode(self.manifest(there), known)
+
+    def relocation_facts(self, there: str) -> RelocationFacts:
+        """What the tree of the last `inspect` becomes at the path `there`."""
+        if there not in self._relocated:
+            before = self._relocation_cache(self._relocation(there)).rewrites()
+            if before.facts is not None and before.source_revision == self._found().revision:
+                return before.facts
+        return self._at(there).facts
+
+    def rewritten(self, there: str) -> Set[bytes]:
+        """The paths of the files whose contents are other ones at `there`."""
+        return self._at(there).paths
+
+    def _at(self, there: str) -> Relocated:
+        if there not in self._relocated:
+            relocation = self._relocation(there)
+            cache = self._relocation_cache(relocation)
+            top_fd = open_directory(self.path)
+            try:
+                relocator = Relocator(top_fd, self._found(), relocation, cache)
+                self._relocated[there] = relocator.run()
+            finally:
+                os.close(top_fd)
+        return self._relocated[there]
+
+    def _relocation(self, there: str) -> Relocation:
+        # By the name that conda knows it by, and by the directory's own.
+        here = self._places.path
+        return between(here, os.path.realpath(here), os.fsencode(there))
+
+    def _relocation_cache(self, relocation: Relocation) -> RelocationCache:
+        scanned = self._found().scan
+        return RelocationCache(
+            self._cache_directory, scanned.device, scanned.inode, relocation.moves
+        )
 
     def findings(self) -> Tuple[Finding, ...]:
         """What leads out of the environment: warnings, for the target may lack it."""
@@ -245,12 +295,22 @@ class Source:
         return None
 
     def contents(
-        self, items: Sequence[Tuple[bytes, int]], progress: Optional[Progress] = None
+        self,
+        items: Sequence[Tuple[bytes, int]],
+        progress: Optional[Progress] = None,
+        there: str = "",
     ) -> Iterator[bytes]:
-        """The stream of these files' contents (see `outgoing`)."""
+        """The stream of these files' contents (see `outgoing`), as they are at `there`."""
+        relocated = self._at(there) if there else None
         top_fd = open_directory(self.path)
+
+        def instead(path: bytes) -> Optional[bytes]:
+            if relocated is None or path not in relocated.paths:
+                return None
+            return relocated.rewrite(top_fd, path)
+
         try:
-            yield from outgoing(top_fd, items, progress)
+            yield from outgoing(top_fd, items, progress, instead=instead)
         finally:
             os.close(top_fd)
 

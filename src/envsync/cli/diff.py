@@ -10,7 +10,6 @@ import click
 from envsync.cli.invocation import Invocation
 from envsync.cli.options import common_options
 from envsync.cli.wording import count
-from envsync.errors import PreflightRefused
 
 if TYPE_CHECKING:
     from envsync.agent.messages import DifferenceFacts
@@ -68,15 +67,9 @@ def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
     from envsync.push.source_end import SourceEnd
 
     prefix = site.own_prefix
-    if place.prefix != prefix:
-        raise PreflightRefused(
-            f"its prefix is {place.prefix}, and here it is {prefix}: "
-            "comparing different prefixes is not possible yet",
-            hint="--published compares with what was published there",
-        )
     require_environment(prefix, environment)
     source = SourceEnd(LocalEnd(site.own_name), prefix, environment, site.local(environment))
-    return source.manifest(b"")
+    return source.toward(f"{place.prefix}/envs/{environment}").manifest(b"")
 
 
 def _differences(

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from envsync.cli.site import Site, link_opener
-from envsync.errors import NotFound, PreflightRefused, UsageError
+from envsync.errors import NotFound, UsageError
 from envsync.inventory import Environment, Server, bits_per_second, environment_name
 from envsync.inventory.names import suggestion
 from envsync.push.fan_out import Destination
 from envsync.push.method import AUTO, MIRROR, REBUILD
 from envsync.push.servers import Place
 from envsync.push.settings import PushSettings
-from envsync.ssh.session import Link
 
 METHODS = (AUTO, MIRROR, REBUILD)
 T = TypeVar("T")
@@ -67,7 +66,7 @@ def make_order(site: Site, options: PushOptions) -> PushOrder:
     return PushOrder(
         settings,
         source,
-        tuple(_destination(site, server, settings, options) for server in servers),
+        tuple(_destination(site, server, options) for server in servers),
         tuple(server.name for server in named if server.name == source.server and options.servers),
     )
 
@@ -84,7 +83,7 @@ def make_pull_order(site: Site, options: PushOptions) -> PushOrder:
         )
     settings = _settings(site, options, environment, source)
     here = Server(site.own_name, site.own_name, prefix=site.own_prefix)
-    return PushOrder(settings, source, (_destination(site, here, settings, options, here=True),))
+    return PushOrder(settings, source, (_destination(site, here, options, here=True),))
 
 
 def _source(site: Site, options: PushOptions, environment: Environment) -> Place:
@@ -185,32 +184,9 @@ def _listing(names: Sequence[str], shown: int = 12) -> list[str]:
 
 
 def _destination(
-    site: Site,
-    server: Server,
-    settings: PushSettings,
-    options: PushOptions,
-    *,
-    here: bool = False,
+    site: Site, server: Server, options: PushOptions, *, here: bool = False
 ) -> Destination:
     prefix = site.prefix(server)
     opener = None if here or server.name == site.own else link_opener(server)
-    there = f"{prefix}/envs/{settings.name_there}"
-    source = f"{settings.source_prefix}/envs/{settings.environment}"
-    if there != source and settings.method != REBUILD:
-        opener = _refuse_path(server.name, there, source)
     limit = server.limit_bits_per_second if options.limit is None else None
     return Destination(server.name, prefix, opener, limit)
-
-
-def _refuse_path(server: str, there: str, source: str) -> Callable[[], Link]:
-    """In the place of a link: this server fails, the others go on."""
-
-    def refuse() -> Link:
-        raise PreflightRefused(
-            f"it would stand at {there}, and the source's path is {source}: "
-            "a push to another path is not possible yet",
-            hint="give both the same prefix",
-            server=server,
-        )
-
-    return refuse

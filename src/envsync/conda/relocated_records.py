@@ -16,6 +16,7 @@ from envsync.conda.relocation import BINARY, TEXT, Placeholder
 
 # An object without objects in it; braces in its strings do not count.
 _FLAT_OBJECT = re.compile(rb'\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}')
+_DECLARED = b'"prefix_placeholder"'
 _IN_PREFIX = re.compile(rb'("sha256_in_prefix"\s*:\s*")([0-9a-f]{64})(?=")')
 _SIZE = re.compile(rb'("size_in_bytes"\s*:\s*)(\d+)')
 _RECORD_HASH = re.compile(rb"sha256=([A-Za-z0-9_-]{43}),(\d+)")
@@ -76,21 +77,19 @@ def _pip_hash(found: Match[bytes], rewritten: ByDigest) -> bytes:
 
 def placeholders(content: bytes) -> Dict[bytes, Placeholder]:
     """The files of one of conda's records into which it wrote its prefix, by path."""
-    return dict(_placeholders(content))
+    found: Dict[bytes, Placeholder] = {}
+    for match in _FLAT_OBJECT.finditer(content) if _DECLARED in content else ():
+        if _DECLARED in match.group():
+            found.update(_placeholder(match.group()))
+    return found
 
 
-def _placeholders(content: bytes) -> Iterator[Tuple[bytes, Placeholder]]:
-    if b'"prefix_placeholder"' not in content:
-        return
+def _placeholder(entry: bytes) -> Iterator[Tuple[bytes, Placeholder]]:
     try:
-        document: Any = json.loads(content)
-        entries = document["paths_data"]["paths"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        document: Any = json.loads(entry)
+    except (ValueError, RecursionError):
         return
-    for entry in entries if isinstance(entries, list) else ():
-        if not isinstance(entry, dict):
-            continue
-        path, text, mode = (entry.get(key) for key in ("_path", "prefix_placeholder", "file_mode"))
-        if isinstance(path, str) and isinstance(text, str) and text and mode in (TEXT, BINARY):
-            size_bytes = len(text.encode("utf-8", "surrogatepass"))
-            yield path.encode("utf-8", "surrogatepass"), Placeholder(mode, size_bytes)
+    path, text, mode = (document.get(key) for key in ("_path", "prefix_placeholder", "file_mode"))
+    if isinstance(path, str) and isinstance(text, str) and text and mode in (TEXT, BINARY):
+        size_bytes = len(text.encode("utf-8", "surrogatepass"))
+        yield path.encode("utf-8", "surrogateescape"), Placeholder(mode, size_bytes)

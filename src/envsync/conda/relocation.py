@@ -16,6 +16,7 @@ Nothing here reads a file: the functions are pure, on bytes.
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from bisect import bisect_right
 from typing import Iterator, List, Match, NamedTuple, Optional, Sequence, Tuple
@@ -53,6 +54,20 @@ class Placeholder(NamedTuple):
     size_bytes: int
 
 
+def between(here: bytes, real: bytes, there: bytes) -> Relocation:
+    """From an environment's path to another one; both are PREFIX/envs/NAME.
+
+    `real` is its path here without symlinks, which programs may have written down as well.
+    """
+    environment, above = [], []
+    for path in dict.fromkeys((here, real)):
+        environment.append(Move(path, there))
+        base, envs = posixpath.split(posixpath.dirname(path))
+        if envs == b"envs" and base != b"/":
+            above.append(Move(base, posixpath.dirname(posixpath.dirname(there))))
+    return Relocation(environment, above)
+
+
 class _Edit(NamedTuple):
     """The bytes from `start` to `end` become `new`."""
 
@@ -62,13 +77,16 @@ class _Edit(NamedTuple):
 
 
 class Relocation:
-    """Several directories that move at once, the innermost first.
+    """An environment that moves, by each name it has here, and the base prefix above it.
 
     `needles` are in every file that names one of them, and in few others.
     """
 
-    def __init__(self, moves: Sequence[Move]) -> None:
-        self.moves = tuple(move for move in moves if move.old != move.new)
+    def __init__(self, environment: Sequence[Move], above: Sequence[Move] = ()) -> None:
+        self._environment = [move for move in environment if move.old != move.new]
+        above = [move for move in above if move.old != move.new]
+        # Innermost first: what is below the environment is not merely below the prefix.
+        self.moves = (*self._environment, *above)
         self._new = dict(reversed([one for move in self.moves for one in _spellings(move)]))
         longest_first = sorted(self._new, key=len, reverse=True)
         alternatives = b"|".join(map(re.escape, longest_first))
@@ -96,7 +114,7 @@ class Relocation:
         if self._is_script_with_payload(content):
             end = shebang.end(content)
             return self._text(content[:end]) + content[end:]
-        edits = [] if placeholder is None else list(self._declared(content, placeholder))
+        edits = [] if placeholder is None else sorted(self._declared(content, placeholder))
         return _edited(content, sorted([*edits, *self._same_length(content, edits)]))
 
     def _found(self, content: bytes) -> Iterator[Match[bytes]]:
@@ -132,20 +150,20 @@ class Relocation:
 
     def _declared(self, content: bytes, placeholder: Placeholder) -> Iterator[_Edit]:
         """As conda does it: what the path leaves of the placeholder's length is NULs."""
-        old, new = self.moves[0]
-        room, room_there = placeholder.size_bytes - len(old), placeholder.size_bytes - len(new)
-        for match in re.finditer(re.escape(old) + rb"[^\0]*", content) if room >= 0 else ():
-            count = match.group().count(old)
-            end = match.end() + room * count
-            if content[match.end() : end + 1] != bytes(end + 1 - match.end()):
-                continue  # not as conda left it: changed since, or no string of conda's
-            if room_there < 0:
-                raise CannotRelocate(
-                    "conda left room for a path of %d characters; the one there has %d"
-                    % (placeholder.size_bytes, len(new))
-                )
-            text = match.group().replace(old, new) + bytes(room_there * count)
-            yield _Edit(match.start(), end, text)
+        for old, new in self._environment:
+            room, room_there = placeholder.size_bytes - len(old), placeholder.size_bytes - len(new)
+            for match in re.finditer(re.escape(old) + rb"[^\0]*", content) if room >= 0 else ():
+                count = match.group().count(old)
+                end = match.end() + room * count
+                if content[match.end() : end + 1] != bytes(end + 1 - match.end()):
+                    continue  # not as conda left it: changed since, or no string of conda's
+                if room_there < 0:
+                    raise CannotRelocate(
+                        "conda left room for a path of %d characters; the one there has %d"
+                        % (placeholder.size_bytes, len(new))
+                    )
+                text = match.group().replace(old, new) + bytes(room_there * count)
+                yield _Edit(match.start(), end, text)
 
     def _same_length(self, content: bytes, edits: Sequence[_Edit]) -> Iterator[_Edit]:
         """Edits of what is not edited yet; every byte that is none of the path stays in place."""

@@ -29,6 +29,7 @@ from envsync.push.aftermath import Publication, Reopen, aftermath
 from envsync.push.method import MIRROR, REBUILD, Method, choose_method
 from envsync.push.pace import OnProgress, Pace
 from envsync.push.rebuild import Order, Rebuild, Rebuilt, find_tool, told
+from envsync.push.relocated_source import RelocatedSource
 from envsync.push.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import Outlined, SourceEnd
@@ -62,7 +63,7 @@ class Push:
     def __init__(
         self,
         settings: PushSettings,
-        source: SourceEnd,
+        source: SourceEnd | RelocatedSource,
         target: TargetEnd,
         link: Link | None,
         reopen: Reopen,
@@ -161,6 +162,8 @@ class Push:
         self._pace.begin("preflight")
         preflight.require_target(source, target, self._method.name)
         self._refuse_the_same_place(target)
+        if self._method.name != REBUILD:
+            source = self._source.mirrored(source)
         if preflight.is_in_step(source, target, self._method.name):
             return partial(self._in_step, source, target)
         if self._settings.dry_run:
@@ -266,6 +269,7 @@ class Push:
         self._late_warnings = staged.warnings
         self._pace.begin("transfer", staged.plan.fetch_bytes)
         job = self._job(staged, self._source.items(staged.fetches))
+        job = replace(job, elsewhere=self._source.elsewhere())
         choice = self._choose(job)
         if job.items:
             self._send(job, choice)

@@ -17,6 +17,7 @@ from envsync.errors import EnvsyncError
 from envsync.push.cycle import Push
 from envsync.push.ends import End, LocalEnd, RemoteEnd
 from envsync.push.pace import OnProgress
+from envsync.push.relocated_source import RelocatedSource
 from envsync.push.report import FAILED, HERE, THROUGH_HERE, Progress, PushReport
 from envsync.push.servers import Place
 from envsync.push.settings import PushSettings
@@ -149,9 +150,13 @@ class FanOut:
 
         settings = self._settings_for(destination)
         with contextlib.closing(reopened()) as target:
-            push = Push(settings, self._source, target, None, reopen, on_progress, started)
+            source = self._toward(destination)
+            push = Push(settings, source, target, None, reopen, on_progress, started)
             report = push.run()
         return replace(report, connection=HERE)
+
+    def _toward(self, destination: Destination) -> SourceEnd | RelocatedSource:
+        return self._source.toward(f"{destination.prefix}/envs/{self._settings.name_there}")
 
     def _settings_for(self, destination: Destination) -> PushSettings:
         if destination.limit_bits_per_second is None:
@@ -167,7 +172,8 @@ class FanOut:
             return self._reopened(destination)
 
         with contextlib.closing(self._remote(link, destination)) as target:
-            push = Push(settings, self._source, target, link, reopen, on_progress, started)
+            source = self._toward(destination)
+            push = Push(settings, source, target, link, reopen, on_progress, started)
             report = push.run()
         chosen = link.chosen
         return replace(

@@ -88,7 +88,7 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 def is_in_step(source: SourceState, target: TargetState, method: str = MIRROR) -> bool:
     """Whether the target has the source's version already, or what that method made of it."""
-    if not target.exists or target.revision == source.revision:
+    if not target.exists or target.revision == source.revision_there:
         return target.exists
     made = target.record
     return (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from envsync.errors import AgentFailed, EnvsyncError
@@ -33,7 +33,7 @@ class RemoteSource(SourceEnd):
         assert place.open_link is not None, "another server is reached by a link"
         self._place = place
         self._links = contextlib.ExitStack()
-        self._checked: tuple[str, Manifest] | None = None
+        self._checked: dict[str, Manifest] = {}
         try:
             self._link = self._links.enter_context(contextlib.closing(place.open_link()))
             end = RemoteEnd(self._link, place.prefix)
@@ -62,43 +62,59 @@ class RemoteSource(SourceEnd):
     def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
         return contextlib.nullcontext(self.contents)
 
-    def manifest(self, known: bytes) -> bytes:
+    def manifest(self, known: bytes, there: str = "") -> bytes:
         references = (
             known[at : at + REFERENCE_BYTES] for at in range(0, len(known), REFERENCE_BYTES)
         )
-        return manifests.encode(self._manifest(), frozenset(references))
+        return manifests.encode(self._manifest(there), frozenset(references))
 
-    def items(self, paths: Sequence[bytes]) -> tuple[Item, ...]:
-        return items_of(self._manifest(), paths)
+    def items(self, paths: Sequence[bytes], there: str = "") -> tuple[Item, ...]:
+        return items_of(self._manifest(there), paths)
 
-    def _manifest(self) -> Manifest:
-        """What stands there, checked; asked for once for each state."""
-        state = self.state()
+    def elsewhere(self, there: str = "") -> Container[bytes]:  # noqa: ARG002
+        """Nothing stands on this machine, and what comes from there is as it has to be."""
+        return frozenset()
+
+    def _manifest(self, there: str) -> Manifest:
+        """What stands there, checked; asked for once for each state and place."""
+        revision = self.relocation(there).revision if there else self.state().revision
         with self._lock:
-            if self._checked is None or self._checked[0] != state.revision:
-                payload = self._end.call("source.manifest").payload
-                self._checked = state.revision, _checked(payload, state.revision)
-            return self._checked[1]
+            if revision not in self._checked:
+                payload = self._end.call("source.manifest", {"there": there}).payload
+                self._checked[revision] = _checked(payload, revision)
+            return self._checked[revision]
 
     def contents(
         self,
         items: Sequence[Item],  # noqa: ARG002
         progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+        there: str = "",  # noqa: ARG002
     ) -> Iterator[bytes]:
         raise AgentFailed("the contents of another server's environment come encoded")
 
-    @property
-    def relayed(self) -> Relayed | None:
-        return self._relay
+    def relayed_for(self, there: str) -> Relayed | None:
+        def relay(
+            items: Sequence[Item], codecs: Sequence[str], progress: Callable[[int], None]
+        ) -> Iterator[bytes]:
+            return self._relay(items, codecs, progress, there)
+
+        return relay
 
     def _relay(
-        self, items: Sequence[Item], codecs: Sequence[str], progress: Callable[[int], None]
+        self,
+        items: Sequence[Item],
+        codecs: Sequence[str],
+        progress: Callable[[int], None],
+        there: str,
     ) -> Iterator[bytes]:
         """Encoded blocks, by an agent of their own: other pushes can ask meanwhile."""
-        arguments = {"codecs": list(codecs), "sizes": [size for _, size in items]}
+        sizes = [size for _, size in items]
+        arguments = {"codecs": list(codecs), "sizes": sizes, "there": there}
         payload = b"\0".join(path for path, _ in items)
         with self._sender() as end:
             end.call("source.open", self._open)
+            if there:
+                end.call("source.inspect")
             for block in end.receive("source.send", arguments, payload):
                 yield block
                 progress(_content_bytes(block))

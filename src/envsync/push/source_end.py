@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from envsync.agent.messages import PlaceFacts, SourceState, from_json
+from envsync.agent.messages import PlaceFacts, RelocationFacts, SourceState, from_json
 from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import End, LocalEnd, Progress
@@ -18,6 +19,7 @@ from envsync.tree.manifest import Manifest
 
 if TYPE_CHECKING:
     from envsync.agent.source import Source
+    from envsync.push.relocated_source import RelocatedSource
 
 _CREDENTIALS_SHOWN = 5
 
@@ -47,6 +49,8 @@ class SourceEnd:
         self._scanned = threading.Event()
         self._scanned.set()
         self.serves_several = False
+        self.path_known_as = f"{prefix}/envs/{name}"
+        """What conda knows it by, and what is written into its files."""
         self._open = {"prefix": prefix, "name": name, "local": list(local)}
         place = end.call("source.open", self._open).document["place"]
         self.place = None if place is None else from_json(PlaceFacts, place)
@@ -65,6 +69,10 @@ class SourceEnd:
     @property
     def relayed(self) -> Relayed | None:
         """How to get contents that another server reads and encodes; None where it is this one."""
+        return self.relayed_for("")
+
+    def relayed_for(self, there: str) -> Relayed | None:  # noqa: ARG002
+        """The same for a target where the environment will stand at the path `there`."""
         return None
 
     @property
@@ -98,24 +106,51 @@ class SourceEnd:
         found = self._agent_here.outline()
         return None if found is None else Outlined(*found)
 
-    def manifest(self, known: bytes) -> bytes:
-        """The manifest for a target that has the directories of these references."""
+    def manifest(self, known: bytes, there: str = "") -> bytes:
+        """The manifest for a target that has the directories of these references.
+
+        Where the environment will stand at another path, `there` is that path.
+        """
         self.state()
         with self._lock:
-            return self._end.call("source.manifest", payload=known).payload
+            return self._end.call("source.manifest", {"there": there}, known).payload
 
-    def items(self, paths: Sequence[bytes]) -> tuple[Item, ...]:
+    def relocation(self, there: str) -> RelocationFacts:
+        """What the source becomes at another path."""
+        self.state()
+        with self._lock:
+            answer = self._end.call("source.relocate", {"there": there})
+            return from_json(RelocationFacts, answer.document)
+
+    def items(self, paths: Sequence[bytes], there: str = "") -> tuple[Item, ...]:
         """The files at these paths with their sizes in bytes, by the manifest."""
         self.state()
-        return items_of(self._agent_here.manifest(), paths)
+        return items_of(self._agent_here.manifest(there), paths)
 
     def contents(
         self,
         items: Sequence[tuple[bytes, int]],
         progress: Callable[[int, int], None] | None = None,
+        there: str = "",
     ) -> Iterator[bytes]:
         """The files' contents as one stream; each call reads for itself."""
-        return self._agent_here.contents(items, progress)
+        return self._agent_here.contents(items, progress, there)
+
+    def mirrored(self, state: SourceState) -> SourceState:
+        """What `state` is at the target; `PreflightRefused` where it cannot be had there."""
+        return state
+
+    def elsewhere(self, there: str = "") -> Container[bytes]:
+        """The files whose contents do not stand below `path` as they have to be there."""
+        return self._agent_here.rewritten(there) if there else frozenset()
+
+    def toward(self, there: str) -> SourceEnd | RelocatedSource:
+        """The same for a target where the environment will stand at that path."""
+        from envsync.push.relocated_source import RelocatedSource
+
+        if os.path.normpath(there) == os.path.normpath(self.path_known_as):
+            return self
+        return RelocatedSource(self, there)
 
     def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
         """Until the block ends, files are hashed by who reads these `contents`, and `state` waits.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,6 +67,8 @@ class Job:
     earlier push finds another one and writes nothing. `python` is an interpreter there.
     `on_sent` gets bytes of content sent since its last call. `relayed` is where the contents
     come from if the source is on another server: then `contents` and `source_path` are of no use.
+    What is in `elsewhere` does not stand below `source_path` as it has to be there, and can be
+    had from `contents` only.
     """
 
     link: Link | None
@@ -82,6 +84,7 @@ class Job:
     limit_bits_per_second: int | None
     on_sent: Callable[[int], None]
     relayed: Relayed | None = None
+    elsewhere: Container[bytes] = frozenset()
 
     @property
     def size_bytes(self) -> int:

@@ -65,6 +65,9 @@ class RsyncTransport:
         return None
 
     def send(self, job: Job) -> Sent:
+        elsewhere = tuple(path for path, _ in job.items if path in job.elsewhere)
+        if elsewhere:
+            return self._send_both(job, elsewhere)
         run = _Run(job, _command(job))
         exit_code = run.finish()
         if exit_code not in (0, *PARTIAL_EXIT_CODES) or is_full(run.said):
@@ -73,6 +76,14 @@ class RsyncTransport:
         if not failed:
             return Sent(run.output.wire_bytes)
         return _send_rest(job, failed, run.output.wire_bytes)
+
+    def _send_both(self, job: Job, elsewhere: tuple[bytes, ...]) -> Sent:
+        """What stands in the source as it is, and by stream what is made on the way."""
+        items = tuple(item for item in job.items if item[0] not in job.elsewhere)
+        part = replace(job, items=items, all_fetches=False, elsewhere=frozenset())
+        sent = self.send(part) if items else Sent(0)
+        made = _send_rest(job, elsewhere, sent.wire_bytes)
+        return Sent(made.wire_bytes, (*sent.failed, *made.failed))
 
 
 def _send_rest(job: Job, failed: tuple[bytes, ...], wire_bytes: int | None) -> Sent:

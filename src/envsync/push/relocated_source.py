@@ -1,0 +1,114 @@
+"""A source as it is for a target where the environment stands at another path.
+
+The same questions as `SourceEnd` answers, with the manifest and the contents as they have to
+be there. Revisions are the source's own: relocation makes no other version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import AbstractContextManager
+
+from envsync.agent.messages import PlaceFacts, SourceState
+from envsync.errors import PreflightRefused
+from envsync.push.ends import Progress
+from envsync.push.source_end import Outlined, SourceEnd
+from envsync.transport.job import Contents, Relayed
+
+PROBLEMS_SHOWN = 12
+
+
+class RelocatedSource:
+    """Made for one push; safe to share between its threads."""
+
+    def __init__(self, source: SourceEnd, there: str) -> None:
+        """`there` is the environment's path on the target: PREFIX/envs/NAME."""
+        self._source = source
+        self._there = there
+        self._here: SourceState | None = None
+
+    @property
+    def server(self) -> str:
+        return self._source.server
+
+    @property
+    def path(self) -> bytes:
+        return self._source.path
+
+    @property
+    def place(self) -> PlaceFacts | None:
+        return self._source.place
+
+    def state(self, on_progress: Progress | None = None) -> SourceState:
+        """What the source is; `PreflightRefused` where it cannot be had there."""
+        return self._relocated(self._source.state(on_progress))
+
+    def renewed(self, state: SourceState) -> SourceState:  # noqa: ARG002
+        assert self._here is not None
+        return self._relocated(self._source.renewed(self._here))
+
+    def confirmed(self, state: SourceState) -> bool:  # noqa: ARG002
+        assert self._here is not None
+        return self._source.confirmed(self._here)
+
+    def _relocated(self, state: SourceState) -> SourceState:
+        self._here = state
+        facts = self._source.relocation(self._there)
+        if facts.problems:
+            count = len(facts.problems)
+            more = (f"and {count - PROBLEMS_SHOWN} more",) if count > PROBLEMS_SHOWN else ()
+            files = "file names" if count == 1 else "files name"
+            raise PreflightRefused(
+                f"{count} {files} its path here in a way that cannot become {self._there}",
+                details=(*facts.problems[:PROBLEMS_SHOWN], *more),
+                hint="take a prefix there that is no longer than this one, "
+                "or name what is not needed there in `local:`",
+            )
+        return state._replace(revision_there=facts.revision, totals=facts.totals)
+
+    @property
+    def relayed(self) -> Relayed | None:
+        return self._source.relayed_for(self._there)
+
+    def is_being_hashed(self) -> bool:
+        return self._source.is_being_hashed()
+
+    def outline(self) -> Outlined | None:
+        """As it is here: what becomes another one there is sent once more."""
+        return self._source.outline()
+
+    def manifest(self, known: bytes) -> bytes:
+        return self._source.manifest(known, self._there)
+
+    def items(self, paths: Sequence[bytes]) -> tuple[tuple[bytes, int], ...]:
+        return self._source.items(paths, self._there)
+
+    def contents(
+        self,
+        items: Sequence[tuple[bytes, int]],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[bytes]:
+        return self._source.contents(items, progress, self._there)
+
+    def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
+        """With the contents as they are here, like the outline."""
+        return self._source.hashing_while_sent()
+
+    def elsewhere(self) -> Container[bytes]:
+        """The files whose contents do not stand below `path` as they have to be there."""
+        return self._source.elsewhere(self._there)
+
+    def outside(self) -> tuple[str, ...]:
+        return self._source.outside()
+
+    def sees(self, nonce: str) -> bool:
+        return self._source.sees(nonce)
+
+    def remember(self, revision: str) -> None:
+        self._source.remember(revision)
+
+    def require_readable(self, paths: Sequence[bytes]) -> None:
+        self._source.require_readable(paths)
+
+    def changed(self) -> bool:
+        return self._source.changed()
