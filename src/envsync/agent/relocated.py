@@ -28,7 +28,7 @@ from envsync.conda.relocated_records import (
     placeholders,
     with_new_digests,
 )
-from envsync.conda.relocation import CannotRelocate, Placeholder, Relocation
+from envsync.conda.relocation import CannotRelocate, Placeholder, Relocation, StaysAsItIs
 from envsync.errors import SourceRefused
 from envsync.tree import listing as listings
 from envsync.tree.entry import FILE, SYMLINK, Entry, join, split
@@ -58,12 +58,20 @@ def read(top_fd: int, path: bytes) -> bytes:
 class Contents:
     """What files become, from the bytes that the source has.
 
-    `records` are the paths of conda's own records, which say where it left room.
+    `conda_records` are the paths of conda's own records, which say where it left room;
+    `digests` are of the files that name the old place. What a file becomes depends on its
+    content alone, so that equal files stay equal.
     """
 
-    def __init__(self, relocation: Relocation, conda_records: Iterable[bytes]) -> None:
+    def __init__(
+        self,
+        relocation: Relocation,
+        conda_records: Iterable[bytes],
+        digests: Mapping[bytes, bytes],
+    ) -> None:
         self._relocation = relocation
         self._conda_records = tuple(conda_records)
+        self._digests = digests
         self._placeholders: Optional[Dict[bytes, Placeholder]] = None
         self.files: Dict[bytes, Rewritten] = {}
         self.pip_records: Dict[bytes, Rewritten] = {}
@@ -74,7 +82,8 @@ class Contents:
 
     def rewritten(self, top_fd: int, path: bytes, content: bytes) -> bytes:
         """The same, for who has read it."""
-        content = self._relocation.rewrite(content, self._room(top_fd).get(path))
+        digest = hashlib.sha256(content).digest()
+        content = self._relocation.rewrite(content, self._room(top_fd).get(digest))
         if is_pip_record(path):
             return with_new_digests(path, content, self.files)
         if is_conda_record(path):
@@ -82,10 +91,13 @@ class Contents:
         return content
 
     def _room(self, top_fd: int) -> Dict[bytes, Placeholder]:
+        """What conda says of contents, by digest."""
         if self._placeholders is None:
             self._placeholders = {}
-            for path in self._conda_records:
-                self._placeholders.update(placeholders(read(top_fd, path)))
+            for record in self._conda_records:
+                for path, placeholder in placeholders(read(top_fd, record)).items():
+                    if path in self._digests:
+                        self._placeholders[self._digests[path]] = placeholder
         return self._placeholders
 
 
@@ -114,7 +126,8 @@ class Relocator:
         self._find()
         conda = [(path, entry) for path, entry in self._records if is_conda_record(path)]
         pip = [(path, entry) for path, entry in self._records if is_pip_record(path)]
-        contents = Contents(self._relocation, [path for path, _ in conda])
+        digests = {path: entry.content for path, entry in self._naming.items()}
+        contents = Contents(self._relocation, [path for path, _ in conda], digests)
         self._rewrite_files(contents)
         pip_rewritten = self._rewrite_records(pip, contents, self._before.pip)
         contents.pip_records.update(_different(pip_rewritten.files))
@@ -179,6 +192,9 @@ class Relocator:
                 continue
             try:
                 rewritten = self._outcome(path, entry, contents)
+            except StaysAsItIs:
+                self._left.append(path)
+                continue
             except CannotRelocate as problem:
                 self._problems[path] = str(problem)
                 continue

@@ -40,6 +40,10 @@ class CannotRelocate(ValueError):
     """A file that holds the path and cannot be given another; the text says why."""
 
 
+class StaysAsItIs(CannotRelocate):
+    """One that can be had at any place, but goes on naming the old one."""
+
+
 class Move(NamedTuple):
     """A directory's absolute path here, and what it is there."""
 
@@ -112,8 +116,7 @@ class Relocation:
         if is_declared_text or b"\0" not in content:
             return self._text(content)
         if self._is_script_with_payload(content):
-            end = shebang.end(content)
-            return self._text(content[:end]) + content[end:]
+            return self._first_line(content)
         edits = [] if placeholder is None else sorted(self._declared(content, placeholder))
         return _edited(content, sorted([*edits, *self._same_length(content, edits)]))
 
@@ -148,6 +151,15 @@ class Relocation:
         end = shebang.end(content)
         return bool(end) and not self.names_any(content[end:])
 
+    def _first_line(self, content: bytes) -> bytes:
+        """An archive knows how far it is from the file's start: that may grow, not shrink."""
+        end = shebang.end(content)
+        try:
+            line = _edited(content[:end], list(self._same_length(content[:end], [])))
+        except CannotRelocate:
+            line = self._text(content[:end])
+        return line + content[end:]
+
     def _declared(self, content: bytes, placeholder: Placeholder) -> Iterator[_Edit]:
         """As conda does it: what the path leaves of the placeholder's length is NULs."""
         for old, new in self._environment:
@@ -173,7 +185,7 @@ class Relocation:
             if before >= 0 and match.start() < edits[before].end:
                 continue
             if _ZIP_END in content[-_ZIP_END_BYTES_MAX:]:
-                raise CannotRelocate("an archive, whose checksums would be wrong")
+                raise StaysAsItIs("an archive, whose checksums would be wrong")
             yield _filled(content, match, self._new[match.group()])
 
 

@@ -6,16 +6,18 @@ be there. Revisions are the source's own: relocation makes no other version.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from envsync.agent.messages import PlaceFacts, SourceState
+from envsync.agent.messages import Finding, PlaceFacts, SourceState
 from envsync.errors import PreflightRefused
 from envsync.push.ends import Progress
 from envsync.push.source_end import Outlined, SourceEnd
 from envsync.transport.job import Contents, Relayed
 
 PROBLEMS_SHOWN = 12
+LEFT_SHOWN = 3
 
 
 class RelocatedSource:
@@ -64,7 +66,11 @@ class RelocatedSource:
                 hint="take a prefix there that is no longer than this one, "
                 "or name what is not needed there in `local:`",
             )
-        return state._replace(revision_there=facts.revision, totals=facts.totals)
+        return state._replace(
+            revision_there=facts.revision,
+            totals=facts.totals,
+            findings=(*state.findings, *_left(facts.left)),
+        )
 
     @property
     def relayed(self) -> Relayed | None:
@@ -74,8 +80,13 @@ class RelocatedSource:
         return self._source.is_being_hashed()
 
     def outline(self) -> Outlined | None:
-        """As it is here: what becomes another one there is sent once more."""
-        return self._source.outline()
+        """As it is here: what becomes another one there is sent once more.
+
+        None for a longer path: a file without room for it stops the push before anything
+        is sent, and which those are is not known yet.
+        """
+        is_longer = len(os.fsencode(self._there)) > len(os.fsencode(self._source.path_known_as))
+        return None if is_longer else self._source.outline()
 
     def manifest(self, known: bytes) -> bytes:
         return self._source.manifest(known, self._there)
@@ -112,3 +123,14 @@ class RelocatedSource:
 
     def changed(self) -> bool:
         return self._source.changed()
+
+
+def _left(paths: Sequence[str]) -> tuple[Finding, ...]:
+    """Compiled code without its source, and archives: nobody can rewrite them."""
+    if not paths:
+        return ()
+    more = f" and {len(paths) - LEFT_SHOWN} more" if len(paths) > LEFT_SHOWN else ""
+    names = ", ".join(paths[:LEFT_SHOWN]) + more
+    return (
+        Finding("relocation", f"cannot be rewritten and goes on naming its path here: {names}"),
+    )

@@ -9,7 +9,7 @@ import pytest
 
 from envsync.cli.push_order import PushOptions, PushOrder, make_order, make_pull_order
 from envsync.cli.site import Site
-from envsync.errors import EnvsyncError, NotFound, PreflightRefused, UsageError
+from envsync.errors import EnvsyncError, NotFound, UsageError
 from envsync.inventory import Environment, Inventory, Server
 from envsync.tree.local import DEFAULT_LOCAL
 
@@ -98,16 +98,9 @@ def test_this_machine_is_left_out_and_told_where_it_was_named(site: Site) -> Non
     assert order.left_out == ("server1",)
 
 
-def test_another_prefix_fails_that_server_alone(site: Site) -> None:
+def test_a_server_may_have_a_prefix_of_its_own(site: Site) -> None:
     order = _order(site, "elsewhere", "server2")
-    assert _servers(order) == ["elsewhere", "server2"]
-    opener = order.destinations[0].open_link
-    assert opener is not None
-    with pytest.raises(
-        PreflightRefused, match="it would stand at /data/miniconda3/envs/myenv"
-    ) as caught:
-        opener()
-    assert caught.value.server == "elsewhere"
+    assert [d.prefix for d in order.destinations] == ["/data/miniconda3", site.own_prefix]
 
 
 def test_another_name_there(site: Site) -> None:

@@ -136,6 +136,8 @@ def test_a_binary_that_changed_since_conda_wrote_it_is_one_like_others() -> None
 def test_a_script_with_an_archive_behind_it_changes_its_first_line_only() -> None:
     archive = b"PK\x03\x04\0\0payload PK\x05\x06" + bytes(18)
     assert to(LONG).rewrite(PYTHON % OLD + archive) == PYTHON % LONG + archive
+    # An archive that would begin earlier than it says cannot be read.
+    assert to(SHORT).rewrite(PYTHON % OLD + archive) == PYTHON % (SHORT + b"//////") + archive
     with pytest.raises(CannotRelocate, match="archive"):
         to(SHORT).rewrite(b"PK\x03\x04\0" + OLD + b"\n" + archive)
 

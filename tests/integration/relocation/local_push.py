@@ -1,0 +1,40 @@
+"""Pushes between two prefixes of this machine, both ends in this process."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from envsync.push.cycle import Push
+from envsync.push.ends import LocalEnd
+from envsync.push.report import PushReport
+from envsync.push.settings import PushSettings
+from envsync.push.source_end import SourceEnd
+from envsync.push.target_end import TargetEnd
+
+NAME = "myenv"
+
+
+def push(source: Path, target: Path, name_there: str = NAME, **changes: object) -> PushReport:
+    """Push `myenv` from one prefix to another; raises what ends it."""
+    settings = PushSettings(
+        environment=NAME,
+        source_prefix=str(source),
+        source=f"here:{source}",
+        who="test",
+        environment_there=name_there,
+        **changes,  # type: ignore[arg-type]
+    )
+    (target / "envs").mkdir(parents=True, exist_ok=True)
+    origin = SourceEnd(LocalEnd("here"), str(source), NAME, settings.local)
+    end = LocalEnd("there")
+    there = TargetEnd(end, str(target), name_there, settings.local, "test")
+    seen = origin.toward(f"{target}/envs/{name_there}")
+    try:
+        return Push(settings, seen, there, None, no_reopening).run()
+    finally:
+        end.service.target.lock.release()
+
+
+def no_reopening() -> contextlib.AbstractContextManager[TargetEnd]:
+    raise AssertionError("nothing was lost")

@@ -1,0 +1,210 @@
+"""Real environments at a shorter, an equal and a longer prefix, the original out of sight."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from envsync.errors import PreflightRefused
+from tests.conda.template import CondaPrefix, Template
+from tests.conda.wheel import install_wheel
+from tests.integration.push.tree_listing import contents, tree
+from tests.integration.relocation.local_push import push
+from tests.integration.relocation.odd_prefixes import (
+    add_local_program,
+    add_odd_prefixes,
+    wrong_hashes,
+)
+
+# Compiled or written here, so that nothing says how long the path may become.
+NO_ROOM = ("bin/local-native", "var/lab/pickle")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """A prefix with `myenv`, and paths for others: shorter, as long, and longer."""
+
+    source: CondaPrefix
+    top: Path
+
+    def other(self, length: str) -> Path:
+        name = {"shorter": "b", "equal": "b" * 20, "longer": "robert/much/longer/miniconda3"}
+        return self.top / name[length]
+
+    @contextlib.contextmanager
+    def without(self, *names: str) -> Iterator[None]:
+        """While these files are not in the environment."""
+        aside = self.top / "aside"
+        aside.mkdir()
+        paths = [self.source.environment() / name for name in names]
+        for path in paths:
+            path.rename(aside / path.name)
+        try:
+            yield
+        finally:
+            for path in paths:
+                (aside / path.name).rename(path)
+            aside.rmdir()
+
+    def hidden(self) -> contextlib.AbstractContextManager[None]:
+        """While the source is not where it was."""
+        return hidden(self.source.path)
+
+
+@contextlib.contextmanager
+def hidden(path: Path) -> Iterator[None]:
+    away = path.with_name("hidden")
+    path.rename(away)
+    try:
+        yield
+    finally:
+        away.rename(path)
+
+
+@pytest.fixture(scope="module")
+def places(conda_template: Template, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+    top = tmp_path_factory.mktemp("re")
+    source = conda_template.copy(top / ("a" * 20))
+    add_local_program(add_odd_prefixes(source))
+    yield Places(source, top)
+    shutil.rmtree(top)
+
+
+@pytest.fixture(autouse=True)
+def own_caches(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CACHE", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(places.top / name.lower()))
+
+
+def runs(environment: Path, *, local: bool = True) -> None:
+    """Imports, console scripts and native programs, each finding what is below its prefix."""
+    said: dict[tuple[str, ...], str] = {
+        ("bin/lab-cli",): f"lab-cli {environment}",
+        ("bin/lab-where",): str(environment),
+        ("bin/greeter",): str(environment),
+        ("bin/zipped",): f"zipped {environment}",
+        ("bin/lab-native", "passwd", "root"): "root:",
+        ("bin/python", "-c", "import sysconfig as s; print(s.get_config_var('LIBDIR'))"): str(
+            environment
+        ),
+    }
+    if local:
+        said["bin/local-native", "passwd", "root"] = "root:"
+    for (program, *arguments), expected in said.items():
+        done = subprocess.run(
+            [environment / program, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.stdout.startswith(expected), (program, done)
+
+
+def names(environment: Path, old: Path) -> set[bytes]:
+    """Files outside `__pycache__` and symlinks that name a path."""
+    found = set()
+    for path in environment.rglob("*"):
+        if path.is_symlink():
+            named = str(old) in str(path.readlink())
+        else:
+            named = path.is_file() and bytes(old) in path.read_bytes()
+        if named and "__pycache__" not in path.parts:
+            found.add(bytes(path.relative_to(environment)))
+    return found
+
+
+@pytest.mark.parametrize("length", ["shorter", "equal"])
+def test_it_runs_at_another_prefix(places: Places, length: str) -> None:
+    source, there = places.source.environment(), places.other(length)
+    report = push(places.source.path, there)
+    assert report.outcome == "pushed"
+    environment = there / "envs/myenv"
+    with places.hidden():
+        runs(environment)
+    assert wrong_hashes(environment) == wrong_hashes(source) == []
+    left = names(environment, source)
+    assert {path.rpartition(b"/")[2] for path in left} == {b"sourceless.pyc"}
+    assert f"other={there}/envs/myenv-other" in (environment / "lib/pkgconfig/lab.pc").read_text()
+    assert any("sourceless.pyc" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize("length", ["shorter", "equal", "longer"])
+def test_it_is_to_the_byte_what_an_installation_there_would_be(
+    places: Places, length: str, conda_template: Template
+) -> None:
+    prefix = places.other(length)
+    if length == "longer":
+        with places.without(*NO_ROOM):
+            push(places.source.path, prefix)
+        with places.hidden():
+            runs(prefix / "envs/myenv", local=False)
+    there = contents(tree(prefix / "envs/myenv"))
+    installed = conda_template.copy(places.top / "installed", prefix=prefix)
+    wanted = contents(tree(places.top / "installed/envs/myenv"))
+    shutil.rmtree(places.top / "installed")
+    assert installed.path == prefix
+    assert {path for path in wanted if there.get(path) != wanted[path]} == set()
+
+
+def test_there_and_back_nothing_has_changed(places: Places) -> None:
+    """And what came back is in step, as if it had never been away."""
+    source, there = places.source, places.other("shorter")
+    before = contents(tree(source.environment()))
+    back = places.top / "back"
+    push(source.path, there)
+    places.source.path.rename(back)
+    report = push(there, source.path)
+    after = contents(tree(source.environment()))
+    shutil.rmtree(source.path)
+    back.rename(source.path)
+    assert report.outcome == "pushed"
+    changed = {path for path in before if after.get(path) != before[path]}
+    # Compiled again where it is first imported: what was compiled elsewhere names elsewhere.
+    assert {path for path in changed if b"__pycache__" not in path} == set()
+
+
+def test_only_the_change_travels_and_nothing_is_read_twice(places: Places) -> None:
+    source, there = places.source, places.other("shorter")
+    push(source.path, there)
+    assert push(source.path, there).outcome == "in-step"
+    install_wheel(source.environment(), "tiny", "1.0")
+    report = push(source.path, there)
+    assert report.plan is not None
+    assert report.plan.fetch_files < 12
+    assert report.plan.fetch_bytes < 10_000
+
+
+def test_what_was_compiled_from_a_rewritten_file_does_not_stay_valid(places: Places) -> None:
+    """With a path of the same length, its size and time are what they were."""
+    there = places.other("equal")
+    push(places.source.path, there)
+    environment = there / "envs/myenv"
+    with places.hidden():
+        done = subprocess.run(
+            [environment / "bin/greeter"], capture_output=True, text=True, check=True
+        )
+    assert done.stdout == f"{environment}\n"
+
+
+def test_under_another_name_in_the_same_prefix(places: Places) -> None:
+    prefix = places.source.path
+    push(prefix, prefix, name_there="other")
+    there = prefix / "envs/other"
+    with hidden(places.source.environment()):
+        runs(there)
+    text = (there / "lib/pkgconfig/lab.pc").read_text()
+    assert f"conda={prefix}/bin/conda\n" in text
+    assert f"other={prefix}/envs/myenv-other\n" in text
+    shutil.rmtree(there)
+
+
+def test_what_cannot_be_had_there_is_named_before_anything_is_sent(places: Places) -> None:
+    there = places.other("longer") / "further"
+    with pytest.raises(PreflightRefused, match="2 files name its path here") as refused:
+        push(places.source.path, there)
+    for name, detail in zip(NO_ROOM, refused.value.details, strict=True):
+        assert detail.startswith(f"{name}: a binary with room for a path of ")
+    assert [path.name for path in (there / "envs").rglob("trees/*")] == []
