@@ -27,10 +27,10 @@ from envsync.conda import shebang
 TEXT, BINARY = "text", "binary"
 
 # A name goes on: `/envs/my` is not meant by `/envs/my-project`, but by `/envs/my.` is.
-_NAME_GOES_ON = rb"(?![A-Za-z0-9_\x80-\xff]|[.+~-]+[A-Za-z0-9_])"
+_NAME = rb"(?:[A-Za-z0-9_\x80-\xff]|[.+~-]+[A-Za-z0-9_])"
 # `/net/server1` before it: a path that only ends like ours. But not `-I` or `file://host`.
 _LONGER_PATH = re.compile(rb"(?<!file:/)/[A-Za-z0-9_.~+@-]+/*\Z")
-_IN_NAME = re.compile(rb"[A-Za-z0-9_.~+@\x80-\xff-]")
+_IN_NAME = re.compile(_NAME)
 _BEFORE_BYTES = 256
 _ZIP_END = b"PK\x05\x06"
 _ZIP_END_BYTES_MAX = 22 + 65535
@@ -94,7 +94,7 @@ class Relocation:
         self._new = dict(reversed([one for move in self.moves for one in _spellings(move)]))
         longest_first = sorted(self._new, key=len, reverse=True)
         alternatives = b"|".join(map(re.escape, longest_first))
-        self._pattern = re.compile(b"(?:" + alternatives + b")" + _NAME_GOES_ON)
+        self._pattern = re.compile(b"(?:" + alternatives + b")(?!" + _NAME + b")")
         self.needles = tuple(_without_longer(longest_first))
 
     def names_any(self, content: bytes) -> bool:
