@@ -112,6 +112,9 @@ class RelocatedSource:
     def outside(self) -> tuple[str, ...]:
         return self._source.outside()
 
+    def credentials(self) -> tuple[str, ...]:
+        return self._source.credentials()
+
     def sees(self, nonce: str) -> bool:
         return self._source.sees(nonce)
 
