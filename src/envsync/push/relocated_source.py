@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from envsync.agent.messages import Finding, PlaceFacts, SourceState
+from envsync.conda.requirements import Requirements
 from envsync.errors import PreflightRefused
 from envsync.push.ends import Progress
 from envsync.push.source_end import Outlined, SourceEnd
@@ -27,7 +28,6 @@ class RelocatedSource:
         """`there` is the environment's path on the target: PREFIX/envs/NAME."""
         self._source = source
         self._there = there
-        self._here: SourceState | None = None
 
     @property
     def server(self) -> str:
@@ -42,19 +42,19 @@ class RelocatedSource:
         return self._source.place
 
     def state(self, on_progress: Progress | None = None) -> SourceState:
-        """What the source is; `PreflightRefused` where it cannot be had there."""
-        return self._relocated(self._source.state(on_progress))
+        return self._source.state(on_progress)
 
-    def renewed(self, state: SourceState) -> SourceState:  # noqa: ARG002
-        assert self._here is not None
-        return self._relocated(self._source.renewed(self._here))
+    def renewed(self, state: SourceState) -> SourceState:
+        return self._source.renewed(state)
 
-    def confirmed(self, state: SourceState) -> bool:  # noqa: ARG002
-        assert self._here is not None
-        return self._source.confirmed(self._here)
+    def confirmed(self, state: SourceState) -> bool:
+        return self._source.confirmed(state)
 
-    def _relocated(self, state: SourceState) -> SourceState:
-        self._here = state
+    def requirements(self) -> Requirements:
+        return self._source.requirements()
+
+    def mirrored(self, state: SourceState) -> SourceState:
+        """What `state` is at the target; `PreflightRefused` where it cannot be had there."""
         facts = self._source.relocation(self._there)
         if facts.problems:
             count = len(facts.problems)
