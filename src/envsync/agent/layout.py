@@ -121,6 +121,16 @@ def layout(prefix: str, name: str) -> Layout:
     return Layout(name, path, live, _state_beside(live))
 
 
+BASE = "base"
+
+
+def base_layout(prefix: str) -> Layout:
+    """The paths of a prefix itself, without its environments: for `bootstrap` alone."""
+    path = os.path.normpath(os.fsencode(prefix))
+    live = _follow(path)
+    return Layout(BASE, path, live, _state_beside(live))
+
+
 def _follow(path: bytes) -> bytes:
     """Where links of the user's own lead; the path itself where that is nowhere.
 

@@ -22,6 +22,7 @@ def _open(service: Service, request: Request) -> Answer:
         cache_directory(os.environ),
         state_directory(os.environ),
         service.helpers,
+        is_base=bool(arguments.get("is_base")),
     )
     return Answer({"place": to_json(service.source.place())})
 

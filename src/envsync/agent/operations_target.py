@@ -24,6 +24,7 @@ def _open(service: Service, request: Request) -> Answer:
         cache_directory(os.environ),
         arguments["by"],
         service.helpers,
+        is_base=bool(arguments.get("is_base")),
     )
     service.target.on_step = lambda step: service.tell({"step": step})
     return Answer({})

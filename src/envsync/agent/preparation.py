@@ -9,7 +9,7 @@ from typing import Iterable, List, Tuple
 
 from envsync.agent.facts import user_name
 from envsync.agent.filesystem import is_mount_point
-from envsync.agent.layout import STATE_DIRECTORY, Layout
+from envsync.agent.layout import BASE, STATE_DIRECTORY, Layout
 from envsync.agent.live_name import becomes_link
 from envsync.agent.messages import Finding, PlaceFacts
 from envsync.agent.place import is_same_place, place_facts
@@ -29,6 +29,36 @@ def require_prefix(prefix: str) -> None:
             "there is no conda prefix at %s" % prefix,
             hint="install conda there, or set `prefix:` of that server in the inventory",
         )
+
+
+def make_room(places: Layout, *, touch: bool) -> None:
+    """See to it that a prefix can come to be where none is: with `touch`, its parents are made.
+
+    An empty directory in its place goes. `PreflightRefused` where this user may not do that.
+    """
+    parent = os.path.dirname(places.live)
+    try:
+        if touch and not os.path.isdir(parent):
+            nearest = existing_parent(parent)
+            os.makedirs(parent)
+            while parent != nearest:
+                os.chmod(parent, 0o755)  # noqa: S103 - as `mkdir -p` would
+                parent = os.path.dirname(parent)
+        if touch and os.path.isdir(places.live) and not os.listdir(places.live):
+            os.rmdir(places.live)
+    except PermissionError as error:
+        raise _no_room(places) from error
+    if not os.access(existing_parent(parent), os.W_OK | os.X_OK):
+        raise _no_room(places)
+
+
+def _no_room(places: Layout) -> PreflightRefused:
+    parent = os.path.dirname(places.live)
+    command = "install -d -m 755 -o %s %s" % (user_name(), shlex.quote(os.fsdecode(parent)))
+    return PreflightRefused(
+        "%s is not there or not writable for %s" % (os.fsdecode(parent), user_name()),
+        hint="an administrator there has to run: sudo %s" % command,
+    )
 
 
 def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
@@ -52,7 +82,7 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
     parent = existing_parent(places.state)
     if not os.access(parent, os.W_OK | os.X_OK):
         found.append(Finding("read-only", "%s is not writable" % os.fsdecode(parent), True))
-    if not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
+    if places.name != BASE and not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
         found.append(Finding("no-conda", "%s has no conda-meta: no conda there" % prefix))
     return tuple(found)
 

@@ -11,7 +11,7 @@ from typing import Callable, Collection, Dict, Iterator, List, Optional, Sequenc
 from envsync.agent.content_cache import home
 from envsync.agent.facts import platform_facts
 from envsync.agent.hashing import Hashing
-from envsync.agent.layout import layout, require_live
+from envsync.agent.layout import base_layout, layout, require_live
 from envsync.agent.listing_build import Build
 from envsync.agent.locks import nonce_at
 from envsync.agent.messages import (
@@ -60,8 +60,10 @@ class Source:
         cache_directory: Optional[str],
         state_directory: Optional[str],
         helpers: ScanHelpers = NO_HELPERS,
+        *,
+        is_base: bool = False,
     ) -> None:
-        self._places = layout(prefix, name)
+        self._places = base_layout(prefix) if is_base else layout(prefix, name)
         self._trees = Trees(cache_directory, LocalPaths(local), helpers)
         self._cache_directory = cache_directory
         self._state_directory = state_directory

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence,
 from envsync.agent import preparation
 from envsync.agent.facts import platform_facts, processes_using, who
 from envsync.agent.filesystem import mount_of, space
-from envsync.agent.layout import layout
+from envsync.agent.layout import base_layout, layout
 from envsync.agent.locks import PushLock
 from envsync.agent.messages import (
     DAMAGED_RECORD,
@@ -48,10 +48,14 @@ class Target:
         cache_directory: Optional[str],
         by: str,
         helpers: ScanHelpers = NO_HELPERS,
+        *,
+        is_base: bool = False,
     ) -> None:
-        preparation.require_prefix(prefix)
+        if not is_base:
+            preparation.require_prefix(prefix)
         self._prefix = prefix
-        self.places = layout(prefix, name)
+        self.is_base = is_base
+        self.places = base_layout(prefix) if is_base else layout(prefix, name)
         self.trees = Trees(cache_directory, LocalPaths(local), helpers)
         self.records = Records(self.places)
         self.lock = PushLock(self.places, by)
@@ -80,6 +84,8 @@ class Target:
         if source is not None:
             preparation.require_another_place(self.places, source)
         recovered = None
+        if self.is_base:
+            preparation.make_room(self.places, touch=lock)
         findings = list(preparation.place_findings(self._prefix, self.places))
         if lock and not any(finding.blocking for finding in findings):
             self.lock.acquire()

@@ -7,6 +7,7 @@ receive, `complete`, `publish`. `adopt` and `rollback` stand alone.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
@@ -167,8 +168,16 @@ class TargetPush:
             self.staging.complete(self._wanted, None, ())
         else:
             self.staging.complete(self._wanted, self._target.places.standing(), live.scan.local)
+        if self._target.is_base:
+            self._make_room_for_environments()
         self._verified = self.staging.verify(self._wanted, progress)
         return self._verified
+
+    def _make_room_for_environments(self) -> None:
+        for name in (b"envs", b"pkgs"):
+            path = os.path.join(self.staging.path, name)
+            os.makedirs(path, exist_ok=True)
+            os.chmod(path, 0o755)  # noqa: S103 - as conda makes them
 
     def publish(self, publication: Publication) -> RecordFacts:
         """The guarded switch, the check, the record; then versions beyond `keep` go."""

@@ -31,6 +31,9 @@ COMMANDS = {
     "rollback": _Entry("envsync.cli.rollback:rollback", "Put the previous version back."),
     "remove": _Entry("envsync.cli.remove:remove", "Take an environment away from servers."),
     "gc": _Entry("envsync.cli.gc:gc", "Free disk that no version needs any more."),
+    "bootstrap": _Entry(
+        "envsync.cli.bootstrap:bootstrap", "Give a new server conda and its environments."
+    ),
     "doctor": _Entry(
         "envsync.cli.doctor:doctor", "Find what is wrong with servers, and what mends it."
     ),

@@ -21,7 +21,7 @@ from envsync.push.relocated_source import RelocatedSource
 from envsync.push.report import FAILED, HERE, THROUGH_HERE, Progress, PushReport
 from envsync.push.servers import Place
 from envsync.push.settings import PushSettings
-from envsync.push.source_end import SourceEnd
+from envsync.push.source_end import SourceEnd, path_known_as
 from envsync.push.target_end import TargetEnd
 from envsync.ssh.session import Link
 
@@ -156,7 +156,8 @@ class FanOut:
         return replace(report, connection=HERE)
 
     def _toward(self, destination: Destination) -> SourceEnd | RelocatedSource:
-        return self._source.toward(f"{destination.prefix}/envs/{self._settings.name_there}")
+        there = path_known_as(destination.prefix, self._settings.name_there)
+        return self._source.toward(there)
 
     def _settings_for(self, destination: Destination) -> PushSettings:
         if destination.limit_bits_per_second is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
+from envsync.agent.layout import BASE
 from envsync.agent.messages import DAMAGED_RECORD, Finding, RecordFacts, SourceState, TargetState
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.errors import (
@@ -21,6 +22,7 @@ from envsync.tree.manifest import Totals
 from envsync.tree.revision import short
 from envsync.tree.safety import shrinkage
 
+ANOTHER_BASE = "there is another conda at the prefix already: it stays as it is"
 _AFTER_THE_INSTALLER = (
     "push again when the installer is done; if it died, remove what it left, or install once more"
 )
@@ -107,6 +109,8 @@ def has_drifted(target: TargetState) -> bool:
 
 def require_permission(settings: PushSettings, source: SourceState, target: TargetState) -> None:
     """Refuse what only a person may decide: held, shrunk, drifted, not a fast-forward."""
+    if settings.environment == BASE and target.exists:
+        raise PreflightRefused(ANOTHER_BASE, hint="a base that is in use is conda's to update")
     _require_not_held(settings, source, target)
     _require_not_shrunk(settings, source, target)
     if settings.unattended:

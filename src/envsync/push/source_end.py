@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from envsync.agent.layout import BASE
 from envsync.agent.messages import PlaceFacts, RelocationFacts, SourceState, from_json
 from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, EnvsyncError
@@ -31,6 +32,11 @@ class Outlined(NamedTuple):
     manifest: Manifest
 
 
+def path_known_as(prefix: str, name: str) -> str:
+    """The path that conda knows an environment by; `base` is the prefix itself."""
+    return prefix if name == BASE else f"{prefix}/envs/{name}"
+
+
 class SourceEnd:
     """The environment that is pushed, on this machine unless a subclass says otherwise.
 
@@ -49,9 +55,14 @@ class SourceEnd:
         self._scanned = threading.Event()
         self._scanned.set()
         self.serves_several = False
-        self.path_known_as = f"{prefix}/envs/{name}"
+        self.path_known_as = path_known_as(prefix, name)
         """What conda knows it by, and what is written into its files."""
-        self._open = {"prefix": prefix, "name": name, "local": list(local)}
+        self._open = {
+            "prefix": prefix,
+            "name": name,
+            "local": list(local),
+            "is_base": name == BASE,
+        }
         place = end.call("source.open", self._open).document["place"]
         self.place = None if place is None else from_json(PlaceFacts, place)
         """Where it stands, to tell whether a target is the same directory."""

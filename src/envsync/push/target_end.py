@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from envsync.agent.layout import BASE
 from envsync.agent.messages import (
     DifferenceFacts,
     PlaceFacts,
@@ -63,7 +64,13 @@ class TargetEnd:
         facts = from_json(ServerFacts, end.call("hello").document)
         self.codecs: tuple[str, ...] = facts.codecs
         self.python: str = facts.python
-        arguments = {"prefix": prefix, "name": name, "local": list(local), "by": by}
+        arguments = {
+            "prefix": prefix,
+            "name": name,
+            "local": list(local),
+            "by": by,
+            "is_base": name == BASE,
+        }
         end.call("target.open", arguments)
 
     @property

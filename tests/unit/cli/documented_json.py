@@ -28,6 +28,7 @@ _RESULTS = {
     "remove": "Remove",
     "gc": "Gc",
     "doctor": "Doctor",
+    "bootstrap": "Bootstrap",
     "status": "Status",
     "daemon install": "DaemonInstall",
     "daemon pause": "DaemonRequest",

@@ -1,0 +1,58 @@
+"""`envsync bootstrap`: a server with nothing on it becomes one of the lab's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from tests.integration.servers.conftest import INVENTORY, Envsync, environment
+from tests.lab.host import USER
+from tests.lab.lab import Lab
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_a_new_server(served: Lab, envsync: Envsync) -> None:
+    host = served["server2"]
+    prefix = host.path(host.prefix)
+    shutil.rmtree(prefix.parent)
+    planned = envsync.json("bootstrap", "server2", "--dry-run")["result"]
+    assert (planned["base"]["outcome"], planned["environments"]) == ("planned", [])
+    assert not prefix.parent.exists()
+    result = envsync.json("bootstrap", "server2")["result"]
+    assert result["base"]["outcome"] == "pushed"
+    assert [each["environment"] for each in result["environments"]] == ["myenv"]
+    for python in (f"{host.prefix}/bin/python", f"{host.prefix}/envs/myenv/bin/python"):
+        assert host.run([python, "-c", "import ssl; print('it runs')"]).stdout == "it runs\n"
+    assert {path.name for path in (prefix / "envs").iterdir()} == {".envsync", "myenv"}
+    assert list((prefix / "pkgs").iterdir()) == []
+    assert all(path.stat().st_mode & 0o777 == 0o755 for path in (prefix.parent, prefix / "envs"))
+    again = envsync.json("bootstrap", "server2")["result"]
+    assert again["base"]["outcome"] == again["environments"][0]["outcome"] == "in-step"
+
+
+def test_a_conda_that_is_there_stays(served: Lab, envsync: Envsync) -> None:
+    host = served["server3"]
+    mine = host.path(f"{host.prefix}/conda-meta/mine")
+    mine.write_text("x")
+    done = envsync("bootstrap", "server3")
+    assert "there is another conda at the prefix already" in done.stderr
+    assert mine.read_text() == "x"
+    assert environment(served, "server3").is_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="two users need root")
+def test_who_may_not_make_the_prefix_is_told_what_to_ask_for(served: Lab, envsync: Envsync) -> None:
+    controller, host = served.controller, served["server2"]
+    shutil.rmtree(host.path(host.prefix).parent)
+    file = f"{controller.home()}/.config/envsync/config.yaml"
+    text = INVENTORY.format(prefix=host.prefix)
+    controller.write_file(file, text.replace("server2: {", f"server2: {{user: {USER}, "))
+    try:
+        error = envsync.json("bootstrap", "server2", status=8)["error"]
+    finally:
+        controller.write_file(file, text)
+    above = host.prefix.rpartition("/")[0]
+    assert error["hint"].endswith(f"sudo install -d -m 755 -o {USER} {above}")
