@@ -150,7 +150,11 @@ class TargetState(NamedTuple):
 
 
 class PlanFacts(NamedTuple):
-    """What a push has to do on a target; bytes are of contents."""
+    """What a push has to do on a target; bytes are of contents.
+
+    `reused_bytes` of what is copied come from elsewhere than the environment's own trees:
+    from the environments (or the package cache) of `reused_from`, those that give most first.
+    """
 
     origin: str
     fetch_files: int
@@ -160,6 +164,8 @@ class PlanFacts(NamedTuple):
     remove_entries: int
     new_bytes: int
     packages: Tuple[str, ...]
+    reused_bytes: int
+    reused_from: Tuple[str, ...]
 
 
 class StageFacts(NamedTuple):

@@ -19,6 +19,7 @@ from envsync.agent.preparation import cuda_findings, user_site_findings
 from envsync.agent.service import PROGRESS_SECONDS, Answer, Request, Service
 from envsync.agent.side_build import SideBuild
 from envsync.agent.staging import Holding
+from envsync.agent.target_questions import OWN
 from envsync.agent.tool_run import run, tool_environment
 from envsync.agent.writing import space_guard
 from envsync.errors import AgentFailed, TransferFailed
@@ -75,7 +76,7 @@ def _stage(service: Service, request: Request) -> Answer:
     progress = service.counted("hash")
     snapshot = service.target.trees.snapshot(build.path, progress=progress)
     wanted = snapshot.manifest()
-    beside = [Holding(build.path, wanted, "build")]
+    beside = [Holding(build.path, wanted, OWN)]
     keep = request.arguments["keep"]
     plan, fetches = service.push.stage(wanted, keep, service.counted("copy"), beside)
     if fetches:

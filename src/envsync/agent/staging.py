@@ -27,7 +27,7 @@ from envsync.tree.difference import difference
 from envsync.tree.entry import DIRECTORY, join, split
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.outline import plan_whole
-from envsync.tree.plan import Make, Plan, plan
+from envsync.tree.plan import Held, Make, Plan, plan
 
 SPARE_BYTES = 64 << 20
 SPARE_INODES = 1000
@@ -40,7 +40,7 @@ class Holding(NamedTuple):
     """A tree of the target that bytes may be copied from."""
 
     path: bytes
-    manifest: Manifest
+    contents: Held
     name: str
 
 
@@ -152,7 +152,7 @@ class Staging:
         staged = EMPTY
         if self._found is not None:
             staged = self._found.manifest()
-        self._plan = plan(wanted, staged, [holding.manifest for holding in holdings])
+        self._plan = plan(wanted, staged, [holding.contents for holding in holdings])
         return self._plan
 
     def plan_whole(self, outline: Manifest) -> Plan:
@@ -231,8 +231,11 @@ class Staging:
         with contextlib.ExitStack() as stack:
             fds = []
             for holding in holdings:
-                fds.append(open_directory(holding.path))
-                stack.callback(os.close, fds[-1])
+                fds.append(-1)
+                # Another's tree may be gone by now: then what it had comes from the source.
+                with contextlib.suppress(OSError):
+                    fds[-1] = open_directory(holding.path)
+                    stack.callback(os.close, fds[-1])
             for path, entry, number, source in work.copies:
                 if not self._writer.copy_file(fds[number], source, path, entry):
                     failed.append(Make(path, entry))

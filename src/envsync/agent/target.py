@@ -31,6 +31,7 @@ from envsync.tree.manifest import EMPTY, Manifest
 
 if TYPE_CHECKING:
     from envsync.agent.publish import Publisher
+    from envsync.agent.reuse import Elsewhere
 
 Progress = Callable[[int], None]
 Step = Callable[[str], None]
@@ -66,6 +67,12 @@ class Target:
     @property
     def name(self) -> str:
         return self.places.name
+
+    def elsewhere(self) -> Elsewhere:
+        """What this server holds beside this environment."""
+        from envsync.agent.reuse import Elsewhere
+
+        return Elsewhere(self._prefix, self.places, self.trees)
 
     # Looking
 

@@ -24,7 +24,7 @@ from envsync.agent.staging import Holding, Staging, discard_trees
 from envsync.agent.surplus import drop_surplus
 from envsync.agent.taking_away import Leave, TakingAway
 from envsync.agent.target import Target, record_facts
-from envsync.agent.target_questions import holdings, plan_facts
+from envsync.agent.target_questions import plan_facts, plan_reusing
 from envsync.errors import (
     AgentFailed,
     NotFound,
@@ -35,6 +35,7 @@ from envsync.errors import (
 )
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.plan import Plan
 
 Progress = Callable[[int], None]
 Fetches = Tuple[Tuple[bytes, Entry], ...]
@@ -88,6 +89,9 @@ class TargetPush:
         self._require_lock()
         if self._target.live is not None or self._target.records.all():
             return None
+        if self._target.elsewhere().has_most_of(outline):
+            # Then it is quicker to wait for the hashes, which tell what need not come.
+            return None
         staging = self._new_staging()
         staging.choose(None, keep, "")
         self._staging = staging
@@ -97,7 +101,7 @@ class TargetPush:
         staging.require_space()
         fetches = staging.bring_forward(())
         self._outline = outline
-        return plan_facts(work, staging.origin, ()), fetches
+        return plan_facts(work, (), staging.origin, ()), fetches
 
     def settle(self, progress: Optional[Progress] = None) -> None:
         """Finish what was begun, when its files have come, and look at all of it."""
@@ -121,11 +125,15 @@ class TargetPush:
         self._require_lock()
         self._wanted, self._verified = wanted, None
         staging = self._begun(keep)
-        found = [*holdings(self._target, self._target.live), *beside]
-        work = staging.plan(wanted, found)
+
+        def make(holdings: Sequence[Holding]) -> Plan:
+            return staging.plan(wanted, holdings)
+
+        work, found = plan_reusing(self._target, self._target.live, wanted, make, beside)
         staging.require_space()
         fetches = staging.bring_forward(found, progress)
-        return plan_facts(work, staging.origin, ()), fetches
+        facts = plan_facts(work, found, staging.origin, ())
+        return _with_failed(facts, work, fetches), fetches
 
     def _begun(self, keep: int) -> Staging:
         """The tree to build on: what `begin` has begun, or what there is."""
@@ -361,6 +369,19 @@ class TargetPush:
                 % self._target.name,
             )
         return earlier[-1]
+
+
+def _with_failed(facts: PlanFacts, work: Plan, fetches: Fetches) -> PlanFacts:
+    """What could not be copied here comes from the source after all."""
+    failed = fetches[len(work.fetches) :]
+    size_bytes = sum(entry.size_bytes for _, entry in failed)
+    return facts._replace(
+        fetch_files=facts.fetch_files + len(failed),
+        fetch_bytes=facts.fetch_bytes + size_bytes,
+        copy_files=facts.copy_files - len(failed),
+        copy_bytes=facts.copy_bytes - size_bytes,
+        reused_bytes=max(0, facts.reused_bytes - size_bytes),
+    )
 
 
 def _event(what: str, publication: Publication, live: Optional[Snapshot]) -> Dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, List, Optional, Tuple
+from collections import Counter
+from typing import Callable, Optional, Sequence, Tuple
 
 from envsync.agent.differences import describe, package_changes
 from envsync.agent.layout import require_live
 from envsync.agent.messages import DifferenceFacts, PlanFacts, TotalsFacts, VerifyFacts
 from envsync.agent.records import Record
+from envsync.agent.reuse import REUSE_BYTES_MIN
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.staging import Holding, Staging
 from envsync.agent.target import Target, record_facts
@@ -20,6 +22,8 @@ from envsync.tree.plan import Plan, plan
 
 Progress = Callable[[int], None]
 _FILE_BYTES_MAX = 64 << 20
+OWN = ""
+"""In place of a name: a tree of the environment that is pushed."""
 
 
 def differences(target: Target, other: Optional[Manifest], paths_max: int) -> DifferenceFacts:
@@ -57,22 +61,47 @@ def dry_plan(target: Target, wanted: Manifest, keep: int) -> PlanFacts:
     live = target.live or target.snapshot()
     staging = Staging(target.places, target.trees, target.records)
     origin, staged = staging.preview(target.current(live), keep)
-    found = holdings(target, live)
-    work = plan(wanted, staged, [holding.manifest for holding in found])
+
+    def make(holdings: Sequence[Holding]) -> Plan:
+        return plan(wanted, staged, [holding.contents for holding in holdings])
+
+    work, found = plan_reusing(target, live, wanted, make)
     before = EMPTY if live is None else live.manifest()
-    return plan_facts(work, origin, package_changes(before, wanted))
+    return plan_facts(work, found, origin, package_changes(before, wanted))
 
 
-def holdings(target: Target, live: Optional[Snapshot]) -> List[Holding]:
-    """The trees of this server that contents may be copied from."""
-    if live is None:
-        return []
-    return [Holding(target.places.standing(), live.manifest(), "live")]
+def plan_reusing(
+    target: Target,
+    live: Optional[Snapshot],
+    wanted: Manifest,
+    make: Callable[[Sequence[Holding]], Plan],
+    beside: Sequence[Holding] = (),
+) -> Tuple[Plan, Sequence[Holding]]:
+    """The plan that takes what it can from trees of this server, and those trees.
+
+    Beyond the live tree and those `beside` it only where there is enough to gain.
+    """
+    found = [] if live is None else [Holding(target.places.standing(), live.manifest(), OWN)]
+    found += beside
+    work = make(found)
+    if work.fetch_bytes() < REUSE_BYTES_MIN:
+        return work, found
+    lacking = {fetch.entry.content for fetch in work.fetches}
+    found += target.elsewhere().holdings(wanted, lacking)
+    return make(found), found
 
 
-def plan_facts(work: Plan, origin: str, packages: Tuple[str, ...]) -> PlanFacts:
+def plan_facts(
+    work: Plan, holdings: Sequence[Holding], origin: str, packages: Tuple[str, ...]
+) -> PlanFacts:
     """A plan's figures."""
+    reused: Counter[str] = Counter()
+    for copy in work.copies:
+        if holdings[copy.holding].name != OWN:
+            reused[holdings[copy.holding].name] += copy.entry.size_bytes
     return PlanFacts(
+        reused_bytes=sum(reused.values()),
+        reused_from=tuple(name for name, _ in reused.most_common()),
         origin=origin,
         fetch_files=len(work.fetches),
         fetch_bytes=work.fetch_bytes(),

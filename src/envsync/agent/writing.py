@@ -88,6 +88,9 @@ class TreeWriter:
         except OSError:
             return False
         try:
+            status = os.fstat(old)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size_bytes:
+                return False
             if entry.size_bytes <= SMALL_BYTES:
                 return self._copy_small(old, path, entry)
             new = self.begin_file(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from envsync.agent.messages import PlanFacts
 from envsync.cli.push_order import PushOrder
 from envsync.cli.terminal import listed
 from envsync.cli.wording import count, duration, size
@@ -14,6 +15,7 @@ from envsync.tree.revision import short
 PACKAGES_SHOWN = 20
 CHANGES_SHOWN = 10
 STEPS_SHOWN_FROM_SECONDS = 0.05
+REUSE_BYTES_MIN = 1 << 20
 
 
 def start_line(order: PushOrder) -> str:
@@ -65,13 +67,20 @@ def _sent(report: PushReport) -> str:
     if report.method == REBUILD:
         return f"made anew there with {report.tool}"
     if plan is None or not plan.fetch_files:
-        return "nothing to send"
+        return "nothing to send" + ("" if plan is None else _reused(plan))
     wire = ""
     if report.wire_bytes is not None:
         wire = f"{size(report.wire_bytes)} on the wire, "
     files = count(plan.fetch_files, "file")
     way = ", ".join(part for part in (report.transport, report.route) if part)
-    return f"{files} sent ({size(plan.fetch_bytes)}, {wire}{way})"
+    return f"{files} sent ({size(plan.fetch_bytes)}, {wire}{way}){_reused(plan)}"
+
+
+def _reused(plan: PlanFacts) -> str:
+    """Where else the target had contents already; nothing where that is not worth a word."""
+    if not plan.reused_from or plan.reused_bytes < REUSE_BYTES_MIN:
+        return ""
+    return f", {size(plan.reused_bytes)} reused from {listed(plan.reused_from)}"
 
 
 def _would_send(report: PushReport) -> str:
@@ -79,8 +88,8 @@ def _would_send(report: PushReport) -> str:
     if report.method == REBUILD:
         return f"would be made anew there with {report.tool}"
     if plan is None or not plan.fetch_files:
-        return "nothing to send"
-    return f"{count(plan.fetch_files, 'file')} to send ({size(plan.fetch_bytes)})"
+        return "nothing to send" + ("" if plan is None else _reused(plan))
+    return f"{count(plan.fetch_files, 'file')} to send ({size(plan.fetch_bytes)}){_reused(plan)}"
 
 
 def _method_lines(report: PushReport, verbose: bool) -> Iterator[str]:

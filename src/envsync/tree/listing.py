@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import Iterable, List, Tuple
+from typing import Collection, Iterable, List, Tuple
 
 from envsync.tree.entry import LINK_GROUP_BYTES, Entry, InvalidEntry, check_entry
 
@@ -100,6 +100,15 @@ def _count(listing: Listing) -> int:
         position += LINK_GROUP_BYTES if kind & _GROUPED else 0
         count += 1
     return count
+
+
+FEW_MARKS = 32
+"""Up to so many, searching encoded listings for them is quicker than decoding them all."""
+
+
+def may_hold(listing: Listing, marks: Collection[bytes]) -> bool:
+    """Whether entries may have one of these contents or hard-link groups; if not, none has."""
+    return len(marks) > FEW_MARKS or any(mark in listing for mark in marks)
 
 
 def link_group(first_path: bytes) -> bytes:

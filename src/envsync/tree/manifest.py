@@ -69,6 +69,15 @@ class Manifest(NamedTuple):
                 return entry
         return None
 
+    def places(self, contents: Collection[bytes]) -> Dict[bytes, Set[bytes]]:
+        """The paths of files by their content, of those that have one of these contents."""
+        places: Dict[bytes, Set[bytes]] = {}
+        for directory, rows in self.directories.items():
+            for entry in self.entries(directory) if listings.may_hold(rows, contents) else ():
+                if entry.kind == FILE and entry.content in contents:
+                    places.setdefault(entry.content, set()).add(join(directory, entry.name))
+        return places
+
     def paths(self) -> Iterator[bytes]:
         for path, _ in self.walk():
             yield path

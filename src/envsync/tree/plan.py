@@ -7,9 +7,10 @@ the order of its fields turns the staging tree into the source's.
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
+from typing import Collection, Dict, List, Mapping, NamedTuple, Protocol, Sequence, Set, Tuple
 
-from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join, split
+from envsync.tree.entry import DIRECTORY, SYMLINK, Entry, join, split
+from envsync.tree.listing import may_hold
 from envsync.tree.manifest import Manifest
 
 STAGED = -1
@@ -37,6 +38,14 @@ class Link(NamedTuple):
 
     path: bytes
     leader: bytes
+
+
+class Held(Protocol):
+    """What a tree of the target is believed to hold: whoever copies from it hashes that."""
+
+    def places(self, contents: Collection[bytes]) -> Mapping[bytes, Collection[bytes]]:
+        """The paths in it by content, of files that have one of these contents."""
+        ...
 
 
 class Plan(NamedTuple):
@@ -83,7 +92,7 @@ class Plan(NamedTuple):
         return sum(map(len, makes)) + len(self.copies) + len(self.repeats)
 
 
-def plan(wanted: Manifest, staged: Manifest, holdings: Sequence[Manifest] = ()) -> Plan:
+def plan(wanted: Manifest, staged: Manifest, holdings: Sequence[Held] = ()) -> Plan:
     """The steps from `staged` to `wanted`, taking bytes from `holdings` where they have them.
 
     A file that a holding has under the same path is preferred over one elsewhere, and an
@@ -100,7 +109,7 @@ def plan(wanted: Manifest, staged: Manifest, holdings: Sequence[Manifest] = ()) 
 class _Work:
     """The plan while it is being made."""
 
-    def __init__(self, wanted: Manifest, staged: Manifest, holdings: Sequence[Manifest]) -> None:
+    def __init__(self, wanted: Manifest, staged: Manifest, holdings: Sequence[Held]) -> None:
         self._wanted = wanted
         self._staged = staged
         self._holdings = holdings
@@ -176,7 +185,7 @@ class _Work:
     def _distribute(self) -> Tuple[List[Copy], List[Make], List[Copy]]:
         """Decide for each file that is needed where its bytes come from."""
         contents = {make.entry.content for make in self._needed}
-        held = [_places(holding, contents) for holding in self._holdings]
+        held = [holding.places(contents) for holding in self._holdings]
         copies: List[Copy] = []
         fetches: List[Make] = []
         repeats: List[Copy] = []
@@ -194,7 +203,7 @@ class _Work:
         return copies, fetches, repeats
 
     def _held(
-        self, make: Make, held: Sequence[Mapping[bytes, Set[bytes]]]
+        self, make: Make, held: Sequence[Mapping[bytes, Collection[bytes]]]
     ) -> Tuple[int, bytes] | None:
         for number, places in enumerate(held):
             paths = places.get(make.entry.content)
@@ -214,29 +223,11 @@ def _stays(old: Entry, new: Entry) -> bool:
     return old.content == new.content and old.link_group == new.link_group
 
 
-FEW = 32
-"""Up to so many marks, searching encoded listings for them is quicker than decoding them all."""
-
-
-def _may_hold(listing: bytes, marks: Set[bytes]) -> bool:
-    """Whether entries of a listing may have one of these contents or link groups."""
-    return len(marks) > FEW or any(mark in listing for mark in marks)
-
-
 def _groups(manifest: Manifest, which: Set[bytes]) -> Dict[bytes, List[Make]]:
     groups: Dict[bytes, List[Make]] = {}
     for directory, listing in manifest.directories.items():
-        for entry in manifest.entries(directory) if _may_hold(listing, which) else ():
+        for entry in manifest.entries(directory) if may_hold(listing, which) else ():
             if entry.link_group and entry.link_group in which:
                 make = Make(join(directory, entry.name), entry)
                 groups.setdefault(entry.link_group, []).append(make)
     return {group: sorted(members) for group, members in groups.items()}
-
-
-def _places(holding: Manifest, contents: Set[bytes]) -> Dict[bytes, Set[bytes]]:
-    places: Dict[bytes, Set[bytes]] = {}
-    for directory, listing in holding.directories.items():
-        for entry in holding.entries(directory) if _may_hold(listing, contents) else ():
-            if entry.kind == FILE and entry.content in contents:
-                places.setdefault(entry.content, set()).add(join(directory, entry.name))
-    return places

@@ -142,3 +142,23 @@ def test_no_inode_is_shared(conda_lab: Lab, envsync: Envsync) -> None:
     base = file_inodes(tree(target.path(f"{target.prefix}/lib")))
     assert not inodes[0] & inodes[1]
     assert not (inodes[0] | inodes[1]) & base
+
+
+def test_a_copy_under_another_name_is_there_already(conda_lab: Lab, envsync: Envsync) -> None:
+    """Only what is new travels; the rest is copied there, and shares nothing."""
+    controller, target = conda_lab.controller, conda_lab["server2"]
+    first = envsync.push("server2").server
+    envs = environment(controller).parent
+    here = f"{controller.prefix}/envs"
+    controller.run(["cp", "-a", f"{here}/myenv", f"{here}/clone"])
+    (envs / "clone/share/added").write_bytes(b"of the clone only")
+    planned = envsync.ok("push", "clone", "server2", "--dry-run").server["plan"]
+    ran = envsync.ok("push", "clone", "server2").server
+    assert ran["plan"]["reused_from"] == ["myenv"]
+    assert ran["plan"]["reused_bytes"] > 0.9 * first["plan"]["fetch_bytes"]
+    assert planned["fetch_bytes"] == ran["plan"]["fetch_bytes"] < 1000
+    assert ran["wire_bytes"] < 0.01 * first["wire_bytes"]
+    there = environment(target).parent
+    assert_same(tree(envs / "clone"), tree(there / "clone"))
+    assert not file_inodes(tree(there / "clone")) & file_inodes(tree(there / "myenv"))
+    assert envsync.ok("push", "clone", "server2").server["outcome"] == "in-step"

@@ -16,7 +16,9 @@ PUSHED = PushReport(
     outcome="pushed",
     revision=REVISION,
     totals=TotalsFacts(65_000, 61_204, 1_900_000_000),
-    plan=PlanFacts("live", 212, 3_100_000, 60_992, 1_890_000_000, 3, 3_200_000, ("numpy 1 -> 2",)),
+    plan=PlanFacts(
+        "live", 212, 3_100_000, 60_992, 1_890_000_000, 3, 3_200_000, ("numpy 1 -> 2",), 0, ()
+    ),
     transport="stream",
     transport_reason="it needs nothing there but Python",
     wire_bytes=1_000_000,

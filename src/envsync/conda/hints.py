@@ -1,0 +1,64 @@
+"""What conda and pip noted of the files that they installed: paths and SHA-256.
+
+Hints, never proof: files change after they were installed, and notes can be wrong. Who
+copies a file for its hint hashes what was copied.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import json
+from typing import Any, Iterator, Tuple
+
+Hint = Tuple[bytes, bytes]
+"""A path, relative to where the note says, and the SHA-256 of the file there."""
+
+_DIGEST_BYTES = 32
+
+
+def in_conda_note(content: bytes) -> Iterator[Hint]:
+    """Of a package's record in `conda-meta`, or of `info/paths.json` in the package cache.
+
+    Where conda wrote the prefix into a file, the digest is that of the file as installed.
+    """
+    try:
+        document = json.loads(content)
+        noted = document.get("paths_data", document)["paths"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return
+    for row in noted if isinstance(noted, list) else ():
+        path, digest = _of_row(row)
+        if path and len(digest) == _DIGEST_BYTES:
+            yield path, digest
+
+
+def _of_row(row: Any) -> Hint:
+    if not isinstance(row, dict) or not isinstance(row.get("_path"), str):
+        return b"", b""
+    noted = row.get("sha256_in_prefix") or row.get("sha256")
+    try:
+        return row["_path"].encode("utf-8", "surrogateescape"), bytes.fromhex(str(noted))
+    except (TypeError, ValueError):
+        return b"", b""
+
+
+def in_pip_record(content: bytes) -> Iterator[Hint]:
+    """Of a `RECORD` in a `.dist-info` directory; paths are relative to that one's parent."""
+    lines = content.decode("utf-8", "surrogateescape").splitlines()
+    try:
+        for path, noted, *_ in (row for row in csv.reader(lines) if len(row) > 1):
+            algorithm, _, value = noted.partition("=")
+            digest = _of_base64(value) if algorithm == "sha256" else b""
+            if len(digest) == _DIGEST_BYTES:
+                yield path.encode("utf-8", "surrogateescape"), digest
+    except csv.Error:
+        return
+
+
+def _of_base64(text: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError):
+        return b""

@@ -1,0 +1,137 @@
+"""Contents that the server has in other places need not come from the source."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.messages import PlanFacts
+from envsync.agent.target_push import TargetPush
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import Server, environment
+from tests.unit.tree.trees import Node, Tree, file, manifest_of
+
+SITE = b"lib/python3.11/site-packages/"
+BIG = os.urandom(1 << 20)
+OTHER = os.urandom(1 << 20)
+WANTED = environment(
+    {
+        b"conda-meta/big-1.0-0.json": file(b"{}"),
+        SITE + b"wheel-1.0.dist-info/METADATA": file(b"Name: wheel"),
+        SITE + b"wheel/data": file(OTHER),
+        b"lib/big.so": file(BIG, 0o755),
+        b"new": file(b"only here"),
+    }
+)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path)
+
+
+def make(server: Server, name: str, nodes: Tree) -> Path:
+    """Another environment of the prefix, made by hand."""
+    path = server.prefix / "envs" / name
+    path.mkdir()
+    disk.build(os.fsencode(path), nodes)
+    return path
+
+
+def staged(server: Server, nodes: Tree) -> tuple[PlanFacts, set[bytes]]:
+    """What a push plans, and which paths have to come."""
+    target = server.target()
+    try:
+        target.inspect(lock=True)
+        facts, fetches = TargetPush(target).stage(manifest_of(nodes), 1)
+        return facts, {path for path, _ in fetches}
+    finally:
+        target.lock.release()
+
+
+def noted(nodes: dict[bytes, Node]) -> dict[bytes, Node]:
+    """The same environment with the installers' notes about its files."""
+    big = {"_path": "lib/big.so", "sha256_in_prefix": hashlib.sha256(BIG).hexdigest()}
+    pip = base64.urlsafe_b64encode(hashlib.sha256(OTHER).digest()).rstrip(b"=")
+    return {
+        **nodes,
+        b"conda-meta/big-1.0-0.json": file(json.dumps({"paths_data": {"paths": [big]}}).encode()),
+        SITE + b"wheel-1.0.dist-info/RECORD": file(b"wheel/data,sha256=%s,1\n" % pip),
+    }
+
+
+def test_an_environment_that_was_pushed_under_another_name(server: Server) -> None:
+    server.push(WANTED)
+    envs = server.prefix / "envs"
+    for above in (envs, envs / ".envsync"):
+        (above / "myenv").rename(above / "older")
+    facts, fetches = staged(server, {**WANTED, b"newer": file(b"since then")})
+    assert fetches == {b"newer"}
+    assert facts.reused_from == ("older",)
+    assert facts.reused_bytes == sum(len(node.data) for node in WANTED.values())
+
+
+def test_an_environment_that_nobody_hashed_by_its_installers_notes(server: Server) -> None:
+    make(server, "by-hand", noted(WANTED))
+    facts, fetches = staged(server, WANTED)
+    assert not {b"lib/big.so", SITE + b"wheel/data"} & fetches
+    assert facts.reused_from == ("by-hand",)
+    assert facts.reused_bytes == len(BIG) + len(OTHER)
+
+
+def test_the_package_cache(server: Server) -> None:
+    package = server.prefix / "pkgs/big-1.0-0"
+    (package / "info").mkdir(parents=True)
+    (package / "lib").mkdir()
+    (package / "lib/big.so").write_bytes(BIG)
+    rows = [{"_path": "lib/big.so", "sha256": hashlib.sha256(BIG).hexdigest()}]
+    (package / "info/paths.json").write_text(json.dumps({"paths": rows}))
+    facts, fetches = staged(server, WANTED)
+    assert b"lib/big.so" not in fetches
+    assert facts.reused_from == ("the package cache",)
+    staging = Path(os.fsdecode(server.earlier()[0]))
+    assert (staging / "lib/big.so").stat().st_ino != (package / "lib/big.so").stat().st_ino
+
+
+def test_a_note_that_lies_costs_nothing_but_the_transfer(server: Server) -> None:
+    path = make(server, "by-hand", noted(WANTED))
+    changed = bytearray(BIG)
+    changed[77] ^= 1
+    (path / "lib/big.so").write_bytes(changed)
+    facts, fetches = staged(server, WANTED)
+    assert b"lib/big.so" in fetches
+    assert facts.fetch_bytes >= len(BIG)
+    assert facts.reused_bytes == len(OTHER)
+
+
+def test_a_candidate_that_is_gone_between_plan_and_copy(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(server, "by-hand", noted(WANTED))
+    from envsync.agent.staging import Staging
+
+    plain = Staging.bring_forward
+
+    def without(self: Staging, *arguments: object) -> object:
+        shutil.rmtree(path)
+        return plain(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Staging, "bring_forward", without)
+    facts, fetches = staged(server, WANTED)
+    assert {b"lib/big.so", SITE + b"wheel/data"} <= fetches
+    assert facts.reused_bytes == 0
+
+
+def test_where_most_is_there_already_nothing_goes_ahead(server: Server) -> None:
+    make(server, "by-hand", WANTED)
+    target = server.target()
+    assert target.elsewhere().has_most_of(manifest_of(WANTED))
+    stranger = environment({b"conda-meta/stranger-1-0.json": file(b"{}")})
+    assert not target.elsewhere().has_most_of(manifest_of(stranger))
+    assert not target.elsewhere().has_most_of(manifest_of(environment({})))
