@@ -121,7 +121,9 @@ def _inventory(given: Path | None, environ: Mapping[str, str]) -> tuple[Path, In
     if path is None:
         raise NotFound(
             "the daemon needs an inventory, and there is none",
-            hint="write one (see config.example.yaml); `envsync config path` says where",
+            hint="name it: envsync daemon install --config FILE"
+            if os.geteuid() == 0
+            else "write one (see config.example.yaml); `envsync config path` says where",
         )
     path = path.absolute()
     # Nothing is remembered: under sudo that would leave root's files in the user's cache.

@@ -109,11 +109,18 @@ def test_a_reload_takes_the_new_inventory(unit: ServiceUnit) -> None:
     assert unit.property("MainPID") == main
 
 
-def test_it_is_back_after_kill(lab: Lab, unit: ServiceUnit) -> None:
+def test_it_is_back_after_kill(unit: ServiceUnit) -> None:
     unit.systemctl("kill", "--signal=KILL")
     unit.wait_active(restarts=1)
-    write(unit.machine, "bin/after-kill")
-    wait_for(lab["server3"], "bin/after-kill")
+    unit.wait_status(IN_STEP)
+
+
+def test_it_comes_back_once_the_inventory_is_mended(unit: ServiceUnit) -> None:
+    inventory(unit.machine, servers="serverr2: {hst: x}")
+    unit.systemctl("restart", check=False)
+    unit.wait_journal("config.yaml:6: servers.serverr2.hst")
+    inventory(unit.machine)
+    unit.wait_active()
 
 
 def test_a_loop_that_hangs_is_ended_by_the_watchdog(unit: ServiceUnit) -> None:
@@ -133,6 +140,7 @@ def test_a_stop_in_the_middle_of_a_push(lab: Lab, unit: ServiceUnit) -> None:
     target = lab["server2"]
     target.limit("8mbit")
     write(unit.machine, "bin/large", size_bytes=20 << 20)
+    unit.machine.run(["touch", "/dev/shm/job"], user=USER)  # of another process of hers
     unit.wait_status("pushing")
     began = time.monotonic()
     unit.systemctl("stop")
@@ -140,6 +148,7 @@ def test_a_stop_in_the_middle_of_a_push(lab: Lab, unit: ServiceUnit) -> None:
     assert took_seconds < 10
     found = unit.show("ActiveState", "Result")
     assert found == {"ActiveState": "inactive", "Result": "success"}
+    assert unit.machine.path("/dev/shm/job").exists()
     assert not target.path(place(target, "bin/large")).exists()
     assert unit.machine.run(["pgrep", "-u", USER, "-f", "envsync"], check=False).stdout == ""
     target.unlimit()
