@@ -44,10 +44,13 @@ class _Kept:
     is_changed: bool = False
     """It came to rest after a change, and has not been pushed since."""
     refusals: int = 0
+    known_by: int = 0
+    """The number of the order by which its revision became known."""
 
 
 @dataclass(slots=True)
 class _AtWork:
+    number: int
     order: Order
     child: Child
     heard: set[str] = field(default_factory=set)
@@ -63,13 +66,16 @@ class Keeper:
         log: Log,
         start: Callable[[Order], Child],
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.book = book
         self._log = log
         self._start = start
         self._clock = clock
+        self._wall = wall
         self._kept: dict[str, _Kept] = {}
         self._at_work: dict[int, _AtWork] = {}
+        self._orders = 0
         self._to_scan: dict[str, bool] = {}
         self._next_rescan_seconds = 0.0
 
@@ -141,7 +147,7 @@ class Keeper:
 
     def next_seconds(self) -> float:
         """How long from now until the next turn is due; whatever wakes the loop comes earlier."""
-        now, wall = self._clock(), time.time()
+        now, wall = self._clock(), self._wall()
         until = [self._next_rescan_seconds - now]
         for name, kept in self._kept.items():
             if kept.activity.look_seconds is not None:
@@ -209,7 +215,8 @@ class Keeper:
 
     def _give(self, order: Order) -> None:
         child = self._start(order)
-        self._at_work[child.fd] = _AtWork(order, child)
+        self._orders += 1
+        self._at_work[child.fd] = _AtWork(self._orders, order, child)
 
     # Children
 
@@ -244,10 +251,17 @@ class Keeper:
                 self._source_failed(name, failure)
             self.book.reported(name, report)
         elif isinstance(document.get("revision"), str):
-            self._kept[name].refusals = 0
-            is_news = self.book.source_is(name, document["revision"])
-            if is_news and not work.order.is_push and not work.order.is_settled:
-                self.hint([name])
+            self._source_is(work, name, document["revision"])
+
+    def _source_is(self, work: _AtWork, name: str, revision: str) -> None:
+        kept = self._kept[name]
+        kept.refusals = 0
+        if work.number < kept.known_by:
+            return  # a long push tells what the source was before somebody else looked at it
+        kept.known_by = work.number
+        is_news = self.book.source_is(name, revision)
+        if is_news and not work.order.is_push and not work.order.is_settled:
+            self.hint([name])
 
     def _source_failed(self, name: str, error: Mapping[str, Any]) -> None:
         """Ask again later, if that may help: a directory that is gone is told of when it comes."""

@@ -28,7 +28,8 @@ class Log:
 
     def __init__(self, say: Callable[[str], None], environ: Mapping[str, str]) -> None:
         self._say = say
-        self._journal = _journal(environ)
+        self._is_streamed = _is_streamed(environ)
+        self._journal = _journal() if self._is_streamed else None
 
     def info(self, message: str, **fields: str) -> None:
         self._write(INFO, message, fields)
@@ -48,6 +49,10 @@ class Log:
         message = f"{told.get('message', '')}{f' -> {hint}' if hint else ''}"
         self._write(priority, message, {**fields, "code": str(told.get("code", ""))})
 
+    def close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+
     def _write(self, priority: int, message: str, fields: Mapping[str, str]) -> None:
         named = {name: fields[name] for name in _FIELDS if fields.get(name)}
         about = " -> ".join(filter(None, (named.get("environment"), named.get("server"))))
@@ -56,10 +61,9 @@ class Log:
             with contextlib.suppress(OSError):
                 self._journal.send(entry(priority, line, named))
                 return
-            line = f"<{priority}>{line}"  # what systemd reads from the stream of a service
-        else:
-            line = f"{time.strftime('%H:%M:%S')} {line}"
-        self._say(line)
+        # Else what systemd reads from the stream of a service.
+        start = f"<{priority}>" if self._is_streamed else f"{time.strftime('%H:%M:%S')} "
+        self._say(start + line)
 
 
 def entry(priority: int, message: str, fields: Mapping[str, str]) -> bytes:
@@ -80,16 +84,17 @@ def _field(name: str, value: str) -> bytes:
     return name.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
 
 
-def _journal(environ: Mapping[str, str]) -> socket.socket | None:
-    """A socket to the journal, where stderr is what systemd connected to it; else None."""
-    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+def _is_streamed(environ: Mapping[str, str]) -> bool:
+    """Whether stderr is what systemd connected to the journal."""
     try:
         status = os.fstat(sys.stderr.fileno())
-        if (str(status.st_dev), str(status.st_ino)) != (device, inode):
-            return None
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     except (OSError, ValueError):
-        return None
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _journal() -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         connection.connect(_JOURNAL)
         connection.setblocking(False)

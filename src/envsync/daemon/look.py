@@ -62,7 +62,8 @@ class Look:
         for directory in site_packages(self._path):
             for name in _names(directory):
                 path = os.path.join(directory, name)
-                if name.endswith(".dist-info") and _changed_seconds(path) < before:
+                is_installed = name.endswith(".dist-info") and not name.startswith("~")
+                if is_installed and _changed_seconds(path) < before:
                     yield from self._incomplete(path)
 
     def _incomplete(self, dist_info: str) -> Iterator[str]:

@@ -78,9 +78,13 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, document TEXT NOT NULL)",
 )
 
+_PUT_SOURCE = "INSERT OR REPLACE INTO source VALUES (?, ?)"
+_PUT_SERVER = "INSERT OR REPLACE INTO server VALUES (?, ?, ?)"
+_PUT_ABOUT = "INSERT OR REPLACE INTO about VALUES (?, ?)"
+
 
 class Store:
-    """The database. `trouble` says why the last write failed; empty where it did not."""
+    """The database. `trouble` says why not everything is in it, until `write_again` succeeds."""
 
     def __init__(self, file: Path) -> None:
         """A damaged database is set aside, and a new one begun: what is known can be found
@@ -119,18 +123,15 @@ class Store:
 
     def put_source(self, row: SourceRow) -> None:
         self.contents.sources[row.environment] = row
-        self._write("INSERT OR REPLACE INTO source VALUES (?, ?)", (row.environment, _dumped(row)))
+        self._write(_PUT_SOURCE, (row.environment, _dumped(row)))
 
     def put_server(self, row: ServerRow) -> None:
         self.contents.servers[row.environment, row.server] = row
-        self._write(
-            "INSERT OR REPLACE INTO server VALUES (?, ?, ?)",
-            (row.environment, row.server, _dumped(row)),
-        )
+        self._write(_PUT_SERVER, (row.environment, row.server, _dumped(row)))
 
     def put_about(self, name: str, value: Any) -> None:
         self.contents.about[name] = value
-        self._write("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, json.dumps(value)))
+        self._write(_PUT_ABOUT, (name, json.dumps(value)))
 
     def drop_source(self, environment: str) -> None:
         self.contents.sources.pop(environment, None)
@@ -144,28 +145,39 @@ class Store:
 
     def write_again(self) -> None:
         """Everything once more, all or nothing, after a write failed."""
-        contents = self.contents
-        self._write("BEGIN IMMEDIATE")
-        if self.trouble or self._connection is None:
-            return
+        try:
+            connection = self._connected()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._rewrite(connection)
+                connection.execute("COMMIT")
+            except sqlite3.Error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            self.trouble = ""
+        except sqlite3.Error as error:
+            self.trouble = f"{self._file}: {error}"
+
+    def _rewrite(self, connection: sqlite3.Connection) -> None:
         for table in ("source", "server", "about"):
-            self._write(f"DELETE FROM {table}")  # noqa: S608 - names of our own
-        for source in list(contents.sources.values()):
-            self.put_source(source)
-        for server in list(contents.servers.values()):
-            self.put_server(server)
-        for name, value in list(contents.about.items()):
-            self.put_about(name, value)
-        # Where one of them failed, SQLite has undone them all, and there is nothing to commit.
-        self._write("COMMIT")
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
+        for source in self.contents.sources.values():
+            connection.execute(_PUT_SOURCE, (source.environment, _dumped(source)))
+        for server in self.contents.servers.values():
+            connection.execute(_PUT_SERVER, (server.environment, server.server, _dumped(server)))
+        for name, value in self.contents.about.items():
+            connection.execute(_PUT_ABOUT, (name, json.dumps(value)))
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._opened()
+        assert self._connection is not None
+        return self._connection
 
     def _write(self, statement: str, values: tuple[str, ...] = ()) -> None:
         try:
-            if self._connection is None:
-                self._opened()
-            assert self._connection is not None
-            self._connection.execute(statement, values)
-            self.trouble = ""
+            self._connected().execute(statement, values)
         except sqlite3.Error as error:
             self.trouble = f"{self._file}: {error}"
 

@@ -1,0 +1,136 @@
+"""A keeper whose children are pretended, and whose clock is moved by hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from envsync.daemon.book import Book
+from envsync.daemon.children import Child
+from envsync.daemon.duties import Duties, Duty
+from envsync.daemon.keeper import Keeper, Order
+from envsync.daemon.log import Log
+from envsync.daemon.state import ServerRow, Store
+from envsync.daemon.triggers import Observation
+
+SETTLE, RESCAN = 10.0, 3600.0
+DOWN = {"code": "connection-failed", "message": "it does not answer", "hint": "", "details": []}
+
+
+class PretendedChild:
+    """Says what a test has it say."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.fd = os.open(os.devnull, os.O_RDONLY)
+        self.said, self.status = "", 0
+        self.is_over = False
+        self._documents: list[dict[str, Any]] = []
+
+    def say(self, **document: Any) -> None:
+        self._documents.append({"environment": self.order.environments[0], **document})
+
+    def read(self) -> list[dict[str, Any]]:
+        said, self._documents = self._documents, []
+        return said
+
+
+class PretendedLook:
+    def __init__(self, path: str) -> None:
+        self.seen = Observation()
+        self.old: tuple[str, ...] = ()
+
+    def observe(self) -> Observation:
+        return self.seen
+
+    def unfinished(self, *, only_old: bool = False) -> tuple[str, ...]:
+        return self.old
+
+
+class Kept:
+    """`one` and `two`, each on `a` and `b`; `world` is what a push would find at a source."""
+
+    def __init__(self, directory: Path, *, looks: Mapping[str, PretendedLook]) -> None:
+        self.now = 1000.0
+        self.lines: list[str] = []
+        self.children: list[PretendedChild] = []
+        self.down: set[str] = set()
+        self.refused: dict[str, dict[str, Any]] = {}
+        self.world = {"one": "r1", "two": "r1"}
+        self.looks = looks
+        self.store = Store(directory / "daemon.sqlite")
+        self.store._connected().execute(
+            "PRAGMA synchronous = OFF"
+        )  # the disk is not what is tested
+        log = Log(self.lines.append, {})
+        book = Book(self.store, log, clock=lambda: self.now, jitter=lambda: 0.5)
+        self.keeper = Keeper(book, log, self._start, lambda: self.now, lambda: self.now)
+        self.keeper.adopt(self.duties())
+
+    @staticmethod
+    def duties(**servers: tuple[str, ...]) -> Duties:
+        wanted = servers or {"one": ("a", "b"), "two": ("a", "b")}
+        duties = {name: Duty(name, f"/p/envs/{name}", to) for name, to in wanted.items()}
+        return Duties("me", SETTLE, RESCAN, duties)
+
+    def _start(self, order: Order) -> Child:
+        child = PretendedChild(order)
+        self.children.append(child)
+        return cast("Child", child)
+
+    def turn(self) -> list[Order]:
+        """One turn; what was ordered in it."""
+        before = len(self.children)
+        self.keeper.turn()
+        return [child.order for child in self.children[before:]]
+
+    def work(self) -> list[Order]:
+        """Turns, each child doing what it is to do, until there is nothing left for now."""
+        done: list[Order] = []
+        while True:
+            self.keeper.turn()
+            at_work = [child for child in self.children if not child.is_over]
+            if not at_work:
+                return done
+            for child in at_work:
+                done.append(child.order)
+                self.finish(child)
+
+    def finish(self, child: PretendedChild) -> None:
+        for name in child.order.environments:
+            child.say(environment=name, revision=self.world[name])
+            for server in child.order.servers:
+                child.say(environment=name, report=self._report(name, server))
+        self.end(child)
+
+    def end(self, child: PretendedChild) -> None:
+        child.is_over = True
+        os.close(child.fd)
+        self.keeper.hear(child.fd)
+
+    def _report(self, name: str, server: str) -> dict[str, Any]:
+        error = DOWN if server in self.down else self.refused.get(server)
+        revision = "" if error else self.world[name]
+        report = {"server": server, "revision": revision, "error": error, "outcome": "pushed"}
+        return {**report, "seconds": 0.1, "source_revision": self.world[name]}
+
+    def later(self, seconds: float) -> list[Order]:
+        """As the loop does it, for so long."""
+        end, done = self.now + seconds, list[Order]()
+        while self.now < end:
+            done += self.work()
+            self.now = min(end, self.now + self.keeper.next_seconds())
+        return done + self.work()
+
+    def row(self, name: str, server: str) -> ServerRow:
+        return self.store.contents.servers[name, server]
+
+    def states(self) -> list[str]:
+        return [self.row(n, s).state for n in ("one", "two") for s in ("a", "b")]
+
+
+def looks() -> dict[str, PretendedLook]:
+    """To be put in the place of `Look`, by path."""
+    return {f"/p/envs/{name}": PretendedLook(name) for name in ("one", "two", "three")}

@@ -1,0 +1,126 @@
+"""The daemon's door: who gets in, and what is answered."""
+
+from __future__ import annotations
+
+import json
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envsync.daemon import control
+from envsync.daemon.control import Door, ask
+from envsync.daemon.places import Places
+from envsync.errors import EnvsyncError, Locked, NotFound, UsageError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Deeper than an address of a socket can say."""
+    return tmp_path / ("deep" * 30) / "control"
+
+
+@pytest.fixture
+def door(path: Path) -> Iterator[Door]:
+    found = Door(path)
+    yield found
+    found.close()
+    assert not path.exists()
+
+
+def answering(door: Door, answer: Any = None) -> threading.Thread:
+    def handle(request: control.Request) -> control.Answer:
+        if isinstance(answer, EnvsyncError):
+            raise answer
+        return {"heard": dict(request)}
+
+    door._socket.settimeout(5)
+    thread = threading.Thread(target=door.answer_one, args=(handle,))
+    thread.start()
+    return thread
+
+
+def test_a_question_and_its_answer(door: Door, path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    thread = answering(door)
+    assert ask(path, {"verb": "status"}) == {"heard": {"verb": "status"}}
+    thread.join()
+
+
+def test_an_error_arrives_as_its_own_class(door: Door, path: Path) -> None:
+    thread = answering(door, NotFound("no such environment", hint="try another"))
+    with pytest.raises(NotFound) as raised:
+        ask(path, {"verb": "sync"})
+    assert raised.value.hint == "try another"
+    thread.join()
+
+
+def test_no_daemon(tmp_path: Path, path: Path) -> None:
+    assert ask(tmp_path / "none" / "control", {}) is None
+    Door(path)._socket.close()  # killed: the socket is left
+    assert path.exists()
+    assert ask(path, {}) is None
+    again = Door(path)  # and taken over
+    again.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"no json\n", b"[1]\n", b"{"])
+def test_a_strange_caller_does_no_harm(door: Door, path: Path, sent: bytes) -> None:
+    thread = answering(door)
+    with socket.socket(socket.AF_UNIX) as caller, control._short(path) as name:
+        caller.connect(name)
+        caller.sendall(sent)
+        caller.shutdown(socket.SHUT_WR)
+        answer = caller.recv(10_000)
+    thread.join()
+    if sent == b"[1]\n":
+        assert "error" in json.loads(answer)
+    else:
+        assert answer == b""
+
+
+def test_a_caller_who_says_nothing_is_left(
+    door: Door, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_SEND_SECONDS", 0.05)
+    thread = answering(door)
+    with socket.socket(socket.AF_UNIX) as caller, control._short(path) as name:
+        caller.connect(name)
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_another_user_is_not_let_in(
+    door: Door, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_peer_uid", lambda _: 12345)
+    thread = answering(door)
+    assert ask(path, {"verb": "status"}) is None
+    thread.join()
+
+
+def test_places(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    places = Places.of(home)
+    assert places.database == tmp_path / ".local/state/envsync/daemon.sqlite"
+    assert places.socket == tmp_path / "envsync/control"
+    assert places.announced_socket() == places.socket
+    service = Places.of({**home, "RUNTIME_DIRECTORY": "/run/envsync-alice:/run/other"})
+    assert service.socket == Path("/run/envsync-alice/control")
+    places.state.mkdir(parents=True)
+    service.announce()
+    assert places.announced_socket() == service.socket
+    with pytest.raises(UsageError, match="neither HOME nor XDG_STATE_HOME"):
+        Places.of({})
+
+
+def test_one_daemon_for_a_user(tmp_path: Path) -> None:
+    places = Places.of({"XDG_STATE_HOME": str(tmp_path)})
+    places.lock()
+    with pytest.raises(Locked, match=r"runs already \(process \d+\)"):
+        places.lock()

@@ -1,0 +1,50 @@
+"""Which environments a daemon keeps in step, and when it refuses to start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envsync.daemon.duties import Duty, duties
+from envsync.errors import InventoryError, UsageError
+from envsync.inventory.model import Environment, Inventory, Server
+
+SERVERS = (
+    Server("server1", "server1", prefix="/p"),
+    Server("server2", "server2", prefix="/p"),
+    Server("odd", "odd"),
+)
+
+
+def inventory(*environments: Environment, prefix: str | None = None) -> Inventory:
+    return Inventory(Path("/x.yaml"), prefix, SERVERS, environments)
+
+
+def test_only_what_this_machine_is_to_push_by_itself() -> None:
+    to = ("server2", "server1")
+    found = duties(
+        inventory(
+            Environment("mine", source="server1", push_to=to, watch=True),
+            Environment("by-hand", source="server1", push_to=to),
+            Environment("theirs", source="server2", push_to=to, watch=True),
+            Environment("nowhere", source="server1", watch=True),
+        ),
+        "server1",
+        "host",
+    )
+    assert found.by_name == {"mine": Duty("mine", "/p/envs/mine", ("server2",))}
+    assert (found.settle_seconds, found.rescan_seconds) == (10.0, 3600.0)
+
+
+def test_a_machine_without_a_name() -> None:
+    with pytest.raises(UsageError, match="not in the inventory: its hostname is 'host'") as raised:
+        duties(inventory(), None, "host")
+    assert raised.value.hint == "say which server it is: envsync daemon --as NAME"
+    assert raised.value.details == ("servers: server1, server2, odd",)
+
+
+def test_a_machine_whose_conda_is_nowhere() -> None:
+    with pytest.raises(InventoryError, match="does not say where conda is on odd"):
+        duties(inventory(), "odd", "host")
+    assert duties(inventory(prefix="/q"), "odd", "host").by_name == {}

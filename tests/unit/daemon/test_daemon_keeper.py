@@ -1,0 +1,274 @@
+"""What is scanned and pushed when, and what is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from envsync.daemon import keeper as module
+from envsync.daemon.keeper import Order
+from envsync.daemon.state import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
+from envsync.daemon.triggers import Observation
+from tests.unit.daemon.kept import RESCAN, SETTLE, Kept, PretendedLook, looks
+
+REFUSED = {"code": "drift", "message": "it was changed there", "hint": "x", "details": []}
+BUSY = {"code": "source-refused", "message": "not at rest: pip is at it", "hint": "", "details": []}
+GONE = {"code": "not-found", "message": "there is no environment", "hint": "", "details": []}
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
+    """Everything is in step."""
+    found = new(tmp_path, monkeypatch)
+    found.later(60)
+    assert found.states() == [IN_STEP] * 4
+    yield found
+    found.store.close()
+
+
+def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+    pretended = looks()
+    monkeypatch.setattr(module, "Look", pretended.__getitem__)
+    return Kept(tmp_path, looks=pretended)
+
+
+def look_at(kept: Kept, name: str) -> PretendedLook:
+    return kept.looks[f"/p/envs/{name}"]
+
+
+def test_the_first_start_scans_once_and_pushes_what_has_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = new(tmp_path, monkeypatch)
+    assert kept.work() == [Order(("one", "two"))]
+    assert kept.later(SETTLE - 0.1) == []
+    orders = kept.later(1)
+    assert orders == [Order(("one",), ("a", "b")), Order(("two",), ("a", "b"))]
+    kept.store.close()
+
+
+def test_one_push_for_many_events(kept: Kept) -> None:
+    kept.world["one"] = "r2"
+    for _ in range(20):
+        kept.keeper.hint(["one", "unknown"])
+        assert kept.later(1) == []
+    assert kept.later(SETTLE) == [Order(("one",), ("a", "b"))]
+    assert kept.later(RESCAN / 2) == []
+    assert [kept.row("one", s).revision for s in "ab"] == ["r2", "r2"]
+
+
+def test_an_installer_is_waited_for(kept: Kept) -> None:
+    look_at(kept, "one").seen = Observation(busy="pip (process 7)")
+    kept.keeper.hint(["one"])
+    assert kept.later(120) == []
+    assert kept.keeper.activity("one").busy == "pip (process 7)"
+    look_at(kept, "one").seen = Observation()
+    assert kept.later(SETTLE) == []
+    assert kept.later(1) == [Order(("one",), ("a", "b"))]
+
+
+def test_a_broken_install_is_told_and_not_pushed_until_it_is_mended(kept: Kept) -> None:
+    look_at(kept, "one").seen = Observation(unfinished=("an installer left ~umpy",))
+    kept.world["one"] = "r2"
+    kept.keeper.hint(["one"])
+    assert kept.later(300) == []
+    error = kept.store.contents.sources["one"].error
+    assert error is not None
+    assert "an installer left ~umpy" in error["message"]
+    assert len([line for line in kept.lines if "~umpy" in line]) == 1
+    look_at(kept, "one").seen = Observation()
+    kept.keeper.hint(["one"])
+    assert kept.later(SETTLE + 1) == [Order(("one",), ("a", "b"))]
+    assert kept.store.contents.sources["one"].error is None
+
+
+def test_a_rescan_does_not_push_what_is_broken(kept: Kept) -> None:
+    look_at(kept, "one").seen = Observation(unfinished=("an installer left ~umpy",))
+    kept.world["one"] = "r2"
+    kept.keeper.hint(["one"])
+    assert kept.later(2 * RESCAN + 10) == [Order(("one", "two"))] * 2
+
+
+def test_a_person_may_have_it_pushed_as_it_is(kept: Kept) -> None:
+    look_at(kept, "one").seen = Observation(unfinished=("an installer left ~umpy",))
+    kept.keeper.hint(["one"])
+    kept.later(60)
+    kept.keeper.sync("one")
+    assert kept.work() == [Order(("one",), ("a", "b"))]
+    kept.keeper.hint(["one"])  # and is not asked again
+    assert kept.later(SETTLE + 1) == [Order(("one",), ("a", "b"))]
+
+
+def test_a_server_that_is_off_is_tried_by_one_environment_and_gets_the_newest(kept: Kept) -> None:
+    kept.down = {"b"}
+    for number in range(2, 6):
+        kept.world = {"one": f"r{number}", "two": f"r{number}"}
+        kept.keeper.hint(["one", "two"])
+        kept.later(60)
+    assert kept.states() == [IN_STEP, RETRYING] * 2
+    tries = kept.later(600)
+    assert 15 < len(tries) < 30, "one environment speaks for all"
+    assert {order.servers for order in tries} == {("b",)}
+    kept.down = set()
+    kept.later(40)
+    assert kept.states() == [IN_STEP] * 4
+    assert kept.row("two", "b").revision == "r5"
+    assert kept.later(60) == []
+
+
+def test_a_halted_server_waits_for_another_version_or_a_rescan(kept: Kept) -> None:
+    kept.refused = {"b": REFUSED}
+    kept.world["one"] = "r2"
+    kept.keeper.hint(["one"])
+    kept.later(SETTLE + 1)
+    assert (kept.row("one", "b").state, kept.row("one", "b").refused) == (HALTED, "r2")
+    assert kept.later(RESCAN / 2) == []
+    assert Order(("one",), ("b",)) in kept.later(RESCAN / 2)
+    kept.refused = {}
+    kept.world["one"] = "r3"
+    kept.keeper.hint(["one"])
+    assert kept.later(SETTLE + 1) == [Order(("one",), ("a", "b"))]
+    assert kept.states() == [IN_STEP] * 4
+
+
+def test_a_rollback_there_stays(kept: Kept) -> None:
+    """Nothing is pushed while the source stays; what the next try meets is `held`."""
+    kept.refused = {"b": {**REFUSED, "code": "held"}}
+    assert kept.later(3 * RESCAN) == [Order(("one", "two"))] * 3
+    kept.keeper.sync("one")
+    kept.work()
+    assert kept.row("one", "b").state == HELD
+
+
+def test_a_source_that_is_busy_says_nothing_of_servers(kept: Kept) -> None:
+    kept.keeper.hint(["one"])
+    kept.now += SETTLE
+    assert kept.turn() == [Order(("one",), ("a", "b"))]
+    assert [kept.row("one", s).state for s in "ab"] == [PUSHING, PUSHING]
+    child = kept.children[-1]
+    for server in "ab":
+        child.say(report={"server": server, "error": BUSY, "revision": ""})
+    kept.end(child)
+    assert [kept.row("one", s).state for s in "ab"] == [LAGGING, LAGGING]
+    assert kept.turn() == []
+    assert kept.later(SETTLE + 1) == [Order(("one",), ("a", "b"))]
+    assert kept.states() == [IN_STEP] * 4
+
+
+def test_an_environment_that_is_gone_and_comes_back(kept: Kept) -> None:
+    kept.keeper.hint(["one"])
+    kept.now += SETTLE
+    kept.turn()
+    child = kept.children[-1]
+    child.say(error=GONE)
+    kept.end(child)
+    assert kept.later(RESCAN / 2) == []
+    error = kept.store.contents.sources["one"].error
+    assert error is not None
+    assert error["code"] == "not-found"
+    kept.keeper.hint(["one"])
+    assert kept.later(SETTLE + 1) == [Order(("one",), ("a", "b"))]
+    assert kept.states() == [IN_STEP] * 4
+
+
+def test_a_child_that_dies_is_not_started_again_at_once(kept: Kept) -> None:
+    kept.keeper.hint(["one"])
+    kept.now += SETTLE
+    kept.turn()
+    for number in range(8):
+        child = kept.children[-1]
+        child.status, child.said = -9, "killed"
+        child.say(revision="r1")
+        kept.end(child)
+        assert kept.turn() == []
+        row = kept.row("one", "a")
+        assert (row.state, row.attempts) == (RETRYING, number + 1)
+        assert row.next_try_seconds is not None
+        kept.now = row.next_try_seconds
+        assert kept.turn() == [Order(("one",), ("a", "b"))]
+    assert "signal 9" in str(row.error)
+
+
+def test_what_changes_during_a_push_is_pushed_after_it(kept: Kept) -> None:
+    kept.keeper.hint(["one"])
+    kept.now += SETTLE
+    kept.turn()
+    kept.world["one"] = "r2"
+    kept.keeper.hint(["one"])
+    kept.now += SETTLE
+    assert kept.turn() == [Order(("one",), is_settled=True)]  # nobody is free to take it
+    for child in [child for child in kept.children if not child.is_over][::-1]:
+        kept.world["one"] = "r1" if child.order.is_push else "r2"
+        kept.finish(child)
+    kept.world["one"] = "r2"
+    kept.later(1)
+    assert [kept.row("one", s).revision for s in "ab"] == ["r2", "r2"]
+
+
+def test_pause_and_resume(kept: Kept) -> None:
+    kept.keeper.pause(["one"], paused=True)
+    kept.world = {"one": "r2", "two": "r2"}
+    kept.keeper.hint(["one", "two"])
+    assert kept.later(60) == [Order(("two",), ("a", "b"))]
+    kept.keeper.pause(["one"], paused=False)
+    assert kept.later(1) == [Order(("one",), ("a", "b"))]
+
+
+def test_servers_and_environments_come_and_go_with_the_inventory(kept: Kept) -> None:
+    kept.world["three"] = "r1"
+    kept.keeper.adopt(kept.duties(one=("b", "c"), three=("a",)))
+    kept.later(SETTLE + 1)
+    assert sorted(kept.store.contents.servers) == [("one", "b"), ("one", "c"), ("three", "a")]
+    assert all(row.state == IN_STEP for row in kept.store.contents.servers.values())
+    assert "two" not in kept.store.contents.sources
+    assert kept.later(60) == []
+
+
+def test_a_restart_pushes_only_what_changed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Kept
+) -> None:
+    again = new(tmp_path, monkeypatch)
+    assert again.later(60) == [Order(("one", "two"))]
+    third = new(tmp_path, monkeypatch)
+    third.world["two"] = "r2"
+    assert third.later(60) == [Order(("one", "two")), Order(("two",), ("a", "b"))]
+    again.store.close()
+    third.store.close()
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["change", "hint", "down", "up", "rescan"]), st.floats(0, 90)),
+        max_size=12,
+    )
+)
+def test_whatever_happens_all_are_equal_in_the_end_and_the_loop_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, float]]
+) -> None:
+    kept = new(tmp_path, monkeypatch)
+    for number, (step, seconds) in enumerate(steps):
+        if step == "change":
+            kept.world["one"] = f"change {number}"
+            kept.keeper.hint(["one"])
+        elif step == "hint":
+            kept.keeper.hint(["one", "two"])
+        elif step in ("down", "up"):
+            kept.down = {"a"} if step == "down" else set()
+        else:
+            kept.world["two"] = f"silent {number}"
+        kept.later(seconds)
+    kept.down = set()
+    kept.later(RESCAN + 120)
+    assert kept.states() == [IN_STEP] * 4
+    for name, server in kept.store.contents.servers:
+        assert kept.row(name, server).revision == kept.world[name]
+    assert kept.work() == []
+    assert kept.keeper.next_seconds() > RESCAN / 2  # nothing wakes it for nothing
+    kept.store.close()

@@ -1,0 +1,105 @@
+"""What becomes of one environment on one server after each push."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from envsync.daemon import lag
+from envsync.daemon.state import (
+    HALTED,
+    HELD,
+    IN_STEP,
+    LAGGING,
+    PUSHING,
+    RETRYING,
+    WAITING,
+    ServerRow,
+)
+from envsync.errors import all_errors
+
+ROW = ServerRow("myenv", "server2", since_seconds=50.0)
+RESCAN, NOW = 3600.0, 1000.0
+OLD, NEW = "old" * 21, "new" * 21
+
+
+def after(code: str, row: ServerRow = ROW, now: float = NOW, jitter: float = 0.5) -> ServerRow:
+    report: dict[str, Any] = {"error": {"code": code, "message": "m"}, "source_revision": NEW}
+    return lag.reported(lag.pushing(row, now), report, now, RESCAN, jitter)
+
+
+def test_a_push_that_succeeded_forgets_what_was_before() -> None:
+    troubled = after("connection-failed", after("connection-failed"))
+    done = lag.reported(troubled, {"error": None, "revision": NEW}, NOW, RESCAN, 0.5)
+    assert done == ServerRow("myenv", "server2", IN_STEP, NEW, since_seconds=NOW)
+    assert not lag.is_wanted(done, NEW, NOW)
+    assert lag.is_wanted(done, OLD, NOW)
+    assert not lag.is_wanted(done, "", NOW)  # nobody has looked at the source yet
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        ("connection-failed", RETRYING),
+        ("locked", RETRYING),
+        ("no-space", RETRYING),
+        ("unexpected", RETRYING),
+        ("in-use", WAITING),
+        ("held", HELD),
+        ("check-failed", HELD),
+        ("drift", HALTED),
+        ("not-fast-forward", HALTED),
+        ("source-shrunk", HALTED),
+        ("preflight-refused", HALTED),
+        ("host-key-refused", HALTED),
+    ],
+)
+def test_which_failure_makes_which_state(code: str, state: str) -> None:
+    row = after(code)
+    assert row.state == state
+    assert row.error is not None
+    assert not lag.is_wanted(row, NEW, NOW)
+    assert row.next_try_seconds is not None
+    assert lag.is_wanted(row, NEW, row.next_try_seconds)
+    # Another version may be another matter, where the version was what was refused.
+    assert lag.is_wanted(row, OLD, NOW) is (state in (HELD, HALTED))
+
+
+def test_every_class_of_errors_is_tried_again_within_a_rescan() -> None:
+    for error in all_errors():
+        if error.code not in lag.OF_THE_SOURCE:
+            row = after(error.code, jitter=1.0)
+            assert row.next_try_seconds is not None, error
+            assert NOW < row.next_try_seconds <= NOW + RESCAN * 1.2, error
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+def test_a_server_that_answers_again_is_tried_within_a_minute(jitter: float) -> None:
+    row, pauses = ROW, []
+    for _ in range(200):
+        row = after("connection-failed", row, jitter=jitter)
+        assert row.next_try_seconds is not None
+        pauses.append(row.next_try_seconds - NOW)
+    assert pauses[0] < 3
+    assert max(pauses) <= 36
+    assert row.since_seconds == 50.0  # it lags since then
+    assert row.attempts == 200
+
+
+def test_a_push_of_which_only_the_source_was_to_blame() -> None:
+    row = lag.postponed(lag.pushing(ROW, NOW), NOW)
+    assert (row.state, row.since_seconds, row.attempts) == (LAGGING, 50.0, 0)
+
+
+def test_a_push_under_way_is_left_alone() -> None:
+    row = lag.pushing(ROW, NOW)
+    assert row.state == PUSHING
+    assert lag.lagging(row, NOW) == row
+    assert not lag.is_wanted(row, NEW, NOW + 1e9)
+
+
+def test_a_clock_that_was_set_back_stops_nothing() -> None:
+    row = after("drift", now=NOW + 1e8)
+    assert not lag.is_wanted(row, NEW, NOW)
+    assert lag.is_wanted(lag.clamped(row, NOW, RESCAN), NEW, NOW)

@@ -1,0 +1,60 @@
+"""Lines for people, and fields for the journal."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from envsync.daemon import log as module
+from envsync.daemon.log import NOTICE, WARNING, Log, entry
+
+HELD = {"code": "held", "message": "it is held there", "hint": "insist with --retry-held"}
+
+
+def test_a_line_for_a_person() -> None:
+    lines: list[str] = []
+    log = Log(lines.append, {})
+    log.notice("published ab12", environment="myenv", server="server2", revision="ab12")
+    log.failure(HELD, environment="myenv")
+    assert [line[9:] for line in lines] == [
+        "myenv -> server2: published ab12",
+        "myenv: it is held there -> insist with --retry-held",
+    ]
+    assert lines[0][2::3][:2] == "::"
+
+
+def test_an_entry_of_the_journal() -> None:
+    assert entry(NOTICE, "published", {"server": "server2"}) == (
+        b"MESSAGE=published\nPRIORITY=5\nSYSLOG_IDENTIFIER=envsync\nENVSYNC_SERVER=server2\n"
+    )
+    # What somebody else wrote adds no field of its own.
+    assert entry(WARNING, "one\nPRIORITY=0", {}).startswith(
+        b"MESSAGE\n\x0e\0\0\0\0\0\0\0one\nPRIORITY=0\nPRIORITY=4\n"
+    )
+
+
+def test_under_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    status = os.fstat(sys.stderr.fileno())
+    environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+    monkeypatch.setattr(module, "_JOURNAL", str(tmp_path / "journal"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "journal"))
+        log = Log(lines.append, environ)
+        log.failure(HELD, environment="myenv", server="server2")
+        told = journal.recv(10_000)
+    assert b"MESSAGE=myenv -> server2: it is held there -> insist" in told
+    assert b"PRIORITY=4\n" in told
+    assert b"ENVSYNC_CODE=held\n" in told
+    assert lines == []
+    log.info("on")  # the journal is gone: its stream takes lines with their priority
+    assert lines == ["<6>on"]
+    log.close()
+    Log(lines.append, environ).info("still")
+    assert lines[1] == "<6>still"
+    Log(lines.append, {"JOURNAL_STREAM": "1:2"}).info("stderr leads elsewhere")
+    assert lines[2][9:] == "stderr leads elsewhere"

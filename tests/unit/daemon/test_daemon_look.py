@@ -1,0 +1,124 @@
+"""What of an install that is not finished can be seen, and what is no sign of one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from envsync.conda.busy import YOUNG_SECONDS
+from envsync.daemon.look import Look
+
+PACKAGES = "lib/python3.11/site-packages"
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """An environment with a package of conda and one of pip, both whole."""
+    top = tmp_path / "envs/myenv"
+    (top / "conda-meta").mkdir(parents=True)
+    (top / "conda-meta/python-3.11-0.json").write_text("{}")
+    (top / "conda-meta/numpy-1.0-0.json").write_text("{}")
+    (top / "conda-meta/history").write_text(
+        "==> 2026-01-01 00:00:00 <==\n+conda-forge/linux-64::python-3.11-0\n+numpy-1.0-0\n"
+    )
+    install(top, "pure", ["pure.py", "../../../bin/pure", "__pycache__/pure.cpython-311.pyc"])
+    (top / PACKAGES / "__pycache__/pure.cpython-311.pyc").unlink()
+    return top
+
+
+def install(top: Path, name: str, files: list[str], installer: str = "pip") -> Path:
+    info = top / PACKAGES / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    for path in files:
+        (top / PACKAGES / path).parent.mkdir(parents=True, exist_ok=True)
+        (top / PACKAGES / path).write_text("x")
+    (info / "INSTALLER").write_text(f"{installer}\n")
+    (info / "RECORD").write_text("".join(f"{path},,\n" for path in files))
+    return info
+
+
+def unfinished(top: Path) -> list[str]:
+    return list(Look(str(top)).observe().unfinished)
+
+
+def test_what_is_whole_shows_nothing(top: Path) -> None:
+    assert unfinished(top) == []
+    assert Look(str(top)).unfinished(only_old=True) == ()
+    assert unfinished(top.parent / "none") == []
+
+
+@pytest.mark.parametrize(
+    "name", [f"{PACKAGES}/~umpy", f"{PACKAGES}/~umpy-1.dist-info", ".condatmp"]
+)
+def test_what_installers_leave(top: Path, name: str) -> None:
+    (top / name).mkdir()
+    assert unfinished(top) == [f"an installer left {name}"]
+
+
+def test_a_distribution_of_which_files_are_missing(top: Path) -> None:
+    look = Look(str(top))
+    assert look.observe().unfinished == ()
+    info = install(top, "half", ["half.py", "other.py"])
+    (top / PACKAGES / "half.py").unlink()
+    assert look.observe().unfinished == ("half-1.0 is installed in part: half.py is missing",)
+    (top / PACKAGES / "other.py").unlink()
+    [sign] = look.observe().unfinished
+    assert sign == "half-1.0 is installed in part: half.py and 1 more of its RECORD are missing"
+    shutil.rmtree(info)
+    assert look.observe().unfinished == ()
+
+
+def test_a_distribution_without_record(top: Path) -> None:
+    (install(top, "half", ["half.py"]) / "RECORD").unlink()
+    assert unfinished(top) == ["half-1.0 is installed in part: it has no RECORD"]
+    (install(top, "other", ["other.py"], installer="conda") / "RECORD").unlink()
+    stripped = install(top, "numpy", ["numpy.py"])
+    (stripped / "RECORD").unlink()
+    (stripped / "INSTALLER").unlink()
+    assert unfinished(top) == ["half-1.0 is installed in part: it has no RECORD"]
+
+
+def test_a_package_that_the_history_does_not_mention(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (top / "conda-meta/new-2.0-0.json").write_text("{}")
+    assert unfinished(top) == ["conda-meta/history does not mention new-2.0-0"]
+    later = time.time() + YOUNG_SECONDS + 1
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: later)
+        assert unfinished(top) == []  # nobody is going to finish it
+    (top / "conda-meta/history").write_text("==> 2026 <==\n")  # rattler's: it mentions none
+    assert unfinished(top) == []
+
+
+def test_what_has_stood_there_for_long(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (top / PACKAGES / "~umpy").mkdir()
+    look = Look(str(top))
+    assert look.unfinished(only_old=True) == ()
+    later = time.time() + YOUNG_SECONDS + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert look.unfinished(only_old=True) == (f"an installer left {PACKAGES}/~umpy",)
+
+
+@pytest.mark.parametrize(("name", "is_one"), [("pip", True), ("python", False)])
+def test_an_installer_at_work(top: Path, name: str, is_one: bool) -> None:
+    code = "import os, sys; os.write(1, b'.'); sys.stdin.read()"
+    # Only what its command line says counts; this one waits for us to end it.
+    process = subprocess.Popen(
+        [str(top / "bin" / name), "-c", code, "install", "x"],
+        executable=sys.executable,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.read(1) == b"."
+        at_work = f"pip (process {process.pid})" if is_one else ""
+        assert Look(str(top)).observe().busy == at_work
+    finally:
+        process.communicate()

@@ -1,0 +1,122 @@
+"""What is kept, through every kind of end."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envsync.daemon.state import (
+    HELD,
+    IN_STEP,
+    LAGGING,
+    PUSHING,
+    Contents,
+    ServerRow,
+    SourceRow,
+    Store,
+    read,
+)
+
+SOURCE = SourceRow("myenv", "ab" * 32, 12.5, True, ("an installer left ~umpy",), {"code": "x"})
+HELD_ROW = ServerRow("myenv", "server2", HELD, "", "ab" * 32, 3.0, 9.0, 2, {"code": "held"})
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "daemon.sqlite"
+    store = Store(file)
+    store.put_source(SOURCE)
+    store.put_server(HELD_ROW)
+    store.put_server(ServerRow("myenv", "server3", PUSHING, attempts=1))
+    store.put_about("inventory", "/x.yaml")
+    store.put_server(ServerRow("gone", "server3"))
+    store.drop_server("gone", "server3")
+    assert (store.trouble, file.parent.stat().st_mode & 0o777) == ("", 0o700)
+    # Not closed: it was killed. A push that was under way is to be done again.
+    for contents in (read(file), Store(file).contents):
+        assert contents.sources == {"myenv": SOURCE}
+        assert contents.servers["myenv", "server2"] == HELD_ROW
+        assert contents.servers["myenv", "server3"].state == LAGGING
+        assert contents.about == {"inventory": "/x.yaml"}
+        assert len(contents.servers) == 2
+    store.close()
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    assert read(tmp_path / "none") == Contents()
+    (tmp_path / "bad").write_bytes(b"no database" * 500)
+    assert read(tmp_path / "bad") == Contents()
+
+
+def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
+    file = tmp_path / "daemon.sqlite"
+    file.write_bytes(b"SQLite format 3\0" + b"nonsense" * 1000)
+    store = Store(file)
+    assert store.contents == Contents()
+    store.put_source(SOURCE)
+    assert store.trouble == ""
+    assert read(file).sources == {"myenv": SOURCE}
+    assert (tmp_path / "daemon.damaged").exists()
+    store.close()
+
+
+def test_a_full_disk_is_told_and_made_good_for_later(tmp_path: Path) -> None:
+    file = tmp_path / "daemon.sqlite"
+    store = Store(file)
+    store.put_server(HELD_ROW)
+    assert store._connection is not None
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    for number in range(200):
+        store.put_server(ServerRow("myenv", f"server{number}", IN_STEP, "ab" * 32))
+    assert "full" in store.trouble
+    assert len(store.contents.servers) == 200  # what is in memory counts
+    store.write_again()
+    assert "full" in store.trouble
+    assert read(file).servers["myenv", "server2"].environment == "myenv"
+    store._connection.execute("PRAGMA max_page_count = 100000")
+    store.write_again()
+    assert store.trouble == ""
+    assert read(file).servers == store.contents.servers
+    store.close()
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Store(tmp_path / "file" / "daemon.sqlite")
+    assert "unable to open" in store.trouble
+    store.put_server(HELD_ROW)
+    assert store.contents.servers["myenv", "server2"] == HELD_ROW
+    store.close()
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_the_one_before(tmp_path: Path) -> None:
+    file = tmp_path / "daemon.sqlite"
+    code = (
+        "import os, sys; from pathlib import Path; from envsync.daemon.state import *\n"
+        "store = Store(Path(sys.argv[1])); store.put_source(SourceRow('myenv', 'one'))\n"
+        "store._connection.execute('PRAGMA cache_size = 1'); store._write('BEGIN')\n"
+        "store.put_source(SourceRow('myenv', 'two'))\n"
+        "for n in range(500): store.put_server(ServerRow('e', 's%d' % n, refused='x' * 300))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(file)], check=False)
+    assert done.returncode == -9
+    assert file.with_name("daemon.sqlite-journal").exists()
+    assert read(file).sources["myenv"].revision == "one"
+    assert read(file).servers == {}
+
+
+def test_a_reader_does_not_disturb(tmp_path: Path) -> None:
+    file = tmp_path / "daemon.sqlite"
+    store = Store(file)
+    store.put_source(SOURCE)
+    before = sorted(tmp_path.iterdir())
+    assert read(file).sources == {"myenv": SOURCE}
+    assert sorted(tmp_path.iterdir()) == before
+    store.close()
+    with pytest.raises(sqlite3.Error):
+        sqlite3.connect(f"{(tmp_path / 'none').as_uri()}?mode=rw", uri=True)

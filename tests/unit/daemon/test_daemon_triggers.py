@@ -1,0 +1,107 @@
+"""When a source is ready to be pushed: once for each install, never in the middle of one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envsync.daemon.triggers import (
+    AT_REST,
+    BUSY_POLL_SECONDS,
+    PATIENCE_SECONDS,
+    UNFINISHED_POLL_MAX_SECONDS,
+    Activity,
+    Observation,
+    changed,
+    looked,
+)
+
+SETTLE = 10.0
+QUIET, BUSY = Observation(), Observation(busy="pip (process 7)")
+BROKEN = Observation(unfinished=("it has no RECORD",))
+
+
+def test_a_change_is_looked_at_once_it_has_settled() -> None:
+    activity = changed(AT_REST, 100.0, SETTLE)
+    assert not activity.is_due(109.9)
+    assert activity.is_due(110.0)
+    assert looked(activity, QUIET, 110.0, SETTLE) == (AT_REST, True)
+
+
+def test_each_further_change_settles_anew() -> None:
+    activity = changed(changed(AT_REST, 100.0, SETTLE), 108.0, SETTLE)
+    assert activity.look_seconds == 118.0
+
+
+def test_a_source_that_never_settles_is_looked_at_all_the_same() -> None:
+    activity, now = changed(AT_REST, 0.0, SETTLE), 0.0
+    while not activity.is_due(now):
+        now += 5.0
+        activity = changed(activity, now, SETTLE)
+    assert now == pytest.approx(PATIENCE_SECONDS, abs=SETTLE)
+
+
+def test_what_an_installer_wrote_last_settles_too() -> None:
+    activity = changed(AT_REST, 0.0, SETTLE)
+    activity, ready = looked(activity, BUSY, 10.0, SETTLE)
+    assert (activity.busy, ready) == (BUSY.busy, False)
+    assert activity.look_seconds == 10.0 + BUSY_POLL_SECONDS
+    activity = changed(activity, 10.2, SETTLE)
+    assert activity.look_seconds == 10.0 + BUSY_POLL_SECONDS  # its end is polled for
+    activity, ready = looked(activity, QUIET, 10.5, SETTLE)
+    assert (activity.look_seconds, ready) == (20.5, False)
+    assert looked(activity, QUIET, 20.5, SETTLE) == (AT_REST, True)
+
+
+def test_a_broken_install_is_asked_about_ever_more_rarely_until_something_comes() -> None:
+    activity, now = changed(AT_REST, 0.0, SETTLE), 10.0
+    pauses = []
+    for _ in range(8):
+        activity, ready = looked(activity, BROKEN, now, SETTLE)
+        assert not ready
+        assert activity.look_seconds is not None
+        pauses.append(activity.look_seconds - now)
+        now = activity.look_seconds
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == UNFINISHED_POLL_MAX_SECONDS
+    assert changed(activity, now, SETTLE).look_seconds == now + SETTLE
+    assert looked(activity, QUIET, now, SETTLE) == (AT_REST, True)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.01, 30.0), st.sampled_from(["hint", "begin", "end", "time"]))),
+    st.floats(0.0, 30.0),
+)
+def test_never_ready_while_busy_or_before_it_settled_and_always_in_the_end(
+    steps: list[tuple[float, str]], settle: float
+) -> None:
+    activity, now, is_busy = AT_REST, 0.0, False
+    last, ready_count, is_owed = float("-inf"), 0, False
+
+    def run_until(end: float, activity: Activity) -> tuple[Activity, int]:
+        count = 0
+        while activity.look_seconds is not None and activity.look_seconds <= end:
+            when = activity.look_seconds
+            activity, ready = looked(activity, BUSY if is_busy else QUIET, when, settle)
+            if ready:
+                assert not is_busy
+                assert when >= last + settle - 1e-6 or when - last >= PATIENCE_SECONDS
+                count += 1
+        return activity, count
+
+    for seconds, step in steps:
+        activity, count = run_until(now + seconds, activity)
+        ready_count += count
+        is_owed = is_owed and not count
+        now += seconds
+        if step == "hint":
+            activity, last, is_owed = changed(activity, now, settle), now, True
+        elif step == "begin":
+            is_busy = True
+        elif step == "end":
+            is_busy = False
+    is_busy = False
+    activity, count = run_until(now + 2 * settle + PATIENCE_SECONDS, activity)
+    assert activity == AT_REST
+    assert count == 1 if is_owed else count <= 1
