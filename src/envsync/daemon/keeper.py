@@ -108,6 +108,8 @@ class Keeper:
         for name in names:
             kept = self._kept.get(name)
             if kept is not None:
+                if kept.activity.is_at_rest:
+                    kept.look.glance()
                 kept.activity = triggers.changed(kept.activity, now, settle)
 
     def sync(self, name: str) -> None:
@@ -174,6 +176,7 @@ class Keeper:
         elif is_ready:
             if row.error is not None and row.error.get("code") == UNFINISHED:
                 self.book.source_is_fine(name)
+            kept.look.accept()
             kept.is_changed = True
 
     def _tolerated(self, name: str, unfinished: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,6 +18,9 @@ from envsync.conda import busy
 from envsync.daemon.telltales import site_packages
 from envsync.daemon.triggers import Observation
 
+HISTORY_SECONDS = 60.0
+"""How long after its record a package may be missing in the history."""
+
 _RECORD_BYTES_MAX = 64 << 20
 _HISTORY_BYTES_MAX = 16 << 20
 _DISTRIBUTION = re.compile(r"[+](?:.*::)?(\S+)")
@@ -29,18 +32,31 @@ class Look:
     def __init__(self, path: str) -> None:
         self._path = path
         self._complete: dict[str, int] = {}
+        self._packages = set(self._package_directories())
+        self._saw_installer = False
+
+    def glance(self) -> None:
+        """At the first hint of a change: who makes it may be gone when the source has settled."""
+        self._saw_installer = self._saw_installer or bool(installer(self._path))
 
     def observe(self) -> Observation:
         """What can be seen now."""
         at_work = installer(self._path)
         if at_work:
+            self._saw_installer = True
             return Observation(busy=at_work)
         return Observation(unfinished=self.unfinished())
+
+    def accept(self) -> None:
+        """Everything that is there now is taken for whole."""
+        self._packages = set(self._package_directories())
+        self._saw_installer = False
 
     def unfinished(self, *, only_old: bool = False) -> tuple[str, ...]:
         """What is half done; with `only_old`, for so long that nobody is going to finish it."""
         before = time.time() - busy.YOUNG_SECONDS if only_old else float("inf")
-        return tuple(sorted({*self._remains(before), *self._half_done(before)}))
+        found = {*self._remains(before), *self._half_done(before)}
+        return tuple(sorted(found.union(self._orphans() if self._saw_installer else ())))
 
     def _remains(self, before: float) -> Iterator[str]:
         """What installers leave while they work, or when they die."""
@@ -65,6 +81,27 @@ class Look:
                 is_installed = name.endswith(".dist-info") and not name.startswith("~")
                 if is_installed and _changed_seconds(path) < before:
                     yield from self._incomplete(path)
+
+    def _orphans(self) -> Iterator[str]:
+        """New packages of which no installer has a record: one that was killed writes none."""
+        for path in self._package_directories():
+            if path not in self._packages and not self._is_claimed(path):
+                yield f"{os.path.basename(path)} is in no installed distribution"
+
+    def _is_claimed(self, path: str) -> bool:
+        directory, name = os.path.split(path)
+        meta = os.path.join(self._path, "conda-meta")
+        condas = [os.path.join(meta, record) for record in _names(meta)]
+        pips = [os.path.join(directory, info, "RECORD") for info in _names(directory)]
+        return _mention(condas, f"site-packages/{name}/") or _mention(pips, f"\n{name}/")
+
+    def _package_directories(self) -> Iterator[str]:
+        for directory in site_packages(self._path):
+            for name in _names(directory):
+                path = os.path.join(directory, name)
+                is_package = name.isidentifier() and name != "__pycache__"
+                if is_package and os.path.isdir(path) and not os.path.islink(path):
+                    yield path
 
     def _incomplete(self, dist_info: str) -> Iterator[str]:
         """What a distribution lacks of what its RECORD names. One that lacks nothing is read
@@ -105,6 +142,9 @@ def _missing(dist_info: str) -> str | None:
         return None if _is_condas(dist_info) else "it has no RECORD"
     except (OSError, ValueError, csv.Error):
         return None
+    # Of a wheel, pip unpacks a RECORD with the rest, and says last of all who did it.
+    if "INSTALLER" not in _names(dist_info) and not _is_condas(dist_info):
+        return "it has no INSTALLER"
     above = os.path.dirname(dist_info)
     named = [path for path in paths if _counts(path)]
     gone = [path for path in named if not os.path.lexists(os.path.join(above, path))]
@@ -131,22 +171,24 @@ def _is_condas(dist_info: str) -> bool:
 
 
 def _unwritten_history(environment: str) -> str:
-    """A package that has a record and is in no transaction of the history, young ones only.
+    """A package that has just got a record and is in no transaction of the history yet.
 
     conda writes the history after the records. Others (rattler, pixi) write none at all: so
-    one that mentions none of the packages says nothing.
+    one that mentions none of the packages says nothing, and a record is waited for only while
+    it is quite young.
     """
     meta = os.path.join(environment, "conda-meta")
     records = [name.removesuffix(".json") for name in _names(meta) if name.endswith(".json")]
     mentioned = _mentioned(os.path.join(meta, "history"))
-    if not mentioned.intersection(records):
+    unmentioned = [
+        name for name in records if not mentioned.intersection((name, name.rpartition("-")[0]))
+    ]
+    if len(unmentioned) == len(records):
         return ""
-    for name in records:
-        if name not in mentioned:
-            with contextlib.suppress(OSError):
-                changed = os.stat(os.path.join(meta, f"{name}.json")).st_ctime
-                if abs(time.time() - changed) < busy.YOUNG_SECONDS:
-                    return name
+    for name in unmentioned:
+        changed_seconds = _changed_seconds(os.path.join(meta, f"{name}.json"))
+        if abs(time.time() - changed_seconds) < HISTORY_SECONDS:
+            return name
     return ""
 
 
@@ -163,6 +205,15 @@ def _changed_seconds(path: str) -> float:
         return os.lstat(path).st_ctime
     except OSError:
         return float("inf")
+
+
+def _mention(records: list[str], words: str) -> bool:
+    """Whether one of the files has these words, also at its very beginning."""
+    for record in records:
+        with contextlib.suppress(OSError), open(record, "rb") as file:
+            if words.encode() in b"\n" + file.read(_RECORD_BYTES_MAX):
+                return True
+    return False
 
 
 def _relative(top: str, paths: Iterator[str]) -> Iterator[str]:

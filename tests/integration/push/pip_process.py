@@ -31,8 +31,10 @@ def _write_wheel(directory: Path) -> str:
     return path.name
 
 
-def start_pip(host: LabHost, *, python: str = "", cwd: str = "/") -> EnteredProcess:
-    """`python -m pip install labmany`, by the environment's own interpreter."""
+def start_pip(
+    host: LabHost, command: str = "install", *options: str, python: str = "", cwd: str = "/"
+) -> EnteredProcess:
+    """`python -m pip install labmany` (or uninstall), by the environment's own interpreter."""
     spec = importlib.util.find_spec("pip")
     assert spec is not None, "there is no pip beside the tests' own interpreter"
     assert spec.origin is not None
@@ -42,7 +44,8 @@ def start_pip(host: LabHost, *, python: str = "", cwd: str = "/") -> EnteredProc
         (place / "pip").symlink_to(Path(spec.origin).parent)
     wheel = _write_wheel(place)
     python = python or f"{host.prefix}/envs/myenv/bin/python"
-    argv = [python, "-m", "pip", "install", "--no-index", "--no-deps", f"{_PLACE}/{wheel}"]
+    argv = [python, "-m", "pip", command, *options]
+    argv += [NAME] if command == "uninstall" else ["--no-index", "--no-deps", f"{_PLACE}/{wheel}"]
     return host.popen(argv, env={"PYTHONPATH": _PLACE}, cwd=cwd)
 
 

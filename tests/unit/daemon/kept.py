@@ -42,6 +42,12 @@ class PretendedLook:
         self.seen = Observation()
         self.old: tuple[str, ...] = ()
 
+    def glance(self) -> None:
+        pass
+
+    def accept(self) -> None:
+        pass
+
     def observe(self) -> Observation:
         return self.seen
 

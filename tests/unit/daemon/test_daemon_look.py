@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envsync.conda.busy import YOUNG_SECONDS
-from envsync.daemon.look import Look
+from envsync.daemon.look import HISTORY_SECONDS, Look
 
 PACKAGES = "lib/python3.11/site-packages"
 
@@ -83,12 +83,41 @@ def test_a_distribution_without_record(top: Path) -> None:
     assert unfinished(top) == ["half-1.0 is installed in part: it has no RECORD"]
 
 
+def test_a_distribution_that_pip_was_unpacking(top: Path) -> None:
+    """With the wheel's own RECORD; what a package of conda lacks is its own affair."""
+    (install(top, "half", ["half.py"]) / "INSTALLER").unlink()
+    (install(top, "numpy", ["numpy.py"]) / "INSTALLER").unlink()
+    assert unfinished(top) == ["half-1.0 is installed in part: it has no INSTALLER"]
+
+
+def test_a_package_that_was_begun_by_an_installer_that_is_gone(top: Path) -> None:
+    look = Look(str(top))
+    (top / PACKAGES / "mine").mkdir()
+    assert look.observe().unfinished == ()  # made by hand
+    look._saw_installer = True
+    assert look.observe().unfinished == ("mine is in no installed distribution",)
+    install(top, "mine_too", ["mine/__init__.py"])
+    assert look.observe().unfinished == ()
+    (top / PACKAGES / "condas").mkdir()
+    assert look.observe().unfinished == ("condas is in no installed distribution",)
+    record = f'{{"files": ["{PACKAGES}/condas/__init__.py"]}}'
+    (top / "conda-meta/numpy-1.0-0.json").write_text(record)
+    assert look.observe().unfinished == ()
+    (top / PACKAGES / "other").mkdir()
+    look.accept()
+    look._saw_installer = True
+    assert look.observe().unfinished == ()
+
+
 def test_a_package_that_the_history_does_not_mention(
     top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (top / "conda-meta/new-2.0-0.json").write_text("{}")
     assert unfinished(top) == ["conda-meta/history does not mention new-2.0-0"]
-    later = time.time() + YOUNG_SECONDS + 1
+    (top / "conda-meta/history").write_text("+python-3.11-0\n+numpy-1.0-0\n+new-2.0\n")
+    assert unfinished(top) == []
+    (top / "conda-meta/history").write_text("+numpy-1.0-0\n+python-3.11-0\n")
+    later = time.time() + HISTORY_SECONDS + 1
     with monkeypatch.context() as patched:
         patched.setattr(time, "time", lambda: later)
         assert unfinished(top) == []  # nobody is going to finish it
