@@ -167,7 +167,7 @@ class Book:
         error = report.get("error")
         code = "" if error is None else str(error.get("code", ""))
         now = self._clock()
-        if code in lag.OF_THE_SOURCE:
+        if lag.is_of_the_source(report):
             self._put(lag.postponed(before, now))
             return
         after = lag.reported(before, report, now, self.duties.rescan_seconds, self._jitter())

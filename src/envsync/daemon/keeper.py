@@ -248,10 +248,9 @@ class Keeper:
             self._source_failed(name, error)
         elif isinstance(document.get("report"), dict):
             report = document["report"]
-            failure = report.get("error") or {}
-            if failure.get("code") in lag.OF_THE_SOURCE:
+            if lag.is_of_the_source(report):
                 work.source_failed = True
-                self._source_failed(name, failure)
+                self._source_failed(name, report["error"])
             self.book.reported(name, report)
         elif isinstance(document.get("revision"), str):
             self._source_is(work, name, document["revision"])

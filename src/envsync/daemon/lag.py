@@ -47,10 +47,18 @@ _HALTED = frozenset(
         "usage",
     }
 )
-OF_THE_SOURCE = frozenset({"source-refused", "not-found"})
-"""Errors that say nothing of the server: the source is not at rest, or not there."""
 
 Report = Mapping[str, Any]
+
+
+def is_of_the_source(report: Report) -> bool:
+    """Whether a push failed for what says nothing of the server: the source is not at rest, or
+    is not there."""
+    error = report.get("error") or {}
+    is_its_own = error.get("server") == report.get("server")
+    return error.get("code") == "source-refused" or (
+        error.get("code") == "not-found" and not is_its_own
+    )
 
 
 def pushing(row: ServerRow, now: float) -> ServerRow:

@@ -189,7 +189,8 @@ class Push:
         except EnvsyncError as error:
             command = f"`envsync diff {settings.name_there} {self._target.server}`"
             error.hint = error.hint.replace("`envsync diff`", command)
-            if error.code in ("drift", "not-fast-forward") and not error.details:
+            is_other = error.code in ("drift", "not-fast-forward") and target.exists
+            if is_other and not error.details:
                 error.details = self._differences(target)
             raise
 

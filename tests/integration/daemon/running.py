@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from envsync.daemon.control import ask
 from tests.integration.push.command import ENVSYNC, Envsync
 from tests.lab.lab import LabHost
 from tests.lab.namespaces import EnteredProcess, wait_until
@@ -24,7 +25,7 @@ WAIT_SECONDS = 25.0
 def inventory(
     prefix: str, *, push_to: str = "[server2, server3]", rescan: str = "1h", more: str = ""
 ) -> str:
-    """`myenv` of server1, watched, which settles within a second."""
+    """`myenv` of server1, watched, which settles quickly."""
     return f"""\
 prefix: {prefix}
 servers:
@@ -37,7 +38,7 @@ environments:
     push_to: {push_to}
     watch: true
 {more}
-watch: {{settle: 1s, rescan: {rescan}}}
+watch: {{settle: 300ms, rescan: {rescan}}}
 """
 
 
@@ -57,7 +58,10 @@ class Daemon:
         argv = ["sh", "-c", 'exec "$@" 2>>"$0"', LOG, ENVSYNC, "daemon", *arguments]
         before = self.log().count(" ready: ")
         self._process = self.host.popen(
-            argv, env=self.command.environment, stdout=subprocess.DEVNULL
+            argv,
+            env=self.command.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         if ready:
             self.wait_log(" ready: ", times=before + 1)
@@ -100,6 +104,14 @@ class Daemon:
             )
 
     def status(self) -> Mapping[str, Any]:
+        """What `envsync status` shows: asked by itself only where no daemon answers."""
+        address = self.host.path(f"{self.host.home()}/.local/state/envsync/control.json")
+        if address.exists():
+            socket = self.host.path(json.loads(address.read_text())["socket"])
+            with contextlib.suppress(OSError):
+                answer = ask(socket, {"verb": "status"})
+                if answer is not None:
+                    return dict(answer["status"])
         return self.command.ok("status").result
 
     def source(self, name: str = "myenv") -> Mapping[str, Any]:
@@ -117,8 +129,9 @@ class Daemon:
         found: list[Mapping[str, Any]] = []
 
         def is_so() -> bool:
-            found[:] = [self.row(server)]
-            return found[0]["state"] == state and revision in ("", found[0]["revision"])
+            rows = [row for row in self.source()["servers"] if row["server"] == server]
+            found[:] = [row for row in rows if row["state"] == state]
+            return bool(found) and revision in ("", found[0]["revision"])
 
         with self._explained():
             wait_until(is_so, f"{server} is {state}", timeout_seconds=WAIT_SECONDS)

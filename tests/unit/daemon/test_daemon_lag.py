@@ -68,7 +68,7 @@ def test_which_failure_makes_which_state(code: str, state: str) -> None:
 
 def test_every_class_of_errors_is_tried_again_within_a_rescan() -> None:
     for error in all_errors():
-        if error.code not in lag.OF_THE_SOURCE:
+        if error.code != "source-refused":
             row = after(error.code, jitter=1.0)
             assert row.next_try_seconds is not None, error
             assert NOW < row.next_try_seconds <= NOW + RESCAN * 1.2, error
@@ -90,6 +90,22 @@ def test_a_server_that_answers_again_is_tried_within_a_minute(jitter: float) -> 
 def test_a_push_of_which_only_the_source_was_to_blame() -> None:
     row = lag.postponed(lag.pushing(ROW, NOW), NOW)
     assert (row.state, row.since_seconds, row.attempts) == (LAGGING, 50.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "where", "is_so"),
+    [
+        ("source-refused", "server2", True),
+        ("not-found", "server1", True),
+        ("not-found", "server2", False),
+        ("source-shrunk", "server2", False),
+        ("drift", "server2", False),
+    ],
+)
+def test_whose_error_it_is(code: str, where: str, is_so: bool) -> None:
+    report = {"server": "server2", "error": {"code": code, "server": where}}
+    assert lag.is_of_the_source(report) is is_so
+    assert not lag.is_of_the_source({"server": "server2", "error": None})
 
 
 def test_a_push_under_way_is_left_alone() -> None:
