@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Measured, Sample
-from bench.ground import Ground, Void
+from bench.ground import ELSEWHERE, Ground, Void
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,17 @@ class Contestants:
 
     def push_in_step(self) -> Contestant:
         return Contestant("envsync", lambda: self._pushed("in-step"))
+
+    def cold_push_elsewhere(self) -> Contestant:
+        return self.push_elsewhere("pushed", self._cold_start)
+
+    def push_elsewhere(
+        self, outcome: str, prepare: Callable[[], None] = lambda: None
+    ) -> Contestant:
+        """To another prefix: what names the one here is rewritten."""
+        return Contestant(
+            "envsync, relocating", lambda: self._pushed(outcome, server=ELSEWHERE), prepare
+        )
 
     def rsync(self, *, cold: bool) -> Contestant:
         def run() -> Sample:
@@ -108,8 +119,8 @@ class Contestants:
 
         return Contestant(name, run, self._cold_peer, repeat_max)
 
-    def _pushed(self, outcome: str) -> Sample:
-        sample = self.ground.push()
+    def _pushed(self, outcome: str, server: str = "") -> Sample:
+        sample = self.ground.push(server=server)
         if sample.details.get("outcome") != outcome:
             raise Void(f"the push was {sample.details.get('outcome')}, not {outcome}")
         return sample

@@ -28,7 +28,15 @@ RUN_SECONDS_MAX = 1800.0
 EXIT_DRIFT = 11
 _QUIET_SECONDS_MAX = 60.0
 _CONTENT_CACHE_AGE_SECONDS = 2.5
-_INVENTORY = "prefix: {prefix}\nservers:\n  server1: {{}}\n  server2: {{}}\n"
+_INVENTORY = """\
+prefix: {prefix}
+servers:
+  server1: {{}}
+  server2: {{}}
+  {elsewhere}: {{host: server2, prefix: {other_prefix}}}
+"""
+ELSEWHERE = "elsewhere"
+"""The target by another name, at another prefix."""
 _EXT4 = "ext2/ext3"  # what `stat -f` calls them all
 
 
@@ -52,6 +60,8 @@ class Ground:
         [self.target] = lab.targets
         self.prefix = Path(self.source.prefix)
         self.environment = self.prefix / "envs" / ENVIRONMENT
+        # Longer by a few characters, as another user's is.
+        self.other_prefix = self.prefix.parent / "robert" / "miniconda3"
         self.peers = self.prefix.parent.parent / "peers"
         # As after `pip install`: an empty value lets Python write and use bytecode.
         self._variables = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": str(CHECKOUT / "src")}
@@ -105,18 +115,22 @@ class Ground:
             timeout_seconds=_QUIET_SECONDS_MAX,
         )
 
-    def push(self, *options: str, exits: Sequence[int] = (0,)) -> Sample:
+    def push(self, *options: str, exits: Sequence[int] = (0,), server: str = "") -> Sample:
         """`envsync push`, timed, with what its JSON document tells."""
-        sample = self.timed([*self.push_command(), *options], exits)
+        sample = self.timed([*self.push_command(server), *options], exits)
         told = {**_told(sample.details["stdout"]), "cpu_seconds": sample.details["cpu_seconds"]}
         return Sample(sample.seconds, told)
 
-    def push_command(self) -> list[str]:
-        return [*envsync_command(), "push", ENVIRONMENT, self.target.name, "--json"]
+    def push_command(self, server: str = "") -> list[str]:
+        return [*envsync_command(), "push", ENVIRONMENT, server or self.target.name, "--json"]
 
     def remove_pushed(self) -> None:
         """As if envsync had never been here, on either host: nothing published, nothing known."""
-        state = [self.prefix / "envs" / ".envsync", self.environment]
+        state = [
+            prefix / "envs" / name
+            for prefix in (self.prefix, self.other_prefix)
+            for name in (".envsync", ENVIRONMENT)
+        ]
         self._remove(self.target, [*state, *_memory(self.target)])
         self._remove(self.source, _memory(self.source))
 
@@ -224,11 +238,17 @@ def _furnish(made: Ground, size: Size) -> None:
     conda = template()
     made.source.install_conda(conda)
     made.target.install_conda(conda, environments=False)
-    for host in (made.source, made.target):
-        _add_zstandard(host)
-        host.write_file(
-            f"{host.home()}/.config/envsync/config.yaml", _INVENTORY.format(prefix=host.prefix)
-        )
+    conda.copy(made.target.path(made.other_prefix), prefix=made.other_prefix, environments=False)
+    inventory = _INVENTORY.format(
+        prefix=made.prefix, elsewhere=ELSEWHERE, other_prefix=made.other_prefix
+    )
+    for host, prefix in (
+        (made.source, made.prefix),
+        (made.target, made.prefix),
+        (made.target, made.other_prefix),
+    ):
+        _add_zstandard(host.path(prefix))
+        host.write_file(f"{host.home()}/.config/envsync/config.yaml", inventory)
     environment = made.source.path(made.environment)
     make_many_files(environment, entries=size.entries, total_bytes=size.total_bytes)
     made.entries = sum(len(names) + len(below) for _, below, names in os.walk(environment))
@@ -236,13 +256,13 @@ def _furnish(made: Ground, size: Size) -> None:
     time.sleep(_CONTENT_CACHE_AGE_SECONDS)  # younger files are not remembered by any cache
 
 
-def _add_zstandard(host: Host) -> None:
+def _add_zstandard(prefix: Path) -> None:
     """conda itself needs it, so every real base has it; the lab's is Python alone."""
     found = importlib.util.find_spec("zstandard")
     if found is None or found.origin is None:
         raise RuntimeError("the module zstandard is missing, which envsync depends on")
     package = Path(found.origin).parent
-    [site_packages] = host.path(host.prefix).glob("lib/python3.*/site-packages")
+    [site_packages] = prefix.glob("lib/python3.*/site-packages")
     shutil.copytree(package, site_packages / "zstandard", dirs_exist_ok=True)
 
 

@@ -23,6 +23,7 @@ from bench.memory import Peak, watched
 
 _HELP_REPEAT_MIN = 11
 _MEMORY_MB_MAX = 250
+_RELOCATING = Bar("at most", 1.3)
 _VERSIONS = itertools.count(1)
 
 Rows = Callable[[Ground, int], Iterator[Row]]
@@ -142,6 +143,29 @@ def pip(ground: Ground, repeat: int) -> Iterator[Row]:
     yield Row("one pip package", ours, peer, Bar("at most", 1.8))
 
 
+def relocate(ground: Ground, repeat: int) -> Iterator[Row]:
+    """To another prefix, against the same push to the same one."""
+    make = Contestants(ground)
+    moved, plain = alternate([make.cold_push_elsewhere(), make.cold_push()], repeat)
+    yield Row("relocating, cold", moved, plain, _RELOCATING)
+
+    def next_change() -> None:
+        ground.install_wheel(f"1.{next(_VERSIONS)}")
+        ground.settle()
+
+    _bring_both_in_step(make)
+    make.push_elsewhere("pushed").run()
+    first, second = make.push_of_change(next_change), make.push_elsewhere("pushed")
+    for _ in range(3):
+        first.prepare()
+        first.run()
+        second.run()
+    plain, moved = alternate([first, second], repeat)
+    yield Row("relocating, one pip package", moved, plain, _RELOCATING)
+    plain, moved = alternate([make.push_in_step(), make.push_elsewhere("in-step")], repeat)
+    yield Row("relocating, nothing to do", moved, plain, _RELOCATING)
+
+
 def memory(ground: Ground, repeat: int) -> Iterator[Row]:
     """Peaks of a cold push, of one with nothing to do, and of one package changed."""
     del repeat  # a peak is no matter of chance
@@ -173,6 +197,7 @@ KINDS = (
     Kind("conda-pack", "cold push against conda-pack, copy, unpack", conda_pack),
     Kind("nothing", "nothing to do, drift checked, against rsync -a", _nothing(1.4)),
     Kind("pip", "one pip package changed, against rsync -a", pip),
+    Kind("relocate", "a push to another prefix against one to the same", relocate),
     Kind("nothing-large", "nothing to do in the large environment", _nothing(0.8), "large"),
     Kind("memory", "peak memory of both ends with the large environment", memory, "large"),
 )
