@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from envsync.agent import codec
 from envsync.agent.hashing import OnRead
@@ -35,15 +35,17 @@ def outgoing(
     progress: Optional[Progress] = None,
     on_read: Optional[OnRead] = None,
     instead: Callable[[bytes], Optional[bytes]] = lambda _: None,
+    search: Optional[Search] = None,
 ) -> Iterator[bytes]:
     """Blocks of at most `BLOCK_BYTES` holding the files of `items`: path and size, in order.
 
     `progress` is called with files and bytes of content read since the last call, `on_read`
     with path, inode and SHA-256 of each file that was read whole. `instead` gives what is
     sent in the place of a file's own content, or None; where it raises OSError or ValueError,
-    the file counts as gone.
+    the file counts as gone. With `on_read`, `search` learns which contents have none of its
+    strings.
     """
-    reader = _Reader(top_fd, on_read, instead)
+    reader = _Reader(top_fd, on_read, instead, search)
     gathered = _Gathered()
     try:
         for number, (path, size_bytes) in enumerate(items):
@@ -57,6 +59,21 @@ def outgoing(
         yield from gathered.take(progress)
     finally:
         reader.close()
+
+
+class Search:
+    """Strings that are looked for in what is read anyway, and the contents without any."""
+
+    def __init__(self, strings: Sequence[bytes]) -> None:
+        self.strings = tuple(strings)
+        self.overlap_bytes = max(map(len, strings))
+        self.without: Set[bytes] = set()
+
+    def is_in(self, content: bytes) -> bool:
+        return any(string in content for string in self.strings)
+
+    def absent_from(self, digest: bytes) -> None:
+        self.without.add(digest)
 
 
 class _Gathered:
@@ -86,7 +103,9 @@ class _Reader:
         top_fd: int,
         on_read: Optional[OnRead],
         instead: Callable[[bytes], Optional[bytes]],
+        search: Optional[Search],
     ) -> None:
+        self._search = search
         self._top_fd = top_fd
         self._on_read = on_read
         self._instead = instead
@@ -105,7 +124,10 @@ class _Reader:
         try:
             content, is_whole = _block(fd, size_bytes)
             if is_whole and self._on_read is not None:
-                self._tell(fd, path, size_bytes, hashlib.sha256(content))
+                state = hashlib.sha256(content)
+                self._tell(fd, path, size_bytes, state)
+                if self._search is not None and not self._search.is_in(content):
+                    self._search.absent_from(state.digest())
             return HEAD.pack(number, size_bytes), content
         finally:
             os.close(fd)
@@ -125,16 +147,22 @@ class _Reader:
                 yield b"", made[start : start + _PART_BYTES]
             return
         head, state, is_whole = HEAD.pack(number, size_bytes), hashlib.sha256(), True
+        is_found, tail = False, b""
         try:
             for start in range(0, size_bytes, _PART_BYTES):
                 content, is_whole_part = _block(fd, min(size_bytes - start, _PART_BYTES))
                 is_whole = is_whole and is_whole_part
                 if self._on_read is not None:
                     state.update(content)
+                if self._search is not None and not is_found:
+                    is_found = self._search.is_in(tail + content)
+                    tail = content[-self._search.overlap_bytes :]
                 yield head, content
                 head = b""
             if is_whole and self._on_read is not None:
                 self._tell(fd, path, size_bytes, state)
+                if self._search is not None and not is_found:
+                    self._search.absent_from(state.digest())
         finally:
             os.close(fd)
 

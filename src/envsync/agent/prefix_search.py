@@ -18,6 +18,8 @@ _BATCH_BYTES = 16 << 20
 _BATCH_FILES = 2000
 _FILE_WEIGHT_BYTES = 32768
 _FILES_PER_WORKER = 200
+_FEW_FILES, _FEW_BYTES = 300, 8 << 20
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _ABSENT, _FOUND, _CHANGED = 0, 1, 2
 
 _WORKER = """
@@ -78,13 +80,38 @@ class Found(NamedTuple):
     holding: Set[bytes]
     changed: Set[bytes]
 
+    def note(self, path: bytes, answer: int) -> None:
+        if answer == _FOUND:
+            self.holding.add(path)
+        elif answer != _ABSENT:
+            self.changed.add(path)
+
 
 def search(top_fd: int, needles: Sequence[bytes], candidates: Sequence[Candidate]) -> Found:
     """Look for the strings in each of these files."""
     found = Found(set(), set())
-    if needles and candidates:
+    size_bytes = sum(candidate.size_bytes for candidate in candidates)
+    if needles and len(candidates) <= _FEW_FILES and size_bytes <= _FEW_BYTES:
+        for candidate in candidates:
+            found.note(candidate.path, _look(top_fd, needles, candidate))
+    elif needles and candidates:
         _Search(top_fd, needles, candidates, found).run()
     return found
+
+
+def _look(top_fd: int, needles: Sequence[bytes], candidate: Candidate) -> int:
+    """What a worker does, for so little that it is done before a worker could start."""
+    try:
+        fd = os.open(candidate.path, _FILE_FLAGS, dir_fd=top_fd)
+    except OSError:
+        return _CHANGED
+    with open(fd, "rb") as file:
+        content = file.read()
+        status = os.fstat(fd)
+    seen = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    if seen != candidate[1:]:
+        return _CHANGED
+    return _FOUND if any(needle in content for needle in needles) else _ABSENT
 
 
 class _Search:
@@ -125,19 +152,13 @@ class _Search:
                     answers = worker.ask(batch)
                     with self._lock:
                         for candidate, answer in zip(batch, answers):
-                            self._note(candidate.path, answer)
+                            self._found.note(candidate.path, answer)
         except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
             self._failures.append(error)
 
     def _next(self) -> Optional[List[Candidate]]:
         with self._lock:
             return self._batches.pop() if self._batches else None
-
-    def _note(self, path: bytes, answer: int) -> None:
-        if answer == _FOUND:
-            self._found.holding.add(path)
-        elif answer != _ABSENT:
-            self._found.changed.add(path)
 
 
 def _batches(candidates: Sequence[Candidate]) -> List[List[Candidate]]:

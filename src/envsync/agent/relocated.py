@@ -8,7 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import (
+    Callable,
+    Collection,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from envsync.agent.messages import RelocationFacts, TotalsFacts
 from envsync.agent.prefix_search import Candidate, search
@@ -82,8 +93,10 @@ class Contents:
 
     def rewritten(self, top_fd: int, path: bytes, content: bytes) -> bytes:
         """The same, for who has read it."""
-        digest = hashlib.sha256(content).digest()
-        content = self._relocation.rewrite(content, self._room(top_fd).get(digest))
+        placeholder = None
+        if b"\0" in content:
+            placeholder = self._room(top_fd).get(hashlib.sha256(content).digest())
+        content = self._relocation.rewrite(content, placeholder)
         if is_pip_record(path):
             return with_new_digests(path, content, self.files)
         if is_conda_record(path):
@@ -105,16 +118,24 @@ class Relocator:
     """Works out one relocation of one state of a source."""
 
     def __init__(
-        self, top_fd: int, snapshot: Snapshot, relocation: Relocation, cache: RelocationCache
+        self,
+        top_fd: int,
+        snapshot: Snapshot,
+        relocation: Relocation,
+        cache: RelocationCache,
+        clean: Collection[bytes] = (),
     ) -> None:
+        """`clean` are keys of contents that are known to name nothing."""
         self._top_fd = top_fd
         self._snapshot = snapshot
         self._relocation = relocation
         self._cache = cache
         self._known = snapshot.known()
         self._searched = cache.searched()
+        self._searched.contents.update(clean)
         self._before = cache.rewrites()
-        self._examined: Dict[bytes, bytes] = {}
+        self._marks = {path: reference(path, known.listing) for path, known in self._known.items()}
+        self._examined: List[bytes] = []
         self._records: List[Tuple[bytes, Entry]] = []
         self._naming: Dict[bytes, Entry] = {}
         self._changed: Dict[bytes, Dict[bytes, Optional[Entry]]] = {}
@@ -151,10 +172,9 @@ class Relocator:
         """Files that name the old place; symlinks that lead there are changed at once."""
         candidates: Dict[bytes, Tuple[Entry, Row]] = {}
         for directory, known in self._known.items():
-            mark = reference(directory, known.listing)
-            if mark in self._searched.directories:
+            if self._marks[directory] in self._searched.directories:
                 continue
-            self._examined[directory] = mark
+            self._examined.append(directory)
             for row, entry in zip(unpack(known.rows), listings.decode(known.listing)):
                 path = join(directory, entry.name)
                 if self._needs_a_look(path, entry):
@@ -297,11 +317,8 @@ class Relocator:
     def _remember_searched(self) -> None:
         busy = {split(path)[0] for path in (*self._naming, *dict(self._records))}
         busy.update(self._changed)
-        clean = {mark for path, mark in self._examined.items() if path not in busy}
-        if not self._examined:
-            return
-        alive = {reference(path, known.listing) for path, known in self._known.items()}
-        directories = (self._searched.directories & alive) | clean
+        clean = {self._marks[path] for path in self._examined if path not in busy}
+        directories = self._searched.directories.intersection(self._marks.values()) | clean
         self._cache.store_searched(Searched(directories, self._searched.contents))
 
 

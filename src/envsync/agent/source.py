@@ -21,11 +21,11 @@ from envsync.agent.messages import (
     SourceState,
     TotalsFacts,
 )
-from envsync.agent.outgoing import Progress, outgoing
+from envsync.agent.outgoing import Progress, Search, outgoing
 from envsync.agent.place import place_facts
 from envsync.agent.records import Records
 from envsync.agent.relocated import Relocated, Relocator
-from envsync.agent.relocation_cache import RelocationCache
+from envsync.agent.relocation_cache import KEY_BYTES, RelocationCache
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
@@ -68,6 +68,7 @@ class Source:
         self._cache_directory = cache_directory
         self._state_directory = state_directory
         self._relocated: Dict[str, Relocated] = {}
+        self._search: Optional[Search] = None
         self._snapshot: Optional[Snapshot] = None
         self._manifest: Optional[Manifest] = None
         self._hashed: Optional[Hashed] = None
@@ -232,11 +233,18 @@ class Source:
             cache = self._relocation_cache(relocation)
             top_fd = open_directory(self.path)
             try:
-                relocator = Relocator(top_fd, self._found(), relocation, cache)
+                clean = self._known_without(relocation.needles)
+                relocator = Relocator(top_fd, self._found(), relocation, cache, clean)
                 self._relocated[there] = relocator.run()
             finally:
                 os.close(top_fd)
         return self._relocated[there]
+
+    def _known_without(self, strings: Tuple[bytes, ...]) -> List[bytes]:
+        """Keys of contents that have none of these, by what was seen when they were sent."""
+        if self._search is None or self._search.strings != strings:
+            return []
+        return [digest[:KEY_BYTES] for digest in self._search.without]
 
     def _relocation(self, there: str) -> Relocation:
         # By the name that conda knows it by, and by the directory's own.
@@ -317,11 +325,14 @@ class Source:
             os.close(top_fd)
 
     @contextlib.contextmanager
-    def hashing_while_sent(self) -> Iterator[Contents]:
+    def hashing_while_sent(self, there: str = "") -> Iterator[Contents]:
         """`contents` that hash each file as it is read; an `inspect` under way waits until the end.
 
-        So no file is read twice, and nobody else takes the processors from who sends.
+        So no file is read twice, and nobody else takes the processors from who sends. Where
+        the environment will stand at the path `there`, it is known then which files name this
+        one; the contents are those that stand here all the same.
         """
+        self._search = Search(self._relocation(there).needles) if there else None
         with self._hashing.reading() as on_read:
 
             def contents(
@@ -329,7 +340,7 @@ class Source:
             ) -> Iterator[bytes]:
                 top_fd = open_directory(self.path)
                 try:
-                    yield from outgoing(top_fd, items, progress, on_read)
+                    yield from outgoing(top_fd, items, progress, on_read, search=self._search)
                 finally:
                     os.close(top_fd)
 

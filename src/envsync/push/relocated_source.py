@@ -103,7 +103,7 @@ class RelocatedSource:
 
     def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
         """With the contents as they are here, like the outline."""
-        return self._source.hashing_while_sent()
+        return self._source.hashing_while_sent(self._there)
 
     def elsewhere(self) -> Container[bytes]:
         """The files whose contents do not stand below `path` as they have to be there."""

@@ -59,7 +59,10 @@ class RemoteSource(SourceEnd):
     def outline(self) -> Outlined | None:
         return None
 
-    def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
+    def hashing_while_sent(
+        self,
+        there: str = "",  # noqa: ARG002
+    ) -> AbstractContextManager[Contents, bool | None]:
         return contextlib.nullcontext(self.contents)
 
     def manifest(self, known: bytes, there: str = "") -> bytes:

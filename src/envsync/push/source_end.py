@@ -163,14 +163,14 @@ class SourceEnd:
             return self
         return RelocatedSource(self, there)
 
-    def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
+    def hashing_while_sent(self, there: str = "") -> AbstractContextManager[Contents, bool | None]:
         """Until the block ends, files are hashed by who reads these `contents`, and `state` waits.
 
         For a source that several pushes read, `contents` as ever: none holds up the others.
         """
         if self.serves_several:
             return contextlib.nullcontext(self.contents)
-        return self._agent_here.hashing_while_sent()
+        return self._agent_here.hashing_while_sent(there)
 
     def outside(self) -> tuple[str, ...]:
         """What leads out of the environment, a line each."""
