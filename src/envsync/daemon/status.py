@@ -35,7 +35,9 @@ def sentence(contents: Contents, inventory_error: Told | None) -> str:
     rows = list(contents.servers.values())
     halted = [row for row in rows if row.state in (HALTED, HELD)]
     counts = Counter(row.state for row in rows)
-    text = f"{len(contents.sources)} environments, {counts[IN_STEP]} of {len(rows)} copies in step"
+    kept = len(contents.sources)
+    text = f"{kept} environment{'' if kept == 1 else 's'}"
+    text += f", {counts[IN_STEP]} of {len(rows)} copies in step"
     states = [f"{number} {state}" for state, number in counts.items() if state != IN_STEP]
     text = ", ".join([text, *sorted(states)])
     for row in broken[:1]:
