@@ -15,7 +15,7 @@ STREAMED = [
     f"src/envsync/{name}" for name in ("__init__.py", "errors.py", "tree", "conda", "agent")
 ]
 
-MEMORY = "/dev/shm"  # noqa: S108 - a place for tests only
+MEMORY = "/dev/shm"
 
 
 @nox.session
