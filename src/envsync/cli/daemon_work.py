@@ -17,7 +17,7 @@ import click
 
 from envsync.cli.invocation import Invocation
 from envsync.cli.options import common_options
-from envsync.errors import EnvsyncError
+from envsync.errors import EnvsyncError, UsageError
 
 if TYPE_CHECKING:
     from envsync.cli.site import Site
@@ -72,9 +72,15 @@ def _push(site: Site, environment: str, servers: tuple[str, ...]) -> None:
     """As `envsync push`, with nobody there to ask."""
     from envsync.cli.push_order import PushOptions, make_order
     from envsync.push.fan_out import FanOut
+    from envsync.push.method import PACK
 
     order = make_order(site, PushOptions(environment, servers=servers))
     settings = replace(order.settings, unattended=True)
+    if settings.method == PACK:
+        raise UsageError(
+            f"the daemon packs nothing: every change would be {environment} as a whole again",
+            hint=f"give {environment} `method: auto`, or push it by hand",
+        )
     if settings.in_use == "wait":
         settings = replace(settings, in_use_wait_seconds=0.0)  # it waits by trying again
 

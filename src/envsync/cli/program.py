@@ -22,6 +22,8 @@ class _Entry(NamedTuple):
 COMMANDS = {
     "push": _Entry("envsync.cli.push:push", "Bring an environment to other servers."),
     "pull": _Entry("envsync.cli.pull:pull", "Bring an environment of another server here."),
+    "pack": _Entry("envsync.cli.pack:pack", "Pack an environment into a file."),
+    "unpack": _Entry("envsync.cli.unpack:unpack", "Bring an archive's environment to servers."),
     "diff": _Entry("envsync.cli.diff:diff", "Show how an environment differs on a server."),
     "verify": _Entry(
         "envsync.cli.verify:verify", "Check every byte on a server against what was published."

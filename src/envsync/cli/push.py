@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--as", "name_there", metavar="NAME", help="What it is called there.  [ENV]")
 @click.option(
-    "--method", metavar="METHOD", help="auto, mirror or rebuild.  [default: the inventory's]"
+    "--method", metavar="METHOD", help="auto, mirror, pack or rebuild.  [the inventory's]"
 )
 @click.option(
     "--from-history",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,11 +12,10 @@ from envsync.errors import NotFound, UsageError
 from envsync.inventory import Environment, Server, bits_per_second, environment_name
 from envsync.inventory.names import suggestion
 from envsync.push.fan_out import Destination
-from envsync.push.method import AUTO, MIRROR, REBUILD
+from envsync.push.method import AUTO, METHODS, PACK, REBUILD
 from envsync.push.servers import Place
 from envsync.push.settings import PushSettings
 
-METHODS = (AUTO, MIRROR, REBUILD)
 T = TypeVar("T")
 
 
@@ -30,6 +29,7 @@ class PushOptions:
     name_there: str | None = None
     method: str | None = None
     from_history: bool = False
+    allow_links_out: bool = False
     transport: str = "auto"
     dry_run: bool = False
     overwrite: bool = False
@@ -86,6 +86,23 @@ def make_pull_order(site: Site, options: PushOptions) -> PushOrder:
     return PushOrder(settings, source, (_destination(site, here, options, here=True),))
 
 
+def make_unpack_order(site: Site, options: PushOptions, archive: Path) -> PushOrder:
+    """The environment in an archive, under the name `options.environment`."""
+    if not archive.is_file():
+        raise NotFound(f"there is no file {archive}", hint="envsync pack ENV -o FILE makes one")
+    environment = site.inventory.environment(options.environment)
+    here = site.here_place()
+    settings = replace(
+        _settings(site, options, environment, here),
+        archive=str(archive.absolute()),
+        allow_links_out=options.allow_links_out,
+        source=f"{here.server}:{archive.absolute()}",
+    )
+    servers = site.servers_of("unpack", environment.name, options.servers)
+    destinations = tuple(_destination(site, server, options) for server in servers)
+    return PushOrder(settings, here, destinations)
+
+
 def _source(site: Site, options: PushOptions, environment: Environment) -> Place:
     """This machine, or another server that `--from` names; `--from` with its own name insists."""
     wanted = options.from_server
@@ -120,6 +137,11 @@ def _settings(
         raise UsageError(
             f"--from-history is about making the environment anew, and --method {method} copies it",
             hint=f"leave one of them out, or say --method {REBUILD}",
+        )
+    if method == PACK and source.open_link is not None:
+        raise UsageError(
+            f"--method {PACK} packs what is on this machine, and the source is {source.server}",
+            hint=f"run it there, or leave --method {PACK} out",
         )
     _require_transport(options.transport)
     return PushSettings(

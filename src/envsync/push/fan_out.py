@@ -16,6 +16,7 @@ from envsync.agent.scan_helpers import ScanHelpers
 from envsync.errors import EnvsyncError
 from envsync.push.cycle import Push
 from envsync.push.ends import End, LocalEnd, RemoteEnd
+from envsync.push.method import PACK
 from envsync.push.pace import OnProgress
 from envsync.push.relocated_source import RelocatedSource
 from envsync.push.report import FAILED, HERE, THROUGH_HERE, Progress, PushReport
@@ -245,6 +246,10 @@ def _source_end(settings: PushSettings, source: Place, helpers: ScanHelpers) -> 
         from envsync.push.remote_source import RemoteSource
 
         return RemoteSource(source, settings.environment, settings.local)
+    if settings.method == PACK:
+        from envsync.push.packed_source import packed_source
+
+        return packed_source(settings, source.server, helpers)
     return SourceEnd(
         LocalEnd(source.server, helpers),
         settings.source_prefix,

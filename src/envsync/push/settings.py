@@ -11,6 +11,7 @@ from envsync.tree.local import DEFAULT_LOCAL
 class PushSettings:
     """One environment's push, the same for all its targets.
 
+    `archive` is a file to unpack in the place of an environment here (`method` is `pack`).
     `source` and `who` are what a target records: `server1:/path` and `alice@server1`.
     `limit_bits_per_second` bounds each target's transfer. `environment_there` is the
     environment's name on the targets where that is another (`push --as`). Where it will
@@ -23,6 +24,8 @@ class PushSettings:
     who: str
     method: str = "auto"
     from_history: bool = False
+    archive: str = ""
+    allow_links_out: bool = False
     transport: str = "auto"
     keep: int = 1
     check: str = ""

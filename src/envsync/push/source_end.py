@@ -200,6 +200,10 @@ class SourceEnd:
         with self._lock:
             return bool(self._end.call("source.sees", {"nonce": nonce}).document["sees"])
 
+    def had(self) -> tuple[str, ...]:
+        """The revisions that this source has had, as far as this machine knows."""
+        return tuple(self._agent_here.had())
+
     def remember(self, revision: str) -> None:
         """Note that this source has had the revision."""
         with self._lock:

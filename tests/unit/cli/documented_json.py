@@ -20,6 +20,8 @@ _PLAIN: dict[str, tuple[type, ...]] = {
 _RESULTS = {
     "push": "Push",
     "pull": "Push",
+    "pack": "Pack",
+    "unpack": "Push",
     "diff": "Diff",
     "verify": "Verify",
     "list": "List",

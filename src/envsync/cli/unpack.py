@@ -1,0 +1,62 @@
+"""`envsync unpack`: bring the environment in an archive to servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from envsync.cli.invocation import Invocation
+from envsync.cli.options import common_options
+from envsync.errors import UsageError
+
+
+@click.command(short_help="Bring an archive's environment to servers.")
+@click.argument("archive", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...", required=True)
+@click.option("--as", "name", metavar="NAME", help="What it is called there.  [FILE's name]")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace what was changed there or came from elsewhere; it is kept as a generation.",
+)
+@click.option("--allow-shrink", is_flag=True, help="Even if it lost most of what stands there.")
+@click.option("--retry-held", is_flag=True, help="Take a version again that was refused there.")
+@click.option("--allow-links-out", is_flag=True, help="Even if links in it lead out of it.")
+@click.option("--limit", metavar="RATE", help="At most this much a second, as in 200Mbit or 25MB.")
+@common_options
+@click.pass_obj
+def unpack(
+    invocation: Invocation,
+    /,
+    archive: Path,
+    name: str | None,
+    servers: tuple[str, ...],
+    **rest: Any,
+) -> None:
+    """Bring the environment in FILE to each SERVER, under the path that it will have there.
+
+    FILE is what `envsync pack` or a plain `conda pack` made. It is unpacked here, in private,
+    and then pushed like any environment: whole, verified, and only what is not there yet.
+
+    \b
+      envsync unpack myenv.tar.zst server2
+      envsync unpack download.tar.gz @gpu --as myenv
+    """
+    from envsync.cli.push import carry_out
+    from envsync.cli.push_order import PushOptions, make_unpack_order
+    from envsync.push.method import PACK
+    from envsync.push.pack_archive import FORMATS, format_of
+    from envsync.tree.safety import is_environment_name
+
+    form = format_of(archive.name) or ("tgz" if archive.name.endswith(".tgz") else "")
+    environment = name or archive.name.removesuffix("." + form)
+    if not is_environment_name(environment) or (name is None and not form):
+        raise UsageError(
+            f"{archive.name} says no name for the environment",
+            hint=f"--as NAME gives it one; archives end with .{', .'.join(FORMATS)}",
+        )
+    options = PushOptions(environment, servers=servers, method=PACK, **rest)
+    carry_out(invocation, make_unpack_order(invocation.site(), options, archive))

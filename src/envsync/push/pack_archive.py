@@ -1,0 +1,71 @@
+"""Packing an environment into an archive, by the conda-pack library.
+
+The only module that imports it. What it finds wrong with an environment is told in its words.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+from envsync.agent.writing import space_guard
+from envsync.errors import PreflightRefused, SourceRefused, UsageError
+
+FORMATS = ("tar.zst", "tar.gz", "tar.bz2", "tar.xz", "tar")
+"""What `unpack` reads; the first is the default."""
+
+_COMPRESSION_LEVEL = 4
+
+
+def format_of(name: str) -> str | None:
+    """The format that a file's name says; None where it says none of them."""
+    return next((one for one in FORMATS if name.endswith("." + one)), None)
+
+
+def write_archive(environment: Path, output: Path, form: str, *, force: bool) -> tuple[str, ...]:
+    """Pack `environment` into the file `output`, whole or not at all; conda-pack's warnings.
+
+    Raises `SourceRefused` for what cannot be packed.
+    """
+    if output.exists() and not force:
+        raise PreflightRefused(f"{output} is there already", hint="--force replaces it")
+    if not output.absolute().parent.is_dir():
+        raise UsageError(f"there is no directory {output.absolute().parent}")
+    # Beside it, so that the name has the whole archive or what was there before.
+    fd, temporary = tempfile.mkstemp(prefix=".envsync-", dir=output.absolute().parent)
+    os.close(fd)
+    try:
+        with space_guard():
+            told = _pack(environment, temporary, form)
+            with Path(temporary).open("rb") as file:
+                os.fsync(file.fileno())
+            Path(temporary).replace(output)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return told
+
+
+def _pack(environment: Path, output: str, form: str) -> tuple[str, ...]:
+    import conda_pack
+
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            conda_pack.pack(
+                prefix=str(environment),
+                output=output,
+                format=form,
+                force=True,
+                compress_level=_COMPRESSION_LEVEL,
+            )
+    except conda_pack.CondaPackException as error:
+        first, *more = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise SourceRefused(
+            f"conda-pack cannot pack it: {first}",
+            details=more[:20],
+            hint="mend that, or use --method mirror, which takes the files as they are",
+        ) from error
+    told = [" ".join(str(one.message).split()) for one in caught if one.category is UserWarning]
+    return tuple(dict.fromkeys(told))

@@ -1,0 +1,62 @@
+"""Archives by the command: what conda-pack makes of a real environment, on another server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.integration.push.command import Envsync
+from tests.integration.push.places import environment
+from tests.integration.push.test_push_main import runs
+from tests.lab.lab import Lab
+
+INVENTORY = """\
+prefix: {prefix}
+servers:
+  server1: {{}}
+  server2: {{prefix: {other}}}
+  server3: {{}}
+"""
+
+
+def test_packed_carried_and_unpacked_it_runs(conda_lab: Lab) -> None:
+    controller, other = conda_lab.controller, conda_lab["server2"]
+    envsync = Envsync(controller)
+    place = other.path(other.prefix).parent / "a/much/longer/place/miniconda"
+    place.parent.mkdir(parents=True)
+    other.path(other.prefix).rename(place)
+    there = f"{Path(other.prefix).parent}/a/much/longer/place/miniconda"
+    envsync.configure(INVENTORY.format(prefix=controller.prefix, other=there))
+
+    archive = f"{controller.home()}/myenv.tar.zst"
+    packed = envsync.ok("pack", "myenv", "-o", archive).result
+    assert packed["size_bytes"] == controller.path(archive).stat().st_size
+    assert envsync.run("pack", "myenv", "-o", archive).error["code"] == "preflight-refused"
+    assert envsync.run("pack", "myenv", "-o", "x.rar").error["code"] == "usage"
+    assert list(controller.path(controller.home()).glob(".envsync-*")) == []
+
+    refused = envsync.run("unpack", archive, "server2").error
+    assert refused["code"] == "source-refused"
+    assert "absolute-to-nothing" in refused["message"]
+    unpack = ("unpack", archive, "server2", "--allow-links-out")
+    planned = envsync.ok(*unpack, "--dry-run").server
+    assert (planned["outcome"], planned["method"]) == ("planned", "pack")
+    unpacked = envsync.ok(*unpack).server
+    assert (unpacked["outcome"], unpacked["record"]["method"]) == ("pushed", "pack")
+    top = f"{there}/envs/myenv"
+    assert other.run([f"{top}/bin/lab-cli"]).stdout == f"lab-cli {top}\n"
+    assert other.run([f"{top}/bin/lab-where"]).stdout == f"{top}\n"
+    assert other.run([f"{top}/bin/lab-native", "passwd", "root"]).stdout.startswith("root:")
+    grep = ["grep", "-rlaF", "--exclude-dir=__pycache__", "--exclude-dir=conda-meta"]
+    assert other.run([*grep, "_placehold", top], check=False).stdout == ""
+    assert envsync.ok(*unpack).server["outcome"] == "in-step"
+    assert envsync.run("unpack", archive, "server1", "--allow-links-out").exit_code in (8, 11)
+
+    again = envsync.push("server2", "--method", "pack").server
+    assert (again["outcome"], again["method"]) == ("in-step", "pack")
+    mirrored = envsync.push("server3").server
+    assert mirrored["method_reason"].startswith("both are Linux")
+    assert envsync.push("server3", "--method", "pack").server["outcome"] == "pushed"
+    runs(conda_lab["server3"])
+    assert envsync.push("server3").server["outcome"] == "pushed"
+    assert environment(conda_lab["server3"]).exists()
+    assert not list(controller.path(controller.home()).glob(".cache/envsync/unpacked/*/envs"))

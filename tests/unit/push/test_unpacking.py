@@ -1,0 +1,152 @@
+"""Archives that were made to do harm, or that are broken: refused, and nothing leads out."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from envsync.errors import EnvsyncError, NotFound, SourceRefused
+from envsync.push.unpacking import UNPACK, unpack
+
+Entry = tuple[tarfile.TarInfo, bytes]
+OLD = "/opt/old/envs/myenv"
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644) -> Entry:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.mode, member.mtime = kind, link, mode, 1_700_000_000
+    return member, b"content\n" if kind == tarfile.REGTYPE else b""
+
+
+def file(name: str, content: bytes, mode: int = 0o644) -> Entry:
+    member, _ = entry(name, mode=mode)
+    return member, content
+
+
+def script(*records: object) -> Entry:
+    text = "#!/usr/bin/env python\n_prefix_records = [\n"
+    text += ",\n".join(map(repr, records)) + "\n]\n\nif __name__ == '__main__':\n    pass\n"
+    return file(UNPACK, text.encode(), 0o755)
+
+
+def tar(*entries: Entry) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for member, content in entries:
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def unpacked(place: Path, data: bytes, *, trusted: bool = False) -> Path:
+    archive, top = place / "archive", place / "there/envs/myenv"
+    archive.write_bytes(data)
+    top.mkdir(parents=True)
+    unpack(archive, top, trusted=trusted)
+    return top
+
+
+@pytest.mark.parametrize(
+    "compress", [bytes, gzip.compress, zstandard.ZstdCompressor().compress], ids=str
+)
+def test_it_is_what_conda_unpack_would_make_of_it(tmp_path: Path, compress: object) -> None:
+    binary = b"\x7fELF" + OLD.encode() + b"/lib\0rest\0"
+    data = tar(
+        file("etc/settings", f"home={OLD}/share".encode()),
+        file("bin/tool", b"#!/usr/bin/env python\nprint()\n", 0o4777),
+        file("bin/python3.11", b"\x7fELF no script"),
+        file("lib/native.so", binary),
+        entry("lib/also.so", tarfile.LNKTYPE, "lib/native.so"),
+        entry("share/inside", tarfile.SYMTYPE, "../etc/settings"),
+        entry("share/absolute", tarfile.SYMTYPE, OLD + "/etc"),
+        script(("etc/settings", OLD, "text")),
+    )
+    top = unpacked(tmp_path, compress(data))  # type: ignore[operator]
+    assert (top / "etc/settings").read_text() == f"home={top}/share"
+    assert (top / "bin/tool").read_bytes() == f"#!{top}/bin/python\nprint()\n".encode()
+    assert (top / "bin/tool").stat().st_mode & 0o7777 == 0o775
+    assert (top / "lib/also.so").samefile(top / "lib/native.so")
+    assert (top / "share/absolute").readlink() == top / "etc"
+    assert (top / "etc/settings").stat().st_mtime == 1_700_000_000
+    assert not (top / UNPACK).exists()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [entry("../evil")],
+        [entry("/evil")],
+        [entry("a/../../evil")],
+        [entry("a", tarfile.SYMTYPE, ".."), entry("a/evil")],
+        [entry("a", tarfile.SYMTYPE, "/etc"), entry("a/evil")],
+        [entry("a", tarfile.SYMTYPE, "b"), entry("b", tarfile.DIRTYPE), entry("a/evil")],
+        [entry("a", tarfile.SYMTYPE, "/etc/passwd")],
+        [entry("a", tarfile.SYMTYPE, "../../../..")],
+        [entry("s/up", tarfile.SYMTYPE, ".."), entry("a", tarfile.SYMTYPE, "s/up/../x")],
+        [entry("a", tarfile.SYMTYPE, "/etc"), entry("b", tarfile.LNKTYPE, "a/passwd")],
+        [entry("a", tarfile.LNKTYPE, "../../../archive")],
+        [entry("a", tarfile.LNKTYPE, "/etc/passwd")],
+        [entry("a", tarfile.LNKTYPE, "missing")],
+        [entry("a", tarfile.FIFOTYPE)],
+        [entry("a", tarfile.CHRTYPE)],
+        [script(("../evil", OLD, "text"))],
+        [script(("/etc/passwd", OLD, "text"))],
+        [script(("missing", OLD, "text"))],
+        [script(("bin", OLD, "text"))],
+        [script(("bin/x", OLD, "python"))],
+        [script(("bin/x", "", "text"))],
+        [script("bin/x")],
+        [file(UNPACK, b"_prefix_records = [\n__import__('os').abort()\n]\n")],
+        [file(UNPACK, b"nothing\n")],
+    ],
+    ids=str,
+)
+def test_what_leads_out_is_refused(tmp_path: Path, entries: Sequence[Entry]) -> None:
+    has_script = any(member.name == UNPACK for member, _ in entries)
+    whole = [*entries, *([] if has_script else [script()])]
+    before = names(tmp_path.parent)
+    with pytest.raises(SourceRefused):
+        unpacked(tmp_path, tar(*whole))
+    assert names(tmp_path.parent) == before
+    assert names(tmp_path) == ["archive", "there"]
+    assert names(tmp_path / "there") == ["envs"]
+
+
+def test_what_was_packed_here_may_lead_where_it_led(tmp_path: Path) -> None:
+    link = entry("a", tarfile.SYMTYPE, "/nonexistent/data")
+    top = unpacked(tmp_path, tar(link, script()), trusted=True)
+    assert (top / "a").readlink() == Path("/nonexistent/data")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no archive at all",
+        tar(entry("a"))[:700],
+        tar(entry("a")),
+        gzip.compress(tar(entry("a"), script()))[:-20],
+        zstandard.ZstdCompressor().compress(tar(entry("a"), script()))[:60],
+        b"\x28\xb5\x2f\xfdnonsense",
+    ],
+    ids=range(7),
+)
+def test_broken_ones_are_refused(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(EnvsyncError) as caught:
+        unpacked(tmp_path, data)
+    assert type(caught.value) is SourceRefused
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        unpack(tmp_path / "nothing", tmp_path)
