@@ -57,7 +57,9 @@ def unpacked(place: Path, data: bytes, *, trusted: bool = False) -> Path:
 
 
 @pytest.mark.parametrize(
-    "compress", [bytes, gzip.compress, zstandard.ZstdCompressor().compress], ids=str
+    "compress",
+    [bytes, gzip.compress, zstandard.ZstdCompressor().compress],
+    ids=["tar", "gz", "zst"],
 )
 def test_it_is_what_conda_unpack_would_make_of_it(tmp_path: Path, compress: object) -> None:
     binary = b"\x7fELF" + OLD.encode() + b"/lib\0rest\0"
@@ -109,7 +111,6 @@ def test_it_is_what_conda_unpack_would_make_of_it(tmp_path: Path, compress: obje
         [file(UNPACK, b"_prefix_records = [\n__import__('os').abort()\n]\n")],
         [file(UNPACK, b"nothing\n")],
     ],
-    ids=str,
 )
 def test_what_leads_out_is_refused(tmp_path: Path, entries: Sequence[Entry]) -> None:
     has_script = any(member.name == UNPACK for member, _ in entries)
@@ -139,7 +140,7 @@ def test_what_was_packed_here_may_lead_where_it_led(tmp_path: Path) -> None:
         zstandard.ZstdCompressor().compress(tar(entry("a"), script()))[:60],
         b"\x28\xb5\x2f\xfdnonsense",
     ],
-    ids=range(7),
+    ids=list("abcdefg"),
 )
 def test_broken_ones_are_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(EnvsyncError) as caught:
