@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import environment
 from tests.integration.push.test_push_main import runs
@@ -18,6 +20,7 @@ servers:
 """
 
 
+@pytest.mark.timeout(120)
 def test_packed_carried_and_unpacked_it_runs(conda_lab: Lab) -> None:
     controller, other = conda_lab.controller, conda_lab["server2"]
     envsync = Envsync(controller)
@@ -38,8 +41,6 @@ def test_packed_carried_and_unpacked_it_runs(conda_lab: Lab) -> None:
     assert refused["code"] == "source-refused"
     assert "absolute-to-nothing" in refused["message"]
     unpack = ("unpack", archive, "server2", "--allow-links-out")
-    planned = envsync.ok(*unpack, "--dry-run").server
-    assert (planned["outcome"], planned["method"]) == ("planned", "pack")
     unpacked = envsync.ok(*unpack).server
     assert (unpacked["outcome"], unpacked["record"]["method"]) == ("pushed", "pack")
     top = f"{there}/envs/myenv"
@@ -49,14 +50,11 @@ def test_packed_carried_and_unpacked_it_runs(conda_lab: Lab) -> None:
     grep = ["grep", "-rlaF", "--exclude-dir=__pycache__", "--exclude-dir=conda-meta"]
     assert other.run([*grep, "_placehold", top], check=False).stdout == ""
     assert envsync.ok(*unpack).server["outcome"] == "in-step"
-    assert envsync.run("unpack", archive, "server1", "--allow-links-out").exit_code in (8, 11)
-
     again = envsync.push("server2", "--method", "pack").server
     assert (again["outcome"], again["method"]) == ("in-step", "pack")
     mirrored = envsync.push("server3").server
     assert mirrored["method_reason"].startswith("both are Linux")
     assert envsync.push("server3", "--method", "pack").server["outcome"] == "pushed"
     runs(conda_lab["server3"])
-    assert envsync.push("server3").server["outcome"] == "pushed"
     assert environment(conda_lab["server3"]).exists()
     assert not list(controller.path(controller.home()).glob(".cache/envsync/unpacked/*/envs"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.integration.push.command import Envsync, finish
 from tests.integration.push.places import environment
 from tests.lab.lab import Lab
@@ -17,6 +19,7 @@ def hidden(prefix: Path) -> list[Path]:
     return [path for path in prefix.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.timeout(120)
 def test_killed_half_way_the_old_version_stands(conda_lab: Lab) -> None:
     target = conda_lab["server2"]
     envsync = Envsync(conda_lab.controller)

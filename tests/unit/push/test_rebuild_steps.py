@@ -1,0 +1,126 @@
+"""What a rebuild does about failures, against a target that answers as told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from envsync.agent.messages import PlanFacts, RebuiltFacts, TotalsFacts, to_json
+from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
+from envsync.errors import NoSpace, PreflightRefused, RebuildFailed
+from envsync.push.ends import Answer
+from envsync.push.rebuild import TRIES_MAX, Order, Rebuild
+
+WANTED = Requirements(
+    ("https://conda.example/lab",),
+    (CondaRequirement("numpy", "1.26.4", "py_0", "linux-64"),),
+    (PipRequirement("idna", "3.4", "", False, True),),
+    (),
+)
+TOOL = {"kind": "mamba", "path": "/p/bin/mamba", "version": "1.5.8"}
+PLAN = PlanFacts(
+    **{**dict.fromkeys(PlanFacts._fields, 0), "origin": "new", "packages": (), "reused_from": ()}
+)
+FACTS = to_json(RebuiltFacts(PLAN, TotalsFacts(1, 1, 1), ()))
+
+
+class Target:
+    """Answers each operation with the next of its outputs; an empty one is success."""
+
+    def __init__(self, **said: list[str]) -> None:
+        self.said = said
+        self.asked: list[tuple[str, Mapping[str, Any]]] = []
+        self.tool = TOOL
+
+    def __call__(
+        self, operation: str, arguments: Mapping[str, Any] | None = None, **_: object
+    ) -> Answer:
+        name = operation.partition(".")[2]
+        self.asked.append((name, arguments or {}))
+        if name == "tool":
+            return Answer(self.tool, b"")
+        if name == "stage":
+            return Answer(FACTS, b"")
+        outputs = self.said.get(name) or [""]
+        output = outputs.pop(0) if len(outputs) > 1 else outputs[0]
+        return Answer({"status": int(bool(output)), "output": output}, b"")
+
+    def rebuild(self, *, other_platform: bool = False) -> tuple[str, ...]:
+        order = Order("/p", 1, from_history=False, other_platform=other_platform)
+        return Rebuild(self, WANTED, order, lambda _: None).run().changes
+
+    @property
+    def operations(self) -> list[str]:
+        return [name for name, _ in self.asked]
+
+
+GONE = "nothing provides requested numpy"
+NO_IDNA = "ERROR: No matching distribution found for idna==3.4"
+
+
+def test_what_fails_is_asked_for_once_more_with_less() -> None:
+    target = Target(create=[GONE, ""], pip=[NO_IDNA, ""], check=["idna 3.9 is not ..."])
+    changes = target.rebuild()
+    assert [change.partition(" (")[0] for change in changes] == [
+        "numpy=1.26.4=py_0 -> numpy=1.26.4",
+        "idna==3.4 -> idna==3.*",
+    ]
+    assert target.operations == ["tool", "create", "create", "pip", "pip", "check", "stage"]
+    assert target.asked[2][1]["specs"] == ["numpy=1.26.4"]
+    assert target.asked[2][1]["channels"] == list(WANTED.channels)
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "message"),
+    [
+        ({"create": [GONE]}, RebuildFailed, "mamba 1.5.8 there cannot have numpy"),
+        ({"pip": [NO_IDNA]}, RebuildFailed, "pip there cannot have idna"),
+        ({"pip": ["No module named pip"]}, RebuildFailed, "No module named pip"),
+        ({"create": ["CondaHTTPError: HTTP 000 x"]}, RebuildFailed, "cannot reach where"),
+        ({"create": ["UnavailableInvalidChannel: HTTP 404"]}, RebuildFailed, "a channel that"),
+        ({"create": ["[Errno 28] No space left on device"]}, NoSpace, "ran out of space"),
+        ({"create": ["Killed"]}, RebuildFailed, "failed: Killed"),
+    ],
+)
+def test_what_ends_it_leaves_nothing_behind(
+    said: dict[str, list[str]], error: type[Exception], message: str
+) -> None:
+    target = Target(**said)
+    with pytest.raises(error, match=message):
+        target.rebuild()
+    assert target.operations[-1] == "discard"
+
+
+def test_all_that_gave_way_is_told_where_it_was_not_enough() -> None:
+    with pytest.raises(RebuildFailed) as caught:
+        Target(create=[GONE]).rebuild()
+    assert [line.partition(" (")[0] for line in caught.value.details[:3]] == [
+        "gave way: numpy=1.26.4=py_0 -> numpy=1.26.4",
+        "gave way: numpy=1.26.4 -> numpy=1.26.*",
+        "gave way: numpy=1.26.* -> numpy=1.*",
+    ]
+
+
+def test_on_another_platform_what_is_not_there_is_left_out() -> None:
+    changes = Target(create=[GONE, GONE, GONE, ""]).rebuild(other_platform=True)
+    assert changes[0].startswith("the builds of 1 packages")
+    assert changes[-1].startswith("numpy=1.* -> left out")
+
+
+def test_there_is_a_limit() -> None:
+    many = tuple(CondaRequirement(f"p{n}", "1.2.3", "0", "linux-64") for n in range(TRIES_MAX))
+    target = Target(create=[f"nothing provides requested p{n}" for n in range(TRIES_MAX)] + ["x"])
+    order = Order("/p", 1, from_history=False, other_platform=False)
+    wanted = WANTED._replace(conda=many)
+    with pytest.raises(RebuildFailed, match=f"after {TRIES_MAX} tries") as caught:
+        Rebuild(target, wanted, order, lambda _: None).run()
+    assert len(caught.value.details) == TRIES_MAX
+
+
+def test_no_tool() -> None:
+    target = Target()
+    target.tool = {"kind": "", "path": "", "version": ""}
+    with pytest.raises(PreflightRefused, match="no mamba, micromamba or conda"):
+        target.rebuild()
