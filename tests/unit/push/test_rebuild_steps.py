@@ -20,9 +20,7 @@ WANTED = Requirements(
     (),
 )
 TOOL = {"kind": "mamba", "path": "/p/bin/mamba", "version": "1.5.8"}
-PLAN = PlanFacts(
-    **{**dict.fromkeys(PlanFacts._fields, 0), "origin": "new", "packages": (), "reused_from": ()}
-)
+PLAN = PlanFacts("new", 0, 0, 0, 0, 0, 0, (), 0, ())
 FACTS = to_json(RebuiltFacts(PLAN, TotalsFacts(1, 1, 1), ()))
 
 
