@@ -104,7 +104,7 @@ def test_starts_after_failures_come_ever_later(unit: str, tmp_path: Path) -> Non
     """The line is a shell's, so the shell is asked, with `systemctl` and `sleep` of our own."""
     text = (REPOSITORY / "systemd" / unit).read_text().replace("\\\n", " ")
     line = next(line for line in text.splitlines() if line.startswith("ExecStartPre="))
-    script = line.partition(" -c '")[2].removesuffix("'").replace("$$", "$")
+    script = line.partition(" -c '")[2].removesuffix("'")
     for name, body in (("systemctl", 'echo "$RESTARTS"'), ("sleep", 'echo "$1"')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
