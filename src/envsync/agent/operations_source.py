@@ -71,6 +71,11 @@ def _requirements(service: Service, request: Request) -> Answer:
     return Answer(to_json(source_requirements(service.source)))
 
 
+def _glibc(service: Service, request: Request) -> Answer:
+    path, version = service.source.newest_glibc()
+    return Answer({"path": os.fsdecode(path), "version": list(version)})
+
+
 def _sees(service: Service, request: Request) -> Answer:
     return Answer({"sees": service.source.sees(request.arguments["nonce"])})
 
@@ -106,6 +111,7 @@ OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "findings": _findings,
     "credentials": _credentials,
     "requirements": _requirements,
+    "glibc": _glibc,
     "sees": _sees,
     "remember": _remember,
     "readable": _readable,

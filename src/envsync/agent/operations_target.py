@@ -81,9 +81,16 @@ def manifest_of(service: Service, request: Request) -> Manifest:
         raise AgentFailed("the source's manifest is not acceptable: %s" % error) from error
 
 
+def _existing(service: Service, request: Request) -> Answer:
+    # A relative one leads out of some directory of the environment: it is not looked for.
+    paths = [str(path) for path in request.arguments["paths"]]
+    return Answer({"existing": [os.path.isabs(path) and os.path.exists(path) for path in paths]})
+
+
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "open": _open,
     "inspect": _inspect,
+    "existing": _existing,
     "using": _using,
     "references": _references,
     "differences": _differences,

@@ -13,7 +13,7 @@ from envsync.agent.layout import BASE, STATE_DIRECTORY, Layout
 from envsync.agent.live_name import becomes_link
 from envsync.agent.messages import Finding, PlaceFacts
 from envsync.agent.place import is_same_place, place_facts
-from envsync.conda.platform_needs import cuda_package
+from envsync.conda.platform_needs import cuda_mismatch, cuda_need
 from envsync.errors import PreflightRefused
 from envsync.tree.manifest import Manifest
 
@@ -163,16 +163,16 @@ def user_site_findings(directories: Iterable[bytes], home: str) -> Tuple[Finding
 
 
 def cuda_findings(wanted: Manifest) -> Tuple[Finding, ...]:
-    """Warn where the environment has CUDA packages and this server no NVIDIA driver."""
-    if os.path.exists("/proc/driver/nvidia/version"):
-        return ()
+    """Warn where packages are for a newer CUDA than the NVIDIA driver here can run."""
     places = [path for path in wanted.directories if path.endswith(b"/site-packages")]
     names = [entry.name for place in (b"conda-meta", *places) for entry in wanted.entries(place)]
-    package = cuda_package(names)
-    if package is None:
+    need = cuda_need(names)
+    if need is None:
         return ()
-    message = "it needs CUDA (%s), and no NVIDIA driver is loaded there" % os.fsdecode(package)
-    return (Finding("cuda", message),)
+    from envsync.agent.health import driver_cuda_version
+
+    message = cuda_mismatch(need, driver_cuda_version())
+    return () if message is None else (Finding("cuda", message),)
 
 
 def existing_parent(path: bytes) -> bytes:

@@ -34,7 +34,7 @@ from envsync.agent.snapshot import Hashed, Snapshot, Trees
 from envsync.agent.stat_rows import modes
 from envsync.agent.storage import require_good_disk
 from envsync.agent.vouchers import NO_VOUCHERS
-from envsync.conda import credentials, outside
+from envsync.conda import credentials, elf, outside
 from envsync.conda.relocation import Relocation, between
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
@@ -47,6 +47,8 @@ Contents = Callable[..., Iterator[bytes]]
 
 HISTORY = b"conda-meta/history"
 _HAD_MAX = 5000
+_ELF_BYTES_MIN = 64
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Source:
@@ -295,13 +297,35 @@ class Source:
             if credentials.holds_credentials(self.read(path) or b"")
         )
 
+    def newest_glibc(self) -> Tuple[bytes, Tuple[int, ...]]:
+        """The file that needs the newest glibc, and that; a path of b"" where none needs any."""
+        newest: Tuple[bytes, Tuple[int, ...]] = b"", ()
+        for path, entry in self.manifest().walk():
+            is_candidate = entry.is_executable or b".so" in entry.name
+            if entry.kind == FILE and is_candidate and entry.size_bytes > _ELF_BYTES_MIN:
+                needed = self._glibc_of(path)
+                if needed > newest[1]:
+                    newest = path, needed
+        return newest
+
+    def _glibc_of(self, path: bytes) -> Tuple[int, ...]:
+        try:
+            fd = os.open(os.path.join(self.path, path), _READ_FLAGS)
+        except OSError:
+            return ()
+        try:
+            return elf.needed_glibc(lambda offset, size: os.pread(fd, size, offset))
+        except OSError:
+            return ()
+        finally:
+            os.close(fd)
+
     def read(self, path: bytes, size_bytes_max: int = outside.FILE_MAX_BYTES) -> Optional[bytes]:
         """A small file of the environment; None where it is large or unreadable."""
-        with contextlib.suppress(OSError):
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-            with open(os.open(os.path.join(self.path, path), flags), "rb") as file:
-                content = file.read(size_bytes_max + 1)
-                return content if len(content) <= size_bytes_max else None
+        place = os.path.join(self.path, path)
+        with contextlib.suppress(OSError), open(os.open(place, _READ_FLAGS), "rb") as file:
+            content = file.read(size_bytes_max + 1)
+            return content if len(content) <= size_bytes_max else None
         return None
 
     def contents(

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Replace what was changed there or came from elsewhere; it is kept as a generation.",
 )
+@click.option(
+    "--force-platform", is_flag=True, help="Push although the platforms differ; it may not run."
+)
 @click.option("--allow-shrink", is_flag=True, help="Push even if the source lost most of itself.")
 @click.option("--retry-held", is_flag=True, help="Push a version again that was refused there.")
 @click.option("--limit", metavar="RATE", help="At most this much a second, as in 200Mbit or 25MB.")

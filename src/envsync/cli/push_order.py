@@ -33,6 +33,7 @@ class PushOptions:
     transport: str = "auto"
     dry_run: bool = False
     overwrite: bool = False
+    force_platform: bool = False
     allow_shrink: bool = False
     retry_held: bool = False
     limit: str | None = None
@@ -160,6 +161,7 @@ def _settings(
         local=site.local(environment.name),
         dry_run=options.dry_run,
         overwrite=options.overwrite,
+        force_platform=options.force_platform,
         allow_shrink=options.allow_shrink,
         retry_held=options.retry_held,
         environment_there=_option("--as", environment_name, options.name_there) or "",

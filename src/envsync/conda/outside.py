@@ -17,6 +17,9 @@ from urllib.parse import unquote_to_bytes, urlsplit
 FILE_MAX_BYTES = 1024 * 1024
 """Larger files are none of pip's and are not looked into."""
 
+LEADS_TO = " leads to "
+"""In the line about one, before the path that it leads to, which ends the line."""
+
 _IN_SITE_PACKAGES = re.compile(
     rb"lib/(?:python|pypy)[0-9.]+t?/site-packages/(?:"
     rb"[^/]+\.pth|[^/]+\.egg-link|__editable__[^/]*\.py|[^/]+\.dist-info/direct_url\.json)"
@@ -35,9 +38,10 @@ class LeadsOutside:
     leads_to: bytes
 
     def __str__(self) -> str:
-        return "%s (%s) leads to %s" % (
+        return "%s (%s)%s%s" % (
             self.path.decode("utf-8", "backslashreplace"),
             self.kind,
+            LEADS_TO,
             self.leads_to.decode("utf-8", "backslashreplace"),
         )
 

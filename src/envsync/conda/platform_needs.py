@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Iterable, Optional, Tuple
+from typing import Iterable, Iterator, NamedTuple, Optional, Tuple
 
 _CUDA = re.compile(
-    rb"(?:cuda-version|cudatoolkit|pytorch-cuda|cuda-cudart)-[0-9]"
-    rb"|nvidia_cuda_runtime(?:_cu[0-9]+)?-"
+    rb"(?:(?:cuda-version|cudatoolkit|pytorch-cuda|cuda-cudart)-"
+    rb"|nvidia_cuda_runtime(?:_cu[0-9]+)?-)([0-9]+)\.([0-9]+)"
 )
+# As in pytorch-2.1.0-py3.11_cuda12.1_cudnn8.9.2_0.json and pytorch-2.4.0-cuda120_py311_1.json.
+_CUDA_BUILD = re.compile(rb"[a-z][a-z0-9_-]*-[0-9][^-]*-(?:.*_)?cuda([0-9]{2})\.?([0-9])")
 _SAME_MACHINE = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 
@@ -35,6 +37,30 @@ class Mismatch:
     refused: bool
 
 
+def has_older_libc(source: Platform, target: Platform) -> bool:
+    """Whether what was compiled on the source may need more than the target's C library has."""
+    mine, its = source.libc_version, target.libc_version
+    return bool(mine and its) and _version(its) < _version(mine)
+
+
+def glibc_mismatch(path: bytes, needed: Tuple[int, ...], there: str) -> Optional[str]:
+    """What is wrong where a file needs that glibc and the target has `there`."""
+    if needed <= _version(there):
+        return None
+    return "%s needs glibc %s, and the target has %s" % (
+        path.decode("utf-8", "backslashreplace"),
+        ".".join(map(str, needed)),
+        there,
+    )
+
+
+class CudaNeed(NamedTuple):
+    """A package, by its record's name, and the CUDA that it was built for."""
+
+    package: bytes
+    version: Tuple[int, int]
+
+
 def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
     """What stands against running the source's environment on the target, refusals first."""
     found = [
@@ -47,7 +73,7 @@ def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
         if mine and its and mine != its
     ]
     mine, its = source.libc_version, target.libc_version
-    if not found and mine and its and _version(its) < _version(mine):
+    if not found and has_older_libc(source, target):
         message = (
             "the target's %s %s is older than the source's %s: what was compiled on the source "
             "may not run there" % (target.libc or "C library", its, mine)
@@ -56,12 +82,35 @@ def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
     return tuple(found)
 
 
-def cuda_package(names: Iterable[bytes]) -> Optional[bytes]:
-    """The first name of a package that says that CUDA is needed; None where none does.
+def cuda_need(names: Iterable[bytes]) -> Optional[CudaNeed]:
+    """The newest CUDA that packages were built for; None where none needs any.
 
     `names` are those in `conda-meta` and `site-packages`.
     """
-    return next((name for name in sorted(names) if _CUDA.match(name)), None)
+    needs = [need for name in sorted(names) for need in _cuda_needs(name)]
+    return max(needs, key=lambda need: need.version, default=None)
+
+
+def _cuda_needs(name: bytes) -> Iterator[CudaNeed]:
+    for pattern in (_CUDA, _CUDA_BUILD):
+        match = pattern.match(name)
+        if match:
+            yield CudaNeed(name, (int(match.group(1)), int(match.group(2))))
+
+
+def cuda_mismatch(need: CudaNeed, driver: str) -> Optional[str]:
+    """What is wrong where `driver` is the newest CUDA that the driver runs, as in "12.4"."""
+    wanted = "%d.%d" % need.version
+    package = need.package.decode("utf-8", "backslashreplace")
+    if not driver:
+        return "it needs CUDA %s (%s), and no NVIDIA driver is loaded there" % (wanted, package)
+    if _version(driver) >= need.version:
+        return None
+    text = "it needs CUDA %s (%s), and the driver there is for %s" % (wanted, package, driver)
+    if _version(driver)[0] == need.version[0]:
+        # Of one major version all run, but for what is compiled when it is started.
+        return text + ": most of it may run"
+    return text
 
 
 def _machine(platform: Platform) -> str:

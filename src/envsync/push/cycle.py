@@ -16,6 +16,8 @@ from functools import partial
 from typing import NamedTuple
 
 from envsync.agent.messages import PlanFacts, ProcessUse, RecordFacts, SourceState, TargetState
+from envsync.conda.outside import LEADS_TO
+from envsync.conda.platform_needs import glibc_mismatch
 from envsync.errors import (
     ConnectionLost,
     EnvironmentInUse,
@@ -86,6 +88,7 @@ class Push:
         self._late_warnings: tuple[str, ...] = ()
         self._ahead: Job | None = None
         self._method = Method(MIRROR, "")
+        self._insisted: tuple[str, ...] = ()
 
     def run(self) -> PushReport:
         """Push, and report. Raises the `EnvsyncError` that ended it, `server` filled in."""
@@ -106,6 +109,7 @@ class Push:
         source = self._source.state()
         for _ in range(SOURCE_ATTEMPTS):
             preflight.require_source(source)
+            target = self._as_insisted(source, target)
             # A rebuild takes long, and has to know before it what it is for.
             if not self._is_rebuilt(source, target) or self._source.confirmed(source):
                 finish = self._prepare(source, target)
@@ -135,12 +139,19 @@ class Push:
         if self._ahead is not None:
             self._target.settle(on_progress=self._pace.relay)
 
+    def _as_insisted(self, source: SourceState, target: TargetState) -> TargetState:
+        if self._settings.force_platform:
+            target, differs = preflight.insisted(source, target)
+            self._insisted = differs or self._insisted
+        return target
+
     def _is_rebuilt(self, source: SourceState, target: TargetState) -> bool:
         """Settle on a method; whether it is the one that sends nothing."""
         self._method = choose_method(self._settings.method, source.platform, target.platform)
         return self._method.name == REBUILD
 
     def _send_ahead(self, outlined: Outlined, target: TargetState, contents: Contents) -> None:
+        target = self._as_insisted(outlined.state, target)
         if self._is_rebuilt(outlined.state, target):
             return
         preflight.require_source(outlined.state)
@@ -197,7 +208,7 @@ class Push:
     def _require_inside(self) -> None:
         """Refuse what leads out of the environment, where `outside: fail` says so."""
         if self._settings.outside == "fail" and self._source.outside():
-            found = self._source.outside()
+            found = self._outside()
             raise PreflightRefused(
                 f"{len(found)} paths lead out of the environment",
                 details=found[:DIFFERENCES_SHOWN],
@@ -431,9 +442,29 @@ class Push:
     def _warnings(self, outcome: str, source: SourceState, target: TargetState) -> tuple[str, ...]:
         told: tuple[str, ...] = ()
         if outcome not in (IN_STEP, ADOPTED) and self._method.name != REBUILD:
-            told = (*self._source.outside(), *self._source.credentials())
+            told = (*self._outside(), *self._source.credentials(), *self._glibc(source, target))
         found = preflight.warnings(source, target, self._method.name)
-        return (*found, *told, *self._late_warnings)
+        return (*found, *self._insisted, *told, *self._late_warnings)
+
+    def _outside(self) -> tuple[str, ...]:
+        """What leads out of the environment, and whether there is something on the target."""
+        lines = self._source.outside()
+        paths = [line.rpartition(LEADS_TO)[2] for line in lines]
+        absolute = [path for path in paths if path.startswith("/")]
+        exists = dict(zip(absolute, self._target.existing(absolute), strict=True))
+        told = {True: ", which is there", False: ", which is not there"}
+        return tuple(
+            line + (told[exists[path]] if path in exists else "")
+            for line, path in zip(lines, paths, strict=True)
+        )
+
+    def _glibc(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
+        """Where the target's C library is older: whether what is sent needs a newer one."""
+        if not preflight.has_older_libc(source, target):
+            return ()
+        path, needed = self._source.newest_glibc()
+        message = glibc_mismatch(path, needed, target.platform.libc_version)
+        return () if message is None else (message,)
 
 
 def _only(job: Job, items: tuple[Item, ...]) -> Job:

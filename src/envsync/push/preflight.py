@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 from envsync.agent.layout import BASE
 from envsync.agent.messages import DAMAGED_RECORD, Finding, RecordFacts, SourceState, TargetState
+from envsync.conda import platform_needs
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.errors import (
     NotFastForward,
@@ -27,6 +28,7 @@ _AFTER_THE_INSTALLER = (
     "push again when the installer is done; if it died, remove what it left, or install once more"
 )
 _HINTS = {
+    "platform": "--method rebuild makes it anew there; --force-platform insists",
     "busy": _AFTER_THE_INSTALLER,
     "read-only": "give yourself write permission there, or mount it read-write",
     "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
@@ -56,8 +58,25 @@ def is_other_platform(source: SourceState, target: TargetState) -> bool:
 
 
 def platform_findings(source: SourceState, target: TargetState) -> Iterator[Finding]:
+    """What forbids it. An older C library forbids nothing: see `glibc_warning`."""
     for mismatch in mismatches(Platform(*source.platform), Platform(*target.platform)):
-        yield Finding("platform", mismatch.message, mismatch.refused)
+        if mismatch.refused:
+            yield Finding("platform", mismatch.message, True)
+
+
+def has_older_libc(source: SourceState, target: TargetState) -> bool:
+    """Whether the newest glibc that the environment needs may be too new for the target."""
+    here, there = Platform(*source.platform), Platform(*target.platform)
+    return here.libc == there.libc and platform_needs.has_older_libc(here, there)
+
+
+def insisted(source: SourceState, target: TargetState) -> tuple[TargetState, tuple[str, ...]]:
+    """The target as one of the source's platform, which a person insists on; and what differs."""
+    differs = tuple(
+        f"{finding.message}; --force-platform insists"
+        for finding in platform_findings(source, target)
+    )
+    return (target._replace(platform=source.platform), differs) if differs else (target, ())
 
 
 def require_source(source: SourceState) -> None:

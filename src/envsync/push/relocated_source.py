@@ -115,6 +115,9 @@ class RelocatedSource:
     def credentials(self) -> tuple[str, ...]:
         return self._source.credentials()
 
+    def newest_glibc(self) -> tuple[bytes, tuple[int, ...]]:
+        return self._source.newest_glibc()
+
     def sees(self, nonce: str) -> bool:
         return self._source.sees(nonce)
 

@@ -36,6 +36,7 @@ class PushSettings:
     local: tuple[str, ...] = DEFAULT_LOCAL
     dry_run: bool = False
     overwrite: bool = False
+    force_platform: bool = False
     allow_shrink: bool = False
     retry_held: bool = False
     limit_bits_per_second: int | None = None

@@ -49,6 +49,7 @@ class SourceEnd:
         self._state: SourceState | None = None
         self._outside: tuple[str, ...] | None = None
         self._credentials: tuple[str, ...] | None = None
+        self._glibc: tuple[bytes, tuple[int, ...]] | None = None
         self._confirmed: bool | None = None
         self._is_hashing = False
         # Set but for while it is scanned, which tells whether anything has to be hashed.
@@ -195,6 +196,16 @@ class SourceEnd:
             answer = self._end.call("source.requirements")
             return from_json(Requirements, answer.document)
 
+    def newest_glibc(self) -> tuple[bytes, tuple[int, ...]]:
+        """The file that needs the newest glibc, and which that is."""
+        self.state()
+        with self._lock:
+            if self._glibc is None:
+                told = self._end.call("source.glibc").document
+                path = str(told["path"]).encode("utf-8", "surrogateescape")
+                self._glibc = path, tuple(int(part) for part in told["version"])
+            return self._glibc
+
     def sees(self, nonce: str) -> bool:
         """Whether a target's lock stands in the source's own place."""
         with self._lock:
@@ -262,7 +273,7 @@ class SourceEnd:
             self._is_hashing = False
             self._scanned.set()
         self._state, self._confirmed = from_json(SourceState, answer.document), None
-        self._outside = self._credentials = None
+        self._outside = self._credentials = self._glibc = None
 
 
 def items_of(manifest: Manifest, paths: Sequence[bytes]) -> tuple[Item, ...]:

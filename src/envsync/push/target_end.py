@@ -88,6 +88,16 @@ class TargetEnd:
         answer = self._end.call("target.inspect", arguments, on_progress=on_progress)
         return from_json(TargetState, answer.document)
 
+    def existing(self, paths: Sequence[str]) -> tuple[bool, ...]:
+        """Whether something is there at each of these paths, as seen from the environment."""
+        if not paths:
+            return ()
+        answer = self._end.call("target.existing", {"paths": list(paths)}).document
+        found = tuple(bool(exists) for exists in answer["existing"])
+        if len(found) != len(paths):
+            raise AgentFailed("the target answered for other paths than it was asked about")
+        return found
+
     def using(self) -> tuple[ProcessUse, ...]:
         """The processes there that use the environment."""
         answer = self._end.call("target.using")

@@ -27,7 +27,7 @@ def envsync(fresh_lab: Lab) -> Envsync:
 
 def test_it_is_told(envsync: Envsync) -> None:
     (warning,) = envsync.push(TARGET).server["warnings"]
-    assert warning == "data (symlink) leads to /srv/shared/data"
+    assert warning == "data (symlink) leads to /srv/shared/data, which is not there"
 
 
 def test_outside_fail_refuses(envsync: Envsync, fresh_lab: Lab) -> None:

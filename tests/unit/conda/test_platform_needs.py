@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.conda.platform_needs import Platform, cuda_package, mismatches
+from envsync.conda.platform_needs import CudaNeed, Platform, cuda_mismatch, cuda_need, mismatches
 
 HERE = Platform("Linux", "x86_64", "glibc", "2.36")
 
@@ -41,20 +41,35 @@ def test_a_machine_suits_itself(platform: Platform) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "expected"),
+    ("names", "package", "version"),
     [
-        ([b"numpy-2.0.1-py311_0.json", b"history"], None),
-        (
-            [b"pytorch-cuda-12.1-h0_5.json", b"python-3.11.7-h0.json"],
-            b"pytorch-cuda-12.1-h0_5.json",
-        ),
-        (
-            [b"nvidia_cuda_runtime_cu12-12.4.127.dist-info"],
-            b"nvidia_cuda_runtime_cu12-12.4.127.dist-info",
-        ),
-        ([b"cudatoolkit-11.8.0-h6a678d5_0.json"], b"cudatoolkit-11.8.0-h6a678d5_0.json"),
-        ([b"cudatoolkit-docs-1.json"], None),
+        (["numpy-2.0.1-py311_0.json", "history", "cudatoolkit-docs-1.json"], "", None),
+        (["pytorch-cuda-12.1-h0_5.json", "python-3.11.7-h0.json"], "pytorch-cuda-12.1", (12, 1)),
+        (["nvidia_cuda_runtime_cu12-12.4.127.dist-info"], "nvidia_cuda_runtime_cu12", (12, 4)),
+        (["cudatoolkit-11.8.0-h6a678d5_0.json", "cuda-version-11.4-h0.json"], "cudat", (11, 8)),
+        (["pytorch-2.1.0-py3.11_cuda12.1_cudnn8.9.2_0.json"], "pytorch-2.1.0", (12, 1)),
+        (["pytorch-2.4.0-cuda120_py311h1_301.json"], "pytorch-2.4.0", (12, 0)),
+        (["jaxlib-0.4.31-cuda118py311h1_200.json"], "jaxlib", (11, 8)),
+        (["pytorch-2.4.0-cpu_generic_py311h1_1.json"], "", None),
     ],
 )
-def test_what_needs_cuda(names: list[bytes], expected: bytes | None) -> None:
-    assert cuda_package(names) == expected
+def test_what_needs_cuda(names: list[str], package: str, version: tuple[int, int] | None) -> None:
+    need = cuda_need([name.encode() for name in names])
+    assert (None if need is None else need.version) == version
+    assert need is None or need.package.startswith(package.encode())
+
+
+@pytest.mark.parametrize(
+    ("driver", "says"),
+    [
+        ("", "no NVIDIA driver is loaded there"),
+        ("11.8", "and the driver there is for 11.8"),
+        ("12.2", "for 12.2: most of it may run"),
+        ("12.4", None),
+        ("13.0", None),
+    ],
+)
+def test_a_driver_that_is_too_old(driver: str, says: str | None) -> None:
+    told = cuda_mismatch(CudaNeed(b"cuda-version-12.4-h0.json", (12, 4)), driver)
+    assert (told is None) == (says is None)
+    assert told is None or told.endswith(says or "")
