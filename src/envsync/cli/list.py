@@ -80,10 +80,12 @@ def _rows(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
         return
     for facts in outcome.value.environments:
         record = facts.record
+        # The same version everywhere, also where another prefix is written in it.
+        revision = facts.revision if record is None or facts.drifted else record.source_revision
         yield (
             facts.name,
             outcome.server,
-            short(facts.revision) or "-",
+            short(revision) or "-",
             str(facts.packages),
             size(facts.totals.size_bytes),
             str(facts.generations),

@@ -55,7 +55,7 @@ def rollback(
     invocation.result = {"environment": environment, "server": server, "record": to_json(record)}
     contents = f"{count(record.totals.files, 'file')}, {size(record.totals.size_bytes)}"
     invocation.terminal.say(
-        f"{environment} on {server}: back at {short(record.revision)} ({contents})"
+        f"{environment} on {server}: back at {short(record.source_revision)} ({contents})"
     )
     invocation.terminal.say(
         f"  number {record.number}, published by {record.who}, {moment(record.when_seconds)}"

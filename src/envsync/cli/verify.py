@@ -122,7 +122,9 @@ def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> It
     from envsync.tree.revision import short
 
     contents = f"{count(facts.totals.files, 'file')}, {size(facts.totals.size_bytes)}"
-    yield f"{environment} on {outcome.server}: {contents}, as published ({short(facts.revision)})"
+    # The source's: the same version has another of its own where another prefix is written in it.
+    revision = short(facts.record.source_revision)
+    yield f"{environment} on {outcome.server}: {contents}, as published ({revision})"
     if verbose:
         yield f"  published by {facts.record.who}, {moment(facts.record.when_seconds)}"
 
