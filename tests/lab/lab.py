@@ -36,6 +36,8 @@ _UID = os.geteuid() or 4242
 _GID = os.getegid() or 4242
 # What the kernel puts there for a classic BPF program: SKF_AD_OFF + SKF_AD_RANDOM.
 _BPF_RANDOM = 2**32 - 0x1000 + 56
+GROUP, GROUP_NUMBER = "labusers", 4344
+"""A group of which the ordinary account is a member; it is none of `strangers`."""
 FAR = "-far"
 """`ssh server2-far` leads to server2 through a relay, while `Lab.relay` has one."""
 
@@ -285,7 +287,13 @@ def _system_files(addresses: Mapping[str, str]) -> dict[str, str]:
     passwd += f"{USER}:x:{_UID}:{_GID}::/run/home/{USER}:/bin/sh\n"
     passwd += "".join(line for line in accounts if line.split(":")[0] not in ("root", USER))
     shadow = f"root:*:20000:0:99999:7:::\n{USER}:*:20000:0:99999:7:::\n"
-    return {"/etc/hosts": hosts, "/etc/passwd": passwd, "/etc/shadow": shadow}
+    group = Path("/etc/group").read_text() + f"{GROUP}:x:{GROUP_NUMBER}:{USER}\nstrangers:x:4345:\n"
+    return {
+        "/etc/hosts": hosts,
+        "/etc/passwd": passwd,
+        "/etc/shadow": shadow,
+        "/etc/group": group,
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,7 +235,10 @@ class DifferenceFacts(NamedTuple):
 
 
 class VerifyFacts(NamedTuple):
-    """A rehash of every byte against the record."""
+    """A rehash of every byte against the record.
+
+    `unshared` are paths that the group of a shared environment cannot use as it should.
+    """
 
     revision: str
     record: Optional[RecordFacts]
@@ -243,6 +246,7 @@ class VerifyFacts(NamedTuple):
     damaged: Tuple[str, ...]
     missing: Tuple[str, ...]
     unexpected: Tuple[str, ...]
+    unshared: Tuple[str, ...]
 
 
 class EnvironmentFacts(NamedTuple):

@@ -11,6 +11,7 @@ from envsync.agent.preparation import cuda_findings, user_site_findings
 from envsync.agent.publish import Check
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.target_push import Publication
+from envsync.tree.sharing import Share
 
 
 def _prepare(service: Service, request: Request) -> Answer:
@@ -25,6 +26,12 @@ def _begin(service: Service, request: Request) -> Answer:
         return Answer({"tree": ""})
     facts, service.fetches = begun
     return Answer(to_json(_facts(service, facts, ())))
+
+
+def _share(service: Service, request: Request) -> Answer:
+    share = from_json(Share, request.arguments)
+    is_shared, warnings = service.push.share(share)
+    return Answer({"is_shared": is_shared, "warnings": list(warnings)})
 
 
 def _settle(service: Service, request: Request) -> Answer:
@@ -92,6 +99,7 @@ def _publication(request: Request) -> Publication:
 
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "prepare": _prepare,
+    "share": _share,
     "begin": _begin,
     "settle": _settle,
     "stage": _stage,

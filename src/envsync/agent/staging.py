@@ -20,6 +20,7 @@ from envsync.agent.locks import expel_writers
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import open_directory
+from envsync.agent.sharing import regroup
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.agent.writing import TreeWriter, space_guard
 from envsync.errors import NoSpace, StorageFailed, VerificationFailed
@@ -292,6 +293,10 @@ class Staging:
                     self.writer.stamp(join(parent, entry.name), entry)
         os.chmod(b".", wanted.mode, dir_fd=self.writer.top_fd)
         os.utime(self.writer.top_fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
+
+    def regroup(self, gid: int) -> None:
+        """Give what an earlier version left in another group this one."""
+        self._touched.update(split(path)[0] for path in regroup(self.path, gid))
 
     def verify(self, wanted: Manifest, progress: Optional[Progress] = None) -> Snapshot:
         """Hash what stands in the staging against the manifest.

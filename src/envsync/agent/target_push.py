@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
-from envsync.agent import leftovers
+from envsync.agent import leftovers, sharing
 from envsync.agent.facts import who
 from envsync.agent.incoming import Incoming
 from envsync.agent.layout import Layout
@@ -36,6 +36,7 @@ from envsync.errors import (
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.plan import Plan
+from envsync.tree.sharing import Share, shared
 
 Progress = Callable[[int], None]
 Fetches = Tuple[Tuple[bytes, Entry], ...]
@@ -67,6 +68,7 @@ class TargetPush:
         self._is_ahead = False
         self._wanted: Manifest = EMPTY
         self._verified: Optional[Snapshot] = None
+        self._shared: Optional[Tuple[int, str]] = None
         self.findings: Tuple[Finding, ...] = ()
 
     def prepare(self, keep: int) -> None:
@@ -79,6 +81,24 @@ class TargetPush:
 
     def _new_staging(self) -> Staging:
         return Staging(self._target.places, self._target.trees, self._target.records)
+
+    def share(self, share: Share) -> Tuple[bool, Tuple[str, ...]]:
+        """What is built from now on is shared so; whether what stands here is already.
+
+        Raises `PreflightRefused` where this user cannot. With what a person should know.
+        """
+        places = self._target.places
+        gid = sharing.group_number(share)
+        self._shared = gid, share.mode
+        is_so = sharing.is_shared(places.standing(), gid, share.mode)
+        return is_so, sharing.closed_parents(places, gid)
+
+    def _as_shared(self, wanted: Manifest) -> Manifest:
+        return wanted if self._shared is None else shared(wanted, self._shared[1])
+
+    def _hand_down(self, staging: Staging) -> None:
+        if self._shared is not None:
+            sharing.hand_down(staging.writer.top_fd, self._shared[0])
 
     def begin(self, outline: Manifest, keep: int) -> Optional[Tuple[PlanFacts, Fetches]]:
         """Build an environment that is not here at all by its outline, ahead of `stage`.
@@ -97,6 +117,8 @@ class TargetPush:
         self._staging = staging
         if staging.origin != "new":
             return None
+        self._hand_down(staging)
+        outline = self._as_shared(outline)
         work = staging.plan_whole(outline)
         staging.require_space()
         fetches = staging.bring_forward(())
@@ -124,6 +146,7 @@ class TargetPush:
         """
         self._require_lock()
         self._wanted, self._verified = wanted, None
+        self._wanted = wanted = self._as_shared(wanted)
         staging = self._begun(keep)
 
         def make(holdings: Sequence[Holding]) -> Plan:
@@ -146,6 +169,7 @@ class TargetPush:
         self.findings = switch_findings(self._target.places)
         staging, self._looked = self._looked or self._new_staging(), None
         staging.choose(self._target.current(self._target.live), keep, "")
+        self._hand_down(staging)
         self._staging = staging
         return staging
 
@@ -178,6 +202,8 @@ class TargetPush:
             self.staging.complete(self._wanted, self._target.places.standing(), live.scan.local)
         if self._target.is_base:
             self._make_room_for_environments()
+        if self._shared is not None:
+            self.staging.regroup(self._shared[0])
         self._verified = self.staging.verify(self._wanted, progress)
         return self._verified
 

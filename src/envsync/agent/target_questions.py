@@ -12,6 +12,7 @@ from envsync.agent.layout import require_live
 from envsync.agent.messages import DifferenceFacts, PlanFacts, TotalsFacts, VerifyFacts
 from envsync.agent.records import Record
 from envsync.agent.reuse import REUSE_BYTES_MIN
+from envsync.agent.sharing import unshared
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.staging import Holding, Staging
 from envsync.agent.target import Target, record_facts
@@ -130,6 +131,7 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
         damaged=() if found is None else tuple(map(os.fsdecode, found.changed)),
         missing=() if found is None else tuple(map(os.fsdecode, found.removed)),
         unexpected=() if found is None else tuple(map(os.fsdecode, found.added)),
+        unshared=tuple(map(os.fsdecode, unshared(target.places.standing(), target.trees.local))),
     )
 
 

@@ -66,7 +66,7 @@ def base_order(
 ) -> PushOrder:
     """A push of the prefix itself, from this machine or another server."""
     from envsync.agent.layout import BASE
-    from envsync.cli.push_order import PushOrder
+    from envsync.cli.push_order import PushOrder, shared_with
     from envsync.cli.site import link_opener
     from envsync.push.fan_out import Destination
     from envsync.push.settings import PushSettings
@@ -90,7 +90,9 @@ def base_order(
         dry_run=dry_run,
     )
     opener = None if server.name == site.own else link_opener(server)
-    destination = Destination(server.name, prefix, opener, server.limit_bits_per_second)
+    destination = Destination(
+        server.name, prefix, opener, server.limit_bits_per_second, shared_with(server.share)
+    )
     return PushOrder(settings, source, (destination,))
 
 

@@ -10,11 +10,13 @@ from typing import TypeVar
 from envsync.cli.site import Site, link_opener
 from envsync.errors import NotFound, UsageError
 from envsync.inventory import Environment, Server, bits_per_second, environment_name
+from envsync.inventory import Share as ShareEntry
 from envsync.inventory.names import suggestion
 from envsync.push.fan_out import Destination
 from envsync.push.method import AUTO, METHODS, PACK, REBUILD
 from envsync.push.servers import Place
 from envsync.push.settings import PushSettings
+from envsync.tree.sharing import Share
 
 T = TypeVar("T")
 
@@ -213,4 +215,10 @@ def _destination(
     prefix = site.prefix(server)
     opener = None if here or server.name == site.own else link_opener(server)
     limit = server.limit_bits_per_second if options.limit is None else None
-    return Destination(server.name, prefix, opener, limit)
+    share = shared_with(site.inventory.environment(options.environment).share or server.share)
+    return Destination(server.name, prefix, opener, limit, share)
+
+
+def shared_with(share: ShareEntry | None) -> Share | None:
+    """An entry of the inventory as what a target is told."""
+    return None if share is None else Share(share.group, share.mode)

@@ -9,7 +9,7 @@ from envsync.cli.push_order import PushOrder
 from envsync.cli.terminal import listed
 from envsync.cli.wording import count, duration, size
 from envsync.push.method import MIRROR, REBUILD
-from envsync.push.report import ADOPTED, FAILED, IN_STEP, PLANNED, PushReport
+from envsync.push.report import ADOPTED, FAILED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.tree.revision import short
 
 PACKAGES_SHOWN = 20
@@ -33,6 +33,8 @@ def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:
     if report.outcome == PLANNED:
         yield from _plan_lines(report, verbose)
     yield from _method_lines(report, verbose)
+    if report.share and report.outcome in (PLANNED, PUSHED):
+        yield f"  shared: {report.share}"
     for note in (report.recovered, report.overwritten):
         if note:
             yield f"  {note}"

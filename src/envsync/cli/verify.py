@@ -76,6 +76,14 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
             hint="a push puts it on record, also where the content is there already",
             server=outcome.server,
         )
+    elif facts is not None and facts.unshared and not _differs(facts._replace(unshared=())):
+        error = VerificationFailed(
+            f"{_figures(facts)}: its group cannot use them as it should",
+            hint="as their owner there: chgrp -R --reference=. . && chmod -R g+rX . "
+            f"(in envs/{environment})",
+            details=list(_paths(facts, PATHS_SHOWN)),
+            server=outcome.server,
+        )
     elif facts is not None and _differs(facts):
         error = VerificationFailed(
             f"{_figures(facts)}: not what was published",
@@ -89,7 +97,7 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
 
 
 def _differs(facts: VerifyFacts) -> bool:
-    return bool(facts.damaged or facts.missing or facts.unexpected)
+    return bool(facts.damaged or facts.missing or facts.unexpected or facts.unshared)
 
 
 def _figures(facts: VerifyFacts) -> str:
@@ -99,6 +107,7 @@ def _figures(facts: VerifyFacts) -> str:
             ("damaged", facts.damaged),
             ("missing", facts.missing),
             ("unexpected", facts.unexpected),
+            ("unshared", facts.unshared),
         )
         if paths
     ]
@@ -109,6 +118,7 @@ def _paths(facts: VerifyFacts, shown: int) -> Iterator[str]:
     lines = [f"damaged     {path}" for path in facts.damaged]
     lines += [f"missing     {path}" for path in facts.missing]
     lines += [f"unexpected  {path}" for path in facts.unexpected]
+    lines += [f"unshared    {path}" for path in facts.unshared]
     yield from lines[:shown]
     if len(lines) > shown:
         yield f"and {len(lines) - shown:,} more: all of them with --json"

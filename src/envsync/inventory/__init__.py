@@ -7,7 +7,16 @@ push without an inventory never pays for them.
 from __future__ import annotations
 
 from envsync.inventory.loader import find, load
-from envsync.inventory.model import Environment, InUse, Inventory, Method, Outside, Server, Watch
+from envsync.inventory.model import (
+    Environment,
+    InUse,
+    Inventory,
+    Method,
+    Outside,
+    Server,
+    Share,
+    Watch,
+)
 from envsync.inventory.names import environment_name
 from envsync.inventory.quantities import bits_per_second, duration_seconds
 
@@ -18,6 +27,7 @@ __all__ = [
     "Method",
     "Outside",
     "Server",
+    "Share",
     "Watch",
     "bits_per_second",
     "duration_seconds",

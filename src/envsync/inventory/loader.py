@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from envsync.errors import InventoryError
 from envsync.inventory import ranges
-from envsync.inventory.model import Environment, Inventory, Server, Watch
+from envsync.inventory.model import Environment, Inventory, Server, Share, Watch
 from envsync.inventory.remembered import Remembered
 
 if TYPE_CHECKING:
-    from envsync.inventory.schema import EnvironmentEntry, InventoryFile, ServerEntry
+    from envsync.inventory.schema import EnvironmentEntry, InventoryFile, ServerEntry, ShareEntry
 
 MAX_FILE_BYTES = 1024 * 1024
 SYSTEM_FILE = Path("/etc/envsync/config.yaml")
@@ -159,7 +159,12 @@ def _servers(key: str, entry: ServerEntry, prefix: str | None) -> Iterator[Serve
             prefix=entry.prefix or prefix,
             groups=entry.groups,
             limit_bits_per_second=entry.limit,
+            share=_share(entry.share),
         )
+
+
+def _share(entry: ShareEntry | None) -> Share | None:
+    return None if entry is None else Share(entry.group, entry.mode)
 
 
 def _environment(name: str, entry: EnvironmentEntry) -> Environment:
@@ -175,5 +180,5 @@ def _environment(name: str, entry: EnvironmentEntry) -> Environment:
         local=entry.local,
         outside=entry.outside,
         watch=entry.watch,
-        share=entry.share,
+        share=_share(entry.share),
     )

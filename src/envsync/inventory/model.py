@@ -17,8 +17,17 @@ from envsync.inventory.identity import own_server_names
 Method = Literal["auto", "mirror", "pack", "rebuild"]
 InUse = Literal["publish", "wait", "fail"]
 Outside = Literal["warn", "fail"]
+ShareMode = Literal["read", "write"]
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A group of users on the servers, and what its members may do with an environment."""
+
+    group: str
+    mode: ShareMode = "read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,8 @@ class Server:
     """conda's base directory there; None where neither entry nor inventory gives one."""
     groups: tuple[str, ...] = ()
     limit_bits_per_second: int | None = None
+    share: Share | None = None
+    """For every environment there that does not say it itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +65,7 @@ class Environment:
     """Globs to be added to the shipped defaults, which are not in here."""
     outside: Outside = "warn"
     watch: bool = False
-    share: tuple[str, ...] = ()
-    """Users who may publish over each other's versions."""
+    share: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from envsync import __version__
-from envsync.inventory.model import Environment, Inventory, Server, Watch
+from envsync.inventory.model import Environment, Inventory, Server, Share, Watch
 
 _KEPT_MAX = 8
 
@@ -27,7 +27,9 @@ class Remembered:
 
     def __init__(self, content: bytes, environ: Mapping[str, str]) -> None:
         """`environ` says where the cache is."""
-        names = [field.name for kind in (Server, Environment, Watch) for field in fields(kind)]
+        names = [
+            field.name for kind in (Server, Environment, Share, Watch) for field in fields(kind)
+        ]
         key = hashlib.sha256("\0".join([__version__, *names, ""]).encode() + content)
         directory = _directory(environ)
         self._file = None if directory is None else directory / key.hexdigest()
@@ -71,13 +73,22 @@ def _inventory(document: dict[str, Any]) -> Inventory:
     return Inventory(
         prefix=document["prefix"],
         servers=tuple(_server(fields) for fields in document["servers"]),
-        environments=tuple(Environment(**_tuples(fields)) for fields in document["environments"]),
+        environments=tuple(_environment(fields) for fields in document["environments"]),
         watch=Watch(**document["watch"]),
     )
 
 
+def _environment(document: dict[str, Any]) -> Environment:
+    return Environment(**{**_tuples(document), "share": _share(document)})
+
+
+def _share(document: dict[str, Any]) -> Share | None:
+    share = document["share"]
+    return None if share is None else Share(**share)
+
+
 def _server(document: dict[str, Any]) -> Server:
-    server = Server(**_tuples(document))
+    server = Server(**{**_tuples(document), "share": _share(document)})
     file = server.identity_file
     return server if file is None else replace(server, identity_file=Path(file))
 

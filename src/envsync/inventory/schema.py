@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from envsync.inventory import names, quantities, ranges
-from envsync.inventory.model import InUse, Method, Outside
+from envsync.inventory.model import InUse, Method, Outside, ShareMode
 from envsync.inventory.problems import KeyPath, Problem, shown
 
 _TRUE = frozenset({"true", "yes", "on"})
@@ -115,6 +115,11 @@ class _Entry(BaseModel):
         return value
 
 
+class ShareEntry(_Entry):
+    group: Annotated[str, _text(names.user)]
+    mode: Annotated[ShareMode, _text(_one_of(get_args(ShareMode)))] = "read"
+
+
 class ServerEntry(_Entry):
     host: Annotated[str, _text(_host)] | None = None
     user: Annotated[str, _text(names.user)] | None = None
@@ -124,6 +129,7 @@ class ServerEntry(_Entry):
     prefix: Prefix | None = None
     groups: tuple[Annotated[str, _text(names.group_name)], ...] = ()
     limit: Annotated[int, _text(quantities.bits_per_second)] | None = None
+    share: ShareEntry | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -144,7 +150,7 @@ class EnvironmentEntry(_Entry):
     local: tuple[Annotated[str, _text(names.local_glob)], ...] = ()
     outside: Annotated[Outside, _text(_one_of(get_args(Outside)))] = "warn"
     watch: Annotated[bool, _text(boolean)] = False
-    share: tuple[Annotated[str, _text(names.user)], ...] = ()
+    share: ShareEntry | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -199,5 +205,7 @@ def _known_keys(path: KeyPath) -> Iterator[str]:
         yield from InventoryFile.model_fields
     elif path[0] == "watch":
         yield from WatchEntry.model_fields
+    elif "share" in path[2:-1]:
+        yield from ShareEntry.model_fields
     else:
         yield from models[str(path[0])].model_fields

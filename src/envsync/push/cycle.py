@@ -87,6 +87,8 @@ class Push:
         self._sent_otherwise: frozenset[str] = frozenset()
         self._late_warnings: tuple[str, ...] = ()
         self._ahead: Job | None = None
+        self._is_shared = True
+        self._share_warnings: tuple[str, ...] = ()
         self._method = Method(MIRROR, "")
         self._insisted: tuple[str, ...] = ()
 
@@ -104,6 +106,7 @@ class Push:
         target = self._target.inspect(
             lock=lock, source=self._source.place, on_progress=self._pace.relay
         )
+        self._settle_share(target)
         if lock and self._source.is_being_hashed():
             self._use_the_wait(target)
         source = self._source.state()
@@ -121,6 +124,13 @@ class Push:
             "the source goes on changing; nothing was published",
             hint="push again when it is at rest",
         )
+
+    def _settle_share(self, target: TargetState) -> None:
+        """Who shares it there is settled before anything is built, and before it is shown."""
+        share = self._settings.share
+        if share is not None:
+            preflight.refuse(target.findings)
+            self._is_shared, self._share_warnings = self._target.share(share)
 
     def _use_the_wait(self, target: TargetState) -> None:
         """While the source is hashed: send what a target that has nothing will need.
@@ -175,7 +185,7 @@ class Push:
         self._refuse_the_same_place(target)
         if self._method.name != REBUILD:
             source = self._source.mirrored(source)
-        if preflight.is_in_step(source, target, self._method.name):
+        if self._is_shared and preflight.is_in_step(source, target, self._method.name):
             return partial(self._in_step, source, target)
         if self._settings.dry_run:
             return partial(self._planned, source, target)
@@ -437,6 +447,7 @@ class Push:
             step_seconds=self._pace.step_seconds(),
             warnings=self._warnings(outcome, source, target),
             recovered=target.recovered,
+            share="" if self._settings.share is None else str(self._settings.share),
         )
 
     def _warnings(self, outcome: str, source: SourceState, target: TargetState) -> tuple[str, ...]:
@@ -444,7 +455,7 @@ class Push:
         if outcome not in (IN_STEP, ADOPTED) and self._method.name != REBUILD:
             told = (*self._outside(), *self._source.credentials(), *self._glibc(source, target))
         found = preflight.warnings(source, target, self._method.name)
-        return (*found, *self._insisted, *told, *self._late_warnings)
+        return (*found, *self._insisted, *told, *self._share_warnings, *self._late_warnings)
 
     def _outside(self) -> tuple[str, ...]:
         """What leads out of the environment, and whether there is something on the target."""

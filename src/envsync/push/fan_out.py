@@ -25,6 +25,7 @@ from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd, path_known_as
 from envsync.push.target_end import TargetEnd
 from envsync.ssh.session import Link
+from envsync.tree.sharing import Share
 
 PARALLEL_MAX = 8
 
@@ -40,6 +41,7 @@ class Destination:
     prefix: str
     open_link: Callable[[], Link] | None
     limit_bits_per_second: int | None = None
+    share: Share | None = None
 
 
 OnReport = Callable[[PushReport], None]
@@ -161,9 +163,10 @@ class FanOut:
         return self._source.toward(there)
 
     def _settings_for(self, destination: Destination) -> PushSettings:
-        if destination.limit_bits_per_second is None:
-            return self._settings
-        return replace(self._settings, limit_bits_per_second=destination.limit_bits_per_second)
+        settings = self._settings
+        if destination.limit_bits_per_second is not None:
+            settings = replace(settings, limit_bits_per_second=destination.limit_bits_per_second)
+        return replace(settings, share=destination.share)
 
     def _push_over(
         self, link: Link, destination: Destination, on_progress: OnProgress, started: float

@@ -45,6 +45,7 @@ class PushReport:
     transport: str = ""
     transport_reason: str = ""
     route: str = ""
+    share: str = ""
     wire_bytes: int | None = None
     seconds: float = 0.0
     step_seconds: dict[str, float] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from envsync.tree.local import DEFAULT_LOCAL
+from envsync.tree.sharing import Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class PushSettings:
     retry_held: bool = False
     limit_bits_per_second: int | None = None
     unattended: bool = False
+    share: Share | None = None
     environment_there: str = ""
 
     @property

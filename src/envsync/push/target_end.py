@@ -26,6 +26,7 @@ from envsync.errors import AgentFailed
 from envsync.push.ends import Answer, End, Progress
 from envsync.push.settings import PushSettings
 from envsync.tree.manifest import ENTRIES_MAX, REFERENCE_BYTES
+from envsync.tree.sharing import Share
 
 # It becomes part of rsync's command line here, and of the receiver's there.
 _PLACE = re.compile(r"/[^\0]*/trees/[0-9a-f]{16}")
@@ -123,6 +124,11 @@ class TargetEnd:
     def prepare(self, keep: int) -> None:
         """Let it read what `stage` will need; nothing is touched."""
         self._end.call("build.prepare", {"keep": keep})
+
+    def share(self, share: Share) -> tuple[bool, tuple[str, ...]]:
+        """Have what is built shared so; whether what stands there is, and warnings."""
+        told = self._end.call("build.share", to_json(share)).document
+        return bool(told["is_shared"]), tuple(str(line) for line in told["warnings"])
 
     def begin(self, outline: bytes, keep: int) -> Staged | None:
         """Have a staging tree made by a manifest without contents; None where there is one."""

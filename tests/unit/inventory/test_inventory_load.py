@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from envsync.errors import InventoryError
-from envsync.inventory import Environment, Inventory, Server, Watch, find, load
+from envsync.inventory import Environment, Inventory, Server, Share, Watch, find, load
 from envsync.inventory.schema import EnvironmentEntry, InventoryFile, ServerEntry, WatchEntry
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
@@ -45,7 +45,7 @@ def test_defaults(tmp_path: Path) -> None:
         local=(),
         outside="warn",
         watch=False,
-        share=(),
+        share=None,
     )
 
 
@@ -103,7 +103,7 @@ def test_every_setting_of_an_environment(tmp_path: Path) -> None:
         "    local: [x/**, '*.log']\n"
         "    outside: fail\n"
         "    watch: yes\n"
-        "    share: [bob]\n"
+        "    share: {group: lab, mode: write}\n"
         "watch: {settle: 500ms, rescan: 1h30m}\n",
     )
     assert inventory.watch == Watch(settle_seconds=0.5, rescan_seconds=5400.0)
@@ -120,7 +120,7 @@ def test_every_setting_of_an_environment(tmp_path: Path) -> None:
             local=("x/**", "*.log"),
             outside="fail",
             watch=True,
-            share=("bob",),
+            share=Share("lab", "write"),
         ),
     )
 

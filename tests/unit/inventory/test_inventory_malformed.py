@@ -170,7 +170,7 @@ SERVER_ENTRIES = {
     "unknown key": Malformed(
         _server("prot: 22"),
         "5: servers.gpu[03-08].prot: expected one of groups, host, identity_file, jump, limit,"
-        " port, prefix, user, got an unknown key; did you mean 'port'?",
+        " port, prefix, share, user, got an unknown key; did you mean 'port'?",
     ),
     "host an option": Malformed(
         _server("host: -oProxyCommand=id"),
@@ -351,8 +351,8 @@ ENVIRONMENT_ENTRIES = {
         _environment('local: ["**"]'), "4: environments.myenv.local[0]: expected a glob of paths"
     ),
     "share": Malformed(
-        _environment("share: [alice, a b]"),
-        "4: environments.myenv.share[1]: expected a user name, got 'a b'",
+        _environment("share: {group: lab, mode: all}"),
+        "4: environments.myenv.share.mode: expected read or write, got 'all'",
     ),
     "unknown key": Malformed(
         _environment("push-to: [server2]"),

@@ -1,0 +1,54 @@
+"""What modes a shared environment has: a pure function of the source's and of who may what.
+
+Members of the group may read, or also write; directories hand the group down (setgid).
+Others keep what the source gives them, and nobody but the owner's group ever gets to write.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, NamedTuple
+
+from envsync.tree import listing as listings
+from envsync.tree.entry import DIRECTORY, SYMLINK
+from envsync.tree.listing import Listing
+from envsync.tree.manifest import Manifest
+
+READ, WRITE = "read", "write"
+SETGID = 0o2000
+_GROUP_WRITE = 0o020
+
+
+class Share(NamedTuple):
+    """A group of the server, by name, and what it may do: `read` or `write`."""
+
+    group: str
+    mode: str
+
+    def __str__(self) -> str:
+        return "%s may %s" % (self.group, self.mode)
+
+
+def shared_mode(mode: int, what: str, *, is_directory: bool) -> int:
+    """The mode that an entry has when its group may do `what`."""
+    granted = 0o7 if what == WRITE else 0o5
+    mode |= ((mode >> 6) & granted) << 3
+    if what == READ:
+        mode &= ~_GROUP_WRITE
+    return mode | SETGID if is_directory else mode
+
+
+def shared(manifest: Manifest, what: str) -> Manifest:
+    """The manifest with the modes of a shared environment."""
+    directories: Dict[bytes, Listing] = {}
+    for path, listing in manifest.directories.items():
+        entries = [
+            entry
+            if entry.kind == SYMLINK
+            else entry._replace(
+                mode=shared_mode(entry.mode, what, is_directory=entry.kind == DIRECTORY)
+            )
+            for entry in listings.decode(listing)
+        ]
+        directories[path] = listings.encode(entries)
+    top = shared_mode(manifest.mode, what, is_directory=True)
+    return Manifest(directories, top, manifest.mtime_ns)
