@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-BUSY_POLL_SECONDS = 0.5
+BUSY_POLL_SECONDS = 0.25
 """How often it is asked whether an installer that was seen has ended."""
 
 UNFINISHED_POLL_SECONDS = 5.0
