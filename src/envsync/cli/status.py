@@ -78,6 +78,8 @@ def _show(terminal: Terminal, document: Document) -> None:
         terminal.table(TITLES, rows)
     for line in _troubles(document):
         terminal.warning(line)
+    for line in dict.fromkeys(_hints(document)):
+        terminal.note(line)
 
 
 def _rows(source: Document) -> Iterator[tuple[str, ...]]:
@@ -129,7 +131,6 @@ def _troubles(document: Document) -> Iterator[str]:
                 yield f"  → {source['error']['hint']}"
         if source["polled"]:
             yield f"{source['environment']} is looked at every 10 s: {source['polled']}"
-    yield from dict.fromkeys(_hints(document))
 
 
 def _hints(document: Document) -> Iterator[str]:
@@ -138,4 +139,4 @@ def _hints(document: Document) -> Iterator[str]:
         for server in source["servers"]:
             error = server["error"]
             if error is not None and server["state"] in ("halted", "held") and error["hint"]:
-                yield f"{source['environment']} on {server['server']}: {error['hint']}"
+                yield f"{source['environment']} on {server['server']} → {error['hint']}"

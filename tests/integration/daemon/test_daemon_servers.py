@@ -53,7 +53,7 @@ def test_servers_in_every_state(fresh_lab: Lab, source: Stamped, daemon: Daemon)
     wait_until(lambda: stands(two, source.version), "server2 has it", timeout_seconds=20)
     wait_until(lambda: daemon.row("server2")["state"] == "in-step", "it is told")
     error = daemon.row("server3")["error"]
-    assert error["code"] == "connection-failed"
+    assert error["code"] == "connection-failed", (error, daemon.log())
     newest = source.change()
     wait_until(lambda: stands(two, newest), "server2 has the next", timeout_seconds=20)
     three.start_sshd()
