@@ -49,9 +49,14 @@ def work(
             _say(environment=environment, error=error.to_json())
 
 
+_SAYING = threading.Lock()
+
+
 def _say(**document: Any) -> None:
-    # One write for each line: several threads report.
-    os.write(sys.stdout.fileno(), json.dumps(document).encode() + b"\n")
+    """A line; several threads report, and a long one is not written at once."""
+    with _SAYING:
+        sys.stdout.write(json.dumps(document) + "\n")
+        sys.stdout.flush()
 
 
 def _scan(site: Site, environment: str) -> None:

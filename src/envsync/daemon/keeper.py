@@ -17,6 +17,7 @@ from envsync.daemon.state import SourceRow
 from envsync.daemon.triggers import AT_REST, Activity
 
 CHILDREN_MAX = 4
+START_AGAIN_SECONDS = 10.0
 REFUSED_MAX_SECONDS = 300.0
 UNFINISHED = "unfinished"
 
@@ -76,6 +77,7 @@ class Keeper:
         self._kept: dict[str, _Kept] = {}
         self._at_work: dict[int, _AtWork] = {}
         self._orders = 0
+        self._may_start_seconds = 0.0
         self._to_scan: dict[str, bool] = {}
         self._next_rescan_seconds = 0.0
 
@@ -151,6 +153,8 @@ class Keeper:
         """How long from now until the next turn is due; whatever wakes the loop comes earlier."""
         now, wall = self._clock(), self._wall()
         until = [self._next_rescan_seconds - now]
+        if self._may_start_seconds > now:
+            until.append(self._may_start_seconds - now)
         for name, kept in self._kept.items():
             if kept.activity.look_seconds is not None:
                 until.append(kept.activity.look_seconds - now)
@@ -192,7 +196,8 @@ class Keeper:
             return
         servers = self.book.wanted(name, changed=kept.is_changed)
         if servers:
-            self._give(Order((name,), servers))
+            if not self._give(Order((name,), servers)):
+                return
             self.book.begun(name, servers)
         elif kept.is_changed:
             self._to_scan[name] = True  # nobody can take it now, but they are known to lag
@@ -200,26 +205,36 @@ class Keeper:
 
     def _may_push(self, name: str, kept: _Kept) -> bool:
         row = self.book.source(name)
-        if row.paused or not kept.activity.is_at_rest or len(self._at_work) >= CHILDREN_MAX:
+        if row.paused or not kept.activity.is_at_rest or not self._has_room():
             return False
         # Without a revision its first scan is under way; with an error only a change helps.
         return kept.is_changed or (bool(row.revision) and row.error is None)
 
     def _scan(self) -> None:
         is_scanning = any(not work.order.is_push for work in self._at_work.values())
-        if not self._to_scan or is_scanning or len(self._at_work) >= CHILDREN_MAX:
+        if not self._to_scan or is_scanning or not self._has_room():
             return
         for is_settled in (True, False):
             names = tuple(n for n, settled in self._to_scan.items() if settled is is_settled)
             if names:
-                self._to_scan = {n: s for n, s in self._to_scan.items() if n not in names}
-                self._give(Order(names, is_settled=is_settled))
+                if self._give(Order(names, is_settled=is_settled)):
+                    self._to_scan = {n: s for n, s in self._to_scan.items() if n not in names}
                 return
 
-    def _give(self, order: Order) -> None:
-        child = self._start(order)
+    def _give(self, order: Order) -> bool:
+        """Whether there is a process for it now; where there is none, all of them wait a little."""
+        try:
+            child = self._start(order)
+        except OSError as error:
+            self._log.error(f"no process can be started: {error}")
+            self._may_start_seconds = self._clock() + START_AGAIN_SECONDS
+            return False
         self._orders += 1
         self._at_work[child.fd] = _AtWork(self._orders, order, child)
+        return True
+
+    def _has_room(self) -> bool:
+        return len(self._at_work) < CHILDREN_MAX and self._clock() >= self._may_start_seconds
 
     # Children
 
@@ -311,12 +326,13 @@ def _unfinished(signs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _broken(status: int | None, said: str) -> dict[str, Any]:
+    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
     how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
     return {
         "code": "unexpected",
         "exit_code": 1,
         "server": None,
-        "message": f"the process that pushes ended by itself ({how})",
+        "message": f"the process that pushes ended by itself ({how}){f': {last}' if last else ''}",
         "hint": "",
         "details": said.splitlines(),
     }

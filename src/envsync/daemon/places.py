@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsync.errors import Locked, UsageError
+from envsync.errors import Locked, StorageFailed, UsageError
 
 _ADDRESS = "control.json"
 
@@ -64,9 +64,15 @@ class Places:
 
     def lock(self) -> int:
         """Hold the user's one daemon's place: a descriptor to keep. Raises `Locked`."""
-        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(self.state / "daemon.lock", flags, 0o600)
+        try:
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(self.state / "daemon.lock", flags, 0o600)
+        except OSError as error:
+            raise StorageFailed(
+                f"{self.state} cannot be written: {error.strerror}",
+                hint="set XDG_STATE_HOME to a directory that this user can write",
+            ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

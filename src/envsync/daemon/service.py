@@ -62,6 +62,7 @@ class Service:
         self._places = Places.of(setting.environ)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._in_force = setting.file
         self._stopping = False
         self._reload_seconds: float | None = None
         self._inventory_error: dict[str, Any] | None = None
@@ -112,12 +113,21 @@ class Service:
 
     def _adopt(self, found: Duties, content: bytes) -> None:
         """Watch first, and look then: what changes in between is told of."""
-        write_whole(self._places.inventory, content)
+        self._keep(content)
         self._watcher.watch(
             {name: duty.path for name, duty in found.by_name.items()}, str(self._setting.file)
         )
         self._keeper.adopt(found)
         self._tell_polled()
+
+    def _keep(self, content: bytes) -> None:
+        """A copy for the children; where the disk takes none, they read the file itself."""
+        self._in_force = self._places.inventory
+        try:
+            write_whole(self._in_force, content)
+        except OSError as error:
+            self._in_force = self._setting.file
+            self._log.warning(f"the inventory cannot be kept beside it: {error}")
 
     def _ready(self) -> None:
         self._notifier.ready(self._sentence())
@@ -193,7 +203,7 @@ class Service:
             self._selector.unregister(fd)
 
     def _start(self, order: Order) -> Child:
-        argv = self._setting.argv(order, self._places.inventory, self._keeper.book.duties.own)
+        argv = self._setting.argv(order, self._in_force, self._keeper.book.duties.own)
         return Child(argv, self._setting.environ)
 
     def _mind_store(self, now: float) -> None:

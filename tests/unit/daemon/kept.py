@@ -60,6 +60,7 @@ class Kept:
 
     def __init__(self, directory: Path, *, looks: Mapping[str, PretendedLook]) -> None:
         self.now = 1000.0
+        self.no_process = False
         self.lines: list[str] = []
         self.children: list[PretendedChild] = []
         self.down: set[str] = set()
@@ -82,6 +83,8 @@ class Kept:
         return Duties("me", SETTLE, RESCAN, duties)
 
     def _start(self, order: Order) -> Child:
+        if self.no_process:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
         child = PretendedChild(order)
         self.children.append(child)
         return cast("Child", child)

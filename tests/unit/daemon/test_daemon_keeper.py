@@ -193,6 +193,16 @@ def test_a_child_that_dies_is_not_started_again_at_once(kept: Kept) -> None:
     assert "signal 9" in str(row.error)
 
 
+def test_no_process_for_a_while(kept: Kept) -> None:
+    kept.no_process = True
+    kept.world["one"] = "r2"
+    kept.keeper.hint(["one"])
+    assert kept.later(60) == []
+    assert 4 < len([line for line in kept.lines if "no process can be started" in line]) < 8
+    kept.no_process = False
+    assert kept.later(module.START_AGAIN_SECONDS) == [Order(("one",), ("a", "b"))]
+
+
 def test_what_changes_during_a_push_is_pushed_after_it(kept: Kept) -> None:
     kept.keeper.hint(["one"])
     kept.now += SETTLE
