@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ _STATE = "/run/lab/machine"
 _ROOT = f"{_STATE}/root"
 _CONSOLE = f"{_STATE}/console"
 _WANTS_REBOOT = 133
+_POLL_SECONDS = 0.1
 _ENTER = ("-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w")
 
 # Emptied: units that this machine has enabled, and what it remembers.
@@ -98,6 +100,7 @@ class Machine:
         def is_up() -> bool:
             if process.poll() is not None:
                 raise AssertionError(f"the machine did not boot: {self.console()}")
+            time.sleep(_POLL_SECONDS)  # asking costs what the boot could do with
             if not self._find_leader():
                 return False
             state = self.run(["systemctl", "is-system-running"], check=False).stdout.strip()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from tests.systemd.machine import USER, Machine
 
 WAIT_SECONDS = 25.0
-_POLL_SECONDS = 0.15
+_POLL_SECONDS = 0.25
 
 
 class ServiceUnit:

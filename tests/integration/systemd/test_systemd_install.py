@@ -11,8 +11,9 @@ from tests.lab.host import CHECKOUT
 from tests.lab.lab import Lab
 from tests.lab.namespaces import wait_until
 from tests.systemd.machine import HOME, USER, Machine
-from tests.systemd.unit import ServiceUnit
+from tests.systemd.unit import WAIT_SECONDS, ServiceUnit
 
+pytestmark = pytest.mark.timeout(120)  # what is booted here is slow where all is
 EXPOSURE_MAX = 4.0
 
 # Only one key gets in, it needs a passphrase, and the user has done everything for it to work
@@ -39,6 +40,15 @@ def system(machine: Machine) -> ServiceUnit:
     told = envsync(machine, *sudo, "daemon", "install", user="root")
     assert (told.exit_code, told.result["user"]) == (0, USER), told
     return ServiceUnit(machine)
+
+
+def wait_for_users_systemd(machine: Machine, *, there: bool = True) -> None:
+    directory = machine.path(f"/run/user/{machine.uid}")
+    wait_until(
+        (directory / "bus").exists if there else lambda: not directory.exists(),
+        f"alice's systemd is {'there' if there else 'gone'}",
+        timeout_seconds=WAIT_SECONDS,
+    )
 
 
 def test_the_units_are_clean(system: ServiceUnit) -> None:
@@ -85,7 +95,7 @@ def test_without_root_the_sudo_line_is_said(system: ServiceUnit) -> None:
 def test_a_second_daemon_of_the_same_user_says_why_it_does_not_start(system: ServiceUnit) -> None:
     machine = system.machine
     machine.run(["loginctl", "enable-linger", USER])
-    wait_until(lambda: machine.path(f"/run/user/{machine.uid}/bus").exists(), "a user's systemd")
+    wait_for_users_systemd(machine)
     told = envsync(machine, "daemon", "install", "--user")
     assert (told.exit_code, told.error["code"]) == (23, "service-failed")
     assert any("a daemon of this user runs already" in line for line in told.error["details"])
@@ -96,12 +106,12 @@ def test_a_second_daemon_of_the_same_user_says_why_it_does_not_start(system: Ser
 def test_a_users_own_service_lives_as_long_as_the_machine(lab: Lab, system: ServiceUnit) -> None:
     machine = system.machine
     system.systemctl("disable", "--now")
-    wait_until(lambda: not machine.path(f"/run/user/{machine.uid}").exists(), "no user's systemd")
+    wait_for_users_systemd(machine, there=False)
     told = envsync(machine, "daemon", "install", "--user")
     assert (told.exit_code, told.result["done"]) == (0, None)
     machine.run(["loginctl", "enable-linger", USER])
     unit = ServiceUnit(machine, of_user=True)
-    wait_until(lambda: machine.path(f"/run/user/{machine.uid}/bus").exists(), "a user's systemd")
+    wait_for_users_systemd(machine)
     told = envsync(machine, "daemon", "install", "--user")
     assert (told.exit_code, told.result["done"], told.result["lingers"]) == (0, "started", True)
     unit.wait_status("2 of 2 copies in step")
@@ -110,7 +120,7 @@ def test_a_users_own_service_lives_as_long_as_the_machine(lab: Lab, system: Serv
     unit.wait_journal("the inventory was read")
     assert unit.property("MainPID") == main
     machine.reboot()
-    wait_until(lambda: machine.path(f"/run/user/{machine.uid}/bus").exists(), "a user's systemd")
+    wait_for_users_systemd(machine)
     unit.wait_active()
     unit.wait_status("2 of 2 copies in step")
 
