@@ -8,7 +8,7 @@ from envsync.agent.messages import PlanFacts
 from envsync.cli.push_order import PushOrder
 from envsync.cli.terminal import listed
 from envsync.cli.wording import count, duration, size
-from envsync.push.method import MIRROR, REBUILD
+from envsync.push.method import ASKED_FOR, MIRROR, REBUILD
 from envsync.push.report import ADOPTED, FAILED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.tree.revision import short
 
@@ -96,7 +96,8 @@ def _would_send(report: PushReport) -> str:
 
 def _method_lines(report: PushReport, verbose: bool) -> Iterator[str]:
     """Why it came that way, where that is no matter of course; and what gave way."""
-    if report.method and (verbose or report.outcome == PLANNED or report.method != MIRROR):
+    is_chosen = report.method != MIRROR and report.method_reason != ASKED_FOR
+    if report.method and (verbose or report.outcome == PLANNED or is_chosen):
         yield f"  method {report.method}: {report.method_reason}"
     shown = report.changes if verbose else report.changes[:CHANGES_SHOWN]
     for change in shown:

@@ -8,6 +8,7 @@ from envsync.agent.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
 
 AUTO, MIRROR, PACK, REBUILD = "auto", "mirror", "pack", "rebuild"
+ASKED_FOR = "asked for"
 METHODS = (AUTO, MIRROR, PACK, REBUILD)
 
 
@@ -21,7 +22,7 @@ class Method(NamedTuple):
 def choose_method(wanted: str, source: PlatformFacts, target: PlatformFacts) -> Method:
     """What `auto` means for these two platforms; any other choice is a person's."""
     if wanted != AUTO:
-        return Method(wanted, "asked for")
+        return Method(wanted, ASKED_FOR)
     refused = [
         mismatch.message
         for mismatch in mismatches(Platform(*source), Platform(*target))

@@ -41,10 +41,17 @@ def write_archive(environment: Path, output: Path, form: str, *, force: bool) ->
             told = _pack(environment, temporary, form)
             with Path(temporary).open("rb") as file:
                 os.fsync(file.fileno())
+            Path(temporary).chmod(0o666 & ~_umask())
             Path(temporary).replace(output)
     finally:
         Path(temporary).unlink(missing_ok=True)
     return told
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _pack(environment: Path, output: str, form: str) -> tuple[str, ...]:
