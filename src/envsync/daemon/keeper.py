@@ -55,6 +55,7 @@ class _AtWork:
     order: Order
     child: Child
     heard: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
     source_failed: bool = False
 
 
@@ -263,6 +264,7 @@ class Keeper:
             self._source_failed(name, error)
         elif isinstance(document.get("report"), dict):
             report = document["report"]
+            work.reported.add(str(report.get("server", "")))
             if lag.is_of_the_source(report):
                 work.source_failed = True
                 self._source_failed(name, report["error"])
@@ -296,8 +298,10 @@ class Keeper:
         told = _broken(work.child.status, work.child.said)
         names = [name for name in order.environments if name in self._kept]
         if order.is_push:
+            # One that was reported may be at work again, by a younger child.
+            silent = tuple(server for server in order.servers if server not in work.reported)
             for name in names:
-                self.book.ended(name, order.servers, None if work.source_failed else told)
+                self.book.ended(name, silent, None if work.source_failed else told)
             return
         for name in set(names) - work.heard:
             self.book.source_failed(name, told)

@@ -13,7 +13,7 @@ from envsync.daemon import keeper as module
 from envsync.daemon.keeper import Order
 from envsync.daemon.state import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.triggers import Observation
-from tests.unit.daemon.kept import RESCAN, SETTLE, Kept, PretendedLook, looks
+from tests.unit.daemon.kept import DOWN, RESCAN, SETTLE, Kept, PretendedLook, looks
 
 REFUSED = {"code": "drift", "message": "it was changed there", "hint": "x", "details": []}
 BUSY = {"code": "source-refused", "message": "not at rest: pip is at it", "hint": "", "details": []}
@@ -191,6 +191,23 @@ def test_a_child_that_dies_is_not_started_again_at_once(kept: Kept) -> None:
         kept.now = row.next_try_seconds
         assert kept.turn() == [Order(("one",), ("a", "b"))]
     assert "signal 9" in str(row.error)
+
+
+def test_a_slow_server_s_end_says_nothing_of_one_that_is_tried_again_meanwhile(kept: Kept) -> None:
+    kept.keeper.hint(["one"])
+    kept.now += SETTLE
+    kept.turn()
+    slow = kept.children[-1]
+    slow.say(revision="r1")
+    slow.say(report={"server": "b", "error": DOWN, "revision": ""})
+    kept.keeper.hear(slow.fd)
+    kept.now += 3
+    assert kept.turn() == [Order(("one",), ("b",))]
+    slow.say(report={"server": "a", "error": None, "revision": "r1", "outcome": "in-step"})
+    kept.end(slow)
+    assert [kept.row("one", s).state for s in "ab"] == [IN_STEP, PUSHING]
+    kept.finish(kept.children[-1])
+    assert kept.states() == [IN_STEP] * 4
 
 
 def test_no_process_for_a_while(kept: Kept) -> None:
