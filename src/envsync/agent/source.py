@@ -6,7 +6,18 @@ import contextlib
 import hashlib
 import os
 import stat
-from typing import Callable, Collection, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Collection,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from envsync.agent.content_cache import home
 from envsync.agent.facts import platform_facts
@@ -24,8 +35,6 @@ from envsync.agent.messages import (
 from envsync.agent.outgoing import Progress, Search, outgoing
 from envsync.agent.place import place_facts
 from envsync.agent.records import Records
-from envsync.agent.relocated import Relocated, Relocator
-from envsync.agent.relocation_cache import KEY_BYTES, RelocationCache
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
@@ -35,12 +44,17 @@ from envsync.agent.stat_rows import modes
 from envsync.agent.storage import require_good_disk
 from envsync.agent.vouchers import NO_VOUCHERS
 from envsync.conda import credentials, elf, outside
-from envsync.conda.relocation import Relocation, between
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import FILE, SYMLINK, Entry, join
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
+
+if TYPE_CHECKING:
+    # Loaded only for a target with another prefix.
+    from envsync.agent.relocated import Relocated
+    from envsync.agent.relocation_cache import RelocationCache
+    from envsync.conda.relocation import Relocation
 
 Contents = Callable[..., Iterator[bytes]]
 """As `Source.contents`."""
@@ -231,6 +245,8 @@ class Source:
 
     def _at(self, there: str) -> Relocated:
         if there not in self._relocated:
+            from envsync.agent.relocated import Relocator
+
             relocation = self._relocation(there)
             cache = self._relocation_cache(relocation)
             top_fd = open_directory(self.path)
@@ -246,14 +262,20 @@ class Source:
         """Keys of contents that have none of these, by what was seen when they were sent."""
         if self._search is None or self._search.strings != strings:
             return []
+        from envsync.agent.relocation_cache import KEY_BYTES
+
         return [digest[:KEY_BYTES] for digest in self._search.without]
 
     def _relocation(self, there: str) -> Relocation:
+        from envsync.conda.relocation import between
+
         # By the name that conda knows it by, and by the directory's own.
         here = self._places.path
         return between(here, os.path.realpath(here), os.fsencode(there))
 
     def _relocation_cache(self, relocation: Relocation) -> RelocationCache:
+        from envsync.agent.relocation_cache import RelocationCache
+
         scanned = self._found().scan
         return RelocationCache(
             self._cache_directory, scanned.device, scanned.inode, relocation.moves

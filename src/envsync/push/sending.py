@@ -1,0 +1,183 @@
+"""Bringing what a target lacks into its staging tree: staged, sent, and verified there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from dataclasses import replace
+from typing import NamedTuple
+
+from envsync.agent.messages import PlanFacts, SourceState
+from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
+from envsync.push.closer_look import DIFFERENCES_SHOWN
+from envsync.push.pace import Pace
+from envsync.push.relocated_source import RelocatedSource
+from envsync.push.settings import PushSettings
+from envsync.push.source_end import SourceEnd
+from envsync.push.target_end import Staged, TargetEnd
+from envsync.ssh.session import Link
+from envsync.transport.choice import Choice, choose
+from envsync.transport.job import Contents, Item, Job
+from envsync.transport.stream import StreamTransport
+from envsync.tree import outline as outlines
+from envsync.tree.manifest import Manifest, encode
+
+REPAIRS_MAX = 2
+SENT_AHEAD = "nothing was there yet, so it was sent while the source was hashed"
+
+
+class Sent(NamedTuple):
+    """What was sent, and how."""
+
+    plan: PlanFacts
+    choice: Choice
+
+
+class Sending:
+    """One push's. `wire_bytes` counts as it goes; `warnings` are what staging found."""
+
+    def __init__(
+        self,
+        settings: PushSettings,
+        source: SourceEnd | RelocatedSource,
+        target: TargetEnd,
+        link: Link | None,
+        pace: Pace,
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._target = target
+        self._link = link
+        self._pace = pace
+        self.wire_bytes: int | None = None
+        self.warnings: tuple[str, ...] = ()
+        self._sent_otherwise: frozenset[str] = frozenset()
+        self._ahead: Job | None = None
+
+    def go_ahead(self, outline: Manifest, contents: Contents) -> None:
+        """Send what an outline names to a target that has nothing; `settle` comes after it."""
+        staged = self._target.begin(encode(outline), self._settings.keep)
+        if staged is None:
+            return
+        job = self._job(staged, tuple(outlines.files(outline)))
+        job = replace(job, contents=contents)
+        self._pace.begin("transfer", job.size_bytes)
+        self._send(job, Choice(StreamTransport(), SENT_AHEAD))
+        # What was not right is found by the plan, and sent like anything else.
+        self._sent_otherwise = frozenset()
+        self._ahead = job
+        self._pace.begin("inspect")
+
+    def settle(self) -> None:
+        """Have what went ahead finished and looked at there, if anything did."""
+        if self._ahead is not None:
+            self._target.settle(on_progress=self._pace.relay)
+
+    def planned(self) -> Sent:
+        """What would be sent; nothing is touched."""
+        manifest = self._source.manifest(self._target.references())
+        plan = self._target.dry_plan(manifest, self._settings.keep)
+        return Sent(plan, self._choose(self._job(_unstaged(plan), ())))
+
+    def send(self, source: SourceState) -> Sent:
+        """Stage, transfer, verify."""
+        self._pace.begin("stage")
+        manifest = self._source.manifest(self._target.references())
+        threading.Thread(target=self._look_closer, args=[source], daemon=True).start()
+        staged = self._target.stage(manifest, self._settings.keep, on_progress=self._pace.relay)
+        self.warnings = staged.warnings
+        self._pace.begin("transfer", staged.plan.fetch_bytes)
+        job = self._job(staged, self._source.items(staged.fetches))
+        job = replace(job, elsewhere=self._source.elsewhere())
+        choice = self._choose(job)
+        if job.items:
+            self._send(job, choice)
+        self._pace.begin("verify")
+        self._verify(job, choice)
+        return self._all_sent(staged.plan, choice)
+
+    def _all_sent(self, plan: PlanFacts, choice: Choice) -> Sent:
+        """What was sent, with what went ahead of the plan."""
+        ahead = self._ahead
+        if ahead is None:
+            return Sent(plan, choice)
+        plan = plan._replace(
+            origin="new",
+            fetch_files=plan.fetch_files + len(ahead.items),
+            fetch_bytes=plan.fetch_bytes + ahead.size_bytes,
+            new_bytes=plan.new_bytes + ahead.size_bytes,
+        )
+        return Sent(plan, replace(choice, reason=SENT_AHEAD))
+
+    def _look_closer(self, source: SourceState) -> None:
+        """Ask while the target builds what will be asked later; who needs it meets the error."""
+        with contextlib.suppress(EnvsyncError, OSError):
+            self._source.confirmed(source)
+            self._source.outside()
+            self._source.credentials()
+
+    def _job(self, staged: Staged, items: tuple[Item, ...]) -> Job:
+        return Job(
+            link=self._link,
+            source_path=self._source.path,
+            items=items,
+            all_fetches=True,
+            tree=staged.tree,
+            token=staged.token,
+            python=self._target.python,
+            ask=self._target.ask,
+            contents=self._source.contents,
+            codecs=self._target.codecs,
+            limit_bits_per_second=self._settings.limit_bits_per_second,
+            on_sent=self._pace.sent,
+            relayed=self._source.relayed,
+        )
+
+    def _choose(self, job: Job) -> Choice:
+        return choose(self._settings.transport, job)
+
+    def _send(self, job: Job, choice: Choice) -> None:
+        sent = choice.transport.send(job)
+        if sent.wire_bytes is not None:
+            self.wire_bytes = (self.wire_bytes or 0) + sent.wire_bytes
+        self._sent_otherwise = frozenset(map(os.fsdecode, sent.failed))
+
+    def _verify(self, job: Job, choice: Choice) -> None:
+        """Hash what arrived; what is wrong is sent once more, then given up."""
+        for repair in range(REPAIRS_MAX):
+            try:
+                self._target.complete(on_progress=self._pace.relay)
+                return
+            except VerificationFailed as error:
+                wrong = {path.encode("utf-8", "surrogateescape") for path in error.details}
+                items = tuple(item for item in job.items if item[0] in wrong)
+                if repair + 1 == REPAIRS_MAX or not items:
+                    raise self._why_wrong(error) from error
+                self._send(_only(job, items), choice)
+
+    def _why_wrong(self, error: VerificationFailed) -> EnvsyncError:
+        """A source that changed meanwhile is the usual cause, and is told as such.
+
+        What it sent was not what it had, even where it is the same again by now.
+        """
+        self._source.require_readable(
+            [path.encode("utf-8", "surrogateescape") for path in error.details]
+        )
+        if self._source.changed() or self._sent_otherwise.issuperset(error.details):
+            return TransferFailed(
+                "the source changed during the push; nothing was published",
+                hint="push again when it is at rest",
+                details=error.details[:DIFFERENCES_SHOWN],
+            )
+        error.details = error.details[:DIFFERENCES_SHOWN]
+        return error
+
+
+def _only(job: Job, items: tuple[Item, ...]) -> Job:
+    return replace(job, items=items, all_fetches=False)
+
+
+def _unstaged(plan: PlanFacts) -> Staged:
+    """For a dry run: nothing was staged, so there is nothing to fetch yet."""
+    return Staged(plan=plan, fetches=(), tree="", token="")
