@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INVENTORY = "/run/lab/envsync.yaml"
 LOG = "/run/lab/daemon.log"
-WAIT_SECONDS = 25.0
+WAIT_SECONDS = 40.0
 
 
 def inventory(

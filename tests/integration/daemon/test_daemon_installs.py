@@ -22,7 +22,7 @@ def pip(host: LabHost, *arguments: str) -> None:
     assert process.returncode == 0, err
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_installs(conda_lab: Lab) -> None:
     """pip, as conda does it, pip again; one that is killed; a save, which nothing tells of."""
     controller, target = conda_lab.controller, conda_lab[TARGET]

@@ -42,7 +42,7 @@ def daemon(fresh_lab: Lab, source: Stamped) -> Iterator[Daemon]:
         yield started
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_servers_in_every_state(fresh_lab: Lab, source: Stamped, daemon: Daemon) -> None:
     two, three = fresh_lab.targets
 
