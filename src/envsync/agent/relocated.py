@@ -219,6 +219,9 @@ class Relocator:
                 self._problems[path] = str(problem)
                 continue
             if rewritten.digest == entry.content:
+                # It only seemed to name a path, or it names the base prefix and has no room.
+                if self._relocation.names_any(read(self._top_fd, path)):
+                    self._left.append(path)
                 self._searched.contents.add(entry.content[:KEY_BYTES])
                 continue
             contents.files[entry.content] = rewritten

@@ -92,6 +92,7 @@ class Relocation:
         # Innermost first: what is below the environment is not merely below the prefix.
         self.moves = (*self._environment, *above)
         self._new = dict(reversed([one for move in self.moves for one in _spellings(move)]))
+        self._inside = {old for move in self._environment for old, _ in _spellings(move)}
         longest_first = sorted(self._new, key=len, reverse=True)
         alternatives = b"|".join(map(re.escape, longest_first))
         self._pattern = re.compile(b"(?:" + alternatives + b")(?!" + _NAME + b")")
@@ -186,7 +187,12 @@ class Relocation:
                 continue
             if _ZIP_END in content[-_ZIP_END_BYTES_MAX:]:
                 raise StaysAsItIs("an archive, whose checksums would be wrong")
-            yield _filled(content, match, self._new[match.group()])
+            try:
+                yield _filled(content, match, self._new[match.group()])
+            except CannotRelocate:
+                if match.group() in self._inside:
+                    raise
+                # The base prefix, which is outside: where a package was built, as a rule.
 
 
 def _edited(content: bytes, edits: Sequence[_Edit]) -> bytes:

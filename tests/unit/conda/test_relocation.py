@@ -128,6 +128,15 @@ def test_other_binaries_keep_every_byte_in_place() -> None:
         to(LONG).rewrite(content)
 
 
+def test_where_a_binary_names_the_base_prefix_only_that_may_stay() -> None:
+    """It is outside the environment, and no reason to refuse a push."""
+    relocation = to(SHORT, b"/data/alice/miniconda3")
+    built = b"\0/w/conda/conda-bld/work/x.c\0"
+    assert relocation.rewrite(built) == built
+    content = built + OLD + b"/lib\0"
+    assert relocation.rewrite(content) == built + SHORT + b"///////lib\0"
+
+
 def test_a_binary_that_changed_since_conda_wrote_it_is_one_like_others() -> None:
     content = b"\0" + OLD + b"/lib\0other strings\0"
     assert to(SHORT).rewrite(content, ROOM) == b"\0" + SHORT + b"///////lib\0other strings\0"

@@ -1,0 +1,46 @@
+"""What the platforms of both ends forbid, and what a person may insist on."""
+
+from __future__ import annotations
+
+import pytest
+
+from envsync.agent.messages import PlatformFacts, SourceState, TargetState, TotalsFacts
+from envsync.errors import PreflightRefused
+from envsync.push import preflight
+
+NOTHING = TotalsFacts(0, 0, 0)
+HERE = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
+
+
+def source() -> SourceState:
+    return SourceState("/w/envs/my", "r", "r", NOTHING, (), (), HERE, 0)
+
+
+def target(platform: PlatformFacts) -> TargetState:
+    facts = dict.fromkeys(TargetState._fields, "")
+    lists: dict[str, object] = {
+        "generations": (),
+        "findings": (),
+        "held": {},
+        "totals": NOTHING,
+        "record": None,
+    }
+    return TargetState(**{**facts, **lists, "platform": platform, "exists": False})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("other", [HERE._replace(machine="aarch64"), HERE._replace(libc="musl")])
+def test_another_platform_is_refused_unless_someone_insists(other: PlatformFacts) -> None:
+    with pytest.raises(PreflightRefused, match="the target is") as refused:
+        preflight.require_target(source(), target(other))
+    assert "--force-platform" in refused.value.hint
+    insisted, differs = preflight.insisted(source(), target(other))
+    preflight.require_target(source(), insisted)
+    assert [line.endswith("--force-platform insists") for line in differs] == [True]
+
+
+def test_an_older_c_library_alone_forbids_nothing() -> None:
+    older = target(HERE._replace(libc_version="2.31"))
+    preflight.require_target(source(), older)
+    assert preflight.has_older_libc(source(), older)
+    assert not preflight.has_older_libc(source(), target(HERE))
+    assert preflight.warnings(source(), older) == ()
