@@ -27,7 +27,7 @@ from envsync.conda import shebang
 TEXT, BINARY = "text", "binary"
 
 # A name goes on: `/envs/my` is not meant by `/envs/my-project`, but by `/envs/my.` is.
-_NAME = rb"(?:[A-Za-z0-9_\x80-\xff]|[.+~-]+[A-Za-z0-9_])"
+_NAME = rb"(?:[A-Za-z0-9_]|[.+~-]+[A-Za-z0-9_])"
 # `/net/server1` before it: a path that only ends like ours. But not `-I` or `file://host`.
 _LONGER_PATH = re.compile(rb"(?<!file:/)/[A-Za-z0-9_.~+@-]+/*\Z")
 _IN_NAME = re.compile(_NAME)
