@@ -109,7 +109,8 @@ def require_that_only_the_change_travelled(steps: list[dict[str, Any]]) -> None:
     planned, *second = steps[3]["reports"]
     assert planned["plan"]["packages"] == ["~ demo_package 1.0 -> 1.1"]
     for before, after in zip(first, second, strict=True):
-        assert before["plan"]["fetch_files"] > 500
+        # What is in a package cache there is copied, and the rest is sent.
+        assert before["plan"]["fetch_files"] + before["plan"]["copy_files"] > 500
         assert after["plan"]["fetch_files"] < 10
         assert after["wire_bytes"] < 20_000
 

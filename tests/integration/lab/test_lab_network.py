@@ -21,11 +21,11 @@ def _seconds(lab: Lab, command: str, server: str = "server2", megabytes: int = 0
 
 @pytest.mark.parametrize("command", [_SEND, _RECEIVE], ids=["to the host", "from the host"])
 def test_rate_limit_holds_roughly(fresh_lab: Lab, command: str) -> None:
-    fresh_lab["server2"].limit("80mbit")
+    fresh_lab["server2"].limit("40mbit")
     limited = _seconds(fresh_lab, command, megabytes=10)
     fresh_lab["server2"].unlimit()
     unlimited = _seconds(fresh_lab, command, megabytes=10)
-    assert 0.9 < limited < 3, "10 MB at 10 MB/s"
+    assert 1.8 < limited < 6, "10 MB at 5 MB/s"
     assert unlimited < limited
 
 
