@@ -24,7 +24,6 @@ def test_removed_brought_back_and_freed(served: Lab, envsync: Envsync) -> None:
     assert not top.exists()
     assert envsync.json("push", "myenv", "server2", status=13)["error"]["code"] == "held"
     envsync("rollback", "myenv", "server2")
-    envsync("verify", "myenv", "server2")
     envsync("remove", "myenv", "server2")
     [freed] = envsync.json("gc", "server2")["result"]["servers"][0]["freed"]["environments"]
     assert freed["generations"] == [1]
