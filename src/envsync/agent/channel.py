@@ -48,12 +48,15 @@ class Channel:
         *,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,
+        patience_seconds: Optional[float] = None,
     ) -> None:
+        """`patience_seconds` is how long `receive` waits for a side that beats and says nothing."""
         self._reader = FrameReader(read)
         self._writer = FrameWriter(write)
         self._on_lost = on_lost
         self._heartbeat_seconds = heartbeat_seconds
         self._silence_seconds = silence_seconds
+        self._patience_seconds = patience_seconds
         self._frames: queue.Queue[Union[Frame, EnvsyncError]] = queue.Queue(_QUEUED_FRAMES)
         self._kept: Optional[Frame] = None
         self._heard = time.monotonic()
@@ -94,11 +97,20 @@ class Channel:
             self.send(PAYLOAD, payload[start : start + FRAME_BYTES_MAX])
 
     def receive(self) -> Frame:
-        """The next frame that is not a heartbeat, or the error that ended the channel."""
+        """The next frame that is not a heartbeat, or the error that ended the channel.
+
+        `AgentFailed` where the other side lives, but patience is at its end.
+        """
         kept, self._kept = self._kept, None
         if kept is not None:
             return kept
-        item = self._frames.get()
+        try:
+            item = self._frames.get(timeout=self._patience_seconds)
+        except queue.Empty:
+            raise AgentFailed(
+                "it lives, but has said nothing for %.0f s" % (self._patience_seconds or 0.0),
+                hint="look at what the server is doing, then run the same command again",
+            ) from None
         if isinstance(item, EnvsyncError):
             with contextlib.suppress(queue.Full):
                 self._frames.put_nowait(item)

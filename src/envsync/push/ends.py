@@ -19,6 +19,10 @@ from envsync.ssh.session import Link
 Progress = Callable[[Mapping[str, Any]], None]
 
 
+PATIENCE_SECONDS = 6 * 3600.0
+"""An agent at work tells how far it is; only a check (`check_timeout`) may take long silently."""
+
+
 class Answer(NamedTuple):
     """What an operation gave: JSON-ready values and bytes."""
 
@@ -124,7 +128,9 @@ class RemoteEnd:
         except BaseException:
             self._session.close()
             raise
-        self._channel = Channel(self._session.read, self._session.write)
+        self._channel = Channel(
+            self._session.read, self._session.write, patience_seconds=PATIENCE_SECONDS
+        )
         self._channel.start()
 
     @property

@@ -142,7 +142,12 @@ def _write_often(writer: FrameWriter, payload: bytes) -> None:
 class Line:
     """A channel whose other side is a socket in the test's hands."""
 
-    def __init__(self, silence_seconds: float = 30.0, heartbeat_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        silence_seconds: float = 30.0,
+        heartbeat_seconds: float = 30.0,
+        patience_seconds: float | None = None,
+    ) -> None:
         self.far, near = socket.socketpair()
         self._near = near
         self.lost: list[EnvsyncError] = []
@@ -153,6 +158,7 @@ class Line:
             self._on_lost,
             heartbeat_seconds=heartbeat_seconds,
             silence_seconds=silence_seconds,
+            patience_seconds=patience_seconds,
         )
         self.channel.start()
 
@@ -296,6 +302,15 @@ def test_heartbeats_keep_it_alive(open_line: Callable[..., Line]) -> None:
         line.far.sendall(raw(Frame(HEARTBEAT, b"")))
         threading.Event().wait(0.02)
     assert not line.lost
+
+
+def test_a_side_that_only_beats_is_not_waited_for_for_ever(
+    open_line: Callable[..., Line],
+) -> None:
+    line = open_line(patience_seconds=0.1)
+    line.far.sendall(raw(Frame(HEARTBEAT, b"")))
+    with pytest.raises(AgentFailed, match="it lives, but has said nothing"):
+        line.channel.receive()
 
 
 def test_silence_ends_it_also_while_it_cannot_send(open_line: Callable[..., Line]) -> None:
