@@ -45,5 +45,6 @@ def unit(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Real environments over real sshds."""
     # A module at a time: its tests share hosts. Three at once, for they often wait.
-    options = ["--numprocesses=3", "--dist=loadfile"]
+    # The longest modules first (tests/conftest.py).
+    options = ["--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder"]
     session.run("pytest", *options, "tests/integration", *session.posargs)

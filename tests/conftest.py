@@ -31,6 +31,26 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_LONGEST = {
+    name: place
+    for place, name in enumerate(
+        (
+            "test_torture.py",
+            "test_push_interrupted.py",
+            "test_push_guarded.py",
+            "test_push_odd_servers.py",
+            "test_daemon_installs.py",
+            "test_daemon_servers.py",
+            "test_systemd_service.py",
+            "test_push_source_races.py",
+            "test_relocation_over_ssh.py",
+            "test_rebuild.py",
+            "test_servers_pull.py",
+        )
+    )
+}
+
+
 def pytest_report_header() -> list[str]:
     return [
         lab_report_header(),
@@ -40,7 +60,11 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test `unit` or `integration`, by the directory that it is in."""
+    """Mark every test `unit` or `integration`, by the directory that it is in.
+
+    The longest modules come first: with several processes none of them is left for the end.
+    """
+    items.sort(key=lambda item: _LONGEST.get(item.path.name, len(_LONGEST)))
     for item in items:
         kind = item.path.relative_to(HERE).parts[0]
         if kind in {"unit", "integration"}:

@@ -102,14 +102,14 @@ class Faults:
             time.sleep(_POLL_SECONDS)
         on_host = int(told.read_text())
         for pid in victims.agents(self._target):
-            if self._target.pid_on_host(pid) == on_host:
+            if _number(self._target, pid) == on_host:
                 return pid
         return 0
 
     def _kill(self, victim: str, pid: int, stopped: int) -> bool:
         """Whether one was there to be killed."""
         if victim == "command":
-            found = [p for p in self._commands() if self._controller.pid_on_host(p) == pid]
+            found = [p for p in self._commands() if _number(self._controller, p) == pid]
         elif victim == "agent":
             found = [stopped] if stopped else victims.agents(self._target)
         elif victim == "sshd":
@@ -133,3 +133,11 @@ class Faults:
         if pid is None:
             raise RuntimeError("the launcher is gone")
         return pid
+
+
+def _number(host: LabHost, pid: int) -> int:
+    """What the host itself calls a process; 0 for one that has ended meanwhile."""
+    try:
+        return host.pid_on_host(pid)
+    except OSError:
+        return 0

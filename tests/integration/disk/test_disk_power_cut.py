@@ -258,13 +258,16 @@ def test_a_check_that_fills_the_disk(server: DiskServer) -> None:
     server.disk.mount()
     server.make_directories()
     server.push(ONE)
-    filler = server.prefix / "filler"
-    check = f"dd if=/dev/zero of={filler} bs=4096 conv=fsync 2>/dev/null; false"
+    fillers = [server.prefix / f"filler{number}" for number in range(3)]
+    # More than once: what was reserved for the first is free again when it is on the disk.
+    filling = [f"dd if=/dev/zero of={path} bs=512 conv=fsync 2>/dev/null" for path in fillers]
+    check = "; sync; ".join([*filling, "false"])
     with pytest.raises(CheckFailed) as failed:
         server.push(TWO, check=check)
     assert "its disk took no note" in failed.value.hint
     assert server.manifest() == manifest_of(ONE)
-    filler.unlink()
+    for filler in fillers:
+        filler.unlink()
     with pytest.raises(CheckFailed) as failed:
         server.push(TWO, check="false")
     assert "held there" in failed.value.hint

@@ -31,6 +31,10 @@ def _write_wheel(directory: Path) -> str:
     return path.name
 
 
+def _interpreter(host: LabHost) -> str:
+    return f"{host.prefix}/envs/myenv/bin/python"
+
+
 def start_pip(
     host: LabHost, command: str = "install", *options: str, python: str = "", cwd: str = "/"
 ) -> EnteredProcess:
@@ -43,7 +47,7 @@ def start_pip(
     with contextlib.suppress(FileExistsError):
         (place / "pip").symlink_to(Path(spec.origin).parent)
     wheel = _write_wheel(place)
-    python = python or f"{host.prefix}/envs/myenv/bin/python"
+    python = python or _interpreter(host)
     argv = [python, "-m", "pip", command, *options]
     argv += [NAME] if command == "uninstall" else ["--no-index", "--no-deps", f"{_PLACE}/{wheel}"]
     return host.popen(argv, env={"PYTHONPATH": _PLACE}, cwd=cwd)
@@ -63,7 +67,14 @@ def pip_at_work(
             package = site_packages(host) / NAME
             wait_until(package.exists, "pip has begun to write", timeout_seconds=30)
         else:
-            wait_until(lambda: host.processes("-m pip install"), "pip has begun")
+            # Not yet begun is what still has to become it: nsenter, env.
+            begun = f"{python or _interpreter(host)} -m pip install"
+            wait_until(
+                lambda: any(
+                    host.command_line(pid).startswith(begun) for pid in host.processes(begun)
+                ),
+                "pip has begun",
+            )
         process.freeze()
         yield process
     finally:
@@ -82,4 +93,4 @@ def can_import(host: LabHost) -> bool:
 
 def environment_python(host: LabHost) -> str:
     assert environment(host).exists()
-    return f"{host.prefix}/envs/myenv/bin/python"
+    return _interpreter(host)
