@@ -241,9 +241,9 @@ def test_the_source_itself_through_a_shared_mount(
 
 def test_a_mount_point_is_refused(source: Stamped, fresh_lab: Lab) -> None:
     target, envsync = fresh_lab[SERVER], Envsync(fresh_lab.controller)
-    target.path("/run/lab/disk").mkdir()
+    target.path("/run/lab/elsewhere").mkdir()
     environment(target).mkdir()
-    target.mount_over("/run/lab/disk", f"{target.prefix}/envs/{ENVIRONMENT}")
+    target.mount_over("/run/lab/elsewhere", f"{target.prefix}/envs/{ENVIRONMENT}")
     refused = envsync.push(SERVER, expect=PREFLIGHT)
     assert "is a mount point" in refused.error["message"]
     assert "unmount it" in refused.error["hint"]
