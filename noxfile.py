@@ -4,6 +4,7 @@ They all use the one environment that `./run` made and put first in PATH.
 """
 
 import os
+import sys
 
 import nox
 
@@ -16,6 +17,11 @@ STREAMED = [
 ]
 
 MEMORY = "/dev/shm"
+
+
+def compile_once(session: nox.Session) -> None:
+    """Bytecode for the hundreds of commands that tests start: they are told to write none."""
+    session.run(sys.executable, "-m", "compileall", "-q", "src", "bench", silent=True)
 
 
 @nox.session
@@ -37,6 +43,7 @@ def types(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """The pure layers, by table and by property."""
     # Their files in memory: what is written is tested, not how long a disk takes for it.
+    compile_once(session)
     env = {"TMPDIR": MEMORY} if os.access(MEMORY, os.W_OK) else {}
     session.run("pytest", "--numprocesses=auto", "tests/unit", *session.posargs, env=env)
 
@@ -44,6 +51,7 @@ def unit(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Real environments over real sshds."""
+    compile_once(session)
     # A module at a time: its tests share hosts. Three at once, for they often wait.
     # The longest modules first (tests/conftest.py).
     options = ["--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.conda.fixtures import conda_prefix, conda_template
 from tests.disk import requirements as disk_requirements
@@ -24,6 +27,18 @@ __all__ = [
 ]
 
 HERE = Path(__file__).parent
+
+# What tests start leaves no bytecode in the environments that are compared. The tests' own,
+# which pytest rewrites at a price, is kept.
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+sys.dont_write_bytecode = False
+
+# A busy machine is no failure; pytest's own time limit bounds every test. Where a machine
+# decides by the outcome, the examples are the same each time; people search anew.
+settings.register_profile(
+    "envsync", deadline=None, max_examples=40, derandomize=os.environ.get("CI") == "true"
+)
+settings.load_profile("envsync")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background by a shell, which makes Ctrl-C ignored, also by what the tests

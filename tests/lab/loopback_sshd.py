@@ -6,8 +6,11 @@ Needs no root and touches no file outside its directory (as root, sshd insists o
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import getpass
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _START_SECONDS = 10.0
+_PORTS = range(15_000, 30_000)  # outgoing connections are given 32768 and up
+_CLAIMS = contextlib.ExitStack()
+atexit.register(_CLAIMS.close)
 
 
 class LoopbackSshd:
@@ -205,10 +211,23 @@ class LoopbackSshd:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 on which nothing listens, and that is this process's to give out.
+
+    The kernel gives none of them to outgoing connections, and a name that this process holds
+    keeps the other processes of the same run off it.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0envsync-tests-port-{port}")
+            with socket.socket() as sock:
+                sock.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+        else:
+            _CLAIMS.enter_context(claim)
+            return port
+    raise RuntimeError("every port is taken")
 
 
 def _keygen(path: Path, kind: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -47,9 +48,14 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_bytes())))
+
+
 def imported_names(path: Path) -> Iterator[str]:
     """Every module that the file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -57,6 +63,7 @@ def imported_names(path: Path) -> Iterator[str]:
             yield str(node.module)
 
 
+@functools.cache
 def libraries() -> list[str]:
     names = {name.split(".")[0] for path in streamed_files() for name in imported_names(path)}
     return sorted(names - OPTIONAL - {"envsync"})
@@ -96,7 +103,7 @@ def test_imports_only_the_standard_library(path: Path) -> None:
 
 @pytest.mark.parametrize("path", streamed_files(), ids=module_name)
 def test_uses_no_method_that_python_3_8_lacks(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in nodes(path):
         if isinstance(node, ast.Attribute) and not _is_of_os(node):
             assert node.attr not in TOO_NEW_METHODS, f"line {node.lineno}: .{node.attr}"
 
@@ -104,8 +111,7 @@ def test_uses_no_method_that_python_3_8_lacks(path: Path) -> None:
 @pytest.mark.parametrize("path", streamed_files(), ids=module_name)
 def test_evaluates_no_annotation(path: Path) -> None:
     """`list[int]` and `X | None` are syntax errors of a kind in 3.8, unless postponed."""
-    tree = ast.parse(path.read_bytes())
-    if any(isinstance(node, (ast.FunctionDef, ast.AnnAssign)) for node in ast.walk(tree)):
+    if any(isinstance(node, (ast.FunctionDef, ast.AnnAssign)) for node in nodes(path)):
         assert "__future__" in set(imported_names(path))
 
 

@@ -27,8 +27,16 @@ from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push import aftermath, opening
 from envsync.push.report import PUSHED, PushReport
 from envsync.tree import manifest as manifests
+from tests.integration.push.lying import (
+    LyingAgent,
+    Scene,
+    answer,
+    begin,
+    frame,
+    message,
+    take_token,
+)
 from tests.unit.agent.conftest import memory
-from tests.unit.push.lying import LyingAgent, Scene, answer, begin, frame, message, take_token
 
 OPERATIONS = (
     "hello",
@@ -134,7 +142,7 @@ def changed(document: dict[str, Any], path: tuple[Any, ...], value: Any) -> Any:
     return document
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.sampled_from(OPERATIONS), st.integers(0, 1000), st.sampled_from([*ODD, DROPPED]))
 def test_any_field_may_be_anything(scene: Scene, operation: str, which: int, value: Any) -> None:
     """One value of one answer is another one: the push succeeds or fails by name."""
