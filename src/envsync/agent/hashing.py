@@ -1,20 +1,14 @@
-"""SHA-256 of many files, on all processors where there is enough to do.
-
-Python's threads gain next to nothing here: half of all files are below 4 KiB, and the
-interpreter's lock is held for most of each. So large batches go to worker processes, which
-are started afresh (never forked: the parent has threads that hold OpenSSL's locks).
-"""
+"""SHA-256 of many files, on all processors where there is enough to do."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-import struct
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+from envsync.agent.file_workers import FileWorkers, Job, batches, processors
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -28,14 +22,11 @@ MISSING = b"\0" * 32
 
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
-_WORKER = """
-import hashlib, os, struct, sys
-flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-block, top = {block}, {top}
-source, sink = sys.stdin.buffer, sys.stdout.buffer
+_CODE = """
+import hashlib
 buffer = bytearray(block)
 view = memoryview(buffer)
-def digest(request):
+def answer(request):
     inode, _, path = request.partition(b"/")
     try:
         fd = os.open(path, flags, dir_fd=top)
@@ -54,13 +45,6 @@ def digest(request):
         return bytes(32)
     finally:
         os.close(fd)
-while True:
-    head = source.read(4)
-    if len(head) < 4:
-        break
-    requests = source.read(struct.unpack("<I", head)[0]).split(b"\\0")
-    sink.write(b"".join([digest(request) for request in requests]))
-    sink.flush()
 """
 
 Progress = Callable[[int], None]
@@ -155,10 +139,10 @@ class Hashing:
     def files(self, top_fd: int, items: Sequence[Item], progress: Optional[Progress]) -> Digests:
         """As `hash_files`. While somebody is `reading` nothing new is begun here."""
         size_bytes = sum(item.size_bytes for item in items)
-        processors = _processors()
+        count = processors()
         many = len(items) >= PARALLEL_FILES_MIN or size_bytes >= PARALLEL_BYTES_MIN
-        if processors > 1 and many:
-            return self._in_workers(top_fd, items, processors, progress)
+        if count > 1 and many:
+            return self._in_workers(top_fd, items, count, progress)
         digests: Digests = {}
         for item in items:
             digests[item.path] = hash_file(top_fd, item.path, item.inode)
@@ -185,42 +169,31 @@ class Hashing:
         self._read[path] = inode, digest
 
     def _in_workers(
-        self,
-        top_fd: int,
-        items: Sequence[Item],
-        processors: int,
-        progress: Optional[Progress],
+        self, top_fd: int, items: Sequence[Item], count: int, progress: Optional[Progress]
     ) -> Digests:
-        batches = _batches(items)
+        left = batches(items, lambda item: item.size_bytes)
         results: Digests = {}
         lock = threading.Lock()
-        failures: List[BaseException] = []
 
-        def serve() -> None:
-            try:
-                with _Worker(top_fd) as worker:
-                    while True:
-                        self._await_readers()
-                        with lock:
-                            if not batches:
-                                return
-                            batch = self._take(batches.pop(0), results)
-                        digests = worker.digests(batch) if batch else []
-                        with lock:
-                            results.update(zip([item.path for item in batch], digests))
-                            if progress:
-                                progress(sum(item.size_bytes for item in batch))
-            except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
-                failures.append(error)
+        def next_batch() -> List[Item]:
+            batch: List[Item] = []
+            while not batch:
+                self._await_readers()
+                with lock:
+                    if not left:
+                        break
+                    batch = self._take(left.pop(), results)
+            return batch
 
-        count = min(processors, len(batches))
-        threads = [threading.Thread(target=serve, daemon=True) for _ in range(count)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
+        def take(batch: List[Item], answers: List[bytes]) -> None:
+            with lock:
+                for item, answer in zip(batch, answers):
+                    results[item.path] = None if answer == MISSING else answer
+                if progress:
+                    progress(sum(item.size_bytes for item in batch))
+
+        workers = FileWorkers(Job(_CODE, len(MISSING), BLOCK_BYTES), top_fd, _request)
+        workers.run(min(count, len(left)), next_batch, take)
         return results
 
     def _await_readers(self) -> None:
@@ -239,57 +212,5 @@ class Hashing:
         return left
 
 
-def _processors() -> int:
-    return min(8, len(os.sched_getaffinity(0)))
-
-
-def _batches(items: Sequence[Item]) -> List[List[Item]]:
-    """Batches of about equal work, the largest files first and alone."""
-    batches: List[List[Item]] = []
-    batch: List[Item] = []
-    weight = 0
-    for item in sorted(items, key=lambda item: item.size_bytes, reverse=True):
-        batch.append(item)
-        weight += item.size_bytes + 32768
-        if weight > 16 << 20:
-            batches.append(batch)
-            batch, weight = [], 0
-    if batch:
-        batches.append(batch)
-    return batches
-
-
-class _Worker:
-    """A fresh interpreter that hashes what it is told."""
-
-    def __init__(self, top_fd: int) -> None:
-        code = _WORKER.format(block=BLOCK_BYTES, top=top_fd)
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # a Ctrl-C reaches it, too, and is nothing to tell
-            pass_fds=(top_fd,),
-        )
-
-    def __enter__(self) -> _Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._process.wait()
-
-    def digests(self, items: Sequence[Item]) -> List[Optional[bytes]]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        request = b"\0".join([b"%d/%s" % (item.inode, item.path) for item in items])
-        self._process.stdin.write(struct.pack("<I", len(request)) + request)
-        self._process.stdin.flush()
-        answer = self._process.stdout.read(32 * len(items))
-        if len(answer) != 32 * len(items):
-            raise OSError("a hashing worker ended early")
-        parts: List[Tuple[int, int]] = [(at, at + 32) for at in range(0, len(answer), 32)]
-        return [None if answer[a:b] == MISSING else answer[a:b] for a, b in parts]
+def _request(item: Item) -> bytes:
+    return b"%d/%s" % (item.inode, item.path)

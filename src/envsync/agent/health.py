@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.facts import user_name
@@ -17,14 +16,13 @@ from envsync.agent.layout import STATE_DIRECTORY, Layout, layout
 from envsync.agent.locks import holder_at
 from envsync.agent.messages import ServerFacts
 from envsync.agent.preparation import existing_parent
+from envsync.agent.program_version import version_text
 from envsync.agent.records import Records
 from envsync.agent.snapshot import Trees
 from envsync.errors import EnvsyncError
 from envsync.tree.local import LocalPaths
 from envsync.tree.safety import is_environment_name
 
-COMMAND_SECONDS = 10.0
-_SAID_MAX = 200
 _TOOLS = ("conda", "mamba", "micromamba")
 _CUDA_MAJOR, _CUDA_MINOR = 1000, 10
 
@@ -111,7 +109,7 @@ def _tools(prefix: str) -> Iterator[ToolFacts]:
     for name in ("rsync", "zstd"):
         path = shutil.which(name)
         if path is not None:
-            yield ToolFacts(name, path, _version(_said(path)))
+            yield ToolFacts(name, path, _version(path))
     for name in _TOOLS:
         tool = conda_tool(prefix, name)
         if tool is not None:
@@ -123,9 +121,9 @@ def conda_tool(prefix: str, name: str) -> Optional[ToolFacts]:
     for directory in ("condabin", "bin"):
         path = os.path.join(prefix, directory, name)
         if os.access(path, os.X_OK):
-            return ToolFacts(name, path, _recorded_version(prefix, name) or _version(_said(path)))
+            return ToolFacts(name, path, _recorded_version(prefix, name) or _version(path))
     found = shutil.which(name)
-    return None if found is None else ToolFacts(name, found, _version(_said(found)))
+    return None if found is None else ToolFacts(name, found, _version(found))
 
 
 def _recorded_version(prefix: str, name: str) -> str:
@@ -137,24 +135,9 @@ def _recorded_version(prefix: str, name: str) -> str:
     return ""
 
 
-def _said(program: str) -> str:
-    """The first line that a program prints when asked for its version."""
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(
-            [program, "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-        lines = done.stdout.decode("utf-8", "replace").splitlines()
-        return lines[0][:_SAID_MAX] if lines else ""
-    return ""
-
-
-def _version(said: str) -> str:
-    found = re.search(r"\d+(?:\.\d+)+\w*", said)
+def _version(program: str) -> str:
+    """By the first line that it prints when asked for it."""
+    found = re.search(r"\d+(?:\.\d+)+\w*", version_text(program).partition("\n")[0])
     return "" if found is None else found.group()
 
 

@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import stat
-import subprocess
 import time
 from typing import Callable, Dict, Sequence, Tuple
 
@@ -15,13 +14,13 @@ from envsync.agent import codec, leftovers
 from envsync.agent.filesystem import clone, space
 from envsync.agent.incoming import Incoming
 from envsync.agent.messages import BundleFacts, ReceiveFacts, RsyncFacts, SpaceFacts, to_json
+from envsync.agent.program_version import version_text
 from envsync.agent.service import PROGRESS_SECONDS, Answer, Request, Service, Stream, Tell
 from envsync.agent.writing import TreeWriter, space_guard
 from envsync.errors import TransferFailed
 from envsync.tree.entry import Entry
 
 _BLOCK_BYTES = 1 << 20
-_VERSION_SECONDS = 10.0
 
 
 def _receive(service: Service, request: Request) -> Answer:
@@ -130,18 +129,7 @@ def _unpack(service: Service, request: Request) -> Answer:
 def _rsync(service: Service, request: Request) -> Answer:
     """The rsync that is here: its path and what it says of itself; both empty where none is."""
     path = shutil.which("rsync")
-    said = ""
-    if path is not None:
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            done = subprocess.run(
-                [path, "--version"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                timeout=_VERSION_SECONDS,
-                check=False,
-            )
-            said = done.stdout.decode("ascii", "replace")
+    said = "" if path is None else version_text(path)
     return Answer(to_json(RsyncFacts(path or "", said)))
 
 

@@ -18,6 +18,33 @@ def common_options(command: F) -> F:
     return config_option(hidden=True)(verbose_option()(json_option()(command)))
 
 
+def push_options(command: F) -> F:
+    """What everything that brings an environment somewhere takes; fields of `PushOptions`."""
+    options = [
+        click.option(
+            "-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing."
+        ),
+        click.option(
+            "--overwrite",
+            is_flag=True,
+            help="Replace what was changed at the target, or came from elsewhere; "
+            "it is kept as a generation.",
+        ),
+        click.option(
+            "--allow-shrink", is_flag=True, help="Even if it lost most of what the target has."
+        ),
+        click.option(
+            "--retry-held", is_flag=True, help="Bring a version again that the target refused."
+        ),
+        click.option(
+            "--limit", metavar="RATE", help="At most this much a second, as in 200Mbit or 25MB."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def config_option(*, hidden: bool = False) -> Callable[[F], F]:
     def keep(context: click.Context, _: click.Parameter, value: Path | None) -> None:
         if value is not None:

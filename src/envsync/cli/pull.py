@@ -7,21 +7,13 @@ from typing import Any
 import click
 
 from envsync.cli.invocation import Invocation
-from envsync.cli.options import common_options
+from envsync.cli.options import common_options, push_options
 
 
 @click.command(short_help="Bring an environment of another server here.")
 @click.argument("environment", metavar="ENV")
 @click.argument("from_server", metavar="SERVER")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
-@click.option(
-    "--overwrite",
-    is_flag=True,
-    help="Replace what was changed here or came from elsewhere; it is kept as a generation.",
-)
-@click.option("--allow-shrink", is_flag=True, help="Even if the source lost most of itself.")
-@click.option("--retry-held", is_flag=True, help="Take a version again that was refused here.")
-@click.option("--limit", metavar="RATE", help="At most this much a second, as in 200Mbit or 25MB.")
+@push_options
 @click.option("-y", "--yes", is_flag=True, help="Answer harmless questions with yes.")
 @common_options
 @click.pass_obj

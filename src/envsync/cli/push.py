@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envsync.cli.invocation import Invocation
-from envsync.cli.options import common_options
+from envsync.cli.options import common_options, push_options
 from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefused, SourceShrunk
 
 if TYPE_CHECKING:
@@ -34,18 +34,10 @@ if TYPE_CHECKING:
 @click.option(
     "--transport", default="auto", metavar="NAME", help="auto, rsync, stream or scp.  [auto]"
 )
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
-@click.option(
-    "--overwrite",
-    is_flag=True,
-    help="Replace what was changed there or came from elsewhere; it is kept as a generation.",
-)
 @click.option(
     "--force-platform", is_flag=True, help="Push although the platforms differ; it may not run."
 )
-@click.option("--allow-shrink", is_flag=True, help="Push even if the source lost most of itself.")
-@click.option("--retry-held", is_flag=True, help="Push a version again that was refused there.")
-@click.option("--limit", metavar="RATE", help="At most this much a second, as in 200Mbit or 25MB.")
+@push_options
 @click.option("-y", "--yes", is_flag=True, help="Answer harmless questions with yes.")
 @common_options
 @click.pass_obj

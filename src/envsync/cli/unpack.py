@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from envsync.cli.invocation import Invocation
-from envsync.cli.options import common_options
+from envsync.cli.options import common_options, push_options
 from envsync.errors import UsageError
 
 
@@ -16,16 +16,8 @@ from envsync.errors import UsageError
 @click.argument("archive", metavar="FILE", type=click.Path(path_type=Path))
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...", required=True)
 @click.option("--as", "name", metavar="NAME", help="What it is called there.  [FILE's name]")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
-@click.option(
-    "--overwrite",
-    is_flag=True,
-    help="Replace what was changed there or came from elsewhere; it is kept as a generation.",
-)
-@click.option("--allow-shrink", is_flag=True, help="Even if it lost most of what stands there.")
-@click.option("--retry-held", is_flag=True, help="Take a version again that was refused there.")
 @click.option("--allow-links-out", is_flag=True, help="Even if links in it lead out of it.")
-@click.option("--limit", metavar="RATE", help="At most this much a second, as in 200Mbit or 25MB.")
+@push_options
 @common_options
 @click.pass_obj
 def unpack(

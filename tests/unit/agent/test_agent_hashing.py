@@ -37,7 +37,7 @@ def top_fd(tmp_path: Path) -> Iterator[int]:
 
 @pytest.fixture(params=["here", "in workers"])
 def parallel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "_processors", lambda: 1 if request.param == "here" else 2)
+    monkeypatch.setattr(hashing, "processors", lambda: 1 if request.param == "here" else 2)
     monkeypatch.setattr(hashing, "PARALLEL_FILES_MIN", 1)
 
 
@@ -73,8 +73,8 @@ def test_another_file_than_was_meant_is_none(top_fd: int, tmp_path: Path) -> Non
 def test_a_worker_that_dies_is_an_error_and_no_answer(
     top_fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hashing, "_processors", lambda: 2)
+    monkeypatch.setattr(hashing, "processors", lambda: 2)
     monkeypatch.setattr(hashing, "PARALLEL_FILES_MIN", 1)
-    monkeypatch.setattr(hashing, "_WORKER", "import os; os._exit(1)  # {block} {top}")
+    monkeypatch.setattr(hashing, "_CODE", "os._exit(1)")
     with pytest.raises(OSError, match=r"ended early|Broken pipe"):
         hash_files(top_fd, items())
