@@ -26,7 +26,8 @@ from typing import Any, NoReturn
 from bench import report
 from bench.contestants import Contestants
 from bench.figures import Row
-from bench.ground import Ground, Size, Void, ground
+from bench.furnish import ground
+from bench.ground import Ground, Size, Void
 from bench.rows import KINDS, help_row
 from bench.sizes import byte_count
 from tests.lab import requirements
@@ -154,6 +155,7 @@ def _print(rows: Sequence[Row], conditions: dict[str, Any]) -> None:
     parts = {
         "Seconds of each step of a push (medians)": report.steps(rows),
         "Processor seconds, source + target (medians)": report.cpu(rows),
+        "MB to the target + back (medians)": report.network(rows),
         "Notes": report.notes(rows),
     }
     print(report.table(rows))

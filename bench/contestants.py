@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.figures import Measured, Sample
 from bench.ground import ELSEWHERE, Ground, Void
+from tests.conda import ENVIRONMENT
+
+_MEASURED = ("exit_code", "cpu_seconds", "network_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,40 +44,44 @@ class Contestants:
 
     def cold_push(self) -> Contestant:
         """Neither end knows anything: both hash every byte, too."""
-        return Contestant("envsync", lambda: self._pushed("pushed"), self._cold_start)
+        return Contestant("envsync", lambda: self.pushed("pushed"), self.cold_start)
 
     def known_push(self) -> Contestant:
         """The source's content is known from an earlier push, as for every further server."""
 
         def prepare() -> None:
-            self._cold_start()
+            self.cold_start()
             self.ground.push("--dry-run")
 
-        return Contestant("envsync, source known", lambda: self._pushed("pushed"), prepare)
+        return Contestant("envsync, source known", lambda: self.pushed("pushed"), prepare)
 
     def push_of_change(self, next_change: Callable[[], None]) -> Contestant:
-        return Contestant("envsync", lambda: self._pushed("pushed"), next_change)
+        return Contestant("envsync", lambda: self.pushed("pushed"), next_change)
 
     def push_in_step(self) -> Contestant:
-        return Contestant("envsync", lambda: self._pushed("in-step"))
+        return Contestant("envsync", lambda: self.pushed("in-step"))
 
     def cold_push_elsewhere(self) -> Contestant:
-        return self.push_elsewhere("pushed", self._cold_start)
+        return self.push_elsewhere("pushed", self.cold_start)
 
     def push_elsewhere(
         self, outcome: str, prepare: Callable[[], None] = lambda: None
     ) -> Contestant:
         """To another prefix: what names the one here is rewritten."""
         return Contestant(
-            "envsync, relocating", lambda: self._pushed(outcome, server=ELSEWHERE), prepare
+            "envsync, relocating", lambda: self.pushed(outcome, server=ELSEWHERE), prepare
         )
 
-    def rsync(self, *, cold: bool) -> Contestant:
+    def rsync(self, *, cold: bool, environment: str = ENVIRONMENT) -> Contestant:
         def run() -> Sample:
-            source, target = f"{self.ground.environment}/", f"{self._remote()}/"
-            return self._bare(self.ground.timed(["rsync", "-a", source, target]))
+            source = f"{self.ground.prefix}/envs/{environment}/"
+            return self._bare(self.ground.timed(["rsync", "-a", source, f"{self._remote()}/"]))
 
         return Contestant("rsync -a", run, self._cold_peer if cold else lambda: None)
+
+    def rsync_compressed(self) -> Contestant:
+        script = 'rsync -az --compress-choice=zstd "$1/" "$2:$3/"'
+        return self._shell("rsync -az", script)
 
     def rsync_and_sync(self) -> Contestant:
         """With what a push promises: that the bytes are on the disk when it says done."""
@@ -92,8 +99,6 @@ class Contestants:
     def conda_pack(self) -> Contestant:
         """Packed, copied, unpacked and conda-unpacked: what its manual tells to do."""
         pack = Path(sys.executable).with_name("conda-pack")
-        if not pack.exists():
-            raise RuntimeError("conda-pack is missing: pip install 'envsync[bench]'")
         options = "--ignore-editable-packages --ignore-missing-files --quiet --force"
         script = (
             f'{pack} -p "$1" -o "$4/packed.tar.gz" {options} && '
@@ -101,7 +106,14 @@ class Contestants:
             'ssh "$2" "mkdir $3 && tar -C $3 -xzf $3.tar.gz && rm $3.tar.gz && '
             '$3/bin/python $3/bin/conda-unpack"'
         )
-        return self._shell("conda-pack", script, repeat_max=1)
+        contestant = self._shell("conda-pack", script, repeat_max=1)
+
+        def prepare() -> None:
+            if not pack.exists():
+                raise Void("conda-pack is missing: pip install 'envsync[bench]'")
+            contestant.prepare()
+
+        return replace(contestant, prepare=prepare)
 
     def _shell(
         self, name: str, script: str, exits: Sequence[int] = (0,), repeat_max: int = sys.maxsize
@@ -119,13 +131,15 @@ class Contestants:
 
         return Contestant(name, run, self._cold_peer, repeat_max)
 
-    def _pushed(self, outcome: str, server: str = "") -> Sample:
-        sample = self.ground.push(server=server)
+    def pushed(self, outcome: str, server: str = "", environment: str = ENVIRONMENT) -> Sample:
+        """`Void` where the push came to something else."""
+        sample = self.ground.push(server=server, environment=environment)
         if sample.details.get("outcome") != outcome:
             raise Void(f"the push was {sample.details.get('outcome')}, not {outcome}")
         return sample
 
-    def _cold_start(self) -> None:
+    def cold_start(self) -> None:
+        """As if envsync had never been on either host."""
         self.ground.remove_pushed()
         self.ground.settle()
 
@@ -138,5 +152,5 @@ class Contestants:
 
     @staticmethod
     def _bare(sample: Sample) -> Sample:
-        kept = {name: sample.details[name] for name in ("exit_code", "cpu_seconds")}
+        kept = {name: sample.details[name] for name in _MEASURED}
         return Sample(sample.seconds, kept)

@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.ground import Ground, Size, ground
+from bench.furnish import ground
+from bench.ground import Ground, Size
 from bench.memory import kilobytes
 from bench.sizes import byte_count
 from tests.integration.daemon.running import Daemon, published

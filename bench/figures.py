@@ -32,13 +32,18 @@ class Measured:
         values = tuple(sample.seconds for sample in samples)
         return cls(name, values, tuple(sample.details for sample in samples))
 
+    def sent(self) -> Measured:
+        """The same runs, as MB over the network to the target."""
+        values = tuple(details["network_bytes"]["there"] / 1e6 for details in self.details)
+        return Measured(self.name, values, unit="MB")
+
     @property
     def median(self) -> float:
         return statistics.median(self.values)
 
     def medians_of(self, detail: str) -> dict[str, float]:
-        """Of `step_seconds` or `cpu_seconds`, by name, from the runs that tell them."""
-        told = [details[detail] for details in self.details if detail in details]
+        """Of `step_seconds`, `cpu_seconds` or `network_bytes`, by name, where runs tell them."""
+        told = [details[detail] for details in self.details if details.get(detail)]
         names = dict.fromkeys(name for figures in told for name in figures)
         return {
             name: statistics.median(figures[name] for figures in told if name in figures)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Sample
-from tests.conda import ENVIRONMENT, make_many_files, template
-from tests.lab.host import CHECKOUT, Host
+from tests.conda import ENVIRONMENT
+from tests.lab.host import CHECKOUT, INTERFACE, Host
 from tests.lab.lab import Lab, LabHost
 from tests.lab.namespaces import wait_until
 
@@ -27,17 +24,10 @@ from tests.lab.namespaces import wait_until
 RUN_SECONDS_MAX = 1800.0
 EXIT_DRIFT = 11
 _QUIET_SECONDS_MAX = 60.0
-_CONTENT_CACHE_AGE_SECONDS = 2.5
-_INVENTORY = """\
-prefix: {prefix}
-servers:
-  server1: {{}}
-  server2: {{}}
-  {elsewhere}: {{host: server2, prefix: {other_prefix}}}
-"""
 ELSEWHERE = "elsewhere"
 """The target by another name, at another prefix."""
-_EXT4 = "ext2/ext3"  # what `stat -f` calls them all
+FAR_AWAY = "far-away"
+"""The target by another name, through a relay that delays every byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +48,7 @@ class Ground:
         self.entries = 0
         self.source: LabHost = lab.controller
         [self.target] = lab.targets
+        self._lab = lab
         self.prefix = Path(self.source.prefix)
         self.environment = self.prefix / "envs" / ENVIRONMENT
         # Longer by a few characters, as another user's is.
@@ -73,7 +64,7 @@ class Ground:
 
     def timed(self, argv: Sequence[str], exits: Sequence[int] = (0,)) -> Sample:
         """Run a command on the source and time it; `Void` where it does not end as expected."""
-        before = self._cpu_seconds()
+        before, moved = self._cpu_seconds(), self._network_bytes()
         started = time.perf_counter()
         process = self.source.popen(argv, env=self._variables)
         try:
@@ -88,12 +79,32 @@ class Ground:
         if process.returncode not in exits:
             tail = (err.strip() or out.strip())[-800:].decode(errors="replace")
             raise Void(f"{' '.join(argv)} ended with {process.returncode}: {tail}")
-        self._wait_until_quiet()
+        self.wait_until_quiet()
         spent = {
             side: round(after - before[side], 3) for side, after in self._cpu_seconds().items()
         }
-        details = {"exit_code": process.returncode, "stdout": out.decode(), "cpu_seconds": spent}
+        details = {
+            "exit_code": process.returncode,
+            "stdout": out.decode(),
+            "cpu_seconds": spent,
+            "network_bytes": {
+                way: after - moved[way] for way, after in self._network_bytes().items()
+            },
+        }
         return Sample(seconds, details)
+
+    def size_bytes(self) -> int:
+        """Of all files of the environment, each name counted."""
+        found = os.walk(self.source.path(self.environment))
+        paths = (Path(directory, name) for directory, _, names in found for name in names)
+        return sum(path.lstat().st_size for path in paths)
+
+    def _network_bytes(self) -> dict[str, int]:
+        """What went over the target's interface so far, by the kernel's count."""
+        lines = Path(f"/proc/{self.target.namespaces.pid}/net/dev").read_text().splitlines()
+        [found] = (line for line in lines if line.strip().startswith(f"{INTERFACE}:"))
+        fields = found.partition(":")[2].split()
+        return {"there": int(fields[0]), "back": int(fields[8])}
 
     def _cpu_seconds(self) -> dict[str, float]:
         """What all that has ended on either host took so far.
@@ -107,7 +118,7 @@ class Ground:
             "target": sum(_ticks(pid) for pid in parents) / os.sysconf("SC_CLK_TCK"),
         }
 
-    def _wait_until_quiet(self) -> None:
+    def wait_until_quiet(self) -> None:
         """Only sshd itself is left on the target, so that what the sessions took is counted."""
         wait_until(
             lambda: len(self.target.processes()) <= 1,
@@ -115,14 +126,35 @@ class Ground:
             timeout_seconds=_QUIET_SECONDS_MAX,
         )
 
-    def push(self, *options: str, exits: Sequence[int] = (0,), server: str = "") -> Sample:
+    def push(
+        self,
+        *options: str,
+        exits: Sequence[int] = (0,),
+        server: str = "",
+        environment: str = ENVIRONMENT,
+    ) -> Sample:
         """`envsync push`, timed, with what its JSON document tells."""
-        sample = self.timed([*self.push_command(server), *options], exits)
-        told = {**_told(sample.details["stdout"]), "cpu_seconds": sample.details["cpu_seconds"]}
-        return Sample(sample.seconds, told)
+        sample = self.timed([*self.push_command(server, environment), *options], exits)
+        measured = {name: sample.details[name] for name in ("cpu_seconds", "network_bytes")}
+        return Sample(sample.seconds, {**_told(sample.details["stdout"]), **measured})
 
-    def push_command(self, server: str = "") -> list[str]:
-        return [*envsync_command(), "push", ENVIRONMENT, server or self.target.name, "--json"]
+    def push_command(self, server: str = "", environment: str = ENVIRONMENT) -> list[str]:
+        return [*envsync_command(), "push", environment, server or self.target.name, "--json"]
+
+    @contextlib.contextmanager
+    def delayed(self, round_trip_seconds: float) -> Iterator[str]:
+        """A server's name by which the target is so far away."""
+        with self._lab.relay(self.target.name, delay_seconds=round_trip_seconds / 2):
+            yield FAR_AWAY
+
+    @contextlib.contextmanager
+    def limited(self, rate: str) -> Iterator[None]:
+        """Within, the link takes no more than that, as tc writes it."""
+        self.target.limit(rate)
+        try:
+            yield
+        finally:
+            self.target.unlimit()
 
     def remove_pushed(self) -> None:
         """As if envsync had never been here, on either host: nothing published, nothing known."""
@@ -132,7 +164,16 @@ class Ground:
             for name in (".envsync", ENVIRONMENT)
         ]
         self._remove(self.target, [*state, *_memory(self.target)])
+        self.forget_source()
+
+    def forget_source(self) -> None:
+        """As if envsync had never read anything on the source."""
         self._remove(self.source, _memory(self.source))
+
+    def remove_published(self, environment: str) -> None:
+        """One environment and all of its versions, on the target."""
+        envs = self.prefix / "envs"
+        self._remove(self.target, [envs / environment, envs / ".envsync" / environment])
 
     def remove_peers(self) -> None:
         self._remove(self.target, [self.peers])
@@ -213,72 +254,10 @@ def envsync_command() -> list[str]:
     return [str(Path(sys.executable).with_name("envsync"))]
 
 
-@contextlib.contextmanager
-def ground(size: Size, storage: str, scratch: Path) -> Iterator[Ground]:
-    """Bring everything up; all of it ends with the block, however that ends."""
-    compile_envsync()
-    with contextlib.ExitStack() as stack:
-        lab = stack.enter_context(Lab.start(["server1", "server2"]))
-        made = Ground(lab, storage)
-        if storage == "ext4":
-            made.target.use_directory(stack.enter_context(_ext4_directory(scratch)))
-        _furnish(made, size)
-        # The lab must let go of the directory before that is removed.
-        stack.callback(lab.close)
-        yield made
-
-
 def compile_envsync() -> None:
     """Bytecode as pip leaves it, also where this process was told to write none."""
     command = [sys.executable, "-m", "compileall", "-q", str(CHECKOUT / "src")]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-def _furnish(made: Ground, size: Size) -> None:
-    conda = template()
-    made.source.install_conda(conda)
-    made.target.install_conda(conda, environments=False)
-    conda.copy(made.target.path(made.other_prefix), prefix=made.other_prefix, environments=False)
-    inventory = _INVENTORY.format(
-        prefix=made.prefix, elsewhere=ELSEWHERE, other_prefix=made.other_prefix
-    )
-    for host, prefix in (
-        (made.source, made.prefix),
-        (made.target, made.prefix),
-        (made.target, made.other_prefix),
-    ):
-        _add_zstandard(host.path(prefix))
-        host.write_file(f"{host.home()}/.config/envsync/config.yaml", inventory)
-    environment = made.source.path(made.environment)
-    make_many_files(environment, entries=size.entries, total_bytes=size.total_bytes)
-    made.entries = sum(len(names) + len(below) for _, below, names in os.walk(environment))
-    made.remove_peers()
-    time.sleep(_CONTENT_CACHE_AGE_SECONDS)  # younger files are not remembered by any cache
-
-
-def _add_zstandard(prefix: Path) -> None:
-    """conda itself needs it, so every real base has it; the lab's is Python alone."""
-    found = importlib.util.find_spec("zstandard")
-    if found is None or found.origin is None:
-        raise RuntimeError("the module zstandard is missing, which envsync depends on")
-    package = Path(found.origin).parent
-    [site_packages] = prefix.glob("lib/python3.*/site-packages")
-    shutil.copytree(package, site_packages / "zstandard", dirs_exist_ok=True)
-
-
-@contextlib.contextmanager
-def _ext4_directory(scratch: Path) -> Iterator[Path]:
-    kind = subprocess.run(
-        ["stat", "-f", "-c", "%T", scratch], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    if kind != _EXT4:
-        raise RuntimeError(f"{scratch} is on {kind}, not on ext4: name another with --scratch")
-    directory = Path(tempfile.mkdtemp(prefix="envsync-bench-", dir=scratch))
-    directory.chmod(0o755)
-    try:
-        yield directory
-    finally:
-        subprocess.run(["rm", "-rf", directory], check=False)
 
 
 def variables_on_this_machine() -> Mapping[str, str]:

@@ -33,7 +33,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _figure(measured: Measured) -> tuple[str, str]:
-    digits = 2 if measured.unit == "s" else 0
+    digits = 0 if measured.unit == "MB" and measured.median >= 10 else 2
     low, high = min(measured.values), max(measured.values)
     spread = f"({low:.{digits}f}..{high:.{digits}f})" if len(measured.values) > 1 else ""
     return f"{measured.median:.{digits}f} {measured.unit}", spread
@@ -62,6 +62,21 @@ def cpu(rows: Sequence[Row]) -> str:
             for side, found in zip(sides, spent, strict=True)
         )
         lines.append(f"{row.name}: {shown}{_cpu_ratio(spent)}")
+    return "\n".join(lines)
+
+
+def network(rows: Sequence[Row]) -> str:
+    """Bytes over the target's interface, both ways: with everything that ssh and TCP add."""
+    lines = []
+    for row in rows:
+        sides = [row.ours] if row.peer is None else [row.ours, row.peer]
+        moved = [(side.name, side.medians_of("network_bytes")) for side in sides]
+        shown = ", ".join(
+            f"{name} {found['there'] / 1e6:.2f} + {found['back'] / 1e6:.2f}"
+            for name, found in moved
+            if found
+        )
+        lines += [f"{row.name}: {shown}"] if shown else []
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from bench import far, reuse
 from bench.contestants import Contestant, Contestants, alternate
 from bench.figures import Bar, Measured, Row, Sample
 from bench.ground import (
@@ -189,6 +190,32 @@ def _memory_row(label: str, peak: Peak) -> Row:
     return Row(label, measured, bar=Bar("below", _MEMORY_MB_MAX, "MB"), note=note)
 
 
+def resources(ground: Ground, repeat: int) -> Iterator[Row]:
+    """What one cold push costs either end, and what it costs the others; nothing is timed here."""
+    del repeat
+    make = Contestants(ground)
+    contestants = [
+        make.cold_push(),
+        make.rsync(cold=True),
+        make.rsync_compressed(),
+        make.tar(),
+        make.scp(),
+        make.conda_pack(),
+    ]
+    for contestant in contestants:
+        contestant.prepare()
+        with watched(ground.source, ground.target) as peaks:
+            measured = Measured.of(contestant.name, [contestant.run()])
+        spent = measured.medians_of("cpu_seconds")
+        moved = measured.medians_of("network_bytes")
+        note = (
+            f"{spent['source']:.1f} + {spent['target']:.1f} s of processor, "
+            f"{moved['there'] / 1e6:.1f} MB there, {moved['back'] / 1e6:.1f} MB back, "
+            f"at most {peaks[0].total_mb:.0f} + {peaks[1].total_mb:.0f} MB of memory"
+        )
+        yield Row(f"cold, {contestant.name}", measured, note=note)
+
+
 KINDS = (
     Kind("cold", "cold push, unlimited link, against rsync -a and tar", cold),
     Kind("cold-1gbit", "the same at 1 Gbit/s", _cold_limited("1gbit", "1 Gbit/s", 0.9)),
@@ -198,6 +225,13 @@ KINDS = (
     Kind("nothing", "nothing to do, drift checked, against rsync -a", _nothing(1.4)),
     Kind("pip", "one pip package changed, against rsync -a", pip),
     Kind("relocate", "a push to another prefix against one to the same", relocate),
+    Kind("in-session", "nothing to do, the session open already, against rsync -a", far.in_session),
+    Kind("clone-1gbit", reuse.CLONE_SUMMARY, reuse.clone("1gbit", "1 Gbit/s", 0.45)),
+    Kind("clone-200mbit", "the same at 200 Mbit/s", reuse.clone("200mbit", "200 Mbit/s", 0.15)),
+    Kind("moved", "an environment moved by mv, pushed under its new name", reuse.moved),
+    Kind("distance", "cold push over 20 and 100 ms against 0 ms, 200 Mbit/s", far.distance),
+    Kind("resume", "bytes sent again after a cut at 60 %, in the largest file", far.resume),
+    Kind("resources", "processor, memory and bytes of a cold push, and of the others", resources),
     Kind("nothing-large", "nothing to do in the large environment", _nothing(0.8), "large"),
     Kind("memory", "peak memory of both ends with the large environment", memory, "large"),
 )

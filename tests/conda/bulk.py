@@ -52,6 +52,16 @@ def make_many_files(environment: Path, *, entries: int, total_bytes: int, seed: 
     growth.add_libraries("bulk_native")
 
 
+def text(chance: random.Random, size: int) -> bytes:
+    """Bytes that compress like real code."""
+    fresh = chance.randbytes(size // 2 + 1).translate(_TABLE)
+    pieces: list[bytes] = []
+    for start in range(0, len(fresh), _PIECE_BYTES):
+        again = start * 40503 % (start + 1)
+        pieces += (fresh[start : start + _PIECE_BYTES], fresh[again : again + _PIECE_BYTES])
+    return b"".join(pieces)[:size]
+
+
 def _measure(environment: Path) -> tuple[int, int]:
     entries = size = 0
     for directory, subdirectories, names in os.walk(environment):
@@ -116,12 +126,7 @@ class _Growth:
         return min(int(self.chance.lognormvariate(_LOG_MEAN, _LOG_DEVIATION) * self.scale), 400_000)
 
     def _text(self, size: int) -> bytes:
-        fresh = self.chance.randbytes(size // 2 + 1).translate(_TABLE)
-        pieces: list[bytes] = []
-        for start in range(0, len(fresh), _PIECE_BYTES):
-            again = start * 40503 % (start + 1)
-            pieces += (fresh[start : start + _PIECE_BYTES], fresh[again : again + _PIECE_BYTES])
-        return b"".join(pieces)[:size]
+        return text(self.chance, size)
 
     def _write(self, path: str, data: bytes | Iterable[bytes]) -> None:
         chunks = [data] if isinstance(data, bytes) else data

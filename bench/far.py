@@ -1,0 +1,122 @@
+"""Rows of the link: far away, cut on the way, and open already."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.contestants import Contestant, Contestants, alternate
+from bench.figures import Bar, Measured, Row, Sample
+from bench.ground import Ground, Void
+from tests.lab.namespaces import wait_until
+
+_RATE, _LABEL = "200mbit", "200 Mbit/s"
+_ROUND_TRIPS_SECONDS = {0.02: 1.2, 0.1: 1.4}
+"""How far away, and how many times as long a cold push may take then."""
+_CUT_AT = 0.6
+_CUT_WITHIN = (0.1, 0.9)
+_SENT_AGAIN_MAX = 0.45
+_CUT_SECONDS_MAX = 900.0
+_IN_SESSION = Path(__file__).with_name("in_session.py")
+
+
+def distance(ground: Ground, repeat: int) -> Iterator[Row]:
+    """All through the relay, so that only the delay differs."""
+    make = Contestants(ground)
+
+    def contestant(round_trip_seconds: float) -> Contestant:
+        def run() -> Sample:
+            with ground.delayed(round_trip_seconds) as server:
+                return make.pushed("pushed", server=server)
+
+        return Contestant(f"envsync, {round_trip_seconds * 1000:.0f} ms", run, make.cold_start)
+
+    with ground.limited(_RATE):
+        near, *far = alternate([contestant(rtt) for rtt in (0.0, *_ROUND_TRIPS_SECONDS)], repeat)
+    for measured, (rtt, bar) in zip(far, _ROUND_TRIPS_SECONDS.items(), strict=True):
+        yield Row(f"cold, {_LABEL}, {rtt * 1000:.0f} ms", measured, near, Bar("at most", bar))
+
+
+def resume(ground: Ground, repeat: int) -> Iterator[Row]:
+    """What goes over the link again, of what an uninterrupted push sends."""
+    make = Contestants(ground)
+    cuts: list[float] = []
+
+    def cut() -> None:
+        make.cold_start()
+        cuts.append(_push_and_cut(ground))
+
+    with ground.limited(_RATE):
+        resumed = Contestant("envsync, resumed", lambda: make.pushed("pushed"), cut)
+        ours, whole = alternate([resumed, make.cold_push()], repeat)
+    note = ", ".join(f"{share:.0%}" for share in cuts) + " were there when it was cut"
+    bar = Bar("at most", _SENT_AGAIN_MAX)
+    yield Row("resumed after a cut", ours.sent(), whole.sent(), bar, note)
+
+
+def _push_and_cut(ground: Ground) -> float:
+    """Kill a push when enough has come of the largest file; the share of all that is there."""
+    path, size_bytes, before_bytes = _largest(ground)
+    total = ground.size_bytes()
+    low, high = (round(share * size_bytes) for share in _CUT_WITHIN)
+    enough = min(max(round(_CUT_AT * total) - before_bytes, low), high)
+    staged = f"envs/.envsync/{ground.environment.name}/trees/*/{path}"
+
+    def there() -> int:
+        found = ground.target.path(ground.prefix).glob(staged)
+        return sum(file.stat().st_size for file in found)
+
+    process = ground.source.popen(ground.push_command())
+    try:
+        wait_until(lambda: there() >= enough, "the cut", timeout_seconds=_CUT_SECONDS_MAX)
+    finally:
+        # First the link: what is in flight would still arrive.
+        ground.target.cut()
+        process.kill()
+        process.communicate()
+        ground.target.restore()
+    ground.wait_until_quiet()
+    reached = there()
+    if not 0 < reached < size_bytes:
+        raise Void(f"{reached} of the largest file's {size_bytes} bytes were there after the cut")
+    return (before_bytes + reached) / total
+
+
+def _largest(ground: Ground) -> tuple[str, int, int]:
+    """The largest file's path and size, and how many bytes are sent before it."""
+    top = ground.source.path(ground.environment)
+    files = sorted(
+        (os.fsencode(path.relative_to(top)), path.stat().st_size)
+        for path in top.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    )
+    path, size_bytes = max(files, key=lambda file: file[1])
+    return os.fsdecode(path), size_bytes, sum(size for other, size in files if other < path)
+
+
+def in_session(ground: Ground, repeat: int) -> Iterator[Row]:
+    """One command that stays: connecting, importing and the agent's start are not in it."""
+    make = Contestants(ground)
+    for contestant in (make.cold_push(), make.rsync(cold=True), make.push_in_step()):
+        contestant.prepare()
+        contestant.run()
+    peer = make.rsync(cold=False)
+    samples: list[Sample] = []
+    others: list[Sample] = []
+    for _ in range(repeat):
+        argv = [sys.executable, str(_IN_SESSION), ground.environment.name, ground.target.name]
+        told = json.loads(ground.timed(argv).details["stdout"])
+        if any(turn["outcome"] != "in-step" for turn in told):
+            raise Void("there was something to do")
+        samples += [Sample(turn["seconds"], {"step_seconds": turn["steps"]}) for turn in told]
+        others.append(peer.run())
+    ours = Measured.of("envsync", samples)
+    yield Row(
+        f"nothing to do, session open, {ground.entries:,} entries",
+        ours,
+        Measured.of(peer.name, others),
+        Bar("at most", 0.5),
+    )
