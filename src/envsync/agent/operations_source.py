@@ -46,6 +46,12 @@ def _manifest(service: Service, request: Request) -> Answer:
     return Answer({}, service.source.encoded_manifest(known, request.arguments.get("there", "")))
 
 
+def _packages(service: Service, request: Request) -> Answer:
+    from envsync.agent.reuse import wanted_packages
+
+    return Answer({}, b"\0".join(sorted(wanted_packages(service.source.manifest()))))
+
+
 def _relocate(service: Service, request: Request) -> Answer:
     return Answer(to_json(service.source.relocation_facts(request.arguments["there"])))
 
@@ -107,6 +113,7 @@ OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "inspect": _inspect,
     "confirm": _confirm,
     "manifest": _manifest,
+    "packages": _packages,
     "relocate": _relocate,
     "findings": _findings,
     "credentials": _credentials,

@@ -45,8 +45,11 @@ def _using(service: Service, request: Request) -> Answer:
 
 
 def _references(service: Service, request: Request) -> Answer:
+    """What a manifest may refer to; the payload are the packages that it will have."""
+    packages = frozenset(request.payload.split(b"\0")) if request.payload else frozenset()
+    has_most = service.target.refer_to(packages)
     base = service.target.base_manifest()
-    return Answer({}, b"".join(manifests.references(base)))
+    return Answer({"has_most": has_most}, b"".join(manifests.references(base)))
 
 
 def _differences(service: Service, request: Request) -> Answer:

@@ -9,7 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import Callable, Collection, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Set
+from typing import (
+    Callable,
+    Collection,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from envsync.agent.layout import STATE_DIRECTORY, Layout, layout
 from envsync.agent.records import Records
@@ -18,7 +30,7 @@ from envsync.agent.staging import Holding
 from envsync.conda import hints
 from envsync.errors import PreflightRefused
 from envsync.tree.entry import join, split
-from envsync.tree.manifest import Manifest
+from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.safety import is_environment_name
 
 REUSE_BYTES_MIN = 1 << 20
@@ -58,25 +70,47 @@ class Elsewhere:
         self._prefix = os.fsencode(prefix)
         self._places = places
         self._trees = trees
+        self._seen: Optional[Tuple[Candidate, ...]] = None
 
-    def has_most_of(self, wanted: Manifest) -> bool:
-        """Whether some tree or the package cache has half of its packages, by their names."""
-        packages = wanted_packages(wanted)
+    def has_most_of(self, packages: FrozenSet[bytes]) -> bool:
+        """Whether some tree or the package cache has half of these packages, by their names."""
+        if self._has_half(packages):
+            return True
         cached = sum(1 for package in packages if self._is_cached(package))
+        return bool(packages) and 2 * cached >= len(packages)
+
+    def _has_half(self, packages: FrozenSet[bytes]) -> bool:
         best = max((len(c.packages & packages) for c in self._candidates()), default=0)
-        return bool(packages) and 2 * max(best, cached) >= len(packages)
+        return bool(packages) and 2 * best >= len(packages)
+
+    def likeliest(self, packages: FrozenSet[bytes]) -> Manifest:
+        """What was published as the tree that has most of these packages; empty where none
+        has half of them."""
+        for candidate in self._ranked(packages) if self._has_half(packages) else ():
+            published = self._published(candidate)
+            if published is not None:
+                return published
+        return EMPTY
 
     def holdings(self, wanted: Manifest, lacking: Collection[bytes]) -> Iterator[Holding]:
         """Trees that seem to have some of the contents that are lacking, the likeliest first."""
         packages, left = wanted_packages(wanted), set(lacking)
-        ranked = [c for c in self._candidates() if c.packages & packages]
-        ranked.sort(key=lambda c: (-len(c.packages & packages), c.path))
-        for candidate in ranked[:CANDIDATES_MAX]:
+        for candidate in self._ranked(packages):
             yield from _holding(candidate.path, candidate.name, self._known(candidate, left), left)
         cache = os.path.join(self._prefix, b"pkgs")
         yield from _holding(cache, "the package cache", self._cached(packages, left), left)
 
-    def _candidates(self) -> Iterator[Candidate]:
+    def _ranked(self, packages: FrozenSet[bytes]) -> List[Candidate]:
+        ranked = [c for c in self._candidates() if c.packages & packages]
+        ranked.sort(key=lambda c: (-len(c.packages & packages), c.path))
+        return ranked[:CANDIDATES_MAX]
+
+    def _candidates(self) -> Tuple[Candidate, ...]:
+        if self._seen is None:
+            self._seen = tuple(self._look())
+        return self._seen
+
+    def _look(self) -> Iterator[Candidate]:
         """Every other environment that stands, and every earlier version of any."""
         envs = os.path.join(self._prefix, b"envs")
         state = os.path.join(envs, STATE_DIRECTORY)
@@ -99,18 +133,25 @@ class Elsewhere:
 
     def _known(self, candidate: Candidate, contents: Set[bytes]) -> Dict[bytes, bytes]:
         """A path for each of the contents, by record, content cache or the installers' notes."""
-        status = os.lstat(candidate.path)
-        manifest = None
-        with contextlib.suppress(PreflightRefused):
-            records = Records(layout(os.fsdecode(self._prefix), candidate.name))
-            record = records.at(status.st_ino)
-            manifest = None if record is None else records.manifest(record)
+        manifest = self._published(candidate)
         if manifest is None:
+            try:
+                status = os.lstat(candidate.path)
+            except OSError:
+                return {}  # it has gone since
             cached = self._trees.cache(status.st_dev, status.st_ino).directories()
             manifest = Manifest({path: known.listing for path, known in cached.items()}, 0, 0)
         if manifest.directories:
             return {found: min(paths) for found, paths in manifest.places(contents).items()}
         return _first(_noted(candidate), contents)
+
+    def _published(self, candidate: Candidate) -> Optional[Manifest]:
+        """What its record says it was; None where it has none."""
+        with contextlib.suppress(PreflightRefused, OSError):
+            records = Records(layout(os.fsdecode(self._prefix), candidate.name))
+            record = records.at(os.lstat(candidate.path).st_ino)
+            return None if record is None else records.manifest(record)
+        return None
 
     def _is_cached(self, package: bytes) -> bool:
         release = _RELEASE.match(package)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from envsync.agent import preparation
 from envsync.agent.facts import platform_facts, processes_using, who
@@ -55,6 +55,8 @@ class Target:
         if not is_base:
             preparation.require_prefix(prefix)
         self._prefix = prefix
+        self._elsewhere: Optional[Elsewhere] = None
+        self._base = EMPTY
         self.is_base = is_base
         self.places = base_layout(prefix) if is_base else layout(prefix, name)
         self.trees = Trees(cache_directory, LocalPaths(local), helpers)
@@ -69,10 +71,22 @@ class Target:
         return self.places.name
 
     def elsewhere(self) -> Elsewhere:
-        """What this server holds beside this environment."""
+        """What this server holds beside this environment; looked at once."""
         from envsync.agent.reuse import Elsewhere
 
-        return Elsewhere(self._prefix, self.places, self.trees)
+        if self._elsewhere is None:
+            self._elsewhere = Elsewhere(self._prefix, self.places, self.trees)
+        return self._elsewhere
+
+    def refer_to(self, packages: FrozenSet[bytes]) -> bool:
+        """Whether this server has half of these packages beside this environment.
+
+        Where nothing stands at the name, manifests may refer to the tree that has most of them.
+        """
+        if self.live is not None or not packages:
+            return False
+        self._base = self.elsewhere().likeliest(packages)
+        return bool(self._base.directories) or self.elsewhere().has_most_of(packages)
 
     # Looking
 
@@ -198,8 +212,8 @@ class Target:
         return processes_using(self.places.live) if self.live is not None else ()
 
     def base_manifest(self) -> Manifest:
-        """What the source's manifest can refer to: the live tree's."""
-        return EMPTY if self.live is None else self.live.manifest()
+        """What the source's manifest can refer to: the live tree's, else what `refer_to` found."""
+        return self._base if self.live is None else self.live.manifest()
 
     def history(self) -> List[Dict[str, Any]]:
         """What happened to the environment here, oldest first."""

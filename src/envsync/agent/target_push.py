@@ -19,6 +19,7 @@ from envsync.agent.messages import Finding, PlanFacts, RecordFacts
 from envsync.agent.preparation import switch_findings
 from envsync.agent.publish import Check, Switch
 from envsync.agent.records import Record
+from envsync.agent.reuse import wanted_packages
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.staging import Holding, Staging, discard_trees
 from envsync.agent.surplus import drop_surplus
@@ -109,7 +110,7 @@ class TargetPush:
         self._require_lock()
         if self._target.live is not None or self._target.records.all():
             return None
-        if self._target.elsewhere().has_most_of(outline):
+        if self._target.elsewhere().has_most_of(wanted_packages(outline)):
             # Then it is quicker to wait for the hashes, which tell what need not come.
             return None
         staging = self._new_staging()

@@ -91,6 +91,9 @@ class RelocatedSource:
     def manifest(self, known: bytes) -> bytes:
         return self._source.manifest(known, self._there)
 
+    def packages(self) -> frozenset[bytes]:
+        return self._source.packages()
+
     def items(self, paths: Sequence[bytes]) -> tuple[tuple[bytes, int], ...]:
         return self._source.items(paths, self._there)
 

@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from envsync.agent.messages import PlanFacts, SourceState
+from envsync.agent.reuse import wanted_packages
 from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
 from envsync.push.closer_look import DIFFERENCES_SHOWN
 from envsync.push.pace import Pace
 from envsync.push.relocated_source import RelocatedSource
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd
-from envsync.push.target_end import Staged, TargetEnd
+from envsync.push.target_end import KnownThere, Staged, TargetEnd
 from envsync.ssh.session import Link
 from envsync.transport.choice import Choice, choose
 from envsync.transport.job import Contents, Item, Job
@@ -54,9 +55,14 @@ class Sending:
         self.warnings: tuple[str, ...] = ()
         self._sent_otherwise: frozenset[str] = frozenset()
         self._ahead: Job | None = None
+        self._known: KnownThere | None = None
 
     def go_ahead(self, outline: Manifest, contents: Contents) -> None:
         """Send what an outline names to a target that has nothing; `settle` comes after it."""
+        self._known = self._target.known_there(wanted_packages(outline))
+        if self._known.has_most:
+            # The hashes are worth waiting for: they tell what need not come.
+            return
         staged = self._target.begin(encode(outline), self._settings.keep)
         if staged is None:
             return
@@ -74,16 +80,23 @@ class Sending:
         if self._ahead is not None:
             self._target.settle(on_progress=self._pace.relay)
 
+    def _manifest(self) -> bytes:
+        """The source's, for this target."""
+        if self._known is None:
+            packages = self._source.packages() if self._target.is_new else frozenset()
+            self._known = self._target.known_there(packages)
+        return self._source.manifest(self._known.references)
+
     def planned(self) -> Sent:
         """What would be sent; nothing is touched."""
-        manifest = self._source.manifest(self._target.references())
+        manifest = self._manifest()
         plan = self._target.dry_plan(manifest, self._settings.keep)
         return Sent(plan, self._choose(self._job(_unstaged(plan), ())))
 
     def send(self, source: SourceState) -> Sent:
         """Stage, transfer, verify."""
         self._pace.begin("stage")
-        manifest = self._source.manifest(self._target.references())
+        manifest = self._manifest()
         threading.Thread(target=self._look_closer, args=[source], daemon=True).start()
         staged = self._target.stage(manifest, self._settings.keep, on_progress=self._pace.relay)
         self.warnings = staged.warnings

@@ -127,6 +127,13 @@ class SourceEnd:
         with self._lock:
             return self._end.call("source.manifest", {"there": there}, known).payload
 
+    def packages(self) -> frozenset[bytes]:
+        """The paths by which a target tells whether it has packages of this environment."""
+        self.state()
+        with self._lock:
+            payload = self._end.call("source.packages").payload
+        return frozenset(payload.split(b"\0")) if payload else frozenset()
+
     def relocation(self, there: str) -> RelocationFacts:
         """What the source becomes at another path."""
         self.state()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -47,6 +47,14 @@ class Staged:
     warnings: tuple[str, ...] = ()
 
 
+class KnownThere(NamedTuple):
+    """`references` stand for directories of the source's manifest; `has_most` says that half of
+    its packages are there under other names."""
+
+    references: bytes
+    has_most: bool
+
+
 class How(NamedTuple):
     """How a version came: what its record says of it."""
 
@@ -62,6 +70,8 @@ class TargetEnd:
         self._end = end
         self.ask = end.call
         self.prefix = prefix
+        self.is_new = False
+        """Whether `inspect` found nothing at the name."""
         facts = from_json(ServerFacts, end.call("hello").document)
         self.codecs: tuple[str, ...] = facts.codecs
         self.python: str = facts.python
@@ -87,7 +97,9 @@ class TargetEnd:
         """
         arguments = {"lock": lock, "source": to_json(source)}
         answer = self._end.call("target.inspect", arguments, on_progress=on_progress)
-        return from_json(TargetState, answer.document)
+        state = from_json(TargetState, answer.document)
+        self.is_new = not state.exists
+        return state
 
     def existing(self, paths: Sequence[str]) -> tuple[bool, ...]:
         """Whether something is there at each of these paths, as seen from the environment."""
@@ -106,10 +118,16 @@ class TargetEnd:
 
     def references(self) -> bytes:
         """What the source's manifest may refer to instead of sending it."""
-        payload = self._end.call("target.references").payload
-        if len(payload) % REFERENCE_BYTES or len(payload) > REFERENCE_BYTES * ENTRIES_MAX:
+        return self.known_there(frozenset()).references
+
+    def known_there(self, packages: Collection[bytes]) -> KnownThere:
+        """The same where perhaps nothing stands at the name, but something alike at another."""
+        payload = b"\0".join(sorted(packages))
+        answer = self._end.call("target.references", payload=payload)
+        found = answer.payload
+        if len(found) % REFERENCE_BYTES or len(found) > REFERENCE_BYTES * ENTRIES_MAX:
             raise AgentFailed("the target sent references that are none")
-        return payload
+        return KnownThere(found, answer.document.get("has_most") is True)
 
     def differences(self, manifest: bytes, paths_max: int) -> DifferenceFacts:
         """What stands there against a manifest, or against its record where that is empty."""

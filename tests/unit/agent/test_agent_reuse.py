@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.messages import PlanFacts
+from envsync.agent.reuse import wanted_packages
 from envsync.agent.target_push import TargetPush
+from envsync.tree.manifest import EMPTY, Manifest, decode, encode, references
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import Server, environment
 from tests.unit.tree.trees import Node, Tree, file, manifest_of
@@ -131,7 +133,30 @@ def test_a_candidate_that_is_gone_between_plan_and_copy(
 def test_where_most_is_there_already_nothing_goes_ahead(server: Server) -> None:
     make(server, "by-hand", WANTED)
     target = server.target()
-    assert target.elsewhere().has_most_of(manifest_of(WANTED))
+    assert target.elsewhere().has_most_of(wanted_packages(manifest_of(WANTED)))
     stranger = environment({b"conda-meta/stranger-1-0.json": file(b"{}")})
-    assert not target.elsewhere().has_most_of(manifest_of(stranger))
-    assert not target.elsewhere().has_most_of(manifest_of(environment({})))
+    assert not target.elsewhere().has_most_of(wanted_packages(manifest_of(stranger)))
+    assert not target.elsewhere().has_most_of(wanted_packages(manifest_of(environment({}))))
+
+
+def test_a_manifest_refers_to_what_was_published_under_another_name(server: Server) -> None:
+    server.push(WANTED)
+    envs = server.prefix / "envs"
+    for above in (envs, envs / ".envsync"):
+        (above / "myenv").rename(above / "older")
+    wanted = manifest_of({**WANTED, b"newer": file(b"since then")})
+    target = server.target()
+    assert target.refer_to(wanted_packages(wanted))
+    base = target.base_manifest()
+    known = references(base)
+    encoded = encode(wanted, known)
+    assert decode(encoded, base) == wanted
+    # The top directory alone is another one.
+    assert len(encoded) < len(encode(Manifest({b"": wanted.directories[b""]}, 0, 0))) + 20 * 40
+
+
+def test_nothing_is_referred_to_where_something_else_stands(server: Server) -> None:
+    make(server, "stranger", environment({b"conda-meta/other-1-0.json": file(b"{}")}))
+    target = server.target()
+    assert not target.refer_to(wanted_packages(manifest_of(WANTED)))
+    assert target.base_manifest() == EMPTY
