@@ -177,6 +177,15 @@ class StageFacts(NamedTuple):
     findings: Tuple[Finding, ...]
 
 
+class SampleFacts(NamedTuple):
+    """Some of what would be sent: its bytes, and for each way to compress it what it becomes
+    and how long that takes."""
+
+    content_bytes: int
+    packed_bytes: Tuple[int, ...]
+    seconds: Tuple[float, ...]
+
+
 class RunFacts(NamedTuple):
     """How a tool ended on a target, and the last that it printed."""
 

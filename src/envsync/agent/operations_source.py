@@ -108,6 +108,16 @@ def _send(service: Service, request: Request) -> Answer:
     return Answer({"codec": name})
 
 
+def _sample(service: Service, request: Request) -> Answer:
+    """What the files in the payload come to by `steps`, or by what `send` would do."""
+    from envsync.agent.sending import items_of, own_step
+
+    arguments = request.arguments
+    items = items_of(request.payload, arguments["sizes"])
+    steps = [(str(name), int(level)) for name, level in arguments["steps"]]
+    return Answer(to_json(service.source.sampled(items, steps or [own_step(arguments["codecs"])])))
+
+
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "open": _open,
     "inspect": _inspect,
@@ -123,4 +133,5 @@ OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "remember": _remember,
     "readable": _readable,
     "send": _send,
+    "sample": _sample,
 }

@@ -63,7 +63,8 @@ def _dry_plan(service: Service, request: Request) -> Answer:
     from envsync.agent.target_questions import dry_plan
 
     wanted = manifest_of(service, request)
-    return Answer(to_json(dry_plan(service.target, wanted, request.arguments["keep"])))
+    facts, fetches = dry_plan(service.target, wanted, request.arguments["keep"])
+    return Answer(to_json(facts), b"\0".join(fetches))
 
 
 def _verify(service: Service, request: Request) -> Answer:

@@ -16,6 +16,12 @@ _WORKERS = 2
 _LEVELS = {codec.ZSTD: 1, codec.ZLIB: 1, codec.NONE: 0}
 
 
+def own_step(target: Sequence[str]) -> Tuple[str, int]:
+    """The codec and level by which contents go to a target that can undo these."""
+    name = best_codec(target)
+    return name, _LEVELS[name]
+
+
 def best_codec(target: Sequence[str]) -> str:
     """The best that this interpreter can do and the target can undo."""
     return next((name for name in codec.encodable() if name in target), codec.NONE)

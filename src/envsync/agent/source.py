@@ -29,6 +29,7 @@ from envsync.agent.messages import (
     Finding,
     PlaceFacts,
     RelocationFacts,
+    SampleFacts,
     SourceState,
     TotalsFacts,
 )
@@ -367,6 +368,18 @@ class Source:
 
         try:
             yield from outgoing(top_fd, items, progress, instead=instead)
+        finally:
+            os.close(top_fd)
+
+    def sampled(
+        self, items: Sequence[Tuple[bytes, int]], steps: Sequence[Tuple[str, int]]
+    ) -> SampleFacts:
+        """What these files come to, compressed (see `sampling`); as they stand here."""
+        from envsync.agent.sampling import sampled
+
+        top_fd = open_directory(self.path)
+        try:
+            return sampled(top_fd, items, steps)
         finally:
             os.close(top_fd)
 

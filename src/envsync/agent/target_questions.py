@@ -57,8 +57,8 @@ def _read(path: bytes) -> Optional[bytes]:
     return None
 
 
-def dry_plan(target: Target, wanted: Manifest, keep: int) -> PlanFacts:
-    """What a push of that manifest would do; nothing is touched."""
+def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Tuple[bytes, ...]]:
+    """What a push of that manifest would do, and what it would send; nothing is touched."""
     live = target.live or target.snapshot()
     staging = Staging(target.places, target.trees, target.records)
     origin, staged = staging.preview(target.current(live), keep)
@@ -68,7 +68,8 @@ def dry_plan(target: Target, wanted: Manifest, keep: int) -> PlanFacts:
 
     work, found = plan_reusing(target, live, wanted, make)
     before = EMPTY if live is None else live.manifest()
-    return plan_facts(work, found, origin, package_changes(before, wanted))
+    facts = plan_facts(work, found, origin, package_changes(before, wanted))
+    return facts, tuple(fetch.path for fetch in work.fetches)
 
 
 def plan_reusing(

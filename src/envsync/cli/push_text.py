@@ -91,7 +91,10 @@ def _would_send(report: PushReport) -> str:
         return f"would be made anew there with {report.tool}"
     if plan is None or not plan.fetch_files:
         return "nothing to send" + ("" if plan is None else _reused(plan))
-    return f"{count(plan.fetch_files, 'file')} to send ({size(plan.fetch_bytes)}){_reused(plan)}"
+    wire = report.predicted_wire_bytes
+    about = "" if wire is None else f", about {size(wire)} on the wire"
+    files = count(plan.fetch_files, "file")
+    return f"{files} to send ({size(plan.fetch_bytes)}{about}){_reused(plan)}"
 
 
 def _method_lines(report: PushReport, verbose: bool) -> Iterator[str]:

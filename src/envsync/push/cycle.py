@@ -205,6 +205,7 @@ class Push:
             plan=planned.plan,
             transport=planned.choice.transport.name,
             transport_reason=planned.choice.reason,
+            predicted_wire_bytes=planned.wire_bytes,
             error=refused,
         )
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from envsync.agent.messages import Finding, PlaceFacts, SourceState
+from envsync.agent.messages import Finding, PlaceFacts, SampleFacts, SourceState
 from envsync.conda.requirements import Requirements
 from envsync.errors import PreflightRefused
 from envsync.push.ends import Progress
@@ -103,6 +103,15 @@ class RelocatedSource:
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[bytes]:
         return self._source.contents(items, progress, self._there)
+
+    def sample(
+        self,
+        items: Sequence[tuple[bytes, int]],
+        codecs: Sequence[str],
+        steps: Sequence[tuple[str, int]],
+    ) -> SampleFacts:
+        """As they are here: what is rewritten compresses alike."""
+        return self._source.sample(items, codecs, steps)
 
     def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
         """With the contents as they are here, like the outline."""

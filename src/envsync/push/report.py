@@ -24,9 +24,9 @@ class PushReport:
 
     `outcome` is one of `pushed`, `in-step` (nothing to do), `adopted` (the content was
     there, unrecorded), `planned` (a dry run) or `failed`, which has `error`. Bytes are of
-    contents but for `wire_bytes`; `route` is how they went where the source is another server;
-    `seconds` is the whole of this server's push. Where the
-    environment is made anew there, `tool` made it, and `changes` are what could not be had.
+    contents but for `wire_bytes`, and `predicted_wire_bytes` in a dry run; `route` is how they
+    went where the source is another server; `seconds` is the whole of this server's push. Where
+    the environment is made anew there, `tool` made it, and `changes` are what could not be had.
     """
 
     server: str
@@ -47,6 +47,7 @@ class PushReport:
     route: str = ""
     share: str = ""
     wire_bytes: int | None = None
+    predicted_wire_bytes: int | None = None
     seconds: float = 0.0
     step_seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -35,6 +35,14 @@ class Sent(NamedTuple):
     choice: Choice
 
 
+class Planned(NamedTuple):
+    """What would be sent; `wire_bytes` is an estimate, None where nothing can tell."""
+
+    plan: PlanFacts
+    choice: Choice
+    wire_bytes: int | None
+
+
 class Sending:
     """One push's. `wire_bytes` counts as it goes; `warnings` are what staging found."""
 
@@ -87,11 +95,15 @@ class Sending:
             self._known = self._target.known_there(packages)
         return self._source.manifest(self._known.references)
 
-    def planned(self) -> Sent:
+    def planned(self) -> Planned:
         """What would be sent; nothing is touched."""
+        from envsync.push.prediction import predicted_wire_bytes
+
         manifest = self._manifest()
-        plan = self._target.dry_plan(manifest, self._settings.keep)
-        return Sent(plan, self._choose(self._job(_unstaged(plan), ())))
+        staged = self._target.dry_plan(manifest, self._settings.keep)
+        job = self._job(staged, self._source.items(staged.fetches))
+        choice = self._choose(job)
+        return Planned(staged.plan, choice, predicted_wire_bytes(job, choice, self._source.sample))
 
     def send(self, source: SourceState) -> Sent:
         """Stage, transfer, verify."""
@@ -189,8 +201,3 @@ class Sending:
 
 def _only(job: Job, items: tuple[Item, ...]) -> Job:
     return replace(job, items=items, all_fetches=False)
-
-
-def _unstaged(plan: PlanFacts) -> Staged:
-    """For a dry run: nothing was staged, so there is nothing to fetch yet."""
-    return Staged(plan=plan, fetches=(), tree="", token="")

@@ -10,7 +10,13 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envsync.agent.layout import BASE
-from envsync.agent.messages import PlaceFacts, RelocationFacts, SourceState, from_json
+from envsync.agent.messages import (
+    PlaceFacts,
+    RelocationFacts,
+    SampleFacts,
+    SourceState,
+    from_json,
+)
 from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import End, LocalEnd, Progress
@@ -154,6 +160,26 @@ class SourceEnd:
     ) -> Iterator[bytes]:
         """The files' contents as one stream; each call reads for itself."""
         return self._agent_here.contents(items, progress, there)
+
+    def sample(
+        self, items: Sequence[Item], codecs: Sequence[str], steps: Sequence[tuple[str, int]]
+    ) -> SampleFacts:
+        """What these files would come to on the wire (see `agent.sampling`).
+
+        Without `steps`, as the source would encode them for a target that undoes `codecs`.
+        """
+        arguments = {
+            "sizes": [size for _, size in items],
+            "codecs": list(codecs),
+            "steps": [list(step) for step in steps],
+        }
+        payload = b"\0".join(path for path, _ in items)
+        with self._lock:
+            answer = self._end.call("source.sample", arguments, payload)
+        facts = from_json(SampleFacts, answer.document)
+        if len(facts.packed_bytes) != max(1, len(steps)) or len(facts.seconds) < len(steps):
+            raise AgentFailed("a sample of something else")
+        return facts
 
     def mirrored(self, state: SourceState) -> SourceState:
         """What `state` is at the target; `PreflightRefused` where it cannot be had there."""

@@ -134,10 +134,10 @@ class TargetEnd:
         answer = self._end.call("target.differences", {"paths_max": paths_max}, manifest)
         return from_json(DifferenceFacts, answer.document)
 
-    def dry_plan(self, manifest: bytes, keep: int) -> PlanFacts:
-        """What a push of that manifest would do; nothing is touched."""
+    def dry_plan(self, manifest: bytes, keep: int) -> Staged:
+        """What a push of that manifest would do; nothing is touched, so there is no tree."""
         answer = self._end.call("target.dry_plan", {"keep": keep}, manifest)
-        return from_json(PlanFacts, answer.document)
+        return Staged(from_json(PlanFacts, answer.document), _fetches(answer), tree="", token="")
 
     def prepare(self, keep: int) -> None:
         """Let it read what `stage` will need; nothing is touched."""
@@ -215,11 +215,14 @@ def _staged(answer: Answer) -> Staged:
     facts = from_json(StageFacts, answer.document)
     if not _PLACE.fullmatch(facts.tree) or not facts.tree.endswith("/" + facts.token):
         raise AgentFailed("the target builds at an impossible place")
+    warnings = tuple(finding.message for finding in facts.findings)
+    return Staged(facts.plan, _fetches(answer), facts.tree, facts.token, warnings)
+
+
+def _fetches(answer: Answer) -> tuple[bytes, ...]:
     if answer.payload.count(b"\0") >= ENTRIES_MAX:
         raise AgentFailed("the target asked for more files than there can be")
-    warnings = tuple(finding.message for finding in facts.findings)
-    fetches = tuple(answer.payload.split(b"\0")) if answer.payload else ()
-    return Staged(facts.plan, fetches, facts.tree, facts.token, warnings)
+    return tuple(answer.payload.split(b"\0")) if answer.payload else ()
 
 
 def _of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:

@@ -23,7 +23,7 @@ from envsync.transport.job import Job, Sent
 _BLOCKS_AHEAD = 8
 # A link that is slower than any processor, however much else it has to do.
 _CRAWLING_BYTES_PER_SECOND = 30e6
-_WORKERS_MAX = 2
+WORKERS_MAX = 2
 
 
 class Step(NamedTuple):
@@ -128,8 +128,13 @@ class Effort:
     ) -> None:
         self._ladder = ladder
         self._is_machine_busy = is_machine_busy or MachineLoad().is_busy
-        self._at = max(0, len(ladder) - 2)
+        self._at = self.starts_at(ladder)
         self._begin()
+
+    @staticmethod
+    def starts_at(ladder: Sequence[Step]) -> int:
+        """The number of the step that is taken before anything is known."""
+        return max(0, len(ladder) - 2)
 
     @property
     def step(self) -> Step:
@@ -190,7 +195,7 @@ class _Ahead:
         self._effort = effort
         self._ready: queue.Queue[_Block | BaseException | None] = queue.Queue(_BLOCKS_AHEAD)
         self._stopped = threading.Event()
-        workers = min(_WORKERS_MAX, _processors())
+        workers = min(WORKERS_MAX, _processors())
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="compress")
         self._read_bytes = 0
         self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import environment, trees
@@ -105,7 +107,7 @@ def test_list_history_and_diff_tell_the_same(conda_lab: Lab, envsync: Envsync) -
     assert envsync.ok("diff", "myenv", "server3", "--published").exit_code == 0
 
 
-def test_a_dry_run_touches_nothing(conda_lab: Lab, envsync: Envsync) -> None:
+def test_a_dry_run_touches_nothing_and_tells_what_comes(conda_lab: Lab, envsync: Envsync) -> None:
     controller, target = conda_lab.controller, conda_lab["server2"]
     storage = target.path(target.prefix)
     untouched = tree(storage)
@@ -115,7 +117,7 @@ def test_a_dry_run_touches_nothing(conda_lab: Lab, envsync: Envsync) -> None:
     assert any("lab-variant" in package for package in planned["plan"]["packages"])
     assert tree(storage) == untouched
 
-    envsync.push("server2")
+    assert_as_planned(planned, envsync.push("server2").server)
     controller.change_package("lab-variant ==2.0")
     controller.install_wheel("tiny-wheel", "1.0")
     untouched = tree(storage)
@@ -125,8 +127,14 @@ def test_a_dry_run_touches_nothing(conda_lab: Lab, envsync: Envsync) -> None:
     assert "lab-variant" in told
     assert "tiny_wheel" in told
     assert tree(storage) == untouched
-    envsync.push("server2")
+    assert_as_planned(planned, envsync.push("server2").server)
     runs(target, variant="2.0")
+
+
+def assert_as_planned(planned: Mapping[str, Any], ran: Mapping[str, Any]) -> None:
+    """Contents exactly, and what they come to on the wire within 30 %."""
+    assert planned["plan"]["fetch_bytes"] == ran["plan"]["fetch_bytes"]
+    assert 0.7 < planned["predicted_wire_bytes"] / ran["wire_bytes"] < 1.3
 
 
 def test_no_inode_is_shared(conda_lab: Lab, envsync: Envsync) -> None:

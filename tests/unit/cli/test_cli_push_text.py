@@ -74,6 +74,11 @@ def test_dry_run() -> None:
     ]
 
 
+def test_dry_run_says_what_would_be_on_the_wire() -> None:
+    line = _lines(replace(PUSHED, outcome="planned", predicted_wire_bytes=1_000_000))[0]
+    assert line.endswith("212 files to send (3.1 MB, about 1.0 MB on the wire)")
+
+
 def test_dry_run_that_would_be_refused() -> None:
     line = _lines(replace(PUSHED, outcome="planned", error=TargetDrifted("changed")))[0]
     assert line.startswith("myenv -> server2: would be refused; otherwise 61,204 files")

@@ -1,0 +1,59 @@
+"""How many bytes a push would put on the wire: what a dry run says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from envsync.agent.messages import SampleFacts
+from envsync.transport import link_rate
+from envsync.transport.choice import Choice
+from envsync.transport.job import Item, Job
+from envsync.transport.rsync import RsyncTransport
+from envsync.transport.stream import WORKERS_MAX, Effort, Step, steps
+
+_PROBE_FROM_BYTES = 32 << 20
+"""What is less is sent before the sender knows how fast the link is."""
+
+
+Sample = Callable[[Sequence[Item], Sequence[str], Sequence[tuple[str, int]]], SampleFacts]
+"""See `SourceEnd.sample`."""
+
+
+def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | None:
+    """None where nothing can tell: rsync finds out by comparing, which is sending half of it."""
+    if isinstance(choice.transport, RsyncTransport):
+        return None
+    if not job.items:
+        return 0
+    # Another server's contents are encoded there, as it sees fit.
+    ladder = () if job.relayed is not None else steps(job)
+    tried = [(step.codec, step.level) for step in ladder]
+    sample = sample_of(job.items, job.codecs, tried)
+    if not sample.content_bytes:
+        return 0
+    at = likely_step(ladder, sample, _bytes_per_second(job)) if ladder else 0
+    return round(job.size_bytes * sample.packed_bytes[at] / sample.content_bytes)
+
+
+def _bytes_per_second(job: Job) -> float | None:
+    """Of the link, where that will matter."""
+    if job.link is None or job.size_bytes < _PROBE_FROM_BYTES:
+        return None
+    limit = job.limit_bits_per_second
+    measured = link_rate.bytes_per_second(job)
+    return min(measured, limit / 8) if limit else measured
+
+
+def likely_step(ladder: Sequence[Step], sample: SampleFacts, bytes_per_second: float | None) -> int:
+    """The step that the sender will settle on (see `transport.stream.Effort`)."""
+    at = Effort.starts_at(ladder)
+    seconds = sample.seconds[at]
+    if bytes_per_second is None or not seconds:
+        return at
+    by_processor = WORKERS_MAX * sample.packed_bytes[at] / seconds
+    if by_processor < bytes_per_second:
+        return max(0, at - 1)
+    harder = at + 1
+    if harder < len(ladder) and bytes_per_second < ladder[harder].below_bytes_per_second:
+        return harder
+    return at

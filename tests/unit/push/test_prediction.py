@@ -1,0 +1,60 @@
+"""What a dry run says of the wire: which step is settled on, and what a sample comes to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from envsync.agent import codec
+from envsync.agent.messages import SampleFacts
+from envsync.agent.outgoing import BLOCK_BYTES
+from envsync.agent.sampling import SAMPLE_BLOCKS_MAX, sampled
+from envsync.agent.scan_pass import open_directory
+from envsync.push.prediction import likely_step
+from envsync.transport.stream import Step
+
+LADDER = (Step("zstd", -5), Step("zstd", 1, 180e6), Step("zstd", 3, 50e6))
+# By the middle step, two processors give 100 MB/s.
+SAMPLE = SampleFacts(300, (200, 100, 80), (1e-6, 2e-6, 4e-6))
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_second", "level"),
+    [
+        (None, 1),  # so little that it is sent before anything is known
+        (5e9, -5),  # a processor cannot keep up
+        (90e6, 1),
+        (25e6, 3),  # 200 Mbit/s
+    ],
+)
+def test_the_step_that_the_sender_will_settle_on(
+    bytes_per_second: float | None, level: int
+) -> None:
+    assert LADDER[likely_step(LADDER, SAMPLE, bytes_per_second)].level == level
+
+
+def test_one_step_is_taken_whatever_the_link() -> None:
+    assert likely_step(LADDER[:1], SampleFacts(9, (9,), (0.0,)), 1.0) == 0
+
+
+def test_a_sample_is_what_would_be_sent(tmp_path: Path) -> None:
+    items = []
+    for number, data in enumerate([b"a" * 100, b"", os.urandom(5), b"b" * (2 * BLOCK_BYTES)]):
+        (tmp_path / str(number)).write_bytes(data)
+        items.append((b"%d" % number, len(data)))
+    items.append((b"gone", 70))
+    top_fd = open_directory(os.fsencode(tmp_path))
+    try:
+        found = sampled(top_fd, items, [("none", 0), ("zlib", 1)])
+        assert found.content_bytes == 105 + 2 * BLOCK_BYTES
+        none, zlib = found.packed_bytes
+        heads = none - found.content_bytes
+        assert 0 < heads < 100
+        assert zlib < none / 50
+        many = [(b"3", 2 * BLOCK_BYTES)] * SAMPLE_BLOCKS_MAX
+        assert sampled(top_fd, many, [("none", 0)]).content_bytes == SAMPLE_BLOCKS_MAX * BLOCK_BYTES
+        assert sampled(top_fd, [], [(codec.NONE, 0)]).content_bytes == 0
+    finally:
+        os.close(top_fd)
