@@ -21,7 +21,7 @@ _KIND_MASK = 0o170000
 _DIRECTORY_KIND = 0o040000
 _KINDS = frozenset((0o100000, _DIRECTORY_KIND, 0o120000))
 _NFS_REMAINS = NFS_REMAINS.decode()
-_StrRow = Tuple[str, int, int, int, int, int, int]
+_name = attrgetter("name")
 _status = attrgetter("st_mode", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns", "st_nlink")
 
 
@@ -133,12 +133,12 @@ class ScanPass:
     def directory(self, path: bytes) -> List[bytes]:
         """Read one directory; its subdirectories, to be read next."""
         try:
-            rows = _read(path, self._top_fd, self._top.st_dev)
+            found = _read(path, self._top_fd, self._top.st_dev)
         except _ForeignDevice:
             self.foreign.append(path)
-            rows = []
+            found = _NOTHING
         except (FileNotFoundError, NotADirectoryError):
-            rows = []
+            found = _NOTHING
         except PermissionError as error:
             raise SourceRefused(
                 "a directory may not be read: %s" % os.fsdecode(path), hint="chmod u+rx on it"
@@ -149,20 +149,20 @@ class ScanPass:
             # Also a path too long for the kernel: of that only the end helps.
             what = "%s: ...%s" % (error.strerror, os.fsdecode(path[-200:]))
             raise SourceRefused("a directory cannot be read: %s" % what) from error
-        if not rows:
+        if not found.names:
             self.directories[path] = NO_ROWS
             return []
-        self.entries += len(rows)
-        names, *columns = zip(*rows)
+        names = found.names
+        self.entries += len(names)
         joined = "\0".join(names)
-        modes = columns[0]
+        modes = found.columns[0]
         kinds = {mode & _KIND_MASK for mode in set(modes)}
         local = self._local_paths.names(path)
         is_odd = kinds - _KINDS or not joined.isascii() or _NFS_REMAINS in joined
         encoded = b"" if is_odd else joined.encode("ascii")
         if is_odd or (local is not None and any(map(local.fullmatch, encoded.split(b"\0")))):
-            return self._odd_directory(path, rows, local)
-        self._add(path, columns, encoded)
+            return self._odd_directory(path, found, local)
+        self._add(path, found.columns, encoded)
         if _DIRECTORY_KIND not in kinds:
             return []
         start = path + b"/" if path else b""
@@ -173,10 +173,10 @@ class ScanPass:
         ]
 
     def _odd_directory(
-        self, path: bytes, rows: List[_StrRow], local: Optional[Pattern[bytes]]
+        self, path: bytes, found: _Found, local: Optional[Pattern[bytes]]
     ) -> List[bytes]:
         """A directory with names that are not ASCII, or with entries that are left out."""
-        encoded = [Row(os.fsencode(row[0]), *row[1:]) for row in rows]
+        encoded = [Row(*row) for row in zip(map(os.fsencode, found.names), *found.columns)]
         kept = self._of_environment(path, sorted(encoded), local)
         if not kept:
             self.directories[path] = NO_ROWS
@@ -225,35 +225,42 @@ class ScanPass:
         return kept
 
 
+class _Found(NamedTuple):
+    names: List[str]
+    columns: Tuple[Tuple[int, ...], ...]
+
+
+_NOTHING = _Found([], ())
+
+
 class _ForeignDevice(Exception):
     pass
 
 
-def _read(path: bytes, top_fd: int, device: int) -> List[_StrRow]:
-    """The rows of one directory with their names as text, sorted by it."""
+def _read(path: bytes, top_fd: int, device: int) -> _Found:
+    """The entries of one directory by their names as text, and their status column by column."""
     fd = open_directory(path, top_fd)
     try:
         if os.fstat(fd).st_dev != device:
             raise _ForeignDevice
         try:
-            with os.scandir(fd) as entries:
-                # Plain tuples: making a Row of each costs half as much again.
-                rows = [
-                    (entry.name, *_status(entry.stat(follow_symlinks=False))) for entry in entries
-                ]
+            with os.scandir(fd) as found:
+                entries = sorted(found, key=_name)
+            # Plain tuples, transposed: making a Row of each costs half as much again.
+            rows = [_status(entry.stat(follow_symlinks=False)) for entry in entries]
         except FileNotFoundError:
-            rows = _what_stays(fd)
+            return _what_stays(fd)
     finally:
         os.close(fd)
-    rows.sort()
-    return rows
+    return _Found(list(map(_name, entries)), tuple(zip(*rows)))
 
 
-def _what_stays(fd: int) -> List[_StrRow]:
-    """The rows of a directory in which entries vanish while it is read."""
-    rows: List[_StrRow] = []
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                rows.append((entry.name, *_status(entry.stat(follow_symlinks=False))))
-    return rows
+def _what_stays(fd: int) -> _Found:
+    """The entries of a directory in which some vanish while it is read."""
+    names: List[str] = []
+    rows: List[Tuple[int, ...]] = []
+    for name in sorted(os.listdir(fd)):
+        with contextlib.suppress(FileNotFoundError):
+            rows.append(_status(os.stat(name, dir_fd=fd, follow_symlinks=False)))
+            names.append(name)
+    return _Found(names, tuple(zip(*rows)))

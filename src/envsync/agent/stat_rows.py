@@ -6,6 +6,7 @@ mtime, ctime and link count of each row as 64 bits, then the names with NUL betw
 
 from __future__ import annotations
 
+import itertools
 import struct
 from typing import List, NamedTuple, Sequence, Set, Tuple
 
@@ -31,12 +32,12 @@ class Row(NamedTuple):
 def pack_columns(columns: Sequence[Tuple[int, ...]]) -> bytes:
     """The beginning of packed rows; the names, joined by NUL, have to follow."""
     count = len(columns[0])
-    integers = [number for column in columns for number in column]
+    integers = tuple(itertools.chain.from_iterable(columns))
     try:
         return struct.pack("<I%dq" % len(integers), count, *integers)
     except struct.error:
         # Inode numbers that use all 64 bits.
-        integers = [number & _SIGN_BIT_MASK for number in integers]
+        integers = tuple(number & _SIGN_BIT_MASK for number in integers)
         return struct.pack("<I%dQ" % len(integers), count, *integers)
 
 
