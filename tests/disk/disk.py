@@ -197,5 +197,7 @@ class Disk:
 
 def programs_missing() -> list[str]:
     return [
-        name for name in ("mkfs.ext4", "mount", "blockdev") if shutil.which(name, path=PATH) is None
+        name
+        for name in ("mkfs.ext4", "mkfs.btrfs", "mount", "blockdev")
+        if shutil.which(name, path=PATH) is None
     ]

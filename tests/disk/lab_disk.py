@@ -84,3 +84,39 @@ class LabDisk:
             self._unmount()
         finally:
             self.disk.close()
+
+
+class QuotaDisk:
+    """In a `with`: what stands below a host's prefix has a quota there (btrfs) meanwhile."""
+
+    def __init__(self, host: LabHost, size_bytes: int) -> None:
+        self._host = host
+        self._size_bytes = size_bytes
+        self._image, self._mounted = Path("/run/lab/quota.btrfs"), Path("/run/lab/quota")
+
+    def __enter__(self) -> Self:
+        set_up = self._host.namespaces.set_up
+        self._host.path(self._image).touch()
+        os.truncate(self._host.path(self._image), self._size_bytes)
+        set_up("mkfs.btrfs", "-q", "-m", "single", str(self._image))
+        set_up("mkdir", str(self._mounted))
+        set_up("mount", "-o", "loop", str(self._image), str(self._mounted))
+        set_up("btrfs", "quota", "enable", str(self._mounted))
+        self._host.use_directory(self._mounted)
+        return self
+
+    def allow(self, further_bytes: int) -> None:
+        """So much more than what is there now."""
+        mounted = self._host.path(self._mounted)
+        fd = os.open(mounted, os.O_RDONLY)
+        sync_filesystem(fd)
+        os.close(fd)
+        found = os.statvfs(mounted)
+        limit = (found.f_blocks - found.f_bfree) * found.f_frsize + further_bytes
+        self._host.namespaces.set_up("btrfs", "qgroup", "limit", str(limit), str(self._mounted))
+
+    def __exit__(self, *_: object) -> None:
+        self._host.end_processes()
+        self._host.namespaces.set_up("umount", str(Path(self._host.prefix).parents[1]))
+        self._host.namespaces.set_up("umount", str(self._mounted))
+        self._host.path(self._image).unlink()

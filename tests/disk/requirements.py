@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
-from tests.disk.disk import PATH
+from tests.disk.disk import programs_missing
 
-INSTALL = "apt-get install -y e2fsprogs"
+INSTALL = "apt-get install -y e2fsprogs btrfs-progs"
 _DEVICES = ("/dev/fuse", "/dev/loop-control")
 
 
@@ -21,10 +20,11 @@ def missing() -> str:
     """Why there can be no disk here, with what to do; empty where there can."""
     if os.geteuid() != 0:
         return "only root may mount a disk"
-    if shutil.which("mkfs.ext4", path=PATH) is None:
-        return f"mkfs.ext4 missing; as root: {INSTALL}"
-    absent = [device for device in _DEVICES if not Path(device).exists()]
-    return f"no {', '.join(absent)} (modprobe fuse loop)" if absent else ""
+    absent = programs_missing()
+    if absent:
+        return f"{', '.join(absent)} missing; as root: {INSTALL}"
+    devices = [device for device in _DEVICES if not Path(device).exists()]
+    return f"no {', '.join(devices)} (modprobe fuse loop)" if devices else ""
 
 
 def report_header() -> str:

@@ -245,22 +245,3 @@ def test_a_file_that_cannot_be_read_is_not_a_missing_one(
 def test_what_an_error_of_the_system_means(code: int, kind: type[EnvsyncError] | None) -> None:
     found = trouble(OSError(code, os.strerror(code)))
     assert (None if found is None else found.kind) is kind
-
-
-def test_a_quota_that_is_used_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No kernel of ours keeps quotas: the error comes from where the kernel would give it."""
-    original = os.write
-
-    def full(fd: int, data: bytes) -> int:
-        if b"three" in bytes(data):
-            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
-        return original(fd, data)
-
-    server.push(ONE)
-    monkeypatch.setattr(os, "write", full)
-    with pytest.raises(OSError, match="quota"):
-        server.push(THREE)
-    monkeypatch.undo()
-    assert server.manifest() == manifest_of(ONE)
-    server.push(THREE)
-    assert server.manifest() == manifest_of(THREE)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.disk.fixtures import demand_disk
-from tests.disk.lab_disk import LabDisk
+from tests.disk.lab_disk import LabDisk, QuotaDisk
 from tests.integration.push.command import Envsync, Ran, finish
 from tests.integration.push.places import environment
 from tests.integration.push.planted import AFTER_THE_SWITCH, Stop, plant
@@ -22,6 +22,7 @@ from tests.lab.lab import Lab
 
 SOURCE, TARGET = "server1", "server2"
 NO_SPACE, VERIFICATION, STORAGE = 16, 18, 22
+QUOTA_DISK_BYTES = 256 << 20
 BEFORE_THE_SWITCH = ("build.publish", "intent")
 PUBLISHING = (*BEFORE_THE_SWITCH, "record")
 
@@ -202,6 +203,26 @@ def test_inodes_run_out_while_files_arrive(
     target.run(["rm", "-r", f"{target.prefix}/crowd"])
     assert envsync.push(TARGET).server["outcome"] == "pushed"
     assert version_at(target) == source.version
+
+
+def test_a_quota_is_used_up(fresh_lab: Lab) -> None:
+    """There is room on the disk, but not for this user: nobody but the kernel knows that."""
+    demand_disk()
+    controller, target = fresh_lab.controller, fresh_lab[TARGET]
+    with QuotaDisk(target, QUOTA_DISK_BYTES) as on_disk:
+        source, envsync = Stamped.in_lab(fresh_lab), Envsync(controller)
+        envsync.push(TARGET)
+        source.change()
+        large = environment(controller) / "large"
+        large.write_bytes(os.urandom(24 << 20))
+        on_disk.allow(4 << 20)
+        ran = envsync.run("push", "myenv", TARGET)
+        assert_told(ran, NO_SPACE, TARGET, "its quota is used up", "untouched")
+        assert version_at(target) == source.version - 1
+        on_disk.allow(QUOTA_DISK_BYTES)
+        assert envsync.push(TARGET).server["outcome"] == "pushed"
+        assert version_at(target) == source.version
+        envsync.ok("verify", "myenv", TARGET)
 
 
 def _take_all_inodes(crowd: Path) -> None:
