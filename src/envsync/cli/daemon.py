@@ -16,7 +16,7 @@ from envsync.errors import InventoryError
 from envsync.inventory.names import suggestion
 
 if TYPE_CHECKING:
-    from envsync.daemon.keeper import Order
+    from envsync.daemon.orders import Order
 
 
 class _Entry(NamedTuple):
@@ -112,4 +112,7 @@ def _argv(order: Order, inventory: Path, own: str) -> list[str]:
     argv += ["--as", own]
     for environment in order.environments:
         argv += ["--environment", environment]
+    for glance in order.glances:
+        argv += ["--glance", *glance]
+    argv += ["--await-word"] if order.awaits_word else []
     return [*argv, *order.servers]

@@ -5,6 +5,7 @@ It says what it finds as JSON documents, a line each, and ends when its stdin do
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -17,7 +18,10 @@ import click
 
 from envsync.cli.invocation import Invocation
 from envsync.cli.options import common_options
+from envsync.daemon import glance
+from envsync.daemon.orders import CHANGED_SINCE
 from envsync.errors import EnvsyncError, UsageError
+from envsync.push.beginning import AT_ONCE, Beginning
 
 if TYPE_CHECKING:
     from envsync.cli.site import Site
@@ -30,21 +34,34 @@ END_SECONDS = 3.0
 @click.command(hidden=True)
 @click.option("--as", "as_name", required=True)
 @click.option("--environment", "environments", required=True, multiple=True)
+@click.option("--glance", "glances", nargs=3, multiple=True, metavar="NAME PATH DIGEST")
+@click.option("--await-word", is_flag=True)
 @click.argument("servers", nargs=-1)
 @common_options
 @click.pass_obj
 def work(
-    invocation: Invocation, as_name: str, environments: tuple[str, ...], servers: tuple[str, ...]
+    invocation: Invocation,
+    as_name: str,
+    environments: tuple[str, ...],
+    glances: tuple[tuple[str, str, str], ...],
+    await_word: bool,
+    servers: tuple[str, ...],
 ) -> None:
-    """Scan the environments, or push the one to the servers."""
-    _end_with_the_daemon()
-    site = invocation.site(as_name)
+    """Scan the environments, or push the one to the servers.
+
+    One for which a glance is asked is scanned only where its digest is another one. With
+    `--await-word` the push is made ready, and begins with a line on stdin.
+    """
+    beginning = Beginning() if await_word else AT_ONCE
+    _end_with_the_daemon(beginning)
+    site = functools.cache(lambda: invocation.site(as_name))
+    known = {name: (path, digest) for name, path, digest in glances}
     for environment in environments:
         try:
             if servers:
-                _push(site, environment, servers)
-            else:
-                _scan(site, environment)
+                _push(site(), environment, servers, beginning)
+            elif not _is_unchanged(environment, *known.get(environment, ("", ""))):
+                _scan(site(), environment)
         except EnvsyncError as error:
             _say(environment=environment, error=error.to_json())
 
@@ -57,6 +74,16 @@ def _say(**document: Any) -> None:
     with _SAYING:
         sys.stdout.write(json.dumps(document) + "\n")
         sys.stdout.flush()
+
+
+def _is_unchanged(environment: str, path: str, before: str) -> bool:
+    """Says so where it is, and else what the next glance is to be compared with."""
+    if not path:
+        return False
+    found = glance.digest(path)
+    is_unchanged = bool(found) and found == before
+    _say(environment=environment, glance=found, unchanged=is_unchanged)
+    return is_unchanged
 
 
 def _scan(site: Site, environment: str) -> None:
@@ -73,7 +100,7 @@ def _scan(site: Site, environment: str) -> None:
         _say(environment=environment, revision=state.revision)
 
 
-def _push(site: Site, environment: str, servers: tuple[str, ...]) -> None:
+def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beginning) -> None:
     """As `envsync push`, with nobody there to ask."""
     from envsync.cli.push_order import PushOptions, make_order
     from envsync.push.fan_out import FanOut
@@ -102,17 +129,20 @@ def _push(site: Site, environment: str, servers: tuple[str, ...]) -> None:
             _say(environment=environment, revision=document["source_revision"])
         _say(environment=environment, report=document)
 
-    fan_out = FanOut(settings, site.own_name)
+    fan_out = FanOut(settings, site.own_name, beginning=beginning)
     fan_out.run(order.destinations, on_report=report)
 
 
-def _end_with_the_daemon() -> None:
-    """SIGTERM is Ctrl-C; so is the end of stdin, whose other end the daemon has."""
+def _end_with_the_daemon(beginning: Beginning) -> None:
+    """SIGTERM is Ctrl-C; so is the end of stdin, whose other end the daemon has.
+
+    What comes before that end is the word to begin.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def wait() -> None:
-        while os.read(0, 4096):
-            pass
+        while word := os.read(0, 4096):
+            beginning.say(is_changed_since=word.strip() == CHANGED_SINCE)
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Timer(END_SECONDS, _leave).start()
 

@@ -146,6 +146,11 @@ class Book:
                 self._put(lag.lagging(server, now))
         return row.revision != revision
 
+    def source_checked(self, environment: str) -> None:
+        """A glance has found it as it was."""
+        row = self.source(environment)
+        self.store.put_source(replace(row, checked_seconds=self._clock()))
+
     def source_failed(self, environment: str, error: Told) -> None:
         """It is not at rest, or not there: nothing of it is pushed."""
         row = self.source(environment)

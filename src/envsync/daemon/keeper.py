@@ -3,60 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from envsync.daemon import lag, triggers
+from envsync.daemon import triggers
 from envsync.daemon.book import Book
 from envsync.daemon.children import Child
+from envsync.daemon.crew import Crew, Start
 from envsync.daemon.duties import Duties
+from envsync.daemon.hearing import UNFINISHED, Hearing, Kept, unfinished
 from envsync.daemon.log import Log
 from envsync.daemon.look import Look
+from envsync.daemon.orders import Glance, Order
 from envsync.daemon.state import SourceRow
 from envsync.daemon.triggers import AT_REST, Activity
 
-CHILDREN_MAX = 4
-START_AGAIN_SECONDS = 10.0
-REFUSED_MAX_SECONDS = 300.0
-UNFINISHED = "unfinished"
+READY_SECONDS = 5.0
+"""How long before it may be pushed a child is made ready for it: the time to start one and
+to connect."""
 
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a child is to do: scan these environments, or push one to these servers."""
-
-    environments: tuple[str, ...]
-    servers: tuple[str, ...] = ()
-    is_settled: bool = False
-    """Whether a scan is of a source that had come to rest: what it finds need not settle."""
-
-    @property
-    def is_push(self) -> bool:
-        return bool(self.servers)
-
-
-@dataclass(slots=True)
-class _Kept:
-    """One environment as the keeper sees it."""
-
-    look: Look
-    activity: Activity = AT_REST
-    is_changed: bool = False
-    """It came to rest after a change, and has not been pushed since."""
-    refusals: int = 0
-    known_by: int = 0
-    """The number of the order by which its revision became known."""
-
-
-@dataclass(slots=True)
-class _AtWork:
-    number: int
-    order: Order
-    child: Child
-    heard: set[str] = field(default_factory=set)
-    reported: set[str] = field(default_factory=set)
-    source_failed: bool = False
+READY_MAX_SECONDS = 60.0
+"""A child that is ready is not kept for longer: somebody keeps changing the source."""
 
 
 class Keeper:
@@ -66,19 +33,17 @@ class Keeper:
         self,
         book: Book,
         log: Log,
-        start: Callable[[Order], Child],
+        start: Start,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.book = book
         self._log = log
-        self._start = start
         self._clock = clock
         self._wall = wall
-        self._kept: dict[str, _Kept] = {}
-        self._at_work: dict[int, _AtWork] = {}
-        self._orders = 0
-        self._may_start_seconds = 0.0
+        self._kept: dict[str, Kept] = {}
+        self._crew = Crew(start, log, clock)
+        self._hearing = Hearing(book, self._kept, lambda name: self.hint([name]), clock)
         self._to_scan: dict[str, bool] = {}
         self._next_rescan_seconds = 0.0
 
@@ -87,23 +52,25 @@ class Keeper:
     def adopt(self, duties: Duties) -> None:
         """From now on these environments; new ones are looked at at once."""
         self.book.adopt(duties)
-        kept = self._kept
-        self._kept = {}
+        for name in [name for name in self._kept if name not in duties.by_name]:
+            self._dismiss(self._kept.pop(name))
         for name, duty in duties.by_name.items():
-            old = kept.get(name)
-            self._kept[name] = old if old is not None else self._begun(name, duty.path)
+            kept = self._kept.get(name)
+            if kept is None or kept.path != duty.path:
+                self._kept[name] = self._begun(name, duty.path)
+                self._dismiss(kept)
         self._to_scan = {name: self._to_scan[name] for name in self._to_scan if name in self._kept}
         self._next_rescan_seconds = min(
             self._next_rescan_seconds or float("inf"), self._clock() + duties.rescan_seconds
         )
 
-    def _begun(self, name: str, path: str) -> _Kept:
+    def _begun(self, name: str, path: str) -> Kept:
         look = Look(path)
         self._to_scan[name] = False
         if not self.book.knows(name):
             old = look.unfinished(only_old=True)
             self.book.store.put_source(SourceRow(name, tolerated=old))
-        return _Kept(look)
+        return Kept(path, look)
 
     def hint(self, names: Iterable[str]) -> None:
         """Something may have changed there."""
@@ -114,6 +81,8 @@ class Keeper:
                 if kept.activity.is_at_rest:
                     kept.look.glance()
                 kept.activity = triggers.changed(kept.activity, now, settle)
+                if kept.ready is not None:
+                    kept.ready.is_changed_since = True
 
     def sync(self, name: str) -> None:
         """A person wants it now: no pause, no settling, and what looks unfinished is accepted."""
@@ -147,6 +116,7 @@ class Keeper:
             if kept.activity.is_due(now):
                 self._look(name, kept, now)
         for name, kept in self._kept.items():
+            self._make_ready(name, kept, now)
             self._push(name, kept)
         self._scan()
 
@@ -154,17 +124,19 @@ class Keeper:
         """How long from now until the next turn is due; whatever wakes the loop comes earlier."""
         now, wall = self._clock(), self._wall()
         until = [self._next_rescan_seconds - now]
-        if self._may_start_seconds > now:
-            until.append(self._may_start_seconds - now)
+        room = self._crew.room_seconds()
+        until += [] if room is None else [room]
         for name, kept in self._kept.items():
             if kept.activity.look_seconds is not None:
-                until.append(kept.activity.look_seconds - now)
+                look = kept.activity.look_seconds - now
+                ahead = look - self._ready_seconds()
+                until.append(look if kept.ready is not None or ahead <= 0 else ahead)
             elif self._may_push(name, kept):
                 next_try = self.book.next_try_seconds(name)
                 until += [] if next_try is None else [next_try - wall]
         return max(0.02, min(until))
 
-    def _look(self, name: str, kept: _Kept, now: float) -> None:
+    def _look(self, name: str, kept: Kept, now: float) -> None:
         seen = kept.look.observe()
         row = self.book.source(name)
         tolerated = self._tolerated(name, seen.unfinished)
@@ -177,7 +149,7 @@ class Keeper:
         if kept.activity.busy and not was.busy:
             self._log.info(f"waiting for {kept.activity.busy}", environment=name)
         if kept.activity.unfinished:
-            self.book.source_failed(name, _unfinished(kept.activity.unfinished))
+            self.book.source_failed(name, unfinished(kept.activity.unfinished))
         elif is_ready:
             if row.error is not None and row.error.get("code") == UNFINISHED:
                 self.book.source_is_fine(name)
@@ -192,151 +164,103 @@ class Keeper:
             self.book.store.put_source(replace(row, tolerated=still))
         return still
 
-    def _push(self, name: str, kept: _Kept) -> None:
+    # Made ready ahead
+
+    def _ready_seconds(self) -> float:
+        return min(READY_SECONDS, self.book.duties.settle_seconds / 2)
+
+    def _may_make_ready(self, name: str, kept: Kept) -> bool:
+        row, activity = self.book.source(name), kept.activity
+        is_going_to_rest = not (activity.is_at_rest or activity.busy or activity.unfinished)
+        return is_going_to_rest and bool(row.revision) and not row.paused
+
+    def _make_ready(self, name: str, kept: Kept, now: float) -> None:
+        """Have a child there, connected, when the source has settled."""
+        if kept.ready is not None:
+            is_old = now - kept.ready.since_seconds > READY_MAX_SECONDS
+            is_waited_for = kept.is_changed or self._may_make_ready(name, kept)
+            if is_old or not is_waited_for:
+                self._dismiss(kept)
+            return
+        look_seconds = kept.activity.look_seconds
+        if look_seconds is None or now < look_seconds - self._ready_seconds():
+            return
+        if self._may_make_ready(name, kept) and self._crew.has_room():
+            servers = self.book.wanted(name, changed=True)
+            if servers:
+                kept.ready = self._crew.give(Order((name,), servers, awaits_word=True))
+
+    @staticmethod
+    def _dismiss(kept: Kept | None) -> None:
+        if kept is not None and kept.ready is not None:
+            kept.ready.child.end()
+            kept.ready = None
+
+    # Pushing and scanning
+
+    def _push(self, name: str, kept: Kept) -> None:
         if not self._may_push(name, kept):
             return
         servers = self.book.wanted(name, changed=kept.is_changed)
         if servers:
-            if not self._give(Order((name,), servers)):
+            if not self._begin(Order((name,), servers), kept):
                 return
             self.book.begun(name, servers)
         elif kept.is_changed:
             self._to_scan[name] = True  # nobody can take it now, but they are known to lag
         kept.is_changed = False
 
-    def _may_push(self, name: str, kept: _Kept) -> bool:
+    def _begin(self, order: Order, kept: Kept) -> bool:
+        """By the child that is ready for exactly that, else by another."""
+        ready = kept.ready
+        if ready is not None and ready.is_ready and ready.order == order:
+            kept.ready = None
+            self._crew.begin(ready)
+            return True
+        self._dismiss(kept)
+        return self._crew.has_room() and self._crew.give(order) is not None
+
+    def _may_push(self, name: str, kept: Kept) -> bool:
         row = self.book.source(name)
-        if row.paused or not kept.activity.is_at_rest or not self._has_room():
+        if row.paused or not kept.activity.is_at_rest:
+            return False
+        if kept.ready is None and not self._crew.has_room():
             return False
         # Without a revision its first scan is under way; with an error only a change helps.
         return kept.is_changed or (bool(row.revision) and row.error is None)
 
     def _scan(self) -> None:
-        is_scanning = any(not work.order.is_push for work in self._at_work.values())
-        if not self._to_scan or is_scanning or not self._has_room():
+        if not self._to_scan or self._crew.is_scanning or not self._crew.has_room():
             return
         for is_settled in (True, False):
             names = tuple(n for n, settled in self._to_scan.items() if settled is is_settled)
             if names:
-                if self._give(Order(names, is_settled=is_settled)):
+                glances = () if is_settled else tuple(map(self._glance, names))
+                if self._crew.give(Order(names, is_settled=is_settled, glances=glances)):
                     self._to_scan = {n: s for n, s in self._to_scan.items() if n not in names}
                 return
 
-    def _give(self, order: Order) -> bool:
-        """Whether there is a process for it now; where there is none, all of them wait a little."""
-        try:
-            child = self._start(order)
-        except OSError as error:
-            self._log.error(f"no process can be started: {error}")
-            self._may_start_seconds = self._clock() + START_AGAIN_SECONDS
-            return False
-        self._orders += 1
-        self._at_work[child.fd] = _AtWork(self._orders, order, child)
-        return True
-
-    def _has_room(self) -> bool:
-        return len(self._at_work) < CHILDREN_MAX and self._clock() >= self._may_start_seconds
+    def _glance(self, name: str) -> Glance:
+        """What a rescan may be spared by; nothing where the last one failed, or was none."""
+        kept, row = self._kept[name], self.book.source(name)
+        is_known = bool(row.revision) and row.error is None
+        return Glance(name, kept.path, kept.digest if is_known else "")
 
     # Children
 
     @property
     def children(self) -> dict[int, Child]:
         """Those at work, by the descriptor to wait for."""
-        return {fd: work.child for fd, work in self._at_work.items()}
+        return self._crew.children
 
     def hear(self, fd: int) -> None:
         """A child has said something, or is over."""
-        work = self._at_work[fd]
-        for document in work.child.read():
-            self._heard(work, document)
+        work, documents = self._crew.hear(fd)
+        for document in documents:
+            self._hearing.heard(work, document)
         if work.child.is_over:
-            del self._at_work[fd]
-            self._over(work)
-
-    def _heard(self, work: _AtWork, document: Mapping[str, Any]) -> None:
-        name = str(document.get("environment", ""))
-        if name not in self._kept or name not in work.order.environments:
-            return
-        work.heard.add(name)
-        error = document.get("error")
-        if isinstance(error, dict):
-            work.source_failed = True
-            self._source_failed(name, error)
-        elif isinstance(document.get("report"), dict):
-            report = document["report"]
-            work.reported.add(str(report.get("server", "")))
-            if lag.is_of_the_source(report):
-                work.source_failed = True
-                self._source_failed(name, report["error"])
-            self.book.reported(name, report)
-        elif isinstance(document.get("revision"), str):
-            self._source_is(work, name, document["revision"])
-
-    def _source_is(self, work: _AtWork, name: str, revision: str) -> None:
-        kept = self._kept[name]
-        kept.refusals = 0
-        if work.number < kept.known_by:
-            return  # a long push tells what the source was before somebody else looked at it
-        kept.known_by = work.number
-        is_news = self.book.source_is(name, revision)
-        if is_news and not work.order.is_push and not work.order.is_settled:
-            self.hint([name])
-
-    def _source_failed(self, name: str, error: Mapping[str, Any]) -> None:
-        """Ask again later, if that may help: a directory that is gone is told of when it comes."""
-        kept = self._kept[name]
-        self.book.source_failed(name, error)
-        if error.get("code") == "not-found" or not kept.activity.is_at_rest:
-            return
-        settle = self.book.duties.settle_seconds
-        pause = min(max(settle, 1.0) * 2**kept.refusals, REFUSED_MAX_SECONDS)
-        kept.refusals += 1
-        kept.activity = triggers.changed(kept.activity, self._clock(), pause)
-
-    def _over(self, work: _AtWork) -> None:
-        order = work.order
-        told = _broken(work.child.status, work.child.said)
-        names = [name for name in order.environments if name in self._kept]
-        if order.is_push:
-            # One that was reported may be at work again, by a younger child.
-            silent = tuple(server for server in order.servers if server not in work.reported)
-            for name in names:
-                self.book.ended(name, silent, None if work.source_failed else told)
-            return
-        for name in set(names) - work.heard:
-            self.book.source_failed(name, told)
+            self._hearing.over(work)
 
     def stop(self, within_seconds: float) -> None:
         """End every child; what they were at is done again after the next start."""
-        deadline = time.monotonic() + within_seconds
-        children = [work.child for work in self._at_work.values()]
-        for child in children:
-            child.end()
-        for child in children:
-            child.wait_over(deadline)
-        self._at_work.clear()
-
-
-def _unfinished(signs: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "code": UNFINISHED,
-        "exit_code": 9,
-        "server": None,
-        "message": f"an installation is not finished: {signs[0]}",
-        "hint": "install once more, or remove what was left; "
-        "`envsync daemon sync` pushes it as it is",
-        "details": list(signs[1:]),
-    }
-
-
-def _broken(status: int | None, said: str) -> dict[str, Any]:
-    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
-    how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
-    return {
-        "code": "unexpected",
-        "exit_code": 1,
-        "server": None,
-        "message": f"the process that pushes ended by itself ({how}){f': {last}' if last else ''}",
-        "hint": "",
-        "details": said.splitlines(),
-    }
+        self._crew.stop(within_seconds)

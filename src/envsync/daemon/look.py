@@ -21,8 +21,12 @@ from envsync.daemon.triggers import Observation
 HISTORY_SECONDS = 60.0
 """How long after its record a package may be missing in the history."""
 
+LOOKS_SPARED_MAX = 20
+"""How often in a row it is only asked whether the installer that was seen is still there."""
+
 _RECORD_BYTES_MAX = 64 << 20
 _HISTORY_BYTES_MAX = 16 << 20
+_PROCESS = re.compile(r"\(process (\d+)\)$")
 _DISTRIBUTION = re.compile(r"[+](?:.*::)?(\S+)")
 
 
@@ -34,6 +38,8 @@ class Look:
         self._complete: dict[str, int] = {}
         self._packages = set(self._package_directories())
         self._saw_installer = False
+        self._at_work = ""
+        self._looks_spared = 0
 
     def glance(self) -> None:
         """At the first hint of a change: who makes it may be gone when the source has settled."""
@@ -41,11 +47,18 @@ class Look:
 
     def observe(self) -> Observation:
         """What can be seen now."""
-        at_work = installer(self._path)
-        if at_work:
+        if not self._is_still_at_work():
+            self._at_work, self._looks_spared = installer(self._path), LOOKS_SPARED_MAX
+        if self._at_work:
             self._saw_installer = True
-            return Observation(busy=at_work)
+            return Observation(busy=self._at_work)
         return Observation(unfinished=self.unfinished())
+
+    def _is_still_at_work(self) -> bool:
+        """Whether the process that was seen is there: asked often, and the rest now and then."""
+        found = _PROCESS.search(self._at_work)
+        self._looks_spared -= 1
+        return found is not None and self._looks_spared > 0 and os.path.exists(f"/proc/{found[1]}")
 
     def accept(self) -> None:
         """Everything that is there now is taken for whole."""

@@ -17,9 +17,10 @@ from envsync.daemon.book import Book
 from envsync.daemon.children import Child
 from envsync.daemon.control import Door
 from envsync.daemon.duties import Duties, duties
-from envsync.daemon.keeper import Keeper, Order
+from envsync.daemon.keeper import Keeper
 from envsync.daemon.log import Log
 from envsync.daemon.notify import Notifier
+from envsync.daemon.orders import Order
 from envsync.daemon.places import Places, write_whole
 from envsync.daemon.state import Store
 from envsync.daemon.watcher import INVENTORY, POLL_SECONDS, Watcher

@@ -38,6 +38,8 @@ class Activity:
     busy: str = ""
     unfinished: tuple[str, ...] = ()
     unfinished_looks: int = 0
+    hint_seconds: float = 0.0
+    """The last hint while an installer was at work."""
 
     @property
     def is_at_rest(self) -> bool:
@@ -54,7 +56,8 @@ def changed(activity: Activity, now: float, settle_seconds: float) -> Activity:
     """After a hint that something changed."""
     since = now if activity.since_seconds is None else activity.since_seconds
     if activity.busy:
-        return replace(activity, since_seconds=since)  # its end is what counts, and is polled for
+        # Its end is what counts, and is polled for.
+        return replace(activity, since_seconds=since, hint_seconds=now)
     look = now + settle_seconds
     if activity.look_seconds is not None:
         look = max(activity.look_seconds, min(look, since + PATIENCE_SECONDS))
@@ -71,8 +74,11 @@ def looked(
         waiting = replace(activity, busy=seen.busy, look_seconds=now + BUSY_POLL_SECONDS)
         return waiting, False
     if activity.busy and settle_seconds > 0:
-        # It has just ended: what it wrote last has to settle, too.
-        return replace(activity, busy="", look_seconds=now + settle_seconds), False
+        # It has just ended: what it wrote last has to settle, too. It was there at the look
+        # before this one.
+        ended = min(now, (activity.look_seconds or now) - BUSY_POLL_SECONDS)
+        look = max(now, max(ended, activity.hint_seconds) + settle_seconds)
+        return replace(activity, busy="", look_seconds=look), False
     if seen.unfinished:
         pause = min(
             UNFINISHED_POLL_SECONDS * 2**activity.unfinished_looks, UNFINISHED_POLL_MAX_SECONDS

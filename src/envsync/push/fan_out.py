@@ -14,6 +14,7 @@ from typing import Any
 from envsync.agent.scan import scan_share
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.errors import EnvsyncError
+from envsync.push.beginning import AT_ONCE, Beginning
 from envsync.push.cycle import Push
 from envsync.push.ends import End, LocalEnd, RemoteEnd
 from envsync.push.method import PACK
@@ -55,9 +56,18 @@ class FanOut:
         settings: PushSettings,
         source_server: str,
         open_source: Callable[[], Link] | None = None,
+        beginning: Beginning = AT_ONCE,
     ) -> None:
-        """`open_source` opens a link to the source; none where it is this machine."""
+        """`open_source` opens a link to the source; none where it is this machine.
+
+        Until `beginning` is said, everything is made ready: the source is looked at, and agents
+        are there on the targets, which have been asked nothing and hold no lock.
+        """
         self._settings = settings
+        self._beginning = beginning
+        self._may_begin = threading.Event()
+        if beginning is AT_ONCE:
+            self._may_begin.set()
         # Importing and connecting keep this interpreter busy while the source is scanned.
         self._helpers = ScanHelpers.fork(scan_share, caller_shares=False)
         source = Place(source_server, settings.source_prefix, open_source)
@@ -79,8 +89,7 @@ class FanOut:
         that can be told at once.
         """
         self._source.serves_several = len(destinations) > 1
-        inspecting = threading.Thread(target=self._inspect_source, args=(on_progress,))
-        inspecting.start()
+        inspecting = self._inspecting(on_progress)
         reports: dict[str, PushReport] = {}
 
         def serve(destination: Destination) -> None:
@@ -92,6 +101,8 @@ class FanOut:
         pool = ThreadPoolExecutor(workers, thread_name_prefix="push")
         try:
             futures = [pool.submit(serve, destination) for destination in destinations]
+            if self._beginning is not AT_ONCE:
+                inspecting = self._begun(on_progress)
             wait(futures)
             inspecting.join()
         except BaseException:
@@ -110,6 +121,19 @@ class FanOut:
     def source_revision(self) -> str:
         """What the source was found to be; empty while that is not known."""
         return self._source.known_revision
+
+    def _begun(self, on_progress: OnProgress) -> threading.Thread:
+        """Wait for the word, and then look once more where what was seen cannot count."""
+        self._beginning.wait()
+        self._source.look_again(is_changed=self._beginning.is_changed_since)
+        inspecting = self._inspecting(on_progress)
+        self._may_begin.set()
+        return inspecting
+
+    def _inspecting(self, on_progress: OnProgress) -> threading.Thread:
+        thread = threading.Thread(target=self._inspect_source, args=(on_progress,))
+        thread.start()
+        return thread
 
     def _inspect_source(self, on_progress: OnProgress) -> None:
         """Look at the source while the links are being opened; who needs it meets the error."""
@@ -134,11 +158,21 @@ class FanOut:
             finally:
                 self._forget(link)
         except EnvsyncError as error:
+            self._may_begin.wait()  # before it, nobody asked
             error.server = error.server or destination.server
             return self._failed(destination, error, started)
         except OSError as error:
             failure = EnvsyncError(str(error), server=destination.server)
             return self._failed(destination, failure, started)
+
+    def _counted_from(self, started: float) -> float:
+        """Wait until pushes may begin; from which monotonic second their time counts."""
+        if self._may_begin.is_set():
+            return started
+        self._may_begin.wait()
+        if self._stopped:
+            raise EnvsyncError("it was stopped before it began")
+        return time.monotonic()
 
     def _push_here(
         self, destination: Destination, on_progress: OnProgress, started: float
@@ -154,6 +188,7 @@ class FanOut:
         settings = self._settings_for(destination)
         with contextlib.closing(reopened()) as target:
             source = self._toward(destination)
+            started = self._counted_from(started)
             push = Push(settings, source, target, None, reopen, on_progress, started)
             report = push.run()
         return replace(report, connection=HERE)
@@ -178,6 +213,7 @@ class FanOut:
 
         with contextlib.closing(self._remote(link, destination)) as target:
             source = self._toward(destination)
+            started = self._counted_from(started)
             push = Push(settings, source, target, link, reopen, on_progress, started)
             report = push.run()
         chosen = link.chosen
@@ -233,6 +269,7 @@ class FanOut:
         for link in links:
             link.close()
         self._source.close()
+        self._may_begin.set()
 
     def _failed(self, destination: Destination, error: EnvsyncError, started: float) -> PushReport:
         return PushReport(

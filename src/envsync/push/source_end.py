@@ -281,6 +281,14 @@ class SourceEnd:
             assert self._state is not None
             return self._state
 
+    def look_again(self, *, is_changed: bool) -> None:
+        """Forget what was found where it has changed since, or was not at rest: `state` then
+        looks once more. Without, nothing is done."""
+        with self._lock:
+            found = () if self._state is None else self._state.findings
+            if is_changed or any(finding.blocking for finding in found):
+                self._state = None
+
     def changed(self) -> bool:
         """Whether the source is another one than was inspected, every byte hashed anew.
 

@@ -10,8 +10,9 @@ from typing import Any, cast
 from envsync.daemon.book import Book
 from envsync.daemon.children import Child
 from envsync.daemon.duties import Duties, Duty
-from envsync.daemon.keeper import Keeper, Order
+from envsync.daemon.keeper import Keeper
 from envsync.daemon.log import Log
+from envsync.daemon.orders import Order
 from envsync.daemon.state import ServerRow, Store
 from envsync.daemon.triggers import Observation
 
@@ -26,8 +27,20 @@ class PretendedChild:
         self.order = order
         self.fd = os.open(os.devnull, os.O_RDONLY)
         self.said, self.status = "", 0
-        self.is_over = False
+        self.is_over = self.is_dismissed = False
+        self.words: list[bytes] = []
         self._documents: list[dict[str, Any]] = []
+
+    @property
+    def has_begun(self) -> bool:
+        return not self.order.awaits_word or bool(self.words)
+
+    def tell(self, word: bytes) -> None:
+        self.words.append(word)
+
+    def end(self) -> None:
+        """It would end soon."""
+        self.is_dismissed = True
 
     def say(self, **document: Any) -> None:
         self._documents.append({"environment": self.order.environments[0], **document})
@@ -90,25 +103,42 @@ class Kept:
         return cast("Child", child)
 
     def turn(self) -> list[Order]:
-        """One turn; what was ordered in it."""
-        before = len(self.children)
+        """One turn; what began in it."""
+        before = [child for child in self.children if child.has_begun]
         self.keeper.turn()
-        return [child.order for child in self.children[before:]]
+        return [child.order for child in self.children if child.has_begun and child not in before]
 
     def work(self) -> list[Order]:
         """Turns, each child doing what it is to do, until there is nothing left for now."""
         done: list[Order] = []
         while True:
             self.keeper.turn()
-            at_work = [child for child in self.children if not child.is_over]
+            self._end_dismissed()
+            at_work = self.at_work()
             if not at_work:
                 return done
             for child in at_work:
                 done.append(child.order)
                 self.finish(child)
 
+    def at_work(self) -> list[PretendedChild]:
+        """Those that have begun and not ended, in the order in which they were started."""
+        return [child for child in self.children if child.has_begun and not child.is_over]
+
+    def _end_dismissed(self) -> None:
+        for child in self.children:
+            if child.is_dismissed and not child.is_over:
+                self.end(child)
+
     def finish(self, child: PretendedChild) -> None:
         for name in child.order.environments:
+            digest = f"digest {self.world[name]}"
+            known = [one.digest for one in child.order.glances if one.environment == name]
+            if known:
+                unchanged = known == [digest]
+                child.say(environment=name, glance=digest, unchanged=unchanged)
+                if unchanged:
+                    continue
             child.say(environment=name, revision=self.world[name])
             for server in child.order.servers:
                 child.say(environment=name, report=self._report(name, server))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envsync.daemon import keeper as module
-from envsync.daemon.keeper import Order
+from envsync.daemon.crew import START_AGAIN_SECONDS
+from envsync.daemon.orders import BEGIN, CHANGED_SINCE, Order
 from envsync.daemon.state import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.triggers import Observation
 from tests.unit.daemon.kept import DOWN, RESCAN, SETTLE, Kept, PretendedLook, looks
@@ -67,8 +69,53 @@ def test_an_installer_is_waited_for(kept: Kept) -> None:
     assert kept.later(120) == []
     assert kept.keeper.activity("one").busy == "pip (process 7)"
     look_at(kept, "one").seen = Observation()
-    assert kept.later(SETTLE) == []
+    assert kept.later(SETTLE - 1) == []
     assert kept.later(1) == [Order(("one",), ("a", "b"))]
+
+
+def test_a_child_is_ready_when_the_source_has_settled(kept: Kept) -> None:
+    """It is given the word; one that nobody needs any more is dismissed."""
+    kept.keeper.hint(["one"])
+    kept.later(SETTLE - 0.1)
+    ready = kept.children[-1]
+    assert (ready.order.awaits_word, ready.words) == (True, [])
+    started = len(kept.children)
+    assert kept.later(1) == [Order(("one",), ("a", "b"))]
+    assert (ready.words, len(kept.children)) == ([BEGIN], started)
+
+    kept.keeper.hint(["one"])
+    kept.later(SETTLE - 0.1)
+    kept.keeper.hint(["one"])  # after the child has looked
+    assert kept.later(SETTLE + 1) == [Order(("one",), ("a", "b"))]
+    assert kept.children[-1].words == [CHANGED_SINCE]
+
+    kept.keeper.hint(["one"])
+    kept.later(SETTLE - 0.1)
+    look_at(kept, "one").seen = Observation(busy="pip (process 7)")
+    assert kept.later(60) == []
+    assert (kept.children[-1].words, kept.children[-1].is_dismissed) == ([], True)
+
+
+def test_a_ready_child_that_died_or_has_other_servers_is_replaced(kept: Kept) -> None:
+    kept.keeper.hint(["one"])
+    kept.later(SETTLE - 0.1)
+    kept.end(kept.children[-1])
+    assert kept.later(1) == [Order(("one",), ("a", "b"))]
+    kept.keeper.hint(["one"])
+    kept.later(SETTLE - 0.1)
+    kept.keeper.adopt(kept.duties(one=("b", "c")))
+    assert kept.later(1) == [Order(("one",), ("b", "c"))]
+    assert [child.is_dismissed for child in kept.children[-2:]] == [True, False]
+
+
+def test_a_rescan_is_spared_where_nothing_changed(kept: Kept) -> None:
+    kept.later(RESCAN)
+    [before] = [glance for glance in kept.children[-1].order.glances if glance.environment == "one"]
+    assert (before.path, before.digest) == ("/p/envs/one", "digest r1")
+    kept.store.put_source(replace(kept.store.contents.sources["one"], error=GONE))
+    kept.now += RESCAN
+    kept.turn()
+    assert [glance.digest for glance in kept.children[-1].order.glances] == ["", "digest r1"]
 
 
 def test_a_broken_install_is_told_and_not_pushed_until_it_is_mended(kept: Kept) -> None:
@@ -149,7 +196,7 @@ def test_a_source_that_is_busy_says_nothing_of_servers(kept: Kept) -> None:
     kept.now += SETTLE
     assert kept.turn() == [Order(("one",), ("a", "b"))]
     assert [kept.row("one", s).state for s in "ab"] == [PUSHING, PUSHING]
-    child = kept.children[-1]
+    child = kept.at_work()[-1]
     for server in "ab":
         child.say(report={"server": server, "error": BUSY, "revision": ""})
     kept.end(child)
@@ -163,7 +210,7 @@ def test_an_environment_that_is_gone_and_comes_back(kept: Kept) -> None:
     kept.keeper.hint(["one"])
     kept.now += SETTLE
     kept.turn()
-    child = kept.children[-1]
+    child = kept.at_work()[-1]
     child.say(error=GONE)
     kept.end(child)
     assert kept.later(RESCAN / 2) == []
@@ -180,7 +227,7 @@ def test_a_child_that_dies_is_not_started_again_at_once(kept: Kept) -> None:
     kept.now += SETTLE
     kept.turn()
     for number in range(8):
-        child = kept.children[-1]
+        child = kept.at_work()[-1]
         child.status, child.said = -9, "killed"
         child.say(revision="r1")
         kept.end(child)
@@ -197,7 +244,7 @@ def test_a_slow_server_s_end_says_nothing_of_one_that_is_tried_again_meanwhile(k
     kept.keeper.hint(["one"])
     kept.now += SETTLE
     kept.turn()
-    slow = kept.children[-1]
+    slow = kept.at_work()[-1]
     slow.say(revision="r1")
     slow.say(report={"server": "b", "error": DOWN, "revision": ""})
     kept.keeper.hear(slow.fd)
@@ -206,7 +253,7 @@ def test_a_slow_server_s_end_says_nothing_of_one_that_is_tried_again_meanwhile(k
     slow.say(report={"server": "a", "error": None, "revision": "r1", "outcome": "in-step"})
     kept.end(slow)
     assert [kept.row("one", s).state for s in "ab"] == [IN_STEP, PUSHING]
-    kept.finish(kept.children[-1])
+    kept.finish(kept.at_work()[-1])
     assert kept.states() == [IN_STEP] * 4
 
 
@@ -217,7 +264,7 @@ def test_no_process_for_a_while(kept: Kept) -> None:
     assert kept.later(60) == []
     assert 4 < len([line for line in kept.lines if "no process can be started" in line]) < 8
     kept.no_process = False
-    assert kept.later(module.START_AGAIN_SECONDS) == [Order(("one",), ("a", "b"))]
+    assert kept.later(START_AGAIN_SECONDS) == [Order(("one",), ("a", "b"))]
 
 
 def test_what_changes_during_a_push_is_pushed_after_it(kept: Kept) -> None:
@@ -228,7 +275,7 @@ def test_what_changes_during_a_push_is_pushed_after_it(kept: Kept) -> None:
     kept.keeper.hint(["one"])
     kept.now += SETTLE
     assert kept.turn() == [Order(("one",), is_settled=True)]  # nobody is free to take it
-    for child in [child for child in kept.children if not child.is_over][::-1]:
+    for child in kept.at_work()[::-1]:
         kept.world["one"] = "r1" if child.order.is_push else "r2"
         kept.finish(child)
     kept.world["one"] = "r2"

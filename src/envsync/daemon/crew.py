@@ -1,0 +1,128 @@
+"""The children at work: how many there may be, who was given what, and how they end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from envsync.daemon.children import Child
+from envsync.daemon.log import Log
+from envsync.daemon.orders import BEGIN, CHANGED_SINCE, Order
+
+CHILDREN_MAX = 4
+START_AGAIN_SECONDS = 10.0
+
+Start = Callable[[Order], Child]
+
+
+@dataclass(slots=True)
+class AtWork:
+    """A child with its order, and what was heard of it.
+
+    `number` counts orders by when they began; 0 for one that awaits its word.
+    """
+
+    order: Order
+    child: Child
+    since_seconds: float
+    number: int = 0
+    is_changed_since: bool = False
+    heard: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
+    source_failed: bool = False
+
+    @property
+    def has_begun(self) -> bool:
+        return self.number > 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it waits for its word, and is there to hear it."""
+        return not self.has_begun and not self.child.is_over
+
+
+class Crew:
+    """`start` gives an order to a new child. Seconds are monotonic here."""
+
+    def __init__(self, start: Start, log: Log, clock: Callable[[], float]) -> None:
+        self._start = start
+        self._log = log
+        self._clock = clock
+        self._at_work: dict[int, AtWork] = {}
+        self._begun = 0
+        self._may_start_seconds = 0.0
+
+    @property
+    def children(self) -> dict[int, Child]:
+        """Those at work, by the descriptor to wait for."""
+        return {fd: work.child for fd, work in self._at_work.items()}
+
+    @property
+    def is_scanning(self) -> bool:
+        return any(not work.order.is_push for work in self._at_work.values())
+
+    def has_room(self) -> bool:
+        return len(self._at_work) < CHILDREN_MAX and self._clock() >= self._may_start_seconds
+
+    def room_seconds(self) -> float | None:
+        """How long from now until processes are tried again; None where nothing is in the way."""
+        pause = self._may_start_seconds - self._clock()
+        return pause if pause > 0 else None
+
+    def give(self, order: Order) -> AtWork | None:
+        """A process for it; where there is none, all of them wait a little."""
+        try:
+            child = self._start(order)
+        except OSError as error:
+            self._log.error(f"no process can be started: {error}")
+            self._may_start_seconds = self._clock() + START_AGAIN_SECONDS
+            return None
+        work = AtWork(order, child, self._clock())
+        if not order.awaits_word:
+            self._number(work)
+        self._at_work[child.fd] = work
+        return work
+
+    def begin(self, work: AtWork) -> None:
+        """Give the word to one that is ready."""
+        self._number(work)
+        work.child.tell(CHANGED_SINCE if work.is_changed_since else BEGIN)
+
+    def _number(self, work: AtWork) -> None:
+        self._begun += 1
+        work.number = self._begun
+
+    def hear(self, fd: int) -> tuple[AtWork, list[dict[str, Any]]]:
+        """What one of them has said since; nothing is heard of one that was told nothing."""
+        work = self._at_work[fd]
+        documents = work.child.read()
+        if work.child.is_over:
+            del self._at_work[fd]
+        return work, documents if work.has_begun else []
+
+    def stop(self, within_seconds: float) -> None:
+        """End every child; what they were at is done again after the next start."""
+        deadline = time.monotonic() + within_seconds
+        children = [work.child for work in self._at_work.values()]
+        for child in children:
+            child.end()
+        for child in children:
+            child.wait_over(deadline)
+        self._at_work.clear()
+
+
+def broken(work: AtWork) -> dict[str, Any]:
+    """What is said of a child that ended without a word."""
+    status, said = work.child.status, work.child.said
+    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
+    how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
+    return {
+        "code": "unexpected",
+        "exit_code": 1,
+        "server": None,
+        "message": f"the process that pushes ended by itself ({how}){f': {last}' if last else ''}",
+        "hint": "",
+        "details": said.splitlines(),
+    }

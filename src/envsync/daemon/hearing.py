@@ -1,0 +1,133 @@
+"""What children say of sources and servers, taken into the book."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from envsync.daemon import lag, triggers
+from envsync.daemon.book import Book
+from envsync.daemon.crew import AtWork, broken
+from envsync.daemon.look import Look
+from envsync.daemon.triggers import AT_REST, Activity
+
+REFUSED_MAX_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class Kept:
+    """One environment as the keeper sees it."""
+
+    path: str
+    look: Look
+    activity: Activity = AT_REST
+    is_changed: bool = False
+    """It came to rest after a change, and has not been pushed since."""
+    refusals: int = 0
+    known_by: int = 0
+    """The number of the order by which its revision became known."""
+    digest: str = ""
+    """Of the glance before its last scan that went well."""
+    glanced: str = ""
+    """Of a glance whose scan is still to come."""
+    ready: AtWork | None = None
+    """The child that was made ready to push it."""
+
+
+class Hearing:
+    """`hint` is told of a source that was found changed; `clock` gives monotonic seconds."""
+
+    def __init__(
+        self,
+        book: Book,
+        kept: Mapping[str, Kept],
+        hint: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._book = book
+        self._kept = kept
+        self._hint = hint
+        self._clock = clock
+
+    def heard(self, work: AtWork, document: Mapping[str, Any]) -> None:
+        """One document of a child."""
+        name = str(document.get("environment", ""))
+        if name not in self._kept or name not in work.order.environments:
+            return
+        work.heard.add(name)
+        error, report = document.get("error"), document.get("report")
+        if isinstance(error, dict):
+            work.source_failed = True
+            self._source_failed(name, error)
+        elif isinstance(report, dict):
+            work.reported.add(str(report.get("server", "")))
+            if lag.is_of_the_source(report):
+                work.source_failed = True
+                self._source_failed(name, report["error"])
+            self._book.reported(name, report)
+        elif isinstance(document.get("glance"), str):
+            self._glanced(name, document)
+        elif isinstance(document.get("revision"), str):
+            self._source_is(work, name, document["revision"])
+
+    def _glanced(self, name: str, document: Mapping[str, Any]) -> None:
+        self._kept[name].glanced = document["glance"]
+        if document.get("unchanged"):
+            self._book.source_checked(name)
+
+    def _source_is(self, work: AtWork, name: str, revision: str) -> None:
+        kept = self._kept[name]
+        kept.refusals = 0
+        if not work.order.is_push:
+            kept.digest, kept.glanced = kept.glanced, ""
+        if work.number < kept.known_by:
+            return  # a long push tells what the source was before somebody else looked at it
+        kept.known_by = work.number
+        is_news = self._book.source_is(name, revision)
+        if is_news and not work.order.is_push and not work.order.is_settled:
+            self._hint(name)
+
+    def _source_failed(self, name: str, error: Mapping[str, Any]) -> None:
+        """Ask again later, if that may help: a directory that is gone is told of when it comes."""
+        kept = self._kept[name]
+        kept.glanced = ""
+        self._book.source_failed(name, error)
+        if error.get("code") == "not-found" or not kept.activity.is_at_rest:
+            return
+        settle = self._book.duties.settle_seconds
+        pause = min(max(settle, 1.0) * 2**kept.refusals, REFUSED_MAX_SECONDS)
+        kept.refusals += 1
+        kept.activity = triggers.changed(kept.activity, self._clock(), pause)
+
+    def over(self, work: AtWork) -> None:
+        """A child has ended."""
+        order = work.order
+        names = [name for name in order.environments if name in self._kept]
+        if not work.has_begun:
+            return  # whoever wants to give it the word will see
+        told = broken(work)
+        if order.is_push:
+            # One that was reported may be at work again, by a younger child.
+            silent = tuple(server for server in order.servers if server not in work.reported)
+            for name in names:
+                self._book.ended(name, silent, None if work.source_failed else told)
+            return
+        for name in set(names) - work.heard:
+            self._book.source_failed(name, told)
+
+
+def unfinished(signs: tuple[str, ...]) -> dict[str, Any]:
+    """The error of a source in which an installer has left something half done."""
+    return {
+        "code": UNFINISHED,
+        "exit_code": 9,
+        "server": None,
+        "message": f"an installation is not finished: {signs[0]}",
+        "hint": "install once more, or remove what was left; "
+        "`envsync daemon sync` pushes it as it is",
+        "details": list(signs[1:]),
+    }
+
+
+UNFINISHED = "unfinished"

@@ -1,0 +1,35 @@
+"""What a child is to do, as values; and the word by which one begins that was made ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+BEGIN = b"begin"
+CHANGED_SINCE = b"begin, it has changed since"
+"""The same for a source that changed after the child had looked at it."""
+
+
+class Glance(NamedTuple):
+    """A scan that is spared where the digest of what stands at the path is still that one."""
+
+    environment: str
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Scan these environments, or push one to these servers."""
+
+    environments: tuple[str, ...]
+    servers: tuple[str, ...] = ()
+    is_settled: bool = False
+    """Whether a scan is of a source that had come to rest: what it finds need not settle."""
+    glances: tuple[Glance, ...] = field(default=(), compare=False)
+    awaits_word: bool = field(default=False, compare=False)
+    """Whether it is to be made ready only, and to begin when it is told."""
+
+    @property
+    def is_push(self) -> bool:
+        return bool(self.servers)

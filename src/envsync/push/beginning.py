@@ -1,0 +1,25 @@
+"""The word that pushes may begin, for a fan-out that was made ready ahead of it."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Beginning:
+    """Said once, waited for by many. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._said = threading.Event()
+        self.is_changed_since = False
+        """Whether the source has changed after it was looked at ahead of the word."""
+
+    def say(self, *, is_changed_since: bool) -> None:
+        self.is_changed_since = is_changed_since
+        self._said.set()
+
+    def wait(self) -> None:
+        self._said.wait()
+
+
+AT_ONCE = Beginning()
+AT_ONCE.say(is_changed_since=False)
