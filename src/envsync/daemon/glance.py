@@ -48,14 +48,12 @@ def digest(environment: str) -> str:
 def _read(top_fd: int, directory: str) -> tuple[array[int], list[str]]:
     """The ctime of each entry of one directory, and the directories in it."""
     above = f"{directory}/" if directory else ""
-    changes, below = array("q"), list[str]()
     fd = os.open(directory or ".", _DIRECTORY_FLAGS, dir_fd=top_fd)
     try:
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                changes.append(entry.stat(follow_symlinks=False).st_ctime_ns)
-                if entry.is_dir(follow_symlinks=False):
-                    below.append(above + entry.name)
+        with os.scandir(fd) as found:
+            entries = list(found)
+        changes = array("q", [one.stat(follow_symlinks=False).st_ctime_ns for one in entries])
+        below = [above + one.name for one in entries if one.is_dir(follow_symlinks=False)]
     finally:
         os.close(fd)
     return changes, below

@@ -29,7 +29,10 @@ version within a minute."""
 SLOW_MAX_SECONDS = 600.0
 """For what no minute mends: a full disk, a failing one, a broken Python."""
 
-IN_USE_SECONDS = 60.0
+IN_USE_SECONDS = 15.0
+"""Until an environment that was in use is tried again; twice as long each time, up to
+`SLOW_MAX_SECONDS`."""
+
 _JITTER = 0.2
 
 UNREACHABLE = frozenset({"connection-failed", "connection-lost"})
@@ -131,10 +134,9 @@ def _state(code: str) -> str:
 def _pause(code: str, state: str, attempts: int, rescan_seconds: float) -> float:
     if state in (HELD, HALTED):
         return rescan_seconds  # a person may have put it right, and has told nobody
-    if state == WAITING:
-        return IN_USE_SECONDS
+    first = IN_USE_SECONDS if state == WAITING else FIRST_SECONDS
     ceiling = UNREACHABLE_MAX_SECONDS if code in _QUICK else SLOW_MAX_SECONDS
-    return min(FIRST_SECONDS * 2.0 ** min(attempts, 30), ceiling)
+    return min(first * 2.0 ** min(attempts, 30), ceiling)
 
 
 def is_wanted(row: ServerRow, source_revision: str, now: float) -> bool:

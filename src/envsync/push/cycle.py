@@ -272,8 +272,10 @@ class Push:
             if not processes or self._settings.in_use == "publish":
                 return processes
             if self._settings.in_use == "fail" or time.monotonic() > deadline:
+                count = len(processes)
+                who = "a process uses" if count == 1 else f"{count} processes use"
                 raise EnvironmentInUse(
-                    f"{len(processes)} processes use the environment there",
+                    f"{who} the environment there",
                     details=[f"{use.pid}  {use.command}" for use in processes[:DIFFERENCES_SHOWN]],
                     hint="push again when they are done, or set `in_use: publish`: "
                     "what they have open stays as it is",

@@ -66,6 +66,17 @@ def test_which_failure_makes_which_state(code: str, state: str) -> None:
     assert lag.is_wanted(row, OLD, NOW) is (state in (HELD, HALTED))
 
 
+def test_an_environment_in_use_is_asked_for_ever_more_rarely() -> None:
+    row, pauses = ROW, list[float]()
+    for _ in range(9):
+        row = after("in-use", row)
+        assert row.next_try_seconds is not None
+        pauses.append(row.next_try_seconds - NOW)
+    assert pauses[:3] == [15.0, 30.0, 60.0]
+    assert pauses[-1] == lag.SLOW_MAX_SECONDS
+    assert row.since_seconds == ROW.since_seconds  # since when it lags
+
+
 def test_every_class_of_errors_is_tried_again_within_a_rescan() -> None:
     for error in all_errors():
         if error.code != "source-refused":
