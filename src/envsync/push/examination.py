@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from envsync.agent.health import HealthFacts
-from envsync.agent.messages import from_json
+from envsync.agent.messages import ServerFacts, from_json
 from envsync.errors import (
     AgentFailed,
     AuthenticationRefused,
@@ -109,10 +109,10 @@ def _time_limit(link: Link) -> Iterator[threading.Event]:
 
 def _asked(found: Examination, end: End, arguments: Mapping[str, Any]) -> Examination:
     began = time.time()
-    greeting = end.call("hello").document
+    greeting = from_json(ServerFacts, end.call("hello").document)
     middle = (began + time.time()) / 2
     answer = end.call("health", {**arguments, "prefix": found.prefix})
-    off = float(greeting["time_seconds"]) - middle
+    off = greeting.time_seconds - middle
     return replace(found, clock_off_seconds=off, health=from_json(HealthFacts, answer.document))
 
 

@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envsync.agent.layout import BASE
 from envsync.agent.messages import (
-    PlaceFacts,
     RelocationFacts,
     SampleFacts,
     SourceState,
     from_json,
+)
+from envsync.agent.short_answers import (
+    ConfirmedFacts,
+    CredentialFacts,
+    FindingsFacts,
+    GlibcFacts,
+    SeesFacts,
+    SourceOpened,
 )
 from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, EnvsyncError
@@ -70,8 +77,7 @@ class SourceEnd:
             "local": list(local),
             "is_base": name == BASE,
         }
-        place = end.call("source.open", self._open).document["place"]
-        self.place = None if place is None else from_json(PlaceFacts, place)
+        self.place = from_json(SourceOpened, end.call("source.open", self._open).document).place
         """Where it stands, to tell whether a target is the same directory."""
 
     @property
@@ -210,16 +216,18 @@ class SourceEnd:
         """What leads out of the environment, a line each."""
         with self._lock:
             if self._outside is None:
-                findings = self._end.call("source.findings").document["findings"]
-                self._outside = tuple(finding["message"] for finding in findings)
+                answer = self._end.call("source.findings")
+                findings = from_json(FindingsFacts, answer.document).findings
+                self._outside = tuple(finding.message for finding in findings)
             return self._outside
 
     def credentials(self) -> tuple[str, ...]:
         """A line that names the files with a password or a token in them; none without."""
         with self._lock:
             if self._credentials is None:
-                found = self._end.call("source.credentials").document["paths"]
-                self._credentials = credential_warning([str(path) for path in found])
+                answer = self._end.call("source.credentials")
+                found = from_json(CredentialFacts, answer.document)
+                self._credentials = credential_warning(found.paths)
             return self._credentials
 
     def requirements(self) -> Requirements:
@@ -234,15 +242,15 @@ class SourceEnd:
         self.state()
         with self._lock:
             if self._glibc is None:
-                told = self._end.call("source.glibc").document
-                path = str(told["path"]).encode("utf-8", "surrogateescape")
-                self._glibc = path, tuple(int(part) for part in told["version"])
+                told = from_json(GlibcFacts, self._end.call("source.glibc").document)
+                self._glibc = told.path.encode("utf-8", "surrogateescape"), told.version
             return self._glibc
 
     def sees(self, nonce: str) -> bool:
         """Whether a target's lock stands in the source's own place."""
         with self._lock:
-            return bool(self._end.call("source.sees", {"nonce": nonce}).document["sees"])
+            answer = self._end.call("source.sees", {"nonce": nonce})
+            return from_json(SeesFacts, answer.document).sees
 
     def had(self) -> tuple[str, ...]:
         """The revisions that this source has had, as far as this machine knows."""
@@ -270,7 +278,8 @@ class SourceEnd:
             if self._state is not state:
                 return False
             if self._confirmed is None:
-                self._confirmed = bool(self._end.call("source.confirm").document["confirmed"])
+                answer = self._end.call("source.confirm")
+                self._confirmed = from_json(ConfirmedFacts, answer.document).confirmed
             return self._confirmed
 
     def renewed(self, state: SourceState) -> SourceState:

@@ -22,6 +22,7 @@ from envsync.agent.messages import (
     from_json,
     to_json,
 )
+from envsync.agent.short_answers import ExistingFacts, ShareFacts
 from envsync.errors import AgentFailed
 from envsync.push.ends import Answer, End, Progress
 from envsync.push.settings import PushSettings
@@ -105,8 +106,8 @@ class TargetEnd:
         """Whether something is there at each of these paths, as seen from the environment."""
         if not paths:
             return ()
-        answer = self._end.call("target.existing", {"paths": list(paths)}).document
-        found = tuple(bool(exists) for exists in answer["existing"])
+        answer = self._end.call("target.existing", {"paths": list(paths)})
+        found = from_json(ExistingFacts, answer.document).existing
         if len(found) != len(paths):
             raise AgentFailed("the target answered for other paths than it was asked about")
         return found
@@ -145,13 +146,13 @@ class TargetEnd:
 
     def share(self, share: Share) -> tuple[bool, tuple[str, ...]]:
         """Have what is built shared so; whether what stands there is, and warnings."""
-        told = self._end.call("build.share", to_json(share)).document
-        return bool(told["is_shared"]), tuple(str(line) for line in told["warnings"])
+        told = from_json(ShareFacts, self._end.call("build.share", to_json(share)).document)
+        return told.is_shared, told.warnings
 
     def begin(self, outline: bytes, keep: int) -> Staged | None:
         """Have a staging tree made by a manifest without contents; None where there is one."""
         answer = self._end.call("build.begin", {"keep": keep}, outline)
-        return _staged(answer) if answer.document["tree"] else None
+        return _staged(answer) if answer.document.get("tree") else None
 
     def settle(self, on_progress: Progress | None = None) -> None:
         """Finish what was begun, when its files have come."""

@@ -6,12 +6,13 @@ where blocks wait: behind a slow link harder, behind a slow processor less.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,16 +57,19 @@ class StreamTransport:
 
     def send(self, job: Job) -> Sent:
         counter = _Counter(job.limit_bits_per_second)
-        blocks = counter.counted(_blocks(job))
-        answer = job.ask("transfer.receive", {}, job.selection(), blocks)
+        # Closed also where the target stops half-way: what makes the blocks goes on otherwise.
+        with contextlib.closing(_blocks(job)) as blocks:
+            counted = counter.counted(blocks)
+            answer = job.ask("transfer.receive", {}, job.selection(), counted)
         return Sent(counter.wire_bytes, failed_paths(answer.document))
 
 
-def _blocks(job: Job) -> Iterator[bytes]:
+def _blocks(job: Job) -> Generator[bytes, None, None]:
     """The job's files as blocks, encoded here or by the server that has them."""
     if job.relayed is not None:
-        return job.relayed(job.items, job.codecs, job.on_sent)
-    return encoded(job, Effort(steps(job)))
+        yield from job.relayed(job.items, job.codecs, job.on_sent)
+    else:
+        yield from encoded(job, Effort(steps(job)))
 
 
 def steps(job: Job) -> tuple[Step, ...]:

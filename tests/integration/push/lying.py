@@ -20,7 +20,9 @@ from envsync.agent.service import Answer, Service
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push.cycle import Push
 from envsync.push.ends import LocalEnd, RemoteEnd
+from envsync.push.remote_source import RemoteSource
 from envsync.push.report import PushReport
+from envsync.push.servers import Place
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd
 from envsync.push.target_end import TargetEnd
@@ -146,16 +148,24 @@ def answer(number: object, document: object, payload: bytes = b"") -> bytes:
     return message(told, payload)
 
 
-class LyingAgent:
-    """The agent's own code behind a socket; `lie` sees every answer before it goes out."""
+def _unchanged(data: bytes) -> bytes:
+    return data
 
-    def __init__(self, lie: Lie) -> None:
+
+class LyingAgent:
+    """The agent's own code behind a socket; `lie` sees every answer before it goes out.
+
+    `spoil` sees the blocks of contents that it sends as a source.
+    """
+
+    def __init__(self, lie: Lie, spoil: Callable[[bytes], bytes] = _unchanged) -> None:
         self._lie = lie
+        self._spoil = spoil
         self.asked: list[str] = []
 
     def serve(self, far: socket.socket) -> None:
         frames = begin(far)
-        service = Service()
+        service = Service(emit=lambda data: far.sendall(frame(DATA, self._spoil(data))))
         while True:
             request, payload = self._request(frames)
             operation = request["operation"]
@@ -212,15 +222,33 @@ class Scene:
         (prefix / "conda-meta").mkdir()
         return prefix
 
-    def push(self, serve: Callable[[socket.socket], None], prefix: Path) -> PushReport:
-        """Push `myenv` to whoever serves."""
-        settings = PushSettings(
+    def _settings(self) -> PushSettings:
+        return PushSettings(
             environment=NAME,
             source_prefix=str(self.source_prefix),
             source="server1",
             who="alice@server1",
             check_timeout_seconds=0.0,
         )
+
+    def pull(self, serve: Callable[[socket.socket], None], prefix: Path) -> PushReport:
+        """Bring `myenv` of whoever serves here, below a prefix."""
+        settings = self._settings()
+
+        def open_link() -> Link:
+            return cast("Link", FakeLink(serve))
+
+        place = Place("server2", settings.source_prefix, open_link)
+        with (
+            contextlib.closing(RemoteSource(place, NAME, settings.local)) as source,
+            contextlib.closing(LocalEnd("server1")) as end,
+        ):
+            target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
+            return Push(settings, source, target, None, _no_way_back).run()
+
+    def push(self, serve: Callable[[socket.socket], None], prefix: Path) -> PushReport:
+        """Push `myenv` to whoever serves."""
+        settings = self._settings()
         source = SourceEnd(LocalEnd("server1"), settings.source_prefix, NAME, settings.local)
         link = FakeLink(serve)
         seen = cast("Link", link)
