@@ -12,17 +12,23 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from watchdog.observers.inotify_c import (
-    CallbackId,
-    InotifyConstants,
-    InotifyEvent,
-    InotifyFD,
-    Mask,
-    WatchDescriptor,
-)
-
 from envsync.agent.filesystem import mount_of
 from envsync.daemon.telltales import Place, signature, telltales
+
+try:
+    from watchdog.observers.inotify_c import (
+        CallbackId,
+        InotifyConstants,
+        InotifyEvent,
+        InotifyFD,
+        Mask,
+        WatchDescriptor,
+    )
+except ImportError:
+    # Before watchdog 7 what inotify loses is lost, and Python 3.10 has no watchdog 7.
+    CAN_WATCH = False
+else:
+    CAN_WATCH = True
 
 POLL_SECONDS = 10.0
 """How often an environment is looked at where inotify does not tell."""
@@ -30,17 +36,6 @@ POLL_SECONDS = 10.0
 INVENTORY = ""
 """The name under which the inventory's own directory is watched."""
 
-_MASK = Mask(
-    InotifyConstants.IN_CREATE
-    | InotifyConstants.IN_DELETE
-    | InotifyConstants.IN_MOVE
-    | InotifyConstants.IN_CLOSE_WRITE
-    | InotifyConstants.IN_ATTRIB
-    | InotifyConstants.IN_DELETE_SELF
-    | InotifyConstants.IN_MOVE_SELF
-    | InotifyConstants.IN_ONLYDIR
-)
-_SELF = InotifyConstants.IN_DELETE_SELF | InotifyConstants.IN_MOVE_SELF
 _UNTOLD = frozenset({b"__pycache__"})
 _LIMITS = {
     errno.ENOSPC: ("fs.inotify.max_user_watches", 524288),
@@ -57,7 +52,7 @@ class _Watched:
         self._only = only
 
     def on_event(self, event: InotifyEvent) -> None:
-        is_about_itself = bool(event.mask & _SELF)
+        is_about_itself = event.is_delete_self or event.is_move_self
         if event.name in _UNTOLD or (self._only not in (None, event.name) and not is_about_itself):
             return
         self._tell()
@@ -187,13 +182,15 @@ class Watcher:
 
     def _add(self, name: str, armed: _Armed, places: dict[str, Place]) -> str:
         """Watch what is not watched yet; why that was not possible, or nothing."""
+        if not CAN_WATCH:
+            return "watchdog 7, which needs Python 3.11, is not here"
         for path, place in places.items():
             if path in armed.watches:
                 continue
             try:
                 wd = self._instance().add_callback(
                     os.fsencode(path),
-                    _MASK,
+                    _mask(),
                     _Watched(lambda: self._tell(name), self._only(name, armed, path)),
                     _identity(name, path),
                 )
@@ -237,6 +234,21 @@ class Watcher:
             self._told.add(name)
         if is_news:
             self._wake()
+
+
+def _mask() -> Mask:
+    """Of what inotify is to tell."""
+    constants = InotifyConstants
+    return Mask(
+        constants.IN_CREATE
+        | constants.IN_DELETE
+        | constants.IN_MOVE
+        | constants.IN_CLOSE_WRITE
+        | constants.IN_ATTRIB
+        | constants.IN_DELETE_SELF
+        | constants.IN_MOVE_SELF
+        | constants.IN_ONLYDIR
+    )
 
 
 def _identity(name: str, path: str) -> CallbackId:
