@@ -33,29 +33,30 @@ def environment(nodes: Tree) -> dict[bytes, Node]:
 
 
 class Server:
-    """A prefix on this machine."""
+    """A prefix on this machine, and one environment in it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = NAME) -> None:
+        self.name = name
         self.prefix = root / "prefix"
         self.cache = str(root / "cache")
         self.scratch = root / "source"
         for path in (self.prefix / "envs", self.prefix / "conda-meta", self.scratch):
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
 
     @property
     def live(self) -> bytes:
-        return os.fsencode(self.prefix / "envs" / NAME)
+        return os.fsencode(self.prefix / "envs" / self.name)
 
     @property
     def state(self) -> Path:
-        return self.prefix / "envs" / ".envsync" / NAME
+        return self.prefix / "envs" / ".envsync" / self.name
 
     def target(self, local: Sequence[str] = ("local",)) -> Target:
         return self.target_at(self.prefix, local)
 
     def target_at(self, prefix: Path, local: Sequence[str] = ("local",)) -> Target:
         """By another path of the prefix."""
-        return Target(str(prefix), NAME, local, self.cache, "alice@here")
+        return Target(str(prefix), self.name, local, self.cache, "alice@here")
 
     def earlier(self) -> list[bytes]:
         """The trees that do not stand at the name."""
