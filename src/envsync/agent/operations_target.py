@@ -63,8 +63,8 @@ def _dry_plan(service: Service, request: Request) -> Answer:
     from envsync.agent.target_questions import dry_plan
 
     wanted = manifest_of(service, request)
-    facts, fetches = dry_plan(service.target, wanted, request.arguments["keep"])
-    return Answer(to_json(facts), b"\0".join(fetches))
+    facts, service.fetches = dry_plan(service.target, wanted, request.arguments["keep"])
+    return Answer(to_json(facts), b"\0".join([path for path, _ in service.fetches]))
 
 
 def _verify(service: Service, request: Request) -> Answer:

@@ -17,14 +17,30 @@ from envsync.agent.messages import BundleFacts, ReceiveFacts, RsyncFacts, SpaceF
 from envsync.agent.program_version import version_text
 from envsync.agent.service import PROGRESS_SECONDS, Answer, Request, Service, Stream, Tell
 from envsync.agent.writing import TreeWriter, space_guard
-from envsync.errors import TransferFailed
+from envsync.errors import AgentFailed, TransferFailed
 from envsync.tree.entry import Entry
 
 _BLOCK_BYTES = 1 << 20
 
 
 def _receive(service: Service, request: Request) -> Answer:
-    return Answer(to_json(_take(service, _items(service, request), request.stream)))
+    incoming = service.push.receiver(_items(service, request))
+    return Answer(to_json(_take(service, incoming, request.stream)))
+
+
+def _blocks(service: Service, request: Request) -> Answer:
+    """What is there of the files in the payload, block by block."""
+    bases, is_sample = service.push.bases(), bool(request.arguments["is_sample"])
+    paths = request.payload.split(b"\0")
+    wanted = {path for path, _ in service.fetches}
+    if not wanted.issuperset(paths):
+        raise AgentFailed("digests are told only of what is to be sent")
+    return Answer({}, b"".join(bases.told(path, is_sample) for path in paths))
+
+
+def _patch(service: Service, request: Request) -> Answer:
+    incoming = service.push.patching(_items(service, request))
+    return Answer(to_json(_take(service, incoming, request.stream)))
 
 
 def _items(service: Service, request: Request) -> Sequence[Tuple[bytes, Entry]]:
@@ -35,8 +51,8 @@ def _items(service: Service, request: Request) -> Sequence[Tuple[bytes, Entry]]:
     return [item for item in service.fetches if item[0] in wanted]
 
 
-def _take(service: Service, items: Sequence[Tuple[bytes, Entry]], stream: Stream) -> ReceiveFacts:
-    incoming, decoder = service.push.receiver(items), codec.Decoder()
+def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
+    decoder = codec.Decoder()
     report = _Report(service.tell, incoming)
     with space_guard(), contextlib.closing(decoder):
         try:
@@ -112,9 +128,8 @@ def _unpack(service: Service, request: Request) -> Answer:
     path = leftovers.bundle(_state(service), service.push.staging.token)
     try:
         with open(path, "rb") as bundle:
-            facts = _take(
-                service, _items(service, request), lambda: bundle.read(_BLOCK_BYTES) or None
-            )
+            incoming = service.push.receiver(_items(service, request))
+            facts = _take(service, incoming, lambda: bundle.read(_BLOCK_BYTES) or None)
     except FileNotFoundError:
         raise TransferFailed("the bundle is gone") from None
     finally:
@@ -168,6 +183,8 @@ def _state(service: Service) -> bytes:
 
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "receive": _receive,
+    "blocks": _blocks,
+    "patch": _patch,
     "bundle": _bundle,
     "unpack": _unpack,
     "rsync": _rsync,

@@ -12,6 +12,7 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent import leftovers, sharing
+from envsync.agent.blocks import Bases, Patching
 from envsync.agent.facts import who
 from envsync.agent.incoming import Incoming
 from envsync.agent.layout import Layout
@@ -193,6 +194,20 @@ class TargetPush:
         """What takes the stream of these files into the staging tree."""
         self._verified = None
         return Incoming(self.staging.writer, items)
+
+    def bases(self) -> Bases:
+        """What is here at the paths of files that have to come; also before anything is staged."""
+        trees = [self._target.places.standing()]
+        if self._staging is not None:
+            # What an interrupted push left is nearer to the new version than the old one is.
+            at = 0 if self._staging.origin == "resumed" else 1
+            trees.insert(at, self._staging.path)
+        return Bases(trees)
+
+    def patching(self, items: Sequence[Tuple[bytes, Entry]]) -> Patching:
+        """The same for files that are made of what is here and what comes."""
+        self._verified = None
+        return Patching(self.staging.writer, items, self.bases())
 
     def complete(self, progress: Optional[Progress] = None) -> Snapshot:
         """Finish the staging tree and hash it against the manifest (`VerificationFailed`)."""

@@ -19,7 +19,7 @@ from envsync.agent.target import Target, record_facts
 from envsync.errors import Locked, NotFound, VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.manifest import EMPTY, Manifest
-from envsync.tree.plan import Plan, plan
+from envsync.tree.plan import Make, Plan, plan
 
 Progress = Callable[[int], None]
 _FILE_BYTES_MAX = 64 << 20
@@ -57,7 +57,7 @@ def _read(path: bytes) -> Optional[bytes]:
     return None
 
 
-def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Tuple[bytes, ...]]:
+def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Tuple[Make, ...]]:
     """What a push of that manifest would do, and what it would send; nothing is touched."""
     live = target.live or target.snapshot()
     staging = Staging(target.places, target.trees, target.records)
@@ -69,7 +69,7 @@ def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Tu
     work, found = plan_reusing(target, live, wanted, make)
     before = EMPTY if live is None else live.manifest()
     facts = plan_facts(work, found, origin, package_changes(before, wanted))
-    return facts, tuple(fetch.path for fetch in work.fetches)
+    return facts, work.fetches
 
 
 def plan_reusing(

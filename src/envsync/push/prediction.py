@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from envsync.agent.messages import SampleFacts
-from envsync.transport import link_rate
+from envsync.transport import delta, link_rate
 from envsync.transport.choice import Choice
 from envsync.transport.job import Item, Job
 from envsync.transport.rsync import RsyncTransport
-from envsync.transport.stream import WORKERS_MAX, Effort, Step, steps
+from envsync.transport.stream import WORKERS_MAX, Effort, Step, StreamTransport, steps
 
 _PROBE_FROM_BYTES = 32 << 20
 """What is less is sent before the sender knows how fast the link is."""
@@ -32,7 +32,9 @@ def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | N
     if not sample.content_bytes:
         return 0
     at = likely_step(ladder, sample, _bytes_per_second(job)) if ladder else 0
-    return round(job.size_bytes * sample.packed_bytes[at] / sample.content_bytes)
+    known = delta.known_blocks(job) if choice.transport.name == StreamTransport.name else {}
+    there = sum(size for path, size in job.items if path in known) - delta.new_bytes(job, known)
+    return round((job.size_bytes - there) * sample.packed_bytes[at] / sample.content_bytes)
 
 
 def _bytes_per_second(job: Job) -> float | None:

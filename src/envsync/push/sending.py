@@ -102,6 +102,7 @@ class Sending:
         manifest = self._manifest()
         staged = self._target.dry_plan(manifest, self._settings.keep)
         job = self._job(staged, self._source.items(staged.fetches))
+        job = replace(job, elsewhere=self._source.elsewhere(), has_versions=not self._target.is_new)
         choice = self._choose(job)
         return Planned(staged.plan, choice, predicted_wire_bytes(job, choice, self._source.sample))
 
@@ -114,7 +115,11 @@ class Sending:
         self.warnings = staged.warnings
         self._pace.begin("transfer", staged.plan.fetch_bytes)
         job = self._job(staged, self._source.items(staged.fetches))
-        job = replace(job, elsewhere=self._source.elsewhere())
+        job = replace(
+            job,
+            elsewhere=self._source.elsewhere(),
+            has_versions=self._has_versions(staged.plan),
+        )
         choice = self._choose(job)
         if job.items:
             self._send(job, choice)
@@ -159,6 +164,10 @@ class Sending:
             relayed=self._source.relayed,
         )
 
+    def _has_versions(self, plan: PlanFacts) -> bool:
+        """Whether a file that has to be sent may be there in another version."""
+        return plan.origin != "new" or not self._target.is_new
+
     def _choose(self, job: Job) -> Choice:
         return choose(self._settings.transport, job)
 
@@ -200,4 +209,5 @@ class Sending:
 
 
 def _only(job: Job, items: tuple[Item, ...]) -> Job:
-    return replace(job, items=items, all_fetches=False)
+    """Those whole: what they could have been made of may be what was wrong."""
+    return replace(job, items=items, all_fetches=False, has_versions=False)

@@ -67,6 +67,7 @@ class Job:
     earlier push finds another one and writes nothing. `python` is an interpreter there.
     `on_sent` gets bytes of content sent since its last call. `relayed` is where the contents
     come from if the source is on another server: then `contents` and `source_path` are of no use.
+    `has_versions` says that the target may have other versions of the files at their paths.
     What is in `elsewhere` does not stand below `source_path` as it has to be there, and can be
     had from `contents` only.
     """
@@ -85,6 +86,7 @@ class Job:
     on_sent: Callable[[int], None]
     relayed: Relayed | None = None
     elsewhere: Container[bytes] = frozenset()
+    has_versions: bool = False
 
     @property
     def size_bytes(self) -> int:

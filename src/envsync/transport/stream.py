@@ -14,11 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from envsync.agent import codec
 from envsync.agent.messages import ReceiveFacts, from_json
+from envsync.transport import delta
 from envsync.transport.job import Job, Sent
 
 _BLOCKS_AHEAD = 8
@@ -56,11 +58,25 @@ class StreamTransport:
         return None
 
     def send(self, job: Job) -> Sent:
+        known = delta.known_blocks(job)
+        if not known:
+            return self._send(job, "transfer.receive")
+        items = tuple(item for item in job.items if item[0] in known)
+        changed = replace(job, items=items, all_fetches=False)
+        sent = self._send(replace(changed, contents=delta.Patches(job, known)), "transfer.patch")
+        items = tuple(item for item in job.items if item[0] not in known)
+        if not items:
+            return sent
+        rest = self._send(replace(job, items=items, all_fetches=False), "transfer.receive")
+        wire_bytes = (sent.wire_bytes or 0) + (rest.wire_bytes or 0)
+        return Sent(wire_bytes, sent.failed + rest.failed)
+
+    def _send(self, job: Job, operation: str) -> Sent:
         counter = _Counter(job.limit_bits_per_second)
         # Closed also where the target stops half-way: what makes the blocks goes on otherwise.
         with contextlib.closing(_blocks(job)) as blocks:
             counted = counter.counted(blocks)
-            answer = job.ask("transfer.receive", {}, job.selection(), counted)
+            answer = job.ask(operation, {}, job.selection(), counted)
         return Sent(counter.wire_bytes, failed_paths(answer.document))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -28,7 +28,7 @@ from envsync.tree.revision import revision_of
 from tests.unit.agent import disk
 from tests.unit.agent.conftest import memory
 from tests.unit.agent.pushes import Server, die_in, environment
-from tests.unit.tree.trees import Node, Tree, manifest_of, trees, variants
+from tests.unit.tree.trees import Node, Tree, file, manifest_of, trees, variants
 
 NAMES = ("myenv", "other")
 STEPS = ("intent", "sync", "switch", "switched", "check", "record", "recorded")
@@ -46,6 +46,11 @@ class Environment:
         self.server = server
         self.standing: list[Manifest | None] = [None]
         self.changed: set[int] = set()
+
+    def plain(self) -> list[Record]:
+        """The versions that may go when others have come, the one that stands there too."""
+        records = self.server.target().records.all()
+        return [r for r in records if not r.kept_because and r.inode not in self.changed]
 
     def read(self) -> Manifest | None:
         return self.server.manifest() if os.path.isdir(self.server.live) else None
@@ -83,13 +88,16 @@ class Sequences(RuleBasedStateMachine):
     @property
     def wanted(self) -> Tree:
         """What the source has now."""
-        return environment(self.nodes)
+        packages = {b"conda-meta/one-1-0.json": file(b"{}")}
+        return environment({**self.nodes, **packages})
 
-    @rule(name=names, keep=st.integers(0, 2))
+    @rule(name=names, keep=st.sampled_from([0, 1, 2, 2]))
     def push(self, name: str, keep: int) -> None:
         one = self.all[name]
+        before = len(one.plain())
         record = one.server.push(self.wanted, keep=keep, retry_held=True)
         assert record.revision == revision_of(manifest_of(self.wanted))
+        assert len(one.plain()) - 1 >= min(keep, before)
         one.standing = [manifest_of(self.wanted)]
         one.changed.clear()
 
@@ -215,6 +223,8 @@ def inodes(tree: bytes) -> Iterator[int]:
 TestSequences = Sequences.TestCase
 TestSequences.settings = settings(
     max_examples=14,
+    # Shrinking takes minutes, and no step is long.
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
     stateful_step_count=14,
     deadline=None,
     suppress_health_check=list(HealthCheck),

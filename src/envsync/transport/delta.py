@@ -1,0 +1,125 @@
+"""Of large files that the target has in another version: what is new in them (`agent.blocks`)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from envsync.agent.blocks import (
+    BLOCK_BYTES,
+    COPY,
+    DATA,
+    RUN,
+    Blocks,
+    block_digest,
+    numbers,
+    parse,
+    runs,
+)
+from envsync.agent.outgoing import BLOCK_BYTES as PIECE_BYTES
+from envsync.agent.outgoing import GONE, HEAD
+from envsync.agent.scan_pass import open_directory
+from envsync.errors import AgentFailed
+from envsync.transport.job import Item, Job
+
+SIZE_BYTES_MIN = 8 << 20
+"""Smaller files are sent in less time than it takes to ask."""
+
+_ALIKE_SHARE_MIN = 0.25
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+Known = Mapping[bytes, Blocks]
+
+
+def known_blocks(job: Job) -> Known:
+    """What the target has of the job's large files, by path; only where that is much."""
+    if not job.has_versions or job.link is None or job.relayed is not None:
+        return {}
+    large = [
+        item for item in job.items if item[1] >= SIZE_BYTES_MIN and item[0] not in job.elsewhere
+    ]
+    sampled = _told(job, large, is_sample=True)
+    alike = {path for path, blocks in sampled.items() if _is_alike(job, path, blocks)}
+    return _told(job, [item for item in large if item[0] in alike], is_sample=False)
+
+
+def _told(job: Job, items: Sequence[Item], *, is_sample: bool) -> dict[bytes, Blocks]:
+    if not items:
+        return {}
+    paths = [path for path, _ in items]
+    answer = job.ask("transfer.blocks", {"is_sample": is_sample}, b"\0".join(paths))
+    try:
+        return dict(zip(paths, parse(answer.payload, paths), strict=True))
+    except ValueError as error:
+        raise AgentFailed(f"the target told {error}") from error
+
+
+def _is_alike(job: Job, path: bytes, blocks: Blocks) -> bool:
+    """Whether enough of the blocks that were told are where they were."""
+    which = numbers(blocks.count, is_sample=True)
+    if not blocks.digests or len(which) != len(blocks.digests):
+        return False
+    with _opened(job, path) as fd:
+        same = sum(
+            block_digest(os.pread(fd, BLOCK_BYTES, number * BLOCK_BYTES)) == digest
+            for number, digest in zip(which, blocks.digests if fd >= 0 else (), strict=False)
+        )
+    return same >= _ALIKE_SHARE_MIN * len(blocks.digests)
+
+
+@contextlib.contextmanager
+def _opened(job: Job, path: bytes) -> Iterator[int]:
+    """A file of the source; -1 where it is gone."""
+    fd = -1
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            top_fd = open_directory(job.source_path)
+            stack.callback(os.close, top_fd)
+            fd = os.open(path, _FILE_FLAGS, dir_fd=top_fd)
+            stack.callback(os.close, fd)
+        yield fd
+
+
+class Patches:
+    """The items as a stream that `agent.blocks.Patching` takes; in the place of `Job.contents`."""
+
+    def __init__(self, job: Job, known: Known) -> None:
+        self._job = job
+        self._known = known
+
+    def __call__(
+        self, items: Sequence[Item], progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[bytes]:
+        piece = bytearray()
+        for number, item in enumerate(items):
+            for part, content_bytes in self._parts(number, item):
+                piece += part
+                if progress:
+                    progress(0, content_bytes)
+                if len(piece) >= PIECE_BYTES - BLOCK_BYTES - RUN.size:
+                    yield bytes(piece)
+                    piece.clear()
+        yield bytes(piece)
+
+    def _parts(self, number: int, item: Item) -> Iterator[tuple[bytes, int]]:
+        """Of one file, each with how much of its content it stands for."""
+        path, size_bytes = item
+        with _opened(self._job, path) as fd:
+            yield HEAD.pack(number, size_bytes if fd >= 0 else GONE), 0
+            for first, count, data in runs(fd, size_bytes, self._known[path]) if fd >= 0 else ():
+                if data:
+                    yield RUN.pack(DATA, 0, len(data)) + data, len(data)
+                else:
+                    yield RUN.pack(COPY, first, count), count * BLOCK_BYTES
+
+
+def new_bytes(job: Job, known: Known) -> int:
+    """How many bytes of these files are not there yet."""
+    total = 0
+    for path, size_bytes in job.items:
+        if path in known:
+            with _opened(job, path) as fd:
+                found = runs(fd, size_bytes, known[path]) if fd >= 0 else ()
+                total += sum(len(data) for _, _, data in found)
+    return total
