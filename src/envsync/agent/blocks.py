@@ -21,6 +21,9 @@ from envsync.agent.writing import TreeWriter
 from envsync.errors import TransferFailed
 from envsync.tree.entry import Entry
 
+LARGE_BYTES = 8 << 20
+"""Smaller files are sent in less time than it takes to ask."""
+
 BLOCK_BYTES = 1 << 16
 DIGEST_BYTES = 16
 SAMPLE_BLOCKS = 64

@@ -11,8 +11,20 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from typing import Callable, Collection, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Callable,
+    Collection,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
+from envsync.agent.blocks import LARGE_BYTES
 from envsync.agent.filesystem import space
 from envsync.agent.layout import Layout, read_json, write_json
 from envsync.agent.local_paths import carry
@@ -25,7 +37,7 @@ from envsync.agent.snapshot import Snapshot, Trees
 from envsync.agent.writing import TreeWriter, space_guard
 from envsync.errors import NoSpace, StorageFailed, VerificationFailed
 from envsync.tree.difference import difference
-from envsync.tree.entry import DIRECTORY, join, split
+from envsync.tree.entry import DIRECTORY, FILE, join, split
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.outline import plan_whole
 from envsync.tree.plan import Held, Make, Plan, plan
@@ -193,7 +205,7 @@ class Staging:
                 assert self._found is not None
                 self._unlock_parents(work, self._found.scan.directories)
                 self._discard_local()
-            for path, entry in work.remove:
+            for path, entry in _gone_first(work):
                 writer.remove(path, entry.kind)
             for path, _ in work.directories:
                 writer.make_directory(path)
@@ -322,6 +334,14 @@ class Staging:
             self._writer.close()
             os.close(self._writer.top_fd)
             self._writer = None
+
+
+def _gone_first(work: Plan) -> Iterator[Make]:
+    """What goes before anything comes: not what a large file can be made of (`agent.blocks`)."""
+    made_anew = {path for path, entry in work.fetches if entry.size_bytes >= LARGE_BYTES}
+    for make in work.remove:
+        if make.entry.kind != FILE or make.path not in made_anew:
+            yield make
 
 
 def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:

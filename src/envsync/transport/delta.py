@@ -10,6 +10,7 @@ from envsync.agent.blocks import (
     BLOCK_BYTES,
     COPY,
     DATA,
+    LARGE_BYTES,
     RUN,
     Blocks,
     block_digest,
@@ -23,9 +24,6 @@ from envsync.agent.scan_pass import open_directory
 from envsync.errors import AgentFailed
 from envsync.transport.job import Item, Job
 
-SIZE_BYTES_MIN = 8 << 20
-"""Smaller files are sent in less time than it takes to ask."""
-
 _ALIKE_SHARE_MIN = 0.25
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -36,9 +34,7 @@ def known_blocks(job: Job) -> Known:
     """What the target has of the job's large files, by path; only where that is much."""
     if not job.has_versions or job.link is None or job.relayed is not None:
         return {}
-    large = [
-        item for item in job.items if item[1] >= SIZE_BYTES_MIN and item[0] not in job.elsewhere
-    ]
+    large = [item for item in job.items if item[1] >= LARGE_BYTES and item[0] not in job.elsewhere]
     sampled = _told(job, large, is_sample=True)
     alike = {path for path, blocks in sampled.items() if _is_alike(job, path, blocks)}
     return _told(job, [item for item in large if item[0] in alike], is_sample=False)

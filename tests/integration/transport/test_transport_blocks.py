@@ -1,0 +1,63 @@
+"""Of large files that are there in part or in another version, what is new is sent."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import replace
+
+import pytest
+
+from envsync.errors import EnvsyncError
+from envsync.transport.stream import StreamTransport
+from tests.integration.transport.two_ends import StagedPush, TwoEnds
+
+LARGE = b"lib/large.so"
+CONTENT = random.Random(4).randbytes(12 << 20)
+CHANGED = b"here and " + CONTENT[9:5_000_000] + b"there" + CONTENT[5_000_005:] + b", and some more"
+
+
+def sent_bytes(push: StagedPush) -> int:
+    sent = StreamTransport().send(replace(push.job, has_versions=True))
+    assert sent.failed == ()
+    assert sent.wire_bytes is not None
+    push.target.complete()
+    return sent.wire_bytes
+
+
+def test_a_changed_file_and_one_that_was_cut(ends: TwoEnds) -> None:
+    ends.write(LARGE, CONTENT)
+    ends.write(b"small", b"one")
+    cut = ends.begin()
+
+    def stop(size_bytes: int) -> None:
+        ends.sent_bytes.append(size_bytes)
+        if sum(ends.sent_bytes) > 8 << 20:
+            ends.sshd.cut()
+
+    with pytest.raises(EnvsyncError):
+        StreamTransport().send(cut.with_progress(stop))
+    cut.close()
+    resumed = ends.begin()
+    assert sent_bytes(resumed) < 9 << 20
+    assert resumed.staged_files() == ends.source_files()
+    resumed.publish("stream")
+    resumed.close()
+
+    ends.write(LARGE, CHANGED)
+    ends.write(b"small", b"two")
+    push = ends.begin()
+    assert sent_bytes(push) < 250_000
+    assert push.staged_files() == ends.source_files()
+
+
+def test_a_version_that_has_nothing_in_common(ends: TwoEnds) -> None:
+    ends.write(LARGE, os.urandom(9 << 20))
+    push = ends.begin()
+    assert sent_bytes(push) > 9 << 20
+    push.publish("stream")
+    push.close()
+    ends.write(LARGE, os.urandom(9 << 20))
+    push = ends.begin()
+    assert sent_bytes(push) > 9 << 20
+    assert push.staged_files() == ends.source_files()
