@@ -2,6 +2,7 @@
 
     python -m bench.daemon                               60,000 entries, ten environments
     python -m bench.daemon --entries 10000 --bytes 100MB --installs 3
+    python -m bench.daemon --long --installs 100         installs in a row, servers in trouble
 
 Prints one line a figure, each beside its bar.
 """
@@ -12,11 +13,13 @@ import argparse
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench import daemon_long
 from bench.furnish import ground
 from bench.ground import Ground, Size
 from bench.memory import kilobytes
@@ -42,7 +45,10 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=60_000)
     parser.add_argument("--bytes", type=byte_count, default=byte_count("800MB"))
     parser.add_argument("--installs", type=int, default=10)
+    parser.add_argument("--long", action="store_true")
     arguments = parser.parse_args()
+    if arguments.long:
+        sys.exit(0 if daemon_long.run(arguments.installs) else 1)
     size = Size(arguments.entries, arguments.bytes)
     with tempfile.TemporaryDirectory() as scratch, ground(size, "tmpfs", Path(scratch)) as made:
         print(f"an environment of {made.entries} entries, to one server; load {os.getloadavg()[0]}")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import shutil
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from envsync.cli import status_view
 from envsync.cli.invocation import Invocation
 from envsync.cli.options import common_options
+from envsync.cli.screen import Screen
 from envsync.cli.terminal import Terminal
-from envsync.cli.wording import age, duration, moment
 
-TITLES = ("ENVIRONMENT", "SERVER", "REVISION", "STATE", "SINCE", "NEXT TRY", "")
 REFRESH_SECONDS = 1.0
 
 Document = Mapping[str, Any]
@@ -28,21 +32,25 @@ def status(invocation: Invocation, watch: bool) -> None:
 
     Without a daemon: what the last one knew.
     """
-    if watch and invocation.terminal.is_interactive:
+    terminal = invocation.terminal
+    if watch and terminal.is_interactive:
         _watch(invocation)
         return
     document = _document(invocation)
     invocation.result = dict(document)
-    _show(invocation.terminal, document)
+    if terminal.is_interactive:
+        for line in _lines(document):
+            terminal.say(line)
+        return
+    _print(terminal, document)
 
 
 def _watch(invocation: Invocation) -> None:
-    terminal = invocation.terminal
-    while True:
-        document = _document(invocation)
-        terminal.clear()
-        _show(terminal, document)
-        time.sleep(REFRESH_SECONDS)
+    # Ctrl-C is how it ends, and no interruption of anything.
+    with contextlib.suppress(KeyboardInterrupt), Screen(sys.stdout) as screen:
+        while True:
+            screen.show(_lines(_document(invocation)))
+            time.sleep(REFRESH_SECONDS)
 
 
 def _document(invocation: Invocation) -> Document:
@@ -65,78 +73,29 @@ def _document(invocation: Invocation) -> Document:
     return document(contents, None, about)
 
 
-def _show(terminal: Terminal, document: Document) -> None:
-    daemon, sources = document["daemon"], document["environments"]
-    if not daemon["running"]:
-        terminal.note("no daemon runs here; this is what the last one knew" if sources else
-                      "no daemon runs here; start one: envsync daemon")  # fmt: skip
-    elif not sources:
-        terminal.note(f"it keeps nothing in step: {daemon['inventory']} has no environment with "
-                      "`watch: true` whose source is this machine")  # fmt: skip
-    rows = [row for source in sources for row in _rows(source)]
+def _lines(document: Document) -> list[str]:
+    """For somebody who looks at a terminal: nothing runs over its edge."""
+    columns = shutil.get_terminal_size().columns
+    lines = list(status_view.whereabouts(document))
+    rows = [row[:-1] for row in status_view.rows(document)]
     if rows:
-        terminal.table(TITLES, rows)
-    for line in _troubles(document):
-        terminal.warning(line)
-    for line in dict.fromkeys(_hints(document)):
+        drawn = io.StringIO()
+        Terminal(drawn, drawn, {}).table(status_view.TITLES, rows)
+        lines += drawn.getvalue().splitlines()
+    reasons = list(status_view.reasons(document, columns))
+    return [*lines, "", *reasons] if lines and reasons else [*lines, *reasons]
+
+
+def _print(terminal: Terminal, document: Document) -> None:
+    """For whoever reads it from a pipe: a line each, with everything in it."""
+    for line in status_view.whereabouts(document):
         terminal.note(line)
-
-
-def _rows(source: Document) -> Iterator[tuple[str, ...]]:
-    from envsync.tree.revision import short
-
-    for server in source["servers"]:
-        yield (
-            source["environment"],
-            server["server"],
-            short(server["revision"]) or "-",
-            server["state"],
-            age(server["since_seconds"]),
-            _next_try(server, source),
-            _why(server),
-        )
-
-
-def _next_try(server: Document, source: Document) -> str:
-    if source["paused"]:
-        return "paused"
-    when = server["next_try_seconds"]
-    if server["state"] == "lagging" and source["activity"] != "at rest":
-        return str(source["activity"])
-    if when is None or server["state"] in ("in-step", "pushing"):
-        return "-"
-    seconds = when - time.time()
-    return "now" if seconds <= 0 else f"in {duration(seconds)}"
-
-
-def _why(server: Document) -> str:
-    error = server["error"]
-    return "" if error is None else str(error["message"])
-
-
-def _troubles(document: Document) -> Iterator[str]:
-    daemon = document["daemon"]
-    refused = daemon["inventory_error"]
-    if refused is not None:
-        yield f"the inventory is refused, the old one is in force: {refused['message']}"
-        yield from refused["details"]
-    if daemon["trouble"]:
-        yield f"what the daemon knows cannot be kept: {daemon['trouble']}"
-    for source in document["environments"]:
-        if source["error"] is not None:
-            checked = source["checked_seconds"]
-            last = f" (last at rest {moment(checked)})" if checked else ""
-            yield f"{source['environment']}: {source['error']['message']}{last}"
-            if source["error"]["hint"]:
-                yield f"  → {source['error']['hint']}"
-        if source["polled"]:
-            yield f"{source['environment']} is looked at every 10 s: {source['polled']}"
-
-
-def _hints(document: Document) -> Iterator[str]:
-    """The way out, once for all servers that need it."""
-    for source in document["environments"]:
-        for server in source["servers"]:
-            error = server["error"]
-            if error is not None and server["state"] in ("halted", "held") and error["hint"]:
-                yield f"{source['environment']} on {server['server']} → {error['hint']}"
+    rows = status_view.rows(document)
+    if rows:
+        terminal.table((*status_view.TITLES, ""), rows)
+    for text, way_out in status_view.troubles(document):
+        terminal.warning(text)
+        if way_out:
+            terminal.note(f"  → {way_out}")
+    for where, way_out in status_view.hints(document).items():
+        terminal.note(f"{where} → {way_out}")

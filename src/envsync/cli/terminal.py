@@ -139,11 +139,6 @@ class Terminal:
         lines = captured.get().splitlines()
         self._stdout.write("".join(line.rstrip() + "\n" for line in lines))
 
-    def clear(self) -> None:
-        """Begin the screen anew, where somebody watches it."""
-        if self.is_interactive:
-            self._stdout.write("\x1b[H\x1b[2J\x1b[3J")
-
     def live_console(self) -> Console:
         """For what moves on stdout; from now on, lines are written above it."""
         from rich.console import Console

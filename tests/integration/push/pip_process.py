@@ -39,6 +39,16 @@ def start_pip(
     host: LabHost, command: str = "install", *options: str, python: str = "", cwd: str = "/"
 ) -> EnteredProcess:
     """`python -m pip install labmany` (or uninstall), by the environment's own interpreter."""
+    place = host.path(_PLACE)
+    place.mkdir(exist_ok=True)
+    wheel = _write_wheel(place)
+    what = [NAME] if command == "uninstall" else ["--no-index", "--no-deps", f"{_PLACE}/{wheel}"]
+    argv, environ = pip_argv(host, command, *options, *what, python=python)
+    return host.popen(argv, env=environ, cwd=cwd)
+
+
+def pip_argv(host: LabHost, *arguments: str, python: str = "") -> tuple[list[str], dict[str, str]]:
+    """The command line of a real pip, and the variables that it needs to be found."""
     spec = importlib.util.find_spec("pip")
     assert spec is not None, "there is no pip beside the tests' own interpreter"
     assert spec.origin is not None
@@ -46,11 +56,8 @@ def start_pip(
     place.mkdir(exist_ok=True)
     with contextlib.suppress(FileExistsError):
         (place / "pip").symlink_to(Path(spec.origin).parent)
-    wheel = _write_wheel(place)
-    python = python or _interpreter(host)
-    argv = [python, "-m", "pip", command, *options]
-    argv += [NAME] if command == "uninstall" else ["--no-index", "--no-deps", f"{_PLACE}/{wheel}"]
-    return host.popen(argv, env={"PYTHONPATH": _PLACE}, cwd=cwd)
+    argv = [python or _interpreter(host), "-m", "pip", *arguments]
+    return argv, {"PYTHONPATH": _PLACE}
 
 
 @contextlib.contextmanager
