@@ -11,7 +11,6 @@ import pytest
 
 from envsync.daemon.state import (
     HELD,
-    IN_STEP,
     LAGGING,
     PUSHING,
     Contents,
@@ -60,27 +59,6 @@ def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
     assert store.trouble == ""
     assert read(file).sources == {"myenv": SOURCE}
     assert (tmp_path / "daemon.damaged").exists()
-    store.close()
-
-
-def test_a_full_disk_is_told_and_made_good_for_later(tmp_path: Path) -> None:
-    file = tmp_path / "daemon.sqlite"
-    store = Store(file)
-    store.put_server(HELD_ROW)
-    assert store._connection is not None
-    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-    store._connection.execute(f"PRAGMA max_page_count = {pages}")
-    for number in range(200):
-        store.put_server(ServerRow("myenv", f"server{number}", IN_STEP, "ab" * 32))
-    assert "full" in store.trouble
-    assert len(store.contents.servers) == 200  # what is in memory counts
-    store.write_again()
-    assert "full" in store.trouble
-    assert read(file).servers["myenv", "server2"].environment == "myenv"
-    store._connection.execute("PRAGMA max_page_count = 100000")
-    store.write_again()
-    assert store.trouble == ""
-    assert read(file).servers == store.contents.servers
     store.close()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 import sys
 import threading
@@ -14,7 +12,6 @@ import pytest
 
 if sys.version_info < (3, 11):
     pytest.skip("watchdog 7 needs Python 3.11", allow_module_level=True)
-from watchdog.observers import inotify_c
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, WatchDescriptor
 
 from envsync.agent.filesystem import Mount
@@ -176,35 +173,6 @@ def test_a_thread_of_watchdog_that_died(told: Told) -> None:
     told.watcher.refresh([])
     assert "one" in told.told("one")
     (one / "bin/tool").write_text("x")
-    assert told.told("one") == {"one"}
-
-
-@pytest.mark.parametrize(
-    ("number", "limit"),
-    [(errno.ENOSPC, "max_user_watches"), (errno.EMFILE, "max_user_instances")],
-)
-def test_a_limit_of_inotify(
-    told: Told, monkeypatch: pytest.MonkeyPatch, number: int, limit: str
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    where = "add_callback" if number == errno.ENOSPC else "__init__"
-    one = told.make("one")
-    with monkeypatch.context() as patched:
-        patched.setattr(inotify_c.InotifyFD, where, refuse)
-        told.watch("one")
-        assert limit in told.watcher.polled()["one"]
-        assert "sudo sysctl" in told.watcher.polled()["one"]
-        told.watcher.poll()
-        assert told.told() == set()
-        (one / "bin/tool").write_text("x")
-        told.watcher.poll()
-        assert told.told("one") == {"one"}
-    told.watcher.poll()  # there is room again
-    assert told.watcher.polled() == {}
-    told.settle()
-    (one / "bin/other").write_text("x")
     assert told.told("one") == {"one"}
 
 
