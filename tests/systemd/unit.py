@@ -67,8 +67,23 @@ class ServiceUnit:
         self._wait(lambda: self.journal().count(text) >= times, f"the journal says {text!r}")
 
     def override(self, text: str) -> None:
-        """Add a drop-in of the tests' own; "" takes it back."""
-        self.machine.write_file(f"{self._directory}/{self.name}.d/90-tests.conf", text)
+        """Add a drop-in of the tests' own."""
+        self.machine.write_file(self._override(), text)
+        self._reload_units()
+
+    def drop_override(self) -> bool:
+        """Take it back; whether there was one."""
+        file = self.machine.path(self._override())
+        if not file.exists():
+            return False
+        file.unlink()
+        self._reload_units()
+        return True
+
+    def _override(self) -> str:
+        return f"{self._directory}/{self.name}.d/90-tests.conf"
+
+    def _reload_units(self) -> None:
         scope = ["--user"] if self.of_user else []
         self.machine.run(["systemctl", *scope, "daemon-reload"], user=self._user)
 

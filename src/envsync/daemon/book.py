@@ -28,11 +28,11 @@ from envsync.tree.revision import short
 
 @dataclass(slots=True)
 class _Reach:
-    """A server that cannot be reached: one environment at a time tries it."""
+    """A server that cannot be reached: one environment at a time tries it, `tried_by`."""
 
     attempts: int = 0
     next_try_seconds: float = 0.0
-    is_tried: bool = False
+    tried_by: str = ""
 
 
 class Book:
@@ -111,18 +111,27 @@ class Book:
 
     def _may_try(self, server: str, now: float) -> bool:
         reach = self._unreachable.get(server)
-        return reach is None or (not reach.is_tried and now >= reach.next_try_seconds)
+        return reach is None or (not self._is_tried(server) and now >= reach.next_try_seconds)
+
+    def _is_tried(self, server: str) -> bool:
+        """Whether the push that was to find out is still under way: whatever else became of it
+        (a source that was not at rest, an inventory without it), the next one may try."""
+        row = self.store.contents.servers.get((self._pace(server).tried_by, server))
+        return row is not None and row.state == PUSHING
 
     def next_try_seconds(self, environment: str) -> float | None:
         """When `wanted` may say more by itself, by the wall clock; None where only by news."""
         times = [
-            max(row.next_try_seconds, self._unreachable.get(row.server, _Reach()).next_try_seconds)
+            max(row.next_try_seconds or 0.0, self._pace(row.server).next_try_seconds)
             for row in self.servers(environment)
-            if row.next_try_seconds is not None
-            and row.state != PUSHING
-            and not self._unreachable.get(row.server, _Reach()).is_tried
+            if row.state not in (PUSHING, IN_STEP)
+            and (row.next_try_seconds is not None or row.server in self._unreachable)
+            and not self._is_tried(row.server)
         ]
         return min(times, default=None)
+
+    def _pace(self, server: str) -> _Reach:
+        return self._unreachable.get(server, _Reach())
 
     # What was heard
 
@@ -132,7 +141,7 @@ class Book:
             if row.server in servers:
                 self._put(lag.pushing(row, self._clock()))
                 if row.server in self._unreachable:
-                    self._unreachable[row.server].is_tried = True
+                    self._unreachable[row.server].tried_by = environment
 
     def source_is(self, environment: str, revision: str) -> bool:
         """The source was looked at; whether it is another one than was known."""
@@ -192,7 +201,6 @@ class Book:
             replace(row, attempts=reach.attempts), row.error or {}, "", now, 0.0, self._jitter()
         )
         reach.attempts += 1
-        reach.is_tried = False
         reach.next_try_seconds = pace.next_try_seconds or now
         return replace(row, next_try_seconds=reach.next_try_seconds)
 
@@ -208,8 +216,6 @@ class Book:
         later, where it broke down; else as soon as the source is at rest."""
         now = self._clock()
         for row in self.servers(environment):
-            if row.server in self._unreachable and row.server in servers:
-                self._unreachable[row.server].is_tried = False
             if row.server not in servers or row.state != PUSHING:
                 continue
             if said is None:

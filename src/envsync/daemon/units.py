@@ -7,6 +7,7 @@ inventory, the paths that the service may write to.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,6 +70,16 @@ class Service:
             for path, (_, usual) in zip(given, places, strict=True)
         )
 
+    @property
+    def linked_directories(self) -> tuple[Path, ...]:
+        """Where envsync's own directories really are, as far as links lead them elsewhere."""
+        found = []
+        for directory in self.written_directories:
+            own = Path(os.path.realpath(directory / "envsync"))
+            if not own.is_relative_to(os.path.realpath(directory)):
+                found.append(own)
+        return tuple(found)
+
 
 @dataclass(frozen=True, slots=True)
 class UnitFile:
@@ -92,8 +103,9 @@ def system_unit(service: Service, directory: Path = SYSTEM_DIRECTORY) -> Unit:
             hint="envsync daemon install --user   needs no such name",
         )
     name = f"envsync@{service.account.name}.service"
-    mounts = _paths("", [service.account.home, service.prefix])
-    writable = _paths("-", service.written_directories)
+    linked = service.linked_directories
+    mounts = _paths("", [service.account.home, service.prefix, *linked])
+    writable = _paths("-", [*service.written_directories, *linked])
     lines = [
         *("[Unit]", f"RequiresMountsFor={mounts}", ""),
         *("[Service]", *_service_lines(service), f"ReadWritePaths={writable}"),

@@ -206,6 +206,27 @@ def test_a_source_that_is_busy_says_nothing_of_servers(kept: Kept) -> None:
     assert kept.states() == [IN_STEP] * 4
 
 
+def test_a_server_that_was_off_is_tried_again_whatever_became_of_a_try(kept: Kept) -> None:
+    """The source was not at rest when it was tried, or has left the inventory meanwhile."""
+    kept.down = {"b"}
+    kept.world["one"] = "r2"
+    kept.keeper.hint(["one"])
+    kept.later(SETTLE + 1)
+    assert kept.row("one", "b").state == RETRYING
+    kept.world["two"] = "r2"
+    kept.keeper.hint(["two"])
+    while not kept.at_work():
+        kept.now += 1
+        kept.turn()
+    for child in kept.at_work():
+        for server in child.order.servers:
+            child.say(report={"server": server, "error": BUSY, "revision": ""})
+        kept.end(child)
+    kept.down = set()
+    kept.later(60)
+    assert kept.states() == [IN_STEP] * 4
+
+
 def test_an_environment_that_is_gone_and_comes_back(kept: Kept) -> None:
     kept.keeper.hint(["one"])
     kept.now += SETTLE

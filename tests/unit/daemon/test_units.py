@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,19 @@ def test_the_users_own_places_are_kept() -> None:
     content = system_unit(service).files[1].content
     assert "Environment=XDG_STATE_HOME=/data/state\n" in content
     assert "ReadWritePaths=-/data/state -/home/alice/.cache\n" in content
+
+
+def test_places_that_are_links_are_opened_where_they_lead(tmp_path: Path) -> None:
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    for directory in (home / ".local", home / ".cache", disk / "state/envsync", disk / "cache"):
+        directory.mkdir(parents=True)
+    (home / ".local/state").symlink_to(disk / "state")
+    (home / ".cache/envsync").symlink_to(disk / "cache")
+    account = replace(SERVICE.account, home=home)
+    content = system_unit(replace(SERVICE, account=account)).files[1].content
+    # systemd follows a link that it is given, and none below.
+    assert f"ReadWritePaths=-{home}/.local/state -{home}/.cache -{disk}/cache\n" in content
+    assert f"RequiresMountsFor={home} /workspace/alice/miniconda3 {disk}/cache\n" in content
 
 
 def test_what_no_unit_can_say_is_refused() -> None:
