@@ -109,5 +109,10 @@ def reasons(document: Document, width: int) -> Iterator[str]:
                 told.append((f"{where}: {_why(server)}", ways_out.get(where, "")))
     for text, way_out in told:
         yield from textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
-        arrow = {"initial_indent": "  → ", "subsequent_indent": "    "}
-        yield from textwrap.wrap(way_out, width, break_on_hyphens=False, **arrow)
+        yield from textwrap.wrap(
+            way_out,
+            width,
+            initial_indent="  → ",
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+        )

@@ -104,6 +104,10 @@ class Keeper:
         kept = self._kept.get(name)
         return AT_REST if kept is None else kept.activity
 
+    def busy(self) -> dict[str, str]:
+        """Who is at work on which source."""
+        return {n: kept.activity.busy for n, kept in self._kept.items() if kept.activity.busy}
+
     # The turn of the loop
 
     def turn(self) -> None:

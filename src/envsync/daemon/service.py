@@ -225,7 +225,7 @@ class Service:
             self._notifier.status(sentence)
 
     def _sentence(self) -> str:
-        return status.sentence(self._store.contents, self._inventory_error)
+        return status.sentence(self._store.contents, self._inventory_error, self._keeper.busy())
 
     # The inventory
 

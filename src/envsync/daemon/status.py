@@ -27,8 +27,10 @@ class About:
     polled: Mapping[str, str] | None = None
 
 
-def sentence(contents: Contents, inventory_error: Told | None) -> str:
-    """One useful sentence for `systemctl status`."""
+def sentence(
+    contents: Contents, inventory_error: Told | None, busy: Mapping[str, str] | None = None
+) -> str:
+    """One useful sentence for `systemctl status`; `busy` says who is at work on which source."""
     if inventory_error is not None:
         return f"the inventory is refused: {inventory_error['message']}"
     broken = [row for row in contents.sources.values() if row.error is not None]
@@ -40,6 +42,8 @@ def sentence(contents: Contents, inventory_error: Told | None) -> str:
     text += f", {counts[IN_STEP]} of {len(rows)} copies in step"
     states = [f"{number} {state}" for state, number in counts.items() if state != IN_STEP]
     text = ", ".join([text, *sorted(states)])
+    for name, who in list((busy or {}).items())[:1]:
+        text += f"; {name}: waiting for {who}"
     for row in broken[:1]:
         text += f"; {row.environment}: {(row.error or {}).get('message', '')}"
     for stopped in halted[:1]:
