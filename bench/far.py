@@ -16,6 +16,7 @@ from tests.lab.namespaces import wait_until
 _RATE, _LABEL = "200mbit", "200 Mbit/s"
 _ROUND_TRIPS_SECONDS = {0.02: 1.2, 0.1: 1.4}
 """How far away, and how many times as long a cold push may take then."""
+_SLOW_RATE = "40mbit"
 _CUT_AT = 0.6
 _CUT_WITHIN = (0.1, 0.9)
 _SENT_AGAIN_MAX = 0.45
@@ -71,6 +72,9 @@ def _push_and_cut(ground: Ground) -> float:
 
     process = ground.source.popen(ground.push_command())
     try:
+        wait_until(there, "the largest file", timeout_seconds=_CUT_SECONDS_MAX)
+        # So slowly that it is not all there before the link is cut.
+        ground.target.limit(_SLOW_RATE)
         wait_until(lambda: there() >= enough, "the cut", timeout_seconds=_CUT_SECONDS_MAX)
     finally:
         # First the link: what is in flight would still arrive.
@@ -78,6 +82,7 @@ def _push_and_cut(ground: Ground) -> float:
         process.kill()
         process.communicate()
         ground.target.restore()
+        ground.target.limit(_RATE)
     ground.wait_until_quiet()
     reached = there()
     if not 0 < reached < size_bytes:
