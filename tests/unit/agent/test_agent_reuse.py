@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,8 +113,18 @@ def test_a_note_that_lies_costs_nothing_but_the_transfer(server: Server) -> None
     assert facts.reused_bytes == len(OTHER)
 
 
-def test_a_candidate_that_is_gone_between_plan_and_copy(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+def rewrite(path: Path) -> None:
+    """Other bytes of the same length, in place and anew."""
+    with (path / "lib/big.so").open("r+b") as big:
+        big.write(b"another")
+    data = path / os.fsdecode(SITE) / "wheel/data"
+    data.unlink()
+    data.write_bytes(BIG)
+
+
+@pytest.mark.parametrize("happen", [shutil.rmtree, rewrite], ids=["gone", "another one"])
+def test_a_candidate_that_is_gone_or_another_one_between_plan_and_copy(
+    happen: Callable[[Path], None], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make(server, "by-hand", noted(WANTED))
     from envsync.agent.staging import Staging
@@ -121,7 +132,7 @@ def test_a_candidate_that_is_gone_between_plan_and_copy(
     plain = Staging.bring_forward
 
     def without(self: Staging, *arguments: object) -> object:
-        shutil.rmtree(path)
+        happen(path)
         return plain(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Staging, "bring_forward", without)

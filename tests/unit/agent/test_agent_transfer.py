@@ -241,6 +241,27 @@ def test_a_reflink_is_hashed_too(monkeypatch: pytest.MonkeyPatch) -> None:
         writer.close()
 
 
+def test_a_reflink_that_is_refused_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the pool runs out of extents: from then on bytes are copied, and all is right."""
+    content = b"content" * 9999
+    asked = []
+
+    def once(source_fd: int, target_fd: int) -> bool:
+        asked.append(target_fd)
+        if len(asked) == 1:
+            os.pwrite(target_fd, content, 0)
+        return len(asked) == 1
+
+    monkeypatch.setattr(writing, "clone", once)
+    with directory({b"old": content}) as holding, directory() as top_fd:
+        writer = TreeWriter(top_fd)
+        for name in (b"one", b"two", b"three"):
+            assert writer.copy_file(holding, b"old", name, entry(name, content))
+            assert os.stat(name, dir_fd=top_fd).st_size == len(content)
+        writer.close()
+    assert len(asked) == 2
+
+
 def test_a_full_disk_is_told_by_name() -> None:
     for code, word in ((28, "full"), (122, "quota")):
         with pytest.raises(NoSpace, match=word), writing.space_guard():
