@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Callable, Dict, NamedTuple, Tuple
 
+from envsync.agent.check import Check
 from envsync.agent.messages import Finding, PlanFacts, StageFacts, from_json, to_json
 from envsync.agent.operations_target import manifest_of
 from envsync.agent.preparation import cuda_findings, user_site_findings
-from envsync.agent.publish import Check
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.target_push import Publication
 from envsync.tree.sharing import Share

@@ -12,38 +12,29 @@ there gets the name back.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent import filesystem
-from envsync.agent.check import run_check
+from envsync.agent.check import Check, run_check
 from envsync.agent.content_cache import ContentCache
-from envsync.agent.layout import Layout, read_json, remove, write_json
+from envsync.agent.intent import DamagedIntent, Intent, find_intent, forget_intent, replaced_inode
+from envsync.agent.layout import Layout, read_json, remove
 from envsync.agent.live_name import LiveName
 from envsync.agent.locks import PushLock
-from envsync.agent.messages import from_json
-from envsync.agent.records import Record, Records, record_from_json
+from envsync.agent.records import Record, Records
 from envsync.agent.scan_pass import Scan
 from envsync.agent.signs import installer_findings
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.agent.storage import failure_after_switch, trouble
 from envsync.agent.surplus import keep_unrecorded
-from envsync.errors import AgentFailed, CheckFailed, PreflightRefused, TargetDrifted
+from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
 from envsync.tree.manifest import Manifest
 
 Step = Callable[[str], None]
 
 RECENT_SECONDS = 10.0
-
-
-class Check(NamedTuple):
-    """The environment's own test, run after the switch; an empty command means none."""
-
-    command: str = ""
-    timeout_seconds: float = 60.0
 
 
 class Switch(NamedTuple):
@@ -119,14 +110,7 @@ class Publisher:
         if switch.kept is not None and switch.kept_manifest is not None:
             self._records.store_manifest(switch.kept.number, switch.kept_manifest)
         self._on_step("intent")
-        document: Dict[str, Any] = {
-            "new": switch.new.to_json(),
-            "kept": None if switch.kept is None else switch.kept.to_json(),
-            "check": switch.check._asdict(),
-            "event": switch.event,
-        }
-        document["digest"] = _digest(document)
-        write_json(self._places.file("intent.json"), document)
+        Intent(switch.new, switch.kept, switch.check, switch.event).store(self._places)
         self._on_step("sync")
         try:
             self._lock.sync()
@@ -247,7 +231,7 @@ class Publisher:
         if event.get("holds"):
             self._records.hold(str(event["holds"]), "rolled back by %s" % event.get("who"))
         self._forget_staging(new)
-        remove(self._places.file("intent.json"))
+        forget_intent(self._places)
         self._on_step("recorded")
         return new
 
@@ -282,8 +266,7 @@ class Publisher:
 
     def _other_tree(self, new: Record) -> Optional[bytes]:
         """Where the version that was switched out stands."""
-        document = read_json(self._places.file("intent.json")) or {}
-        inode = (document.get("event") or {}).get("replaced_inode")
+        inode = replaced_inode(self._places)
         if inode is None:
             return None
         for path in self._places.other_trees():
@@ -293,33 +276,27 @@ class Publisher:
 
     def _abandon(self) -> None:
         """The switch did not happen, or was undone; the staging tree stays for the next try."""
-        document = read_json(self._places.file("intent.json"))
-        remove(self._places.file("intent.json"))
-        if isinstance(document, dict):
-            known = {record.number for record in self._records.all()}
-            for part in ("new", "kept"):
-                if document.get(part):
-                    record = record_from_json(document[part])
-                    if record.number not in known:
-                        self._records.forget(record)
+        records: Tuple[Optional[Record], ...] = ()
+        with contextlib.suppress(DamagedIntent):
+            intent = find_intent(self._places)
+            records = intent.new, intent.kept
+        forget_intent(self._places)
+        known = {record.number for record in self._records.all()}
+        for record in records:
+            if record is not None and record.number not in known:
+                self._records.forget(record)
 
     def recover(self) -> Optional[str]:
         """Finish or forget a switch that was interrupted; what was done, or None.
 
         Raises `CheckFailed` where the interrupted switch has to be taken back.
         """
-        path = self._places.file("intent.json")
-        document: Any = read_json(path)
         try:
-            _require_whole(document)
-            new = record_from_json(document["new"])
-            kept = None if document["kept"] is None else record_from_json(document["kept"])
-            check = from_json(Check, document["check"])
-            event = dict(document["event"], recovered_seconds=time.time())
-        except (AgentFailed, AttributeError, KeyError, TypeError, ValueError):
-            # Damaged: what stands there without a record counts as changed by hand.
+            new, kept, check, event = find_intent(self._places)
+        except DamagedIntent:
+            # What stands there without a record counts as changed by hand.
             keep_unrecorded(self._places, self._trees, self._records)
-            remove(path)
+            forget_intent(self._places)
             return "the note of an interrupted switch was damaged"
         if self._name.mend(event.get("replaced_inode"), new.inode):
             self._abandon()
@@ -349,13 +326,3 @@ class Publisher:
                 kept_because="it was changed in the moment of a switch that was interrupted",
             )
             self._records.store(changed, replaced.manifest())
-
-
-def _digest(document: Any) -> str:
-    """One wrong digit of an inode would make a switch one that never happened."""
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
-def _require_whole(intent: Any) -> None:
-    if intent.pop("digest") != _digest(intent):
-        raise ValueError("damaged")

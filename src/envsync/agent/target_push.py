@@ -13,12 +13,13 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent import leftovers, sharing
 from envsync.agent.blocks import Bases, Patching
+from envsync.agent.check import Check
 from envsync.agent.facts import who
 from envsync.agent.incoming import Incoming
 from envsync.agent.layout import Layout
 from envsync.agent.messages import Finding, PlanFacts, RecordFacts
 from envsync.agent.preparation import switch_findings
-from envsync.agent.publish import Check, Switch
+from envsync.agent.publish import Switch
 from envsync.agent.records import Record
 from envsync.agent.reuse import wanted_packages
 from envsync.agent.snapshot import Snapshot

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.publish import Check
+from envsync.agent.check import Check
 from envsync.agent.target_push import Publication, TargetPush
 from envsync.errors import AgentFailed
 from tests.unit.agent.pushes import Server, environment

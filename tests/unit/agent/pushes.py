@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from envsync.agent.check import Check
 from envsync.agent.messages import RecordFacts
 from envsync.agent.outgoing import outgoing
-from envsync.agent.publish import Check
 from envsync.agent.records import Records
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.target import Target
