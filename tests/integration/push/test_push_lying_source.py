@@ -21,8 +21,7 @@ from tests.integration.push.lying import FILES, LyingAgent, Scene, answer
 from tests.integration.push.test_push_lying_agent import (
     DROPPED,
     ODD,
-    changed,
-    places,
+    another_value,
     require_calm,
     scene,
 )
@@ -80,14 +79,7 @@ def test_the_truth_is_pulled(scene: Scene) -> None:
 def test_any_field_may_be_anything(scene: Scene, operation: str, which: int, value: Any) -> None:
     """One value of one answer is another one."""
 
-    def lie(asked: str, number: int, truth: Answer) -> bytes | None:
-        if asked != operation:
-            return None
-        found = sorted(places(truth.document), key=repr)
-        document = changed(truth.document, found[which % len(found)], value)
-        return answer(number, document, truth.payload)
-
-    ended, prefix = pull(scene, LyingAgent(lie))
+    ended, prefix = pull(scene, LyingAgent(another_value(operation, which, value)))
     with contextlib.suppress(AttributeError):
         ended.server = "server2"  # type: ignore[misc]
     require_calm(ended)
