@@ -12,26 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envsync.daemon import control, status
+from envsync.daemon import status
+from envsync.daemon.answers import Answers
 from envsync.daemon.book import Book
 from envsync.daemon.children import Child
 from envsync.daemon.control import Door
-from envsync.daemon.duties import Duties, duties
+from envsync.daemon.duties import Duties
+from envsync.daemon.inventory_file import InventoryFile, OwnName
 from envsync.daemon.keeper import Keeper
 from envsync.daemon.log import Log
 from envsync.daemon.notify import Notifier
 from envsync.daemon.orders import Order
-from envsync.daemon.places import Places, write_whole
+from envsync.daemon.places import Places
 from envsync.daemon.state import Store
 from envsync.daemon.watcher import INVENTORY, POLL_SECONDS, Watcher
-from envsync.errors import EnvsyncError, NotFound, UsageError
-from envsync.inventory import Inventory, load
-from envsync.inventory.names import suggestion
 
 STOP_SECONDS = 6.0
-RELOAD_SETTLE_SECONDS = 0.3
-"""An editor writes, renames, sets times: one reload for all of it."""
-
 STORE_RETRY_SECONDS = 30.0
 WAKE_MAX_SECONDS = 60.0
 
@@ -48,7 +44,7 @@ class Setting:
 
     file: Path
     hostname: str
-    own_name: Callable[[Inventory], str | None]
+    own_name: OwnName
     argv: Callable[[Order, Path, str], list[str]]
     environ: Mapping[str, str]
 
@@ -63,11 +59,15 @@ class Service:
         self._places = Places.of(setting.environ)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._in_force = setting.file
+        self._inventory = InventoryFile(
+            setting.file,
+            self._places.inventory,
+            setting.hostname,
+            setting.own_name,
+            setting.environ,
+            log,
+        )
         self._stopping = False
-        self._reload_seconds: float | None = None
-        self._inventory_error: dict[str, Any] | None = None
-        self._inventory_seen: object = None
         self._store_trouble = ""
         self._status = ""
         self._polled: dict[str, str] = {}
@@ -89,8 +89,7 @@ class Service:
             os.close(lock)
 
     def _begin(self) -> None:
-        found, content = self._duties()
-        self._inventory_seen = self._inventory_signature()
+        found = self._inventory.read()
         self._store = Store(self._places.database)
         self._store.put_about("inventory", str(self._setting.file))
         self._keeper = Keeper(Book(self._store, self._log), self._log, self._start)
@@ -99,36 +98,17 @@ class Service:
         self._places.announce()
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
         self._selector.register(self._door.fd, selectors.EVENT_READ, self._asked)
-        self._adopt(found, content)
+        self._answers = Answers(self._keeper, self._log, self.document)
+        self._adopt(found)
         self._wake()  # what was adopted has never been looked at: the first turn comes at once
 
-    def _duties(self) -> tuple[Duties, bytes]:
-        """What the inventory asks for, and the very content that says so."""
-        setting = self._setting
-        while True:
-            inventory = load(setting.file, setting.environ)
-            found = duties(inventory, setting.own_name(inventory), setting.hostname)
-            content = setting.file.read_bytes()
-            if load(setting.file, setting.environ) == inventory:
-                return found, content
-
-    def _adopt(self, found: Duties, content: bytes) -> None:
+    def _adopt(self, found: Duties) -> None:
         """Watch first, and look then: what changes in between is told of."""
-        self._keep(content)
         self._watcher.watch(
             {name: duty.path for name, duty in found.by_name.items()}, str(self._setting.file)
         )
         self._keeper.adopt(found)
         self._tell_polled()
-
-    def _keep(self, content: bytes) -> None:
-        """A copy for the children; where the disk takes none, they read the file itself."""
-        self._in_force = self._places.inventory
-        try:
-            write_whole(self._in_force, content)
-        except OSError as error:
-            self._in_force = self._setting.file
-            self._log.warning(f"the inventory cannot be kept beside it: {error}")
 
     def _ready(self) -> None:
         self._notifier.ready(self._sentence())
@@ -142,7 +122,8 @@ class Service:
         for key, _ in self._selector.select(self._wait_seconds()):
             key.data()
         now = time.monotonic()
-        if self._reload_seconds is not None and now >= self._reload_seconds:
+        due = self._inventory.due_in_seconds()
+        if due is not None and due <= 0:
             self._reload()
         self._watch(now)
         self._keeper.turn()
@@ -153,8 +134,8 @@ class Service:
 
     def _wait_seconds(self) -> float:
         until = [self._keeper.next_seconds(), WAKE_MAX_SECONDS]
-        if self._reload_seconds is not None:
-            until.append(self._reload_seconds - time.monotonic())
+        due = self._inventory.due_in_seconds()
+        until += [] if due is None else [due]
         if self._watcher.polled():
             until.append(POLL_SECONDS)
         if self._notifier.watchdog_interval_seconds is not None:
@@ -165,11 +146,10 @@ class Service:
         if now - self._polled_seconds >= POLL_SECONDS:
             self._polled_seconds = now
             self._watcher.poll()
-            if self._inventory_signature() != self._inventory_seen:
-                self._want_reload()
+            self._inventory.look()
         told = self._watcher.collect()
-        if INVENTORY in told and self._inventory_signature() != self._inventory_seen:
-            self._want_reload()
+        if INVENTORY in told:
+            self._inventory.look()
         if told:
             self._watcher.refresh(told)
             self._keeper.hint(told)
@@ -204,7 +184,7 @@ class Service:
             self._selector.unregister(fd)
 
     def _start(self, order: Order) -> Child:
-        argv = self._setting.argv(order, self._in_force, self._keeper.book.duties.own)
+        argv = self._setting.argv(order, self._inventory.in_force, self._keeper.book.duties.own)
         return Child(argv, self._setting.environ)
 
     def _mind_store(self, now: float) -> None:
@@ -225,79 +205,21 @@ class Service:
             self._notifier.status(sentence)
 
     def _sentence(self) -> str:
-        return status.sentence(self._store.contents, self._inventory_error, self._keeper.busy())
-
-    # The inventory
-
-    def _want_reload(self) -> None:
-        self._reload_seconds = time.monotonic() + RELOAD_SETTLE_SECONDS
+        return status.sentence(self._store.contents, self._inventory.error, self._keeper.busy())
 
     def _reload(self) -> None:
         """The file's new content, or the old one with a word about what is wrong."""
-        self._reload_seconds = None
         self._notifier.reloading()
-        self._inventory_seen = self._inventory_signature()
-        try:
-            self._adopt(*self._duties())
-        except EnvsyncError as error:
-            told = error.to_json()
-            if told != self._inventory_error:
-                self._log.error("the inventory is refused, the old one stays in force:")
-                for line in (error.message, *error.details):
-                    self._log.error(line)
-            self._inventory_error = told
-        except OSError as error:
-            self._log.error(f"the inventory cannot be kept: {error}")
-        else:
-            self._inventory_error = None
-            names = ", ".join(self._keeper.book.duties.by_name) or "nothing"
+        found = self._inventory.read_again()
+        if found is not None:
+            self._adopt(found)
+            names = ", ".join(found.by_name) or "nothing"
             self._log.info(f"the inventory was read: {names} kept in step")
-        self._store.put_about("inventory_error", self._inventory_error)
+        self._store.put_about("inventory_error", self._inventory.error)
         self._notifier.ready(self._sentence())
 
-    def _inventory_signature(self) -> object:
-        try:
-            found = self._setting.file.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-    # Being spoken to
-
     def _asked(self) -> None:
-        self._door.answer_one(self._answer)
-
-    def _answer(self, request: control.Request) -> control.Answer:
-        verb = request.get("verb")
-        if verb == "status":
-            return {"status": self.document()}
-        if verb not in ("pause", "resume", "sync"):
-            raise UsageError("the daemon does not know that; it may be older than this command")
-        names = self._named(request.get("environments"))
-        if verb == "sync":
-            for name in names:
-                self._keeper.sync(name)
-        else:
-            self._keeper.pause(names, paused=verb == "pause")
-        for name in names:
-            self._log.info({"pause": "paused", "resume": "goes on"}.get(verb, "asked for now"),
-                           environment=name)  # fmt: skip
-        return {"environments": names}
-
-    def _named(self, names: object) -> list[str]:
-        kept = list(self._keeper.book.duties.by_name)
-        wanted = (
-            [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
-        )
-        for name in wanted:
-            if name not in kept:
-                listed = ", ".join(kept) or "none"
-                raise NotFound(
-                    f"the daemon keeps no environment {name!r}{suggestion(name, kept)}",
-                    details=[f"kept in step: {listed}"],
-                    hint="it needs `source:` (this machine), `push_to:` and `watch: true`",
-                )
-        return wanted or kept
+        self._door.answer_one(self._answers.to)
 
     def document(self) -> dict[str, Any]:
         """Everything that `envsync status` shows."""
@@ -308,7 +230,7 @@ class Service:
                 pid=os.getpid(),
                 since_seconds=self._started_seconds,
                 inventory=str(self._setting.file),
-                inventory_error=self._inventory_error,
+                inventory_error=self._inventory.error,
                 trouble=self._store.trouble,
                 polled=self._polled,
             ),
@@ -326,7 +248,7 @@ class Service:
                 if number in (signal.SIGTERM, signal.SIGINT):
                     self._stopping = True
                 elif number == signal.SIGHUP:
-                    self._reload_seconds = time.monotonic()
+                    self._inventory.demand()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

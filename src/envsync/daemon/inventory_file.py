@@ -1,0 +1,112 @@
+"""The inventory's file: read, found changed, and kept as it is in force."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from envsync.daemon.duties import Duties, duties
+from envsync.daemon.log import Log
+from envsync.daemon.places import write_whole
+from envsync.errors import EnvsyncError
+from envsync.inventory import Inventory, load
+
+RELOAD_SETTLE_SECONDS = 0.3
+"""An editor writes, renames, sets times: one reload for all of it."""
+
+OwnName = Callable[[Inventory], str | None]
+
+
+class InventoryFile:
+    """`own_name` gives this machine's name in an inventory; `kept` is where the children read
+    the one in force, for the file itself may be half edited."""
+
+    def __init__(
+        self,
+        path: Path,
+        kept: Path,
+        hostname: str,
+        own_name: OwnName,
+        environ: Mapping[str, str],
+        log: Log,
+    ) -> None:
+        self.path = path
+        self.in_force = path
+        """What a child is to read."""
+        self.error: dict[str, Any] | None = None
+        """Why the file is refused as it is now."""
+        self._kept = kept
+        self._hostname = hostname
+        self._own_name = own_name
+        self._environ = environ
+        self._log = log
+        self._seen: object = None
+        self._due_seconds: float | None = None
+
+    def read(self) -> Duties:
+        """What it asks for, which is in force from now on. Raises `EnvsyncError`."""
+        self._seen = self._signature()
+        found, content = self._consistent()
+        self._keep(content)
+        return found
+
+    def read_again(self) -> Duties | None:
+        """The same for one that was changed; None, and the old one stays, where it is refused."""
+        self._due_seconds = None
+        try:
+            found = self.read()
+        except EnvsyncError as error:
+            told = error.to_json()
+            if told != self.error:
+                self._log.error("the inventory is refused, the old one stays in force:")
+                for line in (error.message, *error.details):
+                    self._log.error(line)
+            self.error = told
+            return None
+        except OSError as error:
+            self._log.error(f"the inventory cannot be read: {error}")
+            return None
+        self.error = None
+        return found
+
+    # When to read it again
+
+    def look(self) -> None:
+        """Somebody may have edited it."""
+        if self._signature() != self._seen:
+            self._due_seconds = time.monotonic() + RELOAD_SETTLE_SECONDS
+
+    def demand(self) -> None:
+        """A person wants it read, whether it was edited or not."""
+        self._due_seconds = time.monotonic()
+
+    def due_in_seconds(self) -> float | None:
+        """How long until it is to be read again; None where it is not."""
+        return None if self._due_seconds is None else self._due_seconds - time.monotonic()
+
+    def _consistent(self) -> tuple[Duties, bytes]:
+        """What it asks for, and the very content that says so."""
+        while True:
+            inventory = load(self.path, self._environ)
+            found = duties(inventory, self._own_name(inventory), self._hostname)
+            content = self.path.read_bytes()
+            if load(self.path, self._environ) == inventory:
+                return found, content
+
+    def _keep(self, content: bytes) -> None:
+        """A copy for the children; where the disk takes none, they read the file itself."""
+        self.in_force = self._kept
+        try:
+            write_whole(self._kept, content)
+        except OSError as error:
+            self.in_force = self.path
+            self._log.warning(f"the inventory cannot be kept beside it: {error}")
+
+    def _signature(self) -> object:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
