@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conda import ENVIRONMENT
 from tests.integration.daemon.running import INVENTORY, Daemon, inventory, published
 from tests.integration.push.places import environment
 from tests.integration.push.stamped import Stamped, version_at, wait_quiet
@@ -30,7 +31,7 @@ def stands(host: LabHost, version: int) -> bool:
 @pytest.fixture
 def source(fresh_lab: Lab) -> Stamped:
     """A small environment on the controller, of which many files change together."""
-    return Stamped.in_lab(fresh_lab)
+    return Stamped.in_lab(fresh_lab, file_bytes=4_000)
 
 
 @pytest.fixture
@@ -172,12 +173,34 @@ def test_the_inventory_is_edited(fresh_lab: Lab, source: Stamped) -> None:
         wait_until(lambda: len(daemon.source()["servers"]) == 1, "server2 is out of it")
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_log("the inventory was read", times=3)
+        _in_use(daemon, fresh_lab["server3"], source, save)
         (environment(controller)).rename(environment(controller).with_name("elsewhere"))
         daemon.wait_log("there is no environment")
         assert daemon.source()["error"]["code"] == "not-found"
         environment(controller).with_name("elsewhere").rename(environment(controller))
         daemon.wait_log("it is at rest again")
-        assert published(fresh_lab["server3"]) == 1
+        assert published(fresh_lab["server3"]) == 2
+
+
+def _in_use(daemon: Daemon, host: LabHost, source: Stamped, save: Callable[[str], object]) -> None:
+    """Of a job that stands in it, an environment that waits is told, and tried again."""
+    text = inventory(host.prefix, push_to="[server3]", more="    in_use: wait")
+    save(text)
+    daemon.wait_log("the inventory was read", times=4)
+    before = version_at(host)
+    job = host.popen(["sleep", "60"], cwd=f"{host.prefix}/envs/{ENVIRONMENT}")
+    try:
+        source.change()
+        waiting = daemon.wait_state("server3", "waiting")
+        assert waiting["error"]["message"] == "a process uses the environment there"
+        assert waiting["next_try_seconds"] > waiting["since_seconds"]
+        assert version_at(host) == before
+    finally:
+        job.kill()
+        job.wait(10)
+    daemon.command.ok("daemon", "sync")
+    daemon.wait_state("server3", "in-step")
+    assert version_at(host) == source.version
 
 
 @pytest.mark.timeout(60)
