@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -188,7 +189,12 @@ def _in_use(daemon: Daemon, host: LabHost, source: Stamped, save: Callable[[str]
     save(text)
     daemon.wait_log("the inventory was read", times=4)
     before = version_at(host)
-    job = host.popen(["sleep", "60"], cwd=f"{host.prefix}/envs/{ENVIRONMENT}")
+    job = host.popen(
+        ["sleep", "60"],
+        cwd=f"{host.prefix}/envs/{ENVIRONMENT}",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         source.change()
         waiting = daemon.wait_state("server3", "waiting")
