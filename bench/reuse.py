@@ -22,6 +22,8 @@ _WIRE_MAX = 1.1
 # Of all bytes: a library as of numpy, and two packages of modules.
 _NEW_LIBRARY_SHARE = 0.03
 _NEW_MODULES = 40
+_LIBRARY = "site-packages/bulk_native/library_00.so"
+_PLACES, _PLACE_BYTES = 20, 4096
 # What `conda create --clone` does, and that it writes the new place into what names the old.
 _MAKE_CLONE = """\
 cp -a "$1" "$2"
@@ -106,6 +108,28 @@ def _digests(tree: Path) -> Iterator[tuple[Path, bytes]]:
             path = Path(directory, name)
             if path.is_file() and not path.is_symlink():
                 yield path, hashlib.sha256(path.read_bytes()).digest()
+
+
+def large_file(ground: Ground, repeat: int) -> Iterator[Row]:
+    """The largest file rewritten in a few places, as a database or weights are."""
+    make = Contestants(ground)
+    [library] = ground.source.path(ground.environment).glob(f"lib/python3.*/{_LIBRARY}")
+
+    def change() -> None:
+        with library.open("r+b") as file:
+            for number in range(_PLACES):
+                file.seek(number * (library.stat().st_size // _PLACES))
+                file.write(os.urandom(_PLACE_BYTES))
+        ground.settle()
+
+    make.cold_start()
+    make.pushed("pushed")
+    make.rsync(cold=True).prepare()
+    make.rsync(cold=True).run()
+    with ground.limited("200mbit"):
+        ours, peer = alternate([make.push_of_change(change), make.rsync(cold=False)], repeat)
+    yield Row("a large file changed, 200 Mbit/s", ours, peer)
+    yield Row("a large file changed, to the target", ours.sent(), peer.sent())
 
 
 def moved(ground: Ground, repeat: int) -> Iterator[Row]:

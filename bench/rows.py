@@ -229,6 +229,7 @@ KINDS = (
     Kind("clone-1gbit", reuse.CLONE_SUMMARY, reuse.clone("1gbit", "1 Gbit/s", 0.45)),
     Kind("clone-200mbit", "the same at 200 Mbit/s", reuse.clone("200mbit", "200 Mbit/s", 0.15)),
     Kind("moved", "an environment moved by mv, pushed under its new name", reuse.moved),
+    Kind("large-file", "20 places of the largest file rewritten, 200 Mbit/s", reuse.large_file),
     Kind("distance", "cold push over 20 and 100 ms against 0 ms, 200 Mbit/s", far.distance),
     Kind("resume", "bytes sent again after a cut at 60 %, in the largest file", far.resume),
     Kind("resources", "processor, memory and bytes of a cold push, and of the others", resources),

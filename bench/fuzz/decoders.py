@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import queue
 from collections.abc import Callable
 
 from envsync.agent import codec
+from envsync.agent.blocks import parse
 from envsync.agent.channel import Channel
 from envsync.agent.frames import EndOfInput, FrameReader
 from envsync.errors import AgentFailed, ConnectionLost, TransferFailed
@@ -91,9 +93,17 @@ def blocks(data: bytes) -> None:
         pass
 
 
+def digests(data: bytes) -> None:
+    """What a target tells of the blocks that it has."""
+    with contextlib.suppress(ValueError):
+        for told in parse(data, [b"one", b"two"]):
+            assert len(told.digests) <= told.count
+
+
 DECODERS: dict[str, Callable[[bytes], None]] = {
     "frames": frames,
     "messages": messages,
     "manifest": manifest,
     "blocks": blocks,
+    "digests": digests,
 }

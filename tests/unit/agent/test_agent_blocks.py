@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Sequence
@@ -118,6 +119,16 @@ def test_what_changed_since_it_was_told_is_no_file() -> None:
     sent, _ = stream(new, told(old))
     for now in (b"!" + old[1:], old[: len(BLOCK)], b""):
         assert received(sent, now, new) is None
+
+
+@given(st.integers(0, 200), st.binary(max_size=9), st.integers(0, 9))
+def test_a_damaged_stream_makes_no_other_file(at: int, damage: bytes, gone: int) -> None:
+    old = BLOCK * 3 + BLOCK[::-1] * 3
+    new = BLOCK[::-1] * 2 + b"between" + BLOCK * 4
+    sent = bytearray(stream(new, told(old))[0])
+    sent[at : at + gone] = damage
+    with contextlib.suppress(TransferFailed):
+        assert received(bytes(sent), old, new) in (new, None)
 
 
 BROKEN = {
