@@ -61,8 +61,12 @@ def clone(rate: str, label: str, bar: float) -> Rows:
             ground.settle()
 
         push = Contestant("envsync", lambda: make.pushed("pushed", environment=_CLONE), prepare)
-        with ground.limited(rate):
-            ours, peer = alternate([push, make.rsync(cold=True, environment=_CLONE)], repeat)
+        try:
+            with ground.limited(rate):
+                ours, peer = alternate([push, make.rsync(cold=True, environment=_CLONE)], repeat)
+        finally:
+            # No other row is to find what it sends under this name.
+            ground.remove_published(_CLONE)
         new = Measured("zstd -1 of what is new", (new_mb,), unit="MB")
         yield Row(f"clone, {label}", ours, peer, Bar("at most", bar))
         yield Row(f"clone, {label}, to the target", ours.sent(), new, Bar("at most", _WIRE_MAX))
@@ -147,6 +151,7 @@ def moved(ground: Ground, repeat: int) -> Iterator[Row]:
     try:
         [ours] = alternate([push], repeat)
     finally:
+        ground.remove_published(_MOVED)
         ground.source.run(["mv", new, old])
     everything = Measured("all its bytes", (ground.size_bytes() / 1e6,), unit="MB")
     yield Row("moved by mv", ours)
