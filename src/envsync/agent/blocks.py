@@ -68,13 +68,16 @@ class Bases:
                 os.close(fd)
         return -1
 
-    def told(self, path: bytes, is_sample: bool) -> bytes:
-        """How many blocks there are, and the digests of all or some."""
+    def told(self, path: bytes, size_bytes: int, is_sample: bool) -> bytes:
+        """How many blocks there are, and the digests of all or some.
+
+        `size_bytes` is how large the file will be; of one that is twice as large, no more.
+        """
         fd = self.open(path)
         if fd < 0:
             return COUNT.pack(0, 0)
         try:
-            count = os.fstat(fd).st_size // BLOCK_BYTES
+            count = min(os.fstat(fd).st_size, 2 * size_bytes) // BLOCK_BYTES
             which = numbers(count, is_sample)
             digests = [block_digest(os.pread(fd, BLOCK_BYTES, n * BLOCK_BYTES)) for n in which]
         except OSError:
@@ -178,16 +181,16 @@ class Blocks:
         return self._first.get(digest)
 
 
-def parse(payload: bytes, paths: Sequence[bytes]) -> List[Blocks]:
-    """What was told of these paths; ValueError where that is not so."""
+def parse(payload: bytes, sizes_bytes: Sequence[int]) -> List[Blocks]:
+    """What was told of files that will be so large; ValueError where that is not so."""
     found, position = [], 0
-    for _ in paths:
+    for size_bytes in sizes_bytes:
         if len(payload) - position < COUNT.size:
             raise ValueError("digests that are cut short")
         count, told = COUNT.unpack_from(payload, position)
         position += COUNT.size
         end = position + told * DIGEST_BYTES
-        if told > count or end > len(payload):
+        if not told <= count <= 2 * size_bytes // BLOCK_BYTES or end > len(payload):
             raise ValueError("digests that are cut short")
         marks = range(position, end, DIGEST_BYTES)
         found.append(Blocks(count, [payload[at : at + DIGEST_BYTES] for at in marks]))

@@ -32,10 +32,10 @@ def _blocks(service: Service, request: Request) -> Answer:
     """What is there of the files in the payload, block by block."""
     bases, is_sample = service.push.bases(), bool(request.arguments["is_sample"])
     paths = request.payload.split(b"\0")
-    wanted = {path for path, _ in service.fetches}
-    if not wanted.issuperset(paths):
+    sizes = {path: entry.size_bytes for path, entry in service.fetches}
+    if not sizes.keys() >= set(paths):
         raise AgentFailed("digests are told only of what is to be sent")
-    return Answer({}, b"".join(bases.told(path, is_sample) for path in paths))
+    return Answer({}, b"".join(bases.told(path, sizes[path], is_sample) for path in paths))
 
 
 def _patch(service: Service, request: Request) -> Answer:

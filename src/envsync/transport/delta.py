@@ -46,7 +46,8 @@ def _told(job: Job, items: Sequence[Item], *, is_sample: bool) -> dict[bytes, Bl
     paths = [path for path, _ in items]
     answer = job.ask("transfer.blocks", {"is_sample": is_sample}, b"\0".join(paths))
     try:
-        return dict(zip(paths, parse(answer.payload, paths), strict=True))
+        found = parse(answer.payload, [size_bytes for _, size_bytes in items])
+        return dict(zip(paths, found, strict=True))
     except ValueError as error:
         raise AgentFailed(f"the target told {error}") from error
 

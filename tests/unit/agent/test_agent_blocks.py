@@ -82,7 +82,9 @@ def received(
 
 def told(old: bytes) -> Blocks:
     with directory({PATH: old}) as there:
-        [known] = parse(Bases([path_of(there)]).told(PATH, is_sample=False), [PATH])
+        size_bytes = len(old) + len(BLOCK)
+        payload = Bases([path_of(there)]).told(PATH, size_bytes, is_sample=False)
+        [known] = parse(payload, [size_bytes])
     return known
 
 
@@ -149,10 +151,19 @@ def test_a_stream_that_breaks_its_rules(broken: bytes) -> None:
         received(HEAD.pack(0, len(new)) + broken, new, new)
 
 
-@pytest.mark.parametrize("payload", [b"", b"\0" * 7, b"\1\0\0\0\2\0\0\0" + b"x" * 32, b"\0" * 9])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\0" * 7,
+        b"\0" * 9,
+        b"\1\0\0\0\2\0\0\0" + b"x" * 32,
+        b"\7\0\0\0\7\0\0\0" + b"x" * 7 * 16,  # of a file twice as large, and more
+    ],
+)
 def test_digests_that_are_none(payload: bytes) -> None:
     with pytest.raises(ValueError, match="digests"):
-        parse(payload, [PATH])
+        parse(payload, [3 * len(BLOCK)])
 
 
 def test_a_sample_is_spread_over_the_whole() -> None:
