@@ -144,7 +144,9 @@ def _end_with_the_daemon(beginning: Beginning) -> None:
         while word := os.read(0, 4096):
             beginning.say(is_changed_since=word.strip() == CHANGED_SINCE)
         os.kill(os.getpid(), signal.SIGTERM)
-        threading.Timer(END_SECONDS, _leave).start()
+        late = threading.Timer(END_SECONDS, _leave)
+        late.daemon = True  # an end that comes by itself does not wait for it
+        late.start()
 
     threading.Thread(target=wait, daemon=True).start()
 

@@ -56,7 +56,7 @@ def test_installs(conda_lab: Lab) -> None:
         after(5)
         assert daemon.source()["error"] is None
 
-        daemon.command.configure(inventory(controller.prefix, push_to="[server2]", rescan="2s"))
+        daemon.command.configure(inventory(controller.prefix, push_to="[server2]", rescan="500ms"))
         daemon.wait_log("the inventory was read")
         module = site_packages(controller) / NAME / "module_1.py"
         saved = module.with_name("saved")

@@ -34,6 +34,16 @@ ln -s "$1/elsewhere/cache" ~/.cache/envsync
 """
 
 
+# How long it waits before a start is another test's.
+_IMPATIENT = """\
+[Service]
+WatchdogSec=2s
+TimeoutAbortSec=200ms
+RestartSec=100ms
+ExecStartPre=
+"""
+
+
 @pytest.fixture(scope="module")
 def installed(machine: Machine) -> ServiceUnit:
     """The system's unit, just installed by root, who owns none of it; its places are links."""
@@ -137,7 +147,7 @@ def test_it_comes_back_once_the_inventory_is_mended(unit: ServiceUnit) -> None:
 
 
 def test_a_loop_that_hangs_is_ended_by_the_watchdog(unit: ServiceUnit) -> None:
-    unit.override("[Service]\nWatchdogSec=2s\nTimeoutAbortSec=200ms\n")
+    unit.override(_IMPATIENT)
     unit.systemctl("restart")
     before = unit.journal().count("Watchdog timeout")
     time_enough = time.monotonic() + 2.5
