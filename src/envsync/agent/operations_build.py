@@ -28,6 +28,12 @@ def _begin(service: Service, request: Request) -> Answer:
     return Answer(to_json(_facts(service, facts, ())))
 
 
+def _begin_alike(service: Service, request: Request) -> Answer:
+    """Before the source is hashed: build on what was published here under another name."""
+    begun = service.push.begin_alike(request.arguments["keep"], service.counted("copy"))
+    return Answer({"begun": begun})
+
+
 def _share(service: Service, request: Request) -> Answer:
     share = from_json(Share, request.arguments)
     is_shared, warnings = service.push.share(share)
@@ -101,6 +107,7 @@ OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "prepare": _prepare,
     "share": _share,
     "begin": _begin,
+    "begin_alike": _begin_alike,
     "settle": _settle,
     "stage": _stage,
     "complete": _complete,

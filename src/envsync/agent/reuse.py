@@ -30,7 +30,7 @@ from envsync.agent.staging import Holding
 from envsync.conda import hints
 from envsync.errors import PreflightRefused
 from envsync.tree.entry import join, split
-from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.manifest import Manifest
 from envsync.tree.safety import is_environment_name
 
 REUSE_BYTES_MIN = 1 << 20
@@ -63,6 +63,15 @@ class Candidate(NamedTuple):
     packages: FrozenSet[bytes]
 
 
+class Alike(NamedTuple):
+    """A tree that was published under another name; `is_close` where it has little beside."""
+
+    path: bytes
+    name: str
+    manifest: Manifest
+    is_close: bool
+
+
 class Elsewhere:
     """What a prefix holds beside one environment. Nothing is changed."""
 
@@ -83,14 +92,14 @@ class Elsewhere:
         best = max((len(c.packages & packages) for c in self._candidates()), default=0)
         return bool(packages) and 2 * best >= len(packages)
 
-    def likeliest(self, packages: FrozenSet[bytes]) -> Manifest:
-        """What was published as the tree that has most of these packages; empty where none
-        has half of them."""
+    def likeliest(self, packages: FrozenSet[bytes]) -> Optional[Alike]:
+        """The published tree that has most of these packages; None where none has half of them."""
         for candidate in self._ranked(packages) if self._has_half(packages) else ():
             published = self._published(candidate)
             if published is not None:
-                return published
-        return EMPTY
+                is_close = 2 * len(candidate.packages - packages) <= len(packages)
+                return Alike(candidate.path, candidate.name, published, is_close)
+        return None
 
     def holdings(self, wanted: Manifest, lacking: Collection[bytes]) -> Iterator[Holding]:
         """Trees that seem to have some of the contents that are lacking, the likeliest first."""

@@ -31,7 +31,7 @@ from envsync.tree.manifest import EMPTY, Manifest
 
 if TYPE_CHECKING:
     from envsync.agent.publish import Publisher
-    from envsync.agent.reuse import Elsewhere
+    from envsync.agent.reuse import Alike, Elsewhere
 
 Progress = Callable[[int], None]
 Step = Callable[[str], None]
@@ -56,7 +56,8 @@ class Target:
             preparation.require_prefix(prefix)
         self._prefix = prefix
         self._elsewhere: Optional[Elsewhere] = None
-        self._base = EMPTY
+        self.alike: Optional[Alike] = None
+        """What `refer_to` found."""
         self.is_base = is_base
         self.places = base_layout(prefix) if is_base else layout(prefix, name)
         self.trees = Trees(cache_directory, LocalPaths(local), helpers)
@@ -85,8 +86,8 @@ class Target:
         """
         if self.live is not None or not packages:
             return False
-        self._base = self.elsewhere().likeliest(packages)
-        return bool(self._base.directories) or self.elsewhere().has_most_of(packages)
+        self.alike = self.elsewhere().likeliest(packages)
+        return self.alike is not None or self.elsewhere().has_most_of(packages)
 
     # Looking
 
@@ -213,7 +214,9 @@ class Target:
 
     def base_manifest(self) -> Manifest:
         """What the source's manifest can refer to: the live tree's, else what `refer_to` found."""
-        return self._base if self.live is None else self.live.manifest()
+        if self.live is not None:
+            return self.live.manifest()
+        return EMPTY if self.alike is None else self.alike.manifest
 
     def history(self) -> List[Dict[str, Any]]:
         """What happened to the environment here, oldest first."""

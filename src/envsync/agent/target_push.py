@@ -30,13 +30,14 @@ from envsync.agent.target import Target, record_facts
 from envsync.agent.target_questions import plan_facts, plan_reusing
 from envsync.errors import (
     AgentFailed,
+    NoSpace,
     NotFound,
     PreflightRefused,
     SourceRefused,
     StorageFailed,
     TargetDrifted,
 )
-from envsync.tree.entry import Entry
+from envsync.tree.entry import FILE, Entry
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.plan import Plan
 from envsync.tree.sharing import Share, shared
@@ -69,6 +70,7 @@ class TargetPush:
         self._looked: Optional[Staging] = None
         self._outline: Optional[Manifest] = None
         self._is_ahead = False
+        self._copied: Optional[Tuple[Holding, PlanFacts]] = None
         self._wanted: Manifest = EMPTY
         self._verified: Optional[Snapshot] = None
         self._shared: Optional[Tuple[int, str]] = None
@@ -128,6 +130,33 @@ class TargetPush:
         self._outline = outline
         return plan_facts(work, (), staging.origin, ()), fetches
 
+    def begin_alike(self, keep: int, progress: Optional[Progress] = None) -> bool:
+        """While the source is hashed: copy the tree that `Target.refer_to` found, to build on it.
+
+        False, and nothing is done, where something of the environment is here already, or
+        where that tree is too different to be worth its space.
+        """
+        self._require_lock()
+        alike = self._target.alike
+        is_new = self._target.live is None and not self._target.records.all()
+        if alike is None or not alike.is_close or not is_new:
+            return False
+        self._staging = staging = self._new_staging()
+        staging.choose(None, keep, "")
+        if staging.origin != "new":
+            return False
+        self._hand_down(staging)
+        holding = Holding(alike.path, alike.manifest, alike.name)
+        outline = self._as_shared(alike.manifest)
+        work = staging.plan(outline, [holding])
+        with contextlib.suppress(NoSpace):
+            staging.require_space()
+            # What cannot be copied is lacking then, and comes with the rest.
+            staging.bring_forward([holding], progress)
+            self._outline = outline
+            self._copied = holding, plan_facts(work, [holding], staging.origin, ())
+        return self._outline is not None
+
     def settle(self, progress: Optional[Progress] = None) -> None:
         """Finish what was begun, when its files have come, and look at all of it."""
         outline, self._outline = self._outline, None
@@ -151,6 +180,9 @@ class TargetPush:
         self._wanted, self._verified = wanted, None
         self._wanted = wanted = self._as_shared(wanted)
         staging = self._begun(keep)
+        copied, self._copied = self._copied, None
+        if copied is not None:
+            beside = (*beside, copied[0])
 
         def make(holdings: Sequence[Holding]) -> Plan:
             return staging.plan(wanted, holdings)
@@ -159,6 +191,8 @@ class TargetPush:
         staging.require_space()
         fetches = staging.bring_forward(found, progress)
         facts = plan_facts(work, found, staging.origin, ())
+        if copied is not None:
+            facts = _with_copied(facts, copied[1], work)
         return _with_failed(facts, work, fetches), fetches
 
     def _begun(self, keep: int) -> Staging:
@@ -412,6 +446,21 @@ class TargetPush:
                 % self._target.name,
             )
         return earlier[-1]
+
+
+def _with_copied(facts: PlanFacts, copied: PlanFacts, work: Plan) -> PlanFacts:
+    """The figures with what was copied before there was a plan, but for what goes again."""
+    gone = [make.entry.size_bytes for make in work.remove if make.entry.kind == FILE]
+    gone_bytes = min(sum(gone), copied.reused_bytes)
+    names = dict.fromkeys(copied.reused_from + facts.reused_from)
+    return facts._replace(
+        origin=copied.origin,
+        copy_files=facts.copy_files + max(0, copied.copy_files - len(gone)),
+        copy_bytes=facts.copy_bytes + copied.copy_bytes - gone_bytes,
+        new_bytes=facts.new_bytes + copied.new_bytes - gone_bytes,
+        reused_bytes=facts.reused_bytes + copied.reused_bytes - gone_bytes,
+        reused_from=tuple(names),
+    )
 
 
 def _with_failed(facts: PlanFacts, work: Plan, fetches: Fetches) -> PlanFacts:

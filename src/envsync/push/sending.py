@@ -84,8 +84,15 @@ class Sending:
         self._pace.begin("inspect")
 
     def settle(self) -> None:
-        """Have what went ahead finished and looked at there, if anything did."""
-        if self._ahead is not None:
+        """Have what went ahead finished and looked at there, if anything did.
+
+        What a target has under another name it copies now, while the source is still hashed.
+        """
+        is_begun = self._ahead is not None
+        if self._known is not None and self._known.has_most:
+            keep = self._settings.keep
+            is_begun = self._target.begin_alike(keep, on_progress=self._pace.relay)
+        if is_begun:
             self._target.settle(on_progress=self._pace.relay)
 
     def _manifest(self) -> bytes:

@@ -154,6 +154,11 @@ class TargetEnd:
         answer = self._end.call("build.begin", {"keep": keep}, outline)
         return _staged(answer) if answer.document.get("tree") else None
 
+    def begin_alike(self, keep: int, on_progress: Progress | None = None) -> bool:
+        """Have what was found by `known_there` copied, to build on; whether that was done."""
+        answer = self._end.call("build.begin_alike", {"keep": keep}, on_progress=on_progress)
+        return answer.document["begun"] is True
+
     def settle(self, on_progress: Progress | None = None) -> None:
         """Finish what was begun, when its files have come."""
         self._end.call("build.settle", on_progress=on_progress)

@@ -91,11 +91,13 @@ class Sequences(RuleBasedStateMachine):
         packages = {b"conda-meta/one-1-0.json": file(b"{}")}
         return environment({**self.nodes, **packages})
 
-    @rule(name=names, keep=st.sampled_from([0, 1, 2, 2]))
-    def push(self, name: str, keep: int) -> None:
+    @rule(name=names, keep=st.sampled_from([0, 1, 2, 2]), is_hashed_meanwhile=st.booleans())
+    def push(self, name: str, keep: int, is_hashed_meanwhile: bool) -> None:
         one = self.all[name]
         before = len(one.plain())
-        record = one.server.push(self.wanted, keep=keep, retry_held=True)
+        record = one.server.push(
+            self.wanted, keep=keep, retry_held=True, is_hashed_meanwhile=is_hashed_meanwhile
+        )
         assert record.revision == revision_of(manifest_of(self.wanted))
         assert len(one.plain()) - 1 >= min(keep, before)
         one.standing = [manifest_of(self.wanted)]

@@ -14,6 +14,7 @@ from envsync.agent.check import Check
 from envsync.agent.messages import RecordFacts
 from envsync.agent.outgoing import outgoing
 from envsync.agent.records import Records
+from envsync.agent.reuse import wanted_packages
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.target import Target
 from envsync.agent.target_push import Publication, TargetPush
@@ -83,8 +84,12 @@ class Server:
         retry_held: bool = False,
         on_step: Callable[[str], None] = lambda _: None,
         before_publish: Callable[[], None] = lambda: None,
+        is_hashed_meanwhile: bool = False,
     ) -> RecordFacts:
-        """Push a tree from a directory that is made for it."""
+        """Push a tree from a directory that is made for it.
+
+        Where that `is_hashed_meanwhile`, the target begins with what it has alike.
+        """
         with tempfile.TemporaryDirectory(dir=self.scratch) as directory:
             source = os.fsencode(directory)
             disk.build(source, nodes)
@@ -94,6 +99,9 @@ class Server:
                 target.inspect(lock=True)
                 push = TargetPush(target)
                 wanted = manifest_of(nodes)
+                if is_hashed_meanwhile and target.refer_to(wanted_packages(wanted)):
+                    push.begin_alike(keep)
+                    push.settle()
                 _, fetches = push.stage(wanted, keep)
                 transfer(source, fetches, push)
                 push.complete()

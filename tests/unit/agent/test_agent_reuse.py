@@ -166,6 +166,32 @@ def test_a_manifest_refers_to_what_was_published_under_another_name(server: Serv
     assert len(encoded) < len(encode(Manifest({b"": wanted.directories[b""]}, 0, 0))) + 20 * 40
 
 
+def test_what_is_alike_is_copied_before_the_hashes_are_known(server: Server) -> None:
+    server.push(WANTED)
+    older = Path(os.fsdecode(server.live)).with_name("older")
+    Path(os.fsdecode(server.live)).rename(older)
+    server.state.rename(server.state.with_name("older"))
+    nodes = {**WANTED, b"newer": file(b"since then"), b"lib/big.so": file(OTHER, 0o700)}
+    del nodes[b"new"]
+    target = server.target()
+    try:
+        target.inspect(lock=True)
+        push = TargetPush(target)
+        assert target.refer_to(wanted_packages(manifest_of(nodes)))
+        assert push.begin_alike(1)
+        push.settle()
+        facts, fetches = push.stage(manifest_of(nodes), 1)
+    finally:
+        target.lock.release()
+    assert [path for path, _ in fetches] == [b"newer"]
+    assert (facts.origin, facts.reused_from) == ("new", ("older",))
+    there = sum(node.data != b"since then" and len(node.data) for node in nodes.values())
+    assert facts.reused_bytes == there
+    server.push(nodes, is_hashed_meanwhile=True)
+    assert server.manifest() == manifest_of(nodes)
+    assert (older / "lib/big.so").read_bytes() == BIG
+
+
 def test_nothing_is_referred_to_where_something_else_stands(server: Server) -> None:
     make(server, "stranger", environment({b"conda-meta/other-1-0.json": file(b"{}")}))
     target = server.target()
