@@ -44,16 +44,19 @@ def distance(ground: Ground, repeat: int) -> Iterator[Row]:
 def resume(ground: Ground, repeat: int) -> Iterator[Row]:
     """What goes over the link again, of what an uninterrupted push sends."""
     make = Contestants(ground)
-    cuts: list[float] = []
+    cuts: list[str] = []
 
     def cut() -> None:
         make.cold_start()
-        cuts.append(_push_and_cut(ground))
+        before = ground.network_bytes()["there"]
+        share = _push_and_cut(ground)
+        sent_bytes = ground.network_bytes()["there"] - before
+        cuts.append(f"{share:.0%} of the contents ({sent_bytes / 1e6:.0f} MB sent)")
 
     with ground.limited(_RATE):
         resumed = Contestant("envsync, resumed", lambda: make.pushed("pushed"), cut)
         ours, whole = alternate([resumed, make.cold_push()], repeat)
-    note = ", ".join(f"{share:.0%}" for share in cuts) + " were there when it was cut"
+    note = ", ".join(cuts) + " were there when it was cut"
     bar = Bar("at most", _SENT_AGAIN_MAX)
     yield Row("resumed after a cut", ours.sent(), whole.sent(), bar, note)
 

@@ -64,7 +64,7 @@ class Ground:
 
     def timed(self, argv: Sequence[str], exits: Sequence[int] = (0,)) -> Sample:
         """Run a command on the source and time it; `Void` where it does not end as expected."""
-        before, moved = self._cpu_seconds(), self._network_bytes()
+        before, moved = self._cpu_seconds(), self.network_bytes()
         started = time.perf_counter()
         process = self.source.popen(argv, env=self._variables)
         try:
@@ -88,7 +88,7 @@ class Ground:
             "stdout": out.decode(),
             "cpu_seconds": spent,
             "network_bytes": {
-                way: after - moved[way] for way, after in self._network_bytes().items()
+                way: after - moved[way] for way, after in self.network_bytes().items()
             },
         }
         return Sample(seconds, details)
@@ -99,7 +99,7 @@ class Ground:
         paths = (Path(directory, name) for directory, _, names in found for name in names)
         return sum(path.lstat().st_size for path in paths)
 
-    def _network_bytes(self) -> dict[str, int]:
+    def network_bytes(self) -> dict[str, int]:
         """What went over the target's interface so far, by the kernel's count."""
         lines = Path(f"/proc/{self.target.namespaces.pid}/net/dev").read_text().splitlines()
         [found] = (line for line in lines if line.strip().startswith(f"{INTERFACE}:"))
