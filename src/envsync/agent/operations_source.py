@@ -108,6 +108,21 @@ def _send(service: Service, request: Request) -> Answer:
     return Answer({"codec": name})
 
 
+def _reach(service: Service, request: Request) -> Answer:
+    """Whether this server gets into another one by itself, and by which of these commands."""
+    from envsync.agent.own_way import reach
+
+    return Answer(to_json(reach(request.arguments["commands"])))
+
+
+def _rsync(service: Service, request: Request) -> Answer:
+    """Have this server's own rsync send the files in the payload; what it tells streams out."""
+    from envsync.agent.own_way import run_rsync
+
+    ended = run_rsync(request.arguments["argv"], request.payload, service.emit)
+    return Answer(to_json(ended))
+
+
 def _sample(service: Service, request: Request) -> Answer:
     """What the files in the payload come to by `steps`, or by what `send` would do."""
     from envsync.agent.sending import items_of, own_step
@@ -133,5 +148,7 @@ OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "remember": _remember,
     "readable": _readable,
     "send": _send,
+    "reach": _reach,
+    "rsync": _rsync,
     "sample": _sample,
 }

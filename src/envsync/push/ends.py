@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from envsync.agent import bootstrap
@@ -165,8 +165,8 @@ class RemoteEnd:
 
     def receive(
         self, operation: str, arguments: Mapping[str, Any] | None = None, payload: bytes = b""
-    ) -> Iterator[bytes]:
-        """Carry out an operation that streams: its data, until it is done.
+    ) -> Generator[bytes, None, Answer]:
+        """Carry out an operation that streams: its data, until it is done, and its answer.
 
         Raises as `call`. Who stops early has to close the end: the agent goes on sending.
         """
@@ -183,11 +183,13 @@ class RemoteEnd:
                 if data is None:
                     break
                 yield data
-            while self._message(_ignore) is None:
-                pass
+            answer = self._message(_ignore)
+            while answer is None:
+                answer = self._message(_ignore)
         except EnvsyncError as error:
             error.server = self._server
             raise
+        return answer
 
     def _send(self, stream: Iterable[bytes], progress: Progress) -> Answer | None:
         """Send a stream; stops early where the answer is there already: a failure."""

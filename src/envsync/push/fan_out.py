@@ -20,12 +20,13 @@ from envsync.push.ends import End, LocalEnd, RemoteEnd
 from envsync.push.method import PACK
 from envsync.push.pace import OnProgress
 from envsync.push.relocated_source import RelocatedSource
-from envsync.push.report import FAILED, HERE, THROUGH_HERE, Progress, PushReport
+from envsync.push.report import FAILED, HERE, STRAIGHT, THROUGH_HERE, Progress, PushReport
 from envsync.push.servers import Place
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd, path_known_as
 from envsync.push.target_end import TargetEnd
 from envsync.ssh.session import Link
+from envsync.transport.direct import DirectTransport
 from envsync.tree.sharing import Share
 
 PARALLEL_MAX = 8
@@ -221,7 +222,7 @@ class FanOut:
             report,
             connection=chosen.name,
             connection_reason=chosen.reason,
-            route=self._route,
+            route=STRAIGHT if report.transport == DirectTransport.name else self._route,
         )
 
     def _remote(self, link: Link, destination: Destination) -> TargetEnd:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from envsync.agent.messages import SampleFacts
 from envsync.transport import delta, link_rate
 from envsync.transport.choice import Choice
+from envsync.transport.direct import DirectTransport
 from envsync.transport.job import Item, Job
 from envsync.transport.rsync import RsyncTransport
 from envsync.transport.stream import WORKERS_MAX, Effort, Step, StreamTransport, steps
@@ -21,7 +22,7 @@ Sample = Callable[[Sequence[Item], Sequence[str], Sequence[tuple[str, int]]], Sa
 
 def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | None:
     """None where nothing can tell: rsync finds out by comparing, which is sending half of it."""
-    if isinstance(choice.transport, RsyncTransport):
+    if isinstance(choice.transport, (RsyncTransport, DirectTransport)):
         return None
     if not job.items:
         return 0

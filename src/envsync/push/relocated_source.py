@@ -15,7 +15,7 @@ from envsync.conda.requirements import Requirements
 from envsync.errors import PreflightRefused
 from envsync.push.ends import Progress
 from envsync.push.source_end import Outlined, SourceEnd
-from envsync.transport.job import Contents, Relayed
+from envsync.transport.job import Contents, Direct, Relayed
 
 PROBLEMS_SHOWN = 12
 LEFT_SHOWN = 3
@@ -71,6 +71,11 @@ class RelocatedSource:
             totals=facts.totals,
             findings=(*state.findings, *_left(facts.left)),
         )
+
+    @property
+    def direct(self) -> Direct | None:
+        """Never: what is sent does not stand there."""
+        return None
 
     @property
     def relayed(self) -> Relayed | None:

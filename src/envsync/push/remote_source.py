@@ -8,16 +8,20 @@ entry by entry, and its revision is computed here.
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
+from envsync.agent.messages import RsyncFacts, from_json
+from envsync.agent.own_way import ReachFacts, RsyncEnded
 from envsync.errors import AgentFailed, EnvsyncError
-from envsync.push.ends import RemoteEnd
+from envsync.push.ends import Answer, RemoteEnd
 from envsync.push.servers import Place
 from envsync.push.source_end import Outlined, SourceEnd, items_of
 from envsync.ssh.session import Link
-from envsync.transport.job import Contents, Item, Relayed
+from envsync.transport.job import Contents, Direct, Item, Relayed
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import InvalidEntry
 from envsync.tree.manifest import REFERENCE_BYTES, Manifest
@@ -114,7 +118,7 @@ class RemoteSource(SourceEnd):
         sizes = [size for _, size in items]
         arguments = {"codecs": list(codecs), "sizes": sizes, "there": there}
         payload = b"\0".join(path for path, _ in items)
-        with self._sender() as end:
+        with self.sender() as end:
             end.call("source.open", self._open)
             if there:
                 end.call("source.inspect")
@@ -122,8 +126,14 @@ class RemoteSource(SourceEnd):
                 yield block
                 progress(_content_bytes(block))
 
+    def ask(self, operation: str, arguments: Mapping[str, Any] | None = None) -> Answer:
+        """Carry out one operation of the agent there."""
+        with self._lock:
+            return self._end.call(operation, arguments)
+
     @contextlib.contextmanager
-    def _sender(self) -> Iterator[RemoteEnd]:
+    def sender(self) -> Iterator[RemoteEnd]:
+        """An agent there of its own, until the block ends."""
         with contextlib.ExitStack() as stack:
             try:
                 end = RemoteEnd(self._link, self._place.prefix)
@@ -135,9 +145,50 @@ class RemoteSource(SourceEnd):
             stack.callback(end.close)
             yield end
 
+    @property
+    def direct(self) -> Direct | None:
+        return _Direct(self)
+
     def require_readable(self, paths: Sequence[bytes]) -> None:
         with self._lock:
             self._end.call("source.readable", payload=b"\0".join(paths))
+
+
+class _Direct:
+    """What a source does to send to the target by itself; each push asks anew."""
+
+    def __init__(self, source: RemoteSource) -> None:
+        self._source = source
+        self._rsync: RsyncFacts | None = None
+        self._reached: ReachFacts | None = None
+
+    @property
+    def server(self) -> str:
+        return self._source.server
+
+    @property
+    def source_path(self) -> bytes:
+        return os.fsencode(self._source.state().path)
+
+    def rsync(self) -> RsyncFacts:
+        if self._rsync is None:
+            self._rsync = from_json(RsyncFacts, self._source.ask("transfer.rsync").document)
+        return self._rsync
+
+    def reach(self, commands: Sequence[Sequence[str]]) -> ReachFacts:
+        if self._reached is None:
+            arguments = {"commands": [list(command) for command in commands]}
+            answer = self._source.ask("source.reach", arguments)
+            self._reached = from_json(ReachFacts, answer.document)
+        return self._reached
+
+    def run(
+        self, argv: Sequence[bytes], paths: Sequence[bytes]
+    ) -> Generator[bytes, None, RsyncEnded]:
+        arguments = {"argv": [os.fsdecode(argument) for argument in argv]}
+        with self._source.sender() as end:
+            answer = yield from end.receive("source.rsync", arguments, b"\0".join(paths))
+        return from_json(RsyncEnded, answer.document)
 
 
 def _checked(payload: bytes, revision: str) -> Manifest:

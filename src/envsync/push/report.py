@@ -14,8 +14,8 @@ PUSHED, IN_STEP, ADOPTED, PLANNED, FAILED = "pushed", "in-step", "adopted", "pla
 HERE = "here"
 """The connection where no link is needed: it is this machine."""
 
-THROUGH_HERE = "through this machine"
-"""The route of contents that come from another server."""
+THROUGH_HERE, STRAIGHT = "through this machine", "straight"
+"""The routes of contents that come from another server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,7 @@ class Sending:
             limit_bits_per_second=self._settings.limit_bits_per_second,
             on_sent=self._pace.sent,
             relayed=self._source.relayed,
+            direct=self._source.direct,
         )
 
     def _has_versions(self, plan: PlanFacts) -> bool:
@@ -195,7 +196,8 @@ class Sending:
                 items = tuple(item for item in job.items if item[0] in wrong)
                 if repair + 1 == REPAIRS_MAX or not items:
                     raise self._why_wrong(error) from error
-                self._send(_only(job, items), choice)
+                # By the way that knows of each file whether it came.
+                self._send(_only(job, items), replace(choice, transport=StreamTransport()))
 
     def _why_wrong(self, error: VerificationFailed) -> EnvsyncError:
         """A source that changed meanwhile is the usual cause, and is told as such.

@@ -27,7 +27,7 @@ from envsync.agent.short_answers import (
 from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import End, LocalEnd, Progress
-from envsync.transport.job import Contents, Item, Relayed
+from envsync.transport.job import Contents, Direct, Item, Relayed
 from envsync.tree.entry import FILE, split
 from envsync.tree.manifest import Manifest
 
@@ -97,6 +97,11 @@ class SourceEnd:
 
     def relayed_for(self, there: str) -> Relayed | None:  # noqa: ARG002
         """The same for a target where the environment will stand at the path `there`."""
+        return None
+
+    @property
+    def direct(self) -> Direct | None:
+        """How it sends to a target by itself; None where it is this machine's."""
         return None
 
     @property

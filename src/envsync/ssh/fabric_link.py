@@ -20,7 +20,7 @@ from envsync.ssh.choice import DEFAULT_REASON, FABRIC
 from envsync.ssh.fabric_session import FabricSession, close_quietly
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.hop_opener import WINDOW_BYTES, HopOpener
-from envsync.ssh.session import Address, LinkChoice, Timeouts
+from envsync.ssh.session import Address, LinkChoice, Reached, Timeouts
 from envsync.ssh.way import Way
 
 if TYPE_CHECKING:
@@ -93,6 +93,10 @@ class FabricLink:
     @property
     def address_text(self) -> str:
         return self._place.settings.text
+
+    @property
+    def reached(self) -> Reached:
+        return self._place.settings.reached
 
     def run(self, command: str) -> FabricSession:
         channel = self._channel(lambda channel: channel.exec_command(command))

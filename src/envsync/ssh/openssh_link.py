@@ -24,7 +24,7 @@ from envsync.ssh.handshakes import SHARED_LIMITER, Dropped, HandshakeLimiter
 from envsync.ssh.openssh_failures import Words
 from envsync.ssh.openssh_master import Master, MasterEnded, MasterSilent
 from envsync.ssh.openssh_session import OpensshSession
-from envsync.ssh.session import LinkChoice, Timeouts
+from envsync.ssh.session import LinkChoice, Reached, Timeouts
 from envsync.ssh.way import Way
 
 _ALIVE_SECONDS = 5.0
@@ -123,6 +123,10 @@ class OpensshLink:
     @property
     def address_text(self) -> str:
         return self._way.last.settings.text
+
+    @property
+    def reached(self) -> Reached:
+        return self._way.last.settings.reached
 
     def run(self, command: str) -> OpensshSession:
         return self._session(command, is_subsystem=False)

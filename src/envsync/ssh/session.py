@@ -42,6 +42,16 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """Where a link leads, by the ssh configuration; `alias` is what that was asked for."""
+
+    alias: str
+    hostname: str
+    user: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class LinkChoice:
     """Which implementation a link has (`fabric`, `ssh`), and one clause that says why."""
 
@@ -97,6 +107,9 @@ class Link(Protocol):
     def address_text(self) -> str:
         """For a person: `alice@gpu02.lab.example:2222`."""
         ...
+
+    @property
+    def reached(self) -> Reached: ...
 
     @property
     def chosen(self) -> LinkChoice: ...

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envsync.ssh.parsed_config import parsed_values, unreadable
+from envsync.ssh.session import Reached
 
 _GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 _USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
@@ -61,6 +62,11 @@ class HostSettings:
     certificate_files: tuple[Path, ...] = ()
     gssapi: bool = False
     remote_command: str | None = None
+
+    @property
+    def reached(self) -> Reached:
+        """The same for who is not of this layer."""
+        return Reached(self.alias, self.hostname, self.user, self.port)
 
     @property
     def text(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from envsync.errors import TransferFailed, UsageError
+from envsync.transport.direct import WORTHWHILE_BYTES, DirectTransport
 from envsync.transport.job import Job, Transport
 from envsync.transport.rsync import RsyncTransport
 from envsync.transport.scp import ScpTransport
@@ -12,6 +13,7 @@ from envsync.transport.stream import StreamTransport
 
 AUTO = "auto"
 _WHY_AUTO = "it needs nothing there but Python, and no second connection"
+_WHY_DIRECT = "the source gets into the target by itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +35,9 @@ def choose(name: str, job: Job) -> Choice:
     Nothing is sent yet, but a named one may ask the agent what is there. Raises
     `UsageError` for an unknown name, `TransferFailed` where the named one cannot.
     """
-    available = transports()
     if name == AUTO:
-        for transport in available:
-            if transport.refusal(job) is None:
-                return Choice(
-                    transport, "it needs nothing there but Python, and no second connection"
-                )
-        raise AssertionError("stream refuses nothing")
+        return _automatic(job)
+    available = transports()
     chosen = next((transport for transport in available if transport.name == name), None)
     if chosen is None:
         names = ", ".join(transport.name for transport in available)
@@ -51,3 +48,15 @@ def choose(name: str, job: Job) -> Choice:
             f"--transport {name} cannot be used: {refusal}", hint="leave --transport out"
         )
     return Choice(chosen, "asked for")
+
+
+def _automatic(job: Job) -> Choice:
+    """Stream, which refuses nothing; but between two other servers straight, where that can be."""
+    if job.direct is None or job.link is None:
+        return Choice(StreamTransport(), _WHY_AUTO)
+    if job.size_bytes < WORTHWHILE_BYTES:
+        return Choice(StreamTransport(), "through this machine: there is little to send")
+    refusal = DirectTransport().refusal(job)
+    if refusal is None:
+        return Choice(DirectTransport(), _WHY_DIRECT)
+    return Choice(StreamTransport(), f"through this machine: {refusal}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from envsync.agent.messages import RsyncFacts
+from envsync.agent.own_way import ReachFacts, RsyncEnded
 from envsync.ssh.session import Link
 
 Item = tuple[bytes, int]
@@ -47,6 +49,32 @@ class Relayed(Protocol):
     ) -> Iterator[bytes]: ...
 
 
+class Direct(Protocol):
+    """A source on another server that may send to the target by itself (see `agent.own_way`)."""
+
+    @property
+    def server(self) -> str: ...
+
+    @property
+    def source_path(self) -> bytes:
+        """Where the environment stands there."""
+        ...
+
+    def rsync(self) -> RsyncFacts:
+        """The rsync of the source's server."""
+        ...
+
+    def reach(self, commands: Sequence[Sequence[str]]) -> ReachFacts:
+        """Which of these ssh commands gets in from there; tried once."""
+        ...
+
+    def run(
+        self, argv: Sequence[bytes], paths: Sequence[bytes]
+    ) -> Generator[bytes, None, RsyncEnded]:
+        """Run rsync there on these files: what it prints, and in the end how it ended."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """What a transfer did. `wire_bytes` is what it put on the wire, None where unknown.
@@ -66,7 +94,8 @@ class Job:
     staging tree's path on the target, `token` what it was marked with: a late writer of an
     earlier push finds another one and writes nothing. `python` is an interpreter there.
     `on_sent` gets bytes of content sent since its last call. `relayed` is where the contents
-    come from if the source is on another server: then `contents` and `source_path` are of no use.
+    come from if the source is on another server: then `contents` and `source_path` are of no use,
+    and `direct` may be how it sends by itself.
     `has_versions` says that the target may have other versions of the files at their paths.
     What is in `elsewhere` does not stand below `source_path` as it has to be there, and can be
     had from `contents` only.
@@ -85,6 +114,7 @@ class Job:
     limit_bits_per_second: int | None
     on_sent: Callable[[int], None]
     relayed: Relayed | None = None
+    direct: Direct | None = None
     elsewhere: Container[bytes] = frozenset()
     has_versions: bool = False
 

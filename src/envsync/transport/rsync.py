@@ -6,19 +6,12 @@ version goes as a delta. What it could not send goes by stream.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import signal
 import subprocess
-import threading
-import time
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import IO
 
 from envsync.agent.messages import RsyncFacts, from_json
+from envsync.agent.rsync_run import RsyncRun
 from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError, TransferFailed
 from envsync.transport import rsync_command
 from envsync.transport.job import Job, Sent
@@ -28,15 +21,11 @@ from envsync.transport.rsync_failures import PARTIAL_EXIT_CODES, failure, is_ful
 from envsync.transport.rsync_output import Output
 from envsync.transport.stream import StreamTransport, failed_paths
 
-_STALL_SECONDS = 3 * rsync_command.IO_TIMEOUT_SECONDS
-"""Without a word for so long, rsync is ended; its own limit should have done it."""
-
-_SAID_BYTES = 16 << 10
 _OLDEST_VERSION = (3, 1)
 # zstd at level 1 takes about this much from one processor.
 _COMPRESS_BELOW_BYTES_PER_SECOND = 150e6
 _PROBE_FROM_BYTES = 16 << 20
-_DELTA_FROM_BYTES = 1 << 20
+DELTA_FROM_BYTES = 1 << 20
 
 
 class RsyncTransport:
@@ -57,25 +46,18 @@ class RsyncTransport:
             return error.message
         if not rsync_command.is_plain(job.python):
             return "the path of Python there has characters that login shells differ about"
-        there = _Receiver(job)
-        if not there.path:
-            return "there is no rsync on the server"
-        if (rsync_command.version(there.said) or (0, 0)) < _OLDEST_VERSION:
-            return "its rsync is older than 3.1"
-        return None
+        return Receiver(job).refusal()
 
     def send(self, job: Job) -> Sent:
         elsewhere = tuple(path for path, _ in job.items if path in job.elsewhere)
         if elsewhere:
             return self._send_both(job, elsewhere)
-        run = _Run(job, _command(job))
-        exit_code = run.finish()
+        output = Output()
+        run = RsyncRun(_command(job).argv(), lambda data: job.on_sent(output.feed(data)))
+        exit_code = run.finish(path for path, _ in job.items)
         if exit_code not in (0, *PARTIAL_EXIT_CODES) or is_full(run.said):
-            raise _failure(job, exit_code, run.said)
-        failed = failed_paths(job.ask("transfer.stamp", {}, job.selection()).document)
-        if not failed:
-            return Sent(run.output.wire_bytes)
-        return _send_rest(job, failed, run.output.wire_bytes)
+            raise failed_run(job, exit_code, run.said)
+        return stamped(job, output.wire_bytes)
 
     def _send_both(self, job: Job, elsewhere: tuple[bytes, ...]) -> Sent:
         """What stands in the source as it is, and by stream what is made on the way."""
@@ -84,6 +66,14 @@ class RsyncTransport:
         sent = self.send(part) if items else Sent(0)
         made = _send_rest(job, elsewhere, sent.wire_bytes)
         return Sent(made.wire_bytes, (*sent.failed, *made.failed))
+
+
+def stamped(job: Job, wire_bytes: int | None) -> Sent:
+    """Have the agent take what rsync brought for what it is; what it did not bring is sent."""
+    failed = failed_paths(job.ask("transfer.stamp", {}, job.selection()).document)
+    if not failed:
+        return Sent(wire_bytes)
+    return _send_rest(job, failed, wire_bytes)
 
 
 def _send_rest(job: Job, failed: tuple[bytes, ...], wire_bytes: int | None) -> Sent:
@@ -97,7 +87,7 @@ def _send_rest(job: Job, failed: tuple[bytes, ...], wire_bytes: int | None) -> S
     return Sent(both, rest.failed)
 
 
-class _Receiver:
+class Receiver:
     """The rsync on the server: its path, and what `rsync --version` prints there."""
 
     def __init__(self, job: Job) -> None:
@@ -105,11 +95,22 @@ class _Receiver:
         self.path: str = facts.path
         self.said: str = facts.version
 
+    def refusal(self) -> str | None:
+        """Why it cannot serve; None where it can."""
+        if not self.path:
+            return "there is no rsync on the server"
+        return "its rsync is older than 3.1" if is_old(self.said) else None
+
+
+def is_old(said: str) -> bool:
+    """Whether an rsync that says this of itself lacks what is asked of it."""
+    return (rsync_command.version(said) or (0, 0)) < _OLDEST_VERSION
+
 
 def _command(job: Job) -> RsyncCommand:
     assert job.link is not None
     program = shutil.which("rsync")
-    there = _Receiver(job)
+    there = Receiver(job)
     if program is None or not there.path:
         raise TransferFailed("there is no rsync on both ends any more")
     return RsyncCommand(
@@ -121,7 +122,7 @@ def _command(job: Job) -> RsyncCommand:
         token=job.token,
         python=job.python,
         rsync=there.path,
-        delta=any(size_bytes >= _DELTA_FROM_BYTES for _, size_bytes in job.items),
+        delta=any(size_bytes >= DELTA_FROM_BYTES for _, size_bytes in job.items),
         compress=_compresses(job, program, there.said),
         limit_bits_per_second=job.limit_bits_per_second,
     )
@@ -141,7 +142,7 @@ def _compresses(job: Job, program: str, said_there: str) -> bool:
     )
 
 
-def _failure(job: Job, exit_code: int, said: str) -> EnvsyncError:
+def failed_run(job: Job, exit_code: int, said: str) -> EnvsyncError:
     assert job.link is not None
     is_link_alive = True
     if exit_code > 0:
@@ -150,85 +151,3 @@ def _failure(job: Job, exit_code: int, said: str) -> EnvsyncError:
         except ConnectionLost:
             is_link_alive = False
     return failure(exit_code, said, job.link.server, is_link_alive=is_link_alive)
-
-
-class _Run:
-    """One rsync, from start to end; never left behind."""
-
-    def __init__(self, job: Job, command: RsyncCommand) -> None:
-        self._job = job
-        self._argv = command.argv()
-        self._said = deque[bytes]()
-        self._heard = time.monotonic()
-        self.output = Output()
-
-    @property
-    def said(self) -> str:
-        """The last of what it wrote to stderr."""
-        return b"".join(self._said).decode("utf-8", "backslashreplace")
-
-    def finish(self) -> int:
-        """Run it; its exit status, negative where a signal ended it."""
-        with _path_list(self._job) as paths, self._started(paths) as process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            listener = threading.Thread(target=self._listen, args=[process.stderr], daemon=True)
-            watchdog = threading.Thread(target=self._watch, args=[process], daemon=True)
-            listener.start()
-            watchdog.start()
-            while data := os.read(process.stdout.fileno(), 64 << 10):
-                self._heard = time.monotonic()
-                self._job.on_sent(self.output.feed(data))
-            exit_code = process.wait(_STALL_SECONDS)
-            listener.join(_STALL_SECONDS)
-        return exit_code
-
-    @contextlib.contextmanager
-    def _started(self, paths: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-        process = subprocess.Popen(
-            self._argv,
-            stdin=paths,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=rsync_command.environment(os.environ),
-            # No Ctrl-C and no terminal for it or its ssh: we end them.
-            start_new_session=True,
-        )
-        try:
-            with process:
-                try:
-                    yield process
-                finally:
-                    _end(process)
-        finally:
-            self._heard = float("inf")
-
-    def _listen(self, pipe: IO[bytes]) -> None:
-        kept = 0
-        while data := os.read(pipe.fileno(), 4096):
-            self._heard = time.monotonic()
-            self._said.append(data)
-            kept += len(data)
-            while kept > _SAID_BYTES:
-                kept -= len(self._said.popleft())
-
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        while process.poll() is None:
-            if time.monotonic() - self._heard > _STALL_SECONDS:
-                _end(process)
-            time.sleep(1)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def _path_list(job: Job) -> IO[bytes]:
-    """An open file with the paths, a NUL behind each; it is gone when it is closed."""
-    file = os.fdopen(os.memfd_create("envsync-paths"), "w+b")
-    # rsync takes a line that begins with ; or # for a comment.
-    file.writelines(b"./" + path + b"\0" for path, _ in job.items)
-    file.seek(0)
-    return file

@@ -6,15 +6,13 @@ import inspect
 import os
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from envsync.agent import leftovers, writer_guard
+from envsync.agent.rsync_run import IO_TIMEOUT_SECONDS
 
-IO_TIMEOUT_SECONDS = 60
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+@:,=-]*")
-# rsync reads these, and each would change what was decided here.
-_PREFIX_OF_SETTINGS = "RSYNC_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +106,6 @@ def joined(argv: Sequence[str]) -> str:
 def is_plain(path: str) -> bool:
     """Whether every login shell takes the path for what it is, without quotes."""
     return _PLAIN_PATH.fullmatch(path) is not None
-
-
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the local rsync runs with: messages that can be read, no settings of the user's."""
-    kept = {
-        name: value for name, value in environ.items() if not name.startswith(_PREFIX_OF_SETTINGS)
-    }
-    return {**kept, "LC_ALL": "C"}
 
 
 def speaks_zstd(version_text: str) -> bool:

@@ -147,7 +147,7 @@ def _shorten(copy: Path, silence_seconds: float) -> None:
     for name in ("connect", "banner", "silence"):
         _set(copy / "ssh/session.py", f"    {name}_seconds: float =", silence_seconds)
     _set(copy / "push/aftermath.py", "PATIENCE_SECONDS =", 2 * silence_seconds)
-    _set(copy / "transport/rsync_command.py", "IO_TIMEOUT_SECONDS =", silence_seconds)
+    _set(copy / "agent/rsync_run.py", "IO_TIMEOUT_SECONDS =", silence_seconds)
 
 
 def _set(path: Path, what: str, seconds: float) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envsync.agent import rsync_run
 from envsync.agent.writer_guard import REFUSED
 from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
 from envsync.transport import rsync_command
@@ -122,7 +123,7 @@ def test_versions() -> None:
 
 def test_no_setting_of_the_user_gets_through() -> None:
     given_ = {"RSYNC_RSH": "evil", "RSYNC_PARTIAL_DIR": "x", "HOME": "/h", "LC_ALL": "de_DE"}
-    assert rsync_command.environment(given_) == {"HOME": "/h", "LC_ALL": "C"}
+    assert rsync_run.environment(given_) == {"HOME": "/h", "LC_ALL": "C"}
 
 
 @given(st.integers(1, 40))

@@ -1,0 +1,107 @@
+"""From the server that has it straight to the one that gets it, by rsync.
+
+For a source on another server that gets into the target by its own means: its own ssh, keys
+and known hosts. Nothing of this machine's is lent to it, no agent is forwarded. Whether the
+server that it reaches is the target is decided there: the writer that rsync is started by
+finds the staging tree with this push's token, or writes nothing (`agent.writer_guard`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from envsync.agent.own_way import RsyncEnded
+from envsync.errors import AgentFailed
+from envsync.transport import rsync_command
+from envsync.transport.job import Direct, Job, Sent
+from envsync.transport.rsync import DELTA_FROM_BYTES, Receiver, failed_run, is_old, stamped
+from envsync.transport.rsync_command import RsyncCommand
+from envsync.transport.rsync_failures import PARTIAL_EXIT_CODES, is_full
+from envsync.transport.rsync_output import Output
+from envsync.transport.stream import StreamTransport
+
+WORTHWHILE_BYTES = 16 << 20
+"""What is less goes through this machine before the other way is found."""
+
+_SSH = (
+    *("ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15"),
+    *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4", "-o", "ForwardAgent=no"),
+)
+
+
+class DirectTransport:
+    """Needs rsync on both servers, and that the source gets into the target by itself."""
+
+    name = "direct"
+
+    def refusal(self, job: Job) -> str | None:
+        direct = job.direct
+        if direct is None or job.link is None:
+            return "the source or the target is this machine"
+        if not rsync_command.is_plain(job.python):
+            return "the path of Python there has characters that login shells differ about"
+        program = direct.rsync()
+        if not program.path or is_old(program.version):
+            return "the source has no rsync from 3.1 on"
+        return Receiver(job).refusal() or _refused(direct, job)
+
+    def send(self, job: Job) -> Sent:
+        direct = job.direct
+        assert direct is not None
+        argv = _command(direct, job).argv()
+        output, blocks = Output(), direct.run(argv, [path for path, _ in job.items])
+        ended = RsyncEnded(-1, "")
+        while True:
+            try:
+                data = next(blocks)
+            except StopIteration as stop:
+                ended = stop.value
+                break
+            job.on_sent(output.feed(data))
+        if is_full(ended.said):
+            raise failed_run(job, ended.exit_code, ended.said)
+        # Whatever it did not bring comes through this machine.
+        if ended.exit_code in (0, *PARTIAL_EXIT_CODES):
+            return stamped(job, output.wire_bytes)
+        return StreamTransport().send(job)
+
+
+def ways(user: str, hostname: str, port: int, alias: str) -> list[list[str]]:
+    """How a server may get into the target: as its own configuration says, or as we do."""
+    named = [*_SSH, alias]
+    return [named, [*_SSH, "-l", user, "-p", str(port), hostname]]
+
+
+def _refused(direct: Direct, job: Job) -> str | None:
+    found = direct.reach(_ways(job))
+    if found.which < 0:
+        return f"{direct.server} does not get in there by itself ({found.said})"
+    return None
+
+
+def _ways(job: Job) -> Sequence[Sequence[str]]:
+    assert job.link is not None
+    reached = job.link.reached
+    return ways(reached.user, reached.hostname, reached.port, reached.alias)
+
+
+def _command(direct: Direct, job: Job) -> RsyncCommand:
+    found = direct.reach(_ways(job))
+    there = Receiver(job)
+    if found.which not in (0, 1) or not there.path:
+        raise AgentFailed("there is no way between the two servers any more")
+    way = _ways(job)[found.which]
+    return RsyncCommand(
+        program=direct.rsync().path,
+        ssh_argv=way[:-1],
+        ssh_host=way[-1],
+        source=direct.source_path,
+        tree=job.tree,
+        token=job.token,
+        python=job.python,
+        rsync=there.path,
+        delta=any(size_bytes >= DELTA_FROM_BYTES for _, size_bytes in job.items),
+        compress=rsync_command.speaks_zstd(there.said)
+        and rsync_command.speaks_zstd(direct.rsync().version),
+        limit_bits_per_second=job.limit_bits_per_second,
+    )

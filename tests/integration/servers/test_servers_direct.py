@@ -1,0 +1,57 @@
+"""`push --from`: straight from the one server to the other where the one gets in by itself."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.integration.push.command import Envsync
+from tests.integration.push.stamped import Stamped, version_at
+from tests.integration.push.tree_listing import assert_same, tree
+from tests.integration.servers.test_servers_pull import INVENTORY
+from tests.lab.lab import Lab
+
+pytestmark = pytest.mark.timeout(120)
+
+LARGE_BYTES = 17 << 20
+
+
+def test_straight_or_through_this_machine(fresh_lab: Lab) -> None:
+    source = Stamped.in_lab(fresh_lab)
+    server1, server2, server3 = (fresh_lab[f"server{number}"] for number in (1, 2, 3))
+    envsync = Envsync(server2)
+    envsync.configure(INVENTORY.format(prefix=server2.prefix))
+    large, there = source.top / "large", server3.path(f"{server3.prefix}/envs/myenv")
+
+    def push() -> tuple[str, str]:
+        source.change()
+        large.write_bytes(os.urandom(LARGE_BYTES))
+        told = envsync.push("server3", "--from", "server1").server
+        assert told["outcome"] == "pushed"
+        assert version_at(server3) == source.version
+        assert (there / "large").read_bytes() == large.read_bytes()
+        return told["transport"], told["transport_reason"]
+
+    assert push() == ("direct", "the source gets into the target by itself")
+    assert_same(tree(source.top), tree(there))
+    source.change()
+    little = envsync.push("server3", "--from", "server1").server
+    assert (little["transport"], little["outcome"]) == ("stream", "pushed")
+    assert "there is little to send" in little["transport_reason"]
+
+    # By its own configuration, that name is another server: which writes nothing.
+    config = server1.path(f"{server1.home()}/.ssh/config")
+    before = config.read_text() if config.exists() else ""
+    key_of = f"HostName {server2.address}\n  HostKeyAlias server2\n"
+    config.write_text(f"Host server3\n  {key_of}{before}")
+    assert push()[0] == "direct"
+    assert not server2.path(f"{server2.prefix}/envs/myenv").exists()
+    envsync.ok("verify", "myenv", "server3")
+
+    # Without a key of its own it is no way; nothing of ours is lent to it.
+    config.write_text("Host *\n  IdentityFile /nowhere\n  IdentitiesOnly yes\n")
+    transport, reason = push()
+    assert transport == "stream"
+    assert "server1 does not get in there by itself" in reason
+    assert "Permission denied" in reason
