@@ -19,6 +19,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 INTERFACE = "eth0"
 USER = "alice"
 """An ordinary account on every host; the only one where the tests are run by such a one."""
+MEMBER = "bob"
+"""Another, where the tests are run by root: of the same group as the first."""
 Argument = str | os.PathLike[str]
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

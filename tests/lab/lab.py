@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.lab.host import CHECKOUT, INTERFACE, USER, Host
+from tests.lab.host import CHECKOUT, INTERFACE, MEMBER, USER, Host
 from tests.lab.namespaces import Authority, Namespaces
 
 if TYPE_CHECKING:
@@ -34,10 +34,11 @@ _SUBNET = "10.91.0"
 _PREFIX = "alice/miniconda3"
 _UID = os.geteuid() or 4242
 _GID = os.getegid() or 4242
+_MEMBER_ID = 4243
 # What the kernel puts there for a classic BPF program: SKF_AD_OFF + SKF_AD_RANDOM.
 _BPF_RANDOM = 2**32 - 0x1000 + 56
 GROUP, GROUP_NUMBER = "labusers", 4344
-"""A group of which the ordinary account is a member; it is none of `strangers`."""
+"""A group of which the ordinary accounts are members; they are none of `strangers`."""
 FAR = "-far"
 """`ssh server2-far` leads to server2 through a relay, while `Lab.relay` has one."""
 
@@ -269,7 +270,9 @@ def storage_top() -> str:
 def _accounts() -> list[tuple[str, int, int]]:
     """Name, uid and gid of those who can log in."""
     user = (USER, _UID, _GID)
-    return [user] if os.geteuid() != 0 else [("root", 0, 0), user]
+    if os.geteuid() != 0:
+        return [user]
+    return [("root", 0, 0), user, (MEMBER, _MEMBER_ID, _MEMBER_ID)]
 
 
 def _far_address(address: str) -> str:
@@ -285,9 +288,12 @@ def _system_files(addresses: Mapping[str, str]) -> dict[str, str]:
     accounts = Path("/etc/passwd").read_text().splitlines(keepends=True)
     passwd = "root:x:0:0:root:/run/home/root:/bin/bash\n"
     passwd += f"{USER}:x:{_UID}:{_GID}::/run/home/{USER}:/bin/sh\n"
-    passwd += "".join(line for line in accounts if line.split(":")[0] not in ("root", USER))
-    shadow = f"root:*:20000:0:99999:7:::\n{USER}:*:20000:0:99999:7:::\n"
-    group = Path("/etc/group").read_text() + f"{GROUP}:x:{GROUP_NUMBER}:{USER}\nstrangers:x:4345:\n"
+    passwd += f"{MEMBER}:x:{_MEMBER_ID}:{_MEMBER_ID}::/run/home/{MEMBER}:/bin/sh\n"
+    ours = ("root", USER, MEMBER)
+    passwd += "".join(line for line in accounts if line.split(":")[0] not in ours)
+    shadow = "".join(f"{name}:*:20000:0:99999:7:::\n" for name in ours)
+    group = Path("/etc/group").read_text()
+    group += f"{GROUP}:x:{GROUP_NUMBER}:{USER},{MEMBER}\nstrangers:x:4345:\n"
     return {
         "/etc/hosts": hosts,
         "/etc/passwd": passwd,

@@ -16,6 +16,7 @@ from envsync.agent.facts import processes_below
 from envsync.agent.filesystem import mount_of
 from envsync.agent.layout import remove
 from envsync.agent.locks import expel_writers, holder_at, under_way
+from envsync.agent.members import hindrance
 from envsync.agent.messages import SweepFacts
 from envsync.agent.records import Record
 from envsync.agent.removal import measure, remove_tree
@@ -123,7 +124,8 @@ class _Sweep:
         using = _Users([self._trees[record.inode] for record in surplus])
         for record in surplus:
             tree = self._trees[record.inode]
-            reason = self._changed(record, tree) or using.of(tree) or self._too_young(tree)
+            reason = hindrance(tree) or self._changed(record, tree)
+            reason = reason or using.of(tree) or self._too_young(tree)
             if reason:
                 self._stays.append("generation %d: %s" % (record.number, reason))
             elif self._remove_tree(tree, record):
@@ -191,7 +193,7 @@ class _Sweep:
     def _drop_trees(self, trees: Sequence[bytes]) -> None:
         using = _Users(trees)
         for tree in trees:
-            reason = using.of(tree) or self._too_young(tree)
+            reason = hindrance(tree) or using.of(tree) or self._too_young(tree)
             if reason:
                 self._stays.append("an unfinished push: %s" % reason)
             elif self._remove_tree(tree):

@@ -3,7 +3,8 @@
 ENVS/NAME                              the live tree, or a link to where it stands: the user's
                                        own link, or ours to one of trees/ where the
                                        filesystem cannot swap directories
-ENVS/.envsync/NAME/                    0700
+ENVS/.envsync/                         open to the group that may write in ENVS, else 0700
+ENVS/.envsync/NAME/                    0700, or 2770 where a group publishes (agent.members)
     lock                               held exclusively for the whole of a push
     writers                            held shared by each process that fills the staging
     staging.json                       which tree is being built, and for what
@@ -30,6 +31,7 @@ from envsync.tree.safety import is_environment_name
 
 STATE_DIRECTORY = b".envsync"
 SEARCH = 0o011
+_GROUP = stat.S_ISGID | stat.S_IRWXG
 LINKS_MAX = 40
 """As many links in a row as the kernel follows."""
 
@@ -63,10 +65,16 @@ class Layout(NamedTuple):
         return os.path.join(self.trees, token.encode())
 
     def create(self) -> None:
-        """Make the state directory, private to the user."""
+        """Make the state directory: private to the user, until a group is let in."""
         for path in (self.state, self.generations, self.trees):
             os.makedirs(path, mode=0o700, exist_ok=True)
-        os.chmod(self.state, 0o700 if self.linked_tree() is None else 0o700 | SEARCH)
+        _open_as_above(os.path.dirname(self.state))
+        status = os.stat(self.state)
+        mode = 0o700 if self.linked_tree() is None else 0o700 | SEARCH
+        if group_writes(status):
+            mode |= status.st_mode & _GROUP
+        if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != mode:
+            os.chmod(self.state, mode)
 
     def let_through(self) -> None:
         """Let everybody get to a tree that the name is a link to; nobody can look around."""
@@ -177,12 +185,44 @@ def require_live(places: Layout) -> None:
         )
 
 
+def group_writes(status: os.stat_result) -> bool:
+    """Whether a group writes in a directory, and what is made there is the group's."""
+    return bool(status.st_mode & stat.S_ISGID and status.st_mode & stat.S_IWGRP)
+
+
+def _open_as_above(path: bytes) -> None:
+    """Who may make environments in a directory may keep a state of theirs in it."""
+    status, above = os.stat(path), os.stat(os.path.dirname(path))
+    if status.st_uid != os.geteuid() or not above.st_mode & stat.S_IWGRP:
+        return
+    mode = stat.S_IMODE(status.st_mode) | above.st_mode & _GROUP
+    with contextlib.suppress(PermissionError):
+        if status.st_gid != above.st_gid:
+            os.chown(path, -1, above.st_gid)
+        if mode != stat.S_IMODE(status.st_mode):
+            os.chmod(path, mode)
+
+
+def open_state_file(path: bytes, flags: int) -> int:
+    """A descriptor of a file that stays; made private, or the group's where that publishes."""
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    _let_group(fd, os.path.dirname(path))
+    return fd
+
+
+def _let_group(fd: int, directory: bytes) -> None:
+    status = os.fstat(fd)
+    if status.st_uid == os.geteuid() and group_writes(os.stat(directory)):
+        os.fchmod(fd, 0o660)
+
+
 def write_whole(path: bytes, *parts: bytes) -> None:
     """Replace a file so that a reader, or a crash, finds the old bytes or the new."""
     directory = os.path.dirname(path)
     fd, temporary = tempfile.mkstemp(dir=directory)
     try:
         with os.fdopen(fd, "wb") as file:
+            _let_group(fd, directory)
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())

@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterable, Optional
 
 from envsync.agent import filesystem
 from envsync.agent.facts import processes_holding
-from envsync.agent.layout import Layout
+from envsync.agent.layout import Layout, open_state_file
 from envsync.errors import Locked, PreflightRefused
 
 WRITERS_GRACE_SECONDS = 1.0
@@ -43,7 +43,7 @@ class PushLock:
         if self._fd is not None:
             return
         _create(self._places)
-        fd = os.open(self._places.file("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_state_file(self._places.file("lock"), os.O_RDWR | os.O_CREAT)
         try:
             _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -124,7 +124,7 @@ def expel_writers(places: Layout) -> int:
     fills a buffer.
     """
     path = places.file("writers")
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_state_file(path, os.O_RDWR | os.O_CREAT)
     began = time.monotonic()
     while True:
         try:

@@ -18,6 +18,8 @@ _INTEGER_MAX = 1 << 64
 """JSON has integers of any length; whoever divides one needs it to fit."""
 
 
+GROUP_OWNED = "group-owned"
+"""A kind of finding: another user's version stands there, which this one may replace."""
 DAMAGED_RECORD = "damaged-record"
 """A kind of finding: what was published there may not be known any more."""
 

@@ -11,6 +11,7 @@ from envsync.agent.facts import user_name
 from envsync.agent.filesystem import is_mount_point
 from envsync.agent.layout import BASE, STATE_DIRECTORY, Layout
 from envsync.agent.live_name import becomes_link
+from envsync.agent.members import owner_finding
 from envsync.agent.messages import Finding, PlaceFacts
 from envsync.agent.place import is_same_place, place_facts
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
@@ -68,14 +69,8 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
         if is_mount_point(places.standing()):
             message = "%s is a mount point and cannot be switched" % os.fsdecode(places.live)
             found.append(Finding("mount-point", message, True))
-        owner = os.stat(places.live).st_uid
-        if owner != os.geteuid():
-            message = "%s belongs to %s, not to %s" % (
-                os.fsdecode(places.live),
-                user_name(owner),
-                user_name(),
-            )
-            found.append(Finding("foreign-owner", message, True))
+        owned = owner_finding(places)
+        found += [] if owned is None else [owned]
     elif os.path.lexists(places.live):
         message = "%s is there and is no directory" % os.fsdecode(places.live)
         found.append(Finding("not-a-directory", message, True))

@@ -10,7 +10,14 @@ import os
 import re
 from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
-from envsync.agent.layout import Layout, read_json, remove, write_json, write_whole
+from envsync.agent.layout import (
+    Layout,
+    open_state_file,
+    read_json,
+    remove,
+    write_json,
+    write_whole,
+)
 from envsync.agent.messages import from_json
 from envsync.conda.credentials import redacted, redacted_json
 from envsync.errors import AgentFailed
@@ -167,8 +174,8 @@ class Records:
     def log(self, event: Dict[str, Any]) -> None:
         """Add a line to the history. A line is one write, so lines never mix."""
         line = json.dumps(redacted_json(event), sort_keys=True).encode() + b"\n"
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        fd = os.open(self._places.file("history.jsonl"), flags, 0o600)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        fd = open_state_file(self._places.file("history.jsonl"), flags)
         try:
             size_bytes = os.fstat(fd).st_size
             if size_bytes and os.pread(fd, 1, size_bytes - 1) != b"\n":

@@ -76,7 +76,7 @@ def hand_down(top_fd: int, gid: int) -> None:
 
 def regroup(top: bytes, gid: int) -> Iterator[bytes]:
     """Give what has another group this one; the paths."""
-    for path, status in _walk(top):
+    for path, status in walk(top):
         if status.st_gid != gid:
             full = os.path.join(top, path)
             os.chown(full, -1, gid, follow_symlinks=False)
@@ -93,7 +93,7 @@ def unshared(top: bytes, local: LocalPaths) -> Tuple[bytes, ...]:
         return ()
     what = WRITE if status.st_mode & _GROUP_WRITE else READ
     found = []
-    for path, entry in _walk(top):
+    for path, entry in walk(top):
         is_left = b"__pycache__" in path.split(b"/") or local.matches(path)
         if stat.S_ISLNK(entry.st_mode) or is_left:
             continue
@@ -104,7 +104,8 @@ def unshared(top: bytes, local: LocalPaths) -> Tuple[bytes, ...]:
     return tuple(sorted(found))
 
 
-def _walk(top: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
+def walk(top: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
+    """Everything below a directory, links not followed; what hides is left out."""
     pending = [b""]
     for directory in pending:
         with contextlib.suppress(OSError), os.scandir(os.path.join(top, directory)) as entries:

@@ -19,6 +19,7 @@ import stat
 from typing import Dict, Iterator, List, Optional, Tuple
 
 from envsync.agent.layout import Layout, read_json, remove, write_json
+from envsync.agent.members import is_foreign
 from envsync.agent.removal import remove_tree
 from envsync.conda.equal_prefix import rewritten, with_digests
 from envsync.errors import PreflightRefused, VerificationFailed
@@ -38,11 +39,13 @@ def built_at(state: bytes) -> Optional[bytes]:
 
 
 def discard(state: bytes) -> None:
-    """Remove what an earlier build left."""
+    """Remove what an earlier build left, unless that was another user's."""
     if not os.path.lexists(os.path.join(state, NOTE)):
         return
     path = built_at(state)
-    if path is not None:
+    if path is not None and os.path.lexists(path):
+        if is_foreign(path):
+            return
         remove_tree(path)
     remove(os.path.join(state, NOTE))
 
@@ -58,6 +61,11 @@ class SideBuild:
     def begin(self) -> None:
         """An empty directory; whatever an earlier try left is gone."""
         discard(self._state)
+        if built_at(self._state) is not None:
+            raise PreflightRefused(
+                "another user's build was interrupted there",
+                hint="have that user run `envsync gc` there, or use --method mirror",
+            )
         write_json(os.path.join(self._state, NOTE), {"path": os.fsdecode(self.path)})
         os.mkdir(self.path, 0o700)
 

@@ -29,6 +29,7 @@ from envsync.agent.filesystem import space
 from envsync.agent.layout import Layout, read_json, write_json
 from envsync.agent.local_paths import carry
 from envsync.agent.locks import expel_writers
+from envsync.agent.members import hindrance, may_build_on
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import open_directory
@@ -136,13 +137,14 @@ class Staging:
         if isinstance(document, dict):
             inode = document.get("inode")
             for path in self._places.other_trees():
-                if os.lstat(path).st_ino == inode and inode not in published:
+                is_it = os.lstat(path).st_ino == inode and inode not in published
+                if is_it and may_build_on(path):
                     name = os.fsdecode(os.path.basename(path))
                     with contextlib.suppress(StorageFailed):
                         return name, "resumed", self._trees.snapshot(path)
         record = spare(records, live, keep)
         tree = None if record is None else self._records.tree(record)
-        if record is None or tree is None:
+        if record is None or tree is None or not may_build_on(tree):
             return None, "new", None
         snapshot: Optional[Snapshot] = None
         with contextlib.suppress(StorageFailed):
@@ -355,7 +357,7 @@ def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) 
     removed = 0
     needed = {record.inode for record in records.all()} | set(keep_inodes)
     for path in places.other_trees():
-        if os.lstat(path).st_ino not in needed:
+        if os.lstat(path).st_ino not in needed and not hindrance(path):
             remove_tree(path)
             removed += 1
     return removed

@@ -7,6 +7,7 @@ import time
 
 from envsync.agent.facts import who
 from envsync.agent.layout import Layout, read_json
+from envsync.agent.members import hindrance
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
 from envsync.agent.snapshot import Trees
@@ -15,12 +16,15 @@ from envsync.agent.snapshot import Trees
 def drop_surplus(trees: Trees, records: Records, live: Record, keep: int) -> int:
     """Remove earlier versions beyond `keep`, never one that has changes of its own.
 
-    One whose tree is no longer what was published is marked, and stays from then on.
+    One whose tree is no longer what was published is marked, and stays from then on. One of
+    another user's is left to that user.
     """
     earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
     dropped = 0
     for record in earlier[: max(0, len(earlier) - keep)]:
         tree = records.tree(record)
+        if tree is not None and hindrance(tree):
+            continue
         if tree is not None and trees.snapshot(tree).revision != record.revision:
             records.store(record._replace(kept_because="it was changed after it was replaced"))
             continue

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
-from envsync.agent import leftovers, sharing
+from envsync.agent import leftovers, members, sharing
 from envsync.agent.blocks import Bases, Patching
 from envsync.agent.check import Check
 from envsync.agent.facts import who
@@ -40,7 +40,7 @@ from envsync.errors import (
 from envsync.tree.entry import FILE, Entry
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.plan import Plan
-from envsync.tree.sharing import Share, shared
+from envsync.tree.sharing import WRITE, Share, shared
 
 Progress = Callable[[int], None]
 Fetches = Tuple[Tuple[bytes, Entry], ...]
@@ -95,8 +95,14 @@ class TargetPush:
         places = self._target.places
         gid = sharing.group_number(share)
         self._shared = gid, share.mode
+        members.require_same_group(places, gid)
+        if self._target.lock.is_held:
+            members.open_state(places, gid, share.mode)
         is_so = sharing.is_shared(places.standing(), gid, share.mode)
-        return is_so, sharing.closed_parents(places, gid)
+        warnings = sharing.closed_parents(places, gid)
+        if share.mode == WRITE:
+            warnings += members.closed_to_publishers(places, gid)
+        return is_so, warnings
 
     def _as_shared(self, wanted: Manifest) -> Manifest:
         return wanted if self._shared is None else shared(wanted, self._shared[1])

@@ -18,6 +18,7 @@ import sys
 from typing import List
 
 REFUSED_EXIT_CODE = 76
+_GROUP_WRITES = 0o2020
 REFUSED = "envsync: this transfer is over: "
 """What a refusal begins with on stderr; ssh's exit status does not get past rsync."""
 
@@ -38,13 +39,20 @@ def main(arguments: List[str]) -> None:
     os.chdir(os.path.join(state, b"trees", token.encode()))
     for name, is_kept in ((b"rsync-partial", True), (b"rsync-temporary", False)):
         path = os.path.join(state, name)
-        if not is_kept:
+        if not is_kept or _is_foreign(path):
             shutil.rmtree(path, ignore_errors=True)
         os.makedirs(path, exist_ok=True)
+        if os.stat(state).st_mode & _GROUP_WRITES == _GROUP_WRITES:
+            # Whoever of the group comes next has to be able to remove it.
+            os.chmod(path, 0o2770)  # noqa: S103
     os.set_inheritable(fd, True)
     # Its messages are read by a program.
     environment = {**os.environ, "LC_ALL": "C"}
     os.execve(rsync, ["rsync", *arguments[3:]], environment)  # noqa: S606
+
+
+def _is_foreign(path: bytes) -> bool:
+    return os.path.isdir(path) and os.stat(path).st_uid != os.geteuid()
 
 
 def _refuse(reason: str) -> None:

@@ -116,6 +116,7 @@ class Push:
     def _settle_share(self, target: TargetState) -> None:
         """Who shares it there is settled before anything is built, and before it is shown."""
         share = self._settings.share
+        preflight.require_shared(target, share)
         if share is not None:
             preflight.refuse(target.findings)
             self._is_shared, self._share_warnings = self._target.share(share)

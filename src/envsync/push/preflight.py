@@ -6,7 +6,14 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 from envsync.agent.layout import BASE
-from envsync.agent.messages import DAMAGED_RECORD, Finding, RecordFacts, SourceState, TargetState
+from envsync.agent.messages import (
+    DAMAGED_RECORD,
+    GROUP_OWNED,
+    Finding,
+    RecordFacts,
+    SourceState,
+    TargetState,
+)
 from envsync.conda import platform_needs
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.errors import (
@@ -22,6 +29,7 @@ from envsync.push.settings import PushSettings
 from envsync.tree.manifest import Totals
 from envsync.tree.revision import short
 from envsync.tree.safety import shrinkage
+from envsync.tree.sharing import WRITE, Share
 
 ANOTHER_BASE = "there is another conda at the prefix already: it stays as it is"
 _AFTER_THE_INSTALLER = (
@@ -33,7 +41,8 @@ _HINTS = {
     "read-only": "give yourself write permission there, or mount it read-write",
     "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
     "not-a-directory": "move it away there",
-    "foreign-owner": "have its owner push it, or push to a prefix of your own",
+    "foreign-owner": "have its owner push it, or share it (`share: {group: ..., mode: write}`); or "
+    "push to a prefix of your own",
 }
 _SOURCE_HINTS = {
     "mapped": "push again when it has ended; a file that is this server's own belongs into `local:`"
@@ -43,7 +52,8 @@ _SOURCE_HINTS = {
 def warnings(source: SourceState, target: TargetState, method: str = MIRROR) -> tuple[str, ...]:
     """What does not stop the push."""
     findings = (*source.findings, *_target_findings(source, target, method))
-    return tuple(finding.message for finding in findings if not finding.blocking)
+    told = (finding for finding in findings if finding.kind != GROUP_OWNED)
+    return tuple(finding.message for finding in told if not finding.blocking)
 
 
 def _target_findings(source: SourceState, target: TargetState, method: str) -> Iterator[Finding]:
@@ -104,6 +114,16 @@ def refuse(findings: Iterable[Finding]) -> None:
             blocking[0].message,
             details=[finding.message for finding in blocking[1:]],
             hint=_HINTS.get(blocking[0].kind, ""),
+        )
+
+
+def require_shared(target: TargetState, share: Share | None) -> None:
+    """Refuse to replace another user's version, unless a group is to publish here."""
+    if share is None or share.mode != WRITE:
+        refuse(
+            finding._replace(kind="foreign-owner", blocking=True)
+            for finding in target.findings
+            if finding.kind == GROUP_OWNED
         )
 
 
