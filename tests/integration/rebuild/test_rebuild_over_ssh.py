@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 from pathlib import Path
 
 import pytest
 
 from tests.integration.push.command import Envsync, finish
 from tests.integration.push.places import environment
-from tests.lab.lab import Lab
+from tests.lab.lab import GROUP, GROUP_NUMBER, Lab
 from tests.lab.namespaces import wait_until
 from tests.rebuild.servers import install_command
 
 WAIT = "/run/lab/rebuild-waits"
+SHARED = """\
+prefix: {prefix}
+servers: {{server1: {{}}, server2: {{}}}}
+environments: {{myenv: {{share: {{group: {group}, mode: write}}}}}}
+"""
 
 
 def hidden(prefix: Path) -> list[Path]:
@@ -47,12 +53,21 @@ def test_killed_half_way_the_old_version_stands(conda_lab: Lab) -> None:
     assert len(hidden(prefix)) == 1
 
     target.path(WAIT).unlink()
+    envsync.configure(SHARED.format(prefix=target.prefix, group=GROUP))
     report = envsync.push("server2", "--method", "rebuild").server
     assert (report["outcome"], report["method"], report["tool"]) == (
         "pushed",
         "rebuild",
         "conda 26.7.1",
     )
+    # What the tool made has the modes of what a group shares.
+    for path in (environment(target), *environment(target).rglob("*")):
+        status = path.lstat()
+        assert status.st_gid == GROUP_NUMBER, path
+        owner_may, group_may = status.st_mode >> 6 & 7, status.st_mode >> 3 & 7
+        assert stat.S_ISLNK(status.st_mode) or owner_may & ~group_may == 0, path
+        assert not stat.S_ISDIR(status.st_mode) or status.st_mode & stat.S_ISGID, path
+    envsync.ok("verify", "myenv", "server2")
     assert hidden(prefix) == []
     top = f"{target.prefix}/envs/myenv"
     assert target.run([f"{top}/bin/lab-cli"]).stdout == f"lab-cli {top}\n"

@@ -1,0 +1,219 @@
+"""Two members of a group publish one environment: whatever the one left, the other goes on."""
+
+from __future__ import annotations
+
+import grp
+import os
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# What is imported as another user, who may not read the checkout, is loaded before.
+from envsync.agent import publish, reuse, taking_away  # noqa: F401
+from envsync.agent.check import Check
+from envsync.agent.gc import Rules, sweep
+from envsync.agent.target_push import Publication, TargetPush
+from envsync.errors import EnvsyncError
+from envsync.tree.revision import revision_of
+from envsync.tree.sharing import WRITE, Share
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import Server, environment, transfer
+from tests.unit.tree.trees import Tree, file, manifest_of
+
+pytestmark = [
+    pytest.mark.timeout(30),
+    pytest.mark.skipif(os.geteuid() != 0, reason="several users need root"),
+]
+
+ALICE, BOB = 4242, 4243
+VERSIONS = [
+    environment({b"bin/tool": file(b"version %d" % n, 0o755), b"lib/x": file(b"%d" % n * 1000)})
+    for n in range(4)
+]
+
+
+@pytest.fixture
+def group() -> grp.struct_group:
+    return next(found for found in grp.getgrall() if found.gr_gid >= 100)
+
+
+@pytest.fixture
+def shared(group: grp.struct_group) -> Iterator[Server]:
+    """A prefix of Alice's in whose `envs` the group may rename."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        server = Server(root)
+        for path in (root, *root.rglob("*")):
+            os.chown(path, ALICE, group.gr_gid)
+            path.chmod(0o2775)
+        yield server
+
+
+def _as_user(uid: int, gid: int, action: Callable[[], object]) -> int:
+    """Run it in a child process as that user; its exit status, negative where a signal ended it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+        pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.setgroups([gid])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.umask(0o077)
+            action()
+            status = 0
+        except BaseException:  # noqa: BLE001 - a child ends here, whatever happened
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _push(server: Server, group: str, nodes: Tree, die_at: str = "", keep: int = 1) -> None:
+    """As `Server.push`, with `share:`; killed at a step, or when it has staged (`staged`)."""
+
+    def step(name: str) -> None:
+        if name == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with tempfile.TemporaryDirectory(dir=server.scratch) as directory:
+        source = os.fsencode(directory)
+        disk.build(source, nodes)
+        target = server.target()
+        target.on_step = step
+        target.inspect(lock=True)
+        push = TargetPush(target)
+        push.share(Share(group, WRITE))
+        wanted = manifest_of(nodes)
+        _, fetches = push.stage(wanted, keep)
+        transfer(source, fetches, push)
+        step("staged")
+        push.complete()
+        how = "server1", "someone@server1", "mirror", "stream", keep, Check(), False
+        push.publish(Publication(revision_of(wanted), *how))
+        target.lock.release()
+
+
+class Members:
+    """Alice and Bob, and what each does."""
+
+    def __init__(self, server: Server, group: grp.struct_group) -> None:
+        self.server = server
+        self._group = group
+
+    def push(self, uid: int, version: int, die_at: str = "", keep: int = 1) -> int:
+        return self.run(
+            uid,
+            lambda: _push(self.server, self._group.gr_name, VERSIONS[version], die_at, keep),
+        )
+
+    def run(self, uid: int, action: Callable[[], object]) -> int:
+        return _as_user(uid, self._group.gr_gid, action)
+
+    def require(self, uid: int, version: int) -> None:
+        """That version stands there, is that user's and nobody's else, and open to no stranger."""
+        assert self.server.revision() == revision_of(manifest_of(VERSIONS[version]))
+        top = Path(os.fsdecode(self.server.live))
+        for path in (top, *top.rglob("*")):
+            status = path.stat()
+            assert (status.st_uid, status.st_gid) == (uid, self._group.gr_gid), path
+            assert not status.st_mode & 0o002, path
+
+    def owners(self) -> list[int]:
+        return sorted(os.lstat(path).st_uid for path in self.server.earlier())
+
+
+@pytest.fixture
+def members(shared: Server, group: grp.struct_group) -> Members:
+    members = Members(shared, group)
+    assert members.push(ALICE, 0) == 0
+    return members
+
+
+def test_an_unfinished_tree_is_left_to_its_owner(members: Members) -> None:
+    assert members.push(ALICE, 1, die_at="staged") == -signal.SIGKILL
+    members.require(ALICE, 0)
+    assert members.push(BOB, 2) == 0
+    members.require(BOB, 2)
+    assert members.owners() == [ALICE, ALICE]
+    assert members.push(ALICE, 3) == 0
+    members.require(ALICE, 3)
+    assert members.owners() == [BOB]
+
+
+@pytest.mark.parametrize("step", ["intent", "switch", "switched", "record"])
+def test_an_interrupted_switch_is_finished_by_the_other(members: Members, step: str) -> None:
+    assert members.push(ALICE, 1, die_at=step) == -signal.SIGKILL
+    assert members.push(BOB, 2) == 0
+    members.require(BOB, 2)
+
+
+def test_what_another_made_within_a_version_bars_nothing(members: Members) -> None:
+    lib = Path(os.fsdecode(members.server.live)) / "lib"
+    made = [lib / "x.pyc", lib / "__pycache__", lib / "__pycache__/x.pyc"]
+
+    def use() -> None:
+        os.umask(0o022)
+        made[1].mkdir()
+        for path in (made[0], made[2]):
+            path.write_bytes(b"")
+
+    assert members.push(BOB, 1) == 0
+    assert members.run(ALICE, use) == 0  # in Bob's version
+    made[0].unlink()
+    assert members.push(ALICE, 2) == 0
+    # Bob's earlier version has a directory that he cannot empty: he builds anew.
+    assert members.push(BOB, 3) == 0
+    members.require(BOB, 3)
+    assert BOB in members.owners()
+
+    def collect() -> None:
+        facts = sweep(members.server.target(), Rules(0, False, False, 0.0))
+        assert facts.problems == ()
+        assert len(facts.stays) == 2, facts
+        told = "\n".join(facts.stays)
+        assert f"lib/__pycache__ in it belongs to {ALICE}" in told
+        assert f"it belongs to {ALICE}, whose own `envsync gc` removes it" in told
+
+    assert members.run(BOB, collect) == 0
+
+
+def test_each_goes_back_to_the_others_and_takes_it_away(members: Members) -> None:
+    def roll_back() -> None:
+        target = members.server.target()
+        TargetPush(target).rollback(None, "bob@here", overwrite=False)
+
+    def take_away() -> None:
+        TargetPush(members.server.target()).remove("bob@here", overwrite=False)
+
+    assert members.push(BOB, 1) == 0
+    assert members.run(BOB, roll_back) == 0
+    members.require(ALICE, 0)
+    assert members.run(BOB, take_away) == 0
+    assert not os.path.lexists(members.server.live)
+    assert members.owners() == [ALICE, BOB]
+
+
+def test_nobody_else_gets_in(members: Members) -> None:
+    def refused() -> None:
+        state = members.server.target().inspect(lock=True)
+        assert [finding.kind for finding in state.findings if finding.blocking]
+
+    assert _as_user(BOB, BOB, refused) == 0
+    members.server.state.chmod(0o700)
+
+    def told() -> None:
+        with pytest.raises(EnvsyncError, match=f"open to {ALICE} alone"):
+            members.server.target().inspect(lock=True)
+
+    assert members.run(BOB, told) == 0
+    assert members.push(ALICE, 1) == 0
+    assert members.push(BOB, 2) == 0
