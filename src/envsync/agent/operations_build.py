@@ -6,11 +6,12 @@ import os
 from typing import Callable, Dict, NamedTuple, Tuple
 
 from envsync.agent.check import Check
+from envsync.agent.going_back import GoingBack
 from envsync.agent.messages import Finding, PlanFacts, StageFacts, from_json, to_json
 from envsync.agent.operations_target import manifest_of
 from envsync.agent.preparation import cuda_findings, user_site_findings
+from envsync.agent.publication import Publication
 from envsync.agent.service import Answer, Request, Service
-from envsync.agent.target_push import Publication
 from envsync.tree.sharing import Share
 
 
@@ -75,13 +76,17 @@ def _adopt(service: Service, request: Request) -> Answer:
 
 def _rollback(service: Service, request: Request) -> Answer:
     arguments = request.arguments
-    record = service.push.rollback(arguments["number"], arguments["by"], arguments["overwrite"])
+    record = GoingBack(service.target).rollback(
+        arguments["number"], arguments["by"], arguments["overwrite"]
+    )
     return Answer(to_json(record))
 
 
 def _remove(service: Service, request: Request) -> Answer:
     arguments = request.arguments
-    return Answer(to_json(service.push.remove(arguments["by"], arguments["overwrite"])))
+    return Answer(
+        to_json(GoingBack(service.target).remove(arguments["by"], arguments["overwrite"]))
+    )
 
 
 class _Plain(NamedTuple):

@@ -1,7 +1,7 @@
 """Building and publishing on a target.
 
 A push calls, in this order, after `Target.inspect(lock=True)`: `stage`, one of the ways to
-receive, `complete`, `publish`. `adopt` and `rollback` stand alone.
+receive, `complete`, `publish`. `adopt` stands alone.
 """
 
 from __future__ import annotations
@@ -9,35 +9,31 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Optional, Sequence, Tuple
 
 from envsync.agent import leftovers, members, sharing
 from envsync.agent.blocks import Bases, Patching
-from envsync.agent.check import Check
-from envsync.agent.facts import who
 from envsync.agent.incoming import Incoming
 from envsync.agent.layout import Layout
 from envsync.agent.messages import Finding, PlanFacts, RecordFacts
+from envsync.agent.plan_figures import with_copied, with_failed
 from envsync.agent.preparation import switch_findings
+from envsync.agent.publication import Publication, event_of, kept_record, read_back
 from envsync.agent.publish import Switch
 from envsync.agent.records import Record
 from envsync.agent.reuse import wanted_packages
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.staging import Holding, Staging, discard_trees
 from envsync.agent.surplus import drop_surplus
-from envsync.agent.taking_away import Leave, TakingAway
 from envsync.agent.target import Target, record_facts
 from envsync.agent.target_questions import plan_facts, plan_reusing
 from envsync.errors import (
     AgentFailed,
     NoSpace,
-    NotFound,
-    PreflightRefused,
     SourceRefused,
     StorageFailed,
-    TargetDrifted,
 )
-from envsync.tree.entry import FILE, Entry
+from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.plan import Plan
 from envsync.tree.sharing import WRITE, Share, shared
@@ -46,23 +42,8 @@ Progress = Callable[[int], None]
 Fetches = Tuple[Tuple[bytes, Entry], ...]
 
 
-class Publication(NamedTuple):
-    """What a publish is told by the one who pushes."""
-
-    source_revision: str
-    source: str
-    who: str
-    method: str
-    transport: str
-    keep: int
-    check: Check
-    retry_held: bool
-    changes: Tuple[str, ...] = ()
-    """What of the source could not be had there, where it was made anew."""
-
-
 class TargetPush:
-    """One push to one target, or one way back."""
+    """One push to one target."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -198,8 +179,8 @@ class TargetPush:
         fetches = staging.bring_forward(found, progress)
         facts = plan_facts(work, found, staging.origin, ())
         if copied is not None:
-            facts = _with_copied(facts, copied[1], work)
-        return _with_failed(facts, work, fetches), fetches
+            facts = with_copied(facts, copied[1], work)
+        return with_failed(facts, work, fetches), fetches
 
     def _begun(self, keep: int) -> Staging:
         """The tree to build on: what `begin` has begun, or what there is."""
@@ -278,7 +259,7 @@ class TargetPush:
             raise AgentFailed("what is to be published was not verified")
         self.staging.close()
         current = self._target.current(live)
-        kept = self._kept(live, current, publication)
+        kept = kept_record(self._target, live, current, publication)
         new = Record(
             number=self._target.records.next_number() + (kept is not None),
             revision=verified.revision,
@@ -291,7 +272,7 @@ class TargetPush:
             transport=publication.transport,
             totals=verified.totals,
         )
-        event = _event("publish", publication, live)
+        event = event_of("publish", publication, live)
         switch = Switch(
             staged=self.staging.path,
             new=new,
@@ -305,42 +286,7 @@ class TargetPush:
         )
         record = self._target.publisher().publish(switch)
         self._clean_up(record, publication.keep)
-        return self._read_back(record)
-
-    def _kept(
-        self,
-        live: Optional[Snapshot],
-        current: Optional[Record],
-        publication: Publication,
-        what: str = "overwritten",
-    ) -> Optional[Record]:
-        """A record for a version that has none, or was changed since: nothing is lost."""
-        if live is None or (current is not None and current.revision == live.revision):
-            return None
-        reason = "%s by %s; it was never published" % (what, publication.who)
-        if current is not None:
-            reason = "%s by %s; it had been changed by hand" % (what, publication.who)
-        return Record(
-            number=self._target.records.next_number(),
-            revision=live.revision,
-            # No source ever had it: what stands there was made by hand.
-            source_revision=live.revision,
-            inode=live.scan.inode,
-            who=who() if current is None else current.who,
-            source="" if current is None else current.source,
-            when_seconds=time.time(),
-            method="kept",
-            transport="",
-            totals=live.totals,
-            kept_because=reason,
-        )
-
-    def _read_back(self, record: Record) -> RecordFacts:
-        """The record from disk, for the tree that stands at the name now."""
-        stands = self._target.records.at(self._target.places.inode() or 0)
-        if stands is None or stands.revision != record.revision:
-            raise TargetDrifted("the version that was published does not stand there")
-        return record_facts(stands)
+        return read_back(self._target, record)
 
     def _clean_up(self, live: Record, keep: int) -> None:
         """Remove what nobody needs; what resists waits for the next time."""
@@ -369,130 +315,5 @@ class TargetPush:
             totals=live.totals,
         )
         self._target.records.store(record, live.manifest())
-        self._target.records.log({"number": record.number, **_event("adopt", publication, live)})
+        self._target.records.log({"number": record.number, **event_of("adopt", publication, live)})
         return record_facts(record)
-
-    def rollback(self, number: Optional[int], by: str, overwrite: bool) -> RecordFacts:
-        """Put an earlier version back, exactly; what stood there becomes a generation, held."""
-        live = self._looked_at_again()
-        current = self._target.current(live)
-        record = self._earlier(number, current)
-        tree = self._target.records.tree(record)
-        if tree is None:
-            raise NotFound("the tree of generation %d is gone" % record.number)
-        back = self._target.trees.snapshot(tree)
-        if back.revision != record.revision:
-            raise PreflightRefused(
-                "generation %d was changed since it was published" % record.number,
-                hint="push a good version instead",
-            )
-        publication = Publication(
-            record.source_revision, record.source, by, "rollback", "", 0, Check(), True
-        )
-        kept = self._kept(live, current, publication)
-        if kept is not None and not overwrite:
-            raise TargetDrifted("it was changed by hand since it was published")
-        holds = "" if current is None else current.source_revision
-        if holds == record.source_revision:
-            holds = ""
-        # In the event, so that who finishes an interrupted rollback holds it, too.
-        event = {**_event("rollback", publication, live), "to": record.number, "holds": holds}
-        switch = Switch(
-            staged=tree,
-            new=record,
-            manifest=None,
-            expected=live,
-            kept=kept,
-            kept_manifest=None if kept is None or live is None else live.manifest(),
-            check=Check(),
-            event=event,
-            inspected_seconds=self._target.inspected_seconds,
-        )
-        self._target.publisher().publish(switch)
-        return self._read_back(record)
-
-    def _looked_at_again(self) -> Optional[Snapshot]:
-        """What stands there, now that nobody else may change it through envsync."""
-        self._target.require_sound_link()
-        self._target.lock.acquire()
-        self._target.recover()
-        self._target.inspected_seconds = time.monotonic()
-        self._target.live = live = self._target.snapshot()
-        return live
-
-    def remove(self, by: str, overwrite: bool) -> RecordFacts:
-        """Let nothing stand at the name; what stood there becomes a generation, held."""
-        live = self._looked_at_again()
-        if live is None:
-            raise NotFound("there is no environment %s there" % self._target.name)
-        current = self._target.current(live)
-        publication = Publication(live.revision, "", by, "remove", "", 0, Check(), True)
-        kept = self._kept(live, current, publication, "removed")
-        if kept is not None and not overwrite:
-            raise TargetDrifted("it is not what was published there")
-        record = kept or current
-        assert record is not None, "what needs no new record has one"
-        leave = Leave(live, record, kept is not None, by)
-        return record_facts(TakingAway(self._target, self._target.lock).run(leave))
-
-    def _earlier(self, number: Optional[int], current: Optional[Record]) -> Record:
-        """Generation `number`, or the newest that was published before what stands there.
-
-        Going back twice goes back twice: what was rolled back is newer, and is not taken.
-        """
-        earlier = [r for r in self._target.records.all() if r != current]
-        if number is not None:
-            earlier = [r for r in earlier if r.number == number]
-        elif current is not None:
-            earlier = [r for r in earlier if r.number < current.number]
-        if not earlier:
-            raise NotFound(
-                "there is no earlier version of %s to go back to" % self._target.name,
-                hint="`envsync history %s` shows what was published; `keep:` says how many stay"
-                % self._target.name,
-            )
-        return earlier[-1]
-
-
-def _with_copied(facts: PlanFacts, copied: PlanFacts, work: Plan) -> PlanFacts:
-    """The figures with what was copied before there was a plan, but for what goes again."""
-    gone = [make.entry.size_bytes for make in work.remove if make.entry.kind == FILE]
-    gone_bytes = min(sum(gone), copied.reused_bytes)
-    names = dict.fromkeys(copied.reused_from + facts.reused_from)
-    return facts._replace(
-        origin=copied.origin,
-        copy_files=facts.copy_files + max(0, copied.copy_files - len(gone)),
-        copy_bytes=facts.copy_bytes + copied.copy_bytes - gone_bytes,
-        new_bytes=facts.new_bytes + copied.new_bytes - gone_bytes,
-        reused_bytes=facts.reused_bytes + copied.reused_bytes - gone_bytes,
-        reused_from=tuple(names),
-    )
-
-
-def _with_failed(facts: PlanFacts, work: Plan, fetches: Fetches) -> PlanFacts:
-    """What could not be copied here comes from the source after all."""
-    failed = fetches[len(work.fetches) :]
-    size_bytes = sum(entry.size_bytes for _, entry in failed)
-    return facts._replace(
-        fetch_files=facts.fetch_files + len(failed),
-        fetch_bytes=facts.fetch_bytes + size_bytes,
-        copy_files=facts.copy_files - len(failed),
-        copy_bytes=facts.copy_bytes - size_bytes,
-        reused_bytes=max(0, facts.reused_bytes - size_bytes),
-    )
-
-
-def _event(what: str, publication: Publication, live: Optional[Snapshot]) -> Dict[str, Any]:
-    return {
-        "event": what,
-        "who": publication.who,
-        "source": publication.source,
-        "source_revision": publication.source_revision,
-        "method": publication.method,
-        "transport": publication.transport,
-        "when_seconds": time.time(),
-        "retry_held": publication.retry_held,
-        "changes": list(publication.changes),
-        "replaced_inode": None if live is None else live.scan.inode,
-        "replaced_revision": "" if live is None else live.revision,
-    }

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.check import Check
-from envsync.agent.target_push import Publication, TargetPush
+from envsync.agent.publication import Publication
+from envsync.agent.target_push import TargetPush
 from envsync.errors import AgentFailed
 from tests.unit.agent.pushes import Server, environment
 from tests.unit.tree.trees import file, manifest_of, symlink

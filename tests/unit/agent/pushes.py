@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from envsync.agent.check import Check
+from envsync.agent.going_back import GoingBack
 from envsync.agent.messages import RecordFacts
 from envsync.agent.outgoing import outgoing
+from envsync.agent.publication import Publication
 from envsync.agent.records import Records
 from envsync.agent.reuse import wanted_packages
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.target import Target
-from envsync.agent.target_push import Publication, TargetPush
+from envsync.agent.target_push import TargetPush
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
@@ -142,7 +144,7 @@ class Server:
         target = self.target()
         target.on_step = on_step
         try:
-            return TargetPush(target).rollback(number, "bob@here", overwrite)
+            return GoingBack(target).rollback(number, "bob@here", overwrite)
         finally:
             target.lock.release()
 
