@@ -19,7 +19,7 @@ from envsync.agent import publish, reuse, taking_away  # noqa: F401
 from envsync.agent.check import Check
 from envsync.agent.gc import Rules, sweep
 from envsync.agent.target_push import Publication, TargetPush
-from envsync.errors import EnvsyncError
+from envsync.errors import PreflightRefused
 from envsync.tree.revision import revision_of
 from envsync.tree.sharing import WRITE, Share
 from tests.unit.agent import disk
@@ -208,12 +208,57 @@ def test_nobody_else_gets_in(members: Members) -> None:
         assert [finding.kind for finding in state.findings if finding.blocking]
 
     assert _as_user(BOB, BOB, refused) == 0
-    members.server.state.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("nobodies", "there is no group nobodies there", "sudo groupadd nobodies && sudo usermod"),
+        (grp.getgrgid(0).gr_name, f"{BOB} is not in the group", "sudo usermod -a -G {0} {1}"),
+    ],
+)
+def test_what_only_an_administrator_can_do(
+    shared: Server, group: grp.struct_group, name: str, message: str, hint: str
+) -> None:
+    def refused() -> None:
+        with pytest.raises(PreflightRefused, match=message) as found:
+            TargetPush(shared.target()).share(Share(name, WRITE))
+        assert hint.format(name, BOB) in found.value.hint
+
+    assert _as_user(BOB, group.gr_gid, refused) == 0
+
+
+@pytest.mark.parametrize(
+    ("closed", "mode", "message", "hint"),
+    [
+        ("", 0o2755, "may not switch versions in", "run: chgrp {0} {1} && chmod g+rwxs,-t {1}"),
+        ("", 0o3775, "may not switch versions in", "run: chgrp {0} {1} && chmod g+rwxs,-t {1}"),
+        (".envsync", 0o700, "open to {2} alone", "have {2} push it once with `share:"),
+        (".envsync/myenv", 0o700, "open to {2} alone", "have {2} push it once with `share:"),
+    ],
+)
+def test_what_bars_a_member_is_said_and_mended(
+    members: Members, group: grp.struct_group, closed: str, mode: int, message: str, hint: str
+) -> None:
+    envs = members.server.prefix / "envs"
+    names = group.gr_name, envs, ALICE
+    (envs / closed).chmod(mode)
 
     def told() -> None:
-        with pytest.raises(EnvsyncError, match=f"open to {ALICE} alone"):
+        with pytest.raises(PreflightRefused) as refused:
             members.server.target().inspect(lock=True)
+        assert message.format(*names) in refused.value.message
+        assert hint.format(*names) in refused.value.hint
+
+    def warned() -> None:
+        _, warnings = TargetPush(members.server.target()).share(Share(group.gr_name, WRITE))
+        assert [hint[5:].format(*names) in line for line in warnings if "g+rwxs" in line] == (
+            [] if closed else [True]
+        )
 
     assert members.run(BOB, told) == 0
+    assert members.run(ALICE, warned) == 0
+    if not closed:
+        envs.chmod(0o2775)  # as the line says
     assert members.push(ALICE, 1) == 0
     assert members.push(BOB, 2) == 0
