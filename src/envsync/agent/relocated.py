@@ -31,6 +31,8 @@ from envsync.agent.relocation_cache import (
     Searched,
 )
 from envsync.agent.snapshot import Snapshot
+from envsync.agent.softlinks import Softlink
+from envsync.agent.softlinks import read as read_softlink
 from envsync.agent.stat_rows import Row, unpack
 from envsync.conda.relocated_records import (
     Rewritten,
@@ -124,8 +126,12 @@ class Relocator:
         relocation: Relocation,
         cache: RelocationCache,
         clean: Collection[bytes] = (),
+        softlinks: Optional[Mapping[bytes, Softlink]] = None,
     ) -> None:
-        """`clean` are keys of contents that are known to name nothing."""
+        """`clean` are keys of contents that are known to name nothing.
+
+        `softlinks` become the files that they stand for, also where nothing else changes.
+        """
         self._top_fd = top_fd
         self._snapshot = snapshot
         self._relocation = relocation
@@ -133,6 +139,7 @@ class Relocator:
         self._known = snapshot.known()
         self._searched = cache.searched()
         self._searched.contents.update(clean)
+        self._softlinks = softlinks or {}
         self._before = cache.rewrites()
         self._marks = {path: reference(path, known.listing) for path, known in self._known.items()}
         self._examined: List[bytes] = []
@@ -144,6 +151,9 @@ class Relocator:
 
     def run(self) -> Relocated:
         """What the tree becomes. `SourceRefused` where it changes meanwhile."""
+        if not self._relocation.moves:
+            self._dereference()
+            return self._relocated(self._read_softlink)
         self._find()
         conda = [(path, entry) for path, entry in self._records if is_conda_record(path)]
         pip = [(path, entry) for path, entry in self._records if is_pip_record(path)]
@@ -154,7 +164,14 @@ class Relocator:
         contents.pip_records.update(_different(pip_rewritten.files))
         conda_rewritten = self._rewrite_records(conda, contents, self._before.conda)
         self._leave_out_compiled()
-        relocated = self._relocated(contents)
+        self._dereference()
+
+        def rewrite(top_fd: int, path: bytes) -> bytes:
+            if path in self._softlinks:
+                return self._read_softlink(top_fd, path)
+            return contents.rewrite(top_fd, path)
+
+        relocated = self._relocated(rewrite)
         self._cache.store_rewrites(
             Rewrites(
                 self._snapshot.revision,
@@ -280,7 +297,15 @@ class Relocator:
                 if source in named and entry.kind == FILE:
                     self._change(join(cached, entry.name), None)
 
-    def _relocated(self, contents: Contents) -> Relocated:
+    def _dereference(self) -> None:
+        """What conda linked into its package cache names no prefix: it could not be shared."""
+        for path, softlink in self._softlinks.items():
+            self._change(path, softlink.entry)
+
+    def _read_softlink(self, _: int, path: bytes) -> bytes:
+        return read_softlink(self._softlinks[path])
+
+    def _relocated(self, rewrite: Callable[[int, bytes], bytes]) -> Relocated:
         directories: Dict[bytes, Listing] = {
             path: known.listing for path, known in self._known.items()
         }
@@ -292,7 +317,8 @@ class Relocator:
             new = _with(old, named)
             directories[directory] = listings.encode(new)
             entries += len(new) - len(old)
-            files += len(new) - len(old)
+            files += sum(entry.kind == FILE for entry in new)
+            files -= sum(entry.kind == FILE for entry in old)
             size_bytes += _content_bytes(directory, new) - _content_bytes(directory, old)
             paths.update(
                 join(directory, name)
@@ -312,7 +338,7 @@ class Relocator:
             rewritten_files=len(paths),
         )
         manifest = Manifest(directories, scanned.mode, scanned.mtime_ns)
-        return Relocated(manifest, facts, paths, contents.rewrite)
+        return Relocated(manifest, facts, paths, rewrite)
 
     def _problems_by_digest(self) -> Dict[bytes, str]:
         return {self._naming[path].content: text for path, text in self._problems.items()}

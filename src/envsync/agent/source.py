@@ -41,6 +41,7 @@ from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.signs import busy_findings, installer_findings, mapping_findings
 from envsync.agent.snapshot import Hashed, Snapshot, Trees
+from envsync.agent.softlinks import Softlink, finding, softlinks
 from envsync.agent.stat_rows import modes
 from envsync.agent.storage import require_good_disk
 from envsync.agent.vouchers import NO_VOUCHERS
@@ -85,6 +86,7 @@ class Source:
         self._cache_directory = cache_directory
         self._state_directory = state_directory
         self._relocated: Dict[str, Relocated] = {}
+        self._softlinks: Dict[bytes, Softlink] = {}
         self._search: Optional[Search] = None
         self._snapshot: Optional[Snapshot] = None
         self._manifest: Optional[Manifest] = None
@@ -143,20 +145,23 @@ class Source:
             )
         self._scanned = None
         self._snapshot, self._manifest, self._relocated = snapshot, None, {}
+        self._softlinks = softlinks(snapshot, self._places.path, self._cache_directory)
         mapped = self._mapped()
         if mapped:
             self._believe_nothing()
+        there = self._at("").facts if self._softlinks else None
         return SourceState(
             path=os.fsdecode(self._places.path),
             revision=snapshot.revision,
-            revision_there=snapshot.revision,
-            totals=TotalsFacts(*snapshot.totals),
+            revision_there=there.revision if there else snapshot.revision,
+            totals=there.totals if there else TotalsFacts(*snapshot.totals),
             had=tuple(self.had()),
             findings=(
                 busy_before
                 + busy_findings(snapshot.scan, self._places)
                 + mapped
                 + _left_out(snapshot)
+                + finding(self._softlinks)
             ),
             platform=platform_facts(),
             hashed_bytes=snapshot.hashed_bytes,
@@ -222,8 +227,11 @@ class Source:
         self._hashed = None
 
     def manifest(self, there: str = "") -> Manifest:
-        """The manifest of the last `inspect`, or what it becomes at the path `there`."""
-        if there:
+        """The manifest of the last `inspect`, or what it becomes at the path `there`.
+
+        Links into a package cache are the files that they stand for, at any path.
+        """
+        if there or self._softlinks:
             return self._at(there).manifest
         if self._manifest is None:
             self._manifest = self._found().manifest()
@@ -234,15 +242,15 @@ class Source:
 
     def relocation_facts(self, there: str) -> RelocationFacts:
         """What the tree of the last `inspect` becomes at the path `there`."""
-        if there not in self._relocated:
+        if there not in self._relocated and not self._softlinks:
             before = self._relocation_cache(self._relocation(there)).rewrites()
             if before.facts is not None and before.source_revision == self._found().revision:
                 return before.facts
         return self._at(there).facts
 
     def rewritten(self, there: str) -> Set[bytes]:
-        """The paths of the files whose contents are other ones at `there`."""
-        return self._at(there).paths
+        """The paths of the files whose contents are other ones at `there`, or no files here."""
+        return self._at(there).paths if there or self._softlinks else set()
 
     def _at(self, there: str) -> Relocated:
         if there not in self._relocated:
@@ -253,7 +261,9 @@ class Source:
             top_fd = open_directory(self.path)
             try:
                 clean = self._known_without(relocation.needles)
-                relocator = Relocator(top_fd, self._found(), relocation, cache, clean)
+                relocator = Relocator(
+                    top_fd, self._found(), relocation, cache, clean, self._softlinks
+                )
                 self._relocated[there] = relocator.run()
             finally:
                 os.close(top_fd)
@@ -268,8 +278,10 @@ class Source:
         return [digest[:KEY_BYTES] for digest in self._search.without]
 
     def _relocation(self, there: str) -> Relocation:
-        from envsync.conda.relocation import between
+        from envsync.conda.relocation import Relocation, between
 
+        if not there:
+            return Relocation(())
         # By the name that conda knows it by, and by the directory's own.
         here = self._places.path
         return between(here, os.path.realpath(here), os.fsencode(there))
@@ -331,9 +343,14 @@ class Source:
                     newest = path, needed
         return newest
 
+    def _place_of(self, path: bytes) -> bytes:
+        """Where the content stands of a file of the manifest."""
+        softlink = self._softlinks.get(path)
+        return os.path.join(self.path, path) if softlink is None else softlink.place
+
     def _glibc_of(self, path: bytes) -> Tuple[int, ...]:
         try:
-            fd = os.open(os.path.join(self.path, path), _READ_FLAGS)
+            fd = os.open(self._place_of(path), _READ_FLAGS)
         except OSError:
             return ()
         try:
@@ -345,7 +362,7 @@ class Source:
 
     def read(self, path: bytes, size_bytes_max: int = outside.FILE_MAX_BYTES) -> Optional[bytes]:
         """A small file of the environment; None where it is large or unreadable."""
-        place = os.path.join(self.path, path)
+        place = self._place_of(path)
         with contextlib.suppress(OSError), open(os.open(place, _READ_FLAGS), "rb") as file:
             content = file.read(size_bytes_max + 1)
             return content if len(content) <= size_bytes_max else None
@@ -358,7 +375,7 @@ class Source:
         there: str = "",
     ) -> Iterator[bytes]:
         """The stream of these files' contents (see `outgoing`), as they are at `there`."""
-        relocated = self._at(there) if there else None
+        relocated = self._at(there) if there or self._softlinks else None
         top_fd = open_directory(self.path)
 
         def instead(path: bytes) -> Optional[bytes]:

@@ -84,7 +84,7 @@ class RemoteSource(SourceEnd):
 
     def _manifest(self, there: str) -> Manifest:
         """What stands there, checked; asked for once for each state and place."""
-        revision = self.relocation(there).revision if there else self.state().revision
+        revision = self.relocation(there).revision if there else self.state().revision_there
         with self._lock:
             if revision not in self._checked:
                 payload = self._end.call("source.manifest", {"there": there}).payload
@@ -120,7 +120,8 @@ class RemoteSource(SourceEnd):
         payload = b"\0".join(path for path, _ in items)
         with self.sender() as end:
             end.call("source.open", self._open)
-            if there:
+            state = self.state()
+            if there or state.revision_there != state.revision:
                 end.call("source.inspect")
             for block in end.receive("source.send", arguments, payload):
                 yield block

@@ -198,7 +198,7 @@ class SourceEnd:
 
     def elsewhere(self, there: str = "") -> Container[bytes]:
         """The files whose contents do not stand below `path` as they have to be there."""
-        return self._agent_here.rewritten(there) if there else frozenset()
+        return self._agent_here.rewritten(there)
 
     def toward(self, there: str) -> SourceEnd | RelocatedSource:
         """The same for a target where the environment will stand at that path."""

@@ -30,3 +30,14 @@ def rewrite(path: Path, content: bytes) -> None:
     """Replace a file as installers do: a new inode."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)
+
+
+def add_softlink(host: LabHost) -> Path:
+    """The link that conda makes of a package's one file where it is told `always_softlink`."""
+    package = f"{host.prefix}/pkgs/linked-1-0"
+    host.path(f"{package}/info").mkdir(parents=True)
+    host.path(f"{package}/info/index.json").write_text("{}")
+    host.path(f"{package}/linked").write_text("linked\n" * 10)
+    link = environment(host) / "linked"
+    link.symlink_to(f"{package}/linked")
+    return link

@@ -15,8 +15,18 @@ from envsync.push.target_end import TargetEnd
 NAME = "myenv"
 
 
-def push(source: Path, target: Path, name_there: str = NAME, **changes: object) -> PushReport:
-    """Push `myenv` from one prefix to another; raises what ends it."""
+def push(
+    source: Path,
+    target: Path,
+    name_there: str = NAME,
+    *,
+    seen_at: Path | None = None,
+    **changes: object,
+) -> PushReport:
+    """Push `myenv` from one prefix to another; raises what ends it.
+
+    `seen_at` is where the target's prefix seems to be: nothing is relocated to the source's.
+    """
     settings = PushSettings(
         environment=NAME,
         source_prefix=str(source),
@@ -29,7 +39,7 @@ def push(source: Path, target: Path, name_there: str = NAME, **changes: object) 
     origin = SourceEnd(LocalEnd("here"), str(source), NAME, settings.local)
     end = LocalEnd("there")
     there = TargetEnd(end, str(target), name_there, settings.local, "test")
-    seen = origin.toward(f"{target}/envs/{name_there}")
+    seen = origin.toward(f"{seen_at or target}/envs/{name_there}")
     try:
         return Push(settings, seen, there, None, no_reopening).run()
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.push.command import Envsync, finish
+from tests.integration.push.places import add_softlink, environment
 from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import Stamped, version_at, wait_quiet
 from tests.integration.push.tree_listing import assert_same, tree
@@ -25,10 +26,13 @@ def test_pulled_and_pushed_between_others(fresh_lab: Lab) -> None:
     server2, server3 = fresh_lab["server2"], fresh_lab["server3"]
     envsync = Envsync(server2)
     envsync.configure(INVENTORY.format(prefix=server2.prefix))
+    add_softlink(fresh_lab["server1"])
     first = envsync.ok("pull", "myenv", "server1")
     assert (first.server["outcome"], first.server["connection"]) == ("pushed", "here")
     assert first.result["source"]["server"] == "server1"
-    assert_same(tree(source.top), tree(server2.path(f"{server2.prefix}/envs/myenv")))
+    assert_same(tree(source.top), tree(environment(server2)), but=[b"linked"])
+    linked = environment(server2) / "linked"
+    assert (linked.is_symlink(), linked.read_text()) == (False, "linked\n" * 10)
     source.change()
     both = envsync.push("--from", "server1")
     assert [each["server"] for each in both.servers] == ["server2", "server3"]
