@@ -45,6 +45,12 @@ def push_options(command: F) -> F:
     return command
 
 
+def force_platform_option(command: F) -> F:
+    """For a whole environment that goes from one server to another; a field of `PushOptions`."""
+    text = "Copy it although the platforms differ; it may not run."
+    return click.option("--force-platform", is_flag=True, help=text)(command)
+
+
 def config_option(*, hidden: bool = False) -> Callable[[F], F]:
     def keep(context: click.Context, _: click.Parameter, value: Path | None) -> None:
         if value is not None:

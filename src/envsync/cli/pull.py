@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from envsync.cli.invocation import Invocation
-from envsync.cli.options import common_options, push_options
+from envsync.cli.options import common_options, force_platform_option, push_options
 
 
 @click.command(short_help="Bring an environment of another server here.")
 @click.argument("environment", metavar="ENV")
 @click.argument("from_server", metavar="SERVER")
+@force_platform_option
 @push_options
 @click.option("-y", "--yes", is_flag=True, help="Answer harmless questions with yes.")
 @common_options

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envsync.cli.invocation import Invocation
-from envsync.cli.options import common_options, push_options
+from envsync.cli.options import common_options, force_platform_option, push_options
 from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefused, SourceShrunk
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--transport", default="auto", metavar="NAME", help="auto, rsync, stream or scp.  [auto]"
 )
-@click.option(
-    "--force-platform", is_flag=True, help="Push although the platforms differ; it may not run."
-)
+@force_platform_option
 @push_options
 @click.option("-y", "--yes", is_flag=True, help="Answer harmless questions with yes.")
 @common_options

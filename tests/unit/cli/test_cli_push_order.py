@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from envsync.cli.pull import pull
 from envsync.cli.push_order import PushOptions, PushOrder, make_order, make_pull_order
 from envsync.cli.site import Site
 from envsync.errors import EnvsyncError, NotFound, UsageError
@@ -125,6 +126,14 @@ def test_a_pull_has_this_machine_for_its_target(site: Site) -> None:
     assert (destination.server, destination.open_link) == ("server1", None)
     with pytest.raises(UsageError, match="server1 is this machine"):
         make_pull_order(site, PushOptions("myenv", from_server="server1"))
+
+
+@pytest.mark.parametrize("insisted", [True, False])
+def test_a_pull_can_insist_on_another_platform(site: Site, insisted: bool) -> None:
+    arguments = ["myenv", "server3", *["--force-platform"][: int(insisted)]]
+    written = pull.make_context("pull", arguments, resilient_parsing=True).params
+    order = make_pull_order(site, PushOptions(**written))
+    assert order.settings.force_platform is insisted
 
 
 def test_zero_configuration(prefix: str) -> None:
