@@ -73,4 +73,7 @@ def _tail(fd: int) -> Tuple[str, ...]:
     size = os.fstat(fd).st_size
     start = max(0, size - OUTPUT_BYTES)
     text = os.pread(fd, OUTPUT_BYTES, start).decode("utf-8", "backslashreplace")
+    if start:
+        # Of half a line nobody could tell what in it is a credential.
+        text = text.partition("\n")[2]
     return tuple(text.splitlines()[-OUTPUT_LINES:])

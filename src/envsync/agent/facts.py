@@ -13,6 +13,8 @@ from envsync.conda.credentials import redacted
 
 AGENT_MARK = b"exec(bytes.fromhex('"
 """In the command line of every agent (`agent.bootstrap`): it opens files only to look at them."""
+_ARGV_BYTES_MAX = 16 << 10
+_COMMAND_CHARACTERS_MAX = 400
 
 
 def platform_facts() -> PlatformFacts:
@@ -67,6 +69,12 @@ def running_processes() -> Iterator[Process]:
                 yield Process(pid, argv, environ, _link(pid, "exe"), _link(pid, "cwd"))
 
 
+def shown_command(argv: bytes) -> str:
+    """A process's command line without credentials; cut only then, or half of one would stay."""
+    text = argv[:_ARGV_BYTES_MAX].replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    return redacted(text)[:_COMMAND_CHARACTERS_MAX]
+
+
 def _link(pid: int, name: str) -> bytes:
     with contextlib.suppress(OSError):
         return os.readlink(b"/proc/%d/%s" % (pid, name.encode()))
@@ -87,8 +95,7 @@ def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...
             with open("/proc/%d/cmdline" % pid, "rb") as file:
                 argv = file.read()
             held, mapped = _held_paths(pid, with_files=AGENT_MARK not in argv), _maps(pid)
-            text = argv[:400].replace(b"\0", b" ").decode("utf-8", "replace").strip()
-            command = redacted(text)
+            command = shown_command(argv)
             for path, top in inside.items():
                 if top in mapped or any((link + b"/").startswith(top) for link in held):
                     found[path].append(ProcessUse(pid, command))

@@ -57,6 +57,9 @@ def run(
             process.wait()
         start = max(0, os.fstat(output.fileno()).st_size - OUTPUT_BYTES)
         said = os.pread(output.fileno(), OUTPUT_BYTES, start)
+        if start:
+            # Of half a line nobody could tell what in it is a credential.
+            said = said.partition(b"\n")[2]
         return Ran(status, said.decode("utf-8", "backslashreplace"))
 
 

@@ -18,6 +18,7 @@ import click
 
 from envsync.cli.invocation import Invocation
 from envsync.cli.options import common_options
+from envsync.conda.credentials import redacted_json
 from envsync.daemon import glance
 from envsync.daemon.orders import CHANGED_SINCE
 from envsync.errors import EnvsyncError, UsageError
@@ -70,9 +71,13 @@ _SAYING = threading.Lock()
 
 
 def _say(**document: Any) -> None:
-    """A line; several threads report, and a long one is not written at once."""
+    """A line; several threads report, and a long one is not written at once.
+
+    The daemon keeps what is told on disk: without credentials.
+    """
+    line = json.dumps(redacted_json(document)) + "\n"
     with _SAYING:
-        sys.stdout.write(json.dumps(document) + "\n")
+        sys.stdout.write(line)
         sys.stdout.flush()
 
 

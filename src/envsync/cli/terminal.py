@@ -50,8 +50,12 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Escaped, and cut where no sentence of ours would be so long: a server may have made it."""
-    shown = escaped(text[:LINE_CHARACTERS_MAX])
+    """Escaped, and cut where no sentence of ours would be so long: a server may have made it.
+
+    Credentials go first: a cut in the middle of one would make it unlike any.
+    """
+    whole = redacted(text[: 2 * LINE_CHARACTERS_MAX])
+    shown = escaped(whole[:LINE_CHARACTERS_MAX])
     return shown if len(text) <= LINE_CHARACTERS_MAX else f"{shown} ..."
 
 

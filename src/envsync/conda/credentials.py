@@ -28,7 +28,8 @@ _TOKEN_WITHOUT_SCHEME = re.compile(
     r"([A-Za-z0-9-]\.[A-Za-z]{2,24}(?::[0-9]{1,5})?/t/)([^%s/?#]+)" % _END
 )
 # A name and its value; begun only where a word begins, so that no text takes long.
-_PARAMETER = re.compile(r"(?<![\w.-])([\w.-]+)(=)([^%s&;#]+)" % _END)
+_ASSIGNED = re.compile(r"(?<![\w.-])([\w.-]+)=")
+_VALUE = re.compile(r"[^%s&;#]+" % _END)
 _OPTION = re.compile(r"(?<![\w-])(--[\w-]+)([ \t]+)([^%s]+)" % _END)
 _HEADER = re.compile(
     r"\b((?:Authorization:[ \t]*\w+|Bearer)[ \t]+)([A-Za-z0-9._~+/-]{8,}=*)", re.IGNORECASE
@@ -48,8 +49,7 @@ def redacted(text: str) -> str:
     text = _URL.sub(lambda url: _TOKEN_IN_PATH.sub(_without_value, url.group()), text)
     for pattern in (_TOKEN_WITHOUT_SCHEME, _HEADER):
         text = pattern.sub(_without_value, text)
-    for pattern in (_PARAMETER, _OPTION):
-        text = pattern.sub(_without_named_value, text)
+    text = _OPTION.sub(_without_named_value, _without_parameters(text))
     return _KNOWN_TOKEN.sub(HIDDEN, text)
 
 
@@ -65,6 +65,17 @@ def _without_password(match: Match[str]) -> str:
 
 def _without_value(match: Match[str]) -> str:
     return match.group(1) + HIDDEN
+
+
+def _without_parameters(text: str) -> str:
+    """Each NAME=VALUE whose name says so; also one that is the value of another, as a URL's is."""
+    parts, end = [], 0
+    for match in _ASSIGNED.finditer(text):
+        value = _VALUE.match(text, match.end())
+        if value is not None and match.start() >= end and _NAME.search(match.group(1)):
+            parts += [text[end : match.end()], HIDDEN]
+            end = value.end()
+    return "".join([*parts, text[end:]])
 
 
 def _without_named_value(match: Match[str]) -> str:

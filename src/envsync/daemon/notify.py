@@ -10,6 +10,8 @@ import socket
 import time
 from collections.abc import Mapping
 
+from envsync.conda.credentials import redacted
+
 STATUS_BYTES_MAX = 500
 """`systemctl status` shows one line of it; a longer one only hides its beginning."""
 
@@ -79,7 +81,7 @@ class Notifier:
 
 def _status_lines(text: str) -> list[str]:
     """STATUS= and the text on one line, without what a terminal would obey."""
-    shown = " ".join(text.split())
+    shown = " ".join(redacted(text).split())
     shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
     cut = shown.encode("utf-8", "replace")[:STATUS_BYTES_MAX].decode("utf-8", "ignore")
     return [f"STATUS={cut}"] if cut else []

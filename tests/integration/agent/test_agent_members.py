@@ -18,7 +18,9 @@ import pytest
 from envsync.agent import publish, reuse, taking_away  # noqa: F401
 from envsync.agent.check import Check
 from envsync.agent.gc import Rules, sweep
-from envsync.agent.target_push import Publication, TargetPush
+from envsync.agent.going_back import GoingBack
+from envsync.agent.publication import Publication
+from envsync.agent.target_push import TargetPush
 from envsync.errors import PreflightRefused
 from envsync.tree.revision import revision_of
 from envsync.tree.sharing import WRITE, Share
@@ -189,10 +191,10 @@ def test_what_another_made_within_a_version_bars_nothing(members: Members) -> No
 def test_each_goes_back_to_the_others_and_takes_it_away(members: Members) -> None:
     def roll_back() -> None:
         target = members.server.target()
-        TargetPush(target).rollback(None, "bob@here", overwrite=False)
+        GoingBack(target).rollback(None, "bob@here", overwrite=False)
 
     def take_away() -> None:
-        TargetPush(members.server.target()).remove("bob@here", overwrite=False)
+        GoingBack(members.server.target()).remove("bob@here", overwrite=False)
 
     assert members.push(BOB, 1) == 0
     assert members.run(BOB, roll_back) == 0

@@ -32,6 +32,7 @@ SECRET = "s3cr3tValue99"
         "https://conda.lab.example/t/%s/channel/linux-64",
         "conda.lab.example:8080/t/%s/channel",
         "https://pypi.lab.example/simple?token=%s",
+        "--index-url=https://pypi.lab.example/simple?a=1;api_key=%s==",
         "https://bucket/x?a=1&X-Amz-Signature=%s&b=2",
         "# cmd: conda install --api-key %s numpy",
         "python train.py --hub_token=%s --epochs 3",
