@@ -45,7 +45,7 @@ from envsync.agent.softlinks import Softlink, finding, softlinks
 from envsync.agent.stat_rows import modes
 from envsync.agent.storage import require_good_disk
 from envsync.agent.vouchers import NO_VOUCHERS
-from envsync.conda import credentials, elf, outside
+from envsync.conda import credentials, elf, kernelspecs, outside
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import FILE, SYMLINK, Entry, join
@@ -295,7 +295,7 @@ class Source:
         )
 
     def findings(self) -> Tuple[Finding, ...]:
-        """What leads out of the environment: warnings, for the target may lack it."""
+        """What leads out of the environment or in from outside: the target may lack it."""
         found: List[Finding] = []
         manifest = self.manifest()
         for directory, rows in self._found().scan.directories.items():
@@ -306,7 +306,16 @@ class Source:
             for entry in manifest.entries(directory):
                 leads = self._leads(join(directory, entry.name), entry)
                 found += [Finding("outside", str(lead)) for lead in leads]
-        return tuple(found)
+        return (*found, *self._kernelspecs())
+
+    def _kernelspecs(self) -> Iterator[Finding]:
+        """What leads in from outside, and is not sent."""
+        here = self._places.path
+        base, envs = os.path.split(os.path.dirname(os.fsdecode(here)))
+        places = kernelspecs.directories(os.environ, home(os.environ), base)
+        for place in places if envs == "envs" else places[:1]:
+            for line in kernelspecs.outside(place, {here, os.path.realpath(here)}):
+                yield Finding("outside", line)
 
     def _leads(self, path: bytes, entry: Entry) -> Tuple[outside.LeadsOutside, ...]:
         # What is written into an environment is the name that conda knows it by.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from envsync.agent.messages import SourceState, TargetState
+from envsync.conda.kernelspecs import STANDS_AT
 from envsync.conda.outside import LEADS_TO
 from envsync.conda.platform_needs import glibc_mismatch
 from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
@@ -73,7 +74,7 @@ class CloserLook:
     def outside(self) -> tuple[str, ...]:
         """What leads out of the environment, and whether there is something on the target."""
         lines = self._source.outside()
-        paths = [line.rpartition(LEADS_TO)[2] for line in lines]
+        paths = [line.rpartition(STANDS_AT)[2].rpartition(LEADS_TO)[2] for line in lines]
         absolute = [path for path in paths if path.startswith("/")]
         exists = dict(zip(absolute, self._target.existing(absolute), strict=True))
         told = {True: ", which is there", False: ", which is not there"}

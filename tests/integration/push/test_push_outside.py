@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.integration.push.command import Envsync
@@ -25,9 +27,19 @@ def envsync(fresh_lab: Lab) -> Envsync:
     return Envsync(controller)
 
 
-def test_it_is_told(envsync: Envsync) -> None:
-    (warning,) = envsync.push(TARGET).server["warnings"]
-    assert warning == "data (symlink) leads to /srv/shared/data, which is not there"
+def test_it_is_told(envsync: Envsync, fresh_lab: Lab) -> None:
+    """And the kernelspec that leads in from outside, which a notebook there will not find."""
+    controller = fresh_lab.controller
+    top = f"{controller.prefix}/share/jupyter/kernels"
+    for name, python in (("lab", "envs/myenv/bin/python"), ("other", "envs/other/bin/python")):
+        controller.path(f"{top}/{name}").mkdir(parents=True)
+        argv = [f"{controller.prefix}/{python}", "-m", "ipykernel_launcher"]
+        kernel = controller.path(f"{top}/{name}/kernel.json")
+        kernel.write_text(json.dumps({"argv": argv, "display_name": name}))
+    assert envsync.push(TARGET).server["warnings"] == [
+        "data (symlink) leads to /srv/shared/data, which is not there",
+        f"kernelspec lab (not sent) is outside, at {top}/lab/kernel.json, which is not there",
+    ]
 
 
 def test_outside_fail_refuses(envsync: Envsync, fresh_lab: Lab) -> None:

@@ -1,0 +1,59 @@
+"""Jupyter's kernelspecs that start an environment's Python and stand outside of it.
+
+`ipython kernel install --user` writes one into the user's home. It does not travel with the
+environment, and a notebook elsewhere does not find its kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+from typing import Any, Collection, List, Mapping
+
+STANDS_AT = " is outside, at "
+"""In the line about one, before the path of its file, which ends the line."""
+
+_FILE_MAX_BYTES = 1024 * 1024
+
+
+def directories(environ: Mapping[str, str], home: str, base: str) -> List[str]:
+    """Where Jupyter looks for kernelspecs besides the environment: the user's, the base's."""
+    data = environ.get("JUPYTER_DATA_DIR") or ""
+    if not data:
+        share = environ.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
+        data = os.path.join(share, "jupyter")
+    tops = data, os.path.join(base, "share", "jupyter")
+    return [os.path.join(top, "kernels") for top in tops if os.path.isabs(top)]
+
+
+def starts(content: bytes, environments: Collection[bytes]) -> bool:
+    """Whether a `kernel.json` runs a program of the environment, by any of its paths."""
+    try:
+        document: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    arguments = document.get("argv") if isinstance(document, dict) else None
+    if not isinstance(arguments, list) or not arguments or not isinstance(arguments[0], str):
+        return False
+    program = posixpath.normpath(os.fsencode(arguments[0].encode("utf-8", "replace")))
+    return any(program.startswith(path + b"/") for path in environments)
+
+
+def outside(directory: str, environments: Collection[bytes]) -> List[str]:
+    """A line for each kernelspec below `directory` that starts the environment."""
+    found = []
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError:
+        return []
+    for name in names:
+        path = os.path.join(directory, name, "kernel.json")
+        try:
+            with open(path, "rb") as file:
+                content = file.read(_FILE_MAX_BYTES)
+        except OSError:
+            continue
+        if starts(content, environments):
+            found.append("kernelspec %s (not sent)%s%s" % (name, STANDS_AT, path))
+    return found
