@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import stat
 import tempfile
 from typing import Any, List, NamedTuple, Optional
@@ -77,11 +78,14 @@ class Layout(NamedTuple):
             os.chmod(self.state, mode)
 
     def let_through(self) -> None:
-        """Let everybody get to a tree that the name is a link to; nobody can look around."""
+        """Let everybody get to a tree that the name is a link to; nobody can look around.
+
+        Raises `PreflightRefused` where that is another user's to allow.
+        """
         for path in (os.path.dirname(self.state), self.state, self.trees):
             mode = stat.S_IMODE(os.stat(path).st_mode)
             if mode & SEARCH != SEARCH:
-                os.chmod(path, mode | SEARCH)
+                _make_searchable(path, mode | SEARCH)
 
     def link_to(self, tree: bytes) -> bytes:
         """What a link at `live` says to lead to one of `trees`: nothing of where the prefix is."""
@@ -188,6 +192,16 @@ def require_live(places: Layout) -> None:
 def group_writes(status: os.stat_result) -> bool:
     """Whether a group writes in a directory, and what is made there is the group's."""
     return bool(status.st_mode & stat.S_ISGID and status.st_mode & stat.S_IWGRP)
+
+
+def _make_searchable(path: bytes, mode: int) -> None:
+    try:
+        os.chmod(path, mode)
+    except PermissionError as error:
+        raise PreflightRefused(
+            "what is published would be out of reach below %s" % os.fsdecode(path),
+            hint="its owner there has to run: chmod a+x %s" % shlex.quote(os.fsdecode(path)),
+        ) from error
 
 
 def _open_as_above(path: bytes) -> None:

@@ -24,6 +24,7 @@ from envsync.agent.target_push import TargetPush
 from envsync.errors import PreflightRefused
 from envsync.tree.revision import revision_of
 from envsync.tree.sharing import WRITE, Share
+from tests.integration.agent.conftest import refuse_exchange
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import Server, environment, transfer
 from tests.unit.tree.trees import Tree, file, manifest_of
@@ -156,6 +157,36 @@ def test_an_interrupted_switch_is_finished_by_the_other(members: Members, step: 
     assert members.push(ALICE, 1, die_at=step) == -signal.SIGKILL
     assert members.push(BOB, 2) == 0
     members.require(BOB, 2)
+
+
+def test_by_turns_where_the_name_is_a_link(
+    shared: Server, group: grp.struct_group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_exchange(monkeypatch)
+    members = Members(shared, group)
+    for version, uid in enumerate((ALICE, BOB, ALICE)):
+        assert members.push(uid, version) == 0
+        assert os.path.islink(shared.live)
+        members.require(uid, version)
+
+
+def test_a_name_that_becomes_a_link_by_another(
+    members: Members, group: grp.struct_group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_exchange(monkeypatch)
+    state = members.server.state
+
+    def refused() -> None:
+        with pytest.raises(PreflightRefused) as found:
+            _push(members.server, group.gr_name, VERSIONS[1])
+        assert f"chmod a+x {state.parent}" in found.value.hint
+
+    assert members.run(BOB, refused) == 0
+    members.require(ALICE, 0)
+    for path in (state.parent, state, state / "trees"):
+        path.chmod(0o2771)
+    assert members.push(BOB, 1) == 0
+    members.require(BOB, 1)
 
 
 def test_what_another_made_within_a_version_bars_nothing(members: Members) -> None:
