@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import os
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import conda_pack
 import pytest
 
 from envsync.errors import PreflightRefused
@@ -208,3 +212,61 @@ def test_what_cannot_be_had_there_is_named_before_anything_is_sent(places: Place
     for name, detail in zip(NO_ROOM, refused.value.details, strict=True):
         assert detail.startswith(f"{name}: a binary with room for a path of ")
     assert [path.name for path in (there / "envs").rglob("trees/*")] == []
+
+
+@pytest.mark.parametrize("length", ["shorter", "equal", "longer"])
+def test_pip_goes_on_there(places: Places, length: str) -> None:
+    """It lists what was there, and takes away a package with its script and its records."""
+    there = places.other(length)
+    with places.without(*(NO_ROOM if length == "longer" else ())):
+        push(places.source.path, there, overwrite=True)
+    environment = there / "envs/myenv"
+    with places.hidden():
+        if length != "equal":
+            assert "greeter==1.0" in pip(environment, "list", "--format=freeze").splitlines()
+        if length == "longer":
+            assert pip(environment, "check") == "No broken requirements found.\n"
+        pip(environment, "uninstall", "-y", "greeter")
+    assert not (environment / "bin/greeter").exists()
+    assert not list(environment.glob("lib/python3.*/site-packages/greeter-*/RECORD"))
+
+
+def pip(environment: Path, *arguments: str) -> str:
+    """The pip of the tests, run by the environment's Python; nothing of its own is seen."""
+    spec = importlib.util.find_spec("pip")
+    assert spec is not None
+    assert spec.origin is not None
+    runner = Path(spec.origin).with_name("__pip-runner__.py")  # as `pip --python` does
+    command = [str(environment / "bin/python"), str(runner), *arguments]
+    options = {
+        "PIP_NO_INPUT": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **options}
+    )
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+def test_conda_pack_leaves_the_old_prefix_where_a_push_did_not(places: Places) -> None:
+    """Of the same environment, unpacked there and put right by its own `conda-unpack`."""
+    source, there = places.source.environment(), places.top / "packed"
+    archive = places.top / "packed.tar"
+    conda_pack.pack(
+        prefix=str(source),
+        output=str(archive),
+        ignore_editable_packages=True,
+        ignore_missing_files=True,
+    )
+    with tarfile.open(archive) as packed:
+        packed.extractall(there, filter="tar")
+    archive.unlink()
+    with places.hidden():
+        unpack = [there / "bin/python", there / "bin/conda-unpack"]
+        subprocess.run(unpack, capture_output=True, check=True)
+    left = names(there, source)
+    shutil.rmtree(there)
+    missed = {b"bin/local-native", b"bin/zipped", b"var/lab/absolute-into-the-environment"}
+    assert missed <= left
