@@ -24,7 +24,7 @@ from tests.disk.disk import Disk
 from tests.disk.fixtures import MakeDisk
 from tests.unit.agent import disk as real
 from tests.unit.agent.conftest import memory
-from tests.unit.agent.pushes import Server, environment, records, require_sound
+from tests.unit.agent.pushes import NAME, Server, environment, records, require_sound
 from tests.unit.tree.trees import Tree, file, manifest_of, symlink
 
 CUTS = int(os.environ.get("ENVSYNC_CUTS", "6"))
@@ -180,6 +180,7 @@ class DiskServer(Server):
     """A prefix on a disk; the user's cache and the sources are elsewhere, and survive."""
 
     def __init__(self, disk: Disk, elsewhere: Path) -> None:
+        self.name = NAME
         self.disk = disk
         self.prefix = disk.mount_point / "prefix"
         self.cache = str(elsewhere / "cache")
