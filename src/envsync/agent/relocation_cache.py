@@ -7,15 +7,13 @@ name the paths that are left behind (`Searched`), and what they become for one p
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import tempfile
-import zlib
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from envsync.agent.messages import RelocationFacts, from_json, to_json
+from envsync.agent.remembered_file import load, store
 from envsync.conda.relocated_records import Rewritten
 from envsync.errors import AgentFailed
 from envsync.tree.manifest import REFERENCE_BYTES
@@ -73,7 +71,7 @@ class RelocationCache:
             self._rewrites = start + _key([path for pair in pairs for path in pair])
 
     def searched(self) -> Searched:
-        body = _load(self._searched)
+        body = load(self._searched, _MAGIC)
         if body is None or len(body) < REFERENCE_BYTES:
             return Searched(set(), set())
         count = int.from_bytes(body[:REFERENCE_BYTES], "little") * REFERENCE_BYTES
@@ -83,7 +81,7 @@ class RelocationCache:
         )
 
     def rewrites(self) -> Rewrites:
-        body = _load(self._rewrites)
+        body = load(self._rewrites, _MAGIC)
         if body is None:
             return NOTHING
         try:
@@ -93,7 +91,7 @@ class RelocationCache:
 
     def store_searched(self, searched: Searched) -> None:
         count = len(searched.directories).to_bytes(REFERENCE_BYTES, "little")
-        _store(self._searched, b"".join([count, *searched.directories, *searched.contents]))
+        store(self._searched, _MAGIC, b"".join([count, *searched.directories, *searched.contents]))
 
     def store_rewrites(self, rewrites: Rewrites) -> None:
         document = {
@@ -104,7 +102,7 @@ class RelocationCache:
             "pip": [rewrites.pip.basis, _rows(rewrites.pip.files)],
             "conda": [rewrites.conda.basis, _rows(rewrites.conda.files)],
         }
-        _store(self._rewrites, json.dumps(document).encode())
+        store(self._rewrites, _MAGIC, json.dumps(document).encode())
 
 
 def _rows(files: Dict[bytes, Rewritten]) -> List[List[Any]]:
@@ -144,34 +142,3 @@ def _cut(body: bytes, size_bytes: int) -> Set[bytes]:
 
 def _key(paths: Iterable[bytes]) -> str:
     return hashlib.sha256(b"\0".join(paths)).hexdigest()[:20]
-
-
-def _load(path: Optional[str]) -> Optional[bytes]:
-    if path is None:
-        return None
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        data = file.read()
-        start = len(_MAGIC) + 4
-        body = data[start:]
-        if (
-            data[: len(_MAGIC)] == _MAGIC
-            and zlib.crc32(body).to_bytes(4, "little") == (data[len(_MAGIC) : start])
-        ):
-            return body
-    return None
-
-
-def _store(path: Optional[str], body: bytes) -> None:
-    if path is None:
-        return
-    with contextlib.suppress(OSError):
-        directory = os.path.dirname(path)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=directory)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.writelines([_MAGIC, zlib.crc32(body).to_bytes(4, "little"), body])
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise

@@ -19,6 +19,7 @@ from typing import (
     Tuple,
 )
 
+from envsync.agent import glibc_needs
 from envsync.agent.content_cache import home
 from envsync.agent.facts import platform_facts
 from envsync.agent.hashing import Hashing
@@ -45,7 +46,7 @@ from envsync.agent.softlinks import Softlink, finding, softlinks
 from envsync.agent.stat_rows import modes
 from envsync.agent.storage import require_good_disk
 from envsync.agent.vouchers import NO_VOUCHERS
-from envsync.conda import credentials, elf, kernelspecs, outside
+from envsync.conda import credentials, kernelspecs, outside
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import FILE, SYMLINK, Entry, join
@@ -63,7 +64,6 @@ Contents = Callable[..., Iterator[bytes]]
 
 HISTORY = b"conda-meta/history"
 _HAD_MAX = 5000
-_ELF_BYTES_MIN = 64
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -343,31 +343,14 @@ class Source:
 
     def newest_glibc(self) -> Tuple[bytes, Tuple[int, ...]]:
         """The file that needs the newest glibc, and that; a path of b"" where none needs any."""
-        newest: Tuple[bytes, Tuple[int, ...]] = b"", ()
-        for path, entry in self.manifest().walk():
-            is_candidate = entry.is_executable or b".so" in entry.name
-            if entry.kind == FILE and is_candidate and entry.size_bytes > _ELF_BYTES_MIN:
-                needed = self._glibc_of(path)
-                if needed > newest[1]:
-                    newest = path, needed
-        return newest
+        scanned = self._found().scan
+        cache = glibc_needs.cache_path(self._cache_directory, scanned.device, scanned.inode)
+        return glibc_needs.newest(self.manifest(), self._place_of, cache)
 
     def _place_of(self, path: bytes) -> bytes:
         """Where the content stands of a file of the manifest."""
         softlink = self._softlinks.get(path)
         return os.path.join(self.path, path) if softlink is None else softlink.place
-
-    def _glibc_of(self, path: bytes) -> Tuple[int, ...]:
-        try:
-            fd = os.open(self._place_of(path), _READ_FLAGS)
-        except OSError:
-            return ()
-        try:
-            return elf.needed_glibc(lambda offset, size: os.pread(fd, size, offset))
-        except OSError:
-            return ()
-        finally:
-            os.close(fd)
 
     def read(self, path: bytes, size_bytes_max: int = outside.FILE_MAX_BYTES) -> Optional[bytes]:
         """A small file of the environment; None where it is large or unreadable."""

@@ -1,0 +1,91 @@
+"""The newest glibc that an environment needs: from its files, and from what is known of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from envsync.agent import cache_sweep, glibc_needs
+from envsync.agent.glibc_needs import NOTHING, cache_path, newest
+from envsync.conda import elf
+from tests.unit.agent import disk
+
+Ask = Callable[[], tuple[bytes, elf.Version]]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return Path(str(cache_path(str(tmp_path / "cache"), 1, 2)))
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[elf.Version]:
+    """What was read of files, in order: each has as many as it needs."""
+    found: list[elf.Version] = []
+    needed_glibc = elf.needed_glibc
+
+    def noted(read: elf.Read) -> elf.Version:
+        found.append(needed_glibc(read))
+        return found[-1]
+
+    monkeypatch.setattr(elf, "needed_glibc", noted)
+    return found
+
+
+@pytest.fixture
+def ask(top: bytes, cache: Path) -> Ask:
+    shutil.copy2("/bin/ls", os.path.join(os.fsdecode(top), "program"))
+
+    def asked() -> tuple[bytes, elf.Version]:
+        manifest = disk.uncached().snapshot(top).manifest()
+        return newest(manifest, lambda path: os.path.join(top, path), str(cache))
+
+    return asked
+
+
+def test_what_was_read_once_is_known(ask: Ask, top: bytes, read: list[elf.Version]) -> None:
+    first = ask()
+    assert first == (b"program", max(read))
+    assert first[1] >= (2, 2)
+    seen = len(read)
+    os.utime(os.path.join(top, b"program"))
+    assert ask() == first
+    assert len(read) == seen
+    # Another content is read, and that one alone.
+    os.unlink(os.path.join(top, b"program"))
+    Path(os.fsdecode(top), "other.so").write_bytes(b"\x7fELF" + bytes(200))
+    assert ask() == NOTHING
+    assert read[seen:] == [()]
+
+
+def test_a_damaged_file_is_none(ask: Ask, cache: Path, read: list[elf.Version]) -> None:
+    first, seen = ask(), len(read)
+    cache.write_bytes(cache.read_bytes()[:-1] + b"\xff")
+    assert ask() == first
+    assert len(read) == 2 * seen
+
+
+def test_a_file_that_is_another_one_by_now_is_not_remembered(
+    top: bytes, cache: Path, read: list[elf.Version]
+) -> None:
+    path = Path(os.fsdecode(top), "other.so")
+    path.write_bytes(b"none".ljust(200))
+    manifest = disk.uncached().snapshot(top).manifest()
+    shutil.copy2("/bin/ls", path)
+    for _ in range(2):
+        newest(manifest, lambda path: os.path.join(top, path), str(cache))
+    assert sum(map(bool, read)) == 2
+
+
+def test_it_goes_with_the_other_caches_of_its_tree(cache: Path) -> None:
+    cache.parent.mkdir()
+    cache.write_bytes(b"")
+    later = cache.stat().st_mtime + 2 * cache_sweep.UNUSED_SECONDS
+    for alive, files in (({(1, 2)}, 0), (set(), 1)):
+        swept = cache_sweep.sweep_cache(str(cache.parent), alive, later, dry_run=False)
+        assert swept.files == files
+    assert glibc_needs.cache_path(None, 1, 2) is None
