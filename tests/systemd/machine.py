@@ -253,12 +253,7 @@ class Machine:
         host = self.host
         storage = Path(host.prefix).parents[1]
         binds = [f"--bind={storage}", f"--bind={host.home(USER)}:{HOME}"]
-        device = Path("/").stat().st_dev
-        binds += [
-            f"--bind-ro={directory}"
-            for directory in _needed_directories()
-            if directory.stat().st_dev != device
-        ]
+        binds += [f"--bind-ro={path}" for path in _needed_directories() if _is_hidden(path)]
         return [
             *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--settings=no"),
             *(f"--machine={host.name}", f"--directory={_ROOT}", "--boot", "--console=pipe"),
@@ -284,6 +279,12 @@ def _is_first(pid: int) -> bool:
                     "systemd-nspawn\n"
                 )
     return False
+
+
+def _is_hidden(directory: Path) -> bool:
+    """Whether the overlay of the root lacks it, or the machine mounts something over it."""
+    is_covered = any(directory.is_relative_to(place) for place in ("/tmp", "/run"))  # noqa: S108
+    return is_covered or directory.stat().st_dev != Path("/").stat().st_dev
 
 
 def _needed_directories() -> list[Path]:

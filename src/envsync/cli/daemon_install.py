@@ -83,6 +83,10 @@ def _install(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) 
     from envsync.daemon import installation
 
     terminal = invocation.terminal
+    for directory in plan.service.passing_directories:
+        terminal.warning(
+            f"{directory} is emptied one day, and the service needs it: install envsync elsewhere"
+        )
     plan.make_directories()
     written = installation.write(plan.unit)
     for file, outcome in zip(result["files"], written, strict=True):

@@ -94,6 +94,7 @@ def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> Servi
         own_name=given,
         prefix=Path(site.own_prefix),
         variables={name: environ[name] for name in _KEPT_VARIABLES if _is_path(environ.get(name))},
+        program_directories=_program_directories(),
     )
     if of_user:
         unit = units.user_unit(service, units.user_directory(service.account.home, environ))
@@ -168,6 +169,12 @@ def _program() -> Path:
     if found is None:
         raise UsageError("the `envsync` command is not beside its Python, nor on the PATH")
     return Path(found).absolute()
+
+
+def _program_directories() -> tuple[Path, ...]:
+    """Where this program, its interpreter and its modules are."""
+    paths = (Path(path) for path in (sys.prefix, sys.base_prefix, *sys.path))
+    return tuple(dict.fromkeys(path for path in paths if path.is_absolute() and path.is_dir()))
 
 
 def _targets(inventory: Inventory, own: str) -> tuple[Server, ...]:

@@ -21,6 +21,7 @@ DROP_IN = "50-install.conf"
 _SHIPPED = Path(__file__).with_name("systemd")
 _SYSTEM_TEMPLATE, _USER_UNIT = "envsync@.service", "envsync.service"
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?")
+_PASSING = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - what PrivateTmp= replaces
 _HEAD = "# Written by `envsync daemon install`: run that again instead of editing this.\n"
 
 
@@ -39,7 +40,8 @@ class Service:
     """What is to be run, for whom, and on what. Paths are absolute.
 
     `own_name` is the server that this machine is, None where its hostname says so;
-    `variables` are those of the user's own that change where things are kept.
+    `variables` are those of the user's own that change where things are kept;
+    `program_directories` is where the program's own files are.
     """
 
     account: Account
@@ -48,6 +50,7 @@ class Service:
     own_name: str | None
     prefix: Path
     variables: Mapping[str, str] = field(default_factory=dict)
+    program_directories: tuple[Path, ...] = ()
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -80,6 +83,16 @@ class Service:
                 found.append(own)
         return tuple(found)
 
+    @property
+    def passing_directories(self) -> tuple[Path, ...]:
+        """Those of the program that are in a place of which the service has one of its own."""
+        found = [
+            path
+            for path in self.program_directories
+            if any(path.is_relative_to(place) for place in _PASSING)
+        ]
+        return tuple(path for path in found if not any(one in path.parents for one in found))
+
 
 @dataclass(frozen=True, slots=True)
 class UnitFile:
@@ -110,6 +123,8 @@ def system_unit(service: Service, directory: Path = SYSTEM_DIRECTORY) -> Unit:
         *("[Unit]", f"RequiresMountsFor={mounts}", ""),
         *("[Service]", *_service_lines(service), f"ReadWritePaths={writable}"),
     ]
+    if service.passing_directories:
+        lines.append(f"BindReadOnlyPaths={_paths('', service.passing_directories)}")
     return _unit(name, _SYSTEM_TEMPLATE, directory, lines)
 
 
