@@ -50,9 +50,18 @@ class UsersMaster:
         return done.returncode == 0
 
     def kill(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(LIMIT_SECONDS)
+        process = self._process
+        if process is None:
+            return
+
+        def is_gone() -> bool:
+            # ssh heeds a signal before it waits: one that comes in between, it sleeps over.
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            return process.returncode is not None
+
+        wait_until(is_gone, "the master is gone")
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
