@@ -11,7 +11,7 @@ from envsync.agent.scan_pass import Scan
 from envsync.agent.stat_rows import Row, has_links, unpack
 from envsync.agent.vouchers import Vouchers
 from envsync.tree import listing as listings
-from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join
+from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, join
 from envsync.tree.manifest import Manifest
 from envsync.tree.outline import placeholder
 from envsync.tree.revision import CACHE_DIRECTORY, directory_digest, entries_digest
@@ -19,6 +19,7 @@ from envsync.tree.revision import CACHE_DIRECTORY, directory_digest, entries_dig
 _KINDS = {0o100000: FILE, 0o040000: DIRECTORY, 0o120000: SYMLINK}
 _INODE_MASK = (1 << 64) - 1
 _MODE_BITS = 0o7775  # no world-write, ever
+_NO_DIGEST = bytes(DIGEST_BYTES)
 
 Progress = Callable[[int], None]
 _Before = Dict[bytes, Tuple[Row, bytes]]
@@ -42,6 +43,7 @@ class Build:
         self._known = known
         self._vouchers = vouchers
         self._progress = progress
+        self._kept: Dict[bytes, bytes] = {}
         self.hashed_bytes = 0
         self.unreadable: List[bytes] = []
         self.changed: Set[bytes] = set()
@@ -96,43 +98,55 @@ class Build:
         return Manifest(directories, self._scan.mode, self._scan.mtime_ns)
 
     def _hashed(self, changed: Sequence[bytes]) -> Dict[bytes, bytes]:
-        """The digests of files whose contents nothing vouches for, by path."""
+        """The digests of files whose contents nothing vouches for, by path.
+
+        What is vouched for is kept for `_entries`.
+        """
         needed: List[Item] = []
         for directory in changed:
-            before = self._before(directory)
-            for row in unpack(self._scan.directories[directory]):
-                path = join(directory, row.name)
-                is_file = row.mode & 0o170000 == 0o100000
-                if is_file and self._vouched(path, row, before) is None:
+            rows = unpack(self._scan.directories[directory])
+            vouched = self._vouched(directory, rows)
+            if any(vouched):
+                self._kept[directory] = b"".join([digest or _NO_DIGEST for digest in vouched])
+            for row, digest in zip(rows, vouched):
+                if not digest and row.mode & 0o170000 == 0o100000:
+                    path = join(directory, row.name)
                     needed.append(Item(path, row.size_bytes, row.inode & _INODE_MASK))
         digests = self._hashing.files(self._top_fd, needed, self._progress)
         self.hashed_bytes += sum(item.size_bytes for item in needed)
         self.unreadable += [path for path, digest in digests.items() if digest is None]
-        return {path: digest or bytes(32) for path, digest in digests.items()}
+        return {path: digest or _NO_DIGEST for path, digest in digests.items()}
 
-    def _vouched(self, path: bytes, row: Row, before: _Before) -> Optional[bytes]:
-        """A file's digest, where its status says that it is still the one that was hashed."""
-        digest = self._vouchers.digest(path, row)
-        if digest is not None:
-            return digest
-        old_row, content = before.get(row.name, (None, b""))
-        if old_row is not None and _same_content(old_row, row):
-            return content
-        return None
+    def _vouched(self, directory: bytes, rows: Sequence[Row]) -> List[Optional[bytes]]:
+        """Each file's digest, where its status says that it is still the one that was hashed."""
+        before = self._before(directory)
+        if not before and not self._vouchers:
+            return [None] * len(rows)
+        found: List[Optional[bytes]] = []
+        for row in rows:
+            digest = None
+            if row.mode & 0o170000 == 0o100000:
+                digest = self._vouchers.digest(join(directory, row.name), row)
+                old_row, content = before.get(row.name, (None, b""))
+                if digest is None and old_row is not None and _same_content(old_row, row):
+                    digest = content
+            found.append(digest)
+        return found
 
     def _entries(
         self, directory: bytes, digests: Mapping[bytes, bytes], groups: Mapping[int, bytes]
     ) -> Tuple[Entry, ...]:
-        before = self._before(directory)
+        vouched = self._kept.pop(directory, b"")
         entries: List[Entry] = []
-        for row in unpack(self._scan.directories[directory]):
-            path = join(directory, row.name)
+        for number, row in enumerate(unpack(self._scan.directories[directory])):
             kind = row.mode & 0o170000
             content = b""
             if kind == 0o120000:
-                content = self._target(path)
+                content = self._target(join(directory, row.name))
             elif kind == 0o100000:
-                content = digests.get(path) or self._vouched(path, row, before) or bytes(32)
+                content = vouched[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
+                if not content or content == _NO_DIGEST:
+                    content = digests.get(join(directory, row.name), _NO_DIGEST)
             entries.append(_entry(row, content, groups.get(row.inode, b"")))
         return tuple(entries)
 

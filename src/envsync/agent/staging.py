@@ -296,15 +296,17 @@ class Staging:
         self._touched |= work.touched_directories()
         self._touched.update(path for path, _ in work.directories)
         self._touched.update(path for path, entry in work.restamp if entry.kind == DIRECTORY)
+        planned = dict(work.directories)
         by_parent: Dict[bytes, Set[bytes]] = {}
-        for path in self._touched:
-            if path:
-                parent, name = split(path)
-                by_parent.setdefault(parent, set()).add(name)
-        for parent in sorted(by_parent, key=lambda path: path.count(b"/"), reverse=True):
+        for path in self._touched - planned.keys() - {b""}:
+            parent, name = split(path)
+            by_parent.setdefault(parent, set()).add(name)
+        for parent, names in by_parent.items():
             for entry in wanted.entries(parent):
-                if entry.name in by_parent[parent]:
-                    self.writer.stamp(join(parent, entry.name), entry)
+                if entry.name in names:
+                    planned[join(parent, entry.name)] = entry
+        for path in sorted(planned, key=lambda path: path.count(b"/"), reverse=True):
+            self.writer.stamp(path, planned[path])
         os.chmod(b".", wanted.mode, dir_fd=self.writer.top_fd)
         os.utime(self.writer.top_fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
 

@@ -29,6 +29,9 @@ class Vouchers:
         """No longer vouch for it. Absence is fine."""
         self._packed.pop(path, None)
 
+    def __len__(self) -> int:
+        return len(self._packed)
+
     def keys(self) -> KeysView[bytes]:
         return self._packed.keys()
 

@@ -116,10 +116,12 @@ def _orders(site: Site, server: str, *, dry_run: bool) -> Iterator[PushOrder]:
 
 
 def _pushed(invocation: Invocation, order: PushOrder) -> PushReport:
+    from envsync.agent.garbage import collect_rarely
     from envsync.cli.push_view import PushView
     from envsync.push.fan_out import FanOut
 
     source = order.source
+    collect_rarely()
     fan_out = FanOut(order.settings, source.server, source.open_link)
     view = PushView(invocation.terminal, order, source.server, verbose=invocation.verbose)
     with view:

@@ -62,9 +62,11 @@ def push(invocation: Invocation, /, **options: Any) -> None:
 
 def carry_out(invocation: Invocation, order: PushOrder) -> None:
     """Push, tell how it went, and raise what failed."""
+    from envsync.agent.garbage import collect_rarely
     from envsync.cli.push_view import PushView
     from envsync.push.fan_out import FanOut
 
+    collect_rarely()
     source = order.source
     invocation.result = {
         "environment": order.settings.environment,

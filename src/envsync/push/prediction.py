@@ -10,7 +10,15 @@ from envsync.transport.choice import Choice
 from envsync.transport.direct import DirectTransport
 from envsync.transport.job import Item, Job
 from envsync.transport.rsync import RsyncTransport
-from envsync.transport.stream import WORKERS_MAX, Effort, Step, StreamTransport, steps
+from envsync.transport.stream import (
+    BRISK_BYTES_PER_SECOND,
+    WORKERS_MAX,
+    Effort,
+    Step,
+    StreamTransport,
+    processors,
+    steps,
+)
 
 _PROBE_FROM_BYTES = 32 << 20
 """What is less is sent before the sender knows how fast the link is."""
@@ -32,7 +40,8 @@ def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | N
     sample = sample_of(job.items, job.codecs, tried)
     if not sample.content_bytes:
         return 0
-    at = likely_step(ladder, sample, _bytes_per_second(job)) if ladder else 0
+    rate = _bytes_per_second(job)
+    at = likely_step(ladder, sample, rate, processors()) if ladder else 0
     known = delta.known_blocks(job) if choice.transport.name == StreamTransport.name else {}
     there = sum(size for path, size in job.items if path in known) - delta.new_bytes(job, known)
     return round((job.size_bytes - there) * sample.packed_bytes[at] / sample.content_bytes)
@@ -47,14 +56,18 @@ def _bytes_per_second(job: Job) -> float | None:
     return min(measured, limit / 8) if limit else measured
 
 
-def likely_step(ladder: Sequence[Step], sample: SampleFacts, bytes_per_second: float | None) -> int:
+def likely_step(
+    ladder: Sequence[Step], sample: SampleFacts, bytes_per_second: float | None, processors: int
+) -> int:
     """The step that the sender will settle on (see `transport.stream.Effort`)."""
     at = Effort.starts_at(ladder)
     seconds = sample.seconds[at]
     if bytes_per_second is None or not seconds:
         return at
     by_processor = WORKERS_MAX * sample.packed_bytes[at] / seconds
-    if by_processor < bytes_per_second:
+    # Reading, hashing and sending take one more than compressing does.
+    is_busy = processors <= WORKERS_MAX and bytes_per_second > BRISK_BYTES_PER_SECOND
+    if is_busy or by_processor < bytes_per_second:
         return max(0, at - 1)
     harder = at + 1
     if harder < len(ladder) and bytes_per_second < ladder[harder].below_bytes_per_second:

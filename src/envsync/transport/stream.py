@@ -26,6 +26,8 @@ from envsync.transport.job import Job, Sent
 _BLOCKS_AHEAD = 8
 # A link that is slower than any processor, however much else it has to do.
 _CRAWLING_BYTES_PER_SECOND = 30e6
+# One that takes so much that on a busy machine each processor second is better spent otherwise.
+BRISK_BYTES_PER_SECOND = 60e6
 WORKERS_MAX = 2
 
 
@@ -130,7 +132,8 @@ def _processor_ticks() -> tuple[int, int]:
         return 0, 0
 
 
-def _processors() -> int:
+def processors() -> int:
+    """How many this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -177,14 +180,16 @@ class Effort:
         self._seconds = 0.0
 
     def _decide(self) -> None:
-        if self._balance < -self._WINDOW // 2:
+        is_busy = self._is_machine_busy()
+        # Where processors are short, sending is slow too, and passes for a slow link.
+        is_brisk = self._sent_bytes > BRISK_BYTES_PER_SECOND * self._seconds
+        if self._balance < -self._WINDOW // 2 or (is_busy and is_brisk):
             self._at = max(0, self._at - 1)
         elif self._balance > self._WINDOW // 2 and self._at + 1 < len(self._ladder):
             harder = self._ladder[self._at + 1]
-            # Where processors are short, sending is slow too, and would pass for a slow link.
             is_slow = self._sent_bytes < harder.below_bytes_per_second * self._seconds
             is_crawling = self._sent_bytes < _CRAWLING_BYTES_PER_SECOND * self._seconds
-            if is_slow and (is_crawling or not self._is_machine_busy()):
+            if is_slow and (is_crawling or not is_busy):
                 self._at += 1
 
 
@@ -215,7 +220,7 @@ class _Ahead:
         self._effort = effort
         self._ready: queue.Queue[_Block | BaseException | None] = queue.Queue(_BLOCKS_AHEAD)
         self._stopped = threading.Event()
-        workers = min(WORKERS_MAX, _processors())
+        workers = min(WORKERS_MAX, processors())
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="compress")
         self._read_bytes = 0
         self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)

@@ -131,7 +131,7 @@ def test_where_there_is_only_zlib_it_begins_without() -> None:
 
 
 def test_one_step_stays() -> None:
-    effort = Effort(LADDER[:1])
+    effort = Effort(LADDER[:1], lambda: False)
     observe(effort, 50, by="link")
     assert effort.step == LADDER[0]
 
@@ -141,6 +141,15 @@ def test_a_busy_machine_is_not_asked_for_more() -> None:
     observe(effort, 80, 40e6, by="link")
     assert effort.step == LADDER[1]
     observe(effort, 80, by="processor")
+    assert effort.step == LADDER[0]
+
+
+def test_a_busy_machine_does_less_for_a_link_that_takes_much() -> None:
+    """Sender and receiver share the processors here, or others have work for them."""
+    effort = Effort(LADDER, lambda: True)
+    observe(effort, 8, 100e6, by="link")
+    assert effort.step == LADDER[0]
+    observe(effort, 80, 100e6, by="link")
     assert effort.step == LADDER[0]
 
 
