@@ -8,17 +8,10 @@ from envsync.agent.messages import SampleFacts
 from envsync.transport import delta, link_rate
 from envsync.transport.choice import Choice
 from envsync.transport.direct import DirectTransport
+from envsync.transport.effort import Step
 from envsync.transport.job import Item, Job
 from envsync.transport.rsync import RsyncTransport
-from envsync.transport.stream import (
-    BRISK_BYTES_PER_SECOND,
-    WORKERS_MAX,
-    Effort,
-    Step,
-    StreamTransport,
-    processors,
-    steps,
-)
+from envsync.transport.stream import WORKERS_MAX, StreamTransport, steps
 
 _PROBE_FROM_BYTES = 32 << 20
 """What is less is sent before the sender knows how fast the link is."""
@@ -40,8 +33,7 @@ def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | N
     sample = sample_of(job.items, job.codecs, tried)
     if not sample.content_bytes:
         return 0
-    rate = _bytes_per_second(job)
-    at = likely_step(ladder, sample, rate, processors()) if ladder else 0
+    at = likely_step(ladder, sample, _bytes_per_second(job)) if ladder else 0
     known = delta.known_blocks(job) if choice.transport.name == StreamTransport.name else {}
     there = sum(size for path, size in job.items if path in known) - delta.new_bytes(job, known)
     return round((job.size_bytes - there) * sample.packed_bytes[at] / sample.content_bytes)
@@ -56,20 +48,14 @@ def _bytes_per_second(job: Job) -> float | None:
     return min(measured, limit / 8) if limit else measured
 
 
-def likely_step(
-    ladder: Sequence[Step], sample: SampleFacts, bytes_per_second: float | None, processors: int
-) -> int:
-    """The step that the sender will settle on (see `transport.stream.Effort`)."""
-    at = Effort.starts_at(ladder)
-    seconds = sample.seconds[at]
-    if bytes_per_second is None or not seconds:
+def likely_step(ladder: Sequence[Step], sample: SampleFacts, bytes_per_second: float | None) -> int:
+    """The step that the sender will settle on (see `transport.effort`)."""
+    at = 0
+    if bytes_per_second is None:
         return at
-    by_processor = WORKERS_MAX * sample.packed_bytes[at] / seconds
-    # Reading, hashing and sending take one more than compressing does.
-    is_busy = processors <= WORKERS_MAX and bytes_per_second > BRISK_BYTES_PER_SECOND
-    if is_busy or by_processor < bytes_per_second:
-        return max(0, at - 1)
-    harder = at + 1
-    if harder < len(ladder) and bytes_per_second < ladder[harder].below_bytes_per_second:
-        return harder
+    for number, step in enumerate(ladder):
+        if not sample.seconds[number] or bytes_per_second >= step.below_bytes_per_second:
+            break
+        if WORKERS_MAX * sample.packed_bytes[number] / sample.seconds[number] > bytes_per_second:
+            at = number
     return at

@@ -18,8 +18,9 @@ from typing import IO
 from envsync.agent.content_cache import cache_directory
 from envsync.agent.messages import BundleFacts, SpaceFacts, from_json
 from envsync.errors import EnvsyncError, NoSpace, TransferFailed
+from envsync.transport.effort import Effort
 from envsync.transport.job import Job, Sent
-from envsync.transport.stream import Effort, encoded, failed_paths, steps
+from envsync.transport.stream import encoded, failed_paths, steps
 
 _READ_BYTES = 1 << 20
 _SPARE_BYTES = 16 << 20

@@ -1,46 +1,29 @@
 """One compressed stream over the session that is open already.
 
-Reading, compressing, sending and writing overlap. How hard it compresses follows from
-where blocks wait: behind a slow link harder, behind a slow processor less.
+Reading, compressing, sending and writing overlap. How hard it compresses is found while
+it goes (`transport.effort`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from envsync.agent import codec
 from envsync.agent.messages import ReceiveFacts, from_json
 from envsync.transport import delta
+from envsync.transport.effort import Effort, Sending, Step
 from envsync.transport.job import Job, Sent
 
 _BLOCKS_AHEAD = 8
-# A link that is slower than any processor, however much else it has to do.
-_CRAWLING_BYTES_PER_SECOND = 30e6
-# One that takes so much that on a busy machine each processor second is better spent otherwise.
-BRISK_BYTES_PER_SECOND = 60e6
 WORKERS_MAX = 2
-
-
-class Step(NamedTuple):
-    """A codec and its level, and the links that it is for.
-
-    Above `below_bytes_per_second` the processor would be slower than the link.
-    """
-
-    codec: str
-    level: int
-    below_bytes_per_second: float = math.inf
-
 
 # From the least effort to the most. On one processor, with environments as they are: 500
 # MB/s and 1.5 times smaller; 300 and 2.2; 180 and 2.7. What comes after level 3 takes twice
@@ -104,93 +87,8 @@ def failed_paths(document: Mapping[str, Any]) -> tuple[bytes, ...]:
     return tuple(path.encode("utf-8", "surrogateescape") for path in failed)
 
 
-class MachineLoad:
-    """How busy this machine is, by the kernel's count of idle processor time."""
-
-    _BUSY_IDLE_SHARE = 0.2
-
-    def __init__(self, read: Callable[[], tuple[int, int]] | None = None) -> None:
-        """`read` gives idle and all ticks since the machine started."""
-        self._read = read or _processor_ticks
-        self._idle, self._all = self._read()
-
-    def is_busy(self) -> bool:
-        """Whether nearly no processor time was left over since this was last asked."""
-        idle, everything = self._read()
-        idle_ticks, ticks = idle - self._idle, everything - self._all
-        self._idle, self._all = idle, everything
-        return idle_ticks <= self._BUSY_IDLE_SHARE * ticks
-
-
-def _processor_ticks() -> tuple[int, int]:
-    """Idle ticks (waiting for disks is idle) and all ticks; zeros where nothing tells."""
-    try:
-        with Path("/proc/stat").open("rb") as file:
-            fields = [int(field) for field in file.readline().split()[1:]]
-        return fields[3] + fields[4], sum(fields[:8])
-    except (OSError, ValueError, IndexError):
-        return 0, 0
-
-
-def processors() -> int:
-    """How many this process may use."""
+def _processors() -> int:
     return len(os.sched_getaffinity(0))
-
-
-class Effort:
-    """Which step is taken now: the one before the last, at first.
-
-    Told of each block where it was held up, and how long it took to send; when most of the
-    last few agree, the effort goes a step up or down.
-    """
-
-    _WINDOW = 8
-
-    def __init__(
-        self, ladder: Sequence[Step], is_machine_busy: Callable[[], bool] | None = None
-    ) -> None:
-        self._ladder = ladder
-        self._is_machine_busy = is_machine_busy or MachineLoad().is_busy
-        self._at = self.starts_at(ladder)
-        self._begin()
-
-    @staticmethod
-    def starts_at(ladder: Sequence[Step]) -> int:
-        """The number of the step that is taken before anything is known."""
-        return max(0, len(ladder) - 2)
-
-    @property
-    def step(self) -> Step:
-        return self._ladder[self._at]
-
-    def observe(
-        self, size_bytes: int, seconds: float, *, by_link: bool, by_processor: bool
-    ) -> None:
-        """A block of that size was sent; it had waited for the link or for a processor."""
-        self._seen += 1
-        self._balance += by_link - by_processor
-        self._sent_bytes += size_bytes
-        self._seconds += seconds
-        if self._seen == self._WINDOW:
-            self._decide()
-            self._begin()
-
-    def _begin(self) -> None:
-        self._seen = self._balance = self._sent_bytes = 0
-        self._seconds = 0.0
-
-    def _decide(self) -> None:
-        is_busy = self._is_machine_busy()
-        # Where processors are short, sending is slow too, and passes for a slow link.
-        is_brisk = self._sent_bytes > BRISK_BYTES_PER_SECOND * self._seconds
-        if self._balance < -self._WINDOW // 2 or (is_busy and is_brisk):
-            self._at = max(0, self._at - 1)
-        elif self._balance > self._WINDOW // 2 and self._at + 1 < len(self._ladder):
-            harder = self._ladder[self._at + 1]
-            is_slow = self._sent_bytes < harder.below_bytes_per_second * self._seconds
-            is_crawling = self._sent_bytes < _CRAWLING_BYTES_PER_SECOND * self._seconds
-            if is_slow and (is_crawling or not is_busy):
-                self._at += 1
 
 
 def encoded(job: Job, effort: Effort) -> Iterator[bytes]:
@@ -206,10 +104,11 @@ def encoded(job: Job, effort: Effort) -> Iterator[bytes]:
 
 
 class _Block(NamedTuple):
-    """Being compressed; `content_bytes` of files were read since the one before."""
+    """Being compressed; `read_bytes` of files were read since the one before."""
 
     packed: Future[bytes]
     content_bytes: int
+    read_bytes: int
 
 
 class _Ahead:
@@ -220,7 +119,7 @@ class _Ahead:
         self._effort = effort
         self._ready: queue.Queue[_Block | BaseException | None] = queue.Queue(_BLOCKS_AHEAD)
         self._stopped = threading.Event()
-        workers = min(WORKERS_MAX, processors())
+        workers = min(WORKERS_MAX, _processors())
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="compress")
         self._read_bytes = 0
         self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)
@@ -238,14 +137,16 @@ class _Ahead:
             packed = item.packed.result()
             began = time.monotonic()
             yield packed
-            self._effort.observe(
+            sent = Sending(
+                item.content_bytes,
                 len(packed),
                 time.monotonic() - began,
                 by_link=waiting >= _BLOCKS_AHEAD - 1 and is_done,
                 # With nothing waiting, it is the reading that takes long.
                 by_processor=waiting > 1 and not is_done,
             )
-            self._job.on_sent(item.content_bytes)
+            self._effort.observe(sent)
+            self._job.on_sent(item.read_bytes)
         self._job.on_sent(self._read_bytes)
 
     def stop(self) -> None:
@@ -270,8 +171,8 @@ class _Ahead:
     def _submit(self, block: bytes) -> None:
         step = self._effort.step
         packed = self._pool.submit(codec.encode, step.codec, step.level, block)
-        content_bytes, self._read_bytes = self._read_bytes, 0
-        self._put(_Block(packed, content_bytes))
+        read_bytes, self._read_bytes = self._read_bytes, 0
+        self._put(_Block(packed, len(block), read_bytes))
 
     def _put(self, item: _Block | BaseException | None) -> None:
         while not self._stopped.is_set():

@@ -13,7 +13,7 @@ from envsync.agent.outgoing import BLOCK_BYTES
 from envsync.agent.sampling import SAMPLE_BLOCKS_MAX, sampled
 from envsync.agent.scan_pass import open_directory
 from envsync.push.prediction import likely_step
-from envsync.transport.stream import Step
+from envsync.transport.effort import Step
 
 LADDER = (Step("zstd", -5), Step("zstd", 1, 180e6), Step("zstd", 3, 50e6))
 # By the middle step, two processors give 100 MB/s.
@@ -21,23 +21,24 @@ SAMPLE = SampleFacts(300, (200, 100, 80), (1e-6, 2e-6, 4e-6))
 
 
 @pytest.mark.parametrize(
-    ("bytes_per_second", "processors", "level"),
+    ("bytes_per_second", "level"),
     [
-        (None, 2, 1),  # so little that it is sent before anything is known
-        (5e9, 64, -5),  # a processor cannot keep up
-        (90e6, 64, 1),
-        (90e6, 2, -5),  # compressing is not all that there is to do
-        (25e6, 2, 3),  # 200 Mbit/s
+        (None, -5),  # so little that it is sent before anything is known
+        (5e9, -5),
+        (160e6, -5),  # a processor cannot keep up
+        (90e6, 1),  # 1 Gbit/s
+        (35e6, 3),
+        (25e6, 3),  # 200 Mbit/s
     ],
 )
 def test_the_step_that_the_sender_will_settle_on(
-    bytes_per_second: float | None, processors: int, level: int
+    bytes_per_second: float | None, level: int
 ) -> None:
-    assert LADDER[likely_step(LADDER, SAMPLE, bytes_per_second, processors)].level == level
+    assert LADDER[likely_step(LADDER, SAMPLE, bytes_per_second)].level == level
 
 
 def test_one_step_is_taken_whatever_the_link() -> None:
-    assert likely_step(LADDER[:1], SampleFacts(9, (9,), (0.0,)), 1.0, 4) == 0
+    assert likely_step(LADDER[:1], SampleFacts(9, (9,), (0.0,)), 1.0) == 0
 
 
 def test_a_sample_is_what_would_be_sent(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The blocks of the stream, and how hard it tries."""
+"""The blocks of the stream."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 from envsync.agent import codec
 from envsync.agent.zstd_command import raw_frame
 from envsync.errors import TransferFailed
-from envsync.transport.stream import Effort, MachineLoad, Step
 
 HEAD = struct.Struct("<BII")
-LADDER = (Step("none", 0), Step("zstd", 1, 180e6), Step("zstd", 3, 50e6))
 SOFT = b"the same again\n" * 5000
 WAYS = (("none", 0), ("zlib", 1), ("zstd", -5), ("zstd", 3))
 
@@ -94,74 +92,3 @@ ZSTD_BOMB = codec.encode("zstd", 3, bytes(1 << 20))[HEAD.size :]
 def test_a_stream_that_breaks_its_rules(stream: bytes, use_module: bool) -> None:
     with pytest.raises(TransferFailed):
         decoded(stream, 100_000, use_module)
-
-
-def observe(effort: Effort, times: int, rate: float = 1e6, *, by: str = "") -> None:
-    for _ in range(times):
-        effort.observe(int(rate), 1.0, by_link=by == "link", by_processor=by == "processor")
-
-
-def test_a_slow_link_gets_more_effort_and_a_slow_processor_less() -> None:
-    effort = Effort(LADDER, lambda: False)
-    assert effort.step == LADDER[1]
-    observe(effort, 8, by="link")
-    assert effort.step == LADDER[2]
-    observe(effort, 8, by="processor")
-    assert effort.step == LADDER[1]
-    observe(effort, 80)
-    assert effort.step == LADDER[1]
-    observe(effort, 80, by="processor")
-    assert effort.step == LADDER[0]
-    observe(effort, 80, by="link")
-    assert effort.step == LADDER[2]
-
-
-def test_a_fast_link_is_not_worth_more_effort() -> None:
-    effort = Effort(LADDER, lambda: False)
-    observe(effort, 80, 100e6, by="link")
-    assert effort.step == LADDER[1]
-
-
-def test_where_there_is_only_zlib_it_begins_without() -> None:
-    ladder = (Step("none", 0), Step("zlib", 1, 40e6))
-    effort = Effort(ladder, lambda: False)
-    assert effort.step == ladder[0]
-    observe(effort, 8, 12e6, by="link")
-    assert effort.step == ladder[1]
-
-
-def test_one_step_stays() -> None:
-    effort = Effort(LADDER[:1], lambda: False)
-    observe(effort, 50, by="link")
-    assert effort.step == LADDER[0]
-
-
-def test_a_busy_machine_is_not_asked_for_more() -> None:
-    effort = Effort(LADDER, lambda: True)
-    observe(effort, 80, 40e6, by="link")
-    assert effort.step == LADDER[1]
-    observe(effort, 80, by="processor")
-    assert effort.step == LADDER[0]
-
-
-def test_a_busy_machine_does_less_for_a_link_that_takes_much() -> None:
-    """Sender and receiver share the processors here, or others have work for them."""
-    effort = Effort(LADDER, lambda: True)
-    observe(effort, 8, 100e6, by="link")
-    assert effort.step == LADDER[0]
-    observe(effort, 80, 100e6, by="link")
-    assert effort.step == LADDER[0]
-
-
-def test_a_link_that_crawls_is_worth_it_even_there() -> None:
-    effort = Effort(LADDER, lambda: True)
-    observe(effort, 8, 20e6, by="link")
-    assert effort.step == LADDER[2]
-
-
-def test_how_busy_the_machine_is() -> None:
-    ticks = iter([(100, 200), (190, 300), (195, 400), (195, 400)])
-    load = MachineLoad(lambda: next(ticks))
-    assert not load.is_busy(), "90 of 100 ticks were idle"
-    assert load.is_busy(), "5 of 100"
-    assert load.is_busy(), "nothing was counted since: it cannot be told"

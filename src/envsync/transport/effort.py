@@ -1,0 +1,139 @@
+"""How hard a stream compresses: what gets the most content through, found by trying."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+CRAWLING_BYTES_PER_SECOND = 30e6
+"""A link that any processor can keep up with, whatever the effort."""
+
+
+class Step(NamedTuple):
+    """A codec and its level, and the links that it is for.
+
+    Above `below_bytes_per_second` the processor would be slower than the link.
+    """
+
+    codec: str
+    level: int
+    below_bytes_per_second: float = math.inf
+
+
+class Sending(NamedTuple):
+    """One block on its way: what it held up, and what held it up.
+
+    `seconds` is how long the link took it; `by_link`, `by_processor`: what it had waited for.
+    """
+
+    content_bytes: int
+    wire_bytes: int
+    seconds: float
+    by_link: bool
+    by_processor: bool
+
+
+class Effort:
+    """Which step is taken now: the first one, to begin with.
+
+    Told of each block. Where blocks wait for the link the next step is tried, where they wait
+    for a processor the one before; it stays where more content gets through by it. A step that
+    was no gain is left alone for a while, ever longer. A link that crawls gets the last step.
+    """
+
+    _WINDOW = 16
+    _LAG = 24
+    """Blocks after a change that say nothing of it: some were made before, and more go into
+    the buffers of the link than through it."""
+    _FILLED, _EARLY = 8, 16
+    """After so many of the first blocks the buffers are full; it is clear whether a link crawls."""
+    _GAIN = 1.03
+    _REST = 8
+
+    def __init__(
+        self,
+        ladder: Sequence[Step],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ladder = ladder
+        self._clock = clock
+        self._at = 0
+        self._is_new = True
+        self._before: tuple[int, float] | None = None
+        self._rests = dict.fromkeys(range(len(ladder)), 0)
+        self._next_rest = dict.fromkeys(range(len(ladder)), self._REST)
+        self._begin(self._LAG)
+
+    @property
+    def step(self) -> Step:
+        return self._ladder[self._at]
+
+    def observe(self, sent: Sending) -> None:
+        """A block was sent."""
+        self._seen += 1
+        if self._seen == 0 or (self._is_new and self._seen == self._FILLED - self._LAG):
+            self._forget()
+            return
+        self._content_bytes += sent.content_bytes
+        self._wire_bytes += sent.wire_bytes
+        self._seconds += sent.seconds
+        self._balance += sent.by_link - sent.by_processor
+        if self._is_new and self._seen == self._EARLY - self._LAG:
+            self._is_new = False
+            blocks = self._EARLY - self._FILLED
+            if self._waits_for_link(blocks) and self._rate() < CRAWLING_BYTES_PER_SECOND:
+                self._change(len(self._ladder) - 1, None)
+        elif self._seen == self._WINDOW:
+            self._decide(self._content_bytes / max(self._clock() - self._started, 1e-9))
+
+    def _begin(self, lag: int) -> None:
+        self._seen = -lag
+        self._forget()
+
+    def _forget(self) -> None:
+        self._content_bytes = self._wire_bytes = self._balance = 0
+        self._seconds = 0.0
+        self._started = self._clock()
+
+    def _rate(self) -> float:
+        """Bytes that the link took in a second."""
+        return self._wire_bytes / max(self._seconds, 1e-9)
+
+    def _waits_for_link(self, blocks: int) -> bool:
+        return self._balance > blocks // 2
+
+    def _decide(self, content_per_second: float) -> None:
+        """A window is over, in which so much content got through."""
+        self._rests = {step: max(0, rest - 1) for step, rest in self._rests.items()}
+        if self._before is not None:
+            at, before = self._before
+            if content_per_second < before * self._GAIN:
+                self._rests[self._at] = self._next_rest[self._at]
+                self._next_rest[self._at] *= 2
+                self._change(at, None)
+                return
+            self._before = None
+        wanted = self._wanted()
+        if wanted != self._at and not self._rests[wanted]:
+            self._change(wanted, (self._at, content_per_second))
+        else:
+            self._begin(0)
+
+    def _wanted(self) -> int:
+        """The step that is worth a try, or the present one."""
+        if self._balance < -self._WINDOW // 2:
+            return max(0, self._at - 1)
+        harder = self._at + 1
+        if (
+            harder < len(self._ladder)
+            and self._waits_for_link(self._WINDOW)
+            and self._rate() < self._ladder[harder].below_bytes_per_second
+        ):
+            return harder
+        return self._at
+
+    def _change(self, step: int, before: tuple[int, float] | None) -> None:
+        self._at, self._before = step, before
+        self._begin(self._LAG)
