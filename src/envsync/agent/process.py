@@ -16,7 +16,7 @@ from typing import Any, Dict, Optional
 from envsync.agent.channel import Channel
 from envsync.agent.frames import CONTROL, DATA, DATA_END
 from envsync.agent.garbage import collect_rarely
-from envsync.agent.scan import scan_share
+from envsync.agent.helper_work import carry_out
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.service import Answer, Service
 from envsync.conda.credentials import redacted_json
@@ -29,7 +29,7 @@ PIPE_BYTES = 1 << 20
 def main() -> None:
     """Serve until the input ends. Called by the bootstrap with stdin at the first frame."""
     collect_rarely()
-    helpers = ScanHelpers.fork(scan_share)
+    helpers = ScanHelpers.fork(carry_out)
     for number in (signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     source, sink = _private_descriptors()

@@ -11,7 +11,7 @@ import os
 import stat
 from typing import Collection, Dict, List, Optional, Tuple
 
-from envsync.agent.scan_helpers import ScanHelpers, Share
+from envsync.agent.scan_helpers import SCAN, ScanHelpers, Share
 from envsync.agent.scan_pass import Scan, ScanPass, open_directory
 from envsync.agent.stat_rows import Row, modes, unpack
 from envsync.errors import EnvsyncError
@@ -74,7 +74,7 @@ class _Shared:
             takers = kept + 1 + len(self._idle)
             count = -(-len(self._pending) // takers)
             share, self._pending = self._pending[:count], self._pending[count:]
-            ticket = self._helpers.begin(number, (*self._tree, share, SHARE_ENTRIES))
+            ticket = self._helpers.begin(number, (SCAN, (*self._tree, share, SHARE_ENTRIES)))
             self._busy[number] = ticket, share
 
     def _collect(self, number: int) -> None:

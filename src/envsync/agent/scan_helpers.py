@@ -1,4 +1,4 @@
-"""Processes that scan beside the agent's own: a scan is system calls, one after the other.
+"""Processes that scan and copy beside the agent's own: both are system calls, one after the other.
 
 They are forked while the agent has no thread yet, so what they inherit is sound, and they
 end with the agent, because then their pipes do. What goes through those pipes is marshal:
@@ -17,6 +17,8 @@ import threading
 from typing import Any, Callable, Iterable, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 PROCESSES_MAX = 4
+SCAN, COPY = "scan", "copy"
+"""What a request begins with."""
 _SIZE = struct.Struct("<Q")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

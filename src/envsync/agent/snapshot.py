@@ -65,7 +65,7 @@ class Trees:
     ) -> None:
         self.local = local
         self._cache_directory = cache_directory
-        self._helpers = helpers
+        self.helpers = helpers
 
     def cache(self, device: int, inode: int) -> ContentCache:
         return ContentCache(self._cache_directory, device, inode, self.local)
@@ -74,7 +74,7 @@ class Trees:
         """One stat pass; nothing is hashed."""
         top_fd = open_directory(path)
         try:
-            return scan(top_fd, self.local, path, self._helpers)
+            return scan(top_fd, self.local, path, self.helpers)
         finally:
             os.close(top_fd)
 
@@ -107,7 +107,7 @@ class Trees:
         margin_seconds = mount_of(path).stamp_margin_seconds
         top_fd = open_directory(path)
         try:
-            first = scan(top_fd, self.local, path, self._helpers)
+            first = scan(top_fd, self.local, path, self.helpers)
             cache = self.cache(first.device, first.inode)
             summary = None if fresh else cache.summary()
             if summary is not None and summary.signature == first.signature:
@@ -137,7 +137,7 @@ class Trees:
         """
         top_fd = open_directory(path)
         try:
-            first = scan(top_fd, self.local, path, self._helpers)
+            first = scan(top_fd, self.local, path, self.helpers)
             cache = self.cache(first.device, first.inode)
             summary = cache.summary()
             if summary is not None and summary.signature == first.signature:
@@ -167,7 +167,7 @@ class Trees:
         top_fd = open_directory(path)
         try:
             if before is None:
-                scanned = scan(top_fd, self.local, path, self._helpers)
+                scanned = scan(top_fd, self.local, path, self.helpers)
             else:
                 scanned = rescan(top_fd, self.local, before.scan, touched)
             cache = self.cache(scanned.device, scanned.inode)

@@ -25,6 +25,7 @@ from typing import (
 )
 
 from envsync.agent.blocks import LARGE_BYTES
+from envsync.agent.copying import Copying, Site
 from envsync.agent.filesystem import space
 from envsync.agent.layout import Layout, read_json, write_json
 from envsync.agent.local_paths import carry
@@ -241,22 +242,11 @@ class Staging:
     def _copy(
         self, work: Plan, holdings: Sequence[Holding], progress: Optional[Progress]
     ) -> List[Make]:
-        assert self._writer is not None
-        failed: List[Make] = []
-        with contextlib.ExitStack() as stack:
-            fds = []
-            for holding in holdings:
-                fds.append(-1)
-                # Another's tree may be gone by now: then what it had comes from the source.
-                with contextlib.suppress(OSError):
-                    fds[-1] = open_directory(holding.path)
-                    stack.callback(os.close, fds[-1])
-            for path, entry, number, source in work.copies:
-                if not self._writer.copy_file(fds[number], source, path, entry):
-                    failed.append(Make(path, entry))
-                elif progress:
-                    progress(entry.size_bytes)
-        return failed
+        site = Site(self.path, self.writer, self._places.file("writers"))
+        paths = [holding.path for holding in holdings]
+        copying = Copying(site, paths, self._trees.helpers, progress)
+        copying.run(work.copies)
+        return copying.failed
 
     @property
     def writer(self) -> TreeWriter:

@@ -18,22 +18,26 @@ class Vouchers:
     """Digests by path, each good for one status. Packed: there may be 200,000."""
 
     def __init__(self) -> None:
-        self._packed: Dict[bytes, bytes] = {}
+        self.packed: Dict[bytes, bytes] = {}
 
     def add(self, path: bytes, status: os.stat_result, digest: bytes) -> None:
         """Vouch for a file that has this status."""
         numbers = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        self._packed[path] = _STATUS.pack(*numbers) + digest
+        self.packed[path] = _STATUS.pack(*numbers) + digest
 
     def drop(self, path: bytes) -> None:
         """No longer vouch for it. Absence is fine."""
-        self._packed.pop(path, None)
+        self.packed.pop(path, None)
 
     def __len__(self) -> int:
-        return len(self._packed)
+        return len(self.packed)
+
+    def take(self, packed: Dict[bytes, bytes]) -> None:
+        """Vouch for what another process has written for this one: its vouchers' `packed`."""
+        self.packed.update(packed)
 
     def keys(self) -> KeysView[bytes]:
-        return self._packed.keys()
+        return self.packed.keys()
 
     def digest(self, path: bytes, row: Row) -> Optional[bytes]:
         """A file's digest, where it is still as it was when its bytes were hashed.
@@ -41,7 +45,7 @@ class Vouchers:
         Making a further name for it changes ctime and the link count, nothing else; names
         are made only after the contents.
         """
-        packed = self._packed.get(path)
+        packed = self.packed.get(path)
         if packed is None:
             return None
         inode, size_bytes, mtime_ns, ctime_ns = _STATUS.unpack_from(packed)

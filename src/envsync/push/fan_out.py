@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from envsync.agent.scan import scan_share
+from envsync.agent.helper_work import carry_out
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.errors import EnvsyncError
 from envsync.push.beginning import AT_ONCE, Beginning
@@ -70,7 +70,7 @@ class FanOut:
         if beginning is AT_ONCE:
             self._may_begin.set()
         # Importing and connecting keep this interpreter busy while the source is scanned.
-        self._helpers = ScanHelpers.fork(scan_share, caller_shares=False)
+        self._helpers = ScanHelpers.fork(carry_out, caller_shares=False)
         source = Place(source_server, settings.source_prefix, open_source)
         self._source = _source_end(settings, source, self._helpers)
         self._route = "" if open_source is None else THROUGH_HERE

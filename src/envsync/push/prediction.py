@@ -8,14 +8,10 @@ from envsync.agent.messages import SampleFacts
 from envsync.transport import delta, link_rate
 from envsync.transport.choice import Choice
 from envsync.transport.direct import DirectTransport
-from envsync.transport.effort import Step
+from envsync.transport.effort import SMALL_BYTES, Effort, Step
 from envsync.transport.job import Item, Job
 from envsync.transport.rsync import RsyncTransport
 from envsync.transport.stream import WORKERS_MAX, StreamTransport, steps
-
-_PROBE_FROM_BYTES = 32 << 20
-"""What is less is sent before the sender knows how fast the link is."""
-
 
 Sample = Callable[[Sequence[Item], Sequence[str], Sequence[tuple[str, int]]], SampleFacts]
 """See `SourceEnd.sample`."""
@@ -33,7 +29,7 @@ def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | N
     sample = sample_of(job.items, job.codecs, tried)
     if not sample.content_bytes:
         return 0
-    at = likely_step(ladder, sample, _bytes_per_second(job)) if ladder else 0
+    at = likely_step(ladder, sample, job.size_bytes, _bytes_per_second(job)) if ladder else 0
     known = delta.known_blocks(job) if choice.transport.name == StreamTransport.name else {}
     there = sum(size for path, size in job.items if path in known) - delta.new_bytes(job, known)
     return round((job.size_bytes - there) * sample.packed_bytes[at] / sample.content_bytes)
@@ -41,16 +37,18 @@ def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | N
 
 def _bytes_per_second(job: Job) -> float | None:
     """Of the link, where that will matter."""
-    if job.link is None or job.size_bytes < _PROBE_FROM_BYTES:
+    if job.link is None or job.size_bytes <= SMALL_BYTES:
         return None
     limit = job.limit_bits_per_second
     measured = link_rate.bytes_per_second(job)
     return min(measured, limit / 8) if limit else measured
 
 
-def likely_step(ladder: Sequence[Step], sample: SampleFacts, bytes_per_second: float | None) -> int:
+def likely_step(
+    ladder: Sequence[Step], sample: SampleFacts, size_bytes: int, bytes_per_second: float | None
+) -> int:
     """The step that the sender will settle on (see `transport.effort`)."""
-    at = 0
+    at = Effort.starts_at(ladder, size_bytes)
     if bytes_per_second is None:
         return at
     for number, step in enumerate(ladder):

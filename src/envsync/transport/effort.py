@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+SMALL_BYTES = 64 << 20
+"""So little gets the last step, whatever the link: it is sent before that could be told."""
+
 CRAWLING_BYTES_PER_SECOND = 30e6
 """A link that any processor can keep up with, whatever the effort."""
 
@@ -36,7 +39,7 @@ class Sending(NamedTuple):
 
 
 class Effort:
-    """Which step is taken now: the first one, to begin with.
+    """Which step is taken now: to begin with the first one, or the last for a little.
 
     Told of each block. Where blocks wait for the link the next step is tried, where they wait
     for a processor the one before; it stays where more content gets through by it. A step that
@@ -55,16 +58,23 @@ class Effort:
     def __init__(
         self,
         ladder: Sequence[Step],
+        size_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`size_bytes` is how much content there will be."""
         self._ladder = ladder
         self._clock = clock
-        self._at = 0
+        self._at = self.starts_at(ladder, size_bytes)
         self._is_new = True
         self._before: tuple[int, float] | None = None
         self._rests = dict.fromkeys(range(len(ladder)), 0)
         self._next_rest = dict.fromkeys(range(len(ladder)), self._REST)
         self._begin(self._LAG)
+
+    @staticmethod
+    def starts_at(ladder: Sequence[Step], size_bytes: int) -> int:
+        """The number of the step that is taken before anything is known."""
+        return len(ladder) - 1 if size_bytes <= SMALL_BYTES else 0
 
     @property
     def step(self) -> Step:

@@ -69,7 +69,7 @@ def _bundle(job: Job) -> IO[bytes]:
     directory = _directory()
     ladder = steps(job)
     # One step only: what it would be told of the disk says nothing about the link.
-    effort = Effort(ladder[1:2] or ladder)
+    effort = Effort(ladder[1:2] or ladder, job.size_bytes)
     try:
         file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
         try:

@@ -70,7 +70,7 @@ def _blocks(job: Job) -> Generator[bytes, None, None]:
     if job.relayed is not None:
         yield from job.relayed(job.items, job.codecs, job.on_sent)
     else:
-        yield from encoded(job, Effort(steps(job)))
+        yield from encoded(job, Effort(steps(job), job.size_bytes))
 
 
 def steps(job: Job) -> tuple[Step, ...]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.helper_work import carry_out
 from envsync.agent.removal import remove_tree
-from envsync.agent.scan import scan, scan_share
+from envsync.agent.scan import scan
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.stat_rows import unpack
@@ -218,7 +219,7 @@ def test_helpers_see_what_one_alone_sees(caller_shares: bool, tmp_path: Path) ->
         (directory / "file").write_text(str(number))
         (directory / "local").write_text("mine")
     fd = open_directory(os.fsencode(tmp_path))
-    forked = ScanHelpers.fork(scan_share, caller_shares)
+    forked = ScanHelpers.fork(carry_out, caller_shares)
     try:
         local = LocalPaths(["**/local"])
         alone = scan(fd, local)

@@ -21,24 +21,24 @@ SAMPLE = SampleFacts(300, (200, 100, 80), (1e-6, 2e-6, 4e-6))
 
 
 @pytest.mark.parametrize(
-    ("bytes_per_second", "level"),
+    ("size_bytes", "bytes_per_second", "level"),
     [
-        (None, -5),  # so little that it is sent before anything is known
-        (5e9, -5),
-        (160e6, -5),  # a processor cannot keep up
-        (90e6, 1),  # 1 Gbit/s
-        (35e6, 3),
-        (25e6, 3),  # 200 Mbit/s
+        (10**6, None, 3),  # so little that it is sent before anything is known
+        (10**9, 5e9, -5),
+        (10**9, 160e6, -5),  # a processor cannot keep up
+        (10**9, 90e6, 1),  # 1 Gbit/s
+        (10**9, 35e6, 3),
+        (10**9, 25e6, 3),  # 200 Mbit/s
     ],
 )
 def test_the_step_that_the_sender_will_settle_on(
-    bytes_per_second: float | None, level: int
+    size_bytes: int, bytes_per_second: float | None, level: int
 ) -> None:
-    assert LADDER[likely_step(LADDER, SAMPLE, bytes_per_second)].level == level
+    assert LADDER[likely_step(LADDER, SAMPLE, size_bytes, bytes_per_second)].level == level
 
 
 def test_one_step_is_taken_whatever_the_link() -> None:
-    assert likely_step(LADDER[:1], SampleFacts(9, (9,), (0.0,)), 1.0) == 0
+    assert likely_step(LADDER[:1], SampleFacts(9, (9,), (0.0,)), 9, None) == 0
 
 
 def test_a_sample_is_what_would_be_sent(tmp_path: Path) -> None:

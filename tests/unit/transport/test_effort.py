@@ -16,6 +16,7 @@ SIZES = 0.63, 0.44, 0.36
 BLOCK_BYTES = 1_000_000
 BUFFER_BYTES = 4_000_000
 BLOCKS_AHEAD = 8
+MUCH = 1 << 30
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Road:
 
 def settled(road: Road, blocks: int = 1500) -> int:
     """The step that it takes most of the time once it knows."""
-    effort = Effort(LADDER, lambda: road.clock)
+    effort = Effort(LADDER, MUCH, lambda: road.clock)
     road.send(effort, blocks)
     late = road.steps[blocks // 2 :]
     return max(range(len(LADDER)), key=late.count)
@@ -94,13 +95,13 @@ def test_trying_costs_little(wire: float, first: float, second: float, third: fl
     Of the steps that are for such a link at all.
     """
     road = Road(wire, (first, first * second, first * second * third))
-    effort = Effort(LADDER, lambda: road.clock)
+    effort = Effort(LADDER, MUCH, lambda: road.clock)
     assert road.send(effort, 1500) > 0.85 * road.rate(0)
 
 
 def test_a_link_that_crawls_gets_the_last_step_soon() -> None:
     road = Road(25e6, (210e6, 195e6, 150e6))
-    effort = Effort(LADDER, lambda: road.clock)
+    effort = Effort(LADDER, MUCH, lambda: road.clock)
     road.send(effort, 40)
     assert road.steps[24:] == [2] * 16
 
@@ -113,30 +114,35 @@ def observed(effort: Effort, blocks: int, sent: Sending) -> Step:
 
 def test_without_a_reason_it_stays() -> None:
     sent = Sending(BLOCK_BYTES, BLOCK_BYTES // 2, 0.01, by_link=False, by_processor=False)
-    assert observed(Effort(LADDER), 200, sent) == LADDER[0]
+    assert observed(Effort(LADDER, MUCH), 200, sent) == LADDER[0]
 
 
 def test_a_fast_link_is_not_worth_more_effort() -> None:
     sent = Sending(BLOCK_BYTES, BLOCK_BYTES // 2, 0.0025, by_link=True, by_processor=False)
-    assert observed(Effort(LADDER), 200, sent) == LADDER[0]
+    assert observed(Effort(LADDER, MUCH), 200, sent) == LADDER[0]
 
 
 def test_where_there_is_only_zlib() -> None:
     ladder = (Step("none", 0), Step("zlib", 1, 40e6))
     slow = Sending(BLOCK_BYTES, BLOCK_BYTES, 0.08, by_link=True, by_processor=False)
-    assert observed(Effort(ladder), 16, slow) == ladder[1]
+    assert observed(Effort(ladder, MUCH), 16, slow) == ladder[1]
     fast = Sending(BLOCK_BYTES, BLOCK_BYTES, 0.02, by_link=True, by_processor=False)
-    assert observed(Effort(ladder), 100, fast) == ladder[0]
+    assert observed(Effort(ladder, MUCH), 100, fast) == ladder[0]
+
+
+def test_a_little_is_compressed_well_whatever_the_link() -> None:
+    assert Effort(LADDER, 10_000_000).step == LADDER[2]
+    assert Effort(LADDER[:1], 0).step == LADDER[0]
 
 
 def test_one_step_stays() -> None:
     sent = Sending(BLOCK_BYTES, BLOCK_BYTES, 1.0, by_link=True, by_processor=False)
-    assert observed(Effort(LADDER[:1]), 100, sent) == LADDER[0]
+    assert observed(Effort(LADDER[:1], MUCH), 100, sent) == LADDER[0]
 
 
 def test_where_blocks_wait_for_a_processor_less_is_tried() -> None:
     slow = Sending(BLOCK_BYTES, BLOCK_BYTES // 2, 0.05, by_link=True, by_processor=False)
-    effort = Effort(LADDER)
+    effort = Effort(LADDER, MUCH)
     assert observed(effort, 16, slow) == LADDER[2]
     behind = Sending(BLOCK_BYTES, BLOCK_BYTES // 2, 0.0, by_link=False, by_processor=True)
     assert observed(effort, 40, behind) == LADDER[1]
@@ -144,7 +150,7 @@ def test_where_blocks_wait_for_a_processor_less_is_tried() -> None:
 
 def test_a_step_that_was_no_gain_is_tried_ever_less_often() -> None:
     road = Road(5e9, (100e6, 99e6, 98e6))
-    road.send(Effort(LADDER, lambda: road.clock), 4000)
+    road.send(Effort(LADDER, MUCH, lambda: road.clock), 4000)
     changes = [at for at in range(1, 4000) if road.steps[at] != road.steps[at - 1]]
     assert len(changes) < 16
     assert all(later - at > 300 for at, later in zip(changes[5::2], changes[6::2], strict=False))
