@@ -42,7 +42,8 @@ class Switch(NamedTuple):
 
     `new` describes the tree at `staged`; `kept` is a record for the version that stands
     there now, where it has none of its own, so that it stays a generation. `expected` was
-    found there at `inspected_seconds` of the monotonic clock.
+    found there at `inspected_seconds` of the monotonic clock. Before `not_before_seconds` a
+    change of what is published could show no other stamps than it has.
     """
 
     staged: bytes
@@ -54,6 +55,7 @@ class Switch(NamedTuple):
     check: Check
     event: Dict[str, Any]
     inspected_seconds: float
+    not_before_seconds: float = 0.0
 
 
 class Publisher:
@@ -87,6 +89,7 @@ class Publisher:
             self._prepare(switch)
             before = self._look_again(switch)
             self._require_no_installer()
+            time.sleep(max(0.0, switch.not_before_seconds - time.monotonic()))
             self._on_step("switch")
             replaced = self._rename(switch.staged)
         except OSError:

@@ -162,7 +162,8 @@ class Trees:
         """A tree that only this process writes to, after it did so.
 
         One pass is enough, and after an earlier look (`before`) only over what was
-        touched since.
+        touched since. What is remembered of it counts once `seconds_to_settle` are over:
+        others may not get at it before.
         """
         top_fd = open_directory(path)
         try:
@@ -173,11 +174,16 @@ class Trees:
             cache = self.cache(scanned.device, scanned.inode)
             known = {} if before is None else before.known()
             attempt = _Attempts(top_fd, cache, self.local, vouchers, progress)
-            hashed = attempt.once(scanned, known, mount_of(path).stamp_margin_seconds)
-            hashed.keep()
+            hashed = attempt.once(scanned, known, 0.0)
+            # Nobody else writes there: none of it can change and show the same stamps.
+            hashed._replace(settled_ns=scanned.newest_ns).keep()
             return hashed.snapshot
         finally:
             os.close(top_fd)
+
+    def seconds_to_settle(self, path: bytes, scanned: Scan) -> float:
+        """How long until each further change of a tree shows other stamps than this scan saw."""
+        return _seconds_to_settle(scanned, mount_of(path).stamp_margin_seconds)
 
 
 class _Later:
@@ -313,13 +319,17 @@ def _let_stamps_settle(scanned: Scan, margin_seconds: float) -> int:
     The stamp up to which that is sure. Coarse stamps may be another machine's, whose clock
     need not agree with ours: there the wait is the whole margin, whatever the clocks say.
     """
+    time.sleep(_seconds_to_settle(scanned, margin_seconds))
     if margin_seconds >= COARSE_MARGIN_SECONDS:
-        time.sleep(margin_seconds)
         return scanned.newest_ns
-    age_seconds = (time.time_ns() - scanned.newest_ns) / 1e9
-    if 0 <= age_seconds < margin_seconds:
-        time.sleep(margin_seconds - age_seconds)
     return time.time_ns() - int(margin_seconds * 1e9)
+
+
+def _seconds_to_settle(scanned: Scan, margin_seconds: float) -> float:
+    if margin_seconds >= COARSE_MARGIN_SECONDS:
+        return margin_seconds
+    age_seconds = (time.time_ns() - scanned.newest_ns) / 1e9
+    return margin_seconds - age_seconds if 0 <= age_seconds < margin_seconds else 0.0
 
 
 def _without_racy(directories: Dict[bytes, Known], settled_ns: int) -> Dict[bytes, Known]:

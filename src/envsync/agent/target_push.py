@@ -54,6 +54,7 @@ class TargetPush:
         self._copied: Optional[Tuple[Holding, PlanFacts]] = None
         self._wanted: Manifest = EMPTY
         self._verified: Optional[Snapshot] = None
+        self._settled_seconds = 0.0
         self._shared: Optional[Tuple[int, str]] = None
         self.findings: Tuple[Finding, ...] = ()
 
@@ -242,8 +243,10 @@ class TargetPush:
             self._make_room_for_environments()
         if self._shared is not None:
             self.staging.regroup(self._shared[0])
-        self._verified = self.staging.verify(self._wanted, progress)
-        return self._verified
+        self._verified = verified = self.staging.verify(self._wanted, progress)
+        wait_seconds = self._target.trees.seconds_to_settle(self.staging.path, verified.scan)
+        self._settled_seconds = time.monotonic() + wait_seconds
+        return verified
 
     def _make_room_for_environments(self) -> None:
         for name in (b"envs", b"pkgs"):
@@ -283,6 +286,7 @@ class TargetPush:
             check=publication.check,
             event=event,
             inspected_seconds=self._target.inspected_seconds,
+            not_before_seconds=self._settled_seconds,
         )
         record = self._target.publisher().publish(switch)
         self._clean_up(record, publication.keep)
