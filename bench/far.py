@@ -106,7 +106,7 @@ def _largest(ground: Ground) -> tuple[str, int, int]:
 
 
 def in_session(ground: Ground, repeat: int) -> Iterator[Row]:
-    """One command that stays: connecting, importing and the agent's start are not in it."""
+    """As the daemon pushes: connecting, importing and the agent's start are not in it."""
     make = Contestants(ground)
     for contestant in (make.cold_push(), make.rsync(cold=True), make.push_in_step()):
         contestant.prepare()

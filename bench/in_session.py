@@ -1,57 +1,47 @@
-"""Push several times over one connection, and tell how long each push took, as JSON.
+"""Push several times, each over a connection that is there already; how long each took, as JSON.
 
     python in_session.py ENVIRONMENT SERVER
 
-What a service does that has connected once. Opening the link, starting the agent and
-importing are not in the figures; looking at both ends is.
+What the daemon's child does that has connected while the source settled: opening the link,
+starting the agent and importing are not in the figures, looking at both ends anew is.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-import time
+import threading
 from typing import Any
 
+from envsync.agent.garbage import collect_rarely
 from envsync.cli.invocation import Invocation
 from envsync.cli.push_order import PushOptions, PushOrder, make_order
-from envsync.push.cycle import Push
-from envsync.push.ends import LocalEnd, RemoteEnd
-from envsync.push.source_end import SourceEnd
-from envsync.push.target_end import TargetEnd
-from envsync.ssh.session import Link
+from envsync.push.beginning import Beginning
+from envsync.push.fan_out import FanOut
 
 _PUSHES = 3
+_READY_SECONDS = 2.0
+"""After so long it is connected; the word is then that the source has changed since."""
 
 
 def main() -> None:
+    collect_rarely()
     options = PushOptions(sys.argv[1], (sys.argv[2],))
     order = make_order(Invocation(os.environ).site(), options)
-    open_link = order.destinations[0].open_link
-    assert open_link is not None
-    with contextlib.closing(open_link()) as link:
-        print(json.dumps([_pushed(order, link) for _ in range(_PUSHES)]))
+    print(json.dumps([_pushed(order) for _ in range(_PUSHES)]))
 
 
-def _pushed(order: PushOrder, link: Link) -> dict[str, Any]:
-    settings, [destination] = order.settings, order.destinations
-    end = RemoteEnd(link, destination.prefix)
-    name = settings.name_there
-    target = TargetEnd(end, destination.prefix, name, settings.local, settings.who)
-
-    def reopen() -> contextlib.closing[TargetEnd]:
-        raise AssertionError("nothing is published here")
-
-    with contextlib.closing(target):
-        started = time.perf_counter()
-        here = LocalEnd(order.source.server)
-        source = SourceEnd(here, settings.source_prefix, settings.environment, settings.local)
-        report = Push(settings, source, target, link, reopen).run()
-        seconds = time.perf_counter() - started
-        source.close()
-    return {"seconds": seconds, "outcome": report.outcome, "steps": report.step_seconds}
+def _pushed(order: PushOrder) -> dict[str, Any]:
+    beginning = Beginning()
+    fan_out = FanOut(order.settings, order.source.server, beginning=beginning)
+    word = threading.Timer(_READY_SECONDS, lambda: beginning.say(is_changed_since=True))
+    word.start()
+    [report] = fan_out.run(order.destinations)
+    word.join()
+    if report.error is not None:
+        raise report.error
+    return {"seconds": report.seconds, "outcome": report.outcome, "steps": report.step_seconds}
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import stat
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.content_cache import Known
 from envsync.agent.messages import Finding
@@ -27,6 +28,8 @@ PACKAGE_RECORD = b"info/index.json"
 _READ_BYTES = 1 << 20
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SHOWN = 3
+_NOTE_BYTES_MAX, _NOTE_END = 1 << 20, b"/"
+"""The end is what no path is."""
 
 
 class Softlink(NamedTuple):
@@ -56,15 +59,15 @@ def softlinks(
 ) -> Dict[bytes, Softlink]:
     """What stands in a package cache, as it has to be sent, by the link's relative path.
 
-    That no link leads out is remembered of a revision: the usual case costs one small file.
+    Which links lead out is remembered of a revision: the usual case costs one small file.
     What is in a package cache is looked at each time. `SourceRefused` where it may not be read.
     """
     note = _note_path(snapshot, environment, cache_directory)
-    if note is not None and _read(note) == snapshot.revision:
-        return {}
-    leading = list(leading_out(snapshot.known(), environment))
-    if note is not None and not leading:
-        _write(note, snapshot.revision)
+    leading = None if note is None else _read(note, snapshot.revision)
+    if leading is None:
+        leading = list(leading_out(snapshot.known(), environment))
+        if note is not None:
+            _write(note, snapshot.revision, leading)
     packages = _Packages()
     found: Dict[bytes, Softlink] = {}
     for path, place in leading:
@@ -86,21 +89,26 @@ def _note_path(
     """Beside the content cache's file and named as that is, so that it is swept with it."""
     if cache_directory is None:
         return None
-    key = hashlib.sha256(b"no link leads out of\0" + environment).hexdigest()[:20]
+    key = hashlib.sha256(b"what leads out of\0" + environment).hexdigest()[:20]
     scanned = snapshot.scan
     return os.path.join(cache_directory, "%x-%x-%s" % (scanned.device, scanned.inode, key))
 
 
-def _read(note: str) -> str:
-    with contextlib.suppress(OSError, ValueError), open(note, encoding="ascii") as file:
-        return file.read(128)
-    return ""
+def _read(note: str, revision: str) -> Optional[List[Tuple[bytes, bytes]]]:
+    """What was noted of this revision; None where nothing was, or not all of it is there."""
+    with contextlib.suppress(OSError), open(note, "rb") as file:
+        first, *fields = file.read(_NOTE_BYTES_MAX).split(b"\0")
+        is_whole = len(fields) % 2 and fields.pop() == _NOTE_END
+        if is_whole and first == revision.encode("ascii"):
+            return list(zip(fields[::2], fields[1::2]))
+    return None
 
 
-def _write(note: str, revision: str) -> None:
-    """Best effort. A note that is cut short is of no revision."""
-    with contextlib.suppress(OSError), open(note, "w", encoding="ascii") as file:
-        file.write(revision)
+def _write(note: str, revision: str, leading: Sequence[Tuple[bytes, bytes]]) -> None:
+    """Best effort."""
+    fields = [revision.encode("ascii"), *itertools.chain.from_iterable(leading), _NOTE_END]
+    with contextlib.suppress(OSError), open(note, "wb") as file:
+        file.write(b"\0".join(fields))
 
 
 def finding(links: Mapping[bytes, Softlink]) -> Tuple[Finding, ...]:

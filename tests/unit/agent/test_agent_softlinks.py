@@ -1,0 +1,29 @@
+"""What is remembered of the links that lead out of an environment."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envsync.agent import softlinks
+
+REVISION = "a" * 64
+PATHS = st.binary(min_size=1, max_size=20).map(lambda path: path.replace(b"\0", b"x"))
+LEADING = st.lists(st.tuples(PATHS.map(lambda path: b"l" + path), PATHS), max_size=4)
+
+
+@given(LEADING, st.integers(0, 300))
+def test_a_note_is_whole_or_none(leading: list[tuple[bytes, bytes]], cut: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        note = Path(directory, "note")
+        softlinks._write(str(note), REVISION, leading)
+        assert softlinks._read(str(note), REVISION) == leading
+        assert softlinks._read(str(note), "b" * 64) is None
+        data = note.read_bytes()
+        note.write_bytes(data[:cut])
+        assert softlinks._read(str(note), REVISION) == (leading if cut >= len(data) else None)
+        note.unlink()
+        assert softlinks._read(str(note), REVISION) is None
