@@ -18,6 +18,9 @@ from envsync.errors import EnvsyncError
 from envsync.tree.entry import join, split
 from envsync.tree.local import LocalPaths
 
+_BETWEEN_LOOKS = 16
+"""Directories that the caller reads before it looks whether somebody has answered."""
+
 SHARE_ENTRIES = 4000
 """A helper comes back after so many, with what is left: nobody knows how much lies below a
 directory, and whoever has nothing to do can then take from who has much."""
@@ -59,12 +62,18 @@ class _Shared:
         while self._pending or self._busy:
             self._hand_out()
             is_mine = self._helpers.caller_shares or not (self._busy or self._idle)
-            if self._pending and is_mine:
-                self._pending += self._pass.directory(self._pending.pop())
+            if is_mine:
+                self._read_some()
             if self._busy:
                 may_wait = not (self._pending and is_mine)
                 for number in self._helpers.answered(self._busy, may_wait):
                     self._collect(number)
+
+    def _read_some(self) -> None:
+        """A few of the directories that are pending; while a helper is idle, just one."""
+        for _ in range(1 if self._idle else _BETWEEN_LOOKS):
+            if self._pending:
+                self._pending += self._pass.directory(self._pending.pop())
 
     def _hand_out(self) -> None:
         """Give who is idle its part of what is pending: what was found first, nearest the top."""

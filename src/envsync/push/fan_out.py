@@ -126,6 +126,8 @@ class FanOut:
     def _begun(self, on_progress: OnProgress) -> threading.Thread:
         """Wait for the word, and then look once more where what was seen cannot count."""
         self._beginning.wait()
+        # All is imported and connected: this interpreter has time to scan as well.
+        self._helpers.caller_shares = True
         self._source.look_again(is_changed=self._beginning.is_changed_since)
         inspecting = self._inspecting(on_progress)
         self._may_begin.set()
