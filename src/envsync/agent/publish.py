@@ -29,7 +29,13 @@ from envsync.agent.signs import installer_findings
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.agent.storage import failure_after_switch, trouble
 from envsync.agent.surplus import keep_unrecorded
-from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
+from envsync.errors import (
+    CheckFailed,
+    PreflightRefused,
+    SourceRefused,
+    StorageFailed,
+    TargetDrifted,
+)
 from envsync.tree.manifest import Manifest
 
 Step = Callable[[str], None]
@@ -88,7 +94,7 @@ class Publisher:
             before = self._look_again(switch)
             self._require_no_installer()
             self._on_step("switch")
-            replaced = self._rename(switch.staged)
+            replaced = self._rename(switch.staged, is_free=switch.expected is None)
         except OSError:
             with contextlib.suppress(OSError):
                 self._give_up(switch)
@@ -141,9 +147,7 @@ class Publisher:
         if switch.expected is None:
             if os.path.lexists(self._places.live):
                 self._abandon()
-                raise TargetDrifted(
-                    "an environment appeared there during the push", hint="push again"
-                )
+                raise _appeared()
             return None
         expected = switch.expected
         try:
@@ -157,9 +161,7 @@ class Publisher:
                 raise
             self._abandon()
             raise TargetDrifted("the environment vanished during the push") from error
-        if now.signature == expected.scan.signature:
-            return now
-        if self._trees.snapshot(self._places.standing()).revision != expected.revision:
+        if not self._trees.is_still(self._places.standing(), now, expected):
             self._abandon()
             raise TargetDrifted(
                 "the environment was changed there during the push", hint="push again"
@@ -185,23 +187,34 @@ class Publisher:
         self._rename(tree)
         self._name.sync()
 
-    def _rename(self, tree: bytes) -> Optional[bytes]:
-        """Where the version is now that stood at the name; None where none did."""
+    def _rename(self, tree: bytes, *, is_free: bool = False) -> Optional[bytes]:
+        """Where the version is now that stood at the name; None where none did.
+
+        A name that was free is never taken from what came to stand there since: nobody could
+        compare that with anything.
+        """
         try:
-            return self._name.give_to(tree)
+            return self._name.give_to(tree, is_free=is_free)
         except PreflightRefused:
             self._abandon()
             raise
+        except FileExistsError as error:
+            if not is_free:
+                raise
+            self._abandon()
+            raise _appeared() from error
 
     def _compare(self, switch: Switch, before: Optional[Scan], replaced: Optional[bytes]) -> None:
         """What was switched out must be what stood there a moment before."""
         if before is None or switch.expected is None or replaced is None:
             return
-        after = self._trees.scan(replaced)
-        if after.signature == before.signature:
-            return
-        if self._trees.snapshot(replaced).revision == switch.expected.revision:
-            return
+        seen = switch.expected._replace(scan=before)
+        try:
+            if self._trees.is_still(replaced, self._trees.scan(replaced), seen):
+                return
+        except (SourceRefused, StorageFailed):
+            # It goes on changing, or what changed cannot be read: then it is not what it was.
+            pass
         self._give_name_to(replaced)
         self._abandon()
         raise TargetDrifted(
@@ -302,7 +315,13 @@ class Publisher:
             self._abandon()
             return "an interrupted switch was undone"
         if self._places.inode() != new.inode:
+            is_replaced = kept is not None and self._records.tree(kept) is not None
+            if is_replaced and kept is not None:
+                # It was switched out, and what was switched in is not there any more.
+                self._records.store(kept)
             self._abandon()
+            if is_replaced:
+                return "an interrupted switch had happened, and was undone by hand since"
             return "an interrupted switch had not happened"
         filesystem.sync_directory(os.path.dirname(self._places.live))
         self._protect_changed(new, event)
@@ -317,12 +336,22 @@ class Publisher:
         tree = self._other_tree(new)
         if tree is None:
             return
-        replaced = self._trees.snapshot(tree)
-        record = self._records.at(replaced.scan.inode)
-        if record is not None and replaced.revision != event.get("replaced_revision"):
-            changed = record._replace(
-                revision=replaced.revision,
-                totals=replaced.totals,
-                kept_because="it was changed in the moment of a switch that was interrupted",
-            )
+        record = self._records.at(os.lstat(tree).st_ino)
+        if record is None:
+            return
+        changed = record._replace(
+            kept_because="it was changed in the moment of a switch that was interrupted"
+        )
+        try:
+            replaced = self._trees.snapshot(tree)
+        except (SourceRefused, StorageFailed):
+            # It goes on changing: what it is nobody can say, but that it is not what it was.
+            self._records.store(changed)
+            return
+        if replaced.revision != event.get("replaced_revision"):
+            changed = changed._replace(revision=replaced.revision, totals=replaced.totals)
             self._records.store(changed, replaced.manifest())
+
+
+def _appeared() -> TargetDrifted:
+    return TargetDrifted("an environment appeared there during the push", hint="push again")

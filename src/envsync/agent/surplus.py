@@ -35,7 +35,12 @@ def drop_surplus(trees: Trees, records: Records, live: Record, keep: int) -> int
     return dropped
 
 
-def keep_unrecorded(places: Layout, trees: Trees, records: Records) -> None:
+DAMAGED_NOTE = "its switch was interrupted, and the note of that was damaged"
+
+
+def keep_unrecorded(
+    places: Layout, trees: Trees, records: Records, because: str = DAMAGED_NOTE
+) -> None:
     """Record each tree that was a version, perhaps, and has no record: none is lost."""
     note = read_json(places.file("staging.json"))
     staging = note.get("inode") if isinstance(note, dict) else None
@@ -55,6 +60,6 @@ def keep_unrecorded(places: Layout, trees: Trees, records: Records) -> None:
             method="kept",
             transport="",
             totals=found.totals,
-            kept_because="its switch was interrupted, and the note of that was damaged",
+            kept_because=because,
         )
         records.store(record, found.manifest())
