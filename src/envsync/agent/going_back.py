@@ -68,6 +68,7 @@ class GoingBack:
         self._target.recover()
         self._target.inspected_seconds = time.monotonic()
         self._target.live = live = self._target.snapshot()
+        self._target.find_again(live)
         return live
 
     def remove(self, by: str, overwrite: bool) -> RecordFacts:

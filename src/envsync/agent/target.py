@@ -116,6 +116,8 @@ class Target:
             recovered = self.recover_if_free()
         self.inspected_seconds = time.monotonic()
         self.live = live = self.snapshot(progress)
+        if self.lock.is_held:
+            self.find_again(live)
         if live is not None:
             # Without its history it is changed like any other, which is drift.
             findings += [
@@ -201,6 +203,19 @@ class Target:
             return record
         same = [r for r in self.records.all() if r.revision == live.revision]
         return same[-1] if same else None
+
+    def find_again(self, live: Optional[Snapshot]) -> None:
+        """Let the record of what stands here lead to it, where that was found by its content.
+
+        Else, once replaced, it would be a tree that no record knows.
+        """
+        record = self.current(live)
+        if live is None or record is None or record.inode == live.scan.inode:
+            return
+        if self.records.tree(record) is not None:
+            # A copy of an earlier version, which is there as well.
+            record = record._replace(number=self.records.next_number(), kept_because="")
+        self.records.store(record._replace(inode=live.scan.inode), live.manifest())
 
     def publisher(self) -> Publisher:
         # Loaded only by who publishes or recovers; most contacts find nothing to do.

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -252,3 +254,57 @@ def test_killed_and_the_new_version_is_taken_away(step: str, then: str, server: 
     collect(server)
     assert revision(ONE) in somewhere(server)
     assert server.revision() == revision(THREE)
+
+
+# --- after a restore from a backup ------------------------------------------------------
+
+
+def restore(server: Server) -> None:
+    """What stands at the name is the same, and has another inode."""
+    place = os.fsdecode(server.target().places.standing())
+    subprocess.run(["cp", "-a", place, place + ".restored"], check=True)
+    Path(place).rename(server.prefix / "lost")
+    Path(place + ".restored").rename(place)
+
+
+def test_a_restored_version_is_a_generation_after_the_next_push(server: Server) -> None:
+    server.push(ONE)
+    restore(server)
+    server.push(TWO)
+    collect(server)
+    require_sound(server)
+    server.rollback()
+    assert server.revision() == revision(ONE)
+
+
+def test_a_restored_version_is_a_generation_after_a_rollback(server: Server) -> None:
+    server.push(ONE)
+    server.push(TWO)
+    restore(server)
+    server.rollback()
+    collect(server)
+    require_sound(server)
+    server.rollback(2)
+    assert server.revision() == revision(TWO)
+
+
+def test_a_restored_version_is_a_generation_after_its_removal(server: Server) -> None:
+    server.push(ONE)
+    restore(server)
+    remove(server)
+    assert revision(ONE) in somewhere(server)
+    server.rollback(1)
+    assert server.revision() == revision(ONE)
+
+
+def test_a_copy_of_an_earlier_version_is_a_generation_of_its_own(server: Server) -> None:
+    server.push(ONE)
+    server.push(TWO)
+    [earlier] = server.earlier()
+    move_away(server)
+    subprocess.run(["cp", "-a", earlier, server.live], check=True)
+    server.push(THREE, keep=9)
+    collect(server)
+    kept = [tree for tree in server.earlier() if disk.read(tree) == ONE]
+    assert len(kept) == 2
+    require_sound(server)
