@@ -17,7 +17,7 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent import filesystem
-from envsync.agent.check import Check, run_check
+from envsync.agent.check import Check, CheckFailure, run_check
 from envsync.agent.content_cache import ContentCache
 from envsync.agent.intent import DamagedIntent, Intent, find_intent, forget_intent, replaced_inode
 from envsync.agent.layout import Layout, read_json, remove
@@ -41,6 +41,7 @@ from envsync.tree.manifest import Manifest
 Step = Callable[[str], None]
 
 RECENT_SECONDS = 10.0
+_COMMAND_CHARACTERS_MAX = 1000
 
 
 class Switch(NamedTuple):
@@ -227,14 +228,16 @@ class Publisher:
     ) -> Record:
         """Everything that follows the switch; may be run again after a crash."""
         if new.source_revision in self._records.held() and not event.get("retry_held"):
-            return self._take_back(new, check, "its check failed there")
+            return self._take_back(new, check, CheckFailure("its check failed there", ()))
         self._on_step("check")
         failure = run_check(check.command, check.timeout_seconds, self._places.path)
         if failure is not None:
             # Before the way back, so that whoever finishes it knows; but no full disk bars that.
             with contextlib.suppress(OSError):
-                self._records.hold(new.source_revision, "its check failed: %s" % failure.summary)
-            self._take_back(new, check, failure.summary, failure.output)
+                if failure.is_verdict:
+                    reason = "its check failed: %s" % failure.summary
+                    self._records.hold(new.source_revision, reason)
+            self._take_back(new, check, failure)
         self._on_step("record")
         if kept is not None:
             self._records.store(kept)
@@ -255,26 +258,25 @@ class Publisher:
         if not isinstance(document, dict) or document.get("inode") == new.inode:
             remove(path)
 
-    def _take_back(
-        self, new: Record, check: Check, reason: str, output: tuple[str, ...] = ()
-    ) -> Record:
+    def _take_back(self, new: Record, check: Check, failure: CheckFailure) -> Record:
         previous = self._other_tree(new)
         if previous is None:
             self._name.take_away()
         else:
             self._give_name_to(previous)
         self._abandon()
-        is_held = new.source_revision in self._records.held()
+        hint = "this revision is held there; change the environment, or --retry-held"
+        if not failure.is_verdict:
+            hint = "see to it that it can be run there, then push again"
+        elif new.source_revision not in self._records.held():
+            hint = (
+                "its disk took no note of that: free some space there, change the environment, "
+                "then push again"
+            )
+        stands = "the version before stands there again" if previous else "nothing was published"
+        told = check.command[:_COMMAND_CHARACTERS_MAX], failure.summary, stands
         raise CheckFailed(
-            "the check `%s` failed (%s); the version before stands there again"
-            % (check.command, reason)
-            if previous is not None
-            else "the check `%s` failed (%s); nothing was published" % (check.command, reason),
-            details=output,
-            hint="this revision is held there; change the environment, or --retry-held"
-            if is_held
-            else "its disk took no note of that: free some space there, change the environment, "
-            "then push again",
+            "the check `%s` failed (%s); %s" % told, details=failure.output, hint=hint
         )
 
     def _other_tree(self, new: Record) -> Optional[bytes]:

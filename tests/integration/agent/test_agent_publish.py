@@ -256,6 +256,18 @@ def test_a_check_that_fails_takes_the_version_back(server: Server) -> None:
     require_sound(server)
 
 
+def test_a_check_that_cannot_be_run_takes_the_version_back(server: Server) -> None:
+    """And that is said of the check alone: nothing is held, and nobody is stuck with it."""
+    server.push(ONE)
+    with pytest.raises(CheckFailed, match="could not be run"):
+        server.push(TWO, check=": " + "x" * 200_000)
+    assert server.revision() == revision(ONE)
+    assert not records(server).held()
+    require_sound(server)
+    server.push(TWO)
+    assert server.revision() == revision(TWO)
+
+
 def test_a_check_that_fails_on_the_first_push_leaves_nothing(server: Server) -> None:
     for _ in range(3):
         with pytest.raises(CheckFailed, match="nothing was published"):
