@@ -89,13 +89,16 @@ class GoingBack:
     def _earlier(self, number: Optional[int], current: Optional[Record]) -> Record:
         """Generation `number`, or the newest that was published before what stands there.
 
-        Going back twice goes back twice: what was rolled back is newer, and is not taken.
+        Going back twice goes back twice: what was rolled back is newer, and is not taken. Nor
+        is it after a later push, while there is another.
         """
         earlier = [r for r in self._target.records.all() if r != current]
         if number is not None:
             earlier = [r for r in earlier if r.number == number]
         elif current is not None:
             earlier = [r for r in earlier if r.number < current.number]
+            held = self._target.records.held()
+            earlier = [r for r in earlier if r.source_revision not in held] or earlier
         if not earlier:
             raise NotFound(
                 "there is no earlier version of %s to go back to" % self._target.name,

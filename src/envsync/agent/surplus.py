@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Optional
 
 from envsync.agent.facts import who
 from envsync.agent.layout import Layout, read_json
@@ -13,13 +14,18 @@ from envsync.agent.removal import remove_tree
 from envsync.agent.snapshot import Trees
 
 
-def drop_surplus(trees: Trees, records: Records, live: Record, keep: int) -> int:
+def drop_surplus(
+    trees: Trees, records: Records, live: Record, keep: int, replaced: Optional[int] = None
+) -> int:
     """Remove earlier versions beyond `keep`, never one that has changes of its own.
 
+    The one with the inode `replaced`, which stood there until now, goes last: after a rollback
+    it may be the oldest.
     One whose tree is no longer what was published is marked, and stays from then on. One of
     another user's is left to that user.
     """
     earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
+    earlier.sort(key=lambda record: record.inode == replaced)
     dropped = 0
     for record in earlier[: max(0, len(earlier) - keep)]:
         tree = records.tree(record)

@@ -309,6 +309,27 @@ def test_rollback_goes_further_back_each_time_and_forward_by_number(server: Serv
     require_sound(server)
 
 
+def test_what_was_rolled_back_is_not_gone_back_to_after_the_next_push(server: Server) -> None:
+    for version in (ONE, TWO):
+        server.push(version, keep=3)
+    server.rollback()
+    server.push(THREE, keep=3)
+    assert server.rollback().revision == revision(ONE)
+    assert server.rollback(2).revision == revision(TWO), "but by its number"
+    require_sound(server)
+
+
+def test_the_version_that_a_push_replaces_stays_also_after_a_rollback(server: Server) -> None:
+    """It is older then than what was rolled back, which a job may still write into."""
+    server.push(ONE)
+    server.push(TWO)
+    server.rollback()
+    (rolled_back,) = server.earlier()
+    disk.write(rolled_back + b"/lib/late", b"by a job")
+    server.push(THREE)
+    assert server.rollback().revision == server.revision() == revision(ONE)
+
+
 def test_rollback_of_a_changed_environment_is_refused_until_told(server: Server) -> None:
     server.push(ONE)
     server.push(TWO)
