@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import tempfile
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from envsync.agent import filesystem, publish
 from envsync.agent import layout as layouts
 from envsync.agent import records as recording
+from envsync.agent.local_paths import carry
 from envsync.errors import (
     CheckFailed,
     EnvsyncError,
@@ -164,6 +166,23 @@ def test_local_paths_go_along(server: Server) -> None:
     os.rmdir(server.live + b"/local")
     server.push(THREE)
     assert b"local" not in server.tree()
+
+
+def test_half_of_a_local_file_does_not_go_along(tmp_path: Path) -> None:
+    """Where it cannot be copied to its end, as on a disk that is full."""
+    live, staging = (os.fsencode(tmp_path / name) for name in ("live", "staging"))
+    for path in (live + b"/settings", staging):
+        os.makedirs(path)
+    for path in (b"/large", b"/settings/large"):
+        disk.write(live + path, b"x" * 50_000)
+    disk.write(live + b"/settings/small", b"mine")
+
+    def copy(_: Callable[[], None]) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        carry(live, [b"large", b"settings"], staging)
+
+    assert die_in(copy) == 0
+    assert disk.read(staging).keys() == {b"settings", b"settings/small"}
 
 
 def test_directories_without_write_permission(server: Server) -> None:
