@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Optional
 
@@ -13,7 +14,7 @@ from envsync.agent.records import Record
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.taking_away import Leave, TakingAway
 from envsync.agent.target import Target, record_facts
-from envsync.errors import NotFound, PreflightRefused, TargetDrifted
+from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrifted
 
 
 class GoingBack:
@@ -30,8 +31,10 @@ class GoingBack:
         tree = self._target.records.tree(record)
         if tree is None:
             raise NotFound("the tree of generation %d is gone" % record.number)
-        back = self._target.trees.snapshot(tree)
-        if back.revision != record.revision:
+        back: Optional[Snapshot] = None
+        with contextlib.suppress(SourceRefused):
+            back = self._target.trees.snapshot(tree)
+        if back is None or back.revision != record.revision:
             raise PreflightRefused(
                 "generation %d was changed since it was published" % record.number,
                 hint="push a good version instead",

@@ -157,12 +157,15 @@ class Publisher:
                 if self._trees.are_directories_unchanged(live, before):
                     return before
             now = self._trees.scan(self._places.standing())
+            is_still = self._trees.is_still(self._places.standing(), now, expected)
         except OSError as error:
             if trouble(error) is not None:
                 raise
             self._abandon()
             raise TargetDrifted("the environment vanished during the push") from error
-        if not self._trees.is_still(self._places.standing(), now, expected):
+        except SourceRefused:
+            is_still = False  # it goes on changing
+        if not is_still:
             self._abandon()
             raise TargetDrifted(
                 "the environment was changed there during the push", hint="push again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import Optional
@@ -11,7 +12,9 @@ from envsync.agent.layout import Layout, read_json
 from envsync.agent.members import hindrance
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
-from envsync.agent.snapshot import Trees
+from envsync.agent.snapshot import Snapshot, Trees
+from envsync.errors import SourceRefused, StorageFailed
+from envsync.tree.manifest import EMPTY
 
 
 def drop_surplus(
@@ -31,7 +34,7 @@ def drop_surplus(
         tree = records.tree(record)
         if tree is not None and hindrance(tree):
             continue
-        if tree is not None and trees.snapshot(tree).revision != record.revision:
+        if tree is not None and not _is_as_recorded(trees, tree, record):
             records.store(record._replace(kept_because="it was changed after it was replaced"))
             continue
         records.forget(record)
@@ -39,6 +42,14 @@ def drop_surplus(
             remove_tree(tree)
         dropped += 1
     return dropped
+
+
+def _is_as_recorded(trees: Trees, tree: bytes, record: Record) -> bool:
+    """Not where it goes on changing; OSError and `StorageFailed` where that cannot be told."""
+    try:
+        return trees.snapshot(tree).revision == record.revision
+    except SourceRefused:
+        return False
 
 
 DAMAGED_NOTE = "its switch was interrupted, and the note of that was damaged"
@@ -54,18 +65,22 @@ def keep_unrecorded(
         inode = os.lstat(tree).st_ino
         if inode == staging or records.at(inode) is not None:
             continue
-        found = trees.snapshot(tree)
+        found: Optional[Snapshot] = None
+        with contextlib.suppress(SourceRefused, StorageFailed):
+            found = trees.snapshot(tree)
+        # One that goes on changing, or cannot be read, has no revision; it is kept all the same.
+        revision = "" if found is None else found.revision
         record = Record(
             number=records.next_number(),
-            revision=found.revision,
-            source_revision=found.revision,
+            revision=revision,
+            source_revision=revision,
             inode=inode,
             who=who(),
             source="",
             when_seconds=time.time(),
             method="kept",
             transport="",
-            totals=found.totals,
+            totals=EMPTY.totals() if found is None else found.totals,
             kept_because=because,
         )
-        records.store(record, found.manifest())
+        records.store(record, None if found is None else found.manifest())

@@ -26,6 +26,7 @@ from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.signs import NO_HISTORY, busy_findings
 from envsync.agent.snapshot import Snapshot, Trees
+from envsync.errors import PreflightRefused, SourceRefused
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import EMPTY, Manifest
 
@@ -186,10 +187,18 @@ class Target:
         self.require_sound_link()
         if not os.path.isdir(self.places.live):
             return None
-        # A glance: what is published is looked at again right before the switch.
-        return self.trees.snapshot(
-            self.places.standing(), fresh=fresh, glance=not fresh, progress=progress
-        )
+        try:
+            # A glance: what is published is looked at again right before the switch.
+            return self.trees.snapshot(
+                self.places.standing(), fresh=fresh, glance=not fresh, progress=progress
+            )
+        except SourceRefused as error:
+            # Not the source's fault: of other servers that says nothing.
+            raise PreflightRefused(
+                "what stands there cannot be looked at: %s" % error.message,
+                details=error.details,
+                hint=error.hint,
+            ) from error
 
     def current(self, live: Optional[Snapshot]) -> Optional[Record]:
         """The record of what was published to the name.

@@ -9,8 +9,7 @@ import contextlib
 import os
 import signal
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from envsync.agent.going_back import GoingBack
 from envsync.agent.messages import RecordFacts
 from envsync.errors import TargetDrifted
 from envsync.tree.revision import revision_of
-from tests.integration.agent.conftest import refuse_exchange
+from tests.integration.agent.conftest import refuse_exchange, written_to
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import Server, die_in, environment, records, require_sound
 from tests.unit.tree.trees import Tree, file, manifest_of
@@ -113,32 +112,11 @@ def test_killed_where_an_environment_appeared_in_that_moment(server: Server) -> 
     assert revision(MINE) in somewhere(server)
 
 
-@contextlib.contextmanager
-def _written_to(path: bytes) -> Iterator[None]:
-    """Somebody writes into a file that he had open, and does not stop."""
-    stop, begun = threading.Event(), threading.Event()
-
-    def write() -> None:
-        with open(path, "ab", buffering=0) as log:
-            while not stop.is_set():
-                log.write(b"x")
-                begun.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    begun.wait()
-    try:
-        yield
-    finally:
-        stop.set()
-        writer.join()
-
-
 def test_what_goes_on_changing_from_the_moment_of_the_switch_stays(server: Server) -> None:
     server.push(ONE)
     with contextlib.ExitStack() as stack:
         path = server.target().places.standing() + b"/lib/shared"
-        begin = at("switch", lambda: stack.enter_context(_written_to(path)))
+        begin = at("switch", lambda: stack.enter_context(written_to(path)))
         with pytest.raises(TargetDrifted, match="undone"):
             server.push(TWO, on_step=begin)
         assert server.tree()[b"bin/tool"].data == b"one"
@@ -156,7 +134,7 @@ def test_killed_there_it_is_kept_for_good(server: Server) -> None:
         assert die_in(push) == signal.SIGKILL
         tree = next(t for t in server.earlier())
         assert os.fstat(log.fileno()).st_ino == os.stat(tree + b"/lib/shared").st_ino
-        with _written_to(tree + b"/lib/shared"):
+        with written_to(tree + b"/lib/shared"):
             state = server.target().inspect(lock=True)
     assert state.revision == revision(TWO)
     [kept] = [record for record in records(server).all() if record.kept_because]
