@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +14,10 @@ import pytest
 import zstandard
 
 from envsync.errors import EnvsyncError, NotFound, SourceRefused
+from envsync.push import packed_source
+from envsync.push.packed_source import UnpackPlace
 from envsync.push.unpacking import UNPACK, unpack
+from tests.unit.agent.disk import NOBODY
 
 Entry = tuple[tarfile.TarInfo, bytes]
 OLD = "/opt/old/envs/myenv"
@@ -196,6 +201,37 @@ def test_broken_ones_are_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(EnvsyncError) as caught:
         unpacked(tmp_path, data)
     assert type(caught.value) is SourceRefused
+
+
+@pytest.fixture
+def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a user without a home unpacks: in a directory that everybody may write to."""
+    monkeypatch.setattr(packed_source, "cache_directory", lambda _: None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"envsync-{os.geteuid()}"
+
+
+def test_a_user_without_a_home_unpacks_in_private(homeless: Path) -> None:
+    place = UnpackPlace("myenv")
+    assert place.prefix.is_relative_to(homeless)
+    assert homeless.stat().st_mode & 0o777 == 0o700
+    place.close()
+
+
+@pytest.mark.parametrize("what", ["a link", "open to others", "somebody else's"])
+def test_what_another_user_put_there_is_not_used(what: str, homeless: Path, tmp_path: Path) -> None:
+    if what == "a link":
+        homeless.symlink_to(tmp_path)
+    else:
+        homeless.mkdir()
+        homeless.chmod(0o755 if what == "open to others" else 0o700)
+    if what == "somebody else's":
+        if os.geteuid():
+            pytest.skip("only root can make a directory of another user's")
+        os.chown(homeless, NOBODY, -1)
+    with pytest.raises(SourceRefused, match="alone"):
+        UnpackPlace("myenv")
+    assert not list(tmp_path.rglob("unpacked"))
 
 
 def test_no_file(tmp_path: Path) -> None:
