@@ -21,20 +21,34 @@ class Check(NamedTuple):
 
 
 class CheckFailure(NamedTuple):
-    """Why a check failed, and the end of what it printed."""
+    """Why a check failed, and the end of what it printed.
+
+    It is no verdict on the version where the check could not be run at all.
+    """
 
     summary: str
     output: Tuple[str, ...]
+    is_verdict: bool = True
 
 
 def run_check(command: str, timeout_seconds: float, live: bytes) -> Optional[CheckFailure]:
     """Run `sh -c command` as if the environment were activated; None where it succeeded.
 
     It runs in a session of its own with its stdin closed, and is killed with all that it
-    started when the time is up.
+    started when the time is up. Raises nothing: whoever finishes a switch that was
+    interrupted runs it again, and must get past it.
     """
     if not command:
         return None
+    try:
+        return _run(command, timeout_seconds, live)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        # No process to be had, no place for its output, a command that is too long.
+        reason = getattr(error, "strerror", None) or str(error)
+        return CheckFailure("it could not be run: %s" % reason, (), is_verdict=False)
+
+
+def _run(command: str, timeout_seconds: float, live: bytes) -> Optional[CheckFailure]:
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             ["/bin/sh", "-c", command],

@@ -1,7 +1,8 @@
 """What was hashed before, by status: a file per tree in the user's own cache directory.
 
 A tree is known by device and inode of its top directory, so a rename keeps what is known
-of it. A row counts only while inode, size, mtime and ctime are what they were; a file that
+of it. A row counts only while inode, size, mtime and ctime are what they were (or while the
+count of links says why ctime is not, and the inode is older than the row); a file that
 changed so shortly before it was hashed that a later change could carry the same stamp gets
 no row. Rows are void after a reboot unless a sync of the filesystem followed the hashing.
 A damaged file is no cache.

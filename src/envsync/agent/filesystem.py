@@ -1,4 +1,4 @@
-"""What the kernel says of filesystems: kind, free space, identity, and three system calls."""
+"""What the kernel says of filesystems: kind, free space, identity, and four system calls."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import struct
 from typing import NamedTuple, Optional, Tuple
 
 NETWORK_KINDS = frozenset(
@@ -21,6 +22,8 @@ or come from another machine."""
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _AT_FDCWD = -100
 _FICLONE = 0x40049409
+_AT_SYMLINK_NOFOLLOW = 0x100
+_STATX_BTIME, _STATX_BTIME_AT, _STATX_BYTES = 0x800, 80, 256
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -141,6 +144,21 @@ def sync_directory(path: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def born_ns(path: bytes, directory_fd: int) -> Optional[int]:
+    """When a file's inode was made, links not followed; None where nobody says.
+
+    A number that was given to another file since has another birth.
+    """
+    function = getattr(_libc, "statx", None)
+    found = ctypes.create_string_buffer(_STATX_BYTES)
+    flags, mask = ctypes.c_int(_AT_SYMLINK_NOFOLLOW), ctypes.c_uint(_STATX_BTIME)
+    if function is None or function(directory_fd, path, flags, mask, found) != 0:
+        return None
+    (told,) = struct.unpack_from("I", found)
+    seconds, nanoseconds = struct.unpack_from("qI", found, _STATX_BTIME_AT)
+    return seconds * 10**9 + nanoseconds if told & _STATX_BTIME and seconds else None
 
 
 def clone(source_fd: int, target_fd: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Optional
 
@@ -13,7 +14,7 @@ from envsync.agent.records import Record
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.taking_away import Leave, TakingAway
 from envsync.agent.target import Target, record_facts
-from envsync.errors import NotFound, PreflightRefused, TargetDrifted
+from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrifted
 
 
 class GoingBack:
@@ -30,8 +31,10 @@ class GoingBack:
         tree = self._target.records.tree(record)
         if tree is None:
             raise NotFound("the tree of generation %d is gone" % record.number)
-        back = self._target.trees.snapshot(tree)
-        if back.revision != record.revision:
+        back: Optional[Snapshot] = None
+        with contextlib.suppress(SourceRefused):
+            back = self._target.trees.snapshot(tree)
+        if back is None or back.revision != record.revision:
             raise PreflightRefused(
                 "generation %d was changed since it was published" % record.number,
                 hint="push a good version instead",
@@ -68,6 +71,7 @@ class GoingBack:
         self._target.recover()
         self._target.inspected_seconds = time.monotonic()
         self._target.live = live = self._target.snapshot()
+        self._target.find_again(live)
         return live
 
     def remove(self, by: str, overwrite: bool) -> RecordFacts:
@@ -88,13 +92,16 @@ class GoingBack:
     def _earlier(self, number: Optional[int], current: Optional[Record]) -> Record:
         """Generation `number`, or the newest that was published before what stands there.
 
-        Going back twice goes back twice: what was rolled back is newer, and is not taken.
+        Going back twice goes back twice: what was rolled back is newer, and is not taken. Nor
+        is it after a later push, while there is another.
         """
         earlier = [r for r in self._target.records.all() if r != current]
         if number is not None:
             earlier = [r for r in earlier if r.number == number]
         elif current is not None:
             earlier = [r for r in earlier if r.number < current.number]
+            held = self._target.records.held()
+            earlier = [r for r in earlier if r.source_revision not in held] or earlier
         if not earlier:
             raise NotFound(
                 "there is no earlier version of %s to go back to" % self._target.name,

@@ -6,6 +6,7 @@ import os
 from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from envsync.agent.content_cache import Known
+from envsync.agent.filesystem import born_ns
 from envsync.agent.hashing import Hashing, Item
 from envsync.agent.scan_pass import Scan
 from envsync.agent.stat_rows import Row, has_links, unpack
@@ -47,6 +48,7 @@ class Build:
         self.hashed_bytes = 0
         self.unreadable: List[bytes] = []
         self.changed: Set[bytes] = set()
+        self._linked: Dict[int, bool] = {}
 
     def directories(self) -> Dict[bytes, Known]:
         """What each directory is now.
@@ -126,12 +128,25 @@ class Build:
         for row in rows:
             digest = None
             if row.mode & 0o170000 == 0o100000:
-                digest = self._vouchers.digest(join(directory, row.name), row)
-                old_row, content = before.get(row.name, (None, b""))
-                if digest is None and old_row is not None and _same_content(old_row, row):
-                    digest = content
+                path = join(directory, row.name)
+                digest = self._vouchers.digest(path, row) or self._as_before(path, row, before)
             found.append(digest)
         return found
+
+    def _as_before(self, path: bytes, row: Row, before: _Before) -> Optional[bytes]:
+        old_row, content = before.get(row.name, (None, b""))
+        if old_row is None or not _same_content(old_row, row):
+            return None
+        is_it = old_row.ctime_ns == row.ctime_ns or self._is_the_same_file(path, old_row)
+        return content if is_it else None
+
+    def _is_the_same_file(self, path: bytes, old: Row) -> bool:
+        """Not where its inode was made after the row was: by another file, of the same size and
+        time, that got the number of one that was removed. As when packages are installed anew."""
+        if old.inode not in self._linked:
+            born = born_ns(path, self._top_fd)
+            self._linked[old.inode] = born is None or born <= old.ctime_ns
+        return self._linked[old.inode]
 
     def _entries(
         self, directory: bytes, digests: Mapping[bytes, bytes], groups: Mapping[int, bytes]
@@ -222,7 +237,8 @@ def _same_content(old: Row, new: Row) -> bool:
     """Whether a row still vouches for the bytes.
 
     Any write changes ctime. So does a new hard link elsewhere (`conda create --clone`),
-    but then the link count differs too, and nothing else does.
+    but then the link count differs too, and nothing else does. That it is the same file at
+    all has to be seen as well, then.
     """
     if (old.inode, old.size_bytes, old.mtime_ns) != (new.inode, new.size_bytes, new.mtime_ns):
         return False

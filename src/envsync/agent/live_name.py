@@ -30,19 +30,20 @@ class LiveName:
         self._places = places
         self._on_step = on_step
 
-    def give_to(self, tree: bytes) -> Optional[bytes]:
+    def give_to(self, tree: bytes, *, is_free: bool = False) -> Optional[bytes]:
         """Make one of `trees` the version that stands at the name.
 
         Returns where the version that stood there is now, None where none did. Raises
-        `PreflightRefused` where what stands there cannot be replaced; it stands there still.
-        To be followed by `sync`.
+        `PreflightRefused` where what stands there cannot be replaced, and, where the name
+        `is_free` as far as one knows, `FileExistsError` where something stands there all the
+        same; it stands there still. To be followed by `sync`.
         """
         places = self._places
-        replaced = places.linked_tree()
+        replaced = None if is_free else places.linked_tree()
         if replaced is not None:
             self._rename_over(self._new_link(tree))
             _note_replaced(replaced)
-        elif os.path.lexists(places.live):
+        elif not is_free and os.path.lexists(places.live):
             replaced = self._replace_directory(tree)
         elif can_exchange(places):
             filesystem.rename_new(tree, places.live)
@@ -56,14 +57,20 @@ class LiveName:
         filesystem.sync_directory(os.path.dirname(self._places.live))
         filesystem.sync_directory(self._places.trees)
 
-    def take_away(self) -> None:
-        """Let nothing stand at the name; what stood there stays, as one of `trees`."""
+    def take_away(self, token: str = "") -> bytes:
+        """Let nothing stand at the name; what stood there stays: which of `trees` it is now.
+
+        A directory becomes the one with that `token`.
+        """
         places = self._places
-        if places.linked_tree() is None:
-            os.rename(places.live, places.tree(secrets.token_hex(8)))
+        tree = places.linked_tree()
+        if tree is None:
+            tree = places.tree(token or secrets.token_hex(8))
+            os.rename(places.live, tree)
         else:
             os.unlink(places.live)
         self.sync()
+        return tree
 
     def mend(self, inode: Optional[int], new_inode: int) -> bool:
         """Give the name back to the version with `inode` where becoming a link was cut short.

@@ -6,14 +6,15 @@ import contextlib
 import os
 import shutil
 import stat
-from typing import Iterable, Set
+from typing import AnyStr, Iterable, Set
 
 
 def carry(live: bytes, local: Iterable[bytes], staging: bytes) -> Set[bytes]:
     """Copy the live tree's local paths into a staging tree that has none.
 
     Best effort, file by file: these are caches and settings of one machine, and the live
-    tree may be in use. Returns the directories in which something was made.
+    tree may be in use. A file is copied whole or not at all. Returns the directories in which
+    something was made.
     """
     touched: Set[bytes] = set()
     for path in local:
@@ -32,6 +33,18 @@ def _copy(source: bytes, target: bytes, top: bytes) -> None:
     os.makedirs(parent, mode=0o755, exist_ok=True)
     kind = os.lstat(source).st_mode
     if stat.S_ISDIR(kind):
-        shutil.copytree(os.fsdecode(source), os.fsdecode(target), symlinks=True)
+        shutil.copytree(
+            os.fsdecode(source), os.fsdecode(target), symlinks=True, copy_function=_copy_whole
+        )
     elif stat.S_ISREG(kind) or stat.S_ISLNK(kind):
-        shutil.copy2(source, target, follow_symlinks=False)
+        _copy_whole(source, target, follow_symlinks=False)
+
+
+def _copy_whole(source: AnyStr, target: AnyStr, *, follow_symlinks: bool = True) -> AnyStr:
+    """Half of a file (a disk that is full, or fails) would be worse than none."""
+    try:
+        return shutil.copy2(source, target, follow_symlinks=follow_symlinks)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(target)
+        raise

@@ -115,10 +115,13 @@ class Process:
             return Answer({"error": redacted_json(error.to_json())})
         except Exception as error:  # noqa: BLE001  (told to the other side; the agent goes on)
             lines = traceback.format_exc().splitlines()
+            stands = "the live environment is untouched"
+            if self._decisive.locked():
+                stands = "`envsync list` tells which version stands there, whole"
             failure = AgentFailed(
                 "%s: %s" % (type(error).__name__, error),
                 details=lines[-12:],
-                hint="please report this; the live environment is untouched",
+                hint="please report this; %s" % stands,
             )
             return Answer({"error": redacted_json(failure.to_json())})
 

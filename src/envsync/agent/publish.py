@@ -17,7 +17,7 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent import filesystem
-from envsync.agent.check import Check, run_check
+from envsync.agent.check import Check, CheckFailure, run_check
 from envsync.agent.content_cache import ContentCache
 from envsync.agent.intent import DamagedIntent, Intent, find_intent, forget_intent, replaced_inode
 from envsync.agent.layout import Layout, read_json, remove
@@ -29,12 +29,19 @@ from envsync.agent.signs import installer_findings
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.agent.storage import failure_after_switch, trouble
 from envsync.agent.surplus import keep_unrecorded
-from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
+from envsync.errors import (
+    CheckFailed,
+    PreflightRefused,
+    SourceRefused,
+    StorageFailed,
+    TargetDrifted,
+)
 from envsync.tree.manifest import Manifest
 
 Step = Callable[[str], None]
 
 RECENT_SECONDS = 10.0
+_COMMAND_CHARACTERS_MAX = 1000
 
 
 class Switch(NamedTuple):
@@ -91,7 +98,7 @@ class Publisher:
             self._require_no_installer()
             time.sleep(max(0.0, switch.not_before_seconds - time.monotonic()))
             self._on_step("switch")
-            replaced = self._rename(switch.staged)
+            replaced = self._rename(switch.staged, is_free=switch.expected is None)
         except OSError:
             with contextlib.suppress(OSError):
                 self._give_up(switch)
@@ -144,9 +151,7 @@ class Publisher:
         if switch.expected is None:
             if os.path.lexists(self._places.live):
                 self._abandon()
-                raise TargetDrifted(
-                    "an environment appeared there during the push", hint="push again"
-                )
+                raise _appeared()
             return None
         expected = switch.expected
         try:
@@ -155,14 +160,15 @@ class Publisher:
                 if self._trees.are_directories_unchanged(live, before):
                     return before
             now = self._trees.scan(self._places.standing())
+            is_still = self._trees.is_still(self._places.standing(), now, expected)
         except OSError as error:
             if trouble(error) is not None:
                 raise
             self._abandon()
             raise TargetDrifted("the environment vanished during the push") from error
-        if now.signature == expected.scan.signature:
-            return now
-        if self._trees.snapshot(self._places.standing()).revision != expected.revision:
+        except SourceRefused:
+            is_still = False  # it goes on changing
+        if not is_still:
             self._abandon()
             raise TargetDrifted(
                 "the environment was changed there during the push", hint="push again"
@@ -188,23 +194,34 @@ class Publisher:
         self._rename(tree)
         self._name.sync()
 
-    def _rename(self, tree: bytes) -> Optional[bytes]:
-        """Where the version is now that stood at the name; None where none did."""
+    def _rename(self, tree: bytes, *, is_free: bool = False) -> Optional[bytes]:
+        """Where the version is now that stood at the name; None where none did.
+
+        A name that was free is never taken from what came to stand there since: nobody could
+        compare that with anything.
+        """
         try:
-            return self._name.give_to(tree)
+            return self._name.give_to(tree, is_free=is_free)
         except PreflightRefused:
             self._abandon()
             raise
+        except FileExistsError as error:
+            if not is_free:
+                raise
+            self._abandon()
+            raise _appeared() from error
 
     def _compare(self, switch: Switch, before: Optional[Scan], replaced: Optional[bytes]) -> None:
         """What was switched out must be what stood there a moment before."""
         if before is None or switch.expected is None or replaced is None:
             return
-        after = self._trees.scan(replaced)
-        if after.signature == before.signature:
-            return
-        if self._trees.snapshot(replaced).revision == switch.expected.revision:
-            return
+        seen = switch.expected._replace(scan=before)
+        try:
+            if self._trees.is_still(replaced, self._trees.scan(replaced), seen):
+                return
+        except (SourceRefused, StorageFailed):
+            # It goes on changing, or what changed cannot be read: then it is not what it was.
+            pass
         self._give_name_to(replaced)
         self._abandon()
         raise TargetDrifted(
@@ -217,14 +234,16 @@ class Publisher:
     ) -> Record:
         """Everything that follows the switch; may be run again after a crash."""
         if new.source_revision in self._records.held() and not event.get("retry_held"):
-            return self._take_back(new, check, "its check failed there")
+            return self._take_back(new, check, CheckFailure("its check failed there", ()))
         self._on_step("check")
         failure = run_check(check.command, check.timeout_seconds, self._places.path)
         if failure is not None:
             # Before the way back, so that whoever finishes it knows; but no full disk bars that.
             with contextlib.suppress(OSError):
-                self._records.hold(new.source_revision, "its check failed: %s" % failure.summary)
-            self._take_back(new, check, failure.summary, failure.output)
+                if failure.is_verdict:
+                    reason = "its check failed: %s" % failure.summary
+                    self._records.hold(new.source_revision, reason)
+            self._take_back(new, check, failure)
         self._on_step("record")
         if kept is not None:
             self._records.store(kept)
@@ -245,26 +264,25 @@ class Publisher:
         if not isinstance(document, dict) or document.get("inode") == new.inode:
             remove(path)
 
-    def _take_back(
-        self, new: Record, check: Check, reason: str, output: tuple[str, ...] = ()
-    ) -> Record:
+    def _take_back(self, new: Record, check: Check, failure: CheckFailure) -> Record:
         previous = self._other_tree(new)
         if previous is None:
             self._name.take_away()
         else:
             self._give_name_to(previous)
         self._abandon()
-        is_held = new.source_revision in self._records.held()
+        hint = "this revision is held there; change the environment, or --retry-held"
+        if not failure.is_verdict:
+            hint = "see to it that it can be run there, then push again"
+        elif new.source_revision not in self._records.held():
+            hint = (
+                "its disk took no note of that: free some space there, change the environment, "
+                "then push again"
+            )
+        stands = "the version before stands there again" if previous else "nothing was published"
+        told = check.command[:_COMMAND_CHARACTERS_MAX], failure.summary, stands
         raise CheckFailed(
-            "the check `%s` failed (%s); the version before stands there again"
-            % (check.command, reason)
-            if previous is not None
-            else "the check `%s` failed (%s); nothing was published" % (check.command, reason),
-            details=output,
-            hint="this revision is held there; change the environment, or --retry-held"
-            if is_held
-            else "its disk took no note of that: free some space there, change the environment, "
-            "then push again",
+            "the check `%s` failed (%s); %s" % told, details=failure.output, hint=hint
         )
 
     def _other_tree(self, new: Record) -> Optional[bytes]:
@@ -305,7 +323,13 @@ class Publisher:
             self._abandon()
             return "an interrupted switch was undone"
         if self._places.inode() != new.inode:
+            is_replaced = kept is not None and self._records.tree(kept) is not None
+            if is_replaced and kept is not None:
+                # It was switched out, and what was switched in is not there any more.
+                self._records.store(kept)
             self._abandon()
+            if is_replaced:
+                return "an interrupted switch had happened, and was undone by hand since"
             return "an interrupted switch had not happened"
         filesystem.sync_directory(os.path.dirname(self._places.live))
         self._protect_changed(new, event)
@@ -320,12 +344,22 @@ class Publisher:
         tree = self._other_tree(new)
         if tree is None:
             return
-        replaced = self._trees.snapshot(tree)
-        record = self._records.at(replaced.scan.inode)
-        if record is not None and replaced.revision != event.get("replaced_revision"):
-            changed = record._replace(
-                revision=replaced.revision,
-                totals=replaced.totals,
-                kept_because="it was changed in the moment of a switch that was interrupted",
-            )
+        record = self._records.at(os.lstat(tree).st_ino)
+        if record is None:
+            return
+        changed = record._replace(
+            kept_because="it was changed in the moment of a switch that was interrupted"
+        )
+        try:
+            replaced = self._trees.snapshot(tree)
+        except (SourceRefused, StorageFailed):
+            # It goes on changing: what it is nobody can say, but that it is not what it was.
+            self._records.store(changed)
+            return
+        if replaced.revision != event.get("replaced_revision"):
+            changed = changed._replace(revision=replaced.revision, totals=replaced.totals)
             self._records.store(changed, replaced.manifest())
+
+
+def _appeared() -> TargetDrifted:
+    return TargetDrifted("an environment appeared there during the push", hint="push again")

@@ -27,6 +27,7 @@ from envsync.tree.manifest import Manifest, Totals
 
 _NUMBER_MAX = 10**9
 _FILE = re.compile(r"([0-9]{6,})\.json\Z")
+_HELD, _DIGEST = "held.json", "digest"
 
 
 class Record(NamedTuple):
@@ -204,19 +205,50 @@ class Records:
         return bool(history) and history[-1].get("event") == "remove"
 
     def held(self) -> Dict[str, str]:
-        """Revisions refused here, each with the reason."""
-        document = read_json(self._places.file("held.json"))
-        if not isinstance(document, dict):
+        """Revisions refused here, each with the reason.
+
+        Where the file is damaged: what persons went back from and took away, by the history.
+        What failed its check fails it again.
+        """
+        path = self._places.file(_HELD)
+        document = read_json(path)
+        if document is None and not os.path.lexists(path):
             return {}
-        return {str(revision): str(reason) for revision, reason in document.items()}
+        if isinstance(document, dict):
+            digest = document.pop(_DIGEST, None)
+            # Files of old have no digest.
+            is_sound = digest in (None, _digest(document))
+            if is_sound and all(type(reason) is str for reason in document.values()):
+                return document
+        return self._held_by_history()
+
+    def _held_by_history(self) -> Dict[str, str]:
+        held: Dict[str, str] = {}
+        for event in self.history():
+            what, who = event.get("event"), event.get("who")
+            if what in ("publish", "rollback"):
+                held.pop(str(event.get("source_revision")), None)
+            if what == "remove":
+                held[str(event.get("source_revision"))] = "removed by %s" % who
+            elif event.get("holds"):
+                held[str(event["holds"])] = "rolled back by %s" % who
+        return held
 
     def hold(self, revision: str, reason: str) -> None:
-        write_json(self._places.file("held.json"), {**self.held(), revision: redacted(reason)})
+        self._store_held({**self.held(), revision: redacted(reason)})
 
     def release(self, revision: str) -> None:
         held = self.held()
         if held.pop(revision, None) is not None:
-            write_json(self._places.file("held.json"), held)
+            self._store_held(held)
+
+    def _store_held(self, held: Dict[str, str]) -> None:
+        write_json(self._places.file(_HELD), {**held, _DIGEST: _digest(held)})
 
     def _path(self, number: int, kind: str) -> bytes:
         return os.path.join(self._places.generations, b"%06d.%s" % (number, kind.encode()))
+
+
+def _digest(held: Dict[str, str]) -> str:
+    """One wrong digit of a revision would hold another one."""
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()

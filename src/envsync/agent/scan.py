@@ -13,7 +13,7 @@ from typing import Collection, Dict, List, Optional, Tuple
 
 from envsync.agent.scan_helpers import SCAN, ScanHelpers, Share
 from envsync.agent.scan_pass import Scan, ScanPass, open_directory
-from envsync.agent.stat_rows import Row, modes, unpack
+from envsync.agent.stat_rows import Row, bounded_ns, modes, unpack
 from envsync.errors import EnvsyncError
 from envsync.tree.entry import join, split
 from envsync.tree.local import LocalPaths
@@ -142,7 +142,7 @@ def are_directories_unchanged(top_fd: int, before: Scan) -> bool:
     A fraction of a scan's cost. Files that were written to in place are not seen.
     """
     top = os.fstat(top_fd)
-    if (top.st_ino, top.st_mtime_ns) != (before.inode, before.mtime_ns):
+    if (top.st_ino, bounded_ns(top.st_mtime_ns)) != (before.inode, before.mtime_ns):
         return False
     for path, packed in before.directories.items():
         if not any(map(stat.S_ISDIR, modes(packed))):

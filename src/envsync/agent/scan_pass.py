@@ -10,7 +10,15 @@ import struct
 from operator import attrgetter
 from typing import Any, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
 
-from envsync.agent.stat_rows import NO_ROWS, Row, pack, pack_columns, row_count, unpack
+from envsync.agent.stat_rows import (
+    NO_ROWS,
+    Row,
+    bounded_ns,
+    pack,
+    pack_columns,
+    row_count,
+    unpack,
+)
 from envsync.agent.storage import trouble
 from envsync.errors import SourceRefused
 from envsync.tree.entry import join, split
@@ -97,7 +105,7 @@ class ScanPass:
         return Scan(
             self.directories,
             stat.S_IMODE(self._top.st_mode) & ~0o002,
-            self._top.st_mtime_ns,
+            bounded_ns(self._top.st_mtime_ns),
             self._top.st_dev,
             self._top.st_ino,
             tuple(sorted(self.local)),

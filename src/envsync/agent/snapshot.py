@@ -86,6 +86,14 @@ class Trees:
         finally:
             os.close(top_fd)
 
+    def is_still(self, path: bytes, now: Scan, seen: Snapshot) -> bool:
+        """Whether a tree that is `now` so is the very one that was `seen`, with its content."""
+        if now.inode != seen.scan.inode:
+            return False
+        return now.signature == seen.scan.signature or (
+            self.snapshot(path).revision == seen.revision
+        )
+
     def snapshot(
         self,
         path: bytes,

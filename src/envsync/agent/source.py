@@ -429,21 +429,32 @@ class Source:
     def had(self) -> List[str]:
         """Source revisions that this source has had: pushed from here, or received here."""
         revisions: List[str] = []
-        with contextlib.suppress(OSError), open(self._log_path(), encoding="ascii") as file:
-            revisions += [line.strip() for line in file.readlines()[-_HAD_MAX:]]
+        with contextlib.suppress(OSError), open(self._log_path(), "rb") as file:
+            lines = file.read().split(b"\n")[-_HAD_MAX:]
+            # What a disk made of a line is no revision, and takes no other with it.
+            revisions += [line.decode("ascii", "replace").strip() for line in lines if line]
         for record in Records(self._places).all():
             revisions += [record.revision, record.source_revision]
         return list(dict.fromkeys(revisions))
 
     def remember(self, revision: str) -> None:
-        """Note that this source has had a revision; best effort where there is no home."""
+        """Note that this source has had a revision, for good; best effort where there is no home.
+
+        Without the note, the next version would be none that may replace this one.
+        """
         path = self._log_path()
         if not path or revision in self.had():
             return
         with contextlib.suppress(OSError):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            with open(path, "a", encoding="ascii") as file:
-                file.write(revision + "\n")
+            with open(path, "ab+") as file:
+                size_bytes = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size_bytes - 1))
+                # A full disk or a power cut left half a line: this one begins anew.
+                start = b"" if file.read(1) in (b"", b"\n") else b"\n"
+                file.write(start + revision.encode("ascii") + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
 
     def _log_path(self) -> str:
         if self._state_directory is None:

@@ -37,7 +37,7 @@ from envsync.agent.scan_pass import open_directory
 from envsync.agent.sharing import regroup
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.agent.writing import TreeWriter, space_guard
-from envsync.errors import NoSpace, StorageFailed, VerificationFailed
+from envsync.errors import NoSpace, SourceRefused, StorageFailed, VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.entry import DIRECTORY, FILE, join, split
 from envsync.tree.manifest import EMPTY, Manifest
@@ -141,18 +141,18 @@ class Staging:
                 is_it = os.lstat(path).st_ino == inode and inode not in published
                 if is_it and may_build_on(path):
                     name = os.fsdecode(os.path.basename(path))
-                    with contextlib.suppress(StorageFailed):
+                    with contextlib.suppress(SourceRefused, StorageFailed):
                         return name, "resumed", self._trees.snapshot(path)
         record = spare(records, live, keep)
         tree = None if record is None else self._records.tree(record)
         if record is None or tree is None or not may_build_on(tree):
             return None, "new", None
         snapshot: Optional[Snapshot] = None
-        with contextlib.suppress(StorageFailed):
+        with contextlib.suppress(SourceRefused, StorageFailed):
             snapshot = self._trees.snapshot(tree)
         if snapshot is None or snapshot.revision != record.revision:
-            # Somebody wrote into it after it was replaced, or nobody can read it any more:
-            # not ours to build over.
+            # Somebody wrote into it after it was replaced, or still does, or nobody can read
+            # it any more: not ours to build over.
             return None, "new", None
         return os.fsdecode(os.path.basename(tree)), "spare", snapshot
 

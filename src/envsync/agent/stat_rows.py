@@ -12,6 +12,7 @@ from typing import List, NamedTuple, Sequence, Set, Tuple
 
 _INTEGERS = 6
 _SIGN_BIT_MASK = (1 << 64) - 1
+_TIME_MAX_NS = (1 << 63) - 1
 
 NO_ROWS = bytes(4)
 """The packed rows of an empty directory."""
@@ -36,9 +37,17 @@ def pack_columns(columns: Sequence[Tuple[int, ...]]) -> bytes:
     try:
         return struct.pack("<I%dq" % len(integers), count, *integers)
     except struct.error:
-        # Inode numbers that use all 64 bits.
+        # Inode numbers that use all 64 bits, and times that do not fit into them.
+        modes_, inodes, sizes, mtimes, ctimes, links = columns
+        times = [tuple(map(bounded_ns, column)) for column in (mtimes, ctimes)]
+        integers = tuple(itertools.chain(modes_, inodes, sizes, *times, links))
         integers = tuple(number & _SIGN_BIT_MASK for number in integers)
         return struct.pack("<I%dQ" % len(integers), count, *integers)
+
+
+def bounded_ns(time_ns: int) -> int:
+    """A time as 64 bits hold it: from 1677 to 2262. Filesystems know others."""
+    return max(-_TIME_MAX_NS, min(_TIME_MAX_NS, time_ns))
 
 
 def row_count(packed: bytes) -> int:

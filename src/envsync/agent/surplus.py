@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from typing import Optional
 
 from envsync.agent.facts import who
 from envsync.agent.layout import Layout, read_json
 from envsync.agent.members import hindrance
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
-from envsync.agent.snapshot import Trees
+from envsync.agent.snapshot import Snapshot, Trees
+from envsync.errors import SourceRefused, StorageFailed
+from envsync.tree.manifest import EMPTY
 
 
-def drop_surplus(trees: Trees, records: Records, live: Record, keep: int) -> int:
+def drop_surplus(
+    trees: Trees, records: Records, live: Record, keep: int, replaced: Optional[int] = None
+) -> int:
     """Remove earlier versions beyond `keep`, never one that has changes of its own.
 
+    The one with the inode `replaced`, which stood there until now, goes last: after a rollback
+    it may be the oldest.
     One whose tree is no longer what was published is marked, and stays from then on. One of
     another user's is left to that user.
     """
     earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
+    earlier.sort(key=lambda record: record.inode == replaced)
     dropped = 0
     for record in earlier[: max(0, len(earlier) - keep)]:
         tree = records.tree(record)
         if tree is not None and hindrance(tree):
             continue
-        if tree is not None and trees.snapshot(tree).revision != record.revision:
+        if tree is not None and not _is_as_recorded(trees, tree, record):
             records.store(record._replace(kept_because="it was changed after it was replaced"))
             continue
         records.forget(record)
@@ -35,7 +44,20 @@ def drop_surplus(trees: Trees, records: Records, live: Record, keep: int) -> int
     return dropped
 
 
-def keep_unrecorded(places: Layout, trees: Trees, records: Records) -> None:
+def _is_as_recorded(trees: Trees, tree: bytes, record: Record) -> bool:
+    """Not where it goes on changing; OSError and `StorageFailed` where that cannot be told."""
+    try:
+        return trees.snapshot(tree).revision == record.revision
+    except SourceRefused:
+        return False
+
+
+DAMAGED_NOTE = "its switch was interrupted, and the note of that was damaged"
+
+
+def keep_unrecorded(
+    places: Layout, trees: Trees, records: Records, because: str = DAMAGED_NOTE
+) -> None:
     """Record each tree that was a version, perhaps, and has no record: none is lost."""
     note = read_json(places.file("staging.json"))
     staging = note.get("inode") if isinstance(note, dict) else None
@@ -43,18 +65,22 @@ def keep_unrecorded(places: Layout, trees: Trees, records: Records) -> None:
         inode = os.lstat(tree).st_ino
         if inode == staging or records.at(inode) is not None:
             continue
-        found = trees.snapshot(tree)
+        found: Optional[Snapshot] = None
+        with contextlib.suppress(SourceRefused, StorageFailed):
+            found = trees.snapshot(tree)
+        # One that goes on changing, or cannot be read, has no revision; it is kept all the same.
+        revision = "" if found is None else found.revision
         record = Record(
             number=records.next_number(),
-            revision=found.revision,
-            source_revision=found.revision,
+            revision=revision,
+            source_revision=revision,
             inode=inode,
             who=who(),
             source="",
             when_seconds=time.time(),
             method="kept",
             transport="",
-            totals=found.totals,
-            kept_because="its switch was interrupted, and the note of that was damaged",
+            totals=EMPTY.totals() if found is None else found.totals,
+            kept_because=because,
         )
-        records.store(record, found.manifest())
+        records.store(record, None if found is None else found.manifest())

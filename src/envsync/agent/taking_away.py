@@ -1,8 +1,8 @@
 """Taking an environment away: what stood at the name becomes a generation, until `gc`.
 
 A note is on disk before the one rename, and goes when everything after it is done. Whatever
-dies in between, `recover` asks whether the version still stands at the name: if so nothing
-happened, else what follows the rename is done now. The push lock must be held.
+dies in between, `recover` asks whether the version is among the earlier ones: if so what
+follows the rename is done now, else nothing happened. The push lock must be held.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import time
 from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
 
@@ -20,7 +21,7 @@ from envsync.agent.locks import PushLock
 from envsync.agent.records import Record, record_from_json
 from envsync.agent.signs import installer_findings
 from envsync.agent.snapshot import Snapshot
-from envsync.errors import TargetDrifted
+from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
 
 if TYPE_CHECKING:
     from envsync.agent.target import Target
@@ -64,26 +65,26 @@ class TakingAway:
             "when_seconds": time.time(),
             "replaced_revision": leave.expected.revision,
         }
-        note: Dict[str, Any] = {"record": leave.record.to_json(), "event": event}
+        token = secrets.token_hex(8)
+        note: Dict[str, Any] = {"record": leave.record.to_json(), "event": event, "token": token}
         write_json(self._places.file(NOTE), {**note, "digest": _digest(note)})
         self._lock.sync()
         self._target.on_step("switch")
-        self._name.take_away()
+        tree = self._name.take_away(token)
         self._target.on_step("switched")
-        self._compare(leave)
+        self._compare(leave, tree)
         return self._finish(leave.record, event)
 
-    def _compare(self, leave: Leave) -> None:
+    def _compare(self, leave: Leave, tree: bytes) -> None:
         """What was taken away must be what was looked at; else it gets its name back."""
-        tree = self._target.records.tree(leave.record)
-        if tree is None:
-            return
-        trees, expected = self._target.trees, leave.expected
-        if trees.scan(tree).signature == expected.scan.signature:
-            return
-        if trees.snapshot(tree).revision == expected.revision:
-            return
-        self._name.give_to(tree)
+        trees = self._target.trees
+        try:
+            if trees.is_still(tree, trees.scan(tree), leave.expected):
+                return
+        except (SourceRefused, StorageFailed):
+            # It goes on changing, or what changed cannot be read: then it is not what it was.
+            pass
+        self._name.give_to(tree, is_free=True)
         self._name.sync()
         self._give_up(leave.record, is_new=leave.is_new_record)
         raise TargetDrifted(
@@ -110,36 +111,59 @@ class TakingAway:
         """Finish or forget a removal that was interrupted; what was done, or None."""
         document = read_json(self._places.file(NOTE))
         try:
-            record, event = _read(document)
+            record, event, token = _read(document)
         except (KeyError, TypeError, ValueError):
             return self._without_note()
+        if self._took_another(record, self._places.tree(token)):
+            done = "an interrupted removal was undone"
+        elif self._target.records.tree(record) is not None:
+            self._name.sync()
+            self._finish(record, event)
+            return "an interrupted removal was completed"
+        else:
+            done = "an interrupted removal had not happened"
         known = {other.number for other in self._target.records.all()}
-        if self._places.inode() is not None:
-            self._give_up(record, is_new=record.number not in known)
-            return "an interrupted removal had not happened"
-        self._name.sync()
-        self._finish(record, event)
-        return "an interrupted removal was completed"
+        self._give_up(record, is_new=record.number not in known)
+        return done
+
+    def _took_another(self, record: Record, tree: bytes) -> bool:
+        """Whether what was taken away had just taken the place of what was to go.
+
+        It gets its name back; where that is taken again, it is kept.
+        """
+        if not os.path.lexists(tree) or os.lstat(tree).st_ino == record.inode:
+            return False
+        try:
+            self._name.give_to(tree, is_free=True)
+            self._name.sync()
+        except FileExistsError:
+            self._keep_unrecorded("a removal that was interrupted had taken it away")
+        return True
 
     def _without_note(self) -> Optional[str]:
         """A damaged note: what stands without a record is kept, as after a damaged intent."""
-        from envsync.agent.surplus import keep_unrecorded
+        from envsync.agent.surplus import DAMAGED_NOTE
 
         path = self._places.file(NOTE)
         if not os.path.lexists(path):
             return None
-        keep_unrecorded(self._places, self._target.trees, self._target.records)
+        self._keep_unrecorded(DAMAGED_NOTE)
         with contextlib.suppress(OSError):
             remove(path)
         return "the note of an interrupted removal was damaged"
 
+    def _keep_unrecorded(self, because: str) -> None:
+        from envsync.agent.surplus import keep_unrecorded
 
-def _read(document: Any) -> Tuple[Record, Dict[str, Any]]:
+        keep_unrecorded(self._places, self._target.trees, self._target.records, because)
+
+
+def _read(document: Any) -> Tuple[Record, Dict[str, Any], str]:
     """What a note says; ValueError, KeyError or TypeError where it is damaged."""
-    note = {"record": document["record"], "event": document["event"]}
+    note = {name: document[name] for name in ("record", "event", "token")}
     if document["digest"] != _digest(note):
         raise ValueError("damaged")
-    return record_from_json(note["record"]), dict(note["event"])
+    return record_from_json(note["record"]), dict(note["event"]), str(note["token"])
 
 
 def _digest(document: Any) -> str:

@@ -26,6 +26,7 @@ from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.signs import NO_HISTORY, busy_findings
 from envsync.agent.snapshot import Snapshot, Trees
+from envsync.errors import PreflightRefused, SourceRefused
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import EMPTY, Manifest
 
@@ -116,6 +117,8 @@ class Target:
             recovered = self.recover_if_free()
         self.inspected_seconds = time.monotonic()
         self.live = live = self.snapshot(progress)
+        if self.lock.is_held:
+            self.find_again(live)
         if live is not None:
             # Without its history it is changed like any other, which is drift.
             findings += [
@@ -184,10 +187,18 @@ class Target:
         self.require_sound_link()
         if not os.path.isdir(self.places.live):
             return None
-        # A glance: what is published is looked at again right before the switch.
-        return self.trees.snapshot(
-            self.places.standing(), fresh=fresh, glance=not fresh, progress=progress
-        )
+        try:
+            # A glance: what is published is looked at again right before the switch.
+            return self.trees.snapshot(
+                self.places.standing(), fresh=fresh, glance=not fresh, progress=progress
+            )
+        except SourceRefused as error:
+            # Not the source's fault: of other servers that says nothing.
+            raise PreflightRefused(
+                "what stands there cannot be looked at: %s" % error.message,
+                details=error.details,
+                hint=error.hint,
+            ) from error
 
     def current(self, live: Optional[Snapshot]) -> Optional[Record]:
         """The record of what was published to the name.
@@ -201,6 +212,19 @@ class Target:
             return record
         same = [r for r in self.records.all() if r.revision == live.revision]
         return same[-1] if same else None
+
+    def find_again(self, live: Optional[Snapshot]) -> None:
+        """Let the record of what stands here lead to it, where that was found by its content.
+
+        Else, once replaced, it would be a tree that no record knows.
+        """
+        record = self.current(live)
+        if live is None or record is None or record.inode == live.scan.inode:
+            return
+        if self.records.tree(record) is not None:
+            # A copy of an earlier version, which is there as well.
+            record = record._replace(number=self.records.next_number(), kept_because="")
+        self.records.store(record._replace(inode=live.scan.inode), live.manifest())
 
     def publisher(self) -> Publisher:
         # Loaded only by who publishes or recovers; most contacts find nothing to do.

@@ -296,7 +296,8 @@ class TargetPush:
         """Remove what nobody needs; what resists waits for the next time."""
         target = self._target
         with contextlib.suppress(OSError, SourceRefused, StorageFailed):
-            drop_surplus(target.trees, target.records, live, keep)
+            replaced = None if target.live is None else target.live.scan.inode
+            drop_surplus(target.trees, target.records, live, keep, replaced)
             discard_trees(target.places, target.records, [live.inode])
             leftovers.discard(target.places.state)
 

@@ -27,7 +27,7 @@ class Answers:
         verb = request.get("verb")
         if verb == "status":
             return {"status": self._document()}
-        if verb not in _TOLD:
+        if not isinstance(verb, str) or verb not in _TOLD:
             raise UsageError("the daemon does not know that; it may be older than this command")
         names = self._named(request.get("environments"))
         if verb == "sync":

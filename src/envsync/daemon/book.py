@@ -51,16 +51,33 @@ class Book:
         self._jitter = jitter
         self._unreachable: dict[str, _Reach] = {}
         self._duties: Duties | None = None
+        self._latest_seconds = clock()
 
     @property
     def duties(self) -> Duties:
         assert self._duties is not None
         return self._duties
 
+    def _now(self) -> float:
+        """By the wall clock. Where that was set back, so is whatever is to come: else a server
+        would wait for as long as the clock was ahead."""
+        now = self._clock()
+        if now < self._latest_seconds:
+            self._set_back(self._latest_seconds - now)
+        self._latest_seconds = now
+        return now
+
+    def _set_back(self, seconds: float) -> None:
+        for row in list(self.store.contents.servers.values()):
+            if row.next_try_seconds is not None:
+                self._put(replace(row, next_try_seconds=row.next_try_seconds - seconds))
+        for reach in self._unreachable.values():
+            reach.next_try_seconds -= seconds
+
     def adopt(self, duties: Duties) -> None:
         """From now on these environments and servers; what is known of others is forgotten."""
         self._duties = duties
-        now = self._clock()
+        now = self._now()
         wanted = {
             (duty.environment, server)
             for duty in duties.by_name.values()
@@ -99,7 +116,7 @@ class Book:
 
     def wanted(self, environment: str, *, changed: bool) -> tuple[str, ...]:
         """The servers to push to now; with `changed`, whatever the source is by now."""
-        now = self._clock()
+        now = self._now()
         revision = self.source(environment).revision
         return tuple(
             row.server
@@ -139,7 +156,7 @@ class Book:
         """A push to these begins."""
         for row in self.servers(environment):
             if row.server in servers:
-                self._put(lag.pushing(row, self._clock()))
+                self._put(lag.pushing(row, self._now()))
                 if row.server in self._unreachable:
                     self._unreachable[row.server].tried_by = environment
 
@@ -148,7 +165,7 @@ class Book:
         row = self.source(environment)
         if row.error is not None:
             self._log.info("it is at rest again", environment=environment)
-        now = self._clock()
+        now = self._now()
         self.store.put_source(replace(row, revision=revision, checked_seconds=now, error=None))
         for server in self.servers(environment):
             if server.state == IN_STEP and server.revision != revision:
@@ -158,7 +175,7 @@ class Book:
     def source_checked(self, environment: str) -> None:
         """A glance has found it as it was."""
         row = self.source(environment)
-        self.store.put_source(replace(row, checked_seconds=self._clock()))
+        self.store.put_source(replace(row, checked_seconds=self._now()))
 
     def source_failed(self, environment: str, error: Told) -> None:
         """It is not at rest, or not there: nothing of it is pushed."""
@@ -180,7 +197,7 @@ class Book:
             return  # the inventory has lost it meanwhile
         error = report.get("error")
         code = "" if error is None else str(error.get("code", ""))
-        now = self._clock()
+        now = self._now()
         if lag.is_of_the_source(report):
             self._put(lag.postponed(before, now))
             return
@@ -214,7 +231,7 @@ class Book:
     def ended(self, environment: str, servers: tuple[str, ...], said: Told | None) -> None:
         """A push's process is over. Of which servers nothing was heard, those are tried again:
         later, where it broke down; else as soon as the source is at rest."""
-        now = self._clock()
+        now = self._now()
         for row in self.servers(environment):
             if row.server not in servers or row.state != PUSHING:
                 continue
@@ -230,7 +247,7 @@ class Book:
         for row in self.servers(environment):
             self._unreachable.pop(row.server, None)
             if row.state not in (PUSHING, IN_STEP):
-                self._put(replace(row, next_try_seconds=self._clock(), attempts=0))
+                self._put(replace(row, next_try_seconds=self._now(), attempts=0))
 
     def _tell(self, before: ServerRow, after: ServerRow, report: Mapping[str, Any]) -> None:
         """One line where something is other than it was."""

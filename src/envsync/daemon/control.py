@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from envsync.errors import EnvsyncError, NotFound, from_json
 
 ANSWER_SECONDS = 10.0
 _REQUEST_BYTES_MAX = 1 << 16
+_ANSWER_BYTES_MAX = 16 << 20
 _READ_BYTES = 1 << 16
 _SEND_SECONDS = 2.0
 
@@ -52,13 +54,13 @@ class Door:
 
         The wait for a slow caller is bounded, and short: nobody else can come in.
         """
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             connection, _ = self._socket.accept()
             with connection:
                 if _peer_uid(connection) not in (os.geteuid(), 0):
                     return
+                request = json.loads(_line(connection, _SEND_SECONDS, _REQUEST_BYTES_MAX))
                 connection.settimeout(_SEND_SECONDS)
-                request = json.loads(_line(connection))
                 connection.sendall(json.dumps(_answered(request, handle)).encode() + b"\n")
 
     def close(self) -> None:
@@ -74,7 +76,7 @@ def ask(path: Path, request: Request) -> Answer | None:
             with _short(path) as name:
                 connection.connect(name)
             connection.sendall(json.dumps(dict(request)).encode() + b"\n")
-            line = _line(connection)
+            line = _line(connection, ANSWER_SECONDS, _ANSWER_BYTES_MAX)
         except (FileNotFoundError, ConnectionError, NotADirectoryError):
             return None
         except OSError as error:
@@ -100,14 +102,20 @@ def _answered(request: Any, handle: Callable[[Request], Answer]) -> Answer:
         return {"error": error.to_json()}
 
 
-def _line(connection: socket.socket) -> bytes:
+def _line(connection: socket.socket, within_seconds: float, bytes_max: int) -> bytes:
+    """All of it within that time, however slowly it comes; TimeoutError where it does not."""
+    deadline = time.monotonic() + within_seconds
     received = b""
     while not received.endswith(b"\n"):
+        left_seconds = deadline - time.monotonic()
+        if left_seconds <= 0:
+            raise TimeoutError("no whole line in time")
+        connection.settimeout(left_seconds)
         block = connection.recv(_READ_BYTES)
         if not block:
             break
         received += block
-        if len(received) > _REQUEST_BYTES_MAX << 8:
+        if len(received) > bytes_max:
             raise ValueError("too long")
     return received
 

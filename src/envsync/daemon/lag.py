@@ -1,7 +1,8 @@
 """What becomes of one environment on one server: from each push's outcome to the next try. Pure.
 
-Seconds are of the wall clock, for they are kept over restarts. A try is never further away
-than `SLOW_MAX_SECONDS` or a rescan, so that a clock that is set back stops nothing.
+Seconds are of the wall clock, for they are kept over restarts. At a start no try is further
+away than `SLOW_MAX_SECONDS` or a rescan, so that a clock that was set back stops nothing; while
+the daemon runs, `daemon.book` sees it.
 """
 
 from __future__ import annotations

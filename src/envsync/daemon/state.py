@@ -78,6 +78,9 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, document TEXT NOT NULL)",
 )
 
+_TROUBLES = (sqlite3.Error, ValueError, TypeError, KeyError)
+"""What a database ends with that cannot be had, or holds what nobody put there."""
+
 _PUT_SOURCE = "INSERT OR REPLACE INTO source VALUES (?, ?)"
 _PUT_SERVER = "INSERT OR REPLACE INTO server VALUES (?, ?, ?)"
 _PUT_ABOUT = "INSERT OR REPLACE INTO about VALUES (?, ?)"
@@ -88,26 +91,32 @@ class Store:
 
     def __init__(self, file: Path) -> None:
         """A damaged database is set aside, and a new one begun: what is known can be found
-        out again."""
+        out again. One that cannot be read now (locked, on a full disk) is read by the first
+        `write_again` that can, and nothing is written before: a pause outlives that."""
         self._file = file
         self._connection: sqlite3.Connection | None = None
+        self._is_read = False
         self.contents = Contents()
         self.trouble = ""
         try:
-            self.contents = self._opened()
-        except sqlite3.OperationalError as error:
+            self._read()
+        except _TROUBLES as error:
             self.trouble = f"{file}: {error}"
-        except (sqlite3.DatabaseError, ValueError, TypeError, KeyError):
-            self._set_aside()
 
-    def _set_aside(self) -> None:
-        self.close()
-        with contextlib.suppress(OSError):
-            self._file.replace(self._file.with_suffix(".damaged"))
+    def _read(self) -> None:
+        """Take over what is kept."""
         try:
-            self.contents = self._opened()
-        except sqlite3.Error as error:
-            self.trouble = f"{self._file}: {error}"
+            kept = self._opened()
+        except sqlite3.OperationalError:
+            self.close()
+            raise
+        except _TROUBLES:
+            self.close()
+            with contextlib.suppress(OSError):
+                self._file.replace(self._file.with_suffix(".damaged"))
+            kept = self._opened()
+        self.contents = _together(kept, self.contents)
+        self._is_read = True
 
     def _opened(self) -> Contents:
         with contextlib.suppress(OSError):
@@ -117,6 +126,8 @@ class Store:
             self._file, timeout=_BUSY_SECONDS, isolation_level=None, cached_statements=8
         )
         self._connection = connection
+        # By default, text that is damaged looks like a disk that is full.
+        connection.text_factory = lambda text: text.decode()
         for table in _TABLES:
             connection.execute(table)
         return _contents(connection)
@@ -156,7 +167,7 @@ class Store:
                     connection.execute("ROLLBACK")
                 raise
             self.trouble = ""
-        except sqlite3.Error as error:
+        except _TROUBLES as error:
             self.trouble = f"{self._file}: {error}"
 
     def _rewrite(self, connection: sqlite3.Connection) -> None:
@@ -170,15 +181,17 @@ class Store:
             connection.execute(_PUT_ABOUT, (name, json.dumps(value)))
 
     def _connected(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._opened()
+        if self._connection is None or not self._is_read:
+            self._read()
         assert self._connection is not None
         return self._connection
 
     def _write(self, statement: str, values: tuple[str, ...] = ()) -> None:
+        if self.trouble:
+            return  # a lock is waited for, and there may be many rows: `write_again` has them all
         try:
             self._connected().execute(statement, values)
-        except sqlite3.Error as error:
+        except _TROUBLES as error:
             self.trouble = f"{self._file}: {error}"
 
     def close(self) -> None:
@@ -216,6 +229,39 @@ def _contents(connection: sqlite3.Connection) -> Contents:
         {(row.environment, row.server): _resumed(row) for row in servers},
         {name: json.loads(document) for name, document in about},
     )
+
+
+def _together(kept: Contents, since: Contents) -> Contents:
+    """What was kept, with what was found out before it could be read.
+
+    Of what has been dropped meanwhile nothing comes back.
+    """
+    sources, servers = dict(kept.sources), dict(kept.servers)
+    if since.sources:
+        sources = {
+            name: _source_since(row, sources.get(name)) for name, row in since.sources.items()
+        }
+        servers = {
+            key: servers[key] if key in servers and _is_untried(row) else row
+            for key, row in since.servers.items()
+        }
+    return Contents(sources, servers, {**kept.about, **since.about})
+
+
+def _source_since(row: SourceRow, kept: SourceRow | None) -> SourceRow:
+    if kept is None:
+        return row
+    return replace(
+        row,
+        revision=row.revision or kept.revision,
+        checked_seconds=max(row.checked_seconds, kept.checked_seconds),
+        paused=row.paused or kept.paused,
+        tolerated=tuple(sorted({*row.tolerated, *kept.tolerated})),
+    )
+
+
+def _is_untried(row: ServerRow) -> bool:
+    return row == ServerRow(row.environment, row.server, since_seconds=row.since_seconds)
 
 
 def _resumed(row: ServerRow) -> ServerRow:

@@ -6,8 +6,10 @@ machine has pushed under that name is remembered. Packed here or elsewhere makes
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +36,7 @@ class UnpackPlace:
 
     def __init__(self, name: str) -> None:
         cache = cache_directory(os.environ)
-        base = Path(cache).parent if cache else Path(tempfile.gettempdir(), "envsync")
+        base = Path(cache).parent if cache else _temporary()
         self.prefix = base / "unpacked" / name
         self.environment = self.prefix / "envs" / name
         self.prefix.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -52,6 +54,21 @@ class UnpackPlace:
         if not self._lock.closed:
             self.clear()
             self._lock.close()
+
+
+def _temporary() -> Path:
+    """Where a user without a home unpacks; nobody else may put anything there, or have done so."""
+    base = Path(tempfile.gettempdir(), f"envsync-{os.geteuid()}")
+    with contextlib.suppress(FileExistsError):
+        base.mkdir(mode=0o700)
+    status = base.lstat()
+    is_private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    if not is_private or status.st_uid != os.geteuid():
+        raise SourceRefused(
+            f"{base} is not this user's alone, so nothing can be unpacked there",
+            hint="set XDG_CACHE_HOME to a directory of this user",
+        )
+    return base
 
 
 class PackedSource(SourceEnd):

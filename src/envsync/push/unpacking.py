@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import bz2
+import errno
 import gzip
 import itertools
 import json
@@ -42,6 +43,14 @@ _OPENERS: tuple[tuple[bytes, Callable[..., object]], ...] = (
 _MODE_BITS = 0o775
 _BLOCK_BYTES = 1 << 20
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
+_IMPOSSIBLE = (
+    errno.EEXIST,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+)
 _SPARE_BYTES = 64 << 20
 
 
@@ -62,9 +71,10 @@ def unpack(archive: Path, top: Path, *, trusted: bool = False) -> None:
     with _opened(archive) as tar:
         extraction = _Extraction(top)
         for member in tar:
-            extraction.take(tar, member)
+            with _made(member.name):
+                extraction.take(tar, member)
         extraction.finish()
-    if not os.path.lexists(top / UNPACK):
+    if not _is_own_file(top, UNPACK):
         raise SourceRefused(
             f"{archive} is no archive of conda-pack's, or its end is missing: it has no {UNPACK}",
             hint="make one with `envsync pack`, or with `conda pack` without --dest-prefix",
@@ -72,6 +82,23 @@ def unpack(archive: Path, top: Path, *, trusted: bool = False) -> None:
     with space_guard():
         placeholders = _settle(top)
         _settle_links(top, extraction.symlinks, placeholders, trusted=trusted)
+
+
+@contextmanager
+def _made(name: str) -> Iterator[None]:
+    """An entry that cannot be made, whoever makes it, is one that no conda-pack packed."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise SourceRefused(
+            f"the archive has {name[:200]!r}, which is impossible: {error}"
+        ) from error
+    except OSError as error:
+        if error.errno not in _IMPOSSIBLE:
+            raise
+        raise SourceRefused(
+            f"the archive has {name[:200]!r}, which is impossible: {error.strerror}"
+        ) from error
 
 
 @contextmanager
@@ -146,8 +173,9 @@ class _Extraction:
             self._require_real_parents(first)
             if not os.path.lexists(source) or not stat.S_ISREG(source.lstat().st_mode):
                 raise SourceRefused(f"the archive has {path!r} as a name of what is not there")
-            _remove(there)
-            os.link(source, there, follow_symlinks=False)
+            with _made(path):
+                _remove(there)
+                os.link(source, there, follow_symlinks=False)
 
     def _make_parents(self, path: str) -> None:
         parts = path.split("/")[:-1]
@@ -189,6 +217,14 @@ def _remove(path: Path) -> None:
     """A later entry of the same name replaces an earlier one, as tar does it."""
     if os.path.lexists(path) and not stat.S_ISDIR(path.lstat().st_mode):
         path.unlink()
+
+
+def _is_own_file(top: Path, path: str) -> bool:
+    """Whether a file stands there that was unpacked there: no link, and behind none."""
+    there = top / path
+    parent = top.resolve() / posixpath.dirname(path)
+    is_own = there.parent.resolve() == parent and os.path.lexists(there)
+    return is_own and stat.S_ISREG(there.lstat().st_mode)
 
 
 def _inside(name: str) -> str:
@@ -259,6 +295,8 @@ def _records(script: str) -> Iterator[_Record]:
 def _interpreters(top: Path) -> Iterator[_Record]:
     """Python itself, which `conda-unpack` leaves out because it is what runs that."""
     for path in sorted(top.glob("conda-meta/python-*.json")):
+        if not _is_own_file(top, f"conda-meta/{path.name}"):
+            continue
         try:
             listed = json.loads(path.read_bytes())["paths_data"]["paths"]
             found = [

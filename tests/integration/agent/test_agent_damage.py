@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from envsync.agent import layout, target_questions
+from envsync.agent.going_back import GoingBack
 from envsync.agent.messages import DAMAGED_RECORD
+from envsync.agent.source import Source
 from envsync.agent.staging import discard_trees
 from envsync.agent.storage import trouble
 from envsync.errors import EnvsyncError, NoSpace, StorageFailed, VerificationFailed
@@ -191,6 +193,48 @@ def test_the_history(damage: Callable[[Path], object], server: Server) -> None:
     server.push(THREE)
     assert [event.get("number") for event in records(server).history()][-2:] == [2, 3]
     assert [record.number for record in records(server).all()] == [2, 3]
+
+
+@pytest.mark.parametrize("what", [name for name in DAMAGE if name != "gone"])
+def test_what_is_held(what: str, server: Server) -> None:
+    """Nobody undoes a rollback because a note of it is damaged."""
+    server.push(ONE)
+    server.push(TWO)
+    server.rollback()
+    DAMAGE[what](server.state / "held.json")
+    assert records(server).held() == {REVISIONS[1]: "rolled back by bob@here"}
+    server.push(TWO, retry_held=True)
+    assert records(server).held() == {}
+    assert server.revision() == REVISIONS[1]
+
+
+def test_what_is_held_by_an_older_version(server: Server) -> None:
+    """Which knew no digest."""
+    server.push(ONE)
+    (server.state / "held.json").write_text(json.dumps({REVISIONS[1]: "rolled back by bob"}))
+    assert records(server).held() == {REVISIONS[1]: "rolled back by bob"}
+
+
+def test_what_was_removed_is_held_by_the_history_too(server: Server) -> None:
+    server.push(ONE)
+    target = server.target()
+    GoingBack(target).remove("bob@here", overwrite=False)
+    target.lock.release()
+    (server.state / "held.json").write_bytes(b"")
+    assert records(server).held() == {REVISIONS[0]: "removed by bob@here"}
+
+
+@pytest.mark.parametrize("left", [b"ab12", b"\xff\xfe\n", b"\0" * 300, b""])
+def test_what_a_source_has_had(left: bytes, server: Server, tmp_path: Path) -> None:
+    """Else nothing could be pushed from there any more."""
+    server.push(ONE)
+    source = Source(str(server.prefix), server.name, (), server.cache, str(tmp_path))
+    source.remember(REVISIONS[1])
+    (file_,) = (tmp_path / "had").iterdir()
+    with file_.open("ab") as log:
+        log.write(left)
+    source.remember(REVISIONS[2])
+    assert set(source.had()) >= set(REVISIONS)
 
 
 # --- a disk that does not answer --------------------------------------------------------

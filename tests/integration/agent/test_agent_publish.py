@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import tempfile
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from envsync.agent import filesystem, publish
 from envsync.agent import layout as layouts
 from envsync.agent import records as recording
+from envsync.agent.local_paths import carry
 from envsync.errors import (
     CheckFailed,
     EnvsyncError,
@@ -166,6 +168,23 @@ def test_local_paths_go_along(server: Server) -> None:
     assert b"local" not in server.tree()
 
 
+def test_half_of_a_local_file_does_not_go_along(tmp_path: Path) -> None:
+    """Where it cannot be copied to its end, as on a disk that is full."""
+    live, staging = (os.fsencode(tmp_path / name) for name in ("live", "staging"))
+    for path in (live + b"/settings", staging):
+        os.makedirs(path)
+    for path in (b"/large", b"/settings/large"):
+        disk.write(live + path, b"x" * 50_000)
+    disk.write(live + b"/settings/small", b"mine")
+
+    def copy(_: Callable[[], None]) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        carry(live, [b"large", b"settings"], staging)
+
+    assert die_in(copy) == 0
+    assert disk.read(staging).keys() == {b"settings", b"settings/small"}
+
+
 def test_directories_without_write_permission(server: Server) -> None:
     """Permissions count for an ordinary user; root can only check that they arrive."""
     nodes = {**ONE, b"lib": directory(0o555)}
@@ -256,6 +275,18 @@ def test_a_check_that_fails_takes_the_version_back(server: Server) -> None:
     require_sound(server)
 
 
+def test_a_check_that_cannot_be_run_takes_the_version_back(server: Server) -> None:
+    """And that is said of the check alone: nothing is held, and nobody is stuck with it."""
+    server.push(ONE)
+    with pytest.raises(CheckFailed, match="could not be run"):
+        server.push(TWO, check=": " + "x" * 200_000)
+    assert server.revision() == revision(ONE)
+    assert not records(server).held()
+    require_sound(server)
+    server.push(TWO)
+    assert server.revision() == revision(TWO)
+
+
 def test_a_check_that_fails_on_the_first_push_leaves_nothing(server: Server) -> None:
     for _ in range(3):
         with pytest.raises(CheckFailed, match="nothing was published"):
@@ -295,6 +326,27 @@ def test_rollback_goes_further_back_each_time_and_forward_by_number(server: Serv
         server.rollback()
     assert server.rollback(3).revision == server.revision() == revision(THREE)
     require_sound(server)
+
+
+def test_what_was_rolled_back_is_not_gone_back_to_after_the_next_push(server: Server) -> None:
+    for version in (ONE, TWO):
+        server.push(version, keep=3)
+    server.rollback()
+    server.push(THREE, keep=3)
+    assert server.rollback().revision == revision(ONE)
+    assert server.rollback(2).revision == revision(TWO), "but by its number"
+    require_sound(server)
+
+
+def test_the_version_that_a_push_replaces_stays_also_after_a_rollback(server: Server) -> None:
+    """It is older then than what was rolled back, which a job may still write into."""
+    server.push(ONE)
+    server.push(TWO)
+    server.rollback()
+    (rolled_back,) = server.earlier()
+    disk.write(rolled_back + b"/lib/late", b"by a job")
+    server.push(THREE)
+    assert server.rollback().revision == server.revision() == revision(ONE)
 
 
 def test_rollback_of_a_changed_environment_is_refused_until_told(server: Server) -> None:

@@ -38,6 +38,21 @@ def test_fails(command: str, summary: str, output: tuple[str, ...] | None, tmp_p
     assert output is None or failure.output == output
 
 
+@pytest.mark.parametrize("command", [": " + "x" * 200_000, "true \0"], ids=["too long", "NUL"])
+def test_one_that_cannot_be_run_has_failed(command: str, tmp_path: Path) -> None:
+    """And says nothing of the environment."""
+    failure = check(command, tmp_path)
+    assert failure is not None
+    assert failure.summary.startswith("it could not be run: ")
+    assert not failure.is_verdict
+
+
+def test_an_environment_that_has_gone_meanwhile(tmp_path: Path) -> None:
+    failure = check("true", tmp_path / "gone")
+    assert failure is not None
+    assert not failure.is_verdict
+
+
 def test_only_the_end_of_long_output_is_kept(tmp_path: Path) -> None:
     failure = check("seq 1 30000; false", tmp_path)
     assert failure is not None

@@ -12,11 +12,12 @@ import pytest
 
 from envsync.agent.helper_work import carry_out
 from envsync.agent.removal import remove_tree
-from envsync.agent.scan import scan
+from envsync.agent.scan import are_directories_unchanged, scan
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.stat_rows import unpack
 from envsync.errors import SourceRefused
+from envsync.tree import manifest as manifests
 from envsync.tree.entry import join
 from envsync.tree.local import LocalPaths
 from tests.unit.agent import disk
@@ -49,6 +50,25 @@ def test_sees_every_entry(top: bytes) -> None:
 
 def test_two_looks_at_the_same_are_the_same(top: bytes) -> None:
     assert look(top).signature == look(top).signature
+
+
+@pytest.mark.parametrize("path", [b"", b"/lib", b"/lib/m.py", b"/link"])
+@pytest.mark.parametrize("seconds", [1 << 34, -(1 << 34), 1 << 40])
+def test_times_that_64_bits_do_not_hold(path: bytes, seconds: int, top: bytes) -> None:
+    """Where the filesystem keeps such a one, its nearest is sent; a later look is the same."""
+    os.symlink("lib", top + b"/link")
+    os.utime(top + path, (seconds, seconds), follow_symlinks=False)
+    manifest = disk.uncached().snapshot(top).manifest()
+    assert manifests.decode(manifests.encode(manifest)) == manifest
+    found = manifest.find(path[1:]) if path else None
+    mtime_ns = manifest.mtime_ns if found is None else found.mtime_ns
+    kept_ns = os.lstat(top + path).st_mtime_ns
+    assert mtime_ns == max(1 - (1 << 63), min((1 << 63) - 1, kept_ns))
+    before = look(top)
+    fd = open_directory(top)
+    assert are_directories_unchanged(fd, before) or path == b"/lib"
+    os.close(fd)
+    assert look(top).signature == before.signature
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from envsync.agent import content_cache, hashing
+from envsync.agent import content_cache, filesystem, hashing
 from envsync.agent.content_cache import cache_directory
+from envsync.agent.scan_pass import open_directory
 from envsync.agent.snapshot import ATTEMPTS, Trees
 from envsync.errors import SourceRefused
 from envsync.tree.local import LocalPaths
@@ -96,6 +97,44 @@ def test_links_from_elsewhere_do_not_rehash(looks: Trees, top: bytes) -> None:
     os.link(top + b"/lib/m.py", top + b"-clone")
     assert looks.snapshot(top).hashed_bytes == 0
     assert looks.snapshot(top, fresh=True).hashed_bytes == TREE_BYTES
+
+
+def test_another_file_with_the_number_of_one_that_was_removed(
+    looks: Trees, top: bytes, tmp_path: Path
+) -> None:
+    """Packages whose files have one time for ever, removed and installed in another build.
+
+    Where the filesystem gives a number again (ext4), only its birth tells, for a further
+    environment has the file by now.
+    """
+    cache = os.fsencode(tmp_path / "pkgs")
+    os.mkdir(cache)
+
+    def install(content: bytes, *names: bytes) -> None:
+        disk.write(cache + b"/packaged", content)
+        os.utime(cache + b"/packaged", (10**9, 10**9))
+        for name in names:
+            os.link(cache + b"/packaged", name)
+
+    install(b"build 1", top + b"/packaged")
+    looks.snapshot(top)
+    for path in (top, cache):
+        os.unlink(path + b"/packaged")
+    install(b"build 2", top + b"/packaged", cache + b"/of-another")
+    assert looks.snapshot(top).manifest() == truth(top)
+
+
+def test_a_file_says_when_it_was_made(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path / "file")
+    disk.write(path, b"")
+    os.utime(path, (5, 5))
+    os.chmod(path, 0o700)
+    fd = open_directory(os.fsencode(tmp_path))
+    born, none = filesystem.born_ns(b"file", fd), filesystem.born_ns(b"none", fd)
+    os.close(fd)
+    assert none is None
+    # Where the filesystem keeps it.
+    assert born is None or 0 <= os.lstat(path).st_ctime_ns - born < 60 * 10**9
 
 
 def test_fresh_finds_what_no_status_tells(

@@ -73,6 +73,7 @@ class Kept:
 
     def __init__(self, directory: Path, *, looks: Mapping[str, PretendedLook]) -> None:
         self.now = 1000.0
+        self.wall_ahead = 0.0
         self.no_process = False
         self.lines: list[str] = []
         self.children: list[PretendedChild] = []
@@ -85,8 +86,8 @@ class Kept:
             "PRAGMA synchronous = OFF"
         )  # the disk is not what is tested
         log = Log(self.lines.append, {})
-        book = Book(self.store, log, clock=lambda: self.now, jitter=lambda: 0.5)
-        self.keeper = Keeper(book, log, self._start, lambda: self.now, lambda: self.now)
+        book = Book(self.store, log, clock=self._wall, jitter=lambda: 0.5)
+        self.keeper = Keeper(book, log, self._start, lambda: self.now, self._wall)
         self.keeper.adopt(self.duties())
 
     @staticmethod
@@ -94,6 +95,9 @@ class Kept:
         wanted = servers or {"one": ("a", "b"), "two": ("a", "b")}
         duties = {name: Duty(name, f"/p/envs/{name}", to) for name, to in wanted.items()}
         return Duties("me", SETTLE, RESCAN, duties)
+
+    def _wall(self) -> float:
+        return self.now + self.wall_ahead
 
     def _start(self, order: Order) -> Child:
         if self.no_process:

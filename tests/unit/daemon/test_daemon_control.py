@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from envsync.daemon import control
+from envsync.daemon.answers import Answers
 from envsync.daemon.control import Door, ask
 from envsync.daemon.places import Places
 from envsync.errors import EnvsyncError, Locked, NotFound, UsageError
+
+if TYPE_CHECKING:
+    from envsync.daemon.keeper import Keeper
+    from envsync.daemon.log import Log
 
 
 @pytest.fixture
@@ -69,7 +75,7 @@ def test_no_daemon(tmp_path: Path, path: Path) -> None:
     again.close()
 
 
-@pytest.mark.parametrize("sent", [b"", b"no json\n", b"[1]\n", b"{"])
+@pytest.mark.parametrize("sent", [b"", b"no json\n", b"[1]\n", b"{", b"[" * 50_000 + b"\n"])
 def test_a_strange_caller_does_no_harm(door: Door, path: Path, sent: bytes) -> None:
     thread = answering(door)
     with socket.socket(socket.AF_UNIX) as caller, control._short(path) as name:
@@ -95,6 +101,24 @@ def test_a_caller_who_says_nothing_is_left(
         assert not thread.is_alive()
 
 
+def test_a_caller_who_dawdles_is_left(
+    door: Door, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte of his comes in time, and the line never ends."""
+    monkeypatch.setattr(control, "_SEND_SECONDS", 0.3)
+    thread = answering(door)
+    with socket.socket(socket.AF_UNIX) as caller, control._short(path) as name:
+        caller.connect(name)
+        sent = 0
+        with contextlib.suppress(BrokenPipeError):
+            while thread.is_alive() and sent < 200:
+                caller.send(b" ")
+                sent += 1
+                thread.join(0.05)
+    assert sent < 200
+    thread.join()
+
+
 def test_another_user_is_not_let_in(
     door: Door, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +126,13 @@ def test_another_user_is_not_let_in(
     thread = answering(door)
     assert ask(path, {"verb": "status"}) is None
     thread.join()
+
+
+@pytest.mark.parametrize("verb", [None, 1, [], {"status": 1}, "what"])
+def test_what_the_daemon_does_not_know(verb: object) -> None:
+    keeper, log = cast("Keeper", None), cast("Log", None)
+    with pytest.raises(UsageError, match="does not know"):
+        Answers(keeper, log, dict).to({"verb": verb})
 
 
 def test_places(tmp_path: Path) -> None:

@@ -227,6 +227,20 @@ def test_a_server_that_was_off_is_tried_again_whatever_became_of_a_try(kept: Kep
     assert kept.states() == [IN_STEP] * 4
 
 
+def test_a_clock_that_is_set_back_delays_nothing(kept: Kept) -> None:
+    """As at a boot with a wrong clock, before the network's time comes."""
+    kept.wall_ahead = 7 * 86400.0
+    kept.down = {"b"}
+    kept.world["one"] = "r2"
+    kept.keeper.hint(["one"])
+    kept.later(SETTLE + 30)
+    assert kept.row("one", "b").state == RETRYING
+    kept.wall_ahead = 0.0
+    kept.down = set()
+    kept.later(60)
+    assert kept.states() == [IN_STEP] * 4
+
+
 def test_an_environment_that_is_gone_and_comes_back(kept: Kept) -> None:
     kept.keeper.hint(["one"])
     kept.now += SETTLE

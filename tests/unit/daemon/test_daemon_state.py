@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from envsync.daemon import state
 from envsync.daemon.state import (
     HELD,
+    IN_STEP,
     LAGGING,
     PUSHING,
     Contents,
@@ -69,6 +71,53 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     store.put_server(HELD_ROW)
     assert store.contents.servers["myenv", "server2"] == HELD_ROW
     store.close()
+
+
+def test_what_cannot_be_read_at_first_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody holds the database when the daemon starts: a backup, or a person with sqlite3."""
+    monkeypatch.setattr(state, "_BUSY_SECONDS", 0.05)
+    file = tmp_path / "daemon.sqlite"
+    before = Store(file)
+    before.put_source(SOURCE)
+    before.put_server(HELD_ROW)
+    before.put_server(ServerRow("myenv", "gone"))
+    before.close()
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    store = Store(file)
+    assert "locked" in store.trouble
+    # As the book does it with what it has not heard of.
+    store.put_source(SourceRow("myenv", tolerated=("more",)))
+    store.put_source(SourceRow("other"))
+    store.put_server(ServerRow("myenv", "server2", since_seconds=99.0))
+    store.put_server(ServerRow("myenv", "server3", IN_STEP, "cd" * 32))
+    other.close()
+    store.put_about("inventory", "/x.yaml")
+    store.write_again()
+    assert store.trouble == ""
+    for contents in (store.contents, read(file), Store(file).contents):
+        assert contents.sources["myenv"].paused
+        assert contents.sources["myenv"].tolerated == (*SOURCE.tolerated, "more")
+        assert set(contents.sources) == {"myenv", "other"}
+        assert set(contents.servers) == {("myenv", "server2"), ("myenv", "server3")}
+        assert contents.servers["myenv", "server2"] == HELD_ROW
+        assert contents.servers["myenv", "server3"].state == IN_STEP
+        assert contents.about == {"inventory": "/x.yaml"}
+
+
+def test_a_text_that_is_damaged_is_set_aside(tmp_path: Path) -> None:
+    file = tmp_path / "daemon.sqlite"
+    store = Store(file)
+    store.put_source(SOURCE)
+    store.close()
+    damaged = sqlite3.connect(file, isolation_level=None)
+    damaged.execute("UPDATE source SET document = CAST(x'7bff7d' AS TEXT)")
+    damaged.close()
+    store = Store(file)
+    assert (store.trouble, store.contents) == ("", Contents())
+    assert (tmp_path / "daemon.damaged").exists()
 
 
 def test_a_kill_in_the_middle_of_a_write_leaves_the_one_before(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +14,10 @@ import pytest
 import zstandard
 
 from envsync.errors import EnvsyncError, NotFound, SourceRefused
+from envsync.push import packed_source
+from envsync.push.packed_source import UnpackPlace
 from envsync.push.unpacking import UNPACK, unpack
+from tests.unit.agent.disk import NOBODY
 
 Entry = tuple[tarfile.TarInfo, bytes]
 OLD = "/opt/old/envs/myenv"
@@ -110,6 +115,10 @@ def test_it_is_what_conda_unpack_would_make_of_it(tmp_path: Path, compress: obje
         [script("bin/x")],
         [file(UNPACK, b"_prefix_records = [\n__import__('os').abort()\n]\n")],
         [file(UNPACK, b"nothing\n")],
+        [entry(UNPACK, tarfile.SYMTYPE, "/dev/zero")],
+        [entry(UNPACK, tarfile.DIRTYPE)],
+        [entry("conda-meta/python-3.json", tarfile.SYMTYPE, "/dev/zero")],
+        [entry("conda-meta", tarfile.SYMTYPE, "/dev")],
     ],
 )
 def test_what_leads_out_is_refused(tmp_path: Path, entries: Sequence[Entry]) -> None:
@@ -121,6 +130,52 @@ def test_what_leads_out_is_refused(tmp_path: Path, entries: Sequence[Entry]) -> 
     assert names(tmp_path.parent) == before
     assert names(tmp_path) == ["archive", "there"]
     assert names(tmp_path / "there") == ["envs"]
+
+
+def test_nothing_is_changed_behind_a_link(tmp_path: Path) -> None:
+    """Not before all links were judged, either."""
+    _, content = script()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    outside.joinpath("conda-unpack").write_bytes(content)
+    outside.joinpath("tool").write_text("#!/usr/bin/env python\n")
+    with pytest.raises(SourceRefused):
+        unpacked(tmp_path, tar(entry("bin", tarfile.SYMTYPE, str(outside))))
+    assert outside.joinpath("conda-unpack").read_bytes() == content
+    assert outside.joinpath("tool").read_text() == "#!/usr/bin/env python\n"
+
+
+def dated(mtime: str) -> bytes:
+    """An archive with a time that a file cannot have."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("etc/x")
+        member.pax_headers = {"mtime": mtime}
+        archive.addfile(member, io.BytesIO())
+        member, content = script()
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        dated("inf"),
+        dated("nan"),
+        dated("-1e300"),
+        tar(file("a" * 300, b""), script()),
+        tar(file("/".join(["d" * 200] * 30), b""), script()),
+        tar(entry("a", tarfile.SYMTYPE), script()),
+        tar(entry("a", tarfile.DIRTYPE), entry("a"), script()),
+        tar(entry("a", tarfile.DIRTYPE), entry("a", tarfile.SYMTYPE, "b"), script()),
+        tar(entry("a", tarfile.DIRTYPE), entry("b"), entry("a", tarfile.LNKTYPE, "b"), script()),
+    ],
+    ids=list("abcdefghi"),
+)
+def test_what_cannot_be_made_is_refused(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(SourceRefused, match="impossible"):
+        unpacked(tmp_path, data)
 
 
 def test_what_was_packed_here_may_lead_where_it_led(tmp_path: Path) -> None:
@@ -146,6 +201,37 @@ def test_broken_ones_are_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(EnvsyncError) as caught:
         unpacked(tmp_path, data)
     assert type(caught.value) is SourceRefused
+
+
+@pytest.fixture
+def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a user without a home unpacks: in a directory that everybody may write to."""
+    monkeypatch.setattr(packed_source, "cache_directory", lambda _: None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"envsync-{os.geteuid()}"
+
+
+def test_a_user_without_a_home_unpacks_in_private(homeless: Path) -> None:
+    place = UnpackPlace("myenv")
+    assert place.prefix.is_relative_to(homeless)
+    assert homeless.stat().st_mode & 0o777 == 0o700
+    place.close()
+
+
+@pytest.mark.parametrize("what", ["a link", "open to others", "somebody else's"])
+def test_what_another_user_put_there_is_not_used(what: str, homeless: Path, tmp_path: Path) -> None:
+    if what == "a link":
+        homeless.symlink_to(tmp_path)
+    else:
+        homeless.mkdir()
+        homeless.chmod(0o755 if what == "open to others" else 0o700)
+    if what == "somebody else's":
+        if os.geteuid():
+            pytest.skip("only root can make a directory of another user's")
+        os.chown(homeless, NOBODY, -1)
+    with pytest.raises(SourceRefused, match="alone"):
+        UnpackPlace("myenv")
+    assert not list(tmp_path.rglob("unpacked"))
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -1,0 +1,113 @@
+"""Jobs that go on writing into a version, through what they have open: they are not in the way.
+
+A job may have a log or a database in the environment that it runs from. Whether that is the
+version that stands there or an earlier one, nobody waits for it, and nothing of it is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import pytest
+
+from envsync.agent import publish
+from envsync.agent.going_back import GoingBack
+from envsync.errors import PreflightRefused, TargetDrifted
+from envsync.tree.revision import revision_of
+from tests.integration.agent.conftest import written_to
+from tests.unit.agent.pushes import Server, environment, records
+from tests.unit.tree.trees import file, manifest_of
+
+VERSIONS = [
+    environment({b"bin/tool": file(b"version %d" % n, 0o755), b"var/log": file(b"of a job")})
+    for n in range(5)
+]
+REVISIONS = [revision_of(manifest_of(version)) for version in VERSIONS]
+
+
+def earlier(server: Server) -> bytes:
+    (tree,) = server.earlier()
+    return tree
+
+
+def test_an_earlier_version_that_goes_on_changing_is_not_built_upon(server: Server) -> None:
+    server.push(VERSIONS[0])
+    server.push(VERSIONS[1])
+    tree = earlier(server)
+    with written_to(tree + b"/var/log"):
+        for version in VERSIONS[2:]:
+            server.push(version)
+    assert server.revision() == REVISIONS[-1]
+    kept = [record for record in records(server).all() if record.kept_because]
+    assert [record.inode for record in kept] == [os.stat(tree).st_ino]
+    assert len(server.earlier()) == 2, "and it is not in the way of those that may go"
+
+
+def test_what_an_interrupted_push_left_and_goes_on_changing_is_left(server: Server) -> None:
+    server.push(VERSIONS[0])
+    with server.staged(VERSIONS[1]) as push:
+        path = push.staging.path
+        push.staging.close()
+    with open(path + b"/late", "wb"):
+        pass
+    with written_to(path + b"/late"):
+        server.push(VERSIONS[2])
+    assert server.revision() == REVISIONS[2]
+
+
+def test_what_stands_there_and_goes_on_changing_is_not_the_sources_fault(server: Server) -> None:
+    server.push(VERSIONS[0])
+    with written_to(server.live + b"/var/log"):
+        with pytest.raises(PreflightRefused, match="what stands there"):
+            server.push(VERSIONS[1])
+        target = server.target()
+        with pytest.raises(PreflightRefused, match="what stands there"):
+            target.inspect(lock=False)
+
+
+def test_nor_is_what_begins_to_change_during_the_push(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As for an inspection that is older than what a look at the directories would do for.
+    monkeypatch.setattr(publish, "RECENT_SECONDS", -1.0)
+    server.push(VERSIONS[0])
+    with contextlib.ExitStack() as stack:
+
+        def begin() -> None:
+            stack.enter_context(written_to(server.live + b"/var/log"))
+
+        with pytest.raises(TargetDrifted):
+            server.push(VERSIONS[1], before_publish=begin)
+    assert server.tree()[b"bin/tool"].data == b"version 0"
+    assert not (server.state / "intent.json").exists()
+
+
+def test_an_earlier_version_that_goes_on_changing_is_not_gone_back_to(server: Server) -> None:
+    server.push(VERSIONS[0])
+    server.push(VERSIONS[1])
+    with written_to(earlier(server) + b"/var/log"):
+        target = server.target()
+        with pytest.raises(PreflightRefused, match="was changed since"):
+            GoingBack(target).rollback(None, "bob@here", overwrite=False)
+        target.lock.release()
+    assert server.revision() == REVISIONS[1]
+
+
+def test_a_damaged_note_beside_one_is_recovered_from(server: Server) -> None:
+    """It has no record, and nobody can say what it is: it is kept as it is."""
+    server.push(VERSIONS[0])
+    server.push(VERSIONS[1])
+    tree = earlier(server)
+    for path in (server.state / "generations").glob("000001.*"):
+        path.unlink()
+    (server.state / "intent.json").write_text("{")
+    with written_to(tree + b"/var/log"):
+        target = server.target()
+        state = target.inspect(lock=True)
+        target.lock.release()
+    assert state.recovered == "the note of an interrupted switch was damaged"
+    [kept] = [record for record in records(server).all() if record.kept_because]
+    assert kept.inode == os.stat(tree).st_ino
+    server.push(VERSIONS[2])
+    assert os.path.isdir(tree)
