@@ -95,7 +95,7 @@ def test_places_that_are_links_are_opened_where_they_lead(tmp_path: Path) -> Non
 
 def test_a_program_below_tmp_is_let_into_the_services_own_tmp() -> None:
     """PrivateTmp= would hide it: a trial installation is made in /tmp, and so is many a clone."""
-    places = ("/opt/python", "/tmp/clone/.venv", "/tmp/clone", "/tmp/clone/src", "/var/tmp/more")  # noqa: S108
+    places = ("/opt/python", "/tmp/clone/.venv", "/tmp/clone", "/tmp/clone/src", "/var/tmp/more")
     service = replace(SERVICE, program_directories=tuple(map(Path, places)))
     [_, drop_in] = system_unit(service).files
     assert drop_in.content.splitlines()[-1] == "BindReadOnlyPaths=/tmp/clone /var/tmp/more"
