@@ -90,15 +90,18 @@ class GoingBack:
 
         Going back twice goes back twice: what was rolled back is newer, and is not taken.
         """
-        earlier = [r for r in self._target.records.all() if r != current]
+        kept = [r for r in self._target.records.all() if r != current]
+        earlier = kept
+        missing = "there is no earlier version of %s to go back to" % self._target.name
         if number is not None:
-            earlier = [r for r in earlier if r.number == number]
-        elif current is not None:
-            earlier = [r for r in earlier if r.number < current.number]
-        if not earlier:
-            raise NotFound(
-                "there is no earlier version of %s to go back to" % self._target.name,
-                hint="`envsync history %s` shows what was published; `keep:` says how many stay"
-                % self._target.name,
+            earlier = [r for r in kept if r.number == number]
+            missing = "number %d of %s is not among the versions that are kept" % (
+                number,
+                self._target.name,
             )
+        elif current is not None:
+            earlier = [r for r in kept if r.number < current.number]
+        if not earlier:
+            numbers = ", ".join(str(r.number) for r in kept)
+            raise NotFound(missing, details=["kept: number %s" % numbers] if kept else ())
         return earlier[-1]

@@ -157,7 +157,8 @@ def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
     for name in _names(os.path.join(prefix, "envs")):
         try:
             standing = StandingFacts(name, *_state(layout(prefix, name), trees_of))
-            if standing.state != "removed" or standing.reason:
+            # Without a version that is kept, an empty directory is all that a push left.
+            if standing.state not in ("removed", "missing") or standing.reason:
                 yield standing
         except (EnvsyncError, OSError) as error:
             yield StandingFacts(name, "unreadable", str(error))

@@ -106,6 +106,22 @@ def test_history_and_rollback(conda_lab: Lab, envsync: Envsync) -> None:
     envsync("push", "myenv", "server2")
 
 
+def test_a_rollback_of_what_is_not_there_says_what_is(conda_lab: Lab, envsync: Envsync) -> None:
+    """A name with a typo leaves nothing behind, which `doctor` would then wonder about."""
+    told = envsync("rollback", "myenvv", "server2", status=21).stderr
+    assert "there is no environment myenvv there, nor an earlier version of it" in told
+    assert "`envsync list server2`" in told
+    server2 = conda_lab["server2"]
+    assert not server2.path(f"{server2.prefix}/envs/.envsync/myenvv").exists()
+    envsync("push", "myenv", "server2")
+    conda_lab.controller.install_wheel("labtool", "1.0")
+    envsync("push", "myenv", "server2")
+    told = envsync("rollback", "myenv", "server2", "--to", "77", status=21).stderr
+    assert "server2: number 77 of myenv is not among the versions that are kept" in told
+    assert "\n  kept: number 1\n" in told
+    assert "`envsync history myenv server2`" in told
+
+
 def test_a_server_that_is_down_is_one_line(conda_lab: Lab, envsync: Envsync) -> None:
     envsync("push", "myenv")
     conda_lab["server3"].stop_sshd()
