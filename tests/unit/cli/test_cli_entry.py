@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,38 @@ def test_interrupted(envsync: Envsync, failing: type[Exception]) -> None:
     assert ended.err == ("envsync: stopped; everything is resumable: run the same command again\n")
     document = check_document(envsync("config", "path", "--json").out)
     assert document["error"]["code"] == "interrupted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_it_as_ctrl_c_does(number: signal.Signals, tmp_path: Path) -> None:
+    fifo = tmp_path / "inventory"
+    os.mkfifo(fifo)
+    argv = [sys.executable, "-c", "from envsync.cli import main; main()"]
+    argv += ["config", "check", "--json", "--config", str(fifo)]
+    with (
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+        fifo.open("w"),  # once it reads there
+    ):
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    document = check_document(out.decode())
+    assert (process.returncode, err) == (-number, b"")
+    assert (document["error"]["code"], document["exit_code"]) == ("interrupted", 128 + number)
+
+
+def test_a_signal_that_was_ignored_stays_so(tmp_path: Path) -> None:
+    """As under nohup."""
+    fifo = tmp_path / "inventory"
+    os.mkfifo(fifo)
+    script = "trap '' HUP; exec \"$@\""
+    argv = [sys.executable, "-c", "from envsync.cli import main; main()"]
+    argv = ["sh", "-c", script, "sh", *argv, "config", "check", "--config", str(fifo)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        with fifo.open("w") as file:
+            process.send_signal(signal.SIGHUP)
+            file.write("servers: {server1: {}}\n")
+        out, _ = process.communicate(timeout=20)
+    assert (process.returncode, b"valid" in out) == (0, True)
 
 
 def test_a_reader_that_goes_away_is_no_failure_to_tell() -> None:
