@@ -19,7 +19,7 @@ _BROKEN = frozenset(
         errno.EBADMSG,  # ... or has another checksum
     }
 )
-_FREE = "free some space there (`envsync list` shows what is kept)"
+_FREE = "free some space there (`envsync gc SERVER` frees what no version needs)"
 _MEND = "look at `dmesg` there and see to the disk"
 _REMOUNT = "see in `dmesg` there why, and mount it read-write again"
 

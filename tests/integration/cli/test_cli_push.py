@@ -82,6 +82,16 @@ def test_what_is_wrong_with_the_source_is_told_once(conda_lab: Lab, envsync: Env
     assert told.stderr.count("is no conda environment") == 1
 
 
+def test_a_server_without_conda_is_named_with_what_brings_it(
+    conda_lab: Lab, envsync: Envsync
+) -> None:
+    server2 = conda_lab["server2"]
+    server2.run(["mv", server2.prefix, f"{server2.prefix}-elsewhere"])
+    told = envsync("push", "myenv", "server2", status=8).stderr
+    assert "server2: there is no conda prefix at" in told
+    assert "`envsync bootstrap server2` brings conda there" in told
+
+
 def test_drift_is_refused_with_the_packages(conda_lab: Lab, envsync: Envsync) -> None:
     envsync("push", "myenv", "server2")
     server2 = conda_lab["server2"]
@@ -89,7 +99,7 @@ def test_drift_is_refused_with_the_packages(conda_lab: Lab, envsync: Envsync) ->
     told = envsync("push", "myenv", "server2", status=11)
     assert told.stdout == "myenv -> server2 ...\n"
     assert "labtool" in told.stderr
-    assert "`envsync diff myenv server2`" in told.stderr
+    assert "`envsync diff myenv server2 --published`" in told.stderr
     planned = envsync("push", "myenv", "server2", "--dry-run", status=11)
     assert "would be refused" in planned.stdout
     assert "envsync: server2: " in planned.stderr
