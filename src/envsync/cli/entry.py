@@ -25,6 +25,7 @@ from envsync.cli.crash import save_traceback
 from envsync.cli.invocation import Invocation
 from envsync.cli.program import program
 from envsync.errors import INTERRUPTED_EXIT_CODE, EnvsyncError, UsageError
+from envsync.inventory.names import suggestion
 
 PIPE_CLOSED_EXIT_CODE = 128 + signal.SIGPIPE
 
@@ -179,10 +180,20 @@ def _invoke(arguments: Sequence[str], invocation: Invocation) -> None:
 
 
 def _usage_error(error: click.ClickException) -> UsageError:
-    message = error.format_message().rstrip(".")
+    message = _usage_message(error).rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = "envsync" if context is None else context.command_path
     return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help")
+
+
+def _usage_message(error: click.ClickException) -> str:
+    """click's words, but for two of which it makes a sentence that is none."""
+    if isinstance(error, click.NoSuchOption):
+        near = suggestion(error.option_name, error.possibilities or ())
+        return f"no such option {error.option_name!r}{near}"
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument):
+        return f"missing argument {(error.param.metavar or error.param.name or '').strip('[].')!r}"
+    return error.format_message()
 
 
 def _bug(error: Exception, invocation: Invocation) -> EnvsyncError:

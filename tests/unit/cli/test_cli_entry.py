@@ -23,6 +23,17 @@ from tests.unit.cli.documented_json import check_document
         ("pusj", "envsync: no such command 'pusj'; did you mean 'push'?\n  → envsync --help\n"),
         ("xyz", "envsync: no such command 'xyz'\n  → envsync --help\n"),
         ("config", "envsync: missing command\n  → envsync config --help\n"),
+        (
+            "remove e",
+            "envsync: missing argument 'SERVER|@GROUP|RANGE'\n  → envsync remove --help\n",
+        ),
+        (
+            "push --overwite",
+            (
+                "envsync: no such option '--overwite'; did you mean '--overwrite'?\n"
+                "  → envsync push --help\n"
+            ),
+        ),
         ("diff myenv", "envsync: missing argument 'SERVER'\n  → envsync diff --help\n"),
     ],
 )
@@ -140,6 +151,21 @@ def test_a_reader_that_goes_away_is_no_failure_to_tell() -> None:
     done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nowhere", "there is no file nowhere"),
+        ("nowhere.tar.gz", "there is no file nowhere.tar.gz"),
+        (".", "is a directory, and no archive"),
+        ("archive", "archive says no name for the environment"),
+    ],
+)
+def test_what_is_no_archive(envsync: Envsync, tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / "archive").write_text("x")
+    ended = envsync("unpack", name, "server2")
+    assert told in ended.err
 
 
 @pytest.mark.parametrize("name", COMMANDS)
