@@ -122,7 +122,7 @@ def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
         error = PreflightRefused(
             f"{count(len(problems), 'thing')} could not be removed",
             details=[*problems, *locked],
-            hint="let the owner of those files run `envsync gc`",
+            hint="mend that there, or let the owner of those files run `envsync gc`",
         )
     elif locked:
         error = Locked(
@@ -139,7 +139,7 @@ def _lines(server: str, freed: GcFacts, *, dry_run: bool) -> Iterator[str]:
     idle = True
     for swept in freed.environments:
         parts = list(_parts(swept))
-        idle = idle and not parts and not swept.locked and not swept.stays
+        idle = idle and not (parts or swept.locked or swept.stays or swept.problems)
         if parts or swept.stays:
             what = "nothing to free"
             if parts:

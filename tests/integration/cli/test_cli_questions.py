@@ -168,6 +168,22 @@ def test_gc(conda_lab: Lab, envsync: Envsync) -> None:
         holder.kill()
 
 
+def test_a_server_that_is_read_only_is_told_as_that(conda_lab: Lab, envsync: Envsync) -> None:
+    """By gc in words, and by doctor with what mends it: no owner could write there."""
+    envsync("push", "myenv", "server2")
+    conda_lab["server2"].remount("ro")
+    try:
+        done = envsync("gc", "server2", status=8)
+        assert done.stdout == ""
+        told = done.stderr
+        assert "/myenv/lock: Read-only file system\n" in told
+        assert "Errno" not in told
+        told = envsync("doctor", "server2", status=8).stderr
+        assert f"the filesystem of {conda_lab['server2'].prefix} is mounted read-only" in told
+    finally:
+        conda_lab["server2"].remount("rw")
+
+
 def envsync_is_locked(lock: Path) -> bool:
     with lock.open("rb") as file:
         try:
