@@ -25,7 +25,7 @@
     ├── ServiceFailed                  23   systemd did not do what it was asked to
     ├── RebuildFailed                  24   the target's own tools cannot make the environment
     └── SomeServersFailed              20   of several servers, at least one failed
-    (Interrupted                      130   Ctrl-C; everything is resumable)
+    (Interrupted                      130   Ctrl-C, 143 SIGTERM; everything is resumable)
 
 `code` is the stable name of a class: it is what crosses the wire and what `--json`
 prints. This module is part of the agent: stdlib only, Python 3.8.

@@ -12,6 +12,7 @@ from envsync.agent.messages import EnvironmentFacts, TotalsFacts
 from envsync.agent.preparation import require_prefix
 from envsync.agent.records import Records
 from envsync.agent.snapshot import Trees
+from envsync.agent.storage import words
 from envsync.agent.target import record_facts
 from envsync.conda.packages import list_packages
 from envsync.errors import EnvsyncError
@@ -47,7 +48,7 @@ def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
         snapshot = trees.snapshot(places.standing())
         manifest = snapshot.manifest()
     except (EnvsyncError, OSError) as error:
-        return EnvironmentFacts(name, "", None, False, nothing, 0, 0, str(error))
+        return EnvironmentFacts(name, "", None, False, nothing, 0, 0, words(error))
     records = Records(places)
     record = records.at(snapshot.scan.inode)
     return EnvironmentFacts(

@@ -95,17 +95,20 @@ class GoingBack:
         Going back twice goes back twice: what was rolled back is newer, and is not taken. Nor
         is it after a later push, while there is another.
         """
-        earlier = [r for r in self._target.records.all() if r != current]
+        kept = [r for r in self._target.records.all() if r != current]
+        earlier = kept
+        missing = "there is no earlier version of %s to go back to" % self._target.name
         if number is not None:
-            earlier = [r for r in earlier if r.number == number]
+            earlier = [r for r in kept if r.number == number]
+            missing = "number %d of %s is not among the versions that are kept" % (
+                number,
+                self._target.name,
+            )
         elif current is not None:
-            earlier = [r for r in earlier if r.number < current.number]
+            earlier = [r for r in kept if r.number < current.number]
             held = self._target.records.held()
             earlier = [r for r in earlier if r.source_revision not in held] or earlier
         if not earlier:
-            raise NotFound(
-                "there is no earlier version of %s to go back to" % self._target.name,
-                hint="`envsync history %s` shows what was published; `keep:` says how many stay"
-                % self._target.name,
-            )
+            numbers = ", ".join(str(r.number) for r in kept)
+            raise NotFound(missing, details=["kept: number %s" % numbers] if kept else ())
         return earlier[-1]

@@ -19,6 +19,7 @@ from envsync.agent.preparation import existing_parent
 from envsync.agent.program_version import version_text
 from envsync.agent.records import Records
 from envsync.agent.snapshot import Trees
+from envsync.agent.storage import words
 from envsync.errors import EnvsyncError
 from envsync.tree.local import LocalPaths
 from envsync.tree.safety import is_environment_name
@@ -42,6 +43,7 @@ class PrefixFacts(NamedTuple):
     exists: bool
     has_conda: bool
     is_writable: bool
+    is_read_only: bool
     owner: str
     filesystem: str
     free_bytes: int
@@ -98,6 +100,7 @@ def _prefix(prefix: str) -> PrefixFacts:
         exists=exists,
         has_conda=os.path.isdir(os.path.join(place, b"conda-meta")),
         is_writable=os.access(nearest, os.W_OK | os.X_OK),
+        is_read_only=bool(os.statvfs(nearest).f_flag & os.ST_RDONLY),
         owner=user_name(os.stat(nearest).st_uid),
         filesystem=mount_of(nearest).kind,
         free_bytes=free.free_bytes,
@@ -157,10 +160,11 @@ def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
     for name in _names(os.path.join(prefix, "envs")):
         try:
             standing = StandingFacts(name, *_state(layout(prefix, name), trees_of))
-            if standing.state != "removed" or standing.reason:
+            # Without a version that is kept, an empty directory is all that a push left.
+            if standing.state not in ("removed", "missing") or standing.reason:
                 yield standing
         except (EnvsyncError, OSError) as error:
-            yield StandingFacts(name, "unreadable", str(error))
+            yield StandingFacts(name, "unreadable", words(error))
 
 
 def _names(envs: str) -> List[str]:

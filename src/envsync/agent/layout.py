@@ -184,7 +184,7 @@ def require_live(places: Layout) -> None:
     if not os.path.isdir(places.live):
         raise NotFound(
             "there is no environment %r" % places.name,
-            hint="`envsync list` shows what there is",
+            hint="`envsync list SERVER` shows what there is",
             details=[os.fsdecode(places.path)],
         )
 

@@ -14,6 +14,7 @@ from envsync.agent.layout import STATE_DIRECTORY
 from envsync.agent.messages import GcFacts, SweepFacts, to_json
 from envsync.agent.preparation import require_prefix
 from envsync.agent.service import Answer, Request, Service
+from envsync.agent.storage import words
 from envsync.agent.target import Target
 from envsync.errors import EnvsyncError
 from envsync.tree.safety import is_environment_name
@@ -47,7 +48,7 @@ def _gc(service: Service, request: Request) -> Answer:
             try:
                 swept.append(sweep(target, rules, freed))
             except (EnvsyncError, OSError) as error:
-                swept.append(SweepFacts(target.name, (), 0, 0, (), "", (str(error),)))
+                swept.append(SweepFacts(target.name, (), 0, 0, (), "", (words(error),)))
         alive |= _trees(target)
     files, size_bytes = sweep_cache(cache, alive, now_seconds, dry_run=order.dry_run)
     return Answer(to_json(GcFacts(tuple(swept), files, size_bytes)))

@@ -28,7 +28,8 @@ def require_prefix(prefix: str) -> None:
     if not os.path.isdir(prefix):
         raise PreflightRefused(
             "there is no conda prefix at %s" % prefix,
-            hint="install conda there, or set `prefix:` of that server in the inventory",
+            hint="`envsync bootstrap SERVER` brings conda there; if it is elsewhere, set `prefix:` "
+            "of that server in the inventory",
         )
 
 

@@ -6,10 +6,11 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
-from typing import IO, Callable, Deque, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Callable, Deque, Iterable, Iterator, List, Mapping, Sequence
 
 IO_TIMEOUT_SECONDS = 60
 """For rsync's own `--timeout`."""
@@ -18,6 +19,14 @@ _STALL_SECONDS = 3 * IO_TIMEOUT_SECONDS
 """Without a word for so long, rsync is ended; its own limit should have done it."""
 
 _SAID_BYTES = 16 << 10
+# Becomes the command behind it, which the kernel ends when the thread ends that started it:
+# also where that was killed, or left at once after Ctrl-C.
+_MORTAL = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 # rsync reads these, and each would change what was decided for it.
 _PREFIX_OF_SETTINGS = "RSYNC_"
 
@@ -65,7 +74,7 @@ class RsyncRun:
     @contextlib.contextmanager
     def _started(self, paths: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
-            self._argv,
+            _mortal(self._argv),
             stdin=paths,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -98,6 +107,12 @@ class RsyncRun:
             if time.monotonic() - self._heard > _STALL_SECONDS:
                 _end(process)
             time.sleep(1)
+
+
+def _mortal(argv: Sequence[bytes]) -> List[bytes]:
+    """The command line of a process that does not outlive this thread."""
+    words = [sys.executable, "-I", "-S", "-B", "-c", _MORTAL, str(os.getpid())]
+    return [*map(os.fsencode, words), *argv]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import List, NamedTuple, Optional, Sequence, Type
+from typing import List, NamedTuple, Optional, Sequence, Type, Union
 
 from envsync.agent.hashing import why_unreadable
 from envsync.errors import EnvsyncError, NoSpace, StorageFailed
@@ -19,7 +19,7 @@ _BROKEN = frozenset(
         errno.EBADMSG,  # ... or has another checksum
     }
 )
-_FREE = "free some space there (`envsync list` shows what is kept)"
+_FREE = "free some space there (`envsync gc SERVER` frees what no version needs)"
 _MEND = "look at `dmesg` there and see to the disk"
 _REMOUNT = "see in `dmesg` there why, and mount it read-write again"
 
@@ -46,6 +46,15 @@ def trouble(error: OSError) -> Optional[Trouble]:
     if error.errno in _BROKEN:
         return Trouble(StorageFailed, "its disk fails (%s)" % os.strerror(error.errno), _MEND)
     return None
+
+
+def words(error: Union[EnvsyncError, OSError]) -> str:
+    """`/w/envs/e/lib: Permission denied`, as a person reads it."""
+    if not isinstance(error, OSError):
+        return error.message
+    name = error.filename
+    where = "%s: " % os.fsdecode(name) if isinstance(name, (str, bytes)) else ""
+    return where + (error.strerror or str(error))
 
 
 def storage_failure(error: OSError) -> Optional[EnvsyncError]:

@@ -136,8 +136,11 @@ def _conclude(
     errors: list[Any] = [report.error for report in reports if report.error is not None]
     if errors:
         invocation.terminal.errors(errors)
+        failed = f"{len(errors)} of {len(reports)} environments"
+        if len(reports) == 1:
+            failed = reports[0].environment
         raise SomeServersFailed(
-            f"{len(errors)} of {len(reports)} environments did not get to {server}",
+            f"{failed} did not get to {server}",
             hint=f"when that is mended: envsync bootstrap {server}",
         )
     invocation.terminal.say(f"{server} is ready; for its shells: {prefix}/bin/conda init, there")

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.command(short_help="Let systemd run the daemon.")
 @click.option("--user", "of_user", is_flag=True, help="By your own systemd: needs no root.")
 @click.option("--as", "as_name", metavar="NAME", help="This machine's name in the inventory.")
-@click.option("--dry-run", is_flag=True, help="Show what would be written, and change nothing.")
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Show what would be written, and change nothing."
+)
 @common_options
 @click.pass_obj
 def install(invocation: Invocation, of_user: bool, as_name: str | None, dry_run: bool) -> None:

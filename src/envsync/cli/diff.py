@@ -37,8 +37,11 @@ def diff(
     hand. Read it as: what was added, removed and changed there.
     """
     from envsync.cli.asking import OnProgress, ask_servers
+    from envsync.cli.push_order import require_environment
 
     site = invocation.site()
+    if not published:
+        require_environment(site.own_prefix, environment)
 
     def ask(end: End, place: Place, _: OnProgress) -> DifferenceFacts:
         manifest = b"" if published else _own_manifest(site, environment, place)
@@ -62,12 +65,10 @@ def diff(
 
 
 def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
-    from envsync.cli.push_order import require_environment
     from envsync.push.ends import LocalEnd
     from envsync.push.source_end import SourceEnd
 
     prefix = site.own_prefix
-    require_environment(prefix, environment)
     source = SourceEnd(LocalEnd(site.own_name), prefix, environment, site.local(environment))
     return source.toward(f"{place.prefix}/envs/{environment}").manifest(b"")
 

@@ -16,6 +16,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -24,15 +25,31 @@ from envsync.cli.crash import save_traceback
 from envsync.cli.invocation import Invocation
 from envsync.cli.program import program
 from envsync.errors import INTERRUPTED_EXIT_CODE, EnvsyncError, UsageError
+from envsync.inventory.names import suggestion
 
 PIPE_CLOSED_EXIT_CODE = 128 + signal.SIGPIPE
 
 
-class Interruption:
-    """Ctrl-C: an end that is nobody's failure, and so no class of errors.py."""
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+"""They stop a command as Ctrl-C does: `kill`, and a terminal that goes away."""
 
-    exit_code = INTERRUPTED_EXIT_CODE
+
+class Stopped(KeyboardInterrupt):
+    """One of `_SIGNALS` came."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Interruption:
+    """Ctrl-C and its like: an end that is nobody's failure, and so no class of errors.py."""
+
     message = "stopped; everything is resumable: run the same command again"
+
+    def __init__(self, how: KeyboardInterrupt) -> None:
+        number = how.number if isinstance(how, Stopped) else 0
+        self.exit_code = 128 + number if number else INTERRUPTED_EXIT_CODE
 
     def to_json(self) -> dict[str, Any]:
         like = EnvsyncError(self.message).to_json()
@@ -52,7 +69,14 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     # A thread's trouble is met again by whoever waits for it; its traceback is no news either.
     threading.excepthook = _save_thread_failure
+    for number in _SIGNALS:
+        if signal.getsignal(number) is signal.SIG_DFL:  # not so under nohup
+            signal.signal(number, _stop)
     leave(run(sys.argv[1:], Invocation(os.environ)))
+
+
+def _stop(number: int, _: FrameType | None) -> NoReturn:
+    raise Stopped(number)
 
 
 def _open_standard_streams() -> None:
@@ -92,8 +116,9 @@ def run(arguments: Sequence[str], invocation: Invocation) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED_EXIT_CODE
     except OSError as error:
-        # The disk that stdout is redirected to is full.
-        sys.stderr.write(f"envsync: the output cannot be written: {error.strerror}\n")
+        # The disk that stdout is redirected to is full, or the terminal went away.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"envsync: the output cannot be written: {error.strerror}\n")
         return EnvsyncError.exit_code
 
 
@@ -102,6 +127,11 @@ def leave(status: int) -> NoReturn:
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
+    for number in _SIGNALS:
+        if status == 128 + number:
+            # As it would have ended without us: systemd takes no other end for a clean one.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
     os._exit(status)
 
 
@@ -122,8 +152,8 @@ def _carry_out(
         return error
     except click.ClickException as error:
         return _usage_error(error)
-    except KeyboardInterrupt:
-        return Interruption()
+    except KeyboardInterrupt as how:
+        return Interruption(how)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -150,10 +180,20 @@ def _invoke(arguments: Sequence[str], invocation: Invocation) -> None:
 
 
 def _usage_error(error: click.ClickException) -> UsageError:
-    message = error.format_message().rstrip(".")
+    message = _usage_message(error).rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = "envsync" if context is None else context.command_path
     return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help")
+
+
+def _usage_message(error: click.ClickException) -> str:
+    """click's words, but for two of which it makes a sentence that is none."""
+    if isinstance(error, click.NoSuchOption):
+        near = suggestion(error.option_name, error.possibilities or ())
+        return f"no such option {error.option_name!r}{near}"
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument):
+        return f"missing argument {(error.param.metavar or error.param.name or '').strip('[].')!r}"
+    return error.format_message()
 
 
 def _bug(error: Exception, invocation: Invocation) -> EnvsyncError:

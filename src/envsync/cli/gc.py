@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Free disk that no version needs any more.")
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
 @click.option("--drifted", is_flag=True, help="Also versions that were kept as changed by hand.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be freed.")
 @common_options
 @click.pass_obj
 def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run: bool) -> None:
@@ -122,7 +122,7 @@ def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
         error = PreflightRefused(
             f"{count(len(problems), 'thing')} could not be removed",
             details=[*problems, *locked],
-            hint="let the owner of those files run `envsync gc`",
+            hint="mend that there, or let the owner of those files run `envsync gc`",
         )
     elif locked:
         error = Locked(
@@ -139,9 +139,11 @@ def _lines(server: str, freed: GcFacts, *, dry_run: bool) -> Iterator[str]:
     idle = True
     for swept in freed.environments:
         parts = list(_parts(swept))
-        idle = idle and not parts and not swept.locked
+        idle = idle and not (parts or swept.locked or swept.stays or swept.problems)
         if parts or swept.stays:
-            what = f"{', '.join(parts)}: {size(swept.size_bytes)} {done}" if parts else "nothing"
+            what = "nothing to free"
+            if parts:
+                what = f"{', '.join(parts)}: {size(swept.size_bytes)} {done}"
             yield f"{swept.name} on {server}: {what}"
         for reason in swept.stays:
             yield f"  stays: {reason}"

@@ -89,6 +89,8 @@ def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], sourc
     if not errors:
         return
     if len(reports) == 1:
+        if _is_about_source(errors[0]):
+            errors[0].server = source
         raise errors[0]
     common = _common_error(errors)
     if common is not None and len(errors) == len(reports):
@@ -98,9 +100,14 @@ def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], sourc
     raise SomeServersFailed(f"{len(errors)} of {len(reports)} servers failed")
 
 
+def _is_about_source(error: EnvsyncError) -> bool:
+    """Whatever server met it. A source that shrank did so by what a target has."""
+    return isinstance(error, SourceRefused) and not isinstance(error, SourceShrunk)
+
+
 def _common_error(errors: Sequence[EnvsyncError]) -> EnvsyncError | None:
     """What is wrong with the source, where that is what every server met."""
     first = errors[0]
-    about_source = isinstance(first, SourceRefused | NotFound) and type(first) is not SourceShrunk
+    about_source = _is_about_source(first) or isinstance(first, NotFound)
     alike = {(error.code, error.message, error.details) for error in errors}
     return first if about_source and len(alike) == 1 else None

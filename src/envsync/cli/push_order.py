@@ -19,6 +19,7 @@ from envsync.push.settings import PushSettings
 from envsync.tree.sharing import Share
 
 T = TypeVar("T")
+_MAKE_ARCHIVE = "envsync pack ENV -o FILE makes one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,6 @@ def make_pull_order(site: Site, options: PushOptions) -> PushOrder:
 
 def make_unpack_order(site: Site, options: PushOptions, archive: Path) -> PushOrder:
     """The environment in an archive, under the name `options.environment`."""
-    if not archive.is_file():
-        raise NotFound(f"there is no file {archive}", hint="envsync pack ENV -o FILE makes one")
     environment = site.inventory.environment(options.environment)
     here = site.here_place()
     settings = replace(
@@ -104,6 +103,13 @@ def make_unpack_order(site: Site, options: PushOptions, archive: Path) -> PushOr
     servers = site.servers_of("unpack", environment.name, options.servers)
     destinations = tuple(_destination(site, server, options) for server in servers)
     return PushOrder(settings, here, destinations)
+
+
+def require_archive(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory, and no archive", hint=_MAKE_ARCHIVE)
+    if not path.is_file():
+        raise NotFound(f"there is no file {path}", hint=_MAKE_ARCHIVE)
 
 
 def _source(site: Site, options: PushOptions, environment: Environment) -> Place:

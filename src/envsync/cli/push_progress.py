@@ -4,7 +4,9 @@ rich's live display."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.progress_bar import ProgressBar
@@ -12,10 +14,36 @@ from rich.table import Column
 from rich.text import Text
 
 from envsync.cli.terminal import Terminal, escaped
-from envsync.cli.wording import count, size
+from envsync.cli.wording import count, duration, size
 from envsync.push.report import Progress as Step
 
 _SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish", "done")
+
+_RATE_SECONDS = 30.0
+"""What it was in the last half minute is told to go on."""
+_RATE_SECONDS_MIN = 1.0
+
+
+class Rate:
+    """How fast it goes, up to this moment: what stands still becomes slower."""
+
+    def __init__(self, done_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told = deque([(clock(), done_bytes)])
+
+    def add(self, done_bytes: int) -> None:
+        now = self._clock()
+        if len(self._told) > 2 and now - self._told[-2][0] < _RATE_SECONDS_MIN:
+            self._told.pop()
+        self._told.append((now, done_bytes))
+        while len(self._told) > 2 and now - self._told[1][0] > _RATE_SECONDS:
+            self._told.popleft()
+
+    def bytes_per_second(self) -> float | None:
+        """None before a second has passed: it would be a guess."""
+        (began, before), (_, now_bytes) = self._told[0], self._told[-1]
+        seconds = self._clock() - began
+        return (now_bytes - before) / seconds if seconds >= _RATE_SECONDS_MIN else None
 
 
 class LiveProgress:
@@ -36,6 +64,7 @@ class LiveProgress:
         )
         self._tasks: dict[str, TaskID] = {}
         self._steps: dict[str, str] = {}
+        self._rates: dict[str, Rate] = {}
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -57,7 +86,9 @@ class LiveProgress:
             task = self._task(told)
             if self._steps.get(told.server) != told.step:
                 self._steps[told.server] = told.step
-                self._progress.reset(task, server=told.server, step=told.step, files=0)
+                rate = self._rates[told.server] = Rate(told.done_bytes)
+                self._progress.reset(task, server=told.server, step=told.step, files=0, rate=rate)
+            self._rates[told.server].add(told.done_bytes)
             total = told.total_bytes or None
             self._progress.update(task, total=total, completed=told.done_bytes, files=told.files)
 
@@ -69,7 +100,7 @@ class LiveProgress:
     def _task(self, told: Step) -> TaskID:
         if told.server not in self._tasks:
             self._tasks[told.server] = self._progress.add_task(
-                "", total=None, server=told.server, step=told.step, files=0
+                "", total=None, server=told.server, step=told.step, files=0, rate=Rate(0)
             )
         return self._tasks[told.server]
 
@@ -105,8 +136,14 @@ class _Figures(ProgressColumn):
         if task.completed:
             total = f" of {size(task.total)}" if task.total else ""
             parts.append(size(task.completed) + total)
-        if task.completed and task.speed:
-            parts.append(f"{size(task.speed)}/s")
-        if task.total and task.time_remaining is not None:
-            parts.append(f"{task.time_remaining:.0f} s left")
+        per_second = task.fields["rate"].bytes_per_second()
+        if per_second:
+            parts.append(f"{size(per_second)}/s")
+            if task.total:
+                parts.append(f"{_time((task.total - task.completed) / per_second)} left")
         return Text(", ".join(parts), style="dim")
+
+
+def _time(seconds: float) -> str:
+    """`41 s`, `4 min 10 s`."""
+    return f"{seconds:.0f} s" if seconds < 99.5 else duration(seconds)

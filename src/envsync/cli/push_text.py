@@ -10,6 +10,7 @@ from envsync.cli.terminal import listed
 from envsync.cli.wording import count, duration, size
 from envsync.push.method import ASKED_FOR, MIRROR, REBUILD
 from envsync.push.report import ADOPTED, FAILED, IN_STEP, PLANNED, PUSHED, PushReport
+from envsync.transport.direct import DirectTransport
 from envsync.tree.revision import short
 
 PACKAGES_SHOWN = 20
@@ -74,7 +75,10 @@ def _sent(report: PushReport) -> str:
     if report.wire_bytes is not None:
         wire = f"{size(report.wire_bytes)} on the wire, "
     files = count(plan.fetch_files, "file")
-    way = ", ".join(part for part in (report.transport, report.route) if part)
+    # What goes straight from server to server has no other way.
+    is_told = report.route and report.transport == DirectTransport.name
+    transport = "" if is_told else report.transport
+    way = ", ".join(part for part in (transport, report.route) if part)
     return f"{files} sent ({size(plan.fetch_bytes)}, {wire}{way}){_reused(plan)}"
 
 

@@ -142,6 +142,7 @@ class Terminal:
             console.print(table)
         lines = captured.get().splitlines()
         self._stdout.write("".join(line.rstrip() + "\n" for line in lines))
+        self._stdout.flush()  # where both go into one file, what is told next comes after it
 
     def live_console(self) -> Console:
         """For what moves on stdout; from now on, lines are written above it."""

@@ -38,12 +38,13 @@ def unpack(
       envsync unpack download.tar.gz @gpu --as myenv
     """
     from envsync.cli.push import carry_out
-    from envsync.cli.push_order import PushOptions, make_unpack_order
+    from envsync.cli.push_order import PushOptions, make_unpack_order, require_archive
     from envsync.push.method import PACK
     from envsync.push.pack_archive import FORMATS, format_of
     from envsync.tree.safety import is_environment_name
 
     form = format_of(archive.name) or ("tgz" if archive.name.endswith(".tgz") else "")
+    require_archive(archive)
     environment = name or archive.name.removesuffix("." + form)
     if not is_environment_name(environment) or (name is None and not form):
         raise UsageError(

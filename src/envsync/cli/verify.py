@@ -85,11 +85,11 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
             server=outcome.server,
         )
     elif facts is not None and _differs(facts):
+        where = f"{environment} {outcome.server}"
         error = VerificationFailed(
             f"{_figures(facts)}: not what was published",
-            hint="see which packages with "
-            f"`envsync diff {environment} {outcome.server} --published`; "
-            "`envsync push --overwrite` puts it right and keeps this version",
+            hint=f"see which packages with `envsync diff {where} --published`; "
+            f"`envsync push {where} --overwrite` puts it right and keeps this version",
             details=list(_paths(facts, PATHS_SHOWN)),
             server=outcome.server,
         )

@@ -117,6 +117,12 @@ class Inventory:
     def environment(self, name: str) -> Environment:
         """The entry of that name, or the defaults where the inventory does not list it."""
         listed = {environment.name: environment for environment in self.environments}
+        if name == names.BASE:
+            raise InventoryError(
+                "base is conda itself, which differs on every server: envsync leaves it alone",
+                hint="a new server gets one by `envsync bootstrap SERVER`; for what you installed "
+                "there: conda create -n NAME --clone base",
+            )
         return listed.get(name) or Environment(_checked(names.environment_name, name))
 
     def targets(self, environment_name: str) -> tuple[Server, ...]:

@@ -22,6 +22,8 @@ _HOP = re.compile(
 _NOT_A_HOST = re.compile(r"\d+|true|false|yes|no|on|off|null|none", re.IGNORECASE)
 
 _ENVIRONMENT_NAME_MAX_BYTES = 200
+BASE = "base"
+"""The name that conda itself has for its own prefix."""
 
 
 def server_name(text: str) -> str:
@@ -42,7 +44,7 @@ def group_name(text: str) -> str:
 
 def environment_name(text: str) -> str:
     """A name under `PREFIX/envs` that conda takes too; never `base`, which is conda itself."""
-    if text == "base":
+    if text == BASE:
         raise ValueError(
             "an environment other than base, which is conda itself and differs on every server"
         )

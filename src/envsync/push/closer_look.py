@@ -32,8 +32,10 @@ class CloserLook:
         try:
             preflight.require_permission(settings, source, target)
         except EnvsyncError as error:
-            command = f"`envsync diff {settings.name_there} {self._target.server}`"
-            error.hint = error.hint.replace("`envsync diff`", command)
+            command = f"envsync diff {settings.name_there} {self._target.server}"
+            if not self._shows_source(target):
+                command += " --published"
+            error.hint = error.hint.replace("`envsync diff`", f"`{command}`")
             is_other = error.code in ("drift", "not-fast-forward") and target.exists
             if is_other and not error.details:
                 error.details = self._differences(target)
@@ -49,10 +51,14 @@ class CloserLook:
                 hint="install without --editable, or set `outside: warn` for it",
             )
 
+    def _shows_source(self, target: TargetState) -> bool:
+        """Whether it is the source's version that differs, and not a hand's work there."""
+        return target.record is None or not preflight.has_drifted(target)
+
     def _differences(self, target: TargetState) -> tuple[str, ...]:
         """What stands there against what was published, or against the source."""
         manifest = b""
-        if target.record is None or not preflight.has_drifted(target):
+        if self._shows_source(target):
             manifest = self._source.manifest(self._target.references())
         try:
             found = self._target.differences(manifest, paths_max=DIFFERENCES_SHOWN)

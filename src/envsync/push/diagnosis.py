@@ -67,6 +67,9 @@ def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
     if not prefix.exists:
         bootstrap = f"envsync bootstrap {found.server}"
         yield f"there is no conda prefix at {prefix.path}", bootstrap, True
+    elif prefix.is_read_only:
+        look = _there(found, "sudo dmesg  # says why; then mount it read-write again")
+        yield f"the filesystem of {prefix.path} is mounted read-only", look, True
     elif not prefix.is_writable:
         user = health.server.who.partition("@")[0]
         what = f"{prefix.path}/envs belongs to {prefix.owner} and cannot be written by {user}"
@@ -82,10 +85,15 @@ def _about_space(found: Examination, health: HealthFacts) -> _Told:
     command = f"envsync gc {found.server}"
     if prefix.free_bytes < FREE_BYTES_SCARCE:
         is_full = prefix.free_bytes < FREE_BYTES_NEEDED
-        yield f"only {prefix.free_bytes / 1e9:.1f} GB are free", command, is_full
+        yield f"only {_size(prefix.free_bytes)} are free", command, is_full
     if prefix.free_inodes is not None and prefix.free_inodes < FREE_INODES_SCARCE:
         what = f"only {prefix.free_inodes:,} inodes are free: an environment needs up to 200,000"
         yield what, command, False
+
+
+def _size(size_bytes: int) -> str:
+    """In the unit in which it is not nothing."""
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
 
 
 def _about_platform(health: HealthFacts, here: PlatformFacts | None) -> _Told:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from envsync.agent import bootstrap
 from envsync.agent.channel import Channel
 from envsync.agent.frames import DATA, DATA_END, FRAME_BYTES_MAX
+from envsync.agent.messages import SERVER_IN_HINTS
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.service import Service
@@ -64,6 +65,12 @@ def _ignore(_: Mapping[str, Any]) -> None:
     pass
 
 
+def _named(error: EnvsyncError, server: str) -> None:
+    """An agent's error with the name of its server, which the agent itself does not know."""
+    error.server = server
+    error.hint = error.hint.replace(SERVER_IN_HINTS, server)
+
+
 class LocalEnd:
     """This machine's environments, by the agent's own code in this process."""
 
@@ -95,7 +102,7 @@ class LocalEnd:
                 operation, dict(arguments or {}), payload, lambda: next(blocks, None)
             )
         except EnvsyncError as error:
-            error.server = error.server or self._server
+            _named(error, error.server or self._server)
             raise
         finally:
             self._progress = _ignore
@@ -160,7 +167,7 @@ class RemoteEnd:
             return answer
         except EnvsyncError as error:
             # Whatever the agent says of it: no server speaks for another.
-            error.server = self._server
+            _named(error, self._server)
             raise
 
     def receive(
@@ -187,7 +194,7 @@ class RemoteEnd:
             while answer is None:
                 answer = self._message(_ignore)
         except EnvsyncError as error:
-            error.server = self._server
+            _named(error, self._server)
             raise
         return answer
 

@@ -11,6 +11,7 @@ from envsync.errors import (
     ConnectionLost,
     EnvsyncError,
     HostKeyRefused,
+    NotFound,
 )
 from envsync.push.aftermath import PATIENCE_SECONDS, RETRY_SECONDS, Reopen
 from envsync.push.target_end import TargetEnd
@@ -24,9 +25,17 @@ def roll_back(
     Where the answer is lost, the target tells whether it happened: to do the same again
     would go back once more. Raises `ConnectionLost` where it did not, or nobody can say.
     """
+    # A lock would leave its file behind, also for a name that was never there.
+    _require_some_version(target, target.inspect(lock=False))
     before = target.inspect(lock=True).record
     try:
         return target.rollback(number, by, overwrite)
+    except NotFound as error:
+        error.hint = (
+            f"`envsync history {target.name} {target.server}` shows what was published; "
+            "`keep:` says how many stay"
+        )
+        raise
     except ConnectionLost as lost:
         record = state_after_loss(lost, reopen).record
         if record is None or (before is not None and record.number == before.number):
@@ -36,6 +45,14 @@ def roll_back(
                 lost.default_hint,
             ) from lost
         return record
+
+
+def _require_some_version(target: TargetEnd, state: TargetState) -> None:
+    if not state.exists and not state.generations:
+        raise NotFound(
+            f"there is no environment {target.name} there, nor an earlier version of it",
+            hint=f"`envsync list {target.server}` shows what there is",
+        )
 
 
 def state_after_loss(lost: ConnectionLost, reopen: Reopen) -> TargetState:

@@ -71,6 +71,7 @@ class TargetEnd:
         self._end = end
         self.ask = end.call
         self.prefix = prefix
+        self.name = name
         self.is_new = False
         """Whether `inspect` found nothing at the name."""
         facts = from_json(ServerFacts, end.call("hello").document)

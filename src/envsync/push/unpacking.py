@@ -120,7 +120,10 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     except (*_DAMAGED, zstandard.ZstdError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        raise SourceRefused(f"{archive} is damaged, or no archive: {error}") from error
+        raise SourceRefused(
+            f"{archive} is damaged, or no archive: {error}",
+            hint="copy it here again, or make it anew: envsync pack ENV -o FILE",
+        ) from error
 
 
 def _decompressed(file: BinaryIO) -> IO[bytes]:

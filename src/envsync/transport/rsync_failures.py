@@ -32,7 +32,8 @@ def failure(exit_code: int, said: str, server: str, *, is_link_alive: bool) -> E
     if is_full(said):
         return NoSpace(
             "its disk or quota is full; the live environment is untouched",
-            hint="free some space there (`envsync list` shows what is kept), then push again",
+            hint=f"free some space there (`envsync gc {server}` frees what no version needs), "
+            "then push again",
             details=details,
             server=server,
         )

@@ -80,6 +80,22 @@ def test_what_is_wrong_with_the_source_is_told_once(conda_lab: Lab, envsync: Env
     controller.path(f"{controller.prefix}/envs/plain").mkdir()
     told = envsync("push", "plain", "server2", "server3", status=9)
     assert told.stderr.count("is no conda environment") == 1
+    # ... and as the source's, whatever server it was meant for.
+    assert envsync("push", "plain", "server2", status=9).stderr.startswith("envsync: server1: ")
+    controller.path(f"{controller.home()}/cut.tar.gz").write_text("no archive")
+    cut = envsync("unpack", f"{controller.home()}/cut.tar.gz", "server2", status=9).stderr
+    assert cut.startswith(f"envsync: server1: {controller.home()}/cut.tar.gz is damaged")
+    assert "envsync pack ENV -o FILE" in cut
+
+
+def test_a_server_without_conda_is_named_with_what_brings_it(
+    conda_lab: Lab, envsync: Envsync
+) -> None:
+    server2 = conda_lab["server2"]
+    server2.run(["mv", server2.prefix, f"{server2.prefix}-elsewhere"])
+    told = envsync("push", "myenv", "server2", status=8).stderr
+    assert "server2: there is no conda prefix at" in told
+    assert "`envsync bootstrap server2` brings conda there" in told
 
 
 def test_drift_is_refused_with_the_packages(conda_lab: Lab, envsync: Envsync) -> None:
@@ -89,7 +105,7 @@ def test_drift_is_refused_with_the_packages(conda_lab: Lab, envsync: Envsync) ->
     told = envsync("push", "myenv", "server2", status=11)
     assert told.stdout == "myenv -> server2 ...\n"
     assert "labtool" in told.stderr
-    assert "`envsync diff myenv server2`" in told.stderr
+    assert "`envsync diff myenv server2 --published`" in told.stderr
     planned = envsync("push", "myenv", "server2", "--dry-run", status=11)
     assert "would be refused" in planned.stdout
     assert "envsync: server2: " in planned.stderr

@@ -35,7 +35,9 @@ def test_what_servers_have(conda_lab: Lab, envsync: Envsync) -> None:
 
 
 def test_verify_names_every_path(conda_lab: Lab, envsync: Envsync) -> None:
-    assert envsync.json("verify", "myenv", "server2", status=21)["error"]["code"] == "not-found"
+    error = envsync.json("verify", "myenv", "server2", status=21)["error"]
+    assert (error["code"], error["server"]) == ("not-found", "server2")
+    assert error["hint"] == "`envsync list server2` shows what there is"
     envsync("push", "myenv", "server2")
     assert envsync.json("verify", "myenv", "server2")["result"]["servers"][0]["error"] is None
     server2 = conda_lab["server2"]
@@ -106,6 +108,22 @@ def test_history_and_rollback(conda_lab: Lab, envsync: Envsync) -> None:
     envsync("push", "myenv", "server2")
 
 
+def test_a_rollback_of_what_is_not_there_says_what_is(conda_lab: Lab, envsync: Envsync) -> None:
+    """A name with a typo leaves nothing behind, which `doctor` would then wonder about."""
+    told = envsync("rollback", "myenvv", "server2", status=21).stderr
+    assert "there is no environment myenvv there, nor an earlier version of it" in told
+    assert "`envsync list server2`" in told
+    server2 = conda_lab["server2"]
+    assert not server2.path(f"{server2.prefix}/envs/.envsync/myenvv").exists()
+    envsync("push", "myenv", "server2")
+    conda_lab.controller.install_wheel("labtool", "1.0")
+    envsync("push", "myenv", "server2")
+    told = envsync("rollback", "myenv", "server2", "--to", "77", status=21).stderr
+    assert "server2: number 77 of myenv is not among the versions that are kept" in told
+    assert "\n  kept: number 1\n" in told
+    assert "`envsync history myenv server2`" in told
+
+
 def test_a_server_that_is_down_is_one_line(conda_lab: Lab, envsync: Envsync) -> None:
     envsync("push", "myenv")
     conda_lab["server3"].stop_sshd()
@@ -126,7 +144,10 @@ def test_gc(conda_lab: Lab, envsync: Envsync) -> None:
     envsync("push", "myenv", "server2", "--overwrite")
     assert envsync("gc", "server3").stdout == "server3: nothing to free\n"
     stays = envsync("gc", "server2").stdout
-    assert stays.startswith("myenv on server2: nothing\n  stays: generation 2: overwritten by ")
+    lines = stays.splitlines()
+    assert lines[0] == "myenv on server2: nothing to free"
+    assert lines[1].startswith("  stays: generation 2: overwritten by ")
+    assert len(lines) == 2
     told = envsync("gc", "--drifted", "--dry-run").stdout.splitlines()
     assert told[0] == "server1: nothing to free"
     assert re.fullmatch(r"myenv on server2: 1 earlier version: [\d.]+ MB would be freed", told[1])
@@ -145,6 +166,22 @@ def test_gc(conda_lab: Lab, envsync: Envsync) -> None:
         document = envsync.json("gc", "server3", status=14)
         assert document["result"]["servers"][0]["freed"]["environments"][0]["locked"]
         holder.kill()
+
+
+def test_a_server_that_is_read_only_is_told_as_that(conda_lab: Lab, envsync: Envsync) -> None:
+    """By gc in words, and by doctor with what mends it: no owner could write there."""
+    envsync("push", "myenv", "server2")
+    conda_lab["server2"].remount("ro")
+    try:
+        done = envsync("gc", "server2", status=8)
+        assert done.stdout == ""
+        told = done.stderr
+        assert "/myenv/lock: Read-only file system\n" in told
+        assert "Errno" not in told
+        told = envsync("doctor", "server2", status=8).stderr
+        assert f"the filesystem of {conda_lab['server2'].prefix} is mounted read-only" in told
+    finally:
+        conda_lab["server2"].remount("rw")
 
 
 def envsync_is_locked(lock: Path) -> bool:

@@ -54,6 +54,18 @@ def test_each_trouble_is_named_with_what_mends_it(served: Lab, envsync: Envsync)
         served["server2"].path(f"{server2.home()}/.bashrc").unlink()
 
 
+def test_what_a_push_in_vain_left_is_no_environment(served: Lab, envsync: Envsync) -> None:
+    """Its directory is there, but no version that anybody could go back to."""
+    left = served["server3"].path(f"{served['server3'].prefix}/envs/.envsync/nothere/trees")
+    left.mkdir(parents=True)
+    try:
+        document = envsync.json("doctor", "server3")
+        assert _by_server(document)["server3"]["environments"] == []
+    finally:
+        left.rmdir()
+        left.parent.rmdir()
+
+
 def test_a_server_without_conda(served: Lab, envsync: Envsync) -> None:
     moved = served["server3"].path(served["server3"].prefix)
     moved.rename(moved.with_name("away"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,17 @@ from tests.unit.cli.documented_json import check_document
         ("pusj", "envsync: no such command 'pusj'; did you mean 'push'?\n  → envsync --help\n"),
         ("xyz", "envsync: no such command 'xyz'\n  → envsync --help\n"),
         ("config", "envsync: missing command\n  → envsync config --help\n"),
+        (
+            "remove e",
+            "envsync: missing argument 'SERVER|@GROUP|RANGE'\n  → envsync remove --help\n",
+        ),
+        (
+            "push --overwite",
+            (
+                "envsync: no such option '--overwite'; did you mean '--overwrite'?\n"
+                "  → envsync push --help\n"
+            ),
+        ),
         ("diff myenv", "envsync: missing argument 'SERVER'\n  → envsync diff --help\n"),
     ],
 )
@@ -100,6 +112,38 @@ def test_interrupted(envsync: Envsync, failing: type[Exception]) -> None:
     assert document["error"]["code"] == "interrupted"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_it_as_ctrl_c_does(number: signal.Signals, tmp_path: Path) -> None:
+    fifo = tmp_path / "inventory"
+    os.mkfifo(fifo)
+    argv = [sys.executable, "-c", "from envsync.cli import main; main()"]
+    argv += ["config", "check", "--json", "--config", str(fifo)]
+    with (
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+        fifo.open("w"),  # once it reads there
+    ):
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    document = check_document(out.decode())
+    assert (process.returncode, err) == (-number, b"")
+    assert (document["error"]["code"], document["exit_code"]) == ("interrupted", 128 + number)
+
+
+def test_a_signal_that_was_ignored_stays_so(tmp_path: Path) -> None:
+    """As under nohup."""
+    fifo = tmp_path / "inventory"
+    os.mkfifo(fifo)
+    script = "trap '' HUP; exec \"$@\""
+    argv = [sys.executable, "-c", "from envsync.cli import main; main()"]
+    argv = ["sh", "-c", script, "sh", *argv, "config", "check", "--config", str(fifo)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        with fifo.open("w") as file:
+            process.send_signal(signal.SIGHUP)
+            file.write("servers: {server1: {}}\n")
+        out, _ = process.communicate(timeout=20)
+    assert (process.returncode, b"valid" in out) == (0, True)
+
+
 def test_a_reader_that_goes_away_is_no_failure_to_tell() -> None:
     read, write = os.pipe()
     os.close(read)
@@ -107,6 +151,21 @@ def test_a_reader_that_goes_away_is_no_failure_to_tell() -> None:
     done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nowhere", "there is no file nowhere"),
+        ("nowhere.tar.gz", "there is no file nowhere.tar.gz"),
+        (".", "is a directory, and no archive"),
+        ("archive", "archive says no name for the environment"),
+    ],
+)
+def test_what_is_no_archive(envsync: Envsync, tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / "archive").write_text("x")
+    ended = envsync("unpack", name, "server2")
+    assert told in ended.err
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -10,7 +10,7 @@ import pytest
 from envsync.cli.pull import pull
 from envsync.cli.push_order import PushOptions, PushOrder, make_order, make_pull_order
 from envsync.cli.site import Site
-from envsync.errors import EnvsyncError, NotFound, UsageError
+from envsync.errors import EnvsyncError, InventoryError, NotFound, UsageError
 from envsync.inventory import Environment, Inventory, Server
 from envsync.tree.local import DEFAULT_LOCAL
 
@@ -174,7 +174,13 @@ def test_no_server_and_no_inventory(prefix: str) -> None:
     assert caught.value.hint == "envsync push myenv SERVER"
 
 
-@pytest.mark.parametrize("name", ["base", "../x", "a b", "-x"])
+def test_base_is_refused_with_its_reason(site: Site) -> None:
+    with pytest.raises(InventoryError, match="base is conda itself") as caught:
+        make_order(site, PushOptions("base", ("server2",)))
+    assert "`envsync bootstrap SERVER`" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "-x"])
 def test_what_no_environment_is_called(site: Site, name: str) -> None:
     with pytest.raises(EnvsyncError, match="expected an environment"):
         make_order(site, PushOptions(name, ("server2",)))

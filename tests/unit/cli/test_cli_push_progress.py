@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from envsync.cli.push_progress import LiveProgress
+from envsync.cli import push_progress
+from envsync.cli.push_progress import LiveProgress, Rate
 from envsync.cli.terminal import Terminal
 from envsync.push.report import Progress
 
@@ -45,6 +46,30 @@ def test_a_line_for_each_server(watched: Watched) -> None:
     text = shown()
     assert "server2 connect" in text
     assert "12 files, 1.0 MB of 4.0 MB" in text
+
+
+def test_the_rate_is_that_of_the_last_half_minute_up_to_now() -> None:
+    now = 0.0
+    rate = Rate(0, lambda: now)
+    rate.add(400_000)
+    assert rate.bytes_per_second() is None, "a moment says nothing"
+    now = 4.0
+    assert rate.bytes_per_second() == 100_000, "nothing came since, and that counts"
+    for second in range(5, 105):
+        now = float(second)
+        rate.add(400_000 + 2_000_000 * (second - 4))
+    assert rate.bytes_per_second() == pytest.approx(2_000_000, rel=0.05)
+
+
+def test_the_time_that_is_left(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, shown = watched
+    live.update(Progress("server2", "transfer", 0, 900_000_000))
+    live.update(Progress("server2", "transfer", 8_000_000, 900_000_000))
+    assert "left" not in shown(), "it has only begun"
+    monkeypatch.setattr(push_progress.Rate, "bytes_per_second", lambda _: 1e6)
+    assert "8.0 MB of 900 MB, 1.0 MB/s, 14 min 52 s left" in shown()
+    live.update(Progress("server2", "transfer", 880_000_000, 900_000_000))
+    assert "1.0 MB/s, 20 s left" in shown()
 
 
 def test_a_new_step_begins_at_nothing(watched: Watched) -> None:

@@ -95,7 +95,7 @@ def test_an_environment_that_is_not_listed_has_the_defaults() -> None:
 @pytest.mark.parametrize("name", ["base", "../x", "-x", "a/b", "", "a\nb"])
 def test_an_environment_that_cannot_be(name: str) -> None:
     for inventory in (INVENTORY, Inventory.without_file()):
-        with pytest.raises(InventoryError, match="expected an environment"):
+        with pytest.raises(InventoryError, match=r"expected an environment|base is conda itself"):
             inventory.environment(name)
 
 

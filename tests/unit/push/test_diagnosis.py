@@ -13,7 +13,7 @@ from envsync.push.diagnosis import complaints, rsync_holes
 from envsync.push.examination import Examination
 
 PLATFORM = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
-PREFIX = PrefixFacts("/w/conda", True, True, True, "alice", "ext4", 10**12, 10**8)
+PREFIX = PrefixFacts("/w/conda", True, True, True, False, "alice", "ext4", 10**12, 10**8)
 HEALTH = HealthFacts(
     ServerFacts("alice@server2", ("zstd", "zlib", "none"), PLATFORM, 1e9, "/w/conda/bin/python"),
     "3.11.7",
@@ -38,9 +38,15 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
     [
         (_health(prefix=PREFIX._replace(exists=False)), "no conda prefix", "bootstrap", True),
         (_health(prefix=PREFIX._replace(is_writable=False)), "cannot be written", "chown", True),
+        (
+            _health(prefix=PREFIX._replace(is_writable=False, is_read_only=True)),
+            "mounted read-only",
+            "dmesg",
+            True,
+        ),
         (_health(prefix=PREFIX._replace(has_conda=False)), "no conda-meta", "bootstrap", False),
         (_health(prefix=PREFIX._replace(free_bytes=10**9)), "1.0 GB are free", "gc", False),
-        (_health(prefix=PREFIX._replace(free_bytes=10**6)), "0.0 GB are free", "gc", True),
+        (_health(prefix=PREFIX._replace(free_bytes=10**6)), "1 MB are free", "gc", True),
         (_health(prefix=PREFIX._replace(free_inodes=9)), "inodes are free", "gc", False),
         (_health(tools=HEALTH.tools[:1]), "no conda, mamba", "micromamba", False),
         (_health(server=HEALTH.server._replace(codecs=("zlib",))), "no zstd", "zstandard", False),

@@ -1,0 +1,52 @@
+"""rsync is never left behind, however the process ends that started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lab.namespaces import children, wait_until
+
+_RUNS = """
+import sys
+from envsync.agent.rsync_run import RsyncRun
+sys.exit(RsyncRun([b"sleep", b"600"], print).finish([]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_it_ends_with_whoever_started_it(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", _RUNS], stderr=subprocess.DEVNULL) as starter:
+        try:
+            wait_until(lambda: _sleeping(starter.pid), "the command runs")
+            [command] = _sleeping(starter.pid)
+            starter.send_signal(number)
+            starter.wait(10)
+            wait_until(lambda: not _runs(command), "the command has ended")
+        finally:
+            starter.kill()
+
+
+def _sleeping(pid: int) -> list[int]:
+    """Its children that have become the command."""
+    return [child for child in children(pid) if _words(child)[0] == b"sleep"]
+
+
+def _words(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return [b""]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return _words(pid)[0] == b"sleep"
