@@ -127,7 +127,7 @@ class RelocatedSource:
         return self._source.elsewhere(self._there)
 
     def outside(self) -> tuple[str, ...]:
-        return self._source.outside()
+        return self._source.outside(self._there)
 
     def credentials(self) -> tuple[str, ...]:
         return self._source.credentials()
