@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     # Loaded only for a target with another prefix.
     from envsync.agent.relocated import Relocated
     from envsync.agent.relocation_cache import RelocationCache
+    from envsync.conda.needles import Needles
     from envsync.conda.relocation import Relocation
 
 Contents = Callable[..., Iterator[bytes]]
@@ -280,9 +281,9 @@ class Source:
                 os.close(top_fd)
         return self._relocated[there]
 
-    def _known_without(self, strings: Tuple[bytes, ...]) -> List[bytes]:
+    def _known_without(self, needles: Needles) -> List[bytes]:
         """Keys of contents that have none of these, by what was seen when they were sent."""
-        if self._search is None or self._search.strings != strings:
+        if self._search is None or self._search.needles != needles:
             return []
         from envsync.agent.relocation_cache import KEY_BYTES
 
