@@ -63,7 +63,10 @@ def _references(payload: bytes) -> List[bytes]:
 
 
 def _findings(service: Service, request: Request) -> Answer:
-    return Answer({"findings": to_json(service.source.findings())})
+    from envsync.agent.outside_findings import outside_findings
+
+    found = outside_findings(service.source, request.arguments["there"])
+    return Answer({"findings": to_json(found)})
 
 
 def _credentials(service: Service, request: Request) -> Answer:

@@ -19,6 +19,9 @@ from envsync.tree.entry import split
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+    # Of a push to another prefix.
+    from envsync.conda.needles import Needles
+
 HEAD = struct.Struct("<IQ")
 GONE = (1 << 64) - 1
 BLOCK_BYTES = codec.BLOCK_BYTES_MAX
@@ -64,13 +67,13 @@ def outgoing(
 class Search:
     """Strings that are looked for in what is read anyway, and the contents without any."""
 
-    def __init__(self, strings: Sequence[bytes]) -> None:
-        self.strings = tuple(strings)
-        self.overlap_bytes = max(map(len, strings))
+    def __init__(self, needles: Needles) -> None:
+        self.needles = needles
+        self.overlap_bytes = needles.longest_bytes()
         self.without: Set[bytes] = set()
 
     def is_in(self, content: bytes) -> bool:
-        return any(string in content for string in self.strings)
+        return bool(self.needles.found_in(content))
 
     def absent_from(self, digest: bytes) -> None:
         self.without.add(digest)

@@ -10,39 +10,44 @@ import threading
 from typing import List, NamedTuple, Sequence, Set
 
 from envsync.agent.file_workers import FileWorkers, Job, batches, processors
+from envsync.conda.needles import PLAIN, WIDE, Needles
 
 BLOCK_BYTES = 1 << 20
 _FILES_PER_WORKER = 200
 _FEW_FILES, _FEW_BYTES = 300, 8 << 20
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_ABSENT, _FOUND, _CHANGED = 0, 1, 2
+_CHANGED = 4  # in the place of what was found
 
+# Finds what `Needles.found_in` does.
 _CODE = """
-needles = [bytes.fromhex(text) for text in sys.argv[3:]]
-kept = max(map(len, needles)) - 1
+plain, wide = [[bytes.fromhex(text) for text in group.split()] for group in sys.argv[3:]]
+kept = max(map(len, plain + wide)) - 1
 def answer(request):
     status, _, path = request.partition(b"/")
     inode, size, mtime, ctime = map(int, status.split())
     try:
         fd = os.open(path, flags, dir_fd=top)
     except OSError:
-        return b"\\2"
+        return b"\\4"
     try:
         found, tail = 0, b""
-        while not found:
+        while found < 3:
             data = os.read(fd, block)
             if not data:
                 break
             tail += data
-            found = any(needle in tail for needle in needles)
+            if any(needle in tail for needle in plain):
+                found |= 1
+            if b"\\0" in tail and b"/" in tail and any(needle in tail for needle in wide):
+                found |= 2
             if len(data) < block and os.fstat(fd).st_size <= block:
                 break
             tail = tail[-kept:]
         is_same = os.fstat(fd)
         seen = is_same.st_ino, is_same.st_size, is_same.st_mtime_ns, is_same.st_ctime_ns
-        return bytes([found]) if seen == (inode, size, mtime, ctime) else b"\\2"
+        return bytes([found]) if seen == (inode, size, mtime, ctime) else b"\\4"
     except OSError:
-        return b"\\2"
+        return b"\\4"
     finally:
         os.close(fd)
 """
@@ -59,31 +64,35 @@ class Candidate(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Paths that hold one of the strings, and paths that are not as they were any more."""
+    """Paths that hold one of the strings, as it is or wide, and paths that are not as they
+    were any more."""
 
     holding: Set[bytes]
+    holding_wide: Set[bytes]
     changed: Set[bytes]
 
     def note(self, path: bytes, answer: int) -> None:
-        if answer == _FOUND:
+        if answer & PLAIN:
             self.holding.add(path)
-        elif answer != _ABSENT:
+        if answer & WIDE:
+            self.holding_wide.add(path)
+        if answer & _CHANGED:
             self.changed.add(path)
 
 
-def search(top_fd: int, needles: Sequence[bytes], candidates: Sequence[Candidate]) -> Found:
+def search(top_fd: int, needles: Needles, candidates: Sequence[Candidate]) -> Found:
     """Look for the strings in each of these files."""
-    found = Found(set(), set())
+    found = Found(set(), set(), set())
     size_bytes = sum(candidate.size_bytes for candidate in candidates)
-    if needles and len(candidates) <= _FEW_FILES and size_bytes <= _FEW_BYTES:
+    if needles.plain and len(candidates) <= _FEW_FILES and size_bytes <= _FEW_BYTES:
         for candidate in candidates:
             found.note(candidate.path, _look(top_fd, needles, candidate))
-    elif needles and candidates:
+    elif needles.plain and candidates:
         _search_in_workers(top_fd, needles, candidates, found)
     return found
 
 
-def _look(top_fd: int, needles: Sequence[bytes], candidate: Candidate) -> int:
+def _look(top_fd: int, needles: Needles, candidate: Candidate) -> int:
     """What a worker does, for so little that it is done before a worker could start."""
     try:
         fd = os.open(candidate.path, _FILE_FLAGS, dir_fd=top_fd)
@@ -95,11 +104,11 @@ def _look(top_fd: int, needles: Sequence[bytes], candidate: Candidate) -> int:
     seen = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
     if seen != candidate[1:]:
         return _CHANGED
-    return _FOUND if any(needle in content for needle in needles) else _ABSENT
+    return needles.found_in(content)
 
 
 def _search_in_workers(
-    top_fd: int, needles: Sequence[bytes], candidates: Sequence[Candidate], found: Found
+    top_fd: int, needles: Needles, candidates: Sequence[Candidate], found: Found
 ) -> None:
     left = batches(candidates, lambda candidate: candidate.size_bytes)
     lock = threading.Lock()
@@ -113,7 +122,8 @@ def _search_in_workers(
             for candidate, answer in zip(batch, answers):
                 found.note(candidate.path, answer[0])
 
-    job = Job(_CODE, 1, BLOCK_BYTES, [needle.hex() for needle in needles])
+    arguments = [" ".join(needle.hex() for needle in group) for group in needles]
+    job = Job(_CODE, 1, BLOCK_BYTES, arguments)
     count = max(1, min(processors(), len(candidates) // _FILES_PER_WORKER))
     FileWorkers(job, top_fd, _request).run(count, next_batch, take)
 

@@ -145,6 +145,7 @@ class Relocator:
         self._examined: List[bytes] = []
         self._records: List[Tuple[bytes, Entry]] = []
         self._naming: Dict[bytes, Entry] = {}
+        self._naming_widely: Dict[bytes, Entry] = {}
         self._changed: Dict[bytes, Dict[bytes, Optional[Entry]]] = {}
         self._problems: Dict[bytes, str] = {}
         self._left: List[bytes] = []
@@ -178,6 +179,7 @@ class Relocator:
                 relocated.facts,
                 contents.files,
                 self._problems_by_digest(),
+                {entry.content for entry in self._naming_widely.values()},
                 pip_rewritten,
                 conda_rewritten,
             )
@@ -201,9 +203,11 @@ class Relocator:
         if found.changed:
             raise _changing(found.changed)
         for path, (entry, _) in candidates.items():
+            if path in found.holding_wide and self._names_widely(path, entry):
+                self._naming_widely[path] = entry
             if path in found.holding:
                 self._naming[path] = entry
-            else:
+            elif path not in self._naming_widely:
                 self._searched.contents.add(entry.content[:KEY_BYTES])
 
     def _needs_a_look(self, path: bytes, entry: Entry) -> bool:
@@ -216,8 +220,13 @@ class Relocator:
         if is_conda_record(path) or is_pip_record(path):
             self._records.append((path, entry))
             return False
+        is_wide = entry.content in self._before.wide
+        if is_wide:
+            self._naming_widely[path] = entry
         if entry.content in self._before.files or entry.content in self._before.problems:
             self._naming[path] = entry
+            return False
+        if is_wide:
             return False
         # importlib tells compiled code where it stands whenever it loads it.
         return not (_is_compiled(path) and split(split(path)[0])[1] == CACHE_DIRECTORY)
@@ -239,7 +248,8 @@ class Relocator:
                 # It only seemed to name a path, or it names the base prefix and has no room.
                 if self._relocation.names_any(read(self._top_fd, path)):
                     self._left.append(path)
-                self._searched.contents.add(entry.content[:KEY_BYTES])
+                if path not in self._naming_widely:
+                    self._searched.contents.add(entry.content[:KEY_BYTES])
                 continue
             contents.files[entry.content] = rewritten
             self._change_content(path, entry, rewritten)
@@ -265,13 +275,21 @@ class Relocator:
                 self._change_content(path, entry, rewritten)
         return Records(basis, result)
 
-    def _rewritten(self, path: bytes, entry: Entry, contents: Contents) -> Rewritten:
+    def _names_widely(self, path: bytes, entry: Entry) -> bool:
+        return self._relocation.names_any_widely(self._read_as_is(path, entry))
+
+    def _read_as_is(self, path: bytes, entry: Entry) -> bytes:
+        """A file's content, for certain the one that the manifest has."""
         try:
             content = read(self._top_fd, path)
         except OSError as error:
             raise _changing([path]) from error
         if hashlib.sha256(content).digest() != entry.content:
             raise _changing([path])
+        return content
+
+    def _rewritten(self, path: bytes, entry: Entry, contents: Contents) -> Rewritten:
+        content = self._read_as_is(path, entry)
         there = contents.rewritten(self._top_fd, path, content)
         return Rewritten(len(content), hashlib.sha256(there).digest(), len(there))
 
@@ -334,7 +352,7 @@ class Relocator:
             problems=tuple(
                 "%s: %s" % (_shown(path), text) for path, text in sorted(self._problems.items())
             ),
-            left=tuple(map(_shown, self._left)),
+            left=tuple(map(_shown, sorted({*self._left, *self._naming_widely}))),
             rewritten_files=len(paths),
         )
         manifest = Manifest(directories, scanned.mode, scanned.mtime_ns)
@@ -344,7 +362,8 @@ class Relocator:
         return {self._naming[path].content: text for path, text in self._problems.items()}
 
     def _remember_searched(self) -> None:
-        busy = {split(path)[0] for path in (*self._naming, *dict(self._records))}
+        naming = (*self._naming, *self._naming_widely, *dict(self._records))
+        busy = {split(path)[0] for path in naming}
         busy.update(self._changed)
         clean = {self._marks[path] for path in self._examined if path not in busy}
         directories = self._searched.directories.intersection(self._marks.values()) | clean

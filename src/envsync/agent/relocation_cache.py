@@ -18,7 +18,7 @@ from envsync.conda.relocated_records import Rewritten
 from envsync.errors import AgentFailed
 from envsync.tree.manifest import REFERENCE_BYTES
 
-_MAGIC = b"envsync relocation 1\n"
+_MAGIC = b"envsync relocation 2\n"
 KEY_BYTES = 16
 
 
@@ -39,18 +39,20 @@ class Records(NamedTuple):
 class Rewrites(NamedTuple):
     """What an environment becomes at one place; `facts` are of the source revision named.
 
-    `files` and `problems` go by the digest of the content.
+    `files` and `problems` go by the digest of the content; the contents `wide` go on naming
+    the paths that are left behind in UTF-16 or UTF-32.
     """
 
     source_revision: str
     facts: Optional[RelocationFacts]
     files: Dict[bytes, Rewritten]
     problems: Dict[bytes, str]
+    wide: Set[bytes]
     pip: Records
     conda: Records
 
 
-NOTHING = Rewrites("", None, {}, {}, Records("", {}), Records("", {}))
+NOTHING = Rewrites("", None, {}, {}, set(), Records("", {}), Records("", {}))
 
 
 class RelocationCache:
@@ -99,6 +101,7 @@ class RelocationCache:
             "facts": to_json(rewrites.facts),
             "files": _rows(rewrites.files),
             "problems": {digest.hex(): text for digest, text in rewrites.problems.items()},
+            "wide": [digest.hex() for digest in rewrites.wide],
             "pip": [rewrites.pip.basis, _rows(rewrites.pip.files)],
             "conda": [rewrites.conda.basis, _rows(rewrites.conda.files)],
         }
@@ -119,6 +122,7 @@ def _parsed(document: Any) -> Rewrites:
         None if facts is None else from_json(RelocationFacts, facts),
         _files(document["files"]),
         {bytes.fromhex(digest): text for digest, text in document["problems"].items()},
+        set(map(bytes.fromhex, document["wide"])),
         _records(document["pip"]),
         _records(document["conda"]),
     )

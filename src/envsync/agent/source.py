@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import stat
 from typing import (
     TYPE_CHECKING,
     Callable,
@@ -13,6 +12,7 @@ from typing import (
     Dict,
     Iterator,
     List,
+    Mapping,
     Optional,
     Sequence,
     Set,
@@ -21,6 +21,7 @@ from typing import (
 
 from envsync.agent import glibc_needs
 from envsync.agent.content_cache import home
+from envsync.agent.elf_files import ElfFiles, cache_start
 from envsync.agent.facts import platform_facts
 from envsync.agent.hashing import Hashing
 from envsync.agent.layout import base_layout, layout, require_live
@@ -43,13 +44,13 @@ from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.signs import busy_findings, installer_findings, mapping_findings
 from envsync.agent.snapshot import Hashed, Snapshot, Trees
 from envsync.agent.softlinks import Softlink, finding, softlinks
-from envsync.agent.stat_rows import modes
+from envsync.agent.stat_rows import may_hold_programs
 from envsync.agent.storage import require_good_disk
 from envsync.agent.vouchers import NO_VOUCHERS
-from envsync.conda import credentials, kernelspecs, outside
+from envsync.conda import credentials, outside
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
-from envsync.tree.entry import FILE, SYMLINK, Entry, join
+from envsync.tree.entry import FILE, join
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     # Loaded only for a target with another prefix.
     from envsync.agent.relocated import Relocated
     from envsync.agent.relocation_cache import RelocationCache
+    from envsync.conda.needles import Needles
     from envsync.conda.relocation import Relocation
 
 Contents = Callable[..., Iterator[bytes]]
@@ -98,6 +100,16 @@ class Source:
     def path(self) -> bytes:
         """Where the version is that stands there now: never a link."""
         return self._places.standing()
+
+    @property
+    def known_as(self) -> bytes:
+        """The path by which conda knows it, and which is written into its files."""
+        return self._places.path
+
+    @property
+    def rows(self) -> Mapping[bytes, bytes]:
+        """The packed status of each directory's entries, as the last `inspect` found them."""
+        return self._found().scan.directories
 
     def place(self) -> Optional[PlaceFacts]:
         """What tells this place from every other; None where there is no environment."""
@@ -243,7 +255,7 @@ class Source:
     def relocation_facts(self, there: str) -> RelocationFacts:
         """What the tree of the last `inspect` becomes at the path `there`."""
         if there not in self._relocated and not self._softlinks:
-            before = self._relocation_cache(self._relocation(there)).rewrites()
+            before = self._relocation_cache(self.relocation(there)).rewrites()
             if before.facts is not None and before.source_revision == self._found().revision:
                 return before.facts
         return self._at(there).facts
@@ -256,7 +268,7 @@ class Source:
         if there not in self._relocated:
             from envsync.agent.relocated import Relocator
 
-            relocation = self._relocation(there)
+            relocation = self.relocation(there)
             cache = self._relocation_cache(relocation)
             top_fd = open_directory(self.path)
             try:
@@ -269,15 +281,16 @@ class Source:
                 os.close(top_fd)
         return self._relocated[there]
 
-    def _known_without(self, strings: Tuple[bytes, ...]) -> List[bytes]:
+    def _known_without(self, needles: Needles) -> List[bytes]:
         """Keys of contents that have none of these, by what was seen when they were sent."""
-        if self._search is None or self._search.strings != strings:
+        if self._search is None or self._search.needles != needles:
             return []
         from envsync.agent.relocation_cache import KEY_BYTES
 
         return [digest[:KEY_BYTES] for digest in self._search.without]
 
-    def _relocation(self, there: str) -> Relocation:
+    def relocation(self, there: str) -> Relocation:
+        """How its paths become those of the path `there`; empty where it stays."""
         from envsync.conda.relocation import Relocation, between
 
         if not there:
@@ -293,37 +306,6 @@ class Source:
         return RelocationCache(
             self._cache_directory, scanned.device, scanned.inode, relocation.moves
         )
-
-    def findings(self) -> Tuple[Finding, ...]:
-        """What leads out of the environment or in from outside: the target may lack it."""
-        found: List[Finding] = []
-        manifest = self.manifest()
-        for directory, rows in self._found().scan.directories.items():
-            # Most directories have neither, and are not worth decoding.
-            has_symlinks = any(map(stat.S_ISLNK, modes(rows)))
-            if not has_symlinks and not outside.may_be_worth_reading(directory):
-                continue
-            for entry in manifest.entries(directory):
-                leads = self._leads(join(directory, entry.name), entry)
-                found += [Finding("outside", str(lead)) for lead in leads]
-        return (*found, *self._kernelspecs())
-
-    def _kernelspecs(self) -> Iterator[Finding]:
-        """What leads in from outside, and is not sent."""
-        here = self._places.path
-        base, envs = os.path.split(os.path.dirname(os.fsdecode(here)))
-        places = kernelspecs.directories(os.environ, home(os.environ), base)
-        for place in places if envs == "envs" else places[:1]:
-            for line in kernelspecs.outside(place, {here, os.path.realpath(here)}):
-                yield Finding("outside", line)
-
-    def _leads(self, path: bytes, entry: Entry) -> Tuple[outside.LeadsOutside, ...]:
-        # What is written into an environment is the name that conda knows it by.
-        if entry.kind == SYMLINK:
-            return outside.in_symlink(path, entry.content, self._places.path)
-        if entry.kind == FILE and outside.is_worth_reading(path):
-            return outside.in_file(path, self.read(path) or b"", self._places.path)
-        return ()
 
     def files_with_credentials(self) -> Tuple[bytes, ...]:
         """The files that will be sent with a password or a token in them."""
@@ -343,9 +325,14 @@ class Source:
 
     def newest_glibc(self) -> Tuple[bytes, Tuple[int, ...]]:
         """The file that needs the newest glibc, and that; a path of b"" where none needs any."""
+        return glibc_needs.newest(self.elf_files())
+
+    def elf_files(self) -> ElfFiles:
+        """The binaries of the version that the last `inspect` found."""
         scanned = self._found().scan
-        cache = glibc_needs.cache_path(self._cache_directory, scanned.device, scanned.inode)
-        return glibc_needs.newest(self.manifest(), self._place_of, cache)
+        worth = [path for path, rows in scanned.directories.items() if may_hold_programs(rows)]
+        cache = cache_start(self._cache_directory, scanned.device, scanned.inode)
+        return ElfFiles(self.manifest(), worth, self._place_of, cache)
 
     def _place_of(self, path: bytes) -> bytes:
         """Where the content stands of a file of the manifest."""
@@ -400,7 +387,7 @@ class Source:
         the environment will stand at the path `there`, it is known then which files name this
         one; the contents are those that stand here all the same.
         """
-        self._search = Search(self._relocation(there).needles) if there else None
+        self._search = Search(self.relocation(there).needles) if there else None
         with self._hashing.reading() as on_read:
 
             def contents(

@@ -7,6 +7,7 @@ mtime, ctime and link count of each row as 64 bits, then the names with NUL betw
 from __future__ import annotations
 
 import itertools
+import stat
 import struct
 from typing import List, NamedTuple, Sequence, Set, Tuple
 
@@ -64,6 +65,15 @@ def row_names(packed: bytes) -> bytes:
 def modes(packed: bytes) -> Set[int]:
     """The modes that occur in a directory, without unpacking the rest."""
     return set(struct.unpack_from("<%dq" % row_count(packed), packed, 4))
+
+
+def may_hold_programs(packed: bytes) -> bool:
+    """Whether binaries may be in a directory; a link counts as what it may stand for."""
+    if b".so" in row_names(packed):
+        return True
+    return any(
+        stat.S_ISLNK(mode) or (stat.S_ISREG(mode) and mode & stat.S_IXUSR) for mode in modes(packed)
+    )
 
 
 def has_links(packed: bytes) -> bool:

@@ -1,24 +1,38 @@
-"""What an ELF file needs of the C library, read from its version records.
+"""What an ELF file needs of the C library, and where its other libraries are looked for.
 
 Only what the file's own loader would look up counts: a string that merely looks like a
-version, or one that the file itself provides, is none of it.
+version or a path, or a version that the file itself provides, is none of it.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
-from typing import Callable, Iterator, NamedTuple, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 MAGIC = b"\x7fELF"
 _NEEDED_VERSIONS = 0x6FFFFFFE  # SHT_GNU_verneed
 _SECTIONS_MAX = 2000
 _TABLE_BYTES_MAX = 64 << 20
+_LOAD, _DYNAMIC = 1, 2  # PT_LOAD, PT_DYNAMIC
+_STRINGS, _RPATH, _RUNPATH = 5, 15, 29  # DT_STRTAB, DT_RPATH, DT_RUNPATH
+_DYNAMIC_BYTES_MAX = 64 << 10
+_RUN_PATH_BYTES_MAX = 16 << 10
+# An offset of 64 bits may be more than any file's.
+_DAMAGE = (struct.error, ValueError, IndexError, OverflowError)
 _GLIBC = re.compile(rb"GLIBC_(\d+)\.(\d+)(?:\.(\d+))?\Z")
 
 Read = Callable[[int, int], bytes]
 """Gives the bytes at an offset, fewer where the file ends."""
 Version = Tuple[int, ...]
+
+
+class _Segment(NamedTuple):
+    kind: int
+    offset: int
+    address: int
+    size: int
 
 
 class _Section(NamedTuple):
@@ -33,16 +47,79 @@ def needed_glibc(read: Read) -> Version:
     """The newest glibc that a file's symbols come from, as (2, 34); empty where none is named."""
     try:
         return max(_needed(read), default=())
-    except (struct.error, ValueError, IndexError):
+    except _DAMAGE:
         return ()
+
+
+def run_paths(read: Read) -> Tuple[bytes, ...]:
+    """The directories of a file's RUNPATH, or else of its RPATH, as they are written there."""
+    try:
+        return _run_paths(read)
+    except _DAMAGE:
+        return ()
+
+
+def _run_paths(read: Read) -> Tuple[bytes, ...]:
+    head = read(0, 64)
+    if not _is_elf(head):
+        return ()
+    order, is_wide = _layout(head)
+    segments = _segments(read, head)
+    found: Dict[int, int] = {}
+    for segment in segments:
+        if segment.kind == _DYNAMIC:
+            table = read(segment.offset, min(segment.size, _DYNAMIC_BYTES_MAX))
+            pair = struct.Struct(order + ("QQ" if is_wide else "II"))
+            whole = table[: len(table) - len(table) % pair.size]
+            # The tag 0 ends the table, and what is behind it is none of it.
+            found.update(itertools.takewhile(lambda row: row[0], pair.iter_unpack(whole)))
+    # Where a file has both, the loader passes over its RPATH.
+    text = found.get(_RUNPATH, found.get(_RPATH))
+    if text is None or _STRINGS not in found:
+        return ()
+    start = _offset_of(found[_STRINGS], segments) + text
+    written, end, _ = read(start, _RUN_PATH_BYTES_MAX).partition(b"\0")
+    return tuple(filter(None, written.split(b":"))) if end else ()
+
+
+def _segments(read: Read, head: bytes) -> List[_Segment]:
+    order, is_wide = _layout(head)
+    (start,) = struct.unpack_from(order + ("Q" if is_wide else "I"), head, 32 if is_wide else 28)
+    size, count = struct.unpack_from(order + "HH", head, 54 if is_wide else 42)
+    form = struct.Struct(order + ("IIQQQQQQ" if is_wide else "8I"))
+    table = read(start, size * min(count, _SECTIONS_MAX))
+    found = []
+    for at in range(0, len(table) - form.size + 1, size or form.size):
+        fields = form.unpack_from(table, at)
+        # The narrow form has the flags elsewhere.
+        offset, address, _, length = fields[2:6] if is_wide else fields[1:5]
+        found.append(_Segment(fields[0], offset, address, length))
+    return found
+
+
+def _offset_of(address: int, segments: List[_Segment]) -> int:
+    """Where in the file that stands which is loaded at an address; ValueError for nowhere."""
+    for segment in segments:
+        if segment.kind == _LOAD and 0 <= address - segment.address < segment.size:
+            return segment.offset + address - segment.address
+    raise ValueError("an address of no segment")
+
+
+def _is_elf(head: bytes) -> bool:
+    return head[:4] == MAGIC and head[4:5] in (b"\1", b"\2")
+
+
+def _layout(head: bytes) -> Tuple[str, bool]:
+    """The byte order, as `struct` has it, and whether addresses have 64 bits."""
+    return "<" if head[5:6] == b"\1" else ">", head[4:5] == b"\2"
 
 
 def _needed(read: Read) -> Iterator[Version]:
     head = read(0, 64)
-    if head[:4] != MAGIC or head[4:5] not in (b"\1", b"\2"):
+    if not _is_elf(head):
         return
-    order = "<" if head[5:6] == b"\1" else ">"
-    sections = _sections(read, head, order)
+    order, _ = _layout(head)
+    sections = _sections(read, head)
     for section in sections:
         if section.kind == _NEEDED_VERSIONS:
             strings = sections[section.link]
@@ -54,8 +131,8 @@ def _needed(read: Read) -> Iterator[Version]:
                     yield tuple(int(part) for part in match.groups() if part is not None)
 
 
-def _sections(read: Read, head: bytes, order: str) -> Tuple[_Section, ...]:
-    is_wide = head[4:5] == b"\2"
+def _sections(read: Read, head: bytes) -> Tuple[_Section, ...]:
+    order, is_wide = _layout(head)
     (start,) = struct.unpack_from(order + ("Q" if is_wide else "I"), head, 40 if is_wide else 32)
     size, count = struct.unpack_from(order + "HH", head, 58 if is_wide else 46)
     table = read(start, size * min(count, _SECTIONS_MAX))

@@ -1,7 +1,8 @@
 """What in an environment leads out of it, and so leads elsewhere on another server.
 
-Editable installs, lines of `.pth` files, `.egg-link` files and symlinks. Python goes on
-silently without them, or worse, with whatever stands at that path there.
+Editable installs, lines of `.pth` files, `.egg-link` files, symlinks, and where binaries look
+for their libraries. Python goes on silently without them, or worse, with whatever stands at
+that path there; so does the loader, with another library of that name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import posixpath
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, Optional, Tuple
+from typing import Any, Collection, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
 FILE_MAX_BYTES = 1024 * 1024
@@ -20,12 +21,18 @@ FILE_MAX_BYTES = 1024 * 1024
 LEADS_TO = " leads to "
 """In the line about one, before the path that it leads to, which ends the line."""
 
+RUN_PATH = "RPATH"
+"""The kind of what leads a binary out."""
+
 _IN_SITE_PACKAGES = re.compile(
     rb"lib/(?:python|pypy)[0-9.]+t?/site-packages/(?:"
     rb"[^/]+\.pth|[^/]+\.egg-link|__editable__[^/]*\.py|[^/]+\.dist-info/direct_url\.json)"
 )
 _SITE_PACKAGES = re.compile(rb"lib/(?:python|pypy)[0-9.]+t?/site-packages(?:/[^/]+\.dist-info)?\Z")
 _QUOTED_PATH = re.compile(r"""(['"])(/[^'"\n]+)\1""")
+_ORIGIN = re.compile(rb"\$(?:ORIGIN(?=/|\Z)|\{ORIGIN\})")
+# Where the loader looks anyway, on every server.
+_SYSTEMS_OWN = re.compile(rb"/(?:usr/)?lib(?:32|64|x32)?(?:/[a-z0-9_]+-linux-[a-z0-9]+)?")
 _MAPPING = re.compile(r"^(?:MAPPING|NAMESPACES)\b[^=\n]*=\s*(\{.*\})\s*$", re.MULTILINE)
 
 
@@ -81,13 +88,53 @@ def in_file(path: bytes, content: bytes, environment: bytes) -> Tuple[LeadsOutsi
     return tuple(dict.fromkeys(found))
 
 
+class Standing(NamedTuple):
+    """The absolute paths of an environment: its `names` here, and where it is sent to."""
+
+    names: Sequence[bytes]
+    there: bytes
+
+
+def in_run_path(path: bytes, run_path: bytes, standing: Standing) -> Optional[LeadsOutside]:
+    """Where a binary looks for libraries, if that is outside; `$ORIGIN` is resolved for there.
+
+    What is absolute may be left from where the file was built: who asks has to look whether
+    anything stands here. The directories of the system and of the prefix are on every server.
+    """
+    # These depend on the machine.
+    run_path = run_path.partition(b"/$LIB")[0].partition(b"/$PLATFORM")[0]
+    origin = _ORIGIN.match(run_path)
+    if origin:
+        place = posixpath.join(standing.there, posixpath.dirname(path))
+        leads_to = posixpath.normpath(place + run_path[origin.end() :])
+        is_inside = _is_below(leads_to, [standing.there])
+    else:
+        leads_to = posixpath.normpath(run_path)
+        is_inside = not leads_to.startswith(b"/") or _is_below(leads_to, standing.names)
+        is_inside = is_inside or _is_on_every_server(leads_to, standing.names)
+    return None if is_inside else LeadsOutside(path, RUN_PATH, leads_to)
+
+
+def _is_on_every_server(directory: bytes, environments: Iterable[bytes]) -> bool:
+    if _SYSTEMS_OWN.fullmatch(directory):
+        return True
+    above = [posixpath.split(posixpath.dirname(path)) for path in environments]
+    bases = [base for base, envs in above if envs == b"envs"]
+    others = [posixpath.join(base, b"envs") for base in bases]
+    return _is_below(directory, bases) and not _is_below(directory, others)
+
+
+def _is_below(path: bytes, directories: Collection[bytes]) -> bool:
+    return any(path == one or path.startswith(one + b"/") for one in directories)
+
+
 def _outside(
     path: bytes, kind: str, targets: Iterable[bytes], environment: bytes
 ) -> Iterator[LeadsOutside]:
     here = posixpath.join(environment, posixpath.dirname(path))
     for target in targets:
         absolute = posixpath.normpath(posixpath.join(here, target))
-        if absolute != environment and not absolute.startswith(environment + b"/"):
+        if not _is_below(absolute, [environment]):
             yield LeadsOutside(path, kind, target)
 
 

@@ -9,6 +9,7 @@ A file tells where its environment stands in one of these ways:
 - any other binary: the path is replaced by one of the same length. A shorter one is filled
   up with slashes, which mean nothing in a path, so no byte moves: neither the strings of
   Rust or Go, which have no NUL behind them, nor the lengths in pickles and databases.
+- in UTF-16 or UTF-32, where it stays: `names_any_widely` finds it.
 
 Nothing here reads a file: the functions are pure, on bytes.
 """
@@ -23,6 +24,7 @@ from typing import Iterator, List, Match, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from envsync.conda import shebang
+from envsync.conda.needles import needles, wide_texts
 
 TEXT, BINARY = "text", "binary"
 
@@ -83,7 +85,7 @@ class _Edit(NamedTuple):
 class Relocation:
     """An environment that moves, by each name it has here, and the base prefix above it.
 
-    `needles` are in every file that names one of them, and in few others.
+    `needles` find the files that name one of them.
     """
 
     def __init__(self, environment: Sequence[Move], above: Sequence[Move] = ()) -> None:
@@ -96,11 +98,15 @@ class Relocation:
         longest_first = sorted(self._new, key=len, reverse=True)
         alternatives = b"|".join(map(re.escape, longest_first))
         self._pattern = re.compile(b"(?:" + alternatives + b")(?!" + _NAME + b")")
-        self.needles = tuple(_without_longer(longest_first))
+        self.needles = needles(tuple(_without_longer(longest_first)))
 
     def names_any(self, content: bytes) -> bool:
         """Whether one of the old paths is named."""
         return any(True for _ in self._found(content))
+
+    def names_any_widely(self, content: bytes) -> bool:
+        """Whether one of them is named in UTF-16 or UTF-32, where `rewrite` leaves it."""
+        return any(map(self.names_any, wide_texts(self.needles.plain, content)))
 
     def link_target(self, target: bytes) -> bytes:
         """What a symlink has to lead to there."""
@@ -123,8 +129,8 @@ class Relocation:
 
     def _found(self, content: bytes) -> Iterator[Match[bytes]]:
         position = 0
-        while self.needles:
-            starts = [content.find(needle, position) for needle in self.needles]
+        while self.needles.plain:
+            starts = [content.find(needle, position) for needle in self.needles.plain]
             position = min([start for start in starts if start >= 0], default=-1)
             if position < 0:
                 return

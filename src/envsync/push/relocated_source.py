@@ -17,8 +17,7 @@ from envsync.push.ends import Progress
 from envsync.push.source_end import Outlined, SourceEnd
 from envsync.transport.job import Contents, Direct, Relayed
 
-PROBLEMS_SHOWN = 12
-LEFT_SHOWN = 3
+PROBLEMS_SHOWN = LEFT_SHOWN = 12
 
 
 class RelocatedSource:
@@ -127,7 +126,7 @@ class RelocatedSource:
         return self._source.elsewhere(self._there)
 
     def outside(self) -> tuple[str, ...]:
-        return self._source.outside()
+        return self._source.outside(self._there)
 
     def credentials(self) -> tuple[str, ...]:
         return self._source.credentials()
@@ -149,7 +148,8 @@ class RelocatedSource:
 
 
 def _left(paths: Sequence[str]) -> tuple[Finding, ...]:
-    """Compiled code without its source, and archives: nobody can rewrite them."""
+    """Compiled code without its source, archives, and what names it in UTF-16 or UTF-32:
+    nobody can rewrite them."""
     if not paths:
         return ()
     more = f" and {len(paths) - LEFT_SHOWN} more" if len(paths) > LEFT_SHOWN else ""

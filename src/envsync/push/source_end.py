@@ -60,7 +60,7 @@ class SourceEnd:
         self._end = end
         self._lock = threading.Lock()
         self._state: SourceState | None = None
-        self._outside: tuple[str, ...] | None = None
+        self._outside: dict[str, tuple[str, ...]] = {}
         self._credentials: tuple[str, ...] | None = None
         self._glibc: tuple[bytes, tuple[int, ...]] | None = None
         self._confirmed: bool | None = None
@@ -217,14 +217,14 @@ class SourceEnd:
             return contextlib.nullcontext(self.contents)
         return self._agent_here.hashing_while_sent(there)
 
-    def outside(self) -> tuple[str, ...]:
-        """What leads out of the environment, a line each."""
+    def outside(self, there: str = "") -> tuple[str, ...]:
+        """What leads out of the environment, a line each, with paths as they are `there`."""
         with self._lock:
-            if self._outside is None:
-                answer = self._end.call("source.findings")
+            if there not in self._outside:
+                answer = self._end.call("source.findings", {"there": there})
                 findings = from_json(FindingsFacts, answer.document).findings
-                self._outside = tuple(finding.message for finding in findings)
-            return self._outside
+                self._outside[there] = tuple(finding.message for finding in findings)
+            return self._outside[there]
 
     def credentials(self) -> tuple[str, ...]:
         """A line that names the files with a password or a token in them; none without."""
@@ -328,7 +328,8 @@ class SourceEnd:
             self._is_hashing = False
             self._scanned.set()
         self._state, self._confirmed = from_json(SourceState, answer.document), None
-        self._outside = self._credentials = self._glibc = None
+        self._outside = {}
+        self._credentials = self._glibc = None
 
 
 def items_of(manifest: Manifest, paths: Sequence[bytes]) -> tuple[Item, ...]:

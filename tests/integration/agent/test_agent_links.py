@@ -16,6 +16,7 @@ from envsync.agent import signs
 from envsync.agent.catalogue import environments
 from envsync.agent.gc import Rules, sweep
 from envsync.agent.layout import layout
+from envsync.agent.outside_findings import outside_findings
 from envsync.agent.place import place_facts
 from envsync.agent.source import Source
 from envsync.agent.target_questions import verify
@@ -279,7 +280,7 @@ def test_a_source_that_is_a_link(server: Server, elsewhere: Path) -> None:
     source = Source(str(server.prefix), NAME, (), None, str(server.scratch))
     assert source.inspect().revision == revision(ONE)
     assert b"".join(source.contents([(b"bin/tool", 3)])).endswith(b"one")
-    assert source.findings() == ()
+    assert outside_findings(source) == ()
 
 
 def test_an_absolute_link_within_a_linked_environment_leads_not_outside(
@@ -289,7 +290,7 @@ def test_an_absolute_link_within_a_linked_environment_leads_not_outside(
     os.symlink(os.fsencode(elsewhere) + b"/bin/tool", elsewhere / "outside")
     source = Source(str(server.prefix), NAME, (), None, str(server.scratch))
     source.inspect()
-    [finding] = source.findings()
+    [finding] = outside_findings(source)
     assert "outside" in finding.message
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
+from tests.conda.interpreter import patchelf
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import environment
 from tests.integration.push.stamped import Stamped
@@ -40,6 +42,26 @@ def test_it_is_told(envsync: Envsync, fresh_lab: Lab) -> None:
         "data (symlink) leads to /srv/shared/data, which is not there",
         f"kernelspec lab (not sent) is outside, at {top}/lab/kernel.json, which is not there",
     ]
+
+
+def test_where_binaries_look_for_libraries_is_told(envsync: Envsync, fresh_lab: Lab) -> None:
+    """Also at another path: there it is the neighbour there that counts."""
+    controller, target = fresh_lab.controller, fresh_lab[TARGET]
+    library = environment(controller) / "lib/liblab.so"
+    library.parent.mkdir()
+    shutil.copy2("/bin/ls", library)
+    patchelf("--set-rpath", "$ORIGIN:$ORIGIN/../../other/lib", library)
+    target.path("/srv/conda/envs").mkdir(parents=True)
+    target.path("/srv/conda/conda-meta").mkdir()
+    target.path(f"{target.prefix}/envs/other/lib").mkdir(parents=True)
+    told = "lib/liblab.so (RPATH) leads to {}/envs/other/lib, which is {}"
+    assert envsync.push(TARGET).server["warnings"][1:] == [told.format(target.prefix, "there")]
+    envsync.configure(
+        f"prefix: {controller.prefix}\n"
+        "servers: {server1: {}, server2: {prefix: /srv/conda}}\nenvironments: {myenv: {}}\n"
+    )
+    warnings = envsync.push(TARGET).server["warnings"]
+    assert told.format("/srv/conda", "not there") in warnings
 
 
 def test_outside_fail_refuses(envsync: Envsync, fresh_lab: Lab) -> None:

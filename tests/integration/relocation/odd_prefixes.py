@@ -14,6 +14,7 @@ from tests.conda.interpreter import patchelf
 from tests.conda.template import CondaPrefix
 from tests.conda.wheel import install_wheel
 
+WIDE_ENCODINGS = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 MODULE = b'"""Where it stands."""\n\nPREFIX = "%s"\n'
 SCRIPT = b"#!%s/bin/python\nimport greeter.where\nprint(greeter.where.PREFIX)\n"
 
@@ -40,7 +41,11 @@ def add_odd_prefixes(prefix: CondaPrefix) -> Path:
     py_compile.compile(str(site_packages / "greeter/sourceless.py"), cfile=str(compiled))
     (site_packages / "greeter/sourceless.py").unlink()
     _add_archive(environment)
-    (environment / "var/lab/pickle").write_bytes(b"\x80\x04\x95\0\0\0\0\x8c@" + here + b"\x94.")
+    pickled = b"\x80\x04\x95\0\0\0\0\x8c@" + here + b"\x94." + str(environment).encode("utf-16-le")
+    (environment / "var/lab/pickle").write_bytes(pickled)
+    for encoding in WIDE_ENCODINGS:
+        text = f"[Paths]\nPrefix = {environment}\n".encode(encoding)
+        (environment / f"var/lab/{encoding}").write_bytes(text)
     return environment
 
 

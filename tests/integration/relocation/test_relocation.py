@@ -16,15 +16,20 @@ import conda_pack
 import pytest
 
 from envsync.errors import PreflightRefused
+from envsync.push.report import PushReport
 from tests.conda.template import CondaPrefix, Template
 from tests.conda.wheel import install_wheel
 from tests.integration.push.tree_listing import contents, tree
 from tests.integration.relocation.local_push import push
 from tests.integration.relocation.odd_prefixes import (
+    WIDE_ENCODINGS,
     add_local_program,
     add_odd_prefixes,
     wrong_hashes,
 )
+
+LEFT = {"sourceless.pyc", "pickle", *WIDE_ENCODINGS}
+"""What nobody can rewrite, or not all of it."""
 
 # Compiled or written here, so that nothing says how long the path may become.
 NO_ROOM = ("bin/local-native", "var/lab/pickle")
@@ -108,16 +113,24 @@ def runs(environment: Path, *, local: bool = True) -> None:
 
 
 def names(environment: Path, old: Path) -> set[bytes]:
-    """Files outside `__pycache__` and symlinks that name a path."""
+    """Files outside `__pycache__` and symlinks that name a path, in any encoding."""
+    spelled = [bytes(old), *map(str(old).encode, WIDE_ENCODINGS)]
     found = set()
     for path in environment.rglob("*"):
         if path.is_symlink():
             named = str(old) in str(path.readlink())
         else:
-            named = path.is_file() and bytes(old) in path.read_bytes()
+            content = path.read_bytes() if path.is_file() else b""
+            named = any(spelling in content for spelling in spelled)
         if named and "__pycache__" not in path.parts:
             found.add(bytes(path.relative_to(environment)))
     return found
+
+
+def told_as_left(report: PushReport) -> set[str]:
+    """The names of the files of which a push says that they go on naming the old path."""
+    [warning] = [warning for warning in report.warnings if "goes on naming" in warning]
+    return {path.rpartition("/")[2] for path in warning.split(", ")}
 
 
 @pytest.mark.parametrize("length", ["shorter", "equal"])
@@ -130,9 +143,9 @@ def test_it_runs_at_another_prefix(places: Places, length: str) -> None:
         runs(environment)
     assert wrong_hashes(environment) == wrong_hashes(source) == []
     left = names(environment, source)
-    assert {path.rpartition(b"/")[2] for path in left} == {b"sourceless.pyc"}
+    assert {path.rpartition(b"/")[2].decode() for path in left} == LEFT
     assert f"other={there}/envs/myenv-other" in (environment / "lib/pkgconfig/lab.pc").read_text()
-    assert any("sourceless.pyc" in warning for warning in report.warnings)
+    assert told_as_left(report) == LEFT
 
 
 @pytest.mark.parametrize("length", ["shorter", "equal", "longer"])
@@ -179,6 +192,7 @@ def test_only_the_change_travels_and_nothing_is_read_twice(places: Places) -> No
     assert report.plan is not None
     assert report.plan.fetch_files < 12
     assert report.plan.fetch_bytes < 10_000
+    assert told_as_left(report) == LEFT
 
 
 def test_what_was_compiled_from_a_rewritten_file_does_not_stay_valid(places: Places) -> None:

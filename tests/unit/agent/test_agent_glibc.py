@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import cache_sweep, glibc_needs
-from envsync.agent.glibc_needs import NOTHING, cache_path, newest
+from envsync.agent import cache_sweep
+from envsync.agent.elf_files import ElfFiles, cache_start
+from envsync.agent.glibc_needs import NOTHING, newest
 from envsync.conda import elf
 from tests.unit.agent import disk
 
@@ -19,7 +20,7 @@ Ask = Callable[[], tuple[bytes, elf.Version]]
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    return Path(str(cache_path(str(tmp_path / "cache"), 1, 2)))
+    return Path(f"{cache_start(str(tmp_path / 'cache'), 1, 2)}91bc")
 
 
 @pytest.fixture
@@ -40,11 +41,14 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[elf.Version]:
 def ask(top: bytes, cache: Path) -> Ask:
     shutil.copy2("/bin/ls", os.path.join(os.fsdecode(top), "program"))
 
-    def asked() -> tuple[bytes, elf.Version]:
-        manifest = disk.uncached().snapshot(top).manifest()
-        return newest(manifest, lambda path: os.path.join(top, path), str(cache))
+    return lambda: newest(files(top, cache))
 
-    return asked
+
+def files(top: bytes, cache: Path) -> ElfFiles:
+    """Those at the top of the tree."""
+    manifest = disk.uncached().snapshot(top).manifest()
+    start = str(cache).removesuffix("91bc")
+    return ElfFiles(manifest, [b""], lambda path: os.path.join(top, path), start)
 
 
 def test_what_was_read_once_is_known(ask: Ask, top: bytes, read: list[elf.Version]) -> None:
@@ -74,10 +78,10 @@ def test_a_file_that_is_another_one_by_now_is_not_remembered(
 ) -> None:
     path = Path(os.fsdecode(top), "other.so")
     path.write_bytes(b"none".ljust(200))
-    manifest = disk.uncached().snapshot(top).manifest()
+    as_it_was = files(top, cache)
     shutil.copy2("/bin/ls", path)
     for _ in range(2):
-        newest(manifest, lambda path: os.path.join(top, path), str(cache))
+        newest(as_it_was)
     assert sum(map(bool, read)) == 2
 
 
@@ -88,4 +92,4 @@ def test_it_goes_with_the_other_caches_of_its_tree(cache: Path) -> None:
     for alive, files in (({(1, 2)}, 0), (set(), 1)):
         swept = cache_sweep.sweep_cache(str(cache.parent), alive, later, dry_run=False)
         assert swept.files == files
-    assert glibc_needs.cache_path(None, 1, 2) is None
+    assert cache_start(None, 1, 2) is None

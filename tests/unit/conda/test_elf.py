@@ -1,8 +1,9 @@
-"""What ELF files need of glibc, against what the system's own tool reads."""
+"""What ELF files need, against what the system's own tool reads."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.conda.elf import Version, needed_glibc
+from envsync.conda.elf import Version, needed_glibc, run_paths
+from tests.unit.conda.elf_file import RPATH, RUNPATH, elf
 
 FILES = [sys.executable, math.__file__ if hasattr(math, "__file__") else "", "/bin/ls"]
 
@@ -38,8 +40,53 @@ def test_what_names_no_version_needs_none() -> None:
         assert of(content) == ()
 
 
+def run_paths_of(content: bytes) -> tuple[bytes, ...]:
+    return run_paths(lambda offset, size: content[offset : offset + size])
+
+
+@pytest.mark.parametrize("is_wide", [True, False])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("tag", [RPATH, RUNPATH])
+def test_where_libraries_are_looked_for(
+    tmp_path: Path, order: str, tag: int, *, is_wide: bool
+) -> None:
+    content = elf({tag: b"$ORIGIN/../lib::/opt/x"}, is_wide=is_wide, order=order)
+    assert run_paths_of(content) == (b"$ORIGIN/../lib", b"/opt/x")
+    path = tmp_path / "x.so"
+    path.write_bytes(content)
+    done = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True)
+    assert "[$ORIGIN/../lib::/opt/x]" in done.stdout
+
+
+def test_the_newer_of_the_two_counts() -> None:
+    assert run_paths_of(elf({RPATH: b"/old", RUNPATH: b"/new"})) == (b"/new",)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"#!/bin/sh\n", elf({}), elf({RPATH: b""}), elf({RPATH: b"/x"})[:-90]]
+)
+def test_what_names_no_directory(content: bytes) -> None:
+    assert run_paths_of(content) == ()
+
+
 @given(st.binary(max_size=200), st.integers(0, 3000))
 def test_damage_is_no_error(junk: bytes, at: int) -> None:
-    content = bytearray(Path("/bin/ls").read_bytes()[:40_000])
-    content[at : at + len(junk)] = junk
-    of(bytes(content))
+    for content in (Path("/bin/ls").read_bytes()[:40_000], elf({RUNPATH: b"$ORIGIN/x"})):
+        damaged = bytearray(content)
+        damaged[at : at + len(junk)] = junk
+        of(bytes(damaged))
+        run_paths_of(bytes(damaged))
+
+
+def test_an_offset_of_no_file_is_no_error(tmp_path: Path) -> None:
+    """A real descriptor takes no offset of 64 bits."""
+    path = tmp_path / "x.so"
+    content = elf({RUNPATH: b"$ORIGIN/x"})
+    path.write_bytes(content[:32] + b"\xff" * 16 + content[48:])
+    with path.open("rb") as file:
+
+        def read(offset: int, size: int) -> bytes:
+            return os.pread(file.fileno(), size, offset)
+
+        assert run_paths(read) == ()
+        assert needed_glibc(read) == ()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.conda import outside
-from envsync.conda.outside import in_file, in_symlink, is_worth_reading
+from envsync.conda.outside import Standing, in_file, in_run_path, in_symlink, is_worth_reading
 
 ENVIRONMENT = b"/workspace/alice/miniconda3/envs/myenv"
 SITE = b"lib/python3.11/site-packages/"
@@ -103,6 +103,41 @@ def test_other_files_are_not_read(path: bytes) -> None:
 def test_a_file_out_of_all_proportion_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outside, "FILE_MAX_BYTES", 3)
     assert in_file(SITE + b"a.pth", b"/abc", ENVIRONMENT) == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "run_path", "leads_to"),
+    [
+        (b"lib/a.so", b"$ORIGIN", None),
+        (b"lib/a.so", b"${ORIGIN}/../lib", None),
+        (b"lib/a/b/c.so", b"$ORIGIN/../../../lib/.", None),
+        (b"lib/a.so", b"$ORIGIN/../..", b"/srv/envs"),
+        (b"lib/a.so", b"$ORIGIN/../../other/lib", b"/srv/envs/other/lib"),
+        (b"lib/a.so", b"${ORIGIN}/../../my-2", b"/srv/envs/my-2"),
+        (b"lib/a/b.so", b"$ORIGIN/../../../../lib", b"/srv/lib"),
+        (b"lib/a.so", b"$ORIGIN/../../other/$LIB", b"/srv/envs/other"),
+        (b"lib/a.so", b"$ORIGINAL/../../..", None),
+        (b"lib/a.so", b"lib", None),
+        (b"lib/a.so", ENVIRONMENT + b"/lib", None),
+        (b"lib/a.so", b"/real/miniconda3/envs/myenv/lib/x/..", None),
+        (b"lib/a.so", b"/workspace/alice/miniconda3/lib", None),
+        (b"lib/a.so", b"/real/miniconda3/lib", None),
+        (b"lib/a.so", ENVIRONMENT + b"-2/lib", ENVIRONMENT + b"-2/lib"),
+        (b"lib/a.so", b"/workspace/alice/miniconda3-2/lib", b"/workspace/alice/miniconda3-2/lib"),
+        (b"lib/a.so", b"/opt/cuda/lib64/", b"/opt/cuda/lib64"),
+        (b"lib/a.so", b"/usr/lib64", None),
+        (b"lib/a.so", b"/lib/x86_64-linux-gnu", None),
+        (b"lib/a.so", b"/usr/lib/arm-linux-gnueabihf/", None),
+        (b"lib/a.so", b"/usr/lib/x86_64-linux-gnu/blas", b"/usr/lib/x86_64-linux-gnu/blas"),
+        (b"lib/a.so", b"/usr/local/lib", b"/usr/local/lib"),
+    ],
+)
+def test_where_libraries_are_looked_for(
+    path: bytes, run_path: bytes, leads_to: bytes | None
+) -> None:
+    standing = Standing((ENVIRONMENT, b"/real/miniconda3/envs/myenv"), b"/srv/envs/my")
+    found = in_run_path(path, run_path, standing)
+    assert (found and found.leads_to) == leads_to
 
 
 def test_a_finding_reads_as_a_sentence() -> None:

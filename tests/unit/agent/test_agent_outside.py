@@ -1,0 +1,100 @@
+"""Where an environment's binaries look for libraries, as far as that is outside of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.outside_findings import outside_findings
+from envsync.agent.source import Source
+from envsync.conda import elf as reading
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import NAME, environment
+from tests.unit.conda.elf_file import RUNPATH, elf
+from tests.unit.tree.trees import file
+
+THERE = "/srv/conda/envs/other-name"
+
+
+class Sources:
+    """Of one environment with binaries; each is a further push from it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.top = root / "conda/envs" / NAME
+        self.top.mkdir(parents=True)
+        disk.build(os.fsencode(self.top), environment({b"lib/text.so": file(b"x" * 100)}))
+
+    def add(self, path: str, *run_paths: str | Path) -> None:
+        place = self.top / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(elf({RUNPATH: ":".join(map(str, run_paths)).encode()}))
+
+    def lines(self, there: str = "") -> list[str]:
+        caches = str(self.root / "cache")
+        source = Source(str(self.root / "conda"), NAME, (), caches, None)
+        source.inspect()
+        return [finding.message for finding in outside_findings(source, there)]
+
+
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path))
+    return Sources(tmp_path)
+
+
+def test_each_directory_is_told_once(sources: Sources) -> None:
+    sources.add("lib/one.so", "$ORIGIN", "$ORIGIN/../../other/lib")
+    sources.add("lib/deep/er/two.so.1", "$ORIGIN/../../..", "$ORIGIN/../../../../other/lib")
+    sources.add("lib/silent.so", "$ORIGIN/deep", sources.top / "lib", sources.root / "conda/lib")
+    envs = sources.top.parent
+    assert sources.lines() == [
+        f"lib/deep/er/two.so.1 (RPATH, as of 1 more) leads to {envs}/other/lib"
+    ]
+    assert sources.lines(THERE) == [
+        "lib/deep/er/two.so.1 (RPATH, as of 1 more) leads to /srv/conda/envs/other/lib"
+    ]
+
+
+def test_an_absolute_one_is_told_where_something_is_there(sources: Sources) -> None:
+    """As a rule it is left from where the file was built, as in NumPy's wheels."""
+    elsewhere, sibling = sources.root / "elsewhere", sources.top.with_name("sibling")
+    sources.add("lib/one.so", elsewhere, "/opt/_internal/nowhere", sibling)
+    assert sources.lines() == []
+    elsewhere.mkdir()
+    sibling.mkdir()
+    assert sources.lines() == [
+        f"lib/one.so (RPATH) leads to {sibling}",
+        f"lib/one.so (RPATH) leads to {elsewhere}",
+    ]
+    # What is below the prefix is rewritten on its way.
+    assert sources.lines(THERE) == [
+        "lib/one.so (RPATH) leads to /srv/conda/envs/sibling",
+        f"lib/one.so (RPATH) leads to {elsewhere}",
+    ]
+
+
+def test_each_binary_is_read_once(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[bytes, ...]] = []
+    run_paths = reading.run_paths
+
+    def noted(ask: reading.Read) -> tuple[bytes, ...]:
+        read.append(run_paths(ask))
+        return read[-1]
+
+    monkeypatch.setattr(reading, "run_paths", noted)
+    sources.add("lib/one.so", "$ORIGIN/../../other/lib")
+    first = sources.lines()
+    assert sorted(read) == [(), (b"$ORIGIN/../../other/lib",)]
+    sources.add("lib/program", "$ORIGIN/../../other/lib", "/x")
+    (sources.top / "lib/program").chmod(0o755)
+    os.utime(sources.top / "lib/one.so")
+    assert sources.lines() == [line.replace("RPATH", "RPATH, as of 1 more") for line in first]
+    assert len(read) == 3
+
+
+def test_links_lead_where_they_will_lead(sources: Sources) -> None:
+    (sources.top / "data").symlink_to(sources.top.with_name("sibling"))
+    assert sources.lines(THERE) == ["data (symlink) leads to /srv/conda/envs/sibling"]

@@ -1,0 +1,66 @@
+"""Which files hold a string, as it is or wide: by few, by workers, and while they are sent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envsync.agent import prefix_search
+from envsync.agent.outgoing import BLOCK_BYTES, Search, outgoing
+from envsync.agent.prefix_search import Candidate, search
+from envsync.conda.needles import needles
+
+NEEDLES = needles([b"/w/conda"])
+TEXT = "prefix=/w/conda/envs/my"
+CONTENTS = {
+    b"plain": TEXT.encode(),
+    b"both": TEXT.encode() + TEXT.encode("utf-16"),
+    b"wide": b"\1" + TEXT.encode("utf-32-be"),
+    b"none": b"/w/\0/wconda",
+    # Where one block ends and the next begins.
+    b"cut": bytes(prefix_search.BLOCK_BYTES - 20) + TEXT.encode("utf-32"),
+    b"cut-sent": bytes(BLOCK_BYTES - 40) + TEXT.encode("utf-32"),
+}
+
+
+@pytest.fixture
+def top_fd(tmp_path: Path) -> Iterator[int]:
+    for name, content in CONTENTS.items():
+        (tmp_path / os.fsdecode(name)).write_bytes(content)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize("few", [0, 100])
+def test_what_files_hold(top_fd: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix_search, "_FEW_FILES", few)
+    candidates = []
+    for name in CONTENTS:
+        status = os.stat(name, dir_fd=top_fd)
+        size, times = status.st_size, (status.st_mtime_ns, status.st_ctime_ns)
+        candidates.append(Candidate(name, status.st_ino, size, *times))
+    gone = [candidates[0]._replace(path=b"gone"), candidates[0]._replace(inode=1, path=b"none")]
+    found = search(top_fd, NEEDLES, [*candidates, gone[0]])
+    assert found.holding == {b"plain", b"both"}
+    assert found.holding_wide == {b"both", b"wide", b"cut", b"cut-sent"}
+    assert found.changed == {b"gone"}
+    assert search(top_fd, NEEDLES, gone).changed == {b"gone", b"none"}
+
+
+def test_what_holds_neither_is_known_once_it_is_sent(top_fd: int) -> None:
+    told: dict[bytes, bytes] = {}
+
+    def on_read(path: bytes, inode: int, digest: bytes) -> None:
+        assert inode
+        told[path] = digest
+
+    seen = Search(NEEDLES)
+    items = [(name, len(content)) for name, content in CONTENTS.items()]
+    for _ in outgoing(top_fd, items, on_read=on_read, search=seen):
+        pass
+    assert set(told) == set(CONTENTS)
+    assert seen.without == {told[b"none"]}
