@@ -97,6 +97,13 @@ def space(path: bytes) -> Space:
     return Space(free_bytes, inodes)
 
 
+def existing_parent(path: bytes) -> bytes:
+    """The path itself, or the nearest directory above it that exists."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
 class ExchangeRefused(OSError):
     """These names cannot be swapped in one step (NFS, Lustre, old ZFS, an overlay's lower tree)."""
 

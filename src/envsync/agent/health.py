@@ -11,11 +11,10 @@ import shutil
 from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.facts import user_name
-from envsync.agent.filesystem import mount_of, space
+from envsync.agent.filesystem import existing_parent, mount_of, space
 from envsync.agent.layout import STATE_DIRECTORY, Layout, layout
 from envsync.agent.locks import holder_at
 from envsync.agent.messages import ServerFacts
-from envsync.agent.preparation import existing_parent
 from envsync.agent.program_version import version_text
 from envsync.agent.records import Records
 from envsync.agent.snapshot import Trees

@@ -8,7 +8,7 @@ import shlex
 from typing import Iterable, List, Tuple
 
 from envsync.agent.facts import user_name
-from envsync.agent.filesystem import is_mount_point
+from envsync.agent.filesystem import existing_parent, is_mount_point
 from envsync.agent.layout import BASE, STATE_DIRECTORY, Layout
 from envsync.agent.live_name import becomes_link
 from envsync.agent.members import owner_finding
@@ -169,10 +169,3 @@ def cuda_findings(wanted: Manifest) -> Tuple[Finding, ...]:
 
     message = cuda_mismatch(need, driver_cuda_version())
     return () if message is None else (Finding("cuda", message),)
-
-
-def existing_parent(path: bytes) -> bytes:
-    """The path itself, or the nearest directory above it that exists."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path

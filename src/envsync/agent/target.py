@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, List, Optional
 
 from envsync.agent import preparation
 from envsync.agent.facts import platform_facts, processes_using, who
-from envsync.agent.filesystem import mount_of, space
+from envsync.agent.filesystem import existing_parent, mount_of, space
 from envsync.agent.layout import base_layout, layout
 from envsync.agent.locks import PushLock
 from envsync.agent.messages import (
@@ -131,7 +131,7 @@ class Target:
             message = "the record %s there is damaged" % os.fsdecode(damaged[0])
             findings.append(Finding(DAMAGED_RECORD, message))
         record = self.current(live)
-        free = space(preparation.existing_parent(self.places.state))
+        free = space(existing_parent(self.places.state))
         return TargetState(
             path=os.fsdecode(self.places.path),
             exists=live is not None,
