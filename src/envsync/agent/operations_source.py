@@ -6,9 +6,10 @@ import os
 from typing import Callable, Dict, List
 
 from envsync.agent.content_cache import cache_directory
+from envsync.agent.had_revisions import state_directory
 from envsync.agent.messages import to_json
 from envsync.agent.service import Answer, Request, Service
-from envsync.agent.source import Source, state_directory
+from envsync.agent.source import Source
 from envsync.errors import AgentFailed
 from envsync.tree.manifest import REFERENCE_BYTES
 
@@ -70,7 +71,9 @@ def _findings(service: Service, request: Request) -> Answer:
 
 
 def _credentials(service: Service, request: Request) -> Answer:
-    paths = service.source.files_with_credentials()
+    from envsync.agent.source_credentials import files_with_credentials
+
+    paths = files_with_credentials(service.source)
     return Answer({"paths": [os.fsdecode(path) for path in paths]})
 
 
@@ -90,7 +93,7 @@ def _sees(service: Service, request: Request) -> Answer:
 
 
 def _remember(service: Service, request: Request) -> Answer:
-    service.source.remember(request.arguments["revision"])
+    service.source.had.remember(request.arguments["revision"])
     return Answer({})
 
 

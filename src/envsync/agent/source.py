@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from typing import (
     TYPE_CHECKING,
@@ -11,7 +10,6 @@ from typing import (
     Collection,
     Dict,
     Iterator,
-    List,
     Mapping,
     Optional,
     Sequence,
@@ -20,9 +18,10 @@ from typing import (
 )
 
 from envsync.agent import glibc_needs
-from envsync.agent.content_cache import home
+from envsync.agent.at_paths import AtPaths, Standing, toward
 from envsync.agent.elf_files import ElfFiles, cache_start
 from envsync.agent.facts import platform_facts
+from envsync.agent.had_revisions import HadRevisions
 from envsync.agent.hashing import Hashing
 from envsync.agent.layout import base_layout, layout, require_live
 from envsync.agent.listing_build import Build
@@ -37,7 +36,6 @@ from envsync.agent.messages import (
 )
 from envsync.agent.outgoing import Progress, Search, outgoing
 from envsync.agent.place import place_facts
-from envsync.agent.records import Records
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
@@ -47,25 +45,20 @@ from envsync.agent.softlinks import Softlink, finding, softlinks
 from envsync.agent.stat_rows import may_hold_programs
 from envsync.agent.storage import require_good_disk
 from envsync.agent.vouchers import NO_VOUCHERS
-from envsync.conda import credentials, outside
+from envsync.conda import outside
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
-from envsync.tree.entry import FILE, join
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
 
 if TYPE_CHECKING:
     # Loaded only for a target with another prefix.
-    from envsync.agent.relocated import Relocated
-    from envsync.agent.relocation_cache import RelocationCache
-    from envsync.conda.needles import Needles
     from envsync.conda.relocation import Relocation
 
 Contents = Callable[..., Iterator[bytes]]
 """As `Source.contents`."""
 
 HISTORY = b"conda-meta/history"
-_HAD_MAX = 5000
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -86,8 +79,8 @@ class Source:
         self._places = base_layout(prefix) if is_base else layout(prefix, name)
         self._trees = Trees(cache_directory, LocalPaths(local), helpers)
         self._cache_directory = cache_directory
-        self._state_directory = state_directory
-        self._relocated: Dict[str, Relocated] = {}
+        self.had = HadRevisions(self._places, state_directory)
+        self._elsewhere: Optional[AtPaths] = None
         self._softlinks: Dict[bytes, Softlink] = {}
         self._search: Optional[Search] = None
         self._snapshot: Optional[Snapshot] = None
@@ -156,18 +149,24 @@ class Source:
                 hashing=self._hashing,
             )
         self._scanned = None
-        self._snapshot, self._manifest, self._relocated = snapshot, None, {}
+        self._snapshot, self._manifest = snapshot, None
         self._softlinks = softlinks(snapshot, self._places.path, self._cache_directory)
+        self._elsewhere = AtPaths(
+            Standing(self._places.path, self.path, self._cache_directory),
+            snapshot,
+            self._softlinks,
+            self._search,
+        )
         mapped = self._mapped()
         if mapped:
             self._believe_nothing()
-        there = self._at("").facts if self._softlinks else None
+        there = self._elsewhere.at("").facts if self._softlinks else None
         return SourceState(
             path=os.fsdecode(self._places.path),
             revision=snapshot.revision,
             revision_there=there.revision if there else snapshot.revision,
             totals=there.totals if there else TotalsFacts(*snapshot.totals),
-            had=tuple(self.had()),
+            had=tuple(self.had.revisions()),
             findings=(
                 busy_before
                 + busy_findings(snapshot.scan, self._places)
@@ -244,7 +243,7 @@ class Source:
         Links into a package cache are the files that they stand for, at any path.
         """
         if there or self._softlinks:
-            return self._at(there).manifest
+            return self._at_paths().at(there).manifest
         if self._manifest is None:
             self._manifest = self._found().manifest()
         return self._manifest
@@ -252,76 +251,21 @@ class Source:
     def encoded_manifest(self, known: Collection[bytes] = (), there: str = "") -> bytes:
         return manifests.encode(self.manifest(there), known)
 
+    def relocation(self, there: str) -> Relocation:
+        """How its paths become those of the path `there`; empty where it stays."""
+        return toward(self._places.path, there)
+
     def relocation_facts(self, there: str) -> RelocationFacts:
         """What the tree of the last `inspect` becomes at the path `there`."""
-        if there not in self._relocated and not self._softlinks:
-            before = self._relocation_cache(self.relocation(there)).rewrites()
-            if before.facts is not None and before.source_revision == self._found().revision:
-                return before.facts
-        return self._at(there).facts
+        return self._at_paths().facts(there)
 
     def rewritten(self, there: str) -> Set[bytes]:
         """The paths of the files whose contents are other ones at `there`, or no files here."""
-        return self._at(there).paths if there or self._softlinks else set()
+        return self._at_paths().at(there).paths if there or self._softlinks else set()
 
-    def _at(self, there: str) -> Relocated:
-        if there not in self._relocated:
-            from envsync.agent.relocated import Relocator
-
-            relocation = self.relocation(there)
-            cache = self._relocation_cache(relocation)
-            top_fd = open_directory(self.path)
-            try:
-                clean = self._known_without(relocation.needles)
-                relocator = Relocator(
-                    top_fd, self._found(), relocation, cache, clean, self._softlinks
-                )
-                self._relocated[there] = relocator.run()
-            finally:
-                os.close(top_fd)
-        return self._relocated[there]
-
-    def _known_without(self, needles: Needles) -> List[bytes]:
-        """Keys of contents that have none of these, by what was seen when they were sent."""
-        if self._search is None or self._search.needles != needles:
-            return []
-        from envsync.agent.relocation_cache import KEY_BYTES
-
-        return [digest[:KEY_BYTES] for digest in self._search.without]
-
-    def relocation(self, there: str) -> Relocation:
-        """How its paths become those of the path `there`; empty where it stays."""
-        from envsync.conda.relocation import Relocation, between
-
-        if not there:
-            return Relocation(())
-        # By the name that conda knows it by, and by the directory's own.
-        here = self._places.path
-        return between(here, os.path.realpath(here), os.fsencode(there))
-
-    def _relocation_cache(self, relocation: Relocation) -> RelocationCache:
-        from envsync.agent.relocation_cache import RelocationCache
-
-        scanned = self._found().scan
-        return RelocationCache(
-            self._cache_directory, scanned.device, scanned.inode, relocation.moves
-        )
-
-    def files_with_credentials(self) -> Tuple[bytes, ...]:
-        """The files that will be sent with a password or a token in them."""
-        manifest = self.manifest()
-        directories = [d for d in manifest.directories if credentials.may_be_in(d)]
-        paths = [
-            join(directory, entry.name)
-            for directory in directories
-            for entry in manifest.entries(directory)
-            if entry.kind == FILE
-        ]
-        return tuple(
-            path
-            for path in sorted(filter(credentials.may_hold_credentials, paths))
-            if credentials.holds_credentials(self.read(path) or b"")
-        )
+    def _at_paths(self) -> AtPaths:
+        assert self._elsewhere is not None, "inspect comes first"
+        return self._elsewhere
 
     def newest_glibc(self) -> Tuple[bytes, Tuple[int, ...]]:
         """The file that needs the newest glibc, and that; a path of b"" where none needs any."""
@@ -354,7 +298,7 @@ class Source:
         there: str = "",
     ) -> Iterator[bytes]:
         """The stream of these files' contents (see `outgoing`), as they are at `there`."""
-        relocated = self._at(there) if there or self._softlinks else None
+        relocated = self._at_paths().at(there) if there or self._softlinks else None
         top_fd = open_directory(self.path)
 
         def instead(path: bytes) -> Optional[bytes]:
@@ -413,44 +357,6 @@ class Source:
         """Whether a target's lock stands in this very place: a shared filesystem."""
         return bool(nonce) and nonce_at(self._places) == nonce
 
-    def had(self) -> List[str]:
-        """Source revisions that this source has had: pushed from here, or received here."""
-        revisions: List[str] = []
-        with contextlib.suppress(OSError), open(self._log_path(), "rb") as file:
-            lines = file.read().split(b"\n")[-_HAD_MAX:]
-            # What a disk made of a line is no revision, and takes no other with it.
-            revisions += [line.decode("ascii", "replace").strip() for line in lines if line]
-        for record in Records(self._places).all():
-            revisions += [record.revision, record.source_revision]
-        return list(dict.fromkeys(revisions))
-
-    def remember(self, revision: str) -> None:
-        """Note that this source has had a revision, for good; best effort where there is no home.
-
-        Without the note, the next version would be none that may replace this one.
-        """
-        path = self._log_path()
-        if not path or revision in self.had():
-            return
-        with contextlib.suppress(OSError):
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            with open(path, "ab+") as file:
-                size_bytes = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size_bytes - 1))
-                # A full disk or a power cut left half a line: this one begins anew.
-                start = b"" if file.read(1) in (b"", b"\n") else b"\n"
-                file.write(start + revision.encode("ascii") + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-
-    def _log_path(self) -> str:
-        if self._state_directory is None:
-            return ""
-        parent, name = os.path.split(self._places.live)
-        path = os.path.join(os.path.realpath(parent), name)
-        key = hashlib.sha256(path).hexdigest()[:24]
-        return os.path.join(self._state_directory, "had", key)
-
 
 def _left_out(snapshot: Snapshot) -> Tuple[Finding, ...]:
     """Entries that cannot travel."""
@@ -463,11 +369,3 @@ def _left_out(snapshot: Snapshot) -> Tuple[Finding, ...]:
         for path in snapshot.scan.foreign
     ]
     return tuple(special + foreign)
-
-
-def state_directory(environ: os._Environ[str]) -> Optional[str]:
-    """Where this user's state is kept; None for a user without a home."""
-    base = environ.get("XDG_STATE_HOME") or ""
-    if not base and home(environ):
-        base = os.path.join(home(environ), ".local", "state")
-    return os.path.join(base, "envsync") if os.path.isabs(base) else None

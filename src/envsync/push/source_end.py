@@ -259,7 +259,7 @@ class SourceEnd:
 
     def had(self) -> tuple[str, ...]:
         """The revisions that this source has had, as far as this machine knows."""
-        return tuple(self._agent_here.had())
+        return tuple(self._agent_here.had.revisions())
 
     def remember(self, revision: str) -> None:
         """Note that this source has had the revision."""

@@ -229,12 +229,12 @@ def test_what_a_source_has_had(left: bytes, server: Server, tmp_path: Path) -> N
     """Else nothing could be pushed from there any more."""
     server.push(ONE)
     source = Source(str(server.prefix), server.name, (), server.cache, str(tmp_path))
-    source.remember(REVISIONS[1])
+    source.had.remember(REVISIONS[1])
     (file_,) = (tmp_path / "had").iterdir()
     with file_.open("ab") as log:
         log.write(left)
-    source.remember(REVISIONS[2])
-    assert set(source.had()) >= set(REVISIONS)
+    source.had.remember(REVISIONS[2])
+    assert set(source.had.revisions()) >= set(REVISIONS)
 
 
 # --- a disk that does not answer --------------------------------------------------------
