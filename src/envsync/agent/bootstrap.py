@@ -30,6 +30,9 @@ COMMAND = (
     '"$python" -I -B -c "$loader"'
     "'"
 )
+_SETTINGS = "exec env -i "
+COMMAND_WITH_AGENT = COMMAND.replace(_SETTINGS, _SETTINGS + 'SSH_AUTH_SOCK="$SSH_AUTH_SOCK" ')
+"""The same for a session that was lent the user's ssh agent."""
 EXIT_NO_PYTHON = 69
 EXIT_OLD_PYTHON = 70
 

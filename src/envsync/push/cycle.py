@@ -46,6 +46,7 @@ class _Brought(NamedTuple):
     plan: PlanFacts
     transport: str
     transport_reason: str
+    agent_forwarded: bool = False
     rebuilt: Rebuilt | None = None
 
 
@@ -177,7 +178,9 @@ class Push:
     def _send(self, source: SourceState) -> _Brought:
         sent = self._sending.send(source)
         self._late_warnings = self._sending.warnings
-        return _Brought(sent.plan, sent.choice.transport.name, sent.choice.reason)
+        choice = sent.choice
+        name = choice.transport.name
+        return _Brought(sent.plan, name, choice.reason, choice.agent_forwarded)
 
     def _in_step(self, source: SourceState, target: TargetState) -> PushReport:
         """The content is there. Where no record says so, write one."""
@@ -206,6 +209,7 @@ class Push:
             plan=planned.plan,
             transport=planned.choice.transport.name,
             transport_reason=planned.choice.reason,
+            agent_forwarded=planned.choice.agent_forwarded,
             predicted_wire_bytes=planned.wire_bytes,
             error=refused,
         )
@@ -223,7 +227,7 @@ class Push:
         self._late_warnings = rebuilt.warnings
         self._pace.begin("verify")
         self._target.complete(on_progress=self._pace.relay)
-        return _Brought(rebuilt.plan, "", "", rebuilt)
+        return _Brought(rebuilt.plan, "", "", rebuilt=rebuilt)
 
     def _publish(self, source: SourceState, target: TargetState, sent: _Brought) -> PushReport:
         self._pace.begin("publish")
@@ -239,6 +243,7 @@ class Push:
             plan=sent.plan,
             transport=sent.transport,
             transport_reason=sent.transport_reason,
+            agent_forwarded=sent.agent_forwarded,
             record=record,
             in_use=processes,
             overwritten=overwritten,

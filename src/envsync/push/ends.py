@@ -118,9 +118,10 @@ class RemoteEnd:
     `noise` is what the server's login files printed before the agent's first word.
     """
 
-    def __init__(self, link: Link, prefix: str) -> None:
+    def __init__(self, link: Link, prefix: str, command: str = bootstrap.COMMAND) -> None:
+        """`command` is one of those in `agent.bootstrap`."""
         self._server = link.server
-        self._session = link.run(bootstrap.COMMAND)
+        self._session = link.run(command)
         self._calls = 0
         opening = Opening(self._session, self._server)
         try:

@@ -20,7 +20,15 @@ from envsync.push.ends import End, LocalEnd, RemoteEnd
 from envsync.push.method import PACK
 from envsync.push.pace import OnProgress
 from envsync.push.relocated_source import RelocatedSource
-from envsync.push.report import FAILED, HERE, STRAIGHT, THROUGH_HERE, Progress, PushReport
+from envsync.push.report import (
+    FAILED,
+    HERE,
+    STRAIGHT,
+    STRAIGHT_WITH_AGENT,
+    THROUGH_HERE,
+    Progress,
+    PushReport,
+)
 from envsync.push.servers import Place
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd, path_known_as
@@ -224,8 +232,13 @@ class FanOut:
             report,
             connection=chosen.name,
             connection_reason=chosen.reason,
-            route=STRAIGHT if report.transport == DirectTransport.name else self._route,
+            route=self._route_of(report),
         )
+
+    def _route_of(self, report: PushReport) -> str:
+        if report.transport != DirectTransport.name:
+            return self._route
+        return STRAIGHT_WITH_AGENT if report.agent_forwarded else STRAIGHT
 
     def _remote(self, link: Link, destination: Destination) -> TargetEnd:
         return self._target(RemoteEnd(link, destination.prefix), destination)

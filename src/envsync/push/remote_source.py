@@ -14,6 +14,7 @@ from collections.abc import Callable, Container, Generator, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from typing import Any
 
+from envsync.agent import bootstrap
 from envsync.agent.messages import RsyncFacts, from_json
 from envsync.agent.own_way import ReachFacts, RsyncEnded
 from envsync.errors import AgentFailed, EnvsyncError
@@ -146,6 +147,21 @@ class RemoteSource(SourceEnd):
             stack.callback(end.close)
             yield end
 
+    @contextlib.contextmanager
+    def borrower(self) -> Iterator[RemoteEnd | None]:
+        """An agent there that has the user's own ssh agent, and a link of its own, until the
+        block ends; None where the user's ssh configuration does not forward that."""
+        link = self._link.lending()
+        if link is None:
+            yield None
+            return
+        command = bootstrap.COMMAND_WITH_AGENT
+        with (
+            contextlib.closing(link),
+            contextlib.closing(RemoteEnd(link, self._place.prefix, command)) as end,
+        ):
+            yield end
+
     @property
     def direct(self) -> Direct | None:
         return _Direct(self)
@@ -162,6 +178,7 @@ class _Direct:
         self._source = source
         self._rsync: RsyncFacts | None = None
         self._reached: ReachFacts | None = None
+        self.agent_forwarded = False
 
     @property
     def server(self) -> str:
@@ -180,15 +197,39 @@ class _Direct:
         if self._reached is None:
             arguments = {"commands": [list(command) for command in commands]}
             answer = self._source.ask("source.reach", arguments)
-            self._reached = from_json(ReachFacts, answer.document)
+            found = from_json(ReachFacts, answer.document)
+            if found.which < 0:
+                found = self._reach_with_agent(arguments) or found
+            self._reached = found
         return self._reached
+
+    def _reach_with_agent(self, arguments: Mapping[str, Any]) -> ReachFacts | None:
+        """The same with the user's agent; None where that is not forwarded."""
+        try:
+            with self._source.borrower() as end:
+                if end is None:
+                    return None
+                self.agent_forwarded = True
+                answer = end.call("source.reach", arguments)
+        except EnvsyncError as error:
+            return ReachFacts(-1, error.message)
+        return from_json(ReachFacts, answer.document)
 
     def run(
         self, argv: Sequence[bytes], paths: Sequence[bytes]
     ) -> Generator[bytes, None, RsyncEnded]:
         arguments = {"argv": [os.fsdecode(argument) for argument in argv]}
-        with self._source.sender() as end:
-            answer = yield from end.receive("source.rsync", arguments, b"\0".join(paths))
+        source, borrows = self._source, self.agent_forwarded
+        try:
+            with source.borrower() if borrows else source.sender() as end:
+                if end is None:
+                    return RsyncEnded(-1, "no agent listens any more")
+                answer = yield from end.receive("source.rsync", arguments, b"\0".join(paths))
+        except EnvsyncError as error:
+            if not borrows:
+                raise
+            # That link is one of its own: the other way is not lost with it.
+            return RsyncEnded(-1, error.message)
         return from_json(RsyncEnded, answer.document)
 
 

@@ -15,6 +15,7 @@ HERE = "here"
 """The connection where no link is needed: it is this machine."""
 
 THROUGH_HERE, STRAIGHT = "through this machine", "straight"
+STRAIGHT_WITH_AGENT = "straight, with your forwarded agent"
 """The routes of contents that come from another server."""
 
 
@@ -45,6 +46,7 @@ class PushReport:
     transport: str = ""
     transport_reason: str = ""
     route: str = ""
+    agent_forwarded: bool = False
     share: str = ""
     wire_bytes: int | None = None
     predicted_wire_bytes: int | None = None

@@ -117,10 +117,11 @@ class PublicKeys:
         return None
 
     def _agent_socket(self) -> str | None:
-        return _agent_socket(self.place.settings, self.config)
+        return agent_socket(self.place.settings, self.config)
 
 
-def _agent_socket(settings: HostSettings, config: UserConfig) -> str | None:
+def agent_socket(settings: HostSettings, config: UserConfig) -> str | None:
+    """Where the agent listens that lets the user in to that host; None for none."""
     named = settings.identity_agent
     if named is None or named == "SSH_AUTH_SOCK":
         return config.environ.get("SSH_AUTH_SOCK") or None

@@ -20,7 +20,7 @@ from envsync.ssh.choice import DEFAULT_REASON, FABRIC
 from envsync.ssh.fabric_session import FabricSession, close_quietly
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.hop_opener import WINDOW_BYTES, HopOpener
-from envsync.ssh.session import Address, LinkChoice, Reached, Timeouts
+from envsync.ssh.session import Address, Link, LinkChoice, Reached, Timeouts
 from envsync.ssh.way import Way
 
 if TYPE_CHECKING:
@@ -130,6 +130,11 @@ class FabricLink:
 
     def ssh_host(self) -> str:
         return self._place.settings.alias
+
+    def lending(self) -> Link | None:
+        from envsync.ssh.lending import lending_link
+
+        return lending_link(self._way, self._timeouts)
 
     def close(self) -> None:
         self._closed = True

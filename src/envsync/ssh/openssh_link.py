@@ -37,18 +37,19 @@ def open_way(
     chosen: LinkChoice = LinkChoice(choice.OPENSSH, "asked for"),  # noqa: B008 - frozen
 ) -> OpensshLink:
     """A link over the user's live master where there is one, else over an ssh of our own."""
-    first = way.hops[0].settings
-
-    def connect() -> Master:
-        try:
-            return limiter.call(first.hostname, first.port, lambda: _connected(way, timeouts))
-        except Dropped as dropped:
-            raise failures.connecting(dropped.__cause__ or dropped, way.hops[0].place) from None
-
+    connect = partial(_connect, way, timeouts, limiter)
     path = live_master(way.last.settings)
     if path is not None:
         return OpensshLink(way, timeouts, chosen, connect, [Connection(path)])
     return OpensshLink(way, timeouts, chosen, connect, [Connection.of(connect())])
+
+
+def open_lending(way: Way, timeouts: Timeouts, limiter: HandshakeLimiter) -> OpensshLink:
+    """A link over an ssh of our own, each session of which has the agent that the user's
+    configuration forwards to that server."""
+    connect = partial(_connect, way, timeouts, limiter, lends_agent=True)
+    chosen = LinkChoice(choice.OPENSSH, "it forwards the agent")
+    return OpensshLink(way, timeouts, chosen, connect, [Connection.of(connect())], lends_agent=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,23 @@ class Connection:
         return cls(master.control_path, master)
 
 
-def _connected(way: Way, timeouts: Timeouts) -> Master:
+def _connect(
+    way: Way, timeouts: Timeouts, limiter: HandshakeLimiter, *, lends_agent: bool = False
+) -> Master:
+    first = way.hops[0].settings
+    try:
+        return limiter.call(
+            first.hostname, first.port, lambda: _connected(way, timeouts, lends_agent=lends_agent)
+        )
+    except Dropped as dropped:
+        raise failures.connecting(dropped.__cause__ or dropped, way.hops[0].place) from None
+
+
+def _connected(way: Way, timeouts: Timeouts, *, lends_agent: bool) -> Master:
     def argv(logs: Path) -> Sequence[str]:
-        return system_ssh.ssh_argv(way.address, way.route, way.config, timeouts, logs)
+        return system_ssh.ssh_argv(
+            way.address, way.route, way.config, timeouts, logs, lends_agent=lends_agent
+        )
 
     master = Master(argv, way.last.settings.alias, way.config.environ)
     handshake_seconds = len(way.hops) * (timeouts.connect_seconds + timeouts.banner_seconds)
@@ -106,8 +121,11 @@ class OpensshLink:
         chosen: LinkChoice,
         connect_again: Callable[[], Master],
         connections: Sequence[Connection],
+        *,
+        lends_agent: bool = False,
     ) -> None:
         self._way = way
+        self._lends_agent = lends_agent
         self._timeouts = timeouts
         self._connect_again = connect_again
         self._connections = [*connections]
@@ -158,6 +176,11 @@ class OpensshLink:
 
     def ssh_host(self) -> str:
         return self._way.last.settings.alias
+
+    def lending(self) -> OpensshLink | None:
+        from envsync.ssh.lending import lending_link
+
+        return lending_link(self._way, self._timeouts)
 
     def close(self) -> None:
         with self._lock:
@@ -232,8 +255,9 @@ class OpensshLink:
         seconds = self._timeouts.channel_seconds
         try:
             return mux.open_session(
-                connection.control_path, command, streams, seconds, is_subsystem=is_subsystem
-            )
+                connection.control_path, command, streams, seconds,
+                is_subsystem=is_subsystem, lends_agent=self._lends_agent,
+            )  # fmt: skip
         except TimeoutError as error:
             place = self._way.last.place
             hint = f"it may be overloaded; {place.ssh_command}   shows whether it answers at all"

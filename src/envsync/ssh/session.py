@@ -145,6 +145,14 @@ class Link(Protocol):
         """The host argument that goes with `ssh_argv`."""
         ...
 
+    def lending(self) -> Link | None:
+        """A further link there, whose sessions can use the user's own agent until it is closed.
+
+        None where the user's ssh configuration does not forward it to that server, where no
+        agent listens, or where there is no `ssh` command. Raises as the opening of a link does.
+        """
+        ...
+
     def close(self) -> None:
         """End the link and its sessions. May be called more than once; never raises."""
         ...

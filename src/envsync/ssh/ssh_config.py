@@ -61,6 +61,8 @@ class HostSettings:
     pkcs11_provider: str | None = None
     certificate_files: tuple[Path, ...] = ()
     gssapi: bool = False
+    # "yes", or the path or `$VARIABLE` of an agent's socket; None where none is forwarded.
+    forward_agent: str | None = None
     remote_command: str | None = None
 
     @property
@@ -176,6 +178,9 @@ class UserConfig:
             value = values.get(key, [""])[0].strip()
             return None if value.lower() in ("", "none") else value
 
+        def named_none(key: str) -> bool:
+            return values.get(key, [""])[0].strip().lower() == "none"
+
         hostname = one("hostname") or destination.host
         user = one("user") or _local_user()
         port = int(one("port") or 22)
@@ -193,6 +198,9 @@ class UserConfig:
             given = Path(self._tilde(str(destination.identity_file)))
             identities = (given, *(path for path in identities if path != given))
         agent = one("identityagent")
+        forwarded = one("forwardagent")
+        if forwarded == "no" or (forwarded == "yes" and named_none("identityagent")):
+            forwarded = None
         revoked = one("revokedhostkeys")
         command = one("proxycommand")
         control = one("controlpath")
@@ -218,6 +226,7 @@ class UserConfig:
             pkcs11_provider=one("pkcs11provider"),
             certificate_files=self._paths(values.get("certificatefile", []), tokens),
             gssapi=one("gssapiauthentication") == "yes",
+            forward_agent=forwarded,
             remote_command=one("remotecommand"),
         )
 

@@ -18,10 +18,13 @@ def ssh_argv(
     config: UserConfig,
     timeouts: Timeouts,
     logs: Path | None = None,
+    *,
+    lends_agent: bool = False,
 ) -> list[str]:
     """Without the host. Raises `ConnectionFailed` where there is no `ssh` command.
 
-    With `logs`, each hop writes what it does into a file there: see `log_name`.
+    With `logs`, each hop writes what it does into a file there: see `log_name`. `lends_agent`:
+    the server may be lent the agent that the configuration forwards to it, no other hop is.
     """
     if config.ssh_command is None:
         raise ConnectionFailed(
@@ -29,8 +32,11 @@ def ssh_argv(
             hint="install openssh-client, or use a transport that needs none",
             server=address.server,
         )
+    lent = route[-1].forward_agent if lends_agent else None
+    last = len(route) - 1
     hops = [
-        [*_options(hop, config, timeouts), *_log(logs, number)] for number, hop in enumerate(route)
+        [*_options(hop, config, timeouts, lent if number == last else None), *_log(logs, number)]
+        for number, hop in enumerate(route)
     ]
     argv = hops[0]
     if route[0].proxy_command is None:
@@ -69,7 +75,9 @@ def _log(logs: Path | None, number: int) -> list[str]:
     return [] if logs is None else ["-v", "-E", str(logs / log_name(number))]
 
 
-def _options(hop: HostSettings, config: UserConfig, timeouts: Timeouts) -> list[str]:
+def _options(
+    hop: HostSettings, config: UserConfig, timeouts: Timeouts, forward_agent: str | None
+) -> list[str]:
     """What is said to every hop: nothing is asked, nothing is learned, every wait ends."""
     keepalive = max(1, round(timeouts.keepalive_seconds))
     options = {
@@ -79,7 +87,7 @@ def _options(hop: HostSettings, config: UserConfig, timeouts: Timeouts) -> list[
         # A master that somebody else runs may be used, but none is left behind.
         "ControlMaster": "no",
         "ClearAllForwardings": "yes",
-        "ForwardAgent": "no",
+        "ForwardAgent": _quoted(Path(forward_agent or "no")),
         "ForwardX11": "no",
         "PermitLocalCommand": "no",
         "ConnectTimeout": str(max(1, round(timeouts.connect_seconds))),

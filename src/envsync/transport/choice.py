@@ -13,15 +13,18 @@ from envsync.transport.stream import StreamTransport
 
 AUTO = "auto"
 _WHY_AUTO = "it needs nothing there but Python, and no second connection"
-_WHY_DIRECT = "the source gets into the target by itself"
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A transport, and one clause that says why it was taken."""
+    """A transport, and one clause that says why it was taken.
+
+    `agent_forwarded`: the user's agent was forwarded to the source, for this or in vain.
+    """
 
     transport: Transport
     reason: str
+    agent_forwarded: bool = False
 
 
 def transports() -> tuple[Transport, ...]:
@@ -56,7 +59,9 @@ def _automatic(job: Job) -> Choice:
         return Choice(StreamTransport(), _WHY_AUTO)
     if job.size_bytes < WORTHWHILE_BYTES:
         return Choice(StreamTransport(), "through this machine: there is little to send")
-    refusal = DirectTransport().refusal(job)
+    direct = DirectTransport()
+    refusal = direct.refusal(job)
     if refusal is None:
-        return Choice(DirectTransport(), _WHY_DIRECT)
-    return Choice(StreamTransport(), f"through this machine: {refusal}")
+        return Choice(direct, direct.reason(job), job.direct.agent_forwarded)
+    reason = f"through this machine: {refusal}"
+    return Choice(StreamTransport(), reason, job.direct.agent_forwarded)

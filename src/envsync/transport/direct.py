@@ -1,9 +1,10 @@
 """From the server that has it straight to the one that gets it, by rsync.
 
 For a source on another server that gets into the target by its own means: its own ssh, keys
-and known hosts. Nothing of this machine's is lent to it, no agent is forwarded. Whether the
-server that it reaches is the target is decided there: the writer that rsync is started by
-finds the staging tree with this push's token, or writes nothing (`agent.writer_guard`).
+and known hosts. Where those do not do, and the user's ssh configuration forwards his agent to
+that server, it is lent that for as long as it takes, and nothing else. Whether the server that
+it reaches is the target is decided there: the writer that rsync is started by finds the staging
+tree with this push's token, or writes nothing (`agent.writer_guard`).
 """
 
 from __future__ import annotations
@@ -45,6 +46,16 @@ class DirectTransport:
             return "the source has no rsync from 3.1 on"
         return Receiver(job).refusal() or _refused(direct, job)
 
+    def reason(self, job: Job) -> str:
+        """Why it can serve a job that it does not refuse."""
+        assert job.direct is not None
+        if job.direct.agent_forwarded:
+            return (
+                "the source gets into the target with your agent, forwarded to "
+                f"{job.direct.server} as your ssh configuration says (ForwardAgent)"
+            )
+        return "the source gets into the target by itself"
+
     def send(self, job: Job) -> Sent:
         direct = job.direct
         assert direct is not None
@@ -74,9 +85,10 @@ def ways(user: str, hostname: str, port: int, alias: str) -> list[list[str]]:
 
 def _refused(direct: Direct, job: Job) -> str | None:
     found = direct.reach(_ways(job))
-    if found.which < 0:
-        return f"{direct.server} does not get in there by itself ({found.said})"
-    return None
+    if found.which >= 0:
+        return None
+    lent = ", nor with your forwarded agent" if direct.agent_forwarded else ""
+    return f"{direct.server} does not get in there by itself{lent} ({found.said})"
 
 
 def _ways(job: Job) -> Sequence[Sequence[str]]:

@@ -65,7 +65,16 @@ class Direct(Protocol):
         ...
 
     def reach(self, commands: Sequence[Sequence[str]]) -> ReachFacts:
-        """Which of these ssh commands gets in from there; tried once."""
+        """Which of these ssh commands gets in from there; tried once.
+
+        First by that server's own means; where none does, with the user's agent, if the ssh
+        configuration forwards it to that server.
+        """
+        ...
+
+    @property
+    def agent_forwarded(self) -> bool:
+        """Whether `reach` has forwarded the user's agent; `run` then does, too."""
         ...
 
     def run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,11 +130,25 @@ def test_a_server_without_a_usable_python(program: str | None, status: int, tmp_
     assert answer.returncode == status
 
 
-def test_the_command_is_plain_enough_for_any_login_shell() -> None:
+def test_only_the_session_that_was_lent_an_ssh_agent_passes_it_on() -> None:
+    environ = {"PATH": os.environ["PATH"], "HOME": "/", "SSH_AUTH_SOCK": "/agent"}
+    seen = []
+    for command in (bootstrap.COMMAND, bootstrap.COMMAND_WITH_AGENT):
+        done = subprocess.run(
+            ["/bin/sh", "-c", command],
+            input=os.fsencode(sys.executable) + b"\nimport os;print(os.getenv('SSH_AUTH_SOCK'))\n",
+            env=environ, capture_output=True, check=True,
+        )  # fmt: skip
+        seen.append(done.stdout)
+    assert seen == [b"None\n", b"/agent\n"]
+
+
+@pytest.mark.parametrize("command", [bootstrap.COMMAND, bootstrap.COMMAND_WITH_AGENT])
+def test_the_command_is_plain_enough_for_any_login_shell(command: str) -> None:
     """csh and fish pass it on as it is: fixed ASCII, one pair of quotes, no `!`-history in csh."""
-    assert bootstrap.COMMAND.isascii()
-    assert "\n" not in bootstrap.COMMAND
-    assert bootstrap.COMMAND.count("'") == 2
+    assert command.isascii()
+    assert "\n" not in command
+    assert command.count("'") == 2
     for line in bootstrap.preamble("/usr/bin/python3", TOKEN).split(b"\n")[1:2]:
         assert b"\\" not in line
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,7 +12,8 @@ from tests.integration.push.command import Envsync
 from tests.integration.push.stamped import Stamped, version_at
 from tests.integration.push.tree_listing import assert_same, tree
 from tests.integration.servers.test_servers_pull import INVENTORY
-from tests.lab.lab import Lab
+from tests.lab.lab import Lab, LabHost
+from tests.lab.namespaces import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -55,3 +58,58 @@ def test_straight_or_through_this_machine(fresh_lab: Lab) -> None:
     assert transport == "stream"
     assert "server1 does not get in there by itself" in reason
     assert "Permission denied" in reason
+
+
+@contextlib.contextmanager
+def agent_on(host: LabHost) -> Iterator[dict[str, str]]:
+    """An agent of the user there, with the key that every host of the lab takes."""
+    variables = {"SSH_AUTH_SOCK": "/run/lab/agent"}
+    process = host.popen(["ssh-agent", "-D", "-a", variables["SSH_AUTH_SOCK"]])
+    try:
+        wait_until(host.path(variables["SSH_AUTH_SOCK"]).exists, "the agent listens")
+        host.run(["ssh-add", "-q", f"{host.home()}/.ssh/id_ed25519"], env=variables)
+        yield variables
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_with_the_users_agent_where_his_configuration_forwards_it(fresh_lab: Lab) -> None:
+    source = Stamped.in_lab(fresh_lab)
+    server1, server2, server3 = (fresh_lab[f"server{number}"] for number in (1, 2, 3))
+    envsync = Envsync(server2)
+    envsync.configure(INVENTORY.format(prefix=server2.prefix))
+    large, there = source.top / "large", server3.path(f"{server3.prefix}/envs/myenv")
+    known = server1.path(f"{server1.home()}/.ssh/config")
+    without_key = "Host *\n  IdentityFile /nowhere\n"
+    before = known.read_text() if known.exists() else ""
+    ours = server2.path(f"{server2.home()}/.ssh/config")
+    unforwarded = ours.read_text() if ours.exists() else ""
+
+    def push(*options: str) -> tuple[str, str, bool]:
+        source.change()
+        large.write_bytes(os.urandom(LARGE_BYTES))
+        told = envsync.push("server3", "--from", "server1", *options).server
+        if not options:
+            assert version_at(server3) == source.version
+            assert (there / "large").read_bytes() == large.read_bytes()
+        if told["agent_forwarded"]:
+            assert "forwarded" in told["transport_reason"]
+        return told["transport"], told["route"], told["agent_forwarded"]
+
+    with agent_on(server2) as variables:
+        envsync.environment.update(variables)
+        known.write_text(without_key + before)
+        assert push() == ("stream", "through this machine", False)
+        ours.write_text(f"Host server1\n  ForwardAgent yes\n{unforwarded}")
+        assert push("--dry-run")[::2] == ("direct", True)
+        assert push() == ("direct", "straight, with your forwarded agent", True)
+        # With a key of its own, it needs nothing of ours.
+        known.write_text(before)
+        assert push() == ("direct", "straight", False)
+        # In vain: its configuration offers no key of an agent.
+        known.write_text(f"{without_key}  IdentitiesOnly yes\n{before}")
+        assert push() == ("stream", "through this machine", True)
+        known.write_text(without_key + before)
+    # There is no agent any more.
+    assert push() == ("stream", "through this machine", False)

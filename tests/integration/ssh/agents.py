@@ -17,8 +17,10 @@ def agent(socket: Path) -> Iterator[dict[str, str]]:
     ) as process:
         while not socket.exists():
             assert process.poll() is None
-        yield {"SSH_AUTH_SOCK": str(socket)}
-        process.terminate()
+        try:
+            yield {"SSH_AUTH_SOCK": str(socket)}
+        finally:
+            process.terminate()
 
 
 def ssh_add(variables: dict[str, str], key: Path) -> None:

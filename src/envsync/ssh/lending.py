@@ -1,0 +1,49 @@
+"""The user's own agent, lent to a server for as long as a link of its own stands.
+
+sshd makes one socket for a connection, tells every later session of it, and leaves it there
+until the connection ends: so nothing else goes over this one. It is the system's `ssh` that
+forwards. It tells the agent what it is forwarded to, and the agent keeps to where its keys may
+be used (`ssh-add -h`). paramiko does not, and an agent takes that for a use on this machine.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from envsync.ssh.authentication import agent_socket
+from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
+from envsync.ssh.openssh_link import OpensshLink, open_lending
+from envsync.ssh.session import Timeouts
+from envsync.ssh.ssh_config import HostSettings, UserConfig
+from envsync.ssh.way import Way
+
+_ANSWER_SECONDS = 5.0
+
+
+def lending_link(
+    way: Way, timeouts: Timeouts, limiter: HandshakeLimiter = SHARED_LIMITER
+) -> OpensshLink | None:
+    """As `session.Link.lending`."""
+    path = _forwarded_socket(way.last.settings, way.config)
+    if path is None or way.config.ssh_command is None or not _is_answered(path):
+        return None
+    return open_lending(way, timeouts, limiter)
+
+
+def _forwarded_socket(settings: HostSettings, config: UserConfig) -> str | None:
+    """Where the agent listens here that the configuration forwards to that host."""
+    named = settings.forward_agent
+    if named is None or named == "yes":
+        return None if named is None else agent_socket(settings, config)
+    return config.environ.get(named[1:]) if named.startswith("$") else named
+
+
+def _is_answered(path: str) -> bool:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(_ANSWER_SECONDS)
+    with connection:
+        try:
+            connection.connect(path)
+        except OSError:
+            return False
+    return True
