@@ -206,8 +206,6 @@ class Publisher:
             self._abandon()
             raise
         except FileExistsError as error:
-            if not is_free:
-                raise
             self._abandon()
             raise _appeared() from error
 
@@ -296,16 +294,24 @@ class Publisher:
         return None
 
     def _abandon(self) -> None:
-        """The switch did not happen, or was undone; the staging tree stays for the next try."""
+        """The switch did not happen, or was undone; the staging tree stays for the next try.
+
+        What was switched out and is not there again is kept all the same.
+        """
         records: Tuple[Optional[Record], ...] = ()
         with contextlib.suppress(DamagedIntent):
             intent = find_intent(self._places)
             records = intent.new, intent.kept
+            if intent.kept is not None and self._is_switched_out(intent.kept):
+                self._records.store(intent.kept)
         forget_intent(self._places)
         known = {record.number for record in self._records.all()}
         for record in records:
             if record is not None and record.number not in known:
                 self._records.forget(record)
+
+    def _is_switched_out(self, version: Record) -> bool:
+        return self._records.tree(version) is not None
 
     def recover(self) -> Optional[str]:
         """Finish or forget a switch that was interrupted; what was done, or None.
@@ -323,10 +329,7 @@ class Publisher:
             self._abandon()
             return "an interrupted switch was undone"
         if self._places.inode() != new.inode:
-            is_replaced = kept is not None and self._records.tree(kept) is not None
-            if is_replaced and kept is not None:
-                # It was switched out, and what was switched in is not there any more.
-                self._records.store(kept)
+            is_replaced = kept is not None and self._is_switched_out(kept)
             self._abandon()
             if is_replaced:
                 return "an interrupted switch had happened, and was undone by hand since"

@@ -21,12 +21,14 @@ from envsync.cli.options import common_options
 from envsync.conda.credentials import redacted_json
 from envsync.daemon import glance
 from envsync.daemon.orders import CHANGED_SINCE
-from envsync.errors import EnvsyncError, UsageError
+from envsync.errors import EnvsyncError, SourceRefused, UsageError
 from envsync.push.beginning import AT_ONCE, Beginning
 
 if TYPE_CHECKING:
     from envsync.cli.site import Site
     from envsync.push.report import PushReport
+
+SCAN_ATTEMPTS = 4
 
 END_SECONDS = 3.0
 """How long the end of a push may take once the daemon is gone."""
@@ -92,7 +94,8 @@ def _is_unchanged(environment: str, path: str, before: str) -> bool:
 
 
 def _scan(site: Site, environment: str) -> None:
-    """What the source is, by a stat pass; only what is new is read."""
+    """What the source is, by a stat pass; only what is new is read. Says so, or raises why not:
+    a scan that ends in silence would be one that broke down, or none."""
     from envsync.push.ends import LocalEnd
     from envsync.push.preflight import require_source
     from envsync.push.source_end import SourceEnd
@@ -100,9 +103,17 @@ def _scan(site: Site, environment: str) -> None:
     end = LocalEnd(site.own_name)
     source = SourceEnd(end, site.own_prefix, environment, site.local(environment))
     state = source.state()
-    require_source(state)
-    if source.confirmed(state):
-        _say(environment=environment, revision=state.revision)
+    for _ in range(SCAN_ATTEMPTS):
+        require_source(state)
+        if source.confirmed(state):
+            _say(environment=environment, revision=state.revision)
+            return
+        state = source.renewed(state)
+    raise SourceRefused(
+        "it goes on changing while it is read",
+        hint="`local:` names what belongs to this server alone, as a log that a job writes",
+        server=site.own_name,
+    )
 
 
 def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beginning) -> None:

@@ -14,6 +14,10 @@ from envsync.daemon.orders import BEGIN, CHANGED_SINCE, Order
 CHILDREN_MAX = 4
 START_AGAIN_SECONDS = 10.0
 
+SILENCE_MAX_SECONDS = 86400.0
+"""A child that has said nothing for so long is killed: what it waits for has no end of its own
+(a disk that is gone, a process that was stopped), and nobody else may take its place."""
+
 Start = Callable[[Order], Child]
 
 
@@ -29,6 +33,7 @@ class AtWork:
     since_seconds: float
     number: int = 0
     is_changed_since: bool = False
+    heard_seconds: float = 0.0
     heard: set[str] = field(default_factory=set)
     reported: set[str] = field(default_factory=set)
     source_failed: bool = False
@@ -93,14 +98,25 @@ class Crew:
     def _number(self, work: AtWork) -> None:
         self._begun += 1
         work.number = self._begun
+        work.heard_seconds = self._clock()
 
     def hear(self, fd: int) -> tuple[AtWork, list[dict[str, Any]]]:
         """What one of them has said since; nothing is heard of one that was told nothing."""
         work = self._at_work[fd]
         documents = work.child.read()
+        if documents:
+            work.heard_seconds = self._clock()
         if work.child.is_over:
             del self._at_work[fd]
         return work, documents if work.has_begun else []
+
+    def end_silent(self) -> None:
+        """Kill who has been silent for too long; that it is over is heard as ever."""
+        for work in self._at_work.values():
+            if work.has_begun and self._clock() - work.heard_seconds > SILENCE_MAX_SECONDS:
+                self._log.error(f"process {work.child.pid} is killed: it says nothing any more")
+                work.child.kill()
+                work.heard_seconds = self._clock()  # one that cannot be killed is told of daily
 
     def stop(self, within_seconds: float) -> None:
         """End every child; what they were at is done again after the next start."""

@@ -113,6 +113,7 @@ class Keeper:
     def turn(self) -> None:
         """Do what is due."""
         now = self._clock()
+        self._crew.end_silent()
         if now >= self._next_rescan_seconds:
             self._next_rescan_seconds = now + self.book.duties.rescan_seconds
             self._to_scan.update(dict.fromkeys(self._kept, False))

@@ -286,3 +286,21 @@ def test_a_copy_of_an_earlier_version_is_a_generation_of_its_own(server: Server)
     kept = [tree for tree in server.earlier() if disk.read(tree) == ONE]
     assert len(kept) == 2
     require_sound(server)
+
+
+def test_an_environment_that_appears_while_a_directory_becomes_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name is free for a moment then; who had it has no record yet."""
+    server = Server(tmp_path)
+    make_by_hand(server, ONE)
+    refuse_exchange(monkeypatch)
+    with pytest.raises(TargetDrifted, match="appeared"):
+        server.push(TWO, on_step=at("converting", lambda: make_by_hand(server)))
+    assert server.revision() == revision(MINE)
+    collect(server)
+    assert {revision(ONE), revision(MINE)} <= somewhere(server)
+    server.push(THREE)
+    collect(server)
+    assert {revision(ONE), revision(MINE), revision(THREE)} <= somewhere(server)
+    require_sound(server)

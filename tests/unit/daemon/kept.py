@@ -27,7 +27,8 @@ class PretendedChild:
         self.order = order
         self.fd = os.open(os.devnull, os.O_RDONLY)
         self.said, self.status = "", 0
-        self.is_over = self.is_dismissed = False
+        self.is_over = self.is_dismissed = self.is_killed = False
+        self.pid = 4242
         self.words: list[bytes] = []
         self._documents: list[dict[str, Any]] = []
 
@@ -41,6 +42,10 @@ class PretendedChild:
     def end(self) -> None:
         """It would end soon."""
         self.is_dismissed = True
+
+    def kill(self) -> None:
+        """It would end at once."""
+        self.is_killed, self.status = True, -9
 
     def say(self, **document: Any) -> None:
         self._documents.append({"environment": self.order.environments[0], **document})

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envsync.daemon import keeper as module
-from envsync.daemon.crew import START_AGAIN_SECONDS
+from envsync.daemon.crew import SILENCE_MAX_SECONDS, START_AGAIN_SECONDS
 from envsync.daemon.orders import BEGIN, CHANGED_SINCE, Order
 from envsync.daemon.state import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.triggers import Observation
@@ -273,6 +273,29 @@ def test_a_child_that_dies_is_not_started_again_at_once(kept: Kept) -> None:
         kept.now = row.next_try_seconds
         assert kept.turn() == [Order(("one",), ("a", "b"))]
     assert "signal 9" in str(row.error)
+
+
+def test_a_child_that_hangs_is_killed_in_the_end(kept: Kept) -> None:
+    """One that says something from time to time may take as long as it likes."""
+    kept.keeper.hint(["one"])
+    kept.now += SETTLE
+    kept.turn()
+    child = kept.at_work()[-1]
+    for server in "ab":
+        kept.now += SILENCE_MAX_SECONDS - 1
+        kept.turn()
+        assert not child.is_killed
+        if server == "a":
+            report = {"server": "a", "error": None, "revision": "r1", "outcome": "in-step"}
+            child.say(report=report)
+            kept.keeper.hear(child.fd)
+    kept.now += 2
+    kept.turn()
+    assert child.is_killed
+    kept.end(child)
+    assert [kept.row("one", server).state for server in "ab"] == [IN_STEP, RETRYING]
+    kept.later(60)
+    assert kept.states() == [IN_STEP] * 4
 
 
 def test_a_slow_server_s_end_says_nothing_of_one_that_is_tried_again_meanwhile(kept: Kept) -> None:

@@ -1,0 +1,63 @@
+"""What a child of the daemon says of a source that it was told to scan."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from envsync.agent.source import Source
+from envsync.cli import daemon_work
+from envsync.errors import SourceRefused
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import environment
+from tests.unit.tree.trees import file
+
+if TYPE_CHECKING:
+    from envsync.cli.site import Site
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A machine with one environment."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    top = tmp_path / "envs/myenv"
+    top.mkdir(parents=True)
+    disk.build(os.fsencode(top), environment({b"var/log": file(b"of a job")}))
+    found = SimpleNamespace(own_name="server1", own_prefix=str(tmp_path), local=lambda _: ())
+    return cast("Site", found)
+
+
+@pytest.mark.parametrize("changes", [0, 1, 3, 99])
+def test_a_scan_never_ends_in_silence(
+    changes: int,
+    site: Site,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where a job writes into the source between each look and the one that confirms it."""
+    log, confirm, number = tmp_path / "envs/myenv/var/log", Source.confirm, itertools.count()
+
+    def confirm_later(source: Source) -> bool:
+        if next(number) < changes:
+            with log.open("ab") as stream:
+                stream.write(b"more")
+        return confirm(source)
+
+    monkeypatch.setattr(Source, "confirm", confirm_later)
+    # Nobody knows it yet: each look has to read something.
+    with pytest.raises(SourceRefused) if changes == 99 else contextlib.nullcontext():
+        daemon_work._scan(site, "myenv")
+    said = capsys.readouterr().out
+    if changes == 99:
+        assert said == ""
+    else:
+        assert len(json.loads(said)["revision"]) == 64
