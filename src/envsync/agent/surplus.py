@@ -8,6 +8,7 @@ import time
 from envsync.agent.facts import who
 from envsync.agent.layout import Layout, read_json
 from envsync.agent.members import hindrance
+from envsync.agent.messages import KEPT
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
 from envsync.agent.snapshot import Trees
@@ -52,7 +53,7 @@ def keep_unrecorded(places: Layout, trees: Trees, records: Records) -> None:
             who=who(),
             source="",
             when_seconds=time.time(),
-            method="kept",
+            method=KEPT,
             transport="",
             totals=found.totals,
             kept_because="its switch was interrupted, and the note of that was damaged",
