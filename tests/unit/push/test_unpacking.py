@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from envsync.errors import EnvsyncError, NotFound, SourceRefused
+from envsync.errors import EnvsyncError, NotFound, SourceRefused, StorageFailed
+from envsync.push.packed_source import UnpackPlace
 from envsync.push.unpacking import UNPACK, unpack
 
 Entry = tuple[tarfile.TarInfo, bytes]
@@ -151,3 +152,11 @@ def test_broken_ones_are_refused(tmp_path: Path, data: bytes) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         unpack(tmp_path / "nothing", tmp_path)
+
+
+def test_no_place_to_unpack_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a home that is read-only."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
+    with pytest.raises(StorageFailed, match=r"/proc/envsync/.* cannot be made") as caught:
+        UnpackPlace("myenv")
+    assert "XDG_CACHE_HOME" in caught.value.hint
