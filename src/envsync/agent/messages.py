@@ -18,6 +18,8 @@ _INTEGER_MAX = 1 << 64
 """JSON has integers of any length; whoever divides one needs it to fit."""
 
 
+KEPT = "kept"
+"""The method of a version that envsync did not publish: it was made by hand there."""
 SERVER_IN_HINTS = "SERVER"
 """Stands in an error's hint for the agent's own server; who asks it knows its name."""
 GROUP_OWNED = "group-owned"

@@ -7,7 +7,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.check import Check
 from envsync.agent.facts import who
-from envsync.agent.messages import RecordFacts
+from envsync.agent.messages import KEPT, RecordFacts
 from envsync.agent.records import Record
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.target import Target, record_facts
@@ -51,7 +51,7 @@ def kept_record(
         who=who() if current is None else current.who,
         source="" if current is None else current.source,
         when_seconds=time.time(),
-        method="kept",
+        method=KEPT,
         transport="",
         totals=live.totals,
         kept_because=reason,

@@ -10,6 +10,7 @@ from typing import Optional
 from envsync.agent.facts import who
 from envsync.agent.layout import Layout, read_json
 from envsync.agent.members import hindrance
+from envsync.agent.messages import KEPT
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
 from envsync.agent.snapshot import Snapshot, Trees
@@ -78,7 +79,7 @@ def keep_unrecorded(
             who=who(),
             source="",
             when_seconds=time.time(),
-            method="kept",
+            method=KEPT,
             transport="",
             totals=EMPTY.totals() if found is None else found.totals,
             kept_because=because,

@@ -41,7 +41,8 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
         "servers": [_document(found, complaints[found.server]) for found in examinations]
     }
     terminal = invocation.terminal
-    terminal.table(TITLES, [_row(found) for found in examinations], right="FREE CLOCK")
+    rows = [_row(found) for found in examinations]
+    terminal.table(TITLES, rows, right="FREE CLOCK", turns=True)
     if invocation.verbose:
         for line in _environment_lines(examinations):
             terminal.say(line)

@@ -36,10 +36,12 @@ def pack(invocation: Invocation, environment: str, output: Path, force: bool) ->
     """
     import time
 
+    from envsync.cli.asking import lines_that_move
     from envsync.cli.push_order import require_environment
     from envsync.push.ends import LocalEnd
     from envsync.push.pack_archive import FORMATS, format_of, write_archive
     from envsync.push.packed_source import at_rest
+    from envsync.push.report import Progress
     from envsync.push.source_end import SourceEnd
 
     site = invocation.site()
@@ -58,7 +60,15 @@ def pack(invocation: Invocation, environment: str, output: Path, force: bool) ->
 
     began = time.monotonic()
     where = Path(prefix, "envs", environment)
-    warnings = at_rest(look, lambda: write_archive(where, output, form, force=force))
+    with lines_that_move(invocation.terminal, [site.here_place()]) as (show, _):
+
+        def told(done_bytes: int, total_bytes: int) -> None:
+            show(Progress(site.own_name, "pack", done_bytes, total_bytes))
+
+        show(Progress(site.own_name, "inspect"))
+        warnings = at_rest(
+            look, lambda: write_archive(where, output, form, force=force, on_packed=told)
+        )
     seconds = time.monotonic() - began
     invocation.result = {
         "environment": environment,

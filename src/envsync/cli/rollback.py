@@ -36,7 +36,7 @@ def rollback(
     What stands there now is kept, and is held: it is not pushed there again until the
     source has another version, or `envsync push --retry-held` insists.
     """
-    from envsync.agent.messages import to_json
+    from envsync.agent.messages import KEPT, to_json
     from envsync.cli.asking import OnProgress, ask_servers
     from envsync.tree.revision import short
 
@@ -57,9 +57,10 @@ def rollback(
     invocation.terminal.say(
         f"{environment} on {server}: back at {short(record.source_revision)} ({contents})"
     )
-    invocation.terminal.say(
-        f"  number {record.number}, published by {record.who}, {moment(record.when_seconds)}"
-    )
+    how = f"published by {record.who}"
+    if record.method == KEPT:
+        how = record.kept_because or "kept as it stood there"
+    invocation.terminal.say(f"  number {record.number}, {how}, {moment(record.when_seconds)}")
 
 
 def _rollback(

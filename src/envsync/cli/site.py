@@ -61,7 +61,8 @@ class Site:
         return Place(self.own_name, self.own_prefix)
 
     def place(self, server: Server) -> Place:
-        if server.name == self.own:
+        is_unlisted = self.inventory.path is None and server.name == self.hostname
+        if server.name == self.own or is_unlisted:
             return self.here_place()
         return Place(server.name, self.prefix(server), link_opener(server))
 

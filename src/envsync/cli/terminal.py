@@ -6,6 +6,8 @@ way: no server can move the cursor, set a title or hide a line.
 
 from __future__ import annotations
 
+import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -22,6 +24,7 @@ NAMES_SHOWN = 8
 DETAILS_SHOWN = 50
 LINE_CHARACTERS_MAX = 5000
 _WIDE = 10_000
+_COLUMNS_MIN = 30
 _SURROGATE_FIRST, _SURROGATE_LAST = 0xDC80, 0xDCFF
 
 
@@ -59,6 +62,13 @@ def _shortened(text: str) -> str:
     return shown if len(text) <= LINE_CHARACTERS_MAX else f"{shown} ..."
 
 
+def _transposed(
+    titles: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    first, *others = zip(titles, *rows, strict=True)
+    return first, others
+
+
 class Terminal:
     """stdout and stderr of one run. A quiet one (`--json`) says nothing but what must be."""
 
@@ -67,6 +77,7 @@ class Terminal:
     ) -> None:
         self._stdout = stdout
         self._stderr = stderr
+        self._environ = environ
         self._can_move = environ.get("TERM") != "dumb"
         self._has_colour = self._can_move and not environ.get("NO_COLOR")
         self._quiet = quiet
@@ -80,20 +91,23 @@ class Terminal:
     def say(self, line: str = "") -> None:
         """A line of the answer."""
         if not self._quiet:
+            told = self._folded(escaped(line), self._stdout)
             if self._console is not None:
-                self._console.print(escaped(line), markup=False, soft_wrap=True)
+                self._console.print(told, markup=False, soft_wrap=True)
                 return
-            self._stdout.write(escaped(line) + "\n")
+            self._stdout.write(told + "\n")
             self._stdout.flush()
 
     def note(self, line: str) -> None:
         """A line besides the answer."""
         if not self._quiet:
-            self._stderr.write(f"envsync: {escaped(line)}\n")
+            self._stderr.write(self._folded(f"envsync: {escaped(line)}", self._stderr) + "\n")
 
     def warning(self, text: str) -> None:
         if not self._quiet:
-            self._stderr.write(f"{self._styled('warning:', 'yellow')} {escaped(text)}\n")
+            told = self._folded(f"warning: {escaped(text)}", self._stderr)
+            head, rest = told[: len("warning:")], told[len("warning:") :]
+            self._stderr.write(f"{self._styled(head, 'yellow')}{rest}\n")
 
     def errors(self, errors: Sequence[EnvsyncError]) -> None:
         """Each error once, with all the servers that it happened on."""
@@ -110,22 +124,64 @@ class Terminal:
             return
         names = listed(servers or ([error.server] if error.server else []))
         where = f"{escaped(names)}: " if names else ""
-        lines = [f"{self._styled('envsync:', 'red')} {where}{_shortened(error.message)}"]
-        lines += [f"  {_shortened(detail)}" for detail in error.details[:DETAILS_SHOWN]]
+        told = self._folded(f"envsync: {where}{_shortened(error.message)}", self._stderr)
+        head, rest = told[: len("envsync:")], told[len("envsync:") :]
+        lines = [f"{self._styled(head, 'red')}{rest}"]
+        lines += [
+            self._folded(f"  {_shortened(detail)}", self._stderr)
+            for detail in error.details[:DETAILS_SHOWN]
+        ]
         if len(error.details) > DETAILS_SHOWN:
             more = len(error.details) - DETAILS_SHOWN
             lines.append(f"  and {more:,} more: all of them with --json")
         if error.hint:
+            # In one piece, however long: it is copied and pasted.
             lines.append(f"  → {_shortened(error.hint)}")
         self._stderr.write("\n".join(lines) + "\n")
 
-    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
+    def table(
+        self,
+        titles: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        right: str = "",
+        *,
+        turns: bool = False,
+    ) -> None:
         """Aligned columns, never wrapped: lines that `grep` and `awk` can take.
 
-        Columns whose titles are in `right` are aligned there.
+        Columns whose titles are in `right` are aligned there. On a terminal that is too
+        narrow, a table that `turns` has its titles at the left, and its rows beside each other.
         """
         if self._quiet:
             return
+        lines = self._drawn(titles, rows, right)
+        columns = self._columns(self._stdout)
+        if turns and max(map(len, lines)) > columns:
+            lines = self._turned(titles, rows, columns)
+        self._stdout.write("".join(f"{line}\n" for line in lines))
+        self._stdout.flush()  # where both go into one file, what is told next comes after it
+
+    def _turned(
+        self, titles: Sequence[str], rows: Sequence[Sequence[str]], columns: int
+    ) -> list[str]:
+        """As many rows beside each other as there is room for, and the others below."""
+        lines: list[str] = []
+        beside: list[Sequence[str]] = []
+        room = 0
+        for row in rows:
+            width = 2 + max(len(escaped(cell)) for cell in row)
+            if beside and room < width:
+                lines += [*self._drawn(*_transposed(titles, beside)), ""]
+                beside = []
+            if not beside:
+                room = columns - max(map(len, titles))
+            beside.append(row)
+            room -= width
+        return [*lines, *self._drawn(*_transposed(titles, beside))]
+
+    def _drawn(
+        self, titles: Sequence[str], rows: Sequence[Sequence[str]], right: str = ""
+    ) -> list[str]:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -140,9 +196,7 @@ class Terminal:
         console = Console(width=_WIDE, force_terminal=coloured, color_system=None, highlight=False)
         with console.capture() as captured:
             console.print(table)
-        lines = captured.get().splitlines()
-        self._stdout.write("".join(line.rstrip() + "\n" for line in lines))
-        self._stdout.flush()  # where both go into one file, what is told next comes after it
+        return [line.rstrip() for line in captured.get().splitlines()]
 
     def live_console(self) -> Console:
         """For what moves on stdout; from now on, lines are written above it."""
@@ -153,6 +207,28 @@ class Terminal:
         )
         self._console = console
         return console
+
+    def _folded(self, text: str, stream: TextIO) -> str:
+        """On a terminal, lines that end between words; what follows is indented below it."""
+        columns = self._columns(stream)
+        if len(text) <= columns:
+            return text
+        indent = " " * (len(text) - len(text.lstrip()) + 2)
+        lines = textwrap.wrap(
+            text, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        return "\n".join(lines)
+
+    def _columns(self, stream: TextIO) -> int:
+        """Endless where it is no terminal, or one that does not tell."""
+        if not stream.isatty():
+            return _WIDE
+        told = self._environ.get("COLUMNS", "")
+        try:
+            columns = int(told) if told.isdecimal() else os.get_terminal_size(stream.fileno())[0]
+        except (OSError, ValueError):
+            return _WIDE
+        return columns if columns >= _COLUMNS_MIN else _WIDE
 
     def _styled(self, text: str, colour: str) -> str:
         if self._has_colour and self._stderr.isatty():

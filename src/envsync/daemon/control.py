@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from envsync.errors import EnvsyncError, NotFound, from_json
+from envsync.errors import EnvsyncError, NotFound, StorageFailed, from_json
 
 ANSWER_SECONDS = 10.0
 _REQUEST_BYTES_MAX = 1 << 16
@@ -32,8 +32,14 @@ class Door:
 
     def __init__(self, path: Path) -> None:
         """Takes the place of a socket whose daemon is gone: the caller holds the daemon's lock."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageFailed(
+                f"{path} cannot be made: {error.strerror}",
+                hint="set XDG_RUNTIME_DIR to a directory that this user can write",
+            ) from error
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)

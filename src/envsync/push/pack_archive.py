@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from envsync.agent.writing import space_guard
 from envsync.errors import PreflightRefused, SourceRefused, UsageError
@@ -18,13 +20,39 @@ FORMATS = ("tar.zst", "tar.gz", "tar.bz2", "tar.xz", "tar")
 
 _COMPRESSION_LEVEL = 4
 
+OnPacked = Callable[[int, int], None]
+"""Told how many bytes of files are in the archive, and of how many."""
+
+
+class _Watched(list[Any]):
+    """conda-pack's files; to go through them is what takes its time, and it says nothing."""
+
+    def __init__(self, files: Sequence[Any], tell: OnPacked) -> None:
+        super().__init__(files)
+        self._tell = tell
+
+    def __iter__(self) -> Iterator[Any]:
+        sizes = [os.lstat(file.source).st_size for file in super().__iter__()]
+        done, total = 0, sum(sizes)
+        for file, size_bytes in zip(super().__iter__(), sizes, strict=True):
+            yield file
+            done += size_bytes
+            self._tell(done, total)
+
 
 def format_of(name: str) -> str | None:
     """The format that a file's name says; None where it says none of them."""
     return next((one for one in FORMATS if name.endswith("." + one)), None)
 
 
-def write_archive(environment: Path, output: Path, form: str, *, force: bool) -> tuple[str, ...]:
+def write_archive(
+    environment: Path,
+    output: Path,
+    form: str,
+    *,
+    force: bool,
+    on_packed: OnPacked = lambda _done, _total: None,
+) -> tuple[str, ...]:
     """Pack `environment` into the file `output`, whole or not at all; conda-pack's warnings.
 
     Raises `SourceRefused` for what cannot be packed.
@@ -38,7 +66,7 @@ def write_archive(environment: Path, output: Path, form: str, *, force: bool) ->
     os.close(fd)
     try:
         with space_guard():
-            told = _pack(environment, temporary, form)
+            told = _pack(environment, temporary, form, on_packed)
             with Path(temporary).open("rb") as file:
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o666 & ~_umask())
@@ -54,19 +82,15 @@ def _umask() -> int:
     return mask
 
 
-def _pack(environment: Path, output: str, form: str) -> tuple[str, ...]:
+def _pack(environment: Path, output: str, form: str, on_packed: OnPacked) -> tuple[str, ...]:
     import conda_pack
 
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            conda_pack.pack(
-                prefix=str(environment),
-                output=output,
-                format=form,
-                force=True,
-                compress_level=_COMPRESSION_LEVEL,
-            )
+            found = conda_pack.CondaEnv.from_prefix(str(environment))
+            found.files = _Watched(found.files, on_packed)
+            found.pack(output=output, format=form, force=True, compress_level=_COMPRESSION_LEVEL)
     except conda_pack.CondaPackException as error:
         first, *more = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise SourceRefused(

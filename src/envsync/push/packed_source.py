@@ -19,7 +19,7 @@ from envsync.agent.content_cache import cache_directory
 from envsync.agent.messages import Finding
 from envsync.agent.removal import remove_tree
 from envsync.agent.scan_helpers import ScanHelpers
-from envsync.errors import Locked, SourceRefused
+from envsync.errors import Locked, SourceRefused, StorageFailed
 from envsync.push import preflight
 from envsync.push.ends import LocalEnd, Progress
 from envsync.push.pack_archive import write_archive
@@ -39,8 +39,14 @@ class UnpackPlace:
         base = Path(cache).parent if cache else _temporary()
         self.prefix = base / "unpacked" / name
         self.environment = self.prefix / "envs" / name
-        self.prefix.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = (self.prefix / "lock").open("w")
+        try:
+            self.prefix.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = (self.prefix / "lock").open("w")
+        except OSError as error:
+            raise StorageFailed(
+                f"{self.prefix} cannot be made, and an archive is unpacked there: {error.strerror}",
+                hint="set XDG_CACHE_HOME to a directory that this user can write",
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

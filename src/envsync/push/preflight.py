@@ -9,6 +9,7 @@ from envsync.agent.layout import BASE
 from envsync.agent.messages import (
     DAMAGED_RECORD,
     GROUP_OWNED,
+    KEPT,
     Finding,
     RecordFacts,
     SourceState,
@@ -203,11 +204,13 @@ def _require_fast_forward(source: SourceState, target: TargetState) -> None:
     if record is None or not target.exists:
         return
     if record.source_revision not in (*source.had, source.revision):
-        # A version that was changed by hand, and put back since, came from no source.
-        origin = f"from {record.source}" if record.source else "made by hand"
+        origin = f"from {record.source} ({published(record)})"
+        if record.method == KEPT:
+            # It was overwritten once, and put back since.
+            origin = "that was made by hand there"
         raise NotFastForward(
-            f"it holds revision {short(record.source_revision)} {origin} "
-            f"({published(record)}), which this source never had"
+            f"it holds revision {short(record.source_revision)} {origin}, "
+            "which this source never had"
         )
 
 

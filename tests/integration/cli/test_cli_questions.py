@@ -124,6 +124,19 @@ def test_a_rollback_of_what_is_not_there_says_what_is(conda_lab: Lab, envsync: E
     assert "`envsync history myenv server2`" in told
 
 
+def test_what_was_made_by_hand_is_nobodys_publication(conda_lab: Lab, envsync: Envsync) -> None:
+    """Overwritten, and put back: who published the version before did not publish this one."""
+    envsync("push", "myenv", "server2")
+    conda_lab["server2"].install_wheel("labtool", "1.0")
+    envsync("push", "myenv", "server2", "--overwrite")
+    back = envsync("rollback", "myenv", "server2").stdout.splitlines()[1]
+    assert back.startswith("  number 2, overwritten by ")
+    assert "it had been changed by hand, 20" in back
+    told = envsync("push", "myenv", "server2", "--retry-held", status=12).stderr
+    assert "that was made by hand there, which this source never had" in told
+    assert "published it" not in told
+
+
 def test_a_server_that_is_down_is_one_line(conda_lab: Lab, envsync: Envsync) -> None:
     envsync("push", "myenv")
     conda_lab["server3"].stop_sshd()

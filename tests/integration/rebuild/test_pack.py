@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from envsync.push.pack_archive import write_archive
+from tests.conda import CondaPrefix
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import environment
 from tests.integration.push.test_push_main import runs
@@ -18,6 +20,18 @@ servers:
   server2: {{prefix: {other}}}
   server3: {{}}
 """
+
+
+@pytest.mark.timeout(60)
+def test_it_tells_how_far_it_is(conda_prefix: CondaPrefix, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    archive = tmp_path / "myenv.tar.gz"
+    place = conda_prefix.environment()
+    write_archive(
+        place, archive, "tar.gz", force=False, on_packed=lambda *figures: told.append(figures)
+    )
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1] > 10_000_000
 
 
 @pytest.mark.timeout(120)

@@ -167,6 +167,13 @@ def test_a_near_name_is_offered(site: Site) -> None:
         make_order(site, PushOptions("mynev", ("server2",)))
 
 
+def test_without_an_inventory_this_machine_is_known_by_its_hostname(prefix: str) -> None:
+    site = Site(Inventory.without_file(), None, "here", prefix)
+    here, there = site.places(["here", "server2"])
+    assert here.open_link is None
+    assert there.open_link is not None
+
+
 def test_no_server_and_no_inventory(prefix: str) -> None:
     site = Site(Inventory.without_file(), None, "here", prefix)
     with pytest.raises(UsageError, match="no server was named") as caught:

@@ -55,6 +55,53 @@ def test_an_error_is_told_with_its_details_and_the_way_out() -> None:
     )
 
 
+class _Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _narrow(columns: int) -> tuple[Terminal, _Screen, _Screen]:
+    out, err = _Screen(), _Screen()
+    environ = {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": str(columns)}
+    return Terminal(out, err, environ), out, err
+
+
+def test_on_a_terminal_lines_end_between_words_and_a_hint_can_be_copied() -> None:
+    terminal, out, err = _narrow(40)
+    terminal.say("myenv -> server2: 1,268 files, 65.7 MB; 5 files sent, 7.7 s")
+    assert out.getvalue() == "myenv -> server2: 1,268 files, 65.7 MB;\n  5 files sent, 7.7 s\n"
+    hint = "ssh-keyscan -H server2 >> /run/home/root/.ssh/known_hosts"
+    error = EnvsyncError("a sentence that is longer than it", hint=hint, details=["word " * 9])
+    error.server = "server2"
+    terminal.error(error)
+    assert err.getvalue() == (
+        "envsync: server2: a sentence that is\n  longer than it\n"
+        "  word word word word word word word\n    word word\n"
+        f"  → {hint}\n"
+    )
+
+
+def test_a_wide_table_turns_where_there_is_no_room_for_it() -> None:
+    rows = [(f"server{number}", "yes", "3.11.7", "12.3 GB") for number in (1, 2, 3)]
+    titles = ("SERVER", "REACHED", "PYTHON", "FREE")
+    terminal, out, _ = _narrow(32)
+    terminal.table(titles, rows, turns=True)
+    assert out.getvalue() == (
+        "SERVER   server1  server2\n"
+        "REACHED  yes      yes\n"
+        "PYTHON   3.11.7   3.11.7\n"
+        "FREE     12.3 GB  12.3 GB\n"
+        "\n"
+        "SERVER   server3\n"
+        "REACHED  yes\n"
+        "PYTHON   3.11.7\n"
+        "FREE     12.3 GB\n"
+    )
+    terminal, out, _ = _narrow(80)
+    terminal.table(titles, rows, turns=True)
+    assert out.getvalue().splitlines()[0] == "SERVER   REACHED  PYTHON  FREE"
+
+
 def test_an_error_without_server_and_hint_is_one_line() -> None:
     terminal, _, err = _terminal()
     terminal.error(EnvsyncError("something", hint=""))

@@ -17,7 +17,7 @@ from envsync.daemon import control
 from envsync.daemon.answers import Answers
 from envsync.daemon.control import Door, ask
 from envsync.daemon.places import Places
-from envsync.errors import EnvsyncError, Locked, NotFound, UsageError
+from envsync.errors import EnvsyncError, Locked, NotFound, StorageFailed, UsageError
 
 if TYPE_CHECKING:
     from envsync.daemon.keeper import Keeper
@@ -155,3 +155,8 @@ def test_one_daemon_for_a_user(tmp_path: Path) -> None:
     places.lock()
     with pytest.raises(Locked, match=r"runs already \(process \d+\)"):
         places.lock()
+
+
+def test_no_place_for_the_door() -> None:
+    with pytest.raises(StorageFailed, match="cannot be made"):
+        Door(Path("/proc/envsync/control"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from envsync.errors import EnvsyncError, NotFound, SourceRefused
+from envsync.errors import EnvsyncError, NotFound, SourceRefused, StorageFailed
 from envsync.push import packed_source
 from envsync.push.packed_source import UnpackPlace
 from envsync.push.unpacking import UNPACK, unpack
@@ -237,3 +237,11 @@ def test_what_another_user_put_there_is_not_used(what: str, homeless: Path, tmp_
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         unpack(tmp_path / "nothing", tmp_path)
+
+
+def test_no_place_to_unpack_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a home that is read-only."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
+    with pytest.raises(StorageFailed, match=r"/proc/envsync/.* cannot be made") as caught:
+        UnpackPlace("myenv")
+    assert "XDG_CACHE_HOME" in caught.value.hint
