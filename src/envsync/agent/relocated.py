@@ -21,8 +21,10 @@ from typing import (
     Tuple,
 )
 
-from envsync.agent.messages import RelocationFacts, TotalsFacts
+from envsync.agent.changed_tree import ChangedTree
+from envsync.agent.messages import RelocationFacts
 from envsync.agent.prefix_search import Candidate, search
+from envsync.agent.relocated_contents import Contents, read
 from envsync.agent.relocation_cache import (
     KEY_BYTES,
     Records,
@@ -38,19 +40,15 @@ from envsync.conda.relocated_records import (
     Rewritten,
     is_conda_record,
     is_pip_record,
-    placeholders,
-    with_new_digests,
 )
-from envsync.conda.relocation import CannotRelocate, Placeholder, Relocation, StaysAsItIs
+from envsync.conda.relocation import CannotRelocate, Relocation, StaysAsItIs
 from envsync.errors import SourceRefused
 from envsync.tree import listing as listings
 from envsync.tree.entry import FILE, SYMLINK, Entry, join, split
-from envsync.tree.listing import Listing
 from envsync.tree.manifest import Manifest, reference
-from envsync.tree.revision import CACHE_DIRECTORY, combine, directory_digest, source_of
+from envsync.tree.revision import CACHE_DIRECTORY
 
 _INODE_MASK = (1 << 64) - 1
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Relocated(NamedTuple):
@@ -60,60 +58,6 @@ class Relocated(NamedTuple):
     facts: RelocationFacts
     paths: Set[bytes]
     rewrite: Callable[[int, bytes], bytes]
-
-
-def read(top_fd: int, path: bytes) -> bytes:
-    """A file's content; OSError where it cannot be had."""
-    with open(os.open(path, _FILE_FLAGS, dir_fd=top_fd), "rb") as file:
-        return file.read()
-
-
-class Contents:
-    """What files become, from the bytes that the source has.
-
-    `conda_records` are the paths of conda's own records, which say where it left room;
-    `digests` are of the files that name the old place. What a file becomes depends on its
-    content alone, so that equal files stay equal.
-    """
-
-    def __init__(
-        self,
-        relocation: Relocation,
-        conda_records: Iterable[bytes],
-        digests: Mapping[bytes, bytes],
-    ) -> None:
-        self._relocation = relocation
-        self._conda_records = tuple(conda_records)
-        self._digests = digests
-        self._placeholders: Optional[Dict[bytes, Placeholder]] = None
-        self.files: Dict[bytes, Rewritten] = {}
-        self.pip_records: Dict[bytes, Rewritten] = {}
-
-    def rewrite(self, top_fd: int, path: bytes) -> bytes:
-        """A file as it has to be there; `CannotRelocate` where that cannot be had."""
-        return self.rewritten(top_fd, path, read(top_fd, path))
-
-    def rewritten(self, top_fd: int, path: bytes, content: bytes) -> bytes:
-        """The same, for who has read it."""
-        placeholder = None
-        if b"\0" in content:
-            placeholder = self._room(top_fd).get(hashlib.sha256(content).digest())
-        content = self._relocation.rewrite(content, placeholder)
-        if is_pip_record(path):
-            return with_new_digests(path, content, self.files)
-        if is_conda_record(path):
-            return with_new_digests(path, content, {**self.files, **self.pip_records})
-        return content
-
-    def _room(self, top_fd: int) -> Dict[bytes, Placeholder]:
-        """What conda says of contents, by digest."""
-        if self._placeholders is None:
-            self._placeholders = {}
-            for record in self._conda_records:
-                for path, placeholder in placeholders(read(top_fd, record)).items():
-                    if path in self._digests:
-                        self._placeholders[self._digests[path]] = placeholder
-        return self._placeholders
 
 
 class Relocator:
@@ -146,7 +90,7 @@ class Relocator:
         self._records: List[Tuple[bytes, Entry]] = []
         self._naming: Dict[bytes, Entry] = {}
         self._naming_widely: Dict[bytes, Entry] = {}
-        self._changed: Dict[bytes, Dict[bytes, Optional[Entry]]] = {}
+        self._tree = ChangedTree(snapshot)
         self._problems: Dict[bytes, str] = {}
         self._left: List[bytes] = []
 
@@ -164,7 +108,7 @@ class Relocator:
         pip_rewritten = self._rewrite_records(pip, contents, self._before.pip)
         contents.pip_records.update(_different(pip_rewritten.files))
         conda_rewritten = self._rewrite_records(conda, contents, self._before.conda)
-        self._leave_out_compiled()
+        self._tree.leave_out_compiled()
         self._dereference()
 
         def rewrite(top_fd: int, path: bytes) -> bytes:
@@ -214,7 +158,7 @@ class Relocator:
         if entry.kind == SYMLINK:
             target = self._relocation.link_target(entry.content)
             if target != entry.content:
-                self._change(path, entry._replace(content=target))
+                self._tree.change(path, entry._replace(content=target))
         if entry.kind != FILE or entry.content[:KEY_BYTES] in self._searched.contents:
             return False
         if is_conda_record(path) or is_pip_record(path):
@@ -293,70 +237,30 @@ class Relocator:
         there = contents.rewritten(self._top_fd, path, content)
         return Rewritten(len(content), hashlib.sha256(there).digest(), len(there))
 
-    def _change(self, path: bytes, entry: Optional[Entry]) -> None:
-        directory, name = split(path)
-        self._changed.setdefault(directory, {})[name] = entry
-
     def _change_content(self, path: bytes, entry: Entry, rewritten: Rewritten) -> None:
         there = entry._replace(content=rewritten.digest, size_bytes=rewritten.size_bytes)
-        self._change(path, there)
-
-    def _leave_out_compiled(self) -> None:
-        """What was compiled from a file that is another one there would be stale, or worse.
-
-        With a path of the same length, size and time would be as they were, and Python would
-        go on with the old path.
-        """
-        for directory, named in list(self._changed.items()):
-            cached = join(directory, CACHE_DIRECTORY)
-            known = self._known.get(cached)
-            for entry in listings.decode(known.listing) if known else ():
-                source = source_of(entry.name)
-                if source in named and entry.kind == FILE:
-                    self._change(join(cached, entry.name), None)
+        self._tree.change(path, there)
 
     def _dereference(self) -> None:
         """What conda linked into its package cache names no prefix: it could not be shared."""
         for path, softlink in self._softlinks.items():
-            self._change(path, softlink.entry)
+            self._tree.change(path, softlink.entry)
 
     def _read_softlink(self, _: int, path: bytes) -> bytes:
         return read_softlink(self._softlinks[path])
 
     def _relocated(self, rewrite: Callable[[int, bytes], bytes]) -> Relocated:
-        directories: Dict[bytes, Listing] = {
-            path: known.listing for path, known in self._known.items()
-        }
-        digests = {path: known.digest for path, known in self._known.items()}
-        entries, files, size_bytes = self._snapshot.totals
-        paths: Set[bytes] = set()
-        for directory, named in self._changed.items():
-            old = listings.decode(directories[directory])
-            new = _with(old, named)
-            directories[directory] = listings.encode(new)
-            entries += len(new) - len(old)
-            files += sum(entry.kind == FILE for entry in new)
-            files -= sum(entry.kind == FILE for entry in old)
-            size_bytes += _content_bytes(directory, new) - _content_bytes(directory, old)
-            paths.update(
-                join(directory, name)
-                for name, entry in named.items()
-                if entry is not None and entry.kind == FILE
-            )
-        for directory in self._changed:
-            digests[directory] = directory_digest(directories, directory)
-        scanned = self._snapshot.scan
+        changed = self._tree.result()
         facts = RelocationFacts(
-            revision=combine(digests),
-            totals=TotalsFacts(entries, files, size_bytes),
+            revision=changed.revision,
+            totals=changed.totals,
             problems=tuple(
                 "%s: %s" % (_shown(path), text) for path, text in sorted(self._problems.items())
             ),
             left=tuple(map(_shown, sorted({*self._left, *self._naming_widely}))),
-            rewritten_files=len(paths),
+            rewritten_files=len(changed.paths),
         )
-        manifest = Manifest(directories, scanned.mode, scanned.mtime_ns)
-        return Relocated(manifest, facts, paths, rewrite)
+        return Relocated(changed.manifest, facts, changed.paths, rewrite)
 
     def _problems_by_digest(self) -> Dict[bytes, str]:
         return {self._naming[path].content: text for path, text in self._problems.items()}
@@ -364,7 +268,7 @@ class Relocator:
     def _remember_searched(self) -> None:
         naming = (*self._naming, *self._naming_widely, *dict(self._records))
         busy = {split(path)[0] for path in naming}
-        busy.update(self._changed)
+        busy |= self._tree.directories
         clean = {self._marks[path] for path in self._examined if path not in busy}
         directories = self._searched.directories.intersection(self._marks.values()) | clean
         self._cache.store_searched(Searched(directories, self._searched.contents))
@@ -397,21 +301,6 @@ def _basis(files: Mapping[bytes, Rewritten]) -> str:
         state.update(old)
         state.update(files[old].digest)
     return state.hexdigest()
-
-
-def _with(entries: Iterable[Entry], named: Mapping[bytes, Optional[Entry]]) -> Tuple[Entry, ...]:
-    found = (named.get(entry.name, entry) for entry in entries)
-    return tuple(entry for entry in found if entry is not None)
-
-
-def _content_bytes(directory: bytes, entries: Iterable[Entry]) -> int:
-    """As the totals count them: a file with several names under the first of them."""
-    return sum(
-        entry.size_bytes
-        for entry in entries
-        if entry.kind == FILE
-        and entry.link_group in (b"", listings.link_group(join(directory, entry.name)))
-    )
 
 
 def _shown(path: bytes) -> str:
