@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -197,10 +198,17 @@ def _option(name: str, parse: Callable[[str], T], text: str | None) -> T | None:
 def require_environment(prefix: str, name: str) -> None:
     """Raise `NotFound`, with the nearest name, before any server is asked."""
     environments = Path(prefix, "envs")
-    if (environments / name).is_dir():
+    place = environments / name
+    if place.is_dir():
         return
+    if place.is_symlink():
+        raise NotFound(
+            f"the environment {name!r} here is a link to {place.readlink()}, which is not there",
+            hint=f"bring that back, or remove the link: rm {shlex.quote(str(place))}",
+        )
     try:
-        there = [path.name for path in environments.iterdir() if not path.name.startswith(".")]
+        found = [path for path in environments.iterdir() if not path.name.startswith(".")]
+        there = [path.name for path in found if path.is_dir()]
     except OSError:
         there = []
     raise NotFound(

@@ -62,6 +62,11 @@ def _shortened(text: str) -> str:
     return shown if len(text) <= LINE_CHARACTERS_MAX else f"{shown} ..."
 
 
+def _width(lines: Sequence[str]) -> int:
+    """As it is seen: what makes a title bold takes no room."""
+    return max(len(click.unstyle(line)) for line in lines)
+
+
 def _transposed(
     titles: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -149,14 +154,17 @@ class Terminal:
     ) -> None:
         """Aligned columns, never wrapped: lines that `grep` and `awk` can take.
 
-        Columns whose titles are in `right` are aligned there. On a terminal that is too
-        narrow, a table that `turns` has its titles at the left, and its rows beside each other.
+        Columns whose titles are in `right` are aligned there. On a terminal that is too narrow
+        they stand closer; where that does not help, a table that `turns` has its titles at the
+        left, and its rows beside each other.
         """
         if self._quiet:
             return
         lines = self._drawn(titles, rows, right)
         columns = self._columns(self._stdout)
-        if turns and max(map(len, lines)) > columns:
+        if _width(lines) > columns:
+            lines = self._drawn(titles, rows, right, gap=1)
+        if turns and _width(lines) > columns:
             lines = self._turned(titles, rows, columns)
         self._stdout.write("".join(f"{line}\n" for line in lines))
         self._stdout.flush()  # where both go into one file, what is told next comes after it
@@ -180,13 +188,13 @@ class Terminal:
         return [*lines, *self._drawn(*_transposed(titles, beside))]
 
     def _drawn(
-        self, titles: Sequence[str], rows: Sequence[Sequence[str]], right: str = ""
+        self, titles: Sequence[str], rows: Sequence[Sequence[str]], right: str = "", *, gap: int = 2
     ) -> list[str]:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
         for title in titles:
             justify: Literal["left", "right"] = "right" if title and title in right else "left"
             table.add_column(title, no_wrap=True, justify=justify)

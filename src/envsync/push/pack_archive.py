@@ -5,7 +5,9 @@ The only module that imports it. What it finds wrong with an environment is told
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -61,19 +63,37 @@ def write_archive(
         raise PreflightRefused(f"{output} is there already", hint="--force replaces it")
     if not output.absolute().parent.is_dir():
         raise UsageError(f"there is no directory {output.absolute().parent}")
-    # Beside it, so that the name has the whole archive or what was there before.
-    fd, temporary = tempfile.mkstemp(prefix=".envsync-", dir=output.absolute().parent)
-    os.close(fd)
-    try:
-        with space_guard():
-            told = _pack(environment, temporary, form, on_packed)
-            with Path(temporary).open("rb") as file:
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(output)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with space_guard(), _workplace(output.absolute().parent) as place:
+        archive = place / "archive"
+        told = _pack(environment, str(archive), form, on_packed)
+        with archive.open("rb") as file:
+            os.fsync(file.fileno())
+        archive.chmod(0o666 & ~_umask())
+        archive.replace(output)
     return told
+
+
+@contextlib.contextmanager
+def _workplace(beside: Path) -> Iterator[Path]:
+    """A directory beside the archive, gone in the end; conda-pack's own file is there, too.
+
+    So the name has the whole archive or what was there before, /tmp need not have room for it,
+    and no Ctrl-C leaves any of it.
+    """
+    try:
+        place = Path(tempfile.mkdtemp(prefix=".envsync-", dir=beside))
+    except OSError as error:
+        raise PreflightRefused(
+            f"{beside} cannot be written: {error.strerror}",
+            hint="put the archive elsewhere: -o FILE",
+        ) from error
+    before = tempfile.tempdir
+    tempfile.tempdir = str(place)
+    try:
+        yield place
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from envsync.errors import PreflightRefused
 from envsync.push.pack_archive import write_archive
 from tests.conda import CondaPrefix
 from tests.integration.push.command import Envsync
@@ -32,6 +34,33 @@ def test_it_tells_how_far_it_is(conda_prefix: CondaPrefix, tmp_path: Path) -> No
     )
     assert told == sorted(told)
     assert told[-1][0] == told[-1][1] > 10_000_000
+
+
+def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(PreflightRefused, match="/proc cannot be written"):
+        write_archive(tmp_path, Path("/proc/myenv.tar"), "tar", force=False)
+
+
+@pytest.mark.timeout(60)
+def test_interrupted_it_leaves_nothing(
+    conda_prefix: CondaPrefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor in the directory for temporary files, where conda-pack would write first."""
+    elsewhere, place = tmp_path / "tmp", tmp_path / "place"
+    elsewhere.mkdir()
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+
+    def interrupt(done_bytes: int, _: int) -> None:
+        if done_bytes:
+            assert any(path.is_file() for path in place.rglob("*"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_archive(
+            conda_prefix.environment(), place / "e.tar", "tar", force=False, on_packed=interrupt
+        )
+    assert [*elsewhere.iterdir(), *place.iterdir()] == []
 
 
 @pytest.mark.timeout(120)

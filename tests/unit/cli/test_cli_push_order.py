@@ -167,6 +167,16 @@ def test_a_near_name_is_offered(site: Site) -> None:
         make_order(site, PushOptions("mynev", ("server2",)))
 
 
+def test_a_link_that_leads_to_nothing(site: Site, prefix: str) -> None:
+    Path(prefix, "envs", "gone").symlink_to("/nonexistent/env")
+    with pytest.raises(NotFound, match="'gone' here is a link to /nonexistent/env") as caught:
+        make_order(site, PushOptions("gone", ("server2",)))
+    assert caught.value.hint.endswith(f"rm {prefix}/envs/gone")
+    with pytest.raises(NotFound) as missed:
+        make_order(site, PushOptions("gune", ("server2",)))
+    assert "did you mean" not in missed.value.message
+
+
 def test_without_an_inventory_this_machine_is_known_by_its_hostname(prefix: str) -> None:
     site = Site(Inventory.without_file(), None, "here", prefix)
     here, there = site.places(["here", "server2"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,25 +82,32 @@ def test_on_a_terminal_lines_end_between_words_and_a_hint_can_be_copied() -> Non
     )
 
 
-def test_a_wide_table_turns_where_there_is_no_room_for_it() -> None:
-    rows = [(f"server{number}", "yes", "3.11.7", "12.3 GB") for number in (1, 2, 3)]
-    titles = ("SERVER", "REACHED", "PYTHON", "FREE")
-    terminal, out, _ = _narrow(32)
+def test_a_table_that_is_too_wide_stands_closer_then_turns() -> None:
+    rows = [(f"server{number}", "yes", "3.11.7", "12 GB", "x86_64") for number in (1, 2, 3)]
+    titles = ("SERVER", "REACHED", "PYTHON", "FREE", "PLATFORM")
+    loose = "SERVER   REACHED  PYTHON  FREE   PLATFORM"
+    for columns, first in ((41, loose), (40, "SERVER  REACHED PYTHON FREE  PLATFORM")):
+        terminal, out, _ = _narrow(columns)
+        terminal.table(titles, rows, turns=True)
+        assert out.getvalue().splitlines()[0] == first
+    coloured = _Screen()
+    Terminal(coloured, coloured, {"COLUMNS": "41"}).table(titles, rows)
+    assert click.unstyle(coloured.getvalue()).splitlines()[0] == loose, "bold takes no room"
+    terminal, out, _ = _narrow(34)
     terminal.table(titles, rows, turns=True)
     assert out.getvalue() == (
-        "SERVER   server1  server2\n"
-        "REACHED  yes      yes\n"
-        "PYTHON   3.11.7   3.11.7\n"
-        "FREE     12.3 GB  12.3 GB\n"
+        "SERVER    server1  server2\n"
+        "REACHED   yes      yes\n"
+        "PYTHON    3.11.7   3.11.7\n"
+        "FREE      12 GB    12 GB\n"
+        "PLATFORM  x86_64   x86_64\n"
         "\n"
-        "SERVER   server3\n"
-        "REACHED  yes\n"
-        "PYTHON   3.11.7\n"
-        "FREE     12.3 GB\n"
+        "SERVER    server3\n"
+        "REACHED   yes\n"
+        "PYTHON    3.11.7\n"
+        "FREE      12 GB\n"
+        "PLATFORM  x86_64\n"
     )
-    terminal, out, _ = _narrow(80)
-    terminal.table(titles, rows, turns=True)
-    assert out.getvalue().splitlines()[0] == "SERVER   REACHED  PYTHON  FREE"
 
 
 def test_an_error_without_server_and_hint_is_one_line() -> None:
