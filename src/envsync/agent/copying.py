@@ -11,7 +11,7 @@ import fcntl
 import os
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from envsync.agent.scan_helpers import COPY, ScanHelpers
+from envsync.agent.helper_processes import COPY, HelperProcesses
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.writing import TreeWriter
 from envsync.tree.entry import Entry
@@ -39,7 +39,7 @@ class Copying:
         self,
         site: Site,
         holdings: Sequence[bytes],
-        helpers: ScanHelpers,
+        helpers: HelperProcesses,
         progress: Optional[Progress] = None,
     ) -> None:
         """`holdings` are the paths of the trees that copies name by their number."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Tuple
 
+from envsync.agent.helper_processes import COPY
 from envsync.agent.scan import scan_share
-from envsync.agent.scan_helpers import COPY
 
 
 def carry_out(request: Tuple[str, Any]) -> Any:

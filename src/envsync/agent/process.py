@@ -16,8 +16,8 @@ from typing import Any, Dict, Optional
 from envsync.agent.channel import Channel
 from envsync.agent.frames import CONTROL, DATA, DATA_END
 from envsync.agent.garbage import collect_rarely
+from envsync.agent.helper_processes import HelperProcesses
 from envsync.agent.helper_work import carry_out
-from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.service import Answer, Service
 from envsync.conda.credentials import redacted_json
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
@@ -29,7 +29,7 @@ PIPE_BYTES = 1 << 20
 def main() -> None:
     """Serve until the input ends. Called by the bootstrap with stdin at the first frame."""
     collect_rarely()
-    helpers = ScanHelpers.fork(carry_out)
+    helpers = HelperProcesses.fork(carry_out)
     for number in (signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     source, sink = _private_descriptors()
@@ -53,7 +53,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 class Process:
-    def __init__(self, source: int, sink: int, helpers: ScanHelpers) -> None:
+    def __init__(self, source: int, sink: int, helpers: HelperProcesses) -> None:
         self._channel = Channel(
             lambda size: os.read(source, min(size, PIPE_BYTES)),
             lambda data: _write_all(sink, data),

@@ -11,7 +11,7 @@ import os
 import stat
 from typing import Collection, Dict, List, Optional, Tuple
 
-from envsync.agent.scan_helpers import SCAN, ScanHelpers, Share
+from envsync.agent.helper_processes import SCAN, HelperProcesses, Share
 from envsync.agent.scan_pass import Scan, ScanPass, open_directory
 from envsync.agent.stat_rows import Row, bounded_ns, modes, unpack
 from envsync.errors import EnvsyncError
@@ -25,11 +25,11 @@ SHARE_ENTRIES = 4000
 """A helper comes back after so many, with what is left: nobody knows how much lies below a
 directory, and whoever has nothing to do can then take from who has much."""
 
-NO_HELPERS = ScanHelpers()
+NO_HELPERS = HelperProcesses()
 
 
 def scan(
-    top_fd: int, local: LocalPaths, path: bytes = b"", helpers: ScanHelpers = NO_HELPERS
+    top_fd: int, local: LocalPaths, path: bytes = b"", helpers: HelperProcesses = NO_HELPERS
 ) -> Scan:
     """Scan the tree below an open directory.
 
@@ -49,7 +49,7 @@ class _Shared:
     """A pass that helpers take part in."""
 
     def __init__(
-        self, pass_: ScanPass, path: bytes, local: LocalPaths, helpers: ScanHelpers
+        self, pass_: ScanPass, path: bytes, local: LocalPaths, helpers: HelperProcesses
     ) -> None:
         self._pass = pass_
         self._tree = path, pass_.inode, local.patterns

@@ -13,8 +13,8 @@ import importlib
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, NamedTuple, Optional, Tuple
 
+from envsync.agent.helper_processes import HelperProcesses
 from envsync.agent.scan import NO_HELPERS
-from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.storage import storage_failure
 from envsync.errors import AgentFailed
 
@@ -76,7 +76,7 @@ class Service:
     def __init__(
         self,
         tell: Tell = lambda _: None,
-        helpers: ScanHelpers = NO_HELPERS,
+        helpers: HelperProcesses = NO_HELPERS,
         emit: Emit = _no_emission,
     ) -> None:
         self.tell = tell

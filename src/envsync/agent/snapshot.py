@@ -18,9 +18,9 @@ from typing import (
 from envsync.agent.content_cache import ContentCache, Known, Summary
 from envsync.agent.filesystem import COARSE_MARGIN_SECONDS, mount_of
 from envsync.agent.hashing import Hashing
+from envsync.agent.helper_processes import HelperProcesses
 from envsync.agent.listing_build import Build
 from envsync.agent.scan import NO_HELPERS, are_directories_unchanged, rescan, scan
-from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.stat_rows import pack, row_count, unpack
 from envsync.agent.storage import require_good_disk
@@ -61,7 +61,7 @@ class Trees:
         self,
         cache_directory: Optional[str],
         local: LocalPaths,
-        helpers: ScanHelpers = NO_HELPERS,
+        helpers: HelperProcesses = NO_HELPERS,
     ) -> None:
         self.local = local
         self._cache_directory = cache_directory

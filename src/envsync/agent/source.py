@@ -23,6 +23,7 @@ from envsync.agent.elf_files import ElfFiles, cache_start
 from envsync.agent.facts import platform_facts
 from envsync.agent.had_revisions import HadRevisions
 from envsync.agent.hashing import Hashing
+from envsync.agent.helper_processes import HelperProcesses
 from envsync.agent.layout import base_layout, layout, require_live
 from envsync.agent.listing_build import Build
 from envsync.agent.locks import nonce_at
@@ -37,7 +38,6 @@ from envsync.agent.messages import (
 from envsync.agent.outgoing import Progress, Search, outgoing
 from envsync.agent.place import place_facts
 from envsync.agent.scan import NO_HELPERS
-from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.signs import busy_findings, installer_findings, mapping_findings
 from envsync.agent.snapshot import Hashed, Snapshot, Trees
@@ -72,7 +72,7 @@ class Source:
         local: Sequence[str],
         cache_directory: Optional[str],
         state_directory: Optional[str],
-        helpers: ScanHelpers = NO_HELPERS,
+        helpers: HelperProcesses = NO_HELPERS,
         *,
         is_base: bool = False,
     ) -> None:

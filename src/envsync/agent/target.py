@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, List, Optional
 from envsync.agent import preparation
 from envsync.agent.facts import platform_facts, processes_using, who
 from envsync.agent.filesystem import existing_parent, mount_of, space
+from envsync.agent.helper_processes import HelperProcesses
 from envsync.agent.layout import base_layout, layout
 from envsync.agent.locks import PushLock
 from envsync.agent.messages import (
@@ -23,7 +24,6 @@ from envsync.agent.messages import (
 )
 from envsync.agent.records import Record, Records
 from envsync.agent.scan import NO_HELPERS
-from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.signs import NO_HISTORY, busy_findings
 from envsync.agent.snapshot import Snapshot, Trees
 from envsync.errors import PreflightRefused, SourceRefused
@@ -49,7 +49,7 @@ class Target:
         local: Sequence[str],
         cache_directory: Optional[str],
         by: str,
-        helpers: ScanHelpers = NO_HELPERS,
+        helpers: HelperProcesses = NO_HELPERS,
         *,
         is_base: bool = False,
     ) -> None:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Protocol
 from envsync.agent import bootstrap
 from envsync.agent.channel import Channel
 from envsync.agent.frames import DATA, DATA_END, FRAME_BYTES_MAX
+from envsync.agent.helper_processes import HelperProcesses
 from envsync.agent.messages import SERVER_IN_HINTS
 from envsync.agent.scan import NO_HELPERS
-from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.service import Service
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
 from envsync.push.opening import Opening
@@ -74,7 +74,7 @@ def _named(error: EnvsyncError, server: str) -> None:
 class LocalEnd:
     """This machine's environments, by the agent's own code in this process."""
 
-    def __init__(self, server: str, helpers: ScanHelpers = NO_HELPERS) -> None:
+    def __init__(self, server: str, helpers: HelperProcesses = NO_HELPERS) -> None:
         """`helpers` scan while this interpreter has other work."""
         self._server = server
         self._progress: Progress = _ignore

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from envsync.agent.helper_processes import HelperProcesses
 from envsync.agent.helper_work import carry_out
-from envsync.agent.scan_helpers import ScanHelpers
 from envsync.errors import EnvsyncError
 from envsync.push.beginning import AT_ONCE, Beginning
 from envsync.push.cycle import Push
@@ -78,7 +78,7 @@ class FanOut:
         if beginning is AT_ONCE:
             self._may_begin.set()
         # Importing and connecting keep this interpreter busy while the source is scanned.
-        self._helpers = ScanHelpers.fork(carry_out, caller_shares=False)
+        self._helpers = HelperProcesses.fork(carry_out, caller_shares=False)
         source = Place(source_server, settings.source_prefix, open_source)
         self._source = _source_end(settings, source, self._helpers)
         self._route = "" if open_source is None else THROUGH_HERE
@@ -297,7 +297,7 @@ class FanOut:
         )
 
 
-def _source_end(settings: PushSettings, source: Place, helpers: ScanHelpers) -> SourceEnd:
+def _source_end(settings: PushSettings, source: Place, helpers: HelperProcesses) -> SourceEnd:
     if source.open_link is not None:
         from envsync.push.remote_source import RemoteSource
 

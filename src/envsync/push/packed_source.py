@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from envsync.agent.content_cache import cache_directory
+from envsync.agent.helper_processes import HelperProcesses
 from envsync.agent.messages import Finding
 from envsync.agent.removal import remove_tree
-from envsync.agent.scan_helpers import ScanHelpers
 from envsync.errors import Locked, SourceRefused, StorageFailed
 from envsync.push import preflight
 from envsync.push.ends import LocalEnd, Progress
@@ -119,7 +119,7 @@ class PackedSource(SourceEnd):
         self._unpacked.close()
 
 
-def packed_source(settings: PushSettings, server: str, helpers: ScanHelpers) -> PackedSource:
+def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses) -> PackedSource:
     """The environment of these settings as conda-pack packs it, or what their archive has."""
 
     def look() -> SourceEnd:

@@ -15,8 +15,8 @@ import pytest
 
 from envsync.agent import copying
 from envsync.agent.copying import Copying, Site
+from envsync.agent.helper_processes import HelperProcesses
 from envsync.agent.helper_work import carry_out
-from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.writing import TreeWriter
 from envsync.tree.entry import FILE, Entry
@@ -59,7 +59,7 @@ class Place:
         return found
 
     def copying(
-        self, helpers: ScanHelpers, progress: Callable[[int], None] | None = None
+        self, helpers: HelperProcesses, progress: Callable[[int], None] | None = None
     ) -> Copying:
         lock, staged = os.fsencode(self.lock), os.fsencode(self.staged)
         trees = list(map(os.fsencode, self.holdings))
@@ -89,11 +89,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 
 
 @pytest.fixture
-def fork() -> Iterator[Callable[..., ScanHelpers]]:
-    forked: list[ScanHelpers] = []
+def fork() -> Iterator[Callable[..., HelperProcesses]]:
+    forked: list[HelperProcesses] = []
 
-    def make(work: Callable[[Any], Any] = carry_out) -> ScanHelpers:
-        forked.append(ScanHelpers.fork(work, caller_shares=False))
+    def make(work: Callable[[Any], Any] = carry_out) -> HelperProcesses:
+        forked.append(HelperProcesses.fork(work, caller_shares=False))
         return forked[-1]
 
     yield make
@@ -101,7 +101,7 @@ def fork() -> Iterator[Callable[..., ScanHelpers]]:
         helpers.close()
 
 
-Fork = Callable[..., ScanHelpers]
+Fork = Callable[..., HelperProcesses]
 
 
 def test_helpers_copy_as_one_alone(place: Place, fork: Fork) -> None:

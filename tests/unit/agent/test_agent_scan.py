@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.helper_processes import HelperProcesses
 from envsync.agent.helper_work import carry_out
 from envsync.agent.removal import remove_tree
 from envsync.agent.scan import are_directories_unchanged, scan
-from envsync.agent.scan_helpers import ScanHelpers
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.stat_rows import unpack
 from envsync.errors import SourceRefused
@@ -215,18 +215,18 @@ def _answer(request: object) -> object:
 
 
 @pytest.fixture
-def helpers() -> Iterator[ScanHelpers]:
-    forked = ScanHelpers.fork(_answer, caller_shares=False)
+def helpers() -> Iterator[HelperProcesses]:
+    forked = HelperProcesses.fork(_answer, caller_shares=False)
     yield forked
     forked.close()
 
 
-def test_an_answer_that_nobody_waited_for_is_nobody_elses(helpers: ScanHelpers) -> None:
+def test_an_answer_that_nobody_waited_for_is_nobody_elses(helpers: HelperProcesses) -> None:
     helpers.begin(0, "given up")
     assert helpers.finish(0, helpers.begin(0, "asked for")) == "asked for"
 
 
-def test_a_helper_that_died_gives_nothing(helpers: ScanHelpers) -> None:
+def test_a_helper_that_died_gives_nothing(helpers: HelperProcesses) -> None:
     assert helpers.finish(0, helpers.begin(0, "die")) is None
     assert helpers.finish(0, helpers.begin(0, "anything")) is None
 
@@ -239,7 +239,7 @@ def test_helpers_see_what_one_alone_sees(caller_shares: bool, tmp_path: Path) ->
         (directory / "file").write_text(str(number))
         (directory / "local").write_text("mine")
     fd = open_directory(os.fsencode(tmp_path))
-    forked = ScanHelpers.fork(carry_out, caller_shares)
+    forked = HelperProcesses.fork(carry_out, caller_shares)
     try:
         local = LocalPaths(["**/local"])
         alone = scan(fd, local)

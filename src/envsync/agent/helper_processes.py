@@ -32,7 +32,7 @@ class _Helper(NamedTuple):
     answers: int
 
 
-class ScanHelpers:
+class HelperProcesses:
     """Helper processes, each with one request at a time. None of it is thread-safe.
 
     `caller_shares` says whether who asks takes a share of the work too.
@@ -44,7 +44,7 @@ class ScanHelpers:
         self._serial = 0
 
     @classmethod
-    def fork(cls, work: Work, caller_shares: bool = True) -> ScanHelpers:
+    def fork(cls, work: Work, caller_shares: bool = True) -> HelperProcesses:
         """One helper for each further processor; none where threads are running already.
 
         A caller with other work for its own interpreter leaves the scan to the helpers,
