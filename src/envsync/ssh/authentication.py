@@ -24,7 +24,7 @@ from paramiko.ssh_exception import (
 
 from envsync.ssh import failures, refusals
 from envsync.ssh.refusals import Place
-from envsync.ssh.ssh_config import HostSettings, UserConfig
+from envsync.ssh.ssh_config import NO_AGENT, HostSettings, UserConfig
 
 
 @dataclass(slots=True)
@@ -123,6 +123,8 @@ class PublicKeys:
 def agent_socket(settings: HostSettings, config: UserConfig) -> str | None:
     """Where the agent listens that lets the user in to that host; None for none."""
     named = settings.identity_agent
+    if named == NO_AGENT:
+        return None
     if named is None or named == "SSH_AUTH_SOCK":
         return config.environ.get("SSH_AUTH_SOCK") or None
     return config.environ.get(named[1:]) if named.startswith("$") else named

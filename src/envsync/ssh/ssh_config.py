@@ -36,6 +36,10 @@ class Destination:
     identity_file: Path | None = None
 
 
+NO_AGENT = "none"
+"""As an `IdentityAgent`: no agent is asked, not even that of SSH_AUTH_SOCK."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostSettings:
     """Everything that is needed to reach one host, after the configuration was asked."""
@@ -197,9 +201,9 @@ class UserConfig:
         if destination.identity_file is not None:
             given = Path(self._tilde(str(destination.identity_file)))
             identities = (given, *(path for path in identities if path != given))
-        agent = one("identityagent")
+        agent = NO_AGENT if named_none("identityagent") else one("identityagent")
         forwarded = one("forwardagent")
-        if forwarded == "no" or (forwarded == "yes" and named_none("identityagent")):
+        if forwarded == "no" or (forwarded == "yes" and agent == NO_AGENT):
             forwarded = None
         revoked = one("revokedhostkeys")
         command = one("proxycommand")

@@ -95,6 +95,18 @@ def test_identity_agent_of_the_configuration(
     connect(sshd)
 
 
+def test_no_agent_where_the_configuration_says_so(
+    sshd: LoopbackSshd, connect: Connect, agent: dict[str, str], tmp_path: Path
+) -> None:
+    key = make_key(tmp_path / "secret")
+    ssh_add(agent, key)
+    shutil.copy(f"{key}.pub", sshd.authorized_keys)
+    add_config(sshd, "IdentityAgent none")
+    with pytest.raises(AuthenticationRefused) as caught:
+        connect(sshd, environ={**sshd.environ, **agent})
+    assert not [line for line in caught.value.details if "agent key" in line]
+
+
 def test_a_dangling_agent_does_no_harm(
     sshd: LoopbackSshd, connect: Connect, tmp_path: Path
 ) -> None:
