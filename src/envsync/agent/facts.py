@@ -124,6 +124,20 @@ def processes_holding(path: bytes) -> Iterator[int]:
             yield pid
 
 
+def may_be_written_to(path: bytes) -> bool:
+    """Whether a process of this user has a file below a path open or mapped for writing."""
+    top = os.path.realpath(path) + b"/"
+    for pid in _own_pids():
+        with contextlib.suppress(OSError):
+            for fd in os.listdir(b"/proc/%d/fd" % pid):
+                if os.readlink(b"/proc/%d/fd/%s" % (pid, fd)).startswith(top):
+                    with open(b"/proc/%d/fdinfo/%s" % (pid, fd), "rb") as file:
+                        flags = file.read().split(b"flags:", 1)[1].split(None, 1)[0]
+                    if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
+                        return True
+    return next(mapped_for_writing(path), None) is not None
+
+
 def mapped_for_writing(path: bytes) -> Iterator[Tuple[int, bytes]]:
     """Processes of this user that can change files below a path through memory.
 

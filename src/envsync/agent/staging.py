@@ -26,6 +26,7 @@ from typing import (
 
 from envsync.agent.blocks import LARGE_BYTES
 from envsync.agent.copying import Copying, Site
+from envsync.agent.facts import may_be_written_to
 from envsync.agent.filesystem import space
 from envsync.agent.layout import Layout, read_json, write_json
 from envsync.agent.local_paths import carry
@@ -146,6 +147,9 @@ class Staging:
         record = spare(records, live, keep)
         tree = None if record is None else self._records.tree(record)
         if record is None or tree is None or not may_build_on(tree):
+            return None, "new", None
+        if may_be_written_to(tree):
+            # A job that started with it: what it writes would be written into the next version.
             return None, "new", None
         snapshot: Optional[Snapshot] = None
         with contextlib.suppress(SourceRefused, StorageFailed):

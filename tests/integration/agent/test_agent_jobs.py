@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -19,6 +22,21 @@ from tests.integration.agent.conftest import written_to
 from tests.unit.agent.pushes import Server, environment, records
 from tests.unit.tree.trees import file, manifest_of
 
+_JOB = """
+import mmap, sys
+file = open(sys.argv[1], "r+b", buffering=0)
+if sys.argv[2] == "mapped":
+    mapped = mmap.mmap(file.fileno(), 0)
+    file.close()
+print("ready", flush=True)
+sys.stdin.readline()
+if sys.argv[2] == "mapped":
+    mapped[0:1] = b"X"
+else:
+    file.write(b"X")
+print("written", flush=True)
+sys.stdin.readline()
+"""
 VERSIONS = [
     environment({b"bin/tool": file(b"version %d" % n, 0o755), b"var/log": file(b"of a job")})
     for n in range(5)
@@ -42,6 +60,43 @@ def test_an_earlier_version_that_goes_on_changing_is_not_built_upon(server: Serv
     kept = [record for record in records(server).all() if record.kept_because]
     assert [record.inode for record in kept] == [os.stat(tree).st_ino]
     assert len(server.earlier()) == 2, "and it is not in the way of those that may go"
+
+
+@pytest.mark.parametrize("how", ["open", "mapped"])
+def test_an_earlier_version_that_a_job_could_write_into_is_not_built_upon(
+    server: Server, how: str
+) -> None:
+    """It does nothing while the next version is made, and writes into its log after the switch."""
+    server.push(VERSIONS[0])
+    server.push(VERSIONS[1])
+    with _job(earlier(server) + b"/var/log", how) as write:
+        server.push(VERSIONS[2])
+        write()
+        assert server.revision() == REVISIONS[2]
+
+
+@contextlib.contextmanager
+def _job(log: bytes, how: str) -> Iterator[Callable[[], None]]:
+    """A process that has a file open, or mapped; what is yielded has it write."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _JOB, os.fsdecode(log), how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+
+        def write() -> None:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b"write\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"written\n"
+
+        yield write
+        process.stdin.close()
 
 
 def test_what_an_interrupted_push_left_and_goes_on_changing_is_left(server: Server) -> None:
