@@ -70,10 +70,10 @@ def test_an_absolute_one_is_told_where_something_is_there(sources: Sources) -> N
         f"lib/one.so (RPATH) leads to {elsewhere}",
     ]
     # What is below the prefix is rewritten on its way.
-    assert sources.lines(THERE) == [
+    assert set(sources.lines(THERE)) == {
         "lib/one.so (RPATH) leads to /srv/conda/envs/sibling",
         f"lib/one.so (RPATH) leads to {elsewhere}",
-    ]
+    }
 
 
 def test_each_binary_is_read_once(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
