@@ -37,16 +37,15 @@ from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.sharing import regroup
 from envsync.agent.snapshot import Snapshot, Trees
+from envsync.agent.storage import require_room
 from envsync.agent.writing import TreeWriter, space_guard
-from envsync.errors import NoSpace, SourceRefused, StorageFailed, VerificationFailed
+from envsync.errors import SourceRefused, StorageFailed, VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.entry import DIRECTORY, FILE, join, split
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.outline import plan_whole
 from envsync.tree.plan import Held, Make, Plan, plan
 
-SPARE_BYTES = 64 << 20
-SPARE_INODES = 1000
 """What is left free beside what a push takes: manifests, records, other users."""
 
 Progress = Callable[[int], None]
@@ -183,23 +182,8 @@ class Staging:
     def require_space(self) -> None:
         """Raise `NoSpace` where the plan does not fit."""
         assert self._plan is not None
-        self._require(self._plan.new_bytes(), self._plan.new_inodes())
-
-    def _require(self, new_bytes: int, new_inodes: int) -> None:
         free = space(self._places.trees)
-        needed = new_bytes + SPARE_BYTES
-        if needed > free.free_bytes:
-            raise NoSpace(
-                "the push needs %s and only %s are free"
-                % (_megabytes(needed), _megabytes(free.free_bytes)),
-                hint="free some space there, then push again",
-            )
-        inodes = new_inodes + SPARE_INODES
-        if free.free_inodes is not None and inodes > free.free_inodes:
-            raise NoSpace(
-                "the push needs %d inodes and only %d are free" % (inodes, free.free_inodes),
-                hint="remove some files there, then push again",
-            )
+        require_room(free, self._plan.new_bytes(), self._plan.new_inodes())
 
     def bring_forward(
         self, holdings: Sequence[Holding], progress: Optional[Progress] = None
@@ -357,7 +341,3 @@ def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) 
             remove_tree(path)
             removed += 1
     return removed
-
-
-def _megabytes(size_bytes: int) -> str:
-    return "%.0f MB" % (size_bytes / 1e6)

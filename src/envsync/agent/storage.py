@@ -6,6 +6,7 @@ import errno
 import os
 from typing import List, NamedTuple, Optional, Sequence, Type, Union
 
+from envsync.agent.filesystem import Space
 from envsync.agent.hashing import why_unreadable
 from envsync.errors import EnvsyncError, NoSpace, StorageFailed
 
@@ -25,6 +26,32 @@ _REMOUNT = "see in `dmesg` there why, and mount it read-write again"
 
 
 _PATHS_MAX = 10
+
+
+SPARE_BYTES, SPARE_INODES = 64 << 20, 1000
+"""What a push leaves free."""
+
+
+def require_room(free: Space, new_bytes: int, new_inodes: int) -> None:
+    """Raise `NoSpace` where a push that makes so much would leave too little free."""
+    needed = new_bytes + SPARE_BYTES
+    if needed > free.free_bytes:
+        raise NoSpace(
+            "the push needs %s, %s of it to spare, and %s are free"
+            % (_megabytes(needed), _megabytes(SPARE_BYTES), _megabytes(free.free_bytes)),
+            hint=_FREE,
+        )
+    inodes = new_inodes + SPARE_INODES
+    if free.free_inodes is not None and inodes > free.free_inodes:
+        raise NoSpace(
+            "the push needs %d inodes, %d of them to spare, and %d are free"
+            % (inodes, SPARE_INODES, free.free_inodes),
+            hint=_FREE,
+        )
+
+
+def _megabytes(size_bytes: int) -> str:
+    return "%.0f MB" % (size_bytes / 1e6)
 
 
 class Trouble(NamedTuple):

@@ -18,7 +18,7 @@ from envsync.cli.site import Site
 from envsync.daemon import units
 from envsync.daemon.systemctl import Systemctl
 from envsync.daemon.units import Account, Service, Unit
-from envsync.errors import EnvsyncError, InventoryError, NotFound, StorageFailed, UsageError
+from envsync.errors import EnvsyncError, InventoryError, StorageFailed, UsageError
 from envsync.inventory import Inventory, Server, load
 from envsync.inventory import find as find_inventory
 
@@ -120,7 +120,7 @@ def _user_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
 def _inventory(given: Path | None, environ: Mapping[str, str]) -> tuple[Path, Inventory]:
     path = find_inventory(given, environ)
     if path is None:
-        raise NotFound(
+        raise InventoryError(
             "the daemon needs an inventory, and there is none",
             hint="name it: envsync daemon install --config FILE"
             if os.geteuid() == 0

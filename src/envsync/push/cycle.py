@@ -12,7 +12,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from envsync.agent.filesystem import Space
 from envsync.agent.messages import PlanFacts, ProcessUse, RecordFacts, SourceState, TargetState
+from envsync.agent.storage import require_room
 from envsync.errors import (
     ConnectionLost,
     EnvironmentInUse,
@@ -192,27 +194,34 @@ class Push:
 
     def _planned(self, source: SourceState, target: TargetState) -> PushReport:
         self._pace.begin("plan")
-        refused = None
-        try:
-            self._closer.require_permission(source, target)
-        except EnvsyncError as error:
-            error.server = self._target.server
-            refused = error
+        refused = self._refused(partial(self._closer.require_permission, source, target))
         if self._method.name == REBUILD:
             from envsync.push.rebuild import find_tool, told
 
             tool = told(find_tool(self._target.ask, self._target.prefix))
             return replace(self._report(PLANNED, source, target), tool=tool, error=refused)
         planned = self._sending.planned()
+        plan, free = planned.plan, Space(target.free_bytes, target.free_inodes)
+        new_files = plan.fetch_files + plan.copy_files
+        refused = refused or self._refused(partial(require_room, free, plan.new_bytes, new_files))
         return replace(
             self._report(PLANNED, source, target),
-            plan=planned.plan,
+            plan=plan,
             transport=planned.choice.transport.name,
             transport_reason=planned.choice.reason,
             agent_forwarded=planned.choice.agent_forwarded,
             predicted_wire_bytes=planned.wire_bytes,
             error=refused,
         )
+
+    def _refused(self, require: Callable[[], None]) -> EnvsyncError | None:
+        """What would be refused, for a report of what would be done."""
+        try:
+            require()
+        except EnvsyncError as error:
+            error.server = self._target.server
+            return error
+        return None
 
     def _make_anew(self, source: SourceState, target: TargetState) -> _Brought:
         """Nothing is sent but what the environment asks for."""

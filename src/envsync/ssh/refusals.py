@@ -121,7 +121,8 @@ def _accept(place: Place) -> str:
         return f"{place.ssh_command}   and answer its question"
     port = [] if settings.port == 22 else ["-p", str(settings.port)]
     scan = shlex.join(["ssh-keyscan", "-H", *port, settings.hostname])
-    return f"{scan} >> {shlex.quote(str(file))}"
+    make = [] if file.parent.is_dir() else [shlex.join(["mkdir", "-m", "700", str(file.parent)])]
+    return "; ".join([*make, f"{scan} >> {shlex.quote(str(file))}"])
 
 
 def _can_hold(file: Path) -> bool:

@@ -97,7 +97,10 @@ def test_too_little_space_is_told_before_anything_is_sent(source: Stamped, fresh
     for options in ("size=40m", "size=0,nr_inodes=900"):
         target.remount(options)
         refused = envsync.push(TARGET, expect=NO_SPACE)
-        assert refused.error["hint"]
+        assert f"envsync gc {TARGET}" in refused.error["hint"]
+        planned = envsync.push(TARGET, "--dry-run", expect=NO_SPACE)
+        assert planned.server["outcome"] == "planned"
+        assert planned.error["hint"] == refused.error["hint"]
         assert version_at(target) == source.version - 1
     target.remount("size=0,nr_inodes=0")
     assert envsync.push(TARGET).server["outcome"] == "pushed"
