@@ -24,6 +24,7 @@ from envsync.errors import (
 from envsync.push import preflight
 from envsync.push.aftermath import Publication, Reopen, aftermath
 from envsync.push.closer_look import DIFFERENCES_SHOWN, CloserLook
+from envsync.push.ends import name_server
 from envsync.push.method import MIRROR, REBUILD, Method, choose_method
 from envsync.push.pace import OnProgress, Pace
 from envsync.push.relocated_source import RelocatedSource
@@ -219,7 +220,7 @@ class Push:
         try:
             require()
         except EnvsyncError as error:
-            error.server = self._target.server
+            name_server(error, self._target.server)
             return error
         return None
 

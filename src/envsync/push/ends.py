@@ -65,8 +65,8 @@ def _ignore(_: Mapping[str, Any]) -> None:
     pass
 
 
-def _named(error: EnvsyncError, server: str) -> None:
-    """An agent's error with the name of its server, which the agent itself does not know."""
+def name_server(error: EnvsyncError, server: str) -> None:
+    """Put the name of its server into an error of the agent's code, which does not know it."""
     error.server = server
     error.hint = error.hint.replace(SERVER_IN_HINTS, server)
 
@@ -102,7 +102,7 @@ class LocalEnd:
                 operation, dict(arguments or {}), payload, lambda: next(blocks, None)
             )
         except EnvsyncError as error:
-            _named(error, error.server or self._server)
+            name_server(error, error.server or self._server)
             raise
         finally:
             self._progress = _ignore
@@ -168,7 +168,7 @@ class RemoteEnd:
             return answer
         except EnvsyncError as error:
             # Whatever the agent says of it: no server speaks for another.
-            _named(error, self._server)
+            name_server(error, self._server)
             raise
 
     def receive(
@@ -195,7 +195,7 @@ class RemoteEnd:
             while answer is None:
                 answer = self._message(_ignore)
         except EnvsyncError as error:
-            _named(error, self._server)
+            name_server(error, self._server)
             raise
         return answer
 
