@@ -11,7 +11,6 @@ from envsync.agent.filesystem import sync_filesystem
 from tests.disk.disk import Disk
 from tests.disk.fixtures import DISK_BYTES
 from tests.lab.lab import LabHost
-from tests.lab.namespaces import wait_until
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -38,7 +37,8 @@ class LabDisk:
         self._mount()
 
     def _unmount(self) -> None:
-        _unmount(self._host, Path(self._host.prefix).parents[1])
+        top = Path(self._host.prefix).parents[1]
+        self._host.namespaces.set_up_when_idle("umount", str(top))
         self.disk.unmount()
 
     def break_off(self) -> None:
@@ -87,21 +87,6 @@ class LabDisk:
             self.disk.close()
 
 
-def _unmount(host: LabHost, directory: Path) -> None:
-    """An agent may end a moment later than the command that it worked for."""
-
-    def is_done() -> bool:
-        try:
-            host.namespaces.set_up("umount", str(directory))
-        except RuntimeError as error:
-            if "busy" not in str(error):
-                raise
-            return False
-        return True
-
-    wait_until(is_done, f"nobody uses {directory} on {host.name}", timeout_seconds=20)
-
-
 class QuotaDisk:
     """In a `with`: what stands below a host's prefix has a quota there (btrfs) meanwhile."""
 
@@ -133,6 +118,7 @@ class QuotaDisk:
 
     def __exit__(self, *_: object) -> None:
         self._host.end_processes()
-        _unmount(self._host, Path(self._host.prefix).parents[1])
-        _unmount(self._host, self._mounted)
+        unmount = self._host.namespaces.set_up_when_idle
+        unmount("umount", str(Path(self._host.prefix).parents[1]))
+        unmount("umount", str(self._mounted))
         self._host.path(self._image).unlink()

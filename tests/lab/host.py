@@ -171,7 +171,8 @@ class Host:
     def remount(self, options: str) -> None:
         """Change the storage: `size=60m` (tmpfs), `ro`, `rw`."""
         # With both names, mount adds no options that it finds in the mount table.
-        self.namespaces.set_up("mount", "-o", f"remount,{options}", "tmpfs", self._top)
+        options = f"remount,{options}"
+        self.namespaces.set_up_when_idle("mount", "-o", options, "tmpfs", self._top)
 
     def use_directory(self, directory: Path) -> None:
         """Put the storage into a directory of the machine, as of its real filesystem."""

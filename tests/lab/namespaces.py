@@ -149,6 +149,23 @@ class Namespaces:
             raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip()}")
         return done.stdout
 
+    def set_up_when_idle(self, *argv: str) -> None:
+        """As `set_up`, for what the kernel refuses while a filesystem is in use.
+
+        An agent may end a moment later than the command that it worked for.
+        """
+
+        def is_done() -> bool:
+            try:
+                self.set_up(*argv)
+            except RuntimeError as error:
+                if "busy" not in str(error):
+                    raise
+                return False
+            return True
+
+        wait_until(is_done, f"nobody is in the way of {' '.join(argv)}", timeout_seconds=20)
+
     def _enter(self, argv: Sequence[str | os.PathLike[str]], cwd: str) -> list[str]:
         user = ["-U", _KEEP] if self._authority.prefix else []
         enter = [*self._authority.prefix, "nsenter", f"--target={self.pid}", *_ALL, *user, "--"]
@@ -188,7 +205,10 @@ class Namespaces:
         """Signal a process inside; one that is not inside is refused."""
         handle = os.pidfd_open(pid)
         try:
-            if self._identity(pid) != self._identity(self.pid):
+            identity = self._identity(pid)
+            if identity is None:
+                raise ProcessLookupError(f"process {pid} has just ended")
+            if identity != self._identity(self.pid):
                 raise AssertionError(f"process {pid} is not of this host")
             signal.pidfd_send_signal(handle, sig)
         finally:
