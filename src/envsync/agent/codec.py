@@ -58,6 +58,30 @@ def encode(name: str, level: int, data: bytes) -> bytes:
     return b"".join((_HEAD.pack(_TAGS[name], len(packed), len(data)), packed))
 
 
+def encode_all(name: str, level: int, data: bytes) -> bytes:
+    """All of it as blocks."""
+    starts = range(0, len(data), BLOCK_BYTES_MAX)
+    return b"".join(encode(name, level, data[at : at + BLOCK_BYTES_MAX]) for at in starts)
+
+
+def decode_all(data: bytes, size_bytes_max: int) -> bytes:
+    """What `encode_all` was given; `TransferFailed` where it is damaged or becomes larger."""
+    decoder = Decoder()
+    pieces: List[bytes] = []
+    size_bytes = 0
+    try:
+        for at in range(0, len(data), BLOCK_BYTES_MAX):
+            for piece in decoder.decode(data[at : at + BLOCK_BYTES_MAX]):
+                pieces.append(piece)
+                size_bytes += len(piece)
+            if size_bytes > size_bytes_max:
+                raise _damaged()
+        pieces += decoder.finish()
+    finally:
+        decoder.close()
+    return b"".join(pieces)
+
+
 class Decoder:
     """Undoes a stream of blocks, however it was cut on the way.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from envsync.agent.content_cache import Known
 from envsync.agent.filesystem import born_ns
@@ -12,7 +12,7 @@ from envsync.agent.scan_pass import Scan
 from envsync.agent.stat_rows import Row, has_links, unpack
 from envsync.agent.vouchers import Vouchers
 from envsync.tree import listing as listings
-from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, join
+from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, join, split
 from envsync.tree.manifest import Manifest
 from envsync.tree.outline import placeholder
 from envsync.tree.revision import CACHE_DIRECTORY, directory_digest, entries_digest
@@ -44,7 +44,6 @@ class Build:
         self._known = known
         self._vouchers = vouchers
         self._progress = progress
-        self._kept: Dict[bytes, bytes] = {}
         self.hashed_bytes = 0
         self.unreadable: List[bytes] = []
         self.changed: Set[bytes] = set()
@@ -66,12 +65,8 @@ class Build:
             else:
                 changed.append(path)
         self.changed = set(changed)
-        digests = self._hashed(changed)
-        groups = self._link_groups(self.changed)
         every = {path: known.listing for path, known in result.items()}
-        # Parents first: what of a cache directory counts depends on the sources beside it.
-        for path in sorted(changed):
-            entries = self._entries(path, digests, groups)
+        for path, entries in self._decoded(sorted(changed)):
             every[path] = listings.encode(entries)
             digest = entries_digest(every, path, entries)
             rows = self._scan.directories[path]
@@ -99,21 +94,43 @@ class Build:
             directories[path] = listings.encode(entries)
         return Manifest(directories, self._scan.mode, self._scan.mtime_ns)
 
-    def _hashed(self, changed: Sequence[bytes]) -> Dict[bytes, bytes]:
-        """The digests of files whose contents nothing vouches for, by path.
+    def _decoded(self, changed: Sequence[bytes]) -> Iterator[Tuple[bytes, Tuple[Entry, ...]]]:
+        """The entries of these directories; those last in which something has to be hashed.
 
-        What is vouched for is kept for `_entries`.
+        A cache directory comes after the one that it is in: what of it counts depends on the
+        sources there.
         """
+        groups = self._link_groups(self.changed)
+        late: Dict[bytes, bytes] = {}
         needed: List[Item] = []
-        for directory in changed:
-            rows = unpack(self._scan.directories[directory])
-            vouched = self._vouched(directory, rows)
-            if any(vouched):
-                self._kept[directory] = b"".join([digest or _NO_DIGEST for digest in vouched])
-            for row, digest in zip(rows, vouched):
-                if not digest and row.mode & 0o170000 == 0o100000:
-                    path = join(directory, row.name)
-                    needed.append(Item(path, row.size_bytes, row.inode & _INODE_MASK))
+        for path in changed:
+            rows = unpack(self._scan.directories[path])
+            vouched = self._vouched(path, rows)
+            lacking = [
+                row
+                for row, digest in zip(rows, vouched)
+                if not digest and row.mode & 0o170000 == 0o100000
+            ]
+            above, name = split(path)
+            if not lacking and not (name == CACHE_DIRECTORY and above in late):
+                yield path, self._entries(path, rows, vouched, groups)
+                continue
+            late[path] = b"".join([digest or _NO_DIGEST for digest in vouched])
+            needed += [
+                Item(join(path, row.name), row.size_bytes, row.inode & _INODE_MASK)
+                for row in lacking
+            ]
+        digests = self._hashed(needed)
+        for path, packed in late.items():
+            rows = unpack(self._scan.directories[path])
+            contents = [
+                digests.get(join(path, row.name)) or packed[at : at + DIGEST_BYTES]
+                for row, at in zip(rows, range(0, len(packed), DIGEST_BYTES))
+            ]
+            yield path, self._entries(path, rows, contents, groups)
+
+    def _hashed(self, needed: Sequence[Item]) -> Dict[bytes, bytes]:
+        """The digests of files whose contents nothing vouches for, by path."""
         digests = self._hashing.files(self._top_fd, needed, self._progress)
         self.hashed_bytes += sum(item.size_bytes for item in needed)
         self.unreadable += [path for path, digest in digests.items() if digest is None]
@@ -149,19 +166,21 @@ class Build:
         return self._linked[old.inode]
 
     def _entries(
-        self, directory: bytes, digests: Mapping[bytes, bytes], groups: Mapping[int, bytes]
+        self,
+        directory: bytes,
+        rows: Sequence[Row],
+        contents: Sequence[Optional[bytes]],
+        groups: Mapping[int, bytes],
     ) -> Tuple[Entry, ...]:
-        vouched = self._kept.pop(directory, b"")
+        """`contents` are the files' digests, one for each row."""
         entries: List[Entry] = []
-        for number, row in enumerate(unpack(self._scan.directories[directory])):
+        for row, digest in zip(rows, contents):
             kind = row.mode & 0o170000
             content = b""
             if kind == 0o120000:
                 content = self._target(join(directory, row.name))
             elif kind == 0o100000:
-                content = vouched[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
-                if not content or content == _NO_DIGEST:
-                    content = digests.get(join(directory, row.name), _NO_DIGEST)
+                content = digest or _NO_DIGEST
             entries.append(_entry(row, content, groups.get(row.inode, b"")))
         return tuple(entries)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import Callable, Dict
 
+from envsync.agent.codec import decode_all
 from envsync.agent.content_cache import cache_directory
+from envsync.agent.frames import PAYLOAD_BYTES_MAX
 from envsync.agent.messages import PlaceFacts, UseFacts, from_json, to_json
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.target import Target
@@ -79,8 +81,11 @@ def _history(service: Service, request: Request) -> Answer:
 
 def manifest_of(service: Service, request: Request) -> Manifest:
     """The source's manifest in a request's payload, every rule checked."""
+    data = request.payload
+    if request.arguments.get("packed"):
+        data = decode_all(data, PAYLOAD_BYTES_MAX)
     try:
-        return manifests.decode(request.payload, service.target.base_manifest())
+        return manifests.decode(data, service.target.base_manifest())
     except InvalidEntry as error:
         raise AgentFailed("the source's manifest is not acceptable: %s" % error) from error
 

@@ -202,9 +202,9 @@ class RemoteEnd:
     def _send(self, stream: Iterable[bytes], progress: Progress) -> Answer | None:
         """Send a stream; stops early where the answer is there already: a failure."""
         for block in stream:
-            view = memoryview(block)
+            # A slice that is all of it is no copy.
             for start in range(0, len(block), FRAME_BYTES_MAX):
-                self._channel.send(DATA, bytes(view[start : start + FRAME_BYTES_MAX]))
+                self._channel.send(DATA, block[start : start + FRAME_BYTES_MAX])
             while self._channel.pending():
                 answer = self._message(progress)
                 if answer is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -71,11 +72,13 @@ class Sending:
         if self._known.has_most:
             # The hashes are worth waiting for: they tell what need not come.
             return
-        staged = self._target.begin(encode(outline), self._settings.keep)
+        with ThreadPoolExecutor(1) as pool:
+            # What has to be sent is listed while the target makes ready for it.
+            items = pool.submit(tuple, outlines.files(outline))
+            staged = self._target.begin(encode(outline), self._settings.keep)
         if staged is None:
             return
-        job = self._job(staged, tuple(outlines.files(outline)))
-        job = replace(job, contents=contents)
+        job = replace(self._job(staged, items.result()), contents=contents)
         self._pace.begin("transfer", job.size_bytes)
         self._send(job, Choice(StreamTransport(), SENT_AHEAD))
         # What was not right is found by the plan, and sent like anything else.

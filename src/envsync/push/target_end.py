@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from envsync.agent import codec
 from envsync.agent.layout import BASE
 from envsync.agent.messages import (
     DifferenceFacts,
@@ -24,11 +25,13 @@ from envsync.agent.messages import (
 )
 from envsync.agent.short_answers import ExistingFacts, ShareFacts
 from envsync.errors import AgentFailed
-from envsync.push.ends import Answer, End, Progress
+from envsync.push.ends import Answer, End, Progress, RemoteEnd
 from envsync.push.settings import PushSettings
 from envsync.tree.manifest import ENTRIES_MAX, REFERENCE_BYTES
 from envsync.tree.sharing import Share
 
+_PACKED_FROM_BYTES = 256 << 10
+_PACKED_LEVEL = 1
 # It becomes part of rsync's command line here, and of the receiver's there.
 _PLACE = re.compile(r"/[^\0]*/trees/[0-9a-f]{16}")
 
@@ -77,6 +80,7 @@ class TargetEnd:
         facts = from_json(ServerFacts, end.call("hello").document)
         self.codecs: tuple[str, ...] = facts.codecs
         self.python: str = facts.python
+        self._is_remote = isinstance(end, RemoteEnd)
         arguments = {
             "prefix": prefix,
             "name": name,
@@ -133,12 +137,12 @@ class TargetEnd:
 
     def differences(self, manifest: bytes, paths_max: int) -> DifferenceFacts:
         """What stands there against a manifest, or against its record where that is empty."""
-        answer = self._end.call("target.differences", {"paths_max": paths_max}, manifest)
+        answer = self._told("target.differences", {"paths_max": paths_max}, manifest)
         return from_json(DifferenceFacts, answer.document)
 
     def dry_plan(self, manifest: bytes, keep: int) -> Staged:
         """What a push of that manifest would do; nothing is touched, so there is no tree."""
-        answer = self._end.call("target.dry_plan", {"keep": keep}, manifest)
+        answer = self._told("target.dry_plan", {"keep": keep}, manifest)
         return Staged(from_json(PlanFacts, answer.document), _fetches(answer), tree="", token="")
 
     def prepare(self, keep: int) -> None:
@@ -152,7 +156,7 @@ class TargetEnd:
 
     def begin(self, outline: bytes, keep: int) -> Staged | None:
         """Have a staging tree made by a manifest without contents; None where there is one."""
-        answer = self._end.call("build.begin", {"keep": keep}, outline)
+        answer = self._told("build.begin", {"keep": keep}, outline)
         return _staged(answer) if answer.document.get("tree") else None
 
     def begin_alike(self, keep: int, on_progress: Progress | None = None) -> bool:
@@ -166,9 +170,21 @@ class TargetEnd:
 
     def stage(self, manifest: bytes, keep: int, on_progress: Progress | None = None) -> Staged:
         """Bring a staging tree forward as far as the target's own bytes go."""
-        return _staged(
-            self._end.call("build.stage", {"keep": keep}, manifest, on_progress=on_progress)
-        )
+        return _staged(self._told("build.stage", {"keep": keep}, manifest, on_progress))
+
+    def _told(
+        self,
+        operation: str,
+        arguments: dict[str, Any],
+        manifest: bytes,
+        on_progress: Progress | None = None,
+    ) -> Answer:
+        """Ask with a manifest: over a link as blocks that a processor makes in no time."""
+        is_worth_it = self._is_remote and len(manifest) > _PACKED_FROM_BYTES
+        if is_worth_it and codec.ZSTD in self.codecs and codec.ZSTD in codec.encodable():
+            manifest = codec.encode_all(codec.ZSTD, _PACKED_LEVEL, manifest)
+            arguments = {**arguments, "packed": True}
+        return self._end.call(operation, arguments, manifest, on_progress=on_progress)
 
     def complete(self, on_progress: Progress | None = None) -> None:
         """Finish the staging tree and hash it; `VerificationFailed` names what is wrong."""
