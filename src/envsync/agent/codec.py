@@ -17,7 +17,10 @@ from envsync.agent.zstd_command import ZstdCommand, raw_frame
 from envsync.errors import TransferFailed
 
 ZSTD, ZLIB, NONE = "zstd", "zlib", "none"
-_TAGS = {NONE: 0, ZLIB: 1, ZSTD: 2}
+CHAINED = "zstd-chained"
+"""zstd with the content of the block before it for a dictionary: a twentieth smaller, and half as
+fast. Only zstd's module undoes it, and only in order."""
+_TAGS = {NONE: 0, ZLIB: 1, ZSTD: 2, CHAINED: 3}
 _NAMES = {tag: name for name, tag in _TAGS.items()}
 _HEAD = struct.Struct("<BII")
 # With its head, a block fits into one frame of the channel.
@@ -27,14 +30,14 @@ BLOCK_BYTES_MAX = (1 << 20) - 64
 def available() -> Tuple[str, ...]:
     """What this interpreter can undo, the best first."""
     # Looked for, not loaded: a push that sends nothing never needs it.
-    if importlib.util.find_spec("zstandard") is not None or shutil.which("zstd"):
-        return (ZSTD, ZLIB, NONE)
-    return (ZLIB, NONE)
+    if importlib.util.find_spec("zstandard") is not None:
+        return (ZSTD, ZLIB, NONE, CHAINED)
+    return (ZSTD, ZLIB, NONE) if shutil.which("zstd") else (ZLIB, NONE)
 
 
 def encodable() -> Tuple[str, ...]:
     """What this interpreter can compress with, the best first."""
-    return (ZSTD, ZLIB, NONE) if _zstandard() is not None else (ZLIB, NONE)
+    return (ZSTD, ZLIB, NONE, CHAINED) if _zstandard() is not None else (ZLIB, NONE)
 
 
 def _zstandard() -> Any:
@@ -46,10 +49,23 @@ def _zstandard() -> Any:
         return None
 
 
-def encode(name: str, level: int, data: bytes) -> bytes:
-    """One block; what does not become a twentieth smaller goes as it is."""
+def _dictionary(before: bytes) -> Any:
+    module = _zstandard()
+    return module.ZstdCompressionDict(before, dict_type=module.DICT_TYPE_RAWCONTENT)
+
+
+def encode(name: str, level: int, data: bytes, before: bytes = b"") -> bytes:
+    """One block; what does not become a twentieth smaller goes as it is.
+
+    `before` is the content of the block before it, for `CHAINED`; empty for the first.
+    """
     packed = data
-    if name == ZSTD:
+    if name == CHAINED and not before:
+        name = ZSTD
+    if name == CHAINED:
+        compressor = _zstandard().ZstdCompressor(level=level, dict_data=_dictionary(before))
+        packed = compressor.compress(data)
+    elif name == ZSTD:
         packed = _zstandard().ZstdCompressor(level=level).compress(data)
     elif name == ZLIB:
         packed = zlib.compress(data, level)
@@ -93,6 +109,7 @@ class Decoder:
         self._rest = b""
         module = _zstandard() if use_module else None
         self._zstd: Any = None if module is None else module.ZstdDecompressor()
+        self._before = b""
         self._command: Optional[ZstdCommand] = None
 
     def decode(self, data: bytes) -> List[bytes]:
@@ -132,6 +149,7 @@ class Decoder:
         content = packed if name == NONE else self._unpack(name, packed, size_bytes)
         if len(content) != size_bytes:
             raise _damaged()
+        self._before = content
         if self._command is not None:
             # Behind what the command has not given back yet: so through it as well.
             return self._command.feed(raw_frame(content), size_bytes)
@@ -145,7 +163,10 @@ class Decoder:
             # The module allocates at once what the frame says that it becomes.
             if _zstandard().frame_content_size(packed) != size_bytes:
                 return b""
-            content: bytes = self._zstd.decompress(packed, max_output_size=size_bytes)
+            machine = self._zstd
+            if name == CHAINED:
+                machine = _zstandard().ZstdDecompressor(dict_data=_dictionary(self._before))
+            content: bytes = machine.decompress(packed, max_output_size=size_bytes)
         except Exception as error:
             raise _damaged() from error
         return content

@@ -74,7 +74,11 @@ class Effort:
     @staticmethod
     def starts_at(ladder: Sequence[Step], size_bytes: int) -> int:
         """The number of the step that is taken before anything is known."""
-        return len(ladder) - 1 if size_bytes <= SMALL_BYTES else 0
+        if size_bytes > SMALL_BYTES:
+            return 0
+        # Not what is for crawling links alone: that takes its time.
+        fit = [step for step in ladder if step.below_bytes_per_second > CRAWLING_BYTES_PER_SECOND]
+        return max(0, len(fit) - 1)
 
     @property
     def step(self) -> Step:

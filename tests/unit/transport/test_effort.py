@@ -133,6 +133,8 @@ def test_where_there_is_only_zlib() -> None:
 def test_a_little_is_compressed_well_whatever_the_link() -> None:
     assert Effort(LADDER, 10_000_000).step == LADDER[2]
     assert Effort(LADDER[:1], 0).step == LADDER[0]
+    crawling = Step("zstd-chained", 3, 30e6)
+    assert Effort((*LADDER, crawling), 10_000_000).step == LADDER[2]
 
 
 def test_one_step_stays() -> None:

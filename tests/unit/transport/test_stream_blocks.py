@@ -20,6 +20,7 @@ from envsync.errors import TransferFailed
 HEAD = struct.Struct("<BII")
 SOFT = b"the same again\n" * 5000
 WAYS = (("none", 0), ("zlib", 1), ("zstd", -5), ("zstd", 3))
+CHAINED = (codec.CHAINED, 3)
 
 
 def decoded(stream: bytes, step: int, use_module: bool = True) -> bytes:
@@ -44,6 +45,29 @@ def test_blocks_of_any_codec_in_one_stream(
 ) -> None:
     stream = b"".join(codec.encode(*how, content * 3) for how, content in blocks)
     assert decoded(stream, step) == b"".join(content * 3 for _, content in blocks)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from((*WAYS, CHAINED)), st.binary(min_size=1, max_size=500))),
+    st.integers(1, 700),
+)
+def test_blocks_that_go_on_from_the_ones_before(
+    blocks: list[tuple[tuple[str, int], bytes]], step: int
+) -> None:
+    contents = [content * 3 for _, content in blocks]
+    stream = b"".join(
+        codec.encode(*how, content, before)
+        for (how, _), content, before in zip(blocks, contents, [b"", *contents], strict=False)
+    )
+    assert decoded(stream, step) == b"".join(contents)
+
+
+def test_what_the_block_before_has_costs_little() -> None:
+    content = os.urandom(50_000)
+    alone, chained = (codec.encode(*CHAINED, content, before) for before in (b"", content))
+    assert len(chained) < len(alone) / 100
+    with pytest.raises(TransferFailed):
+        decoded(chained, 1 << 20)
 
 
 @pytest.mark.parametrize("step", [1000, 1 << 20])
@@ -92,3 +116,18 @@ ZSTD_BOMB = codec.encode("zstd", 3, bytes(1 << 20))[HEAD.size :]
 def test_a_stream_that_breaks_its_rules(stream: bytes, use_module: bool) -> None:
     with pytest.raises(TransferFailed):
         decoded(stream, 100_000, use_module)
+
+
+@given(st.binary(max_size=3000), st.integers(1, 40))
+def test_all_of_it_at_once(content: bytes, times: int) -> None:
+    packed = codec.encode_all("zstd", 1, content * times)
+    assert codec.decode_all(packed, len(content) * times) == content * times
+
+
+def test_what_becomes_larger_than_it_may_is_refused() -> None:
+    packed = codec.encode_all("zstd", 1, bytes(5 << 20))
+    assert len(codec.decode_all(packed, 5 << 20)) == 5 << 20
+    with pytest.raises(TransferFailed):
+        codec.decode_all(packed, (5 << 20) - 1)
+    with pytest.raises(TransferFailed):
+        codec.decode_all(packed[:-1], 5 << 20)
