@@ -96,7 +96,10 @@ class Copying:
         vouchers, failed, error_number = answer
         if error_number:
             raise OSError(error_number, os.strerror(error_number))
-        self._site.writer.vouchers.take(vouchers)
+        # By the paths that are here already: one copy of each in memory.
+        self._site.writer.vouchers.take(
+            {copy.path: vouchers[copy.path] for copy in batch if copy.path in vouchers}
+        )
         self.failed += [Make(batch[number].path, batch[number].entry) for number in failed]
         done_bytes = sum(copy.entry.size_bytes for copy in batch)
         self._progress(done_bytes - sum(batch[number].entry.size_bytes for number in failed))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import struct
 import threading
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence
 
 from envsync.agent.file_workers import FileWorkers, Job, batches, processors
 
@@ -17,6 +18,7 @@ BLOCK_BYTES = 1 << 18
 SMALL_BYTES = 1 << 15
 PARALLEL_FILES_MIN = 2000
 PARALLEL_BYTES_MIN = 200 << 20
+_INODE = struct.Struct("<Q")
 MISSING = b"\0" * 32
 """In place of a digest: the file is gone or may not be read."""
 
@@ -134,7 +136,7 @@ class Hashing:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._readers = 0
-        self._read: Dict[bytes, Tuple[int, bytes]] = {}
+        self._read: Dict[bytes, bytes] = {}
 
     def files(self, top_fd: int, items: Sequence[Item], progress: Optional[Progress]) -> Digests:
         """As `hash_files`. While somebody is `reading` nothing new is begun here."""
@@ -166,7 +168,8 @@ class Hashing:
                 self._changed.notify_all()
 
     def _add(self, path: bytes, inode: int, digest: bytes) -> None:
-        self._read[path] = inode, digest
+        # Packed: there may be 200,000.
+        self._read[path] = _INODE.pack(inode) + digest
 
     def _in_workers(
         self, top_fd: int, items: Sequence[Item], count: int, progress: Optional[Progress]
@@ -204,9 +207,9 @@ class Hashing:
         """What of a batch is still to be hashed; the digests of the rest are results now."""
         left: List[Item] = []
         for item in batch:
-            inode, digest = self._read.get(item.path, (0, b""))
-            if digest and item.inode in (0, inode):
-                results[item.path] = digest
+            read = self._read.pop(item.path, b"")
+            if read and item.inode in (0, *_INODE.unpack_from(read)):
+                results[item.path] = read[_INODE.size :]
             else:
                 left.append(item)
         return left

@@ -194,7 +194,7 @@ class Staging:
         with space_guard():
             if self.origin != "new":
                 assert self._found is not None
-                self._unlock_parents(work, self._found.scan.directories)
+                self._unlock_parents(work.touched_directories(), self._found.scan.directories)
                 self._discard_local()
             for path, entry in _gone_first(work):
                 writer.remove(path, entry.kind)
@@ -203,15 +203,18 @@ class Staging:
             for path, entry in work.symlinks:
                 writer.make_symlink(path, entry)
             failed = self._copy(work, holdings, progress)
+        # What was copied is only remembered by where: it may be 200,000 files.
+        self._touched |= work.touched_directories()
+        self._plan = work._replace(copies=())
         return work.fetches + tuple(failed)
 
-    def _unlock_parents(self, work: Plan, standing: Collection[bytes]) -> None:
+    def _unlock_parents(self, touched: Collection[bytes], standing: Collection[bytes]) -> None:
         """A version may have directories without write permission; here they need it.
 
         `standing` are those that are directories now: at another path that the plan touches
         there may be a link, and a mode is changed at the end of it, wherever that is.
         """
-        for path in work.touched_directories():
+        for path in touched:
             if path in standing:
                 self.writer.unlock_directory(path)
 
@@ -303,7 +306,7 @@ class Staging:
         )
         wrong = difference(wanted, snapshot.manifest())
         if wrong:
-            self._unlock_parents(self._plan, snapshot.scan.directories)
+            self._unlock_parents(self._touched, snapshot.scan.directories)
             raise VerificationFailed(
                 "%d paths are not what the source sent" % len(wrong.paths),
                 details=[os.fsdecode(path) for path in wrong.paths],

@@ -35,6 +35,7 @@ from envsync.push.source_end import SourceEnd
 from envsync.push.target_end import How, TargetEnd
 from envsync.ssh.session import Link
 from envsync.transport.stream import StreamTransport
+from envsync.tree.manifest import Manifest
 
 if TYPE_CHECKING:
     from envsync.push.rebuild import Rebuilt
@@ -136,10 +137,15 @@ class Push:
             self._target.prepare(self._settings.keep)
             return
         with self._source.hashing_while_sent() as contents:
-            outlined = self._source.outline()
-            if outlined is not None and self._may_go_ahead(outlined.state, target):
-                self._sending.go_ahead(outlined.manifest, contents)
+            self._sending.go_ahead(self._outline_for(target), contents)
         self._sending.settle()
+
+    def _outline_for(self, target: TargetState) -> Manifest | None:
+        """What can be sent before the source is hashed, where nothing forbids it."""
+        outlined = self._source.outline()
+        if outlined is None or not self._may_go_ahead(outlined.state, target):
+            return None
+        return outlined.manifest
 
     def _may_go_ahead(self, source: SourceState, target: TargetState) -> bool:
         """What can be refused before the source is hashed is refused here."""

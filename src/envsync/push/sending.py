@@ -36,6 +36,13 @@ class Sent(NamedTuple):
     choice: Choice
 
 
+class _Ahead(NamedTuple):
+    """What was sent before there was a plan."""
+
+    files: int
+    size_bytes: int
+
+
 class Planned(NamedTuple):
     """What would be sent; `wire_bytes` is an estimate, None where nothing can tell."""
 
@@ -63,11 +70,13 @@ class Sending:
         self.wire_bytes: int | None = None
         self.warnings: tuple[str, ...] = ()
         self._sent_otherwise: frozenset[str] = frozenset()
-        self._ahead: Job | None = None
+        self._ahead: _Ahead | None = None
         self._known: KnownThere | None = None
 
-    def go_ahead(self, outline: Manifest, contents: Contents) -> None:
+    def go_ahead(self, outline: Manifest | None, contents: Contents) -> None:
         """Send what an outline names to a target that has nothing; `settle` comes after it."""
+        if outline is None:
+            return
         self._known = self._target.known_there(wanted_packages(outline))
         if self._known.has_most:
             # The hashes are worth waiting for: they tell what need not come.
@@ -76,6 +85,7 @@ class Sending:
             # What has to be sent is listed while the target makes ready for it.
             items = pool.submit(tuple, outlines.files(outline))
             staged = self._target.begin(encode(outline), self._settings.keep)
+        del outline  # as large as the listings of 200,000 files
         if staged is None:
             return
         job = replace(self._job(staged, items.result()), contents=contents)
@@ -83,7 +93,7 @@ class Sending:
         self._send(job, Choice(StreamTransport(), SENT_AHEAD))
         # What was not right is found by the plan, and sent like anything else.
         self._sent_otherwise = frozenset()
-        self._ahead = job
+        self._ahead = _Ahead(len(job.items), job.size_bytes)
         self._pace.begin("inspect")
 
     def settle(self) -> None:
@@ -144,7 +154,7 @@ class Sending:
             return Sent(plan, choice)
         plan = plan._replace(
             origin="new",
-            fetch_files=plan.fetch_files + len(ahead.items),
+            fetch_files=plan.fetch_files + ahead.files,
             fetch_bytes=plan.fetch_bytes + ahead.size_bytes,
             new_bytes=plan.new_bytes + ahead.size_bytes,
         )

@@ -69,13 +69,23 @@ class Manifest(NamedTuple):
                 return entry
         return None
 
-    def places(self, contents: Collection[bytes]) -> Dict[bytes, Set[bytes]]:
+    def places(self, contents: Collection[bytes]) -> Dict[bytes, Collection[bytes]]:
         """The paths of files by their content, of those that have one of these contents."""
-        places: Dict[bytes, Set[bytes]] = {}
+        # A set of one takes five times the memory of a tuple, and most are of one.
+        places: Dict[bytes, Collection[bytes]] = {}
+        several: Dict[bytes, Set[bytes]] = {}
         for directory, rows in self.directories.items():
             for entry in self.entries(directory) if listings.may_hold(rows, contents) else ():
-                if entry.kind == FILE and entry.content in contents:
-                    places.setdefault(entry.content, set()).add(join(directory, entry.name))
+                if entry.kind != FILE or entry.content not in contents:
+                    continue
+                path = join(directory, entry.name)
+                if entry.content in several:
+                    several[entry.content].add(path)
+                elif entry.content in places:
+                    several[entry.content] = {*places[entry.content], path}
+                else:
+                    places[entry.content] = (path,)
+        places.update(several)
         return places
 
     def paths(self) -> Iterator[bytes]:

@@ -184,13 +184,15 @@ class _Work:
 
     def _distribute(self) -> Tuple[List[Copy], List[Make], List[Copy]]:
         """Decide for each file that is needed where its bytes come from."""
-        contents = {make.entry.content for make in self._needed}
-        held = [holding.places(contents) for holding in self._holdings]
+        held = self._held_places()
         copies: List[Copy] = []
         fetches: List[Make] = []
         repeats: List[Copy] = []
         fetched: Dict[bytes, bytes] = {}
-        for make in sorted(self._needed):
+        # Each gives way to what becomes of it: there may be 200,000.
+        self._needed.sort(reverse=True)
+        while self._needed:
+            make = self._needed.pop()
             found = self._held(make, held)
             if found is not None:
                 copies.append(Copy(make.path, make.entry, *found))
@@ -201,6 +203,10 @@ class _Work:
                 fetched[make.entry.content] = make.path
                 fetches.append(make)
         return copies, fetches, repeats
+
+    def _held_places(self) -> List[Mapping[bytes, Collection[bytes]]]:
+        contents = {make.entry.content for make in self._needed}
+        return [holding.places(contents) for holding in self._holdings]
 
     def _held(
         self, make: Make, held: Sequence[Mapping[bytes, Collection[bytes]]]
