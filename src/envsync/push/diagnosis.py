@@ -123,7 +123,7 @@ def _about_tools(found: Examination, health: HealthFacts) -> _Told:
 
 def rsync_holes(rsync: ToolFacts | None) -> str:
     """The known holes of a version, by name; empty where it has none, or says no version."""
-    numbers = () if rsync is None else tuple(map(int, re.findall(r"\d+", rsync.version)[:3]))
+    numbers = () if rsync is None else tuple(map(int, re.findall(r"\d{1,9}", rsync.version)[:3]))
     if not numbers:
         return ""
     return ", ".join(names for release, names in _RSYNC_HOLES if numbers < release)

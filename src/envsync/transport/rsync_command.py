@@ -116,5 +116,5 @@ def speaks_zstd(version_text: str) -> bool:
 
 def version(version_text: str) -> tuple[int, int] | None:
     """Major and minor version, None where it does not say."""
-    found = re.match(r"rsync +version +v?(\d+)\.(\d+)", version_text)
+    found = re.match(r"rsync +version +v?(\d{1,9})\.(\d{1,9})", version_text)
     return None if found is None else (int(found[1]), int(found[2]))

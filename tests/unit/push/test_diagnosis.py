@@ -91,3 +91,7 @@ def test_old_rsyncs_have_their_holes_named(version: str, holes: tuple[str, ...])
     told = rsync_holes(ToolFacts("rsync", "/usr/bin/rsync", version))
     assert all(hole in told for hole in holes)
     assert bool(told) is bool(holes)
+
+
+def test_a_version_of_thousands_of_digits_is_no_error() -> None:
+    assert rsync_holes(ToolFacts("rsync", "/usr/bin/rsync", "9" * 5000)) == ""

@@ -119,6 +119,8 @@ def test_versions() -> None:
     assert rsync_command.version("rsync  version v3.4.1  protocol") == (3, 4)
     assert rsync_command.version("openrsync: protocol version 29") is None
     assert not rsync_command.speaks_zstd("rsync  version 3.1.3  protocol version 31\n")
+    # Python refuses to read such a number, and another server told it.
+    assert rsync_command.version(f"rsync  version {'9' * 5000}.1  protocol") is None
 
 
 def test_no_setting_of_the_user_gets_through() -> None:
@@ -137,6 +139,12 @@ def test_output_however_it_is_cut(size: int) -> None:
     told = [output.feed(said[at : at + size]) for at in range(0, len(said), size)]
     assert sum(told) == 10485760
     assert output.wire_bytes == 1300
+
+
+def test_numbers_that_are_none_count_nothing() -> None:
+    output = Output()
+    assert output.feed(b"9" * 5000 + b"  10%\n") == 0
+    output.feed(b"Total bytes sent: 1\nTotal bytes received: " + b"9" * 5000 + b"\n")
 
 
 def test_output_is_bounded() -> None:
