@@ -165,10 +165,13 @@ def test_a_file_that_only_ssh_understands_is_passed_by(
     connect(sshd)
 
 
+@pytest.mark.parametrize(
+    "name", ["with space %d", "o'brien", 'the "new" one', "back\\slash \\", "a #b"]
+)
 def test_an_identity_file_of_the_inventory(
-    sshd: LoopbackSshd, connect: Connect, tmp_path: Path
+    sshd: LoopbackSshd, connect: Connect, tmp_path: Path, name: str
 ) -> None:
-    key = make_key(tmp_path / "with space %d")
+    key = make_key(tmp_path / name)
     shutil.copy(f"{key}.pub", sshd.authorized_keys)
     address = replace(sshd.address, identity_file=key)
     link = connect(sshd, address)
