@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from envsync.cli.pull import pull
-from envsync.cli.push_order import PushOptions, PushOrder, make_order, make_pull_order
+from envsync.cli.push_order import (
+    PushOptions,
+    PushOrder,
+    make_order,
+    make_pull_order,
+    require_archive,
+    require_environment,
+)
 from envsync.cli.site import Site
 from envsync.errors import EnvsyncError, InventoryError, NotFound, UsageError
 from envsync.inventory import Environment, Inventory, Server
@@ -208,3 +215,11 @@ def test_the_inventory_names_another_source(site: Site) -> None:
     with pytest.raises(UsageError, match="server1 pushes myenv, and this is server2"):
         _order(other, "server3")
     assert _servers(_order(other, "server3", from_server="server2")) == ["server3"]
+
+
+def test_a_prefix_that_may_not_be_looked_at_has_nothing() -> None:
+    """Here one of a name that no file can have: the superuser may look everywhere."""
+    with pytest.raises(NotFound, match="there is no environment 'myenv' here"):
+        require_environment(f"/{'x' * 300}", "myenv")
+    with pytest.raises(NotFound, match="there is no file"):
+        require_archive(Path("x" * 300))
