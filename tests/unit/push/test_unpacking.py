@@ -114,6 +114,7 @@ def test_it_is_what_conda_unpack_would_make_of_it(tmp_path: Path, compress: obje
         [script(("bin/x", "", "text"))],
         [script("bin/x")],
         [file(UNPACK, b"_prefix_records = [\n__import__('os').abort()\n]\n")],
+        [file(UNPACK, b"_prefix_records = [\n{[]: 1}\n]\n")],
         [file(UNPACK, b"nothing\n")],
         [entry(UNPACK, tarfile.SYMTYPE, "/dev/zero")],
         [entry(UNPACK, tarfile.DIRTYPE)],
