@@ -87,7 +87,9 @@ def make_pull_order(site: Site, options: PushOptions) -> PushOrder:
             hint=f"envsync pull {environment.name} SERVER",
         )
     settings = _settings(site, options, environment, source)
-    here = Server(site.own_name, site.own_name, prefix=site.own_prefix)
+    # What the inventory says of this server holds, whoever has it brought here.
+    entry = None if site.own is None else site.inventory.server(site.own)
+    here = replace(entry or Server(site.own_name, site.own_name), prefix=site.own_prefix)
     return PushOrder(settings, source, (_destination(site, here, options, here=True),))
 
 

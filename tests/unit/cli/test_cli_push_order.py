@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from envsync.cli.push_order import (
 )
 from envsync.cli.site import Site
 from envsync.errors import EnvsyncError, InventoryError, NotFound, UsageError
-from envsync.inventory import Environment, Inventory, Server
+from envsync.inventory import Environment, Inventory, Server, Share
 from envsync.tree.local import DEFAULT_LOCAL
 
 
@@ -223,3 +224,15 @@ def test_a_prefix_that_may_not_be_looked_at_has_nothing() -> None:
         require_environment(f"/{'x' * 300}", "myenv")
     with pytest.raises(NotFound, match="there is no file"):
         require_archive(Path("x" * 300))
+
+
+def test_a_pull_heeds_what_the_inventory_says_of_this_server(site: Site, prefix: str) -> None:
+    own = Server(
+        "server1", "s1", prefix="/elsewhere", limit_bits_per_second=9000, share=Share("lab")
+    )
+    others = site.inventory.servers[1:]
+    site = replace(site, inventory=replace(site.inventory, servers=(own, *others)))
+    [here] = make_pull_order(site, PushOptions("myenv", from_server="server2")).destinations
+    assert (here.server, here.prefix, here.open_link) == ("server1", "/elsewhere", None)
+    assert here.limit_bits_per_second == 9000
+    assert str(here.share) == "lab may read"
