@@ -46,7 +46,8 @@ class RsyncCommand:
             b"--from0",
             b"--files-from=-",
             b"--no-implied-dirs",
-            b"--secluded-args",
+            # Paths past the shell there; by the name that every rsync from 3.0 on knows.
+            b"-s",
             # Modes and times are the agent's, by the manifest. Nobody else looks in till then.
             b"--chmod=F600",
             b"--partial-dir=" + posixpath.join(state, leftovers.PARTIAL),

@@ -30,6 +30,12 @@ COMMAND = RsyncCommand(
     rsync="/usr/bin/rsync",
 )
 
+OF_3_1 = frozenset(
+    b"--ignore-times --from0 --files-from --no-implied-dirs -s --chmod --partial-dir --temp-dir "
+    b"--whole-file --no-whole-file --copy-dest --timeout --no-human-readable --info --no-compress "
+    b"--bwlimit --rsh --rsync-path".split()
+)
+
 
 def split_as_rsync_does(text: str) -> list[str]:
     """`do_cmd` of rsync's main.c."""
@@ -69,6 +75,14 @@ def test_never_deletes_links_or_writes_in_place(switch: bool) -> None:
     text = b" ".join(options)
     for forbidden in (b"--inplace", b"--delete", b"--link-dest", b"--append", b"--owner"):
         assert forbidden not in text
+
+
+def test_an_rsync_of_3_1_knows_every_option() -> None:
+    """`--secluded-args` is what later ones call `-s`; zstd is asked for where both list it."""
+    for delta in (True, False):
+        argv = replace(COMMAND, delta=delta, limit_bits_per_second=10**6).argv()
+        options = {word.partition(b"=")[0] for word in argv[1:] if word.startswith(b"-")}
+        assert options <= OF_3_1, options - OF_3_1
 
 
 def test_the_delta_is_against_the_live_tree() -> None:
