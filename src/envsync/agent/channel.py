@@ -19,6 +19,7 @@ from envsync.agent.frames import (
     CONTROL_BYTES_MAX,
     DATA,
     DATA_END,
+    DOCUMENT_BYTES_MAX,
     FRAME_BYTES_MAX,
     HEARTBEAT,
     PAYLOAD,
@@ -125,9 +126,11 @@ class Channel:
         if frame.kind != CONTROL or len(frame.data) > CONTROL_BYTES_MAX:
             raise AgentFailed("the other side does not speak the protocol")
         document = _document(frame.data)
-        payload = self._payload(document)
         size = document.get("document_bytes", 0)
-        if not isinstance(size, int) or not 0 <= size <= len(payload):
+        if not isinstance(size, int) or not 0 <= size <= DOCUMENT_BYTES_MAX:
+            raise AgentFailed("a document of impossible size")
+        payload = self._payload(document)
+        if size > len(payload):
             raise AgentFailed("a document of impossible size")
         return (_document(payload[:size]), payload[size:]) if size else (document, payload)
 

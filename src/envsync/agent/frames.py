@@ -19,6 +19,8 @@ _HEAD = struct.Struct("<BI")
 FRAME_BYTES_MAX = 1 << 20
 CONTROL_BYTES_MAX = 1 << 20
 PAYLOAD_BYTES_MAX = 1 << 30
+DOCUMENT_BYTES_MAX = 32 << 20
+"""Parsed, JSON takes some twenty times its size. Two million sizes of files fit."""
 
 
 class Frame(NamedTuple):

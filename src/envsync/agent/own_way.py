@@ -38,6 +38,10 @@ def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:
             )
         except FileNotFoundError:
             break
+        except OSError as error:
+            # One that this user may not run, for instance.
+            said = str(error)
+            break
         except subprocess.TimeoutExpired:
             said = "no answer in %g s" % _REACH_SECONDS
             continue

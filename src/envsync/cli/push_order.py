@@ -87,7 +87,9 @@ def make_pull_order(site: Site, options: PushOptions) -> PushOrder:
             hint=f"envsync pull {environment.name} SERVER",
         )
     settings = _settings(site, options, environment, source)
-    here = Server(site.own_name, site.own_name, prefix=site.own_prefix)
+    # What the inventory says of this server holds, whoever has it brought here.
+    entry = None if site.own is None else site.inventory.server(site.own)
+    here = replace(entry or Server(site.own_name, site.own_name), prefix=site.own_prefix)
     return PushOrder(settings, source, (_destination(site, here, options, here=True),))
 
 
@@ -107,9 +109,9 @@ def make_unpack_order(site: Site, options: PushOptions, archive: Path) -> PushOr
 
 
 def require_archive(path: Path) -> None:
-    if path.is_dir():
+    if _looks(path.is_dir):
         raise UsageError(f"{path} is a directory, and no archive", hint=_MAKE_ARCHIVE)
-    if not path.is_file():
+    if not _looks(path.is_file):
         raise NotFound(f"there is no file {path}", hint=_MAKE_ARCHIVE)
 
 
@@ -195,13 +197,21 @@ def _option(name: str, parse: Callable[[str], T], text: str | None) -> T | None:
         raise UsageError(f"{name}: expected {error}, got {text!r}") from None
 
 
+def _looks(test: Callable[[], bool]) -> bool:
+    """What a test of a path says; no where this user may not look, or no path is so long."""
+    try:
+        return test()
+    except OSError:
+        return False
+
+
 def require_environment(prefix: str, name: str) -> None:
     """Raise `NotFound`, with the nearest name, before any server is asked."""
     environments = Path(prefix, "envs")
     place = environments / name
-    if place.is_dir():
+    if _looks(place.is_dir):
         return
-    if place.is_symlink():
+    if _looks(place.is_symlink):
         raise NotFound(
             f"the environment {name!r} here is a link to {place.readlink()}, which is not there",
             hint=f"bring that back, or remove the link: rm {shlex.quote(str(place))}",

@@ -29,8 +29,10 @@ _TOKEN_WITHOUT_SCHEME = re.compile(
 )
 # A name and its value; begun only where a word begins, so that no text takes long.
 _ASSIGNED = re.compile(r"(?<![\w.-])([\w.-]+)=")
-_VALUE = re.compile(r"[^%s&;#]+" % _END)
-_OPTION = re.compile(r"(?<![\w-])(--[\w-]+)([ \t]+)([^%s]+)" % _END)
+# In quotes, all up to the other one, and what is joined to it, as a shell has it.
+_QUOTED = r"(?:'[^'\n]*'?|\"[^\"\n]*\"?)"
+_VALUE = re.compile(r"%s[^%s&;#]*|[^%s&;#]+" % (_QUOTED, _END, _END))
+_OPTION = re.compile(r"(?<![\w-])(--[\w-]+)([ \t]+)(%s[^%s]*|[^%s]+)" % (_QUOTED, _END, _END))
 _HEADER = re.compile(
     r"\b((?:Authorization:[ \t]*\w+|Bearer)[ \t]+)([A-Za-z0-9._~+/-]{8,}=*)", re.IGNORECASE
 )

@@ -15,6 +15,7 @@ MAGIC = b"\x7fELF"
 _NEEDED_VERSIONS = 0x6FFFFFFE  # SHT_GNU_verneed
 _SECTIONS_MAX = 2000
 _TABLE_BYTES_MAX = 64 << 20
+_LIBRARIES_MAX, _NAMES_MAX = 10_000, 100_000
 _LOAD, _DYNAMIC = 1, 2  # PT_LOAD, PT_DYNAMIC
 _STRINGS, _RPATH, _RUNPATH = 5, 15, 29  # DT_STRTAB, DT_RPATH, DT_RUNPATH
 _DYNAMIC_BYTES_MAX = 64 << 10
@@ -125,7 +126,8 @@ def _needed(read: Read) -> Iterator[Version]:
             strings = sections[section.link]
             table = read(strings.offset, min(strings.size, _TABLE_BYTES_MAX))
             rows = read(section.offset, min(section.size, _TABLE_BYTES_MAX))
-            for name in _names(rows, table, section.entries, order):
+            names = _names(rows, table, section.entries, order)
+            for name in itertools.islice(names, _NAMES_MAX):
                 match = _GLIBC.match(name)
                 if match:
                     yield tuple(int(part) for part in match.groups() if part is not None)
@@ -145,13 +147,20 @@ def _sections(read: Read, head: bytes) -> Tuple[_Section, ...]:
 
 
 def _names(rows: bytes, strings: bytes, count: int, order: str) -> Iterator[bytes]:
-    """The version names in a table: a list of libraries, each with a list of versions."""
+    """The version names in a table: a list of libraries, each with a list of versions.
+
+    As for the loader, a list ends where nothing follows, whatever was counted.
+    """
     at = 0
-    for _ in range(count):
+    for _ in range(min(count, _LIBRARIES_MAX)):
         _, versions, _, auxiliary, following = struct.unpack_from(order + "HHIII", rows, at)
         inner = at + auxiliary
         for _ in range(versions):
             _, _, _, name, after = struct.unpack_from(order + "IHHII", rows, inner)
             yield strings[name : strings.index(b"\0", name)]
+            if not after:
+                break
             inner += after
+        if not following:
+            break
         at += following

@@ -30,7 +30,7 @@ def in_conda_note(content: bytes) -> Iterator[Hint]:
         return
     for row in noted if isinstance(noted, list) else ():
         path, digest = _of_row(row)
-        if path and len(digest) == _DIGEST_BYTES:
+        if path and b"\0" not in path and len(digest) == _DIGEST_BYTES:
             yield path, digest
 
 
@@ -51,7 +51,7 @@ def in_pip_record(content: bytes) -> Iterator[Hint]:
         for path, noted, *_ in (row for row in csv.reader(lines) if len(row) > 1):
             algorithm, _, value = noted.partition("=")
             digest = _of_base64(value) if algorithm == "sha256" else b""
-            if len(digest) == _DIGEST_BYTES:
+            if len(digest) == _DIGEST_BYTES and "\0" not in path:
                 yield path.encode("utf-8", "surrogateescape"), digest
     except csv.Error:
         return

@@ -178,7 +178,7 @@ def _finder(content: bytes) -> Iterator[bytes]:
     for table in _MAPPING.findall(_decoded(content)):
         try:
             mapping: Any = ast.literal_eval(table)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             continue
         if isinstance(mapping, dict):
             yield from _strings(mapping)

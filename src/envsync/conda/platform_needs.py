@@ -118,4 +118,5 @@ def _machine(platform: Platform) -> str:
 
 
 def _version(text: str) -> Tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text))
+    # Of a bounded length: Python refuses to read a number of thousands of digits.
+    return tuple(int(part) for part in re.findall(r"\d{1,9}", text))

@@ -8,6 +8,7 @@ as text: whoever wrote them, in whatever layout, finds them as it would have wri
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 from typing import Any, Dict, Iterator, Mapping, Match, NamedTuple, Tuple
@@ -92,4 +93,6 @@ def _placeholder(entry: bytes) -> Iterator[Tuple[bytes, Placeholder]]:
     path, text, mode = (document.get(key) for key in ("_path", "prefix_placeholder", "file_mode"))
     if isinstance(path, str) and isinstance(text, str) and text and mode in (TEXT, BINARY):
         size_bytes = len(text.encode("utf-8", "surrogatepass"))
-        yield path.encode("utf-8", "surrogateescape"), Placeholder(mode, size_bytes)
+        # What stands for no byte, as JSON can spell it, is no file's name.
+        with contextlib.suppress(UnicodeEncodeError):
+            yield path.encode("utf-8", "surrogateescape"), Placeholder(mode, size_bytes)

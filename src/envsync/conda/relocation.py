@@ -172,6 +172,9 @@ class Relocation:
         for old, new in self._environment:
             room, room_there = placeholder.size_bytes - len(old), placeholder.size_bytes - len(new)
             for match in re.finditer(re.escape(old) + rb"[^\0]*", content) if room >= 0 else ():
+                before = content[max(0, match.start() - _BEFORE_BYTES) : match.start()]
+                if _LONGER_PATH.search(before):
+                    continue  # the other name of the environment, which only ends like this one
                 count = match.group().count(old)
                 end = match.end() + room * count
                 if content[match.end() : end + 1] != bytes(end + 1 - match.end()):

@@ -9,6 +9,7 @@ server uses its own.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 from collections import Counter
@@ -131,7 +132,9 @@ def _metadata_of(record: Dict[str, Any]) -> Set[bytes]:
     for path in files if isinstance(files, list) else ():
         match = _METADATA.match(path) if isinstance(path, str) else None
         if match:
-            found.add(match.group(1).encode("utf-8", "surrogateescape"))
+            # What stands for no byte, as JSON can spell it, is no file's name.
+            with contextlib.suppress(UnicodeEncodeError):
+                found.add(match.group(1).encode("utf-8", "surrogateescape"))
     return found
 
 
@@ -219,7 +222,7 @@ def requested_specs(history: str) -> Tuple[str, ...]:
 def _listed(text: str) -> Tuple[str, ...]:
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return ()
     return tuple(spec for spec in value if isinstance(spec, str))
 

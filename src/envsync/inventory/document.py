@@ -89,8 +89,10 @@ class _BoundedLoader(yaml.SafeLoader):
 
 
 def _compose(text: str) -> yaml.Node | None:
+    loader = None
     try:
-        return _BoundedLoader(text).get_single_node()
+        loader = _BoundedLoader(text)
+        return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         if error.context_mark is not None and (mark is None or mark.index >= len(text.rstrip())):
@@ -100,6 +102,12 @@ def _compose(text: str) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise _Refused("expected text without control characters", line) from error
+    except (ValueError, OverflowError) as error:
+        # Of an escape such as "\U00110000", of which PyYAML checks the digits alone.
+        line = 1 if loader is None else loader.get_mark().line + 1
+        raise _Refused(
+            "expected valid YAML: a number or character that there is none", line
+        ) from error
 
 
 def _yaml_complaint(text: str, error: yaml.MarkedYAMLError) -> str:

@@ -73,7 +73,7 @@ def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
     elif not prefix.is_writable:
         user = health.server.who.partition("@")[0]
         what = f"{prefix.path}/envs belongs to {prefix.owner} and cannot be written by {user}"
-        mend = f"chown {user} {shlex.quote(prefix.path)}/envs"
+        mend = f"chown {shlex.quote(user)} {shlex.quote(prefix.path)}/envs"
         yield what, _there(found, f"sudo {mend}"), True
     elif not prefix.has_conda:
         what = f"{prefix.path} has no conda-meta: there is no conda"
@@ -123,7 +123,7 @@ def _about_tools(found: Examination, health: HealthFacts) -> _Told:
 
 def rsync_holes(rsync: ToolFacts | None) -> str:
     """The known holes of a version, by name; empty where it has none, or says no version."""
-    numbers = () if rsync is None else tuple(map(int, re.findall(r"\d+", rsync.version)[:3]))
+    numbers = () if rsync is None else tuple(map(int, re.findall(r"\d{1,9}", rsync.version)[:3]))
     if not numbers:
         return ""
     return ", ".join(names for release, names in _RSYNC_HOLES if numbers < release)
@@ -135,7 +135,7 @@ def _about_login(found: Examination) -> _Told:
         what = f"its login files print where no terminal is: {first!r}"
         yield (
             what,
-            _there(found, "vi '~/.bashrc'  # begin it with: [[ $- == *i* ]] || return"),
+            _there(found, "vi ~/.bashrc  # begin it with: [[ $- == *i* ]] || return"),
             False,
         )
     if abs(found.clock_off_seconds) > CLOCK_SECONDS_MAX:
@@ -145,7 +145,8 @@ def _about_login(found: Examination) -> _Told:
 
 
 def _about(found: Examination, standing: StandingFacts) -> _Told:
-    name, server = standing.name, found.server
+    # The server says what stands there, and a person pastes what is said here.
+    name, server = shlex.quote(standing.name), found.server
     command = {
         "changed": f"envsync diff {name} {server} --published",
         "interrupted": f"envsync push {name} {server}",
@@ -155,9 +156,11 @@ def _about(found: Examination, standing: StandingFacts) -> _Told:
     }.get(standing.state)
     if command is None or not standing.reason:
         return
-    yield f"{name}: {standing.reason}", command, False
+    yield f"{standing.name}: {standing.reason}", command, False
 
 
 def _there(found: Examination, command: str) -> str:
-    """A command line that runs it on the server."""
-    return command if found.connection == HERE else f"ssh -t {found.server} {command}"
+    """A command line that runs it on the server: one word for the shell here."""
+    if found.connection == HERE:
+        return command
+    return f"ssh -t {found.server} {shlex.quote(command)}"

@@ -59,6 +59,8 @@ def write_archive(
 
     Raises `SourceRefused` for what cannot be packed.
     """
+    if output.is_dir():
+        raise UsageError(f"{output} is a directory", hint="name the file that is to be made")
     if output.exists() and not force:
         raise PreflightRefused(f"{output} is there already", hint="--force replaces it")
     if not output.absolute().parent.is_dir():

@@ -142,7 +142,7 @@ class Sending:
         )
         choice = self._choose(job)
         if job.items:
-            self._send(job, choice)
+            choice = self._send(job, choice)
         self._pace.begin("verify")
         self._verify(job, choice)
         return self._all_sent(staged.plan, choice)
@@ -192,11 +192,15 @@ class Sending:
     def _choose(self, job: Job) -> Choice:
         return choose(self._settings.transport, job)
 
-    def _send(self, job: Job, choice: Choice) -> None:
+    def _send(self, job: Job, choice: Choice) -> Choice:
+        """Send it, and say by what that was done in the end."""
         sent = choice.transport.send(job)
         if sent.wire_bytes is not None:
             self.wire_bytes = (self.wire_bytes or 0) + sent.wire_bytes
         self._sent_otherwise = frozenset(map(os.fsdecode, sent.failed))
+        if sent.instead:
+            return Choice(StreamTransport(), sent.instead, choice.agent_forwarded)
+        return choice
 
     def _verify(self, job: Job, choice: Choice) -> None:
         """Hash what arrived; what is wrong is sent once more, then given up."""

@@ -96,7 +96,8 @@ def read_conda(output: str) -> Trouble:
 def _of_packages(document: dict[str, Any] | None, text: str) -> Trouble:
     listed = [] if document is None else document.get("packages")
     if isinstance(listed, list) and listed:
-        return Trouble(MISSING, _names(str(spec) for spec in listed), summary=", ".join(listed))
+        specs = [str(spec) for spec in listed]
+        return Trouble(MISSING, _names(specs), summary=", ".join(specs))
     not_found = _NOT_FOUND.search(text)
     if not_found:
         specs = list(_block(text[not_found.end() :]))

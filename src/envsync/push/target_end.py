@@ -162,7 +162,7 @@ class TargetEnd:
     def begin_alike(self, keep: int, on_progress: Progress | None = None) -> bool:
         """Have what was found by `known_there` copied, to build on; whether that was done."""
         answer = self._end.call("build.begin_alike", {"keep": keep}, on_progress=on_progress)
-        return answer.document["begun"] is True
+        return answer.document.get("begun") is True
 
     def settle(self, on_progress: Progress | None = None) -> None:
         """Finish what was begun, when its files have come."""

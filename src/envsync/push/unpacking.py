@@ -282,7 +282,7 @@ def _records(script: str) -> Iterator[_Record]:
     match = _RECORDS.search(script)
     try:
         found = ast.literal_eval(match[1]) if match else None
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         found = None
     if not isinstance(found, list):
         raise SourceRefused(f"{UNPACK} of the archive does not say which files name its prefix")

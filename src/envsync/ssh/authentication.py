@@ -12,9 +12,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from paramiko import PKey, Transport
-from paramiko.agent import AgentKey, AgentSSH
+from cryptography.exceptions import UnsupportedAlgorithm
+from paramiko import Message, PKey, Transport
+from paramiko.agent import (
+    SSH2_AGENT_IDENTITIES_ANSWER,
+    AgentKey,
+    AgentSSH,
+    cSSH2_AGENTC_REQUEST_IDENTITIES,
+)
 from paramiko.pkey import UnknownKeyType
 from paramiko.ssh_exception import (
     AuthenticationException,
@@ -80,6 +87,8 @@ class PublicKeys:
                 raise failures.connecting(EOFError("during authentication"), self.place) from error
             if not isinstance(error, AuthenticationException):
                 self.tried[-1] += f" ({error})"
+        if isinstance(key, _AgentKey) and key.refusal:
+            self.tried[-1] += f" (its agent does not sign: {key.refusal})"
         return transport.is_authenticated()
 
     def _too_slow(self) -> Exception:
@@ -111,7 +120,10 @@ class PublicKeys:
             self.locked.append(str(path))
         except FileNotFoundError:
             pass
-        except (ValueError, UnknownKeyType, SSHException, OSError) as error:
+        # The last is a FIDO key's, for instance: its file alone lets nobody in.
+        except (
+            ValueError, UnknownKeyType, SSHException, OSError, UnsupportedAlgorithm
+        ) as error:  # fmt: skip
             if path.suffix != ".pub":
                 self.tried.append(f"{path} (cannot be used: {error})")
         return None
@@ -139,6 +151,24 @@ def _public_blob(path: Path) -> bytes | None:
         return None
 
 
+class _AgentKey(AgentKey):
+    """A key of an agent, whose user or whose owner may not let it be used here.
+
+    paramiko signs in the thread that reads, and what is raised there ends the connection. An
+    empty signature is refused by the server, and the next key is tried.
+    """
+
+    refusal = ""
+
+    def sign_ssh_data(self, data: Any, algorithm: str | None = None) -> Any:
+        try:
+            signature = super().sign_ssh_data(data, algorithm)
+        except (SSHException, OSError) as error:
+            self.refusal = str(error)
+            return b""
+        return signature
+
+
 class _Agent(AgentSSH):
     """A connection to an agent at a given socket, bounded: a forwarded agent may be gone.
 
@@ -147,20 +177,37 @@ class _Agent(AgentSSH):
 
     def __init__(self, path: str | None, timeout_seconds: float) -> None:
         super().__init__()
+        self._found: tuple[_AgentKey, ...] = ()
         if path is None:
             return
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(timeout_seconds)
         try:
             connection.connect(path)
-            self._connect(connection)  # type: ignore[attr-defined]
+            self._connect(connection)
         except (OSError, SSHException):
             # A dangling variable, as after a re-login: the files may still do.
             connection.close()
 
     @property
-    def keys(self) -> tuple[AgentKey, ...]:
-        return tuple(self.get_keys())
+    def keys(self) -> tuple[_AgentKey, ...]:
+        return self._found
+
+    def _connect(self, connection: socket.socket) -> None:
+        """As paramiko's, which takes comments for UTF-8 and gives up at one that is none."""
+        self._conn = connection
+        kind, answer = self._send_message(cSSH2_AGENTC_REQUEST_IDENTITIES)  # type: ignore[attr-defined]
+        if kind != SSH2_AGENT_IDENTITIES_ANSWER:
+            raise SSHException("it does not tell its keys")
+        self._found = tuple(_told_keys(self, answer))
 
     def close(self) -> None:
         self._close()  # type: ignore[attr-defined]
+
+
+def _told_keys(agent: _Agent, answer: Message) -> Iterator[_AgentKey]:
+    for _ in range(answer.get_int()):
+        blob, comment = answer.get_binary(), answer.get_binary()
+        # One that cannot be understood is none that could be used.
+        with contextlib.suppress(ValueError, SSHException, UnsupportedAlgorithm):
+            yield _AgentKey(agent, blob, comment.decode("utf-8", "backslashreplace"))

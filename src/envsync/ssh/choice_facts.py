@@ -36,7 +36,7 @@ def live_master(settings: HostSettings) -> Path | None:
 
 def _of_hop(hop: Hop, *, has_ticket: bool) -> HopFacts:
     settings = hop.settings
-    certificates = [str(file) for file in settings.certificate_files if file.is_file()]
+    certificates = [str(file) for file in settings.certificate_files if _is_file(file)]
     return HopFacts(
         host=settings.alias,
         has_live_master=live_master(settings) is not None,
@@ -55,7 +55,15 @@ def _kind(identity: Path) -> str | None:
     try:
         return file.read_text(errors="replace").split()[0]
     except (OSError, IndexError):
-        return "unknown" if identity.is_file() else None
+        return "unknown" if _is_file(identity) else None
+
+
+def _is_file(path: Path) -> bool:
+    """False also for one that this user may not look at: a common configuration names such."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _has_ticket(environ: Mapping[str, str]) -> bool:

@@ -256,6 +256,8 @@ MEANINGS: dict[type[BaseException], Meaning] = {
     socket.gaierror: _not_found,
     # Python's own check of a name, before anybody is asked.
     UnicodeError: _not_found,
+    # Of what the server sent.
+    UnicodeDecodeError: _protocol,
     ConnectionRefusedError: _refused,
     TimeoutError: _silent,
     EOFError: _hung_up,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 from envsync.errors import ConnectionFailed
 from envsync.ssh.session import Address, Timeouts
 from envsync.ssh.ssh_config import HostSettings, UserConfig
+
+# What ends a word in ssh_config, or begins something that does.
+_SPECIAL = re.compile(r"[\s\"'\\#]")
 
 
 def ssh_argv(
@@ -119,4 +123,7 @@ def _files(files: Sequence[Path]) -> str:
 def _quoted(file: Path) -> str:
     """As ssh_config reads it: one word, percent signs doubled."""
     text = str(file).replace("%", "%%")
-    return f'"{text}"' if " " in text else text
+    if not _SPECIAL.search(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

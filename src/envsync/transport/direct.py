@@ -10,6 +10,7 @@ tree with this push's token, or writes nothing (`agent.writer_guard`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from envsync.agent.own_way import RsyncEnded
 from envsync.errors import AgentFailed
@@ -74,7 +75,13 @@ class DirectTransport:
         # Whatever it did not bring comes through this machine.
         if ended.exit_code in (0, *PARTIAL_EXIT_CODES):
             return stamped(job, output.wire_bytes)
-        return StreamTransport().send(job)
+        return replace(StreamTransport().send(job), instead=_failed(direct.server, ended))
+
+
+def _failed(server: str, ended: RsyncEnded) -> str:
+    lines = ended.said.strip().splitlines()
+    said = lines[-1][:200] if lines else f"exit status {ended.exit_code}"
+    return f"through this machine: rsync from {server} failed ({said})"
 
 
 def ways(user: str, hostname: str, port: int, alias: str) -> list[list[str]]:

@@ -88,11 +88,13 @@ class Direct(Protocol):
 class Sent:
     """What a transfer did. `wire_bytes` is what it put on the wire, None where unknown.
 
-    `failed` are paths whose contents did not come right: the source changed them.
+    `failed` are paths whose contents did not come right: the source changed them. `instead`:
+    why the stream brought everything, where another transport could not.
     """
 
     wire_bytes: int | None
     failed: tuple[bytes, ...] = ()
+    instead: str = ""
 
 
 @dataclass(frozen=True, slots=True)

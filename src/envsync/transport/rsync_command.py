@@ -46,7 +46,8 @@ class RsyncCommand:
             b"--from0",
             b"--files-from=-",
             b"--no-implied-dirs",
-            b"--secluded-args",
+            # Paths past the shell there; by the name that every rsync from 3.0 on knows.
+            b"-s",
             # Modes and times are the agent's, by the manifest. Nobody else looks in till then.
             b"--chmod=F600",
             b"--partial-dir=" + posixpath.join(state, leftovers.PARTIAL),
@@ -116,5 +117,5 @@ def speaks_zstd(version_text: str) -> bool:
 
 def version(version_text: str) -> tuple[int, int] | None:
     """Major and minor version, None where it does not say."""
-    found = re.match(r"rsync +version +v?(\d+)\.(\d+)", version_text)
+    found = re.match(r"rsync +version +v?(\d{1,9})\.(\d{1,9})", version_text)
     return None if found is None else (int(found[1]), int(found[2]))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 _LINE_BYTES_MAX = 4096
-_PROGRESS = re.compile(rb"\s*(\d+)\s+\d+%")
-_TOTAL = re.compile(rb"Total bytes (sent|received): (\d+)")
+# Another server may tell it: Python refuses to read a number of thousands of digits.
+_PROGRESS = re.compile(rb"\s*(\d{1,18})\s+\d+%")
+_TOTAL = re.compile(rb"Total bytes (sent|received): (\d{1,18})")
 
 
 class Output:

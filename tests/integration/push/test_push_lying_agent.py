@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
@@ -12,7 +13,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -26,8 +27,11 @@ from envsync.cli.terminal import Terminal
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push import aftermath, opening
 from envsync.push.report import PUSHED, PushReport
+from envsync.push.target_end import TargetEnd
+from envsync.ssh.session import Link
 from envsync.tree import manifest as manifests
 from tests.integration.push.lying import (
+    FakeLink,
     Lie,
     LyingAgent,
     Scene,
@@ -35,6 +39,7 @@ from tests.integration.push.lying import (
     begin,
     frame,
     message,
+    opened,
     take_token,
 )
 from tests.unit.agent.conftest import memory
@@ -350,3 +355,14 @@ def test_a_flood_costs_no_memory(scene: Scene) -> None:
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("document", [{}, {"begun": "x"}, {"begun": 1}])
+def test_what_nobody_said_was_begun_was_not(scene: Scene, document: dict[str, object]) -> None:
+    agent = lie_at("build.begin_alike", lambda n, _: answer(n, document))
+    link, prefix = FakeLink(agent.serve), scene.target()
+    with contextlib.closing(link), opened(cast("Link", link), prefix) as end:
+        target = TargetEnd(end, str(prefix), "myenv", (), "alice@server1")
+        target.inspect(lock=True)
+        target.known_there(frozenset())
+        assert not target.begin_alike(1)

@@ -48,7 +48,9 @@ def test_straight_or_through_this_machine(fresh_lab: Lab) -> None:
     before = config.read_text() if config.exists() else ""
     key_of = f"HostName {server2.address}\n  HostKeyAlias server2\n"
     config.write_text(f"Host server3\n  {key_of}{before}")
-    assert push()[0] == "direct"
+    transport, reason = push()
+    assert transport == "stream"
+    assert reason.startswith("through this machine: rsync from server1 failed (")
     assert not server2.path(f"{server2.prefix}/envs/myenv").exists()
     envsync.ok("verify", "myenv", "server3")
 

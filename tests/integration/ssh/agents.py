@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def agent(socket: Path) -> Iterator[dict[str, str]]:
+def agent(path: Path) -> Iterator[dict[str, str]]:
     """The variables by which its clients find it."""
     with subprocess.Popen(
-        ["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL
+        ["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL
     ) as process:
-        while not socket.exists():
+        while not _listens(path):
             assert process.poll() is None
         try:
-            yield {"SSH_AUTH_SOCK": str(socket)}
+            yield {"SSH_AUTH_SOCK": str(path)}
         finally:
             process.terminate()
 
 
-def ssh_add(variables: dict[str, str], key: Path) -> None:
+def _listens(path: Path) -> bool:
+    """It is there before anybody listens."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+def ssh_add(variables: dict[str, str], key: Path, *options: str) -> None:
     subprocess.run(
-        ["ssh-add", "-q", str(key)],
+        ["ssh-add", "-q", *options, str(key)],
         env={**os.environ, **variables}, check=True, capture_output=True,
     )  # fmt: skip

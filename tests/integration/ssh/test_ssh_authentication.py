@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -132,10 +133,45 @@ def test_only_the_identities_that_are_named(
     connect(sshd, environ=environ)
 
 
-def test_an_identity_file_of_the_inventory(
-    sshd: LoopbackSshd, connect: Connect, tmp_path: Path
+def test_a_key_that_its_agent_does_not_sign_with_is_passed_by(
+    sshd: LoopbackSshd, connect: Connect, agent: dict[str, str], tmp_path: Path
 ) -> None:
-    key = make_key(tmp_path / "with space %d")
+    """One that wants to be confirmed each time, and nobody is there to ask."""
+    ssh_add(agent, make_key(tmp_path / "guarded"), "-c")
+    environ = {**sshd.environ, **agent}
+    connect(sshd, environ=environ)
+    sshd.client_key.unlink()
+    with pytest.raises(AuthenticationRefused) as caught:
+        connect(sshd, environ=environ)
+    assert any("its agent does not sign" in line for line in caught.value.details)
+
+
+def test_a_comment_may_be_any_bytes(
+    sshd: LoopbackSshd, connect: Connect, agent: dict[str, str], tmp_path: Path
+) -> None:
+    key = make_key(tmp_path / "secret", "", "ed25519", "-C", os.fsdecode(b"caf\xe9"))
+    ssh_add(agent, key)
+    shutil.copy(f"{key}.pub", sshd.authorized_keys)
+    sshd.client_key.unlink()
+    connect(sshd, environ={**sshd.environ, **agent})
+
+
+def test_a_file_that_only_ssh_understands_is_passed_by(
+    sshd: LoopbackSshd, connect: Connect
+) -> None:
+    """As that of a FIDO key is, and one in a cipher that the libraries lack."""
+    cipher = "chacha20-poly1305@openssh.com"
+    make_key(sshd.home / ".ssh" / "id_rsa", "secret", "rsa", "-Z", cipher)
+    connect(sshd)
+
+
+@pytest.mark.parametrize(
+    "name", ["with space %d", "o'brien", 'the "new" one', "back\\slash \\", "a #b"]
+)
+def test_an_identity_file_of_the_inventory(
+    sshd: LoopbackSshd, connect: Connect, tmp_path: Path, name: str
+) -> None:
+    key = make_key(tmp_path / name)
     shutil.copy(f"{key}.pub", sshd.authorized_keys)
     address = replace(sshd.address, identity_file=key)
     link = connect(sshd, address)

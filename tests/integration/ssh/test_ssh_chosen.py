@@ -289,3 +289,17 @@ def test_the_identity_file_of_the_inventory(sshd: LoopbackSshd, tmp_path: Path) 
     link = openssh_link.open_way(way, Timeouts())
     assert works(link)
     link.close()
+
+
+def test_a_key_that_may_be_used_there_alone(
+    sshd: LoopbackSshd, connect: Open, tmp_path: Path
+) -> None:
+    """`ssh-add -h`: its agent signs only for who tells it where to; paramiko cannot."""
+    key = make_key(tmp_path / "bound")
+    shutil.copy(f"{key}.pub", sshd.authorized_keys)
+    sshd.client_key.unlink()
+    bound = ("-H", str(sshd.known_hosts), "-h", f"[127.0.0.1]:{sshd.port}")
+    with agent(tmp_path / "agent") as variables:
+        ssh_add(variables, key, *bound)
+        link = connect(sshd, {**sshd.environ, **variables})
+        assert link.chosen.name == "ssh"

@@ -20,6 +20,7 @@ from envsync.agent.frames import (
     CONTROL,
     DATA,
     DATA_END,
+    DOCUMENT_BYTES_MAX,
     FRAME_BYTES_MAX,
     HEARTBEAT,
     PAYLOAD,
@@ -215,6 +216,13 @@ BAD_MESSAGES = {
     "a payload of negative size": [control(payload_bytes=-1)],
     "a payload of absurd size": [control(payload_bytes=PAYLOAD_BYTES_MAX + 1)],
     "a payload of no size": [control(payload_bytes="5")],
+    "a document of absurd size": [
+        control(payload_bytes=DOCUMENT_BYTES_MAX + 1, document_bytes=DOCUMENT_BYTES_MAX + 1)
+    ],
+    "a document longer than its payload": [
+        control(payload_bytes=1, document_bytes=2),
+        Frame(PAYLOAD, b"{"),
+    ],
     "a payload longer than announced": [control(payload_bytes=1), Frame(PAYLOAD, b"xx")],
     "an empty piece of payload": [control(payload_bytes=1), Frame(PAYLOAD, b"")],
     "another message inside a payload": [control(payload_bytes=1), control()],

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from envsync.cli.pull import pull
-from envsync.cli.push_order import PushOptions, PushOrder, make_order, make_pull_order
+from envsync.cli.push_order import (
+    PushOptions,
+    PushOrder,
+    make_order,
+    make_pull_order,
+    require_archive,
+    require_environment,
+)
 from envsync.cli.site import Site
 from envsync.errors import EnvsyncError, InventoryError, NotFound, UsageError
-from envsync.inventory import Environment, Inventory, Server
+from envsync.inventory import Environment, Inventory, Server, Share
 from envsync.tree.local import DEFAULT_LOCAL
 
 
@@ -208,3 +216,23 @@ def test_the_inventory_names_another_source(site: Site) -> None:
     with pytest.raises(UsageError, match="server1 pushes myenv, and this is server2"):
         _order(other, "server3")
     assert _servers(_order(other, "server3", from_server="server2")) == ["server3"]
+
+
+def test_a_prefix_that_may_not_be_looked_at_has_nothing() -> None:
+    """Here one of a name that no file can have: the superuser may look everywhere."""
+    with pytest.raises(NotFound, match="there is no environment 'myenv' here"):
+        require_environment(f"/{'x' * 300}", "myenv")
+    with pytest.raises(NotFound, match="there is no file"):
+        require_archive(Path("x" * 300))
+
+
+def test_a_pull_heeds_what_the_inventory_says_of_this_server(site: Site, prefix: str) -> None:
+    own = Server(
+        "server1", "s1", prefix="/elsewhere", limit_bits_per_second=9000, share=Share("lab")
+    )
+    others = site.inventory.servers[1:]
+    site = replace(site, inventory=replace(site.inventory, servers=(own, *others)))
+    [here] = make_pull_order(site, PushOptions("myenv", from_server="server2")).destinations
+    assert (here.server, here.prefix, here.open_link) == ("server1", "/elsewhere", None)
+    assert here.limit_bits_per_second == 9000
+    assert str(here.share) == "lab may read"

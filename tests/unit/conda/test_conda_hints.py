@@ -45,6 +45,14 @@ def test_odd_notes_tell_nothing(document: bytes) -> None:
     assert list(in_conda_note(document)) == []
 
 
+def test_what_no_file_is_called_is_not_told() -> None:
+    """It would be opened, which ends in another error than of a file that is not there."""
+    row = {"_path": "a\0b", "sha256": DIGEST.hex()}
+    assert list(in_conda_note(json.dumps({"paths": [row]}).encode())) == []
+    noted = base64.urlsafe_b64encode(DIGEST).rstrip(b"=")
+    assert list(in_pip_record(b"a\0b,sha256=%s,7\n" % noted)) == []
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_are_fatal(content: bytes) -> None:
     for _, digest in (*in_conda_note(content), *in_pip_record(content)):

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,25 @@ def test_an_offset_of_no_file_is_no_error(tmp_path: Path) -> None:
 
         assert run_paths(read) == ()
         assert needed_glibc(read) == ()
+
+
+def with_needs(count: int, versions: int) -> bytes:
+    """A library that needs GLIBC_2.5, and says that it needs so many others as well."""
+    strings, at = b"\0GLIBC_2.5\0", 64
+    rows = struct.pack("<HHIII", 1, versions, 0, 16, 0) + struct.pack("<IHHII", 0, 0, 0, 1, 0)
+    sections = [(3, at, len(strings), 0, 0), (0x6FFFFFFE, at + len(strings), len(rows), 0, count)]
+    start = at + len(strings) + len(rows)
+    head = b"\x7fELF\2\1\1" + bytes(9)
+    head += struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, start, 0, 64, 0, 0, 64, len(sections), 0)
+    table = b"".join(
+        struct.pack("<IIQQQQIIQQ", 0, kind, 0, 0, offset, size, link, entries, 1, 0)
+        for kind, offset, size, link, entries in sections
+    )
+    return head + strings + rows + table
+
+
+@pytest.mark.timeout(20)
+def test_a_list_ends_where_nothing_follows() -> None:
+    """A count of billions is damage, or made to keep somebody busy."""
+    assert of(with_needs(1, 1)) == (2, 5)
+    assert of(with_needs(0xFFFFFFFF, 0xFFFF)) == (2, 5)

@@ -69,6 +69,7 @@ def test_symlink(path: bytes, target: bytes, leads_outside: bool) -> None:
          FINDER,
          [b"/home/alice/foo/src/foo", b"/home/alice/foo/ns"]),
         (b"__editable___foo_finder.py", b"MAPPING = {f(): 1}\nMAPPING = {\n", []),
+        (b"__editable___foo_finder.py", b"MAPPING = {[]: 1}\n", []),
         (b"foo.egg-link", b"/home/alice/foo/src\n../", [b"/home/alice/foo/src"]),
         (b"foo-1.dist-info/direct_url.json", direct_url("file:///home/a/my%20foo"),
          [b"/home/a/my foo"]),

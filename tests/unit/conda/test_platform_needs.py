@@ -27,6 +27,7 @@ HERE = Platform("Linux", "x86_64", "glibc", "2.36")
         (replace(HERE, libc_version="2.100"), 0, 0),
         (replace(HERE, libc_version=""), 0, 0),
         (Platform("", "", "", ""), 0, 0),
+        (replace(HERE, libc_version="9" * 5000), 0, 0),
     ],
 )
 def test_mismatches(target: Platform, refusals: int, warnings: int) -> None:

@@ -70,6 +70,7 @@ def test_what_conda_left_room_in() -> None:
         {"_path": "etc/y", "prefix_placeholder": "/opt/p", "file_mode": "text"},
         {"_path": "lib/z", "prefix_placeholder": "/opt/p", "file_mode": "odd"},
         {"_path": "plain"},
+        {"_path": "\ud800", "prefix_placeholder": "/opt/p", "file_mode": "text"},
         "nonsense",
     ]
     content = json.dumps({"paths_data": {"paths": paths}}).encode()

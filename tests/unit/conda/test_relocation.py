@@ -186,3 +186,14 @@ def test_there_and_back_gives_the_same_bytes(parts: list[bytes], new: bytes) -> 
         return
     assert not relocation.names_any(there)
     assert back.rewrite(there) == content
+
+
+def test_a_name_that_ends_like_the_other_one_is_replaced_once() -> None:
+    """The prefix is a link to a directory with the same end; the file names that directory."""
+    real = b"/data" + OLD
+    relocation = Relocation([Move(OLD, SHORT), Move(real, SHORT)])
+    room = bytes(ROOM.size_bytes - len(real))
+    content = b"\x7fELF\0" + real + b"/lib" + room + b"\0" + bytes(16) + b"next\0"
+    there = relocation.rewrite(content, ROOM)
+    room = bytes(ROOM.size_bytes - len(SHORT))
+    assert there == b"\x7fELF\0" + SHORT + b"/lib" + room + b"\0" + bytes(16) + b"next\0"

@@ -106,8 +106,16 @@ def test_the_last_word_in_the_history_counts() -> None:
         "==> 2026-01-01 00:00:00 <==\n# cmd: conda create\n+a-1-0\n"
         "# update specs: ['python=3.10', 'conda-forge::numpy', 'a']\n"
         "# update specs: ['python=3.11']\n# remove specs: ['a']\n# update specs: [broken\n"
+        "# update specs: [{[]: 1}]\n"
     )
     assert requested_specs(history) == ("conda-forge::numpy", "python=3.11")
+
+
+def test_a_file_of_no_name_is_no_metadata() -> None:
+    """JSON can spell surrogates that stand for no byte."""
+    path = b"conda-meta/x-1-0.json"
+    content = record("x", "1", files=["lib/\ud800.dist-info/METADATA"]).encode()
+    assert requirements([path], {path: content}.get).conda[0].name == "x"
 
 
 def test_a_prefix_of_the_same_length_and_the_digests_that_follow() -> None:

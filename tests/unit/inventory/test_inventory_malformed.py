@@ -82,6 +82,12 @@ WHOLE_FILE = {
     "control character": Malformed(
         "servers:\n  a: \x01\n", "2: expected text without control characters"
     ),
+    "a character that there is none": Malformed(
+        'servers:\n  a: {user: "\\U00110000"}\n', "2: expected valid YAML: "
+    ),
+    "a character beyond all numbers": Malformed(
+        'servers:\n  a: {}\nprefix: "/x\\UFFFFFFFF"\n', "3: expected valid YAML: "
+    ),
     "key twice": Malformed(
         "servers:\n  a: {}\n  b: {}\n  a: {}\n",
         "4: servers.a: expected every key once, got 'a' again (first on line 2)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -91,3 +92,20 @@ def test_old_rsyncs_have_their_holes_named(version: str, holes: tuple[str, ...])
     told = rsync_holes(ToolFacts("rsync", "/usr/bin/rsync", version))
     assert all(hole in told for hole in holes)
     assert bool(told) is bool(holes)
+
+
+def test_a_version_of_thousands_of_digits_is_no_error() -> None:
+    assert rsync_holes(ToolFacts("rsync", "/usr/bin/rsync", "9" * 5000)) == ""
+
+
+def test_a_command_is_taken_for_what_it_is_by_both_shells() -> None:
+    """A server says who is there and what stands there; a person pastes what mends it."""
+    server = HEALTH.server._replace(who="$(evil)@server2")
+    prefix = PREFIX._replace(path="/w/my conda", is_writable=False)
+    [told] = complaints(_health(server=server, prefix=prefix), PLATFORM)
+    *there, command = shlex.split(told.command)
+    assert there == ["ssh", "-t", "server2"]
+    assert shlex.split(command) == ["sudo", "chown", "$(evil)", "/w/my conda/envs"]
+    standing = StandingFacts("x;$(evil)", "changed", "why")
+    [told] = complaints(_health(environments=(standing,)), PLATFORM)
+    assert shlex.split(told.command)[2] == "x;$(evil)"

@@ -150,3 +150,10 @@ NO_COMPILER = "  error: command 'gcc' failed\n  ERROR: Failed building wheel for
 def test_pip(said: str, kind: str, names: tuple[str, ...], places: tuple[str, ...]) -> None:
     trouble = read_pip(said)
     assert (trouble.kind, trouble.names, trouble.places) == (kind, names, places)
+
+
+def test_packages_that_are_no_texts_are_shown_as_they_are() -> None:
+    trouble = read_conda('{"packages": [{"name": "lab-text"}, "lab-variant=1"]}')
+    assert trouble.kind == MISSING
+    assert trouble.names == ("lab-variant",)
+    assert trouble.summary == "{'name': 'lab-text'}, lab-variant=1"

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from envsync.errors import EnvsyncError, NotFound, SourceRefused, StorageFailed
+from envsync.errors import EnvsyncError, NotFound, SourceRefused, StorageFailed, UsageError
 from envsync.push import packed_source
+from envsync.push.pack_archive import write_archive
 from envsync.push.packed_source import UnpackPlace
 from envsync.push.unpacking import UNPACK, unpack
 from tests.unit.agent.disk import NOBODY
@@ -114,6 +115,7 @@ def test_it_is_what_conda_unpack_would_make_of_it(tmp_path: Path, compress: obje
         [script(("bin/x", "", "text"))],
         [script("bin/x")],
         [file(UNPACK, b"_prefix_records = [\n__import__('os').abort()\n]\n")],
+        [file(UNPACK, b"_prefix_records = [\n{[]: 1}\n]\n")],
         [file(UNPACK, b"nothing\n")],
         [entry(UNPACK, tarfile.SYMTYPE, "/dev/zero")],
         [entry(UNPACK, tarfile.DIRTYPE)],
@@ -245,3 +247,11 @@ def test_no_place_to_unpack_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageFailed, match=r"/proc/envsync/.* cannot be made") as caught:
         UnpackPlace("myenv")
     assert "XDG_CACHE_HOME" in caught.value.hint
+
+
+def test_an_archive_takes_no_directorys_place(tmp_path: Path) -> None:
+    there = tmp_path / "x.tar"
+    there.mkdir()
+    with pytest.raises(UsageError, match="is a directory"):
+        write_archive(tmp_path / "env", there, "tar", force=True)
+    assert names(tmp_path) == ["x.tar"]

@@ -127,3 +127,10 @@ def test_a_control_path_where_nobody_answers(tmp_path: Path) -> None:
     (tmp_path / "cm").touch()
     for config in (f"ControlPath {tmp_path}/cm\n", f"ControlPath {tmp_path}/gone\n"):
         assert not facts_of(config, tmp_path).has_live_master
+
+
+def test_a_file_that_may_not_be_looked_at_is_none(tmp_path: Path) -> None:
+    """Here one of a name that no file can have: the superuser may look everywhere."""
+    name = "x" * 300
+    facts = facts_of(f"IdentityFile ~/.ssh/{name}\nCertificateFile ~/.ssh/{name}\n", tmp_path)
+    assert (facts.identities, facts.certificate_file) == ((), None)

@@ -223,3 +223,8 @@ def test_what_was_heard_before_any_ssh(received: bytes, heard: str) -> None:
         while listening.recv(7):
             pass
         assert listening.heard == heard
+
+
+def test_what_a_server_sent_is_no_name_that_was_not_found(place: Place) -> None:
+    error = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+    assert "does not speak SSH as expected" in connecting(error, place).message

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.own_way import reach
 from tests.lab.namespaces import children, wait_until
 
 _RUNS = """
@@ -50,3 +51,11 @@ def _runs(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return _words(pid)[0] == b"sleep"
+
+
+def test_an_ssh_that_may_not_be_run_gets_in_nowhere(tmp_path: Path) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.touch(0o600)
+    found = reach([[str(ssh), "server2"], [str(ssh), "10.0.0.2"]])
+    assert found.which == -1
+    assert "Permission denied" in found.said

@@ -30,6 +30,12 @@ COMMAND = RsyncCommand(
     rsync="/usr/bin/rsync",
 )
 
+OF_3_1 = frozenset(
+    b"--ignore-times --from0 --files-from --no-implied-dirs -s --chmod --partial-dir --temp-dir "
+    b"--whole-file --no-whole-file --copy-dest --timeout --no-human-readable --info --no-compress "
+    b"--bwlimit --rsh --rsync-path".split()
+)
+
 
 def split_as_rsync_does(text: str) -> list[str]:
     """`do_cmd` of rsync's main.c."""
@@ -69,6 +75,14 @@ def test_never_deletes_links_or_writes_in_place(switch: bool) -> None:
     text = b" ".join(options)
     for forbidden in (b"--inplace", b"--delete", b"--link-dest", b"--append", b"--owner"):
         assert forbidden not in text
+
+
+def test_an_rsync_of_3_1_knows_every_option() -> None:
+    """`--secluded-args` is what later ones call `-s`; zstd is asked for where both list it."""
+    for delta in (True, False):
+        argv = replace(COMMAND, delta=delta, limit_bits_per_second=10**6).argv()
+        options = {word.partition(b"=")[0] for word in argv[1:] if word.startswith(b"-")}
+        assert options <= OF_3_1, options - OF_3_1
 
 
 def test_the_delta_is_against_the_live_tree() -> None:
@@ -119,6 +133,8 @@ def test_versions() -> None:
     assert rsync_command.version("rsync  version v3.4.1  protocol") == (3, 4)
     assert rsync_command.version("openrsync: protocol version 29") is None
     assert not rsync_command.speaks_zstd("rsync  version 3.1.3  protocol version 31\n")
+    # Python refuses to read such a number, and another server told it.
+    assert rsync_command.version(f"rsync  version {'9' * 5000}.1  protocol") is None
 
 
 def test_no_setting_of_the_user_gets_through() -> None:
@@ -137,6 +153,12 @@ def test_output_however_it_is_cut(size: int) -> None:
     told = [output.feed(said[at : at + size]) for at in range(0, len(said), size)]
     assert sum(told) == 10485760
     assert output.wire_bytes == 1300
+
+
+def test_numbers_that_are_none_count_nothing() -> None:
+    output = Output()
+    assert output.feed(b"9" * 5000 + b"  10%\n") == 0
+    output.feed(b"Total bytes sent: 1\nTotal bytes received: " + b"9" * 5000 + b"\n")
 
 
 def test_output_is_bounded() -> None:
