@@ -127,15 +127,24 @@ def processes_holding(path: bytes) -> Iterator[int]:
 def may_be_written_to(path: bytes) -> bool:
     """Whether a process of this user has a file below a path open or mapped for writing."""
     top = os.path.realpath(path) + b"/"
-    for pid in _own_pids():
-        with contextlib.suppress(OSError):
-            for fd in os.listdir(b"/proc/%d/fd" % pid):
-                if os.readlink(b"/proc/%d/fd/%s" % (pid, fd)).startswith(top):
-                    with open(b"/proc/%d/fdinfo/%s" % (pid, fd), "rb") as file:
-                        flags = file.read().split(b"flags:", 1)[1].split(None, 1)[0]
-                    if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
-                        return True
+    if any(_is_open_for_writing(pid, top) for pid in _own_pids()):
+        return True
     return next(mapped_for_writing(path), None) is not None
+
+
+def _is_open_for_writing(pid: int, top: bytes) -> bool:
+    fds: List[bytes] = []
+    with contextlib.suppress(OSError):
+        fds = os.listdir(b"/proc/%d/fd" % pid)
+    for fd in fds:
+        # Each for itself: one that is closed meanwhile says nothing of the others.
+        with contextlib.suppress(OSError):
+            if os.readlink(b"/proc/%d/fd/%s" % (pid, fd)).startswith(top):
+                with open(b"/proc/%d/fdinfo/%s" % (pid, fd), "rb") as file:
+                    flags = file.read().split(b"flags:", 1)[1].split(None, 1)[0]
+                if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
+                    return True
+    return False
 
 
 def mapped_for_writing(path: bytes) -> Iterator[Tuple[int, bytes]]:

@@ -11,10 +11,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from envsync.agent import publish
+from envsync.agent import facts, publish
 from envsync.agent.going_back import GoingBack
 from envsync.errors import PreflightRefused, TargetDrifted
 from envsync.tree.revision import revision_of
@@ -73,6 +75,26 @@ def test_an_earlier_version_that_a_job_could_write_into_is_not_built_upon(
         server.push(VERSIONS[2])
         write()
         assert server.revision() == REVISIONS[2]
+
+
+def test_a_descriptor_that_is_closed_meanwhile_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "tree/var/log"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"of a job")
+    listdir = os.listdir
+
+    def with_one_that_is_gone(path: bytes) -> list[bytes]:
+        found = listdir(path)
+        return [b"99999", *found] if path.endswith(b"/fd") else found
+
+    def listed(path: Any) -> Any:
+        return with_one_that_is_gone(path) if isinstance(path, bytes) else listdir(path)
+
+    with _job(os.fsencode(log), "open"):
+        monkeypatch.setattr(os, "listdir", listed)
+        assert facts.may_be_written_to(os.fsencode(tmp_path / "tree"))
 
 
 @contextlib.contextmanager
