@@ -15,7 +15,8 @@ _FILES = ("/usr/lib/systemd/user/dbus.socket", "/usr/share/pam-configs/systemd")
 _TRIAL = (
     "mount -t tmpfs tmpfs /mnt && mkdir /mnt/u /mnt/w /mnt/r /mnt/c && "
     "mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w /mnt/r && "
-    "mount -t cgroup2 cgroup2 /mnt/c && mkdir /mnt/c/envsync-trial && rmdir /mnt/c/envsync-trial"
+    # The tree of cgroups is one for all mounts of it, so another run may try at this moment.
+    'mount -t cgroup2 cgroup2 /mnt/c && rmdir "$(mktemp -d /mnt/c/envsync-trial.XXXXXX)"'
 )
 
 

@@ -37,9 +37,10 @@ def test_rate_limit_is_of_one_host(fresh_lab: Lab) -> None:
 def test_a_link_that_loses_packets(fresh_lab: Lab) -> None:
     host = fresh_lab["server2"]
     host.lose(0.02)
-    assert _seconds(fresh_lab, _SEND, megabytes=3) < 20
-    lost = host.lost_packets()
-    assert lost > 0
+    # Three megabytes may be 50 packets (the kernel joins what goes out together), of which
+    # one time in three none is lost; the test's own time limit ends what never loses any.
+    while host.lost_packets() == 0:
+        assert _seconds(fresh_lab, _SEND, megabytes=3) < 20
     host.unlimit()
     _seconds(fresh_lab, _SEND, megabytes=3)
     assert host.lost_packets() == 0, "what counted them is gone"
