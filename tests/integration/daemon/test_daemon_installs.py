@@ -69,12 +69,13 @@ def test_installs(conda_lab: Lab) -> None:
 
 def _kill_pip(controller: LabHost, daemon: Daemon) -> None:
     """In the middle of its files, once the daemon has seen it."""
+    seen = daemon.log().count("waiting for pip")
     process = start_pip(controller)
     package = site_packages(controller) / NAME
     wait_until(package.exists, "pip has begun to write", timeout_seconds=30)
     process.freeze()
     try:
-        daemon.wait_log("waiting for pip")
+        daemon.wait_log("waiting for pip", times=seen + 1)
     finally:
         process.send_signal(signal.SIGKILL)
         process.thaw()
