@@ -20,6 +20,7 @@ from envsync.agent.members import hindrance
 from envsync.agent.messages import SweepFacts
 from envsync.agent.records import Record
 from envsync.agent.removal import measure, remove_tree
+from envsync.agent.staging import set_aside_inode
 from envsync.agent.target import Target
 from envsync.errors import CheckFailed, EnvsyncError, Locked
 
@@ -164,7 +165,8 @@ class _Sweep:
 
     def _drop_unfinished(self) -> None:
         """Remove what interrupted pushes left, unless somebody still writes there."""
-        known = {record.inode for record in self._target.records.all()} | self._live
+        ready = self._set_aside()
+        known = {record.inode for record in self._target.records.all()} | self._live | ready
         trees = [path for inode, path in self._trees.items() if inode not in known]
         found = [path for path in trees if os.path.lexists(path) and path not in self._resisting]
         state = self._target.places.state
@@ -185,10 +187,18 @@ class _Sweep:
             self._drop_trees(found)
             self._count(sum(map(measure, parts)))
             leftovers.discard(state)
-            if not any(map(os.path.lexists, found)):
+            if not any(map(os.path.lexists, found)) and not ready:
                 remove(note)
         finally:
             os.close(writers)
+
+    def _set_aside(self) -> Set[int]:
+        """The tree that waits for the next push, while it takes the room of an earlier version."""
+        inode = set_aside_inode(self._target.places)
+        records = self._target.records.all()
+        earlier = [r for r in records if not r.kept_because and r.inode not in self._live]
+        is_of_use = bool(self._live) and len(earlier) < self._rules.keep
+        return {inode} if is_of_use and inode in self._trees else set()
 
     def _drop_trees(self, trees: Sequence[bytes]) -> None:
         using = _Users(trees)

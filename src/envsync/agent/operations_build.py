@@ -12,6 +12,7 @@ from envsync.agent.operations_target import manifest_of
 from envsync.agent.preparation import cuda_findings, user_site_findings
 from envsync.agent.publication import Publication
 from envsync.agent.service import Answer, Request, Service
+from envsync.agent.spare import make_spare, wants_spare
 from envsync.tree.sharing import Share
 
 
@@ -67,7 +68,16 @@ def _complete(service: Service, request: Request) -> Answer:
 
 
 def _publish(service: Service, request: Request) -> Answer:
-    return Answer(to_json(service.push.publish(_publication(request))))
+    publication = _publication(request)
+    record = service.push.publish(publication)
+    target = service.target
+    live = target.records.at(target.places.inode() or 0)
+    return Answer({**to_json(record), "wants_spare": wants_spare(target, live, publication.keep)})
+
+
+def _make_spare(service: Service, request: Request) -> Answer:
+    made = make_spare(service.target, request.arguments["keep"], service.counted("copy"))
+    return Answer({"made": made})
 
 
 def _adopt(service: Service, request: Request) -> Answer:
@@ -117,6 +127,7 @@ OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "stage": _stage,
     "complete": _complete,
     "publish": _publish,
+    "make_spare": _make_spare,
     "adopt": _adopt,
     "rollback": _rollback,
     "remove": _remove,

@@ -1,9 +1,9 @@
 """The tree being built beside the live one: chosen, brought forward, completed, verified.
 
-The staging tree is, in this order: what an interrupted push left; the earlier version that
-`keep` would drop once this one is published (double buffering: only what changed is written
-anew); a new directory. Building survives any interruption, because the next try looks at
-what is there and hashes it before it counts.
+The staging tree is, in this order: what an interrupted push left, or was set aside for this one;
+the earlier version that `keep` would drop once this one is published (double buffering: only
+what changed is written anew); a new directory. Building survives any interruption, because the
+next try looks at what is there and hashes it before it counts.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.outline import plan_whole
 from envsync.tree.plan import Held, Make, Plan, plan
 
-"""What is left free beside what a push takes: manifests, records, other users."""
-
 Progress = Callable[[int], None]
+_SET_ASIDE = "is_set_aside"
+"""In staging.json, of a tree that is whole and waits for the next push."""
 
 
 class Holding(NamedTuple):
@@ -96,7 +96,8 @@ class Staging:
 
     def look(self, live: Optional[Record], keep: int) -> None:
         """Look at what `choose` will settle on, where nobody can be writing to it."""
-        if read_json(self._places.file("staging.json")) is None:
+        document = read_json(self._places.file("staging.json"))
+        if document is None or _is_set_aside(document):
             self._looked = self._candidate(live, keep)
             snapshot = self._looked[-1]
             if snapshot is not None:
@@ -118,15 +119,26 @@ class Staging:
             else:
                 os.rename(self._places.tree(token), self.path)
                 os.chmod(self.path, 0o700)
-            inode = os.lstat(self.path).st_ino
-            document = {"token": self.token, "revision": revision, "inode": inode}
-            write_json(self._places.file("staging.json"), document)
+            inode = self._note(revision)
             stale = self._records.at(inode)
             if stale is not None:
                 self._records.forget(stale)
         finally:
             os.close(writers)
         self._writer = TreeWriter(open_directory(self.path))
+
+    def _note(self, revision: str, *, is_set_aside: bool = False) -> int:
+        """Write down which tree is being built; its inode."""
+        inode = os.lstat(self.path).st_ino
+        document = {"token": self.token, "revision": revision, "inode": inode}
+        if is_set_aside:
+            document[_SET_ASIDE] = True
+        write_json(self._places.file("staging.json"), document)
+        return inode
+
+    def set_aside(self) -> None:
+        """Leave what was completed and verified for the next push to build on."""
+        self._note("", is_set_aside=True)
 
     def _candidate(
         self, live: Optional[Record], keep: int
@@ -142,7 +154,8 @@ class Staging:
                 if is_it and may_build_on(path):
                     name = os.fsdecode(os.path.basename(path))
                     with contextlib.suppress(SourceRefused, StorageFailed):
-                        return name, "resumed", self._trees.snapshot(path)
+                        origin = "spare" if _is_set_aside(document) else "resumed"
+                        return name, origin, self._trees.snapshot(path)
         record = spare(records, live, keep)
         tree = None if record is None else self._records.tree(record)
         if record is None or tree is None or not may_build_on(tree):
@@ -319,6 +332,17 @@ class Staging:
             self._writer.close()
             os.close(self._writer.top_fd)
             self._writer = None
+
+
+def _is_set_aside(document: object) -> bool:
+    return isinstance(document, dict) and document.get(_SET_ASIDE) is True
+
+
+def set_aside_inode(places: Layout) -> Optional[int]:
+    """The inode of the tree that was set aside; None where none was."""
+    document = read_json(places.file("staging.json"))
+    inode = document.get("inode") if isinstance(document, dict) else None
+    return inode if _is_set_aside(document) and isinstance(inode, int) else None
 
 
 def _gone_first(work: Plan) -> Iterator[Make]:

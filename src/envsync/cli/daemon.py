@@ -115,4 +115,5 @@ def _argv(order: Order, inventory: Path, own: str) -> list[str]:
     for glance in order.glances:
         argv += ["--glance", *glance]
     argv += ["--await-word"] if order.awaits_word else []
+    argv += ["--make-spare"] if order.makes_spare else []
     return [*argv, *order.servers]

@@ -5,6 +5,7 @@ It says what it finds as JSON documents, a line each, and ends when its stdin do
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -39,6 +40,7 @@ END_SECONDS = 3.0
 @click.option("--environment", "environments", required=True, multiple=True)
 @click.option("--glance", "glances", nargs=3, multiple=True, metavar="NAME PATH DIGEST")
 @click.option("--await-word", is_flag=True)
+@click.option("--make-spare", is_flag=True)
 @click.argument("servers", nargs=-1)
 @common_options
 @click.pass_obj
@@ -48,12 +50,14 @@ def work(
     environments: tuple[str, ...],
     glances: tuple[tuple[str, str, str], ...],
     await_word: bool,
+    make_spare: bool,
     servers: tuple[str, ...],
 ) -> None:
     """Scan the environments, or push the one to the servers.
 
     One for which a glance is asked is scanned only where its digest is another one. With
-    `--await-word` the push is made ready, and begins with a line on stdin.
+    `--await-word` the push is made ready, and begins with a line on stdin. With `--make-spare`
+    nothing is pushed, but the next push is given something to be built on.
     """
     beginning = Beginning() if await_word else AT_ONCE
     _end_with_the_daemon(beginning)
@@ -61,7 +65,9 @@ def work(
     known = {name: (path, digest) for name, path, digest in glances}
     for environment in environments:
         try:
-            if servers:
+            if make_spare:
+                _make_spares(site(), environment, servers)
+            elif servers:
                 _push(site(), environment, servers, beginning)
             elif not _is_unchanged(environment, *known.get(environment, ("", ""))):
                 _scan(site(), environment)
@@ -141,6 +147,7 @@ def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beg
             "seconds": found.seconds,
             "source_revision": found.revision or fan_out.source_revision,
             "error": None if found.error is None else found.error.to_json(),
+            "wants_spare": found.wants_spare,
         }
         if document["source_revision"]:
             _say(environment=environment, revision=document["source_revision"])
@@ -149,6 +156,16 @@ def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beg
     collect_rarely()
     fan_out = FanOut(settings, site.own_name, beginning=beginning)
     fan_out.run(order.destinations, on_report=report)
+
+
+def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:
+    """What cannot be done is not told: the next push only takes longer."""
+    from envsync.cli.push_order import PushOptions, make_order
+    from envsync.push.spare import make_spares
+
+    with contextlib.suppress(EnvsyncError):
+        order = make_order(site, PushOptions(environment, servers=servers))
+        make_spares(order.settings, order.destinations)
 
 
 def _end_with_the_daemon(beginning: Beginning) -> None:

@@ -66,7 +66,7 @@ class Crew:
 
     @property
     def is_scanning(self) -> bool:
-        return any(not work.order.is_push for work in self._at_work.values())
+        return any(work.order.is_scan for work in self._at_work.values())
 
     def has_room(self) -> bool:
         return len(self._at_work) < CHILDREN_MAX and self._clock() >= self._may_start_seconds
@@ -117,6 +117,14 @@ class Crew:
                 self._log.error(f"process {work.child.pid} is killed: it says nothing any more")
                 work.child.kill()
                 work.heard_seconds = self._clock()  # one that cannot be killed is told of daily
+
+    def end_spares(self, environment: str) -> bool:
+        """End who makes a spare tree of it, where it would be in the way; whether anybody did."""
+        works = [work for work in self._at_work.values() if work.order.makes_spare]
+        ended = [work for work in works if environment in work.order.environments]
+        for work in ended:
+            work.child.end()
+        return bool(ended)
 
     def stop(self, within_seconds: float) -> None:
         """End every child; what they were at is done again after the next start."""

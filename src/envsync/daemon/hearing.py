@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from envsync.daemon import lag, triggers
@@ -31,6 +31,8 @@ class Kept:
     """Of the glance before its last scan that went well."""
     glanced: str = ""
     """Of a glance whose scan is still to come."""
+    spared: set[str] = field(default_factory=set)
+    """The servers that have a tree for the next push, as far as one can be made."""
     ready: AtWork | None = None
     """The child that was made ready to push it."""
 
@@ -65,6 +67,8 @@ class Hearing:
             if lag.is_of_the_source(report):
                 work.source_failed = True
                 self._source_failed(name, report["error"])
+            if report.get("wants_spare"):
+                self._kept[name].spared.discard(str(report.get("server", "")))
             self._book.reported(name, report)
         elif isinstance(document.get("glance"), str):
             self._glanced(name, document)
@@ -104,8 +108,8 @@ class Hearing:
         """A child has ended."""
         order = work.order
         names = [name for name in order.environments if name in self._kept]
-        if not work.has_begun:
-            return  # whoever wants to give it the word will see
+        if not work.has_begun or order.makes_spare:
+            return  # whoever wants to give it the word will see; and a spare is no duty
         told = broken(work)
         if order.is_push:
             # One that was reported may be at work again, by a younger child.

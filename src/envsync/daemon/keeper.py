@@ -15,7 +15,7 @@ from envsync.daemon.hearing import UNFINISHED, Hearing, Kept, unfinished
 from envsync.daemon.log import Log
 from envsync.daemon.look import Look
 from envsync.daemon.orders import Glance, Order
-from envsync.daemon.state import SourceRow
+from envsync.daemon.state import IN_STEP, SourceRow
 from envsync.daemon.triggers import AT_REST, Activity
 
 READY_SECONDS = 5.0
@@ -80,6 +80,7 @@ class Keeper:
             if kept is not None:
                 if kept.activity.is_at_rest:
                     kept.look.glance()
+                self._end_spares(name, kept)
                 kept.activity = triggers.changed(kept.activity, now, settle)
                 if kept.ready is not None:
                     kept.ready.is_changed_since = True
@@ -92,6 +93,7 @@ class Keeper:
         tolerated = tuple(sorted({*row.tolerated, *seen.unfinished}))
         self.book.store.put_source(replace(row, tolerated=tolerated))
         self.book.due_now(name)
+        self._end_spares(name, kept)
         kept.activity = replace(AT_REST, look_seconds=self._clock(), since_seconds=self._clock())
         kept.refusals = 0
 
@@ -124,6 +126,7 @@ class Keeper:
             self._make_ready(name, kept, now)
             self._push(name, kept)
         self._scan()
+        self._make_spares()
 
     def next_seconds(self) -> float:
         """How long from now until the next turn is due; whatever wakes the loop comes earlier."""
@@ -250,6 +253,26 @@ class Keeper:
         kept, row = self._kept[name], self.book.source(name)
         is_known = bool(row.revision) and row.error is None
         return Glance(name, kept.path, kept.digest if is_known else "")
+
+    # Ahead of the next push
+
+    def _make_spares(self) -> None:
+        """While there is nothing else to do: trees for the next push to be built on."""
+        if self._crew.children or self._to_scan:
+            return
+        for name, kept in self._kept.items():
+            if kept.is_changed or not self._may_push(name, kept):
+                continue
+            in_step = [row.server for row in self.book.servers(name) if row.state == IN_STEP]
+            servers = tuple(server for server in in_step if server not in kept.spared)
+            if servers and self._crew.give(Order((name,), servers, makes_spare=True)):
+                kept.spared.update(servers)
+                return
+
+    def _end_spares(self, name: str, kept: Kept) -> None:
+        """It holds the lock there, and copies what is going to be replaced."""
+        if self._crew.end_spares(name):
+            kept.spared.clear()
 
     # Children
 

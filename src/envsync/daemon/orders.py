@@ -20,7 +20,7 @@ class Glance(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Scan these environments, or push one to these servers."""
+    """Scan these environments, push one to these servers, or make those ready for the next push."""
 
     environments: tuple[str, ...]
     servers: tuple[str, ...] = ()
@@ -30,6 +30,13 @@ class Order:
     awaits_word: bool = field(default=False, compare=False)
     """Whether it is to be made ready only, and to begin when it is told."""
 
+    makes_spare: bool = False
+    """Whether nothing is to be pushed, but a tree made for the next push to be built on."""
+
     @property
     def is_push(self) -> bool:
-        return bool(self.servers)
+        return bool(self.servers) and not self.makes_spare
+
+    @property
+    def is_scan(self) -> bool:
+        return not self.servers

@@ -77,6 +77,8 @@ class TargetEnd:
         self.name = name
         self.is_new = False
         """Whether `inspect` found nothing at the name."""
+        self.wants_spare = False
+        """Whether `publish` left nothing there that the next push can be built on."""
         facts = from_json(ServerFacts, end.call("hello").document)
         self.codecs: tuple[str, ...] = facts.codecs
         self.python: str = facts.python
@@ -200,7 +202,14 @@ class TargetEnd:
         """Switch, check, record; the record as read back from the target."""
         arguments = _publication(settings, source_revision, how)
         answer = self._end.call("build.publish", arguments, on_progress=on_progress)
+        self.wants_spare = answer.document.get("wants_spare") is True
         return _of_revision(from_json(RecordFacts, answer.document), source_revision)
+
+    def make_spare(self, keep: int, on_progress: Progress | None = None) -> bool:
+        """After `inspect` with `lock`: make a tree for the next push to build on, if that helps
+        and there is room for it; whether it was made."""
+        answer = self._end.call("build.make_spare", {"keep": keep}, on_progress=on_progress)
+        return answer.document.get("made") is True
 
     def adopt(self, settings: PushSettings, source_revision: str) -> RecordFacts:
         """Record what stands there already."""

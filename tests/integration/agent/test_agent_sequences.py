@@ -7,6 +7,7 @@ is killed as it stands, which is what a power cut leaves on a disk that lost not
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 import tempfile
@@ -22,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from envsync.agent import filesystem, target_questions
 from envsync.agent.gc import Rules, sweep
 from envsync.agent.records import Record
-from envsync.errors import NotFound, PreflightRefused
+from envsync.errors import NotFound, PreflightRefused, SourceRefused
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
 from tests.unit.agent import disk
@@ -123,6 +124,16 @@ class Sequences(RuleBasedStateMachine):
         with self.all[name].server.staged(self.wanted) as push:
             push.staging.close()
 
+    @rule(name=names, keep=st.integers(0, 2), at=st.none() | st.integers(0, 3))
+    def a_spare_is_made(self, name: str, keep: int, at: int | None) -> None:
+        """Or dies of it, `at` one of the files that it copies."""
+        one = self.all[name]
+        with contextlib.suppress(SourceRefused):
+            if at is None:
+                one.server.make_spare(keep)
+            else:
+                die_in(lambda die: one.server.make_spare(keep, dying_at(at, die)))
+
     @rule(name=names, is_in_place=st.booleans())
     def drift(self, name: str, is_in_place: bool) -> None:
         """As conda does, in place; or a new file in the place of the old one."""
@@ -207,6 +218,12 @@ class Sequences(RuleBasedStateMachine):
             if os.path.isdir(one.server.live):
                 yield one.server.live
             yield from places.other_trees()
+
+
+def dying_at(count: int, die: Callable[[], None]) -> Callable[[int], None]:
+    """Progress that lasts for so many calls."""
+    calls = itertools.count()
+    return lambda _: die() if next(calls) == count else None
 
 
 def record_of(server: Server, number: int) -> Record:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from typing import Any
 
 import pytest
 
@@ -38,8 +40,10 @@ def test_installs(conda_lab: Lab) -> None:
             assert_same(tree(environment(controller)), tree(environment(target)))
 
         assert published(target) == 1
+        spare = _wait_spare(target)
         pip(controller)
         after(2)
+        assert environment(target).stat().st_ino == spare, "only what changed was written anew"
         assert can_import(target)
         controller.change_package("lab-variant ==2.0")
         after(3)
@@ -65,6 +69,17 @@ def test_installs(conda_lab: Lab) -> None:
         after(6)
         assert daemon.stop() == 0
         assert "Traceback" not in daemon.log()
+
+
+def _wait_spare(target: LabHost) -> int:
+    """The inode of the tree that the daemon has made ready there for the next push."""
+    note = environment(target).parent / ".envsync/myenv/staging.json"
+
+    def document() -> dict[str, Any]:
+        return dict(json.loads(note.read_text())) if note.exists() else {}
+
+    wait_until(lambda: document().get("is_set_aside"), "a tree for it", timeout_seconds=40)
+    return int(document()["inode"])
 
 
 def _kill_pip(controller: LabHost, daemon: Daemon) -> None:

@@ -18,6 +18,7 @@ from envsync.agent.publication import Publication
 from envsync.agent.records import Records
 from envsync.agent.reuse import wanted_packages
 from envsync.agent.scan_pass import open_directory
+from envsync.agent.spare import make_spare
 from envsync.agent.target import Target
 from envsync.agent.target_push import TargetPush
 from envsync.tree.entry import Entry
@@ -132,6 +133,14 @@ class Server:
             push = TargetPush(target)
             push.stage(manifest_of(nodes), 1)
             yield push
+        finally:
+            target.lock.release()
+
+    def make_spare(self, keep: int = 1, progress: Callable[[int], None] | None = None) -> bool:
+        target = self.target()
+        try:
+            target.inspect(lock=True)
+            return make_spare(target, keep, progress)
         finally:
             target.lock.release()
 

@@ -83,6 +83,9 @@ class Kept:
         self.lines: list[str] = []
         self.children: list[PretendedChild] = []
         self.down: set[str] = set()
+        self.spares: list[Order] = []
+        """Orders to make a spare tree that were carried out."""
+        self.wanting_spares: set[str] = set()
         self.refused: dict[str, dict[str, Any]] = {}
         self.world = {"one": "r1", "two": "r1"}
         self.looks = looks
@@ -115,7 +118,8 @@ class Kept:
         """One turn; what began in it."""
         before = [child for child in self.children if child.has_begun]
         self.keeper.turn()
-        return [child.order for child in self.children if child.has_begun and child not in before]
+        began = [child for child in self.children if child.has_begun and child not in before]
+        return [child.order for child in began if not child.order.makes_spare]
 
     def work(self) -> list[Order]:
         """Turns, each child doing what it is to do, until there is nothing left for now."""
@@ -127,7 +131,7 @@ class Kept:
             if not at_work:
                 return done
             for child in at_work:
-                done.append(child.order)
+                (self.spares if child.order.makes_spare else done).append(child.order)
                 self.finish(child)
 
     def at_work(self) -> list[PretendedChild]:
@@ -140,7 +144,7 @@ class Kept:
                 self.end(child)
 
     def finish(self, child: PretendedChild) -> None:
-        for name in child.order.environments:
+        for name in () if child.order.makes_spare else child.order.environments:
             digest = f"digest {self.world[name]}"
             known = [one.digest for one in child.order.glances if one.environment == name]
             if known:
@@ -162,7 +166,9 @@ class Kept:
         error = DOWN if server in self.down else self.refused.get(server)
         revision = "" if error else self.world[name]
         report = {"server": server, "revision": revision, "error": error, "outcome": "pushed"}
-        return {**report, "seconds": 0.1, "source_revision": self.world[name]}
+        wants_spare = server in self.wanting_spares
+        more = {"seconds": 0.1, "source_revision": self.world[name], "wants_spare": wants_spare}
+        return {**report, **more}
 
     def later(self, seconds: float) -> list[Order]:
         """As the loop does it, for so long."""

@@ -105,7 +105,54 @@ def test_a_ready_child_that_died_or_has_other_servers_is_replaced(kept: Kept) ->
     kept.later(SETTLE - 0.1)
     kept.keeper.adopt(kept.duties(one=("b", "c")))
     assert kept.later(1) == [Order(("one",), ("b", "c"))]
-    assert [child.is_dismissed for child in kept.children[-2:]] == [True, False]
+    pushes = [child for child in kept.children if not child.order.makes_spare]
+    assert [child.is_dismissed for child in pushes[-2:]] == [True, False]
+
+
+def test_a_spare_is_made_when_there_is_nothing_else_to_do(kept: Kept) -> None:
+    """Once for each server that is in step, and again where a push has used it up."""
+    both = [Order((name,), ("a", "b"), makes_spare=True) for name in ("one", "two")]
+    assert kept.spares == both
+    kept.later(RESCAN + 1)
+    assert kept.spares == both
+    _change(kept, wanting={"b"})
+    kept.later(SETTLE + 1)
+    assert kept.spares == [*both, Order(("one",), ("b",), makes_spare=True)]
+
+
+def test_a_spare_is_not_made_for_a_server_that_is_behind(kept: Kept) -> None:
+    kept.down.add("b")
+    _change(kept, wanting={"a", "b"})
+    kept.later(SETTLE + 1)
+    assert kept.spares[2:] == [Order(("one",), ("a",), makes_spare=True)]
+
+
+@pytest.mark.parametrize("told", ["hint", "sync"])
+def test_a_spare_that_is_in_the_way_is_given_up(kept: Kept, told: str) -> None:
+    """It holds the lock there; it is made after what it was in the way of."""
+    _change(kept, wanting={"a"})
+    kept.now += SETTLE + 1
+    kept.turn()
+    [push] = kept.at_work()
+    kept.finish(push)
+    kept.turn()
+    [making] = kept.at_work()
+    assert making.order == Order(("one",), ("a",), makes_spare=True)
+    if told == "hint":
+        kept.keeper.hint(["one"])
+    else:
+        kept.keeper.sync("one")
+    assert making.is_dismissed
+    kept.end(making)
+    kept.later(SETTLE + 1)
+    assert kept.spares[2:] == [Order(("one",), ("a", "b"), makes_spare=True)]
+
+
+def _change(kept: Kept, *, wanting: set[str]) -> None:
+    """A change of `one`, after whose push these servers have nothing for the next."""
+    kept.wanting_spares |= wanting
+    kept.world["one"] = "r2"
+    kept.keeper.hint(["one"])
 
 
 def test_a_rescan_is_spared_where_nothing_changed(kept: Kept) -> None:

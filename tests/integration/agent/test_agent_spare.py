@@ -1,0 +1,156 @@
+"""A tree made ready for the next push, while there is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from envsync.agent import spare
+from envsync.agent.filesystem import Space
+from envsync.agent.gc import Rules, sweep
+from envsync.agent.messages import PlanFacts
+from envsync.agent.staging import Staging, set_aside_inode
+from envsync.agent.target_push import TargetPush
+from envsync.errors import AgentFailed, VerificationFailed
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import Server, die_in, environment
+from tests.unit.tree.trees import Tree, file, manifest_of, symlink
+
+LIBRARIES = {b"lib/%03d" % number: file(b"library %d" % number) for number in range(200)}
+VERSIONS = [
+    environment(
+        {**LIBRARIES, b"bin/tool": file(b"version %d" % n, 0o755), b"bin/t": symlink(b"tool")}
+    )
+    for n in range(5)
+]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    """One version published; nothing is there that the next could be built on."""
+    server = Server(tmp_path)
+    server.push(VERSIONS[0])
+    return server
+
+
+def planned(server: Server, nodes: Tree, keep: int = 1) -> PlanFacts:
+    """What a push of this would do; it is not carried on."""
+    target = server.target()
+    try:
+        target.inspect(lock=True)
+        push = TargetPush(target)
+        facts, _ = push.stage(manifest_of(nodes), keep)
+        push.staging.close()
+        return facts
+    finally:
+        target.lock.release()
+
+
+def test_the_next_push_is_built_on_it(server: Server) -> None:
+    assert planned(server, VERSIONS[1]).copy_files == 201
+    server.push(VERSIONS[1], keep=3)
+    assert server.make_spare(keep=3)
+    facts = planned(server, VERSIONS[2], keep=3)
+    assert (facts.origin, facts.copy_files, facts.fetch_files) == ("spare", 0, 1)
+    server.push(VERSIONS[2], keep=3)
+    assert server.manifest() == manifest_of(VERSIONS[2])
+
+
+def test_it_takes_the_room_of_an_earlier_version(server: Server) -> None:
+    """Where there are as many as `keep` says, the next push is built on the oldest."""
+    assert not server.make_spare(keep=0)
+    assert server.make_spare(keep=1)
+    assert not server.make_spare(keep=1), "there is one"
+    server.push(VERSIONS[1])
+    assert len(server.earlier()) == 1
+    assert not server.make_spare(keep=1)
+    assert planned(server, VERSIONS[2]).origin == "spare"
+
+
+def test_what_was_changed_there_is_not_copied(server: Server) -> None:
+    Path(os.fsdecode(server.live), "bin/tool").write_bytes(b"changed by hand")
+    assert not server.make_spare()
+    assert server.earlier() == []
+
+
+def test_a_disk_that_has_no_room_to_spare(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much again stays free for others."""
+    size_bytes = server.manifest().totals().size_bytes
+    monkeypatch.setattr(spare, "space", lambda _: Space(int(1.5 * size_bytes), None))
+    assert not server.make_spare()
+    monkeypatch.setattr(spare, "space", lambda _: Space(1 << 40, 300))
+    assert not server.make_spare()
+    assert (server.earlier(), set_aside_inode(server.target().places)) == ([], None)
+
+
+def test_without_the_lock_nothing_is_made(server: Server) -> None:
+    target = server.target()
+    target.inspect(lock=False)
+    with pytest.raises(AgentFailed, match="not locked"):
+        spare.make_spare(target, 1)
+
+
+@pytest.mark.parametrize("count", [0, 100, 200])
+def test_one_that_is_killed_over_it_leaves_what_the_next_push_goes_on_with(
+    server: Server, count: int
+) -> None:
+    seen = 0
+
+    def dying(die: Callable[[], None]) -> Callable[[int], None]:
+        def progress(_: int) -> None:
+            nonlocal seen
+            seen += 1
+            if seen > count:
+                die()
+
+        return progress
+
+    assert die_in(lambda die: server.make_spare(1, dying(die))) == 9
+    assert set_aside_inode(server.target().places) is None
+    server.push(VERSIONS[1])
+    assert server.manifest() == manifest_of(VERSIONS[1])
+    assert len(server.earlier()) == 1
+
+
+def test_what_stands_there_changes_while_it_is_copied(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left of it, and the change is found by the next push as it always is."""
+    bring_forward = Staging.bring_forward
+
+    def changed_first(*arguments: object) -> object:
+        Path(os.fsdecode(server.live), "bin/tool").write_bytes(b"changed now")
+        return bring_forward(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Staging, "bring_forward", changed_first)
+    with pytest.raises(VerificationFailed):
+        server.make_spare()
+    assert server.earlier() == []
+    assert not (server.state / "staging.json").exists()
+
+
+def test_one_that_was_written_to_is_mended_by_the_next_push(server: Server) -> None:
+    server.make_spare()
+    [tree] = map(os.fsdecode, server.earlier())
+    Path(tree, "lib/007").write_bytes(b"by somebody")
+    Path(tree, "lib/008").unlink()
+    server.push(VERSIONS[1])
+    assert disk.read(server.live) == VERSIONS[1]
+
+
+def test_gc_leaves_it_while_it_takes_the_room_of_an_earlier_version(server: Server) -> None:
+    server.make_spare(keep=2)
+    for dry_run in (True, False):
+        swept = sweep(server.target(), Rules(2, False, dry_run, 2e9))
+        assert (swept.unfinished, swept.size_bytes) == (0, 0)
+    assert planned(server, VERSIONS[1]).origin == "spare"
+    # That was a push which did not end: an ordinary remain.
+    assert sweep(server.target(), Rules(2, False, False, 2e9)).unfinished == 1
+
+    server.make_spare(keep=2)
+    assert sweep(server.target(), Rules(0, False, False, 2e9)).unfinished == 1
+    assert server.earlier() == []
+    assert not (server.state / "staging.json").exists()
