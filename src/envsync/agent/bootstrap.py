@@ -7,15 +7,15 @@ rest, and then the modules themselves. Nothing is stored on the server.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import marshal
 import os
 import struct
 import zlib
-from importlib.abc import InspectLoader
-from importlib.util import MAGIC_NUMBER, find_spec
-from types import CodeType
-from typing import Dict, Optional, Tuple, cast
+from importlib.util import MAGIC_NUMBER, cache_from_source
+from typing import Iterator, Tuple
 
 PACKAGES = ("envsync", "envsync.errors", "envsync.tree", "envsync.conda", "envsync.agent")
 
@@ -64,7 +64,9 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             )
     def exec_module(self, module):
         code = modules[module.__name__][1]
-        if not form:
+        if form:
+            code = marshal.loads(code)
+        else:
             code = compile(code, "<%s>" % module.__name__, "exec", dont_inherit=True)
         exec(code, module.__dict__)
 sys.meta_path.insert(0, Finder())
@@ -96,49 +98,58 @@ def modules(magic: bytes) -> bytes:
 
     Compiling there takes a tenth of a second, which is felt when there is nothing to do.
     """
-    same = magic == MAGIC_NUMBER.hex().encode()
-    if same not in _cache:
-        if same:
-            data = zlib.compress(marshal.dumps({name: _compiled(name) for name in _modules()}), 1)
-        else:
-            data = zlib.compress(json.dumps(_modules()).encode(), 1)
-        _cache[same] = struct.pack("<BI", same, len(data)) + data
-    return _cache[same]
+    return _bundle(is_compiled=magic == OUR_MAGIC)
 
 
-_cache: Dict[bool, bytes] = {}
+OUR_MAGIC = MAGIC_NUMBER.hex().encode()
+"""The bytecode magic of this interpreter, which most servers' are of, too."""
 
 
-def _compiled(name: str) -> Tuple[bool, Optional[CodeType]]:
-    """Whether a module is a package, and its code: from this interpreter's own cache of it."""
-    spec = find_spec(name)
-    assert spec is not None
-    loader = cast("InspectLoader", spec.loader)
-    return loader.is_package(name), loader.get_code(name)
+@functools.lru_cache(maxsize=None)
+def _bundle(*, is_compiled: bool) -> bytes:
+    found = dict(_modules())
+    if is_compiled:
+        # Each as bytes for itself: there are those that a push never imports.
+        codes = {n: (is_package, _code(n, path)) for n, (is_package, path) in found.items()}
+        data = marshal.dumps(codes)
+    else:
+        texts = {n: (is_package, _text(path)) for n, (is_package, path) in found.items()}
+        data = json.dumps(texts).encode()
+    packed = zlib.compress(data, 1)
+    return struct.pack("<BI", is_compiled, len(packed)) + packed
 
 
-def _modules() -> Dict[str, Tuple[bool, str]]:
-    """Source text of each streamed module by name, and whether it is a package."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    found: Dict[str, Tuple[bool, str]] = {}
+def _code(name: str, path: str) -> bytes:
+    """A module's code, marshalled: from this interpreter's own cache of it, if it is there."""
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        with open(cache_from_source(path), "rb") as file:
+            head, code = file.read(_CACHE_HEAD.size), file.read()
+        # A flag says that it is to be compared by something else than the source's status.
+        current = (MAGIC_NUMBER, 0, int(status.st_mtime) & _WORD, status.st_size & _WORD)
+        if len(head) == _CACHE_HEAD.size and _CACHE_HEAD.unpack(head) == current:
+            return code
+    return marshal.dumps(compile(_text(path), "<%s>" % name, "exec", dont_inherit=True))
+
+
+_CACHE_HEAD = struct.Struct("<4sIII")
+"""PEP 552: the magic, flags, and the source's mtime in seconds and size, as 32 bits each."""
+_WORD = 0xFFFFFFFF
+
+
+def _modules() -> Iterator[Tuple[str, Tuple[bool, str]]]:
+    """The name of each streamed module, whether it is a package, and its file."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     for package in PACKAGES:
-        path = os.path.join(os.path.dirname(root), *package.split("."))
-        if os.path.isdir(path):
-            found.update(_package(package, path))
-        else:
-            found[package] = False, _text(path + ".py")
-    return found
-
-
-def _package(package: str, path: str) -> Dict[str, Tuple[bool, str]]:
-    found = {package: (True, _text(os.path.join(path, "__init__.py")))}
-    if package == "envsync":
-        return found
-    for name in sorted(os.listdir(path)):
-        stem, suffix = os.path.splitext(name)
-        if suffix == ".py" and stem != "__init__":
-            found["%s.%s" % (package, stem)] = False, _text(os.path.join(path, name))
-    return found
+        path = os.path.join(root, *package.split("."))
+        if not os.path.isdir(path):
+            yield package, (False, path + ".py")
+            continue
+        yield package, (True, os.path.join(path, "__init__.py"))
+        for name in sorted(os.listdir(path)) if package != "envsync" else ():
+            stem, suffix = os.path.splitext(name)
+            if suffix == ".py" and stem != "__init__":
+                yield "%s.%s" % (package, stem), (False, os.path.join(path, name))
 
 
 def _text(path: str) -> str:

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import threading
-import traceback
 from typing import Any, Dict, Optional
 
 from envsync.agent.channel import Channel
@@ -114,6 +113,8 @@ class Process:
         except EnvsyncError as error:
             return Answer({"error": redacted_json(error.to_json())})
         except Exception as error:  # noqa: BLE001  (told to the other side; the agent goes on)
+            import traceback
+
             lines = traceback.format_exc().splitlines()
             stands = "the live environment is untouched"
             if self._decisive.locked():

@@ -128,6 +128,7 @@ class RemoteEnd:
             token = "envsync-" + secrets.token_hex(16)
             python = f"{prefix}/bin/python"
             self._session.write(bootstrap.preamble(python, token))
+            bootstrap.modules(bootstrap.OUR_MAGIC)  # while the interpreter there starts
             self.noise = opening.await_token(token.encode())
             magic = opening.exactly(bootstrap.MAGIC_LINE_BYTES)
             self._session.write(bootstrap.modules(magic.strip()))
