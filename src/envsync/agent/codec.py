@@ -17,27 +17,35 @@ from envsync.agent.zstd_command import ZstdCommand, raw_frame
 from envsync.errors import TransferFailed
 
 ZSTD, ZLIB, NONE = "zstd", "zlib", "none"
-CHAINED = "zstd-chained"
-"""zstd with the content of the block before it for a dictionary: a twentieth smaller, and half as
-fast. Only zstd's module undoes it, and only in order."""
-_TAGS = {NONE: 0, ZLIB: 1, ZSTD: 2, CHAINED: 3}
+STREAMED = "zstd-streamed"
+"""zstd that goes on from the blocks before: smaller than of each block for itself, and no slower.
+Only zstd's module undoes it, and only in order."""
+_TAGS = {NONE: 0, ZLIB: 1, ZSTD: 2, STREAMED: 3}
 _NAMES = {tag: name for name, tag in _TAGS.items()}
+_ANEW = 4
+"""The tag of a streamed block that goes on from none."""
+_NAMES[_ANEW] = STREAMED
 _HEAD = struct.Struct("<BII")
-# With its head, a block fits into one frame of the channel.
-BLOCK_BYTES_MAX = (1 << 20) - 64
+# With its head, and what zstd adds to what it cannot compress, a block fits into one frame of
+# the channel.
+BLOCK_BYTES_MAX = (1 << 20) - 1024
+_OVERHEAD_BYTES_MAX = 512
+_WINDOW_LOG = 20
+"""How far back a streamed block refers: no farther than what both ends keep in memory anyway."""
+_WINDOW_BYTES_MAX = 1 << _WINDOW_LOG
 
 
 def available() -> Tuple[str, ...]:
     """What this interpreter can undo, the best first."""
     # Looked for, not loaded: a push that sends nothing never needs it.
     if importlib.util.find_spec("zstandard") is not None:
-        return (ZSTD, ZLIB, NONE, CHAINED)
+        return (STREAMED, ZSTD, ZLIB, NONE)
     return (ZSTD, ZLIB, NONE) if shutil.which("zstd") else (ZLIB, NONE)
 
 
 def encodable() -> Tuple[str, ...]:
     """What this interpreter can compress with, the best first."""
-    return (ZSTD, ZLIB, NONE, CHAINED) if _zstandard() is not None else (ZLIB, NONE)
+    return (STREAMED, ZSTD, ZLIB, NONE) if _zstandard() is not None else (ZLIB, NONE)
 
 
 def _zstandard() -> Any:
@@ -49,29 +57,40 @@ def _zstandard() -> Any:
         return None
 
 
-def _dictionary(before: bytes) -> Any:
-    module = _zstandard()
-    return module.ZstdCompressionDict(before, dict_type=module.DICT_TYPE_RAWCONTENT)
-
-
-def encode(name: str, level: int, data: bytes, before: bytes = b"") -> bytes:
-    """One block; what does not become a twentieth smaller goes as it is.
-
-    `before` is the content of the block before it, for `CHAINED`; empty for the first.
-    """
+def encode(name: str, level: int, data: bytes) -> bytes:
+    """One block; what does not become a twentieth smaller goes as it is."""
     packed = data
-    if name == CHAINED and not before:
-        name = ZSTD
-    if name == CHAINED:
-        compressor = _zstandard().ZstdCompressor(level=level, dict_data=_dictionary(before))
-        packed = compressor.compress(data)
-    elif name == ZSTD:
+    if name == ZSTD:
         packed = _zstandard().ZstdCompressor(level=level).compress(data)
     elif name == ZLIB:
         packed = zlib.compress(data, level)
     if len(packed) > len(data) * 0.95:
         name, packed = NONE, data
     return b"".join((_HEAD.pack(_TAGS[name], len(packed), len(data)), packed))
+
+
+class Encoder:
+    """Makes blocks one after the other; `STREAMED` ones have to be undone in that order."""
+
+    def __init__(self, name: str, level: int) -> None:
+        self._name = name
+        self._level = level
+        self._machine: Any = None
+
+    def block(self, data: bytes) -> bytes:
+        """The next one, of at most `BLOCK_BYTES_MAX` bytes."""
+        if self._name != STREAMED:
+            return encode(self._name, self._level, data)
+        module, tag = _zstandard(), _TAGS[STREAMED]
+        if self._machine is None:
+            tag = _ANEW
+            parameters = module.ZstdCompressionParameters.from_level(
+                self._level, window_log=_WINDOW_LOG
+            )
+            self._machine = module.ZstdCompressor(compression_params=parameters).compressobj()
+        packed = self._machine.compress(data)
+        packed += self._machine.flush(module.COMPRESSOBJ_FLUSH_BLOCK)
+        return b"".join((_HEAD.pack(tag, len(packed), len(data)), packed))
 
 
 def encode_all(name: str, level: int, data: bytes) -> bytes:
@@ -109,7 +128,7 @@ class Decoder:
         self._rest = b""
         module = _zstandard() if use_module else None
         self._zstd: Any = None if module is None else module.ZstdDecompressor()
-        self._before = b""
+        self._streamed: Optional[_Streamed] = None
         self._command: Optional[ZstdCommand] = None
 
     def decode(self, data: bytes) -> List[bytes]:
@@ -120,12 +139,17 @@ class Decoder:
         pieces: List[bytes] = []
         while end - at >= _HEAD.size:
             tag, packed_bytes, size_bytes = _HEAD.unpack_from(data, at)
-            if tag not in _NAMES or not 0 < packed_bytes <= size_bytes <= BLOCK_BYTES_MAX:
+            if tag not in _NAMES or not 0 < size_bytes <= BLOCK_BYTES_MAX:
+                raise _damaged()
+            more = _OVERHEAD_BYTES_MAX if _NAMES[tag] == STREAMED else 0
+            if not 0 < packed_bytes <= size_bytes + more:
                 raise _damaged()
             start = at + _HEAD.size
             if end - start < packed_bytes:
                 break
             at = start + packed_bytes
+            if tag == _ANEW:
+                self._streamed = None
             pieces += self._block(_NAMES[tag], bytes(view[start:at]), size_bytes)
         self._rest = bytes(view[at:])
         return pieces
@@ -149,7 +173,6 @@ class Decoder:
         content = packed if name == NONE else self._unpack(name, packed, size_bytes)
         if len(content) != size_bytes:
             raise _damaged()
-        self._before = content
         if self._command is not None:
             # Behind what the command has not given back yet: so through it as well.
             return self._command.feed(raw_frame(content), size_bytes)
@@ -160,16 +183,39 @@ class Decoder:
         try:
             if name == ZLIB:
                 return _inflated(packed, size_bytes)
+            if name == STREAMED:
+                if self._streamed is None:
+                    self._streamed = _Streamed(_zstandard())
+                return self._streamed.block(packed, size_bytes)
             # The module allocates at once what the frame says that it becomes.
             if _zstandard().frame_content_size(packed) != size_bytes:
                 return b""
-            machine = self._zstd
-            if name == CHAINED:
-                machine = _zstandard().ZstdDecompressor(dict_data=_dictionary(self._before))
-            content: bytes = machine.decompress(packed, max_output_size=size_bytes)
+            content: bytes = self._zstd.decompress(packed, max_output_size=size_bytes)
         except Exception as error:
             raise _damaged() from error
         return content
+
+
+class _Streamed:
+    """Undoes blocks that go on from one another, and takes no more memory than one of them."""
+
+    def __init__(self, module: Any) -> None:
+        self._packed = b""
+        machine = module.ZstdDecompressor(max_window_size=_WINDOW_BYTES_MAX)
+        self._reader = machine.stream_reader(self, read_size=BLOCK_BYTES_MAX)
+
+    def block(self, packed: bytes, size_bytes: int) -> bytes:
+        """The content of the next block; shorter where it has less than that."""
+        self._packed = packed
+        content: bytes = self._reader.read(size_bytes)
+        return content
+
+    def read(self, size_bytes: int) -> bytes:
+        """What the decompressor asks for more of."""
+        if not self._packed:
+            raise _damaged()
+        part, self._packed = self._packed[:size_bytes], self._packed[size_bytes:]
+        return part
 
 
 def _inflated(packed: bytes, size_bytes: int) -> bytes:

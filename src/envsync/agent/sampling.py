@@ -25,11 +25,12 @@ def sampled(top_fd: int, items: Sequence[Tuple[bytes, int]], steps: Steps) -> Sa
     content_bytes = 0
     packed = [0] * len(steps)
     seconds = [0.0] * len(steps)
+    encoders = [codec.Encoder(name, level) for name, level in steps]
     for block in _blocks(top_fd, items):
         content_bytes += len(block)
-        for number, (name, level) in enumerate(steps):
+        for number, encoder in enumerate(encoders):
             began = time.monotonic()
-            packed[number] += len(codec.encode(name, level, block))
+            packed[number] += len(encoder.block(block))
             seconds[number] += time.monotonic() - began
     return SampleFacts(content_bytes, tuple(packed), tuple(seconds))
 

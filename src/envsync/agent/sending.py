@@ -12,8 +12,8 @@ from typing import Deque, Iterator, Sequence, Tuple
 from envsync.agent import codec
 
 _BLOCKS_AHEAD = 6
-_WORKERS = 2
-_LEVELS = {codec.ZSTD: 1, codec.ZLIB: 1, codec.NONE: 0}
+_WORKERS = {codec.STREAMED: 1, codec.ZSTD: 2, codec.ZLIB: 2, codec.NONE: 1}
+_LEVELS = {codec.STREAMED: 2, codec.ZSTD: 1, codec.ZLIB: 1, codec.NONE: 0}
 
 
 def own_step(target: Sequence[str]) -> Tuple[str, int]:
@@ -30,11 +30,12 @@ def best_codec(target: Sequence[str]) -> str:
 def encoded_blocks(contents: Iterator[bytes], name: str) -> Iterator[bytes]:
     """The stream, each part of at most `codec.BLOCK_BYTES_MAX` as one block."""
     ahead: Deque[Future[bytes]] = deque()
-    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="compress") as pool:
+    encoder = codec.Encoder(name, _LEVELS[name])
+    with ThreadPoolExecutor(_WORKERS[name], thread_name_prefix="compress") as pool:
         for part in contents:
             for start in range(0, len(part), codec.BLOCK_BYTES_MAX):
                 piece = part[start : start + codec.BLOCK_BYTES_MAX]
-                ahead.append(pool.submit(codec.encode, name, _LEVELS[name], piece))
+                ahead.append(pool.submit(encoder.block, piece))
             while len(ahead) > _BLOCKS_AHEAD:
                 yield ahead.popleft().result()
         while ahead:

@@ -11,7 +11,7 @@ from envsync.transport.direct import DirectTransport
 from envsync.transport.effort import SMALL_BYTES, Effort, Step
 from envsync.transport.job import Item, Job
 from envsync.transport.rsync import RsyncTransport
-from envsync.transport.stream import WORKERS_MAX, StreamTransport, steps
+from envsync.transport.stream import StreamTransport, steps, workers_for
 
 Sample = Callable[[Sequence[Item], Sequence[str], Sequence[tuple[str, int]]], SampleFacts]
 """See `SourceEnd.sample`."""
@@ -54,6 +54,7 @@ def likely_step(
     for number, step in enumerate(ladder):
         if not sample.seconds[number] or bytes_per_second >= step.below_bytes_per_second:
             break
-        if WORKERS_MAX * sample.packed_bytes[number] / sample.seconds[number] > bytes_per_second:
+        workers = workers_for(step.codec)
+        if workers * sample.packed_bytes[number] / sample.seconds[number] > bytes_per_second:
             at = number
     return at

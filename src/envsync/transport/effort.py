@@ -17,12 +17,14 @@ CRAWLING_BYTES_PER_SECOND = 30e6
 class Step(NamedTuple):
     """A codec and its level, and the links that it is for.
 
-    Above `below_bytes_per_second` the processor would be slower than the link.
+    Above `below_bytes_per_second` the processor would be slower than the link. What is not
+    little `begins` with the step of a ladder that says so, else with its first.
     """
 
     codec: str
     level: int
     below_bytes_per_second: float = math.inf
+    begins: bool = False
 
 
 class Sending(NamedTuple):
@@ -39,7 +41,7 @@ class Sending(NamedTuple):
 
 
 class Effort:
-    """Which step is taken now: to begin with the first one, or the last for a little.
+    """Which step is taken now: to begin with the one that says so, or the last for a little.
 
     Told of each block. Where blocks wait for the link the next step is tried, where they wait
     for a processor the one before; it stays where more content gets through by it. A step that
@@ -75,7 +77,7 @@ class Effort:
     def starts_at(ladder: Sequence[Step], size_bytes: int) -> int:
         """The number of the step that is taken before anything is known."""
         if size_bytes > SMALL_BYTES:
-            return 0
+            return next((number for number, step in enumerate(ladder) if step.begins), 0)
         # Not what is for crawling links alone: that takes its time.
         fit = [step for step in ladder if step.below_bytes_per_second > CRAWLING_BYTES_PER_SECOND]
         return max(0, len(fit) - 1)

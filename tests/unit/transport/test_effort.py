@@ -133,8 +133,15 @@ def test_where_there_is_only_zlib() -> None:
 def test_a_little_is_compressed_well_whatever_the_link() -> None:
     assert Effort(LADDER, 10_000_000).step == LADDER[2]
     assert Effort(LADDER[:1], 0).step == LADDER[0]
-    crawling = Step("zstd-chained", 3, 30e6)
+    crawling = Step("zstd-streamed", 3, 30e6)
     assert Effort((*LADDER, crawling), 10_000_000).step == LADDER[2]
+
+
+def test_what_is_not_little_begins_where_the_ladder_says() -> None:
+    ladder = (LADDER[0], LADDER[1]._replace(begins=True), LADDER[2])
+    assert Effort(ladder, MUCH).step == ladder[1]
+    behind = Sending(BLOCK_BYTES, BLOCK_BYTES // 2, 0.0, by_link=False, by_processor=True)
+    assert observed(Effort(ladder, MUCH), 40, behind) == ladder[0]
 
 
 def test_one_step_stays() -> None:

@@ -6,21 +6,24 @@ import os
 import shutil
 import struct
 import subprocess
+import tracemalloc
 import zlib
 from collections.abc import Sequence
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.agent import codec
+from envsync.agent.frames import FRAME_BYTES_MAX
 from envsync.agent.zstd_command import raw_frame
 from envsync.errors import TransferFailed
 
 HEAD = struct.Struct("<BII")
 SOFT = b"the same again\n" * 5000
 WAYS = (("none", 0), ("zlib", 1), ("zstd", -5), ("zstd", 3))
-CHAINED = (codec.CHAINED, 3)
+STREAMED = (codec.STREAMED, 3)
 
 
 def decoded(stream: bytes, step: int, use_module: bool = True) -> bytes:
@@ -48,26 +51,43 @@ def test_blocks_of_any_codec_in_one_stream(
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from((*WAYS, CHAINED)), st.binary(min_size=1, max_size=500))),
+    st.lists(
+        st.tuples(
+            st.sampled_from((*WAYS, STREAMED, (codec.STREAMED, -5))),
+            st.lists(st.binary(min_size=1, max_size=500), min_size=1, max_size=3),
+        )
+    ),
     st.integers(1, 700),
 )
 def test_blocks_that_go_on_from_the_ones_before(
-    blocks: list[tuple[tuple[str, int], bytes]], step: int
+    parts: list[tuple[tuple[str, int], list[bytes]]], step: int
 ) -> None:
-    contents = [content * 3 for _, content in blocks]
-    stream = b"".join(
-        codec.encode(*how, content, before)
-        for (how, _), content, before in zip(blocks, contents, [b"", *contents], strict=False)
-    )
-    assert decoded(stream, step) == b"".join(contents)
+    """Each part by an encoder of its own, as where the effort is another one from there on."""
+    stream = b""
+    for how, contents in parts:
+        encoder = codec.Encoder(*how)
+        stream += b"".join(encoder.block(content * 3) for content in contents)
+    assert decoded(stream, step) == b"".join(c * 3 for _, contents in parts for c in contents)
 
 
-def test_what_the_block_before_has_costs_little() -> None:
-    content = os.urandom(50_000)
-    alone, chained = (codec.encode(*CHAINED, content, before) for before in (b"", content))
-    assert len(chained) < len(alone) / 100
+def test_what_a_block_before_has_costs_little() -> None:
+    """However many blocks ago; and without that, it is nothing."""
+    contents = [os.urandom(50_000) for _ in range(5)]
+    encoder = codec.Encoder(*STREAMED)
+    first = [encoder.block(content) for content in contents]
+    again = encoder.block(contents[0])
+    assert len(again) < len(first[0]) / 100
+    assert decoded(b"".join((*first, again)), 1 << 20) == b"".join((*contents, contents[0]))
     with pytest.raises(TransferFailed):
-        decoded(chained, 1 << 20)
+        decoded(again, 1 << 20)
+
+
+def test_the_largest_block_that_does_not_shrink_fits_into_a_frame() -> None:
+    content = os.urandom(codec.BLOCK_BYTES_MAX)
+    encoder = codec.Encoder(*STREAMED)
+    blocks = [encoder.block(content[at:] + content[:at]) for at in (0, 500)]
+    assert all(len(block) <= FRAME_BYTES_MAX for block in blocks)
+    assert decoded(b"".join(blocks), 1 << 20) == content + content[500:] + content[:500]
 
 
 @pytest.mark.parametrize("step", [1000, 1 << 20])
@@ -98,6 +118,24 @@ BOMB = zlib.compress(bytes(50 << 20), 9)
 ZSTD_BOMB = codec.encode("zstd", 3, bytes(1 << 20))[HEAD.size :]
 
 
+def _streamed(content: bytes, size_bytes: int, window_log: int = 20) -> bytes:
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=window_log)
+    machine = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    packed = machine.compress(content) + machine.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    return HEAD.pack(4, len(packed), size_bytes) + packed
+
+
+def test_a_streamed_bomb_takes_no_more_than_a_block() -> None:
+    """What it has beyond what it says is no part of its block, and of the next one the first."""
+    bomb = _streamed(bytes(50 << 20), 5000)
+    tracemalloc.start()
+    try:
+        assert decoded(bomb, 1 << 20) == bytes(5000)
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("use_module", [True, False])
 @pytest.mark.parametrize(
     "stream",
@@ -111,6 +149,11 @@ ZSTD_BOMB = codec.encode("zstd", 3, bytes(1 << 20))[HEAD.size :]
         pytest.param(HEAD.pack(2, 100, 1000) + bytes(100), id="no zstd"),
         pytest.param(HEAD.pack(1, 100, 1000) + bytes(100), id="no zlib"),
         pytest.param(codec.encode("zlib", 1, SOFT)[:-1], id="cut short"),
+        pytest.param(HEAD.pack(3, 100, 1000) + bytes(100), id="goes on from nothing"),
+        pytest.param(HEAD.pack(4, 100, 1000) + bytes(100), id="no zstd, streamed"),
+        pytest.param(HEAD.pack(4, 9 + 700, 9) + bytes(709), id="more than zstd ever adds"),
+        pytest.param(_streamed(SOFT, len(SOFT) + 1), id="streamed, shorter than its content"),
+        pytest.param(_streamed(SOFT, len(SOFT), window_log=24), id="a window that takes memory"),
     ],
 )
 def test_a_stream_that_breaks_its_rules(stream: bytes, use_module: bool) -> None:
