@@ -172,12 +172,13 @@ class Staging:
             return None, "new", None
         return os.fsdecode(os.path.basename(tree)), "spare", snapshot
 
-    def take_stock(self, progress: Optional[Progress] = None) -> None:
+    def take_stock(self, progress: Optional[Progress] = None) -> Manifest:
         """Look at what was completed, to build on it further; it was hashed on its way in."""
         vouchers = self.writer.vouchers
         self._touched = set()
         self._found = self._trees.snapshot_private(self.path, None, (), vouchers, progress)
         self.origin = "resumed"
+        return self._found.manifest()
 
     def plan(self, wanted: Manifest, holdings: Sequence[Holding]) -> Plan:
         """What the staging tree needs to become `wanted`."""

@@ -59,6 +59,8 @@ class Target:
         self._elsewhere: Optional[Elsewhere] = None
         self.alike: Optional[Alike] = None
         """What `refer_to` found."""
+        self.begun: Optional[Manifest] = None
+        """What has been brought into staging before there was a manifest."""
         self.is_base = is_base
         self.places = base_layout(prefix) if is_base else layout(prefix, name)
         self.trees = Trees(cache_directory, LocalPaths(local), helpers)
@@ -237,9 +239,12 @@ class Target:
         return processes_using(self.places.live) if self.live is not None else ()
 
     def base_manifest(self) -> Manifest:
-        """What the source's manifest can refer to: the live tree's, else what `refer_to` found."""
+        """What the source's manifest can refer to: the live tree's, else what was begun, else what
+        `refer_to` found."""
         if self.live is not None:
             return self.live.manifest()
+        if self.begun is not None:
+            return self.begun
         return EMPTY if self.alike is None else self.alike.manifest
 
     def history(self) -> List[Dict[str, Any]]:

@@ -150,7 +150,7 @@ class TargetPush:
         outline, self._outline = self._outline, None
         if outline is not None:
             self.staging.complete(outline, None, ())
-            self.staging.take_stock(progress)
+            self._target.begun = self.staging.take_stock(progress)
             self._is_ahead = True
 
     def stage(

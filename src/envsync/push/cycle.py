@@ -6,6 +6,8 @@ connect -> inspect both ends -> preflight -> plan -> stage -> transfer -> verify
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -138,7 +140,13 @@ class Push:
             return
         with self._source.hashing_while_sent() as contents:
             self._sending.go_ahead(self._outline_for(target), contents)
+        threading.Thread(target=self._confirm_early, daemon=True).start()
         self._sending.settle()
+
+    def _confirm_early(self) -> None:
+        """Once it is hashed, while the target looks at what came; who needs it meets the error."""
+        with contextlib.suppress(EnvsyncError, OSError):
+            self._source.confirmed(self._source.state())
 
     def _outline_for(self, target: TargetState) -> Manifest | None:
         """What can be sent before the source is hashed, where nothing forbids it."""

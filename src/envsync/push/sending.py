@@ -107,11 +107,14 @@ class Sending:
             is_begun = self._target.begin_alike(keep, on_progress=self._pace.relay)
         if is_begun:
             self._target.settle(on_progress=self._pace.relay)
+            # What has come is what the manifest can refer to from now on.
+            self._known = None
 
     def _manifest(self) -> bytes:
         """The source's, for this target."""
         if self._known is None:
-            packages = self._source.packages() if self._target.is_new else frozenset()
+            is_empty = self._target.is_new and self._ahead is None
+            packages = self._source.packages() if is_empty else frozenset()
             self._known = self._target.known_there(packages)
         return self._source.manifest(self._known.references)
 
@@ -134,7 +137,8 @@ class Sending:
         staged = self._target.stage(manifest, self._settings.keep, on_progress=self._pace.relay)
         self.warnings = staged.warnings
         self._pace.begin("transfer", staged.plan.fetch_bytes)
-        job = self._job(staged, self._source.items(staged.fetches))
+        # Without any there is nothing to ask, nor to wait for who else asks the source.
+        job = self._job(staged, self._source.items(staged.fetches) if staged.fetches else ())
         job = replace(
             job,
             elsewhere=self._source.elsewhere(),
