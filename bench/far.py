@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.contestants import Contestant, Contestants, alternate
@@ -46,39 +46,48 @@ def resume(ground: Ground, repeat: int) -> Iterator[Row]:
     make = Contestants(ground)
     cuts: list[str] = []
 
-    def cut() -> None:
-        make.cold_start()
-        before = ground.network_bytes()["there"]
-        share = _push_and_cut(ground)
-        sent_bytes = ground.network_bytes()["there"] - before
-        cuts.append(f"{share:.0%} of the contents ({sent_bytes / 1e6:.0f} MB sent)")
+    def sent_bytes(before: int) -> int:
+        return ground.network_bytes()["there"] - before
 
     with ground.limited(_RATE):
+        make.cold_start()
+        before = ground.network_bytes()["there"]
+        make.pushed("pushed")
+        whole_bytes = sent_bytes(before)
+
+        def cut() -> None:
+            make.cold_start()
+            before = ground.network_bytes()["there"]
+            share = _push_and_cut(ground, lambda: sent_bytes(before) / whole_bytes)
+            sent = sent_bytes(before) / whole_bytes
+            cuts.append(f"{sent:.0%} of the bytes sent, {share:.0%} of the contents there")
+
         resumed = Contestant("envsync, resumed", lambda: make.pushed("pushed"), cut)
         ours, whole = alternate([resumed, make.cold_push()], repeat)
-    note = ", ".join(cuts) + " were there when it was cut"
+    note = "when it was cut: " + ", ".join(cuts)
     bar = Bar("at most", _SENT_AGAIN_MAX)
     yield Row("resumed after a cut", ours.sent(), whole.sent(), bar, note)
 
 
-def _push_and_cut(ground: Ground) -> float:
-    """Kill a push when enough has come of the largest file; the share of all that is there."""
+def _push_and_cut(ground: Ground, sent_share: Callable[[], float]) -> float:
+    """Kill a push when enough was sent, in its largest file; the share of contents there."""
     path, size_bytes, before_bytes = _largest(ground)
-    total = ground.size_bytes()
     low, high = (round(share * size_bytes) for share in _CUT_WITHIN)
-    enough = min(max(round(_CUT_AT * total) - before_bytes, low), high)
     staged = f"envs/.envsync/{ground.environment.name}/trees/*/{path}"
 
     def there() -> int:
         found = ground.target.path(ground.prefix).glob(staged)
         return sum(file.stat().st_size for file in found)
 
+    def is_enough() -> bool:
+        return there() >= high or (there() >= low and sent_share() >= _CUT_AT)
+
     process = ground.source.popen(ground.push_command())
     try:
         wait_until(there, "the largest file", timeout_seconds=_CUT_SECONDS_MAX)
         # So slowly that it is not all there before the link is cut.
         ground.target.limit(_SLOW_RATE)
-        wait_until(lambda: there() >= enough, "the cut", timeout_seconds=_CUT_SECONDS_MAX)
+        wait_until(is_enough, "the cut", timeout_seconds=_CUT_SECONDS_MAX)
     finally:
         # First the link: what is in flight would still arrive.
         ground.target.cut()
@@ -90,7 +99,7 @@ def _push_and_cut(ground: Ground) -> float:
     reached = there()
     if not 0 < reached < size_bytes:
         raise Void(f"{reached} of the largest file's {size_bytes} bytes were there after the cut")
-    return (before_bytes + reached) / total
+    return (before_bytes + reached) / ground.size_bytes()
 
 
 def _largest(ground: Ground) -> tuple[str, int, int]:
