@@ -44,7 +44,8 @@ from envsync.tree.difference import difference
 from envsync.tree.entry import DIRECTORY, FILE, join, split
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.outline import plan_whole
-from envsync.tree.plan import Held, Make, Plan, plan
+from envsync.tree.plan import Held, plan
+from envsync.tree.steps import Files, Make, Plan
 
 """What is left free beside what a push takes: manifests, records, other users."""
 
@@ -187,7 +188,7 @@ class Staging:
 
     def bring_forward(
         self, holdings: Sequence[Holding], progress: Optional[Progress] = None
-    ) -> Tuple[Make, ...]:
+    ) -> Files:
         """Carry out everything but the transfer; the files that have to come from the source."""
         assert self._plan is not None
         work, writer = self._plan, self.writer
@@ -206,7 +207,7 @@ class Staging:
         # What was copied is only remembered by where: it may be 200,000 files.
         self._touched |= work.touched_directories()
         self._plan = work._replace(copies=())
-        return work.fetches + tuple(failed)
+        return work.fetches + failed
 
     def _unlock_parents(self, touched: Collection[bytes], standing: Collection[bytes]) -> None:
         """A version may have directories without write permission; here they need it.
@@ -323,6 +324,8 @@ class Staging:
 
 def _gone_first(work: Plan) -> Iterator[Make]:
     """What goes before anything comes: not what a large file can be made of (`agent.blocks`)."""
+    if not work.remove:
+        return
     made_anew = {path for path, entry in work.fetches if entry.size_bytes >= LARGE_BYTES}
     for make in work.remove:
         if make.entry.kind != FILE or make.path not in made_anew:
