@@ -13,7 +13,7 @@ import hashlib
 import os
 import stat
 import struct
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Collection, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent.incoming import Incoming
 from envsync.agent.outgoing import GONE, HEAD
@@ -91,7 +91,7 @@ class Patching(Incoming):
     """Writes files anew from what is there and what comes: as `Incoming`, which see."""
 
     def __init__(
-        self, writer: TreeWriter, items: Sequence[Tuple[bytes, Entry]], bases: Bases
+        self, writer: TreeWriter, items: Collection[Tuple[bytes, Entry]], bases: Bases
     ) -> None:
         super().__init__(writer, items)
         self._bases = bases
@@ -140,7 +140,7 @@ class Patching(Incoming):
             self._skip()
         else:
             # Before the file is begun anew: what stands at its path may be what is copied.
-            self._base_fd = self._bases.open(self._items[self._next][0])
+            self._base_fd = self._bases.open(self._path)
             self._begin(entry)
         return HEAD.size
 

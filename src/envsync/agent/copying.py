@@ -8,18 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from envsync.agent.helper_processes import COPY, HelperProcesses
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.writing import TreeWriter
 from envsync.tree.entry import Entry
-from envsync.tree.plan import Copy, Make
+from envsync.tree.steps import COPIES_MAX, Copies, Copy, Make
 
 FEW_FILES, FEW_BYTES = 1000, 64 << 20
 """So little is done before another process would be of help."""
-_BATCH_FILES, _BATCH_BYTES = 200, 8 << 20
+_BATCH_BYTES = 8 << 20
 
 Progress = Callable[[int], None]
 
@@ -49,34 +61,34 @@ class Copying:
         self._progress = progress or (lambda _: None)
         self.failed: List[Make] = []
 
-    def run(self, copies: Sequence[Copy]) -> None:
+    def run(self, copies: Sequence[Copies]) -> None:
         """Raises OSError where the staging tree cannot be written to."""
-        size_bytes = sum(copy.entry.size_bytes for copy in copies)
-        is_little = len(copies) <= FEW_FILES and size_bytes <= FEW_BYTES
+        files, size_bytes = sum(c.files for c in copies), sum(c.size_bytes for c in copies)
+        is_little = files <= FEW_FILES and size_bytes <= FEW_BYTES
         with contextlib.ExitStack() as stack:
             fds = [stack.enter_context(_opened(path)) for path in self._holdings]
             if is_little or not len(self._helpers):
-                self._copy(copies, fds)
+                self._copy(_each(copies), fds)
             else:
                 self._share(_batches(copies), fds)
 
-    def _copy(self, copies: Sequence[Copy], fds: Sequence[int]) -> None:
+    def _copy(self, copies: Iterable[Copy], fds: Sequence[int]) -> None:
         for path, entry, number, source in copies:
             if not self._site.writer.copy_file(fds[number], source, path, entry):
                 self.failed.append(Make(path, entry))
             else:
                 self._progress(entry.size_bytes)
 
-    def _share(self, pending: List[List[Copy]], fds: Sequence[int]) -> None:
+    def _share(self, pending: List[List[Copies]], fds: Sequence[int]) -> None:
         """Helpers take batches from the end, where the largest are; this process the others."""
         idle = list(range(len(self._helpers)))
         busy: Dict[int, Tuple[int, List[Copy]]] = {}
         while pending or busy:
             while pending and idle:
-                number, batch = idle.pop(), pending.pop()
+                number, batch = idle.pop(), list(_each(pending.pop()))
                 busy[number] = self._helpers.begin(number, (COPY, self._order(batch))), batch
             if pending:
-                self._copy(pending.pop(0), fds)
+                self._copy(_each(pending.pop(0)), fds)
             for number in self._helpers.answered(busy, may_wait=not pending) if busy else ():
                 ticket, batch = busy.pop(number)
                 if self._collect(batch, self._helpers.finish(number, ticket)):
@@ -96,10 +108,7 @@ class Copying:
         vouchers, failed, error_number = answer
         if error_number:
             raise OSError(error_number, os.strerror(error_number))
-        # By the paths that are here already: one copy of each in memory.
-        self._site.writer.vouchers.take(
-            {copy.path: vouchers[copy.path] for copy in batch if copy.path in vouchers}
-        )
+        self._site.writer.vouchers.take(vouchers)
         self.failed += [Make(batch[number].path, batch[number].entry) for number in failed]
         done_bytes = sum(copy.entry.size_bytes for copy in batch)
         self._progress(done_bytes - sum(batch[number].entry.size_bytes for number in failed))
@@ -149,15 +158,20 @@ def _opened(path: bytes) -> Iterator[int]:
             os.close(fd)
 
 
-def _batches(copies: Sequence[Copy]) -> List[List[Copy]]:
+def _each(copies: Iterable[Copies]) -> Iterator[Copy]:
+    return itertools.chain.from_iterable(some.each() for some in copies)
+
+
+def _batches(copies: Sequence[Copies]) -> List[List[Copies]]:
     """Parts from one holding each, in the order of paths; the largest part last."""
-    found: List[List[Copy]] = []
-    size_bytes = 0
-    for copy in sorted(copies, key=lambda copy: copy.holding):
-        is_full = size_bytes > _BATCH_BYTES or (found and len(found[-1]) == _BATCH_FILES)
-        if not found or is_full or found[-1][0].holding != copy.holding:
+    found: List[List[Copies]] = []
+    files = size_bytes = 0
+    for some in sorted(copies, key=lambda some: some.holding):
+        is_full = size_bytes > _BATCH_BYTES or files >= COPIES_MAX
+        if not found or is_full or found[-1][0].holding != some.holding:
             found.append([])
-            size_bytes = 0
-        found[-1].append(copy)
-        size_bytes += copy.entry.size_bytes
-    return sorted(found, key=lambda batch: sum(copy.entry.size_bytes for copy in batch))
+            files = size_bytes = 0
+        found[-1].append(some)
+        files += some.files
+        size_bytes += some.size_bytes
+    return sorted(found, key=lambda batch: sum(some.size_bytes for some in batch))

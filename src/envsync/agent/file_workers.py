@@ -55,17 +55,22 @@ def processors() -> int:
     return min(8, len(os.sched_getaffinity(0)))
 
 
+def is_full(files: int, size_bytes: int) -> bool:
+    """Whether so many files of so many bytes together are a batch."""
+    return size_bytes + files * _FILE_WEIGHT_BYTES > _BATCH_BYTES or files == _BATCH_FILES
+
+
 def batches(files: Sequence[T], size_bytes: Callable[[T], int]) -> List[List[T]]:
     """Batches of about equal work, to be taken from the end: the largest files first."""
     found: List[List[T]] = []
     batch: List[T] = []
-    weight = 0
+    total_bytes = 0
     for file in sorted(files, key=size_bytes):
         batch.append(file)
-        weight += size_bytes(file) + _FILE_WEIGHT_BYTES
-        if weight > _BATCH_BYTES or len(batch) == _BATCH_FILES:
+        total_bytes += size_bytes(file)
+        if is_full(len(batch), total_bytes):
             found.append(batch)
-            batch, weight = [], 0
+            batch, total_bytes = [], 0
     if batch:
         found.append(batch)
     return found
@@ -105,8 +110,10 @@ class FileWorkers(Generic[T]):
         self, next_batch: Callable[[], List[T]], take: Callable[[List[T], List[bytes]], None]
     ) -> None:
         try:
+            batch = next_batch()
+            if not batch:
+                return
             with _Worker(self._job, self._top_fd) as worker:
-                batch = next_batch()
                 while batch:
                     take(batch, worker.ask([self._request(file) for file in batch]))
                     batch = next_batch()

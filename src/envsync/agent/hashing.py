@@ -7,9 +7,11 @@ import hashlib
 import os
 import struct
 import threading
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from envsync.agent.file_workers import FileWorkers, Job, batches, processors
+from envsync.agent.file_workers import FileWorkers, Job, is_full, processors
+from envsync.agent.stat_rows import unpack
+from envsync.tree.entry import join, split
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -18,7 +20,8 @@ BLOCK_BYTES = 1 << 18
 SMALL_BYTES = 1 << 15
 PARALLEL_FILES_MIN = 2000
 PARALLEL_BYTES_MIN = 200 << 20
-_INODE = struct.Struct("<Q")
+_READ = struct.Struct("<Q32sH")
+_INODE_MASK = (1 << 64) - 1
 MISSING = b"\0" * 32
 """In place of a digest: the file is gone or may not be read."""
 
@@ -54,17 +57,62 @@ OnRead = Callable[[bytes, int, bytes], None]
 
 
 class Item:
-    """A file to hash: its path relative to the top, and its size for balancing.
+    """A file to hash: its path relative to the top, its size, and the row that it has.
 
     Where `inode` is given, another file that is found at the path counts as missing.
     """
 
-    __slots__ = ("inode", "path", "size_bytes")
+    __slots__ = ("digests", "inode", "name", "path", "row", "size_bytes")
 
-    def __init__(self, path: bytes, size_bytes: int, inode: int = 0) -> None:
-        self.path = path
+    def __init__(
+        self, part: Unhashed, row: int, name: bytes, size_bytes: int, inode: int = 0
+    ) -> None:
+        self.path = join(part.directory, name)
+        self.digests = part.digests
+        self.row = row
+        self.name = name
         self.size_bytes = size_bytes
         self.inode = inode
+
+    def take(self, digest: bytes) -> None:
+        """Have its digest."""
+        at = self.row * len(MISSING)
+        self.digests[at : at + len(MISSING)] = digest
+
+
+class Unhashed:
+    """The files of one directory that have to be hashed: objects only when it is their turn.
+
+    `rows` is the directory's packed status. `digests` has one for each row: `MISSING` for
+    what is to be hashed, and for what is no file, and afterwards for what could not be read.
+    """
+
+    __slots__ = ("digests", "directory", "files", "rows", "size_bytes")
+
+    def __init__(
+        self, directory: bytes, rows: bytes, digests: bytearray, files: int, size_bytes: int
+    ) -> None:
+        self.directory = directory
+        self.rows = rows
+        self.digests = digests
+        self.files = files
+        self.size_bytes = size_bytes
+
+    def items(self) -> List[Item]:
+        """The files, the largest first."""
+        digests = self.contents()
+        found = [
+            Item(self, number, row.name, row.size_bytes, row.inode & _INODE_MASK)
+            for number, row in enumerate(unpack(self.rows))
+            if row.mode & 0o170000 == 0o100000 and digests[number] == MISSING
+        ]
+        found.sort(key=lambda item: item.size_bytes, reverse=True)
+        return found
+
+    def contents(self) -> List[bytes]:
+        """The digests, row by row."""
+        digests, size = bytes(self.digests), len(MISSING)
+        return [digests[at : at + size] for at in range(0, len(digests), size)]
 
 
 def hash_open_file(fd: int) -> bytes:
@@ -122,35 +170,34 @@ def why_unreadable(top_fd: int, path: bytes) -> Optional[OSError]:
     return None
 
 
-Digests = Dict[bytes, Optional[bytes]]
-
-
-def hash_files(top_fd: int, items: Sequence[Item], progress: Optional[Progress] = None) -> Digests:
-    """Digests by path; None for a file that cannot be read. `progress` gets bytes hashed."""
-    return Hashing().files(top_fd, items, progress)
-
-
 class Hashing:
     """Hashes files, and lets whoever reads them for another reason do it in its place."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._readers = 0
-        self._read: Dict[bytes, bytes] = {}
+        self._read: Dict[bytes, bytearray] = {}
 
-    def files(self, top_fd: int, items: Sequence[Item], progress: Optional[Progress]) -> Digests:
-        """As `hash_files`. While somebody is `reading` nothing new is begun here."""
-        size_bytes = sum(item.size_bytes for item in items)
+    def files(
+        self, top_fd: int, parts: Sequence[Unhashed], progress: Optional[Progress] = None
+    ) -> None:
+        """Give each of these files its digest; `progress` gets bytes hashed.
+
+        While somebody is `reading` nothing new is begun here, where there is much to do.
+        """
+        files, size_bytes = sum(p.files for p in parts), sum(p.size_bytes for p in parts)
+        # The largest first, so that nobody has much to do when the others are done.
+        batches = self._batches(sorted(parts, key=lambda part: part.size_bytes, reverse=True))
         count = processors()
-        many = len(items) >= PARALLEL_FILES_MIN or size_bytes >= PARALLEL_BYTES_MIN
+        many = files >= PARALLEL_FILES_MIN or size_bytes >= PARALLEL_BYTES_MIN
         if count > 1 and many:
-            return self._in_workers(top_fd, items, count, progress)
-        digests: Digests = {}
-        for item in items:
-            digests[item.path] = hash_file(top_fd, item.path, item.inode)
-            if progress:
-                progress(item.size_bytes)
-        return digests
+            self._in_workers(top_fd, batches, min(count, files), progress)
+            return
+        for batch in batches:
+            for item in batch:
+                item.take(hash_file(top_fd, item.path, item.inode) or MISSING)
+                if progress:
+                    progress(item.size_bytes)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[OnRead]:
@@ -168,51 +215,71 @@ class Hashing:
                 self._changed.notify_all()
 
     def _add(self, path: bytes, inode: int, digest: bytes) -> None:
-        # Packed: there may be 200,000.
-        self._read[path] = _INODE.pack(inode) + digest
+        # Packed, a directory's together: there may be 200,000.
+        directory, name = split(path)
+        packed = self._read.get(directory)
+        if packed is None:
+            packed = self._read[directory] = bytearray()
+        packed += _READ.pack(inode, digest, len(name)) + name
+
+    def _read_in(self, directory: bytes) -> Dict[bytes, Tuple[int, bytes]]:
+        """Inode and digest by name of what was read in a directory since it was last asked for."""
+        packed = bytes(self._read.pop(directory, b""))
+        found: Dict[bytes, Tuple[int, bytes]] = {}
+        start = 0
+        while start < len(packed):
+            inode, digest, length = _READ.unpack_from(packed, start)
+            start += _READ.size + length
+            found[packed[start - length : start]] = inode, digest
+        return found
+
+    def _batches(self, parts: Sequence[Unhashed]) -> Iterator[List[Item]]:
+        """Batches of about equal work; what was read already has its digest then."""
+        batch: List[Item] = []
+        size_bytes = 0
+        for part in parts:
+            read = self._read_in(part.directory)
+            for item in part.items():
+                inode, digest = read.get(item.name, (-1, b""))
+                if inode >= 0 and item.inode in (0, inode):
+                    item.take(digest)
+                    continue
+                batch.append(item)
+                size_bytes += item.size_bytes
+                if is_full(len(batch), size_bytes):
+                    yield batch
+                    batch, size_bytes = [], 0
+                    read.update(self._read_in(part.directory))
+        if batch:
+            yield batch
 
     def _in_workers(
-        self, top_fd: int, items: Sequence[Item], count: int, progress: Optional[Progress]
-    ) -> Digests:
-        left = batches(items, lambda item: item.size_bytes)
-        results: Digests = {}
+        self,
+        top_fd: int,
+        batches: Iterator[List[Item]],
+        count: int,
+        progress: Optional[Progress],
+    ) -> None:
         lock = threading.Lock()
 
         def next_batch() -> List[Item]:
-            batch: List[Item] = []
-            while not batch:
-                self._await_readers()
-                with lock:
-                    if not left:
-                        break
-                    batch = self._take(left.pop(), results)
-            return batch
+            self._await_readers()
+            with lock:
+                return next(batches, [])
 
         def take(batch: List[Item], answers: List[bytes]) -> None:
             with lock:
                 for item, answer in zip(batch, answers):
-                    results[item.path] = None if answer == MISSING else answer
+                    item.take(answer)
                 if progress:
                     progress(sum(item.size_bytes for item in batch))
 
         workers = FileWorkers(Job(_CODE, len(MISSING), BLOCK_BYTES), top_fd, _request)
-        workers.run(min(count, len(left)), next_batch, take)
-        return results
+        workers.run(count, next_batch, take)
 
     def _await_readers(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not self._readers)
-
-    def _take(self, batch: List[Item], results: Digests) -> List[Item]:
-        """What of a batch is still to be hashed; the digests of the rest are results now."""
-        left: List[Item] = []
-        for item in batch:
-            read = self._read.pop(item.path, b"")
-            if read and item.inode in (0, *_INODE.unpack_from(read)):
-                results[item.path] = read[_INODE.size :]
-            else:
-                left.append(item)
-        return left
 
 
 def _request(item: Item) -> bytes:

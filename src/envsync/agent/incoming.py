@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Collection, List, Optional, Tuple
 
 from envsync.agent.outgoing import GONE, HEAD
 from envsync.agent.writing import TreeWriter, write_all
@@ -22,9 +22,11 @@ class Incoming:
     `TransferFailed` where the stream breaks its own rules, and OSError from writing.
     """
 
-    def __init__(self, writer: TreeWriter, items: Sequence[Tuple[bytes, Entry]]) -> None:
+    def __init__(self, writer: TreeWriter, items: Collection[Tuple[bytes, Entry]]) -> None:
         self._writer = writer
-        self._items = items
+        self._items = iter(items)
+        self._count = len(items)
+        self._path = b""
         self._next = 0
         self._rest = b""
         self._open: Optional[_OpenFile] = None
@@ -63,7 +65,7 @@ class Incoming:
 
     def finish(self) -> None:
         """The stream is over: every file must have come."""
-        if self._open is not None or self._rest or self._next != len(self._items):
+        if self._open is not None or self._rest or self._next != self._count:
             raise TransferFailed("the stream ended early")
 
     def abort(self) -> None:
@@ -73,30 +75,29 @@ class Incoming:
             self._open = None
 
     def _expect(self, number: int, size_bytes: int) -> Entry:
-        if number != self._next or number >= len(self._items):
+        if number != self._next or number >= self._count:
             raise TransferFailed("the stream is out of order")
-        entry = self._items[number][1]
+        self._path, entry = next(self._items)
         if size_bytes not in (GONE, entry.size_bytes):
             raise TransferFailed("the stream has a file of another size")
         return entry
 
     def _skip(self) -> None:
-        self.failed.append(self._items[self._next][0])
+        self.failed.append(self._path)
         self._next += 1
 
     def _whole(self, entry: Entry, content: memoryview) -> None:
-        path = self._items[self._next][0]
-        fd = self._writer.begin_file(path)
+        fd = self._writer.begin_file(self._path)
         try:
             write_all(fd, content)
         except BaseException:
             os.close(fd)
             raise
-        self._end(fd, path, entry, hashlib.sha256(content).digest())
+        self._end(fd, entry, hashlib.sha256(content).digest())
         self.size_bytes += entry.size_bytes
 
     def _begin(self, entry: Entry) -> None:
-        fd = self._writer.begin_file(self._items[self._next][0])
+        fd = self._writer.begin_file(self._path)
         self._open = _OpenFile(fd, entry)
 
     def _continue(self, view: memoryview) -> int:
@@ -109,12 +110,12 @@ class Incoming:
         self.size_bytes += len(part)
         if not file.left:
             self._open = None
-            self._end(file.fd, self._items[self._next][0], file.entry, file.state.digest())
+            self._end(file.fd, file.entry, file.state.digest())
         return len(part)
 
-    def _end(self, fd: int, path: bytes, entry: Entry, digest: bytes) -> None:
-        if not self._writer.end_file(fd, path, entry, digest):
-            self.failed.append(path)
+    def _end(self, fd: int, entry: Entry, digest: bytes) -> None:
+        if not self._writer.end_file(fd, self._path, entry, digest):
+            self.failed.append(self._path)
         self._next += 1
 
 

@@ -7,7 +7,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, 
 
 from envsync.agent.content_cache import Known
 from envsync.agent.filesystem import born_ns
-from envsync.agent.hashing import Hashing, Item
+from envsync.agent.hashing import MISSING, Hashing, Unhashed
 from envsync.agent.scan_pass import Scan
 from envsync.agent.stat_rows import Row, has_links, unpack
 from envsync.agent.vouchers import Vouchers
@@ -101,13 +101,12 @@ class Build:
         sources there.
         """
         groups = self._link_groups(self.changed)
-        late: Dict[bytes, bytes] = {}
-        needed: List[Item] = []
+        late: Dict[bytes, Unhashed] = {}
         for path in changed:
             rows = unpack(self._scan.directories[path])
             vouched = self._vouched(path, rows)
             lacking = [
-                row
+                row.size_bytes
                 for row, digest in zip(rows, vouched)
                 if not digest and row.mode & 0o170000 == 0o100000
             ]
@@ -115,26 +114,20 @@ class Build:
             if not lacking and not (name == CACHE_DIRECTORY and above in late):
                 yield path, self._entries(path, rows, vouched, groups)
                 continue
-            late[path] = b"".join([digest or _NO_DIGEST for digest in vouched])
-            needed += [
-                Item(join(path, row.name), row.size_bytes, row.inode & _INODE_MASK)
-                for row in lacking
-            ]
-        digests = self._hashed(needed)
-        for path, packed in late.items():
-            rows = unpack(self._scan.directories[path])
-            contents = [
-                digests.get(join(path, row.name)) or packed[at : at + DIGEST_BYTES]
-                for row, at in zip(rows, range(0, len(packed), DIGEST_BYTES))
+            digests = bytearray().join([digest or _NO_DIGEST for digest in vouched])
+            late[path] = Unhashed(
+                path, self._scan.directories[path], digests, len(lacking), sum(lacking)
+            )
+        self._hashing.files(self._top_fd, list(late.values()), self._progress)
+        for path, part in late.items():
+            self.hashed_bytes += part.size_bytes
+            rows, contents = unpack(part.rows), part.contents()
+            self.unreadable += [
+                join(path, row.name)
+                for row, content in zip(rows, contents)
+                if content == MISSING and row.mode & 0o170000 == 0o100000
             ]
             yield path, self._entries(path, rows, contents, groups)
-
-    def _hashed(self, needed: Sequence[Item]) -> Dict[bytes, bytes]:
-        """The digests of files whose contents nothing vouches for, by path."""
-        digests = self._hashing.files(self._top_fd, needed, self._progress)
-        self.hashed_bytes += sum(item.size_bytes for item in needed)
-        self.unreadable += [path for path, digest in digests.items() if digest is None]
-        return {path: digest or _NO_DIGEST for path, digest in digests.items()}
 
     def _vouched(self, directory: bytes, rows: Sequence[Row]) -> List[Optional[bytes]]:
         """Each file's digest, where its status says that it is still the one that was hashed."""

@@ -50,11 +50,12 @@ def _settle(service: Service, request: Request) -> Answer:
 def _stage(service: Service, request: Request) -> Answer:
     wanted = manifest_of(service, request)
     keep = request.arguments["keep"]
-    facts, service.fetches = service.push.stage(wanted, keep, service.counted("copy"))
+    facts, fetches = service.push.stage(wanted, keep, service.counted("copy"))
+    service.fetches = fetches
     home = os.environ.get("HOME", "")
     findings = user_site_findings(wanted.directories, home) + cuda_findings(wanted)
     staged = _facts(service, facts, findings + service.push.findings)
-    return Answer(to_json(staged), b"\0".join([path for path, _ in service.fetches]))
+    return Answer(to_json(staged), b"\0".join(fetches.paths()))
 
 
 def _facts(service: Service, facts: PlanFacts, findings: Tuple[Finding, ...]) -> StageFacts:

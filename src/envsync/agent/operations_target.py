@@ -65,8 +65,9 @@ def _dry_plan(service: Service, request: Request) -> Answer:
     from envsync.agent.target_questions import dry_plan
 
     wanted = manifest_of(service, request)
-    facts, service.fetches = dry_plan(service.target, wanted, request.arguments["keep"])
-    return Answer(to_json(facts), b"\0".join([path for path, _ in service.fetches]))
+    facts, fetches = dry_plan(service.target, wanted, request.arguments["keep"])
+    service.fetches = fetches
+    return Answer(to_json(facts), b"\0".join(fetches.paths()))
 
 
 def _verify(service: Service, request: Request) -> Answer:

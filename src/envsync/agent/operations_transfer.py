@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import time
-from typing import Callable, Dict, Sequence, Tuple
+from typing import Callable, Collection, Dict, Tuple
 
 from envsync.agent import codec, leftovers
 from envsync.agent.filesystem import clone, space
@@ -32,8 +32,9 @@ def _blocks(service: Service, request: Request) -> Answer:
     """What is there of the files in the payload, block by block."""
     bases, is_sample = service.push.bases(), bool(request.arguments["is_sample"])
     paths = request.payload.split(b"\0")
-    sizes = {path: entry.size_bytes for path, entry in service.fetches}
-    if not sizes.keys() >= set(paths):
+    wanted = set(paths)
+    sizes = {path: entry.size_bytes for path, entry in service.fetches if path in wanted}
+    if sizes.keys() != wanted:
         raise AgentFailed("digests are told only of what is to be sent")
     return Answer({}, b"".join(bases.told(path, sizes[path], is_sample) for path in paths))
 
@@ -43,7 +44,7 @@ def _patch(service: Service, request: Request) -> Answer:
     return Answer(to_json(_take(service, incoming, request.stream)))
 
 
-def _items(service: Service, request: Request) -> Sequence[Tuple[bytes, Entry]]:
+def _items(service: Service, request: Request) -> Collection[Tuple[bytes, Entry]]:
     """All files that have to come, or those that the payload names."""
     if not request.payload:
         return service.fetches

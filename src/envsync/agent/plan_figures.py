@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Tuple
-
 from envsync.agent.messages import PlanFacts
-from envsync.tree.entry import FILE, Entry
-from envsync.tree.plan import Plan
+from envsync.tree.entry import FILE
+from envsync.tree.steps import Files, Plan
 
 
 def with_copied(facts: PlanFacts, copied: PlanFacts, work: Plan) -> PlanFacts:
@@ -24,16 +22,14 @@ def with_copied(facts: PlanFacts, copied: PlanFacts, work: Plan) -> PlanFacts:
     )
 
 
-def with_failed(
-    facts: PlanFacts, work: Plan, fetches: Tuple[Tuple[bytes, Entry], ...]
-) -> PlanFacts:
+def with_failed(facts: PlanFacts, work: Plan, fetches: Files) -> PlanFacts:
     """What could not be copied here comes from the source after all."""
-    failed = fetches[len(work.fetches) :]
-    size_bytes = sum(entry.size_bytes for _, entry in failed)
+    files = len(fetches) - len(work.fetches)
+    size_bytes = fetches.size_bytes - work.fetch_bytes()
     return facts._replace(
-        fetch_files=facts.fetch_files + len(failed),
+        fetch_files=facts.fetch_files + files,
         fetch_bytes=facts.fetch_bytes + size_bytes,
-        copy_files=facts.copy_files - len(failed),
+        copy_files=facts.copy_files - files,
         copy_bytes=facts.copy_bytes - size_bytes,
         reused_bytes=max(0, facts.reused_bytes - size_bytes),
     )

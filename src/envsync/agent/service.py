@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Collection, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.helper_processes import HelperProcesses
 from envsync.agent.scan import NO_HELPERS
@@ -86,7 +86,7 @@ class Service:
         self._target: Optional[Target] = None
         self._push: Optional[TargetPush] = None
         self.build: Optional[SideBuild] = None
-        self.fetches: Tuple[Tuple[bytes, Entry], ...] = ()
+        self.fetches: Collection[Tuple[bytes, Entry]] = ()
 
     def call(
         self,

@@ -44,7 +44,8 @@ from envsync.tree.difference import difference
 from envsync.tree.entry import DIRECTORY, FILE, join, split
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.outline import plan_whole
-from envsync.tree.plan import Held, Make, Plan, plan
+from envsync.tree.plan import Held, plan
+from envsync.tree.steps import Files, Make, Plan
 
 Progress = Callable[[int], None]
 _SET_ASIDE = "is_set_aside"
@@ -201,7 +202,7 @@ class Staging:
 
     def bring_forward(
         self, holdings: Sequence[Holding], progress: Optional[Progress] = None
-    ) -> Tuple[Make, ...]:
+    ) -> Files:
         """Carry out everything but the transfer; the files that have to come from the source."""
         assert self._plan is not None
         work, writer = self._plan, self.writer
@@ -220,7 +221,7 @@ class Staging:
         # What was copied is only remembered by where: it may be 200,000 files.
         self._touched |= work.touched_directories()
         self._plan = work._replace(copies=())
-        return work.fetches + tuple(failed)
+        return work.fetches + failed
 
     def _unlock_parents(self, touched: Collection[bytes], standing: Collection[bytes]) -> None:
         """A version may have directories without write permission; here they need it.
@@ -348,6 +349,8 @@ def set_aside_inode(places: Layout) -> Optional[int]:
 
 def _gone_first(work: Plan) -> Iterator[Make]:
     """What goes before anything comes: not what a large file can be made of (`agent.blocks`)."""
+    if not work.remove:
+        return
     made_anew = {path for path, entry in work.fetches if entry.size_bytes >= LARGE_BYTES}
     for make in work.remove:
         if make.entry.kind != FILE or make.path not in made_anew:

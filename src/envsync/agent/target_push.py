@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Callable, Optional, Sequence, Tuple
+from typing import Callable, Collection, Optional, Sequence, Tuple
 
 from envsync.agent import leftovers, members, sharing
 from envsync.agent.blocks import Bases, Patching
@@ -35,11 +35,10 @@ from envsync.errors import (
 )
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
-from envsync.tree.plan import Plan
 from envsync.tree.sharing import WRITE, Share, shared
+from envsync.tree.steps import Files, Plan
 
 Progress = Callable[[int], None]
-Fetches = Tuple[Tuple[bytes, Entry], ...]
 
 
 class TargetPush:
@@ -93,7 +92,7 @@ class TargetPush:
         if self._shared is not None:
             sharing.hand_down(staging.writer.top_fd, self._shared[0])
 
-    def begin(self, outline: Manifest, keep: int) -> Optional[Tuple[PlanFacts, Fetches]]:
+    def begin(self, outline: Manifest, keep: int) -> Optional[Tuple[PlanFacts, Files]]:
         """Build an environment that is not here at all by its outline, ahead of `stage`.
 
         What is returned is as `stage`'s, in the order of `outline.files`. None, and nothing
@@ -159,7 +158,7 @@ class TargetPush:
         keep: int,
         progress: Optional[Progress] = None,
         beside: Sequence[Holding] = (),
-    ) -> Tuple[PlanFacts, Fetches]:
+    ) -> Tuple[PlanFacts, Files]:
         """Bring a staging tree forward; the files whose contents must come from the source.
 
         `beside` are further trees of this server that contents may be copied from.
@@ -213,7 +212,7 @@ class TargetPush:
         if not self._target.lock.is_held:
             raise AgentFailed("the environment was not locked")
 
-    def receiver(self, items: Sequence[Tuple[bytes, Entry]]) -> Incoming:
+    def receiver(self, items: Collection[Tuple[bytes, Entry]]) -> Incoming:
         """What takes the stream of these files into the staging tree."""
         self._verified = None
         return Incoming(self.staging.writer, items)
@@ -227,7 +226,7 @@ class TargetPush:
             trees.insert(at, self._staging.path)
         return Bases(trees)
 
-    def patching(self, items: Sequence[Tuple[bytes, Entry]]) -> Patching:
+    def patching(self, items: Collection[Tuple[bytes, Entry]]) -> Patching:
         """The same for files that are made of what is here and what comes."""
         self._verified = None
         return Patching(self.staging.writer, items, self.bases())

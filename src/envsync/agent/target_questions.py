@@ -19,7 +19,8 @@ from envsync.agent.target import Target, record_facts
 from envsync.errors import Locked, NotFound, VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.manifest import EMPTY, Manifest
-from envsync.tree.plan import Make, Plan, plan
+from envsync.tree.plan import plan
+from envsync.tree.steps import Files, Plan
 
 Progress = Callable[[int], None]
 _FILE_BYTES_MAX = 64 << 20
@@ -57,7 +58,7 @@ def _read(path: bytes) -> Optional[bytes]:
     return None
 
 
-def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Tuple[Make, ...]]:
+def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Files]:
     """What a push of that manifest would do, and what it would send; nothing is touched."""
     live = target.live or target.snapshot()
     staging = Staging(target.places, target.trees, target.records)
@@ -89,8 +90,8 @@ def plan_reusing(
     if work.fetch_bytes() < REUSE_BYTES_MIN:
         return work, found
     lacking = {fetch.entry.content for fetch in work.fetches}
-    found += target.elsewhere().holdings(wanted, lacking)
-    return make(found), found
+    more = list(target.elsewhere().holdings(wanted, lacking))
+    return (make(found + more), found + more) if more else (work, found)
 
 
 def plan_facts(
@@ -98,16 +99,16 @@ def plan_facts(
 ) -> PlanFacts:
     """A plan's figures."""
     reused: Counter[str] = Counter()
-    for copy in work.copies:
-        if holdings[copy.holding].name != OWN:
-            reused[holdings[copy.holding].name] += copy.entry.size_bytes
+    for copies in work.copies:
+        if holdings[copies.holding].name != OWN:
+            reused[holdings[copies.holding].name] += copies.size_bytes
     return PlanFacts(
         reused_bytes=sum(reused.values()),
         reused_from=tuple(name for name, _ in reused.most_common()),
         origin=origin,
         fetch_files=len(work.fetches),
         fetch_bytes=work.fetch_bytes(),
-        copy_files=len(work.copies) + len(work.repeats),
+        copy_files=work.copy_files(),
         copy_bytes=work.copy_bytes(),
         remove_entries=len(work.remove),
         new_bytes=work.new_bytes(),

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import Collection, Iterable, List, Tuple
+from typing import Collection, Iterable, Iterator, List, Tuple
 
 from envsync.tree.entry import LINK_GROUP_BYTES, Entry, InvalidEntry, check_entry
 
@@ -52,6 +52,8 @@ def _decode(listing: Listing) -> Tuple[Tuple[Entry, ...], int]:
     entries: List[Entry] = []
     position, end = 0, len(listing)
     unpack_from, head_size = _HEAD.unpack_from, _HEAD.size
+    # Past the constructor, which takes a third of the whole time.
+    new = tuple.__new__
     while position < end:
         kind, mode, name_size, content_size, mtime_ns, size = unpack_from(listing, position)
         start = position + head_size
@@ -63,8 +65,19 @@ def _decode(listing: Listing) -> Tuple[Tuple[Entry, ...], int]:
             group = listing[position : position + LINK_GROUP_BYTES]
             position += LINK_GROUP_BYTES
         name, content = listing[start:middle], listing[middle : middle + content_size]
-        entries.append(Entry(name, kind, mode, size, mtime_ns, content, group))
+        entries.append(new(Entry, (name, kind, mode, size, mtime_ns, content, group)))
     return tuple(entries), position
+
+
+def names(listing: Listing) -> Iterator[bytes]:
+    """The names of the entries. For bytes of our own making only."""
+    position = 0
+    while position < len(listing):
+        kind, _, name_size, content_size, _, _ = _HEAD.unpack_from(listing, position)
+        start = position + _HEAD.size
+        yield listing[start : start + name_size]
+        position = start + name_size + content_size
+        position += LINK_GROUP_BYTES if kind & _GROUPED else 0
 
 
 def decode_foreign(listing: Listing, entries_max: int = 1 << 32) -> Tuple[Entry, ...]:

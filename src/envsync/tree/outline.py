@@ -14,7 +14,7 @@ from typing import Dict, Iterator, List, Set, Tuple
 
 from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, join
 from envsync.tree.manifest import Manifest
-from envsync.tree.plan import Link, Make, Plan
+from envsync.tree.steps import Files, Link, Make, Plan
 
 
 def placeholder(inode: int) -> bytes:
@@ -40,10 +40,11 @@ def plan_whole(outline: Manifest) -> Plan:
     """
     directories: List[Make] = []
     symlinks: List[Make] = []
-    fetches: List[Make] = []
+    fetches = Files()
     links: List[Link] = []
     leaders: Dict[bytes, bytes] = {}
     for directory in sorted(outline.directories):
+        some: List[Entry] = []
         for entry in outline.entries(directory):
             path = join(directory, entry.name)
             if entry.kind == DIRECTORY:
@@ -55,8 +56,9 @@ def plan_whole(outline: Manifest) -> Plan:
             else:
                 if entry.link_group:
                     leaders[entry.link_group] = path
-                fetches.append(Make(path, _anything(entry)))
-    return Plan((), tuple(directories), tuple(symlinks), (), tuple(fetches), (), tuple(links), ())
+                some.append(_anything(entry))
+        fetches.add(directory, some)
+    return Plan((), tuple(directories), tuple(symlinks), (), fetches, (), tuple(links), ())
 
 
 def _anything(entry: Entry) -> Entry:

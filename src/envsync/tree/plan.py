@@ -7,37 +7,25 @@ the order of its fields turns the staging tree into the source's.
 
 from __future__ import annotations
 
-from typing import Collection, Dict, List, Mapping, NamedTuple, Protocol, Sequence, Set, Tuple
+from typing import Collection, Dict, List, Mapping, Protocol, Sequence, Set, Tuple
 
-from envsync.tree.entry import DIRECTORY, SYMLINK, Entry, join, split
+from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join
 from envsync.tree.listing import may_hold
-from envsync.tree.manifest import Manifest
+from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.steps import (
+    Copies,
+    Copy,
+    Files,
+    Link,
+    Make,
+    Plan,
+    by_directory,
+    copies_alike,
+    packed,
+)
 
 STAGED = -1
 """As a holding: the staging tree itself, once the transfer is done."""
-
-
-class Make(NamedTuple):
-    """One path to be made, and what it has to be."""
-
-    path: bytes
-    entry: Entry
-
-
-class Copy(NamedTuple):
-    """One file whose bytes are on the target: in which holding, under which path."""
-
-    path: bytes
-    entry: Entry
-    holding: int
-    source: bytes
-
-
-class Link(NamedTuple):
-    """A further name of a file in the same tree."""
-
-    path: bytes
-    leader: bytes
 
 
 class Held(Protocol):
@@ -46,50 +34,6 @@ class Held(Protocol):
     def places(self, contents: Collection[bytes]) -> Mapping[bytes, Collection[bytes]]:
         """The paths in it by content, of files that have one of these contents."""
         ...
-
-
-class Plan(NamedTuple):
-    """Steps to carry out in this order; paths are relative to the tree's top.
-
-    `remove` (children first), `directories` (parents first), `symlinks`, `copies` from
-    holdings, `fetches` from the source, `repeats` (copies of what was just fetched),
-    `links`, then `restamp` for mode and mtime of what is already there.
-    """
-
-    remove: Tuple[Make, ...]
-    directories: Tuple[Make, ...]
-    symlinks: Tuple[Make, ...]
-    copies: Tuple[Copy, ...]
-    fetches: Tuple[Make, ...]
-    repeats: Tuple[Copy, ...]
-    links: Tuple[Link, ...]
-    restamp: Tuple[Make, ...]
-
-    @property
-    def is_empty(self) -> bool:
-        return not any(self)
-
-    def touched_directories(self) -> Set[bytes]:
-        """The directories in which carrying it out makes or removes something."""
-        makes = (self.remove, self.directories, self.symlinks, self.fetches)
-        touched = {split(make.path)[0] for group in makes for make in group}
-        touched.update(split(copy.path)[0] for copy in (*self.copies, *self.repeats))
-        touched.update(split(link.path)[0] for link in self.links)
-        return touched
-
-    def fetch_bytes(self) -> int:
-        return sum(make.entry.size_bytes for make in self.fetches)
-
-    def copy_bytes(self) -> int:
-        return sum(copy.entry.size_bytes for copy in (*self.copies, *self.repeats))
-
-    def new_bytes(self) -> int:
-        """Bytes of disk that carrying it out takes before anything is given back."""
-        return self.fetch_bytes() + self.copy_bytes()
-
-    def new_inodes(self) -> int:
-        makes = (self.directories, self.symlinks, self.fetches)
-        return sum(map(len, makes)) + len(self.copies) + len(self.repeats)
 
 
 def plan(wanted: Manifest, staged: Manifest, holdings: Sequence[Held] = ()) -> Plan:
@@ -113,10 +57,17 @@ class _Work:
         self._wanted = wanted
         self._staged = staged
         self._holdings = holdings
+        # The live tree as a rule: most of what is needed it has under the same path.
+        first = holdings[0] if holdings else EMPTY
+        self._first = first if isinstance(first, Manifest) else EMPTY
+        self._copies: List[Copies] = []
         self._remove: List[Make] = []
         self._directories: List[Make] = []
         self._symlinks: List[Make] = []
-        self._needed: List[Make] = []
+        self._needed = Files()
+        self._leaders: List[Make] = []
+        self._contents: Set[int] = set()
+        self._repeated: Set[int] = set()
         self._restamp: List[Make] = []
         self._links: List[Link] = []
         self._regroup: Set[bytes] = set()
@@ -131,24 +82,46 @@ class _Work:
                 self._remove.append(Make(start + name, old))
             if old.link_group and (new is None or new.link_group != old.link_group):
                 self._regroup.add(old.link_group)
-        for name, new in wanted.items():
-            self._add(start + name, new, staged.get(name))
+        needed = [
+            new
+            for name, new in wanted.items()
+            if self._is_needed(start + name, new, staged.get(name))
+        ]
+        if needed:
+            self._need(directory, needed)
 
-    def _add(self, path: bytes, new: Entry, old: Entry | None) -> None:
+    def _is_needed(self, path: bytes, new: Entry, old: Entry | None) -> bool:
+        """Whether it is a file that has to be made; every other step is noted."""
         if new == old:
-            return
+            return False
         if new.link_group:
             self._regroup.add(new.link_group)
         if old is not None and _stays(old, new):
             if not new.link_group:
                 self._restamp.append(Make(path, new))
-            return
+            return False
         if new.kind == DIRECTORY:
             self._directories.append(Make(path, new))
         elif new.kind == SYMLINK:
             self._symlinks.append(Make(path, new))
-        elif not new.link_group:
-            self._needed.append(Make(path, new))
+        return new.kind == FILE and not new.link_group
+
+    def _need(self, directory: bytes, files: Sequence[Entry]) -> None:
+        """Files that have to be made; what the first holding has in their place is settled."""
+        alike: Sequence[Entry] = ()
+        listing = self._first.directories.get(directory)
+        if listing == self._wanted.directories[directory]:
+            alike, files = files, ()
+        elif listing:
+            held = {(e.name, e.content) for e in self._first.entries(directory) if e.kind == FILE}
+            alike = [entry for entry in files if (entry.name, entry.content) in held]
+            files = [entry for entry in files if (entry.name, entry.content) not in held]
+        self._copies += copies_alike(0, directory, alike)
+        self._needed.add(directory, files)
+        for entry in files:
+            # By its hash: of two contents that seem to be one, nothing is lost but some time.
+            mark = hash(entry.content)
+            (self._repeated if mark in self._contents else self._contents).add(mark)
 
     def resolve_groups(self) -> None:
         """Make every hard-link group that is not already exactly so from its first name."""
@@ -166,8 +139,10 @@ class _Work:
                     self._remove.append(make)
                     removed.add(make.path)
             # Whatever else stands at a member's path does not stay and goes already.
-            self._needed.append(members[0])
+            self._leaders.append(members[0])
             self._links += [Link(make.path, members[0].path) for make in members[1:]]
+        for directory, leaders in by_directory(sorted(self._leaders)):
+            self._need(directory, leaders)
 
     def finish(self) -> Plan:
         copies, fetches, repeats = self._distribute()
@@ -175,46 +150,49 @@ class _Work:
             remove=tuple(sorted(self._remove, key=lambda make: make.path, reverse=True)),
             directories=tuple(sorted(self._directories)),
             symlinks=tuple(self._symlinks),
-            copies=tuple(copies),
-            fetches=tuple(fetches),
+            copies=(*self._copies, *packed(copies)),
+            fetches=fetches,
             repeats=tuple(repeats),
             links=tuple(self._links),
             restamp=tuple(self._restamp),
         )
 
-    def _distribute(self) -> Tuple[List[Copy], List[Make], List[Copy]]:
+    def _distribute(self) -> Tuple[List[Copy], Files, List[Copy]]:
         """Decide for each file that is needed where its bytes come from."""
         held = self._held_places()
         copies: List[Copy] = []
-        fetches: List[Make] = []
+        fetches = Files()
         repeats: List[Copy] = []
         fetched: Dict[bytes, bytes] = {}
-        # Each gives way to what becomes of it: there may be 200,000.
-        self._needed.sort(reverse=True)
-        while self._needed:
-            make = self._needed.pop()
-            found = self._held(make, held)
-            if found is not None:
-                copies.append(Copy(make.path, make.entry, *found))
-            elif make.entry.content in fetched:
-                source = fetched[make.entry.content]
-                repeats.append(Copy(make.path, make.entry, STAGED, source))
-            else:
-                fetched[make.entry.content] = make.path
-                fetches.append(make)
+        for directory, entries in self._needed.by_directory():
+            here: List[Entry] = []
+            for entry in entries:
+                path = join(directory, entry.name)
+                found = self._held(path, entry, held)
+                if found is not None:
+                    copies.append(Copy(path, entry, *found))
+                elif entry.content in fetched:
+                    repeats.append(Copy(path, entry, STAGED, fetched[entry.content]))
+                else:
+                    if hash(entry.content) in self._repeated:
+                        fetched[entry.content] = path
+                    here.append(entry)
+            fetches.add(directory, here)
         return copies, fetches, repeats
 
     def _held_places(self) -> List[Mapping[bytes, Collection[bytes]]]:
+        if not self._holdings:
+            return []
         contents = {make.entry.content for make in self._needed}
         return [holding.places(contents) for holding in self._holdings]
 
     def _held(
-        self, make: Make, held: Sequence[Mapping[bytes, Collection[bytes]]]
+        self, path: bytes, entry: Entry, held: Sequence[Mapping[bytes, Collection[bytes]]]
     ) -> Tuple[int, bytes] | None:
         for number, places in enumerate(held):
-            paths = places.get(make.entry.content)
+            paths = places.get(entry.content)
             if paths:
-                return number, make.path if make.path in paths else min(paths)
+                return number, path if path in paths else min(paths)
         return None
 
 

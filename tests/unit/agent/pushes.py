@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from envsync.agent.check import Check
@@ -158,7 +158,7 @@ class Server:
             target.lock.release()
 
 
-def transfer(source: bytes, fetches: Sequence[tuple[bytes, Entry]], push: TargetPush) -> None:
+def transfer(source: bytes, fetches: Collection[tuple[bytes, Entry]], push: TargetPush) -> None:
     top_fd = open_directory(source)
     incoming = push.receiver(fetches)
     try:

@@ -20,7 +20,7 @@ from envsync.agent.helper_work import carry_out
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.writing import TreeWriter
 from envsync.tree.entry import FILE, Entry
-from envsync.tree.plan import Copy
+from envsync.tree.steps import Copies, Copy, packed
 
 FILES = 700
 MTIME_NS = 1_600_000_000_123_456_789
@@ -49,7 +49,10 @@ class Place:
     def name(number: int) -> str:
         return f"d{number % 10}/file {number}\n"
 
-    def copies(self) -> list[Copy]:
+    def copies(self) -> list[Copies]:
+        return list(packed(sorted(self.each(), key=lambda copy: (copy.holding, copy.path))))
+
+    def each(self) -> list[Copy]:
         found = []
         for number in range(FILES):
             content, path = content_of(number), os.fsencode(self.name(number))
@@ -144,7 +147,7 @@ def test_nobody_writes_where_another_push_builds(place: Place, fork: Fork) -> No
     """A helper whose agent was killed may get to its work when the next push has begun."""
     fd = os.open(place.lock, os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX)
-    files = [(copy.source, copy.path, tuple(copy.entry)) for copy in place.copies()[::2]]
+    files = [(copy.source, copy.path, tuple(copy.entry)) for copy in place.each()[::2]]
     trees = os.fsencode(place.staged), os.fsencode(place.lock), os.fsencode(place.holdings[0])
     assert copying.copy_share((*trees, files)) is None
     os.close(fd)

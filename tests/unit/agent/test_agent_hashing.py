@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from envsync.agent import hashing
-from envsync.agent.hashing import BLOCK_BYTES, Item, hash_files
+from envsync.agent.hashing import BLOCK_BYTES, MISSING, Hashing, Unhashed
 from envsync.agent.scan_pass import open_directory
+from envsync.agent.stat_rows import Row, pack, unpack
+from envsync.tree.entry import join, split
+
+Parts = list[Unhashed]
+KNOWN = b"k" * 32
 
 CONTENTS = {
     b"empty": b"",
@@ -22,6 +29,7 @@ CONTENTS = {
     b"\xff\xfe\n odd/1": b"name",
     b"123/2": b"looks like an inode",
 }
+DIGESTS = {path: hashlib.sha256(data).digest() for path, data in CONTENTS.items()}
 
 
 @pytest.fixture
@@ -41,33 +49,112 @@ def parallel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(hashing, "PARALLEL_FILES_MIN", 1)
 
 
-def items() -> list[Item]:
-    return [Item(path, len(content)) for path, content in CONTENTS.items()]
+def parts(paths: Iterable[bytes], inodes: Mapping[bytes, int] = MappingProxyType({})) -> Parts:
+    """These paths as what is to be hashed, each file given a size of 1."""
+    names: dict[bytes, list[bytes]] = {}
+    for path in sorted(paths):
+        directory, name = split(path)
+        names.setdefault(directory, []).append(name)
+    return [_part(directory, found, inodes) for directory, found in names.items()]
+
+
+def _part(directory: bytes, names: list[bytes], inodes: Mapping[bytes, int]) -> Unhashed:
+    """With a row of a directory before them, and one of a file that has its digest."""
+    mode, numbers = stat.S_IFREG | 0o644, [inodes.get(join(directory, name), 0) for name in names]
+    rows = [Row(b"\1", stat.S_IFDIR, 1, 1, 0, 0, 1), Row(b"\2", mode, 1, 1, 0, 0, 1)]
+    rows += [Row(name, mode, inode, 1, 0, 0, 1) for name, inode in zip(names, numbers, strict=True)]
+    digests = bytearray(MISSING + KNOWN + MISSING * len(names))
+    return Unhashed(directory, pack(rows), digests, len(names), len(names))
+
+
+def found_in(hashed: Parts) -> dict[bytes, bytes]:
+    """The digests by path, without what was known and what is no file."""
+    found: dict[bytes, bytes] = {}
+    for part in hashed:
+        assert part.contents()[:2] == [MISSING, KNOWN]
+        paths = [join(part.directory, row.name) for row in unpack(part.rows)]
+        found.update(zip(paths[2:], part.contents()[2:], strict=True))
+    return found
+
+
+def hashed(
+    top_fd: int, paths: Iterable[bytes], inodes: Mapping[bytes, int] = MappingProxyType({})
+) -> dict[bytes, bytes]:
+    wanted = parts(paths, inodes)
+    Hashing().files(top_fd, wanted)
+    return found_in(wanted)
 
 
 @pytest.mark.usefixtures("parallel")
 def test_it_is_sha256(top_fd: int) -> None:
     told: list[int] = []
-    expected = {path: hashlib.sha256(data).digest() for path, data in CONTENTS.items()}
-    assert hash_files(top_fd, items(), told.append) == expected
-    assert sum(told) == sum(map(len, CONTENTS.values()))
+    wanted = parts(CONTENTS)
+    Hashing().files(top_fd, wanted, told.append)
+    assert found_in(wanted) == DIGESTS
+    assert sum(told) == len(CONTENTS), "bytes as they are in the rows"
 
 
 @pytest.mark.usefixtures("parallel")
-def test_what_cannot_be_read_is_none(top_fd: int, tmp_path: Path) -> None:
+def test_what_cannot_be_read_has_no_digest(top_fd: int, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     os.symlink("small", tmp_path / "link")
-    bad = [b"gone", b"gone/below", b"link", b"pipe/x", b"x" * 300, b"y/" * 3000]
-    found = hash_files(top_fd, [*(Item(path, 1) for path in bad), Item(b"small", 1)])
-    assert [found[path] for path in bad] == [None] * len(bad)
-    assert found[b"small"] == hashlib.sha256(b"x").digest()
+    bad = [b"gone", b"gone/below", b"link", b"pipe/x", b"x" * 300, b"y/" * 3000 + b"y"]
+    found = hashed(top_fd, [*bad, b"small"])
+    assert [found[path] for path in bad] == [MISSING] * len(bad)
+    assert found[b"small"] == DIGESTS[b"small"]
 
 
 @pytest.mark.usefixtures("parallel")
-def test_another_file_than_was_meant_is_none(top_fd: int, tmp_path: Path) -> None:
+def test_another_file_than_was_meant_has_no_digest(top_fd: int, tmp_path: Path) -> None:
     inode = os.stat(tmp_path / "small").st_ino
-    assert hash_files(top_fd, [Item(b"small", 1, inode)])[b"small"] is not None
-    assert hash_files(top_fd, [Item(b"small", 1, inode + 1)])[b"small"] is None
+    for number, digest in ((inode, DIGESTS[b"small"]), (inode + 1, MISSING)):
+        assert hashed(top_fd, [b"small"], {b"small": number}) == {b"small": digest}
+
+
+@pytest.mark.usefixtures("parallel")
+@pytest.mark.parametrize(
+    ("inode", "read_inode", "is_taken"),
+    [
+        pytest.param(7, 7, True, id="the file"),
+        pytest.param(0, 7, True, id="any file"),
+        pytest.param(8, 7, False, id="another file"),
+    ],
+)
+def test_what_was_read_is_not_read_again(
+    top_fd: int, inode: int, read_inode: int, is_taken: bool
+) -> None:
+    path, expected = b"\xff\xfe\n odd/1", os.urandom(32) if is_taken else MISSING
+    hashing = Hashing()
+    with hashing.reading() as on_read:
+        on_read(path, read_inode, expected)
+        on_read(b"123/other", 1, bytes(32))
+    wanted = parts([b"small", path], {path: inode})
+    hashing.files(top_fd, wanted)
+    assert found_in(wanted) == {b"small": DIGESTS[b"small"], path: expected}
+
+
+def test_what_is_read_while_hashing_has_begun_is_not_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between two batches of one directory."""
+    monkeypatch.setattr(hashing, "is_full", lambda files, _: files == 2)
+    work, names = Hashing(), [b"empty", b"one block", b"several", b"small"]
+    [part] = wanted = parts(names)
+    batches = work._batches(wanted)
+    first = next(batches)
+    with work.reading() as on_read:
+        for name in names[1:]:
+            on_read(name, 1, b"%-32s" % name)
+    assert [item.name for item in first] == names[:2]
+    assert list(batches) == []
+    assert part.contents()[-2:] == [b"%-32s" % name for name in names[2:]]
+
+
+def test_the_largest_come_first() -> None:
+    mode = stat.S_IFREG | 0o644
+    rows = pack([Row(b"%d" % size, mode, 1, size, 0, 0, 1) for size in (3, 5, 9)])
+    part = Unhashed(b"", rows, bytearray(3 * MISSING), 3, 17)
+    assert [item.size_bytes for item in part.items()] == [9, 5, 3]
 
 
 def test_a_worker_that_dies_is_an_error_and_no_answer(
@@ -77,4 +164,4 @@ def test_a_worker_that_dies_is_an_error_and_no_answer(
     monkeypatch.setattr(hashing, "PARALLEL_FILES_MIN", 1)
     monkeypatch.setattr(hashing, "_CODE", "os._exit(1)")
     with pytest.raises(OSError, match=r"ended early|Broken pipe"):
-        hash_files(top_fd, items())
+        hashed(top_fd, CONTENTS)

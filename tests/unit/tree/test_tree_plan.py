@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, check_name, split
 from envsync.tree.manifest import EMPTY, Manifest
-from envsync.tree.plan import STAGED, Copy, Plan, plan
+from envsync.tree.plan import STAGED, plan
+from envsync.tree.steps import Copy, Plan
 from tests.unit.tree.trees import (
     Node,
     Tree,
@@ -86,7 +87,7 @@ def carry_out(work: Plan, wanted: Tree, staged: Tree, holdings: Sequence[Tree]) 
         disk.make(make.path, directory())
     for make in work.symlinks:
         disk.make(make.path, wanted[make.path])
-    for copy in work.copies:
+    for copy in copies_of(work):
         data = holdings[copy.holding][copy.source].data
         disk.make(copy.path, file(data, copy.entry.mode, copy.entry.mtime_ns))
     for make in work.fetches:
@@ -108,6 +109,10 @@ def situations(draw: st.DrawFn) -> tuple[Tree, Tree, list[Tree]]:
     wanted, staged = draw(pairs())
     holding = st.one_of(variants(wanted), variants(staged), trees())
     return wanted, staged, draw(st.lists(holding, max_size=2))
+
+
+def copies_of(work: Plan) -> list[Copy]:
+    return [copy for copies in work.copies for copy in copies.each()]
 
 
 def plan_of(wanted: Tree, staged: Tree, holdings: Sequence[Tree] = ()) -> Plan:
@@ -139,7 +144,7 @@ def test_it_names_nothing_outside_and_nothing_twice(
     wanted, staged, holdings = case
     work = plan_of(wanted, staged, holdings)
     made = [make.path for part in (work.directories, work.symlinks, work.fetches) for make in part]
-    made += [step.path for part in (work.copies, work.repeats) for step in part]
+    made += [step.path for part in (copies_of(work), work.repeats) for step in part]
     made += [link.path for link in work.links]
     removed = [make.path for make in work.remove]
     stamped = [make.path for make in work.restamp]
@@ -169,7 +174,7 @@ def test_only_what_nobody_holds_is_fetched_and_once(
     }
     assert len(fetched) == len(set(fetched))
     assert not held & set(fetched)
-    for copy in work.copies:
+    for copy in copies_of(work):
         source = manifest_of(holdings[copy.holding]).find(copy.source)
         assert source is not None
         assert source.content == copy.entry.content
@@ -182,7 +187,8 @@ def test_what_stays_is_not_touched(case: tuple[Tree, Tree, list[Tree]]) -> None:
     wanted, staged, holdings = case
     work = plan_of(wanted, staged, holdings)
     one, two = manifest_of(wanted), manifest_of(staged)
-    named = {step.path for part in work for step in part}
+    steps = (*work.remove, *work.directories, *work.symlinks, *work.fetches, *work.restamp)
+    named = {step.path for step in (*steps, *copies_of(work), *work.repeats, *work.links)}
     for path, entry in one.walk():
         if two.find(path) == entry and not entry.link_group:
             assert path not in named
@@ -211,11 +217,14 @@ def test_the_same_path_and_the_earlier_holding_are_preferred() -> None:
     assert _sources(plan_of(wanted, {}, [both])) == [(0, b"b")]
     assert _sources(plan_of(wanted, {}, [{b"a": file(b"x")}, both])) == [(0, b"a")]
     assert _sources(plan_of(wanted, {}, [{}, both])) == [(1, b"b")]
+    same = with_parents({b"d/1": file(b"x"), b"d/2": file(b"x")})
+    assert _sources(plan_of(same, {}, [same, both])) == [(0, b"d/1"), (0, b"d/2")]
+    other = {**same, b"d/2": symlink(b"x"), b"d/3": file(b"x")}
+    assert _sources(plan_of(same, {}, [other])) == [(0, b"d/1"), (0, b"d/1")]
 
 
 def _sources(work: Plan) -> list[tuple[int, bytes]]:
-    copies: tuple[Copy, ...] = work.copies
-    return [(copy.holding, copy.source) for copy in copies]
+    return [(copy.holding, copy.source) for copy in copies_of(work)]
 
 
 KINDS = {

@@ -1,0 +1,192 @@
+"""A plan and its steps.
+
+Files are packed until it is their turn: by the hundred thousand, objects would take 100 MB.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Collection, Iterable, Iterator, List, NamedTuple, Sequence, Set, Tuple
+
+from envsync.tree import listing as listings
+from envsync.tree.entry import Entry, join, split
+from envsync.tree.listing import Listing
+
+COPIES_MAX = 200
+"""So many are a share of the work that nobody waits long for."""
+
+
+class Make(NamedTuple):
+    """One path to be made, and what it has to be."""
+
+    path: bytes
+    entry: Entry
+
+
+class Copy(NamedTuple):
+    """One file whose bytes are on the target: in which holding, under which path."""
+
+    path: bytes
+    entry: Entry
+    holding: int
+    source: bytes
+
+
+class Link(NamedTuple):
+    """A further name of a file in the same tree."""
+
+    path: bytes
+    leader: bytes
+
+
+class Copies(NamedTuple):
+    """Some files of one directory whose bytes one holding has: as many `Copy`.
+
+    `sources` are their paths there; empty where those are the same.
+    """
+
+    holding: int
+    directory: bytes
+    listing: Listing
+    sources: Tuple[bytes, ...]
+    files: int
+    size_bytes: int
+
+    def each(self) -> Iterator[Copy]:
+        entries = listings.decode(self.listing)
+        paths = [join(self.directory, entry.name) for entry in entries]
+        for path, entry, source in zip(paths, entries, self.sources or paths):
+            yield Copy(path, entry, self.holding, source)
+
+
+def copies_alike(holding: int, directory: bytes, entries: Sequence[Entry]) -> Iterator[Copies]:
+    """What a holding has of a directory under the same paths."""
+    for at in range(0, len(entries), COPIES_MAX):
+        yield _copies(holding, directory, entries[at : at + COPIES_MAX], ())
+
+
+def packed(copies: Iterable[Copy]) -> Iterator[Copies]:
+    """The same copies: what comes one after the other from a holding into a directory together."""
+    for (holding, directory), group in itertools.groupby(copies, _from_and_to):
+        alike = list(group)
+        for at in range(0, len(alike), COPIES_MAX):
+            some = alike[at : at + COPIES_MAX]
+            sources = tuple([copy.source for copy in some])
+            yield _copies(holding, directory, [copy.entry for copy in some], sources)
+
+
+def _from_and_to(copy: Copy) -> Tuple[int, bytes]:
+    return copy.holding, split(copy.path)[0]
+
+
+def _copies(
+    holding: int, directory: bytes, entries: Sequence[Entry], sources: Tuple[bytes, ...]
+) -> Copies:
+    size_bytes = sum([entry.size_bytes for entry in entries])
+    listing = listings.encode(entries)
+    return Copies(holding, directory, listing, sources, len(entries), size_bytes)
+
+
+class Files(Collection[Make]):
+    """Paths and what they have to be, in the order in which they were added: as many `Make`."""
+
+    def __init__(self, files: Iterable[Make] = ()) -> None:
+        self._parts: List[Tuple[bytes, Listing]] = []
+        self._count = 0
+        self.size_bytes = 0
+        for directory, entries in by_directory(files):
+            self.add(directory, entries)
+
+    def add(self, directory: bytes, entries: Sequence[Entry]) -> None:
+        """Files of one directory."""
+        if entries:
+            self._parts.append((directory, listings.encode(entries)))
+            self._count += len(entries)
+            self.size_bytes += sum([entry.size_bytes for entry in entries])
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Make]:
+        for directory, entries in self.by_directory():
+            for entry in entries:
+                yield Make(join(directory, entry.name), entry)
+
+    def by_directory(self) -> Iterator[Tuple[bytes, Sequence[Entry]]]:
+        for directory, listing in self._parts:
+            yield directory, listings.decode(listing)
+
+    def paths(self) -> Iterator[bytes]:
+        for directory, listing in self._parts:
+            start = directory + b"/" if directory else b""
+            for name in listings.names(listing):
+                yield start + name
+
+    def __contains__(self, make: object) -> bool:
+        return any(make == found for found in self)
+
+    def __add__(self, more: Iterable[Make]) -> Files:
+        found = Files(more)
+        found._parts = self._parts + found._parts
+        found._count += self._count
+        found.size_bytes += self.size_bytes
+        return found
+
+    def directories(self) -> Set[bytes]:
+        return {directory for directory, _ in self._parts}
+
+
+def by_directory(files: Iterable[Make]) -> Iterator[Tuple[bytes, List[Entry]]]:
+    """What comes one after the other in a directory together."""
+    for directory, group in itertools.groupby(files, lambda make: split(make.path)[0]):
+        yield directory, [make.entry for make in group]
+
+
+class Plan(NamedTuple):
+    """Steps to carry out in this order; paths are relative to the tree's top.
+
+    `remove` (children first), `directories` (parents first), `symlinks`, `copies` from
+    holdings, `fetches` from the source, `repeats` (copies of what was just fetched),
+    `links`, then `restamp` for mode and mtime of what is already there.
+    """
+
+    remove: Tuple[Make, ...]
+    directories: Tuple[Make, ...]
+    symlinks: Tuple[Make, ...]
+    copies: Tuple[Copies, ...]
+    fetches: Files
+    repeats: Tuple[Copy, ...]
+    links: Tuple[Link, ...]
+    restamp: Tuple[Make, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self)
+
+    def touched_directories(self) -> Set[bytes]:
+        """The directories in which carrying it out makes or removes something."""
+        makes = (self.remove, self.directories, self.symlinks)
+        touched = {split(make.path)[0] for group in makes for make in group}
+        touched |= self.fetches.directories()
+        touched.update(copies.directory for copies in self.copies)
+        touched.update(split(copy.path)[0] for copy in self.repeats)
+        touched.update(split(link.path)[0] for link in self.links)
+        return touched
+
+    def fetch_bytes(self) -> int:
+        return self.fetches.size_bytes
+
+    def copy_files(self) -> int:
+        return sum(copies.files for copies in self.copies) + len(self.repeats)
+
+    def copy_bytes(self) -> int:
+        repeated_bytes = sum(copy.entry.size_bytes for copy in self.repeats)
+        return sum(copies.size_bytes for copies in self.copies) + repeated_bytes
+
+    def new_bytes(self) -> int:
+        """Bytes of disk that carrying it out takes before anything is given back."""
+        return self.fetch_bytes() + self.copy_bytes()
+
+    def new_inodes(self) -> int:
+        made = len(self.directories) + len(self.symlinks) + len(self.fetches)
+        return made + self.copy_files()
