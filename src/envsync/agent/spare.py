@@ -17,7 +17,7 @@ from envsync.agent.removal import remove_tree
 from envsync.agent.staging import Holding, Staging
 from envsync.agent.target import Target
 from envsync.errors import AgentFailed, EnvsyncError, VerificationFailed
-from envsync.tree.plan import Plan
+from envsync.tree.steps import Plan
 
 Progress = Callable[[int], None]
 _TIMES_FREE = 2
