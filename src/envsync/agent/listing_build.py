@@ -17,7 +17,6 @@ from envsync.tree.manifest import Manifest
 from envsync.tree.outline import placeholder
 from envsync.tree.revision import CACHE_DIRECTORY, directory_digest, entries_digest
 
-_KINDS = {0o100000: FILE, 0o040000: DIRECTORY, 0o120000: SYMLINK}
 _INODE_MASK = (1 << 64) - 1
 _MODE_BITS = 0o7775  # no world-write, ever
 _NO_DIGEST = bytes(DIGEST_BYTES)
@@ -82,15 +81,9 @@ class Build:
         groups = self._link_groups(self._scan.directories)
         directories: Dict[bytes, bytes] = {}
         for path, packed in self._scan.directories.items():
-            entries: List[Entry] = []
-            for row in unpack(packed):
-                kind = row.mode & 0o170000
-                content = b""
-                if kind == 0o120000:
-                    content = self._target(join(path, row.name))
-                elif kind == 0o100000:
-                    content = placeholder(row.inode & _INODE_MASK)
-                entries.append(_entry(row, content, groups.get(row.inode, b"")))
+            rows = unpack(packed)
+            contents = [placeholder(row.inode & _INODE_MASK) for row in rows]
+            entries = self._entries(path, rows, contents, groups)
             directories[path] = listings.encode(entries)
         return Manifest(directories, self._scan.mode, self._scan.mtime_ns)
 
@@ -167,14 +160,18 @@ class Build:
     ) -> Tuple[Entry, ...]:
         """`contents` are the files' digests, one for each row."""
         entries: List[Entry] = []
-        for row, digest in zip(rows, contents):
-            kind = row.mode & 0o170000
-            content = b""
-            if kind == 0o120000:
-                content = self._target(join(directory, row.name))
-            elif kind == 0o100000:
+        for (name, mode, inode, size_bytes, mtime_ns, _, _), digest in zip(rows, contents):
+            kind = mode & 0o170000
+            if kind == 0o100000:
+                group = groups.get(inode, b"") if groups else b""
                 content = digest or _NO_DIGEST
-            entries.append(_entry(row, content, groups.get(row.inode, b"")))
+                entry = Entry(name, FILE, mode & _MODE_BITS, size_bytes, mtime_ns, content, group)
+            elif kind == 0o120000:
+                target = self._target(join(directory, name))
+                entry = Entry(name, SYMLINK, 0o777 & _MODE_BITS, 0, mtime_ns, target)
+            else:
+                entry = Entry(name, DIRECTORY, mode & _MODE_BITS, 0, mtime_ns, b"")
+            entries.append(entry)
         return tuple(entries)
 
     def _before(self, directory: bytes) -> _Before:
@@ -234,15 +231,6 @@ def _known(
             if not group or group == listings.link_group(join(path, entry.name)):
                 size_bytes += entry.size_bytes
     return Known(rows, listing, digest, files, size_bytes)
-
-
-def _entry(row: Row, content: bytes, group: bytes) -> Entry:
-    kind = _KINDS[row.mode & 0o170000]
-    if kind == FILE:
-        mode, size_bytes = row.mode & _MODE_BITS, row.size_bytes
-        return Entry(row.name, kind, mode, size_bytes, row.mtime_ns, content, group)
-    mode = 0o777 & _MODE_BITS if kind == SYMLINK else row.mode & _MODE_BITS
-    return Entry(row.name, kind, mode, 0, row.mtime_ns, content)
 
 
 def _same_content(old: Row, new: Row) -> bool:

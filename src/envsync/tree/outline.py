@@ -16,10 +16,12 @@ from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, jo
 from envsync.tree.manifest import Manifest
 from envsync.tree.steps import Files, Link, Make, Plan
 
+_PLACEHOLDER = struct.Struct(">%dxQ" % (DIGEST_BYTES - 8))
+
 
 def placeholder(inode: int) -> bytes:
     """What stands for the contents of a file that nobody has hashed yet."""
-    return struct.pack(">Q", inode).rjust(DIGEST_BYTES, b"\0")
+    return _PLACEHOLDER.pack(inode)
 
 
 def files(outline: Manifest) -> Iterator[Tuple[bytes, int]]:

@@ -54,11 +54,8 @@ def counted(
         return tuple(
             entry for entry in entries if entry.kind != FILE or source_of(entry.name) not in sources
         )
-    return tuple(
-        entry
-        for entry in entries
-        if not (entry.kind == DIRECTORY and entry.name == CACHE_DIRECTORY)
-    )
+    caches = [e for e in entries if e.name == CACHE_DIRECTORY and e.kind == DIRECTORY]
+    return tuple(entry for entry in entries if entry not in caches) if caches else entries
 
 
 def python_sources(listing: Listing) -> FrozenSet[bytes]:
@@ -80,11 +77,12 @@ def entries_digest(
     if name == CACHE_DIRECTORY:
         sources = python_sources(directories.get(parent, b""))
     parts: List[bytes] = []
-    for entry in counted(directory, entries, sources):
-        sizes = entry.kind, entry.is_executable, len(entry.name), len(entry.content)
-        parts.append(b"%d %d %d %d\0" % sizes)
-        parts.append(entry.name)
-        parts.append(entry.content)
+    # Taken apart at once: this is done for every entry of an environment, at both ends.
+    for entry_name, kind, mode, _, _, content, _ in counted(directory, entries, sources):
+        is_executable = kind == FILE and mode & 0o100 != 0
+        parts.append(b"%d %d %d %d\0" % (kind, is_executable, len(entry_name), len(content)))
+        parts.append(entry_name)
+        parts.append(content)
     return hashlib.sha256(b"".join(parts)).digest() if parts else b""
 
 
