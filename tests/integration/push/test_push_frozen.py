@@ -94,7 +94,7 @@ def test_a_client_is_frozen(scene: Scene) -> None:
     staged = {target.name: staged_bytes(target) for target in receiving}
     running = {}
     for target, transport in zip(receiving, TRANSPORTS, strict=True):
-        target.limit("3mbit")
+        target.limit("1mbit")
         arguments = ["push", "myenv", target.name, "--transport", transport]
         running[target.name] = scene.laptop.start(*arguments)
     wait_until(

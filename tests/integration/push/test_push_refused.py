@@ -113,7 +113,7 @@ def test_the_disk_fills_up_in_mid_transfer(source: Stamped, fresh_lab: Lab, tran
     envsync.push(TARGET)
     source.change()
     target.remount("size=120m")
-    target.limit("16mbit")
+    target.limit("4mbit")  # for the disk to be full long before the transfer is over
     filler = target.path(f"{target.prefix}/filler")
     with Reader(target):
         process = envsync.start("push", "myenv", TARGET, "--transport", transport)
