@@ -196,6 +196,7 @@ def _in_use(daemon: Daemon, host: LabHost, source: Stamped, save: Callable[[str]
         stderr=subprocess.DEVNULL,
     )
     try:
+        wait_until(lambda: host.processes("^sleep 60"), "the job runs")
         source.change()
         waiting = daemon.wait_state("server3", "waiting")
         assert waiting["error"]["message"] == "a process uses the environment there"
