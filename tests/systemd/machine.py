@@ -111,9 +111,10 @@ class Machine:
     def reboot(self, until: Sequence[str] = BOOTED) -> None:
         """An orderly one; what is on the disks stays."""
         assert self._nspawn is not None
-        self.run(["systemctl", "reboot"])
+        # It may be ended with everything else there before it has said that all is well.
+        asked = self.run(["systemctl", "reboot"], check=False)
         status = self._nspawn.wait(timeout=40)
-        assert status == _WANTS_REBOOT, self.console()
+        assert status == _WANTS_REBOOT, f"{asked}\n{self.console()}"
         self.boot(until)
 
     def close(self) -> None:
