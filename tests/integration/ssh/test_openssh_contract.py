@@ -203,6 +203,39 @@ def test_nothing_is_left_behind_by_who_is_killed(sshd: LoopbackSshd) -> None:
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "ssh has ended")
 
 
+# As OpenSSH is where a signal comes after it looked for one, and before it waits.
+_MISSES_THE_FIRST = """\
+#!/bin/sh
+trap 'trap - TERM' TERM
+echo up
+while :; do sleep 0.1; done
+"""
+
+
+def test_an_ssh_that_misses_the_first_signal_is_told_again(tmp_path: Path) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(_MISSES_THE_FIRST)
+    ssh.chmod(0o755)
+    script = (
+        "import os, sys, time\n"
+        "from envsync.ssh.openssh_master import Master\n"
+        "master = Master(lambda _: [sys.argv[1]], 'host', os.environ)\n"
+        "while not master.said: time.sleep(0.01)\n"
+        "print(master.directory, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(ssh)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        directory = Path(process.stdout.readline().decode().strip())
+        pids = descendants(process.pid, directory.name)
+        assert len(pids) == 2
+        process.kill()
+    wait_until(lambda: not directory.exists(), "the directory is gone")
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "ssh has ended")
+
+
 def test_rsync_goes_over_the_same_connection(
     sshd: LoopbackSshd, link: OpensshLink, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from tests.lab.loopback_sshd import free_port
 
 SHORT_SECONDS = 0.6
 # Of what has to be told from other ends of the same step, so that a busy machine has got so far.
-AMPLE_SECONDS = 3.0
+AMPLE_SECONDS = 2.0
 # Above every limit here, below paramiko's own (15 s, 30 s, one hour, never) and our usual ones.
 SOON_SECONDS = 12.0
 ONCE = HandshakeLimiter(attempts=1)
