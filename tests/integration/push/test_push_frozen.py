@@ -45,7 +45,8 @@ def scene() -> Iterator[Scene]:
     demand_lab()
     with Lab.start([f"server{number}" for number in range(1, len(TRANSPORTS) + 4)]) as lab:
         other, *targets = lab.targets
-        source = Stamped.in_lab(lab)
+        # Large, for no transfer to be over while the others get as far as they have to.
+        source = Stamped.in_lab(lab, file_bytes=72_000)
         laptop = plant(lab.controller, silence_seconds=SILENCE_SECONDS)
         beside = plant(other, silence_seconds=SILENCE_SECONDS)
         yield Scene(lab, source, laptop, beside, targets)
@@ -94,7 +95,7 @@ def test_a_client_is_frozen(scene: Scene) -> None:
     staged = {target.name: staged_bytes(target) for target in receiving}
     running = {}
     for target, transport in zip(receiving, TRANSPORTS, strict=True):
-        target.limit("1mbit")
+        target.limit("3mbit")
         arguments = ["push", "myenv", target.name, "--transport", transport]
         running[target.name] = scene.laptop.start(*arguments)
     wait_until(
