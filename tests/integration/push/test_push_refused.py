@@ -12,7 +12,13 @@ import pytest
 from tests.integration.push.command import Envsync, finish
 from tests.integration.push.places import environment, state
 from tests.integration.push.planted import Stop, plant
-from tests.integration.push.stamped import Reader, Stamped, version_at, write_version
+from tests.integration.push.stamped import (
+    Reader,
+    Stamped,
+    version_at,
+    wait_quiet,
+    write_version,
+)
 from tests.lab.lab import Lab, LabHost
 from tests.lab.namespaces import wait_until
 
@@ -128,6 +134,7 @@ def test_the_disk_fills_up_in_mid_transfer(source: Stamped, fresh_lab: Lab, tran
         assert version_at(target) == source.version - 1
         filler.unlink()
         target.unlimit()
+        wait_quiet(target)  # the agent reads first what was on its way
         after = envsync.push(TARGET).server
         assert after["outcome"] == "pushed"
         assert version_at(target) == source.version

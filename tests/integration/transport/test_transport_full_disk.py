@@ -8,6 +8,7 @@ import os
 import pytest
 
 from tests.lab.lab import Lab
+from tests.lab.namespaces import wait_until
 
 PUSH = """
 import json, sys
@@ -70,6 +71,7 @@ def test_a_full_disk_is_told_as_such(fresh_lab: Lab, transport: str) -> None:
     assert error["hint"]
     assert not target.path(f"{target.prefix}/envs/big").exists()
     target.unlimit()
+    wait_until(lambda: not target.processes("-I -B -c"), "the agent has ended", timeout_seconds=20)
 
     target.path(f"{target.prefix}/filler").unlink()
     assert push(lab, transport)["outcome"] == "pushed"
