@@ -11,23 +11,34 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, AnyStr, TypeVar
+
+T = TypeVar("T")
 
 _INIT = Path(__file__).with_name("host_init.py")
 _UNSHARE = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child")
 _ALL = ("-m", "-u", "-i", "-n", "-p")
 _KEEP = "--preserve-credentials"
+_ROUND_SECONDS_MAX = 1.0
 
 
 def wait_until(
     condition: Callable[[], object], what: str, *, timeout_seconds: float = 10.0
 ) -> None:
-    """Poll until `condition()` is true; AssertionError saying `what` where it never is."""
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        if time.monotonic() > deadline:
+    """Poll until `condition()` is true; AssertionError saying `what` where it never is.
+
+    No round counts for more than a second: what stops this process for long stops those that it
+    waits for as well, and they are given the time that they need after that.
+    """
+    left_seconds = timeout_seconds
+    while True:
+        began = time.monotonic()
+        if condition():
+            return
+        if left_seconds <= 0:
             raise AssertionError(f"not within {timeout_seconds:g} s: {what}")
         time.sleep(0.005)
+        left_seconds -= min(time.monotonic() - began, _ROUND_SECONDS_MAX)
 
 
 def children(pid: int) -> list[int]:
@@ -42,7 +53,64 @@ def children(pid: int) -> list[int]:
     return found
 
 
-class EnteredProcess(subprocess.Popen[bytes]):
+def state_of(pid: int) -> str:
+    """One letter, as in /proc; empty where the process is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[0]
+
+
+class NsenterProcess(subprocess.Popen[AnyStr]):
+    """An `nsenter` that waits for its command, and is woken where it sleeps for ever.
+
+    It suspends itself when it finds its command suspended, until somebody continues it. One who
+    stops everything for a while and continues `nsenter` first does that too early: the command
+    goes on and ends, and nobody is told of it.
+    """
+
+    def poll(self) -> int | None:
+        status = super().poll()
+        if status is None:
+            self._wake()
+        return status
+
+    def wait(self, timeout: float | None = None) -> int:
+        return self._in_rounds(super().wait, timeout)
+
+    def communicate(
+        self,
+        input: AnyStr | None = None,  # noqa: A002  (the name that Popen gives it)
+        timeout: float | None = None,
+    ) -> tuple[Any, Any]:
+        given: list[Any] = [input]
+        whole = super().communicate
+
+        def once(seconds: float) -> tuple[Any, Any]:
+            return whole(given.pop() if given else None, seconds)
+
+        return self._in_rounds(once, timeout)
+
+    def _in_rounds(self, once: Callable[[float], T], timeout: float | None) -> T:
+        left_seconds = float("inf") if timeout is None else timeout
+        while True:
+            seconds = min(left_seconds, _ROUND_SECONDS_MAX)
+            try:
+                return once(seconds)
+            except subprocess.TimeoutExpired:
+                left_seconds -= seconds
+                if left_seconds <= 0:
+                    raise
+            self._wake()
+
+    def _wake(self) -> None:
+        if state_of(self.pid) == "T" and "T" not in map(state_of, children(self.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGCONT)
+
+
+class EnteredProcess(NsenterProcess[bytes]):
     """A command inside; signals go to the command itself, not to the `nsenter` before it."""
 
     def send_signal(self, sig: int) -> None:
@@ -142,12 +210,14 @@ class Namespaces:
         `only` are the namespaces (as options of nsenter) that it enters.
         """
         enter = [*self._authority.prefix, "nsenter", f"--target={self.pid}", *only, "--"]
-        done = subprocess.run(
-            [*enter, *argv], input=input_text, capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip()}")
-        return done.stdout
+        pipe = subprocess.PIPE
+        with NsenterProcess(
+            [*enter, *argv], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        ) as process:
+            out, err = process.communicate(input_text)
+        if process.returncode != 0:
+            raise RuntimeError(f"{' '.join(argv)}: {err.strip()}")
+        return str(out)
 
     def set_up_when_idle(self, *argv: str) -> None:
         """As `set_up`, for what the kernel refuses while a filesystem is in use.

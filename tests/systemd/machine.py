@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tests.lab.host import CHECKOUT, CommandFailed
 from tests.lab.lab import LabHost
-from tests.lab.namespaces import EnteredProcess, children, wait_until
+from tests.lab.namespaces import EnteredProcess, NsenterProcess, children, wait_until
 from tests.systemd.requirements import PATH
 
 if TYPE_CHECKING:
@@ -111,9 +111,10 @@ class Machine:
     def reboot(self, until: Sequence[str] = BOOTED) -> None:
         """An orderly one; what is on the disks stays."""
         assert self._nspawn is not None
-        self.run(["systemctl", "reboot"])
+        # It may be ended with everything else there before it has said that all is well.
+        asked = self.run(["systemctl", "reboot"], check=False)
         status = self._nspawn.wait(timeout=40)
-        assert status == _WANTS_REBOOT, self.console()
+        assert status == _WANTS_REBOOT, f"{asked}\n{self.console()}"
         self.boot(until)
 
     def close(self) -> None:
@@ -155,7 +156,7 @@ class Machine:
         target.write_text(content)
         target.chmod(mode)
 
-    def popen(self, argv: Sequence[str], *, user: str = "root") -> subprocess.Popen[str]:
+    def popen(self, argv: Sequence[str], *, user: str = "root") -> NsenterProcess[str]:
         """A command in the machine, with a login's variables and nothing of the test's own."""
         home = HOME if user == USER else "/root"
         variables = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home, "USER": user, "LOGNAME": user}
@@ -164,7 +165,7 @@ class Machine:
             variables["XDG_RUNTIME_DIR"] = f"/run/user/{self.uid}"
             become = ["runuser", "-u", user, "--"]
         environment = [f"{name}={value}" for name, value in variables.items()]
-        return subprocess.Popen(
+        return NsenterProcess(
             [
                 *("nsenter", f"--target={self.leader}", *_ENTER, "--"),
                 *(*become, "env", "-i", "-C", home, *environment, *argv),

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 
+from tests.lab.namespaces import wait_until
 from tests.systemd.machine import USER, Machine
 
 WAIT_SECONDS = 25.0
@@ -88,11 +89,16 @@ class ServiceUnit:
         self.machine.run(["systemctl", *scope, "daemon-reload"], user=self._user)
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not condition():
-            if time.monotonic() > deadline:
-                said = self.systemctl("status", check=False)
-                log = "\n".join(self.journal().splitlines()[-25:])
-                raise AssertionError(f"not within {WAIT_SECONDS:g} s: {what}\n{said}\n{log}")
+        def is_so() -> bool:
+            if condition():
+                return True
             # Asking costs a process or two, which the service is not to wait for.
             time.sleep(_POLL_SECONDS)
+            return False
+
+        try:
+            wait_until(is_so, what, timeout_seconds=WAIT_SECONDS)
+        except AssertionError as error:
+            said = self.systemctl("status", check=False)
+            log = "\n".join(self.journal().splitlines()[-25:])
+            raise AssertionError(f"{error}\n{said}\n{log}") from None

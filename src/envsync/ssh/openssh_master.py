@@ -26,7 +26,8 @@ _LOG_BYTES = 64 << 10
 _DIRECTORY_BYTES_MAX = mux.PATH_BYTES_MAX - len("/envsync-12345678/control") - 17
 
 # ssh, and who ends it: its input is closed by `close`, or by the kernel when this process
-# dies, however that happens. What is printed is ssh's, and ends with it.
+# dies, however that happens. What is printed is ssh's, and ends with it. It is told until it
+# ends: ssh misses a signal that comes after it looked for one, and before it waits.
 _SUPERVISOR = """\
 directory=$1
 shift
@@ -34,8 +35,11 @@ shift
 ssh=$!
 exec >/dev/null 2>&1
 read -r _
-kill "$ssh"
+while kill "$ssh"; do sleep 1; done &
+teller=$!
 wait "$ssh"
+kill "$teller"
+wait "$teller"
 rm -rf -- "$directory"
 """
 

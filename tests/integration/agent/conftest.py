@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
 
 import pytest
 
-from envsync.agent import filesystem
+from envsync.agent import filesystem, snapshot
 from tests.unit.agent.conftest import _short_margin, server, top
 
 __all__ = ["_short_margin", "refuse_exchange", "server", "top", "written_to"]
@@ -25,20 +26,22 @@ def refuse_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def written_to(path: bytes) -> Iterator[None]:
-    """Somebody writes into a file that he had open, and does not stop."""
-    stop, begun = threading.Event(), threading.Event()
+    """Somebody writes into a file that he had open, and does not stop.
 
-    def write() -> None:
-        with open(path, "ab", buffering=0) as log:
-            while not stop.is_set():
+    Before each look that anybody takes: one that wrote all the time, in a thread of its own,
+    would on a busy machine do nothing for as long as a look takes.
+    """
+    with open(path, "ab", buffering=0) as log, contextlib.ExitStack() as stack:
+
+        def after_a_write(look: Callable[..., Any]) -> Callable[..., Any]:
+            def written_and_looked(*arguments: Any) -> Any:
                 log.write(b"x")
-                begun.set()
+                return look(*arguments)
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    begun.wait()
-    try:
+            return written_and_looked
+
+        for name in ("scan", "rescan", "are_directories_unchanged"):
+            look = after_a_write(getattr(snapshot, name))
+            stack.enter_context(mock.patch.object(snapshot, name, look))
+        log.write(b"x")
         yield
-    finally:
-        stop.set()
-        writer.join()

@@ -81,8 +81,8 @@ class Daemon:
     def children(self) -> list[int]:
         return self.host.processes("envsync .*daemon work")
 
-    def stop(self, sig: int = signal.SIGTERM, timeout_seconds: float = 10.0) -> int:
-        """Its exit status; it has to end in time, and to leave no child behind."""
+    def stop(self, sig: int = signal.SIGTERM, timeout_seconds: float = 20.0) -> int:
+        """Its exit status; it has to end as soon as its unit asks for, and to leave no child."""
         self.process.send_signal(sig)
         status = self.process.wait(timeout_seconds)
         assert self.children() == []
@@ -90,7 +90,7 @@ class Daemon:
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(20)
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""

@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 
 from tests.integration.daemon.running import Daemon, inventory, published
-from tests.integration.push.pip_process import NAME, can_import, start_pip
+from tests.integration.push.pip_process import (
+    HALF_DONE,
+    NAME,
+    can_import,
+    start_pip,
+    wait_stopped,
+)
 from tests.integration.push.places import environment, site_packages
 from tests.integration.push.tree_listing import assert_same, tree
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
 
 TARGET = "server2"
 
@@ -85,11 +90,9 @@ def _wait_spare(target: LabHost) -> int:
 def _kill_pip(controller: LabHost, daemon: Daemon) -> None:
     """In the middle of its files, once the daemon has seen it."""
     seen = daemon.log().count("waiting for pip")
-    process = start_pip(controller)
-    package = site_packages(controller) / NAME
-    wait_until(package.exists, "pip has begun to write", timeout_seconds=30)
-    process.freeze()
+    process = start_pip(controller, stops=HALF_DONE)
     try:
+        wait_stopped(process)
         daemon.wait_log("waiting for pip", times=seen + 1)
     finally:
         process.send_signal(signal.SIGKILL)

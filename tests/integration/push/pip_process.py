@@ -10,11 +10,36 @@ from pathlib import Path
 
 from tests.integration.push.places import environment, site_packages
 from tests.lab.lab import LabHost
-from tests.lab.namespaces import EnteredProcess, wait_until
+from tests.lab.namespaces import EnteredProcess, state_of, wait_until
 
 NAME, VERSION = "labmany", "1.0"
 MODULES = 300
 _PLACE = "/run/lab/pip"
+_STOPPING = "/run/lab/pip-stops"
+
+AT_ONCE, HALF_DONE = "at once", "half done"
+"""When a pip stops itself (SIGSTOP): with nothing written yet, or in the middle of its files."""
+
+# By Python's own start, so that the pip is as it is; in the place of another `sitecustomize`,
+# which conda's Python of a Debian has, and which comes first.
+_STOPS = f"""
+import importlib.machinery, importlib.util, os, signal, sys
+
+elsewhere = [path for path in sys.path if path != os.path.dirname(__file__)]
+other = importlib.machinery.PathFinder.find_spec(__name__, elsewhere)
+if other is not None:
+    other.loader.exec_module(importlib.util.module_from_spec(other))
+
+def stop_at_the_middle_one(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("/{NAME}/module_{MODULES // 2}.py"):
+        if "w" in str(arguments[1]):
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+if os.environ["PIP_STOPS"] == {AT_ONCE!r}:
+    os.kill(os.getpid(), signal.SIGSTOP)
+else:
+    sys.addaudithook(stop_at_the_middle_one)
+"""
 
 
 def _write_wheel(directory: Path) -> str:
@@ -36,7 +61,12 @@ def _interpreter(host: LabHost) -> str:
 
 
 def start_pip(
-    host: LabHost, command: str = "install", *options: str, python: str = "", cwd: str = "/"
+    host: LabHost,
+    command: str = "install",
+    *options: str,
+    python: str = "",
+    cwd: str = "/",
+    stops: str = "",
 ) -> EnteredProcess:
     """`python -m pip install labmany` (or uninstall), by the environment's own interpreter."""
     place = host.path(_PLACE)
@@ -44,7 +74,21 @@ def start_pip(
     wheel = _write_wheel(place)
     what = [NAME] if command == "uninstall" else ["--no-index", "--no-deps", f"{_PLACE}/{wheel}"]
     argv, environ = pip_argv(host, command, *options, *what, python=python)
+    if stops:
+        host.write_file(f"{_STOPPING}/sitecustomize.py", _STOPS)
+        environ = {"PYTHONPATH": f"{_STOPPING}:{environ['PYTHONPATH']}", "PIP_STOPS": stops}
     return host.popen(argv, env=environ, cwd=cwd)
+
+
+def wait_stopped(process: EnteredProcess) -> None:
+    """Until a pip that `stops` stands still."""
+
+    def stands_still() -> bool:
+        pid = process.inner_pid()
+        assert pid is not None, "it ended before it stopped"
+        return state_of(pid) == "T"
+
+    wait_until(stands_still, "pip stands still", timeout_seconds=30)
 
 
 def pip_argv(host: LabHost, *arguments: str, python: str = "") -> tuple[list[str], dict[str, str]]:
@@ -68,21 +112,10 @@ def pip_at_work(
 
     Afterwards it goes on to its end, which has to be a good one.
     """
-    process = start_pip(host, python=python, cwd=cwd)
+    stops = HALF_DONE if half_done else AT_ONCE
+    process = start_pip(host, python=python, cwd=cwd, stops=stops)
     try:
-        if half_done:
-            package = site_packages(host) / NAME
-            wait_until(package.exists, "pip has begun to write", timeout_seconds=30)
-        else:
-            # Not yet begun is what still has to become it: nsenter, env.
-            begun = f"{python or _interpreter(host)} -m pip install"
-            wait_until(
-                lambda: any(
-                    host.command_line(pid).startswith(begun) for pid in host.processes(begun)
-                ),
-                "pip has begun",
-            )
-        process.freeze()
+        wait_stopped(process)
         yield process
     finally:
         process.thaw()

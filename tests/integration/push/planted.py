@@ -7,6 +7,7 @@ an operation, a step of publishing, or some way into copying or receiving.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import envsync
 from tests.integration.push.command import Envsync
 from tests.lab.lab import LabHost
-from tests.lab.namespaces import wait_until
+from tests.lab.namespaces import state_of, wait_until
 
 _PLACE = "/run/lab/planted"
 ORDER = "/run/lab/stop-at"
@@ -174,19 +175,21 @@ class Stop:
             return told.exists() and told.read_text() != ""
 
         wait_until(stopped, "an agent has stopped", timeout_seconds=30)
-        on_host = int(told.read_text())
-        agents = self._host.processes("-I -B -c")
-        [self._pid] = [pid for pid in agents if self._host.pid_on_host(pid) == on_host]
-        wait_until(lambda: _state(self._pid) == "T", "it stands still")
+        [self._pid] = self._agents(int(told.read_text()))
+        wait_until(lambda: state_of(self._pid) == "T", "it stands still")
         return self._pid
+
+    def _agents(self, on_host: int) -> list[int]:
+        """Those with that number there; another, of a push before, may be ending just now."""
+        found = []
+        for pid in self._host.processes("-I -B -c"):
+            with contextlib.suppress(OSError):
+                if self._host.pid_on_host(pid) == on_host:
+                    found.append(pid)
+        return found
 
     def kill(self) -> None:
         self._host.kill(self.wait())
 
     def go_on(self) -> None:
         self._host.kill(self._pid, signal.SIGCONT)
-
-
-def _state(pid: int) -> str:
-    stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    return stat.rpartition(")")[2].split()[0]

@@ -45,7 +45,8 @@ def scene() -> Iterator[Scene]:
     demand_lab()
     with Lab.start([f"server{number}" for number in range(1, len(TRANSPORTS) + 4)]) as lab:
         other, *targets = lab.targets
-        source = Stamped.in_lab(lab)
+        # Large, for no transfer to be over while the others get as far as they have to.
+        source = Stamped.in_lab(lab, file_bytes=72_000)
         laptop = plant(lab.controller, silence_seconds=SILENCE_SECONDS)
         beside = plant(other, silence_seconds=SILENCE_SECONDS)
         yield Scene(lab, source, laptop, beside, targets)

@@ -194,9 +194,10 @@ def test_in_use_wait_and_fail(fresh_lab: Lab, small: Envsync) -> None:
     """By a process that only has a file open."""
     controller, target = fresh_lab.controller, fresh_lab[TARGET]
     text = f"prefix: {controller.prefix}\nservers: {{server1: {{}}, server2: {{}}}}\n"
-    argv = ["sh", "-c", f"exec 3<{target.prefix}/envs/myenv/stamps/000; read line"]
+    argv = ["sh", "-c", f"exec 3<{target.prefix}/envs/myenv/stamps/000; echo open; read line"]
     with target.popen(argv, stdin=subprocess.PIPE) as job:
-        wait_until(lambda: target.processes("^sh -c exec 3"), "the job runs")
+        assert job.stdout is not None
+        assert job.stdout.readline() == b"open\n"
         small.configure(f"{text}environments: {{myenv: {{in_use: fail}}}}\n")
         refused = small.push(TARGET, expect=IN_USE)
         assert "sh -c exec 3" in refused.said

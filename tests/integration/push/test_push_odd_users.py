@@ -235,7 +235,6 @@ def test_a_clock_that_is_a_day_off(offset: int, source: Path, fresh_lab: Lab) ->
     with (copy / "agent/process.py").open("a") as file:  # which only the agent imports
         file.write(_CLOCK.format(offset=offset))
     command = Envsync(controller, "/run/lab/clock")
-    started = time.monotonic()
     first = command.push("server2").server
     assert first["outcome"] == "pushed"
     assert abs(first["record"]["when_seconds"] - time.time() - offset) < 60
@@ -250,4 +249,3 @@ def test_a_clock_that_is_a_day_off(offset: int, source: Path, fresh_lab: Lab) ->
         [*command._command, "list", "server2"], env=command.environment, timeout_seconds=30
     ).stdout
     assert "just now" in told
-    assert time.monotonic() - started < 40

@@ -12,7 +12,13 @@ import pytest
 from tests.integration.push.command import Envsync, finish
 from tests.integration.push.places import environment, state
 from tests.integration.push.planted import Stop, plant
-from tests.integration.push.stamped import Reader, Stamped, version_at, write_version
+from tests.integration.push.stamped import (
+    Reader,
+    Stamped,
+    version_at,
+    wait_quiet,
+    write_version,
+)
 from tests.lab.lab import Lab, LabHost
 from tests.lab.namespaces import wait_until
 
@@ -113,7 +119,7 @@ def test_the_disk_fills_up_in_mid_transfer(source: Stamped, fresh_lab: Lab, tran
     envsync.push(TARGET)
     source.change()
     target.remount("size=120m")
-    target.limit("16mbit")
+    target.limit("4mbit")  # for the disk to be full long before the transfer is over
     filler = target.path(f"{target.prefix}/filler")
     with Reader(target):
         process = envsync.start("push", "myenv", TARGET, "--transport", transport)
@@ -128,6 +134,7 @@ def test_the_disk_fills_up_in_mid_transfer(source: Stamped, fresh_lab: Lab, tran
         assert version_at(target) == source.version - 1
         filler.unlink()
         target.unlimit()
+        wait_quiet(target)  # the agent reads first what was on its way
         after = envsync.push(TARGET).server
         assert after["outcome"] == "pushed"
         assert version_at(target) == source.version

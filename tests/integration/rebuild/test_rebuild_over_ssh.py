@@ -41,7 +41,7 @@ def test_killed_half_way_the_old_version_stands(conda_lab: Lab) -> None:
     wait_until(
         lambda: any((path / "half-installed").exists() for path in hidden(prefix)),
         "an environment is half installed",
-        timeout_seconds=20,
+        timeout_seconds=60,
     )
     for process in target.processes("-I -B -c"):
         # What scans for the agent ends with it.

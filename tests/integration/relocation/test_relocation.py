@@ -153,9 +153,9 @@ def test_it_is_to_the_byte_what_an_installation_there_would_be(
     places: Places, length: str, conda_template: Template
 ) -> None:
     prefix = places.other(length)
+    with places.without(*(NO_ROOM if length == "longer" else ())):
+        push(places.source.path, prefix)
     if length == "longer":
-        with places.without(*NO_ROOM):
-            push(places.source.path, prefix)
         with places.hidden():
             runs(prefix / "envs/myenv", local=False)
     there = contents(tree(prefix / "envs/myenv"))
@@ -173,10 +173,12 @@ def test_there_and_back_nothing_has_changed(places: Places) -> None:
     back = places.top / "back"
     push(source.path, there)
     places.source.path.rename(back)
-    report = push(there, source.path)
-    after = contents(tree(source.environment()))
-    shutil.rmtree(source.path)
-    back.rename(source.path)
+    try:
+        report = push(there, source.path)
+        after = contents(tree(source.environment()))
+    finally:
+        shutil.rmtree(source.path)
+        back.rename(source.path)
     assert report.outcome == "pushed"
     changed = {path for path in before if after.get(path) != before[path]}
     # Compiled again where it is first imported: what was compiled elsewhere names elsewhere.

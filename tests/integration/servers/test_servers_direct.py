@@ -12,6 +12,7 @@ from tests.integration.push.command import Envsync
 from tests.integration.push.stamped import Stamped, version_at
 from tests.integration.push.tree_listing import assert_same, tree
 from tests.integration.servers.test_servers_pull import INVENTORY
+from tests.integration.ssh.agents import listens
 from tests.lab.lab import Lab, LabHost
 from tests.lab.namespaces import wait_until
 
@@ -68,7 +69,7 @@ def agent_on(host: LabHost) -> Iterator[dict[str, str]]:
     variables = {"SSH_AUTH_SOCK": "/run/lab/agent"}
     process = host.popen(["ssh-agent", "-D", "-a", variables["SSH_AUTH_SOCK"]])
     try:
-        wait_until(host.path(variables["SSH_AUTH_SOCK"]).exists, "the agent listens")
+        wait_until(lambda: listens(host.path(variables["SSH_AUTH_SOCK"])), "the agent listens")
         host.run(["ssh-add", "-q", f"{host.home()}/.ssh/id_ed25519"], env=variables)
         yield variables
     finally:

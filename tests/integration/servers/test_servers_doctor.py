@@ -35,6 +35,7 @@ def test_servers_that_are_well(served: Lab, envsync: Envsync) -> None:
 
 def test_each_trouble_is_named_with_what_mends_it(served: Lab, envsync: Envsync) -> None:
     server2, server3 = served["server2"], served["server3"]
+    envsync("push", "myenv", "server2")
     server2.write_file(f"{server2.home()}/.bashrc", "echo welcome\n")
     (environment(served, "server2") / "by-hand").write_text("x")
     server3.stop_sshd()

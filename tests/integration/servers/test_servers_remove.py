@@ -9,6 +9,7 @@ from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import Stamped, version_at, wait_quiet
 from tests.integration.servers.conftest import Envsync, environment
 from tests.lab.lab import Lab
+from tests.lab.namespaces import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -48,8 +49,10 @@ def test_a_source_and_what_is_used_stay(served: Lab, envsync: Envsync) -> None:
     envsync("remove", "myenv", "server1", status=2)
     envsync("push", "myenv", "server2", "--retry-held")
     host = served["server2"]
-    user = host.popen([f"{host.prefix}/envs/myenv/bin/python", "-c", "input()"], stdin=-1)
+    python = f"{host.prefix}/envs/myenv/bin/python"
+    user = host.popen([python, "-c", "input()"], stdin=-1)
     try:
+        wait_until(lambda: host.processes(f"^{python}"), "it is used")
         refused = envsync.json("remove", "myenv", "server2", status=15)["error"]
         assert "bin/python" in refused["details"][0]
         envsync("remove", "myenv", "server2", "--used")

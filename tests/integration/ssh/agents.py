@@ -16,7 +16,7 @@ def agent(path: Path) -> Iterator[dict[str, str]]:
     with subprocess.Popen(
         ["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL
     ) as process:
-        while not _listens(path):
+        while not listens(path):
             assert process.poll() is None
         try:
             yield {"SSH_AUTH_SOCK": str(path)}
@@ -24,7 +24,7 @@ def agent(path: Path) -> Iterator[dict[str, str]]:
             process.terminate()
 
 
-def _listens(path: Path) -> bool:
+def listens(path: Path) -> bool:
     """It is there before anybody listens."""
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(str(path)) == 0

@@ -15,7 +15,7 @@ from tests.lab.loopback_sshd import LoopbackSshd
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-LIMIT_SECONDS = 10.0
+LIMIT_SECONDS = 30.0
 
 
 class UsersMaster:

@@ -21,8 +21,8 @@ from envsync.ssh.session import Link, Session, Timeouts
 
 Opener: TypeAlias = Callable[[Timeouts], Link]
 
-# Longer than anything here takes; a bound, not a wait.
-LIMIT_SECONDS = 10.0
+# Longer than anything here takes on a busy machine; a bound, not a wait.
+LIMIT_SECONDS = 30.0
 
 
 def sh(script: str) -> str:
@@ -210,11 +210,11 @@ class SessionContract:
             link.run(sh("true"))
 
     def test_a_silent_command_is_lost(self, impatient: Link) -> None:
-        session = impatient.run(sh("sleep 5"))
+        session = impatient.run(sh("cat"))
         began = time.monotonic()
         with pytest.raises(ConnectionLost) as caught:
             session.read(1)
-        assert 0.4 < time.monotonic() - began < 5
+        assert 0.4 < time.monotonic() - began < LIMIT_SECONDS
         assert caught.value.server == impatient.server
         session.close()
 

@@ -20,6 +20,7 @@ from envsync.ssh.session import Address, Link, Timeouts
 from envsync.ssh.way import Way
 from tests.integration.ssh.masters import UsersMaster, descendants, wait_until
 from tests.integration.ssh.session_contract import (
+    LIMIT_SECONDS,
     InBackground,
     Opener,
     SessionContract,
@@ -144,7 +145,7 @@ def test_a_frozen_server_holds_nobody(sshd: LoopbackSshd) -> None:
         assert "opened no session in time" in str(writer.error)
         began = time.monotonic()
         link.close()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < LIMIT_SECONDS
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
@@ -199,6 +200,39 @@ def test_nothing_is_left_behind_by_who_is_killed(sshd: LoopbackSshd) -> None:
         assert len(pids) == 2
         process.kill()
     wait_until(lambda: not path.parent.exists(), "the directory is gone")
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "ssh has ended")
+
+
+# As OpenSSH is where a signal comes after it looked for one, and before it waits.
+_MISSES_THE_FIRST = """\
+#!/bin/sh
+trap 'trap - TERM' TERM
+echo up
+while :; do sleep 0.1; done
+"""
+
+
+def test_an_ssh_that_misses_the_first_signal_is_told_again(tmp_path: Path) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(_MISSES_THE_FIRST)
+    ssh.chmod(0o755)
+    script = (
+        "import os, sys, time\n"
+        "from envsync.ssh.openssh_master import Master\n"
+        "master = Master(lambda _: [sys.argv[1]], 'host', os.environ)\n"
+        "while not master.said: time.sleep(0.01)\n"
+        "print(master.directory, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(ssh)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        directory = Path(process.stdout.readline().decode().strip())
+        pids = descendants(process.pid, directory.name)
+        assert len(pids) == 2
+        process.kill()
+    wait_until(lambda: not directory.exists(), "the directory is gone")
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "ssh has ended")
 
 

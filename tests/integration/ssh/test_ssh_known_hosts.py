@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -177,36 +178,37 @@ def test_a_command_that_knows_hosts_is_named(sshd: LoopbackSshd, connect: Connec
 
 
 @pytest.fixture
-def ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], None]]:
+def ordinary_user() -> Iterator[Callable[[], None]]:
     """Called, it makes this process one that is not root, until the test ends."""
     if os.geteuid() != 0:
         yield lambda: None
         return
-    shared = tmp_path_factory.getbasetemp()
-    modes = {path: path.stat().st_mode for path in (shared, *shared.parents)}
-    for path, mode in modes.items():
-        path.chmod(mode | 0o011)
     yield lambda: os.setresuid(65534, 65534, 0)
     os.setresuid(0, 0, 0)
-    for path, mode in modes.items():
-        path.chmod(mode)
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """Not in pytest's own directory, whose modes are not this test's alone."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_file_that_may_not_be_read_is_named(
-    tmp_path: Path, reader: str, ordinary_user: Callable[[], None]
+    open_to_all: Path, reader: str, ordinary_user: Callable[[], None]
 ) -> None:
     """As OpenSSH, it does not count; but whoever is refused learns of it."""
-    tmp_path.chmod(0o755)
-    (tmp_path / "secret").write_text(f"gpu02 ssh-ed25519 {BLOB}\n")
-    (tmp_path / "secret").chmod(0)
-    files = (tmp_path / "secret", tmp_path / "not there")
+    (open_to_all / "secret").write_text(f"gpu02 ssh-ed25519 {BLOB}\n")
+    (open_to_all / "secret").chmod(0)
+    files = (open_to_all / "secret", open_to_all / "not there")
     settings = HostSettings("x", "gpu02", "alice", 22, user_known_hosts=files)
     path = os.environ["PATH"] if reader == "with-ssh" else "/nonexistent"
     ordinary_user()
-    found = known_hosts(settings, UserConfig({"HOME": str(tmp_path), "PATH": path}))
+    found = known_hosts(settings, UserConfig({"HOME": str(open_to_all), "PATH": path}))
     assert not found.keys
-    assert found.unasked == (f"{tmp_path}/secret is there, but cannot be read by this user",)
+    assert found.unasked == (f"{open_to_all}/secret is there, but cannot be read by this user",)
 
 
 @pytest.mark.parametrize("reader", READERS)

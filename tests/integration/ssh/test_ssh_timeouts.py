@@ -21,9 +21,11 @@ from envsync.ssh.session import Address, Timeouts
 from tests.integration.ssh.session_contract import sh
 from tests.lab.loopback_sshd import free_port
 
-SHORT = Timeouts(0.6, 0.6, 0.6, 0.6, 15.0, 0.6)
-# Far above every SHORT limit, far below paramiko's own (15 s, 30 s, one hour, never).
-SOON_SECONDS = 5.0
+SHORT_SECONDS = 0.6
+# Of what has to be told from other ends of the same step, so that a busy machine has got so far.
+AMPLE_SECONDS = 2.0
+# Above every limit here, below paramiko's own (15 s, 30 s, one hour, never) and our usual ones.
+SOON_SECONDS = 12.0
 ONCE = HandshakeLimiter(attempts=1)
 
 
@@ -107,10 +109,11 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def link_to(port: int, home: Path) -> FabricLink:
+def link_to(port: int, home: Path, **seconds: float) -> FabricLink:
+    """`seconds` are the limits of the steps that are not going to be done; others have time."""
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
     address = Address("server2", "127.0.0.1", port=port)
-    return open_link(address, SHORT, environ=environ, limiter=ONCE)
+    return open_link(address, Timeouts(**seconds), environ=environ, limiter=ONCE)
 
 
 @contextlib.contextmanager
@@ -140,12 +143,12 @@ def test_no_answer_to_the_connection(home: Path) -> None:
             with contextlib.suppress(BlockingIOError):
                 sock.connect(target)
         with fails_soon("does not answer"):
-            link_to(target[1], home)
+            link_to(target[1], home, connect_seconds=SHORT_SECONDS)
 
 
 def test_no_banner(home: Path) -> None:
     with server(lambda _: None) as port, fails_soon("sends no SSH banner"):
-        link_to(port, home)
+        link_to(port, home, banner_seconds=SHORT_SECONDS)
 
 
 def test_a_banner_that_never_ends(home: Path) -> None:
@@ -156,7 +159,7 @@ def test_a_banner_that_never_ends(home: Path) -> None:
                 time.sleep(0.02)
 
     with server(drip) as port, fails_soon("not as an SSH server does"):
-        link_to(port, home)
+        link_to(port, home, banner_seconds=AMPLE_SECONDS)
 
 
 def test_something_else_listens(home: Path) -> None:
@@ -189,7 +192,7 @@ def test_garbage_instead_of_a_banner(home: Path) -> None:
                 connection.sendall(b"\x1b[2J\xff\x00 no ssh\r\n" * 100)
 
     with server(babble) as port, fails_soon("not as an SSH server does") as told:
-        link_to(port, home)
+        link_to(port, home, banner_seconds=AMPLE_SECONDS)
     assert told.value.details == ("it says: \x1b[2J\\xff\x00 no ssh",)
 
 
@@ -197,7 +200,8 @@ def test_a_jump_host_that_says_nothing(home: Path) -> None:
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
     with server(lambda _: None) as port, fails_soon("the jump host 127.0.0.1:.* no SSH banner"):
         address = Address("server2", "gpu02", jump=f"127.0.0.1:{port}")
-        open_link(address, SHORT, environ=environ, limiter=ONCE)
+        timeouts = Timeouts(banner_seconds=SHORT_SECONDS)
+        open_link(address, timeouts, environ=environ, limiter=ONCE)
 
 
 def test_no_key_exchange(home: Path) -> None:
@@ -205,7 +209,7 @@ def test_no_key_exchange(home: Path) -> None:
         connection.sendall(b"SSH-2.0-mute\r\n")
 
     with server(greet) as port, fails_soon("handshake"):
-        link_to(port, home)
+        link_to(port, home, banner_seconds=AMPLE_SECONDS)
 
 
 def test_garbage_instead_of_a_key_exchange(home: Path) -> None:
@@ -218,12 +222,12 @@ def test_garbage_instead_of_a_key_exchange(home: Path) -> None:
 
 def test_no_end_of_the_authentication(home: Path) -> None:
     with stalling_server("authentication", home) as port, fails_soon("authentication"):
-        link_to(port, home)
+        link_to(port, home, authentication_seconds=AMPLE_SECONDS)
 
 
 def test_no_channel(home: Path) -> None:
     with stalling_server("channel", home) as port:
-        link = link_to(port, home)
+        link = link_to(port, home, channel_seconds=SHORT_SECONDS)
         with fails_soon("opened no session in time"):
             link.run(sh("true"))
         link.close()
@@ -231,7 +235,7 @@ def test_no_channel(home: Path) -> None:
 
 def test_no_answer_to_the_command(home: Path) -> None:
     with stalling_server("exec", home) as port:
-        link = link_to(port, home)
+        link = link_to(port, home, channel_seconds=AMPLE_SECONDS)
         with fails_soon("does not start commands"):
             link.run(sh("true"))
         link.close()
@@ -240,7 +244,8 @@ def test_no_answer_to_the_command(home: Path) -> None:
 @pytest.mark.parametrize("step", ["subsystem", "its first answer"])
 def test_no_answer_of_sftp(home: Path, step: str) -> None:
     with stalling_server(step, home) as port:
-        link = link_to(port, home)
+        short = {"channel_seconds": SHORT_SECONDS, "silence_seconds": SHORT_SECONDS}
+        link = link_to(port, home, **short)
         began = time.monotonic()
         with pytest.raises(EnvsyncError) as caught:
             link.upload(home / ".ssh" / "id_ed25519", b"/nonexistent/target")
@@ -253,7 +258,8 @@ def test_a_proxy_command_that_says_nothing(home: Path) -> None:
     (home / ".ssh" / "config").write_text("Host mute\n  ProxyCommand sleep 20\n")
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
     with fails_soon("sends no SSH banner"):
-        open_link(Address("server2", "mute"), SHORT, environ=environ, limiter=ONCE)
+        timeouts = Timeouts(banner_seconds=SHORT_SECONDS)
+        open_link(Address("server2", "mute"), timeouts, environ=environ, limiter=ONCE)
 
 
 def test_a_proxy_command_that_fails(home: Path) -> None:
@@ -261,6 +267,6 @@ def test_a_proxy_command_that_fails(home: Path) -> None:
     (home / ".ssh" / "config").write_text(f"Host mute\n  ProxyCommand {command}\n")
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
     with fails_soon("behind a ProxyCommand that failed") as told:
-        open_link(Address("server2", "mute"), SHORT, environ=environ, limiter=ONCE)
+        open_link(Address("server2", "mute"), environ=environ, limiter=ONCE)
     assert told.value.details == ("nc: no route",)
     assert told.value.hint == f"try it by hand: {command}"

@@ -146,7 +146,7 @@ def test_lines_before_the_first_of_ssh(sshd: LoopbackSshd, connect: Connect) -> 
 
 def test_one_session_a_connection(tmp_path: Path) -> None:
     """Each further session has a connection of its own, which ends with the link."""
-    strict = ("MaxSessions 1",)
+    strict = ("MaxSessions 1", "LogLevel VERBOSE")
     with LoopbackSshd(tmp_path, extra_config=strict) as sshd:
         link = open_link(sshd.address, environ=sshd.environ)
         sessions = [link.run(sh("read word; echo $word")) for _ in range(3)]
@@ -159,7 +159,8 @@ def test_one_session_a_connection(tmp_path: Path) -> None:
         assert sshd.log.count("Accepted publickey") == 4
         for session in sessions:
             session.close()
-        # What is free again is taken first.
+        # What is free again is taken first: as soon as sshd takes it for free, too.
+        wait_until(lambda: sshd.log.count("Close session: ") >= 4, "sshd has closed all of them")
         assert read_all(link.run(sh("echo again"))) == b"again\n"
         assert sshd.log.count("Accepted publickey") == 4
         link.close()

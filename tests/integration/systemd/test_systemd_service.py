@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conda import ENVIRONMENT
+from tests.integration.push.stamped import wait_quiet
 from tests.integration.systemd.service import INVENTORY, envsync, inventory
 from tests.lab.lab import Lab, LabHost
 from tests.lab.namespaces import wait_until
@@ -22,7 +22,8 @@ IN_STEP = r"2 of 2 copies in step"
 _INSTALLER = """
 import os, sys
 environ = {"CONDA_PREFIX": sys.argv[1]}
-os.execve(sys.executable, ["conda", "-c", "import time; time.sleep(60)", "install"], environ)
+code = "import time; print('here', flush=True); time.sleep(60)"
+os.execve(sys.executable, ["conda", "-c", code, "install"], environ)
 """
 
 
@@ -112,6 +113,8 @@ def test_an_installer_is_seen_from_within_the_sandbox(lab: Lab, unit: ServiceUni
     environment = place(unit.machine.host, "").rstrip("/")
     installer = unit.machine.popen(["python3", "-c", _INSTALLER, environment], user=USER)
     try:
+        assert installer.stdout is not None
+        assert installer.stdout.readline() == "here\n"
         write(unit.machine, "bin/while-installing")
         unit.wait_status("conda")
         assert not lab["server2"].path(place(lab["server2"], "bin/while-installing")).exists()
@@ -149,13 +152,20 @@ def test_it_comes_back_once_the_inventory_is_mended(unit: ServiceUnit) -> None:
 def test_a_loop_that_hangs_is_ended_by_the_watchdog(unit: ServiceUnit) -> None:
     unit.override(_IMPATIENT)
     unit.systemctl("restart")
+
+    def has_spoken() -> bool:
+        """Later than an interval after it was ready: one that is silent does not live so long."""
+        wanted = ("ActiveEnterTimestampMonotonic", "WatchdogTimestampMonotonic")
+        found = unit.show(*wanted)
+        ready, spoke = (int(found[name]) for name in wanted)
+        return spoke > ready + 2_500_000
+
+    wait_until(has_spoken, "it lives longer than an interval", timeout_seconds=WAIT_SECONDS)
     before = unit.journal().count("Watchdog timeout")
-    time_enough = time.monotonic() + 2.5
-    wait_until(lambda: time.monotonic() > time_enough, "more than an interval without a word")
-    assert unit.journal().count("Watchdog timeout") == before
     unit.systemctl("kill", "--kill-whom=main", "--signal=STOP")
     unit.wait_journal("Watchdog timeout", times=before + 1)
-    unit.wait_active(restarts=1)
+    unit.wait_active()
+    assert int(unit.property("NRestarts")) > 0
 
 
 def test_a_stop_in_the_middle_of_a_push(lab: Lab, unit: ServiceUnit) -> None:
@@ -165,16 +175,15 @@ def test_a_stop_in_the_middle_of_a_push(lab: Lab, unit: ServiceUnit) -> None:
     write(unit.machine, "bin/large", size_bytes=10 << 20)
     unit.machine.run(["touch", "/dev/shm/job"], user=USER)  # of another process of hers
     unit.wait_status("pushing")
-    began = time.monotonic()
     unit.systemctl("stop")
-    took_seconds = time.monotonic() - began
-    assert took_seconds < 10
+    # By itself: systemd would call what it has to kill after its 20 s a failure.
     found = unit.show("ActiveState", "Result")
     assert found == {"ActiveState": "inactive", "Result": "success"}
     assert unit.machine.path("/dev/shm/job").exists()
     assert not target.path(place(target, "bin/large")).exists()
     assert unit.machine.run(["pgrep", "-u", USER, "-f", "envsync"], check=False).stdout == ""
     target.unlimit()
+    wait_quiet(target)
     unit.systemctl("start")
     wait_for(target, "bin/large")
 
@@ -182,12 +191,14 @@ def test_a_stop_in_the_middle_of_a_push(lab: Lab, unit: ServiceUnit) -> None:
 def test_it_starts_with_every_server_down(lab: Lab, unit: ServiceUnit) -> None:
     for host in lab.targets:
         host.stop_sshd()
-    unit.systemctl("restart")
-    unit.wait_active()
-    write(unit.machine, "bin/server-down")
-    unit.wait_status("retrying")
-    for host in lab.targets:
-        host.start_sshd()
+    try:
+        unit.systemctl("restart")
+        unit.wait_active()
+        write(unit.machine, "bin/server-down")
+        unit.wait_status("retrying")
+    finally:
+        for host in lab.targets:
+            host.start_sshd()
 
 
 def test_a_boot_waits_for_the_network_and_the_service_comes_back(

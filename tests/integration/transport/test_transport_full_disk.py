@@ -8,6 +8,7 @@ import os
 import pytest
 
 from tests.lab.lab import Lab
+from tests.lab.namespaces import wait_until
 
 PUSH = """
 import json, sys
@@ -29,7 +30,7 @@ print(json.dumps(report.to_json()))
 
 FILL = """
 until ls -d "$2"/trees/*/lib >/dev/null 2>&1; do sleep 0.01; done
-fallocate -l 192M "$1"/filler
+cat /dev/zero >"$1"/filler 2>/dev/null || true
 """
 
 
@@ -57,7 +58,7 @@ def test_a_full_disk_is_told_as_such(fresh_lab: Lab, transport: str) -> None:
         make(lab, f"lib/large{number}", 2 << 20)
     # Staging made sure of room for all of it: another user takes it away afterwards.
     target.remount("size=200m")
-    target.limit("100mbit")
+    target.limit("30mbit")  # for seconds to be left until it is full
     state = f"{target.prefix}/envs/.envsync/big"
     watcher = target.popen(["sh", "-c", FILL, "sh", target.prefix, state])
     report = push(lab, transport)
@@ -69,6 +70,8 @@ def test_a_full_disk_is_told_as_such(fresh_lab: Lab, transport: str) -> None:
     assert error["server"] == "server2"
     assert error["hint"]
     assert not target.path(f"{target.prefix}/envs/big").exists()
+    target.unlimit()
+    wait_until(lambda: not target.processes("-I -B -c"), "the agent has ended", timeout_seconds=20)
 
     target.path(f"{target.prefix}/filler").unlink()
     assert push(lab, transport)["outcome"] == "pushed"

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from envsync.transport.job import Job, Sent
 from envsync.transport.rsync import RsyncTransport
 from tests.integration.transport.two_ends import StagedPush, TwoEnds
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 30.0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -76,6 +76,13 @@ def rsyncs(*needles: str) -> list[int]:
     return found
 
 
+def kill(pids: list[int]) -> None:
+    """One may end by the end of another."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 @contextmanager
 def slow_transfer(ends: TwoEnds) -> Iterator[tuple[StagedPush, Sending]]:
     """One that would take a minute, and has begun to write."""
@@ -87,8 +94,7 @@ def slow_transfer(ends: TwoEnds) -> Iterator[tuple[StagedPush, Sending]]:
         wait_until(lambda: any((ends.state / "rsync-temporary").glob("*")))
         yield push, sending
     finally:
-        for pid in rsyncs(str(ends.state)):
-            os.kill(pid, signal.SIGKILL)
+        kill(rsyncs(str(ends.state)))
         sending.join(WAIT_SECONDS)
 
 
@@ -143,8 +149,7 @@ def test_the_receiver_is_killed(ends: TwoEnds) -> None:
     with slow_transfer(ends) as (push, sending):
         receivers = rsyncs("--server", push.job.tree)
         assert receivers
-        for pid in receivers:
-            os.kill(pid, signal.SIGKILL)
+        kill(receivers)
         error = sending.ended()
     assert isinstance(error, TransferFailed)
     assert error.server == "loopback"

@@ -280,7 +280,7 @@ def test_a_writer_that_outlives_its_push_is_ended(
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"locked\n"
         os.close(expel_writers(places))
-        assert writer.wait(timeout=5) == -signal.SIGKILL
+        assert writer.wait(timeout=30) == -signal.SIGKILL
 
 
 def test_writers_are_waited_for_but_not_for_ever(

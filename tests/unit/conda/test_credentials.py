@@ -94,9 +94,9 @@ def test_a_url_shows_no_password(secret: str, before: str, after: str) -> None:
 
 def test_long_texts_take_no_longer_than_they_are() -> None:
     for text in ("a://" * 50_000, "token" * 50_000, "x.co/t" * 40_000, "--" + "a" * 200_000):
-        began = time.perf_counter()
+        began = time.process_time()  # of this process alone, however busy the machine is
         redacted(text)
-        assert time.perf_counter() - began < 2.0
+        assert time.process_time() - began < 2.0
 
 
 @pytest.mark.parametrize(

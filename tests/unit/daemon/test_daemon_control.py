@@ -44,7 +44,7 @@ def answering(door: Door, answer: Any = None) -> threading.Thread:
             raise answer
         return {"heard": dict(request)}
 
-    door._socket.settimeout(5)
+    door._socket.settimeout(30)
     thread = threading.Thread(target=door.answer_one, args=(handle,))
     thread.start()
     return thread
@@ -97,7 +97,7 @@ def test_a_caller_who_says_nothing_is_left(
     thread = answering(door)
     with socket.socket(socket.AF_UNIX) as caller, control._short(path) as name:
         caller.connect(name)
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()
 
 

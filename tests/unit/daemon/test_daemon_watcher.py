@@ -19,6 +19,8 @@ from envsync.daemon import watcher as module
 from envsync.daemon.telltales import telltales
 from envsync.daemon.watcher import INVENTORY, Watcher
 
+MARK = "mark"
+
 
 class Told:
     """A watcher, and what it has told."""
@@ -30,6 +32,8 @@ class Told:
         self.inventory.write_text("one")
         self._woken = threading.Event()
         self.watcher = Watcher(self._woken.set)
+        self._marks = 0
+        self.make(MARK)
 
     def make(self, name: str, python: str = "python3.11") -> Path:
         environment = self.envs / name
@@ -38,25 +42,36 @@ class Told:
         return environment
 
     def watch(self, *names: str) -> None:
-        self.watcher.watch({name: str(self.envs / name) for name in names}, str(self.inventory))
+        watched = {name: str(self.envs / name) for name in (*names, MARK)}
+        self.watcher.watch(watched, str(self.inventory))
         self.settle()
 
-    def settle(self) -> None:
-        """Forget what has been told so far."""
-        while self.told():
-            pass
+    def settle(self) -> set[str]:
+        """All that is told of what has happened so far, and that nobody has heard yet.
+
+        What happens in another environment now is told after it: inotify keeps the order.
+        """
+        if MARK in self.watcher.polled():
+            return self.watcher.collect()
+        found = self.watcher.collect()
+        self._marks += 1
+        (self.envs / MARK / f"bin/{self._marks}").mkdir()
+        return (found | self._until({MARK})) - {MARK}
 
     def told(self, *expected: str) -> set[str]:
-        """What is told; waits for as much as is expected. Watches what is there by then."""
+        """What is told, once that is as much as is expected. Watches what is there by then."""
+        return self._until(set(expected)) - {MARK}
+
+    def _until(self, expected: set[str]) -> set[str]:
         found: set[str] = set()
-        for _ in range(50 if expected else 1):
-            self._woken.wait(0.1 if expected else 0.02)
+        for _ in range(100):
+            self._woken.wait(0.1)
             self._woken.clear()
             collected = self.watcher.collect()
             self.watcher.refresh(collected)
             found |= collected
-            if expected and found >= set(expected):
-                return found
+            if found >= expected:
+                break
         return found
 
 
@@ -83,10 +98,11 @@ def test_what_installers_do(told: Told) -> None:
     assert told.told("one") == {"one"}
     (one / "share/deep").mkdir(parents=True)
     told.told("one")
+    told.settle()
     (one / "share/deep/file").write_text("x")  # for a rescan
     (one / "lib/python3.11/site-packages/__pycache__").mkdir()
     (told.envs / "three").mkdir()  # none of their business
-    assert told.told() == set()
+    assert told.settle() == set()
 
 
 def test_directories_that_are_replaced_or_new(told: Told) -> None:
@@ -152,7 +168,7 @@ def test_the_inventory_as_editors_write_it(told: Told, way: str) -> None:
         assert told.told(INVENTORY) == {INVENTORY}
         told.settle()
     (told.inventory.parent / "notes.txt").write_text("x")
-    assert told.told() == set()
+    assert told.settle() == set()
 
 
 def test_events_that_inotify_lost(told: Told) -> None:
@@ -188,7 +204,7 @@ def test_a_filesystem_of_other_machines_is_polled(
     told.watcher.poll()
     assert told.told("one") == {"one"}
     told.watcher.poll()
-    assert told.told() == set()
+    assert told.settle() == set()
 
 
 def test_about_ten_directories_are_watched(told: Told) -> None:
