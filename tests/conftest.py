@@ -12,16 +12,16 @@ from hypothesis import settings
 
 from tests.conda.fixtures import conda_prefix, conda_template
 from tests.disk import requirements as disk_requirements
-from tests.lab.fixtures import bindfs, conda_lab, fresh_lab, lab, lab_template
+from tests.lab.fixtures import conda_lab, fresh_lab, fuse, lab, lab_template
 from tests.lab.fixtures import pytest_report_header as lab_report_header
 from tests.systemd import requirements as systemd_requirements
 
 __all__ = [
-    "bindfs",
     "conda_lab",
     "conda_prefix",
     "conda_template",
     "fresh_lab",
+    "fuse",
     "lab",
     "lab_template",
 ]
