@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 import pytest
 
 from tests.integration.daemon.running import Daemon, inventory
 from tests.integration.push.stamped import Stamped, version_at
-from tests.lab.lab import Lab
+from tests.lab.lab import Lab, LabHost
+from tests.lab.namespaces import wait_until
+
+pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.mark.timeout(120)
-def test_a_network_filesystem_is_polled(fresh_lab: Lab, fuse: None) -> None:
-    controller, target, storage = fresh_lab.controller, fresh_lab["server2"], fresh_lab["server3"]
-    target.path(f"{target.prefix}/envs").mkdir()
-    target.path(f"{target.prefix}/conda-meta").mkdir()
+@pytest.fixture
+def storage(fresh_lab: Lab, fuse: None) -> LabHost:
+    """server3, on whose disk server1 has its conda."""
+    found = fresh_lab["server3"]
+    for host in (found, fresh_lab["server2"]):
+        host.path(f"{host.prefix}/conda-meta").mkdir()
+        host.path(f"{host.prefix}/envs").mkdir()
+    fresh_lab.controller.mount_from(found, found.prefix)
+    return found
+
+
+def test_a_network_filesystem_is_polled(fresh_lab: Lab, storage: LabHost) -> None:
+    controller, target = fresh_lab.controller, fresh_lab["server2"]
     source = Stamped(storage, file_bytes=4_000)
-    storage.path(f"{storage.prefix}/conda-meta").mkdir()
-    controller.mount_from(storage, controller.prefix)
     text = inventory(controller.prefix, push_to="[server2]")
     with Daemon(controller, text) as daemon:
         daemon.wait_log("myenv: looked at every 10 s: ")
@@ -29,3 +42,41 @@ def test_a_network_filesystem_is_polled(fresh_lab: Lab, fuse: None) -> None:
         daemon.wait_state("server2", "in-step", daemon.source()["revision"])
         assert daemon.source()["revision"] != first
         assert version_at(target) == newest
+
+
+def test_a_stop_while_the_filesystem_does_not_answer(fresh_lab: Lab, storage: LabHost) -> None:
+    """The child that scans waits in the kernel, where no signal ends it."""
+    controller = fresh_lab.controller
+    Stamped(storage, file_bytes=4_000)
+    daemon = Daemon(controller, inventory(controller.prefix, push_to="[server2]"))
+    daemon.start()
+    child = _frozen_child(daemon)
+    try:
+        storage.freeze_sshd()
+        os.kill(child, signal.SIGCONT)
+        wait_until(lambda: _waits_for_fuse(child), "the child waits", timeout_seconds=20)
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(10) == 0
+        assert _waits_for_fuse(child)
+    finally:
+        storage.thaw_sshd()
+    wait_until(lambda: not daemon.children(), "the child ends, too", timeout_seconds=20)
+
+
+def _frozen_child(daemon: Daemon) -> int:
+    """That of the first scan, before it comes to the source."""
+    found: list[int] = []
+
+    def freeze() -> bool:
+        found[:] = daemon.children()
+        for pid in found:
+            os.kill(pid, signal.SIGSTOP)
+        return bool(found)
+
+    wait_until(freeze, "a child is there")
+    [pid] = found
+    return pid
+
+
+def _waits_for_fuse(pid: int) -> bool:
+    return Path(f"/proc/{pid}/wchan").read_text() == "request_wait_answer"

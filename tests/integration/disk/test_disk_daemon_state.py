@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.filesystem import sync_filesystem
 from envsync.daemon.state import HELD, IN_STEP, Contents, ServerRow, SourceRow, Store
 from tests.disk.disk import Disk
 from tests.disk.fixtures import MakeDisk
@@ -35,7 +36,7 @@ class Recorded:
         store = Store(disk.mount() / _FILE)
         store.put_source(SourceRow("myenv", "first"))
         self.known = [_copy(store.contents)]
-        os.sync()
+        _write_back(disk)
         disk.record()
         self._moments = [disk.position()]
         for number in range(_WRITES):
@@ -58,6 +59,14 @@ class Recorded:
     def written(self, position: int) -> int:
         """How many writes had come back by then."""
         return sum(moment <= position for moment in self._moments) - 1
+
+
+def _write_back(disk: Disk) -> None:
+    fd = os.open(disk.mount_point, os.O_RDONLY)
+    try:
+        sync_filesystem(fd)
+    finally:
+        os.close(fd)
 
 
 def _copy(contents: Contents) -> Contents:
