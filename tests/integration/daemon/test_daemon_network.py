@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from tests.integration.daemon.running import Daemon, inventory
 from tests.integration.push.stamped import Stamped, version_at
 from tests.lab.lab import Lab, LabHost
 from tests.lab.namespaces import wait_until
+
+_NOTIFY_SOCKET = "/run/lab/notify"
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -61,6 +65,38 @@ def test_a_stop_while_the_filesystem_does_not_answer(fresh_lab: Lab, storage: La
     finally:
         storage.thaw_sshd()
     wait_until(lambda: not daemon.children(), "the child ends, too", timeout_seconds=20)
+
+
+def test_the_watchdog_hears_of_a_loop_that_hangs(fresh_lab: Lab, storage: LabHost) -> None:
+    """What says that all is well is the loop itself, and no thread beside it."""
+    controller = fresh_lab.controller
+    Stamped(storage, file_bytes=4_000)
+    daemon = Daemon(controller, inventory(controller.prefix, push_to="[server2]"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(controller.path(_NOTIFY_SOCKET)))
+        daemon.command.environment |= {"NOTIFY_SOCKET": _NOTIFY_SOCKET, "WATCHDOG_USEC": "900000"}
+        with daemon:
+            daemon.wait_state("server2", "in-step")
+            storage.freeze_sshd()
+            try:
+                # It looks every 10 s, and every thread but that one goes on.
+                wait_until(lambda: _waits_for_fuse(daemon.pid), "it looks", timeout_seconds=30)
+                assert not _hears_well(systemd)
+            finally:
+                storage.thaw_sshd()
+            wait_until(lambda: _hears_well(systemd), "it goes on", timeout_seconds=20)
+
+
+def _hears_well(systemd: socket.socket) -> bool:
+    """Whether the daemon says that it is well within three times its interval, from now on."""
+    systemd.settimeout(0)
+    with contextlib.suppress(BlockingIOError):
+        while systemd.recv(4096):
+            pass
+    systemd.settimeout(2.7)
+    with contextlib.suppress(TimeoutError):
+        return bool(systemd.recv(4096))
+    return False
 
 
 def _frozen_child(daemon: Daemon) -> int:

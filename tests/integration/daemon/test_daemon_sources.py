@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration.daemon.running import WAIT_SECONDS, Daemon, inventory, published
 from tests.integration.push.command import finish
+from tests.integration.push.places import environment
 from tests.integration.push.stamped import Stamped, is_quiet, version_at, write_version
 from tests.lab.lab import Lab, LabHost
 from tests.lab.namespaces import wait_until
@@ -89,6 +90,19 @@ def test_a_source_in_ruins_is_not_pushed(fresh_lab: Lab) -> None:
         write_version(source.top, 1, file_bytes=4_000)
         daemon.wait_state(TARGET, "in-step")
         assert published(target) == 1
+
+
+def test_a_server_where_it_cannot_be_put(fresh_lab: Lab) -> None:
+    source, target = Stamped.in_lab(fresh_lab, file_bytes=4_000), fresh_lab[TARGET]
+    environment(target).write_text("of somebody else's")
+    with started(fresh_lab) as daemon:
+        halted = daemon.wait_state(TARGET, "halted")
+        assert halted["error"]["code"] == "preflight-refused"
+        assert "is no directory" in str(halted["error"])
+        assert environment(target).read_text() == "of somebody else's"
+        environment(target).unlink()
+        daemon.command.ok("daemon", "sync")
+        wait_for(target, source.version, daemon)
 
 
 def test_a_push_by_hand_while_the_daemon_pushes(fresh_lab: Lab) -> None:
