@@ -18,6 +18,8 @@ _UNSHARE = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", 
 _ALL = ("-m", "-u", "-i", "-n", "-p")
 _KEEP = "--preserve-credentials"
 
+_WAKE_SECONDS = 0.5
+
 
 def wait_until(
     condition: Callable[[], object], what: str, *, timeout_seconds: float = 10.0
@@ -42,6 +44,12 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def _is_suspended(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2][1] == "T"
+    return False
+
+
 class EnteredProcess(subprocess.Popen[bytes]):
     """A command inside; signals go to the command itself, not to the `nsenter` before it."""
 
@@ -58,6 +66,29 @@ class EnteredProcess(subprocess.Popen[bytes]):
     def thaw(self) -> None:
         super().send_signal(signal.SIGCONT)
         self.send_signal(signal.SIGCONT)
+
+    def poll(self) -> int | None:
+        self._wake()
+        return super().poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _WAKE_SECONDS if deadline is None else deadline - time.monotonic()
+            try:
+                return super().wait(max(0.0, min(left, _WAKE_SECONDS)))
+            except subprocess.TimeoutExpired:
+                if timeout is not None and left <= 0:
+                    raise subprocess.TimeoutExpired(self.args, timeout) from None
+            self._wake()
+
+    def _wake(self) -> None:
+        """Where the whole machine was suspended, `nsenter` may come to suspend itself when all
+        has been continued already, and would never tell that its command has ended."""
+        if self.returncode is None and _is_suspended(self.pid):
+            found = children(self.pid)
+            if found and not any(map(_is_suspended, found)):
+                os.kill(self.pid, signal.SIGCONT)
 
     def inner_pid(self) -> int | None:
         """The command's pid as seen from here; None once it has ended."""
