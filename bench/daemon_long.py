@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.memory import kilobytes
+from bench.memory import resident_mb
 from tests.conda import template
 from tests.integration.daemon.running import Daemon, published
 from tests.integration.push.pip_process import pip_argv
@@ -61,12 +61,12 @@ def run(installs: int) -> bool:
 def _run(lab: Lab, daemon: Daemon, installs: int) -> bool:
     began, pauses = time.monotonic(), random.Random(installs)
     reader = Reader(lab.targets)
-    resident = [_resident_mb(daemon)]
+    resident = [resident_mb(daemon.pid)]
     with reader.reading(), _trouble(lab):
         for number in range(1, installs + 1):
             _install(lab.controller, number)
             time.sleep(pauses.uniform(0, GAP_SECONDS_MAX))
-            resident.append(_resident_mb(daemon))
+            resident.append(resident_mb(daemon.pid))
     seconds = time.monotonic() - began
     _wait_all_in_step(daemon, lab, installs)
     after = time.monotonic() - began - seconds
@@ -220,7 +220,3 @@ def _contents(host: LabHost) -> dict[bytes, tuple[str, bytes]]:
         for path, entry in seen.items()
         if b"__pycache__" not in path and path != b"conda-meta/state"
     }
-
-
-def _resident_mb(daemon: Daemon) -> float:
-    return kilobytes(Path(f"/proc/{daemon.pid}/status").read_text(), "VmRSS") / 1000

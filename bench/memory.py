@@ -53,6 +53,11 @@ def kilobytes(text: str, name: str) -> int:
     return 0 if found is None else int(found[1])
 
 
+def resident_mb(pid: int) -> float:
+    """What a process has resident now."""
+    return kilobytes(_text(pid, "status"), "VmRSS") / 1000
+
+
 def _text(pid: int, name: str) -> str:
     try:
         return Path(f"/proc/{pid}/{name}").read_text()

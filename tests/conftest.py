@@ -12,16 +12,16 @@ from hypothesis import settings
 
 from tests.conda.fixtures import conda_prefix, conda_template
 from tests.disk import requirements as disk_requirements
-from tests.lab.fixtures import bindfs, conda_lab, fresh_lab, lab, lab_template
+from tests.lab.fixtures import conda_lab, fresh_lab, fuse, lab, lab_template
 from tests.lab.fixtures import pytest_report_header as lab_report_header
 from tests.systemd import requirements as systemd_requirements
 
 __all__ = [
-    "bindfs",
     "conda_lab",
     "conda_prefix",
     "conda_template",
     "fresh_lab",
+    "fuse",
     "lab",
     "lab_template",
 ]
@@ -56,6 +56,9 @@ _LONGEST = {
             "test_push_odd_servers.py",
             "test_daemon_installs.py",
             "test_daemon_servers.py",
+            "test_daemon_ends.py",
+            "test_daemon_sources.py",
+            "test_daemon_network.py",
             "test_systemd_service.py",
             "test_push_source_races.py",
             "test_relocation_over_ssh.py",

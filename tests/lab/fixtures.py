@@ -52,13 +52,13 @@ def conda_lab(fresh_lab: Lab, lab_template: Template) -> Lab:
 
 
 @pytest.fixture(scope="session")
-def bindfs() -> None:
-    """What `Host.refuse_exchange` needs."""
+def fuse() -> None:
+    """What `Host.refuse_exchange` and `Host.mount_from` need."""
     missing = requirements.missing_fuse()
     if missing and requirements.required() and os.geteuid() == 0:
-        pytest.fail(f"bindfs is required: {missing}", pytrace=False)
+        pytest.fail(f"FUSE is required: {missing}", pytrace=False)
     if missing:
-        pytest.skip(f"no bindfs: {missing}")
+        pytest.skip(f"no FUSE: {missing}")
 
 
 def demand_lab() -> None:

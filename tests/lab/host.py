@@ -183,6 +183,11 @@ class Host:
         """From now on the storage cannot swap two names, as on NFS or an old ZFS (bindfs)."""
         self.namespaces.set_up("bindfs", self._top, self._top)
 
+    def mount_from(self, other: Host, directory: str) -> None:
+        """Show a directory of another host at the same place here (sshfs), and keep none of it."""
+        fresh = "dir_cache=no,attr_timeout=0,entry_timeout=0,negative_timeout=0"
+        self.run(["sshfs", "-o", fresh, f"{other.name}:{directory}", directory])
+
     def cover_with_overlay(self) -> None:
         """What is in the storage becomes the lower layer of an overlay, writes go to an upper."""
         script = (

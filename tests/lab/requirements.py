@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 INSTALL = "apt-get install -y openssh-server rsync iproute2 tcsh fish"
-INSTALL_FUSE = "apt-get install -y bindfs"
+INSTALL_FUSE = "apt-get install -y bindfs sshfs"
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 _PROGRAMS = (
     "sshd",
@@ -54,9 +54,10 @@ def missing() -> str:
 
 
 def missing_fuse() -> str:
-    """Why a host's storage cannot refuse to swap names here; empty where it can."""
-    if shutil.which("bindfs", path=_PATH) is None:
-        return f"bindfs missing; as root: {INSTALL_FUSE}"
+    """Why a host's storage cannot refuse to swap names, or be another's; empty where it can."""
+    absent = [name for name in ("bindfs", "sshfs") if shutil.which(name, path=_PATH) is None]
+    if absent:
+        return f"{', '.join(absent)} missing; as root: {INSTALL_FUSE}"
     usable = os.access("/dev/fuse", os.R_OK | os.W_OK)
     return "" if usable else "/dev/fuse may not be used (root is needed, or modprobe fuse)"
 

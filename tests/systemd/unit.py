@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -42,6 +43,13 @@ class ServiceUnit:
         about = "USER_UNIT" if self.of_user else "UNIT"
         wanted = [f"{field}={self.name}", "+", f"{about}={self.name}"]
         return self.machine.run(["journalctl", "--no-pager", "-o", "cat", *wanted]).stdout
+
+    def entries(self, *fields: str) -> list[Mapping[str, str]]:
+        """What the unit's processes told the journal, with exactly these `FIELD=value`."""
+        field = "_SYSTEMD_USER_UNIT" if self.of_user else "_SYSTEMD_UNIT"
+        wanted = [f"{field}={self.name}", *fields]
+        done = self.machine.run(["journalctl", "--no-pager", "-o", "json", *wanted])
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     def wait_active(self, *, restarts: int | None = None) -> None:
         def is_there() -> bool:

@@ -19,6 +19,9 @@ from typing import Any
 END_SECONDS = 4.0
 """How long a child may take to end by itself, so that the whole is well below 10 s."""
 
+KILL_SECONDS = 1.5
+"""How long one that was killed is waited for."""
+
 LINE_BYTES_MAX = 8 << 20
 _READ_BYTES = 1 << 16
 _STDERR_LINES = 5
@@ -123,11 +126,17 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait_over(self, deadline: float) -> None:
-        """Let it end until that monotonic second; then it is killed. What it still says is lost."""
+        """Let it end until that monotonic second; then it is killed. What it still says is lost.
+
+        One that waits in the kernel, for a network filesystem that is gone, ends when that lets
+        it, and is left to it.
+        """
         while self._process.poll() is None:
-            if time.monotonic() > deadline:
+            late = time.monotonic() - deadline
+            if late > KILL_SECONDS:
+                return
+            if late > 0:
                 self.kill()
-                break
             with contextlib.suppress(OSError):
                 self.read() if not self.is_over else None
             time.sleep(0.02)

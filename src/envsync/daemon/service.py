@@ -121,6 +121,8 @@ class Service:
     def _turn(self) -> None:
         for key, _ in self._selector.select(self._wait_seconds()):
             key.data()
+        if self._stopping:
+            return  # to look at anything may take long, on a network filesystem
         now = time.monotonic()
         due = self._inventory.due_in_seconds()
         if due is not None and due <= 0:

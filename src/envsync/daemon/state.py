@@ -128,6 +128,8 @@ class Store:
         self._connection = connection
         # By default, text that is damaged looks like a disk that is full.
         connection.text_factory = lambda text: text.decode()
+        # With less, the journal may be there again after a power cut, and undo the last write.
+        connection.execute("PRAGMA synchronous = EXTRA")
         for table in _TABLES:
             connection.execute(table)
         return _contents(connection)

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envsync.daemon.control import ask
@@ -84,9 +85,21 @@ class Daemon:
     def stop(self, sig: int = signal.SIGTERM, timeout_seconds: float = 20.0) -> int:
         """Its exit status; it has to end as soon as its unit asks for, and to leave no child."""
         self.process.send_signal(sig)
-        status = self.process.wait(timeout_seconds)
+        try:
+            status = self.process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end\n{self.log()}\n{self._asleep()}") from None
         assert self.children() == []
         return status
+
+    def _asleep(self) -> str:
+        """What each process waits for, where the kernel tells."""
+        waiting = []
+        for pid in self.host.processes("envsync"):
+            with contextlib.suppress(OSError):
+                where = Path(f"/proc/{pid}/stack").read_text()
+                waiting.append(f"{pid} {self.host.command_line(pid)}\n{where}")
+        return "\n".join(waiting)
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

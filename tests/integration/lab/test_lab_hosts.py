@@ -127,3 +127,12 @@ def test_run_bounds_and_reports(fresh_lab: Lab) -> None:
     assert host.run(["sh", "-c", "exit 3"], check=False).returncode == 3
     assert host.run(["cat"], input="\udce9").stdout == "\udce9"
     assert host.python("import tests, socket; print(socket.gethostname())") == "server1\n"
+
+
+def test_a_command_whose_nsenter_suspended_itself_too_late(fresh_lab: Lab) -> None:
+    """As where the whole machine was suspended: that it has ended is told all the same."""
+    with fresh_lab.controller.popen(["sleep", "60"], stdout=None, stderr=None) as sleeping:
+        assert sleeping.inner_pid() is not None
+        os.kill(sleeping.pid, signal.SIGSTOP)
+        sleeping.kill()
+        assert sleeping.wait(timeout=10) == -signal.SIGKILL

@@ -64,7 +64,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def directory(lab: Lab, bindfs: None) -> Scene:
+def directory(lab: Lab, fuse: None) -> Scene:
     """A directory stands there yet."""
     return Scene(lab)
 
@@ -134,7 +134,7 @@ def test_the_command_is_killed(linked: Scene, transport: str) -> None:
 # --- a real environment -----------------------------------------------------------------
 
 
-def test_a_real_environment_behind_a_link(conda_lab: Lab, envsync: Envsync, bindfs: None) -> None:
+def test_a_real_environment_behind_a_link(conda_lab: Lab, envsync: Envsync, fuse: None) -> None:
     controller, target = conda_lab.controller, conda_lab[SERVER]
     envsync = plant(controller)
     add_odd_files(environment(controller), f"{controller.prefix}/envs/myenv")
@@ -186,7 +186,7 @@ def test_a_real_environment_behind_a_link(conda_lab: Lab, envsync: Envsync, bind
 
 
 def test_another_user_gets_through_to_it_and_sees_nothing_else(
-    source: Stamped, fresh_lab: Lab, bindfs: None
+    source: Stamped, fresh_lab: Lab, fuse: None
 ) -> None:
     target, command = fresh_lab[SERVER], plant(fresh_lab.controller)
     target.refuse_exchange()
@@ -228,7 +228,7 @@ def test_the_source_itself_through_a_shared_mount(
     controller.path(f"{controller.prefix}/conda-meta").mkdir()
     Stamped(controller)
     if seen_by == "another filesystem":
-        request.getfixturevalue("bindfs")
+        request.getfixturevalue("fuse")
         target.refuse_exchange()
     envsync = Envsync(controller)
     before = tree(tmp_path)

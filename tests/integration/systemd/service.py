@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.conda import ENVIRONMENT
+from tests.lab.lab import LabHost
 from tests.systemd.machine import HOME, USER, Machine
 from tests.unit.cli.documented_json import check_document
 
 ENVSYNC = str(Path(sys.executable).with_name("envsync"))
 INVENTORY = f"{HOME}/.config/envsync/config.yaml"
+
+# What `conda install` looks like to those who read /proc: only its environment says where.
+_INSTALLER = """
+import os, sys
+environ = {"CONDA_PREFIX": sys.argv[1]}
+code = "import time; print('here', flush=True); time.sleep(60)"
+os.execve(sys.executable, ["conda", "-c", code, "install"], environ)
+"""
 
 
 def inventory(machine: Machine, *, push_to: str = "[server2, server3]", servers: str = "") -> None:
@@ -31,6 +44,31 @@ watch: {{settle: 1s}}
 """,
     )
     machine.run(["chown", "-R", f"{USER}:", f"{HOME}/.config"])
+
+
+def place(host: LabHost, name: str) -> str:
+    return f"{host.prefix}/envs/{ENVIRONMENT}/{name}"
+
+
+def write(machine: Machine, name: str, *, size_bytes: int = 20) -> None:
+    """A file of alice's in the source, in a directory that is watched."""
+    path = machine.host.path(place(machine.host, name))
+    path.write_bytes(os.urandom(size_bytes))
+    os.chown(path, machine.uid, machine.uid)
+
+
+@contextlib.contextmanager
+def installer(machine: Machine) -> Iterator[None]:
+    """`conda install` is at work on `myenv` in another of alice's sessions."""
+    environment = place(machine.host, "").rstrip("/")
+    process = machine.popen(["python3", "-c", _INSTALLER, environment], user=USER)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        yield
+    finally:
+        machine.run(["pkill", "-u", USER, "-f", "^conda -c"], check=False)
+        process.communicate(timeout=10)
 
 
 @dataclass(frozen=True, slots=True)

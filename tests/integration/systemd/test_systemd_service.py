@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.conda import ENVIRONMENT
 from tests.integration.push.stamped import wait_quiet
-from tests.integration.systemd.service import INVENTORY, envsync, inventory
+from tests.integration.systemd.service import INVENTORY, envsync, installer, inventory, place, write
 from tests.lab.lab import Lab, LabHost
 from tests.lab.namespaces import wait_until
 from tests.systemd.machine import USER, Machine
@@ -17,15 +15,6 @@ from tests.systemd.unit import WAIT_SECONDS, ServiceUnit
 
 pytestmark = pytest.mark.timeout(120)  # what is booted here is slow where all is
 IN_STEP = r"2 of 2 copies in step"
-
-# What `conda install` looks like to those who read /proc: only its environment says where.
-_INSTALLER = """
-import os, sys
-environ = {"CONDA_PREFIX": sys.argv[1]}
-code = "import time; print('here', flush=True); time.sleep(60)"
-os.execve(sys.executable, ["conda", "-c", code, "install"], environ)
-"""
-
 
 # As where homes are small: the state and envsync's own cache are on another disk.
 _LINKED = """
@@ -67,17 +56,6 @@ def unit(lab: Lab, installed: ServiceUnit) -> Iterator[ServiceUnit]:
         host.unlimit()
 
 
-def place(host: LabHost, name: str) -> str:
-    return f"{host.prefix}/envs/{ENVIRONMENT}/{name}"
-
-
-def write(machine: Machine, name: str, *, size_bytes: int = 20) -> None:
-    """A file of alice's in the source, in a directory that is watched."""
-    path = machine.host.path(place(machine.host, name))
-    path.write_bytes(os.urandom(size_bytes))
-    os.chown(path, machine.uid, machine.uid)
-
-
 def wait_for(host: LabHost, name: str, *, seconds: float = WAIT_SECONDS) -> None:
     file = host.path(place(host, name))
     wait_until(file.exists, f"{name} on {host.name}", timeout_seconds=seconds)
@@ -96,6 +74,10 @@ def test_a_push_from_within_the_sandbox(lab: Lab, installed: ServiceUnit) -> Non
     status = installed.machine.path(f"{process}/status").read_text()
     assert f"Uid:\t{installed.machine.uid}\t" in status
     assert "NoNewPrivs:\t1" in status
+    assert installed.machine.host.prefix in installed.property("RequiresMountsFor").split()
+    entries = installed.entries("ENVSYNC_SERVER=server2", "ENVSYNC_ENVIRONMENT=myenv")
+    [*_, told] = [one for one in entries if " published " in one["MESSAGE"]]
+    assert (told["PRIORITY"], len(told["ENVSYNC_REVISION"])) == ("5", 64)
     kept = installed.machine.path(f"{installed.machine.host.prefix}/elsewhere")
     assert (kept / "state/envsync/daemon.sqlite").exists()
     assert any((kept / "cache").iterdir())
@@ -110,17 +92,10 @@ def test_installing_again_changes_nothing(unit: ServiceUnit) -> None:
 
 
 def test_an_installer_is_seen_from_within_the_sandbox(lab: Lab, unit: ServiceUnit) -> None:
-    environment = place(unit.machine.host, "").rstrip("/")
-    installer = unit.machine.popen(["python3", "-c", _INSTALLER, environment], user=USER)
-    try:
-        assert installer.stdout is not None
-        assert installer.stdout.readline() == "here\n"
+    with installer(unit.machine):
         write(unit.machine, "bin/while-installing")
         unit.wait_status("conda")
         assert not lab["server2"].path(place(lab["server2"], "bin/while-installing")).exists()
-    finally:
-        unit.machine.run(["pkill", "-u", USER, "-f", "^conda -c"], check=False)
-        installer.communicate(timeout=10)
     wait_for(lab["server2"], "bin/while-installing")
 
 

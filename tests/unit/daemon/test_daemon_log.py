@@ -37,6 +37,17 @@ def test_an_entry_of_the_journal() -> None:
     )
 
 
+def test_credentials_are_in_no_line() -> None:
+    lines: list[str] = []
+    told = {
+        "message": "no answer from https://alice:s3cret@server/t/tk-s3cret/x",
+        "hint": "--token s3cret",
+    }
+    Log(lines.append, {}).failure({**told, "code": "connection-failed"}, environment="myenv")
+    assert "no answer from https://" in lines[0]
+    assert "s3cret" not in lines[0]
+
+
 def test_under_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     status = os.fstat(sys.stderr.fileno())
@@ -47,6 +58,8 @@ def test_under_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         log = Log(lines.append, environ)
         log.failure(HELD, environment="myenv", server="server2")
         told = journal.recv(10_000)
+        log.info("https://alice:s3cret@server/")
+        assert b"s3cret" not in journal.recv(10_000)
     assert b"MESSAGE=myenv -> server2: it is held there -> insist" in told
     assert b"PRIORITY=4\n" in told
     assert b"ENVSYNC_CODE=held\n" in told

@@ -60,6 +60,7 @@ def test_each_call_is_one_datagram(listener: Listener) -> None:
         ("\x1b[31mred\x07", "?[31mred?"),
         ("höchste Zeit", "höchste Zeit"),
         ("a\udcffb", "a?b"),
+        ("no https://alice:s3cret@server/", "no https://***@server/"),
         ("é" * STATUS_BYTES_MAX, "é" * (STATUS_BYTES_MAX // 2)),
     ],
 )

@@ -1,0 +1,118 @@
+"""A source on another machine's disk, of which inotify tells nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.integration.daemon.running import Daemon, inventory
+from tests.integration.push.stamped import Stamped, version_at
+from tests.lab.lab import Lab, LabHost
+from tests.lab.namespaces import wait_until
+
+_NOTIFY_SOCKET = "/run/lab/notify"
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def storage(fresh_lab: Lab, fuse: None) -> LabHost:
+    """server3, on whose disk server1 has its conda."""
+    found = fresh_lab["server3"]
+    for host in (found, fresh_lab["server2"]):
+        host.path(f"{host.prefix}/conda-meta").mkdir()
+        host.path(f"{host.prefix}/envs").mkdir()
+    fresh_lab.controller.mount_from(found, found.prefix)
+    return found
+
+
+def test_a_network_filesystem_is_polled(fresh_lab: Lab, storage: LabHost) -> None:
+    controller, target = fresh_lab.controller, fresh_lab["server2"]
+    source = Stamped(storage, file_bytes=4_000)
+    text = inventory(controller.prefix, push_to="[server2]")
+    with Daemon(controller, text) as daemon:
+        daemon.wait_log("myenv: looked at every 10 s: ")
+        why = f"{controller.prefix} is fuse.sshfs, which tells nothing of other machines"
+        assert daemon.source()["polled"] == why
+        daemon.wait_state("server2", "in-step")
+        first = daemon.source()["revision"]
+        newest = source.change()  # by the other machine
+        daemon.wait_log(" published ", times=2)
+        daemon.wait_state("server2", "in-step", daemon.source()["revision"])
+        assert daemon.source()["revision"] != first
+        assert version_at(target) == newest
+
+
+def test_a_stop_while_the_filesystem_does_not_answer(fresh_lab: Lab, storage: LabHost) -> None:
+    """The child that scans waits in the kernel, where no signal ends it."""
+    controller = fresh_lab.controller
+    Stamped(storage, file_bytes=4_000)
+    daemon = Daemon(controller, inventory(controller.prefix, push_to="[server2]"))
+    daemon.start()
+    child = _frozen_child(daemon)
+    try:
+        storage.freeze_sshd()
+        os.kill(child, signal.SIGCONT)
+        wait_until(lambda: _waits_for_fuse(child), "the child waits", timeout_seconds=20)
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(10) == 0
+        assert _waits_for_fuse(child)
+    finally:
+        storage.thaw_sshd()
+    wait_until(lambda: not daemon.children(), "the child ends, too", timeout_seconds=20)
+
+
+def test_the_watchdog_hears_of_a_loop_that_hangs(fresh_lab: Lab, storage: LabHost) -> None:
+    """What says that all is well is the loop itself, and no thread beside it."""
+    controller = fresh_lab.controller
+    Stamped(storage, file_bytes=4_000)
+    daemon = Daemon(controller, inventory(controller.prefix, push_to="[server2]"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(controller.path(_NOTIFY_SOCKET)))
+        daemon.command.environment |= {"NOTIFY_SOCKET": _NOTIFY_SOCKET, "WATCHDOG_USEC": "900000"}
+        with daemon:
+            daemon.wait_state("server2", "in-step")
+            storage.freeze_sshd()
+            try:
+                # It looks every 10 s, and every thread but that one goes on.
+                wait_until(lambda: _waits_for_fuse(daemon.pid), "it looks", timeout_seconds=30)
+                assert not _hears_well(systemd)
+            finally:
+                storage.thaw_sshd()
+            wait_until(lambda: _hears_well(systemd), "it goes on", timeout_seconds=20)
+
+
+def _hears_well(systemd: socket.socket) -> bool:
+    """Whether the daemon says that it is well within three times its interval, from now on."""
+    systemd.settimeout(0)
+    with contextlib.suppress(BlockingIOError):
+        while systemd.recv(4096):
+            pass
+    systemd.settimeout(2.7)
+    with contextlib.suppress(TimeoutError):
+        return bool(systemd.recv(4096))
+    return False
+
+
+def _frozen_child(daemon: Daemon) -> int:
+    """That of the first scan, before it comes to the source."""
+    found: list[int] = []
+
+    def freeze() -> bool:
+        found[:] = daemon.children()
+        for pid in found:
+            os.kill(pid, signal.SIGSTOP)
+        return bool(found)
+
+    wait_until(freeze, "a child is there")
+    [pid] = found
+    return pid
+
+
+def _waits_for_fuse(pid: int) -> bool:
+    return Path(f"/proc/{pid}/wchan").read_text() == "request_wait_answer"

@@ -1,0 +1,139 @@
+"""Sources that come, go, are replaced or ruined; and others who push beside the daemon."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+
+import pytest
+
+from tests.integration.daemon.running import WAIT_SECONDS, Daemon, inventory, published
+from tests.integration.push.command import finish
+from tests.integration.push.places import environment
+from tests.integration.push.stamped import Stamped, is_quiet, version_at, write_version
+from tests.lab.lab import Lab, LabHost
+from tests.lab.namespaces import wait_until
+
+pytestmark = pytest.mark.timeout(120)
+TARGET, LOCKED = "server2", 14
+
+
+def started(lab: Lab) -> Daemon:
+    """With server2 alone to push to, and no rescan that could help."""
+    return Daemon(lab.controller, inventory(lab.controller.prefix, push_to=f"[{TARGET}]"))
+
+
+def wait_for(host: LabHost, version: int, daemon: Daemon) -> None:
+    """Until the daemon says that it is in step, and that version stands there."""
+
+    def stands() -> bool:
+        return daemon.row(TARGET)["state"] == "in-step" and version_at(host) == version
+
+    wait_until(stands, f"version {version} is there", timeout_seconds=WAIT_SECONDS)
+
+
+def test_an_environment_that_comes_goes_and_is_replaced(fresh_lab: Lab) -> None:
+    source, target = Stamped.in_lab(fresh_lab, file_bytes=4_000), fresh_lab[TARGET]
+    aside = source.top.with_name("aside")
+    source.top.rename(aside)
+    with started(fresh_lab) as daemon:
+        daemon.wait_log("there is no environment")
+        aside.rename(source.top)
+        wait_for(target, 1, daemon)
+
+        shutil.copytree(source.top, aside, symlinks=True)
+        shutil.rmtree(source.top)
+        daemon.wait_log("there is no environment", times=2)
+        assert version_at(target) == 1, "what is gone here stays there"
+        write_version(aside, 2, file_bytes=4_000)
+        aside.rename(source.top)  # made anew, as far as anybody can tell
+        wait_for(target, 2, daemon)
+
+        shutil.copytree(source.top, aside, symlinks=True)
+        write_version(aside, 3, file_bytes=4_000)
+        source.top.rename(source.top.with_name("before"))
+        aside.rename(source.top)
+        wait_for(target, 3, daemon)
+        assert published(target) == 3
+
+
+def test_what_changes_while_the_first_scan_is_under_way(fresh_lab: Lab) -> None:
+    """It is watched before it is looked at: what the scan may have passed already is told of."""
+    source = Stamped.in_lab(fresh_lab, file_bytes=4_000)
+    with started(fresh_lab) as daemon:
+        frozen: list[int] = []
+
+        def freeze() -> bool:
+            frozen[:] = daemon.children()
+            for pid in frozen:
+                os.kill(pid, signal.SIGSTOP)
+            return bool(frozen)
+
+        wait_until(freeze, "the first scan has begun")
+        newest = source.change()
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+        wait_for(fresh_lab[TARGET], newest, daemon)
+
+
+def test_a_source_in_ruins_is_not_pushed(fresh_lab: Lab) -> None:
+    source, target = Stamped.in_lab(fresh_lab, file_bytes=4_000), fresh_lab[TARGET]
+    with started(fresh_lab) as daemon:
+        daemon.wait_state(TARGET, "in-step")
+        shutil.rmtree(source.top / "stamps")
+        halted = daemon.wait_state(TARGET, "halted")
+        assert halted["error"]["code"] == "source-shrunk"
+        assert "looks ruined" in halted["error"]["message"]
+        assert version_at(target) == 1
+        (source.top / "stamps").mkdir()
+        write_version(source.top, 1, file_bytes=4_000)
+        daemon.wait_state(TARGET, "in-step")
+        assert published(target) == 1
+
+
+def test_a_server_where_it_cannot_be_put(fresh_lab: Lab) -> None:
+    source, target = Stamped.in_lab(fresh_lab, file_bytes=4_000), fresh_lab[TARGET]
+    environment(target).write_text("of somebody else's")
+    with started(fresh_lab) as daemon:
+        halted = daemon.wait_state(TARGET, "halted")
+        assert halted["error"]["code"] == "preflight-refused"
+        assert "is no directory" in str(halted["error"])
+        assert environment(target).read_text() == "of somebody else's"
+        environment(target).unlink()
+        daemon.command.ok("daemon", "sync")
+        wait_for(target, source.version, daemon)
+
+
+def test_a_push_by_hand_while_the_daemon_pushes(fresh_lab: Lab) -> None:
+    """The same lock: the one who comes second is told who has it, and does no harm."""
+    source, target = Stamped.in_lab(fresh_lab), fresh_lab[TARGET]
+    with started(fresh_lab) as daemon:
+        daemon.wait_state(TARGET, "in-step")
+        target.limit("2mbit")
+        newest = source.change()
+        daemon.wait_state(TARGET, "pushing")
+        wait_until(lambda: not is_quiet(target), "its push has the lock", timeout_seconds=20)
+        assert daemon.command.push(TARGET, expect=LOCKED).error["code"] == "locked"
+        target.unlimit()
+        wait_for(target, newest, daemon)
+        assert published(target) == 2
+
+
+def test_the_daemon_while_somebody_pushes_by_hand(fresh_lab: Lab) -> None:
+    source, target = Stamped.in_lab(fresh_lab), fresh_lab[TARGET]
+    with started(fresh_lab) as daemon:
+        daemon.wait_state(TARGET, "in-step")
+        daemon.command.ok("daemon", "pause")
+        source.change()
+        target.limit("2mbit")
+        by_hand = daemon.command.start("push", "myenv", TARGET)
+        wait_until(lambda: not is_quiet(target), "its push has the lock", timeout_seconds=20)
+        daemon.command.ok("daemon", "resume")
+        retrying = daemon.wait_state(TARGET, "retrying")
+        assert retrying["error"]["code"] == "locked"
+        target.unlimit()
+        assert finish(by_hand).exit_code == 0
+        daemon.command.ok("daemon", "sync")
+        wait_for(target, source.version, daemon)
+        assert published(target) == 2
