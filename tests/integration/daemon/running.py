@@ -172,3 +172,18 @@ def published(host: LabHost, name: str = "myenv") -> int:
     history = host.path(f"{host.prefix}/envs/.envsync/{name}/history.jsonl")
     lines = history.read_text().splitlines() if history.exists() else []
     return sum(json.loads(line)["event"] == "publish" for line in lines)
+
+
+def wait_spare(host: LabHost, *, timeout_seconds: float = WAIT_SECONDS) -> int:
+    """The inode of the tree that was made ahead of the next push of `myenv` to a host."""
+    note = host.path(f"{host.prefix}/envs/.envsync/myenv/staging.json")
+
+    def document() -> dict[str, Any]:
+        return dict(json.loads(note.read_text())) if note.exists() else {}
+
+    wait_until(
+        lambda: document().get("is_set_aside"),
+        "a tree for the next push",
+        timeout_seconds=timeout_seconds,
+    )
+    return int(document()["inode"])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from typing import Any
-
 import pytest
 
-from tests.integration.daemon.running import Daemon, inventory, published
+from tests.integration.daemon.running import Daemon, inventory, published, wait_spare
 from tests.integration.push.pip_process import (
     HALF_DONE,
     NAME,
@@ -19,7 +16,6 @@ from tests.integration.push.pip_process import (
 from tests.integration.push.places import environment, site_packages
 from tests.integration.push.tree_listing import assert_same, tree
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
 
 TARGET = "server2"
 
@@ -46,7 +42,7 @@ def test_installs(conda_lab: Lab) -> None:
             assert_same(tree(environment(controller)), tree(environment(target)))
 
         assert published(target) == 1
-        spare = _wait_spare(target)
+        spare = wait_spare(target)
         pip(controller)
         after(2)
         assert environment(target).stat().st_ino == spare, "only what changed was written anew"
@@ -75,17 +71,6 @@ def test_installs(conda_lab: Lab) -> None:
         after(6)
         assert daemon.stop() == 0
         assert "Traceback" not in daemon.log()
-
-
-def _wait_spare(target: LabHost) -> int:
-    """The inode of the tree that the daemon has made ready there for the next push."""
-    note = environment(target).parent / ".envsync/myenv/staging.json"
-
-    def document() -> dict[str, Any]:
-        return dict(json.loads(note.read_text())) if note.exists() else {}
-
-    wait_until(lambda: document().get("is_set_aside"), "a tree for it", timeout_seconds=40)
-    return int(document()["inode"])
 
 
 def _kill_pip(controller: LabHost, daemon: Daemon) -> None:
