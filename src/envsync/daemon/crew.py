@@ -118,13 +118,20 @@ class Crew:
                 work.child.kill()
                 work.heard_seconds = self._clock()  # one that cannot be killed is told of daily
 
+    def makes_spare(self, environment: str) -> bool:
+        """Whether somebody makes a spare tree of it, and so has the lock on its servers."""
+        return bool(self._making_spares(environment))
+
     def end_spares(self, environment: str) -> bool:
         """End who makes a spare tree of it, where it would be in the way; whether anybody did."""
-        works = [work for work in self._at_work.values() if work.order.makes_spare]
-        ended = [work for work in works if environment in work.order.environments]
-        for work in ended:
+        making = self._making_spares(environment)
+        for work in making:
             work.child.end()
-        return bool(ended)
+        return bool(making)
+
+    def _making_spares(self, environment: str) -> list[AtWork]:
+        orders = [work for work in self._at_work.values() if work.order.makes_spare]
+        return [work for work in orders if environment in work.order.environments]
 
     def stop(self, within_seconds: float) -> None:
         """End every child; what they were at is done again after the next start."""

@@ -234,6 +234,8 @@ class Keeper:
             return False
         if kept.ready is None and not self._crew.has_room():
             return False
+        if self._crew.makes_spare(name):
+            return False  # it is ending, or nothing has changed; else one would find the lock taken
         # Without a revision its first scan is under way; with an error only a change helps.
         return kept.is_changed or (bool(row.revision) and row.error is None)
 

@@ -143,7 +143,10 @@ def test_a_spare_that_is_in_the_way_is_given_up(kept: Kept, told: str) -> None:
     else:
         kept.keeper.sync("one")
     assert making.is_dismissed
+    assert kept.turn() == [], "who makes it still has the lock there"
     kept.end(making)
+    if told == "sync":
+        assert kept.turn() == [Order(("one",), ("a", "b"))]
     kept.later(SETTLE + 1)
     assert kept.spares[2:] == [Order(("one",), ("a", "b"), makes_spare=True)]
 
