@@ -58,6 +58,35 @@ def test_an_environment_that_comes_goes_and_is_replaced(fresh_lab: Lab) -> None:
         assert published(target) == 3
 
 
+def test_environments_come_and_go_with_the_inventory(fresh_lab: Lab) -> None:
+    """One that is new there is pushed; one that is there no more is left as it is."""
+    source, target = Stamped.in_lab(fresh_lab, file_bytes=4_000), fresh_lab[TARGET]
+    other = source.top.with_name("other")
+    shutil.copytree(source.top, other, symlinks=True)
+    text = inventory(fresh_lab.controller.prefix, push_to=f"[{TARGET}]")
+    entry = f"  other: {{source: server1, push_to: [{TARGET}], watch: true}}\n"
+    with Daemon(fresh_lab.controller, text) as daemon:
+        wait_for(target, 1, daemon)
+        daemon.command.configure(text.replace("watch: {settle", f"{entry}watch: {{settle"))
+        wait_until(
+            lambda: (
+                _environments(daemon) == ["myenv", "other"]
+                and daemon.row(TARGET, "other")["state"] == "in-step"
+            ),
+            "the new one is there",
+            timeout_seconds=WAIT_SECONDS,
+        )
+        daemon.command.configure(text)
+        wait_until(lambda: _environments(daemon) == ["myenv"], "it is out of it")
+        write_version(other, 2, file_bytes=4_000)
+        wait_for(target, source.change(), daemon)
+        assert (published(target), published(target, "other")) == (2, 1)
+
+
+def _environments(daemon: Daemon) -> list[str]:
+    return [str(source["environment"]) for source in daemon.status()["environments"]]
+
+
 def test_what_changes_while_the_first_scan_is_under_way(fresh_lab: Lab) -> None:
     """It is watched before it is looked at: what the scan may have passed already is told of."""
     source = Stamped.in_lab(fresh_lab, file_bytes=4_000)
