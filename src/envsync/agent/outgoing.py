@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Callable, Iterable, Iterator, List, Optional, Set, Tuple
 
 from envsync.agent import codec
 from envsync.agent.hashing import OnRead
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 def outgoing(
     top_fd: int,
-    items: Sequence[Tuple[bytes, int]],
+    items: Iterable[Tuple[bytes, int]],
     progress: Optional[Progress] = None,
     on_read: Optional[OnRead] = None,
     instead: Callable[[bytes], Optional[bytes]] = lambda _: None,

@@ -9,6 +9,7 @@ from typing import (
     Callable,
     Collection,
     Dict,
+    Iterable,
     Iterator,
     Mapping,
     Optional,
@@ -293,7 +294,7 @@ class Source:
 
     def contents(
         self,
-        items: Sequence[Tuple[bytes, int]],
+        items: Iterable[Tuple[bytes, int]],
         progress: Optional[Progress] = None,
         there: str = "",
     ) -> Iterator[bytes]:
@@ -335,7 +336,7 @@ class Source:
         with self._hashing.reading() as on_read:
 
             def contents(
-                items: Sequence[Tuple[bytes, int]], progress: Optional[Progress] = None
+                items: Iterable[Tuple[bytes, int]], progress: Optional[Progress] = None
             ) -> Iterator[bytes]:
                 top_fd = open_directory(self.path)
                 try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from envsync.agent.messages import SampleFacts
 from envsync.transport import delta, link_rate
@@ -13,7 +13,7 @@ from envsync.transport.job import Item, Job
 from envsync.transport.rsync import RsyncTransport
 from envsync.transport.stream import StreamTransport, steps, workers_for
 
-Sample = Callable[[Sequence[Item], Sequence[str], Sequence[tuple[str, int]]], SampleFacts]
+Sample = Callable[[Collection[Item], Sequence[str], Sequence[tuple[str, int]]], SampleFacts]
 """See `SourceEnd.sample`."""
 
 

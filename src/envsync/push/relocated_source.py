@@ -7,7 +7,7 @@ be there. Revisions are the source's own: relocation makes no other version.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from envsync.agent.messages import Finding, PlaceFacts, SampleFacts, SourceState
@@ -15,7 +15,7 @@ from envsync.conda.requirements import Requirements
 from envsync.errors import PreflightRefused
 from envsync.push.ends import Progress
 from envsync.push.source_end import Outlined, SourceEnd
-from envsync.transport.job import Contents, Direct, Relayed
+from envsync.transport.job import Contents, Direct, Item, Relayed
 
 PROBLEMS_SHOWN = LEFT_SHOWN = 12
 
@@ -98,19 +98,19 @@ class RelocatedSource:
     def packages(self) -> frozenset[bytes]:
         return self._source.packages()
 
-    def items(self, paths: Sequence[bytes]) -> tuple[tuple[bytes, int], ...]:
+    def items(self, paths: Sequence[bytes]) -> Collection[Item]:
         return self._source.items(paths, self._there)
 
     def contents(
         self,
-        items: Sequence[tuple[bytes, int]],
+        items: Collection[Item],
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[bytes]:
         return self._source.contents(items, progress, self._there)
 
     def sample(
         self,
-        items: Sequence[tuple[bytes, int]],
+        items: Collection[Item],
         codecs: Sequence[str],
         steps: Sequence[tuple[str, int]],
     ) -> SampleFacts:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -76,7 +76,7 @@ class RemoteSource(SourceEnd):
         )
         return manifests.encode(self._manifest(there), frozenset(references))
 
-    def items(self, paths: Sequence[bytes], there: str = "") -> tuple[Item, ...]:
+    def items(self, paths: Sequence[bytes], there: str = "") -> Collection[Item]:
         return items_of(self._manifest(there), paths)
 
     def elsewhere(self, there: str = "") -> Container[bytes]:  # noqa: ARG002
@@ -94,7 +94,7 @@ class RemoteSource(SourceEnd):
 
     def contents(
         self,
-        items: Sequence[Item],  # noqa: ARG002
+        items: Collection[Item],  # noqa: ARG002
         progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
         there: str = "",  # noqa: ARG002
     ) -> Iterator[bytes]:
@@ -102,7 +102,7 @@ class RemoteSource(SourceEnd):
 
     def relayed_for(self, there: str) -> Relayed | None:
         def relay(
-            items: Sequence[Item], codecs: Sequence[str], progress: Callable[[int], None]
+            items: Collection[Item], codecs: Sequence[str], progress: Callable[[int], None]
         ) -> Iterator[bytes]:
             return self._relay(items, codecs, progress, there)
 
@@ -110,7 +110,7 @@ class RemoteSource(SourceEnd):
 
     def _relay(
         self,
-        items: Sequence[Item],
+        items: Collection[Item],
         codecs: Sequence[str],
         progress: Callable[[int], None],
         there: str,

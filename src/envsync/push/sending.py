@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
@@ -83,7 +84,7 @@ class Sending:
             return
         with ThreadPoolExecutor(1) as pool:
             # What has to be sent is listed while the target makes ready for it.
-            items = pool.submit(tuple, outlines.files(outline))
+            items = pool.submit(outlines.files, outline)
             staged = self._target.begin(encode(outline), self._settings.keep)
         del outline  # as large as the listings of 200,000 files
         if staged is None:
@@ -139,6 +140,8 @@ class Sending:
         self._pace.begin("transfer", staged.plan.fetch_bytes)
         # Without any there is nothing to ask, nor to wait for who else asks the source.
         job = self._job(staged, self._source.items(staged.fetches) if staged.fetches else ())
+        # The job has them packed.
+        staged = replace(staged, fetches=())
         job = replace(
             job,
             elsewhere=self._source.elsewhere(),
@@ -171,7 +174,7 @@ class Sending:
             self._source.outside()
             self._source.credentials()
 
-    def _job(self, staged: Staged, items: tuple[Item, ...]) -> Job:
+    def _job(self, staged: Staged, items: Collection[Item]) -> Job:
         return Job(
             link=self._link,
             source_path=self._source.path,
@@ -238,6 +241,6 @@ class Sending:
         return error
 
 
-def _only(job: Job, items: tuple[Item, ...]) -> Job:
+def _only(job: Job, items: Collection[Item]) -> Job:
     """Those whole: what they could have been made of may be what was wrong."""
     return replace(job, items=items, all_fetches=False, has_versions=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,8 +29,9 @@ from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import End, LocalEnd, Progress
 from envsync.transport.job import Contents, Direct, Item, Relayed
-from envsync.tree.entry import FILE, split
+from envsync.tree.entry import FILE, join, split
 from envsync.tree.manifest import Manifest
+from envsync.tree.steps import Sizes
 
 if TYPE_CHECKING:
     from envsync.agent.source import Source
@@ -158,14 +160,14 @@ class SourceEnd:
             answer = self._end.call("source.relocate", {"there": there})
             return from_json(RelocationFacts, answer.document)
 
-    def items(self, paths: Sequence[bytes], there: str = "") -> tuple[Item, ...]:
+    def items(self, paths: Sequence[bytes], there: str = "") -> Collection[Item]:
         """The files at these paths with their sizes in bytes, by the manifest."""
         self.state()
         return items_of(self._agent_here.manifest(there), paths)
 
     def contents(
         self,
-        items: Sequence[tuple[bytes, int]],
+        items: Collection[Item],
         progress: Callable[[int, int], None] | None = None,
         there: str = "",
     ) -> Iterator[bytes]:
@@ -173,7 +175,7 @@ class SourceEnd:
         return self._agent_here.contents(items, progress, there)
 
     def sample(
-        self, items: Sequence[Item], codecs: Sequence[str], steps: Sequence[tuple[str, int]]
+        self, items: Collection[Item], codecs: Sequence[str], steps: Sequence[tuple[str, int]]
     ) -> SampleFacts:
         """What these files would come to on the wire (see `agent.sampling`).
 
@@ -332,25 +334,23 @@ class SourceEnd:
         self._credentials = self._glibc = None
 
 
-def items_of(manifest: Manifest, paths: Sequence[bytes]) -> tuple[Item, ...]:
+def items_of(manifest: Manifest, paths: Sequence[bytes]) -> Collection[Item]:
     """The files that a target asks for, with their sizes in bytes.
 
     Raises `AgentFailed` where it asks for what is none of the manifest's, or twice.
     """
-    found: dict[bytes, int] = {}
-    directory, sizes = b"\0", dict[bytes, int]()
-    for path in paths:
-        above, name = split(path)
-        if above != directory:
-            directory = above
-            entries = manifest.entries(above)
-            sizes = {entry.name: entry.size_bytes for entry in entries if entry.kind == FILE}
-        if name not in sizes:
+    if len(set(paths)) != len(paths):
+        raise AgentFailed("the target asked for the same file twice")
+    found = Sizes()
+    for directory, group in itertools.groupby(paths, lambda path: split(path)[0]):
+        files = [entry for entry in manifest.entries(directory) if entry.kind == FILE]
+        sizes = {join(directory, entry.name): entry.size_bytes for entry in files}
+        wanted = list(group)
+        if not sizes.keys() >= set(wanted):
             raise AgentFailed("the target asked for a file that is not in the manifest")
-        if path in found:
-            raise AgentFailed("the target asked for the same file twice")
-        found[path] = sizes[name]
-    return tuple(found.items())
+        names = [split(path)[1] for path in wanted]
+        found.add(directory, names, [sizes[path] for path in wanted])
+    return found
 
 
 def credential_warning(paths: Sequence[str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from envsync.agent.blocks import (
     BLOCK_BYTES,
@@ -86,7 +86,7 @@ class Patches:
         self._known = known
 
     def __call__(
-        self, items: Sequence[Item], progress: Callable[[int, int], None] | None = None
+        self, items: Collection[Item], progress: Callable[[int, int], None] | None = None
     ) -> Iterator[bytes]:
         piece = bytearray()
         for number, item in enumerate(items):

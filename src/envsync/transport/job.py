@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Container,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,7 +43,7 @@ class Contents(Protocol):
     """
 
     def __call__(
-        self, items: Sequence[Item], progress: Callable[[int, int], None] | None = None
+        self, items: Collection[Item], progress: Callable[[int, int], None] | None = None
     ) -> Iterator[bytes]: ...
 
 
@@ -45,7 +54,7 @@ class Relayed(Protocol):
     """
 
     def __call__(
-        self, items: Sequence[Item], codecs: Sequence[str], progress: Callable[[int], None]
+        self, items: Collection[Item], codecs: Sequence[str], progress: Callable[[int], None]
     ) -> Iterator[bytes]: ...
 
 
@@ -114,7 +123,7 @@ class Job:
 
     link: Link | None
     source_path: bytes
-    items: tuple[Item, ...]
+    items: Collection[Item]
     all_fetches: bool
     tree: str
     token: str

@@ -10,11 +10,11 @@ In place of its SHA-256 each file has its inode's number: no two are taken for t
 from __future__ import annotations
 
 import struct
-from typing import Dict, Iterator, List, Set, Tuple
+from typing import Dict, List, Set
 
 from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, join
 from envsync.tree.manifest import Manifest
-from envsync.tree.steps import Files, Link, Make, Plan
+from envsync.tree.steps import Files, Link, Make, Plan, Sizes
 
 _PLACEHOLDER = struct.Struct(">%dxQ" % (DIGEST_BYTES - 8))
 
@@ -24,15 +24,19 @@ def placeholder(inode: int) -> bytes:
     return _PLACEHOLDER.pack(inode)
 
 
-def files(outline: Manifest) -> Iterator[Tuple[bytes, int]]:
-    """Path and size in bytes of the files to send, in the order in which they are taken."""
+def files(outline: Manifest) -> Sizes:
+    """The files to send, in the order in which they are taken."""
+    found = Sizes()
     seen: Set[bytes] = set()
     for directory in sorted(outline.directories):
+        some: List[Entry] = []
         for entry in outline.entries(directory):
             if entry.kind == FILE and entry.link_group not in seen:
                 if entry.link_group:
                     seen.add(entry.link_group)
-                yield join(directory, entry.name), entry.size_bytes
+                some.append(entry)
+        found.add(directory, [e.name for e in some], [e.size_bytes for e in some])
+    return found
 
 
 def plan_whole(outline: Manifest) -> Plan:

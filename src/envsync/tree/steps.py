@@ -6,6 +6,7 @@ Files are packed until it is their turn: by the hundred thousand, objects would 
 from __future__ import annotations
 
 import itertools
+from array import array
 from typing import Collection, Iterable, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 from envsync.tree import listing as listings
@@ -134,6 +135,32 @@ class Files(Collection[Make]):
 
     def directories(self) -> Set[bytes]:
         return {directory for directory, _ in self._parts}
+
+
+class Sizes(Collection[Tuple[bytes, int]]):
+    """Files' paths, each with its size in bytes, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._parts: List[Tuple[bytes, bytes, array[int]]] = []
+        self._count = 0
+
+    def add(self, directory: bytes, names: Sequence[bytes], sizes: Sequence[int]) -> None:
+        """Files of one directory."""
+        if names:
+            self._parts.append((directory, b"\0".join(names), array("Q", sizes)))
+            self._count += len(names)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Tuple[bytes, int]]:
+        for directory, names, sizes in self._parts:
+            start = directory + b"/" if directory else b""
+            for name, size_bytes in zip(names.split(b"\0"), sizes):
+                yield start + name, size_bytes
+
+    def __contains__(self, item: object) -> bool:
+        return any(item == found for found in self)
 
 
 def by_directory(files: Iterable[Make]) -> Iterator[Tuple[bytes, List[Entry]]]:

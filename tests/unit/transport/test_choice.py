@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ def ask(
     raise AssertionError("nobody needs to be asked")
 
 
-def contents(items: Sequence[Item], progress: object = None) -> Iterator[bytes]:
+def contents(items: Collection[Item], progress: object = None) -> Iterator[bytes]:
     raise AssertionError("nothing is read")
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.tree.entry import FILE, LINK_GROUP_BYTES, Entry, split
-from envsync.tree.steps import COPIES_MAX, Copy, Files, Make, copies_alike, packed
+from envsync.tree.steps import COPIES_MAX, Copy, Files, Make, Sizes, copies_alike, packed
 from tests.unit.tree.trees import few
 
 PATHS = [b"a", b"d/a", b"d/b", b"d/x/a", b"d/c", b"e/\xff\n"]
@@ -55,3 +55,15 @@ def test_a_large_directory_is_several_shares() -> None:
     copies = [copy for part in parts for copy in part.each()]
     assert copies == [Copy(b"d/" + e.name, e, 3, b"d/" + e.name) for e in entries]
     assert [part.files for part in packed(copies)] == [COPIES_MAX, COPIES_MAX, 1]
+
+
+def test_sizes_come_out_as_they_went_in() -> None:
+    sizes = Sizes()
+    sizes.add(b"", [b"a", b"\xff\n"], [0, 1 << 56])
+    sizes.add(b"nothing", [], [])
+    sizes.add(b"d/e", [b"f"], [3])
+    assert list(sizes) == [(b"a", 0), (b"\xff\n", 1 << 56), (b"d/e/f", 3)]
+    assert len(sizes) == 3
+    assert (b"d/e/f", 3) in sizes
+    assert (b"d/e/f", 4) not in sizes
+    assert not Sizes()
