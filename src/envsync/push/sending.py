@@ -108,14 +108,13 @@ class Sending:
             is_begun = self._target.begin_alike(keep, on_progress=self._pace.relay)
         if is_begun:
             self._target.settle(on_progress=self._pace.relay)
-            # What has come is what the manifest can refer to from now on.
-            self._known = None
+            # What stands in staging is what the manifest can refer to from now on.
+            self._known = self._target.known_there(frozenset())
 
     def _manifest(self) -> bytes:
         """The source's, for this target."""
         if self._known is None:
-            is_empty = self._target.is_new and self._ahead is None
-            packages = self._source.packages() if is_empty else frozenset()
+            packages = self._source.packages() if self._target.is_new else frozenset()
             self._known = self._target.known_there(packages)
         return self._source.manifest(self._known.references)
 
