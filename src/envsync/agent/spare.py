@@ -8,15 +8,18 @@ waits for it, and takes the room of the earlier version that there will be.
 
 from __future__ import annotations
 
+import os
 from typing import Callable, Optional
 
 from envsync.agent.filesystem import Space, space
 from envsync.agent.layout import read_json, remove
 from envsync.agent.records import Record
 from envsync.agent.removal import remove_tree
+from envsync.agent.sharing import hand_down
 from envsync.agent.staging import Holding, Staging
 from envsync.agent.target import Target
 from envsync.errors import AgentFailed, EnvsyncError, VerificationFailed
+from envsync.tree.sharing import SETGID
 from envsync.tree.steps import Plan
 
 Progress = Callable[[int], None]
@@ -57,6 +60,10 @@ def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -
     if not _fits(staging.plan(wanted, [standing]), space(target.places.state)):
         return False
     staging.choose(record, keep, "")
+    shared = os.stat(standing.path)
+    if shared.st_mode & SETGID:
+        # Else the next push would have to give every file to the group, and then hash it anew.
+        hand_down(staging.writer.top_fd, shared.st_gid)
     try:
         if staging.bring_forward([standing], progress):
             raise VerificationFailed("what stands there changed while it was copied")

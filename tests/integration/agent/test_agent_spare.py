@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,19 @@ def test_a_disk_that_has_no_room_to_spare(server: Server, monkeypatch: pytest.Mo
     monkeypatch.setattr(spare, "space", lambda _: Space(1 << 40, 300))
     assert not server.make_spare()
     assert (server.earlier(), set_aside_inode(server.target().places)) == ([], None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another group needs root")
+def test_it_belongs_to_the_group_that_shares_the_environment(server: Server) -> None:
+    gid = next(found.gr_gid for found in grp.getgrall() if found.gr_gid >= 100)
+    for path in (Path(os.fsdecode(server.live)), *Path(os.fsdecode(server.live)).rglob("*")):
+        os.chown(path, -1, gid, follow_symlinks=False)
+        if path.is_dir():
+            path.chmod(0o2775)
+    assert server.make_spare()
+    [tree] = server.earlier()
+    found = [Path(os.fsdecode(tree)), *Path(os.fsdecode(tree)).rglob("*")]
+    assert {path.lstat().st_gid for path in found} == {gid}
 
 
 def test_without_the_lock_nothing_is_made(server: Server) -> None:
