@@ -339,8 +339,6 @@ def items_of(manifest: Manifest, paths: Sequence[bytes]) -> Collection[Item]:
 
     Raises `AgentFailed` where it asks for what is none of the manifest's, or twice.
     """
-    if len(set(paths)) != len(paths):
-        raise AgentFailed("the target asked for the same file twice")
     found = Sizes()
     for directory, group in itertools.groupby(paths, lambda path: split(path)[0]):
         files = [entry for entry in manifest.entries(directory) if entry.kind == FILE]
@@ -350,6 +348,8 @@ def items_of(manifest: Manifest, paths: Sequence[bytes]) -> Collection[Item]:
             raise AgentFailed("the target asked for a file that is not in the manifest")
         names = [split(path)[1] for path in wanted]
         found.add(directory, names, [sizes[path] for path in wanted])
+    if len(set(paths)) != len(paths):
+        raise AgentFailed("the target asked for the same file twice")
     return found
 
 

@@ -30,7 +30,7 @@ def test_files_come_with_their_sizes_in_the_order_asked_for(paths: list[bytes]) 
         pytest.param([b"e/a"], "not in the manifest", id="no such directory"),
         pytest.param([b"d/../a"], "not in the manifest", id="a detour"),
         pytest.param([b"/a"], "not in the manifest", id="from the root"),
-        pytest.param([b""], "not in the manifest", id="an empty path"),
+        pytest.param([b"", b""], "not in the manifest", id="empty paths"),
         pytest.param([b"d"], "not in the manifest", id="a directory"),
         pytest.param([b"d/l"], "not in the manifest", id="a link"),
         pytest.param([b"d/a", b"d/a"], "twice", id="twice"),
