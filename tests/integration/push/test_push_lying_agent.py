@@ -224,7 +224,7 @@ LIES: dict[str, tuple[str, Callable[[int, Answer], bytes], str]] = {
     "a file outside": ("build.stage", lambda n, a: asks(n, a, b"../secret"), "manifest"),
     "an absolute file": ("build.stage", lambda n, a: asks(n, a, b"/etc/passwd"), "manifest"),
     "a directory": ("build.stage", lambda n, a: asks(n, a, b"bin"), "manifest"),
-    "no name": ("build.stage", lambda n, a: asks(n, a, b"bin/tool\0"), "not in the manifest"),
+    "no name": ("build.stage", lambda n, a: asks(n, a, b"\0"), "not in the manifest"),
     "the same file twice": (
         "build.stage", lambda n, a: asks(n, a, b"bin/tool\0bin/tool"), "the same file twice",
     ),
