@@ -25,8 +25,8 @@ from envsync.transport.job import Job, Sent
 _BLOCKS_AHEAD = 8
 WORKERS_MAX = 2
 
-# From the least effort to the most. On one processor, with environments as they are: 1 GB/s and
-# 1.7 times smaller; 520 MB/s and 3.2; 270 MB/s, and 3 % less again where there is much source.
+# From the least effort to the most. On one processor, with the environment of `bench`: 1 GB/s and
+# 1.7 times smaller; 520 MB/s and 3.2 times; 270 MB/s, and half a percent less again.
 _STREAMED_STEPS = (
     Step(codec.STREAMED, -5),
     Step(codec.STREAMED, 2, begins=True),
