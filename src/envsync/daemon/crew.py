@@ -118,9 +118,10 @@ class Crew:
                 work.child.kill()
                 work.heard_seconds = self._clock()  # one that cannot be killed is told of daily
 
-    def makes_spare(self, environment: str) -> bool:
-        """Whether somebody makes a spare tree of it, and so has the lock on its servers."""
-        return bool(self._making_spares(environment))
+    def makes_spare(self, environment: str) -> frozenset[str]:
+        """The servers on which somebody makes a spare tree of it, and so has the lock."""
+        making = self._making_spares(environment)
+        return frozenset(server for work in making for server in work.order.servers)
 
     def end_spares(self, environment: str) -> bool:
         """End who makes a spare tree of it, where it would be in the way; whether anybody did."""

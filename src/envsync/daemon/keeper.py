@@ -210,6 +210,10 @@ class Keeper:
         if not self._may_push(name, kept):
             return
         servers = self.book.wanted(name, changed=kept.is_changed)
+        locked = self._crew.makes_spare(name)
+        if locked and kept.is_changed:
+            return  # it was told to end, and does so soon
+        servers = tuple(server for server in servers if server not in locked)
         if servers:
             if not self._begin(Order((name,), servers), kept):
                 return
@@ -234,8 +238,6 @@ class Keeper:
             return False
         if kept.ready is None and not self._crew.has_room():
             return False
-        if self._crew.makes_spare(name):
-            return False  # it is ending, or nothing has changed; else one would find the lock taken
         # Without a revision its first scan is under way; with an error only a change helps.
         return kept.is_changed or (bool(row.revision) and row.error is None)
 

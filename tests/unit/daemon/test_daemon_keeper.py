@@ -151,6 +151,22 @@ def test_a_spare_that_is_in_the_way_is_given_up(kept: Kept, told: str) -> None:
     assert kept.spares[2:] == [Order(("one",), ("a", "b"), makes_spare=True)]
 
 
+def test_a_spare_holds_back_no_other_server(kept: Kept) -> None:
+    """One that was off, and answers again, is pushed to while a spare is still being made."""
+    kept.down.add("b")
+    _change(kept, wanting={"a"})
+    kept.now += SETTLE + 1
+    kept.turn()
+    [push] = kept.at_work()
+    kept.finish(push)
+    kept.turn()
+    [making] = kept.at_work()
+    assert making.order == Order(("one",), ("a",), makes_spare=True)
+    kept.now += 60
+    assert kept.turn() == [Order(("one",), ("b",))]
+    assert not making.is_dismissed
+
+
 def _change(kept: Kept, *, wanting: set[str]) -> None:
     """A change of `one`, after whose push these servers have nothing for the next."""
     kept.wanting_spares |= wanting
