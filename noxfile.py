@@ -24,6 +24,12 @@ def compile_once(session: nox.Session) -> None:
     session.run(sys.executable, "-m", "compileall", "-q", "src", "bench", silent=True)
 
 
+def which(default: str, options: list[str]) -> list[str]:
+    """What pytest is given: the tests that somebody named, or else all of them."""
+    is_named = any(option.startswith("tests/") for option in options)
+    return options if is_named else [default, *options]
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, likely bugs, the layers, and the oldest Python of the streamed modules."""
@@ -45,7 +51,7 @@ def unit(session: nox.Session) -> None:
     # Their files in memory: what is written is tested, not how long a disk takes for it.
     compile_once(session)
     env = {"TMPDIR": MEMORY} if os.access(MEMORY, os.W_OK) else {}
-    session.run("pytest", "--numprocesses=auto", "tests/unit", *session.posargs, env=env)
+    session.run("pytest", "--numprocesses=auto", *which("tests/unit", session.posargs), env=env)
 
 
 @nox.session
@@ -55,4 +61,4 @@ def integration(session: nox.Session) -> None:
     # A module at a time: its tests share hosts. Three at once, for they often wait.
     # The longest modules first (tests/conftest.py).
     options = ["--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder"]
-    session.run("pytest", *options, "tests/integration", *session.posargs)
+    session.run("pytest", *options, *which("tests/integration", session.posargs))
