@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,10 +27,19 @@ from envsync.daemon.state import (
 SOURCE = SourceRow("myenv", "ab" * 32, 12.5, True, ("an installer left ~umpy",), {"code": "x"})
 HELD_ROW = ServerRow("myenv", "server2", HELD, "", "ab" * 32, 3.0, 9.0, 2, {"code": "held"})
 
+Opened = Callable[[Path], Store]
 
-def test_everything_comes_back(tmp_path: Path) -> None:
+
+@pytest.fixture
+def opened() -> Iterator[Opened]:
+    """Opens stores, and closes them when the test is over."""
+    with contextlib.ExitStack() as stack:
+        yield lambda file: stack.enter_context(contextlib.closing(Store(file)))
+
+
+def test_everything_comes_back(tmp_path: Path, opened: Opened) -> None:
     file = tmp_path / "deep" / "daemon.sqlite"
-    store = Store(file)
+    store = opened(file)
     store.put_source(SOURCE)
     store.put_server(HELD_ROW)
     store.put_server(ServerRow("myenv", "server3", PUSHING, attempts=1))
@@ -37,13 +48,12 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     store.drop_server("gone", "server3")
     assert (store.trouble, file.parent.stat().st_mode & 0o777) == ("", 0o700)
     # Not closed: it was killed. A push that was under way is to be done again.
-    for contents in (read(file), Store(file).contents):
+    for contents in (read(file), opened(file).contents):
         assert contents.sources == {"myenv": SOURCE}
         assert contents.servers["myenv", "server2"] == HELD_ROW
         assert contents.servers["myenv", "server3"].state == LAGGING
         assert contents.about == {"inventory": "/x.yaml"}
         assert len(contents.servers) == 2
-    store.close()
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
@@ -52,41 +62,39 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     assert read(tmp_path / "bad") == Contents()
 
 
-def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
+def test_a_damaged_database_is_set_aside(tmp_path: Path, opened: Opened) -> None:
     file = tmp_path / "daemon.sqlite"
     file.write_bytes(b"SQLite format 3\0" + b"nonsense" * 1000)
-    store = Store(file)
+    store = opened(file)
     assert store.contents == Contents()
     store.put_source(SOURCE)
     assert store.trouble == ""
     assert read(file).sources == {"myenv": SOURCE}
     assert (tmp_path / "daemon.damaged").exists()
-    store.close()
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written(tmp_path: Path, opened: Opened) -> None:
     (tmp_path / "file").write_text("")
-    store = Store(tmp_path / "file" / "daemon.sqlite")
+    store = opened(tmp_path / "file" / "daemon.sqlite")
     assert "unable to open" in store.trouble
     store.put_server(HELD_ROW)
     assert store.contents.servers["myenv", "server2"] == HELD_ROW
-    store.close()
 
 
 def test_what_cannot_be_read_at_first_is_not_forgotten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody holds the database when the daemon starts: a backup, or a person with sqlite3."""
     monkeypatch.setattr(state, "_BUSY_SECONDS", 0.05)
     file = tmp_path / "daemon.sqlite"
-    before = Store(file)
+    before = opened(file)
     before.put_source(SOURCE)
     before.put_server(HELD_ROW)
     before.put_server(ServerRow("myenv", "gone"))
     before.close()
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    store = Store(file)
+    store = opened(file)
     assert "locked" in store.trouble
     # As the book does it with what it has not heard of.
     store.put_source(SourceRow("myenv", tolerated=("more",)))
@@ -97,7 +105,7 @@ def test_what_cannot_be_read_at_first_is_not_forgotten(
     store.put_about("inventory", "/x.yaml")
     store.write_again()
     assert store.trouble == ""
-    for contents in (store.contents, read(file), Store(file).contents):
+    for contents in (store.contents, read(file), opened(file).contents):
         assert contents.sources["myenv"].paused
         assert contents.sources["myenv"].tolerated == (*SOURCE.tolerated, "more")
         assert set(contents.sources) == {"myenv", "other"}
@@ -107,15 +115,15 @@ def test_what_cannot_be_read_at_first_is_not_forgotten(
         assert contents.about == {"inventory": "/x.yaml"}
 
 
-def test_a_text_that_is_damaged_is_set_aside(tmp_path: Path) -> None:
+def test_a_text_that_is_damaged_is_set_aside(tmp_path: Path, opened: Opened) -> None:
     file = tmp_path / "daemon.sqlite"
-    store = Store(file)
+    store = opened(file)
     store.put_source(SOURCE)
     store.close()
     damaged = sqlite3.connect(file, isolation_level=None)
     damaged.execute("UPDATE source SET document = CAST(x'7bff7d' AS TEXT)")
     damaged.close()
-    store = Store(file)
+    store = opened(file)
     assert (store.trouble, store.contents) == ("", Contents())
     assert (tmp_path / "daemon.damaged").exists()
 
@@ -137,13 +145,12 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_one_before(tmp_path: Path) -
     assert read(file).servers == {}
 
 
-def test_a_reader_does_not_disturb(tmp_path: Path) -> None:
+def test_a_reader_does_not_disturb(tmp_path: Path, opened: Opened) -> None:
     file = tmp_path / "daemon.sqlite"
-    store = Store(file)
+    store = opened(file)
     store.put_source(SOURCE)
     before = sorted(tmp_path.iterdir())
     assert read(file).sources == {"myenv": SOURCE}
     assert sorted(tmp_path.iterdir()) == before
-    store.close()
     with pytest.raises(sqlite3.Error):
         sqlite3.connect(f"{(tmp_path / 'none').as_uri()}?mode=rw", uri=True)
