@@ -6,8 +6,9 @@ import os
 from typing import Callable, Dict, NamedTuple, Tuple
 
 from envsync.agent.check import Check
+from envsync.agent.checked_json import from_json, to_json
 from envsync.agent.going_back import GoingBack
-from envsync.agent.messages import Finding, PlanFacts, StageFacts, from_json, to_json
+from envsync.agent.messages import Finding, PlanFacts, StageFacts
 from envsync.agent.operations_target import manifest_of
 from envsync.agent.preparation import cuda_findings, user_site_findings
 from envsync.agent.publication import Publication

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Callable, Dict, List
 
+from envsync.agent.checked_json import to_json
 from envsync.agent.content_cache import cache_directory
 from envsync.agent.had_revisions import state_directory
-from envsync.agent.messages import to_json
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.source import Source
 from envsync.errors import AgentFailed

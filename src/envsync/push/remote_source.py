@@ -15,7 +15,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from envsync.agent import bootstrap
-from envsync.agent.messages import RsyncFacts, from_json
+from envsync.agent.checked_json import from_json
+from envsync.agent.messages import RsyncFacts
 from envsync.agent.own_way import ReachFacts, RsyncEnded
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import Answer, RemoteEnd

@@ -10,13 +10,9 @@ from collections.abc import Callable, Collection, Container, Iterator, Mapping, 
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from envsync.agent.checked_json import from_json
 from envsync.agent.layout import BASE
-from envsync.agent.messages import (
-    RelocationFacts,
-    SampleFacts,
-    SourceState,
-    from_json,
-)
+from envsync.agent.messages import RelocationFacts, SampleFacts, SourceState
 from envsync.agent.short_answers import (
     ConfirmedFacts,
     CredentialFacts,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from envsync.agent import codec
+from envsync.agent.checked_json import from_json, to_json
 from envsync.agent.layout import BASE
 from envsync.agent.messages import (
     DifferenceFacts,
@@ -20,8 +21,6 @@ from envsync.agent.messages import (
     TargetState,
     UseFacts,
     VerifyFacts,
-    from_json,
-    to_json,
 )
 from envsync.agent.short_answers import ExistingFacts, ShareFacts
 from envsync.errors import AgentFailed

@@ -10,7 +10,8 @@ import shutil
 import subprocess
 from dataclasses import replace
 
-from envsync.agent.messages import RsyncFacts, from_json
+from envsync.agent.checked_json import from_json
+from envsync.agent.messages import RsyncFacts
 from envsync.agent.rsync_run import RsyncRun
 from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError, TransferFailed
 from envsync.transport import rsync_command

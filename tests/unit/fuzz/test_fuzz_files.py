@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from envsync.agent.checked_json import to_json
 from envsync.agent.content_cache import _MAGIC, ContentCache, Known, Summary
 from envsync.agent.layout import Layout, layout, read_json, write_whole
 from envsync.agent.locks import PushLock, nonce_at
-from envsync.agent.messages import to_json
 from envsync.agent.publish import Publisher
 from envsync.agent.records import Record, Records, record_from_json
 from envsync.agent.snapshot import Trees

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envsync.agent import messages
-from envsync.agent.messages import from_json, to_json
+from envsync.agent.checked_json import from_json, is_encodable, to_json
 from envsync.errors import AgentFailed
 
 CLASSES: list[Any] = [
@@ -54,7 +54,7 @@ def _plain(message: Any) -> Any:
         parts = map(_plain, message)
         return type(message)(*parts) if hasattr(message, "_fields") else tuple(parts)
     if isinstance(message, str):
-        return message if messages.is_encodable(message) else ""
+        return message if is_encodable(message) else ""
     if isinstance(message, (int, float)) and not abs(message) <= 2**33:
         return type(message)(0)
     return message
