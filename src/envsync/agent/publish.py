@@ -26,9 +26,10 @@ from envsync.agent.locks import PushLock
 from envsync.agent.records import Record, Records
 from envsync.agent.scan_pass import Scan
 from envsync.agent.signs import installer_findings
-from envsync.agent.snapshot import Snapshot, Trees
+from envsync.agent.snapshot import Snapshot
 from envsync.agent.storage import failure_after_switch, trouble
 from envsync.agent.surplus import keep_unrecorded
+from envsync.agent.trees import Trees
 from envsync.errors import (
     CheckFailed,
     PreflightRefused,

@@ -25,8 +25,8 @@ from typing import (
 
 from envsync.agent.layout import STATE_DIRECTORY, Layout, layout
 from envsync.agent.records import Records
-from envsync.agent.snapshot import Trees
 from envsync.agent.staging import Holding
+from envsync.agent.trees import Trees
 from envsync.conda import hints
 from envsync.errors import PreflightRefused
 from envsync.tree.entry import join, split

@@ -20,6 +20,7 @@ from typing import (
 
 from envsync.agent import glibc_needs
 from envsync.agent.at_paths import AtPaths, Standing, toward
+from envsync.agent.between_passes import Hashed
 from envsync.agent.elf_files import ElfFiles, cache_start
 from envsync.agent.facts import platform_facts
 from envsync.agent.had_revisions import HadRevisions
@@ -41,10 +42,11 @@ from envsync.agent.place import place_facts
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.scan_pass import Scan, open_directory
 from envsync.agent.signs import busy_findings, installer_findings, mapping_findings
-from envsync.agent.snapshot import Hashed, Snapshot, Trees
+from envsync.agent.snapshot import Snapshot
 from envsync.agent.softlinks import Softlink, finding, softlinks
 from envsync.agent.stat_rows import may_hold_programs
 from envsync.agent.storage import require_good_disk
+from envsync.agent.trees import Trees
 from envsync.agent.vouchers import NO_VOUCHERS
 from envsync.conda import outside
 from envsync.errors import SourceRefused

@@ -36,8 +36,9 @@ from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.sharing import regroup
-from envsync.agent.snapshot import Snapshot, Trees
+from envsync.agent.snapshot import Snapshot
 from envsync.agent.storage import require_room
+from envsync.agent.trees import Trees
 from envsync.agent.writing import TreeWriter, space_guard
 from envsync.errors import SourceRefused, StorageFailed, VerificationFailed
 from envsync.tree.difference import difference

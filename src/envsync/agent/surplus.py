@@ -13,7 +13,8 @@ from envsync.agent.members import hindrance
 from envsync.agent.messages import KEPT
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
-from envsync.agent.snapshot import Snapshot, Trees
+from envsync.agent.snapshot import Snapshot
+from envsync.agent.trees import Trees
 from envsync.errors import SourceRefused, StorageFailed
 from envsync.tree.manifest import EMPTY
 

@@ -25,7 +25,8 @@ from envsync.agent.messages import (
 from envsync.agent.records import Record, Records
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.signs import NO_HISTORY, busy_findings
-from envsync.agent.snapshot import Snapshot, Trees
+from envsync.agent.snapshot import Snapshot
+from envsync.agent.trees import Trees
 from envsync.errors import PreflightRefused, SourceRefused
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import EMPTY, Manifest

@@ -19,8 +19,8 @@ from envsync.agent.layout import Layout, layout, read_json, write_whole
 from envsync.agent.locks import PushLock, nonce_at
 from envsync.agent.publish import Publisher
 from envsync.agent.records import Record, Records, record_from_json
-from envsync.agent.snapshot import Trees
 from envsync.agent.target import record_facts
+from envsync.agent.trees import Trees
 from envsync.errors import Locked
 from envsync.transport.rsync_output import Output
 from envsync.tree import listing as listings
