@@ -16,6 +16,10 @@ GROUP_OWNED = "group-owned"
 DAMAGED_RECORD = "damaged-record"
 """A kind of finding: what was published there may not be known any more."""
 
+ORIGIN_NEW, ORIGIN_RESUMED, ORIGIN_SPARE = "new", "resumed", "spare"
+"""How a staging tree came to be: made, left by a push that ended early, or a version (or a copy
+of one) that nobody needs as it is."""
+
 
 class Finding(NamedTuple):
     """Something a person should know; `blocking` where it forbids a push."""

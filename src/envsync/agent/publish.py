@@ -20,13 +20,14 @@ from envsync.agent import filesystem
 from envsync.agent.check import Check, CheckFailure, run_check
 from envsync.agent.content_cache import ContentCache
 from envsync.agent.intent import DamagedIntent, Intent, find_intent, forget_intent, replaced_inode
-from envsync.agent.layout import Layout, read_json, remove
+from envsync.agent.layout import Layout
 from envsync.agent.live_name import LiveName
 from envsync.agent.locks import PushLock
 from envsync.agent.records import Record, Records
 from envsync.agent.scan_pass import Scan
 from envsync.agent.signs import installer_findings
 from envsync.agent.snapshot import Snapshot
+from envsync.agent.staging_note import find_staging, forget_staging
 from envsync.agent.storage import failure_after_switch, trouble
 from envsync.agent.surplus import keep_unrecorded
 from envsync.agent.trees import Trees
@@ -141,7 +142,7 @@ class Publisher:
         """
         self._cache(staged).forget()
         with contextlib.suppress(OSError):
-            remove(self._places.file("staging.json"))
+            forget_staging(self._places)
 
     def _look_again(self, switch: Switch) -> Optional[Scan]:
         """The live tree as it is right before the switch; it must be what was inspected.
@@ -258,10 +259,9 @@ class Publisher:
 
     def _forget_staging(self, new: Record) -> None:
         """The note of what is being built; that of another tree stays: a rollback ends no push."""
-        path = self._places.file("staging.json")
-        document = read_json(path)
-        if not isinstance(document, dict) or document.get("inode") == new.inode:
-            remove(path)
+        note = find_staging(self._places)
+        if note is None or note.inode == new.inode:
+            forget_staging(self._places)
 
     def _take_back(self, new: Record, check: Check, failure: CheckFailure) -> Record:
         previous = self._other_tree(new)

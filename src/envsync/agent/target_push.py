@@ -15,7 +15,7 @@ from envsync.agent import leftovers, members, sharing
 from envsync.agent.blocks import Bases, Patching
 from envsync.agent.incoming import Incoming
 from envsync.agent.layout import Layout
-from envsync.agent.messages import Finding, PlanFacts, RecordFacts
+from envsync.agent.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
 from envsync.agent.plan_figures import with_copied, with_failed
 from envsync.agent.preparation import switch_findings
 from envsync.agent.publication import Publication, event_of, kept_record, read_back
@@ -23,8 +23,8 @@ from envsync.agent.publish import Switch
 from envsync.agent.records import Record
 from envsync.agent.reuse import wanted_packages
 from envsync.agent.snapshot import Snapshot
-from envsync.agent.staging import Holding, Staging, discard_trees
-from envsync.agent.surplus import drop_surplus
+from envsync.agent.staging import Holding, Staging
+from envsync.agent.surplus import discard_trees, drop_surplus
 from envsync.agent.target import Target, record_facts
 from envsync.agent.target_questions import plan_facts, plan_reusing
 from envsync.errors import (
@@ -105,9 +105,9 @@ class TargetPush:
             # Then it is quicker to wait for the hashes, which tell what need not come.
             return None
         staging = self._new_staging()
-        staging.choose(None, keep, "")
+        staging.choose(None, keep)
         self._staging = staging
-        if staging.origin != "new":
+        if staging.origin != ORIGIN_NEW:
             return None
         self._hand_down(staging)
         outline = self._as_shared(outline)
@@ -129,8 +129,8 @@ class TargetPush:
         if alike is None or not alike.is_close or not is_new:
             return False
         self._staging = staging = self._new_staging()
-        staging.choose(None, keep, "")
-        if staging.origin != "new":
+        staging.choose(None, keep)
+        if staging.origin != ORIGIN_NEW:
             return False
         self._hand_down(staging)
         holding = Holding(alike.path, alike.manifest, alike.name)
@@ -192,7 +192,7 @@ class TargetPush:
             self._staging.close()
         self.findings = switch_findings(self._target.places)
         staging, self._looked = self._looked or self._new_staging(), None
-        staging.choose(self._target.current(self._target.live), keep, "")
+        staging.choose(self._target.current(self._target.live), keep)
         self._hand_down(staging)
         self._staging = staging
         return staging
@@ -222,7 +222,7 @@ class TargetPush:
         trees = [self._target.places.standing()]
         if self._staging is not None:
             # What an interrupted push left is nearer to the new version than the old one is.
-            at = 0 if self._staging.origin == "resumed" else 1
+            at = 0 if self._staging.origin == ORIGIN_RESUMED else 1
             trees.insert(at, self._staging.path)
         return Bases(trees)
 

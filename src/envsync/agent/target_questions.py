@@ -14,7 +14,8 @@ from envsync.agent.records import Record
 from envsync.agent.reuse import REUSE_BYTES_MIN
 from envsync.agent.sharing import unshared
 from envsync.agent.snapshot import Snapshot
-from envsync.agent.staging import Holding, Staging
+from envsync.agent.staging import Holding
+from envsync.agent.staging_choice import StagingChoice
 from envsync.agent.target import Target, record_facts
 from envsync.errors import Locked, NotFound, VerificationFailed
 from envsync.tree.difference import difference
@@ -61,8 +62,8 @@ def _read(path: bytes) -> Optional[bytes]:
 def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Files]:
     """What a push of that manifest would do, and what it would send; nothing is touched."""
     live = target.live or target.snapshot()
-    staging = Staging(target.places, target.trees, target.records)
-    origin, staged = staging.preview(target.current(live), keep)
+    choice = StagingChoice(target.places, target.trees, target.records)
+    origin, staged = choice.preview(target.current(live), keep)
 
     def make(holdings: Sequence[Holding]) -> Plan:
         return plan(wanted, staged, [holding.contents for holding in holdings])
