@@ -166,7 +166,9 @@ class Target:
 
     def _recover(self, lock: PushLock) -> Optional[str]:
         if os.path.exists(self.places.file("intent.json")):
-            return self.publisher().recover()
+            from envsync.agent.recovery import Recovery
+
+            return Recovery(self.places, self.trees, self.records, self.on_step).run()
         from envsync.agent.taking_away import TakingAway
 
         return TakingAway(self, lock).recover()
@@ -230,7 +232,7 @@ class Target:
         self.records.store(record._replace(inode=live.scan.inode), live.manifest())
 
     def publisher(self) -> Publisher:
-        # Loaded only by who publishes or recovers; most contacts find nothing to do.
+        # Loaded only by who publishes; most contacts find nothing to do.
         from envsync.agent.publish import Publisher
 
         return Publisher(self.places, self.trees, self.records, self.lock, self.on_step)
