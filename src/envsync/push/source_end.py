@@ -159,7 +159,7 @@ class SourceEnd:
     def items(self, paths: Sequence[bytes], there: str = "") -> Collection[Item]:
         """The files at these paths with their sizes in bytes, by the manifest."""
         self.state()
-        return items_of(self._agent_here.manifest(there), paths)
+        return items_of(self._agent_here.version.manifest(there), paths)
 
     def contents(
         self,
@@ -196,7 +196,7 @@ class SourceEnd:
 
     def elsewhere(self, there: str = "") -> Container[bytes]:
         """The files whose contents do not stand below `path` as they have to be there."""
-        return self._agent_here.rewritten(there)
+        return self._agent_here.version.rewritten(there)
 
     def toward(self, there: str) -> SourceEnd | RelocatedSource:
         """The same for a target where the environment will stand at that path."""
