@@ -18,7 +18,7 @@ from envsync.push.beginning import AT_ONCE, Beginning
 from envsync.push.cycle import Push
 from envsync.push.ends import LocalEnd
 from envsync.push.method import PACK
-from envsync.push.pace import OnProgress
+from envsync.push.pace import OnProgress, Pace
 from envsync.push.relocated_source import RelocatedSource
 from envsync.push.report import (
     FAILED,
@@ -200,9 +200,8 @@ class FanOut:
         settings = self._settings_for(destination)
         with contextlib.closing(target):
             source = self._toward(destination)
-            started = self._counted_from(started)
-            push = Push(settings, source, target, link, reopen, on_progress, started)
-            return push.run()
+            pace = Pace(target.server, on_progress, self._counted_from(started))
+            return Push(settings, source, target, link, reopen, pace).run()
 
     def _toward(self, destination: Destination) -> SourceEnd | RelocatedSource:
         there = path_known_as(destination.prefix, self._settings.name_there)
