@@ -5,7 +5,7 @@ Paths and names are text with surrogate escapes, so that any bytes survive JSON.
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 KEPT = "kept"
 """The method of a version that envsync did not publish: it was made by hand there."""
@@ -27,6 +27,12 @@ class Finding(NamedTuple):
     kind: str
     message: str
     blocking: bool = False
+
+
+def listed(names: Sequence[str], shown: int) -> str:
+    """Names as a message has them: `a, b and 3 more`."""
+    more = " and %d more" % (len(names) - shown) if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 class PlatformFacts(NamedTuple):

@@ -14,7 +14,7 @@ import stat
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.content_cache import Known
-from envsync.agent.messages import Finding
+from envsync.agent.messages import Finding, listed
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.stat_rows import modes
 from envsync.conda import outside
@@ -115,9 +115,7 @@ def finding(links: Mapping[bytes, Softlink]) -> Tuple[Finding, ...]:
     """What a person is told of them: one line; nothing without any."""
     if not links:
         return ()
-    paths = sorted(map(os.fsdecode, links))
-    more = " and %d more" % (len(paths) - _SHOWN) if len(paths) > _SHOWN else ""
-    names = ", ".join(paths[:_SHOWN]) + more
+    names = listed(sorted(map(os.fsdecode, links)), _SHOWN)
     message = "%s: links into conda's package cache, sent as the files that they lead to" % names
     return (Finding("softlinks", message),)
 

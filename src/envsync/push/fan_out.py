@@ -29,16 +29,13 @@ from envsync.push.report import (
     Progress,
     PushReport,
 )
-from envsync.push.servers import Place
+from envsync.push.servers import PARALLEL_MAX, Place
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd, path_known_as
 from envsync.push.target_end import TargetEnd
 from envsync.push.targets import Destination, Targets
 from envsync.ssh.session import Link
 from envsync.transport.direct import DirectTransport
-
-PARALLEL_MAX = 8
-
 
 OnReport = Callable[[PushReport], None]
 
