@@ -18,7 +18,7 @@ from envsync.agent.sharing import hand_down
 from envsync.agent.staging import Holding, Staging
 from envsync.agent.staging_note import find_staging, forget_staging
 from envsync.agent.target import Target
-from envsync.errors import AgentFailed, EnvsyncError, VerificationFailed
+from envsync.errors import EnvsyncError, VerificationFailed
 from envsync.tree.sharing import SETGID
 from envsync.tree.steps import Plan
 
@@ -46,8 +46,7 @@ def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -
     published, or where the disk has no room for it and as much again. What was begun and came
     to nothing is removed.
     """
-    if not target.lock.is_held:
-        raise AgentFailed("the environment was not locked")
+    target.require_lock()
     live = target.live
     record = target.current(live)
     if live is None or record is None or record.revision != live.revision:

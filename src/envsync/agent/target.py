@@ -27,7 +27,7 @@ from envsync.agent.scan import NO_HELPERS
 from envsync.agent.signs import NO_HISTORY, busy_findings
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.trees import Trees
-from envsync.errors import PreflightRefused, SourceRefused
+from envsync.errors import AgentFailed, PreflightRefused, SourceRefused
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import EMPTY, Manifest
 
@@ -230,6 +230,11 @@ class Target:
             # A copy of an earlier version, which is there as well.
             record = record._replace(number=self.records.next_number(), kept_because="")
         self.records.store(record._replace(inode=live.scan.inode), live.manifest())
+
+    def require_lock(self) -> None:
+        """Raise `AgentFailed` where `inspect` has not locked it for who asks."""
+        if not self.lock.is_held:
+            raise AgentFailed("the environment was not locked")
 
     def publisher(self) -> Publisher:
         # Loaded only by who publishes; most contacts find nothing to do.

@@ -1,7 +1,7 @@
 """Building and publishing on a target.
 
 A push calls, in this order, after `Target.inspect(lock=True)`: `stage`, one of the ways to
-receive, `complete`, `publish`. `adopt` stands alone.
+receive, `complete`, `publish`. `begin` or `begin_alike`, and `settle`, may come before these.
 """
 
 from __future__ import annotations
@@ -18,21 +18,16 @@ from envsync.agent.layout import Layout
 from envsync.agent.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
 from envsync.agent.plan_figures import with_copied, with_failed
 from envsync.agent.preparation import switch_findings
-from envsync.agent.publication import Publication, event_of, kept_record, read_back
+from envsync.agent.publication import Publication, event_of, kept_record, new_record, read_back
 from envsync.agent.publish import Switch
 from envsync.agent.records import Record
 from envsync.agent.reuse import wanted_packages
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.staging import Holding, Staging
 from envsync.agent.surplus import discard_trees, drop_surplus
-from envsync.agent.target import Target, record_facts
+from envsync.agent.target import Target
 from envsync.agent.target_questions import plan_facts, plan_reusing
-from envsync.errors import (
-    AgentFailed,
-    NoSpace,
-    SourceRefused,
-    StorageFailed,
-)
+from envsync.errors import AgentFailed, NoSpace, SourceRefused, StorageFailed
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.sharing import WRITE, Share, shared
@@ -98,7 +93,7 @@ class TargetPush:
         What is returned is as `stage`'s, in the order of `outline.files`. None, and nothing
         is done, where something of it is here already.
         """
-        self._require_lock()
+        self._target.require_lock()
         if self._target.live is not None or self._target.records.all():
             return None
         if self._target.elsewhere().has_most_of(wanted_packages(outline)):
@@ -123,7 +118,7 @@ class TargetPush:
         False, and nothing is done, where something of the environment is here already, or
         where that tree is too different to be worth its space.
         """
-        self._require_lock()
+        self._target.require_lock()
         alike = self._target.alike
         is_new = self._target.live is None and not self._target.records.all()
         if alike is None or not alike.is_close or not is_new:
@@ -163,7 +158,7 @@ class TargetPush:
 
         `beside` are further trees of this server that contents may be copied from.
         """
-        self._require_lock()
+        self._target.require_lock()
         self._wanted, self._verified = wanted, None
         self._wanted = wanted = self._as_shared(wanted)
         staging = self._begun(keep)
@@ -205,12 +200,8 @@ class TargetPush:
 
     def locked_places(self) -> Layout:
         """Where things stand, for who writes there by other means."""
-        self._require_lock()
+        self._target.require_lock()
         return self._target.places
-
-    def _require_lock(self) -> None:
-        if not self._target.lock.is_held:
-            raise AgentFailed("the environment was not locked")
 
     def receiver(self, items: Collection[Tuple[bytes, Entry]]) -> Incoming:
         """What takes the stream of these files into the staging tree."""
@@ -262,18 +253,8 @@ class TargetPush:
         self.staging.close()
         current = self._target.current(live)
         kept = kept_record(self._target, live, current, publication)
-        new = Record(
-            number=self._target.records.next_number() + (kept is not None),
-            revision=verified.revision,
-            source_revision=publication.source_revision,
-            inode=verified.scan.inode,
-            who=publication.who,
-            source=publication.source,
-            when_seconds=time.time(),
-            method=publication.method,
-            transport=publication.transport,
-            totals=verified.totals,
-        )
+        number = self._target.records.next_number() + (kept is not None)
+        new = new_record(number, verified, publication)
         event = event_of("publish", publication, live)
         switch = Switch(
             staged=self.staging.path,
@@ -299,25 +280,3 @@ class TargetPush:
             drop_surplus(target.trees, target.records, live, keep, replaced)
             discard_trees(target.places, target.records, [live.inode])
             leftovers.discard(target.places.state)
-
-    def adopt(self, publication: Publication) -> RecordFacts:
-        """Record a version that stands here already and is the source's, byte for byte."""
-        live = self._target.live
-        self._require_lock()
-        if live is None:
-            raise AgentFailed("there is nothing to put on record")
-        record = Record(
-            number=self._target.records.next_number(),
-            revision=live.revision,
-            source_revision=publication.source_revision,
-            inode=live.scan.inode,
-            who=publication.who,
-            source=publication.source,
-            when_seconds=time.time(),
-            method="adopt",
-            transport="",
-            totals=live.totals,
-        )
-        self._target.records.store(record, live.manifest())
-        self._target.records.log({"number": record.number, **event_of("adopt", publication, live)})
-        return record_facts(record)
