@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING, Collection, Mapping, Optional, Set, Tuple
 
@@ -11,6 +10,7 @@ from envsync.agent.at_paths import AtPaths, Standing, toward
 from envsync.agent.elf_files import ElfFiles, cache_start
 from envsync.agent.messages import RelocationFacts
 from envsync.agent.outgoing import Search
+from envsync.agent.reading import read_start
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.softlinks import Softlink
 from envsync.agent.stat_rows import may_hold_programs
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     # Loaded only for a target with another prefix.
     from envsync.agent.relocated import Relocated
     from envsync.conda.relocation import Relocation
-
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class SourceVersion:
@@ -105,8 +103,5 @@ class SourceVersion:
 
     def read(self, path: bytes, size_bytes_max: int = outside.FILE_MAX_BYTES) -> Optional[bytes]:
         """A small file of the environment; None where it is large or unreadable."""
-        place = self._place_of(path)
-        with contextlib.suppress(OSError), open(os.open(place, _READ_FLAGS), "rb") as file:
-            content = file.read(size_bytes_max + 1)
-            return content if len(content) <= size_bytes_max else None
-        return None
+        content = read_start(self._place_of(path), size_bytes_max + 1)
+        return None if content is None or len(content) > size_bytes_max else content
