@@ -122,17 +122,24 @@ class Target:
         self.live = live = self.snapshot(progress)
         if self.lock.is_held:
             self.find_again(live)
+        return self._state(live, findings + self._findings(live), recovered)
+
+    def _findings(self, live: Optional[Snapshot]) -> List[Finding]:
+        """What there is to say of what stands there, and of the records."""
+        found: List[Finding] = []
         if live is not None:
+            busy = busy_findings(live.scan, self.places)
             # Without its history it is changed like any other, which is drift.
-            findings += [
-                finding
-                for finding in busy_findings(live.scan, self.places)
-                if finding.kind != NO_HISTORY
-            ]
+            found += [finding for finding in busy if finding.kind != NO_HISTORY]
         damaged = self.records.damaged()
         if damaged:
             message = "the record %s there is damaged" % os.fsdecode(damaged[0])
-            findings.append(Finding(DAMAGED_RECORD, message))
+            found.append(Finding(DAMAGED_RECORD, message))
+        return found
+
+    def _state(
+        self, live: Optional[Snapshot], findings: Sequence[Finding], recovered: Optional[str]
+    ) -> TargetState:
         record = self.current(live)
         free = space(existing_parent(self.places.state))
         return TargetState(
