@@ -62,10 +62,6 @@ class PlaceFacts(NamedTuple):
     is_network: bool
 
 
-class UseFacts(NamedTuple):
-    processes: Tuple[ProcessUse, ...]
-
-
 class ServerFacts(NamedTuple):
     """Who and what answers. `codecs` are what it can undo, the best first."""
 
@@ -191,30 +187,12 @@ class SampleFacts(NamedTuple):
     seconds: Tuple[float, ...]
 
 
-class RunFacts(NamedTuple):
-    """How a tool ended on a target, and the last that it printed."""
-
-    status: int
-    output: str
-
-
 class RebuiltFacts(NamedTuple):
     """An environment that a target's own tools made, taken into the staging tree."""
 
     plan: PlanFacts
     totals: TotalsFacts
     findings: Tuple[Finding, ...]
-
-
-class RsyncFacts(NamedTuple):
-    """The rsync that is there: its path and what it says of itself; both may be empty."""
-
-    path: str
-    version: str
-
-
-class SpaceFacts(NamedTuple):
-    free_bytes: int
 
 
 class BundleFacts(NamedTuple):

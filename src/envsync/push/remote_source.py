@@ -16,8 +16,8 @@ from typing import Any
 
 from envsync.agent import bootstrap
 from envsync.agent.checked_json import from_json
-from envsync.agent.messages import RsyncFacts
 from envsync.agent.own_way import ReachFacts, RsyncEnded
+from envsync.agent.short_answers import RsyncFacts
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import Answer, RemoteEnd
 from envsync.push.items import items_of

@@ -19,10 +19,9 @@ from envsync.agent.messages import (
     ServerFacts,
     StageFacts,
     TargetState,
-    UseFacts,
     VerifyFacts,
 )
-from envsync.agent.short_answers import ExistingFacts, ShareFacts
+from envsync.agent.short_answers import ExistingFacts, ShareFacts, UseFacts
 from envsync.errors import AgentFailed
 from envsync.push.ends import Answer, End, Progress, RemoteEnd
 from envsync.push.settings import PushSettings
