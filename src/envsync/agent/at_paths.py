@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional
 
 from envsync.agent.messages import RelocationFacts
 from envsync.agent.outgoing import Search
-from envsync.agent.scan_pass import open_directory
+from envsync.agent.scan_pass import opened_directory
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.softlinks import Softlink
 
@@ -69,15 +69,12 @@ class AtPaths:
 
             relocation = toward(self._standing.known_as, there)
             cache = self._cache(relocation)
-            top_fd = open_directory(self._standing.path)
-            try:
+            with opened_directory(self._standing.path) as top_fd:
                 clean = self._known_without(relocation.needles)
                 relocator = Relocator(
                     top_fd, self._snapshot, relocation, cache, clean, self._softlinks
                 )
                 self._made[there] = relocator.run()
-            finally:
-                os.close(top_fd)
         return self._made[there]
 
     def _known_without(self, needles: Needles) -> List[bytes]:

@@ -17,6 +17,7 @@ from typing import Collection, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent.incoming import Incoming
 from envsync.agent.outgoing import GONE, HEAD
+from envsync.agent.reading import READ_FLAGS
 from envsync.agent.writing import TreeWriter
 from envsync.errors import TransferFailed
 from envsync.tree.entry import Entry
@@ -36,8 +37,6 @@ RUN = struct.Struct("<BII")
 """What a run is, its first block, and how many: blocks to copy, or bytes that follow."""
 
 COPY, DATA = 0, 1
-
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def block_digest(block: bytes) -> bytes:
@@ -61,7 +60,7 @@ class Bases:
         """A descriptor; -1 where there is no file of a block or more."""
         for tree in self._trees:
             with contextlib.suppress(OSError):
-                fd = os.open(os.path.join(tree, path), _FILE_FLAGS)
+                fd = os.open(os.path.join(tree, path), READ_FLAGS)
                 status = os.fstat(fd)
                 if stat.S_ISREG(status.st_mode) and status.st_size >= BLOCK_BYTES:
                     return fd

@@ -11,9 +11,9 @@ from envsync.agent.layout import layout
 from envsync.agent.messages import EnvironmentFacts, TotalsFacts
 from envsync.agent.preparation import require_prefix
 from envsync.agent.records import Records
-from envsync.agent.snapshot import Trees
 from envsync.agent.storage import words
 from envsync.agent.target import record_facts
+from envsync.agent.trees import Trees
 from envsync.conda.packages import list_packages
 from envsync.errors import EnvsyncError
 from envsync.tree.local import LocalPaths

@@ -11,6 +11,7 @@ import stat
 import struct
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
+from envsync.agent.reading import READ_FLAGS
 from envsync.agent.remembered_file import load, store
 from envsync.conda import elf
 from envsync.tree.entry import FILE, Entry, join
@@ -20,7 +21,6 @@ _ELF_BYTES_MIN = 64
 _KEY_BYTES = 16
 _ROW = struct.Struct("<%dsH" % _KEY_BYTES)  # before the answer: the digest, cut short; its length
 _ANSWER_BYTES_MAX = (1 << 16) - 1
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 Known = Dict[bytes, bytes]
 """Answers by digest, cut short; empty for a content that has nothing to say."""
@@ -85,7 +85,7 @@ def cache_start(directory: Optional[str], device: int, inode: int) -> Optional[s
 def _read(place: bytes, entry: Entry, answer: Callable[[elf.Read], bytes]) -> Tuple[bytes, bool]:
     """What a file says, and whether it is for certain what the manifest has of it."""
     try:
-        fd = os.open(place, _READ_FLAGS)
+        fd = os.open(place, READ_FLAGS)
     except OSError:
         return b"", False
     try:

@@ -20,7 +20,7 @@ from envsync.agent.members import hindrance
 from envsync.agent.messages import SweepFacts
 from envsync.agent.records import Record
 from envsync.agent.removal import measure, remove_tree
-from envsync.agent.staging import set_aside_inode
+from envsync.agent.staging_note import forget_staging, note_path, set_aside_inode
 from envsync.agent.target import Target
 from envsync.errors import CheckFailed, EnvsyncError, Locked
 
@@ -171,8 +171,7 @@ class _Sweep:
         found = [path for path in trees if os.path.lexists(path) and path not in self._resisting]
         state = self._target.places.state
         parts = leftovers.bundles(state) + leftovers.unfinished(state)
-        note = self._target.places.file("staging.json")
-        if not found and not parts and not os.path.lexists(note):
+        if not found and not parts and not os.path.lexists(note_path(self._target.places)):
             return
         if self._rules.dry_run:
             self._drop_trees(found)
@@ -188,7 +187,7 @@ class _Sweep:
             self._count(sum(map(measure, parts)))
             leftovers.discard(state)
             if not any(map(os.path.lexists, found)) and not ready:
-                remove(note)
+                forget_staging(self._target.places)
         finally:
             os.close(writers)
 

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent.file_workers import FileWorkers, Job, is_full, processors
+from envsync.agent.reading import READ_FLAGS
 from envsync.agent.stat_rows import unpack
 from envsync.tree.entry import join, split
 
@@ -25,7 +26,6 @@ _INODE_MASK = (1 << 64) - 1
 MISSING = b"\0" * 32
 """In place of a digest: the file is gone or may not be read."""
 
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 _CODE = """
 import hashlib
@@ -144,7 +144,7 @@ def hash_file(top_fd: int, path: bytes, inode: int = 0) -> Optional[bytes]:
     So it is where `inode` is given and another file is found.
     """
     try:
-        fd = os.open(path, _FILE_FLAGS, dir_fd=top_fd)
+        fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
     except OSError:
         return None
     try:
@@ -160,7 +160,7 @@ def hash_file(top_fd: int, path: bytes, inode: int = 0) -> Optional[bytes]:
 def why_unreadable(top_fd: int, path: bytes) -> Optional[OSError]:
     """The error that reading a file ends with; None where it can be read (now)."""
     try:
-        fd = os.open(path, _FILE_FLAGS, dir_fd=top_fd)
+        fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
         try:
             hash_open_file(fd)
         finally:

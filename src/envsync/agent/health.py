@@ -17,8 +17,8 @@ from envsync.agent.locks import holder_at
 from envsync.agent.messages import ServerFacts
 from envsync.agent.program_version import version_text
 from envsync.agent.records import Records
-from envsync.agent.snapshot import Trees
 from envsync.agent.storage import words
+from envsync.agent.trees import Trees
 from envsync.errors import EnvsyncError
 from envsync.tree.local import LocalPaths
 from envsync.tree.safety import is_environment_name

@@ -8,8 +8,8 @@ import time
 from typing import Any, Dict, NamedTuple, Optional
 
 from envsync.agent.check import Check
+from envsync.agent.checked_json import from_json
 from envsync.agent.layout import Layout, read_json, remove, write_json
-from envsync.agent.messages import from_json
 from envsync.agent.records import Record, record_from_json
 from envsync.errors import AgentFailed
 

@@ -16,6 +16,7 @@ from typing import Iterator, Optional, Tuple
 from envsync.agent.facts import user_name
 from envsync.agent.layout import SEARCH, Layout, group_writes
 from envsync.agent.messages import GROUP_OWNED, Finding
+from envsync.agent.reading import READ_FLAGS
 from envsync.agent.sharing import walk
 from envsync.errors import PreflightRefused
 from envsync.tree.sharing import WRITE
@@ -122,7 +123,7 @@ def open_state(places: Layout, gid: int, what: str) -> None:
 def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
     """Through a descriptor: in a group's directory, a name may be another thing at any time."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, READ_FLAGS)
     except OSError:
         return
     try:

@@ -1,22 +1,11 @@
-"""What the two ends tell each other, as values; checked where they come in.
+"""What the two ends tell each other, as values; checked where they come in (`checked_json`).
 
 Paths and names are text with surrogate escapes, so that any bytes survive JSON.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple, Type, TypeVar, Union, get_type_hints
-
-from envsync.errors import AgentFailed
-
-T = TypeVar("T")
-
-_SECONDS_MAX = float(1 << 33)
-"""The year 2242. What shows a moment as a date survives no number far beyond it."""
-
-_INTEGER_MAX = 1 << 64
-"""JSON has integers of any length; whoever divides one needs it to fit."""
-
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 KEPT = "kept"
 """The method of a version that envsync did not publish: it was made by hand there."""
@@ -27,6 +16,10 @@ GROUP_OWNED = "group-owned"
 DAMAGED_RECORD = "damaged-record"
 """A kind of finding: what was published there may not be known any more."""
 
+ORIGIN_NEW, ORIGIN_RESUMED, ORIGIN_SPARE = "new", "resumed", "spare"
+"""How a staging tree came to be: made, left by a push that ended early, or a version (or a copy
+of one) that nobody needs as it is."""
+
 
 class Finding(NamedTuple):
     """Something a person should know; `blocking` where it forbids a push."""
@@ -34,6 +27,12 @@ class Finding(NamedTuple):
     kind: str
     message: str
     blocking: bool = False
+
+
+def listed(names: Sequence[str], shown: int) -> str:
+    """Names as a message has them: `a, b and 3 more`."""
+    more = " and %d more" % (len(names) - shown) if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 class PlatformFacts(NamedTuple):
@@ -61,10 +60,6 @@ class PlaceFacts(NamedTuple):
     inode: str
     changed_ns: int
     is_network: bool
-
-
-class UseFacts(NamedTuple):
-    processes: Tuple[ProcessUse, ...]
 
 
 class ServerFacts(NamedTuple):
@@ -192,30 +187,12 @@ class SampleFacts(NamedTuple):
     seconds: Tuple[float, ...]
 
 
-class RunFacts(NamedTuple):
-    """How a tool ended on a target, and the last that it printed."""
-
-    status: int
-    output: str
-
-
 class RebuiltFacts(NamedTuple):
     """An environment that a target's own tools made, taken into the staging tree."""
 
     plan: PlanFacts
     totals: TotalsFacts
     findings: Tuple[Finding, ...]
-
-
-class RsyncFacts(NamedTuple):
-    """The rsync that is there: its path and what it says of itself; both may be empty."""
-
-    path: str
-    version: str
-
-
-class SpaceFacts(NamedTuple):
-    free_bytes: int
 
 
 class BundleFacts(NamedTuple):
@@ -307,67 +284,3 @@ class ListFacts(NamedTuple):
 
     environments: Tuple[EnvironmentFacts, ...]
     time_seconds: float
-
-
-def to_json(value: Any) -> Any:
-    """A message as JSON-ready values."""
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: to_json(part) for name, part in value._asdict().items()}
-    if isinstance(value, (tuple, list)):
-        return [to_json(part) for part in value]
-    if isinstance(value, dict):
-        return {key: to_json(part) for key, part in value.items()}
-    return value
-
-
-def from_json(cls: Type[T], document: Any) -> T:
-    """The message that a document describes; `AgentFailed` where it does not fit."""
-    result: T = _parse(cls, document, cls.__name__)
-    return result
-
-
-def _parse(kind: Any, value: Any, where: str) -> Any:
-    origin = getattr(kind, "__origin__", None)
-    if origin is Union:
-        inner = next(part for part in kind.__args__ if part is not type(None))
-        return None if value is None else _parse(inner, value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_parse(kind.__args__[0], part, where) for part in value)
-    if origin is dict and isinstance(value, dict):
-        return {
-            _parse(str, key, where): _parse(kind.__args__[1], part, where)
-            for key, part in value.items()
-        }
-    if isinstance(kind, type) and hasattr(kind, "_fields") and isinstance(value, dict):
-        hints = get_type_hints(kind)
-        try:
-            fields = {
-                name: _parse(hints[name], value[name], "%s.%s" % (where, name))
-                for name in kind._fields
-            }
-        except KeyError as error:
-            raise AgentFailed("a message without %s in %s" % (error, where)) from error
-        return kind(**fields)
-    if _is_plain(kind, value):
-        return float(value) if kind is float else value
-    raise AgentFailed("a message with an unexpected %s" % where)
-
-
-def _is_plain(kind: Any, value: Any) -> bool:
-    """Whether a value is of that plain kind, and none that Python's JSON alone can hold."""
-    if kind is float:
-        return type(value) in (int, float) and abs(value) <= _SECONDS_MAX
-    if type(value) is not kind:
-        return False
-    if kind is str:
-        return is_encodable(value)
-    return kind is bool or (kind is int and abs(value) < _INTEGER_MAX)
-
-
-def is_encodable(text: str) -> bool:
-    """Whether a text stands for bytes: JSON can spell surrogates that stand for none."""
-    try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-    return True

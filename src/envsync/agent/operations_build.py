@@ -6,11 +6,12 @@ import os
 from typing import Callable, Dict, NamedTuple, Tuple
 
 from envsync.agent.check import Check
+from envsync.agent.checked_json import from_json, to_json
 from envsync.agent.going_back import GoingBack
-from envsync.agent.messages import Finding, PlanFacts, StageFacts, from_json, to_json
+from envsync.agent.messages import Finding, PlanFacts, StageFacts
 from envsync.agent.operations_target import manifest_of
 from envsync.agent.preparation import cuda_findings, user_site_findings
-from envsync.agent.publication import Publication
+from envsync.agent.publication import Publication, adopt
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.spare import make_spare, wants_spare
 from envsync.tree.sharing import Share
@@ -82,7 +83,7 @@ def _make_spare(service: Service, request: Request) -> Answer:
 
 
 def _adopt(service: Service, request: Request) -> Answer:
-    return Answer(to_json(service.push.adopt(_publication(request))))
+    return Answer(to_json(adopt(service.target, _publication(request))))
 
 
 def _rollback(service: Service, request: Request) -> Answer:

@@ -8,10 +8,11 @@ import time
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set
 
 from envsync.agent.cache_sweep import Tree, sweep_cache
+from envsync.agent.checked_json import to_json
 from envsync.agent.content_cache import cache_directory
 from envsync.agent.gc import Rules, sweep
 from envsync.agent.layout import STATE_DIRECTORY
-from envsync.agent.messages import GcFacts, SweepFacts, to_json
+from envsync.agent.messages import GcFacts, SweepFacts
 from envsync.agent.preparation import require_prefix
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.storage import words

@@ -8,9 +8,10 @@ import time
 from typing import Callable, Dict
 
 from envsync.agent import codec
+from envsync.agent.checked_json import to_json
 from envsync.agent.content_cache import cache_directory
 from envsync.agent.facts import platform_facts, who
-from envsync.agent.messages import ListFacts, ServerFacts, to_json
+from envsync.agent.messages import ListFacts, ServerFacts
 from envsync.agent.service import Answer, Request, Service
 
 

@@ -13,10 +13,12 @@ import tempfile
 from typing import Callable, Dict, Iterator, List, Tuple
 
 from envsync.agent import side_build
+from envsync.agent.checked_json import from_json, to_json
 from envsync.agent.conda_tool import ToolFacts, create_command, find_tool, pip_command
-from envsync.agent.messages import RebuiltFacts, RunFacts, TotalsFacts, from_json, to_json
+from envsync.agent.messages import RebuiltFacts, TotalsFacts
 from envsync.agent.preparation import cuda_findings, user_site_findings
 from envsync.agent.service import PROGRESS_SECONDS, Answer, Request, Service
+from envsync.agent.short_answers import RunFacts
 from envsync.agent.side_build import SideBuild
 from envsync.agent.staging import Holding
 from envsync.agent.target_questions import OWN

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Callable, Dict, List
 
+from envsync.agent.checked_json import to_json
 from envsync.agent.content_cache import cache_directory
 from envsync.agent.had_revisions import state_directory
-from envsync.agent.messages import to_json
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.source import Source
 from envsync.errors import AgentFailed
@@ -43,18 +43,18 @@ def _confirm(service: Service, request: Request) -> Answer:
 
 def _manifest(service: Service, request: Request) -> Answer:
     """The manifest, without the directories whose references are in the payload."""
-    known = frozenset(_references(request.payload))
-    return Answer({}, service.source.encoded_manifest(known, request.arguments.get("there", "")))
+    known, there = frozenset(_references(request.payload)), request.arguments.get("there", "")
+    return Answer({}, service.source.version.encoded_manifest(known, there))
 
 
 def _packages(service: Service, request: Request) -> Answer:
     from envsync.agent.reuse import wanted_packages
 
-    return Answer({}, b"\0".join(sorted(wanted_packages(service.source.manifest()))))
+    return Answer({}, b"\0".join(sorted(wanted_packages(service.source.version.manifest()))))
 
 
 def _relocate(service: Service, request: Request) -> Answer:
-    return Answer(to_json(service.source.relocation_facts(request.arguments["there"])))
+    return Answer(to_json(service.source.version.relocation_facts(request.arguments["there"])))
 
 
 def _references(payload: bytes) -> List[bytes]:
@@ -66,25 +66,25 @@ def _references(payload: bytes) -> List[bytes]:
 def _findings(service: Service, request: Request) -> Answer:
     from envsync.agent.outside_findings import outside_findings
 
-    found = outside_findings(service.source, request.arguments["there"])
+    found = outside_findings(service.source.version, request.arguments["there"])
     return Answer({"findings": to_json(found)})
 
 
 def _credentials(service: Service, request: Request) -> Answer:
     from envsync.agent.source_credentials import files_with_credentials
 
-    paths = files_with_credentials(service.source)
+    paths = files_with_credentials(service.source.version)
     return Answer({"paths": [os.fsdecode(path) for path in paths]})
 
 
 def _requirements(service: Service, request: Request) -> Answer:
     from envsync.agent.source_requirements import source_requirements
 
-    return Answer(to_json(source_requirements(service.source)))
+    return Answer(to_json(source_requirements(service.source.version)))
 
 
 def _glibc(service: Service, request: Request) -> Answer:
-    path, version = service.source.newest_glibc()
+    path, version = service.source.version.newest_glibc()
     return Answer({"path": os.fsdecode(path), "version": list(version)})
 
 

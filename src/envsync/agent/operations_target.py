@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import Callable, Dict
 
+from envsync.agent.checked_json import from_json, to_json
 from envsync.agent.codec import decode_all
 from envsync.agent.content_cache import cache_directory
 from envsync.agent.frames import PAYLOAD_BYTES_MAX
-from envsync.agent.messages import PlaceFacts, UseFacts, from_json, to_json
+from envsync.agent.messages import PlaceFacts
 from envsync.agent.service import Answer, Request, Service
+from envsync.agent.short_answers import UseFacts
 from envsync.agent.target import Target
 from envsync.errors import AgentFailed
 from envsync.tree import manifest as manifests

@@ -11,11 +11,13 @@ import time
 from typing import Callable, Collection, Dict, Tuple
 
 from envsync.agent import codec, leftovers
+from envsync.agent.checked_json import to_json
 from envsync.agent.filesystem import clone, space
 from envsync.agent.incoming import Incoming
-from envsync.agent.messages import BundleFacts, ReceiveFacts, RsyncFacts, SpaceFacts, to_json
+from envsync.agent.messages import BundleFacts, ReceiveFacts
 from envsync.agent.program_version import version_text
 from envsync.agent.service import PROGRESS_SECONDS, Answer, Request, Service, Stream, Tell
+from envsync.agent.short_answers import RsyncFacts, SpaceFacts
 from envsync.agent.writing import TreeWriter, space_guard
 from envsync.errors import AgentFailed, TransferFailed
 from envsync.tree.entry import Entry

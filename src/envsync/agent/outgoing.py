@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Callable, Iterable, Iterator, List, Optional, 
 
 from envsync.agent import codec
 from envsync.agent.hashing import OnRead
+from envsync.agent.reading import READ_FLAGS
 from envsync.tree.entry import split
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ GONE = (1 << 64) - 1
 BLOCK_BYTES = codec.BLOCK_BYTES_MAX
 _PART_BYTES = BLOCK_BYTES - HEAD.size
 
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 Progress = Callable[[int, int], None]
 
@@ -171,7 +171,7 @@ class _Reader:
 
     def _open(self, path: bytes) -> int:
         directory, name = split(path)
-        return os.open(name, _FILE_FLAGS, dir_fd=self._parent(directory))
+        return os.open(name, READ_FLAGS, dir_fd=self._parent(directory))
 
     def _tell(self, fd: int, path: bytes, size_bytes: int, state: _Hash) -> None:
         status = os.fstat(fd)

@@ -16,7 +16,7 @@ from envsync.conda.outside import LeadsOutside
 from envsync.tree.entry import FILE, SYMLINK, Entry, join
 
 if TYPE_CHECKING:
-    from envsync.agent.source import Source
+    from envsync.agent.source_version import SourceVersion
 
 Moved = Callable[[bytes], bytes]
 """What an absolute path becomes where the environment is sent to."""
@@ -24,8 +24,8 @@ Moved = Callable[[bytes], bytes]
 _RUN_PATHS = Question(b"envsync run paths 1\n", "4a7b", lambda read: b":".join(elf.run_paths(read)))
 
 
-def outside_findings(source: Source, there: str = "") -> Tuple[Finding, ...]:
-    """A finding for each, of the version that the last `inspect` found.
+def outside_findings(source: SourceVersion, there: str = "") -> Tuple[Finding, ...]:
+    """A finding for each.
 
     Where the environment will stand at another path, `there` is that path.
     """
@@ -39,7 +39,7 @@ def _stays(path: bytes) -> bytes:
     return path
 
 
-def _leads(source: Source) -> Iterator[LeadsOutside]:
+def _leads(source: SourceVersion) -> Iterator[LeadsOutside]:
     manifest = source.manifest()
     for directory, rows in source.rows.items():
         # Most directories have neither, and are not worth decoding.
@@ -49,7 +49,7 @@ def _leads(source: Source) -> Iterator[LeadsOutside]:
                 yield from _in_entry(source, join(directory, entry.name), entry)
 
 
-def _in_entry(source: Source, path: bytes, entry: Entry) -> Tuple[LeadsOutside, ...]:
+def _in_entry(source: SourceVersion, path: bytes, entry: Entry) -> Tuple[LeadsOutside, ...]:
     # What is written into an environment is the name that conda knows it by.
     if entry.kind == SYMLINK:
         return outside.in_symlink(path, entry.content, source.known_as)
@@ -58,7 +58,7 @@ def _in_entry(source: Source, path: bytes, entry: Entry) -> Tuple[LeadsOutside, 
     return ()
 
 
-def _run_paths(source: Source, there: str, moved: Moved) -> Iterator[LeadsOutside]:
+def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[LeadsOutside]:
     """Where binaries look for libraries, each directory once."""
     names = tuple(dict.fromkeys((source.known_as, os.path.realpath(source.known_as))))
     standing = outside.Standing(names, os.fsencode(there) or source.known_as)
@@ -80,7 +80,7 @@ def _run_paths(source: Source, there: str, moved: Moved) -> Iterator[LeadsOutsid
         yield LeadsOutside(min(paths), outside.RUN_PATH + more, leads_to)
 
 
-def _kernelspecs(source: Source) -> Iterator[str]:
+def _kernelspecs(source: SourceVersion) -> Iterator[str]:
     """What leads in from outside, and is not sent."""
     here = source.known_as
     base, envs = os.path.split(os.path.dirname(os.fsdecode(here)))

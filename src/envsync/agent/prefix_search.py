@@ -10,12 +10,12 @@ import threading
 from typing import List, NamedTuple, Sequence, Set
 
 from envsync.agent.file_workers import FileWorkers, Job, batches, processors
+from envsync.agent.reading import READ_FLAGS
 from envsync.conda.needles import PLAIN, WIDE, Needles
 
 BLOCK_BYTES = 1 << 20
 _FILES_PER_WORKER = 200
 _FEW_FILES, _FEW_BYTES = 300, 8 << 20
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CHANGED = 4  # in the place of what was found
 
 # Finds what `Needles.found_in` does.
@@ -95,7 +95,7 @@ def search(top_fd: int, needles: Needles, candidates: Sequence[Candidate]) -> Fo
 def _look(top_fd: int, needles: Needles, candidate: Candidate) -> int:
     """What a worker does, for so little that it is done before a worker could start."""
     try:
-        fd = os.open(candidate.path, _FILE_FLAGS, dir_fd=top_fd)
+        fd = os.open(candidate.path, READ_FLAGS, dir_fd=top_fd)
         with open(fd, "rb") as file:
             content = file.read()
             status = os.fstat(fd)

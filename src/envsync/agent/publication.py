@@ -11,7 +11,7 @@ from envsync.agent.messages import KEPT, RecordFacts
 from envsync.agent.records import Record
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.target import Target, record_facts
-from envsync.errors import TargetDrifted
+from envsync.errors import AgentFailed, TargetDrifted
 
 
 class Publication(NamedTuple):
@@ -27,6 +27,38 @@ class Publication(NamedTuple):
     retry_held: bool
     changes: Tuple[str, ...] = ()
     """What of the source could not be had there, where it was made anew."""
+
+
+def new_record(number: int, version: Snapshot, publication: Publication) -> Record:
+    """The record of a version that comes to stand there by a publication, or does already."""
+    return Record(
+        number=number,
+        revision=version.revision,
+        source_revision=publication.source_revision,
+        inode=version.scan.inode,
+        who=publication.who,
+        source=publication.source,
+        when_seconds=time.time(),
+        method=publication.method,
+        transport=publication.transport,
+        totals=version.totals,
+    )
+
+
+def adopt(target: Target, publication: Publication) -> RecordFacts:
+    """Record a version that stands there already and is the source's, byte for byte.
+
+    After `Target.inspect(lock=True)`.
+    """
+    target.require_lock()
+    live = target.live
+    if live is None:
+        raise AgentFailed("there is nothing to put on record")
+    adopted = publication._replace(method="adopt", transport="")
+    record = new_record(target.records.next_number(), live, adopted)
+    target.records.store(record, live.manifest())
+    target.records.log({"number": record.number, **event_of("adopt", publication, live)})
+    return record_facts(record)
 
 
 def kept_record(

@@ -10,6 +10,7 @@ import os
 import re
 from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
+from envsync.agent.checked_json import from_json
 from envsync.agent.layout import (
     Layout,
     open_state_file,
@@ -18,7 +19,6 @@ from envsync.agent.layout import (
     write_json,
     write_whole,
 )
-from envsync.agent.messages import from_json
 from envsync.conda.credentials import redacted, redacted_json
 from envsync.errors import AgentFailed
 from envsync.tree import manifest as manifests

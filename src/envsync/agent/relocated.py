@@ -12,7 +12,6 @@ from typing import (
     Callable,
     Collection,
     Dict,
-    Iterable,
     List,
     Mapping,
     NamedTuple,
@@ -23,32 +22,24 @@ from typing import (
 
 from envsync.agent.changed_tree import ChangedTree
 from envsync.agent.messages import RelocationFacts
-from envsync.agent.prefix_search import Candidate, search
+from envsync.agent.naming_files import NamingFiles, is_compiled, read_as_is
 from envsync.agent.relocated_contents import Contents, read
 from envsync.agent.relocation_cache import (
-    KEY_BYTES,
     Records,
     RelocationCache,
     Rewrites,
-    Searched,
 )
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.softlinks import Softlink
 from envsync.agent.softlinks import read as read_softlink
-from envsync.agent.stat_rows import Row, unpack
 from envsync.conda.relocated_records import (
     Rewritten,
     is_conda_record,
     is_pip_record,
 )
 from envsync.conda.relocation import CannotRelocate, Relocation, StaysAsItIs
-from envsync.errors import SourceRefused
-from envsync.tree import listing as listings
-from envsync.tree.entry import FILE, SYMLINK, Entry, join, split
-from envsync.tree.manifest import Manifest, reference
-from envsync.tree.revision import CACHE_DIRECTORY
-
-_INODE_MASK = (1 << 64) - 1
+from envsync.tree.entry import Entry
+from envsync.tree.manifest import Manifest
 
 
 class Relocated(NamedTuple):
@@ -80,16 +71,11 @@ class Relocator:
         self._snapshot = snapshot
         self._relocation = relocation
         self._cache = cache
-        self._known = snapshot.known()
-        self._searched = cache.searched()
-        self._searched.contents.update(clean)
         self._softlinks = softlinks or {}
         self._before = cache.rewrites()
-        self._marks = {path: reference(path, known.listing) for path, known in self._known.items()}
-        self._examined: List[bytes] = []
-        self._records: List[Tuple[bytes, Entry]] = []
-        self._naming: Dict[bytes, Entry] = {}
-        self._naming_widely: Dict[bytes, Entry] = {}
+        searched = cache.searched()
+        searched.contents.update(clean)
+        self._naming = NamingFiles(top_fd, snapshot.known(), relocation, self._before, searched)
         self._tree = ChangedTree(snapshot)
         self._problems: Dict[bytes, str] = {}
         self._left: List[bytes] = []
@@ -99,10 +85,12 @@ class Relocator:
         if not self._relocation.moves:
             self._dereference()
             return self._relocated(self._read_softlink)
-        self._find()
-        conda = [(path, entry) for path, entry in self._records if is_conda_record(path)]
-        pip = [(path, entry) for path, entry in self._records if is_pip_record(path)]
-        digests = {path: entry.content for path, entry in self._naming.items()}
+        self._naming.find()
+        for path, entry in self._naming.links.items():
+            self._tree.change(path, entry)
+        conda = [(path, entry) for path, entry in self._naming.records if is_conda_record(path)]
+        pip = [(path, entry) for path, entry in self._naming.records if is_pip_record(path)]
+        digests = {path: entry.content for path, entry in self._naming.files.items()}
         contents = Contents(self._relocation, [path for path, _ in conda], digests)
         self._rewrite_files(contents)
         pip_rewritten = self._rewrite_records(pip, contents, self._before.pip)
@@ -123,61 +111,17 @@ class Relocator:
                 relocated.facts,
                 contents.files,
                 self._problems_by_digest(),
-                {entry.content for entry in self._naming_widely.values()},
+                {entry.content for entry in self._naming.widely.values()},
                 pip_rewritten,
                 conda_rewritten,
             )
         )
-        self._remember_searched()
+        self._cache.store_searched(self._naming.searched(self._tree.directories))
         return relocated
 
-    def _find(self) -> None:
-        """Files that name the old place; symlinks that lead there are changed at once."""
-        candidates: Dict[bytes, Tuple[Entry, Row]] = {}
-        for directory, known in self._known.items():
-            if self._marks[directory] in self._searched.directories:
-                continue
-            self._examined.append(directory)
-            for row, entry in zip(unpack(known.rows), listings.decode(known.listing)):
-                path = join(directory, entry.name)
-                if self._needs_a_look(path, entry):
-                    candidates[path] = entry, row
-        rows = [_candidate(path, row) for path, (_, row) in candidates.items()]
-        found = search(self._top_fd, self._relocation.needles, rows)
-        if found.changed:
-            raise _changing(found.changed)
-        for path, (entry, _) in candidates.items():
-            if path in found.holding_wide and self._names_widely(path, entry):
-                self._naming_widely[path] = entry
-            if path in found.holding:
-                self._naming[path] = entry
-            elif path not in self._naming_widely:
-                self._searched.contents.add(entry.content[:KEY_BYTES])
-
-    def _needs_a_look(self, path: bytes, entry: Entry) -> bool:
-        if entry.kind == SYMLINK:
-            target = self._relocation.link_target(entry.content)
-            if target != entry.content:
-                self._tree.change(path, entry._replace(content=target))
-        if entry.kind != FILE or entry.content[:KEY_BYTES] in self._searched.contents:
-            return False
-        if is_conda_record(path) or is_pip_record(path):
-            self._records.append((path, entry))
-            return False
-        is_wide = entry.content in self._before.wide
-        if is_wide:
-            self._naming_widely[path] = entry
-        if entry.content in self._before.files or entry.content in self._before.problems:
-            self._naming[path] = entry
-            return False
-        if is_wide:
-            return False
-        # importlib tells compiled code where it stands whenever it loads it.
-        return not (_is_compiled(path) and split(split(path)[0])[1] == CACHE_DIRECTORY)
-
     def _rewrite_files(self, contents: Contents) -> None:
-        for path, entry in sorted(self._naming.items()):
-            if _is_compiled(path):
+        for path, entry in sorted(self._naming.files.items()):
+            if is_compiled(path):
                 self._left.append(path)
                 continue
             try:
@@ -192,8 +136,7 @@ class Relocator:
                 # It only seemed to name a path, or it names the base prefix and has no room.
                 if self._relocation.names_any(read(self._top_fd, path)):
                     self._left.append(path)
-                if path not in self._naming_widely:
-                    self._searched.contents.add(entry.content[:KEY_BYTES])
+                self._naming.names_nothing(path, entry)
                 continue
             contents.files[entry.content] = rewritten
             self._change_content(path, entry, rewritten)
@@ -219,21 +162,8 @@ class Relocator:
                 self._change_content(path, entry, rewritten)
         return Records(basis, result)
 
-    def _names_widely(self, path: bytes, entry: Entry) -> bool:
-        return self._relocation.names_any_widely(self._read_as_is(path, entry))
-
-    def _read_as_is(self, path: bytes, entry: Entry) -> bytes:
-        """A file's content, for certain the one that the manifest has."""
-        try:
-            content = read(self._top_fd, path)
-        except OSError as error:
-            raise _changing([path]) from error
-        if hashlib.sha256(content).digest() != entry.content:
-            raise _changing([path])
-        return content
-
     def _rewritten(self, path: bytes, entry: Entry, contents: Contents) -> Rewritten:
-        content = self._read_as_is(path, entry)
+        content = read_as_is(self._top_fd, path, entry)
         there = contents.rewritten(self._top_fd, path, content)
         return Rewritten(len(content), hashlib.sha256(there).digest(), len(there))
 
@@ -257,38 +187,13 @@ class Relocator:
             problems=tuple(
                 "%s: %s" % (_shown(path), text) for path, text in sorted(self._problems.items())
             ),
-            left=tuple(map(_shown, sorted({*self._left, *self._naming_widely}))),
+            left=tuple(map(_shown, sorted({*self._left, *self._naming.widely}))),
             rewritten_files=len(changed.paths),
         )
         return Relocated(changed.manifest, facts, changed.paths, rewrite)
 
     def _problems_by_digest(self) -> Dict[bytes, str]:
-        return {self._naming[path].content: text for path, text in self._problems.items()}
-
-    def _remember_searched(self) -> None:
-        naming = (*self._naming, *self._naming_widely, *dict(self._records))
-        busy = {split(path)[0] for path in naming}
-        busy |= self._tree.directories
-        clean = {self._marks[path] for path in self._examined if path not in busy}
-        directories = self._searched.directories.intersection(self._marks.values()) | clean
-        self._cache.store_searched(Searched(directories, self._searched.contents))
-
-
-def _candidate(path: bytes, row: Row) -> Candidate:
-    inode = row.inode & _INODE_MASK
-    return Candidate(path, inode, row.size_bytes, row.mtime_ns, row.ctime_ns)
-
-
-def _is_compiled(path: bytes) -> bool:
-    return path.endswith(b".pyc")
-
-
-def _changing(paths: Iterable[bytes]) -> SourceRefused:
-    return SourceRefused(
-        "it changed while it was read",
-        details=[_shown(path) for path in sorted(paths)[:10]],
-        hint="push again when it is at rest",
-    )
+        return {self._naming.files[path].content: text for path, text in self._problems.items()}
 
 
 def _different(files: Mapping[bytes, Rewritten]) -> Dict[bytes, Rewritten]:

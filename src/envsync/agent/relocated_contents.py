@@ -6,6 +6,7 @@ import hashlib
 import os
 from typing import Dict, Iterable, Mapping, Optional
 
+from envsync.agent.reading import READ_FLAGS
 from envsync.conda.relocated_records import (
     Rewritten,
     is_conda_record,
@@ -15,12 +16,10 @@ from envsync.conda.relocated_records import (
 )
 from envsync.conda.relocation import Placeholder, Relocation
 
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
 
 def read(top_fd: int, path: bytes) -> bytes:
     """A file's content; OSError where it cannot be had."""
-    with open(os.open(path, _FILE_FLAGS, dir_fd=top_fd), "rb") as file:
+    with open(os.open(path, READ_FLAGS, dir_fd=top_fd), "rb") as file:
         return file.read()
 
 

@@ -12,7 +12,8 @@ import json
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from envsync.agent.messages import RelocationFacts, from_json, to_json
+from envsync.agent.checked_json import from_json, to_json
+from envsync.agent.messages import RelocationFacts
 from envsync.agent.remembered_file import load, store
 from envsync.conda.relocated_records import Rewritten
 from envsync.errors import AgentFailed

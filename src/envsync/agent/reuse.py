@@ -24,9 +24,10 @@ from typing import (
 )
 
 from envsync.agent.layout import STATE_DIRECTORY, Layout, layout
+from envsync.agent.reading import read_start
 from envsync.agent.records import Records
-from envsync.agent.snapshot import Trees
 from envsync.agent.staging import Holding
+from envsync.agent.trees import Trees
 from envsync.conda import hints
 from envsync.errors import PreflightRefused
 from envsync.tree.entry import join, split
@@ -245,8 +246,4 @@ def _is_directory(path: bytes) -> bool:
 
 def _read(path: bytes) -> bytes:
     """A small file; empty where it is not there."""
-    with contextlib.suppress(OSError):
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        with open(os.open(path, flags), "rb") as file:
-            return file.read(_NOTE_BYTES_MAX)
-    return b""
+    return read_start(path, _NOTE_BYTES_MAX) or b""

@@ -11,11 +11,11 @@ from typing import Iterator, List, Sequence, Tuple
 from envsync.agent import codec
 from envsync.agent.messages import SampleFacts
 from envsync.agent.outgoing import BLOCK_BYTES
+from envsync.agent.reading import READ_FLAGS
 
 SAMPLE_BLOCKS_MAX = 24
 """As many blocks as are read and compressed; of less, everything is."""
 
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 Steps = Sequence[Tuple[str, int]]
 
@@ -59,7 +59,7 @@ def _parts(
         begin = ends[number] - size_bytes
         length = min(end, ends[number]) - start
         try:
-            fd = os.open(path, _FILE_FLAGS, dir_fd=top_fd)
+            fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
         except OSError:
             pass
         else:

@@ -12,7 +12,7 @@ import stat
 from typing import Collection, Dict, List, Optional, Tuple
 
 from envsync.agent.helper_processes import SCAN, HelperProcesses, Share
-from envsync.agent.scan_pass import Scan, ScanPass, open_directory
+from envsync.agent.scan_pass import Scan, ScanPass, opened_directory
 from envsync.agent.stat_rows import Row, bounded_ns, modes, unpack
 from envsync.errors import EnvsyncError
 from envsync.tree.entry import join, split
@@ -106,8 +106,7 @@ def scan_share(share: Share) -> Optional[Tuple[object, ...]]:
     """
     path, inode, patterns, pending, entries_max = share
     try:
-        top_fd = open_directory(path)
-        try:
+        with opened_directory(path) as top_fd:
             pass_ = ScanPass(top_fd, LocalPaths(patterns))
             if pass_.inode != inode:
                 return None
@@ -115,8 +114,6 @@ def scan_share(share: Share) -> Optional[Tuple[object, ...]]:
                 pending += pass_.directory(pending.pop())
             rows = pass_.directories, pass_.local, pass_.special, pass_.foreign, pass_.newest_ns
             return (*rows, pending)
-        finally:
-            os.close(top_fd)
     except (OSError, EnvsyncError):
         return None
 

@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 from operator import attrgetter
-from typing import Any, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
 
 from envsync.agent.stat_rows import (
     NO_ROWS,
@@ -58,6 +58,16 @@ class Scan(NamedTuple):
 def open_directory(path: bytes, top_fd: int | None = None) -> int:
     """A descriptor of a directory that is not a symbolic link; relative to `top_fd` if given."""
     return os.open(path or b".", _DIRECTORY_FLAGS, dir_fd=top_fd)
+
+
+@contextlib.contextmanager
+def opened_directory(path: bytes) -> Iterator[int]:
+    """The same, until the block ends."""
+    fd = open_directory(path)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class ScanPass:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional, Tuple
 
-from envsync.agent.messages import Finding, PlaceFacts
+from envsync.agent.messages import Finding, PlaceFacts, ProcessUse
 
 
 class SourceOpened(NamedTuple):
@@ -49,3 +49,29 @@ class ShareFacts(NamedTuple):
 
     is_shared: bool
     warnings: Tuple[str, ...]
+
+
+class UseFacts(NamedTuple):
+    """The processes that use an environment."""
+
+    processes: Tuple[ProcessUse, ...]
+
+
+class RunFacts(NamedTuple):
+    """How a tool ended on a target, and the last that it printed."""
+
+    status: int
+    output: str
+
+
+class RsyncFacts(NamedTuple):
+    """The rsync that is there: its path and what it says of itself; both may be empty."""
+
+    path: str
+    version: str
+
+
+class SpaceFacts(NamedTuple):
+    """What is free where environments stand."""
+
+    free_bytes: int

@@ -14,7 +14,8 @@ import stat
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.content_cache import Known
-from envsync.agent.messages import Finding
+from envsync.agent.messages import Finding, listed
+from envsync.agent.reading import READ_FLAGS
 from envsync.agent.snapshot import Snapshot
 from envsync.agent.stat_rows import modes
 from envsync.conda import outside
@@ -26,7 +27,6 @@ PACKAGE_RECORD = b"info/index.json"
 """Every extracted package has it at its top, and no environment has."""
 
 _READ_BYTES = 1 << 20
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SHOWN = 3
 _NOTE_BYTES_MAX, _NOTE_END = 1 << 20, b"/"
 """The end is what no path is."""
@@ -79,7 +79,7 @@ def softlinks(
 
 def read(link: Softlink) -> bytes:
     """The content of the file; OSError where it cannot be had."""
-    with open(os.open(link.place, _READ_FLAGS), "rb") as file:
+    with open(os.open(link.place, READ_FLAGS), "rb") as file:
         return file.read()
 
 
@@ -115,9 +115,7 @@ def finding(links: Mapping[bytes, Softlink]) -> Tuple[Finding, ...]:
     """What a person is told of them: one line; nothing without any."""
     if not links:
         return ()
-    paths = sorted(map(os.fsdecode, links))
-    more = " and %d more" % (len(paths) - _SHOWN) if len(paths) > _SHOWN else ""
-    names = ", ".join(paths[:_SHOWN]) + more
+    names = listed(sorted(map(os.fsdecode, links)), _SHOWN)
     message = "%s: links into conda's package cache, sent as the files that they lead to" % names
     return (Finding("softlinks", message),)
 
@@ -166,7 +164,7 @@ def _entry(path: bytes, place: bytes, environment: bytes) -> Optional[Entry]:
 
 def _file(name: bytes, place: bytes) -> Entry:
     state, size_bytes = hashlib.sha256(), 0
-    with open(os.open(place, _READ_FLAGS), "rb", buffering=0) as file:
+    with open(os.open(place, READ_FLAGS), "rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         for part in iter(lambda: file.read(_READ_BYTES), b""):
             state.update(part)

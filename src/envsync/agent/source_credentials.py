@@ -8,11 +8,11 @@ from envsync.conda import credentials
 from envsync.tree.entry import FILE, join
 
 if TYPE_CHECKING:
-    from envsync.agent.source import Source
+    from envsync.agent.source_version import SourceVersion
 
 
-def files_with_credentials(source: Source) -> Tuple[bytes, ...]:
-    """Their paths, of the version that the last `inspect` found."""
+def files_with_credentials(source: SourceVersion) -> Tuple[bytes, ...]:
+    """Their paths."""
     manifest = source.manifest()
     directories = [d for d in manifest.directories if credentials.may_be_in(d)]
     paths = [

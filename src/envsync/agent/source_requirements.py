@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Iterator
 
-from envsync.agent.source import Source
+from envsync.agent.source_version import SourceVersion
 from envsync.conda.requirements import RECORD_MAX_BYTES, Requirements, requirements
 from envsync.tree.entry import join
 
@@ -14,12 +14,12 @@ _WITH_RECORDS = re.compile(
 )
 
 
-def source_requirements(source: Source) -> Requirements:
-    """The requirements of the version that the last `inspect` found."""
+def source_requirements(source: SourceVersion) -> Requirements:
+    """What it takes to make this version again elsewhere."""
     return requirements(_paths(source), lambda path: source.read(path, RECORD_MAX_BYTES))
 
 
-def _paths(source: Source) -> Iterator[bytes]:
+def _paths(source: SourceVersion) -> Iterator[bytes]:
     manifest = source.manifest()
     for directory in manifest.directories:
         if _WITH_RECORDS.fullmatch(directory):

@@ -12,13 +12,13 @@ import os
 from typing import Callable, Optional
 
 from envsync.agent.filesystem import Space, space
-from envsync.agent.layout import read_json, remove
 from envsync.agent.records import Record
 from envsync.agent.removal import remove_tree
 from envsync.agent.sharing import hand_down
 from envsync.agent.staging import Holding, Staging
+from envsync.agent.staging_note import find_staging, forget_staging
 from envsync.agent.target import Target
-from envsync.errors import AgentFailed, EnvsyncError, VerificationFailed
+from envsync.errors import EnvsyncError, VerificationFailed
 from envsync.tree.sharing import SETGID
 from envsync.tree.steps import Plan
 
@@ -35,7 +35,7 @@ def wants_spare(target: Target, live: Optional[Record], keep: int) -> bool:
     if live is None or target.is_base:
         return False
     earlier = [r for r in target.records.all() if not r.kept_because and r.inode != live.inode]
-    is_building = read_json(target.places.file("staging.json")) is not None
+    is_building = find_staging(target.places) is not None
     return len(earlier) < keep and not is_building
 
 
@@ -46,8 +46,7 @@ def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -
     published, or where the disk has no room for it and as much again. What was begun and came
     to nothing is removed.
     """
-    if not target.lock.is_held:
-        raise AgentFailed("the environment was not locked")
+    target.require_lock()
     live = target.live
     record = target.current(live)
     if live is None or record is None or record.revision != live.revision:
@@ -59,7 +58,7 @@ def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -
     standing = Holding(target.places.standing(), wanted, "")
     if not _fits(staging.plan(wanted, [standing]), space(target.places.state)):
         return False
-    staging.choose(record, keep, "")
+    staging.choose(record, keep)
     shared = os.stat(standing.path)
     if shared.st_mode & SETGID:
         # Else the next push would have to give every file to the group, and then hash it anew.
@@ -86,4 +85,4 @@ def _fits(work: Plan, free: Space) -> bool:
 
 def _discard(staging: Staging, target: Target) -> None:
     remove_tree(staging.path)
-    remove(target.places.file("staging.json"))
+    forget_staging(target.places)

@@ -1,9 +1,7 @@
 """The tree being built beside the live one: chosen, brought forward, completed, verified.
 
-The staging tree is, in this order: what an interrupted push left, or was set aside for this one;
-the earlier version that `keep` would drop once this one is published (double buffering: only
-what changed is written anew); a new directory. Building survives any interruption, because the
-next try looks at what is there and hashes it before it counts.
+Building survives any interruption, because the next try looks at what is there and hashes it
+before it counts (see `staging_choice`).
 """
 
 from __future__ import annotations
@@ -21,25 +19,26 @@ from typing import (
     Optional,
     Sequence,
     Set,
-    Tuple,
 )
 
 from envsync.agent.blocks import LARGE_BYTES
 from envsync.agent.copying import Copying, Site
-from envsync.agent.facts import may_be_written_to
 from envsync.agent.filesystem import space
-from envsync.agent.layout import Layout, read_json, write_json
+from envsync.agent.layout import Layout
 from envsync.agent.local_paths import carry
 from envsync.agent.locks import expel_writers
-from envsync.agent.members import hindrance, may_build_on
+from envsync.agent.messages import ORIGIN_NEW, ORIGIN_RESUMED
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.sharing import regroup
-from envsync.agent.snapshot import Snapshot, Trees
+from envsync.agent.snapshot import Snapshot
+from envsync.agent.staging_choice import Candidate, StagingChoice
+from envsync.agent.staging_note import find_staging, note_staging
 from envsync.agent.storage import require_room
+from envsync.agent.trees import Trees
 from envsync.agent.writing import TreeWriter, space_guard
-from envsync.errors import SourceRefused, StorageFailed, VerificationFailed
+from envsync.errors import VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.entry import DIRECTORY, FILE, join, split
 from envsync.tree.manifest import EMPTY, Manifest
@@ -48,8 +47,6 @@ from envsync.tree.plan import Held, plan
 from envsync.tree.steps import Files, Make, Plan
 
 Progress = Callable[[int], None]
-_SET_ASIDE = "is_set_aside"
-"""In staging.json, of a tree that is whole and waits for the next push."""
 
 
 class Holding(NamedTuple):
@@ -60,13 +57,6 @@ class Holding(NamedTuple):
     name: str
 
 
-def spare(records: Sequence[Record], live: Optional[Record], keep: int) -> Optional[Record]:
-    """The earlier version that `keep` would drop after the next publish; None where none."""
-    earlier = [r for r in records if not r.kept_because and (live is None or r != live)]
-    surplus = len(earlier) + (live is not None) - keep
-    return earlier[0] if earlier and surplus > 0 else None
-
-
 class Staging:
     """One push's building site. The push lock must be held."""
 
@@ -74,53 +64,45 @@ class Staging:
         self._places = places
         self._trees = trees
         self._records = records
+        self._choice = StagingChoice(places, trees, records)
         self._writer: Optional[TreeWriter] = None
         self._plan: Optional[Plan] = None
         self._found: Optional[Snapshot] = None
-        self._looked: Optional[Tuple[Optional[str], str, Optional[Snapshot]]] = None
+        self._looked: Optional[Candidate] = None
         self._touched: Set[bytes] = set()
         self.token = ""
-        self.origin = "new"
+        self.origin = ORIGIN_NEW
 
     @property
     def path(self) -> bytes:
         return self._places.tree(self.token)
 
-    def preview(self, live: Optional[Record], keep: int) -> Tuple[str, Manifest]:
-        """What `choose` would settle on, and what stands there; nothing is touched."""
-        if not os.path.isdir(self._places.trees):
-            return "new", EMPTY
-        token, origin, snapshot = self._candidate(live, keep)
-        if token is None or snapshot is None:
-            return origin, EMPTY
-        return origin, snapshot.manifest()
-
     def look(self, live: Optional[Record], keep: int) -> None:
         """Look at what `choose` will settle on, where nobody can be writing to it."""
-        document = read_json(self._places.file("staging.json"))
-        if document is None or _is_set_aside(document):
-            self._looked = self._candidate(live, keep)
-            snapshot = self._looked[-1]
-            if snapshot is not None:
-                snapshot.known()
+        note = find_staging(self._places)
+        if note is None or note.is_set_aside:
+            self._looked = self._choice.candidate(live, keep)
+            if self._looked.found is not None:
+                self._looked.found.known()
 
-    def choose(self, live: Optional[Record], keep: int, revision: str) -> None:
+    def choose(self, live: Optional[Record], keep: int) -> None:
         """Settle on a tree, and shut out every process that still writes into it."""
         writers = expel_writers(self._places)
         try:
-            found = self._looked or self._candidate(live, keep)
-            token, self.origin, self._found = found
+            chosen = self._looked or self._choice.candidate(live, keep)
+            self.origin, self._found = chosen.origin, chosen.found
             if self._found is not None:
                 # Now: a damaged cache is made anew from the tree, which is about to move.
                 known = self._found.known()
                 self._found = self._found._replace(known=lambda: known)
             self.token = secrets.token_hex(8)
-            if token is None:
+            if chosen.token is None:
                 os.mkdir(self.path, 0o700)
             else:
-                os.rename(self._places.tree(token), self.path)
+                os.rename(self._places.tree(chosen.token), self.path)
                 os.chmod(self.path, 0o700)
-            inode = self._note(revision)
+            inode = os.lstat(self.path).st_ino
+            note_staging(self._places, self.token, inode)
             stale = self._records.at(inode)
             if stale is not None:
                 self._records.forget(stale)
@@ -128,57 +110,17 @@ class Staging:
             os.close(writers)
         self._writer = TreeWriter(open_directory(self.path))
 
-    def _note(self, revision: str, *, is_set_aside: bool = False) -> int:
-        """Write down which tree is being built; its inode."""
-        inode = os.lstat(self.path).st_ino
-        document = {"token": self.token, "revision": revision, "inode": inode}
-        if is_set_aside:
-            document[_SET_ASIDE] = True
-        write_json(self._places.file("staging.json"), document)
-        return inode
-
     def set_aside(self) -> None:
         """Leave what was completed and verified for the next push to build on."""
-        self._note("", is_set_aside=True)
-
-    def _candidate(
-        self, live: Optional[Record], keep: int
-    ) -> Tuple[Optional[str], str, Optional[Snapshot]]:
-        """The tree to build on by its name in `trees`, how it came to be, what stands there."""
-        document = read_json(self._places.file("staging.json"))
-        records = self._records.all()
-        published = {record.inode for record in records}
-        if isinstance(document, dict):
-            inode = document.get("inode")
-            for path in self._places.other_trees():
-                is_it = os.lstat(path).st_ino == inode and inode not in published
-                if is_it and may_build_on(path):
-                    name = os.fsdecode(os.path.basename(path))
-                    with contextlib.suppress(SourceRefused, StorageFailed):
-                        origin = "spare" if _is_set_aside(document) else "resumed"
-                        return name, origin, self._trees.snapshot(path)
-        record = spare(records, live, keep)
-        tree = None if record is None else self._records.tree(record)
-        if record is None or tree is None or not may_build_on(tree):
-            return None, "new", None
-        if may_be_written_to(tree):
-            # A job that started with it: what it writes would be written into the next version.
-            return None, "new", None
-        snapshot: Optional[Snapshot] = None
-        with contextlib.suppress(SourceRefused, StorageFailed):
-            snapshot = self._trees.snapshot(tree)
-        if snapshot is None or snapshot.revision != record.revision:
-            # Somebody wrote into it after it was replaced, or still does, or nobody can read
-            # it any more: not ours to build over.
-            return None, "new", None
-        return os.fsdecode(os.path.basename(tree)), "spare", snapshot
+        inode = os.lstat(self.path).st_ino
+        note_staging(self._places, self.token, inode, is_set_aside=True)
 
     def take_stock(self, progress: Optional[Progress] = None) -> Manifest:
         """Look at what was completed, to build on it further; it was hashed on its way in."""
         vouchers = self.writer.vouchers
         self._touched = set()
         self._found = self._trees.snapshot_private(self.path, None, (), vouchers, progress)
-        self.origin = "resumed"
+        self.origin = ORIGIN_RESUMED
         return self._found.manifest()
 
     def plan(self, wanted: Manifest, holdings: Sequence[Holding]) -> Plan:
@@ -207,7 +149,7 @@ class Staging:
         assert self._plan is not None
         work, writer = self._plan, self.writer
         with space_guard():
-            if self.origin != "new":
+            if self.origin != ORIGIN_NEW:
                 assert self._found is not None
                 self._unlock_parents(work.touched_directories(), self._found.scan.directories)
                 self._discard_local()
@@ -336,17 +278,6 @@ class Staging:
             self._writer = None
 
 
-def _is_set_aside(document: object) -> bool:
-    return isinstance(document, dict) and document.get(_SET_ASIDE) is True
-
-
-def set_aside_inode(places: Layout) -> Optional[int]:
-    """The inode of the tree that was set aside; None where none was."""
-    document = read_json(places.file("staging.json"))
-    inode = document.get("inode") if isinstance(document, dict) else None
-    return inode if _is_set_aside(document) and isinstance(inode, int) else None
-
-
 def _gone_first(work: Plan) -> Iterator[Make]:
     """What goes before anything comes: not what a large file can be made of (`agent.blocks`)."""
     if not work.remove:
@@ -355,20 +286,3 @@ def _gone_first(work: Plan) -> Iterator[Make]:
     for make in work.remove:
         if make.entry.kind != FILE or make.path not in made_anew:
             yield make
-
-
-def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:
-    """Remove every tree that no record and no staging needs; how many went.
-
-    0, and nothing is removed, where a record is damaged, or one of a version that may not go
-    has lost its tree: that might be any of them.
-    """
-    if records.has_damage() or records.misses_kept(keep_inodes):
-        return 0
-    removed = 0
-    needed = {record.inode for record in records.all()} | set(keep_inodes)
-    for path in places.other_trees():
-        if os.lstat(path).st_ino not in needed and not hindrance(path):
-            remove_tree(path)
-            removed += 1
-    return removed

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Optional
+from typing import Optional, Sequence
 
 from envsync.agent.facts import who
-from envsync.agent.layout import Layout, read_json
+from envsync.agent.layout import Layout
 from envsync.agent.members import hindrance
 from envsync.agent.messages import KEPT
 from envsync.agent.records import Record, Records
 from envsync.agent.removal import remove_tree
-from envsync.agent.snapshot import Snapshot, Trees
+from envsync.agent.snapshot import Snapshot
+from envsync.agent.staging_note import find_staging
+from envsync.agent.trees import Trees
 from envsync.errors import SourceRefused, StorageFailed
 from envsync.tree.manifest import EMPTY
 
@@ -45,6 +47,23 @@ def drop_surplus(
     return dropped
 
 
+def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:
+    """Remove every tree that no record and no staging needs; how many went.
+
+    0, and nothing is removed, where a record is damaged, or one of a version that may not go
+    has lost its tree: that might be any of them.
+    """
+    if records.has_damage() or records.misses_kept(keep_inodes):
+        return 0
+    removed = 0
+    needed = {record.inode for record in records.all()} | set(keep_inodes)
+    for path in places.other_trees():
+        if os.lstat(path).st_ino not in needed and not hindrance(path):
+            remove_tree(path)
+            removed += 1
+    return removed
+
+
 def _is_as_recorded(trees: Trees, tree: bytes, record: Record) -> bool:
     """Not where it goes on changing; OSError and `StorageFailed` where that cannot be told."""
     try:
@@ -60,11 +79,11 @@ def keep_unrecorded(
     places: Layout, trees: Trees, records: Records, because: str = DAMAGED_NOTE
 ) -> None:
     """Record each tree that was a version, perhaps, and has no record: none is lost."""
-    note = read_json(places.file("staging.json"))
-    staging = note.get("inode") if isinstance(note, dict) else None
+    staging = find_staging(places)
     for tree in places.other_trees():
         inode = os.lstat(tree).st_ino
-        if inode == staging or records.at(inode) is not None:
+        is_staging = staging is not None and staging.inode == inode
+        if is_staging or records.at(inode) is not None:
             continue
         found: Optional[Snapshot] = None
         with contextlib.suppress(SourceRefused, StorageFailed):

@@ -25,8 +25,9 @@ from envsync.agent.messages import (
 from envsync.agent.records import Record, Records
 from envsync.agent.scan import NO_HELPERS
 from envsync.agent.signs import NO_HISTORY, busy_findings
-from envsync.agent.snapshot import Snapshot, Trees
-from envsync.errors import PreflightRefused, SourceRefused
+from envsync.agent.snapshot import Snapshot
+from envsync.agent.trees import Trees
+from envsync.errors import AgentFailed, PreflightRefused, SourceRefused
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import EMPTY, Manifest
 
@@ -121,17 +122,24 @@ class Target:
         self.live = live = self.snapshot(progress)
         if self.lock.is_held:
             self.find_again(live)
+        return self._state(live, findings + self._findings(live), recovered)
+
+    def _findings(self, live: Optional[Snapshot]) -> List[Finding]:
+        """What there is to say of what stands there, and of the records."""
+        found: List[Finding] = []
         if live is not None:
+            busy = busy_findings(live.scan, self.places)
             # Without its history it is changed like any other, which is drift.
-            findings += [
-                finding
-                for finding in busy_findings(live.scan, self.places)
-                if finding.kind != NO_HISTORY
-            ]
+            found += [finding for finding in busy if finding.kind != NO_HISTORY]
         damaged = self.records.damaged()
         if damaged:
             message = "the record %s there is damaged" % os.fsdecode(damaged[0])
-            findings.append(Finding(DAMAGED_RECORD, message))
+            found.append(Finding(DAMAGED_RECORD, message))
+        return found
+
+    def _state(
+        self, live: Optional[Snapshot], findings: Sequence[Finding], recovered: Optional[str]
+    ) -> TargetState:
         record = self.current(live)
         free = space(existing_parent(self.places.state))
         return TargetState(
@@ -165,7 +173,9 @@ class Target:
 
     def _recover(self, lock: PushLock) -> Optional[str]:
         if os.path.exists(self.places.file("intent.json")):
-            return self.publisher().recover()
+            from envsync.agent.recovery import Recovery
+
+            return Recovery(self.places, self.trees, self.records, self.on_step).run()
         from envsync.agent.taking_away import TakingAway
 
         return TakingAway(self, lock).recover()
@@ -228,8 +238,13 @@ class Target:
             record = record._replace(number=self.records.next_number(), kept_because="")
         self.records.store(record._replace(inode=live.scan.inode), live.manifest())
 
+    def require_lock(self) -> None:
+        """Raise `AgentFailed` where `inspect` has not locked it for who asks."""
+        if not self.lock.is_held:
+            raise AgentFailed("the environment was not locked")
+
     def publisher(self) -> Publisher:
-        # Loaded only by who publishes or recovers; most contacts find nothing to do.
+        # Loaded only by who publishes; most contacts find nothing to do.
         from envsync.agent.publish import Publisher
 
         return Publisher(self.places, self.trees, self.records, self.lock, self.on_step)

@@ -1,7 +1,7 @@
 """Building and publishing on a target.
 
 A push calls, in this order, after `Target.inspect(lock=True)`: `stage`, one of the ways to
-receive, `complete`, `publish`. `adopt` stands alone.
+receive, `complete`, `publish`. `begin` or `begin_alike`, and `settle`, may come before these.
 """
 
 from __future__ import annotations
@@ -15,24 +15,19 @@ from envsync.agent import leftovers, members, sharing
 from envsync.agent.blocks import Bases, Patching
 from envsync.agent.incoming import Incoming
 from envsync.agent.layout import Layout
-from envsync.agent.messages import Finding, PlanFacts, RecordFacts
+from envsync.agent.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
 from envsync.agent.plan_figures import with_copied, with_failed
 from envsync.agent.preparation import switch_findings
-from envsync.agent.publication import Publication, event_of, kept_record, read_back
+from envsync.agent.publication import Publication, event_of, kept_record, new_record, read_back
 from envsync.agent.publish import Switch
 from envsync.agent.records import Record
 from envsync.agent.reuse import wanted_packages
 from envsync.agent.snapshot import Snapshot
-from envsync.agent.staging import Holding, Staging, discard_trees
-from envsync.agent.surplus import drop_surplus
-from envsync.agent.target import Target, record_facts
+from envsync.agent.staging import Holding, Staging
+from envsync.agent.surplus import discard_trees, drop_surplus
+from envsync.agent.target import Target
 from envsync.agent.target_questions import plan_facts, plan_reusing
-from envsync.errors import (
-    AgentFailed,
-    NoSpace,
-    SourceRefused,
-    StorageFailed,
-)
+from envsync.errors import AgentFailed, NoSpace, SourceRefused, StorageFailed
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.sharing import WRITE, Share, shared
@@ -98,16 +93,16 @@ class TargetPush:
         What is returned is as `stage`'s, in the order of `outline.files`. None, and nothing
         is done, where something of it is here already.
         """
-        self._require_lock()
+        self._target.require_lock()
         if self._target.live is not None or self._target.records.all():
             return None
         if self._target.elsewhere().has_most_of(wanted_packages(outline)):
             # Then it is quicker to wait for the hashes, which tell what need not come.
             return None
         staging = self._new_staging()
-        staging.choose(None, keep, "")
+        staging.choose(None, keep)
         self._staging = staging
-        if staging.origin != "new":
+        if staging.origin != ORIGIN_NEW:
             return None
         self._hand_down(staging)
         outline = self._as_shared(outline)
@@ -123,14 +118,14 @@ class TargetPush:
         False, and nothing is done, where something of the environment is here already, or
         where that tree is too different to be worth its space.
         """
-        self._require_lock()
+        self._target.require_lock()
         alike = self._target.alike
         is_new = self._target.live is None and not self._target.records.all()
         if alike is None or not alike.is_close or not is_new:
             return False
         self._staging = staging = self._new_staging()
-        staging.choose(None, keep, "")
-        if staging.origin != "new":
+        staging.choose(None, keep)
+        if staging.origin != ORIGIN_NEW:
             return False
         self._hand_down(staging)
         holding = Holding(alike.path, alike.manifest, alike.name)
@@ -163,7 +158,7 @@ class TargetPush:
 
         `beside` are further trees of this server that contents may be copied from.
         """
-        self._require_lock()
+        self._target.require_lock()
         self._wanted, self._verified = wanted, None
         self._wanted = wanted = self._as_shared(wanted)
         staging = self._begun(keep)
@@ -192,7 +187,7 @@ class TargetPush:
             self._staging.close()
         self.findings = switch_findings(self._target.places)
         staging, self._looked = self._looked or self._new_staging(), None
-        staging.choose(self._target.current(self._target.live), keep, "")
+        staging.choose(self._target.current(self._target.live), keep)
         self._hand_down(staging)
         self._staging = staging
         return staging
@@ -205,12 +200,8 @@ class TargetPush:
 
     def locked_places(self) -> Layout:
         """Where things stand, for who writes there by other means."""
-        self._require_lock()
+        self._target.require_lock()
         return self._target.places
-
-    def _require_lock(self) -> None:
-        if not self._target.lock.is_held:
-            raise AgentFailed("the environment was not locked")
 
     def receiver(self, items: Collection[Tuple[bytes, Entry]]) -> Incoming:
         """What takes the stream of these files into the staging tree."""
@@ -222,7 +213,7 @@ class TargetPush:
         trees = [self._target.places.standing()]
         if self._staging is not None:
             # What an interrupted push left is nearer to the new version than the old one is.
-            at = 0 if self._staging.origin == "resumed" else 1
+            at = 0 if self._staging.origin == ORIGIN_RESUMED else 1
             trees.insert(at, self._staging.path)
         return Bases(trees)
 
@@ -262,18 +253,8 @@ class TargetPush:
         self.staging.close()
         current = self._target.current(live)
         kept = kept_record(self._target, live, current, publication)
-        new = Record(
-            number=self._target.records.next_number() + (kept is not None),
-            revision=verified.revision,
-            source_revision=publication.source_revision,
-            inode=verified.scan.inode,
-            who=publication.who,
-            source=publication.source,
-            when_seconds=time.time(),
-            method=publication.method,
-            transport=publication.transport,
-            totals=verified.totals,
-        )
+        number = self._target.records.next_number() + (kept is not None)
+        new = new_record(number, verified, publication)
         event = event_of("publish", publication, live)
         switch = Switch(
             staged=self.staging.path,
@@ -299,25 +280,3 @@ class TargetPush:
             drop_surplus(target.trees, target.records, live, keep, replaced)
             discard_trees(target.places, target.records, [live.inode])
             leftovers.discard(target.places.state)
-
-    def adopt(self, publication: Publication) -> RecordFacts:
-        """Record a version that stands here already and is the source's, byte for byte."""
-        live = self._target.live
-        self._require_lock()
-        if live is None:
-            raise AgentFailed("there is nothing to put on record")
-        record = Record(
-            number=self._target.records.next_number(),
-            revision=live.revision,
-            source_revision=publication.source_revision,
-            inode=live.scan.inode,
-            who=publication.who,
-            source=publication.source,
-            when_seconds=time.time(),
-            method="adopt",
-            transport="",
-            totals=live.totals,
-        )
-        self._target.records.store(record, live.manifest())
-        self._target.records.log({"number": record.number, **event_of("adopt", publication, live)})
-        return record_facts(record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import Counter
 from typing import Callable, Optional, Sequence, Tuple
@@ -10,11 +9,13 @@ from typing import Callable, Optional, Sequence, Tuple
 from envsync.agent.differences import describe, package_changes
 from envsync.agent.layout import require_live
 from envsync.agent.messages import DifferenceFacts, PlanFacts, TotalsFacts, VerifyFacts
+from envsync.agent.reading import read_start
 from envsync.agent.records import Record
 from envsync.agent.reuse import REUSE_BYTES_MIN
 from envsync.agent.sharing import unshared
 from envsync.agent.snapshot import Snapshot
-from envsync.agent.staging import Holding, Staging
+from envsync.agent.staging import Holding
+from envsync.agent.staging_choice import StagingChoice
 from envsync.agent.target import Target, record_facts
 from envsync.errors import Locked, NotFound, VerificationFailed
 from envsync.tree.difference import difference
@@ -45,24 +46,16 @@ def differences(target: Target, other: Optional[Manifest], paths_max: int) -> Di
         )
 
     def read(path: bytes) -> Optional[bytes]:
-        return _read(os.path.join(target.places.standing(), path))
+        return read_start(os.path.join(target.places.standing(), path), _FILE_BYTES_MAX)
 
     return describe(before, live.manifest(), read, paths_max)
-
-
-def _read(path: bytes) -> Optional[bytes]:
-    with contextlib.suppress(OSError):
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        with open(os.open(path, flags), "rb") as file:
-            return file.read(_FILE_BYTES_MAX)
-    return None
 
 
 def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Files]:
     """What a push of that manifest would do, and what it would send; nothing is touched."""
     live = target.live or target.snapshot()
-    staging = Staging(target.places, target.trees, target.records)
-    origin, staged = staging.preview(target.current(live), keep)
+    choice = StagingChoice(target.places, target.trees, target.records)
+    origin, staged = choice.preview(target.current(live), keep)
 
     def make(holdings: Sequence[Holding]) -> Plan:
         return plan(wanted, staged, [holding.contents for holding in holdings])

@@ -15,6 +15,7 @@ from typing import Iterator, Optional
 
 from envsync.agent.filesystem import clone
 from envsync.agent.hashing import BLOCK_BYTES, SMALL_BYTES, hash_open_file
+from envsync.agent.reading import READ_FLAGS
 from envsync.agent.removal import remove_tree
 from envsync.agent.scan_pass import open_directory
 from envsync.agent.storage import storage_failure
@@ -22,7 +23,6 @@ from envsync.agent.vouchers import Vouchers
 from envsync.tree.entry import DIRECTORY, MODE_MASK, Entry, split
 
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ class TreeWriter:
     def copy_file(self, source_fd: int, source: bytes, path: bytes, entry: Entry) -> bool:
         """Copy a file of another tree, hashing what is copied; False where it is not it."""
         try:
-            old = os.open(source, _OLD_FILE, dir_fd=source_fd)
+            old = os.open(source, READ_FLAGS, dir_fd=source_fd)
         except OSError:
             return False
         try:

@@ -68,8 +68,8 @@ def base_order(
     from envsync.agent.layout import BASE
     from envsync.cli.push_order import PushOrder, shared_with
     from envsync.cli.site import link_opener
-    from envsync.push.fan_out import Destination
     from envsync.push.settings import PushSettings
+    from envsync.push.targets import Destination
     from envsync.tree.local import DEFAULT_LOCAL
 
     server = site.inventory.server(server_name)

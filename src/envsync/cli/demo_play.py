@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from envsync.agent.checked_json import to_json
 from envsync.agent.facts import who
-from envsync.agent.messages import RecordFacts, TotalsFacts, to_json
+from envsync.agent.messages import RecordFacts, TotalsFacts
 from envsync.cli import demo_environment
 from envsync.cli.demo_machines import Machine
 from envsync.cli.demo_narration import Narration
@@ -21,11 +22,12 @@ from envsync.cli.push_text import report_lines
 from envsync.cli.wording import count, duration, size
 from envsync.errors import EnvsyncError
 from envsync.push.ends import End
-from envsync.push.fan_out import Destination, FanOut
+from envsync.push.fan_out import FanOut
 from envsync.push.report import IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.push.servers import Place, for_each_server
 from envsync.push.settings import PushSettings
 from envsync.push.target_end import TargetEnd
+from envsync.push.targets import Destination
 from envsync.tree.local import DEFAULT_LOCAL
 from envsync.tree.revision import short
 

@@ -171,7 +171,7 @@ def _raise(
 
 
 def _document(found: Examination, complaints: Sequence[Complaint]) -> dict[str, Any]:
-    from envsync.agent.messages import to_json
+    from envsync.agent.checked_json import to_json
 
     health = found.health
     return {

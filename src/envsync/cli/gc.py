@@ -35,7 +35,7 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     nor what a process has open, nor, without --drifted, a version that was changed by hand.
     Exit status 14 where a push was under way: that environment was left alone.
     """
-    from envsync.agent.messages import to_json
+    from envsync.agent.checked_json import to_json
     from envsync.cli.asking import ask_servers, raise_failures
 
     site = invocation.site()
@@ -91,7 +91,8 @@ def _collect(
     drifted: bool,
     dry_run: bool,
 ) -> GcFacts:
-    from envsync.agent.messages import GcFacts, from_json
+    from envsync.agent.checked_json import from_json
+    from envsync.agent.messages import GcFacts
     from envsync.inventory.model import Environment
     from envsync.tree.local import DEFAULT_LOCAL
 

@@ -62,7 +62,8 @@ def _places(site: Site, servers: Sequence[str]) -> list[Place]:
 
 
 def _environments(site: Site, end: End, place: Place) -> ListFacts:
-    from envsync.agent.messages import ListFacts, from_json
+    from envsync.agent.checked_json import from_json
+    from envsync.agent.messages import ListFacts
     from envsync.tree.local import DEFAULT_LOCAL
 
     arguments = {
@@ -97,7 +98,7 @@ def _rows(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
 
 
 def _document(outcome: Outcome[ListFacts]) -> dict[str, object]:
-    from envsync.agent.messages import to_json
+    from envsync.agent.checked_json import to_json
 
     return {
         "server": outcome.server,

@@ -36,7 +36,8 @@ def rollback(
     What stands there now is kept, and is held: it is not pushed there again until the
     source has another version, or `envsync push --retry-held` insists.
     """
-    from envsync.agent.messages import KEPT, to_json
+    from envsync.agent.checked_json import to_json
+    from envsync.agent.messages import KEPT
     from envsync.cli.asking import OnProgress, ask_servers
     from envsync.tree.revision import short
 

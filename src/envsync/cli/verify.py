@@ -140,7 +140,7 @@ def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> It
 
 
 def _document(outcome: Outcome[VerifyFacts]) -> dict[str, object]:
-    from envsync.agent.messages import to_json
+    from envsync.agent.checked_json import to_json
 
     return {
         "server": outcome.server,

@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from envsync.agent.filesystem import Space
-from envsync.agent.messages import PlanFacts, ProcessUse, RecordFacts, SourceState, TargetState
+from envsync.agent.messages import PlanFacts, RecordFacts, SourceState, TargetState
 from envsync.agent.storage import require_room
-from envsync.errors import (
-    ConnectionLost,
-    EnvironmentInUse,
-    EnvsyncError,
-    TransferFailed,
-)
+from envsync.errors import ConnectionLost, EnvsyncError, TransferFailed
 from envsync.push import preflight
 from envsync.push.aftermath import Publication, Reopen, aftermath
-from envsync.push.closer_look import DIFFERENCES_SHOWN, CloserLook
+from envsync.push.closer_look import CloserLook
 from envsync.push.ends import name_server
+from envsync.push.in_use import await_unused
 from envsync.push.method import MIRROR, REBUILD, Method, choose_method
-from envsync.push.pace import OnProgress, Pace
+from envsync.push.pace import Pace
 from envsync.push.relocated_source import RelocatedSource
 from envsync.push.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
+from envsync.push.reporting import Reporting
 from envsync.push.sending import Sending
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd
@@ -42,7 +38,6 @@ from envsync.tree.manifest import Manifest
 if TYPE_CHECKING:
     from envsync.push.rebuild import Rebuilt
 
-IN_USE_POLL_SECONDS = 2.0
 SOURCE_ATTEMPTS = 4
 
 
@@ -66,26 +61,19 @@ class Push:
         target: TargetEnd,
         link: Link | None,
         reopen: Reopen,
-        on_progress: OnProgress = lambda _: None,
-        started: float | None = None,
+        pace: Pace | None = None,
     ) -> None:
-        """`reopen` connects to the target once more, for when an answer was lost.
-
-        `started` is the monotonic second at which connecting began.
-        """
+        """`reopen` connects to the target once more, for when an answer was lost."""
         self._settings = settings
         self._source = source
         self._target = target
         self._reopen = reopen
-        began = time.monotonic() if started is None else started
-        self._pace = Pace(target.server, on_progress, began)
-        self._closer = CloserLook(settings, source, target)
-        self._sending = Sending(settings, source, target, link, self._pace)
-        self._late_warnings: tuple[str, ...] = ()
+        self._pace = pace = pace or Pace(target.server)
+        self._closer = closer = CloserLook(settings, source, target)
+        self._sending = sending = Sending(settings, source, target, link, pace)
+        self._notes = Reporting(settings, source, target.server, closer, sending, pace)
         self._is_shared = True
-        self._share_warnings: tuple[str, ...] = ()
         self._method = Method(MIRROR, "")
-        self._insisted: tuple[str, ...] = ()
 
     def run(self) -> PushReport:
         """Push, and report. Raises the `EnvsyncError` that ended it, `server` filled in."""
@@ -126,7 +114,7 @@ class Push:
         preflight.require_shared(target, share)
         if share is not None:
             preflight.refuse(target.findings)
-            self._is_shared, self._share_warnings = self._target.share(share)
+            self._is_shared, self._notes.share_warnings = self._target.share(share)
 
     def _use_the_wait(self, target: TargetState) -> None:
         """While the source is hashed: send what a target that has nothing will need.
@@ -167,7 +155,7 @@ class Push:
     def _as_insisted(self, source: SourceState, target: TargetState) -> TargetState:
         if self._settings.force_platform:
             target, differs = preflight.insisted(source, target)
-            self._insisted = differs or self._insisted
+            self._notes.insisted = differs or self._notes.insisted
         return target
 
     def _is_rebuilt(self, source: SourceState, target: TargetState) -> bool:
@@ -194,7 +182,7 @@ class Push:
 
     def _send(self, source: SourceState) -> _Brought:
         sent = self._sending.send(source)
-        self._late_warnings = self._sending.warnings
+        self._notes.late_warnings = self._sending.warnings
         choice = sent.choice
         name = choice.transport.name
         return _Brought(sent.plan, name, choice.reason, choice.agent_forwarded)
@@ -205,7 +193,7 @@ class Push:
         if preflight.has_drifted(target) and not self._settings.dry_run:
             record, outcome = self._target.adopt(self._settings, source.revision), ADOPTED
         self._source.remember(source.revision)
-        return replace(self._report(outcome, source, target), record=record)
+        return replace(self._notes.report(outcome, self._method, source, target), record=record)
 
     def _planned(self, source: SourceState, target: TargetState) -> PushReport:
         self._pace.begin("plan")
@@ -214,13 +202,14 @@ class Push:
             from envsync.push.rebuild import find_tool, told
 
             tool = told(find_tool(self._target.ask, self._target.prefix))
-            return replace(self._report(PLANNED, source, target), tool=tool, error=refused)
+            report = self._notes.report(PLANNED, self._method, source, target)
+            return replace(report, tool=tool, error=refused)
         planned = self._sending.planned()
         plan, free = planned.plan, Space(target.free_bytes, target.free_inodes)
         new_files = plan.fetch_files + plan.copy_files
         refused = refused or self._refused(partial(require_room, free, plan.new_bytes, new_files))
         return replace(
-            self._report(PLANNED, source, target),
+            self._notes.report(PLANNED, self._method, source, target),
             plan=plan,
             transport=planned.choice.transport.name,
             transport_reason=planned.choice.reason,
@@ -248,14 +237,14 @@ class Push:
         order = Order(self._target.prefix, settings.keep, settings.from_history, other_platform)
         requirements = self._source.requirements()
         rebuilt = Rebuild(self._target.ask, requirements, order, self._pace.relay).run()
-        self._late_warnings = rebuilt.warnings
+        self._notes.late_warnings = rebuilt.warnings
         self._pace.begin("verify")
         self._target.complete(on_progress=self._pace.relay)
         return _Brought(rebuilt.plan, "", "", rebuilt=rebuilt)
 
     def _publish(self, source: SourceState, target: TargetState, sent: _Brought) -> PushReport:
         self._pace.begin("publish")
-        processes = self._await_unused()
+        processes = await_unused(self._target, self._settings)
         # Before the switch: whoever dies after it must find its own version there again.
         self._source.remember(source.revision)
         record = self._switch(source, target, sent)
@@ -263,7 +252,7 @@ class Push:
         if preflight.has_drifted(target):
             overwritten = "what stood there is kept as a generation"
         report = replace(
-            self._report(PUSHED, source, target),
+            self._notes.report(PUSHED, self._method, source, target),
             plan=sent.plan,
             transport=sent.transport,
             transport_reason=sent.transport_reason,
@@ -292,53 +281,5 @@ class Push:
             seconds = settings.check_timeout_seconds if settings.check else 0.0
             publication = Publication(settings.name_there, source.revision, target, seconds)
             found = aftermath(lost, self._reopen, publication)
-            self._late_warnings += found.warnings
+            self._notes.late_warnings += found.warnings
             return found.record
-
-    def _await_unused(self) -> tuple[ProcessUse, ...]:
-        """The processes that use the environment, as `in_use` decides about them."""
-        deadline = time.monotonic() + self._settings.in_use_wait_seconds
-        while True:
-            processes = self._target.using()
-            if not processes or self._settings.in_use == "publish":
-                return processes
-            if self._settings.in_use == "fail" or time.monotonic() > deadline:
-                count = len(processes)
-                who = "a process uses" if count == 1 else f"{count} processes use"
-                raise EnvironmentInUse(
-                    f"{who} the environment there",
-                    details=[f"{use.pid}  {use.command}" for use in processes[:DIFFERENCES_SHOWN]],
-                    hint="push again when they are done, or set `in_use: publish`: "
-                    "what they have open stays as it is",
-                )
-            time.sleep(IN_USE_POLL_SECONDS)
-
-    def _report(self, outcome: str, source: SourceState, target: TargetState) -> PushReport:
-        """What every outcome has in common; the caller adds the rest."""
-        self._pace.begin("done")
-        return PushReport(
-            server=self._target.server,
-            environment=self._settings.name_there,
-            outcome=outcome,
-            revision=source.revision,
-            totals=source.totals,
-            method=self._method.name,
-            method_reason=self._method.reason,
-            wire_bytes=self._sending.wire_bytes,
-            seconds=self._pace.total_seconds(),
-            step_seconds=self._pace.step_seconds(),
-            warnings=self._warnings(outcome, source, target),
-            recovered=target.recovered,
-            share="" if self._settings.share is None else str(self._settings.share),
-        )
-
-    def _warnings(self, outcome: str, source: SourceState, target: TargetState) -> tuple[str, ...]:
-        told: tuple[str, ...] = ()
-        if outcome not in (IN_STEP, ADOPTED) and self._method.name != REBUILD:
-            told = (
-                *self._closer.outside(),
-                *self._source.credentials(),
-                *self._closer.glibc(source, target),
-            )
-        found = preflight.warnings(source, target, self._method.name)
-        return (*found, *self._insisted, *told, *self._share_warnings, *self._late_warnings)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from envsync.agent.checked_json import from_json
 from envsync.agent.health import HealthFacts
-from envsync.agent.messages import ServerFacts, from_json
+from envsync.agent.messages import ServerFacts
 from envsync.errors import (
     AgentFailed,
     AuthenticationRefused,

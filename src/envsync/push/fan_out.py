@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from envsync.agent.helper_processes import HelperProcesses
@@ -16,9 +16,9 @@ from envsync.agent.helper_work import carry_out
 from envsync.errors import EnvsyncError
 from envsync.push.beginning import AT_ONCE, Beginning
 from envsync.push.cycle import Push
-from envsync.push.ends import End, LocalEnd, RemoteEnd
+from envsync.push.ends import LocalEnd
 from envsync.push.method import PACK
-from envsync.push.pace import OnProgress
+from envsync.push.pace import OnProgress, Pace
 from envsync.push.relocated_source import RelocatedSource
 from envsync.push.report import (
     FAILED,
@@ -29,30 +29,13 @@ from envsync.push.report import (
     Progress,
     PushReport,
 )
-from envsync.push.servers import Place
+from envsync.push.servers import PARALLEL_MAX, Place
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd, path_known_as
 from envsync.push.target_end import TargetEnd
+from envsync.push.targets import Destination, Targets
 from envsync.ssh.session import Link
 from envsync.transport.direct import DirectTransport
-from envsync.tree.sharing import Share
-
-PARALLEL_MAX = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """A target: its name, its prefix, how to open a link to it, and its own limit.
-
-    No `open_link` where it is this machine.
-    """
-
-    server: str
-    prefix: str
-    open_link: Callable[[], Link] | None
-    limit_bits_per_second: int | None = None
-    share: Share | None = None
-
 
 OnReport = Callable[[PushReport], None]
 
@@ -82,9 +65,7 @@ class FanOut:
         source = Place(source_server, settings.source_prefix, open_source)
         self._source = _source_end(settings, source, self._helpers)
         self._route = "" if open_source is None else THROUGH_HERE
-        self._links: set[Link] = set()
-        self._lock = threading.Lock()
-        self._stopped = False
+        self._targets = Targets(settings)
 
     def run(
         self,
@@ -163,11 +144,8 @@ class FanOut:
         try:
             if destination.open_link is None:
                 return self._push_here(destination, on_progress, started)
-            link = self._open(destination, on_progress)
-            try:
+            with self._targets.link(destination, on_progress) as link:
                 return self._push_over(link, destination, on_progress, started)
-            finally:
-                self._forget(link)
         except EnvsyncError as error:
             self._may_begin.wait()  # before it, nobody asked
             error.server = error.server or destination.server
@@ -181,28 +159,46 @@ class FanOut:
         if self._may_begin.is_set():
             return started
         self._may_begin.wait()
-        if self._stopped:
+        if self._targets.stopped:
             raise EnvsyncError("it was stopped before it began")
         return time.monotonic()
 
     def _push_here(
         self, destination: Destination, on_progress: OnProgress, started: float
     ) -> PushReport:
-        """To this machine: no link, and nothing that could be lost with it."""
-
-        def reopened() -> TargetEnd:
-            return self._target(LocalEnd(destination.server), destination)
-
-        def reopen() -> AbstractContextManager[TargetEnd]:
-            return contextlib.closing(reopened())
-
-        settings = self._settings_for(destination)
-        with contextlib.closing(reopened()) as target:
-            source = self._toward(destination)
-            started = self._counted_from(started)
-            push = Push(settings, source, target, None, reopen, on_progress, started)
-            report = push.run()
+        """To this machine: no link."""
+        target = self._targets.here(destination)
+        report = self._run(target, None, destination, on_progress, started)
         return replace(report, connection=HERE)
+
+    def _push_over(
+        self, link: Link, destination: Destination, on_progress: OnProgress, started: float
+    ) -> PushReport:
+        target = self._targets.over(link, destination)
+        report = self._run(target, link, destination, on_progress, started)
+        chosen = link.chosen
+        return replace(
+            report,
+            connection=chosen.name,
+            connection_reason=chosen.reason,
+            route=self._route_of(report),
+        )
+
+    def _run(
+        self,
+        target: TargetEnd,
+        link: Link | None,
+        destination: Destination,
+        on_progress: OnProgress,
+        started: float,
+    ) -> PushReport:
+        """The push itself, when it may begin; `target` is closed then."""
+        reopen = partial(self._targets.again, destination)
+        settings = self._settings_for(destination)
+        with contextlib.closing(target):
+            source = self._toward(destination)
+            pace = Pace(target.server, on_progress, self._counted_from(started))
+            return Push(settings, source, target, link, reopen, pace).run()
 
     def _toward(self, destination: Destination) -> SourceEnd | RelocatedSource:
         there = path_known_as(destination.prefix, self._settings.name_there)
@@ -214,76 +210,14 @@ class FanOut:
             settings = replace(settings, limit_bits_per_second=destination.limit_bits_per_second)
         return replace(settings, share=destination.share)
 
-    def _push_over(
-        self, link: Link, destination: Destination, on_progress: OnProgress, started: float
-    ) -> PushReport:
-        settings = self._settings_for(destination)
-
-        def reopen() -> AbstractContextManager[TargetEnd]:
-            return self._reopened(destination)
-
-        with contextlib.closing(self._remote(link, destination)) as target:
-            source = self._toward(destination)
-            started = self._counted_from(started)
-            push = Push(settings, source, target, link, reopen, on_progress, started)
-            report = push.run()
-        chosen = link.chosen
-        return replace(
-            report,
-            connection=chosen.name,
-            connection_reason=chosen.reason,
-            route=self._route_of(report),
-        )
-
     def _route_of(self, report: PushReport) -> str:
         if report.transport != DirectTransport.name:
             return self._route
         return STRAIGHT_WITH_AGENT if report.agent_forwarded else STRAIGHT
 
-    def _remote(self, link: Link, destination: Destination) -> TargetEnd:
-        return self._target(RemoteEnd(link, destination.prefix), destination)
-
-    def _target(self, end: End, destination: Destination) -> TargetEnd:
-        settings, prefix = self._settings, destination.prefix
-        try:
-            return TargetEnd(end, prefix, settings.name_there, settings.local, settings.who)
-        except BaseException:
-            end.close()
-            raise
-
-    @contextlib.contextmanager
-    def _reopened(self, destination: Destination) -> Iterator[TargetEnd]:
-        """The target over a new link, until the block ends."""
-        link = self._open(destination, lambda _: None)
-        try:
-            with contextlib.closing(self._remote(link, destination)) as target:
-                yield target
-        finally:
-            self._forget(link)
-
-    def _open(self, destination: Destination, on_progress: OnProgress) -> Link:
-        on_progress(Progress(destination.server, "connect"))
-        assert destination.open_link is not None
-        link = destination.open_link()
-        with self._lock:
-            self._links.add(link)
-            stopped = self._stopped
-        if stopped:
-            link.close()
-        return link
-
-    def _forget(self, link: Link) -> None:
-        link.close()
-        with self._lock:
-            self._links.discard(link)
-
     def stop(self) -> None:
         """End every push. May be called from any thread."""
-        with self._lock:
-            self._stopped = True
-            links = list(self._links)
-        for link in links:
-            link.close()
+        self._targets.stop()
         self._source.close()
         self._may_begin.set()
 

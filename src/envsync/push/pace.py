@@ -12,12 +12,17 @@ OnProgress = Callable[[Progress], None]
 
 
 class Pace:
-    """One push's steps. `started` is the monotonic second at which connecting began."""
+    """One push's steps. `started` is the monotonic second at which connecting began; else now."""
 
-    def __init__(self, server: str, on_progress: OnProgress, started: float) -> None:
+    def __init__(
+        self,
+        server: str,
+        on_progress: OnProgress = lambda _: None,
+        started: float | None = None,
+    ) -> None:
         self._server = server
         self._on_progress = on_progress
-        self._started = self._step_started = started
+        self._started = self._step_started = time.monotonic() if started is None else started
         self._step = "connect"
         self._seconds: dict[str, float] = {}
         self._done_bytes = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 
 from envsync.agent.layout import BASE
@@ -14,6 +14,7 @@ from envsync.agent.messages import (
     RecordFacts,
     SourceState,
     TargetState,
+    listed,
 )
 from envsync.conda import platform_needs
 from envsync.conda.platform_needs import Platform, mismatches
@@ -33,6 +34,7 @@ from envsync.tree.safety import shrinkage
 from envsync.tree.sharing import WRITE, Share
 
 ANOTHER_BASE = "there is another conda at the prefix already: it stays as it is"
+_CREDENTIALS_SHOWN = 5
 _AFTER_THE_INSTALLER = (
     "push again when the installer is done; if it died, remove what it left, or install once more"
 )
@@ -55,6 +57,14 @@ def warnings(source: SourceState, target: TargetState, method: str = MIRROR) -> 
     findings = (*source.findings, *_target_findings(source, target, method))
     told = (finding for finding in findings if finding.kind != GROUP_OWNED)
     return tuple(finding.message for finding in told if not finding.blocking)
+
+
+def credential_warning(paths: Sequence[str]) -> tuple[str, ...]:
+    """What a person should know of files with credentials that travel; nothing without any."""
+    if not paths:
+        return ()
+    names = listed(paths, _CREDENTIALS_SHOWN)
+    return (f"credentials are in {names}: whoever can read the environment there can read them",)
 
 
 def _target_findings(source: SourceState, target: TargetState, method: str) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from envsync.agent.messages import Finding, PlaceFacts, SampleFacts, SourceState
+from envsync.agent.messages import Finding, PlaceFacts, SampleFacts, SourceState, listed
 from envsync.conda.requirements import Requirements
 from envsync.errors import PreflightRefused
 from envsync.push.ends import Progress
@@ -152,8 +152,7 @@ def _left(paths: Sequence[str]) -> tuple[Finding, ...]:
     nobody can rewrite them."""
     if not paths:
         return ()
-    more = f" and {len(paths) - LEFT_SHOWN} more" if len(paths) > LEFT_SHOWN else ""
-    names = ", ".join(paths[:LEFT_SHOWN]) + more
+    names = listed(paths, LEFT_SHOWN)
     return (
         Finding("relocation", f"cannot be rewritten and goes on naming its path here: {names}"),
     )

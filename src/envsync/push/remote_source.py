@@ -15,12 +15,14 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from envsync.agent import bootstrap
-from envsync.agent.messages import RsyncFacts, from_json
+from envsync.agent.checked_json import from_json
 from envsync.agent.own_way import ReachFacts, RsyncEnded
+from envsync.agent.short_answers import RsyncFacts
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import Answer, RemoteEnd
+from envsync.push.items import items_of
 from envsync.push.servers import Place
-from envsync.push.source_end import Outlined, SourceEnd, items_of
+from envsync.push.source_end import Outlined, SourceEnd
 from envsync.ssh.session import Link
 from envsync.transport.job import Contents, Direct, Item, Relayed
 from envsync.tree import manifest as manifests

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
-from envsync.agent.messages import PlanFacts, SourceState
+from envsync.agent.messages import ORIGIN_NEW, PlanFacts, SourceState
 from envsync.agent.reuse import wanted_packages
 from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
 from envsync.push.closer_look import DIFFERENCES_SHOWN
@@ -159,7 +159,7 @@ class Sending:
         if ahead is None:
             return Sent(plan, choice)
         plan = plan._replace(
-            origin="new",
+            origin=ORIGIN_NEW,
             fetch_files=plan.fetch_files + ahead.files,
             fetch_bytes=plan.fetch_bytes + ahead.size_bytes,
             new_bytes=plan.new_bytes + ahead.size_bytes,
@@ -193,7 +193,7 @@ class Sending:
 
     def _has_versions(self, plan: PlanFacts) -> bool:
         """Whether a file that has to be sent may be there in another version."""
-        return plan.origin != "new" or not self._target.is_new
+        return plan.origin != ORIGIN_NEW or not self._target.is_new
 
     def _choose(self, job: Job) -> Choice:
         return choose(self._settings.transport, job)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import threading
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
+from envsync.agent.checked_json import from_json
 from envsync.agent.layout import BASE
-from envsync.agent.messages import (
-    RelocationFacts,
-    SampleFacts,
-    SourceState,
-    from_json,
-)
+from envsync.agent.messages import RelocationFacts, SampleFacts, SourceState
 from envsync.agent.short_answers import (
     ConfirmedFacts,
     CredentialFacts,
@@ -27,17 +22,17 @@ from envsync.agent.short_answers import (
 )
 from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, EnvsyncError
+from envsync.push import preflight
 from envsync.push.ends import End, LocalEnd, Progress
+from envsync.push.items import items_of
 from envsync.transport.job import Contents, Direct, Item, Relayed
-from envsync.tree.entry import FILE, join, split
 from envsync.tree.manifest import Manifest
-from envsync.tree.steps import Sizes
 
 if TYPE_CHECKING:
     from envsync.agent.source import Source
     from envsync.push.relocated_source import RelocatedSource
 
-_CREDENTIALS_SHOWN = 5
+T = TypeVar("T")
 
 
 class Outlined(NamedTuple):
@@ -62,9 +57,7 @@ class SourceEnd:
         self._end = end
         self._lock = threading.Lock()
         self._state: SourceState | None = None
-        self._outside: dict[str, tuple[str, ...]] = {}
-        self._credentials: tuple[str, ...] | None = None
-        self._glibc: tuple[bytes, tuple[int, ...]] | None = None
+        self._answers: dict[tuple[str, str], object] = {}
         self._confirmed: bool | None = None
         self._is_hashing = False
         # Set but for while it is scanned, which tells whether anything has to be hashed.
@@ -156,14 +149,12 @@ class SourceEnd:
     def relocation(self, there: str) -> RelocationFacts:
         """What the source becomes at another path."""
         self.state()
-        with self._lock:
-            answer = self._end.call("source.relocate", {"there": there})
-            return from_json(RelocationFacts, answer.document)
+        return self._asked_once(RelocationFacts, "source.relocate", there)
 
     def items(self, paths: Sequence[bytes], there: str = "") -> Collection[Item]:
         """The files at these paths with their sizes in bytes, by the manifest."""
         self.state()
-        return items_of(self._agent_here.manifest(there), paths)
+        return items_of(self._agent_here.version.manifest(there), paths)
 
     def contents(
         self,
@@ -200,7 +191,7 @@ class SourceEnd:
 
     def elsewhere(self, there: str = "") -> Container[bytes]:
         """The files whose contents do not stand below `path` as they have to be there."""
-        return self._agent_here.rewritten(there)
+        return self._agent_here.version.rewritten(there)
 
     def toward(self, there: str) -> SourceEnd | RelocatedSource:
         """The same for a target where the environment will stand at that path."""
@@ -221,37 +212,33 @@ class SourceEnd:
 
     def outside(self, there: str = "") -> tuple[str, ...]:
         """What leads out of the environment, a line each, with paths as they are `there`."""
-        with self._lock:
-            if there not in self._outside:
-                answer = self._end.call("source.findings", {"there": there})
-                findings = from_json(FindingsFacts, answer.document).findings
-                self._outside[there] = tuple(finding.message for finding in findings)
-            return self._outside[there]
+        found = self._asked_once(FindingsFacts, "source.findings", there)
+        return tuple(finding.message for finding in found.findings)
 
     def credentials(self) -> tuple[str, ...]:
         """A line that names the files with a password or a token in them; none without."""
-        with self._lock:
-            if self._credentials is None:
-                answer = self._end.call("source.credentials")
-                found = from_json(CredentialFacts, answer.document)
-                self._credentials = credential_warning(found.paths)
-            return self._credentials
+        found = self._asked_once(CredentialFacts, "source.credentials")
+        return preflight.credential_warning(found.paths)
 
     def requirements(self) -> Requirements:
         """What it takes to make the environment again elsewhere."""
         self.state()
-        with self._lock:
-            answer = self._end.call("source.requirements")
-            return from_json(Requirements, answer.document)
+        return self._asked_once(Requirements, "source.requirements")
 
     def newest_glibc(self) -> tuple[bytes, tuple[int, ...]]:
         """The file that needs the newest glibc, and which that is."""
         self.state()
+        told = self._asked_once(GlibcFacts, "source.glibc")
+        return told.path.encode("utf-8", "surrogateescape"), told.version
+
+    def _asked_once(self, cls: type[T], operation: str, there: str = "") -> T:
+        """The answer about the version that was found, for as long as that is the last one."""
         with self._lock:
-            if self._glibc is None:
-                told = from_json(GlibcFacts, self._end.call("source.glibc").document)
-                self._glibc = told.path.encode("utf-8", "surrogateescape"), told.version
-            return self._glibc
+            key = operation, there
+            if key not in self._answers:
+                document = self._end.call(operation, {"there": there}).document
+                self._answers[key] = from_json(cls, document)
+            return cast("T", self._answers[key])
 
     def sees(self, nonce: str) -> bool:
         """Whether a target's lock stands in the source's own place."""
@@ -330,35 +317,4 @@ class SourceEnd:
             self._is_hashing = False
             self._scanned.set()
         self._state, self._confirmed = from_json(SourceState, answer.document), None
-        self._outside = {}
-        self._credentials = self._glibc = None
-
-
-def items_of(manifest: Manifest, paths: Sequence[bytes]) -> Collection[Item]:
-    """The files that a target asks for, with their sizes in bytes.
-
-    Raises `AgentFailed` where it asks for what is none of the manifest's, or twice.
-    """
-    found = Sizes()
-    for directory, group in itertools.groupby(paths, lambda path: split(path)[0]):
-        files = [entry for entry in manifest.entries(directory) if entry.kind == FILE]
-        sizes = {join(directory, entry.name): entry.size_bytes for entry in files}
-        wanted = list(group)
-        if not sizes.keys() >= set(wanted):
-            raise AgentFailed("the target asked for a file that is not in the manifest")
-        names = [split(path)[1] for path in wanted]
-        found.add(directory, names, [sizes[path] for path in wanted])
-    if len(set(paths)) != len(paths):
-        raise AgentFailed("the target asked for the same file twice")
-    return found
-
-
-def credential_warning(paths: Sequence[str]) -> tuple[str, ...]:
-    """What a person should know of files with credentials that travel; nothing without any."""
-    if not paths:
-        return ()
-    names = ", ".join(paths[:_CREDENTIALS_SHOWN])
-    more = f" and {len(paths) - _CREDENTIALS_SHOWN} more" if len(paths) > _CREDENTIALS_SHOWN else ""
-    return (
-        f"credentials are in {names}{more}: whoever can read the environment there can read them",
-    )
+        self._answers = {}

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from envsync.push.ends import End
-from envsync.push.fan_out import Destination
 from envsync.push.servers import Outcome, Place, for_each_server
 from envsync.push.settings import PushSettings
 from envsync.push.target_end import TargetEnd
+from envsync.push.targets import Destination
 
 
 def make_spares(

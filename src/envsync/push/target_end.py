@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from envsync.agent import codec
+from envsync.agent.checked_json import from_json, to_json
 from envsync.agent.layout import BASE
 from envsync.agent.messages import (
     DifferenceFacts,
@@ -18,12 +19,9 @@ from envsync.agent.messages import (
     ServerFacts,
     StageFacts,
     TargetState,
-    UseFacts,
     VerifyFacts,
-    from_json,
-    to_json,
 )
-from envsync.agent.short_answers import ExistingFacts, ShareFacts
+from envsync.agent.short_answers import ExistingFacts, ShareFacts, UseFacts
 from envsync.errors import AgentFailed
 from envsync.push.ends import Answer, End, Progress, RemoteEnd
 from envsync.push.settings import PushSettings

@@ -30,8 +30,9 @@ from paramiko.ssh_exception import (
 )
 
 from envsync.ssh import failures, refusals
+from envsync.ssh.host_settings import NO_AGENT, HostSettings
 from envsync.ssh.refusals import Place
-from envsync.ssh.ssh_config import NO_AGENT, HostSettings, UserConfig
+from envsync.ssh.ssh_config import UserConfig
 
 
 @dataclass(slots=True)

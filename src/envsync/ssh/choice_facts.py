@@ -10,7 +10,7 @@ from pathlib import Path
 
 from envsync.ssh import mux
 from envsync.ssh.choice import HopFacts
-from envsync.ssh.ssh_config import HostSettings
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.way import Hop, Way
 
 _ANSWER_SECONDS = 2.0

@@ -20,10 +20,11 @@ from envsync.ssh.authentication import PublicKeys
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.handshakes import Dropped, HandshakeLimiter
 from envsync.ssh.host_keys import RefuseUnlessKnown
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.proxy_command import ProxyCommandSocket
 from envsync.ssh.refusals import Place
 from envsync.ssh.session import Timeouts
-from envsync.ssh.ssh_config import HostSettings, UserConfig
+from envsync.ssh.ssh_config import UserConfig
 from envsync.ssh.way import Hop
 
 # Fast first; nothing that OpenSSH no longer offers.

@@ -21,8 +21,9 @@ from paramiko.hostkeys import HostKeys
 from paramiko.ssh_exception import SSHException
 
 from envsync.ssh import refusals
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.refusals import Place
-from envsync.ssh.ssh_config import HostSettings, UserConfig
+from envsync.ssh.ssh_config import UserConfig
 
 _QUERY_SECONDS = 15.0
 _KRL_MAGIC = b"SSHKRL\n\0"

@@ -12,9 +12,10 @@ import socket
 
 from envsync.ssh.authentication import agent_socket
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.openssh_link import OpensshLink, open_lending
 from envsync.ssh.session import Timeouts
-from envsync.ssh.ssh_config import HostSettings, UserConfig
+from envsync.ssh.ssh_config import UserConfig
 from envsync.ssh.way import Way
 
 _ANSWER_SECONDS = 5.0

@@ -18,12 +18,13 @@ from paramiko import SFTPClient
 from paramiko.sftp import SFTPError
 from paramiko.ssh_exception import SSHException
 
-from envsync.ssh import choice, failures, mux, openssh_failures, refusals, sftp_upload, system_ssh
+from envsync.ssh import choice, mux, refusals, sftp_upload, system_ssh
 from envsync.ssh.choice_facts import live_master
-from envsync.ssh.handshakes import SHARED_LIMITER, Dropped, HandshakeLimiter
-from envsync.ssh.openssh_failures import Words
-from envsync.ssh.openssh_master import Master, MasterEnded, MasterSilent
+from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
+from envsync.ssh.openssh_connecting import connect
+from envsync.ssh.openssh_master import Master
 from envsync.ssh.openssh_session import OpensshSession
+from envsync.ssh.openssh_sftp import SftpChannel
 from envsync.ssh.session import LinkChoice, Reached, Timeouts
 from envsync.ssh.way import Way
 
@@ -37,19 +38,21 @@ def open_way(
     chosen: LinkChoice = LinkChoice(choice.OPENSSH, "asked for"),  # noqa: B008 - frozen
 ) -> OpensshLink:
     """A link over the user's live master where there is one, else over an ssh of our own."""
-    connect = partial(_connect, way, timeouts, limiter)
+    connect_again = partial(connect, way, timeouts, limiter)
     path = live_master(way.last.settings)
     if path is not None:
-        return OpensshLink(way, timeouts, chosen, connect, [Connection(path)])
-    return OpensshLink(way, timeouts, chosen, connect, [Connection.of(connect())])
+        return OpensshLink(way, timeouts, chosen, connect_again, [Connection(path)])
+    return OpensshLink(way, timeouts, chosen, connect_again, [Connection.of(connect_again())])
 
 
 def open_lending(way: Way, timeouts: Timeouts, limiter: HandshakeLimiter) -> OpensshLink:
     """A link over an ssh of our own, each session of which has the agent that the user's
     configuration forwards to that server."""
-    connect = partial(_connect, way, timeouts, limiter, lends_agent=True)
+    connect_again = partial(connect, way, timeouts, limiter, lends_agent=True)
     chosen = LinkChoice(choice.OPENSSH, "it forwards the agent")
-    return OpensshLink(way, timeouts, chosen, connect, [Connection.of(connect())], lends_agent=True)
+    return OpensshLink(
+        way, timeouts, chosen, connect_again, [Connection.of(connect_again())], lends_agent=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,52 +65,6 @@ class Connection:
     @classmethod
     def of(cls, master: Master) -> Connection:
         return cls(master.control_path, master)
-
-
-def _connect(
-    way: Way, timeouts: Timeouts, limiter: HandshakeLimiter, *, lends_agent: bool = False
-) -> Master:
-    first = way.hops[0].settings
-    try:
-        return limiter.call(
-            first.hostname, first.port, lambda: _connected(way, timeouts, lends_agent=lends_agent)
-        )
-    except Dropped as dropped:
-        raise failures.connecting(dropped.__cause__ or dropped, way.hops[0].place) from None
-
-
-def _connected(way: Way, timeouts: Timeouts, *, lends_agent: bool) -> Master:
-    def argv(logs: Path) -> Sequence[str]:
-        return system_ssh.ssh_argv(
-            way.address, way.route, way.config, timeouts, logs, lends_agent=lends_agent
-        )
-
-    master = Master(argv, way.last.settings.alias, way.config.environ)
-    handshake_seconds = len(way.hops) * (timeouts.connect_seconds + timeouts.banner_seconds)
-    try:
-        master.await_connection(handshake_seconds + timeouts.authentication_seconds)
-    except MasterSilent:
-        words = _words(way, master)
-        master.close()
-        raise openssh_failures.silence(words, timeouts, handshake_seconds) from None
-    except MasterEnded:
-        words, said = _words(way, master), master.said
-        master.close()
-        error = openssh_failures.meaning(words, said)
-        if openssh_failures.is_dropped(words):
-            raise Dropped(error.message) from error
-        raise error from None
-    except BaseException:
-        master.close()
-        raise
-    return master
-
-
-def _words(way: Way, master: Master) -> list[tuple[refusals.Place, Words]]:
-    return [
-        (hop.place, Words.of(master.log(system_ssh.log_name(number))))
-        for number, hop in enumerate(way.hops)
-    ]
 
 
 class OpensshLink:
@@ -124,6 +81,7 @@ class OpensshLink:
         *,
         lends_agent: bool = False,
     ) -> None:
+        """`connect_again` makes a further ssh, for when those there are take no more sessions."""
         self._way = way
         self._lends_agent = lends_agent
         self._timeouts = timeouts
@@ -159,7 +117,7 @@ class OpensshLink:
     ) -> None:
         session = self._session("sftp", is_subsystem=True)
         try:
-            with SFTPClient(_SftpChannel(session)) as sftp:  # type: ignore[arg-type]
+            with SFTPClient(SftpChannel(session)) as sftp:  # type: ignore[arg-type]
                 sftp_upload.send_file(
                     sftp, self.server, source, destination, offset, progress,
                     is_openssh=self._is_openssh(),
@@ -284,28 +242,3 @@ class OpensshLink:
         master = self._connections[0].master
         lines = [] if master is None else master.log(self._last_log)
         return any("remote software version OpenSSH" in line for line in lines)
-
-
-class _SftpChannel:
-    """A session as what paramiko's SFTP needs of its channel."""
-
-    def __init__(self, session: OpensshSession) -> None:
-        self._session = session
-        self.closed = False
-
-    def send(self, data: bytes) -> int:
-        self._session.write(data)
-        return len(data)
-
-    def recv(self, size: int) -> bytes:
-        return self._session.read(size)
-
-    def recv_ready(self) -> bool:
-        return self._session.has_output()
-
-    def get_name(self) -> str:
-        return "sftp"
-
-    def close(self) -> None:
-        self.closed = True
-        self._session.close()

@@ -19,7 +19,7 @@ from envsync.errors import (
     ConnectionLost,
     HostKeyRefused,
 )
-from envsync.ssh.ssh_config import HostSettings
+from envsync.ssh.host_settings import HostSettings
 
 
 @dataclass(frozen=True, slots=True)

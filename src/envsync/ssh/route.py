@@ -6,8 +6,9 @@ import os
 import re
 
 from envsync.errors import AuthenticationRefused, ConnectionFailed, UsageError
+from envsync.ssh.host_settings import Destination, HostSettings
 from envsync.ssh.session import Address
-from envsync.ssh.ssh_config import Destination, HostSettings, UserConfig
+from envsync.ssh.ssh_config import UserConfig
 
 # More hops than anybody has; fewer than a configuration that jumps in a circle.
 _MOST_HOPS = 8

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envsync.errors import ConnectionFailed
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.session import Address, Timeouts
-from envsync.ssh.ssh_config import HostSettings, UserConfig
+from envsync.ssh.ssh_config import UserConfig
 
 # What ends a word in ssh_config, or begins something that does.
 _SPECIAL = re.compile(r"[\s\"'\\#]")

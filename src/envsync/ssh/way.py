@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from envsync.errors import EnvsyncError
 from envsync.ssh import failures
 from envsync.ssh.host_keys import KnownHosts, known_hosts
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.refusals import Place
 from envsync.ssh.route import find_route
 from envsync.ssh.session import Address
-from envsync.ssh.ssh_config import HostSettings, UserConfig
+from envsync.ssh.ssh_config import UserConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,12 @@ from envsync.agent.blocks import (
 )
 from envsync.agent.outgoing import BLOCK_BYTES as PIECE_BYTES
 from envsync.agent.outgoing import GONE, HEAD
+from envsync.agent.reading import READ_FLAGS
 from envsync.agent.scan_pass import open_directory
 from envsync.errors import AgentFailed
 from envsync.transport.job import Item, Job
 
 _ALIKE_SHARE_MIN = 0.25
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 Known = Mapping[bytes, Blocks]
 
@@ -73,7 +73,7 @@ def _opened(job: Job, path: bytes) -> Iterator[int]:
         with contextlib.suppress(OSError):
             top_fd = open_directory(job.source_path)
             stack.callback(os.close, top_fd)
-            fd = os.open(path, _FILE_FLAGS, dir_fd=top_fd)
+            fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
             stack.callback(os.close, fd)
         yield fd
 

@@ -15,8 +15,8 @@ from collections.abc import (
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from envsync.agent.messages import RsyncFacts
 from envsync.agent.own_way import ReachFacts, RsyncEnded
+from envsync.agent.short_answers import RsyncFacts
 from envsync.ssh.session import Link
 
 Item = tuple[bytes, int]

@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from envsync.agent import codec
-from envsync.agent.messages import ReceiveFacts, from_json
+from envsync.agent.checked_json import from_json
+from envsync.agent.messages import ReceiveFacts
 from envsync.transport import delta
 from envsync.transport.effort import CRAWLING_BYTES_PER_SECOND, Effort, Sending, Step
 from envsync.transport.job import Job, Sent

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from envsync.agent import filesystem, snapshot
+from envsync.agent import between_passes, filesystem, trees
 from tests.unit.agent.conftest import _short_margin, server, top
 
 __all__ = ["_short_margin", "refuse_exchange", "server", "top", "written_to"]
@@ -40,8 +40,14 @@ def written_to(path: bytes) -> Iterator[None]:
 
             return written_and_looked
 
-        for name in ("scan", "rescan", "are_directories_unchanged"):
-            look = after_a_write(getattr(snapshot, name))
-            stack.enter_context(mock.patch.object(snapshot, name, look))
+        for module, name in (
+            (trees, "scan"),
+            (trees, "rescan"),
+            (trees, "are_directories_unchanged"),
+            (between_passes, "scan"),
+            (between_passes, "rescan"),
+        ):
+            look = after_a_write(getattr(module, name))
+            stack.enter_context(mock.patch.object(module, name, look))
         log.write(b"x")
         yield

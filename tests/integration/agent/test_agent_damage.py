@@ -17,8 +17,8 @@ from envsync.agent import layout, target_questions
 from envsync.agent.going_back import GoingBack
 from envsync.agent.messages import DAMAGED_RECORD
 from envsync.agent.source import Source
-from envsync.agent.staging import discard_trees
 from envsync.agent.storage import trouble
+from envsync.agent.surplus import discard_trees
 from envsync.errors import EnvsyncError, NoSpace, StorageFailed, VerificationFailed
 from envsync.tree.revision import revision_of
 from tests.unit.agent import disk

@@ -17,10 +17,11 @@ import pytest
 from envsync.agent import gc as collecting
 from envsync.agent import leftovers
 from envsync.agent.bootstrap import preamble
+from envsync.agent.checked_json import from_json
 from envsync.agent.facts import AGENT_MARK
 from envsync.agent.filesystem import Mount
 from envsync.agent.gc import Rules, sweep
-from envsync.agent.messages import GcFacts, SweepFacts, from_json
+from envsync.agent.messages import GcFacts, SweepFacts
 from envsync.agent.service import Service
 from envsync.errors import AgentFailed, CheckFailed
 from tests.unit.agent import disk

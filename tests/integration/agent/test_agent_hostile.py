@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.check import Check
-from envsync.agent.publication import Publication
+from envsync.agent.publication import Publication, adopt
 from envsync.agent.target_push import TargetPush
 from envsync.errors import AgentFailed
 from tests.unit.agent.pushes import Server, environment
@@ -91,7 +91,7 @@ def test_nothing_is_built_without_the_lock(server: Server) -> None:
     with pytest.raises(AgentFailed, match="not locked"):
         push.stage(manifest_of(ONE), 1)
     with pytest.raises(AgentFailed, match="not locked"):
-        push.adopt(PUBLICATION)
+        adopt(target, PUBLICATION)
     with pytest.raises(AgentFailed, match="nothing was staged"):
         push.complete()
     assert not (server.prefix / "envs" / "myenv").exists()

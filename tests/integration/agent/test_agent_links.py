@@ -280,7 +280,7 @@ def test_a_source_that_is_a_link(server: Server, elsewhere: Path) -> None:
     source = Source(str(server.prefix), NAME, (), None, str(server.scratch))
     assert source.inspect().revision == revision(ONE)
     assert b"".join(source.contents([(b"bin/tool", 3)])).endswith(b"one")
-    assert outside_findings(source) == ()
+    assert outside_findings(source.version) == ()
 
 
 def test_an_absolute_link_within_a_linked_environment_leads_not_outside(
@@ -290,7 +290,7 @@ def test_an_absolute_link_within_a_linked_environment_leads_not_outside(
     os.symlink(os.fsencode(elsewhere) + b"/bin/tool", elsewhere / "outside")
     source = Source(str(server.prefix), NAME, (), None, str(server.scratch))
     source.inspect()
-    [finding] = outside_findings(source)
+    [finding] = outside_findings(source.version)
     assert "outside" in finding.message
 
 

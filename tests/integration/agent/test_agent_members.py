@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 # What is imported as another user, who may not read the checkout, is loaded before.
-from envsync.agent import publish, reuse, taking_away  # noqa: F401
+from envsync.agent import publish, recovery, reuse, taking_away  # noqa: F401
 from envsync.agent.check import Check
 from envsync.agent.gc import Rules, sweep
 from envsync.agent.going_back import GoingBack

@@ -13,7 +13,8 @@ from envsync.agent import spare
 from envsync.agent.filesystem import Space
 from envsync.agent.gc import Rules, sweep
 from envsync.agent.messages import PlanFacts
-from envsync.agent.staging import Staging, set_aside_inode
+from envsync.agent.staging import Staging
+from envsync.agent.staging_note import set_aside_inode
 from envsync.agent.target_push import TargetPush
 from envsync.errors import AgentFailed, VerificationFailed
 from tests.unit.agent import disk

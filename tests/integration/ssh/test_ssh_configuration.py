@@ -16,9 +16,10 @@ import pytest
 from envsync.errors import ConnectionFailed
 from envsync.ssh import ssh_config
 from envsync.ssh.fabric_link import FabricLink
+from envsync.ssh.host_settings import Destination, HostSettings
 from envsync.ssh.route import find_route
 from envsync.ssh.session import Address
-from envsync.ssh.ssh_config import Destination, HostSettings, UserConfig
+from envsync.ssh.ssh_config import UserConfig
 from tests.integration.ssh.session_contract import read_all, sh
 from tests.lab.loopback_sshd import LoopbackSshd
 

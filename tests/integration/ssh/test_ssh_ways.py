@@ -18,8 +18,9 @@ import pytest
 from envsync.errors import ConnectionFailed, UsageError
 from envsync.ssh.fabric_link import FabricLink, open_link
 from envsync.ssh.handshakes import HandshakeLimiter
+from envsync.ssh.host_settings import Destination
 from envsync.ssh.session import Address, Timeouts
-from envsync.ssh.ssh_config import Destination, UserConfig
+from envsync.ssh.ssh_config import UserConfig
 from tests.integration.ssh.session_contract import read_all, sh
 from tests.lab.loopback_sshd import LoopbackSshd
 from tests.lab.namespaces import wait_until

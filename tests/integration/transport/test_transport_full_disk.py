@@ -12,8 +12,9 @@ from tests.lab.namespaces import wait_until
 
 PUSH = """
 import json, sys
-from envsync.push.fan_out import Destination, FanOut
+from envsync.push.fan_out import FanOut
 from envsync.push.settings import PushSettings
+from envsync.push.targets import Destination
 from envsync.ssh.fabric_link import open_link
 from envsync.ssh.session import Address
 

@@ -18,6 +18,8 @@ TREE = with_parents(
     }
 )
 
+TREE_BYTES = sum(len(node.data) for node in TREE.values() if node.kind == 1)
+
 Change = Callable[[bytes], object]
 
 

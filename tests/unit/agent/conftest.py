@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent import filesystem
+from envsync.agent.trees import Trees
+from envsync.tree.local import LocalPaths
 from tests.unit.agent import disk
 from tests.unit.agent.changes import TREE
 from tests.unit.agent.pushes import Server
@@ -28,6 +30,16 @@ def top(tmp_path: Path) -> bytes:
     os.mkdir(path)
     disk.build(path, TREE)
     return path
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> str:
+    return str(tmp_path / "cache" / "content")
+
+
+@pytest.fixture
+def looks(cache: str) -> Trees:
+    return Trees(cache, LocalPaths())
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import os
 import stat
 from collections.abc import Iterator
 
-from envsync.agent.snapshot import Trees
+from envsync.agent.trees import Trees
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, join
 from envsync.tree.local import LocalPaths
+from envsync.tree.manifest import Manifest
 from tests.unit.tree.trees import Node, Tree
 
 KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK}
@@ -73,6 +74,11 @@ def _node(real: bytes) -> Node:
     mode = 0o775 if kind == SYMLINK else stat.S_IMODE(status.st_mode)
     inode = status.st_ino if status.st_nlink > 1 and kind == FILE else 0
     return Node(kind, mode, status.st_mtime_ns, data, inode)
+
+
+def truth(top: bytes) -> Manifest:
+    """The manifest of a tree that nothing is known of."""
+    return uncached().snapshot(top).manifest()
 
 
 def uncached() -> Trees:

@@ -36,7 +36,7 @@ class Sources:
         caches = str(self.root / "cache")
         source = Source(str(self.root / "conda"), NAME, (), caches, None)
         source.inspect()
-        return [finding.message for finding in outside_findings(source, there)]
+        return [finding.message for finding in outside_findings(source.version, there)]
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from envsync.agent.checked_json import to_json
 from envsync.agent.content_cache import _MAGIC, ContentCache, Known, Summary
 from envsync.agent.layout import Layout, layout, read_json, write_whole
 from envsync.agent.locks import PushLock, nonce_at
-from envsync.agent.messages import to_json
-from envsync.agent.publish import Publisher
 from envsync.agent.records import Record, Records, record_from_json
-from envsync.agent.snapshot import Trees
+from envsync.agent.recovery import Recovery
 from envsync.agent.target import record_facts
+from envsync.agent.trees import Trees
 from envsync.errors import Locked
 from envsync.transport.rsync_output import Output
 from envsync.tree import listing as listings
@@ -107,8 +107,7 @@ def test_intents(places: Layout, data: st.DataObject) -> None:
         "event": {"event": "publish", "who": "x", "replaced_inode": 5, "replaced_revision": ""},
     }
     write_whole(places.file("intent.json"), damaged(intent, data))
-    lock = PushLock(places, "alice")
-    Publisher(places, Trees(None, LOCAL), Records(places), lock).recover()
+    Recovery(places, Trees(None, LOCAL), Records(places)).run()
     assert not Path(os.fsdecode(places.file("intent.json"))).exists()
     assert Records(places).all() == []
 

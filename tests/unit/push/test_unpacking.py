@@ -15,9 +15,10 @@ import zstandard
 
 from envsync.errors import EnvsyncError, NotFound, SourceRefused, StorageFailed, UsageError
 from envsync.push import packed_source
+from envsync.push.conda_unpack import UNPACK
 from envsync.push.pack_archive import write_archive
 from envsync.push.packed_source import UnpackPlace
-from envsync.push.unpacking import UNPACK, unpack
+from envsync.push.unpacking import unpack
 from tests.unit.agent.disk import NOBODY
 
 Entry = tuple[tarfile.TarInfo, bytes]

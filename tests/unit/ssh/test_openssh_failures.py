@@ -10,10 +10,10 @@ from envsync.errors import (
     EnvsyncError,
     HostKeyRefused,
 )
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.openssh_failures import Words, is_dropped, meaning, silence
 from envsync.ssh.refusals import Place
 from envsync.ssh.session import Timeouts
-from envsync.ssh.ssh_config import HostSettings
 
 SERVER = Place("server2", HostSettings("gpu", "gpu02", "alice", 2222))
 BASTION = Place("server2", HostSettings("bastion", "bastion", "alice", 22), is_jump=True)

@@ -9,9 +9,10 @@ import pytest
 from envsync.ssh import choice_facts
 from envsync.ssh.choice import HopFacts, reason_for_ssh
 from envsync.ssh.host_keys import KnownHosts, KnownKey
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.refusals import Place
 from envsync.ssh.session import Address
-from envsync.ssh.ssh_config import HostSettings, UserConfig
+from envsync.ssh.ssh_config import UserConfig
 from envsync.ssh.way import Hop, Way
 
 PLAIN = HopFacts("gpu02", identities=("ssh-ed25519",))
@@ -50,7 +51,7 @@ def way(settings: HostSettings, environ: dict[str, str], known: KnownHosts | Non
 def settings_of(config: str, home: Path) -> HostSettings:
     (home / ".ssh").mkdir(exist_ok=True)
     (home / ".ssh" / "config").write_text(config)
-    from envsync.ssh.ssh_config import Destination
+    from envsync.ssh.host_settings import Destination
 
     environ = {"HOME": str(home), "PATH": "/nonexistent"}
     return UserConfig(environ).lookup(Destination("gpu02"))

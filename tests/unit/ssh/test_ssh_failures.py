@@ -25,8 +25,8 @@ from envsync.errors import (
 from envsync.ssh import failures
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.failures import MEANINGS, connecting
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.refusals import Place, authentication_refused
-from envsync.ssh.ssh_config import HostSettings
 
 # Modules that exist on Windows only.
 _ELSEWHERE = {"_winapi", "win_pageant", "win_openssh"}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from envsync.ssh import refusals
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.refusals import Place
-from envsync.ssh.ssh_config import HostSettings
 
 
 @pytest.mark.parametrize("has_directory", [True, False])

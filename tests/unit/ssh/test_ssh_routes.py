@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from envsync.errors import AuthenticationRefused, UsageError
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.host_keys import KnownHosts, KnownKey, known_hosts
+from envsync.ssh.host_settings import Destination, HostSettings
 from envsync.ssh.route import find_route, parse_jump
 from envsync.ssh.session import Address
-from envsync.ssh.ssh_config import Destination, HostSettings, UserConfig
+from envsync.ssh.ssh_config import UserConfig
 
 
 def config_in(home: Path, text: str) -> UserConfig:

@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent import messages
-from envsync.agent.messages import from_json, to_json
+from envsync.agent import messages, short_answers
+from envsync.agent.checked_json import from_json, is_encodable, to_json
 from envsync.errors import AgentFailed
 
 CLASSES: list[Any] = [
     value
-    for value in vars(messages).values()
-    if isinstance(value, type)
-    and hasattr(value, "_fields")
-    and value.__module__ == messages.__name__
+    for module in (messages, short_answers)
+    for value in vars(module).values()
+    if isinstance(value, type) and hasattr(value, "_fields") and value.__module__ == module.__name__
 ]
 names: st.SearchStrategy[str] = st.text(st.characters(codec="utf-8"), max_size=5)
 anything: st.SearchStrategy[Any] = st.recursive(
@@ -54,7 +53,7 @@ def _plain(message: Any) -> Any:
         parts = map(_plain, message)
         return type(message)(*parts) if hasattr(message, "_fields") else tuple(parts)
     if isinstance(message, str):
-        return message if messages.is_encodable(message) else ""
+        return message if is_encodable(message) else ""
     if isinstance(message, (int, float)) and not abs(message) <= 2**33:
         return type(message)(0)
     return message

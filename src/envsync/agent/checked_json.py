@@ -1,0 +1,86 @@
+"""Named tuples as JSON, and back: believed only where every field is of its kind.
+
+What another end says comes in this way, and so does what stands in a file of our own, which
+anybody may have edited or a crash cut short.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Type, TypeVar, Union, get_type_hints
+
+from envsync.errors import AgentFailed
+
+T = TypeVar("T")
+
+_SECONDS_MAX = float(1 << 33)
+"""The year 2242. What shows a moment as a date survives no number far beyond it."""
+
+_INTEGER_MAX = 1 << 64
+"""JSON has integers of any length; whoever divides one needs it to fit."""
+
+
+def to_json(value: Any) -> Any:
+    """A value as JSON has it: `from_json` gives it back, of the same class."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: to_json(part) for name, part in value._asdict().items()}
+    if isinstance(value, (tuple, list)):
+        return [to_json(part) for part in value]
+    if isinstance(value, dict):
+        return {key: to_json(part) for key, part in value.items()}
+    return value
+
+
+def from_json(cls: Type[T], document: Any) -> T:
+    """The value of that class that a document describes; `AgentFailed` where it does not fit.
+
+    Members that the class does not have are passed over: a later version may write more.
+    """
+    result: T = _parse(cls, document, cls.__name__)
+    return result
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    origin = getattr(kind, "__origin__", None)
+    if origin is Union:
+        inner = next(part for part in kind.__args__ if part is not type(None))
+        return None if value is None else _parse(inner, value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_parse(kind.__args__[0], part, where) for part in value)
+    if origin is dict and isinstance(value, dict):
+        return {
+            _parse(str, key, where): _parse(kind.__args__[1], part, where)
+            for key, part in value.items()
+        }
+    if isinstance(kind, type) and hasattr(kind, "_fields") and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        try:
+            fields = {
+                name: _parse(hints[name], value[name], "%s.%s" % (where, name))
+                for name in kind._fields
+            }
+        except KeyError as error:
+            raise AgentFailed("a message without %s in %s" % (error, where)) from error
+        return kind(**fields)
+    if _is_plain(kind, value):
+        return float(value) if kind is float else value
+    raise AgentFailed("a message with an unexpected %s" % where)
+
+
+def _is_plain(kind: Any, value: Any) -> bool:
+    """Whether a value is of that plain kind, and none that Python's JSON alone can hold."""
+    if kind is float:
+        return type(value) in (int, float) and abs(value) <= _SECONDS_MAX
+    if type(value) is not kind:
+        return False
+    if kind is str:
+        return is_encodable(value)
+    return kind is bool or (kind is int and abs(value) < _INTEGER_MAX)
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text stands for bytes: JSON can spell surrogates that stand for none."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,208 @@
+"""An archive's entries become files below one directory; nothing in the archive is believed.
+
+Every entry goes below that directory, which is empty at first, through directories that were
+made here, and never through a link.
+"""
+
+from __future__ import annotations
+
+import bz2
+import errno
+import gzip
+import lzma
+import os
+import posixpath
+import stat
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+from envsync.agent.filesystem import space
+from envsync.agent.writing import space_guard
+from envsync.errors import NoSpace, NotFound, SourceRefused
+
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_OPENERS: tuple[tuple[bytes, Callable[..., object]], ...] = (
+    (b"\x1f\x8b", gzip.open),
+    (b"BZh", bz2.open),
+    (b"\xfd7zXZ", lzma.open),
+)
+_MODE_BITS = 0o775
+_BLOCK_BYTES = 1 << 20
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
+_IMPOSSIBLE = (
+    errno.EEXIST,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+)
+_SPARE_BYTES = 64 << 20
+
+
+def extract(archive: Path, top: Path) -> list[str]:
+    """Make every entry of an archive below the empty directory `top`; its symlinks, by path.
+
+    They lead wherever the archive says. Raises `SourceRefused` where the archive is damaged or
+    an entry would stand elsewhere, `NotFound` where there is none.
+    """
+    with _opened(archive) as tar:
+        extraction = _Extraction(top)
+        for member in tar:
+            with _made(member.name):
+                extraction.take(tar, member)
+        extraction.finish()
+    return extraction.symlinks
+
+
+@contextmanager
+def _made(name: str) -> Iterator[None]:
+    """An entry that cannot be made, whoever makes it, is one that no conda-pack packed."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise SourceRefused(
+            f"the archive has {name[:200]!r}, which is impossible: {error}"
+        ) from error
+    except OSError as error:
+        if error.errno not in _IMPOSSIBLE:
+            raise
+        raise SourceRefused(
+            f"the archive has {name[:200]!r}, which is impossible: {error.strerror}"
+        ) from error
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    """The archive as a stream; read to its very end, where its checksum is."""
+    import zstandard
+
+    try:
+        with archive.open("rb") as file:
+            stream = _decompressed(file)
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
+                yield tar
+            while stream.read(_BLOCK_BYTES):
+                pass
+    except (FileNotFoundError, IsADirectoryError) as error:
+        if error.filename != str(archive):
+            raise
+        raise NotFound(f"there is no file {archive}") from error
+    except (*_DAMAGED, zstandard.ZstdError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise SourceRefused(
+            f"{archive} is damaged, or no archive: {error}",
+            hint="copy it here again, or make it anew: envsync pack ENV -o FILE",
+        ) from error
+
+
+def _decompressed(file: BinaryIO) -> IO[bytes]:
+    """By what it is, whatever its name says."""
+    magic = file.read(6)
+    file.seek(0)
+    if magic.startswith(_ZSTD):
+        import zstandard
+
+        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        return cast("IO[bytes]", reader)
+    for start, opener in _OPENERS:
+        if magic.startswith(start):
+            return cast("IO[bytes]", opener(file, "rb"))
+    return file
+
+
+class _Extraction:
+    """Makes entries below `top`, never through a link."""
+
+    def __init__(self, top: Path) -> None:
+        self._top = top
+        self._directories = {""}
+        self._links: list[tuple[str, str]] = []
+        self.symlinks: list[str] = []
+
+    def take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        path = path_inside(member.name)
+        if not path:
+            return
+        self._make_parents(path)
+        there = self._top / path
+        if member.isdir():
+            self._make_directory(path)
+        elif member.issym():
+            _remove(there)
+            there.symlink_to(member.linkname)
+            self.symlinks.append(path)
+        elif member.islnk():
+            self._links.append((path, path_inside(member.linkname)))
+        elif member.isreg() and not member.issparse():
+            self._write(tar, member, there)
+        else:
+            raise SourceRefused(f"the archive has {member.name!r}, which is no file or link")
+
+    def finish(self) -> None:
+        """Further names of files, once all files are there."""
+        for path, first in self._links:
+            source, there = self._top / first, self._top / path
+            self._require_real_parents(first)
+            if not os.path.lexists(source) or not stat.S_ISREG(source.lstat().st_mode):
+                raise SourceRefused(f"the archive has {path!r} as a name of what is not there")
+            with _made(path):
+                _remove(there)
+                os.link(source, there, follow_symlinks=False)
+
+    def _make_parents(self, path: str) -> None:
+        parts = path.split("/")[:-1]
+        for length in range(1, len(parts) + 1):
+            self._make_directory("/".join(parts[:length]))
+
+    def _make_directory(self, path: str) -> None:
+        if path not in self._directories:
+            there = self._top / path
+            if os.path.lexists(there):
+                raise SourceRefused(f"the archive has {path!r} twice, once as a directory")
+            there.mkdir(0o755)
+            self._directories.add(path)
+
+    def _require_real_parents(self, path: str) -> None:
+        if posixpath.dirname(path) not in self._directories:
+            raise SourceRefused(f"the archive leads through a link to {path!r}")
+
+    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, there: Path) -> None:
+        if member.size + _SPARE_BYTES > space(os.fsencode(self._top)).free_bytes:
+            raise NoSpace(
+                f"there is no room here to unpack {member.name}",
+                hint=f"free some space at {self._top}, or set XDG_CACHE_HOME to where there is",
+            )
+        content = tar.extractfile(member)
+        assert content is not None
+        with space_guard():
+            _remove(there)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(there, flags, 0o600), "wb") as file:
+                while block := content.read(_BLOCK_BYTES):
+                    file.write(block)
+                file.flush()
+                os.fchmod(file.fileno(), (member.mode & _MODE_BITS) | stat.S_IRUSR)
+                os.utime(file.fileno(), (member.mtime, member.mtime))
+
+
+def _remove(path: Path) -> None:
+    """A later entry of the same name replaces an earlier one, as tar does it."""
+    if os.path.lexists(path) and not stat.S_ISDIR(path.lstat().st_mode):
+        path.unlink()
+
+
+def path_inside(name: str) -> str:
+    """The path below the top that a name in an archive stands for; empty for the top itself.
+
+    Raises `SourceRefused` where it leads out.
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts or "\0" in name:
+        raise SourceRefused(f"the archive leads out of itself with {name!r}")
+    return "/".join(parts)

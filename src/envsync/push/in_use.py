@@ -1,0 +1,35 @@
+"""Processes that use the environment on the target: they decide whether it may be replaced now."""
+
+from __future__ import annotations
+
+import time
+
+from envsync.agent.messages import ProcessUse
+from envsync.errors import EnvironmentInUse
+from envsync.push.closer_look import DIFFERENCES_SHOWN
+from envsync.push.settings import PushSettings
+from envsync.push.target_end import TargetEnd
+
+_POLL_SECONDS = 2.0
+
+
+def await_unused(target: TargetEnd, settings: PushSettings) -> tuple[ProcessUse, ...]:
+    """The processes that use it, as `in_use` decides about them: told, waited for, or refused.
+
+    Raises `EnvironmentInUse` where they may not, or not for as long as they do.
+    """
+    deadline = time.monotonic() + settings.in_use_wait_seconds
+    while True:
+        processes = target.using()
+        if not processes or settings.in_use == "publish":
+            return processes
+        if settings.in_use == "fail" or time.monotonic() > deadline:
+            count = len(processes)
+            who = "a process uses" if count == 1 else f"{count} processes use"
+            raise EnvironmentInUse(
+                f"{who} the environment there",
+                details=[f"{use.pid}  {use.command}" for use in processes[:DIFFERENCES_SHOWN]],
+                hint="push again when they are done, or set `in_use: publish`: "
+                "what they have open stays as it is",
+            )
+        time.sleep(_POLL_SECONDS)

@@ -1,0 +1,158 @@
+"""What the values of an ssh configuration mean: `~`, `%x` and `${NAME}` are filled in."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from envsync.ssh.host_settings import NO_AGENT, Destination, HostSettings
+
+_GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+_USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
+_IDENTITIES = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A user's home directory, and the one that the password database has, if it has him."""
+
+    path: Path
+    account: Path | None
+
+    @property
+    def differs(self) -> bool:
+        return self.path != self.account
+
+    def tilde(self, text: str) -> str:
+        """A path with its `~` filled in."""
+        return str(self.path) + text[1:] if text == "~" or text.startswith("~/") else text
+
+    def moved(self, text: str) -> str:
+        """`ssh -G` has expanded the `~` of known_hosts files already, and not to HOME."""
+        return text if self.account is None else self.moved_from(self.account, text)
+
+    def moved_from(self, old: Path, text: str) -> str:
+        """A path in `.ssh` of another home as one in that of this."""
+        there = f"{old}/.ssh/"
+        return f"{self.path}/.ssh/{text[len(there) :]}" if text.startswith(there) else text
+
+
+class ConfigValues:
+    """The values for one host, by their names in lower case, as lists."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        values: Mapping[str, Sequence[str]],
+        home: Home,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._destination = destination
+        self._values = values
+        self._home = home
+        self._environ = environ
+        self._hostname = self._one("hostname") or destination.host
+        self._user = self._one("user") or _local_user()
+        self._port = int(self._one("port") or 22)
+        self._alias = self._one("hostkeyalias")
+        self._tokens = {
+            **_local_tokens(),
+            "h": self._hostname,
+            "n": destination.host,
+            "r": self._user,
+            "p": str(self._port),
+            "k": self._alias or destination.host,
+            "d": str(home.path),
+        }
+
+    def settings(self) -> HostSettings:
+        """Everything that is needed to reach the host; what was insisted on counts."""
+        given, identities = self._identities()
+        agent = NO_AGENT if self._is_none("identityagent") else self._one("identityagent")
+        revoked = self._one("revokedhostkeys")
+        command = self._one("proxycommand")
+        control = self._one("controlpath")
+        return HostSettings(
+            alias=self._destination.host,
+            hostname=self._hostname,
+            user=self._user,
+            port=self._port,
+            identity_files=identities,
+            identities_only=self._one("identitiesonly") == "yes",
+            identity_agent=None if agent is None else self._expanded(agent),
+            jump=self._one("proxyjump"),
+            proxy_command=None if command is None else self._filled(command),
+            host_key_alias=self._alias,
+            user_known_hosts=self._known_hosts("userknownhostsfile", _USER_KNOWN_HOSTS),
+            global_known_hosts=self._known_hosts("globalknownhostsfile", _GLOBAL_KNOWN_HOSTS),
+            revoked_host_keys=None if revoked is None else Path(self._expanded(revoked)),
+            known_hosts_command=self._one("knownhostscommand"),
+            given_identity=given,
+            # `ssh -G` has expanded its tokens; paramiko's parser does not.
+            control_path=None if control is None or "%" in control else Path(control),
+            control_master=self._one("controlmaster"),
+            pkcs11_provider=self._one("pkcs11provider"),
+            certificate_files=self._paths(self._values.get("certificatefile", [])),
+            gssapi=self._one("gssapiauthentication") == "yes",
+            forward_agent=self._forwarded(agent),
+            remote_command=self._one("remotecommand"),
+        )
+
+    def _first(self, key: str) -> str:
+        return self._values.get(key, [""])[0].strip()
+
+    def _one(self, key: str) -> str | None:
+        value = self._first(key)
+        return None if value.lower() in ("", "none") else value
+
+    def _is_none(self, key: str) -> bool:
+        """Whether it says that there is none, and not just nothing."""
+        return self._first(key).lower() == "none"
+
+    def _identities(self) -> tuple[Path | None, tuple[Path, ...]]:
+        """The identity that somebody insisted on, and all of them, that one first."""
+        identities = self._paths(self._values.get("identityfile") or _IDENTITIES)
+        if self._destination.identity_file is None:
+            return None, identities
+        given = Path(self._home.tilde(str(self._destination.identity_file)))
+        return given, (given, *(path for path in identities if path != given))
+
+    def _forwarded(self, agent: str | None) -> str | None:
+        forwarded = self._one("forwardagent")
+        is_none = forwarded == "no" or (forwarded == "yes" and agent == NO_AGENT)
+        return None if is_none else forwarded
+
+    def _known_hosts(self, key: str, default: Sequence[str]) -> tuple[Path, ...]:
+        return self._paths([self._home.moved(name) for name in self._values.get(key) or default])
+
+    def _paths(self, names: Sequence[str]) -> tuple[Path, ...]:
+        kept = (name for name in names if name.lower() != "none")
+        return tuple(dict.fromkeys(Path(self._expanded(name)) for name in kept))
+
+    def _expanded(self, text: str) -> str:
+        """With `~`, `%x` and `${NAME}` filled in."""
+        text = self._filled(self._home.tilde(text))
+        return re.sub(r"\$\{(\w+)\}", lambda found: self._environ.get(found[1], ""), text)
+
+    def _filled(self, text: str) -> str:
+        return re.sub(r"%(.)", lambda found: self._tokens.get(found[1], found[0]), text)
+
+
+def _local_tokens() -> dict[str, str]:
+    name = socket.gethostname()
+    return {
+        "%": "%", "u": _local_user(), "i": str(os.getuid()), "l": name,
+        "L": name.partition(".")[0],
+    }  # fmt: skip
+
+
+def _local_user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return os.environ.get("USER", "")

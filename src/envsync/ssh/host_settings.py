@@ -1,0 +1,71 @@
+"""A host that is to be reached, as someone named it and as it is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from envsync.ssh.session import Reached
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A host as someone named it, with what they insisted on."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    jump: str | None = None
+    identity_file: Path | None = None
+
+
+NO_AGENT = "none"
+"""As an `IdentityAgent`: no agent is asked, not even that of SSH_AUTH_SOCK."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """Everything that is needed to reach one host, after the configuration was asked."""
+
+    alias: str
+    hostname: str
+    user: str
+    port: int
+    identity_files: tuple[Path, ...] = ()
+    identities_only: bool = False
+    identity_agent: str | None = None
+    jump: str | None = None
+    proxy_command: str | None = None
+    host_key_alias: str | None = None
+    user_known_hosts: tuple[Path, ...] = ()
+    global_known_hosts: tuple[Path, ...] = ()
+    revoked_host_keys: Path | None = None
+    known_hosts_command: str | None = None
+    # The one that somebody insisted on; it is the first of `identity_files`, too.
+    given_identity: Path | None = None
+    control_path: Path | None = None
+    control_master: str | None = None
+    pkcs11_provider: str | None = None
+    certificate_files: tuple[Path, ...] = ()
+    gssapi: bool = False
+    # "yes", or the path or `$VARIABLE` of an agent's socket; None where none is forwarded.
+    forward_agent: str | None = None
+    remote_command: str | None = None
+
+    @property
+    def reached(self) -> Reached:
+        """The same for who is not of this layer."""
+        return Reached(self.alias, self.hostname, self.user, self.port)
+
+    @property
+    def text(self) -> str:
+        """For a person: `alice@gpu02.lab.example:2222`."""
+        return f"{self.user}@{self.endpoint}"
+
+    @property
+    def endpoint(self) -> str:
+        """For a person, without the user: `gpu02.lab.example`, `[::1]:2222`."""
+        if self.port == 22:
+            return self.hostname
+        name = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
+        return f"{name}:{self.port}"

@@ -1,0 +1,30 @@
+"""A session of the system's `ssh` as what paramiko's SFTP needs of its channel."""
+
+from __future__ import annotations
+
+from envsync.ssh.openssh_session import OpensshSession
+
+
+class SftpChannel:
+    """Give it to `SFTPClient`; closing that ends the session."""
+
+    def __init__(self, session: OpensshSession) -> None:
+        self._session = session
+        self.closed = False
+
+    def send(self, data: bytes) -> int:
+        self._session.write(data)
+        return len(data)
+
+    def recv(self, size: int) -> bytes:
+        return self._session.read(size)
+
+    def recv_ready(self) -> bool:
+        return self._session.has_output()
+
+    def get_name(self) -> str:
+        return "sftp"
+
+    def close(self) -> None:
+        self.closed = True
+        self._session.close()

@@ -1,0 +1,115 @@
+"""The content cache: damage, reboots, other users of it, and where it is kept."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from envsync.agent import content_cache
+from envsync.agent.content_cache import cache_directory
+from envsync.agent.trees import Trees
+from envsync.errors import SourceRefused
+from envsync.tree.local import LocalPaths
+from tests.unit.agent import disk
+from tests.unit.agent.changes import TREE_BYTES
+from tests.unit.agent.disk import truth
+
+
+def test_after_a_reboot_everything_is_hashed_again(
+    looks: Trees, top: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks.snapshot(top)
+    monkeypatch.setattr(content_cache, "boot_id", lambda: "another boot")
+    assert looks.snapshot(top).hashed_bytes == TREE_BYTES
+
+
+def test_unless_a_sync_followed(looks: Trees, top: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned = looks.snapshot(top).scan
+    looks.cache(scanned.device, scanned.inode).mark_synced()
+    monkeypatch.setattr(content_cache, "boot_id", lambda: "another boot")
+    assert looks.snapshot(top).hashed_bytes == 0
+
+
+def cache_file(cache: str) -> Path:
+    (found,) = Path(cache).iterdir()
+    return found
+
+
+def test_damage_anywhere_is_no_cache(cache: str, looks: Trees, top: bytes) -> None:
+    expected = looks.snapshot(top).manifest()
+    sound = cache_file(cache).read_bytes()
+    for at in range(0, len(sound), 31):
+        cache_file(cache).write_bytes(sound[:at] + bytes([sound[at] ^ 0x55]) + sound[at + 1 :])
+        assert looks.snapshot(top).manifest() == expected, f"byte {at}"
+
+
+def test_a_torn_cache_is_no_cache(cache: str, looks: Trees, top: bytes) -> None:
+    expected = looks.snapshot(top).manifest()
+    sound = cache_file(cache).read_bytes()
+    for at in range(0, len(sound), 61):
+        cache_file(cache).write_bytes(sound[:at])
+        assert looks.snapshot(top).manifest() == expected, f"cut at {at}"
+
+
+def test_damage_heals(cache: str, looks: Trees, top: bytes) -> None:
+    """A damaged cache must not cost every later push its time, or its success."""
+    looks.snapshot(top)
+    sound = cache_file(cache).read_bytes()
+    cache_file(cache).write_bytes(sound[:-1])
+    looks.snapshot(top).manifest()
+    assert looks.snapshot(top).hashed_bytes == 0
+    assert looks.snapshot(top).manifest() == truth(top)
+
+
+def test_a_manifest_never_is_that_of_a_later_state(looks: Trees, top: bytes) -> None:
+    """Another process looks, and remembers, between a snapshot and the call for its manifest."""
+    looks.snapshot(top)
+    snapshot = looks.snapshot(top)
+    disk.shift_content(top + b"/lib/m.py")
+    looks.snapshot(top)
+    with pytest.raises(SourceRefused):
+        snapshot.manifest()
+
+
+def test_two_users_of_one_cache(cache: str, top: bytes) -> None:
+    one, two = Trees(cache, LocalPaths()), Trees(cache, LocalPaths())
+    for number in range(3):
+        disk.write(top + b"/lib/%d" % number, b"x")
+        first, second = one.snapshot(top), two.snapshot(top)
+        assert (first.hashed_bytes, second.hashed_bytes) == (TREE_BYTES + 1 if not number else 1, 0)
+        assert first.manifest() == second.manifest() == truth(top)
+    assert len(list(Path(cache).iterdir())) == 1, "nothing is left lying about"
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null/below", "/dev/null"])
+def test_without_a_place_for_it(place: str, top: bytes) -> None:
+    looks = Trees(place, LocalPaths())
+    assert looks.snapshot(top).hashed_bytes == TREE_BYTES
+    assert looks.snapshot(top).manifest() == truth(top)
+
+
+OWN_CACHE = f"{pwd.getpwuid(os.geteuid()).pw_dir}/.cache/envsync/content"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, OWN_CACHE),
+        ({"HOME": ""}, None),
+        ({"HOME": "relative"}, None),
+        ({"HOME": "/home/alice"}, "/home/alice/.cache/envsync/content"),
+        ({"HOME": "/h", "XDG_CACHE_HOME": ""}, "/h/.cache/envsync/content"),
+        ({"HOME": "/h", "XDG_CACHE_HOME": "/scratch"}, "/scratch/envsync/content"),
+        ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, None),
+    ],
+)
+def test_where_it_is_kept(environ: dict[str, str], expected: str | None) -> None:
+    assert cache_directory(environ) == expected
+
+
+def test_nobody_else_may_read_it(cache: str, looks: Trees, top: bytes) -> None:
+    looks.snapshot(top)
+    assert cache_file(cache).stat().st_mode & 0o077 == 0
