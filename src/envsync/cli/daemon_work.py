@@ -147,7 +147,7 @@ def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beg
             "seconds": found.seconds,
             "source_revision": found.revision or fan_out.source_revision,
             "error": None if found.error is None else found.error.to_json(),
-            "wants_spare": found.wants_spare,
+            "wants_spare": found.server in fan_out.wanting_spares,
         }
         if document["source_revision"]:
             _say(environment=environment, revision=document["source_revision"])

@@ -271,7 +271,6 @@ class Push:
             record=record,
             in_use=processes,
             overwritten=overwritten,
-            wants_spare=self._target.wants_spare,
         )
         made = sent.rebuilt
         if made is None:

@@ -82,6 +82,8 @@ class FanOut:
         source = Place(source_server, settings.source_prefix, open_source)
         self._source = _source_end(settings, source, self._helpers)
         self._route = "" if open_source is None else THROUGH_HERE
+        self.wanting_spares: set[str] = set()
+        """The servers where a publish left nothing for the next push to be built on."""
         self._links: set[Link] = set()
         self._lock = threading.Lock()
         self._stopped = False
@@ -202,6 +204,7 @@ class FanOut:
             started = self._counted_from(started)
             push = Push(settings, source, target, None, reopen, on_progress, started)
             report = push.run()
+            self._note_spare(target)
         return replace(report, connection=HERE)
 
     def _toward(self, destination: Destination) -> SourceEnd | RelocatedSource:
@@ -227,6 +230,7 @@ class FanOut:
             started = self._counted_from(started)
             push = Push(settings, source, target, link, reopen, on_progress, started)
             report = push.run()
+            self._note_spare(target)
         chosen = link.chosen
         return replace(
             report,
@@ -234,6 +238,10 @@ class FanOut:
             connection_reason=chosen.reason,
             route=self._route_of(report),
         )
+
+    def _note_spare(self, target: TargetEnd) -> None:
+        if target.wants_spare:
+            self.wanting_spares.add(target.server)
 
     def _route_of(self, report: PushReport) -> str:
         if report.transport != DirectTransport.name:
