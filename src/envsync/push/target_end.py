@@ -206,8 +206,10 @@ class TargetEnd:
         return _of_revision(from_json(RecordFacts, answer.document), source_revision)
 
     def make_spare(self, keep: int, on_progress: Progress | None = None) -> bool:
-        """After `inspect` with `lock`: make a tree for the next push to build on, if that helps
-        and there is room for it; whether it was made."""
+        """Make a tree for the next push to build on; whether it was made.
+
+        Not where that would not help, or has no room, nor where a push came meanwhile.
+        """
         answer = self._end.call("build.make_spare", {"keep": keep}, on_progress=on_progress)
         return answer.document.get("made") is True
 
