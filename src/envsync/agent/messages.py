@@ -68,7 +68,7 @@ class UseFacts(NamedTuple):
 
 
 class ServerFacts(NamedTuple):
-    """Who and what answers. `codecs` are what it can undo, the best first."""
+    """Who and what answers. `codecs` are what it can undo, the best first; `hello` names none."""
 
     who: str
     codecs: Tuple[str, ...]

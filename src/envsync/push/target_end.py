@@ -23,7 +23,7 @@ from envsync.agent.messages import (
     from_json,
     to_json,
 )
-from envsync.agent.short_answers import ExistingFacts, ShareFacts
+from envsync.agent.short_answers import ExistingFacts, ReferencesFacts, ShareFacts
 from envsync.errors import AgentFailed
 from envsync.push.ends import Answer, End, Progress, RemoteEnd
 from envsync.push.settings import PushSettings
@@ -80,7 +80,7 @@ class TargetEnd:
         self.wants_spare = False
         """Whether `publish` left nothing there that the next push can be built on."""
         facts = from_json(ServerFacts, end.call("hello").document)
-        self.codecs: tuple[str, ...] = facts.codecs
+        self._codecs: tuple[str, ...] | None = None
         self.python: str = facts.python
         self._is_remote = isinstance(end, RemoteEnd)
         arguments = {
@@ -95,6 +95,13 @@ class TargetEnd:
     @property
     def server(self) -> str:
         return self._end.server
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """What it undoes, the best first: told with the references, or asked for now."""
+        if self._codecs is None:
+            self.references()
+        return self._codecs or ()
 
     def inspect(
         self, *, lock: bool, source: PlaceFacts | None = None, on_progress: Progress | None = None
@@ -135,7 +142,9 @@ class TargetEnd:
         found = answer.payload
         if len(found) % REFERENCE_BYTES or len(found) > REFERENCE_BYTES * ENTRIES_MAX:
             raise AgentFailed("the target sent references that are none")
-        return KnownThere(found, answer.document.get("has_most") is True)
+        facts = from_json(ReferencesFacts, answer.document)
+        self._codecs = facts.codecs
+        return KnownThere(found, facts.has_most)
 
     def differences(self, manifest: bytes, paths_max: int) -> DifferenceFacts:
         """What stands there against a manifest, or against its record where that is empty."""
