@@ -13,8 +13,7 @@ from typing import NoReturn, cast
 import pytest
 
 from envsync.agent.source import Source
-from envsync.cli import daemon_work
-from envsync.cli import site as sites
+from envsync.cli import daemon_work, push_order
 from envsync.cli.site import Site
 from envsync.errors import HostKeyRefused, SourceRefused
 from envsync.inventory import Environment, Inventory, Server
@@ -69,7 +68,7 @@ def test_a_spare_that_cannot_be_made_is_said(
     def refused() -> NoReturn:
         raise HostKeyRefused("the host key has changed")
 
-    monkeypatch.setattr(sites, "link_opener", lambda _: refused)
+    monkeypatch.setattr(push_order, "link_opener", lambda _: refused)
     (tmp_path / "envs/myenv").mkdir(parents=True)
     servers = (Server("server1", "server1"), Server("server2", "server2"))
     environment = Environment("myenv", source="server1", push_to=("server2",))
