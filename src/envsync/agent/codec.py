@@ -7,7 +7,7 @@ leaves a decompression bomb no room.
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import shutil
 import struct
 import zlib
@@ -33,28 +33,67 @@ _OVERHEAD_BYTES_MAX = 512
 _WINDOW_LOG = 20
 """How far back a streamed block refers: no farther than what both ends keep in memory anyway."""
 _WINDOW_BYTES_MAX = 1 << _WINDOW_LOG
+_TRIED = b"tried " * 20
+_TRIED_STREAM = (
+    b"(\xb5/\xfd\x00Pl\x00\x000tried \x01\x00/i)\x02",
+    b"<\x00\x00\x08t\x01\x004\x05B",
+)
+"""That twice, the second time going on from the first."""
+_TRIED_LEVEL = -5
+"""The least that is asked for: releases that are too old have none below 1."""
 
 
-def available() -> Tuple[str, ...]:
-    """What this interpreter can undo, the best first."""
-    # Looked for, not loaded: a push that sends nothing never needs it.
-    if importlib.util.find_spec("zstandard") is not None:
-        return (STREAMED, ZSTD, ZLIB, NONE)
-    return (ZSTD, ZLIB, NONE) if shutil.which("zstd") else (ZLIB, NONE)
+def undone() -> Tuple[str, ...]:
+    """What this interpreter can undo, the best first: found out by having it do that.
+
+    A module that is there may be one for another Python, or of a release that lacks what is
+    used here. The first call loads it, which takes some ms: it is for who is about to send.
+    """
+    names = [name for name in (STREAMED, ZSTD) if _module_undoes(name)]
+    if ZSTD not in names and shutil.which("zstd"):
+        names.append(ZSTD)
+    return (*names, ZLIB, NONE)
 
 
 def encodable() -> Tuple[str, ...]:
-    """What this interpreter can compress with, the best first."""
-    return (STREAMED, ZSTD, ZLIB, NONE) if _zstandard() is not None else (ZLIB, NONE)
+    """What this interpreter can compress with, the best first; found out in the same way."""
+    return (*(name for name in (STREAMED, ZSTD) if _module_makes(name)), ZLIB, NONE)
 
 
+@functools.lru_cache(maxsize=None)
 def _zstandard() -> Any:
+    """The interpreter's module; None where there is none that can be loaded."""
     try:
         import zstandard
-
-        return zstandard
-    except ImportError:
+    except Exception:  # noqa: BLE001  (what a binary says that does not fit is its own affair)
         return None
+    return zstandard
+
+
+@functools.lru_cache(maxsize=None)
+def _module_undoes(name: str) -> bool:
+    module = _zstandard()
+    if module is None:
+        return False
+    try:
+        if name == ZSTD:
+            machine = module.ZstdDecompressor()
+            return _whole(module, machine, raw_frame(_TRIED), len(_TRIED)) == _TRIED
+        streamed = _Streamed(module)
+        return all(streamed.block(packed, len(_TRIED)) == _TRIED for packed in _TRIED_STREAM)
+    except Exception:  # noqa: BLE001  (in whatever way it fails, it is not to be relied on)
+        return False
+
+
+@functools.lru_cache(maxsize=None)
+def _module_makes(name: str) -> bool:
+    if _zstandard() is None:
+        return False
+    try:
+        Encoder(name, _TRIED_LEVEL).block(_TRIED)
+    except Exception:  # noqa: BLE001  (as above)
+        return False
+    return True
 
 
 def encode(name: str, level: int, data: bytes) -> bytes:
@@ -124,10 +163,10 @@ class Decoder:
     """
 
     def __init__(self, use_module: bool = True) -> None:
-        """Without `use_module`, or where there is none, zstd is undone by the command."""
+        """Without `use_module`, or where there is none of use, zstd is undone by the command."""
         self._rest = b""
-        module = _zstandard() if use_module else None
-        self._zstd: Any = None if module is None else module.ZstdDecompressor()
+        has_module = use_module and _module_undoes(ZSTD)
+        self._zstd: Any = _zstandard().ZstdDecompressor() if has_module else None
         self._streamed: Optional[_Streamed] = None
         self._command: Optional[ZstdCommand] = None
 
@@ -187,13 +226,18 @@ class Decoder:
                 if self._streamed is None:
                     self._streamed = _Streamed(_zstandard())
                 return self._streamed.block(packed, size_bytes)
-            # The module allocates at once what the frame says that it becomes.
-            if _zstandard().frame_content_size(packed) != size_bytes:
-                return b""
-            content: bytes = self._zstd.decompress(packed, max_output_size=size_bytes)
+            return _whole(_zstandard(), self._zstd, packed, size_bytes)
         except Exception as error:
             raise _damaged() from error
-        return content
+
+
+def _whole(module: Any, machine: Any, frame: bytes, size_bytes: int) -> bytes:
+    """What a frame becomes; nothing where that would be another size."""
+    # The module allocates at once what the frame says that it becomes.
+    if module.frame_content_size(frame) != size_bytes:
+        return b""
+    content: bytes = machine.decompress(frame, max_output_size=size_bytes)
+    return content
 
 
 class _Streamed:

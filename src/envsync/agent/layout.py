@@ -6,6 +6,7 @@ ENVS/NAME                              the live tree, or a link to where it stan
 ENVS/.envsync/                         open to the group that may write in ENVS, else 0700
 ENVS/.envsync/NAME/                    0700, or 2770 where a group publishes (agent.members)
     lock                               held exclusively for the whole of a push
+    wanted                             held shared by who waits for a lock that yields
     writers                            held shared by each process that fills the staging
     staging.json                       which tree is being built, and for what
     intent.json                        only while the switch is under way

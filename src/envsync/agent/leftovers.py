@@ -4,6 +4,7 @@ STATE/bundle-TOKEN     what `scp` sends before it is unpacked
 STATE/rsync-partial    files that an interrupted rsync goes on with
 STATE/rsync-temporary  files that rsync is writing
 STATE/side.json        where an environment was being built (`agent.side_build`)
+STATE/side-wanted.txt  what its tool was asked for
 """
 
 from __future__ import annotations
@@ -30,11 +31,9 @@ def bundles(state: bytes) -> List[bytes]:
 
 
 def unfinished(state: bytes) -> List[bytes]:
-    """Directories that nobody goes on with, where they are: rsync's, and a build's."""
+    """What nobody goes on with, where it is: rsync's directories, and what a build left."""
     paths = [os.path.join(state, name) for name in (PARTIAL, TEMPORARY)]
-    built = side_build.built_at(state)
-    paths += [] if built is None else [built]
-    return [path for path in paths if os.path.lexists(path)]
+    return [path for path in paths if os.path.lexists(path)] + side_build.unfinished(state)
 
 
 def discard(state: bytes) -> None:

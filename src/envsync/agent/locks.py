@@ -17,6 +17,9 @@ from envsync.agent.facts import processes_holding
 from envsync.agent.layout import Layout, open_state_file
 from envsync.errors import Locked, PreflightRefused
 
+YIELD_SECONDS = 20.0
+"""How long a holder may take that yields: it looks after each file."""
+_ASK_SECONDS = 0.02
 WRITERS_GRACE_SECONDS = 1.0
 WRITERS_WAIT_SECONDS = 5.0
 _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -33,23 +36,24 @@ class PushLock:
         self._holder = holder
         self._fd: Optional[int] = None
         self.nonce = ""
+        self.yields = False
+        """Whether it will be given up for who asks (`is_wanted`); to be set before `acquire`."""
 
     @property
     def is_held(self) -> bool:
         return self._fd is not None
 
     def acquire(self) -> None:
-        """Take the lock or raise `Locked` with who has it. May be called again."""
+        """Take the lock or raise `Locked` with who has it. May be called again.
+
+        Who yields is asked to give it up, and waited for; but not by who yields itself.
+        """
         if self._fd is not None:
             return
         _create(self._places)
         fd = open_state_file(self._places.file("lock"), os.O_RDWR | os.O_CREAT)
         try:
-            _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            who = _holder(fd)
-            os.close(fd)
-            raise Locked(under_way(self._places, who)) from None
+            self._take(fd)
         except BaseException:
             os.close(fd)
             raise
@@ -59,10 +63,40 @@ class PushLock:
             "nonce": self.nonce,
             "pid": os.getpid(),
             "since_seconds": time.time(),
+            "yields": self.yields,
         }
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(document).encode(), 0)
         self._fd = fd
+
+    def _take(self, fd: int) -> None:
+        deadline = time.monotonic() + YIELD_SECONDS
+        with contextlib.ExitStack() as until_taken:
+            asking: Optional[int] = None
+            while not _is_locked(fd, fcntl.LOCK_EX):
+                if self.yields or not _holder_yields(fd):
+                    raise Locked(under_way(self._places, _holder(fd)))
+                if time.monotonic() > deadline:
+                    raise Locked(
+                        "what makes a tree there for the next push of %s does not give way: %s"
+                        % (self._places.name, _holder(fd))
+                    )
+                if asking is None:
+                    asking = open_state_file(self._places.file("wanted"), os.O_RDWR | os.O_CREAT)
+                    until_taken.callback(os.close, asking)
+                _is_locked(asking, fcntl.LOCK_SH)
+                time.sleep(_ASK_SECONDS)
+
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for it. The kernel forgets who asked however he dies."""
+        try:
+            fd = os.open(self._places.file("wanted"), os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return not _is_locked(fd, fcntl.LOCK_EX)
+        finally:
+            os.close(fd)
 
     def sync(self) -> None:
         """Wait until all that was written on this filesystem is on the disk.
@@ -162,14 +196,36 @@ def _flock(fd: int, operation: int) -> None:
         raise
 
 
+def _is_locked(fd: int, operation: int) -> bool:
+    """Lock a file if that can be done at once; whether it is locked now."""
+    try:
+        _flock(fd, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def under_way(places: Layout, who: str) -> str:
     return "another push of %s is under way: %s" % (places.name, who)
 
 
 def _holder(fd: int) -> str:
     try:
-        document: Dict[str, Any] = json.loads(os.pread(fd, 4096, 0))
+        document = _document(fd)
         minutes = (time.time() - float(document["since_seconds"])) / 60
         return "%s, process %d, for %.0f min" % (document["holder"], document["pid"], minutes)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "holder unknown"
+
+
+def _holder_yields(fd: int) -> bool:
+    try:
+        return _document(fd)["yields"] is True
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _document(fd: int) -> Dict[str, Any]:
+    """What the holder wrote; it may be nonsense."""
+    document: Dict[str, Any] = json.loads(os.pread(fd, 4096, 0))
+    return document

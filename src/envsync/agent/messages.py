@@ -63,7 +63,7 @@ class PlaceFacts(NamedTuple):
 
 
 class ServerFacts(NamedTuple):
-    """Who and what answers. `codecs` are what it can undo, the best first."""
+    """Who and what answers. `codecs` are what it can undo, the best first; `hello` names none."""
 
     who: str
     codecs: Tuple[str, ...]

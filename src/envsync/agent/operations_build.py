@@ -72,9 +72,8 @@ def _complete(service: Service, request: Request) -> Answer:
 def _publish(service: Service, request: Request) -> Answer:
     publication = _publication(request)
     record = service.push.publish(publication)
-    target = service.target
-    live = target.records.at(target.places.inode() or 0)
-    return Answer({**to_json(record), "wants_spare": wants_spare(target, live, publication.keep)})
+    wanted = wants_spare(service.target, publication.keep)
+    return Answer({**to_json(record), "wants_spare": wanted})
 
 
 def _make_spare(service: Service, request: Request) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Callable, Dict
+from typing import Callable, Dict, Tuple
 
 from envsync.agent import codec
 from envsync.agent.checked_json import to_json
@@ -16,11 +16,12 @@ from envsync.agent.service import Answer, Request, Service
 
 
 def _hello(service: Service, request: Request) -> Answer:
-    return Answer(to_json(_server_facts()))
+    # Its codecs are told by who is asked for references: before it sends, not before it looks.
+    return Answer(to_json(_server_facts(codecs=())))
 
 
-def _server_facts() -> ServerFacts:
-    return ServerFacts(who(), codec.available(), platform_facts(), time.time(), sys.executable)
+def _server_facts(codecs: Tuple[str, ...]) -> ServerFacts:
+    return ServerFacts(who(), codecs, platform_facts(), time.time(), sys.executable)
 
 
 def _health(service: Service, request: Request) -> Answer:
@@ -29,7 +30,7 @@ def _health(service: Service, request: Request) -> Answer:
     arguments = request.arguments
     local, local_of = arguments["local"], arguments["local_of"]
     trees_of = trees_of_environments(cache_directory(os.environ), local, local_of)
-    return Answer(to_json(health(arguments["prefix"], _server_facts(), trees_of)))
+    return Answer(to_json(health(arguments["prefix"], _server_facts(codec.undone()), trees_of)))
 
 
 def _list(service: Service, request: Request) -> Answer:

@@ -7,10 +7,8 @@ succeeds, perhaps `pip` until it does, `stage`; then `build.complete` and `build
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
-from typing import Callable, Dict, Iterator, List, Tuple
+from typing import Callable, ContextManager, Dict, List, Tuple
 
 from envsync.agent import side_build
 from envsync.agent.checked_json import from_json, to_json
@@ -42,7 +40,7 @@ def _create(service: Service, request: Request) -> Answer:
     with space_guard():
         build.begin()
     environment = os.fsdecode(build.path)
-    with _file("specs.txt", arguments["specs"]) as path:
+    with _file(service, arguments["specs"]) as path:
         argv = create_command(tool, environment, _texts(arguments["channels"]), path)
         facts = _run(service, argv, {"MAMBA_ROOT_PREFIX": arguments["prefix"]})
     if facts.status == 0:
@@ -59,7 +57,7 @@ def _pip(service: Service, request: Request) -> Answer:
     python = os.path.join(os.fsdecode(build.path), "bin", "python")
     if not os.path.exists(python):
         return Answer(to_json(RunFacts(1, "there is no Python in the environment")))
-    with _file("requirements.txt", arguments["requirements"]) as path:
+    with _file(service, arguments["requirements"]) as path:
         argv = pip_command(python, path, closed=bool(arguments["closed"]))
         return Answer(to_json(_run(service, argv, {})))
 
@@ -113,14 +111,9 @@ def _is_line(text: object) -> bool:
     return isinstance(text, str) and text.isprintable() and not text.startswith("--")
 
 
-@contextlib.contextmanager
-def _file(name: str, lines: object) -> Iterator[str]:
-    """A private file of lines, gone after the block."""
-    with tempfile.TemporaryDirectory(prefix="envsync-") as directory:
-        path = os.path.join(directory, name)
-        with open(path, "w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in _texts(lines))
-        yield path
+def _file(service: Service, lines: object) -> ContextManager[str]:
+    """A file of lines for a tool, until the block ends."""
+    return side_build.wanted_file(service.target.places.state, _texts(lines))
 
 
 def _run(service: Service, argv: List[str], extra: Dict[str, str]) -> RunFacts:

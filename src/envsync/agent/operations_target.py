@@ -6,12 +6,12 @@ import os
 from typing import Callable, Dict
 
 from envsync.agent.checked_json import from_json, to_json
-from envsync.agent.codec import decode_all
+from envsync.agent.codec import decode_all, undone
 from envsync.agent.content_cache import cache_directory
 from envsync.agent.frames import PAYLOAD_BYTES_MAX
 from envsync.agent.messages import PlaceFacts
 from envsync.agent.service import Answer, Request, Service
-from envsync.agent.short_answers import UseFacts
+from envsync.agent.short_answers import ReferencesFacts, UseFacts
 from envsync.agent.target import Target
 from envsync.errors import AgentFailed
 from envsync.tree import manifest as manifests
@@ -49,11 +49,15 @@ def _using(service: Service, request: Request) -> Answer:
 
 
 def _references(service: Service, request: Request) -> Answer:
-    """What a manifest may refer to; the payload are the packages that it will have."""
+    """What a manifest may refer to; the payload are the packages that it will have.
+
+    Who asks is about to send: that is when it is worth loading what undoes it.
+    """
     packages = frozenset(request.payload.split(b"\0")) if request.payload else frozenset()
     has_most = service.target.refer_to(packages)
     base = service.target.base_manifest()
-    return Answer({"has_most": has_most}, b"".join(manifests.references(base)))
+    facts = ReferencesFacts(has_most, undone())
+    return Answer(to_json(facts), b"".join(manifests.references(base)))
 
 
 def _differences(service: Service, request: Request) -> Answer:

@@ -38,6 +38,14 @@ class ConfirmedFacts(NamedTuple):
     confirmed: bool
 
 
+class ReferencesFacts(NamedTuple):
+    """What goes with a target's references: whether it has half of the packages, and the codecs
+    that it undoes, the best first."""
+
+    has_most: bool
+    codecs: Tuple[str, ...]
+
+
 class ExistingFacts(NamedTuple):
     """Whether something is there, path by path as they were asked about."""
 

@@ -5,18 +5,20 @@ is made at a path of the same length as the name that it will have, and that nam
 over it everywhere: no size changes, in scripts, binaries and `.pyc` files alike. From there
 it is staged like anything else.
 
-STATE/side.json says where it is, before it is there: whoever comes next removes it.
+STATE/side.json says where it is, before it is there: whoever comes next removes it, and
+STATE/side-wanted.txt, which is what the tool is asked for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import mmap
 import os
 import secrets
 import stat
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
 from envsync.agent.layout import Layout, read_json, remove, write_json
 from envsync.agent.members import is_foreign
@@ -25,6 +27,8 @@ from envsync.conda.equal_prefix import rewritten, with_digests
 from envsync.errors import PreflightRefused, VerificationFailed
 
 NOTE = b"side.json"
+_WANTED = b"side-wanted.txt"
+"""conda's tools take a file of specs only by that ending."""
 _NAME_MIN = 4
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -38,8 +42,32 @@ def built_at(state: bytes) -> Optional[bytes]:
     return os.fsencode(path)
 
 
+def unfinished(state: bytes) -> List[bytes]:
+    """What a build has left there that nobody has finished."""
+    built = built_at(state)
+    paths = [os.path.join(state, _WANTED), *([] if built is None else [built])]
+    return [path for path in paths if os.path.lexists(path)]
+
+
+@contextlib.contextmanager
+def wanted_file(state: bytes, lines: Iterable[str]) -> Iterator[str]:
+    """A private file of lines for a tool to read, gone after the block or with the next build."""
+    path = os.path.join(state, _WANTED)
+    remove(path)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
+        yield os.fsdecode(path)
+    finally:
+        remove(path)
+
+
 def discard(state: bytes) -> None:
     """Remove what an earlier build left, unless that was another user's."""
+    wanted = os.path.join(state, _WANTED)
+    if os.path.lexists(wanted):
+        remove(wanted)
     if not os.path.lexists(os.path.join(state, NOTE)):
         return
     path = built_at(state)

@@ -9,29 +9,37 @@ waits for it, and takes the room of the earlier version that there will be.
 from __future__ import annotations
 
 import os
+import time
 from typing import Callable, Optional
 
 from envsync.agent.filesystem import Space, space
-from envsync.agent.records import Record
+from envsync.agent.locks import PushLock
 from envsync.agent.removal import remove_tree
 from envsync.agent.sharing import hand_down
 from envsync.agent.staging import Holding, Staging
 from envsync.agent.staging_note import find_staging, forget_staging
 from envsync.agent.target import Target
-from envsync.errors import EnvsyncError, VerificationFailed
+from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
 from envsync.tree.sharing import SETGID
 from envsync.tree.steps import Plan
 
 Progress = Callable[[int], None]
 _TIMES_FREE = 2
 """So often has what is made to fit: as much again stays free for others."""
+_LOOK_SECONDS = 0.05
+"""How often it is asked whether somebody waits for the lock."""
 
 
-def wants_spare(target: Target, live: Optional[Record], keep: int) -> bool:
+class _Wanted(Exception):
+    """Somebody waits for the lock."""
+
+
+def wants_spare(target: Target, keep: int) -> bool:
     """Whether the next push would have nothing to build on, and one may be made for it.
 
-    `live` is the record of what stands at the name.
+    Asked of the records and the note on staging alone: it needs no lock, and no look at a tree.
     """
+    live = target.records.at(target.places.inode() or 0)
     if live is None or target.is_base:
         return False
     earlier = [r for r in target.records.all() if not r.kept_because and r.inode != live.inode]
@@ -40,19 +48,56 @@ def wants_spare(target: Target, live: Optional[Record], keep: int) -> bool:
 
 
 def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -> bool:
-    """Copy what stands there, after `Target.inspect(lock=True)`; whether that was done.
+    """Copy what stands there, with the lock held meanwhile; whether that was done.
 
     Not where the next push has something to build on, where what stands there is not what was
     published, or where the disk has no room for it and as much again. What was begun and came
-    to nothing is removed.
+    to nothing is removed. For who wants the lock it is given up, and what was begun is left as
+    an interrupted push's would be.
     """
-    target.require_lock()
+    if not wants_spare(target, keep):
+        return False
+    target.lock.yields = True
+    progress = _until_wanted(target.lock, progress or (lambda _: None))
+    try:
+        _require_at_rest(target, progress)
+        return _make(target, keep, progress)
+    except _Wanted:
+        return False
+    finally:
+        target.lock.release()
+
+
+def _until_wanted(lock: PushLock, progress: Progress) -> Progress:
+    """`progress` that raises `_Wanted` once somebody waits for the lock."""
+    looked, is_wanted = float("-inf"), False
+
+    def going_on(size_bytes: int) -> None:
+        nonlocal looked, is_wanted
+        progress(size_bytes)
+        now = time.monotonic()
+        if not is_wanted and now - looked >= _LOOK_SECONDS:
+            looked, is_wanted = now, lock.is_wanted()
+        if is_wanted:
+            raise _Wanted
+
+    return going_on
+
+
+def _require_at_rest(target: Target, progress: Progress) -> None:
+    found = target.inspect(lock=True, progress=progress).findings
+    blocking = [finding.message for finding in found if finding.blocking]
+    if blocking:
+        raise PreflightRefused(blocking[0], details=blocking[1:])
+
+
+def _make(target: Target, keep: int, progress: Progress) -> bool:
     live = target.live
     record = target.current(live)
     if live is None or record is None or record.revision != live.revision:
         return False
-    if not wants_spare(target, record, keep):
-        return False
+    if not wants_spare(target, keep):
+        return False  # somebody pushed meanwhile
     staging = Staging(target.places, target.trees, target.records)
     wanted = live.manifest()
     standing = Holding(target.places.standing(), wanted, "")

@@ -5,7 +5,6 @@ It says what it finds as JSON documents, a line each, and ends when its stdin do
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -147,7 +146,7 @@ def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beg
             "seconds": found.seconds,
             "source_revision": found.revision or fan_out.source_revision,
             "error": None if found.error is None else found.error.to_json(),
-            "wants_spare": found.wants_spare,
+            "wants_spare": found.server in fan_out.wanting_spares,
         }
         if document["source_revision"]:
             _say(environment=environment, revision=document["source_revision"])
@@ -159,13 +158,17 @@ def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beg
 
 
 def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:
-    """What cannot be done is not told: the next push only takes longer."""
+    """What cannot be done there is said, a server each: the next push only takes longer."""
     from envsync.cli.push_order import PushOptions, make_order
+    from envsync.push.servers import Outcome
     from envsync.push.spare import make_spares
 
-    with contextlib.suppress(EnvsyncError):
-        order = make_order(site, PushOptions(environment, servers=servers))
-        make_spares(order.settings, order.destinations)
+    def say_failure(outcome: Outcome[bool]) -> None:
+        if outcome.error is not None:
+            _say(environment=environment, error=outcome.error.to_json())
+
+    order = make_order(site, PushOptions(environment, servers=servers))
+    make_spares(order.settings, order.destinations, say_failure)
 
 
 def _end_with_the_daemon(beginning: Beginning) -> None:

@@ -37,6 +37,8 @@ class AtWork:
     heard: set[str] = field(default_factory=set)
     reported: set[str] = field(default_factory=set)
     source_failed: bool = False
+    is_ended: bool = False
+    """Whether it was told to end before its work was done."""
 
     @property
     def has_begun(self) -> bool:
@@ -127,6 +129,7 @@ class Crew:
         """End who makes a spare tree of it, where it would be in the way; whether anybody did."""
         making = self._making_spares(environment)
         for work in making:
+            work.is_ended = True
             work.child.end()
         return bool(making)
 
@@ -149,12 +152,13 @@ def broken(work: AtWork) -> dict[str, Any]:
     """What is said of a child that ended without a word."""
     status, said = work.child.status, work.child.said
     last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
+    what = "makes it" if work.order.makes_spare else "pushes"
     how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
     return {
         "code": "unexpected",
         "exit_code": 1,
         "server": None,
-        "message": f"the process that pushes ended by itself ({how}){f': {last}' if last else ''}",
+        "message": f"the process that {what} ended by itself ({how}){f': {last}' if last else ''}",
         "hint": "",
         "details": said.splitlines(),
     }

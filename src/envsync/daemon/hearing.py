@@ -9,10 +9,14 @@ from typing import Any
 from envsync.daemon import lag, triggers
 from envsync.daemon.book import Book
 from envsync.daemon.crew import AtWork, broken
+from envsync.daemon.log import Log
 from envsync.daemon.look import Look
 from envsync.daemon.triggers import AT_REST, Activity
 
 REFUSED_MAX_SECONDS = 300.0
+
+_ORDINARY = lag.UNREACHABLE | {"locked"}
+"""Why no spare tree is made somewhere, where that needs no word."""
 
 
 @dataclass(slots=True)
@@ -38,16 +42,21 @@ class Kept:
 
 
 class Hearing:
-    """`hint` is told of a source that was found changed; `clock` gives monotonic seconds."""
+    """`hint` is told of a source that was found changed; `clock` gives monotonic seconds.
+
+    What is heard of a spare tree goes to the log alone: it is nobody's state.
+    """
 
     def __init__(
         self,
         book: Book,
+        log: Log,
         kept: Mapping[str, Kept],
         hint: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
         self._book = book
+        self._log = log
         self._kept = kept
         self._hint = hint
         self._clock = clock
@@ -59,7 +68,10 @@ class Hearing:
             return
         work.heard.add(name)
         error, report = document.get("error"), document.get("report")
-        if isinstance(error, dict):
+        if work.order.makes_spare:
+            if isinstance(error, dict):
+                self._no_spare(name, work, error)
+        elif isinstance(error, dict):
             work.source_failed = True
             self._source_failed(name, error)
         elif isinstance(report, dict):
@@ -104,13 +116,26 @@ class Hearing:
         kept.refusals += 1
         kept.activity = triggers.changed(kept.activity, self._clock(), pause)
 
+    def _no_spare(self, name: str, work: AtWork, error: Mapping[str, Any]) -> None:
+        """One line; the next push to there only takes longer."""
+        if error.get("code") not in _ORDINARY:
+            server = str(error.get("server") or ", ".join(work.order.servers))
+            text = f"no tree was made there for the next push: {error.get('message', '')}"
+            code = str(error.get("code", ""))
+            self._log.warning(text, environment=name, server=server, code=code)
+
     def over(self, work: AtWork) -> None:
         """A child has ended."""
         order = work.order
         names = [name for name in order.environments if name in self._kept]
-        if not work.has_begun or order.makes_spare:
-            return  # whoever wants to give it the word will see; and a spare is no duty
+        if not work.has_begun:
+            return  # whoever wants to give it the word will see
         told = broken(work)
+        if order.makes_spare:
+            if work.child.status and not work.is_ended:
+                for name in names:
+                    self._no_spare(name, work, told)
+            return
         if order.is_push:
             # One that was reported may be at work again, by a younger child.
             silent = tuple(server for server in order.servers if server not in work.reported)

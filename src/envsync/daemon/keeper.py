@@ -43,7 +43,7 @@ class Keeper:
         self._wall = wall
         self._kept: dict[str, Kept] = {}
         self._crew = Crew(start, log, clock)
-        self._hearing = Hearing(book, self._kept, lambda name: self.hint([name]), clock)
+        self._hearing = Hearing(book, log, self._kept, lambda name: self.hint([name]), clock)
         self._to_scan: dict[str, bool] = {}
         self._next_rescan_seconds = 0.0
 

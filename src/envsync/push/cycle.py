@@ -6,8 +6,6 @@ connect -> inspect both ends -> preflight -> plan -> stage -> transfer -> verify
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -82,6 +80,8 @@ class Push:
         except EnvsyncError as error:
             error.server = error.server or self._target.server
             raise
+        finally:
+            self._sending.end()
 
     def _run(self) -> PushReport:
         self._pace.begin("inspect")
@@ -128,13 +128,12 @@ class Push:
             return
         with self._source.hashing_while_sent() as contents:
             self._sending.go_ahead(self._outline_for(target), contents)
-        threading.Thread(target=self._confirm_early, daemon=True).start()
+        self._sending.look_meanwhile(self._confirm_early)
         self._sending.settle()
 
     def _confirm_early(self) -> None:
-        """Once it is hashed, while the target looks at what came; who needs it meets the error."""
-        with contextlib.suppress(EnvsyncError, OSError):
-            self._source.confirmed(self._source.state())
+        """Once it is hashed, while the target looks at what came."""
+        self._source.confirmed(self._source.state())
 
     def _outline_for(self, target: TargetState) -> Manifest | None:
         """What can be sent before the source is hashed, where nothing forbids it."""
@@ -178,10 +177,10 @@ class Push:
         if self._method.name == REBUILD:
             return partial(self._publish, source, target, self._make_anew(source, target))
         self._closer.require_inside()
-        return partial(self._publish, source, target, self._send(source))
+        return partial(self._publish, source, target, self._send())
 
-    def _send(self, source: SourceState) -> _Brought:
-        sent = self._sending.send(source)
+    def _send(self) -> _Brought:
+        sent = self._sending.send()
         self._notes.late_warnings = self._sending.warnings
         choice = sent.choice
         name = choice.transport.name
@@ -260,7 +259,6 @@ class Push:
             record=record,
             in_use=processes,
             overwritten=overwritten,
-            wants_spare=self._target.wants_spare,
         )
         made = sent.rebuilt
         if made is None:

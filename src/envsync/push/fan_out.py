@@ -66,6 +66,8 @@ class FanOut:
         self._source = _source_end(settings, source, self._helpers)
         self._route = "" if open_source is None else THROUGH_HERE
         self._targets = Targets(settings)
+        self.wanting_spares: set[str] = set()
+        """The servers where a publish left nothing for the next push to be built on."""
 
     def run(
         self,
@@ -198,7 +200,9 @@ class FanOut:
         with contextlib.closing(target):
             source = self._toward(destination)
             pace = Pace(target.server, on_progress, self._counted_from(started))
-            return Push(settings, source, target, link, reopen, pace).run()
+            report = Push(settings, source, target, link, reopen, pace).run()
+            self._note_spare(target)
+            return report
 
     def _toward(self, destination: Destination) -> SourceEnd | RelocatedSource:
         there = path_known_as(destination.prefix, self._settings.name_there)
@@ -209,6 +213,10 @@ class FanOut:
         if destination.limit_bits_per_second is not None:
             settings = replace(settings, limit_bits_per_second=destination.limit_bits_per_second)
         return replace(settings, share=destination.share)
+
+    def _note_spare(self, target: TargetEnd) -> None:
+        if target.wants_spare:
+            self.wanting_spares.add(target.server)
 
     def _route_of(self, report: PushReport) -> str:
         if report.transport != DirectTransport.name:

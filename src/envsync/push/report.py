@@ -29,7 +29,6 @@ class PushReport:
     contents but for `wire_bytes`, and `predicted_wire_bytes` in a dry run; `route` is how they
     went where the source is another server; `seconds` is the whole of this server's push. Where
     the environment is made anew there, `tool` made it, and `changes` are what could not be had.
-    `wants_spare` is for the daemon: the next push has nothing there yet to be built on.
     """
 
     server: str
@@ -59,13 +58,12 @@ class PushReport:
     overwritten: str = ""
     recovered: str | None = None
     error: EnvsyncError | None = None
-    wants_spare: bool = False
 
     def to_json(self) -> dict[str, Any]:
         document = {
             name: to_json(getattr(self, name))
             for name in self.__dataclass_fields__
-            if name not in ("error", "wants_spare")
+            if name != "error"
         }
         document["error"] = None if self.error is None else self.error.to_json()
         return document

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
-from envsync.agent.messages import ORIGIN_NEW, PlanFacts, SourceState
+from envsync.agent.messages import ORIGIN_NEW, PlanFacts
 from envsync.agent.reuse import wanted_packages
 from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
 from envsync.push.closer_look import DIFFERENCES_SHOWN
@@ -73,6 +73,27 @@ class Sending:
         self._sent_otherwise: frozenset[str] = frozenset()
         self._ahead: _Ahead | None = None
         self._known: KnownThere | None = None
+        self._looks: list[threading.Thread] = []
+
+    def look_meanwhile(self, look: Callable[[], object]) -> None:
+        """Ask the source something that will be needed, while this push goes on.
+
+        Who needs it meets the error. `end` waits for it.
+        """
+
+        def look_in_vain() -> None:
+            with contextlib.suppress(EnvsyncError, OSError):
+                look()
+
+        thread = threading.Thread(target=look_in_vain, daemon=True)
+        thread.start()
+        self._looks.append(thread)
+
+    def end(self) -> None:
+        """However the push went: nobody asks the source for it any longer, whose helper
+        processes may be ended now."""
+        for thread in self._looks:
+            thread.join()
 
     def go_ahead(self, outline: Manifest | None, contents: Contents) -> None:
         """Send what an outline names to a target that has nothing; `settle` comes after it."""
@@ -129,11 +150,11 @@ class Sending:
         choice = self._choose(job)
         return Planned(staged.plan, choice, predicted_wire_bytes(job, choice, self._source.sample))
 
-    def send(self, source: SourceState) -> Sent:
+    def send(self) -> Sent:
         """Stage, transfer, verify."""
         self._pace.begin("stage")
         manifest = self._manifest()
-        threading.Thread(target=self._look_closer, args=[source], daemon=True).start()
+        self.look_meanwhile(self._look_closer)
         staged = self._target.stage(manifest, self._settings.keep, on_progress=self._pace.relay)
         self.warnings = staged.warnings
         self._pace.begin("transfer", staged.plan.fetch_bytes)
@@ -166,12 +187,11 @@ class Sending:
         )
         return Sent(plan, replace(choice, reason=SENT_AHEAD))
 
-    def _look_closer(self, source: SourceState) -> None:
-        """Ask while the target builds what will be asked later; who needs it meets the error."""
-        with contextlib.suppress(EnvsyncError, OSError):
-            self._source.confirmed(source)
-            self._source.outside()
-            self._source.credentials()
+    def _look_closer(self) -> None:
+        """Ask while the target builds what will be asked later."""
+        self._source.confirmed(self._source.state())
+        self._source.outside()
+        self._source.credentials()
 
     def _job(self, staged: Staged, items: Collection[Item]) -> Job:
         return Job(

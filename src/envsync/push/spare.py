@@ -19,7 +19,8 @@ def make_spares(
 ) -> list[Outcome[bool]]:
     """On each of them a tree for the next push to build on; whether one was made.
 
-    A target on which somebody pushes, or which cannot be reached, is left as it is.
+    A target on which somebody pushes, or which cannot be reached, is left as it is, and that is
+    its outcome's error.
     """
     places = [Place(d.server, d.prefix, d.open_link) for d in destinations]
     return for_each_server(places, partial(_make_spare, settings), on_outcome)
@@ -27,5 +28,4 @@ def make_spares(
 
 def _make_spare(settings: PushSettings, end: End, place: Place) -> bool:
     target = TargetEnd(end, place.prefix, settings.name_there, settings.local, settings.who)
-    target.inspect(lock=True)
     return target.make_spare(settings.keep)

@@ -21,7 +21,7 @@ from envsync.agent.messages import (
     TargetState,
     VerifyFacts,
 )
-from envsync.agent.short_answers import ExistingFacts, ShareFacts, UseFacts
+from envsync.agent.short_answers import ExistingFacts, ReferencesFacts, ShareFacts, UseFacts
 from envsync.errors import AgentFailed
 from envsync.push.ends import Answer, End, Progress, RemoteEnd
 from envsync.push.settings import PushSettings
@@ -78,7 +78,7 @@ class TargetEnd:
         self.wants_spare = False
         """Whether `publish` left nothing there that the next push can be built on."""
         facts = from_json(ServerFacts, end.call("hello").document)
-        self.codecs: tuple[str, ...] = facts.codecs
+        self._codecs: tuple[str, ...] | None = None
         self.python: str = facts.python
         self._is_remote = isinstance(end, RemoteEnd)
         arguments = {
@@ -93,6 +93,13 @@ class TargetEnd:
     @property
     def server(self) -> str:
         return self._end.server
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """What it undoes, the best first: told with the references, or asked for now."""
+        if self._codecs is None:
+            self.references()
+        return self._codecs or ()
 
     def inspect(
         self, *, lock: bool, source: PlaceFacts | None = None, on_progress: Progress | None = None
@@ -133,7 +140,9 @@ class TargetEnd:
         found = answer.payload
         if len(found) % REFERENCE_BYTES or len(found) > REFERENCE_BYTES * ENTRIES_MAX:
             raise AgentFailed("the target sent references that are none")
-        return KnownThere(found, answer.document.get("has_most") is True)
+        facts = from_json(ReferencesFacts, answer.document)
+        self._codecs = facts.codecs
+        return KnownThere(found, facts.has_most)
 
     def differences(self, manifest: bytes, paths_max: int) -> DifferenceFacts:
         """What stands there against a manifest, or against its record where that is empty."""
@@ -204,8 +213,10 @@ class TargetEnd:
         return _of_revision(from_json(RecordFacts, answer.document), source_revision)
 
     def make_spare(self, keep: int, on_progress: Progress | None = None) -> bool:
-        """After `inspect` with `lock`: make a tree for the next push to build on, if that helps
-        and there is room for it; whether it was made."""
+        """Make a tree for the next push to build on; whether it was made.
+
+        Not where that would not help, or has no room, nor where a push came meanwhile.
+        """
         answer = self._end.call("build.make_spare", {"keep": keep}, on_progress=on_progress)
         return answer.document.get("made") is True
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from envsync.agent import gc as collecting
-from envsync.agent import leftovers
+from envsync.agent import leftovers, side_build
 from envsync.agent.bootstrap import preamble
 from envsync.agent.checked_json import from_json
 from envsync.agent.facts import AGENT_MARK
@@ -145,6 +145,23 @@ def test_what_interrupted_pushes_left_goes(server: Server) -> None:
     assert list((server.state / "trees").iterdir()) == []
     server.push(VERSIONS[1])
     assert server.tree() == VERSIONS[1]
+
+
+def test_what_a_rebuild_asked_for_goes_where_it_was_killed(server: Server) -> None:
+    pushed(server, 1)
+    state = os.fsencode(server.state)
+
+    def ask(die: Callable[[], None]) -> None:
+        with side_build.wanted_file(state, ["numpy"]):
+            die()
+
+    for gone_by in (lambda: collect(server), lambda: server.push(VERSIONS[1])):
+        assert die_in(ask) == 9
+        [left] = side_build.unfinished(state)
+        assert Path(os.fsdecode(left)).read_text() == "numpy\n"
+        assert collect(server, dry_run=True).size_bytes == len("numpy\n")
+        gone_by()
+        assert side_build.unfinished(state) == []
 
 
 def test_the_last_versions_of_an_environment_that_is_gone_stay(server: Server) -> None:

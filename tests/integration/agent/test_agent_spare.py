@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import grp
+import itertools
 import os
+import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from envsync.agent import spare
+from envsync.agent import locks, spare
+from envsync.agent import target as targets
 from envsync.agent.filesystem import Space
 from envsync.agent.gc import Rules, sweep
-from envsync.agent.messages import PlanFacts
+from envsync.agent.messages import Finding, PlanFacts
 from envsync.agent.staging import Staging
 from envsync.agent.staging_note import set_aside_inode
+from envsync.agent.target import Target
 from envsync.agent.target_push import TargetPush
-from envsync.errors import AgentFailed, VerificationFailed
+from envsync.errors import Locked, PreflightRefused, VerificationFailed
+from tests.lab.namespaces import wait_until
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import Server, die_in, environment
 from tests.unit.tree.trees import Tree, file, manifest_of, symlink
@@ -101,11 +108,77 @@ def test_it_belongs_to_the_group_that_shares_the_environment(server: Server) -> 
     assert {path.lstat().st_gid for path in found} == {gid}
 
 
-def test_without_the_lock_nothing_is_made(server: Server) -> None:
-    target = server.target()
-    target.inspect(lock=False)
-    with pytest.raises(AgentFailed, match="not locked"):
-        spare.make_spare(target, 1)
+def test_where_none_is_wanted_nobody_looks_nor_locks(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon asks so of every server after its start."""
+    server.make_spare()
+    monkeypatch.setattr(Target, "snapshot", None)
+    pushing = server.target()
+    pushing.lock.acquire()
+    assert not server.make_spare(keep=1), "there is one"
+    assert not server.make_spare(keep=0), "there may be none"
+    pushing.lock.release()
+
+
+def test_where_somebody_pushes_or_makes_one_none_is_made(server: Server) -> None:
+    for yields in (False, True):
+        other = server.target()
+        other.lock.yields = yields
+        other.lock.acquire()
+        with pytest.raises(Locked, match="another push"):
+            server.make_spare()
+        assert not other.lock.is_wanted()
+        other.lock.release()
+
+
+def test_an_installer_there_is_waited_for_by_nobody(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = (Finding("busy", "pip (process 12) is changing it", True),)
+    monkeypatch.setattr(targets, "busy_findings", lambda *_: busy)
+    with pytest.raises(PreflightRefused, match="pip"):
+        server.make_spare()
+    assert server.earlier() == []
+    server.target().lock.acquire()
+
+
+@pytest.mark.parametrize(("count", "is_hashed"), [(0, True), (0, False), (200, True)])
+def test_a_push_does_not_wait_for_one_that_is_being_made(
+    server: Server, count: int, is_hashed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who makes it gives it up, from the first look to the last file."""
+    if not is_hashed:
+        shutil.rmtree(server.cache)
+    monkeypatch.setattr(spare, "_LOOK_SECONDS", 0.0)
+    numbers, reached, lock = itertools.count(), threading.Event(), server.target().lock
+
+    def pausing(_: int) -> None:
+        if next(numbers) == count:
+            reached.set()
+            wait_until(lock.is_wanted, "a push waits for it", timeout_seconds=30)
+
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(server.make_spare, 1, pausing)
+        assert reached.wait(30)
+        server.push(VERSIONS[1])
+        assert making.result(30) is False
+    assert server.manifest() == manifest_of(VERSIONS[1])
+    assert len(server.earlier()) == 1
+
+
+def test_one_that_does_not_give_it_up_is_not_waited_for_for_ever(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was suspended, for instance."""
+    monkeypatch.setattr(locks, "YIELD_SECONDS", 0.1)
+    making = server.target()
+    making.lock.yields = True
+    making.lock.acquire()
+    with pytest.raises(Locked, match="does not give way: alice@here"):
+        server.push(VERSIONS[1])
+    making.lock.release()
+    server.push(VERSIONS[1])
 
 
 @pytest.mark.parametrize("count", [0, 100, 200])

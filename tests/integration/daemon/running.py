@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -81,6 +82,19 @@ class Daemon:
 
     def children(self) -> list[int]:
         return self.host.processes("envsync .*daemon work")
+
+    def freeze_children(self) -> list[int]:
+        """Wait for children, and stop them (SIGSTOP) as soon as they are there: their pids."""
+        found: list[int] = []
+
+        def freeze() -> bool:
+            found[:] = self.children()
+            for pid in found:
+                os.kill(pid, signal.SIGSTOP)
+            return bool(found)
+
+        wait_until(freeze, "a child is there")
+        return found
 
     def stop(self, sig: int = signal.SIGTERM, timeout_seconds: float = 20.0) -> int:
         """Its exit status; it has to end as soon as its unit asks for, and to leave no child."""

@@ -54,7 +54,7 @@ def test_a_stop_while_the_filesystem_does_not_answer(fresh_lab: Lab, storage: La
     Stamped(storage, file_bytes=4_000)
     daemon = Daemon(controller, inventory(controller.prefix, push_to="[server2]"))
     daemon.start()
-    child = _frozen_child(daemon)
+    [child] = daemon.freeze_children()  # that scans, before it comes to the source
     try:
         storage.freeze_sshd()
         os.kill(child, signal.SIGCONT)
@@ -97,21 +97,6 @@ def _hears_well(systemd: socket.socket) -> bool:
     with contextlib.suppress(TimeoutError):
         return bool(systemd.recv(4096))
     return False
-
-
-def _frozen_child(daemon: Daemon) -> int:
-    """That of the first scan, before it comes to the source."""
-    found: list[int] = []
-
-    def freeze() -> bool:
-        found[:] = daemon.children()
-        for pid in found:
-            os.kill(pid, signal.SIGSTOP)
-        return bool(found)
-
-    wait_until(freeze, "a child is there")
-    [pid] = found
-    return pid
 
 
 def _waits_for_fuse(pid: int) -> bool:

@@ -91,15 +91,7 @@ def test_what_changes_while_the_first_scan_is_under_way(fresh_lab: Lab) -> None:
     """It is watched before it is looked at: what the scan may have passed already is told of."""
     source = Stamped.in_lab(fresh_lab, file_bytes=4_000)
     with started(fresh_lab) as daemon:
-        frozen: list[int] = []
-
-        def freeze() -> bool:
-            frozen[:] = daemon.children()
-            for pid in frozen:
-                os.kill(pid, signal.SIGSTOP)
-            return bool(frozen)
-
-        wait_until(freeze, "the first scan has begun")
+        frozen = daemon.freeze_children()
         newest = source.change()
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)

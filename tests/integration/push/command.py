@@ -87,9 +87,10 @@ class Envsync:
         )
         return _ran(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *arguments: str) -> EnteredProcess:
+    def start(self, *arguments: str, stdin: int | None = None) -> EnteredProcess:
         """The command in the background; `finish` waits for it."""
-        return self.host.popen([*self._command, *arguments, "--json"], env=self.environment)
+        argv = [*self._command, *arguments, "--json"]
+        return self.host.popen(argv, env=self.environment, stdin=stdin)
 
     def push(self, *arguments: str, expect: int = 0) -> Ran:
         """Push `myenv`; the exit status has to be `expect`."""

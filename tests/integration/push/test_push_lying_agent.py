@@ -243,6 +243,10 @@ LIES: dict[str, tuple[str, Callable[[int, Answer], bytes], str]] = {
     "references that are none": (
         "target.references", lambda n, a: answer(n, {}, b"x" * 13), "references",
     ),
+    "a codec that is no name": (
+        "target.references", lambda n, a: answer(n, {**a.document, "codecs": [7]}, a.payload),
+        "codecs",
+    ),
     "too many references": (
         "target.references", lambda n, a: answer(n, {}, bytes(12 * manifests.ENTRIES_MAX + 12)),
         "references",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.push.command import Envsync, finish
-from tests.integration.push.places import environment
+from tests.integration.push.places import environment, state
 from tests.lab.lab import GROUP, GROUP_NUMBER, Lab
 from tests.lab.namespaces import wait_until
 from tests.rebuild.servers import install_command
@@ -51,6 +51,9 @@ def test_killed_half_way_the_old_version_stands(conda_lab: Lab) -> None:
     wait_until(lambda: not target.processes("conda_command"), "the tool has ended, too")
     assert environment(target).stat().st_ino == stands
     assert len(hidden(prefix)) == 1
+    [asked] = state(target).glob("side-*.txt")
+    assert "lab-" in asked.read_text()
+    assert stat.S_IMODE(asked.stat().st_mode) == 0o600
 
     target.path(WAIT).unlink()
     envsync.configure(SHARED.format(prefix=target.prefix, group=GROUP))
@@ -69,6 +72,7 @@ def test_killed_half_way_the_old_version_stands(conda_lab: Lab) -> None:
         assert not stat.S_ISDIR(status.st_mode) or status.st_mode & stat.S_ISGID, path
     envsync.ok("verify", "myenv", "server2")
     assert hidden(prefix) == []
+    assert list(state(target).glob("side*")) == []
     top = f"{target.prefix}/envs/myenv"
     assert target.run([f"{top}/bin/lab-cli"]).stdout == f"lab-cli {top}\n"
     again = envsync.push("server2", "--method", "rebuild").server

@@ -137,12 +137,7 @@ class Server:
             target.lock.release()
 
     def make_spare(self, keep: int = 1, progress: Callable[[int], None] | None = None) -> bool:
-        target = self.target()
-        try:
-            target.inspect(lock=True)
-            return make_spare(target, keep, progress)
-        finally:
-            target.lock.release()
+        return make_spare(self.target(), keep, progress)
 
     def rollback(
         self,

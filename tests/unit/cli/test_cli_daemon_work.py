@@ -8,19 +8,18 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import NoReturn, cast
 
 import pytest
 
 from envsync.agent.source import Source
-from envsync.cli import daemon_work
-from envsync.errors import SourceRefused
+from envsync.cli import daemon_work, push_order
+from envsync.cli.site import Site
+from envsync.errors import HostKeyRefused, SourceRefused
+from envsync.inventory import Environment, Inventory, Server
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import environment
 from tests.unit.tree.trees import file
-
-if TYPE_CHECKING:
-    from envsync.cli.site import Site
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     top.mkdir(parents=True)
     disk.build(os.fsencode(top), environment({b"var/log": file(b"of a job")}))
     found = SimpleNamespace(own_name="server1", own_prefix=str(tmp_path), local=lambda _: ())
-    return cast("Site", found)
+    return cast(Site, found)
 
 
 @pytest.mark.parametrize("changes", [0, 1, 3, 99])
@@ -61,3 +60,20 @@ def test_a_scan_never_ends_in_silence(
         assert said == ""
     else:
         assert len(json.loads(said)["revision"]) == 64
+
+
+def test_a_spare_that_cannot_be_made_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused() -> NoReturn:
+        raise HostKeyRefused("the host key has changed")
+
+    monkeypatch.setattr(push_order, "link_opener", lambda _: refused)
+    (tmp_path / "envs/myenv").mkdir(parents=True)
+    servers = (Server("server1", "server1"), Server("server2", "server2"))
+    environment = Environment("myenv", source="server1", push_to=("server2",))
+    inventory = Inventory(Path("x.yaml"), str(tmp_path), servers, (environment,))
+    daemon_work._make_spares(Site(inventory, "server1", "server1", None), "myenv", ("server2",))
+    said = json.loads(capsys.readouterr().out)
+    assert said["environment"] == "myenv"
+    assert (said["error"]["code"], said["error"]["server"]) == ("host-key-refused", "server2")

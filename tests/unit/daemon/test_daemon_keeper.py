@@ -15,7 +15,7 @@ from envsync.daemon.crew import SILENCE_MAX_SECONDS, START_AGAIN_SECONDS
 from envsync.daemon.orders import BEGIN, CHANGED_SINCE, Order
 from envsync.daemon.state import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.triggers import Observation
-from tests.unit.daemon.kept import DOWN, RESCAN, SETTLE, Kept, PretendedLook, looks
+from tests.unit.daemon.kept import DOWN, RESCAN, SETTLE, Kept, PretendedChild, PretendedLook, looks
 
 REFUSED = {"code": "drift", "message": "it was changed there", "hint": "x", "details": []}
 BUSY = {"code": "source-refused", "message": "not at rest: pip is at it", "hint": "", "details": []}
@@ -165,6 +165,50 @@ def test_a_spare_holds_back_no_other_server(kept: Kept) -> None:
     kept.now += 60
     assert kept.turn() == [Order(("one",), ("b",))]
     assert not making.is_dismissed
+
+
+@pytest.fixture
+def making(kept: Kept) -> PretendedChild:
+    """Who makes a spare tree of `one` on both servers."""
+    _change(kept, wanting={"a", "b"})
+    kept.now += SETTLE + 1
+    kept.turn()
+    [push] = kept.at_work()
+    kept.finish(push)
+    kept.turn()
+    [making] = kept.at_work()
+    assert making.order == Order(("one",), ("a", "b"), makes_spare=True)
+    kept.lines.clear()
+    return making
+
+
+def test_a_spare_that_cannot_be_made_is_a_line_of_the_log(
+    kept: Kept, making: PretendedChild
+) -> None:
+    """And no state of anything: the next push only takes longer."""
+    before = kept.states()
+    making.say(error={"code": "storage-failed", "message": "its disk fails", "server": "b"})
+    for code in ("locked", "connection-failed", "connection-lost"):
+        making.say(error={"code": code, "message": "that is ordinary", "server": "a"})
+    kept.keeper.hear(making.fd)
+    kept.end(making)
+    [line] = kept.lines
+    assert line.endswith(" one -> b: no tree was made there for the next push: its disk fails")
+    assert (kept.states(), kept.store.contents.sources["one"].error) == (before, None)
+
+
+@pytest.mark.parametrize("is_told_to_end", [False, True])
+def test_a_spare_whose_child_breaks_down(
+    kept: Kept, making: PretendedChild, is_told_to_end: bool
+) -> None:
+    if is_told_to_end:
+        kept.keeper.hint(["one"])
+    making.status, making.said = 1, "Traceback\nKeyError: 'x'"
+    before = kept.states()
+    kept.end(making)
+    assert (kept.states(), kept.store.contents.sources["one"].error) == (before, None)
+    told = " one -> a, b: no tree was made there for the next push: the process that makes it ended"
+    assert [told in line and "KeyError" in line for line in kept.lines] == [True][is_told_to_end:]
 
 
 def _change(kept: Kept, *, wanting: set[str]) -> None:

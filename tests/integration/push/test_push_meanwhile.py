@@ -1,0 +1,146 @@
+"""What a push asks of its source while its target is at work, and how that ends."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envsync.agent.hashing import Hashing
+from envsync.agent.source import Source
+from envsync.errors import TransferFailed
+from envsync.push.fan_out import FanOut
+from envsync.push.report import PushReport
+from envsync.push.sending import SENT_AHEAD, Sending
+from envsync.push.settings import PushSettings
+from envsync.push.source_end import SourceEnd
+from envsync.push.target_end import TargetEnd
+from envsync.push.targets import Destination
+from envsync.tree import manifest as manifests
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import environment
+from tests.unit.tree.trees import file, manifest_of
+
+NODES = environment({b"lib/%d/%d" % (n % 9, n): file(b"%d" % n) for n in range(90)})
+WAIT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A source and a target that has nothing, both of this machine."""
+
+    fan_out: FanOut
+    target: Path
+
+    def push(self) -> PushReport:
+        [report] = self.fan_out.run([Destination("there", str(self.target), None)])
+        return report
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    for name in ("cache", "state"):
+        monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
+    for prefix in ("here", "there"):
+        for name in ("envs", "conda-meta"):
+            (tmp_path / prefix / name).mkdir(parents=True)
+    source = tmp_path / "here/envs/myenv"
+    source.mkdir()
+    disk.build(os.fsencode(source), NODES)
+    settings = PushSettings("myenv", str(tmp_path / "here"), "here", "alice@here")
+    return Scene(FanOut(settings, "here"), tmp_path / "there")
+
+
+def before(
+    monkeypatch: pytest.MonkeyPatch, kind: type, name: str, first: Callable[[], object]
+) -> None:
+    """Have something done whenever a method is called, before it is carried out."""
+    plain = getattr(kind, name)
+
+    @wraps(plain)
+    def called(*arguments: Any, **more: Any) -> Any:
+        first()
+        return plain(*arguments, **more)
+
+    monkeypatch.setattr(kind, name, called)
+
+
+def must_come(event: threading.Event) -> Callable[[], None]:
+    def wait() -> None:
+        assert event.wait(WAIT_SECONDS)
+
+    return wait
+
+
+def test_a_source_that_was_hashed_meanwhile_is_confirmed_early_and_referred_to(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the target looks at what came; what it has then is not told once more."""
+    arrived, confirming = threading.Event(), threading.Event()
+    manifest, sizes = SourceEnd.manifest, list[int]()
+
+    def told(source: SourceEnd, known: bytes, there: str = "") -> bytes:
+        found = manifest(source, known, there)
+        sizes.append(len(found))
+        return found
+
+    # As on another machine, at the same path.
+    monkeypatch.setattr(FanOut, "_toward", lambda fan_out, _: fan_out._source)
+    monkeypatch.setattr(SourceEnd, "manifest", told)
+    before(monkeypatch, Hashing, "files", must_come(arrived))
+    before(monkeypatch, Sending, "settle", arrived.set)
+    before(monkeypatch, Source, "confirm", confirming.set)
+    before(monkeypatch, TargetEnd, "settle", must_come(confirming))
+    report = scene.push()
+    assert (report.outcome, report.transport_reason) == ("pushed", SENT_AHEAD)
+    assert disk.read(os.fsencode(scene.target / "envs/myenv")) == NODES
+    assert len(sizes) == 1
+    assert sizes[0] < len(manifests.encode(manifest_of(NODES))) / 10
+
+
+@pytest.mark.parametrize("step", ["settle", "stage"])
+def test_a_push_that_fails_ends_no_helpers_of_who_still_looks(
+    scene: Scene, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, over = threading.Event(), threading.Event()
+    helpers = scene.fan_out._helpers
+    is_closed: list[bool] = []
+    close = helpers.close
+
+    def closing() -> None:
+        is_closed.append(True)
+        over.set()
+        close()
+
+    def waited_for() -> None:
+        if threading.current_thread().name.startswith("push"):
+            over.set()
+
+    def confirm_late(source: Source) -> bool:
+        looking.set()
+        assert over.wait(WAIT_SECONDS)
+        assert not is_closed
+        confirmed.set()
+        return confirm(source)
+
+    def fail(*_: object, **__: object) -> None:
+        assert looking.wait(WAIT_SECONDS)
+        raise TransferFailed("the link is gone")
+
+    confirm, confirmed = Source.confirm, threading.Event()
+    monkeypatch.setattr(helpers, "close", closing)
+    monkeypatch.setattr(Source, "confirm", confirm_late)
+    monkeypatch.setattr(SourceEnd, "is_being_hashed", lambda _: step == "settle")
+    monkeypatch.setattr(TargetEnd, "begin_alike", lambda *_, **__: False)
+    monkeypatch.setattr(Sending if step == "settle" else TargetEnd, step, fail)
+    before(monkeypatch, threading.Thread, "join", waited_for)
+    report = scene.push()
+    assert isinstance(report.error, TransferFailed)
+    assert confirmed.is_set()
+    assert is_closed == [True]

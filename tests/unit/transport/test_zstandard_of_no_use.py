@@ -1,0 +1,102 @@
+"""Interpreters whose zstandard is there and of no use, or of less: told before anything is sent."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import zstandard
+
+from envsync.agent import codec
+from envsync.push.ends import LocalEnd
+from envsync.push.target_end import TargetEnd
+
+CONTENT = b"the same again\n" * 500
+FRAME = codec.encode(codec.ZSTD, 3, CONTENT)
+
+
+@pytest.fixture(autouse=True)
+def _found_out_anew() -> Iterator[None]:
+    """What was found out of the module is forgotten before each test, and after it."""
+
+    def forget() -> None:
+        for known in (codec._zstandard, codec._module_undoes, codec._module_makes):
+            known.cache_clear()
+
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module is found, and cannot be loaded."""
+    (tmp_path / "zstandard.py").write_text("raise SystemError('a binary of another Python')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "zstandard")
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """The module as it was before it had these."""
+    has = {name: getattr(zstandard, name) for name in dir(zstandard) if name not in names}
+    monkeypatch.setitem(sys.modules, "zstandard", SimpleNamespace(**has))
+
+
+def decoded(stream: bytes) -> bytes:
+    decoder = codec.Decoder()
+    try:
+        return b"".join((*decoder.decode(stream), *decoder.finish()))
+    finally:
+        decoder.close()
+
+
+def test_one_that_works() -> None:
+    assert codec.undone() == codec.encodable() == ("zstd-streamed", "zstd", "zlib", "none")
+
+
+def test_one_that_cannot_be_loaded(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    del broken
+    assert codec.encodable() == ("zlib", "none")
+    assert codec.undone() == ("zstd", "zlib", "none"), "the command does"
+    assert decoded(FRAME) == CONTENT
+    monkeypatch.setenv("PATH", os.devnull)
+    assert codec.undone() == ("zlib", "none")
+
+
+def test_one_without_what_a_stream_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It undoes frames of their own, as releases before this one did."""
+
+    class Decompressor:
+        def __init__(self) -> None:
+            self.decompress = zstandard.ZstdDecompressor().decompress
+
+    without(monkeypatch, "ZstdCompressionParameters")
+    monkeypatch.setattr(sys.modules["zstandard"], "ZstdDecompressor", Decompressor)
+    monkeypatch.setenv("PATH", os.devnull)
+    assert codec.undone() == codec.encodable() == ("zstd", "zlib", "none")
+    assert decoded(FRAME) == CONTENT
+
+
+def test_one_that_knows_no_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "frame_content_size")
+    assert codec.undone() == ("zstd-streamed", "zstd", "zlib", "none")
+    assert decoded(FRAME) == CONTENT, "by the command"
+    monkeypatch.setenv("PATH", os.devnull)
+    assert codec.undone() == ("zstd-streamed", "zlib", "none")
+
+
+def test_a_target_tells_before_anything_is_sent_to_it(
+    broken: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del broken
+    monkeypatch.setenv("PATH", os.devnull)
+    (tmp_path / "envs").mkdir()
+    end = LocalEnd("server2")
+    target = TargetEnd(end, str(tmp_path), "myenv", (), "alice@server1")
+    assert target.codecs == ("zlib", "none")
+    health = end.call("health", {"prefix": str(tmp_path), "local": [], "local_of": {}})
+    assert health.document["server"]["codecs"] == ["zlib", "none"]
