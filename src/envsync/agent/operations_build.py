@@ -9,7 +9,7 @@ from envsync.agent.check import Check
 from envsync.agent.going_back import GoingBack
 from envsync.agent.messages import Finding, PlanFacts, StageFacts, from_json, to_json
 from envsync.agent.operations_target import manifest_of
-from envsync.agent.preparation import cuda_findings, user_site_findings
+from envsync.agent.preparation import content_findings
 from envsync.agent.publication import Publication
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.spare import make_spare, wants_spare
@@ -52,8 +52,7 @@ def _stage(service: Service, request: Request) -> Answer:
     keep = request.arguments["keep"]
     facts, fetches = service.push.stage(wanted, keep, service.counted("copy"))
     service.fetches = fetches
-    home = os.environ.get("HOME", "")
-    findings = user_site_findings(wanted.directories, home) + cuda_findings(wanted)
+    findings = content_findings(wanted, os.environ.get("HOME", ""))
     staged = _facts(service, facts, findings + service.push.findings)
     return Answer(to_json(staged), b"\0".join(fetches.paths()))
 

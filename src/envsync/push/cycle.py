@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -209,19 +209,25 @@ class Push:
 
     def _planned(self, source: SourceState, target: TargetState) -> PushReport:
         self._pace.begin("plan")
-        refused = self._refused(partial(self._closer.require_permission, source, target))
+        permission = partial(self._closer.require_permission, source, target)
+        processes = self._target.using()
+        unused = partial(self._require_unused, processes)
         if self._method.name == REBUILD:
             from envsync.push.rebuild import find_tool, told
 
             tool = told(find_tool(self._target.ask, self._target.prefix))
-            return replace(self._report(PLANNED, source, target), tool=tool, error=refused)
+            report = replace(self._report(PLANNED, source, target), tool=tool, in_use=processes)
+            return replace(report, error=self._refused(permission, unused))
         planned = self._sending.planned()
+        self._late_warnings = self._sending.warnings
         plan, free = planned.plan, Space(target.free_bytes, target.free_inodes)
         new_files = plan.fetch_files + plan.copy_files
-        refused = refused or self._refused(partial(require_room, free, plan.new_bytes, new_files))
+        room = partial(require_room, free, plan.new_bytes, new_files)
+        refused = self._refused(permission, self._closer.require_inside, room, unused)
         return replace(
             self._report(PLANNED, source, target),
             plan=plan,
+            in_use=processes,
             transport=planned.choice.transport.name,
             transport_reason=planned.choice.reason,
             agent_forwarded=planned.choice.agent_forwarded,
@@ -229,13 +235,14 @@ class Push:
             error=refused,
         )
 
-    def _refused(self, require: Callable[[], None]) -> EnvsyncError | None:
-        """What would be refused, for a report of what would be done."""
-        try:
-            require()
-        except EnvsyncError as error:
-            name_server(error, self._target.server)
-            return error
+    def _refused(self, *requirements: Callable[[], None]) -> EnvsyncError | None:
+        """What would be refused first, for a report of what would be done."""
+        for require in requirements:
+            try:
+                require()
+            except EnvsyncError as error:
+                name_server(error, self._target.server)
+                return error
         return None
 
     def _make_anew(self, source: SourceState, target: TargetState) -> _Brought:
@@ -302,16 +309,21 @@ class Push:
             processes = self._target.using()
             if not processes or self._settings.in_use == "publish":
                 return processes
-            if self._settings.in_use == "fail" or time.monotonic() > deadline:
-                count = len(processes)
-                who = "a process uses" if count == 1 else f"{count} processes use"
-                raise EnvironmentInUse(
-                    f"{who} the environment there",
-                    details=[f"{use.pid}  {use.command}" for use in processes[:DIFFERENCES_SHOWN]],
-                    hint="push again when they are done, or set `in_use: publish`: "
-                    "what they have open stays as it is",
-                )
+            self._require_unused(processes, is_late=time.monotonic() > deadline)
             time.sleep(IN_USE_POLL_SECONDS)
+
+    def _require_unused(self, processes: Sequence[ProcessUse], *, is_late: bool = False) -> None:
+        """Refuse, where `in_use: fail` says so, or nobody waits for them any longer."""
+        if not processes or not (self._settings.in_use == "fail" or is_late):
+            return
+        count = len(processes)
+        who = "a process uses" if count == 1 else f"{count} processes use"
+        raise EnvironmentInUse(
+            f"{who} the environment there",
+            details=[f"{use.pid}  {use.command}" for use in processes[:DIFFERENCES_SHOWN]],
+            hint="push again when they are done, or set `in_use: publish`: "
+            "what they have open stays as it is",
+        )
 
     def _report(self, outcome: str, source: SourceState, target: TargetState) -> PushReport:
         """What every outcome has in common; the caller adds the rest."""
@@ -333,12 +345,10 @@ class Push:
         )
 
     def _warnings(self, outcome: str, source: SourceState, target: TargetState) -> tuple[str, ...]:
-        told: tuple[str, ...] = ()
-        if outcome not in (IN_STEP, ADOPTED) and self._method.name != REBUILD:
-            told = (
-                *self._closer.outside(),
-                *self._source.credentials(),
-                *self._closer.glibc(source, target),
-            )
+        """What leads outside comes last: that may be much, and a terminal shows the first few."""
         found = preflight.warnings(source, target, self._method.name)
-        return (*found, *self._insisted, *told, *self._share_warnings, *self._late_warnings)
+        settled = (*found, *self._insisted, *self._share_warnings, *self._late_warnings)
+        if outcome in (IN_STEP, ADOPTED) or self._method.name == REBUILD:
+            return settled
+        told = (*self._closer.glibc(source, target), *self._source.credentials())
+        return (*settled, *told, *self._closer.outside())

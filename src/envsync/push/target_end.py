@@ -11,6 +11,7 @@ from envsync.agent import codec
 from envsync.agent.layout import BASE
 from envsync.agent.messages import (
     DifferenceFacts,
+    Finding,
     PlaceFacts,
     PlanFacts,
     ProcessUse,
@@ -23,7 +24,7 @@ from envsync.agent.messages import (
     from_json,
     to_json,
 )
-from envsync.agent.short_answers import ExistingFacts, ShareFacts
+from envsync.agent.short_answers import ExistingFacts, FindingsFacts, ShareFacts
 from envsync.errors import AgentFailed
 from envsync.push.ends import Answer, End, Progress, RemoteEnd
 from envsync.push.settings import PushSettings
@@ -96,6 +97,11 @@ class TargetEnd:
     def server(self) -> str:
         return self._end.server
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine."""
+        return not self._is_remote
+
     def inspect(
         self, *, lock: bool, source: PlaceFacts | None = None, on_progress: Progress | None = None
     ) -> TargetState:
@@ -145,7 +151,9 @@ class TargetEnd:
     def dry_plan(self, manifest: bytes, keep: int) -> Staged:
         """What a push of that manifest would do; nothing is touched, so there is no tree."""
         answer = self._told("target.dry_plan", {"keep": keep}, manifest)
-        return Staged(from_json(PlanFacts, answer.document), _fetches(answer), tree="", token="")
+        facts = from_json(PlanFacts, answer.document)
+        warnings = _messages(from_json(FindingsFacts, answer.document).findings)
+        return Staged(facts, _fetches(answer), tree="", token="", warnings=warnings)
 
     def prepare(self, keep: int) -> None:
         """Let it read what `stage` will need; nothing is touched."""
@@ -247,8 +255,12 @@ def _staged(answer: Answer) -> Staged:
     facts = from_json(StageFacts, answer.document)
     if not _PLACE.fullmatch(facts.tree) or not facts.tree.endswith("/" + facts.token):
         raise AgentFailed("the target builds at an impossible place")
-    warnings = tuple(finding.message for finding in facts.findings)
+    warnings = _messages(facts.findings)
     return Staged(facts.plan, _fetches(answer), facts.tree, facts.token, warnings)
+
+
+def _messages(findings: Sequence[Finding]) -> tuple[str, ...]:
+    return tuple(finding.message for finding in findings)
 
 
 def _fetches(answer: Answer) -> tuple[bytes, ...]:
