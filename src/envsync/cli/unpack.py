@@ -16,7 +16,6 @@ from envsync.errors import UsageError
 @click.argument("archive", metavar="FILE", type=click.Path(path_type=Path))
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...", required=True)
 @click.option("--as", "name", metavar="NAME", help="What it is called there.  [FILE's name]")
-@click.option("--allow-links-out", is_flag=True, help="Even if links in it lead out of it.")
 @push_options
 @common_options
 @click.pass_obj

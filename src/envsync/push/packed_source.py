@@ -131,12 +131,12 @@ def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses)
     def pack_here(top: Path) -> tuple[str, ...]:
         archive = top.parent / "packed.tar"
         told = at_rest(look, lambda: write_archive(environment, archive, "tar", force=True))
-        unpack(archive, top, trusted=True)
+        unpack(archive, top)
         archive.unlink()
         return told
 
     def unpack_archive(top: Path) -> tuple[str, ...]:
-        unpack(Path(settings.archive), top, trusted=settings.allow_links_out)
+        unpack(Path(settings.archive), top)
         return ()
 
     fill = unpack_archive if settings.archive else pack_here

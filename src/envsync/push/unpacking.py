@@ -1,7 +1,7 @@
 """Unpacking an archive of conda-pack's: nothing in it is believed.
 
 Every entry goes below one directory that is empty at first, through directories that were
-made here; a link may lead nowhere else. Then what `conda-unpack` would do is done, for the
+made here, never through a link. Then what `conda-unpack` would do is done, for the
 place where it was unpacked, without running anything of the archive.
 """
 
@@ -62,11 +62,12 @@ class _Record(NamedTuple):
     mode: str
 
 
-def unpack(archive: Path, top: Path, *, trusted: bool = False) -> None:
+def unpack(archive: Path, top: Path) -> None:
     """Unpack into the empty directory `top`, and give what names its prefix this one.
 
-    Raises `SourceRefused` where the archive is damaged, is none of conda-pack's, or leads out;
-    but the links of a `trusted` one, which was packed here, may lead where they led before.
+    Raises `SourceRefused` where the archive is damaged, is none of conda-pack's, or has a path
+    that leads out. Symlinks may lead anywhere, as they may in an environment: nothing is read
+    or written through one, and the push tells of those that lead out.
     """
     with _opened(archive) as tar:
         extraction = _Extraction(top)
@@ -81,7 +82,7 @@ def unpack(archive: Path, top: Path, *, trusted: bool = False) -> None:
         )
     with space_guard():
         placeholders = _settle(top)
-        _settle_links(top, extraction.symlinks, placeholders, trusted=trusted)
+        _settle_links(top, extraction.symlinks, placeholders)
 
 
 @contextmanager
@@ -238,11 +239,8 @@ def _inside(name: str) -> str:
     return "/".join(parts)
 
 
-def _settle_links(
-    top: Path, links: Iterable[str], placeholders: Collection[str], *, trusted: bool
-) -> None:
-    """Links into the environment where it was packed lead into it here; none leads out."""
-    inside = os.path.realpath(top) + "/"
+def _settle_links(top: Path, links: Iterable[str], placeholders: Collection[str]) -> None:
+    """Links into the environment where it was packed lead into it here."""
     for path in links:
         there = top / path
         if not there.is_symlink():
@@ -252,11 +250,6 @@ def _settle_links(
             if (target + "/").startswith(old + "/"):
                 there.unlink()
                 there.symlink_to(str(top) + target[len(old) :])
-        if not trusted and not (os.path.realpath(there) + "/").startswith(inside):
-            raise SourceRefused(
-                f"the archive leads out of itself: {path!r} is a link to {target!r}",
-                hint="--allow-links-out takes it as it is, or pack it again without that link",
-            )
 
 
 def _settle(top: Path) -> set[str]:
