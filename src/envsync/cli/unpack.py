@@ -42,10 +42,10 @@ def unpack(
     from envsync.push.pack_archive import FORMATS, format_of
     from envsync.tree.safety import is_environment_name
 
-    form = format_of(archive.name) or ("tgz" if archive.name.endswith(".tgz") else "")
+    said = format_of(archive.name)
     require_archive(archive)
-    environment = name or archive.name.removesuffix("." + form)
-    if not is_environment_name(environment) or (name is None and not form):
+    environment = name or archive.name.removesuffix("" if said is None else said[1])
+    if not is_environment_name(environment) or (name is None and said is None):
         raise UsageError(
             f"{archive.name} says no name for the environment",
             hint=f"--as NAME gives it one; archives end with .{', .'.join(FORMATS)}",
