@@ -25,7 +25,7 @@ from envsync.push.ends import LocalEnd, Progress
 from envsync.push.pack_archive import write_archive
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd
-from envsync.push.unpacking import unpack
+from envsync.push.unpacking import make_directory, unpack
 
 Fill = Callable[[Path], "tuple[str, ...]"]
 T = TypeVar("T")
@@ -97,7 +97,8 @@ class PackedSource(SourceEnd):
     def _inspect(self, on_progress: Progress | None = None) -> None:
         if self._told is None:
             self._unpacked.clear()
-            self._unpacked.environment.mkdir(mode=0o755, parents=True)
+            self._unpacked.environment.parent.mkdir(exist_ok=True)
+            make_directory(self._unpacked.environment)
             self._told = self._fill(self._unpacked.environment)
         super()._inspect(on_progress)
         if self._state is not None:

@@ -92,6 +92,9 @@ def test_packed_carried_and_unpacked_it_runs(conda_lab: Lab) -> None:
     assert told[0] in refused["details"]
     assert (unpacked["outcome"], unpacked["record"]["method"]) == ("pushed", "pack")
     top = f"{there}/envs/myenv"
+    # Whoever could use it where it was packed can use it here, too.
+    modes = other.run(["find", top, "-type", "d", "-printf", "%m\n"]).stdout.split()
+    assert set(modes) == {"755"}
     assert other.run([f"{top}/bin/lab-cli"]).stdout == f"lab-cli {top}\n"
     assert other.run([f"{top}/bin/lab-where"]).stdout == f"{top}\n"
     assert other.run([f"{top}/bin/lab-native", "passwd", "root"]).stdout.startswith("root:")
