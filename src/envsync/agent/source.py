@@ -101,6 +101,15 @@ class Source:
         return self._places.path
 
     @property
+    def stands_at(self) -> bytes:
+        """The same path without links, which installers may have written into its files instead.
+
+        A link of ours to one of its versions is no such link: nobody knows where that leads.
+        """
+        parent, name = os.path.split(self._places.live)
+        return os.path.join(os.path.realpath(parent), name)
+
+    @property
     def rows(self) -> Mapping[bytes, bytes]:
         """The packed status of each directory's entries, as the last `inspect` found them."""
         return self._found().scan.directories
