@@ -144,7 +144,10 @@ def _version(program: str) -> str:
 
 
 def driver_cuda_version() -> str:
-    """The newest CUDA that the NVIDIA driver here can run, as in `12.4`; empty without one."""
+    """The newest CUDA that the NVIDIA driver here can run, as in `12.4`; empty without one.
+
+    Where its library is at a place of its own (WSL, containers), by what `nvidia-smi` prints.
+    """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL("libcuda.so.1")
         number = ctypes.c_int(0)
@@ -152,7 +155,11 @@ def driver_cuda_version() -> str:
         if library.cuDriverGetVersion(ctypes.byref(number)) == 0 and number.value:
             minor = number.value % _CUDA_MAJOR // _CUDA_MINOR
             return "%d.%d" % (number.value // _CUDA_MAJOR, minor)
-    return ""
+    program = shutil.which("nvidia-smi")
+    # `-q` is long, and has it in its first lines.
+    said = "" if program is None else version_text(program, "-q")
+    found = re.search(r"CUDA Version\s*:\s*(\d{1,4}\.\d{1,4})", said)
+    return "" if found is None else found.group(1)
 
 
 def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:

@@ -10,7 +10,7 @@ from envsync.agent.checked_json import from_json, to_json
 from envsync.agent.going_back import GoingBack
 from envsync.agent.messages import Finding, PlanFacts, StageFacts
 from envsync.agent.operations_target import manifest_of
-from envsync.agent.preparation import cuda_findings, user_site_findings
+from envsync.agent.preparation import content_findings
 from envsync.agent.publication import Publication, adopt
 from envsync.agent.service import Answer, Request, Service
 from envsync.agent.spare import make_spare, wants_spare
@@ -53,8 +53,7 @@ def _stage(service: Service, request: Request) -> Answer:
     keep = request.arguments["keep"]
     facts, fetches = service.push.stage(wanted, keep, service.counted("copy"))
     service.fetches = fetches
-    home = os.environ.get("HOME", "")
-    findings = user_site_findings(wanted.directories, home) + cuda_findings(wanted)
+    findings = content_findings(wanted, os.environ.get("HOME", ""))
     staged = _facts(service, facts, findings + service.push.findings)
     return Answer(to_json(staged), b"\0".join(fetches.paths()))
 

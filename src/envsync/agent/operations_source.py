@@ -9,6 +9,7 @@ from envsync.agent.checked_json import to_json
 from envsync.agent.content_cache import cache_directory
 from envsync.agent.had_revisions import state_directory
 from envsync.agent.service import Answer, Request, Service
+from envsync.agent.short_answers import SourceOpened
 from envsync.agent.source import Source
 from envsync.errors import AgentFailed
 from envsync.tree.manifest import REFERENCE_BYTES
@@ -25,7 +26,8 @@ def _open(service: Service, request: Request) -> Answer:
         service.helpers,
         is_base=bool(arguments.get("is_base")),
     )
-    return Answer({"place": to_json(service.source.place())})
+    opened = SourceOpened(service.source.place(), os.fsdecode(service.source.stands_at))
+    return Answer(to_json(opened))
 
 
 def _inspect(service: Service, request: Request) -> Answer:

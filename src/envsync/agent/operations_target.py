@@ -11,7 +11,7 @@ from envsync.agent.content_cache import cache_directory
 from envsync.agent.frames import PAYLOAD_BYTES_MAX
 from envsync.agent.messages import PlaceFacts
 from envsync.agent.service import Answer, Request, Service
-from envsync.agent.short_answers import ReferencesFacts, UseFacts
+from envsync.agent.short_answers import FindingsFacts, ReferencesFacts, UseFacts
 from envsync.agent.target import Target
 from envsync.errors import AgentFailed
 from envsync.tree import manifest as manifests
@@ -68,12 +68,14 @@ def _differences(service: Service, request: Request) -> Answer:
 
 
 def _dry_plan(service: Service, request: Request) -> Answer:
+    from envsync.agent.preparation import content_findings
     from envsync.agent.target_questions import dry_plan
 
     wanted = manifest_of(service, request)
     facts, fetches = dry_plan(service.target, wanted, request.arguments["keep"])
     service.fetches = fetches
-    return Answer(to_json(facts), b"\0".join(fetches.paths()))
+    found = FindingsFacts(content_findings(wanted, os.environ.get("HOME", "")))
+    return Answer({**to_json(facts), **to_json(found)}, b"\0".join(fetches.paths()))
 
 
 def _verify(service: Service, request: Request) -> Answer:

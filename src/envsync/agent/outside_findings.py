@@ -30,9 +30,18 @@ def outside_findings(source: SourceVersion, there: str = "") -> Tuple[Finding, .
     Where the environment will stand at another path, `there` is that path.
     """
     moved = source.relocation(there).link_target if there else _stays
-    leads = [replace(lead, leads_to=moved(lead.leads_to)) for lead in _leads(source)]
+    standing = os.fsencode(there) or source.known_as
+    leads = [replace(lead, leads_to=_there(lead, standing, moved)) for lead in _leads(source)]
     leads += _run_paths(source, there, moved)
     return tuple(Finding("outside", line) for line in (*map(str, leads), *_kernelspecs(source)))
+
+
+def _there(lead: LeadsOutside, standing: bytes, moved: Moved) -> bytes:
+    """Where it leads to where the environment stands there, as an absolute path."""
+    if os.path.isabs(lead.leads_to):
+        return moved(lead.leads_to)
+    place = os.path.join(standing, os.path.dirname(lead.path))
+    return os.path.normpath(os.path.join(place, lead.leads_to))
 
 
 def _stays(path: bytes) -> bytes:

@@ -141,6 +141,11 @@ def switch_findings(places: Layout) -> Tuple[Finding, ...]:
     return (Finding("becomes-link", message),)
 
 
+def content_findings(wanted: Manifest, home: str) -> Tuple[Finding, ...]:
+    """What this server lacks, or has in the way, for what an environment holds; all warnings."""
+    return user_site_findings(wanted.directories, home) + cuda_findings(wanted)
+
+
 def user_site_findings(directories: Iterable[bytes], home: str) -> Tuple[Finding, ...]:
     """Warn of a `~/.local` whose packages this user's Python would find before the environment's.
 

@@ -1,4 +1,4 @@
-"""What a program of this server says when it is asked for its version."""
+"""What a program of this server says of versions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ _SECONDS = 10.0
 _SAID_MAX = 4096
 
 
-def version_text(program: str) -> str:
-    """The beginning of what `program --version` prints; empty where it does not run or end."""
+def version_text(program: str, *arguments: str) -> str:
+    """The beginning of what it prints, by default for `--version`.
+
+    Empty where it does not run or end.
+    """
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(
-            [program, "--version"],
+            [program, *(arguments or ("--version",))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -133,13 +133,24 @@ class Relocator:
                 self._problems[path] = str(problem)
                 continue
             if rewritten.digest == entry.content:
-                # It only seemed to name a path, or it names the base prefix and has no room.
-                if self._relocation.names_any(read(self._top_fd, path)):
-                    self._left.append(path)
-                self._naming.names_nothing(path, entry)
+                self._leave(path, entry, rewritten, contents)
                 continue
             contents.files[entry.content] = rewritten
             self._change_content(path, entry, rewritten)
+
+    def _leave(self, path: bytes, entry: Entry, same: Rewritten, contents: Contents) -> None:
+        """It only seemed to name a path, or it names the base prefix and has no room for it here.
+
+        The latter is told once for each place, and searched for nowhere else: another may be
+        shorter.
+        """
+        if entry.content in self._before.files:
+            contents.files[entry.content] = same
+        elif self._relocation.names_any(read(self._top_fd, path)):
+            self._left.append(path)
+            contents.files[entry.content] = same
+        else:
+            self._naming.names_nothing(path, entry)
 
     def _outcome(self, path: bytes, entry: Entry, contents: Contents) -> Rewritten:
         problem = self._before.problems.get(entry.content)

@@ -8,9 +8,10 @@ from envsync.agent.messages import Finding, PlaceFacts, ProcessUse
 
 
 class SourceOpened(NamedTuple):
-    """`place` is None where there is no such environment."""
+    """`place` is None where there is no such environment; `stands_at` is its path without links."""
 
     place: Optional[PlaceFacts]
+    stands_at: str
 
 
 class FindingsFacts(NamedTuple):

@@ -75,6 +75,15 @@ class Source:
         assert self._version is not None, "inspect comes first"
         return self._version
 
+    @property
+    def stands_at(self) -> bytes:
+        """The same path without links, which installers may have written into its files instead.
+
+        A link of ours to one of its versions is no such link: nobody knows where that leads.
+        """
+        parent, name = os.path.split(self._places.live)
+        return os.path.join(os.path.realpath(parent), name)
+
     def place(self) -> Optional[PlaceFacts]:
         """What tells this place from every other; None where there is no environment."""
         return place_facts(self.path)

@@ -8,7 +8,7 @@ import click
 
 from envsync.cli.invocation import Invocation
 from envsync.cli.options import common_options
-from envsync.errors import InventoryError, SomeServersFailed, UsageError
+from envsync.errors import EnvsyncError, InventoryError, SomeServersFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,13 +40,13 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     report = _pushed(invocation, base)
     invocation.result["base"] = report.to_json()
     _require_base(invocation, report)
-    subscribed = list(_orders(site, server, dry_run=dry_run))
-    reports = [] if dry_run else [_pushed(invocation, order) for order in subscribed]
-    invocation.result["environments"] = [each.to_json() for each in reports]
+    subscribed = list(_subscribed(site, server))
     if dry_run:
-        names = ", ".join(order.settings.environment for order in subscribed)
+        names = ", ".join(subscribed)
         invocation.terminal.say(f"then: {names}" if names else "no environment is pushed there")
         return
+    reports = [_brought(invocation, site, name, server) for name in subscribed]
+    invocation.result["environments"] = [each.to_json() for each in reports]
     _conclude(invocation, reports, server, base.destinations[0].prefix)
 
 
@@ -96,23 +96,28 @@ def base_order(
     return PushOrder(settings, source, (destination,))
 
 
-def _orders(site: Site, server: str, *, dry_run: bool) -> Iterator[PushOrder]:
-    """A push of each environment that the inventory sends there, from its own source."""
-    from envsync.cli.push_order import PushOptions, make_order
-
+def _subscribed(site: Site, server: str) -> Iterator[str]:
+    """The environments that the inventory sends there."""
     for environment in site.inventory.environments:
         try:
             targets = {target.name for target in site.inventory.targets(environment.name)}
         except InventoryError:
             continue  # pushed nowhere
         if server in targets:
-            options = PushOptions(
-                environment.name,
-                (server,),
-                from_server=environment.source or site.own_name,
-                dry_run=dry_run,
-            )
-            yield make_order(site, options)
+            yield environment.name
+
+
+def _brought(invocation: Invocation, site: Site, environment: str, server: str) -> PushReport:
+    """A push of it from its own source; one that cannot begin holds up no other."""
+    from envsync.cli.push_order import PushOptions, make_order
+    from envsync.push.report import FAILED, PushReport
+
+    source = site.inventory.environment(environment).source or site.own_name
+    try:
+        order = make_order(site, PushOptions(environment, (server,), from_server=source))
+        return _pushed(invocation, order)
+    except EnvsyncError as error:
+        return PushReport(server, environment, FAILED, error=error)
 
 
 def _pushed(invocation: Invocation, order: PushOrder) -> PushReport:

@@ -36,6 +36,7 @@ class Event(NamedTuple):
     number: int
     when_seconds: float
     revision: str
+    source_revision: str
     replaced_revision: str
     who: str
     source: str
@@ -98,6 +99,7 @@ def _event(line: Mapping[str, Any]) -> Event:
         number=int(_number(line, "number")),
         when_seconds=float(_number(line, "when_seconds")),
         revision=_text(line, "revision") or _text(line, "source_revision"),
+        source_revision=_text(line, "source_revision"),
         replaced_revision=_text(line, "replaced_revision"),
         who=_text(line, "who"),
         source=_text(line, "source"),
@@ -132,7 +134,8 @@ def _rows(outcome: Outcome[list[Event]]) -> Iterator[tuple[str, ...]]:
             outcome.server,
             str(event.number),
             _WHAT.get(event.event, event.event),
-            short(event.revision),
+            # As every command shows it: relocation makes no other version.
+            short(event.source_revision or event.revision),
             event.who,
             event.source,
             event.transport or (event.method if event.method in MADE_THERE else "-"),

@@ -20,7 +20,7 @@ from envsync.errors import UsageError
     required=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The archive; .tar.zst (also .tar.gz, .tar.bz2, .tar.xz, .tar) says which kind.",
+    help="The archive; .tar.gz, .tar.bz2, .tar.xz or .tar says which kind.  [.tar.zst]",
 )
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @common_options
@@ -47,12 +47,13 @@ def pack(invocation: Invocation, environment: str, output: Path, force: bool) ->
     site = invocation.site()
     prefix = site.own_prefix
     require_environment(prefix, environment)
-    form = format_of(output.name)
-    if form is None:
+    said = format_of(output.name)
+    if said is None:
         raise UsageError(
             f"the name {output.name} says no kind of archive",
             hint=f"end it with .{FORMATS[0]}, or one of: {', '.join(FORMATS[1:])}",
         )
+    form, _ = said
 
     def look() -> SourceEnd:
         end = LocalEnd(site.own_name)

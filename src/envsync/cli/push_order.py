@@ -33,7 +33,6 @@ class PushOptions:
     name_there: str | None = None
     method: str | None = None
     from_history: bool = False
-    allow_links_out: bool = False
     transport: str = "auto"
     dry_run: bool = False
     overwrite: bool = False
@@ -100,7 +99,6 @@ def make_unpack_order(site: Site, options: PushOptions, archive: Path) -> PushOr
     settings = replace(
         _settings(site, options, environment, here),
         archive=str(archive.absolute()),
-        allow_links_out=options.allow_links_out,
         source=f"{here.server}:{archive.absolute()}",
     )
     servers = site.servers_of("unpack", environment.name, options.servers)

@@ -78,7 +78,9 @@ class PushView:
         for report in reports:
             for warning in report.warnings:
                 warnings.setdefault(warning, []).append(report.server)
-        shown = list(warnings.items())[: None if self._verbose else WARNINGS_SHOWN]
+        shown = list(warnings.items())
+        if not self._verbose and len(shown) > WARNINGS_SHOWN + 1:
+            shown = shown[:WARNINGS_SHOWN]  # for one more, a note would take as much room
         for warning, servers in shown:
             about = "" if len(servers) == len(reports) > 1 else f"{listed(servers)}: "
             self._terminal.warning(about + warning)

@@ -16,7 +16,6 @@ from envsync.errors import UsageError
 @click.argument("archive", metavar="FILE", type=click.Path(path_type=Path))
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...", required=True)
 @click.option("--as", "name", metavar="NAME", help="What it is called there.  [FILE's name]")
-@click.option("--allow-links-out", is_flag=True, help="Even if links in it lead out of it.")
 @push_options
 @common_options
 @click.pass_obj
@@ -43,10 +42,10 @@ def unpack(
     from envsync.push.pack_archive import FORMATS, format_of
     from envsync.tree.safety import is_environment_name
 
-    form = format_of(archive.name) or ("tgz" if archive.name.endswith(".tgz") else "")
+    said = format_of(archive.name)
     require_archive(archive)
-    environment = name or archive.name.removesuffix("." + form)
-    if not is_environment_name(environment) or (name is None and not form):
+    environment = name or archive.name.removesuffix("" if said is None else said[1])
+    if not is_environment_name(environment) or (name is None and said is None):
         raise UsageError(
             f"{archive.name} says no name for the environment",
             hint=f"--as NAME gives it one; archives end with .{', .'.join(FORMATS)}",

@@ -12,6 +12,10 @@ _CUDA = re.compile(
 )
 # As in pytorch-2.1.0-py3.11_cuda12.1_cudnn8.9.2_0.json and pytorch-2.4.0-cuda120_py311_1.json.
 _CUDA_BUILD = re.compile(rb"[a-z][a-z0-9_-]*-[0-9][^-]*-(?:.*_)?cuda([0-9]{2})\.?([0-9])")
+# As in torch-2.4.0+cu121.dist-info, and in wheels that say no more than their major version:
+# nvidia_cublas_cu12-12.1.3.1.dist-info.
+_CUDA_WHEEL = re.compile(rb"[a-z][a-z0-9_]*-[0-9][^-]*\+cu([0-9]{2})([0-9])")
+_CUDA_MAJOR_WHEEL = re.compile(rb"nvidia_[a-z_]+_cu([0-9]{2})-()")
 _SAME_MACHINE = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 
@@ -92,10 +96,10 @@ def cuda_need(names: Iterable[bytes]) -> Optional[CudaNeed]:
 
 
 def _cuda_needs(name: bytes) -> Iterator[CudaNeed]:
-    for pattern in (_CUDA, _CUDA_BUILD):
+    for pattern in (_CUDA, _CUDA_BUILD, _CUDA_WHEEL, _CUDA_MAJOR_WHEEL):
         match = pattern.match(name)
         if match:
-            yield CudaNeed(name, (int(match.group(1)), int(match.group(2))))
+            yield CudaNeed(name, (int(match.group(1)), int(match.group(2) or 0)))
 
 
 def cuda_mismatch(need: CudaNeed, driver: str) -> Optional[str]:

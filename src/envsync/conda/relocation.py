@@ -64,6 +64,8 @@ def between(here: bytes, real: bytes, there: bytes) -> Relocation:
     """From an environment's path to another one; both are PREFIX/envs/NAME.
 
     `real` is its path here without symlinks, which programs may have written down as well.
+    Where that is all that differs, it stays in a binary that has no room: at the other end
+    of a link, a path that is longer is nobody's choice.
     """
     environment, above = [], []
     for path in dict.fromkeys((here, real)):
@@ -71,7 +73,7 @@ def between(here: bytes, real: bytes, there: bytes) -> Relocation:
         base, envs = posixpath.split(posixpath.dirname(path))
         if envs == b"envs" and base != b"/":
             above.append(Move(base, posixpath.dirname(posixpath.dirname(there))))
-    return Relocation(environment, above)
+    return Relocation(environment, above, may_stay=here == there)
 
 
 class _Edit(NamedTuple):
@@ -88,13 +90,17 @@ class Relocation:
     `needles` find the files that name one of them.
     """
 
-    def __init__(self, environment: Sequence[Move], above: Sequence[Move] = ()) -> None:
+    def __init__(
+        self, environment: Sequence[Move], above: Sequence[Move] = (), *, may_stay: bool = False
+    ) -> None:
         self._environment = [move for move in environment if move.old != move.new]
         above = [move for move in above if move.old != move.new]
         # Innermost first: what is below the environment is not merely below the prefix.
         self.moves = (*self._environment, *above)
         self._new = dict(reversed([one for move in self.moves for one in _spellings(move)]))
-        self._inside = {old for move in self._environment for old, _ in _spellings(move)}
+        # What has to be had, or the file cannot be.
+        needed = () if may_stay else self._environment
+        self._inside = {old for move in needed for old, _ in _spellings(move)}
         longest_first = sorted(self._new, key=len, reverse=True)
         alternatives = b"|".join(map(re.escape, longest_first))
         self._pattern = re.compile(b"(?:" + alternatives + b")(?!" + _NAME + b")")
@@ -162,7 +168,9 @@ class Relocation:
         """An archive knows how far it is from the file's start: that may grow, not shrink."""
         end = shebang.end(content)
         try:
-            line = _edited(content[:end], list(self._same_length(content[:end], [])))
+            line = _edited(
+                content[:end], list(self._same_length(content[:end], [], all_of_it=True))
+            )
         except CannotRelocate:
             line = self._text(content[:end])
         return line + content[end:]
@@ -187,7 +195,9 @@ class Relocation:
                 text = match.group().replace(old, new) + bytes(room_there * count)
                 yield _Edit(match.start(), end, text)
 
-    def _same_length(self, content: bytes, edits: Sequence[_Edit]) -> Iterator[_Edit]:
+    def _same_length(
+        self, content: bytes, edits: Sequence[_Edit], *, all_of_it: bool = False
+    ) -> Iterator[_Edit]:
         """Edits of what is not edited yet; every byte that is none of the path stays in place."""
         starts = [edit.start for edit in edits]
         for match in self._found(content):
@@ -199,9 +209,9 @@ class Relocation:
             try:
                 yield _filled(content, match, self._new[match.group()])
             except CannotRelocate:
-                if match.group() in self._inside:
+                if all_of_it or match.group() in self._inside:
                     raise
-                # The base prefix, which is outside: where a package was built, as a rule.
+                # The base prefix is outside: where a package was built, as a rule.
 
 
 def _edited(content: bytes, edits: Sequence[_Edit]) -> bytes:

@@ -59,6 +59,8 @@ def environment_name(text: str) -> str:
 def host(text: str) -> str:
     if _HOST.fullmatch(text) is None or _NOT_A_HOST.fullmatch(text):
         raise ValueError("a host name, an address or a host of ~/.ssh/config")
+    if text.count(":") == 1:  # an address of IPv6 has more
+        raise ValueError("a host without its port, which has a key of its own (`port:`)")
     return text
 
 

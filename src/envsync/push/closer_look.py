@@ -14,6 +14,7 @@ from envsync.push.source_end import SourceEnd
 from envsync.push.target_end import TargetEnd
 
 DIFFERENCES_SHOWN = 12
+SEE_WHAT_DIFFERS = "see what differs"
 
 
 class CloserLook:
@@ -32,10 +33,9 @@ class CloserLook:
         try:
             preflight.require_permission(settings, source, target)
         except EnvsyncError as error:
-            command = f"envsync diff {settings.name_there} {self._target.server}"
-            if not self._shows_source(target):
-                command += " --published"
-            error.hint = error.hint.replace("`envsync diff`", f"`{command}`")
+            command = self._diff_command(target)
+            shown = f"{SEE_WHAT_DIFFERS} with `{command}`; " if command else ""
+            error.hint = error.hint.replace(f"{SEE_WHAT_DIFFERS} with `envsync diff`; ", shown)
             is_other = error.code in ("drift", "not-fast-forward") and target.exists
             if is_other and not error.details:
                 error.details = self._differences(target)
@@ -45,11 +45,28 @@ class CloserLook:
         """Refuse what leads out of the environment, where `outside: fail` says so."""
         if self._settings.outside == "fail" and self._source.outside():
             found = self.outside()
+            lead = "path leads" if len(found) == 1 else "paths lead"
             raise PreflightRefused(
-                f"{len(found)} paths lead out of the environment",
+                f"{len(found)} {lead} out of the environment",
                 details=found[:DIFFERENCES_SHOWN],
                 hint="install without --editable, or set `outside: warn` for it",
             )
+
+    def _diff_command(self, target: TargetState) -> str:
+        """What shows the same difference; empty where no command does.
+
+        It compares what this machine has with another server's, or that with what was published.
+        """
+        settings, name = self._settings, self._settings.name_there
+        if not self._shows_source(target):
+            return f"envsync diff {name} {self._target.server} --published"
+        if settings.archive or name != settings.environment:
+            return ""
+        is_source_here = bool(self._source.path)
+        if is_source_here == self._target.is_here:
+            return ""
+        other = self._target.server if is_source_here else self._source.server
+        return f"envsync diff {name} {other}"
 
     def _shows_source(self, target: TargetState) -> bool:
         """Whether it is the source's version that differs, and not a hand's work there."""
@@ -64,7 +81,8 @@ class CloserLook:
             found = self._target.differences(manifest, paths_max=DIFFERENCES_SHOWN)
         except VerificationFailed as error:
             return (error.message,)
-        counts = f"{found.added} files added, {found.removed} removed, {found.changed} changed"
+        files = "file" if found.added == 1 else "files"
+        counts = f"{found.added} {files} added, {found.removed} removed, {found.changed} changed"
         lines = found.packages or (*found.groups, *found.paths)
         shown = lines[:DIFFERENCES_SHOWN]
         more = (f"and {len(lines) - len(shown)} more",) if len(lines) > len(shown) else ()

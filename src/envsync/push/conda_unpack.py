@@ -39,13 +39,12 @@ def has_conda_unpack(top: Path) -> bool:
     return _is_own_file(top, UNPACK)
 
 
-def settle(top: Path, symlinks: Iterable[str], *, trusted: bool) -> None:
+def settle(top: Path, symlinks: Iterable[str]) -> None:
     """Give what names the prefix where it was packed the path `top`; conda-pack's own files go.
 
-    Raises `SourceRefused` where the archive says what cannot be, or where one of its symlinks
-    leads out, unless it is `trusted`.
+    Raises `SourceRefused` where the archive says what cannot be.
     """
-    _settle_links(top, symlinks, _settle_files(top), trusted=trusted)
+    _settle_links(top, symlinks, _settle_files(top))
 
 
 def _settle_files(top: Path) -> set[str]:
@@ -136,11 +135,8 @@ def _replace(path: Path, change: Callable[[bytes], bytes]) -> None:
     os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
 
-def _settle_links(
-    top: Path, links: Iterable[str], placeholders: Collection[str], *, trusted: bool
-) -> None:
-    """Links into the environment where it was packed lead into it here; none leads out."""
-    inside = os.path.realpath(top) + "/"
+def _settle_links(top: Path, links: Iterable[str], placeholders: Collection[str]) -> None:
+    """Links into the environment where it was packed lead into it here."""
     for path in links:
         there = top / path
         if not there.is_symlink():
@@ -150,11 +146,6 @@ def _settle_links(
             if (target + "/").startswith(old + "/"):
                 there.unlink()
                 there.symlink_to(str(top) + target[len(old) :])
-        if not trusted and not (os.path.realpath(there) + "/").startswith(inside):
-            raise SourceRefused(
-                f"the archive leads out of itself: {path!r} is a link to {target!r}",
-                hint="--allow-links-out takes it as it is, or pack it again without that link",
-            )
 
 
 def _is_own_file(top: Path, path: str) -> bool:

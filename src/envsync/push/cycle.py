@@ -19,7 +19,7 @@ from envsync.push import preflight
 from envsync.push.aftermath import Publication, Reopen, aftermath
 from envsync.push.closer_look import CloserLook
 from envsync.push.ends import name_server
-from envsync.push.in_use import await_unused
+from envsync.push.in_use import await_unused, require_unused
 from envsync.push.method import MIRROR, REBUILD, Method, choose_method
 from envsync.push.pace import Pace
 from envsync.push.relocated_source import RelocatedSource
@@ -196,20 +196,26 @@ class Push:
 
     def _planned(self, source: SourceState, target: TargetState) -> PushReport:
         self._pace.begin("plan")
-        refused = self._refused(partial(self._closer.require_permission, source, target))
+        permission = partial(self._closer.require_permission, source, target)
+        processes = self._target.using()
+        unused = partial(require_unused, processes, self._settings)
         if self._method.name == REBUILD:
             from envsync.push.rebuild import find_tool, told
 
             tool = told(find_tool(self._target.ask, self._target.prefix))
             report = self._notes.report(PLANNED, self._method, source, target)
-            return replace(report, tool=tool, error=refused)
+            report = replace(report, tool=tool, in_use=processes)
+            return replace(report, error=self._refused(permission, unused))
         planned = self._sending.planned()
+        self._notes.late_warnings = self._sending.warnings
         plan, free = planned.plan, Space(target.free_bytes, target.free_inodes)
         new_files = plan.fetch_files + plan.copy_files
-        refused = refused or self._refused(partial(require_room, free, plan.new_bytes, new_files))
+        room = partial(require_room, free, plan.new_bytes, new_files)
+        refused = self._refused(permission, self._closer.require_inside, room, unused)
         return replace(
             self._notes.report(PLANNED, self._method, source, target),
             plan=plan,
+            in_use=processes,
             transport=planned.choice.transport.name,
             transport_reason=planned.choice.reason,
             agent_forwarded=planned.choice.agent_forwarded,
@@ -217,13 +223,14 @@ class Push:
             error=refused,
         )
 
-    def _refused(self, require: Callable[[], None]) -> EnvsyncError | None:
-        """What would be refused, for a report of what would be done."""
-        try:
-            require()
-        except EnvsyncError as error:
-            name_server(error, self._target.server)
-            return error
+    def _refused(self, *requirements: Callable[[], None]) -> EnvsyncError | None:
+        """What would be refused first, for a report of what would be done."""
+        for require in requirements:
+            try:
+                require()
+            except EnvsyncError as error:
+                name_server(error, self._target.server)
+                return error
         return None
 
     def _make_anew(self, source: SourceState, target: TargetState) -> _Brought:

@@ -165,7 +165,7 @@ class _Extraction:
             there = self._top / path
             if os.path.lexists(there):
                 raise SourceRefused(f"the archive has {path!r} twice, once as a directory")
-            there.mkdir(0o755)
+            make_directory(there)
             self._directories.add(path)
 
     def _require_real_parents(self, path: str) -> None:
@@ -189,6 +189,12 @@ class _Extraction:
                 file.flush()
                 os.fchmod(file.fileno(), (member.mode & _MODE_BITS) | stat.S_IRUSR)
                 os.utime(file.fileno(), (member.mtime, member.mtime))
+
+
+def make_directory(path: Path) -> None:
+    """As conda makes them, whatever the umask of this command: what is published has this mode."""
+    path.mkdir()
+    path.chmod(0o755)
 
 
 def _remove(path: Path) -> None:

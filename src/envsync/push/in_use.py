@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from envsync.agent.messages import ProcessUse
 from envsync.errors import EnvironmentInUse
@@ -23,13 +24,21 @@ def await_unused(target: TargetEnd, settings: PushSettings) -> tuple[ProcessUse,
         processes = target.using()
         if not processes or settings.in_use == "publish":
             return processes
-        if settings.in_use == "fail" or time.monotonic() > deadline:
-            count = len(processes)
-            who = "a process uses" if count == 1 else f"{count} processes use"
-            raise EnvironmentInUse(
-                f"{who} the environment there",
-                details=[f"{use.pid}  {use.command}" for use in processes[:DIFFERENCES_SHOWN]],
-                hint="push again when they are done, or set `in_use: publish`: "
-                "what they have open stays as it is",
-            )
+        require_unused(processes, settings, is_late=time.monotonic() > deadline)
         time.sleep(_POLL_SECONDS)
+
+
+def require_unused(
+    processes: Sequence[ProcessUse], settings: PushSettings, *, is_late: bool = False
+) -> None:
+    """Refuse, where `in_use: fail` says so, or nobody waits for them any longer."""
+    if not processes or not (settings.in_use == "fail" or is_late):
+        return
+    count = len(processes)
+    who = "a process uses" if count == 1 else f"{count} processes use"
+    raise EnvironmentInUse(
+        f"{who} the environment there",
+        details=[f"{use.pid}  {use.command}" for use in processes[:DIFFERENCES_SHOWN]],
+        hint="push again when they are done, or set `in_use: publish`: "
+        "what they have open stays as it is",
+    )

@@ -20,6 +20,8 @@ from envsync.errors import PreflightRefused, SourceRefused, UsageError
 FORMATS = ("tar.zst", "tar.gz", "tar.bz2", "tar.xz", "tar")
 """What `unpack` reads; the first is the default."""
 
+_SHORT = {".tgz": "tar.gz", ".tbz2": "tar.bz2", ".txz": "tar.xz"}
+
 _COMPRESSION_LEVEL = 4
 
 OnPacked = Callable[[int, int], None]
@@ -42,9 +44,15 @@ class _Watched(list[Any]):
             self._tell(done, total)
 
 
-def format_of(name: str) -> str | None:
-    """The format that a file's name says; None where it says none of them."""
-    return next((one for one in FORMATS if name.endswith("." + one)), None)
+def format_of(name: str) -> tuple[str, str] | None:
+    """The format that a file's name says, and how the name ends for it; None where it says another.
+
+    A name that ends in nothing leaves it to us.
+    """
+    if "." not in name:
+        return FORMATS[0], ""
+    endings = {**{"." + one: one for one in FORMATS}, **_SHORT}
+    return next(((form, end) for end, form in endings.items() if name.endswith(end)), None)
 
 
 def write_archive(

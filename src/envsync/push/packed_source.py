@@ -22,6 +22,7 @@ from envsync.agent.removal import remove_tree
 from envsync.errors import Locked, SourceRefused, StorageFailed
 from envsync.push import preflight
 from envsync.push.ends import LocalEnd, Progress
+from envsync.push.extraction import make_directory
 from envsync.push.pack_archive import write_archive
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd
@@ -97,7 +98,8 @@ class PackedSource(SourceEnd):
     def _inspect(self, on_progress: Progress | None = None) -> None:
         if self._told is None:
             self._unpacked.clear()
-            self._unpacked.environment.mkdir(mode=0o755, parents=True)
+            self._unpacked.environment.parent.mkdir(exist_ok=True)
+            make_directory(self._unpacked.environment)
             self._told = self._fill(self._unpacked.environment)
         super()._inspect(on_progress)
         if self._state is not None:
@@ -131,12 +133,12 @@ def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses)
     def pack_here(top: Path) -> tuple[str, ...]:
         archive = top.parent / "packed.tar"
         told = at_rest(look, lambda: write_archive(environment, archive, "tar", force=True))
-        unpack(archive, top, trusted=True)
+        unpack(archive, top)
         archive.unlink()
         return told
 
     def unpack_archive(top: Path) -> tuple[str, ...]:
-        unpack(Path(settings.archive), top, trusted=settings.allow_links_out)
+        unpack(Path(settings.archive), top)
         return ()
 
     fill = unpack_archive if settings.archive else pack_here

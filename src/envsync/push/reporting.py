@@ -60,12 +60,10 @@ class Reporting:
     def _warnings(
         self, outcome: str, method: str, source: SourceState, target: TargetState
     ) -> tuple[str, ...]:
-        told: tuple[str, ...] = ()
-        if outcome not in (IN_STEP, ADOPTED) and method != REBUILD:
-            told = (
-                *self._closer.outside(),
-                *self._source.credentials(),
-                *self._closer.glibc(source, target),
-            )
+        """What leads outside comes last: that may be much, and a terminal shows the first few."""
         found = preflight.warnings(source, target, method)
-        return (*found, *self.insisted, *told, *self.share_warnings, *self.late_warnings)
+        settled = (*found, *self.insisted, *self.share_warnings, *self.late_warnings)
+        if outcome in (IN_STEP, ADOPTED) or method == REBUILD:
+            return settled
+        told = (*self._closer.glibc(source, target), *self._source.credentials())
+        return (*settled, *told, *self._closer.outside())

@@ -12,6 +12,7 @@ from envsync.errors import (
     EnvsyncError,
     HostKeyRefused,
     NotFound,
+    TargetDrifted,
 )
 from envsync.push.aftermath import PATIENCE_SECONDS, RETRY_SECONDS, Reopen
 from envsync.push.target_end import TargetEnd
@@ -35,6 +36,10 @@ def roll_back(
             f"`envsync history {target.name} {target.server}` shows what was published; "
             "`keep:` says how many stay"
         )
+        raise
+    except TargetDrifted as error:
+        command = f"`envsync diff {target.name} {target.server} --published`"
+        error.hint = error.hint.replace("`envsync diff`", command)
         raise
     except ConnectionLost as lost:
         record = state_after_loss(lost, reopen).record

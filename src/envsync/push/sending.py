@@ -145,6 +145,7 @@ class Sending:
 
         manifest = self._manifest()
         staged = self._target.dry_plan(manifest, self._settings.keep)
+        self.warnings = staged.warnings
         job = self._job(staged, self._source.items(staged.fetches))
         job = replace(job, elsewhere=self._source.elsewhere(), has_versions=not self._target.is_new)
         choice = self._choose(job)

@@ -26,7 +26,6 @@ class PushSettings:
     method: str = "auto"
     from_history: bool = False
     archive: str = ""
-    allow_links_out: bool = False
     transport: str = "auto"
     keep: int = 1
     check: str = ""

@@ -72,8 +72,10 @@ class SourceEnd:
             "local": list(local),
             "is_base": name == BASE,
         }
-        self.place = from_json(SourceOpened, end.call("source.open", self._open).document).place
+        opened = from_json(SourceOpened, end.call("source.open", self._open).document)
+        self.place = opened.place
         """Where it stands, to tell whether a target is the same directory."""
+        self._stands_at = opened.stands_at
 
     @property
     def server(self) -> str:
@@ -194,10 +196,15 @@ class SourceEnd:
         return self._agent_here.version.rewritten(there)
 
     def toward(self, there: str) -> SourceEnd | RelocatedSource:
-        """The same for a target where the environment will stand at that path."""
+        """The same for a target where the environment will stand at that path.
+
+        Where a link leads to it here, its files may name where that leads, and has to be
+        searched for that also where the path is the same.
+        """
         from envsync.push.relocated_source import RelocatedSource
 
-        if os.path.normpath(there) == os.path.normpath(self.path_known_as):
+        paths = {os.path.normpath(path) for path in (there, self.path_known_as, self._stands_at)}
+        if len(paths) == 1:
             return self
         return RelocatedSource(self, there)
 

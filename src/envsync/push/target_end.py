@@ -12,6 +12,7 @@ from envsync.agent.checked_json import from_json, to_json
 from envsync.agent.layout import BASE
 from envsync.agent.messages import (
     DifferenceFacts,
+    Finding,
     PlaceFacts,
     PlanFacts,
     ProcessUse,
@@ -21,7 +22,13 @@ from envsync.agent.messages import (
     TargetState,
     VerifyFacts,
 )
-from envsync.agent.short_answers import ExistingFacts, ReferencesFacts, ShareFacts, UseFacts
+from envsync.agent.short_answers import (
+    ExistingFacts,
+    FindingsFacts,
+    ReferencesFacts,
+    ShareFacts,
+    UseFacts,
+)
 from envsync.errors import AgentFailed
 from envsync.push.ends import Answer, End, Progress, RemoteEnd
 from envsync.push.settings import PushSettings
@@ -101,6 +108,11 @@ class TargetEnd:
             self.references()
         return self._codecs or ()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine."""
+        return not self._is_remote
+
     def inspect(
         self, *, lock: bool, source: PlaceFacts | None = None, on_progress: Progress | None = None
     ) -> TargetState:
@@ -152,7 +164,9 @@ class TargetEnd:
     def dry_plan(self, manifest: bytes, keep: int) -> Staged:
         """What a push of that manifest would do; nothing is touched, so there is no tree."""
         answer = self._told("target.dry_plan", {"keep": keep}, manifest)
-        return Staged(from_json(PlanFacts, answer.document), _fetches(answer), tree="", token="")
+        facts = from_json(PlanFacts, answer.document)
+        warnings = _messages(from_json(FindingsFacts, answer.document).findings)
+        return Staged(facts, _fetches(answer), tree="", token="", warnings=warnings)
 
     def prepare(self, keep: int) -> None:
         """Let it read what `stage` will need; nothing is touched."""
@@ -256,8 +270,12 @@ def _staged(answer: Answer) -> Staged:
     facts = from_json(StageFacts, answer.document)
     if not _PLACE.fullmatch(facts.tree) or not facts.tree.endswith("/" + facts.token):
         raise AgentFailed("the target builds at an impossible place")
-    warnings = tuple(finding.message for finding in facts.findings)
+    warnings = _messages(facts.findings)
     return Staged(facts.plan, _fetches(answer), facts.tree, facts.token, warnings)
+
+
+def _messages(findings: Sequence[Finding]) -> tuple[str, ...]:
+    return tuple(finding.message for finding in findings)
 
 
 def _fetches(answer: Answer) -> tuple[bytes, ...]:

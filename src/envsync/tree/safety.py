@@ -10,6 +10,9 @@ SHRINK_FRACTION = 0.5
 SHRINK_FILES_MIN = 200
 """A source that lost half of its files, and at least this many, looks ruined. Removing one
 large package (torch is 15,000 of 90,000 files) stays below it."""
+EMPTIED_FRACTION = 0.1
+EMPTIED_FILES_MIN = 10
+"""A small one that lost less than that has been emptied if hardly anything is left of it."""
 
 
 class Shrinkage(NamedTuple):
@@ -24,10 +27,10 @@ class Shrinkage(NamedTuple):
 
 def shrinkage(source: Totals, target: Totals) -> Optional[Shrinkage]:
     """The loss, where it is so large that the source is probably in ruins."""
-    lost = target.files - source.files
-    if lost >= SHRINK_FILES_MIN and source.files < target.files * (1 - SHRINK_FRACTION):
-        return Shrinkage(target.files, source.files)
-    return None
+    before, now = target.files, source.files
+    has_shrunk = before - now >= SHRINK_FILES_MIN and now < before * (1 - SHRINK_FRACTION)
+    is_emptied = before >= EMPTIED_FILES_MIN and now <= before * EMPTIED_FRACTION
+    return Shrinkage(before, now) if has_shrunk or is_emptied else None
 
 
 def is_environment_name(name: str) -> bool:

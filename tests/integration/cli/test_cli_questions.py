@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli.conftest import Envsync
+from tests.integration.push.places import environment
 from tests.lab.lab import Lab
 from tests.lab.namespaces import wait_until
 
@@ -106,6 +107,9 @@ def test_history_and_rollback(conda_lab: Lab, envsync: Envsync) -> None:
     document = envsync.json("rollback", "myenv", "server2", "--to", "2")
     assert document["result"]["record"]["number"] == 2
     envsync("push", "myenv", "server2")
+    (environment(conda_lab["server2"]) / "by-hand").write_text("x")
+    refused = envsync.json("rollback", "myenv", "server2", status=11)["error"]
+    assert "`envsync diff myenv server2 --published`" in refused["hint"]
 
 
 def test_a_rollback_of_what_is_not_there_says_what_is(conda_lab: Lab, envsync: Envsync) -> None:

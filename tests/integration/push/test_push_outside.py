@@ -69,6 +69,24 @@ def test_outside_fail_refuses(envsync: Envsync, fresh_lab: Lab) -> None:
         f"prefix: {fresh_lab.controller.prefix}\nservers: {{server1: {{}}, server2: {{}}}}\n"
         "environments: {myenv: {outside: fail}}\n"
     )
+    planned = envsync.push(TARGET, "--dry-run", expect=PREFLIGHT)
+    assert planned.server["outcome"] == "planned"
     refused = envsync.push(TARGET, expect=PREFLIGHT)
+    assert refused.said == planned.said
+    assert "1 path leads out" in refused.said
     assert "/srv/shared/data" in refused.said
     assert not environment(fresh_lab[TARGET]).exists()
+
+
+def test_what_a_target_lacks_for_it_is_told_before_it_goes_there(
+    envsync: Envsync, fresh_lab: Lab
+) -> None:
+    """By a dry run as by a push, and before all that leads outside, which may be much."""
+    controller, target = fresh_lab.controller, fresh_lab[TARGET]
+    (environment(controller) / "conda-meta/cuda-version-12.4-h0_0.json").write_text("{}")
+    (environment(controller) / "lib/python3.11/site-packages").mkdir(parents=True)
+    site = f"{target.home()}/.local/lib/python3.11/site-packages"
+    target.path(f"{site}/numpy").mkdir(parents=True)
+    planned = envsync.push(TARGET, "--dry-run").server["warnings"]
+    assert planned == envsync.push(TARGET).server["warnings"]
+    assert [line.partition(" ")[0] for line in planned] == [site, "it", "data"]

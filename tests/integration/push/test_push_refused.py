@@ -254,6 +254,9 @@ def test_in_use_fail_refuses(source: Stamped, fresh_lab: Lab) -> None:
     source.change()
     with target.popen(["cat"], cwd=f"{target.prefix}/envs/myenv", stdin=subprocess.PIPE) as job:
         wait_until(lambda: target.processes("^cat"), "the job runs")
+        planned = envsync.push(TARGET, "--dry-run", expect=IN_USE).server
+        assert planned["outcome"] == "planned"
+        assert [use["command"] for use in planned["in_use"]] == ["cat"]
         refused = envsync.push(TARGET, expect=IN_USE)
         assert "cat" in refused.said
         assert version_at(target) == source.version - 1

@@ -71,7 +71,8 @@ def test_packed_carried_and_unpacked_it_runs(conda_lab: Lab) -> None:
     place.parent.mkdir(parents=True)
     other.path(other.prefix).rename(place)
     there = f"{Path(other.prefix).parent}/a/much/longer/place/miniconda"
-    envsync.configure(INVENTORY.format(prefix=controller.prefix, other=there))
+    configured = INVENTORY.format(prefix=controller.prefix, other=there)
+    envsync.configure(configured)
 
     archive = f"{controller.home()}/myenv.tar.zst"
     packed = envsync.ok("pack", "myenv", "-o", archive).result
@@ -80,13 +81,20 @@ def test_packed_carried_and_unpacked_it_runs(conda_lab: Lab) -> None:
     assert envsync.run("pack", "myenv", "-o", "x.rar").error["code"] == "usage"
     assert list(controller.path(controller.home()).glob(".envsync-*")) == []
 
-    refused = envsync.run("unpack", archive, "server2").error
-    assert refused["code"] == "source-refused"
-    assert "absolute-to-nothing" in refused["message"]
-    unpack = ("unpack", archive, "server2", "--allow-links-out")
+    unpack = ("unpack", archive, "server2")
+    envsync.configure(configured + "environments: {myenv: {outside: fail}}\n")
+    refused = envsync.run(*unpack).error
+    assert refused["code"] == "preflight-refused"
+    envsync.configure(configured)
     unpacked = envsync.ok(*unpack).server
+    told = [line for line in unpacked["warnings"] if "absolute-to-nothing" in line]
+    assert len(told) == 1
+    assert told[0] in refused["details"]
     assert (unpacked["outcome"], unpacked["record"]["method"]) == ("pushed", "pack")
     top = f"{there}/envs/myenv"
+    # Whoever could use it where it was packed can use it here, too.
+    modes = other.run(["find", top, "-type", "d", "-printf", "%m\n"]).stdout.split()
+    assert set(modes) == {"755"}
     assert other.run([f"{top}/bin/lab-cli"]).stdout == f"lab-cli {top}\n"
     assert other.run([f"{top}/bin/lab-where"]).stdout == f"{top}\n"
     assert other.run([f"{top}/bin/lab-native", "passwd", "root"]).stdout.startswith("root:")

@@ -221,6 +221,29 @@ def test_under_another_name_in_the_same_prefix(places: Places) -> None:
     shutil.rmtree(there)
 
 
+@pytest.mark.parametrize("length", ["shorter", "longer"])
+def test_where_a_link_leads_to_is_named_no_more_at_the_same_path(
+    places: Places, length: str
+) -> None:
+    """A prefix that both servers know by one path, which is a link on the source."""
+    source, there = places.source.environment(), places.other("equal")
+    prefix = places.top / {"shorter": "p", "longer": "p" * 60}[length]
+    prefix.symlink_to(places.source.path)
+    report = push(prefix, there, seen_at=prefix)
+    assert report.outcome == "pushed"
+    assert push(prefix, there, seen_at=prefix).outcome == "in-step"
+    prefix.unlink()
+    prefix.symlink_to(there)
+    with places.hidden():
+        runs(prefix / "envs/myenv", local=length == "shorter")
+    prefix.unlink()
+    # What has no room for a link's longer path stays, and is told.
+    no_room = {name.rpartition("/")[2] for name in NO_ROOM} if length == "longer" else set()
+    left = {path.rpartition(b"/")[2].decode() for path in names(there / "envs/myenv", source)}
+    assert left == LEFT | no_room
+    assert told_as_left(report) >= left
+
+
 def test_what_cannot_be_had_there_is_named_before_anything_is_sent(places: Places) -> None:
     there = places.other("longer") / "further"
     with pytest.raises(PreflightRefused, match="2 files name its path here") as refused:

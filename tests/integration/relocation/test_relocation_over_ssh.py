@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from envsync.tree.revision import short
 from tests.conda import Template
-from tests.integration.push.command import Envsync
+from tests.integration.push.command import ENVSYNC, Envsync
 from tests.integration.push.tree_listing import contents, tree
 from tests.lab.lab import Lab, LabHost
 
@@ -81,9 +82,15 @@ def test_each_transport_brings_it(
 
 
 def test_everything_else_knows_a_relocated_target(servers: Lab, envsync: Envsync) -> None:
-    """In step, diff, verify, only the change, drift, rollback."""
+    """In step, history, diff, verify, only the change, drift, rollback."""
     host = servers["server3"]
-    assert envsync.push("server3").server["outcome"] == "pushed"
+    pushed = envsync.push("server3").server
+    assert pushed["outcome"] == "pushed"
+    event = envsync.ok("history", "myenv", "server3").server["events"][0]
+    assert event["source_revision"] == pushed["revision"] != event["revision"]
+    command = [ENVSYNC, "history", "myenv", "server3"]
+    told = servers.controller.run(command, env=envsync.environment).stdout
+    assert f" {short(pushed['revision'])} " in told
     assert envsync.push("server3").server["outcome"] == "in-step"
     found = envsync.ok("diff", "myenv", "server3").result["difference"]
     assert (found["added"], found["removed"], found["changed"]) == (0, 0, 0)

@@ -56,3 +56,25 @@ def test_who_may_not_make_the_prefix_is_told_what_to_ask_for(served: Lab, envsyn
         controller.write_file(file, text)
     above = host.prefix.rpartition("/")[0]
     assert error["hint"].endswith(f"sudo install -d -m 755 -o {USER} {above}")
+
+
+def test_an_environment_that_cannot_come_holds_up_no_other(served: Lab, envsync: Envsync) -> None:
+    """One that is not at its source, and one whose source does not answer."""
+    controller, host = served.controller, served["server2"]
+    shutil.rmtree(host.path(host.prefix).parent, ignore_errors=True)
+    file = f"{controller.home()}/.config/envsync/config.yaml"
+    text = INVENTORY.format(prefix=host.prefix)
+    _, _, listed = text.partition("environments:\n")
+    more = "  ghost: {push_to: [server2]}\n  far: {source: server3, push_to: [server2]}\n"
+    controller.write_file(file, text.replace(listed, more + listed))
+    served["server3"].stop_sshd()
+    try:
+        told = envsync.json("bootstrap", "server2", status=20)["result"]
+    finally:
+        served["server3"].start_sshd()
+        controller.write_file(file, text)
+    codes = {
+        each["environment"]: (each["error"] or {}).get("code") for each in told["environments"]
+    }
+    assert codes == {"ghost": "not-found", "far": "connection-failed", "myenv": None}
+    assert environment(served, "server2").is_dir()

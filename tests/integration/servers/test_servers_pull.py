@@ -13,6 +13,7 @@ from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.timeout(120)
 
+DRIFT = 11
 INVENTORY = """\
 prefix: {prefix}
 servers: {{server1: {{}}, server2: {{}}, server3: {{}}}}
@@ -42,8 +43,30 @@ def test_pulled_and_pushed_between_others(fresh_lab: Lab) -> None:
     envsync.ok("verify", "myenv", "server3")
     # What was changed here is no more overwritten than anywhere else.
     (server2.path(f"{server2.prefix}/envs/myenv") / "by-hand").write_text("x")
-    assert envsync.run("pull", "myenv", "server1").error["code"] == "drift"
+    refused = envsync.run("pull", "myenv", "server1").error
+    assert refused["code"] == "drift"
+    assert "`envsync diff myenv server2 --published`" in refused["hint"]
     assert envsync.run("pull", "nosuch", "server1").error["server"] == "server1"
+
+
+def test_the_hint_names_a_diff_that_shows_it(fresh_lab: Lab) -> None:
+    """Where what stands there was never published, that is between the source and it."""
+    Stamped.in_lab(fresh_lab)
+    server1, server2 = fresh_lab["server1"], fresh_lab["server2"]
+    for name in ("myenv", "other"):
+        (server2.path(f"{server2.prefix}/envs/{name}/conda-meta")).mkdir(parents=True)
+        (server2.path(f"{server2.prefix}/envs/{name}/conda-meta/history")).touch()
+    here, there = Envsync(server1), Envsync(server2)
+    here.configure(INVENTORY.format(prefix=server1.prefix))
+    there.configure(INVENTORY.format(prefix=server2.prefix))
+    pushed = here.push("server2", expect=DRIFT).error["hint"]
+    assert "`envsync diff myenv server2`" in pushed
+    pulled = there.run("pull", "myenv", "server1").error["hint"]
+    assert "`envsync diff myenv server1`" in pulled
+    assert there.ok("diff", "myenv", "server1").exit_code == 0
+    # None of these could be compared by a command.
+    renamed = here.push("server2", "--as", "other", expect=DRIFT).error["hint"]
+    assert renamed == "--overwrite keeps it as a generation"
 
 
 def test_a_source_that_is_killed_while_it_sends(fresh_lab: Lab) -> None:

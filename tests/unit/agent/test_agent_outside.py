@@ -98,3 +98,11 @@ def test_each_binary_is_read_once(sources: Sources, monkeypatch: pytest.MonkeyPa
 def test_links_lead_where_they_will_lead(sources: Sources) -> None:
     (sources.top / "data").symlink_to(sources.top.with_name("sibling"))
     assert sources.lines(THERE) == ["data (symlink) leads to /srv/conda/envs/sibling"]
+
+
+def test_a_relative_one_is_told_by_the_path_that_it_has_there(sources: Sources) -> None:
+    """So that it can be said whether anything is there."""
+    (sources.top / "lib/data").symlink_to("../../other/data")
+    envs = sources.top.parent
+    assert sources.lines() == [f"lib/data (symlink) leads to {envs}/other/data"]
+    assert sources.lines(THERE) == ["lib/data (symlink) leads to /srv/conda/envs/other/data"]

@@ -159,11 +159,11 @@ def test_a_reader_that_goes_away_is_no_failure_to_tell() -> None:
         ("nowhere", "there is no file nowhere"),
         ("nowhere.tar.gz", "there is no file nowhere.tar.gz"),
         (".", "is a directory, and no archive"),
-        ("archive", "archive says no name for the environment"),
+        ("archive.zip", "archive.zip says no name for the environment"),
     ],
 )
 def test_what_is_no_archive(envsync: Envsync, tmp_path: Path, name: str, told: str) -> None:
-    (tmp_path / "archive").write_text("x")
+    (tmp_path / "archive.zip").write_text("x")
     ended = envsync("unpack", name, "server2")
     assert told in ended.err
 

@@ -51,6 +51,9 @@ def test_a_machine_suits_itself(platform: Platform) -> None:
         (["pytorch-2.1.0-py3.11_cuda12.1_cudnn8.9.2_0.json"], "pytorch-2.1.0", (12, 1)),
         (["pytorch-2.4.0-cuda120_py311h1_301.json"], "pytorch-2.4.0", (12, 0)),
         (["jaxlib-0.4.31-cuda118py311h1_200.json"], "jaxlib", (11, 8)),
+        (["torch-2.4.0+cu121.dist-info"], "torch", (12, 1)),
+        (["torch-2.4.0+cpu.dist-info", "torch-2.4.0.dist-info"], "", None),
+        (["nvidia_cublas_cu12-12.1.3.1.dist-info"], "nvidia_cublas_cu12", (12, 0)),
         (["pytorch-2.4.0-cpu_generic_py311h1_1.json"], "", None),
     ],
 )

@@ -197,3 +197,18 @@ def test_a_name_that_ends_like_the_other_one_is_replaced_once() -> None:
     there = relocation.rewrite(content, ROOM)
     room = bytes(ROOM.size_bytes - len(SHORT))
     assert there == b"\x7fELF\0" + SHORT + b"/lib" + room + b"\0" + bytes(16) + b"next\0"
+
+
+def test_where_only_a_link_differs_what_has_no_room_stays() -> None:
+    """Elsewhere a file that cannot name the new path cannot be had at all."""
+    link, real = b"/workspace/envs/my", b"/d/envs/my"
+    binary = b"\0" + real + b"/lib\0"
+    assert between(link, real, link).rewrite(binary) == binary
+    assert between(link, real, link).rewrite(binary[1:-1]) == link + b"/lib"
+    with pytest.raises(CannotRelocate):
+        between(link, real, b"/workspace/envs/your").rewrite(binary)
+    # Of a script with an archive behind it, only the first line has to have room.
+    script = b"#!" + real + b"/bin/python\n"
+    assert between(link, real, link).rewrite(script + b"PK\0") == (
+        b"#!" + link + b"/bin/python\nPK\0"
+    )

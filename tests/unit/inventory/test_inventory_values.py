@@ -129,6 +129,7 @@ UNSAFE: Table = {
         "a b",
         "a/b",
         "a@b",
+        "a:22",
         "42",
         "true",
         "null",
