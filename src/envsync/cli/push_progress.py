@@ -22,6 +22,8 @@ _SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish"
 _RATE_SECONDS = 30.0
 """What it was in the last half minute is told to go on."""
 _RATE_SECONDS_MIN = 1.0
+_FILLING_SECONDS = 1.0
+"""What is told at first only filled buffers on the way: the rate is that of what comes after."""
 
 
 class Rate:
@@ -29,10 +31,14 @@ class Rate:
 
     def __init__(self, done_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told = deque([(clock(), done_bytes)])
+        self._began = clock()
+        self._told = deque([(self._began, done_bytes)])
 
     def add(self, done_bytes: int) -> None:
         now = self._clock()
+        if now - self._began < _FILLING_SECONDS:
+            self._told = deque([(now, done_bytes)])
+            return
         if len(self._told) > 2 and now - self._told[-2][0] < _RATE_SECONDS_MIN:
             self._told.pop()
         self._told.append((now, done_bytes))

@@ -208,9 +208,9 @@ class Terminal:
 
     def live_console(self) -> Console:
         """For what moves on stdout; from now on, lines are written above it."""
-        from rich.console import Console
+        from envsync.cli.live_console import LiveConsole
 
-        console = Console(
+        console = LiveConsole(
             file=self._stdout, no_color=not self._has_colour, highlight=False, emoji=False
         )
         self._console = console

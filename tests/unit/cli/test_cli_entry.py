@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from envsync.cli.entry import Stopped, Stopper
 from envsync.cli.program import COMMANDS, program
 from tests.unit.cli.conftest import Envsync
 from tests.unit.cli.documented_json import check_document
@@ -176,3 +177,17 @@ def test_every_command_has_json_and_verbose(name: str) -> None:
     for each in commands:
         assert each is not None
         assert {"--json", "--verbose"} <= {opt for param in each.params for opt in param.opts}
+
+
+def test_ctrl_c_twice_at_once_is_one_end() -> None:
+    now = 100.0
+    stopper = Stopper(lambda: now)
+    with pytest.raises(KeyboardInterrupt):
+        stopper(signal.SIGINT, None)
+    now += 0.3
+    stopper(signal.SIGINT, None)
+    stopper(signal.SIGTERM, None)
+    now += 5.0
+    with pytest.raises(Stopped) as stopped:
+        stopper(signal.SIGTERM, None)
+    assert stopped.value.number == signal.SIGTERM
