@@ -170,6 +170,7 @@ def _holder(fd: int) -> str:
     try:
         document: Dict[str, Any] = json.loads(os.pread(fd, 4096, 0))
         minutes = (time.time() - float(document["since_seconds"])) / 60
-        return "%s, process %d, for %.0f min" % (document["holder"], document["pid"], minutes)
+        since = "for %.0f min" % minutes if minutes >= 1 else "for less than a minute"
+        return "%s, process %d, %s" % (document["holder"], document["pid"], since)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "holder unknown"

@@ -36,16 +36,24 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     """
     site = invocation.site()
     base = base_order(site, server, from_server, dry_run=dry_run)
-    invocation.result = {"server": server, "dry_run": dry_run, "base": None, "environments": []}
+    invocation.result = {
+        "server": server,
+        "dry_run": dry_run,
+        "base": None,
+        "then": [],
+        "environments": [],
+    }
     report = _pushed(invocation, base)
     invocation.result["base"] = report.to_json()
     _require_base(invocation, report)
     subscribed = list(_orders(site, server, dry_run=dry_run))
+    names = [order.settings.environment for order in subscribed]
+    invocation.result["then"] = names
     reports = [] if dry_run else [_pushed(invocation, order) for order in subscribed]
     invocation.result["environments"] = [each.to_json() for each in reports]
     if dry_run:
-        names = ", ".join(order.settings.environment for order in subscribed)
-        invocation.terminal.say(f"then: {names}" if names else "no environment is pushed there")
+        then = f"then it would get {', '.join(names)}"
+        invocation.terminal.say(then if names else "no environment is pushed there")
         return
     _conclude(invocation, reports, server, base.destinations[0].prefix)
 

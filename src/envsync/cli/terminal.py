@@ -62,6 +62,11 @@ def _shortened(text: str) -> str:
     return shown if len(text) <= LINE_CHARACTERS_MAX else f"{shown} ..."
 
 
+def _without_name(error: EnvsyncError) -> str:
+    """The message of an error, without its server where it begins with it: that is before it."""
+    return error.message.removeprefix(f"{error.server} ")
+
+
 def _width(lines: Sequence[str]) -> int:
     """As it is seen: what makes a title bold takes no room."""
     return max(len(click.unstyle(line)) for line in lines)
@@ -118,7 +123,7 @@ class Terminal:
         """Each error once, with all the servers that it happened on."""
         alike: dict[tuple[object, ...], list[EnvsyncError]] = {}
         for error in errors:
-            key = (error.code, error.message, error.hint, error.details)
+            key = (error.code, _without_name(error), error.hint, error.details)
             alike.setdefault(key, []).append(error)
         for same in alike.values():
             self.error(same[0], [error.server for error in same if error.server])
@@ -129,7 +134,7 @@ class Terminal:
             return
         names = listed(servers or ([error.server] if error.server else []))
         where = f"{escaped(names)}: " if names else ""
-        told = self._folded(f"envsync: {where}{_shortened(error.message)}", self._stderr)
+        told = self._folded(f"envsync: {where}{_shortened(_without_name(error))}", self._stderr)
         head, rest = told[: len("envsync:")], told[len("envsync:") :]
         lines = [f"{self._styled(head, 'red')}{rest}"]
         lines += [

@@ -42,11 +42,10 @@ def take_away(target: TargetEnd, reopen: Reopen, removal: Removal) -> Removed:
     """
     state = target.inspect(lock=not removal.dry_run)
     if not state.exists:
-        kept = ": `envsync gc` frees what is kept of it" if state.generations else ""
-        raise NotFound(
-            f"there is no environment {removal.environment} there",
-            hint=f"nothing to remove{kept}",
-        )
+        hint = f"`envsync list {target.server}` shows what there is"
+        if state.generations:
+            hint = f"`envsync gc {target.server}` frees what is kept of it"
+        raise NotFound(f"there is no environment {removal.environment!r} there", hint=hint)
     processes = target.using()
     try:
         _require_permission(state, processes, removal)

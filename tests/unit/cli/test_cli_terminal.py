@@ -131,6 +131,20 @@ def test_what_happened_on_many_servers_is_told_once() -> None:
     )
 
 
+def test_a_server_is_named_once() -> None:
+    terminal, _, err = _terminal()
+    terminal.errors(
+        [
+            ConnectionFailed(f"{host} refuses connections", hint="look there", server=name)
+            for name, host in (("gpu1", "gpu1"), ("gpu2", "gpu2"), ("edge", "192.0.2.7"))
+        ]
+    )
+    assert err.getvalue() == (
+        "envsync: gpu1, gpu2: refuses connections\n  → look there\n"
+        "envsync: edge: 192.0.2.7 refuses connections\n  → look there\n"
+    )
+
+
 def test_a_table_is_aligned_and_its_cells_escaped() -> None:
     terminal, out, _ = _terminal()
     terminal.table(("NAME", "SIZE", "NOTE"), [("東京", "1", ""), ("b\x1b[0m", "22", "x")], "SIZE")
