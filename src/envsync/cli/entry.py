@@ -34,6 +34,8 @@ PIPE_CLOSED_EXIT_CODE = 128 + signal.SIGPIPE
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """They stop a command as Ctrl-C does: `kill`, and a terminal that goes away."""
 _SAME_END_SECONDS = 2.0
+_RESUMABLE = ("push", "pull", "unpack", "bootstrap")
+"""Commands that go on from what they had done; the others only begin again."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -68,9 +70,10 @@ class Stopper:
 class Interruption:
     """Ctrl-C and its like: an end that is nobody's failure, and so no class of errors.py."""
 
-    message = "stopped; everything is resumable: run the same command again"
-
-    def __init__(self, how: KeyboardInterrupt) -> None:
+    def __init__(self, how: KeyboardInterrupt, command: str) -> None:
+        self.message = "stopped"
+        if command in _RESUMABLE:
+            self.message = "stopped; everything is resumable: run the same command again"
         number = how.number if isinstance(how, Stopped) else 0
         self.exit_code = 128 + number if number else INTERRUPTED_EXIT_CODE
 
@@ -174,7 +177,7 @@ def _carry_out(
     except click.ClickException as error:
         return _usage_error(error)
     except KeyboardInterrupt as how:
-        return Interruption(how)
+        return Interruption(how, invocation.command)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -48,8 +48,9 @@ def _backslashed(character: str) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """`server1, server2 and 14 more`."""
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
+    if len(names) <= NAMES_SHOWN + 1:  # a name is no longer than "and 1 more"
+        return ", ".join(names)
+    return f"{', '.join(names[:NAMES_SHOWN])} and {len(names) - NAMES_SHOWN} more"
 
 
 def _shortened(text: str) -> str:

@@ -75,8 +75,9 @@ def _require_permission(
     if not removal.overwrite:
         preflight.require_no_drift(state)
     if processes and not removal.used:
+        users = "a process uses" if len(processes) == 1 else f"{len(processes)} processes use"
         raise EnvironmentInUse(
-            f"{len(processes)} processes use the environment there: what they load later is gone",
+            f"{users} the environment there, and what is loaded later is gone",
             details=[f"{use.pid}  {use.command}" for use in processes[:_PROCESSES_SHOWN]],
             hint="end them, or remove it all the same with --used",
         )

@@ -55,6 +55,7 @@ def test_a_source_and_what_is_used_stay(served: Lab, envsync: Envsync) -> None:
     try:
         wait_until(lambda: host.processes(f"^{python}"), "it is used")
         refused = envsync.json("remove", "myenv", "server2", status=15)["error"]
+        assert refused["message"].startswith("a process uses the environment there")
         assert "bin/python" in refused["details"][0]
         envsync("remove", "myenv", "server2", "--used")
     finally:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.cli.terminal import Terminal, escaped
+from envsync.cli.terminal import Terminal, escaped, listed
 from envsync.errors import ConnectionFailed, EnvsyncError
 
 
@@ -176,3 +176,9 @@ def test_what_is_no_terminal_gets_no_colour_and_no_movement() -> None:
     terminal.say("a")
     terminal.warning("b")
     assert (out.getvalue(), err.getvalue()) == ("a\n", "warning: b\n")
+
+
+def test_one_name_more_takes_the_room_of_its_number() -> None:
+    names = [f"gpu{number}" for number in range(1, 11)]
+    assert listed(names[:9]) == "gpu1, gpu2, gpu3, gpu4, gpu5, gpu6, gpu7, gpu8, gpu9"
+    assert listed(names) == "gpu1, gpu2, gpu3, gpu4, gpu5, gpu6, gpu7, gpu8 and 2 more"
