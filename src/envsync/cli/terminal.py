@@ -7,6 +7,7 @@ way: no server can move the cursor, set a title or hide a line.
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TextIO
@@ -25,6 +26,9 @@ DETAILS_SHOWN = 50
 LINE_CHARACTERS_MAX = 5000
 _WIDE = 10_000
 _COLUMNS_MIN = 30
+_NO_BREAK = "\xa0"  # never in what was escaped
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|s|min|h)\b)")
+"""A number and its unit stay on one line."""
 _SURROGATE_FIRST, _SURROGATE_LAST = 0xDC80, 0xDCFF
 
 
@@ -229,9 +233,13 @@ class Terminal:
             return text
         indent = " " * (len(text) - len(text.lstrip()) + 2)
         lines = textwrap.wrap(
-            text, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            _BEFORE_UNIT.sub(_NO_BREAK, text),
+            columns,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
         )
-        return "\n".join(lines)
+        return "\n".join(lines).replace(_NO_BREAK, " ")
 
     def _columns(self, stream: TextIO) -> int:
         """Endless where it is no terminal, or one that does not tell."""

@@ -124,3 +124,22 @@ def test_ctrl_c_begins_no_new_line(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = [line for line in lines if "server2" in line]
     assert shown
     assert all(len(line) <= 60 - len("^C^C^C") for line in shown)
+
+
+def test_half_a_figure_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`5.2 MB/s` without its end looks as if 5.2 MB were something else."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(push_progress.Rate, "bytes_per_second", lambda _: 5.2e6)
+    name = "workstation-2.imaging.biology.example"
+    for columns in range(60, 130):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        screen = _Screen()
+        live = LiveProgress(Terminal(screen, io.StringIO(), {"TERM": "xterm"}), "server1", [name])
+        live.update(Progress(name, "transfer", 11_800_000, 65_700_000))
+        live.start()
+        live.stop()
+        text = click.unstyle(screen.getvalue())
+        shown = text[text.index(name) :].splitlines()[0].partition("transfer")[2].strip(" ━╸╺")
+        whole = "11.8 MB of 65.7 MB", "5.2 MB/s", "10 s left"
+        assert set(filter(None, shown.split(", "))) <= set(whole), (columns, shown)
+    assert shown == ", ".join(whole)

@@ -182,3 +182,13 @@ def test_one_name_more_takes_the_room_of_its_number() -> None:
     names = [f"gpu{number}" for number in range(1, 11)]
     assert listed(names[:9]) == "gpu1, gpu2, gpu3, gpu4, gpu5, gpu6, gpu7, gpu8, gpu9"
     assert listed(names) == "gpu1, gpu2, gpu3, gpu4, gpu5, gpu6, gpu7, gpu8 and 2 more"
+
+
+@pytest.mark.parametrize("columns", range(30, 60))
+def test_a_number_and_its_unit_stay_together(columns: int) -> None:
+    terminal, out, _ = _narrow(columns)
+    terminal.say("myenv -> server2: 1,268 files, 65.7 MB; 1,260 files sent, 24.1 MB, 10.8 s")
+    lines = out.getvalue().splitlines()
+    assert len(lines) > 1
+    assert not {line.split()[0].rstrip(",;") for line in lines} & {"MB", "s"}
+    assert "\xa0" not in out.getvalue()
