@@ -8,7 +8,7 @@ from typing import Callable, Iterator, Optional, Tuple
 from envsync.agent.messages import DifferenceFacts
 from envsync.conda import packages
 from envsync.conda.ownership import group_paths
-from envsync.tree.difference import difference
+from envsync.tree.difference import Difference, difference
 from envsync.tree.entry import join, split
 from envsync.tree.manifest import Manifest
 
@@ -20,7 +20,7 @@ def describe(before: Manifest, after: Manifest, read: Read, paths_max: int) -> D
 
     `read` gives files of the version that `after` describes.
     """
-    found = difference(before, after)
+    found = _without_parents(difference(before, after))
     marked = sorted(
         [(path, "+") for path in found.added]
         + [(path, "-") for path in found.removed]
@@ -35,6 +35,15 @@ def describe(before: Manifest, after: Manifest, read: Read, paths_max: int) -> D
         added=len(found.added),
         removed=len(found.removed),
         changed=len(found.changed),
+    )
+
+
+def _without_parents(found: Difference) -> Difference:
+    """Without directories that came or went with something in them: those are no news besides."""
+    parents = {split(path)[0] for path in found.paths}
+    return found._replace(
+        added=tuple(path for path in found.added if path not in parents),
+        removed=tuple(path for path in found.removed if path not in parents),
     )
 
 

@@ -213,7 +213,8 @@ def _holder(fd: int) -> str:
     try:
         document = _document(fd)
         minutes = (time.time() - float(document["since_seconds"])) / 60
-        return "%s, process %d, for %.0f min" % (document["holder"], document["pid"], minutes)
+        since = "for %.0f min" % minutes if minutes >= 1 else "for less than a minute"
+        return "%s, process %d, %s" % (document["holder"], document["pid"], since)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "holder unknown"
 

@@ -77,10 +77,18 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
         found.append(Finding("not-a-directory", message, True))
     parent = existing_parent(places.state)
     if not os.access(parent, os.W_OK | os.X_OK):
-        found.append(Finding("read-only", "%s is not writable" % os.fsdecode(parent), True))
+        found.append(_unwritable(parent))
     if places.name != BASE and not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
         found.append(Finding("no-conda", "%s has no conda-meta: no conda there" % prefix))
     return tuple(found)
+
+
+def _unwritable(directory: bytes) -> Finding:
+    """A mode that forbids it is not mended as a filesystem that has become read-only."""
+    if os.statvfs(directory).f_flag & os.ST_RDONLY:
+        message = "the filesystem of %s is mounted read-only" % os.fsdecode(directory)
+        return Finding("read-only-mount", message, True)
+    return Finding("read-only", "%s is not writable" % os.fsdecode(directory), True)
 
 
 def require_sound_link(prefix: str, places: Layout) -> None:

@@ -36,16 +36,23 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     """
     site = invocation.site()
     base = base_order(site, server, from_server, dry_run=dry_run)
-    invocation.result = {"server": server, "dry_run": dry_run, "base": None, "environments": []}
+    invocation.result = {
+        "server": server,
+        "dry_run": dry_run,
+        "base": None,
+        "then": [],
+        "environments": [],
+    }
     report = _pushed(invocation, base)
     invocation.result["base"] = report.to_json()
     _require_base(invocation, report)
-    subscribed = list(_subscribed(site, server))
+    names = list(_subscribed(site, server))
+    invocation.result["then"] = names
     if dry_run:
-        names = ", ".join(subscribed)
-        invocation.terminal.say(f"then: {names}" if names else "no environment is pushed there")
+        then = f"then it would get {', '.join(names)}"
+        invocation.terminal.say(then if names else "no environment is pushed there")
         return
-    reports = [_brought(invocation, site, name, server) for name in subscribed]
+    reports = [_brought(invocation, site, name, server) for name in names]
     invocation.result["environments"] = [each.to_json() for each in reports]
     _conclude(invocation, reports, server, base.destinations[0].prefix)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from envsync.cli.invocation import Invocation
-from envsync.cli.options import common_options
+from envsync.cli.options import common_options, json_option
 from envsync.cli.wording import count
 from envsync.errors import NotFound
+from envsync.inventory.names import suggestion
 
 _PLACES = (
     "--config FILE",
@@ -18,7 +19,17 @@ _PLACES = (
 )
 
 
-@click.group(short_help="Check or find the inventory file.", no_args_is_help=False)
+class _Group(click.Group):
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            near = suggestion(cmd_name, self.list_commands(ctx))
+            ctx.fail(f"no such command {cmd_name!r}{near}")
+        return found
+
+
+@click.group(cls=_Group, short_help="Check or find the inventory file.", no_args_is_help=False)
+@json_option(hidden=True)
 def config() -> None:
     """Check the inventory file, or say which one is used.
 

@@ -96,7 +96,7 @@ def _complaints(examinations: Sequence[Examination]) -> dict[str, tuple[Complain
 
 
 def _row(found: Examination) -> tuple[str, ...]:
-    key = {None: "-", True: "known", False: "NOT KNOWN"}[found.is_key_known]
+    key = {None: "-", True: "known", False: "REFUSED"}[found.is_key_known]
     reached = {None: "-", True: found.connection or "yes", False: "NO"}[found.is_reached]
     health = found.health
     if health is None:

@@ -13,8 +13,9 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -32,6 +33,9 @@ PIPE_CLOSED_EXIT_CODE = 128 + signal.SIGPIPE
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """They stop a command as Ctrl-C does: `kill`, and a terminal that goes away."""
+_SAME_END_SECONDS = 2.0
+_RESUMABLE = ("push", "pull", "unpack", "bootstrap")
+"""Commands that go on from what they had done; the others only begin again."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -42,12 +46,34 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
+class Stopper:
+    """The handler of what stops a command.
+
+    Who presses Ctrl-C twice means one end: the second must not hit what the first set going,
+    as taking away the lines that move. Who presses it later finds that too slow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last_seconds: float | None = None
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        now = self._clock()
+        if self._last_seconds is not None and now - self._last_seconds < _SAME_END_SECONDS:
+            return
+        self._last_seconds = now
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Stopped(number)
+
+
 class Interruption:
     """Ctrl-C and its like: an end that is nobody's failure, and so no class of errors.py."""
 
-    message = "stopped; everything is resumable: run the same command again"
-
-    def __init__(self, how: KeyboardInterrupt) -> None:
+    def __init__(self, how: KeyboardInterrupt, command: str) -> None:
+        self.message = "stopped"
+        if command in _RESUMABLE:
+            self.message = "stopped; everything is resumable: run the same command again"
         number = how.number if isinstance(how, Stopped) else 0
         self.exit_code = 128 + number if number else INTERRUPTED_EXIT_CODE
 
@@ -69,14 +95,12 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     # A thread's trouble is met again by whoever waits for it; its traceback is no news either.
     threading.excepthook = _save_thread_failure
-    for number in _SIGNALS:
-        if signal.getsignal(number) is signal.SIG_DFL:  # not so under nohup
-            signal.signal(number, _stop)
+    stopper = Stopper()
+    for number in (signal.SIGINT, *_SIGNALS):
+        # Under nohup, and in a shell's background, they are to be ignored.
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, stopper)
     leave(run(sys.argv[1:], Invocation(os.environ)))
-
-
-def _stop(number: int, _: FrameType | None) -> NoReturn:
-    raise Stopped(number)
 
 
 def _open_standard_streams() -> None:
@@ -153,7 +177,7 @@ def _carry_out(
     except click.ClickException as error:
         return _usage_error(error)
     except KeyboardInterrupt as how:
-        return Interruption(how)
+        return Interruption(how, invocation.command)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -42,7 +42,7 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
 
     outcomes = ask_servers(invocation.terminal, "list", _places(site, servers), ask)
     invocation.result = {"servers": [_document(outcome) for outcome in outcomes]}
-    rows = [row for outcome in outcomes for row in _rows(outcome)]
+    rows = [row for outcome in outcomes for row in rows_of(outcome)]
     if rows:
         invocation.terminal.table(
             TITLES, sorted(rows, key=operator.itemgetter(0)), right="PACKAGES SIZE KEPT"
@@ -74,7 +74,8 @@ def _environments(site: Site, end: End, place: Place) -> ListFacts:
     return from_json(ListFacts, end.call("list", arguments).document)
 
 
-def _rows(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
+def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
+    """A row for each environment of a server; of one that cannot be read, no size is made up."""
     from envsync.tree.revision import short
 
     if outcome.value is None:
@@ -87,8 +88,8 @@ def _rows(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
             facts.name,
             outcome.server,
             short(revision) or "-",
-            str(facts.packages),
-            size(facts.totals.size_bytes),
+            "-" if facts.problem else str(facts.packages),
+            "-" if facts.problem else size(facts.totals.size_bytes),
             str(facts.generations),
             # Both by the server's clock, which may be far from this one's.
             "-" if record is None else age(record.when_seconds, outcome.value.time_seconds),

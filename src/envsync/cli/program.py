@@ -85,7 +85,7 @@ def program(context: click.Context) -> None:
 
     \b
       envsync push myenv server2      the environment myenv, from here to server2
-      envsync push myenv              to all servers that the inventory names for it
+      envsync push myenv              to the servers that the inventory names for it
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

@@ -15,7 +15,7 @@ from envsync.cli.options import common_options, force_platform_option, push_opti
 @click.argument("from_server", metavar="SERVER")
 @force_platform_option
 @push_options
-@click.option("-y", "--yes", is_flag=True, help="Answer harmless questions with yes.")
+@click.option("-y", "--yes", is_flag=True, help="For scripts; nothing is asked without it, either.")
 @common_options
 @click.pass_obj
 def pull(invocation: Invocation, /, **options: Any) -> None:

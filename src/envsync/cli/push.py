@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 )
 @force_platform_option
 @push_options
-@click.option("-y", "--yes", is_flag=True, help="Answer harmless questions with yes.")
+@click.option("-y", "--yes", is_flag=True, help="For scripts; nothing is asked without it, either.")
 @common_options
 @click.pass_obj
 def push(invocation: Invocation, /, **options: Any) -> None:

@@ -183,7 +183,10 @@ def _require_transport(name: str) -> None:
 
     names = (AUTO, *(transport.name for transport in transports()))
     if name not in names:
-        raise UsageError(f"there is no transport {name!r}", hint=f"one of: {', '.join(names)}")
+        raise UsageError(
+            f"there is no transport {name!r}{suggestion(name, names)}",
+            hint=f"one of: {', '.join(names)}",
+        )
 
 
 def _option(name: str, parse: Callable[[str], T], text: str | None) -> T | None:

@@ -19,9 +19,14 @@ from envsync.push.report import Progress as Step
 
 _SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish", "done")
 
+_SPINNER_WIDTH = 1
+_STEP_WIDTH = len("preflight")
+
 _RATE_SECONDS = 30.0
 """What it was in the last half minute is told to go on."""
 _RATE_SECONDS_MIN = 1.0
+_FILLING_SECONDS = 1.0
+"""What is told at first only filled buffers on the way: the rate is that of what comes after."""
 
 
 class Rate:
@@ -29,10 +34,14 @@ class Rate:
 
     def __init__(self, done_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told = deque([(clock(), done_bytes)])
+        self._began = clock()
+        self._told = deque([(self._began, done_bytes)])
 
     def add(self, done_bytes: int) -> None:
         now = self._clock()
+        if now - self._began < _FILLING_SECONDS:
+            self._told = deque([(now, done_bytes)])
+            return
         if len(self._told) > 2 and now - self._told[-2][0] < _RATE_SECONDS_MIN:
             self._told.pop()
         self._told.append((now, done_bytes))
@@ -51,13 +60,16 @@ class LiveProgress:
 
     def __init__(self, terminal: Terminal, source_server: str, servers: Sequence[str]) -> None:
         self._source_server = source_server
+        console = terminal.live_console()
+        name_width = max((len(name) for name in (source_server, *servers)), default=0)
+        besides = sum(width + 1 for width in (_SPINNER_WIDTH, name_width, _STEP_WIDTH, 0))
         self._progress = Progress(
             SpinnerColumn(finished_text=" "),
-            _Text("server", max((len(name) for name in servers), default=0)),
-            _Text("step", len("preflight")),
+            _Text("server", name_width),
+            _Text("step", _STEP_WIDTH),
             _Bar(bar_width=24),
-            _Figures(),
-            console=terminal.live_console(),
+            _Figures(lambda: console.options.max_width - besides),
+            console=console,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
@@ -124,24 +136,31 @@ class _Bar(BarColumn):
 
 
 class _Figures(ProgressColumn):
-    """`1.2 MB of 3.1 MB, 41.0 MB/s, 2 s left`, as far as it is known."""
+    """`1.2 MB of 3.1 MB, 41.0 MB/s, 2 s left`, as far as it is known, and as there is room.
 
-    def __init__(self) -> None:
+    Half a figure would be another one: what there is no room for goes as a whole.
+    """
+
+    def __init__(self, room: Callable[[], int]) -> None:
         super().__init__(Column(no_wrap=True))
+        self._room = room
 
     def render(self, task: Task) -> Text:
-        parts = []
-        if task.fields["files"]:
-            parts.append(count(task.fields["files"], "file"))
+        files = count(task.fields["files"], "file") if task.fields["files"] else ""
+        done = rate = left = ""
         if task.completed:
-            total = f" of {size(task.total)}" if task.total else ""
-            parts.append(size(task.completed) + total)
+            done = size(task.completed) + (f" of {size(task.total)}" if task.total else "")
         per_second = task.fields["rate"].bytes_per_second()
         if per_second:
-            parts.append(f"{size(per_second)}/s")
+            rate = f"{size(per_second)}/s"
             if task.total:
-                parts.append(f"{_time((task.total - task.completed) / per_second)} left")
-        return Text(", ".join(parts), style="dim")
+                left = f"{_time((task.total - task.completed) / per_second)} left"
+        room = self._room()
+        for parts in ((files, done, rate, left), (files, done, left), (done, left), (left,)):
+            shown = ", ".join(part for part in parts if part)
+            if len(shown) <= room:
+                return Text(shown, style="dim")
+        return Text(done if len(done) <= room else "", style="dim")
 
 
 def _time(seconds: float) -> str:

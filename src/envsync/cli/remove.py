@@ -65,7 +65,7 @@ def remove(
     for outcome in outcomes:
         for line in _lines(order, outcome):
             invocation.terminal.say(line)
-    raise_failures(invocation.terminal, outcomes)
+    raise_failures(invocation.terminal, [_judged(outcome) for outcome in outcomes])
 
 
 def _refuse_source(site: Site, order: Removal, places: list[Place]) -> None:
@@ -94,6 +94,14 @@ def _remove(site: Site, order: Removal, end: End, place: Place) -> Removed:
     return take_away(target, reopen, order)
 
 
+def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:
+    """The outcome with an error also where a dry run found that it would be refused."""
+    from envsync.push.servers import Outcome
+
+    refused = None if outcome.value is None else outcome.value.refused
+    return Outcome(outcome.server, outcome.value, outcome.error or refused)
+
+
 def _lines(order: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
     removed = outcome.value
     if removed is None:
@@ -103,9 +111,6 @@ def _lines(order: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
     if removed.record is None:
         verb = "would be removed" if removed.refused is None else "would be refused"
         yield f"{order.environment} on {outcome.server}: {verb} ({contents})"
-        if removed.refused is not None:
-            yield f"  {removed.refused.message}"
-            yield f"  → {removed.refused.hint}"
         return
     yield f"{order.environment} on {outcome.server}: removed ({contents})"
     back = f"envsync rollback {order.environment} {outcome.server}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from envsync.agent.facts import user_name
 from envsync.cli.active_conda import active_conda_prefix
-from envsync.errors import UsageError
+from envsync.errors import InventoryError, UsageError
 from envsync.inventory import Inventory, Server
 from envsync.push.servers import Place
 from envsync.ssh.session import Address, Link
@@ -81,7 +81,13 @@ class Site:
                 f"no server was named, and no inventory says where {environment} is pushed to",
                 hint=f"envsync {command} {environment} SERVER",
             )
-        return self.inventory.targets(environment)
+        try:
+            return self.inventory.targets(environment)
+        except InventoryError as error:
+            error.hint = (
+                f"name servers: `envsync {command} {environment} SERVER`; or give it `push_to:`"
+            )
+            raise
 
 
 def link_opener(server: Server, *, use_masters: bool = True) -> Callable[[], Link]:

@@ -7,6 +7,7 @@ way: no server can move the cursor, set a title or hide a line.
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TextIO
@@ -25,6 +26,9 @@ DETAILS_SHOWN = 50
 LINE_CHARACTERS_MAX = 5000
 _WIDE = 10_000
 _COLUMNS_MIN = 30
+_NO_BREAK = "\xa0"  # never in what was escaped
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|s|min|h)\b)")
+"""A number and its unit stay on one line."""
 _SURROGATE_FIRST, _SURROGATE_LAST = 0xDC80, 0xDCFF
 
 
@@ -48,8 +52,9 @@ def _backslashed(character: str) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """`server1, server2 and 14 more`."""
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
+    if len(names) <= NAMES_SHOWN + 1:  # a name is no longer than "and 1 more"
+        return ", ".join(names)
+    return f"{', '.join(names[:NAMES_SHOWN])} and {len(names) - NAMES_SHOWN} more"
 
 
 def _shortened(text: str) -> str:
@@ -60,6 +65,11 @@ def _shortened(text: str) -> str:
     whole = redacted(text[: 2 * LINE_CHARACTERS_MAX])
     shown = escaped(whole[:LINE_CHARACTERS_MAX])
     return shown if len(text) <= LINE_CHARACTERS_MAX else f"{shown} ..."
+
+
+def _without_name(error: EnvsyncError) -> str:
+    """The message of an error, without its server where it begins with it: that is before it."""
+    return error.message.removeprefix(f"{error.server} ")
 
 
 def _width(lines: Sequence[str]) -> int:
@@ -118,7 +128,7 @@ class Terminal:
         """Each error once, with all the servers that it happened on."""
         alike: dict[tuple[object, ...], list[EnvsyncError]] = {}
         for error in errors:
-            key = (error.code, error.message, error.hint, error.details)
+            key = (error.code, _without_name(error), error.hint, error.details)
             alike.setdefault(key, []).append(error)
         for same in alike.values():
             self.error(same[0], [error.server for error in same if error.server])
@@ -129,7 +139,7 @@ class Terminal:
             return
         names = listed(servers or ([error.server] if error.server else []))
         where = f"{escaped(names)}: " if names else ""
-        told = self._folded(f"envsync: {where}{_shortened(error.message)}", self._stderr)
+        told = self._folded(f"envsync: {where}{_shortened(_without_name(error))}", self._stderr)
         head, rest = told[: len("envsync:")], told[len("envsync:") :]
         lines = [f"{self._styled(head, 'red')}{rest}"]
         lines += [
@@ -208,9 +218,9 @@ class Terminal:
 
     def live_console(self) -> Console:
         """For what moves on stdout; from now on, lines are written above it."""
-        from rich.console import Console
+        from envsync.cli.live_console import LiveConsole
 
-        console = Console(
+        console = LiveConsole(
             file=self._stdout, no_color=not self._has_colour, highlight=False, emoji=False
         )
         self._console = console
@@ -223,9 +233,13 @@ class Terminal:
             return text
         indent = " " * (len(text) - len(text.lstrip()) + 2)
         lines = textwrap.wrap(
-            text, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            _BEFORE_UNIT.sub(_NO_BREAK, text),
+            columns,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
         )
-        return "\n".join(lines)
+        return "\n".join(lines).replace(_NO_BREAK, " ")
 
     def _columns(self, stream: TextIO) -> int:
         """Endless where it is no terminal, or one that does not tell."""

@@ -114,7 +114,8 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError:
         raise InventoryError(
             f"{path}: there is no such file",
-            hint="write one (see config.example.yaml); `envsync config path` says where",
+            hint="--config or $ENVSYNC_CONFIG names it: correct that, "
+            "or write one (see config.example.yaml)",
         ) from None
     except OSError as error:
         raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from error

@@ -19,6 +19,8 @@ InUse = Literal["publish", "wait", "fail"]
 Outside = Literal["warn", "fail"]
 ShareMode = Literal["read", "write"]
 
+NAMES_SHOWN = 12
+
 _T = TypeVar("_T")
 
 
@@ -133,7 +135,7 @@ class Inventory:
             raise InventoryError(
                 f"{self._place} does not say where {environment_name!r} is pushed to"
                 f"{names.suggestion(environment_name, listed)}",
-                hint=f"envsync push {environment_name} SERVER, or give it push_to",
+                hint=f"name servers, or give {environment_name} `push_to:` there",
                 details=_listing("environments with push_to", listed),
             )
         return tuple(
@@ -225,7 +227,8 @@ class Inventory:
 
 
 def _listing(title: str, entries: Sequence[str]) -> list[str]:
-    return [f"{title}: {', '.join(entries)}"] if entries else []
+    more = f" and {len(entries) - NAMES_SHOWN} more" if len(entries) > NAMES_SHOWN else ""
+    return [f"{title}: {', '.join(entries[:NAMES_SHOWN])}{more}"] if entries else []
 
 
 def _checked(check: Callable[[str], _T], text: str) -> _T:

@@ -81,8 +81,10 @@ class CloserLook:
             found = self._target.differences(manifest, paths_max=DIFFERENCES_SHOWN)
         except VerificationFailed as error:
             return (error.message,)
-        files = "file" if found.added == 1 else "files"
-        counts = f"{found.added} {files} added, {found.removed} removed, {found.changed} changed"
+        counts = (
+            f"{found.added:,} file{'' if found.added == 1 else 's'} added, "
+            f"{found.removed:,} removed, {found.changed:,} changed"
+        )
         lines = found.packages or (*found.groups, *found.paths)
         shown = lines[:DIFFERENCES_SHOWN]
         more = (f"and {len(lines) - len(shown)} more",) if len(lines) > len(shown) else ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import tempfile
 import warnings
@@ -71,9 +72,12 @@ def write_archive(
         raise UsageError(f"{output} is a directory", hint="name the file that is to be made")
     if output.exists() and not force:
         raise PreflightRefused(f"{output} is there already", hint="--force replaces it")
-    if not output.absolute().parent.is_dir():
-        raise UsageError(f"there is no directory {output.absolute().parent}")
-    with space_guard(), _workplace(output.absolute().parent) as place:
+    parent = output.absolute().parent
+    if not parent.is_dir():
+        raise UsageError(
+            f"there is no directory {parent}", hint=f"mkdir -p {shlex.quote(str(parent))}"
+        )
+    with space_guard(), _workplace(parent) as place:
         archive = place / "archive"
         told = _pack(environment, str(archive), form, on_packed)
         with archive.open("rb") as file:

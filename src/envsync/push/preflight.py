@@ -41,7 +41,8 @@ _AFTER_THE_INSTALLER = (
 _HINTS = {
     "platform": "--method rebuild makes it anew there; --force-platform insists",
     "busy": _AFTER_THE_INSTALLER,
-    "read-only": "give yourself write permission there, or mount it read-write",
+    "read-only": "give yourself write permission there",
+    "read-only-mount": "`sudo dmesg` there says why; then mount it read-write again",
     "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
     "not-a-directory": "move it away there",
     "foreign-owner": "have its owner push it, or share it (`share: {group: ..., mode: write}`); or "

@@ -55,7 +55,7 @@ def roll_back(
 def _require_some_version(target: TargetEnd, state: TargetState) -> None:
     if not state.exists and not state.generations:
         raise NotFound(
-            f"there is no environment {target.name} there, nor an earlier version of it",
+            f"there is no environment {target.name!r} there, nor an earlier version of it",
             hint=f"`envsync list {target.server}` shows what there is",
         )
 

@@ -42,11 +42,10 @@ def take_away(target: TargetEnd, reopen: Reopen, removal: Removal) -> Removed:
     """
     state = target.inspect(lock=not removal.dry_run)
     if not state.exists:
-        kept = ": `envsync gc` frees what is kept of it" if state.generations else ""
-        raise NotFound(
-            f"there is no environment {removal.environment} there",
-            hint=f"nothing to remove{kept}",
-        )
+        hint = f"`envsync list {target.server}` shows what there is"
+        if state.generations:
+            hint = f"`envsync gc {target.server}` frees what is kept of it"
+        raise NotFound(f"there is no environment {removal.environment!r} there", hint=hint)
     processes = target.using()
     try:
         _require_permission(state, processes, removal)
@@ -76,8 +75,9 @@ def _require_permission(
     if not removal.overwrite:
         preflight.require_no_drift(state)
     if processes and not removal.used:
+        users = "a process uses" if len(processes) == 1 else f"{len(processes)} processes use"
         raise EnvironmentInUse(
-            f"{len(processes)} processes use the environment there: what they load later is gone",
+            f"{users} the environment there, and what is loaded later is gone",
             details=[f"{use.pid}  {use.command}" for use in processes[:_PROCESSES_SHOWN]],
             hint="end them, or remove it all the same with --used",
         )

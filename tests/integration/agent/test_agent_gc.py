@@ -286,6 +286,7 @@ def test_beside_a_push_nothing_is_touched(server: Server) -> None:
         for dry_run in (False, True):
             swept = collect(server, dry_run=dry_run)
             assert swept.locked.startswith("another push of myenv is under way: alice@here")
+            assert swept.locked.endswith(", for less than a minute")
             assert (swept.generations, swept.unfinished) == ((), 0)
     assert numbers(server) == [2, 3]
 

@@ -87,6 +87,8 @@ def test_diff(conda_lab: Lab, envsync: Envsync) -> None:
     assert document["result"]["difference"]["added"] == len(
         document["result"]["difference"]["paths"]
     )
+    groups = document["result"]["difference"]["groups"]
+    assert [group.partition(":")[0] for group in groups] == ["labtool 1.0"]
 
 
 def test_history_and_rollback(conda_lab: Lab, envsync: Envsync) -> None:
@@ -115,7 +117,7 @@ def test_history_and_rollback(conda_lab: Lab, envsync: Envsync) -> None:
 def test_a_rollback_of_what_is_not_there_says_what_is(conda_lab: Lab, envsync: Envsync) -> None:
     """A name with a typo leaves nothing behind, which `doctor` would then wonder about."""
     told = envsync("rollback", "myenvv", "server2", status=21).stderr
-    assert "there is no environment myenvv there, nor an earlier version of it" in told
+    assert "there is no environment 'myenvv' there, nor an earlier version of it" in told
     assert "`envsync list server2`" in told
     server2 = conda_lab["server2"]
     assert not server2.path(f"{server2.prefix}/envs/.envsync/myenvv").exists()
@@ -195,6 +197,8 @@ def test_a_server_that_is_read_only_is_told_as_that(conda_lab: Lab, envsync: Env
         told = done.stderr
         assert "/myenv/lock: Read-only file system\n" in told
         assert "Errno" not in told
+        told = envsync("push", "myenv", "server2", "--as", "other", status=8).stderr
+        assert "/envs/.envsync is mounted read-only\n  → `sudo dmesg` there says why" in told
         told = envsync("doctor", "server2", status=8).stderr
         assert f"the filesystem of {conda_lab['server2'].prefix} is mounted read-only" in told
     finally:

@@ -20,6 +20,7 @@ def test_a_new_server(served: Lab, envsync: Envsync) -> None:
     shutil.rmtree(prefix.parent)
     planned = envsync.json("bootstrap", "server2", "--dry-run")["result"]
     assert (planned["base"]["outcome"], planned["environments"]) == ("planned", [])
+    assert planned["then"] == ["myenv"]
     assert not prefix.parent.exists()
     result = envsync.json("bootstrap", "server2")["result"]
     assert result["base"]["outcome"] == "pushed"

@@ -29,6 +29,7 @@ def test_removed_brought_back_and_freed(served: Lab, envsync: Envsync) -> None:
     [freed] = envsync.json("gc", "server2")["result"]["servers"][0]["freed"]["environments"]
     assert freed["generations"] == [1]
     assert envsync.json("remove", "myenv", "server2", status=21)["error"]["code"] == "not-found"
+    assert "`envsync list server2`" in envsync("remove", "mynev", "server2", status=21).stderr
 
 
 def test_what_was_changed_there_is_kept_for_good(served: Lab, envsync: Envsync) -> None:
@@ -37,7 +38,7 @@ def test_what_was_changed_there_is_kept_for_good(served: Lab, envsync: Envsync) 
     (top / "by-hand").write_text("precious")
     refused = envsync.json("remove", "myenv", "server3", status=11)["error"]
     assert "envsync diff myenv server3 --published" in refused["hint"]
-    planned = envsync.json("remove", "myenv", "server3", "-n")["result"]["servers"][0]
+    planned = envsync.json("remove", "myenv", "server3", "-n", status=11)["result"]["servers"][0]
     assert planned["error"]["code"] == "drift"
     envsync("remove", "myenv", "server3", "--overwrite")
     envsync("gc", "server3")
@@ -54,6 +55,7 @@ def test_a_source_and_what_is_used_stay(served: Lab, envsync: Envsync) -> None:
     try:
         wait_until(lambda: host.processes(f"^{python}"), "it is used")
         refused = envsync.json("remove", "myenv", "server2", status=15)["error"]
+        assert refused["message"].startswith("a process uses the environment there")
         assert "bin/python" in refused["details"][0]
         envsync("remove", "myenv", "server2", "--used")
     finally:

@@ -56,6 +56,28 @@ def test_none(envsync: Envsync) -> None:
     assert check_document(envsync("config", "check", "--json").out)["exit_code"] == 21
 
 
+def test_a_file_that_is_named_and_not_there(envsync: Envsync) -> None:
+    told = envsync("list", ENVSYNC_CONFIG="/nonexistent/envsync.yaml")
+    assert told.status == 2
+    assert told.err.startswith("envsync: /nonexistent/envsync.yaml: there is no such file\n")
+    assert "$ENVSYNC_CONFIG names it" in told.err
+
+
+def test_a_typo_and_no_subcommand_at_all(envsync: Envsync) -> None:
+    assert "no such command 'chek'; did you mean 'check'?" in envsync("config", "chek").err
+    document = check_document(envsync("config", "--json").out)
+    assert document["error"]["message"] == "missing command"
+
+
+@pytest.mark.parametrize("command", ["push", "history", "verify"])
+def test_without_push_to_the_command_itself_is_named(
+    envsync: Envsync, home: Path, command: str
+) -> None:
+    (home / ".config/envsync/config.yaml").write_text(VALID)
+    told = envsync(command, "other").err
+    assert f"name servers: `envsync {command} other SERVER`" in told
+
+
 @pytest.mark.parametrize("line", ["config check", "push myenv", "list", "verify myenv server1"])
 def test_an_invalid_one_stops_every_command(envsync: Envsync, home: Path, line: str) -> None:
     file = home / ".config/envsync/config.yaml"

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from envsync.cli.entry import Stopped, Stopper
 from envsync.cli.program import COMMANDS, program
 from tests.unit.cli.conftest import Envsync
 from tests.unit.cli.documented_json import check_document
@@ -107,7 +108,7 @@ def test_interrupted(envsync: Envsync, failing: type[Exception]) -> None:
     failing.error = KeyboardInterrupt()  # type: ignore[attr-defined]
     ended = envsync("config", "path")
     assert (ended.status, ended.out) == (130, "")
-    assert ended.err == ("envsync: stopped; everything is resumable: run the same command again\n")
+    assert ended.err == "envsync: stopped\n", "there is nothing to resume"
     document = check_document(envsync("config", "path", "--json").out)
     assert document["error"]["code"] == "interrupted"
 
@@ -176,3 +177,17 @@ def test_every_command_has_json_and_verbose(name: str) -> None:
     for each in commands:
         assert each is not None
         assert {"--json", "--verbose"} <= {opt for param in each.params for opt in param.opts}
+
+
+def test_ctrl_c_twice_at_once_is_one_end() -> None:
+    now = 100.0
+    stopper = Stopper(lambda: now)
+    with pytest.raises(KeyboardInterrupt):
+        stopper(signal.SIGINT, None)
+    now += 0.3
+    stopper(signal.SIGINT, None)
+    stopper(signal.SIGTERM, None)
+    now += 5.0
+    with pytest.raises(Stopped) as stopped:
+        stopper(signal.SIGTERM, None)
+    assert stopped.value.number == signal.SIGTERM

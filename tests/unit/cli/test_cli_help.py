@@ -42,6 +42,16 @@ def test_help_is_as_it_was_read_and_approved(envsync: Envsync, path: str) -> Non
     assert ended.out == golden.read_text()
 
 
+def test_at_80_columns_what_is_set_line_by_line_stays_so(
+    envsync: Envsync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for path in PATHS:
+        lines = envsync(*path.split(), "--help").out.splitlines()
+        outside = [line for line in lines if line and not line.startswith(" ")]
+        assert {line.split()[0] for line in outside} <= {"Usage:", "Options:", "Commands:"}, path
+
+
 def test_no_command_shows_the_help(envsync: Envsync) -> None:
     assert envsync().out == envsync("--help").out
 

@@ -160,6 +160,7 @@ def test_zero_configuration(prefix: str) -> None:
         ({"method": "rebuilt"}, "there is no method 'rebuilt'; did you mean 'rebuild'?"),
         ({"method": "mirror", "from_history": True}, "--from-history is about making"),
         ({"transport": "pigeon"}, "there is no transport 'pigeon'"),
+        ({"transport": "rsnc"}, "there is no transport 'rsnc'; did you mean 'rsync'?"),
         ({"limit": "3"}, "--limit: expected a rate"),
         ({"from_server": "server9", "servers": ("server2",)}, "has no server 'server9'"),
     ],

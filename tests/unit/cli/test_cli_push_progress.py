@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 
+import click
 import pytest
 
 from envsync.cli import push_progress
@@ -51,13 +53,17 @@ def test_a_line_for_each_server(watched: Watched) -> None:
 def test_the_rate_is_that_of_the_last_half_minute_up_to_now() -> None:
     now = 0.0
     rate = Rate(0, lambda: now)
-    rate.add(400_000)
+    now = 0.9
+    rate.add(9_000_000)
+    assert rate.bytes_per_second() is None, "that only filled buffers"
+    now = 1.5
+    rate.add(9_400_000)
     assert rate.bytes_per_second() is None, "a moment says nothing"
-    now = 4.0
+    now = 4.9
     assert rate.bytes_per_second() == 100_000, "nothing came since, and that counts"
     for second in range(5, 105):
         now = float(second)
-        rate.add(400_000 + 2_000_000 * (second - 4))
+        rate.add(9_400_000 + 2_000_000 * (second - 4))
     assert rate.bytes_per_second() == pytest.approx(2_000_000, rel=0.05)
 
 
@@ -103,3 +109,37 @@ def test_names_are_escaped(watched: Watched) -> None:
     text = shown()
     assert "a\\x1b]0;b\\x07" in text
     assert "[bold]x" in text
+
+
+def test_ctrl_c_begins_no_new_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal writes `^C` behind what moves; on another line, that would stay there."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    screen = _Screen()
+    live = LiveProgress(Terminal(screen, io.StringIO(), {"TERM": "xterm"}), "server1", ["server2"])
+    live.update(Progress("server2", "transfer", 1_000_000, 4_000_000, files=123_456))
+    live.start()
+    live.stop()
+    lines = [click.unstyle(line) for line in re.split(r"[\r\n]", screen.getvalue())]
+    shown = [line for line in lines if "server2" in line]
+    assert shown
+    assert all(len(line) <= 60 - len("^C^C^C") for line in shown)
+
+
+def test_half_a_figure_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`5.2 MB/s` without its end looks as if 5.2 MB were something else."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(push_progress.Rate, "bytes_per_second", lambda _: 5.2e6)
+    name = "workstation-2.imaging.biology.example"
+    for columns in range(60, 130):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        screen = _Screen()
+        live = LiveProgress(Terminal(screen, io.StringIO(), {"TERM": "xterm"}), "server1", [name])
+        live.update(Progress(name, "transfer", 11_800_000, 65_700_000))
+        live.start()
+        live.stop()
+        text = click.unstyle(screen.getvalue())
+        shown = text[text.index(name) :].splitlines()[0].partition("transfer")[2].strip(" ━╸╺")
+        whole = "11.8 MB of 65.7 MB", "5.2 MB/s", "10 s left"
+        assert set(filter(None, shown.split(", "))) <= set(whole), (columns, shown)
+    assert shown == ", ".join(whole)

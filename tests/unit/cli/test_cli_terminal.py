@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.cli.terminal import Terminal, escaped
+from envsync.cli.terminal import Terminal, escaped, listed
 from envsync.errors import ConnectionFailed, EnvsyncError
 
 
@@ -131,6 +131,20 @@ def test_what_happened_on_many_servers_is_told_once() -> None:
     )
 
 
+def test_a_server_is_named_once() -> None:
+    terminal, _, err = _terminal()
+    terminal.errors(
+        [
+            ConnectionFailed(f"{host} refuses connections", hint="look there", server=name)
+            for name, host in (("gpu1", "gpu1"), ("gpu2", "gpu2"), ("edge", "192.0.2.7"))
+        ]
+    )
+    assert err.getvalue() == (
+        "envsync: gpu1, gpu2: refuses connections\n  → look there\n"
+        "envsync: edge: 192.0.2.7 refuses connections\n  → look there\n"
+    )
+
+
 def test_a_table_is_aligned_and_its_cells_escaped() -> None:
     terminal, out, _ = _terminal()
     terminal.table(("NAME", "SIZE", "NOTE"), [("東京", "1", ""), ("b\x1b[0m", "22", "x")], "SIZE")
@@ -162,3 +176,19 @@ def test_what_is_no_terminal_gets_no_colour_and_no_movement() -> None:
     terminal.say("a")
     terminal.warning("b")
     assert (out.getvalue(), err.getvalue()) == ("a\n", "warning: b\n")
+
+
+def test_one_name_more_takes_the_room_of_its_number() -> None:
+    names = [f"gpu{number}" for number in range(1, 11)]
+    assert listed(names[:9]) == "gpu1, gpu2, gpu3, gpu4, gpu5, gpu6, gpu7, gpu8, gpu9"
+    assert listed(names) == "gpu1, gpu2, gpu3, gpu4, gpu5, gpu6, gpu7, gpu8 and 2 more"
+
+
+@pytest.mark.parametrize("columns", range(30, 60))
+def test_a_number_and_its_unit_stay_together(columns: int) -> None:
+    terminal, out, _ = _narrow(columns)
+    terminal.say("myenv -> server2: 1,268 files, 65.7 MB; 1,260 files sent, 24.1 MB, 10.8 s")
+    lines = out.getvalue().splitlines()
+    assert len(lines) > 1
+    assert not {line.split()[0].rstrip(",;") for line in lines} & {"MB", "s"}
+    assert "\xa0" not in out.getvalue()

@@ -1,0 +1,29 @@
+"""The rows of `envsync list`."""
+
+from __future__ import annotations
+
+from envsync.agent.messages import EnvironmentFacts, ListFacts, TotalsFacts
+from envsync.cli.list import rows_of
+from envsync.push.servers import Outcome
+
+READ = EnvironmentFacts(
+    name="myenv",
+    revision="b196fb31b68f" + 52 * "0",
+    record=None,
+    drifted=False,
+    totals=TotalsFacts(1300, 1268, 65_700_000),
+    packages=9,
+    generations=1,
+    problem="",
+)
+UNREAD = READ._replace(
+    revision="", totals=TotalsFacts(0, 0, 0), packages=0, problem="files that may not be read"
+)
+
+
+def test_of_what_cannot_be_read_no_size_is_told() -> None:
+    facts = ListFacts(environments=(READ, UNREAD), time_seconds=0.0)
+    read, unread = rows_of(Outcome("server2", facts, None))
+    assert read[2:6] == ("b196fb31b68f", "9", "65.7 MB", "1")
+    assert unread[2:6] == ("-", "-", "-", "1")
+    assert unread[-1] == "files that may not be read"
