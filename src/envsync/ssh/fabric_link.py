@@ -91,10 +91,6 @@ class FabricLink:
         return self._way.server
 
     @property
-    def address_text(self) -> str:
-        return self._place.settings.text
-
-    @property
     def reached(self) -> Reached:
         return self._place.settings.reached
 

@@ -58,11 +58,6 @@ class HostSettings:
         return Reached(self.alias, self.hostname, self.user, self.port)
 
     @property
-    def text(self) -> str:
-        """For a person: `alice@gpu02.lab.example:2222`."""
-        return f"{self.user}@{self.endpoint}"
-
-    @property
     def endpoint(self) -> str:
         """For a person, without the user: `gpu02.lab.example`, `[::1]:2222`."""
         if self.port == 22:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import socket
 
 from envsync.ssh.authentication import agent_socket
-from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.openssh_link import OpensshLink, open_lending
 from envsync.ssh.session import Timeouts
@@ -21,14 +20,12 @@ from envsync.ssh.way import Way
 _ANSWER_SECONDS = 5.0
 
 
-def lending_link(
-    way: Way, timeouts: Timeouts, limiter: HandshakeLimiter = SHARED_LIMITER
-) -> OpensshLink | None:
+def lending_link(way: Way, timeouts: Timeouts) -> OpensshLink | None:
     """As `session.Link.lending`."""
     path = _forwarded_socket(way.last.settings, way.config)
     if path is None or way.config.ssh_command is None or not _is_answered(path):
         return None
-    return open_lending(way, timeouts, limiter)
+    return open_lending(way, timeouts)
 
 
 def _forwarded_socket(settings: HostSettings, config: UserConfig) -> str | None:

@@ -45,10 +45,10 @@ def open_way(
     return OpensshLink(way, timeouts, chosen, connect_again, [Connection.of(connect_again())])
 
 
-def open_lending(way: Way, timeouts: Timeouts, limiter: HandshakeLimiter) -> OpensshLink:
+def open_lending(way: Way, timeouts: Timeouts) -> OpensshLink:
     """A link over an ssh of our own, each session of which has the agent that the user's
     configuration forwards to that server."""
-    connect_again = partial(connect, way, timeouts, limiter, lends_agent=True)
+    connect_again = partial(connect, way, timeouts, SHARED_LIMITER, lends_agent=True)
     chosen = LinkChoice(choice.OPENSSH, "it forwards the agent")
     return OpensshLink(
         way, timeouts, chosen, connect_again, [Connection.of(connect_again())], lends_agent=True
@@ -95,10 +95,6 @@ class OpensshLink:
     @property
     def server(self) -> str:
         return self._way.server
-
-    @property
-    def address_text(self) -> str:
-        return self._way.last.settings.text
 
     @property
     def reached(self) -> Reached:

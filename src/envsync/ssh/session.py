@@ -104,11 +104,6 @@ class Link(Protocol):
     def server(self) -> str: ...
 
     @property
-    def address_text(self) -> str:
-        """For a person: `alice@gpu02.lab.example:2222`."""
-        ...
-
-    @property
     def reached(self) -> Reached: ...
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from envsync.transport.job import Job
 
@@ -13,17 +13,17 @@ _PROBE_BYTES_MAX = 16 << 20
 _BLOCK_BYTES = 256 << 10
 
 
-def bytes_per_second(job: Job, clock: Callable[[], float] = time.monotonic) -> float:
+def bytes_per_second(job: Job) -> float:
     """Roughly, including a round trip; takes little longer than a quarter of a second."""
     sent_bytes = 0
 
     def blocks() -> Iterator[bytes]:
         nonlocal sent_bytes
         block = os.urandom(_BLOCK_BYTES)
-        while sent_bytes < _PROBE_BYTES_MAX and clock() - started < _PROBE_SECONDS:
+        while sent_bytes < _PROBE_BYTES_MAX and time.monotonic() - started < _PROBE_SECONDS:
             sent_bytes += len(block)
             yield block
 
-    started = clock()
+    started = time.monotonic()
     job.ask("transfer.probe", {}, b"", blocks())
-    return sent_bytes / max(clock() - started, 1e-6)
+    return sent_bytes / max(time.monotonic() - started, 1e-6)

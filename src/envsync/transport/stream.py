@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -206,25 +206,18 @@ class _Ahead:
 class _Counter:
     """Counts what goes out, and holds it back where there is a limit."""
 
-    def __init__(
-        self,
-        limit_bits_per_second: int | None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, limit_bits_per_second: int | None) -> None:
         self._limit = limit_bits_per_second
-        self._clock = clock
-        self._sleep = sleep
         self.wire_bytes = 0
 
     def counted(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        started = self._clock()
+        started = time.monotonic()
         for block in blocks:
             for piece in self._pieces(block):
                 self.wire_bytes += len(piece)
                 if self._limit:
                     due = started + self.wire_bytes * 8 / self._limit
-                    self._sleep(max(0.0, due - self._clock()))
+                    time.sleep(max(0.0, due - time.monotonic()))
                 yield piece
 
     def _pieces(self, block: bytes) -> Iterator[bytes]:

@@ -186,10 +186,6 @@ class Plan(NamedTuple):
     links: Tuple[Link, ...]
     restamp: Tuple[Make, ...]
 
-    @property
-    def is_empty(self) -> bool:
-        return not any(self)
-
     def touched_directories(self) -> Set[bytes]:
         """The directories in which carrying it out makes or removes something."""
         makes = (self.remove, self.directories, self.symlinks)

@@ -12,13 +12,13 @@ import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent import filesystem, publish
-from envsync.agent import layout as layouts
+from envsync.agent import conclusion, filesystem, staging_note
 from envsync.agent import records as recording
 from envsync.agent.local_paths import carry
 from envsync.errors import (
@@ -436,12 +436,17 @@ def test_killed_in_a_rollback(step: str, server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "call",
-    ["write_json", "remove", "run_check"],
-    ids=["at each record", "at each file that goes", "in the check"],
+    ("call", "modules"),
+    [
+        pytest.param("write_json", [recording], id="at each record"),
+        pytest.param("remove", [recording, staging_note], id="at each file that goes"),
+        pytest.param("run_check", [conclusion], id="in the check"),
+    ],
 )
 @pytest.mark.parametrize("number", range(3))
-def test_killed_between_the_steps(call: str, number: int, server: Server) -> None:
+def test_killed_between_the_steps(
+    call: str, modules: list[ModuleType], number: int, server: Server
+) -> None:
     """... with a check that fails, so that the way back is walked as well."""
     server.push(ONE)
 
@@ -457,9 +462,8 @@ def test_killed_between_the_steps(call: str, number: int, server: Server) -> Non
 
             return inner
 
-        for module in (layouts, publish, recording):
-            if hasattr(module, call):
-                setattr(module, call, counted(getattr(module, call)))
+        for module in modules:
+            setattr(module, call, counted(getattr(module, call)))
         server.push(TWO, check="false")
 
     die_in(push)

@@ -74,7 +74,6 @@ class FakeLink:
 
     serve: Callable[[socket.socket], None]
     server: str = "server2"
-    address_text: str = "server2"
     threads: list[threading.Thread] = field(default_factory=list)
 
     def run(self, command: str) -> SocketSession:

@@ -95,8 +95,9 @@ def test_a_chain_out_of_a_configuration(tmp_path: Path, has_ssh: bool) -> None:
     config = config_of(tmp_path, CONFIG, has_ssh=has_ssh)
     front, gate, gpu = find_route(Address("server2", "gpu01"), config)
     assert front.proxy_command == "nc -X connect front 22"
-    assert (gate.text, gate.host_key_alias) == ("bob@gate.lab.example:2222", "gatekeeper")
-    assert (gpu.text, gpu.host_key_alias) == ("alice@gpu01.lab.example:2202", "cluster")
+    assert (gate.user, gate.endpoint) == ("bob", "gate.lab.example:2222")
+    assert (gpu.user, gpu.endpoint) == ("alice", "gpu01.lab.example:2202")
+    assert (gate.host_key_alias, gpu.host_key_alias) == ("gatekeeper", "cluster")
     ssh = tmp_path / ".ssh"
     assert gpu.identity_files[:2] == (ssh / "first-alice", ssh / "second")
     assert gpu.user_known_hosts == (ssh / "lab_hosts", ssh / "more hosts")

@@ -50,7 +50,8 @@ def environ(request: pytest.FixtureRequest, sshd: LoopbackSshd) -> dict[str, str
 
 
 def test_known(sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]) -> None:
-    assert connect(sshd, environ=environ).address_text == f"{sshd.user}@127.0.0.1:{sshd.port}"
+    reached = connect(sshd, environ=environ).reached
+    assert (reached.user, reached.hostname, reached.port) == (sshd.user, "127.0.0.1", sshd.port)
 
 
 def test_unknown(stranger: LoopbackSshd, connect: Connect) -> None:

@@ -19,7 +19,7 @@ from envsync.errors import ConnectionFailed, UsageError
 from envsync.ssh.fabric_link import FabricLink, open_link
 from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.host_settings import Destination
-from envsync.ssh.session import Address, Timeouts
+from envsync.ssh.session import Address, Reached, Timeouts
 from envsync.ssh.ssh_config import UserConfig
 from tests.integration.ssh.session_contract import read_all, sh
 from tests.lab.loopback_sshd import LoopbackSshd
@@ -178,7 +178,7 @@ def test_include(sshd: LoopbackSshd, connect: Connect) -> None:
 def test_without_any_configuration(sshd: LoopbackSshd, connect: Connect) -> None:
     (sshd.home / ".ssh" / "config").unlink()
     link = connect(sshd, Address("server2", "127.0.0.1", port=sshd.port, user=sshd.user))
-    assert link.address_text == f"{sshd.user}@127.0.0.1:{sshd.port}"
+    assert link.reached == Reached("127.0.0.1", "127.0.0.1", sshd.user, sshd.port)
     assert says_by_system_ssh(link, sshd.environ) == str(sshd.port).encode()
 
 
