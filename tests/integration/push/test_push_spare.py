@@ -1,12 +1,13 @@
-"""A push by hand to a server where a tree is just being made for the next one."""
+"""What a push leaves for the next one to build on, and a push while that is being made."""
 
 from __future__ import annotations
 
 import fcntl
+import json
 import subprocess
 
 from tests.integration.daemon.running import inventory
-from tests.integration.push.command import finish
+from tests.integration.push.command import Envsync, finish
 from tests.integration.push.places import state
 from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import Stamped, version_at
@@ -14,6 +15,31 @@ from tests.lab.lab import Lab, LabHost
 from tests.lab.namespaces import wait_until
 
 SERVER = "server2"
+WORK = ("daemon", "work", "--as", "server1", "--environment", "myenv")
+
+
+def test_the_daemon_is_told_where_the_next_push_has_nothing_to_build_on(
+    source: Stamped, fresh_lab: Lab
+) -> None:
+    envsync = Envsync(fresh_lab.controller)
+    envsync.configure(inventory(fresh_lab.controller.prefix))
+    told = []
+    for _ in range(3):
+        told.append(_wants_spare(envsync))
+        source.change()
+    # The second one leaves the first, as `keep` says.
+    assert told == [True, False, False]
+    assert "wants_spare" not in envsync.push(SERVER).server, "that is nobody else's"
+
+
+def _wants_spare(envsync: Envsync) -> bool:
+    """By what a child of the daemon says of its push."""
+    pushing = envsync.start(*WORK, SERVER, stdin=subprocess.PIPE)
+    pushing.wait(30)  # the end of its stdin would end it
+    said = pushing.communicate()[0].decode().splitlines()
+    [report] = [json.loads(line)["report"] for line in said if '"report": {' in line]
+    assert report["outcome"] == "pushed"
+    return bool(report["wants_spare"])
 
 
 def test_a_push_by_hand_goes_on_with_what_was_made(source: Stamped, fresh_lab: Lab) -> None:
@@ -23,8 +49,7 @@ def test_a_push_by_hand_goes_on_with_what_was_made(source: Stamped, fresh_lab: L
     envsync.push(SERVER)
     newest = source.change()
     stop = Stop(target, "copying")
-    order = ("--as", "server1", "--environment", "myenv", "--make-spare", SERVER)
-    making = envsync.start("daemon", "work", *order, stdin=subprocess.PIPE)
+    making = envsync.start(*WORK, "--make-spare", SERVER, stdin=subprocess.PIPE)
     stop.wait()
     pushing = envsync.start("push", "myenv", SERVER)
     wait_until(lambda: _is_waited_for(target), "the push waits", timeout_seconds=20)
