@@ -116,11 +116,38 @@ def _umask() -> int:
     return mask
 
 
+@contextlib.contextmanager
+def _further_names_as_files() -> Iterator[None]:
+    """Let conda-pack write a further name of a file as a file of its own.
+
+    It says that it is a link, and writes content behind it, which ends the archive for every
+    reader (conda-pack 0.9).
+    """
+    import tarfile
+    from io import BytesIO
+
+    from conda_pack.formats import TarArchive
+
+    def add_bytes(self: Any, source: str, content: bytes, target: str) -> None:
+        info = self.archive.gettarinfo(source, target)
+        if info.islnk():
+            info.type, info.linkname = tarfile.REGTYPE, ""
+        info.size = len(content)
+        self.archive.addfile(info, BytesIO(content))
+
+    before = TarArchive._add_bytes  # noqa: SLF001 - there is no other place to mend it
+    TarArchive._add_bytes = add_bytes  # noqa: SLF001
+    try:
+        yield
+    finally:
+        TarArchive._add_bytes = before  # noqa: SLF001
+
+
 def _pack(environment: Path, output: str, form: str, on_packed: OnPacked) -> tuple[str, ...]:
     import conda_pack
 
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, _further_names_as_files():
             warnings.simplefilter("always")
             found = conda_pack.CondaEnv.from_prefix(str(environment))
             found.files = _Watched(found.files, on_packed)

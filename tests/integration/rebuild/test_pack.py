@@ -9,6 +9,7 @@ import pytest
 
 from envsync.errors import PreflightRefused
 from envsync.push.pack_archive import write_archive
+from envsync.push.unpacking import unpack
 from tests.conda import CondaPrefix
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import environment
@@ -34,6 +35,25 @@ def test_it_tells_how_far_it_is(conda_prefix: CondaPrefix, tmp_path: Path) -> No
     )
     assert told == sorted(told)
     assert told[-1][0] == told[-1][1] > 10_000_000
+
+
+@pytest.mark.timeout(60)
+def test_two_names_of_one_file(conda_prefix: CondaPrefix, tmp_path: Path) -> None:
+    """Of a user's, that is: what comes behind them is in the archive as well."""
+    environment = conda_prefix.environment()
+    for name in ("share/mine/one", "share/mine/other"):
+        place = environment / name
+        place.parent.mkdir(exist_ok=True)
+        if name.endswith("one"):
+            place.write_text("content")
+        else:
+            place.hardlink_to(environment / "share/mine/one")
+    archive, top = tmp_path / "myenv.tar", tmp_path / "there"
+    write_archive(environment, archive, "tar", force=False)
+    top.mkdir()
+    unpack(archive, top)
+    assert (top / "share/mine/one").read_text() == "content"
+    assert (top / "share/mine/other").read_text() == "content"
 
 
 def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
