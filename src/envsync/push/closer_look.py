@@ -6,7 +6,7 @@ from envsync.agent.messages import SourceState, TargetState
 from envsync.conda.kernelspecs import STANDS_AT
 from envsync.conda.outside import LEADS_TO
 from envsync.conda.platform_needs import glibc_mismatch
-from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
+from envsync.errors import EnvsyncError, PreflightRefused, RevisionHeld, VerificationFailed
 from envsync.push import preflight
 from envsync.push.relocated_source import RelocatedSource
 from envsync.push.settings import PushSettings
@@ -36,6 +36,9 @@ class CloserLook:
             if not self._shows_source(target):
                 command += " --published"
             error.hint = error.hint.replace("`envsync diff`", f"`{command}`")
+            again = self._again()
+            if isinstance(error, RevisionHeld) and again:
+                error.hint = f"change the environment, or insist: `{again} --retry-held`"
             is_other = error.code in ("drift", "not-fast-forward") and target.exists
             if is_other and not error.details:
                 error.details = self._differences(target)
@@ -50,6 +53,16 @@ class CloserLook:
                 details=found[:DIFFERENCES_SHOWN],
                 hint="install without --editable, or set `outside: warn` for it",
             )
+
+    def _again(self) -> str:
+        """The command of this push; empty where it is a pull, an unpacking, or from elsewhere."""
+        settings = self._settings
+        is_from_here = settings.source.partition(":")[0] == settings.who.rpartition("@")[2]
+        if settings.archive or not is_from_here:
+            return ""
+        renamed = "" if settings.name_there == settings.environment else settings.name_there
+        there = f" --as {renamed}" if renamed else ""
+        return f"envsync push {settings.environment} {self._target.server}{there}"
 
     def _shows_source(self, target: TargetState) -> bool:
         """Whether it is the source's version that differs, and not a hand's work there."""
