@@ -6,7 +6,7 @@ from envsync.agent.messages import SourceState, TargetState
 from envsync.conda.kernelspecs import STANDS_AT
 from envsync.conda.outside import LEADS_TO
 from envsync.conda.platform_needs import glibc_mismatch
-from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
+from envsync.errors import EnvsyncError, PreflightRefused, RevisionHeld, VerificationFailed
 from envsync.push import preflight
 from envsync.push.relocated_source import RelocatedSource
 from envsync.push.settings import PushSettings
@@ -33,9 +33,7 @@ class CloserLook:
         try:
             preflight.require_permission(settings, source, target)
         except EnvsyncError as error:
-            command = self._diff_command(target)
-            shown = f"{SEE_WHAT_DIFFERS} with `{command}`; " if command else ""
-            error.hint = error.hint.replace(f"{SEE_WHAT_DIFFERS} with `envsync diff`; ", shown)
+            error.hint = self._way_out(error, target)
             is_other = error.code in ("drift", "not-fast-forward") and target.exists
             if is_other and not error.details:
                 error.details = self._differences(target)
@@ -52,6 +50,20 @@ class CloserLook:
                 hint="install without --editable, or set `outside: warn` for it",
             )
 
+    def _way_out(self, error: EnvsyncError, target: TargetState) -> str:
+        """The hint of a refusal, with the whole command at hand."""
+        if isinstance(error, RevisionHeld):
+            again = self._again()
+            insist = f"change the environment, or insist: `{again} --retry-held`"
+            return insist if again else error.hint
+        general = f"{SEE_WHAT_DIFFERS} with `envsync diff`; "
+        if general not in error.hint:
+            return error.hint
+        command = self._diff_command(target)
+        return error.hint.replace(
+            general, f"{SEE_WHAT_DIFFERS} with `{command}`; " if command else ""
+        )
+
     def _diff_command(self, target: TargetState) -> str:
         """What shows the same difference; empty where no command does.
 
@@ -67,6 +79,16 @@ class CloserLook:
             return ""
         other = self._target.server if is_source_here else self._source.server
         return f"envsync diff {name} {other}"
+
+    def _again(self) -> str:
+        """The command of this push; empty where it is a pull, an unpacking, or from elsewhere."""
+        settings = self._settings
+        is_from_here = settings.source.partition(":")[0] == settings.who.rpartition("@")[2]
+        if settings.archive or not is_from_here:
+            return ""
+        renamed = "" if settings.name_there == settings.environment else settings.name_there
+        there = f" --as {renamed}" if renamed else ""
+        return f"envsync push {settings.environment} {self._target.server}{there}"
 
     def _shows_source(self, target: TargetState) -> bool:
         """Whether it is the source's version that differs, and not a hand's work there."""

@@ -99,7 +99,9 @@ def test_history_and_rollback(conda_lab: Lab, envsync: Envsync) -> None:
     envsync("push", "myenv", "server2")
     back = envsync("rollback", "myenv", "server2").stdout
     assert back.startswith(f"myenv on server2: back at {first[:12]} (")
-    assert envsync.json("push", "myenv", "server2", status=13)["error"]["code"] == "held"
+    held = envsync.json("push", "myenv", "server2", status=13)["error"]
+    assert held["code"] == "held"
+    assert "`envsync push myenv server2 --retry-held`" in held["hint"]
     events = envsync.json("history", "myenv", "server2")["result"]["servers"][0]["events"]
     assert [event["event"] for event in events] == ["publish", "publish", "rollback"]
     assert [event["number"] for event in events] == [1, 2, 1]
