@@ -22,7 +22,7 @@ from envsync.agent.source import Source
 from envsync.agent.target_questions import verify
 from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
 from tests.integration.agent.conftest import refuse_exchange
-from tests.integration.agent.test_agent_publish import (
+from tests.integration.agent.versions import (
     ONE,
     STEPS,
     THREE,

@@ -1,4 +1,4 @@
-"""Whole pushes on a real disk: what stands there after each, and after dying in each step.
+"""Whole pushes on a real disk: what stands there after each, and after each that was stopped.
 
 A reader sees the old version or the new one, never a mixture; the next push succeeds.
 """
@@ -8,53 +8,37 @@ from __future__ import annotations
 import json
 import os
 import resource
-import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent import conclusion, filesystem, staging_note
-from envsync.agent import records as recording
+from envsync.agent import filesystem
 from envsync.agent.local_paths import carry
-from envsync.errors import (
-    CheckFailed,
-    EnvsyncError,
-    Locked,
-    NotFound,
-    PreflightRefused,
-    TargetDrifted,
-    VerificationFailed,
+from envsync.errors import CheckFailed, EnvsyncError, Locked, TargetDrifted, VerificationFailed
+from tests.integration.agent.versions import (
+    ONE,
+    THREE,
+    TWO,
+    WAYS,
+    prepared,
+    revision,
+    shift,
 )
-from envsync.tree.revision import revision_of
-from tests.integration.agent.conftest import refuse_exchange
 from tests.unit.agent import disk
 from tests.unit.agent.conftest import memory
 from tests.unit.agent.pushes import Server, die_in, environment, records, require_sound
 from tests.unit.tree.trees import Node, Tree, directory, file, manifest_of, symlink, trees, variants
 
-ONE = environment({b"bin/tool": file(b"one", 0o755), b"lib/shared": file(b"the same")})
-TWO = environment({b"bin/tool": file(b"two", 0o755), b"lib/shared": file(b"the same")})
-THREE = environment({b"bin/tool": file(b"three", 0o755), b"etc/x": symlink(b"../bin")})
-STEPS = ["intent", "sync", "switch", "switched", "check", "record", "recorded"]
 
-
-@pytest.fixture(params=["swapped", "linked"])
+@pytest.fixture(params=WAYS)
 def server(
     request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> Server:
-    """One whose filesystem swaps directories, and one on which names are links instead."""
-    if request.param == "linked":
-        refuse_exchange(monkeypatch)
-    return server
-
-
-def revision(nodes: Tree) -> str:
-    return revision_of(manifest_of(nodes))
+    return prepared(server, request.param, monkeypatch)
 
 
 # --- what a push leaves -----------------------------------------------------------------
@@ -196,10 +180,6 @@ def test_directories_without_write_permission(server: Server) -> None:
 # --- drift ------------------------------------------------------------------------------
 
 
-def shift(server: Server) -> None:
-    disk.shift_content(server.live + b"/lib/shared")
-
-
 def test_a_change_before_the_switch_stops_it(server: Server) -> None:
     server.push(ONE)
     with pytest.raises(TargetDrifted):
@@ -304,188 +284,7 @@ def test_a_check_sees_the_new_version_at_its_place(server: Server) -> None:
     assert server.revision() == revision(TWO)
 
 
-# --- rollback ---------------------------------------------------------------------------
-
-
-def test_rollback_gives_the_old_bytes_back_exactly(server: Server) -> None:
-    server.push(ONE)
-    before = server.manifest()
-    server.push(TWO)
-    server.rollback()
-    assert server.manifest() == before
-    assert revision(TWO) in records(server).held()
-    require_sound(server)
-
-
-def test_rollback_goes_further_back_each_time_and_forward_by_number(server: Server) -> None:
-    for version in (ONE, TWO, THREE):
-        server.push(version, keep=2)
-    back = [server.rollback().revision for _ in range(2)]
-    assert back == [revision(TWO), revision(ONE)]
-    with pytest.raises(NotFound):
-        server.rollback()
-    assert server.rollback(3).revision == server.revision() == revision(THREE)
-    require_sound(server)
-
-
-def test_what_was_rolled_back_is_not_gone_back_to_after_the_next_push(server: Server) -> None:
-    for version in (ONE, TWO):
-        server.push(version, keep=3)
-    server.rollback()
-    server.push(THREE, keep=3)
-    assert server.rollback().revision == revision(ONE)
-    assert server.rollback(2).revision == revision(TWO), "but by its number"
-    require_sound(server)
-
-
-def test_the_version_that_a_push_replaces_stays_also_after_a_rollback(server: Server) -> None:
-    """It is older then than what was rolled back, which a job may still write into."""
-    server.push(ONE)
-    server.push(TWO)
-    server.rollback()
-    (rolled_back,) = server.earlier()
-    disk.write(rolled_back + b"/lib/late", b"by a job")
-    server.push(THREE)
-    assert server.rollback().revision == server.revision() == revision(ONE)
-
-
-def test_rollback_of_a_changed_environment_is_refused_until_told(server: Server) -> None:
-    server.push(ONE)
-    server.push(TWO)
-    shift(server)
-    with pytest.raises(TargetDrifted):
-        server.rollback()
-    server.rollback(overwrite=True)
-    assert server.revision() == revision(ONE)
-    require_sound(server)
-
-
-def test_rollback_to_a_damaged_generation_is_refused(server: Server) -> None:
-    server.push(ONE)
-    server.push(TWO)
-    (tree,) = server.earlier()
-    disk.shift_content(tree + b"/lib/shared")
-    with pytest.raises(PreflightRefused, match="changed"):
-        server.rollback()
-    assert server.revision() == revision(TWO)
-
-
-@pytest.mark.parametrize("number", [None, 7])
-def test_rollback_to_nothing(number: int | None, server: Server) -> None:
-    server.push(ONE)
-    with pytest.raises(NotFound):
-        server.rollback(number)
-
-
-# --- dying ------------------------------------------------------------------------------
-
-
-def kill_at(step: str, die: Callable[[], None]) -> Callable[[str], None]:
-    return lambda reached: die() if reached == step else None
-
-
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("before", [None, ONE], ids=["first push", "later push"])
-def test_killed_in_a_push(before: Tree | None, step: str, server: Server) -> None:
-    if before is not None:
-        server.push(before)
-    died = die_in(lambda die: server.push(TWO, on_step=kill_at(step, die)))
-    assert died == signal.SIGKILL
-    assert server.revision() in {revision(TWO), "" if before is None else revision(before)}
-    switched = STEPS.index(step) >= STEPS.index("switched")
-    assert (server.revision() == revision(TWO)) is switched
-
-    state = server.target().inspect(lock=False)  # as every question does
-    assert state.revision == server.revision()
-    if server.revision():
-        require_sound(server)
-        current = server.target().current(server.target().snapshot())
-        assert current is not None
-        assert current.revision == server.revision()
-
-    server.push(THREE)
-    assert server.manifest() == manifest_of(THREE)
-    require_sound(server)
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_while_overwriting_a_change(step: str, server: Server) -> None:
-    """What was changed by hand is a generation afterwards, or still stands there."""
-    server.push(ONE)
-    shift(server)
-    changed = server.revision()
-    died = die_in(lambda die: server.push(TWO, on_step=kill_at(step, die)))
-    assert died == signal.SIGKILL
-    server.push(THREE)
-    assert changed in [record.revision for record in records(server).all()]
-    require_sound(server)
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_in_a_rollback(step: str, server: Server) -> None:
-    server.push(ONE)
-    server.push(TWO)
-
-    died = die_in(lambda die: server.rollback(on_step=kill_at(step, die)))
-    assert died == signal.SIGKILL
-    assert server.revision() in {revision(ONE), revision(TWO)}
-    server.target().inspect(lock=False)
-    require_sound(server)
-    server.push(THREE)
-    require_sound(server)
-
-
-@pytest.mark.parametrize(
-    ("call", "modules"),
-    [
-        pytest.param("write_json", [recording], id="at each record"),
-        pytest.param("remove", [recording, staging_note], id="at each file that goes"),
-        pytest.param("run_check", [conclusion], id="in the check"),
-    ],
-)
-@pytest.mark.parametrize("number", range(3))
-def test_killed_between_the_steps(
-    call: str, modules: list[ModuleType], number: int, server: Server
-) -> None:
-    """... with a check that fails, so that the way back is walked as well."""
-    server.push(ONE)
-
-    def push(die: Callable[[], None]) -> None:
-        left = [number]
-
-        def counted(original: Callable[..., object]) -> Callable[..., object]:
-            def inner(*arguments: object, **named: object) -> object:
-                if not left[0]:
-                    die()
-                left[0] -= 1
-                return original(*arguments, **named)
-
-            return inner
-
-        for module in modules:
-            setattr(module, call, counted(getattr(module, call)))
-        server.push(TWO, check="false")
-
-    die_in(push)
-    assert server.revision() in {revision(ONE), revision(TWO)}
-    try:
-        server.push(THREE)
-    except CheckFailed:  # the interrupted one is taken back first, and says so
-        server.push(THREE)
-    assert server.revision() == revision(THREE)
-    assert revision(TWO) not in [record.revision for record in records(server).all()]
-    require_sound(server)
-
-
-def test_killed_in_the_transfer(server: Server) -> None:
-    """What had arrived does not have to come again."""
-    server.push(ONE)
-    died = die_in(lambda die: server.push(TWO, before_publish=die))
-    assert died == signal.SIGKILL
-    assert server.revision() == revision(ONE)
-    with server.staged(TWO) as push:
-        assert push.staging.origin == "resumed"
-        assert push.complete().revision == revision(TWO), "with nothing transferred"
+# --- damage, and errors -----------------------------------------------------------------
 
 
 def test_an_error_while_publishing_leaves_the_lock_free(
@@ -500,19 +299,6 @@ def test_an_error_while_publishing_leaves_the_lock_free(
         server.push(TWO)
     monkeypatch.undo()
     assert server.revision() == revision(ONE)
-    server.push(TWO)
-    assert server.revision() == revision(TWO)
-
-
-# --- damage -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"new": 1}', '{"new": {}, "kept": null}', "\0" * 4096]
-)
-def test_a_damaged_intent_stands_in_nobodys_way(text: str, server: Server) -> None:
-    server.push(ONE)
-    (server.state / "intent.json").write_text(text)
     server.push(TWO)
     assert server.revision() == revision(TWO)
 

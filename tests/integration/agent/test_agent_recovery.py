@@ -1,0 +1,150 @@
+"""Dying in each step of a push and of a rollback, and damage to the note of a switch.
+
+A reader sees the old version or the new one, never a mixture; the next push succeeds.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from envsync.agent import conclusion, staging_note
+from envsync.agent import records as recording
+from envsync.errors import CheckFailed
+from tests.integration.agent.versions import (
+    ONE,
+    STEPS,
+    THREE,
+    TWO,
+    WAYS,
+    kill_at,
+    prepared,
+    revision,
+    shift,
+)
+from tests.unit.agent.pushes import Server, die_in, records, require_sound
+from tests.unit.tree.trees import Tree, manifest_of
+
+
+@pytest.fixture(params=WAYS)
+def server(
+    request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> Server:
+    return prepared(server, request.param, monkeypatch)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("before", [None, ONE], ids=["first push", "later push"])
+def test_killed_in_a_push(before: Tree | None, step: str, server: Server) -> None:
+    if before is not None:
+        server.push(before)
+    died = die_in(lambda die: server.push(TWO, on_step=kill_at(step, die)))
+    assert died == signal.SIGKILL
+    assert server.revision() in {revision(TWO), "" if before is None else revision(before)}
+    switched = STEPS.index(step) >= STEPS.index("switched")
+    assert (server.revision() == revision(TWO)) is switched
+
+    state = server.target().inspect(lock=False)  # as every question does
+    assert state.revision == server.revision()
+    if server.revision():
+        require_sound(server)
+        current = server.target().current(server.target().snapshot())
+        assert current is not None
+        assert current.revision == server.revision()
+
+    server.push(THREE)
+    assert server.manifest() == manifest_of(THREE)
+    require_sound(server)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_while_overwriting_a_change(step: str, server: Server) -> None:
+    """What was changed by hand is a generation afterwards, or still stands there."""
+    server.push(ONE)
+    shift(server)
+    changed = server.revision()
+    died = die_in(lambda die: server.push(TWO, on_step=kill_at(step, die)))
+    assert died == signal.SIGKILL
+    server.push(THREE)
+    assert changed in [record.revision for record in records(server).all()]
+    require_sound(server)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_in_a_rollback(step: str, server: Server) -> None:
+    server.push(ONE)
+    server.push(TWO)
+
+    died = die_in(lambda die: server.rollback(on_step=kill_at(step, die)))
+    assert died == signal.SIGKILL
+    assert server.revision() in {revision(ONE), revision(TWO)}
+    server.target().inspect(lock=False)
+    require_sound(server)
+    server.push(THREE)
+    require_sound(server)
+
+
+@pytest.mark.parametrize(
+    ("call", "modules"),
+    [
+        pytest.param("write_json", [recording], id="at each record"),
+        pytest.param("remove", [recording, staging_note], id="at each file that goes"),
+        pytest.param("run_check", [conclusion], id="in the check"),
+    ],
+)
+@pytest.mark.parametrize("number", range(3))
+def test_killed_between_the_steps(
+    call: str, modules: list[ModuleType], number: int, server: Server
+) -> None:
+    """... with a check that fails, so that the way back is walked as well."""
+    server.push(ONE)
+
+    def push(die: Callable[[], None]) -> None:
+        left = [number]
+
+        def counted(original: Callable[..., object]) -> Callable[..., object]:
+            def inner(*arguments: object, **named: object) -> object:
+                if not left[0]:
+                    die()
+                left[0] -= 1
+                return original(*arguments, **named)
+
+            return inner
+
+        for module in modules:
+            setattr(module, call, counted(getattr(module, call)))
+        server.push(TWO, check="false")
+
+    die_in(push)
+    assert server.revision() in {revision(ONE), revision(TWO)}
+    try:
+        server.push(THREE)
+    except CheckFailed:  # the interrupted one is taken back first, and says so
+        server.push(THREE)
+    assert server.revision() == revision(THREE)
+    assert revision(TWO) not in [record.revision for record in records(server).all()]
+    require_sound(server)
+
+
+def test_killed_in_the_transfer(server: Server) -> None:
+    """What had arrived does not have to come again."""
+    server.push(ONE)
+    died = die_in(lambda die: server.push(TWO, before_publish=die))
+    assert died == signal.SIGKILL
+    assert server.revision() == revision(ONE)
+    with server.staged(TWO) as push:
+        assert push.staging.origin == "resumed"
+        assert push.complete().revision == revision(TWO), "with nothing transferred"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"new": 1}', '{"new": {}, "kept": null}', "\0" * 4096]
+)
+def test_a_damaged_intent_stands_in_nobodys_way(text: str, server: Server) -> None:
+    server.push(ONE)
+    (server.state / "intent.json").write_text(text)
+    server.push(TWO)
+    assert server.revision() == revision(TWO)
