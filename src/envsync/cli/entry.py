@@ -24,7 +24,7 @@ import click
 
 from envsync.cli.crash import save_traceback
 from envsync.cli.invocation import Invocation
-from envsync.cli.program import program
+from envsync.cli.program import COMMANDS, program
 from envsync.errors import INTERRUPTED_EXIT_CODE, EnvsyncError, UsageError
 from envsync.inventory.names import suggestion
 
@@ -175,7 +175,7 @@ def _carry_out(
     except EnvsyncError as error:
         return error
     except click.ClickException as error:
-        return _usage_error(error)
+        return _usage_error(error, arguments)
     except KeyboardInterrupt as how:
         return Interruption(how, invocation.command)
     except BrokenPipeError:
@@ -203,10 +203,13 @@ def _invoke(arguments: Sequence[str], invocation: Invocation) -> None:
         program.invoke(context)
 
 
-def _usage_error(error: click.ClickException) -> UsageError:
+def _usage_error(error: click.ClickException, arguments: Sequence[str]) -> UsageError:
     message = _usage_message(error).rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
-    path = "envsync" if context is None else context.command_path
+    if context is not None:
+        path = context.command_path
+    else:  # click does not say in which command an option has no value
+        path = " ".join(["envsync", *[word for word in arguments if word in COMMANDS][:1]])
     return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help")
 
 

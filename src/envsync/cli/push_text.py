@@ -131,7 +131,8 @@ def _plan_lines(report: PushReport, verbose: bool) -> Iterator[str]:
 def _verbose_lines(report: PushReport) -> Iterator[str]:
     yield f"  revision {short(report.revision)}" if report.revision else "  no revision known"
     if report.connection:
-        yield f"  connection {report.connection}: {report.connection_reason}"
+        reason = f": {report.connection_reason}" if report.connection_reason else ""
+        yield f"  connection {report.connection}{reason}"
     if report.transport and report.plan is not None and report.plan.fetch_files:
         yield f"  transport {report.transport}: {report.transport_reason}"
     steps = [

@@ -49,6 +49,7 @@ def test_each_trouble_is_named_with_what_mends_it(served: Lab, envsync: Envsync)
         served.controller.write_file(known, "")
         alone = _by_server(envsync.json("doctor", "server2", status=4))["server2"]
         assert (alone["is_reached"], alone["is_key_known"]) == (True, False)
+        assert " REFUSED " in envsync("doctor", "server2", status=4).stdout
     finally:
         served.controller.write_file(known, keys)
         server3.start_sshd()

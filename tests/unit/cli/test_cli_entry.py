@@ -35,6 +35,10 @@ from tests.unit.cli.documented_json import check_document
                 "  → envsync push --help\n"
             ),
         ),
+        (
+            "push myenv server2 --limit",
+            "envsync: option '--limit' requires an argument\n  → envsync push --help\n",
+        ),
         ("diff myenv", "envsync: missing argument 'SERVER'\n  → envsync diff --help\n"),
     ],
 )

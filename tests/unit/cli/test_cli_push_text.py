@@ -52,6 +52,8 @@ def test_how_the_server_was_reached_is_told_to_who_asks() -> None:
     report = replace(PUSHED, connection="ssh", connection_reason="a live ControlMaster for gpu02")
     assert "  connection ssh: a live ControlMaster for gpu02" in _lines(report, verbose=True)
     assert not any("ControlMaster" in line for line in _lines(report))
+    here = replace(PUSHED, connection="here", connection_reason="")
+    assert "  connection here" in _lines(here, verbose=True)
 
 
 def test_nothing_had_to_be_sent() -> None:
