@@ -41,10 +41,10 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     def ask(end: End, place: Place, on_progress: OnProgress) -> VerifyFacts:
         return _verify(site, environment, end, place, on_progress)
 
-    outcomes = [
-        _judged(environment, outcome)
-        for outcome in ask_servers(invocation.terminal, "verify", places, ask)
-    ]
+    found = ask_servers(invocation.terminal, "verify", places, ask)
+    if not servers and len(found) > 1:
+        found = [outcome for outcome in found if not _is_source(site, outcome)]
+    outcomes = [_judged(environment, outcome) for outcome in found]
     invocation.result = {
         "environment": environment,
         "servers": [_document(outcome) for outcome in outcomes],
@@ -62,6 +62,12 @@ def _verify(
 
     local = site.local(environment)
     return TargetEnd(end, place.prefix, environment, local, site.who).verify(on_progress)
+
+
+def _is_source(site: Site, outcome: Outcome[VerifyFacts]) -> bool:
+    """Whether it is what this machine pushes from: `push_to` may name a group with all in it."""
+    is_here, facts = outcome.server == site.own_name, outcome.value
+    return is_here and facts is not None and facts.record is None
 
 
 def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:

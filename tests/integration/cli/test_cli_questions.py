@@ -58,6 +58,21 @@ def test_verify_names_every_path(conda_lab: Lab, envsync: Envsync) -> None:
     assert verified["missing"] == ["bin/python"]
 
 
+def test_verify_of_all_passes_over_the_source(conda_lab: Lab, envsync: Envsync) -> None:
+    """`push_to` names a group with every server in it, and nothing is ever published here."""
+    host = conda_lab.controller
+    host.write_file(
+        f"{host.home()}/everywhere.yaml",
+        f"prefix: {host.prefix}\nservers:\n  server[1-3]: {{groups: [all]}}\n"
+        'environments:\n  myenv: {push_to: ["@all"]}\n',
+    )
+    everywhere = ("--config", f"{host.home()}/everywhere.yaml")
+    envsync("push", "myenv", *everywhere)
+    lines = envsync("verify", "myenv", *everywhere).stdout.splitlines()
+    assert [line.split()[2] for line in lines] == ["server2:", "server3:"]
+    envsync("verify", "myenv", "server1", *everywhere, status=21)
+
+
 def test_verify_is_short_for_people_and_complete_for_programs(
     conda_lab: Lab, envsync: Envsync
 ) -> None:
