@@ -87,7 +87,11 @@ class GoingBack:
         record = kept or current
         assert record is not None, "what needs no new record has one"
         leave = Leave(live, record, kept is not None, by)
-        return record_facts(TakingAway(self._target, self._target.lock).run(leave))
+        target = self._target
+        taking = TakingAway(
+            target.places, target.trees, target.records, target.lock, target.on_step
+        )
+        return record_facts(taking.run(leave))
 
     def _earlier(self, number: Optional[int], current: Optional[Record]) -> Record:
         """Generation `number`, or the newest that was published before what stands there.

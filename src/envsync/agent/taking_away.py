@@ -13,18 +13,16 @@ import json
 import os
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
-from envsync.agent.layout import read_json, remove, write_json
+from envsync.agent.layout import Layout, read_json, remove, write_json
 from envsync.agent.live_name import LiveName
 from envsync.agent.locks import PushLock
-from envsync.agent.records import Record, record_from_json
+from envsync.agent.records import Record, Records, record_from_json
 from envsync.agent.signs import installer_findings
 from envsync.agent.snapshot import Snapshot
+from envsync.agent.trees import Trees
 from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
-
-if TYPE_CHECKING:
-    from envsync.agent.target import Target
 
 NOTE = "removal.json"
 
@@ -39,11 +37,20 @@ class Leave(NamedTuple):
 
 
 class TakingAway:
-    def __init__(self, target: Target, lock: PushLock) -> None:
-        self._target = target
-        self._places = target.places
+    def __init__(
+        self,
+        places: Layout,
+        trees: Trees,
+        records: Records,
+        lock: PushLock,
+        on_step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._places = places
+        self._trees = trees
+        self._records = records
         self._lock = lock
-        self._name = LiveName(target.places)
+        self._on_step = on_step
+        self._name = LiveName(places)
 
     def run(self, leave: Leave) -> Record:
         """Take it away; `TargetDrifted`, and it stands there still, where it changed meanwhile."""
@@ -54,7 +61,7 @@ class TakingAway:
                 hint="remove it when the installer is done there",
             )
         if leave.is_new_record:
-            self._target.records.store_manifest(leave.record.number, leave.expected.manifest())
+            self._records.store_manifest(leave.record.number, leave.expected.manifest())
         event = {
             "event": "remove",
             "who": leave.by,
@@ -69,17 +76,16 @@ class TakingAway:
         note: Dict[str, Any] = {"record": leave.record.to_json(), "event": event, "token": token}
         write_json(self._places.file(NOTE), {**note, "digest": _digest(note)})
         self._lock.sync()
-        self._target.on_step("switch")
+        self._on_step("switch")
         tree = self._name.take_away(token)
-        self._target.on_step("switched")
+        self._on_step("switched")
         self._compare(leave, tree)
         return self._finish(leave.record, event)
 
     def _compare(self, leave: Leave, tree: bytes) -> None:
         """What was taken away must be what was looked at; else it gets its name back."""
-        trees = self._target.trees
         try:
-            if trees.is_still(tree, trees.scan(tree), leave.expected):
+            if self._trees.is_still(tree, self._trees.scan(tree), leave.expected):
                 return
         except (SourceRefused, StorageFailed):
             # It goes on changing, or what changed cannot be read: then it is not what it was.
@@ -94,18 +100,18 @@ class TakingAway:
 
     def _finish(self, record: Record, event: Dict[str, Any]) -> Record:
         """Everything that follows the rename; may be run again after a crash."""
-        self._target.on_step("record")
-        self._target.records.store(record)
-        self._target.records.log(event)
+        self._on_step("record")
+        self._records.store(record)
+        self._records.log(event)
         # What a person took away, nobody brings back unasked.
-        self._target.records.hold(record.source_revision, "removed by %s" % event.get("who"))
+        self._records.hold(record.source_revision, "removed by %s" % event.get("who"))
         remove(self._places.file(NOTE))
         return record
 
     def _give_up(self, record: Record, *, is_new: bool) -> None:
         remove(self._places.file(NOTE))
         if is_new:
-            self._target.records.forget(record)
+            self._records.forget(record)
 
     def recover(self) -> Optional[str]:
         """Finish or forget a removal that was interrupted; what was done, or None."""
@@ -116,13 +122,13 @@ class TakingAway:
             return self._without_note()
         if self._took_another(record, self._places.tree(token)):
             done = "an interrupted removal was undone"
-        elif self._target.records.tree(record) is not None:
+        elif self._records.tree(record) is not None:
             self._name.sync()
             self._finish(record, event)
             return "an interrupted removal was completed"
         else:
             done = "an interrupted removal had not happened"
-        known = {other.number for other in self._target.records.all()}
+        known = {other.number for other in self._records.all()}
         self._give_up(record, is_new=record.number not in known)
         return done
 
@@ -155,7 +161,7 @@ class TakingAway:
     def _keep_unrecorded(self, because: str) -> None:
         from envsync.agent.surplus import keep_unrecorded
 
-        keep_unrecorded(self._places, self._target.trees, self._target.records, because)
+        keep_unrecorded(self._places, self._trees, self._records, because)
 
 
 def _read(document: Any) -> Tuple[Record, Dict[str, Any], str]:

@@ -178,7 +178,7 @@ class Target:
             return Recovery(self.places, self.trees, self.records, self.on_step).run()
         from envsync.agent.taking_away import TakingAway
 
-        return TakingAway(self, lock).recover()
+        return TakingAway(self.places, self.trees, self.records, lock, self.on_step).recover()
 
     def recover_if_free(self) -> Optional[str]:
         """Finish an interrupted switch where nobody holds the lock; all that a question changes."""

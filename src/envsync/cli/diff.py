@@ -66,11 +66,12 @@ def diff(
 
 def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
     from envsync.push.ends import LocalEnd
+    from envsync.push.relocated_source import toward
     from envsync.push.source_end import SourceEnd
 
     prefix = site.own_prefix
     source = SourceEnd(LocalEnd(site.own_name), prefix, environment, site.local(environment))
-    return source.toward(f"{place.prefix}/envs/{environment}").manifest(b"")
+    return toward(source, f"{place.prefix}/envs/{environment}").manifest(b"")
 
 
 def _differences(

@@ -19,7 +19,7 @@ from envsync.push.cycle import Push
 from envsync.push.ends import LocalEnd
 from envsync.push.method import PACK
 from envsync.push.pace import OnProgress, Pace
-from envsync.push.relocated_source import RelocatedSource
+from envsync.push.relocated_source import RelocatedSource, toward
 from envsync.push.report import (
     FAILED,
     HERE,
@@ -206,7 +206,7 @@ class FanOut:
 
     def _toward(self, destination: Destination) -> SourceEnd | RelocatedSource:
         there = path_known_as(destination.prefix, self._settings.name_there)
-        return self._source.toward(there)
+        return toward(self._source, there)
 
     def _settings_for(self, destination: Destination) -> PushSettings:
         settings = self._settings

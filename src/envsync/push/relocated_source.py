@@ -20,6 +20,11 @@ from envsync.transport.job import Contents, Direct, Item, Relayed
 PROBLEMS_SHOWN = LEFT_SHOWN = 12
 
 
+def toward(source: SourceEnd, there: str) -> SourceEnd | RelocatedSource:
+    """The source for a target where the environment will stand at that path."""
+    return RelocatedSource(source, there) if source.may_name_another(there) else source
+
+
 class RelocatedSource:
     """Made for one push; safe to share between its threads."""
 

@@ -30,7 +30,6 @@ from envsync.tree.manifest import Manifest
 
 if TYPE_CHECKING:
     from envsync.agent.source import Source
-    from envsync.push.relocated_source import RelocatedSource
 
 T = TypeVar("T")
 
@@ -195,18 +194,13 @@ class SourceEnd:
         """The files whose contents do not stand below `path` as they have to be there."""
         return self._agent_here.version.rewritten(there)
 
-    def toward(self, there: str) -> SourceEnd | RelocatedSource:
-        """The same for a target where the environment will stand at that path.
+    def may_name_another(self, there: str) -> bool:
+        """Whether its files may name another path than that.
 
-        Where a link leads to it here, its files may name where that leads, and has to be
-        searched for that also where the path is the same.
+        Where a link leads to it here, they may name where that leads.
         """
-        from envsync.push.relocated_source import RelocatedSource
-
         paths = {os.path.normpath(path) for path in (there, self.path_known_as, self._stands_at)}
-        if len(paths) == 1:
-            return self
-        return RelocatedSource(self, there)
+        return len(paths) > 1
 
     def hashing_while_sent(self, there: str = "") -> AbstractContextManager[Contents, bool | None]:
         """Until the block ends, files are hashed by who reads these `contents`, and `state` waits.

@@ -128,9 +128,9 @@ class FabricLink:
         return self._place.settings.alias
 
     def lending(self) -> Link | None:
-        from envsync.ssh.lending import lending_link
+        from envsync.ssh.openssh_link import open_lending
 
-        return lending_link(self._way, self._timeouts)
+        return open_lending(self._way, self._timeouts)
 
     def close(self) -> None:
         self._closed = True

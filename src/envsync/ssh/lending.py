@@ -12,20 +12,16 @@ import socket
 
 from envsync.ssh.authentication import agent_socket
 from envsync.ssh.host_settings import HostSettings
-from envsync.ssh.openssh_link import OpensshLink, open_lending
-from envsync.ssh.session import Timeouts
 from envsync.ssh.ssh_config import UserConfig
 from envsync.ssh.way import Way
 
 _ANSWER_SECONDS = 5.0
 
 
-def lending_link(way: Way, timeouts: Timeouts) -> OpensshLink | None:
-    """As `session.Link.lending`."""
+def may_lend(way: Way) -> bool:
+    """Whether the user's configuration forwards an agent to that server, and one answers here."""
     path = _forwarded_socket(way.last.settings, way.config)
-    if path is None or way.config.ssh_command is None or not _is_answered(path):
-        return None
-    return open_lending(way, timeouts)
+    return path is not None and way.config.ssh_command is not None and _is_answered(path)
 
 
 def _forwarded_socket(settings: HostSettings, config: UserConfig) -> str | None:

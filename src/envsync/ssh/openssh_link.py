@@ -21,6 +21,7 @@ from paramiko.ssh_exception import SSHException
 from envsync.ssh import choice, mux, refusals, sftp_upload, system_ssh
 from envsync.ssh.choice_facts import live_master
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
+from envsync.ssh.lending import may_lend
 from envsync.ssh.openssh_connecting import connect
 from envsync.ssh.openssh_master import Master
 from envsync.ssh.openssh_session import OpensshSession
@@ -45,9 +46,10 @@ def open_way(
     return OpensshLink(way, timeouts, chosen, connect_again, [Connection.of(connect_again())])
 
 
-def open_lending(way: Way, timeouts: Timeouts) -> OpensshLink:
-    """A link over an ssh of our own, each session of which has the agent that the user's
-    configuration forwards to that server."""
+def open_lending(way: Way, timeouts: Timeouts) -> OpensshLink | None:
+    """As `session.Link.lending`: over an ssh of our own, each session of which has the agent."""
+    if not may_lend(way):
+        return None
     connect_again = partial(connect, way, timeouts, SHARED_LIMITER, lends_agent=True)
     chosen = LinkChoice(choice.OPENSSH, "it forwards the agent")
     return OpensshLink(
@@ -132,9 +134,7 @@ class OpensshLink:
         return self._way.last.settings.alias
 
     def lending(self) -> OpensshLink | None:
-        from envsync.ssh.lending import lending_link
-
-        return lending_link(self._way, self._timeouts)
+        return open_lending(self._way, self._timeouts)
 
     def close(self) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from envsync.push.cycle import Push
 from envsync.push.ends import LocalEnd
+from envsync.push.relocated_source import toward
 from envsync.push.report import PushReport
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd
@@ -39,7 +40,7 @@ def push(
     origin = SourceEnd(LocalEnd("here"), str(source), NAME, settings.local)
     end = LocalEnd("there")
     there = TargetEnd(end, str(target), name_there, settings.local, "test")
-    seen = origin.toward(f"{seen_at or target}/envs/{name_there}")
+    seen = toward(origin, f"{seen_at or target}/envs/{name_there}")
     try:
         return Push(settings, seen, there, None, no_reopening).run()
     finally:
