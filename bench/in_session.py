@@ -14,7 +14,7 @@ import sys
 import threading
 from typing import Any
 
-from envsync.agent.garbage import collect_rarely
+from envsync.agent.operations.garbage import collect_rarely
 from envsync.cli.invocation import Invocation
 from envsync.cli.push_order import PushOptions, PushOrder, make_order
 from envsync.push.beginning import Beginning

@@ -7,10 +7,10 @@ import functools
 import queue
 from collections.abc import Callable
 
-from envsync.agent import codec
-from envsync.agent.blocks import parse
-from envsync.agent.channel import Channel
-from envsync.agent.frames import EndOfInput, FrameReader
+from envsync.agent.staging.blocks import parse
+from envsync.agent.wire import codec
+from envsync.agent.wire.channel import Channel
+from envsync.agent.wire.frames import EndOfInput, FrameReader
 from envsync.errors import AgentFailed, ConnectionLost, TransferFailed
 from envsync.tree import listing as listings
 from envsync.tree import manifest as manifests

@@ -27,7 +27,7 @@ MODULES = (
     "envsync.cli.site",
     "envsync.cli.push_view",
     "envsync.cli.push_order",
-    "envsync.agent.operations_source",
+    "envsync.agent.operations.source",
     "envsync.push.cycle",
     "envsync.push.fan_out",
     "envsync.push.target_end",
@@ -41,7 +41,7 @@ MODULES = (
 def main() -> None:
     for name in MODULES:
         importlib.import_module(name)
-    bootstrap = importlib.import_module("envsync.agent.bootstrap")
+    bootstrap = importlib.import_module("envsync.agent.operations.bootstrap")
     bootstrap.modules(MAGIC_NUMBER.hex().encode())
     os.write(1, b"ready\n")
     pid = 0

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsync.agent.layout import layout
-from envsync.agent.records import Record, Records, record_from_json
+from envsync.agent.places.layout import layout
+from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.tree.entry import KIND_NAMES
 from envsync.tree.manifest import Manifest
 from tests.integration.push.places import environment

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envsync.agent.filesystem import sync_filesystem
+from envsync.agent.server.filesystem import sync_filesystem
 from tests.disk.disk import Disk
 from tests.disk.fixtures import DISK_BYTES
 from tests.lab.lab import LabHost

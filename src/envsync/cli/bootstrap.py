@@ -72,7 +72,7 @@ def base_order(
     site: Site, server_name: str, from_server: str | None, *, dry_run: bool
 ) -> PushOrder:
     """A push of the prefix itself, from this machine or another server."""
-    from envsync.agent.layout import BASE
+    from envsync.agent.places.layout import BASE
     from envsync.cli.push_order import PushOrder, shared_with
     from envsync.cli.site import link_opener
     from envsync.push.settings import PushSettings
@@ -128,7 +128,7 @@ def _brought(invocation: Invocation, site: Site, environment: str, server: str) 
 
 
 def _pushed(invocation: Invocation, order: PushOrder) -> PushReport:
-    from envsync.agent.garbage import collect_rarely
+    from envsync.agent.operations.garbage import collect_rarely
     from envsync.cli.push_view import PushView
     from envsync.push.fan_out import FanOut
 

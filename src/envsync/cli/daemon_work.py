@@ -123,7 +123,7 @@ def _scan(site: Site, environment: str) -> None:
 
 def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beginning) -> None:
     """As `envsync push`, with nobody there to ask."""
-    from envsync.agent.garbage import collect_rarely
+    from envsync.agent.operations.garbage import collect_rarely
     from envsync.cli.push_order import PushOptions, make_order
     from envsync.push.fan_out import FanOut
     from envsync.push.method import PACK

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from envsync.agent.checked_json import to_json
-from envsync.agent.facts import who
-from envsync.agent.messages import RecordFacts, TotalsFacts
+from envsync.agent.server.facts import who
+from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.messages import RecordFacts, TotalsFacts
 from envsync.cli import demo_environment
 from envsync.cli.demo_machines import Machine
 from envsync.cli.demo_narration import Narration

@@ -12,7 +12,7 @@ from envsync.cli.options import common_options
 from envsync.cli.wording import count
 
 if TYPE_CHECKING:
-    from envsync.agent.messages import DifferenceFacts
+    from envsync.agent.wire.messages import DifferenceFacts
     from envsync.cli.site import Site
     from envsync.push.ends import End
     from envsync.push.servers import Place

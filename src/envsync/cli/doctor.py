@@ -88,7 +88,7 @@ def _examined(invocation: Invocation, site: Site, places: Sequence[Place]) -> li
 
 
 def _complaints(examinations: Sequence[Examination]) -> dict[str, tuple[Complaint, ...]]:
-    from envsync.agent.facts import platform_facts
+    from envsync.agent.server.facts import platform_facts
     from envsync.push.diagnosis import complaints
 
     here = platform_facts()
@@ -171,7 +171,7 @@ def _raise(
 
 
 def _document(found: Examination, complaints: Sequence[Complaint]) -> dict[str, Any]:
-    from envsync.agent.checked_json import to_json
+    from envsync.agent.wire.checked_json import to_json
 
     health = found.health
     return {

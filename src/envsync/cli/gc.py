@@ -14,7 +14,7 @@ from envsync.cli.wording import count, size
 from envsync.errors import EnvsyncError, Locked, PreflightRefused, UsageError
 
 if TYPE_CHECKING:
-    from envsync.agent.messages import GcFacts, SweepFacts
+    from envsync.agent.wire.messages import GcFacts, SweepFacts
     from envsync.cli.asking import OnProgress
     from envsync.cli.site import Site
     from envsync.push.ends import End
@@ -35,7 +35,7 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     nor what a process has open, nor, without --drifted, a version that was changed by hand.
     Exit status 14 where a push was under way: that environment was left alone.
     """
-    from envsync.agent.checked_json import to_json
+    from envsync.agent.wire.checked_json import to_json
     from envsync.cli.asking import ask_servers, raise_failures
 
     site = invocation.site()
@@ -91,8 +91,8 @@ def _collect(
     drifted: bool,
     dry_run: bool,
 ) -> GcFacts:
-    from envsync.agent.checked_json import from_json
-    from envsync.agent.messages import GcFacts
+    from envsync.agent.wire.checked_json import from_json
+    from envsync.agent.wire.messages import GcFacts
     from envsync.inventory.model import Environment
     from envsync.tree.local import DEFAULT_LOCAL
 

@@ -13,7 +13,7 @@ from envsync.cli.options import common_options
 from envsync.cli.wording import age, size
 
 if TYPE_CHECKING:
-    from envsync.agent.messages import ListFacts
+    from envsync.agent.wire.messages import ListFacts
     from envsync.cli.site import Site
     from envsync.push.ends import End
     from envsync.push.servers import Outcome, Place
@@ -62,8 +62,8 @@ def _places(site: Site, servers: Sequence[str]) -> list[Place]:
 
 
 def _environments(site: Site, end: End, place: Place) -> ListFacts:
-    from envsync.agent.checked_json import from_json
-    from envsync.agent.messages import ListFacts
+    from envsync.agent.wire.checked_json import from_json
+    from envsync.agent.wire.messages import ListFacts
     from envsync.tree.local import DEFAULT_LOCAL
 
     arguments = {
@@ -99,7 +99,7 @@ def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
 
 
 def _document(outcome: Outcome[ListFacts]) -> dict[str, object]:
-    from envsync.agent.checked_json import to_json
+    from envsync.agent.wire.checked_json import to_json
 
     return {
         "server": outcome.server,

@@ -62,7 +62,7 @@ def push(invocation: Invocation, /, **options: Any) -> None:
 
 def carry_out(invocation: Invocation, order: PushOrder) -> None:
     """Push, tell how it went, and raise what failed."""
-    from envsync.agent.garbage import collect_rarely
+    from envsync.agent.operations.garbage import collect_rarely
     from envsync.cli.push_view import PushView
     from envsync.push.fan_out import FanOut
 

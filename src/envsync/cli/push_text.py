@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from envsync.agent.messages import PlanFacts
+from envsync.agent.wire.messages import PlanFacts
 from envsync.cli.push_order import PushOrder
 from envsync.cli.terminal import listed
 from envsync.cli.wording import count, duration, size

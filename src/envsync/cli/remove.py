@@ -120,7 +120,7 @@ def _lines(order: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
 
 
 def _document(outcome: Outcome[Removed]) -> dict[str, object]:
-    from envsync.agent.checked_json import to_json
+    from envsync.agent.wire.checked_json import to_json
 
     removed = outcome.value
     error = outcome.error if removed is None else removed.refused

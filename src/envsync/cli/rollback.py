@@ -13,7 +13,7 @@ from envsync.cli.options import common_options
 from envsync.cli.wording import count, moment, size
 
 if TYPE_CHECKING:
-    from envsync.agent.messages import RecordFacts
+    from envsync.agent.wire.messages import RecordFacts
     from envsync.cli.site import Site
     from envsync.push.ends import End
     from envsync.push.servers import Place
@@ -36,8 +36,8 @@ def rollback(
     What stands there now is kept, and is held: it is not pushed there again until the
     source has another version, or `envsync push --retry-held` insists.
     """
-    from envsync.agent.checked_json import to_json
-    from envsync.agent.messages import KEPT
+    from envsync.agent.wire.checked_json import to_json
+    from envsync.agent.wire.messages import KEPT
     from envsync.cli.asking import OnProgress, ask_servers
     from envsync.tree.revision import short
 

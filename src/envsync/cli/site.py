@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from envsync.agent.facts import user_name
+from envsync.agent.server.facts import user_name
 from envsync.cli.active_conda import active_conda_prefix
 from envsync.errors import InventoryError, UsageError
 from envsync.inventory import Inventory, Server

@@ -13,7 +13,7 @@ from envsync.cli.wording import count, size
 from envsync.errors import EnvsyncError, NotFound, VerificationFailed
 
 if TYPE_CHECKING:
-    from envsync.agent.messages import VerifyFacts
+    from envsync.agent.wire.messages import VerifyFacts
     from envsync.cli.asking import OnProgress
     from envsync.cli.site import Site
     from envsync.push.ends import End
@@ -146,7 +146,7 @@ def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> It
 
 
 def _document(outcome: Outcome[VerifyFacts]) -> dict[str, object]:
-    from envsync.agent.checked_json import to_json
+    from envsync.agent.wire.checked_json import to_json
 
     return {
         "server": outcome.server,

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterator
 
-from envsync.agent.facts import running_processes
+from envsync.agent.server.facts import running_processes
 from envsync.conda import busy
 from envsync.daemon.telltales import site_packages
 from envsync.daemon.triggers import Observation

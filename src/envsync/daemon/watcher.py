@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from envsync.agent.filesystem import mount_of
+from envsync.agent.server.filesystem import mount_of
 from envsync.daemon.telltales import Place, signature, telltales
 
 try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from envsync.agent.messages import RecordFacts, TargetState
+from envsync.agent.wire.messages import RecordFacts, TargetState
 from envsync.errors import (
     AuthenticationRefused,
     CheckFailed,

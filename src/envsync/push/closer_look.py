@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envsync.agent.messages import SourceState, TargetState
+from envsync.agent.wire.messages import SourceState, TargetState
 from envsync.conda.kernelspecs import STANDS_AT
 from envsync.conda.outside import LEADS_TO
 from envsync.conda.platform_needs import glibc_mismatch

@@ -11,9 +11,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from envsync.agent.filesystem import Space
-from envsync.agent.messages import PlanFacts, RecordFacts, SourceState, TargetState
-from envsync.agent.storage import require_room
+from envsync.agent.server.filesystem import Space
+from envsync.agent.trees.storage import require_room
+from envsync.agent.wire.messages import PlanFacts, RecordFacts, SourceState, TargetState
 from envsync.errors import ConnectionLost, EnvsyncError, TransferFailed
 from envsync.push import preflight
 from envsync.push.aftermath import Publication, Reopen, aftermath

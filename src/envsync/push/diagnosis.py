@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from envsync.agent.health import HealthFacts, StandingFacts, ToolFacts
-from envsync.agent.messages import PlatformFacts
+from envsync.agent.target.health import HealthFacts, StandingFacts, ToolFacts
+from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.push.examination import Examination
 from envsync.push.report import HERE

@@ -6,13 +6,13 @@ import secrets
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from envsync.agent import bootstrap
-from envsync.agent.channel import Channel
-from envsync.agent.frames import DATA, DATA_END, FRAME_BYTES_MAX
-from envsync.agent.helper_processes import HelperProcesses
-from envsync.agent.messages import SERVER_IN_HINTS
-from envsync.agent.scan import NO_HELPERS
-from envsync.agent.service import Service
+from envsync.agent.operations import bootstrap
+from envsync.agent.operations.service import Service
+from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.wire.channel import Channel
+from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
+from envsync.agent.wire.messages import SERVER_IN_HINTS
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
 from envsync.push.opening import Opening
 from envsync.ssh.session import Link
@@ -119,7 +119,7 @@ class RemoteEnd:
     """
 
     def __init__(self, link: Link, prefix: str, command: str = bootstrap.COMMAND) -> None:
-        """`command` is one of those in `agent.bootstrap`."""
+        """`command` is one of those in `agent.operations.bootstrap`."""
         self._server = link.server
         self._session = link.run(command)
         self._calls = 0

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from envsync.agent.checked_json import from_json
-from envsync.agent.health import HealthFacts
-from envsync.agent.messages import ServerFacts
+from envsync.agent.target.health import HealthFacts
+from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.messages import ServerFacts
 from envsync.errors import (
     AgentFailed,
     AuthenticationRefused,

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from envsync.agent.filesystem import space
-from envsync.agent.writing import space_guard
+from envsync.agent.server.filesystem import space
+from envsync.agent.staging.writing import space_guard
 from envsync.errors import NoSpace, NotFound, SourceRefused
 
 _ZSTD = b"\x28\xb5\x2f\xfd"

@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from envsync.agent.helper_processes import HelperProcesses
-from envsync.agent.helper_work import carry_out
+from envsync.agent.operations.helper_work import carry_out
+from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.errors import EnvsyncError
 from envsync.push.beginning import AT_ONCE, Beginning
 from envsync.push.cycle import Push

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from envsync.agent.messages import ProcessUse
+from envsync.agent.wire.messages import ProcessUse
 from envsync.errors import EnvironmentInUse
 from envsync.push.closer_look import DIFFERENCES_SHOWN
 from envsync.push.settings import PushSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from envsync.agent.messages import PlatformFacts
+from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
 
 AUTO, MIRROR, PACK, REBUILD = "auto", "mirror", "pack", "rebuild"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from envsync.agent import bootstrap
+from envsync.agent.operations import bootstrap
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.ssh.session import Session
 

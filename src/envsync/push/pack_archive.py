@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from envsync.agent.writing import space_guard
+from envsync.agent.staging.writing import space_guard
 from envsync.errors import PreflightRefused, SourceRefused, UsageError
 
 FORMATS = ("tar.zst", "tar.gz", "tar.bz2", "tar.xz", "tar")

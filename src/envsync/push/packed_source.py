@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from envsync.agent.content_cache import cache_directory
-from envsync.agent.helper_processes import HelperProcesses
-from envsync.agent.messages import Finding
-from envsync.agent.removal import remove_tree
+from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.trees.content_cache import cache_directory
+from envsync.agent.trees.removal import remove_tree
+from envsync.agent.wire.messages import Finding
 from envsync.errors import Locked, SourceRefused, StorageFailed
 from envsync.push import preflight
 from envsync.push.ends import LocalEnd, Progress

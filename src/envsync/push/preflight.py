@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 
-from envsync.agent.layout import BASE
-from envsync.agent.messages import (
+from envsync.agent.places.layout import BASE
+from envsync.agent.wire.messages import (
     DAMAGED_RECORD,
     GROUP_OWNED,
     KEPT,

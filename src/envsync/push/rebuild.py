@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from envsync.agent.checked_json import from_json, to_json
-from envsync.agent.conda_tool import ToolFacts
-from envsync.agent.messages import PlanFacts, RebuiltFacts, TotalsFacts
-from envsync.agent.short_answers import RunFacts
+from envsync.agent.server.conda_tool import ToolFacts
+from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.messages import PlanFacts, RebuiltFacts, TotalsFacts
+from envsync.agent.wire.short_answers import RunFacts
 from envsync.conda.requirements import Requirements
 from envsync.errors import EnvsyncError, NoSpace, PreflightRefused, RebuildFailed
 from envsync.push import solver_messages

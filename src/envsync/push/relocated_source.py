@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from envsync.agent.messages import Finding, PlaceFacts, SampleFacts, SourceState, listed
+from envsync.agent.wire.messages import Finding, PlaceFacts, SampleFacts, SourceState, listed
 from envsync.conda.requirements import Requirements
 from envsync.errors import PreflightRefused
 from envsync.push.ends import Progress

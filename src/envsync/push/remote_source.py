@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection, Container, Generator, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from envsync.agent import bootstrap
-from envsync.agent.checked_json import from_json
-from envsync.agent.own_way import ReachFacts, RsyncEnded
-from envsync.agent.short_answers import RsyncFacts
+from envsync.agent.operations import bootstrap
+from envsync.agent.source.own_way import ReachFacts, RsyncEnded
+from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.short_answers import RsyncFacts
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends import Answer, RemoteEnd
 from envsync.push.items import items_of

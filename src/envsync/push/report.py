@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from envsync.agent.checked_json import to_json
-from envsync.agent.messages import PlanFacts, ProcessUse, RecordFacts, TotalsFacts
+from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.messages import PlanFacts, ProcessUse, RecordFacts, TotalsFacts
 from envsync.errors import EnvsyncError
 
 PUSHED, IN_STEP, ADOPTED, PLANNED, FAILED = "pushed", "in-step", "adopted", "planned", "failed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envsync.agent.messages import SourceState, TargetState
+from envsync.agent.wire.messages import SourceState, TargetState
 from envsync.push import preflight
 from envsync.push.closer_look import CloserLook
 from envsync.push.method import REBUILD, Method

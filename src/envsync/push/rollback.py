@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from envsync.agent.messages import RecordFacts, TargetState
+from envsync.agent.wire.messages import RecordFacts, TargetState
 from envsync.errors import (
     AuthenticationRefused,
     CheckFailed,

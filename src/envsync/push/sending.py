@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
-from envsync.agent.messages import ORIGIN_NEW, PlanFacts
-from envsync.agent.reuse import wanted_packages
+from envsync.agent.staging.reuse import wanted_packages
+from envsync.agent.wire.messages import ORIGIN_NEW, PlanFacts
 from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
 from envsync.push.closer_look import DIFFERENCES_SHOWN
 from envsync.push.pace import Pace

@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection, Container, Iterator, Mapping, 
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from envsync.agent.checked_json import from_json
-from envsync.agent.layout import BASE
-from envsync.agent.messages import RelocationFacts, SampleFacts, SourceState
-from envsync.agent.short_answers import (
+from envsync.agent.places.layout import BASE
+from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.messages import RelocationFacts, SampleFacts, SourceState
+from envsync.agent.wire.short_answers import (
     ConfirmedFacts,
     CredentialFacts,
     FindingsFacts,
@@ -29,7 +29,7 @@ from envsync.transport.job import Contents, Direct, Item, Relayed
 from envsync.tree.manifest import Manifest
 
 if TYPE_CHECKING:
-    from envsync.agent.source import Source
+    from envsync.agent.source.source import Source
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ class SourceEnd:
     def sample(
         self, items: Collection[Item], codecs: Sequence[str], steps: Sequence[tuple[str, int]]
     ) -> SampleFacts:
-        """What these files would come to on the wire (see `agent.sampling`).
+        """What these files would come to on the wire (see `agent.source.sampling`).
 
         Without `steps`, as the source would encode them for a target that undoes `codecs`.
         """

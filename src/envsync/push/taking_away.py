@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from envsync.agent.messages import ProcessUse, RecordFacts, TargetState
+from envsync.agent.wire.messages import ProcessUse, RecordFacts, TargetState
 from envsync.errors import ConnectionLost, EnvironmentInUse, EnvsyncError, NotFound
 from envsync.push import preflight
 from envsync.push.aftermath import Reopen

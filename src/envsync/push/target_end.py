@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from envsync.agent import codec
-from envsync.agent.checked_json import from_json, to_json
-from envsync.agent.layout import BASE
-from envsync.agent.messages import (
+from envsync.agent.places.layout import BASE
+from envsync.agent.wire import codec
+from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.messages import (
     DifferenceFacts,
     Finding,
     PlaceFacts,
@@ -22,7 +22,7 @@ from envsync.agent.messages import (
     TargetState,
     VerifyFacts,
 )
-from envsync.agent.short_answers import (
+from envsync.agent.wire.short_answers import (
     ExistingFacts,
     FindingsFacts,
     ReferencesFacts,

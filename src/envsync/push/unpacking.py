@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from envsync.agent.writing import space_guard
+from envsync.agent.staging.writing import space_guard
 from envsync.errors import SourceRefused
 from envsync.push.conda_unpack import UNPACK, has_conda_unpack, settle
 from envsync.push.extraction import extract

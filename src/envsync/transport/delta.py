@@ -1,4 +1,4 @@
-"""Of large files that the target has in another version: what is new in them (`agent.blocks`)."""
+"""What is new in large files that the target has in another version (`agent.staging.blocks`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from envsync.agent.blocks import (
+from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.staging.blocks import (
     BLOCK_BYTES,
     COPY,
     DATA,
@@ -18,10 +19,9 @@ from envsync.agent.blocks import (
     parse,
     runs,
 )
-from envsync.agent.outgoing import BLOCK_BYTES as PIECE_BYTES
-from envsync.agent.outgoing import GONE, HEAD
-from envsync.agent.reading import READ_FLAGS
-from envsync.agent.scan_pass import open_directory
+from envsync.agent.trees.outgoing import BLOCK_BYTES as PIECE_BYTES
+from envsync.agent.trees.outgoing import GONE, HEAD
+from envsync.agent.trees.scan_pass import open_directory
 from envsync.errors import AgentFailed
 from envsync.transport.job import Item, Job
 
@@ -79,7 +79,7 @@ def _opened(job: Job, path: bytes) -> Iterator[int]:
 
 
 class Patches:
-    """The items as a stream that `agent.blocks.Patching` takes; in the place of `Job.contents`."""
+    """The items as a stream for `agent.staging.blocks.Patching`; in the place of `Job.contents`."""
 
     def __init__(self, job: Job, known: Known) -> None:
         self._job = job

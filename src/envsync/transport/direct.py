@@ -4,7 +4,7 @@ For a source on another server that gets into the target by its own means: its o
 and known hosts. Where those do not do, and the user's ssh configuration forwards his agent to
 that server, it is lent that for as long as it takes, and nothing else. Whether the server that
 it reaches is the target is decided there: the writer that rsync is started by finds the staging
-tree with this push's token, or writes nothing (`agent.writer_guard`).
+tree with this push's token, or writes nothing (`agent.staging.writer_guard`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from envsync.agent.own_way import RsyncEnded
+from envsync.agent.source.own_way import RsyncEnded
 from envsync.errors import AgentFailed
 from envsync.transport import rsync_command
 from envsync.transport.job import Direct, Job, Sent

@@ -15,8 +15,8 @@ from collections.abc import (
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from envsync.agent.own_way import ReachFacts, RsyncEnded
-from envsync.agent.short_answers import RsyncFacts
+from envsync.agent.source.own_way import ReachFacts, RsyncEnded
+from envsync.agent.wire.short_answers import RsyncFacts
 from envsync.ssh.session import Link
 
 Item = tuple[bytes, int]
@@ -37,7 +37,7 @@ class Ask(Protocol):
 
 
 class Contents(Protocol):
-    """Reads files of the source as one uncompressed stream (see `agent.outgoing`).
+    """Reads files of the source as one uncompressed stream (see `agent.trees.outgoing`).
 
     `progress` gets files and bytes read since its last call.
     """
@@ -48,7 +48,7 @@ class Contents(Protocol):
 
 
 class Relayed(Protocol):
-    """Gets files of a source on another server as encoded blocks (see `agent.codec`).
+    """Gets files of a source on another server as encoded blocks (see `agent.wire.codec`).
 
     `codecs` are what the target can undo; `progress` gets bytes of content since its last call.
     """
@@ -59,7 +59,7 @@ class Relayed(Protocol):
 
 
 class Direct(Protocol):
-    """A source on another server that may send to the target by itself (see `agent.own_way`)."""
+    """A source on another server that may send to the target by itself (`agent.source.own_way`)."""
 
     @property
     def server(self) -> str: ...

@@ -10,9 +10,9 @@ import shutil
 import subprocess
 from dataclasses import replace
 
-from envsync.agent.checked_json import from_json
-from envsync.agent.rsync_run import RsyncRun
-from envsync.agent.short_answers import RsyncFacts
+from envsync.agent.server.rsync_run import RsyncRun
+from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.short_answers import RsyncFacts
 from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError, TransferFailed
 from envsync.transport import rsync_command
 from envsync.transport.job import Job, Sent

@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from envsync.agent import leftovers, writer_guard
-from envsync.agent.rsync_run import IO_TIMEOUT_SECONDS
+from envsync.agent.server.rsync_run import IO_TIMEOUT_SECONDS
+from envsync.agent.staging import leftovers, writer_guard
 
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+@:,=-]*")
 
@@ -71,7 +71,7 @@ class RsyncCommand:
         if not self.delta:
             return [b"--whole-file"]
         above, name = posixpath.split(posixpath.dirname(posixpath.dirname(os.fsencode(self.tree))))
-        # The live tree (see `agent.layout`) is the basis: read, copied from, never linked to.
+        # The live tree (`agent.places.layout`) is the basis: read, copied from, never linked to.
         return [
             b"--no-whole-file",
             b"--copy-dest=" + posixpath.join(posixpath.dirname(above), name),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envsync.agent.writer_guard import REFUSED
+from envsync.agent.staging.writer_guard import REFUSED
 from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
 
 PARTIAL_EXIT_CODES = frozenset({23, 24})

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from envsync.agent.checked_json import from_json
-from envsync.agent.content_cache import cache_directory
-from envsync.agent.messages import BundleFacts
-from envsync.agent.short_answers import SpaceFacts
+from envsync.agent.trees.content_cache import cache_directory
+from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.messages import BundleFacts
+from envsync.agent.wire.short_answers import SpaceFacts
 from envsync.errors import EnvsyncError, NoSpace, TransferFailed
 from envsync.transport.effort import Effort
 from envsync.transport.job import Job, Sent

@@ -16,9 +16,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from envsync.agent import codec
-from envsync.agent.checked_json import from_json
-from envsync.agent.messages import ReceiveFacts
+from envsync.agent.wire import codec
+from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.messages import ReceiveFacts
 from envsync.transport import delta
 from envsync.transport.effort import CRAWLING_BYTES_PER_SECOND, Effort, Sending, Step
 from envsync.transport.job import Job, Sent

@@ -9,7 +9,8 @@ from unittest import mock
 
 import pytest
 
-from envsync.agent import between_passes, filesystem, trees
+from envsync.agent.server import filesystem
+from envsync.agent.trees import between_passes, trees
 from tests.unit.agent.conftest import _short_margin, server, top
 
 __all__ = ["_short_margin", "refuse_exchange", "server", "top", "written_to"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import bootstrap
-from envsync.agent.channel import Channel
+from envsync.agent.operations import bootstrap
+from envsync.agent.wire.channel import Channel
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
 from tests.pythons import interpreters
 

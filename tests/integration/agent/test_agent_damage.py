@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import layout, target_questions
-from envsync.agent.going_back import GoingBack
-from envsync.agent.messages import DAMAGED_RECORD
-from envsync.agent.source import Source
-from envsync.agent.storage import trouble
-from envsync.agent.surplus import discard_trees
+from envsync.agent.places import layout
+from envsync.agent.publishing.surplus import discard_trees
+from envsync.agent.source.source import Source
+from envsync.agent.target import questions as target_questions
+from envsync.agent.target.going_back import GoingBack
+from envsync.agent.trees.storage import trouble
+from envsync.agent.wire.messages import DAMAGED_RECORD
 from envsync.errors import EnvsyncError, NoSpace, StorageFailed, VerificationFailed
 from envsync.tree.revision import revision_of
 from tests.unit.agent import disk

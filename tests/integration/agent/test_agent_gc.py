@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from envsync.agent import gc as collecting
-from envsync.agent import leftovers, side_build
-from envsync.agent.bootstrap import preamble
-from envsync.agent.checked_json import from_json
-from envsync.agent.facts import AGENT_MARK
-from envsync.agent.filesystem import Mount
-from envsync.agent.gc import Rules, sweep
-from envsync.agent.messages import GcFacts, SweepFacts
-from envsync.agent.service import Service
+from envsync.agent.operations.bootstrap import preamble
+from envsync.agent.operations.service import Service
+from envsync.agent.server.facts import AGENT_MARK
+from envsync.agent.server.filesystem import Mount
+from envsync.agent.staging import leftovers, side_build
+from envsync.agent.target import gc as collecting
+from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.messages import GcFacts, SweepFacts
 from envsync.errors import AgentFailed, CheckFailed
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import Server, die_in, environment

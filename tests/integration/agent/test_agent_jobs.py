@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from envsync.agent import facts, publish
-from envsync.agent.going_back import GoingBack
+from envsync.agent.publishing import publish
+from envsync.agent.server import facts
+from envsync.agent.target.going_back import GoingBack
 from envsync.errors import PreflightRefused, TargetDrifted
 from envsync.tree.revision import revision_of
 from tests.integration.agent.conftest import written_to

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.records import Record
+from envsync.agent.places.records import Record
 from tests.unit.agent.pushes import Server, environment
 from tests.unit.tree.trees import file
 

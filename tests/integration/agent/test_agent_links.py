@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import signs
-from envsync.agent.catalogue import environments
-from envsync.agent.gc import Rules, sweep
-from envsync.agent.layout import layout
-from envsync.agent.outside_findings import outside_findings
-from envsync.agent.place import place_facts
-from envsync.agent.source import Source
-from envsync.agent.target_questions import verify
+from envsync.agent.places import signs
+from envsync.agent.places.layout import layout
+from envsync.agent.places.place import place_facts
+from envsync.agent.source.outside_findings import outside_findings
+from envsync.agent.source.source import Source
+from envsync.agent.target.catalogue import environments
+from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.questions import verify
 from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
 from tests.integration.agent.conftest import refuse_exchange
 from tests.integration.agent.versions import (

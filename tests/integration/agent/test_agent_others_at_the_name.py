@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.gc import Rules, sweep
-from envsync.agent.going_back import GoingBack
-from envsync.agent.messages import RecordFacts
+from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.going_back import GoingBack
+from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import TargetDrifted
 from envsync.tree.revision import revision_of
 from tests.integration.agent.conftest import refuse_exchange, written_to

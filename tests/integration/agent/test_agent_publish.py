@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent import filesystem
-from envsync.agent.local_paths import carry
+from envsync.agent.places.local_paths import carry
+from envsync.agent.server import filesystem
 from envsync.errors import CheckFailed, EnvsyncError, Locked, TargetDrifted, VerificationFailed
 from tests.integration.agent.versions import (
     ONE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envsync.agent import content_cache
+from envsync.agent.trees import content_cache
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import Server, environment
 from tests.unit.tree.trees import file

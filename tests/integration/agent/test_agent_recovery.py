@@ -11,8 +11,9 @@ from types import ModuleType
 
 import pytest
 
-from envsync.agent import conclusion, staging_note
-from envsync.agent import records as recording
+from envsync.agent.places import records as recording
+from envsync.agent.places import staging_note
+from envsync.agent.publishing import conclusion
 from envsync.errors import CheckFailed
 from tests.integration.agent.versions import (
     ONE,

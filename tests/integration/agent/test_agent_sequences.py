@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from envsync.agent import filesystem, target_questions
-from envsync.agent.gc import Rules, sweep
-from envsync.agent.records import Record
+from envsync.agent.places.records import Record
+from envsync.agent.server import filesystem
+from envsync.agent.target import questions as target_questions
+from envsync.agent.target.gc import Rules, sweep
 from envsync.errors import NotFound, PreflightRefused, SourceRefused
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import locks, spare
-from envsync.agent import target as targets
-from envsync.agent.filesystem import Space
-from envsync.agent.gc import Rules, sweep
-from envsync.agent.messages import Finding, PlanFacts
-from envsync.agent.staging import Staging
-from envsync.agent.staging_note import set_aside_inode
-from envsync.agent.target import Target
-from envsync.agent.target_push import TargetPush
+from envsync.agent.places import locks
+from envsync.agent.places.staging_note import set_aside_inode
+from envsync.agent.server.filesystem import Space
+from envsync.agent.staging.staging import Staging
+from envsync.agent.target import spare
+from envsync.agent.target import target as targets
+from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.push import TargetPush
+from envsync.agent.target.target import Target
+from envsync.agent.wire.messages import Finding, PlanFacts
 from envsync.errors import Locked, PreflightRefused, VerificationFailed
 from tests.lab.namespaces import wait_until
 from tests.unit.agent import disk

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import content_cache, filesystem
+from envsync.agent.server import filesystem
+from envsync.agent.trees import content_cache
 from envsync.errors import CheckFailed
 from envsync.tree.revision import revision_of
 from tests.disk.disk import Disk

@@ -15,8 +15,8 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any, cast
 
-from envsync.agent.frames import CONTROL, DATA, HEARTBEAT, PAYLOAD, EndOfInput, FrameReader
-from envsync.agent.service import Answer, Service
+from envsync.agent.operations.service import Answer, Service
+from envsync.agent.wire.frames import CONTROL, DATA, HEARTBEAT, PAYLOAD, EndOfInput, FrameReader
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push.cycle import Push
 from envsync.push.ends import LocalEnd, RemoteEnd

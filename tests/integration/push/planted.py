@@ -94,7 +94,7 @@ _copied = [0]
 def _copy_file(self, *arguments):
     _copied[0] += 1
     if _copied[0] == {COPIES}:
-        from envsync.agent.service import _stop_at
+        from envsync.agent.operations.service import _stop_at
 
         _stop_at("copying")
     return _plain_copy(self, *arguments)
@@ -130,10 +130,14 @@ def plant(host: LabHost, *, silence_seconds: float | None = None) -> Envsync:
     if not copy.exists():
         source = Path(envsync.__file__).parent
         shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        for name, code in (("service", _SERVICE), ("writing", _WRITING), ("hashing", _HASHING)):
+        for name, code in (
+            ("operations/service", _SERVICE),
+            ("staging/writing", _WRITING),
+            ("trees/hashing", _HASHING),
+        ):
             with (copy / f"agent/{name}.py").open("a") as file:
                 file.write(code)
-        _set(copy / "agent/filesystem.py", "COARSE_MARGIN_SECONDS =", 0.1)
+        _set(copy / "agent/server/filesystem.py", "COARSE_MARGIN_SECONDS =", 0.1)
         if silence_seconds is not None:
             _shorten(copy, silence_seconds)
     command = Envsync(host, place)
@@ -143,12 +147,12 @@ def plant(host: LabHost, *, silence_seconds: float | None = None) -> Envsync:
 
 
 def _shorten(copy: Path, silence_seconds: float) -> None:
-    _set(copy / "agent/channel.py", "SILENCE_SECONDS =", silence_seconds)
-    _set(copy / "agent/channel.py", "HEARTBEAT_SECONDS =", silence_seconds / 5)
+    _set(copy / "agent/wire/channel.py", "SILENCE_SECONDS =", silence_seconds)
+    _set(copy / "agent/wire/channel.py", "HEARTBEAT_SECONDS =", silence_seconds / 5)
     for name in ("connect", "banner", "silence"):
         _set(copy / "ssh/session.py", f"    {name}_seconds: float =", silence_seconds)
     _set(copy / "push/aftermath.py", "PATIENCE_SECONDS =", 2 * silence_seconds)
-    _set(copy / "agent/rsync_run.py", "IO_TIMEOUT_SECONDS =", silence_seconds)
+    _set(copy / "agent/server/rsync_run.py", "IO_TIMEOUT_SECONDS =", silence_seconds)
 
 
 def _set(path: Path, what: str, seconds: float) -> None:

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent import filesystem
-from envsync.agent.frames import CONTROL, DATA, DATA_END, HEARTBEAT, PAYLOAD
-from envsync.agent.service import Answer
+from envsync.agent.operations.service import Answer
+from envsync.agent.server import filesystem
+from envsync.agent.wire.frames import CONTROL, DATA, DATA_END, HEARTBEAT, PAYLOAD
 from envsync.cli.push_text import report_lines
 from envsync.cli.terminal import Terminal
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError

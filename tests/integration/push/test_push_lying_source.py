@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent.service import Answer
+from envsync.agent.operations.service import Answer
 from envsync.errors import EnvsyncError
 from envsync.push.report import PUSHED, PushReport
 from tests.integration.push.lying import FILES, LyingAgent, Scene, answer

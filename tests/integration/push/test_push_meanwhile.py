@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from envsync.agent.hashing import Hashing
-from envsync.agent.source import Source
+from envsync.agent.source.source import Source
+from envsync.agent.trees.hashing import Hashing
 from envsync.errors import TransferFailed
 from envsync.push.fan_out import FanOut
 from envsync.push.report import PushReport

@@ -232,7 +232,7 @@ def test_a_clock_that_is_a_day_off(offset: int, source: Path, fresh_lab: Lab) ->
     shutil.copytree(
         Path(package.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__")
     )
-    with (copy / "agent/process.py").open("a") as file:  # which only the agent imports
+    with (copy / "agent/operations/process.py").open("a") as file:  # which only the agent imports
         file.write(_CLOCK.format(offset=offset))
     command = Envsync(controller, "/run/lab/clock")
     first = command.push("server2").server

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import filesystem
+from envsync.agent.server import filesystem
 from tests.conda import ENVIRONMENT, Template
 from tests.conda.environments import create
 from tests.integration.rebuild.two_prefixes import TwoPrefixes

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import target
-from envsync.agent.facts import platform_facts
+from envsync.agent.server.facts import platform_facts
+from envsync.agent.target import target
 from envsync.errors import PreflightRefused, RebuildFailed, TargetDrifted
 from tests.conda.package import Package
 from tests.integration.rebuild.two_prefixes import TwoPrefixes

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import filesystem
-from envsync.agent.trees import Trees
+from envsync.agent.server import filesystem
+from envsync.agent.trees.trees import Trees
 from envsync.tree.local import LocalPaths
 from tests.unit.agent import disk
 from tests.unit.agent.changes import TREE

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from envsync.agent.trees import Trees
+from envsync.agent.trees.trees import Trees
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, join
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest

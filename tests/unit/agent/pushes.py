@@ -10,17 +10,17 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from envsync.agent.check import Check
-from envsync.agent.going_back import GoingBack
-from envsync.agent.messages import RecordFacts
-from envsync.agent.outgoing import outgoing
-from envsync.agent.publication import Publication
-from envsync.agent.records import Records
-from envsync.agent.reuse import wanted_packages
-from envsync.agent.scan_pass import open_directory
-from envsync.agent.spare import make_spare
-from envsync.agent.target import Target
-from envsync.agent.target_push import TargetPush
+from envsync.agent.places.records import Records
+from envsync.agent.publishing.check import Check
+from envsync.agent.staging.reuse import wanted_packages
+from envsync.agent.target.going_back import GoingBack
+from envsync.agent.target.publication import Publication
+from envsync.agent.target.push import TargetPush
+from envsync.agent.target.spare import make_spare
+from envsync.agent.target.target import Target
+from envsync.agent.trees.outgoing import outgoing
+from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.wire.messages import RecordFacts
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import hashing
-from envsync.agent.between_passes import ATTEMPTS
-from envsync.agent.trees import Trees
+from envsync.agent.trees import hashing
+from envsync.agent.trees.between_passes import ATTEMPTS
+from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused
 from tests.unit.agent import disk
 from tests.unit.agent.changes import CHANGES, TREE, TREE_BYTES, Change

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.agent import blocks as blocking
-from envsync.agent.blocks import (
+from envsync.agent.staging import blocks as blocking
+from envsync.agent.staging.blocks import (
     BLOCK_BYTES,
     COPY,
     DATA,
@@ -25,8 +25,8 @@ from envsync.agent.blocks import (
     parse,
     runs,
 )
-from envsync.agent.outgoing import HEAD
-from envsync.agent.writing import TreeWriter
+from envsync.agent.staging.writing import TreeWriter
+from envsync.agent.trees.outgoing import HEAD
 from envsync.errors import TransferFailed
 from tests.unit.agent.test_agent_transfer import directory, entry
 

@@ -12,7 +12,7 @@ from types import CodeType
 
 import pytest
 
-from envsync.agent import bootstrap
+from envsync.agent.operations import bootstrap
 
 OLD, NEW = "answer = 1\n", "answer = 2\n"
 MTIME_NS = 1_700_000_000 * 10**9

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.check import OUTPUT_LINES, CheckFailure, run_check
+from envsync.agent.publishing.check import OUTPUT_LINES, CheckFailure, run_check
 
 
 def check(command: str, live: Path, timeout_seconds: float = 20.0) -> CheckFailure | None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent import messages, short_answers
-from envsync.agent.checked_json import from_json, is_encodable, to_json
+from envsync.agent.wire import messages, short_answers
+from envsync.agent.wire.checked_json import from_json, is_encodable, to_json
 from envsync.errors import AgentFailed
 
 CLASSES: list[Any] = [

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import content_cache
-from envsync.agent.content_cache import cache_directory
-from envsync.agent.trees import Trees
+from envsync.agent.trees import content_cache
+from envsync.agent.trees.content_cache import cache_directory
+from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused
 from envsync.tree.local import LocalPaths
 from tests.unit.agent import disk

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from envsync.agent import copying
-from envsync.agent.copying import Copying, Site
-from envsync.agent.helper_processes import HelperProcesses
-from envsync.agent.helper_work import carry_out
-from envsync.agent.scan_pass import open_directory
-from envsync.agent.writing import TreeWriter
+from envsync.agent.operations.helper_work import carry_out
+from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.staging import copying
+from envsync.agent.staging.copying import Copying, Site
+from envsync.agent.staging.writing import TreeWriter
+from envsync.agent.trees.scan_pass import open_directory
 from envsync.tree.entry import FILE, Entry
 from envsync.tree.steps import Copies, Copy, packed
 

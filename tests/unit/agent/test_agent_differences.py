@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envsync.agent.differences import describe
+from envsync.agent.target.differences import describe
 from tests.unit.tree.trees import directory, file, manifest_of, with_parents
 
 SITE = b"lib/python3.11/site-packages"

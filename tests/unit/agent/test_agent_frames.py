@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.agent import channel
-from envsync.agent.channel import Channel
-from envsync.agent.frames import (
+from envsync.agent.wire import channel
+from envsync.agent.wire.channel import Channel
+from envsync.agent.wire.frames import (
     CONTROL,
     DATA,
     DATA_END,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import cache_sweep
-from envsync.agent.elf_files import ElfFiles, cache_start
-from envsync.agent.glibc_needs import NOTHING, newest
+from envsync.agent.source.elf_files import ElfFiles, cache_start
+from envsync.agent.source.glibc_needs import NOTHING, newest
+from envsync.agent.trees import cache_sweep
 from envsync.conda import elf
 from tests.unit.agent import disk
 

@@ -11,10 +11,10 @@ from types import MappingProxyType
 
 import pytest
 
-from envsync.agent import hashing
-from envsync.agent.hashing import BLOCK_BYTES, MISSING, Hashing, Unhashed
-from envsync.agent.scan_pass import open_directory
-from envsync.agent.stat_rows import Row, pack, unpack
+from envsync.agent.trees import hashing
+from envsync.agent.trees.hashing import BLOCK_BYTES, MISSING, Hashing, Unhashed
+from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.trees.stat_rows import Row, pack, unpack
 from envsync.tree.entry import join, split
 
 Parts = list[Unhashed]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.outside_findings import outside_findings
-from envsync.agent.source import Source
+from envsync.agent.source.outside_findings import outside_findings
+from envsync.agent.source.source import Source
 from envsync.conda import elf as reading
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import NAME, environment

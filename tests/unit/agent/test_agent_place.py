@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.messages import PlaceFacts
-from envsync.agent.place import is_same_place, place_facts
+from envsync.agent.places.place import is_same_place, place_facts
+from envsync.agent.wire.messages import PlaceFacts
 
 HERE = PlaceFacts(boot="a", device="1", inode="2", changed_ns=3, is_network=False)
 SERVED = HERE._replace(boot="b", device="9", is_network=True)

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent import layout as layouts
-from envsync.agent import locks
-from envsync.agent.layout import Layout, layout, read_json, write_json, write_whole
-from envsync.agent.locks import PushLock, expel_writers, nonce_at
-from envsync.agent.records import Record, Records, record_from_json
+from envsync.agent.places import layout as layouts
+from envsync.agent.places import locks
+from envsync.agent.places.layout import Layout, layout, read_json, write_json, write_whole
+from envsync.agent.places.locks import PushLock, expel_writers, nonce_at
+from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.errors import Locked, NotFound, PreflightRefused
 from envsync.tree.manifest import Totals
 from tests.unit.agent import disk

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import prefix_search
-from envsync.agent.outgoing import BLOCK_BYTES, Search, outgoing
-from envsync.agent.prefix_search import Candidate, search
+from envsync.agent.source import prefix_search
+from envsync.agent.source.prefix_search import Candidate, search
+from envsync.agent.trees.outgoing import BLOCK_BYTES, Search, outgoing
 from envsync.conda.needles import needles
 
 NEEDLES = needles([b"/w/conda"])

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from envsync.agent import service
-from envsync.agent.process import Process
-from envsync.agent.scan import NO_HELPERS
-from envsync.agent.service import Answer, Request, Service
+from envsync.agent.operations import service
+from envsync.agent.operations.process import Process
+from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.trees.scan import NO_HELPERS
 
 
 @pytest.fixture

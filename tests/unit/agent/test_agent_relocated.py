@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.source import Source
-from envsync.agent.source_version import SourceVersion
+from envsync.agent.source.source import Source
+from envsync.agent.source.version import SourceVersion
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import NAME, environment
 from tests.unit.tree.trees import file

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.messages import PlanFacts
-from envsync.agent.reuse import wanted_packages
-from envsync.agent.target_push import TargetPush
+from envsync.agent.staging.reuse import wanted_packages
+from envsync.agent.target.push import TargetPush
+from envsync.agent.wire.messages import PlanFacts
 from envsync.tree.manifest import EMPTY, Manifest, decode, encode, references
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import Server, environment
@@ -127,7 +127,7 @@ def test_a_candidate_that_is_gone_or_another_one_between_plan_and_copy(
     happen: Callable[[Path], None], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make(server, "by-hand", noted(WANTED))
-    from envsync.agent.staging import Staging
+    from envsync.agent.staging.staging import Staging
 
     plain = Staging.bring_forward
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.helper_processes import HelperProcesses
-from envsync.agent.helper_work import carry_out
-from envsync.agent.removal import remove_tree
-from envsync.agent.scan import are_directories_unchanged, scan
-from envsync.agent.scan_pass import Scan, open_directory
-from envsync.agent.stat_rows import unpack
+from envsync.agent.operations.helper_work import carry_out
+from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.trees.removal import remove_tree
+from envsync.agent.trees.scan import are_directories_unchanged, scan
+from envsync.agent.trees.scan_pass import Scan, open_directory
+from envsync.agent.trees.stat_rows import unpack
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import join

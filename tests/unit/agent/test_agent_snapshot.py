@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from envsync.agent import content_cache, filesystem
-from envsync.agent.scan_pass import open_directory
-from envsync.agent.trees import Trees
+from envsync.agent.server import filesystem
+from envsync.agent.trees import content_cache
+from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.trees.trees import Trees
 from envsync.tree.local import LocalPaths
 from envsync.tree.revision import revision_of
 from tests.unit.agent import disk

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.agent import softlinks
+from envsync.agent.source import softlinks
 
 REVISION = "a" * 64
 PATHS = st.binary(min_size=1, max_size=20).map(lambda path: path.replace(b"\0", b"x"))

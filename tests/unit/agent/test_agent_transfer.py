@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent import writing
-from envsync.agent.incoming import Incoming
-from envsync.agent.outgoing import BLOCK_BYTES, GONE, HEAD, outgoing
-from envsync.agent.scan_pass import open_directory
-from envsync.agent.writing import TreeWriter
+from envsync.agent.staging import writing
+from envsync.agent.staging.incoming import Incoming
+from envsync.agent.staging.writing import TreeWriter
+from envsync.agent.trees.outgoing import BLOCK_BYTES, GONE, HEAD, outgoing
+from envsync.agent.trees.scan_pass import open_directory
 from envsync.errors import NoSpace, TransferFailed
 from envsync.tree.entry import FILE, Entry, split
 from tests.unit.agent.conftest import memory

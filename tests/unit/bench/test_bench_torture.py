@@ -11,7 +11,7 @@ from bench.torture.judge import Fallen, Judge
 from bench.torture.observed import NOTHING, Observed, StandingTree, fingerprint
 from bench.torture.script import OPERATIONS, Fault, Round, draw
 from bench.torture.tally import Tally, text, total
-from envsync.agent.records import Record
+from envsync.agent.places.records import Record
 from envsync.tree.manifest import Totals
 
 LIVE = 1

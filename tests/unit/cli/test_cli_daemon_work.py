@@ -12,7 +12,7 @@ from typing import NoReturn, cast
 
 import pytest
 
-from envsync.agent.source import Source
+from envsync.agent.source.source import Source
 from envsync.cli import daemon_work, push_order
 from envsync.cli.site import Site
 from envsync.errors import HostKeyRefused, SourceRefused

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envsync.agent.messages import EnvironmentFacts, ListFacts, TotalsFacts
+from envsync.agent.wire.messages import EnvironmentFacts, ListFacts, TotalsFacts
 from envsync.cli.list import rows_of
 from envsync.push.servers import Outcome
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from envsync.agent.messages import PlanFacts, ProcessUse, TotalsFacts
+from envsync.agent.wire.messages import PlanFacts, ProcessUse, TotalsFacts
 from envsync.cli.push_text import report_lines
 from envsync.errors import TargetDrifted
 from envsync.push.report import PushReport

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.check import OUTPUT_BYTES, run_check
-from envsync.agent.facts import shown_command
-from envsync.agent.layout import layout
-from envsync.agent.messages import ProcessUse
-from envsync.agent.records import Records
+from envsync.agent.places.layout import layout
+from envsync.agent.places.records import Records
+from envsync.agent.publishing.check import OUTPUT_BYTES, run_check
+from envsync.agent.server.facts import shown_command
+from envsync.agent.wire.messages import ProcessUse
 from envsync.cli import daemon_work
 from envsync.cli.crash import save_traceback
 from envsync.cli.invocation import Invocation

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envsync.agent.checked_json import to_json
-from envsync.agent.content_cache import _MAGIC, ContentCache, Known, Summary
-from envsync.agent.layout import Layout, layout, read_json, write_whole
-from envsync.agent.locks import PushLock, nonce_at
-from envsync.agent.records import Record, Records, record_from_json
-from envsync.agent.recovery import Recovery
-from envsync.agent.target import record_facts
-from envsync.agent.trees import Trees
+from envsync.agent.places.layout import Layout, layout, read_json, write_whole
+from envsync.agent.places.locks import PushLock, nonce_at
+from envsync.agent.places.records import Record, Records, record_from_json
+from envsync.agent.publishing.recovery import Recovery
+from envsync.agent.target.target import record_facts
+from envsync.agent.trees.content_cache import _MAGIC, ContentCache, Known, Summary
+from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.checked_json import to_json
 from envsync.errors import Locked
 from envsync.transport.rsync_output import Output
 from envsync.tree import listing as listings

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from envsync.agent.messages import PlatformFacts, RecordFacts, TargetState, TotalsFacts
+from envsync.agent.wire.messages import PlatformFacts, RecordFacts, TargetState, TotalsFacts
 from envsync.errors import (
     AuthenticationRefused,
     CheckFailed,

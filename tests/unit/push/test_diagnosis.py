@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from envsync.agent.health import HealthFacts, PrefixFacts, StandingFacts, ToolFacts
-from envsync.agent.messages import PlatformFacts, ServerFacts
+from envsync.agent.target.health import HealthFacts, PrefixFacts, StandingFacts, ToolFacts
+from envsync.agent.wire.messages import PlatformFacts, ServerFacts
 from envsync.errors import ConnectionFailed
 from envsync.push.diagnosis import complaints, rsync_holes
 from envsync.push.examination import Examination

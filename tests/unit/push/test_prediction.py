@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent import codec
-from envsync.agent.messages import SampleFacts
-from envsync.agent.outgoing import BLOCK_BYTES
-from envsync.agent.sampling import SAMPLE_BLOCKS_MAX, sampled
-from envsync.agent.scan_pass import open_directory
+from envsync.agent.source.sampling import SAMPLE_BLOCKS_MAX, sampled
+from envsync.agent.trees.outgoing import BLOCK_BYTES
+from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.wire import codec
+from envsync.agent.wire.messages import SampleFacts
 from envsync.push.prediction import likely_step
 from envsync.transport.effort import Step
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envsync.agent.messages import PlatformFacts, SourceState, TargetState, TotalsFacts
+from envsync.agent.wire.messages import PlatformFacts, SourceState, TargetState, TotalsFacts
 from envsync.errors import PreflightRefused
 from envsync.push import preflight
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from envsync.agent.checked_json import to_json
-from envsync.agent.messages import PlanFacts, RebuiltFacts, TotalsFacts
+from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.messages import PlanFacts, RebuiltFacts, TotalsFacts
 from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
 from envsync.errors import NoSpace, PreflightRefused, RebuildFailed
 from envsync.push.ends import Answer

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.agent.messages import PlatformFacts
+from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
 from envsync.push.method import AUTO, MIRROR, PACK, REBUILD, choose_method
 from envsync.push.relaxation import (

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.own_way import reach
+from envsync.agent.source.own_way import reach
 from tests.lab.namespaces import children, wait_until
 
 _RUNS = """
 import sys
-from envsync.agent.rsync_run import RsyncRun
+from envsync.agent.server.rsync_run import RsyncRun
 sys.exit(RsyncRun([b"sleep", b"600"], print).finish([]))
 """
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.agent import rsync_run
-from envsync.agent.writer_guard import REFUSED
+from envsync.agent.server import rsync_run
+from envsync.agent.staging.writer_guard import REFUSED
 from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
 from envsync.transport import rsync_command
 from envsync.transport.rsync_command import RsyncCommand, joined

@@ -15,9 +15,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.agent import codec
-from envsync.agent.frames import FRAME_BYTES_MAX
-from envsync.agent.zstd_command import raw_frame
+from envsync.agent.wire import codec
+from envsync.agent.wire.frames import FRAME_BYTES_MAX
+from envsync.agent.wire.zstd_command import raw_frame
 from envsync.errors import TransferFailed
 
 HEAD = struct.Struct("<BII")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import zstandard
 
-from envsync.agent import codec
+from envsync.agent.wire import codec
 from envsync.push.ends import LocalEnd
 from envsync.push.target_end import TargetEnd
 

@@ -1,0 +1,88 @@
+"""The operation that frees what nobody needs on a server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set
+
+from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.places.layout import STATE_DIRECTORY
+from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.preparation import require_prefix
+from envsync.agent.target.target import Target
+from envsync.agent.trees.cache_sweep import Tree, sweep_cache
+from envsync.agent.trees.content_cache import cache_directory
+from envsync.agent.trees.storage import words
+from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.messages import GcFacts, SweepFacts
+from envsync.errors import EnvsyncError
+from envsync.tree.safety import is_environment_name
+
+
+class _Order(NamedTuple):
+    """What is asked for: `keep_of` and `local_of` are for the environments that have their own."""
+
+    prefix: str
+    by: str
+    keep: int
+    keep_of: Dict[str, int]
+    local: List[str]
+    local_of: Dict[str, List[str]]
+    drifted: bool
+    dry_run: bool
+
+
+def _gc(service: Service, request: Request) -> Answer:
+    order = _Order(**request.arguments)
+    require_prefix(order.prefix)
+    now_seconds = time.time()
+    freed = service.counted("freed")
+    cache = cache_directory(os.environ)
+    swept: List[SweepFacts] = []
+    alive: Set[Tree] = set()
+    for target in _targets(order, cache):
+        keep = order.keep_of.get(target.name, order.keep)
+        if os.path.isdir(target.places.state):
+            rules = Rules(keep, order.drifted, order.dry_run, now_seconds)
+            try:
+                swept.append(sweep(target, rules, freed))
+            except (EnvsyncError, OSError) as error:
+                swept.append(SweepFacts(target.name, (), 0, 0, (), "", (words(error),)))
+        alive |= _trees(target)
+    files, size_bytes = sweep_cache(cache, alive, now_seconds, dry_run=order.dry_run)
+    return Answer(to_json(GcFacts(tuple(swept), files, size_bytes)))
+
+
+def _targets(order: _Order, cache: Optional[str]) -> Iterator[Target]:
+    """Each environment of the prefix once, also one of which only earlier versions are left."""
+    envs = os.path.join(order.prefix, "envs")
+    names: Set[str] = set()
+    for directory in (envs, os.path.join(envs, os.fsdecode(STATE_DIRECTORY))):
+        with contextlib.suppress(FileNotFoundError):
+            names.update(filter(is_environment_name, os.listdir(directory)))
+    seen: Set[bytes] = set()
+    # A link to another environment shares that one's state, and its name is not the first.
+    for name in sorted(names, key=lambda name: (os.path.islink(os.path.join(envs, name)), name)):
+        patterns = (*order.local, *order.local_of.get(name, ()))
+        target = Target(order.prefix, name, patterns, cache, order.by)
+        if target.places.state not in seen:
+            seen.add(target.places.state)
+            yield target
+
+
+def _trees(target: Target) -> Set[Tree]:
+    """The trees of an environment that the content cache may know."""
+    paths = [target.places.live]
+    with contextlib.suppress(OSError):
+        paths += [target.places.tree(os.fsdecode(n)) for n in os.listdir(target.places.trees)]
+    found: Set[Tree] = set()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            found.add((status.st_dev, status.st_ino))
+    return found
+
+
+OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {"gc": _gc}

@@ -1,0 +1,135 @@
+"""The agent as a process on a server: requests from stdin, answers to stdout.
+
+It ends with its input, or when nothing was heard for a minute: then it stops writing at
+once, and the kernel drops its locks. Only what follows a switch runs to its end first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from typing import Any, Dict, Optional
+
+from envsync.agent.operations.garbage import collect_rarely
+from envsync.agent.operations.helper_work import carry_out
+from envsync.agent.operations.service import Answer, Service
+from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.wire.channel import Channel
+from envsync.agent.wire.frames import CONTROL, DATA, DATA_END
+from envsync.conda.credentials import redacted_json
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
+
+EXIT_LOST = 75
+PIPE_BYTES = 1 << 20
+
+
+def main() -> None:
+    """Serve until the input ends. Called by the bootstrap with stdin at the first frame."""
+    collect_rarely()
+    helpers = HelperProcesses.fork(carry_out)
+    for number in (signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    source, sink = _private_descriptors()
+    Process(source, sink, helpers).serve()
+
+
+def _private_descriptors() -> tuple[int, int]:
+    """The session's two ends, out of reach of anything that prints or reads."""
+    source, sink = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    return source, sink
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+class Process:
+    def __init__(self, source: int, sink: int, helpers: HelperProcesses) -> None:
+        self._channel = Channel(
+            lambda size: os.read(source, min(size, PIPE_BYTES)),
+            lambda data: _write_all(sink, data),
+            self._lost,
+        )
+        self._service = Service(self._tell, helpers, self._emit)
+        self._decisive = threading.Lock()
+        self._gone: Optional[EnvsyncError] = None
+
+    def serve(self) -> None:
+        self._channel.start()
+        while True:
+            try:
+                request, payload = self._channel.receive_message()
+            except EnvsyncError:
+                os._exit(EXIT_LOST)
+            self._answer(request, payload)
+            if self._gone is not None:
+                os._exit(EXIT_LOST)
+
+    def _lost(self, error: EnvsyncError) -> None:
+        """Nobody listens any more: end, unless a switch is being finished."""
+        self._gone = error
+        if self._decisive.acquire(blocking=False):
+            os._exit(EXIT_LOST)
+
+    def _tell(self, document: Dict[str, Any]) -> None:
+        step = document.get("step")
+        if step == "switch":
+            # From here to the record nothing may stop us but the machine itself.
+            self._decisive.acquire()
+        try:
+            self._channel.send(CONTROL, json.dumps({"progress": document}).encode())
+        except ConnectionLost:
+            if not self._decisive.locked():
+                raise
+
+    def _emit(self, data: bytes) -> None:
+        self._channel.send(DATA, data)
+
+    def _answer(self, request: Dict[str, Any], payload: bytes) -> None:
+        try:
+            document = self._carry_out(request, payload)
+        finally:
+            if self._decisive.locked():
+                self._decisive.release()
+        # The number that the request had, so that no answer is taken for another's.
+        answered = {"answer": document.document, "number": request.get("number")}
+        try:
+            self._channel.send_message(answered, document.payload)
+        except ConnectionLost:
+            os._exit(EXIT_LOST)
+
+    def _carry_out(self, request: Dict[str, Any], payload: bytes) -> Answer:
+        try:
+            operation, arguments = request["operation"], request["arguments"]
+            return self._service.call(operation, arguments, payload, self._stream)
+        except EnvsyncError as error:
+            return Answer({"error": redacted_json(error.to_json())})
+        except Exception as error:  # noqa: BLE001  (told to the other side; the agent goes on)
+            import traceback
+
+            lines = traceback.format_exc().splitlines()
+            stands = "the live environment is untouched"
+            if self._decisive.locked():
+                stands = "`envsync list` tells which version stands there, whole"
+            failure = AgentFailed(
+                "%s: %s" % (type(error).__name__, error),
+                details=lines[-12:],
+                hint="please report this; %s" % stands,
+            )
+            return Answer({"error": redacted_json(failure.to_json())})
+
+    def _stream(self) -> Optional[bytes]:
+        frame = self._channel.receive()
+        if frame.kind == DATA:
+            return frame.data
+        if frame.kind == DATA_END:
+            return None
+        raise AgentFailed("the other side does not speak the protocol")

@@ -1,0 +1,140 @@
+"""Operations that make an environment anew with the server's own tools.
+
+In this order, after `target.inspect` with its lock: `tool`, `create` until it
+succeeds, perhaps `pip` until it does, `stage`; then `build.complete` and `build.publish`.
+`discard` gives up.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, ContextManager, Dict, List, Tuple
+
+from envsync.agent.operations.service import PROGRESS_SECONDS, Answer, Request, Service
+from envsync.agent.server.conda_tool import ToolFacts, create_command, find_tool, pip_command
+from envsync.agent.server.tool_run import run, tool_environment
+from envsync.agent.staging import side_build
+from envsync.agent.staging.side_build import SideBuild
+from envsync.agent.staging.staging import Holding
+from envsync.agent.staging.writing import space_guard
+from envsync.agent.target.preparation import cuda_findings, user_site_findings
+from envsync.agent.target.questions import OWN
+from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.messages import RebuiltFacts, TotalsFacts
+from envsync.agent.wire.short_answers import RunFacts
+from envsync.errors import AgentFailed, TransferFailed
+
+TOOL_SECONDS = 7200.0
+"""What bounds one run: a download of some gigabytes over a slow link."""
+
+
+def _tool(service: Service, request: Request) -> Answer:
+    return Answer(to_json(find_tool(request.arguments["prefix"])))
+
+
+def _create(service: Service, request: Request) -> Answer:
+    """Run the tool once, into an empty place."""
+    arguments = request.arguments
+    tool = from_json(ToolFacts, arguments["tool"])
+    service.build = build = SideBuild(service.push.locked_places())
+    with space_guard():
+        build.begin()
+    environment = os.fsdecode(build.path)
+    with _file(service, arguments["specs"]) as path:
+        argv = create_command(tool, environment, _texts(arguments["channels"]), path)
+        facts = _run(service, argv, {"MAMBA_ROOT_PREFIX": arguments["prefix"]})
+    if facts.status == 0:
+        # There were tools that took a solver's failure for success.
+        missing = {name.lower() for name in _texts(arguments["names"])} - set(build.packages())
+        if missing:
+            lines = ["nothing provides requested %s" % name for name in sorted(missing)]
+            facts = facts._replace(status=1, output="\n".join([facts.output, *lines]))
+    return Answer(to_json(facts))
+
+
+def _pip(service: Service, request: Request) -> Answer:
+    arguments, build = request.arguments, _build(service)
+    python = os.path.join(os.fsdecode(build.path), "bin", "python")
+    if not os.path.exists(python):
+        return Answer(to_json(RunFacts(1, "there is no Python in the environment")))
+    with _file(service, arguments["requirements"]) as path:
+        argv = pip_command(python, path, closed=bool(arguments["closed"]))
+        return Answer(to_json(_run(service, argv, {})))
+
+
+def _check(service: Service, request: Request) -> Answer:
+    """What `pip check` has to say of what was made."""
+    python = os.path.join(os.fsdecode(_build(service).path), "bin", "python")
+    return Answer(to_json(_run(service, [python, "-m", "pip", "check"], {})))
+
+
+def _stage(service: Service, request: Request) -> Answer:
+    """Take what was made into the staging tree, under the name that it will have."""
+    build = _build(service)
+    with space_guard():
+        build.finish()
+    progress = service.counted("hash")
+    snapshot = service.target.trees.snapshot(build.path, progress=progress)
+    wanted = snapshot.manifest()
+    beside = [Holding(build.path, wanted, OWN)]
+    keep = request.arguments["keep"]
+    plan, fetches = service.push.stage(wanted, keep, service.counted("copy"), beside)
+    if fetches:
+        raise TransferFailed("%d files changed while they were copied there" % len(fetches))
+    side_build.discard(service.target.places.state)
+    home = os.environ.get("HOME", "")
+    findings = user_site_findings(wanted.directories, home) + cuda_findings(wanted)
+    findings += service.push.findings
+    return Answer(to_json(RebuiltFacts(plan, TotalsFacts(*snapshot.totals), findings)))
+
+
+def _discard(service: Service, request: Request) -> Answer:
+    service.push.locked_places()
+    side_build.discard(service.target.places.state)
+    return Answer({})
+
+
+def _build(service: Service) -> SideBuild:
+    if service.build is None:
+        raise AgentFailed("nothing is being built")
+    return service.build
+
+
+def _texts(value: object) -> Tuple[str, ...]:
+    if not isinstance(value, list) or not all(_is_line(text) for text in value):
+        raise AgentFailed("a list of lines that is none")
+    return tuple(value)
+
+
+def _is_line(text: object) -> bool:
+    """Nothing that a tool would take for an option of its own, or for a second line."""
+    return isinstance(text, str) and text.isprintable() and not text.startswith("--")
+
+
+def _file(service: Service, lines: object) -> ContextManager[str]:
+    """A file of lines for a tool, until the block ends."""
+    return side_build.wanted_file(service.target.places.state, _texts(lines))
+
+
+def _run(service: Service, argv: List[str], extra: Dict[str, str]) -> RunFacts:
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        service.tell({"tool_seconds": int(ticks * PROGRESS_SECONDS)})
+
+    ran = run(argv, tool_environment(extra), TOOL_SECONDS, tick)
+    if ran.status is None:
+        return RunFacts(1, "%s\nnot done after %g s" % (ran.output, TOOL_SECONDS))
+    return RunFacts(ran.status, ran.output)
+
+
+OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+    "tool": _tool,
+    "create": _create,
+    "pip": _pip,
+    "check": _check,
+    "stage": _stage,
+    "discard": _discard,
+}

@@ -1,0 +1,168 @@
+"""Requests and answers: the one door to an end, in this process or across a session.
+
+Each request names an operation and has arguments as JSON and perhaps a payload; so has its
+answer. The same object serves the local end directly and the remote end through a channel.
+
+What an operation needs is imported when it is first asked for: a push that finds nothing to
+do never loads the half of the agent that builds and publishes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from typing import TYPE_CHECKING, Any, Callable, Collection, Dict, NamedTuple, Optional, Tuple
+
+from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.trees.storage import storage_failure
+from envsync.errors import AgentFailed
+
+if TYPE_CHECKING:
+    from envsync.agent.source.source import Source
+    from envsync.agent.staging.side_build import SideBuild
+    from envsync.agent.target.push import TargetPush
+    from envsync.agent.target.target import Target
+    from envsync.tree.entry import Entry
+
+PROGRESS_SECONDS = 0.2
+
+Arguments = Dict[str, Any]
+Tell = Callable[[Dict[str, Any]], None]
+Emit = Callable[[bytes], None]
+Stream = Callable[[], Optional[bytes]]
+
+
+class Answer(NamedTuple):
+    """JSON-ready values and bytes."""
+
+    document: Dict[str, Any]
+    payload: bytes = b""
+
+
+class Request(NamedTuple):
+    """What an operation is given; `stream` gives data until None."""
+
+    arguments: Arguments
+    payload: bytes
+    stream: Stream
+
+
+_OPERATIONS: Dict[str, str] = {
+    "hello": "questions",
+    "health": "questions",
+    "list": "questions",
+    "source": "source",
+    "target": "target",
+    "build": "build",
+    "transfer": "transfer",
+    "gc": "gc",
+    "rebuild": "rebuild",
+}
+"""The module of `envsync.agent.operations` for what stands before an operation's dot."""
+
+
+def _no_emission(_: bytes) -> None:
+    raise AgentFailed("nobody takes a stream from this end")
+
+
+class Service:
+    """An end. `tell` is called with progress while an operation runs, `emit` with data that
+    it streams to whoever asked.
+
+    `source`, `target` and `push` are what earlier operations opened.
+    """
+
+    def __init__(
+        self,
+        tell: Tell = lambda _: None,
+        helpers: HelperProcesses = NO_HELPERS,
+        emit: Emit = _no_emission,
+    ) -> None:
+        self.tell = tell
+        self.emit = emit
+        self.helpers = helpers
+        self._source: Optional[Source] = None
+        self._target: Optional[Target] = None
+        self._push: Optional[TargetPush] = None
+        self.build: Optional[SideBuild] = None
+        self.fetches: Collection[Tuple[bytes, Entry]] = ()
+
+    def call(
+        self,
+        operation: str,
+        arguments: Arguments,
+        payload: bytes = b"",
+        stream: Stream = lambda: None,
+    ) -> Answer:
+        """Carry out one operation. Raises `EnvsyncError`."""
+        handler = _handler(operation)
+        try:
+            return handler(self, Request(arguments, payload, stream))
+        except (KeyError, TypeError, ValueError) as error:
+            raise AgentFailed("%s: %s: %s" % (operation, type(error).__name__, error)) from error
+        except OSError as error:
+            failure = storage_failure(error)
+            if failure is None:
+                raise
+            raise failure from error
+
+    @property
+    def source(self) -> Source:
+        if self._source is None:
+            raise AgentFailed("no source was opened")
+        return self._source
+
+    @source.setter
+    def source(self, source: Source) -> None:
+        self._source = source
+
+    @property
+    def target(self) -> Target:
+        if self._target is None:
+            raise AgentFailed("no target was opened")
+        return self._target
+
+    @target.setter
+    def target(self, target: Target) -> None:
+        self._target = target
+
+    @property
+    def push(self) -> TargetPush:
+        """The push to the target that is open; the first call begins it."""
+        if self._push is None:
+            from envsync.agent.target.push import TargetPush
+
+            self._push = TargetPush(self.target)
+        return self._push
+
+    def close(self) -> None:
+        """Let go of the lock that a push holds. May be called more than once."""
+        if self._target is not None:
+            self._target.lock.release()
+
+    def counted(self, what: str) -> Callable[[int], None]:
+        """A progress callback that tells at most a few times a second."""
+        total_bytes, told = 0, 0.0
+
+        def add(size_bytes: int) -> None:
+            nonlocal total_bytes, told
+            total_bytes += size_bytes
+            now = time.monotonic()
+            if now - told >= PROGRESS_SECONDS:
+                told = now
+                self.tell({what + "_bytes": total_bytes})
+
+        return add
+
+
+def _handler(operation: str) -> Callable[[Service, Request], Answer]:
+    group, _, name = operation.partition(".")
+    module_name = _OPERATIONS.get(group)
+    if module_name is None:
+        raise AgentFailed("an unknown operation: %r" % operation)
+    module = importlib.import_module("envsync.agent.operations." + module_name)
+    handler: Optional[Callable[[Service, Request], Answer]] = module.OPERATIONS.get(name or group)
+    if handler is None:
+        raise AgentFailed("an unknown operation: %r" % operation)
+    return handler

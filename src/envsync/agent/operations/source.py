@@ -1,0 +1,162 @@
+"""Operations on a source."""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Dict, List
+
+from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.places.had_revisions import state_directory
+from envsync.agent.source.source import Source
+from envsync.agent.trees.content_cache import cache_directory
+from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.short_answers import SourceOpened
+from envsync.errors import AgentFailed
+from envsync.tree.manifest import REFERENCE_BYTES
+
+
+def _open(service: Service, request: Request) -> Answer:
+    arguments = request.arguments
+    service.source = Source(
+        arguments["prefix"],
+        arguments["name"],
+        arguments["local"],
+        cache_directory(os.environ),
+        state_directory(os.environ),
+        service.helpers,
+        is_base=bool(arguments.get("is_base")),
+    )
+    opened = SourceOpened(service.source.place(), os.fsdecode(service.source.stands_at))
+    return Answer(to_json(opened))
+
+
+def _inspect(service: Service, request: Request) -> Answer:
+    def changed() -> None:
+        service.tell({"changed": True})
+
+    fresh = bool(request.arguments.get("fresh"))
+    progress = service.counted("hash")
+    return Answer(to_json(service.source.inspect(progress, changed, fresh=fresh)))
+
+
+def _confirm(service: Service, request: Request) -> Answer:
+    return Answer({"confirmed": service.source.confirm()})
+
+
+def _manifest(service: Service, request: Request) -> Answer:
+    """The manifest, without the directories whose references are in the payload."""
+    known, there = frozenset(_references(request.payload)), request.arguments.get("there", "")
+    return Answer({}, service.source.version.encoded_manifest(known, there))
+
+
+def _packages(service: Service, request: Request) -> Answer:
+    from envsync.agent.staging.reuse import wanted_packages
+
+    return Answer({}, b"\0".join(sorted(wanted_packages(service.source.version.manifest()))))
+
+
+def _relocate(service: Service, request: Request) -> Answer:
+    return Answer(to_json(service.source.version.relocation_facts(request.arguments["there"])))
+
+
+def _references(payload: bytes) -> List[bytes]:
+    if len(payload) % REFERENCE_BYTES:
+        raise AgentFailed("a list of references that is cut short")
+    return [payload[at : at + REFERENCE_BYTES] for at in range(0, len(payload), REFERENCE_BYTES)]
+
+
+def _findings(service: Service, request: Request) -> Answer:
+    from envsync.agent.source.outside_findings import outside_findings
+
+    found = outside_findings(service.source.version, request.arguments["there"])
+    return Answer({"findings": to_json(found)})
+
+
+def _credentials(service: Service, request: Request) -> Answer:
+    from envsync.agent.source.credentials import files_with_credentials
+
+    paths = files_with_credentials(service.source.version)
+    return Answer({"paths": [os.fsdecode(path) for path in paths]})
+
+
+def _requirements(service: Service, request: Request) -> Answer:
+    from envsync.agent.source.requirements import source_requirements
+
+    return Answer(to_json(source_requirements(service.source.version)))
+
+
+def _glibc(service: Service, request: Request) -> Answer:
+    path, version = service.source.version.newest_glibc()
+    return Answer({"path": os.fsdecode(path), "version": list(version)})
+
+
+def _sees(service: Service, request: Request) -> Answer:
+    return Answer({"sees": service.source.sees(request.arguments["nonce"])})
+
+
+def _remember(service: Service, request: Request) -> Answer:
+    service.source.had.remember(request.arguments["revision"])
+    return Answer({})
+
+
+def _readable(service: Service, request: Request) -> Answer:
+    service.source.require_readable(request.payload.split(b"\0"))
+    return Answer({})
+
+
+def _send(service: Service, request: Request) -> Answer:
+    """The contents of the files in the payload, as encoded blocks, out of the session."""
+    from envsync.agent.source.sending import best_codec, encoded_blocks, items_of
+
+    items = items_of(request.payload, request.arguments["sizes"])
+    name = best_codec(request.arguments["codecs"])
+    contents = service.source.contents(items, there=request.arguments["there"])
+    for block in encoded_blocks(contents, name):
+        service.emit(block)
+    return Answer({"codec": name})
+
+
+def _reach(service: Service, request: Request) -> Answer:
+    """Whether this server gets into another one by itself, and by which of these commands."""
+    from envsync.agent.source.own_way import reach
+
+    return Answer(to_json(reach(request.arguments["commands"])))
+
+
+def _rsync(service: Service, request: Request) -> Answer:
+    """Have this server's own rsync send the files in the payload; what it tells streams out."""
+    from envsync.agent.source.own_way import run_rsync
+
+    ended = run_rsync(request.arguments["argv"], request.payload, service.emit)
+    return Answer(to_json(ended))
+
+
+def _sample(service: Service, request: Request) -> Answer:
+    """What the files in the payload come to by `steps`, or by what `send` would do."""
+    from envsync.agent.source.sending import items_of, own_step
+
+    arguments = request.arguments
+    items = items_of(request.payload, arguments["sizes"])
+    steps = [(str(name), int(level)) for name, level in arguments["steps"]]
+    return Answer(to_json(service.source.sampled(items, steps or [own_step(arguments["codecs"])])))
+
+
+OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+    "open": _open,
+    "inspect": _inspect,
+    "confirm": _confirm,
+    "manifest": _manifest,
+    "packages": _packages,
+    "relocate": _relocate,
+    "findings": _findings,
+    "credentials": _credentials,
+    "requirements": _requirements,
+    "glibc": _glibc,
+    "sees": _sees,
+    "remember": _remember,
+    "readable": _readable,
+    "send": _send,
+    "reach": _reach,
+    "rsync": _rsync,
+    "sample": _sample,
+}

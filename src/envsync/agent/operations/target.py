@@ -1,0 +1,118 @@
+"""Operations that look at a target."""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Dict
+
+from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.target.target import Target
+from envsync.agent.trees.content_cache import cache_directory
+from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.codec import decode_all, undone
+from envsync.agent.wire.frames import PAYLOAD_BYTES_MAX
+from envsync.agent.wire.messages import PlaceFacts
+from envsync.agent.wire.short_answers import FindingsFacts, ReferencesFacts, UseFacts
+from envsync.errors import AgentFailed
+from envsync.tree import manifest as manifests
+from envsync.tree.entry import InvalidEntry
+from envsync.tree.manifest import Manifest
+
+
+def _open(service: Service, request: Request) -> Answer:
+    arguments = request.arguments
+    service.target = Target(
+        arguments["prefix"],
+        arguments["name"],
+        arguments["local"],
+        cache_directory(os.environ),
+        arguments["by"],
+        service.helpers,
+        is_base=bool(arguments.get("is_base")),
+    )
+    service.target.on_step = lambda step: service.tell({"step": step})
+    return Answer({})
+
+
+def _inspect(service: Service, request: Request) -> Answer:
+    place = request.arguments["source"]
+    state = service.target.inspect(
+        lock=request.arguments["lock"],
+        source=None if place is None else from_json(PlaceFacts, place),
+        progress=service.counted("hash"),
+    )
+    return Answer(to_json(state))
+
+
+def _using(service: Service, request: Request) -> Answer:
+    return Answer(to_json(UseFacts(service.target.using())))
+
+
+def _references(service: Service, request: Request) -> Answer:
+    """What a manifest may refer to; the payload are the packages that it will have.
+
+    Who asks is about to send: that is when it is worth loading what undoes it.
+    """
+    packages = frozenset(request.payload.split(b"\0")) if request.payload else frozenset()
+    has_most = service.target.refer_to(packages)
+    base = service.target.base_manifest()
+    facts = ReferencesFacts(has_most, undone())
+    return Answer(to_json(facts), b"".join(manifests.references(base)))
+
+
+def _differences(service: Service, request: Request) -> Answer:
+    from envsync.agent.target.questions import differences
+
+    other = manifest_of(service, request) if request.payload else None
+    return Answer(to_json(differences(service.target, other, request.arguments["paths_max"])))
+
+
+def _dry_plan(service: Service, request: Request) -> Answer:
+    from envsync.agent.target.preparation import content_findings
+    from envsync.agent.target.questions import dry_plan
+
+    wanted = manifest_of(service, request)
+    facts, fetches = dry_plan(service.target, wanted, request.arguments["keep"])
+    service.fetches = fetches
+    found = FindingsFacts(content_findings(wanted, os.environ.get("HOME", "")))
+    return Answer({**to_json(facts), **to_json(found)}, b"\0".join(fetches.paths()))
+
+
+def _verify(service: Service, request: Request) -> Answer:
+    from envsync.agent.target.questions import verify
+
+    return Answer(to_json(verify(service.target, service.counted("verify"))))
+
+
+def _history(service: Service, request: Request) -> Answer:
+    return Answer({"events": service.target.history()})
+
+
+def manifest_of(service: Service, request: Request) -> Manifest:
+    """The source's manifest in a request's payload, every rule checked."""
+    data = request.payload
+    if request.arguments.get("packed"):
+        data = decode_all(data, PAYLOAD_BYTES_MAX)
+    try:
+        return manifests.decode(data, service.target.base_manifest())
+    except InvalidEntry as error:
+        raise AgentFailed("the source's manifest is not acceptable: %s" % error) from error
+
+
+def _existing(service: Service, request: Request) -> Answer:
+    # A relative one leads out of some directory of the environment: it is not looked for.
+    paths = [str(path) for path in request.arguments["paths"]]
+    return Answer({"existing": [os.path.isabs(path) and os.path.exists(path) for path in paths]})
+
+
+OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+    "open": _open,
+    "inspect": _inspect,
+    "existing": _existing,
+    "using": _using,
+    "references": _references,
+    "differences": _differences,
+    "dry_plan": _dry_plan,
+    "verify": _verify,
+    "history": _history,
+}

@@ -1,0 +1,205 @@
+"""Operations by which files' contents come into the staging tree."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import time
+from typing import Callable, Collection, Dict, Tuple
+
+from envsync.agent.operations.service import (
+    PROGRESS_SECONDS,
+    Answer,
+    Request,
+    Service,
+    Stream,
+    Tell,
+)
+from envsync.agent.server.filesystem import clone, space
+from envsync.agent.server.program_version import version_text
+from envsync.agent.staging import leftovers
+from envsync.agent.staging.incoming import Incoming
+from envsync.agent.staging.writing import TreeWriter, space_guard
+from envsync.agent.wire import codec
+from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.messages import BundleFacts, ReceiveFacts
+from envsync.agent.wire.short_answers import RsyncFacts, SpaceFacts
+from envsync.errors import AgentFailed, TransferFailed
+from envsync.tree.entry import Entry
+
+_BLOCK_BYTES = 1 << 20
+
+
+def _receive(service: Service, request: Request) -> Answer:
+    incoming = service.push.receiver(_items(service, request))
+    return Answer(to_json(_take(service, incoming, request.stream)))
+
+
+def _blocks(service: Service, request: Request) -> Answer:
+    """What is there of the files in the payload, block by block."""
+    bases, is_sample = service.push.bases(), bool(request.arguments["is_sample"])
+    paths = request.payload.split(b"\0")
+    wanted = set(paths)
+    sizes = {path: entry.size_bytes for path, entry in service.fetches if path in wanted}
+    if sizes.keys() != wanted:
+        raise AgentFailed("digests are told only of what is to be sent")
+    return Answer({}, b"".join(bases.told(path, sizes[path], is_sample) for path in paths))
+
+
+def _patch(service: Service, request: Request) -> Answer:
+    incoming = service.push.patching(_items(service, request))
+    return Answer(to_json(_take(service, incoming, request.stream)))
+
+
+def _items(service: Service, request: Request) -> Collection[Tuple[bytes, Entry]]:
+    """All files that have to come, or those that the payload names."""
+    if not request.payload:
+        return service.fetches
+    wanted = set(request.payload.split(b"\0"))
+    return [item for item in service.fetches if item[0] in wanted]
+
+
+def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
+    decoder = codec.Decoder()
+    report = _Report(service.tell, incoming)
+    with space_guard(), contextlib.closing(decoder):
+        try:
+            while True:
+                data = stream()
+                pieces = decoder.finish() if data is None else decoder.decode(data)
+                for piece in pieces:
+                    incoming.feed(piece)
+                if data is None:
+                    break
+                report.now_and_then()
+            incoming.finish()
+        finally:
+            incoming.abort()
+    failed = tuple(map(os.fsdecode, incoming.failed))
+    return ReceiveFacts(incoming.files, incoming.size_bytes, failed)
+
+
+class _Report:
+    """Tells how far a transfer is, at most a few times a second."""
+
+    def __init__(self, tell: Tell, incoming: Incoming) -> None:
+        self._tell = tell
+        self._incoming = incoming
+        self._told = 0.0
+
+    def now_and_then(self) -> None:
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_SECONDS:
+            self._told = now
+            files, size_bytes = self._incoming.files, self._incoming.size_bytes
+            self._tell({"received_files": files, "received_bytes": size_bytes})
+
+
+# A bundle: the same stream as a file
+
+
+def _bundle(service: Service, request: Request) -> Answer:
+    """Where a bundle goes, and what an earlier push left of one: its length and digest."""
+    staging = service.push.staging
+    state = _state(service)
+    path = leftovers.bundle(state, staging.token)
+    digest = hashlib.sha256()
+    size_bytes = 0
+    with space_guard():
+        for found in leftovers.bundles(state):
+            if found != path and not size_bytes:
+                size_bytes = _take_over(found, path)
+            if found != path:
+                os.unlink(found)
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        size_bytes = 0
+        while True:
+            block = file.read(_BLOCK_BYTES)
+            if not block:
+                break
+            digest.update(block)
+            size_bytes += len(block)
+    facts = BundleFacts(os.fsdecode(path), size_bytes, digest.hexdigest(), space(state).free_bytes)
+    return Answer(to_json(facts))
+
+
+def _take_over(found: bytes, path: bytes) -> int:
+    """Copy what is there: whoever still writes to the old file must not reach the new one."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(found, "rb") as old, open(os.open(path, flags, 0o600), "wb") as new:
+        if not clone(old.fileno(), new.fileno()):
+            shutil.copyfileobj(old, new, _BLOCK_BYTES)
+        return os.fstat(new.fileno()).st_size
+
+
+def _unpack(service: Service, request: Request) -> Answer:
+    path = leftovers.bundle(_state(service), service.push.staging.token)
+    try:
+        with open(path, "rb") as bundle:
+            incoming = service.push.receiver(_items(service, request))
+            facts = _take(service, incoming, lambda: bundle.read(_BLOCK_BYTES) or None)
+    except FileNotFoundError:
+        raise TransferFailed("the bundle is gone") from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    return Answer(to_json(facts))
+
+
+# rsync
+
+
+def _rsync(service: Service, request: Request) -> Answer:
+    """The rsync that is here: its path and what it says of itself; both empty where none is."""
+    path = shutil.which("rsync")
+    said = "" if path is None else version_text(path)
+    return Answer(to_json(RsyncFacts(path or "", said)))
+
+
+def _stamp(service: Service, request: Request) -> Answer:
+    """Give what rsync brought its mode and mtime; the paths that did not come are failed."""
+    writer = service.push.staging.writer
+    items = _items(service, request)
+    failed = [path for path, entry in items if not _stamped(writer, path, entry)]
+    came = len(items) - len(failed)
+    return Answer(to_json(ReceiveFacts(came, 0, tuple(map(os.fsdecode, failed)))))
+
+
+def _stamped(writer: TreeWriter, path: bytes, entry: Entry) -> bool:
+    status = writer.status(path)
+    if status is None or not stat.S_ISREG(status.st_mode) or status.st_size != entry.size_bytes:
+        return False
+    writer.stamp(path, entry)
+    return True
+
+
+def _probe(service: Service, request: Request) -> Answer:
+    """Take a stream and forget it: the sender measures the link."""
+    while request.stream() is not None:
+        pass
+    return Answer({})
+
+
+def _free(service: Service, request: Request) -> Answer:
+    return Answer(to_json(SpaceFacts(space(_state(service)).free_bytes)))
+
+
+def _state(service: Service) -> bytes:
+    """The directory in which the staging tree's own stands."""
+    return os.path.dirname(os.path.dirname(service.push.staging.path))
+
+
+OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+    "receive": _receive,
+    "blocks": _blocks,
+    "patch": _patch,
+    "bundle": _bundle,
+    "unpack": _unpack,
+    "rsync": _rsync,
+    "stamp": _stamp,
+    "probe": _probe,
+    "free": _free,
+}

@@ -1,0 +1,272 @@
+"""Where things stand on a target, and how they are written so that a crash leaves them whole.
+
+ENVS/NAME                              the live tree, or a link to where it stands: the user's
+                                       own link, or ours to one of trees/ where the
+                                       filesystem cannot swap directories
+ENVS/.envsync/                         open to the group that may write in ENVS, else 0700
+ENVS/.envsync/NAME/                    0700, or 2770 where a group publishes (agent.members)
+    lock                               held exclusively for the whole of a push
+    wanted                             held shared by who waits for a lock that yields
+    writers                            held shared by each process that fills the staging
+    staging.json                       which tree is being built, and for what
+    intent.json                        only while the switch is under way
+    held.json                          revisions refused here, and why
+    history.jsonl                      a line for each publish and rollback
+    generations/NNNNNN.json            the record of one published version
+    generations/NNNNNN.manifest        its manifest, as published here
+    trees/TOKEN/                       staging, and earlier versions
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import stat
+import tempfile
+from typing import Any, List, NamedTuple, Optional
+
+from envsync.agent.server.filesystem import sync_directory
+from envsync.errors import NotFound, PreflightRefused
+from envsync.tree.safety import is_environment_name
+
+STATE_DIRECTORY = b".envsync"
+SEARCH = 0o011
+_GROUP = stat.S_ISGID | stat.S_IRWXG
+LINKS_MAX = 40
+"""As many links in a row as the kernel follows."""
+
+
+class Layout(NamedTuple):
+    """The paths of one environment on one server.
+
+    `path` is the name as conda and users see it, which is what Python takes for its prefix.
+    `live` is where links of the user's own lead from there: a directory, or a link of ours to
+    one of `trees`. Everything is staged beside `live`, so that a switch never crosses a
+    filesystem.
+    """
+
+    name: str
+    path: bytes
+    live: bytes
+    state: bytes
+
+    @property
+    def generations(self) -> bytes:
+        return os.path.join(self.state, b"generations")
+
+    @property
+    def trees(self) -> bytes:
+        return os.path.join(self.state, b"trees")
+
+    def file(self, name: str) -> bytes:
+        return os.path.join(self.state, name.encode())
+
+    def tree(self, token: str) -> bytes:
+        return os.path.join(self.trees, token.encode())
+
+    def create(self) -> None:
+        """Make the state directory: private to the user, until a group is let in."""
+        for path in (self.state, self.generations, self.trees):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        _open_as_above(os.path.dirname(self.state))
+        status = os.stat(self.state)
+        mode = 0o700 if self.linked_tree() is None else 0o700 | SEARCH
+        if group_writes(status):
+            mode |= status.st_mode & _GROUP
+        if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != mode:
+            os.chmod(self.state, mode)
+
+    def let_through(self) -> None:
+        """Let everybody get to a tree that the name is a link to; nobody can look around.
+
+        Raises `PreflightRefused` where that is another user's to allow.
+        """
+        for path in (os.path.dirname(self.state), self.state, self.trees):
+            mode = stat.S_IMODE(os.stat(path).st_mode)
+            if mode & SEARCH != SEARCH:
+                _make_searchable(path, mode | SEARCH)
+
+    def link_to(self, tree: bytes) -> bytes:
+        """What a link at `live` says to lead to one of `trees`: nothing of where the prefix is."""
+        return os.path.join(_link_above(self.live), os.path.basename(tree))
+
+    def linked_tree(self) -> Optional[bytes]:
+        """The one of `trees` that `live` is a link of ours to; None where it is no such link."""
+        token = _linked_token(self.live)
+        return None if token is None else os.path.join(self.trees, token)
+
+    def standing(self) -> bytes:
+        """Where the version is that stands at the name: never a link, if it stands at all."""
+        return self.linked_tree() or self.live
+
+    def inode(self) -> Optional[int]:
+        """Of the version that stands at the name; None where none does."""
+        try:
+            return os.lstat(self.standing()).st_ino
+        except FileNotFoundError:
+            return None
+
+    def other_trees(self) -> List[bytes]:
+        """Staging and earlier versions: all trees but the one that stands at the name."""
+        try:
+            names = os.listdir(self.trees)
+        except FileNotFoundError:
+            return []
+        linked = self.linked_tree()
+        found = [os.path.join(self.trees, name) for name in names]
+        return [path for path in found if path != linked]
+
+
+def layout(prefix: str, name: str) -> Layout:
+    """The environment's paths below a prefix; a symbolic link is resolved once.
+
+    Raises `PreflightRefused` for a name that no environment can have.
+    """
+    if not is_environment_name(name):
+        reason = "not an environment's name: %r" % name
+        if name == "base":
+            reason = "base is conda itself and cannot be pushed: other environments hang on it"
+        raise PreflightRefused(reason, hint="create an environment and push that")
+    path = os.path.join(os.fsencode(prefix), b"envs", os.fsencode(name))
+    live = _follow(path)
+    return Layout(name, path, live, _state_beside(live))
+
+
+BASE = "base"
+
+
+def base_layout(prefix: str) -> Layout:
+    """The paths of a prefix itself, without its environments: for `bootstrap` alone."""
+    path = os.path.normpath(os.fsencode(prefix))
+    live = _follow(path)
+    return Layout(BASE, path, live, _state_beside(live))
+
+
+def _follow(path: bytes) -> bytes:
+    """Where links of the user's own lead; the path itself where that is nowhere.
+
+    Nowhere is not where a version is missing just now, because a switch was interrupted.
+    """
+    place = path
+    for _ in range(LINKS_MAX):
+        if not os.path.islink(place) or _linked_token(place) is not None:
+            return place if os.path.isdir(place) or os.path.isdir(_state_beside(place)) else path
+        leads_to = os.path.join(os.path.dirname(place), os.readlink(place))
+        parent, base = os.path.split(leads_to.rstrip(b"/"))
+        if base in (b"", b".", b".."):
+            return os.path.realpath(leads_to)
+        place = os.path.join(os.path.realpath(parent), base)
+    return path
+
+
+def _state_beside(live: bytes) -> bytes:
+    parent, base = os.path.split(live)
+    return os.path.join(parent, STATE_DIRECTORY, base)
+
+
+def _link_above(live: bytes) -> bytes:
+    return os.path.join(STATE_DIRECTORY, os.path.basename(live), b"trees")
+
+
+def _linked_token(live: bytes) -> Optional[bytes]:
+    """The tree that a link of ours names."""
+    try:
+        above, token = os.path.split(os.readlink(live))
+    except OSError:
+        return None
+    is_ours = above == _link_above(live) and token not in (b"", b".", b"..")
+    return token if is_ours else None
+
+
+def require_live(places: Layout) -> None:
+    """Raise `NotFound` where no environment of that name stands."""
+    if not os.path.isdir(places.live):
+        raise NotFound(
+            "there is no environment %r" % places.name,
+            hint="`envsync list SERVER` shows what there is",
+            details=[os.fsdecode(places.path)],
+        )
+
+
+def group_writes(status: os.stat_result) -> bool:
+    """Whether a group writes in a directory, and what is made there is the group's."""
+    return bool(status.st_mode & stat.S_ISGID and status.st_mode & stat.S_IWGRP)
+
+
+def _make_searchable(path: bytes, mode: int) -> None:
+    try:
+        os.chmod(path, mode)
+    except PermissionError as error:
+        raise PreflightRefused(
+            "what is published would be out of reach below %s" % os.fsdecode(path),
+            hint="its owner there has to run: chmod a+x %s" % shlex.quote(os.fsdecode(path)),
+        ) from error
+
+
+def _open_as_above(path: bytes) -> None:
+    """Who may make environments in a directory may keep a state of theirs in it."""
+    status, above = os.stat(path), os.stat(os.path.dirname(path))
+    if status.st_uid != os.geteuid() or not above.st_mode & stat.S_IWGRP:
+        return
+    mode = stat.S_IMODE(status.st_mode) | above.st_mode & _GROUP
+    with contextlib.suppress(PermissionError):
+        if status.st_gid != above.st_gid:
+            os.chown(path, -1, above.st_gid)
+        if mode != stat.S_IMODE(status.st_mode):
+            os.chmod(path, mode)
+
+
+def open_state_file(path: bytes, flags: int) -> int:
+    """A descriptor of a file that stays; made private, or the group's where that publishes."""
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    _let_group(fd, os.path.dirname(path))
+    return fd
+
+
+def _let_group(fd: int, directory: bytes) -> None:
+    status = os.fstat(fd)
+    if status.st_uid == os.geteuid() and group_writes(os.stat(directory)):
+        os.fchmod(fd, 0o660)
+
+
+def write_whole(path: bytes, *parts: bytes) -> None:
+    """Replace a file so that a reader, or a crash, finds the old bytes or the new."""
+    directory = os.path.dirname(path)
+    fd, temporary = tempfile.mkstemp(dir=directory)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            _let_group(fd, directory)
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_directory(directory)
+
+
+def write_json(path: bytes, document: Any) -> None:
+    write_whole(path, json.dumps(document, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def read_json(path: bytes) -> Optional[Any]:
+    """The document, or None where there is none or it is damaged.
+
+    OSError where the disk does not give it: it may be whole.
+    """
+    try:
+        with open(path, "rb") as file:
+            return json.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError, RecursionError):
+        return None
+
+
+def remove(path: bytes) -> None:
+    """Remove a file whose absence is fine, for good."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+        sync_directory(os.path.dirname(path))

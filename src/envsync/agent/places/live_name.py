@@ -1,0 +1,182 @@
+"""How a tree comes to stand at an environment's name, and how it goes from there.
+
+Swapped with what stands there, in one step. Where the filesystem cannot do that (NFS, Lustre,
+old ZFS), the name is a link to one of `trees`, and a new link is renamed over it, which is one
+step as well. Once a link, the name stays one. Only where a directory becomes a link are there
+two steps, and the name is missing between them; `mend` closes that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shlex
+import stat
+from typing import Callable, Optional
+
+from envsync.agent.places.layout import Layout
+from envsync.agent.server import filesystem
+from envsync.errors import PreflightRefused
+
+Step = Callable[[str], None]
+
+
+class LiveName:
+    """The name of one environment. The push lock must be held."""
+
+    def __init__(self, places: Layout, on_step: Step = lambda _: None) -> None:
+        self._places = places
+        self._on_step = on_step
+
+    def give_to(self, tree: bytes, *, is_free: bool = False) -> Optional[bytes]:
+        """Make one of `trees` the version that stands at the name.
+
+        Returns where the version that stood there is now, None where none did. Raises
+        `PreflightRefused` where what stands there cannot be replaced, and, where the name
+        `is_free` as far as one knows, `FileExistsError` where something stands there all the
+        same; it stands there still. To be followed by `sync`.
+        """
+        places = self._places
+        replaced = None if is_free else places.linked_tree()
+        if replaced is not None:
+            self._rename_over(self._new_link(tree))
+            _note_replaced(replaced)
+        elif not is_free and os.path.lexists(places.live):
+            replaced = self._replace_directory(tree)
+        elif can_exchange(places):
+            filesystem.rename_new(tree, places.live)
+        else:
+            places.let_through()
+            os.symlink(places.link_to(tree), places.live)
+        return replaced
+
+    def sync(self) -> None:
+        """Make what was done with the name outlive a power cut."""
+        filesystem.sync_directory(os.path.dirname(self._places.live))
+        filesystem.sync_directory(self._places.trees)
+
+    def take_away(self, token: str = "") -> bytes:
+        """Let nothing stand at the name; what stood there stays: which of `trees` it is now.
+
+        A directory becomes the one with that `token`.
+        """
+        places = self._places
+        tree = places.linked_tree()
+        if tree is None:
+            tree = places.tree(token or secrets.token_hex(8))
+            os.rename(places.live, tree)
+        else:
+            os.unlink(places.live)
+        self.sync()
+        return tree
+
+    def mend(self, inode: Optional[int], new_inode: int) -> bool:
+        """Give the name back to the version with `inode` where becoming a link was cut short.
+
+        That is where the name is missing, and it and the new version are both in `trees`.
+        """
+        if inode is None or os.path.lexists(self._places.live):
+            return False
+        trees = {os.lstat(path).st_ino: path for path in self._places.other_trees()}
+        if inode not in trees or new_inode not in trees:
+            return False
+        filesystem.rename_new(trees[inode], self._places.live)
+        self.sync()
+        return True
+
+    def _replace_directory(self, tree: bytes) -> bytes:
+        try:
+            filesystem.exchange(tree, self._places.live)
+            return tree
+        except filesystem.ExchangeRefused as refused:
+            aside = self._places.tree(secrets.token_hex(8))
+            link = self._new_link(tree)
+            try:
+                os.rename(self._places.live, aside)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EBUSY, errno.EINVAL):
+                    raise
+                raise cannot_switch(self._places, str(error.strerror)) from refused
+            self._on_step("converting")
+            try:
+                self._rename_over(link)
+            except OSError:
+                filesystem.rename_new(aside, self._places.live)
+                raise
+            return aside
+
+    def _new_link(self, tree: bytes) -> bytes:
+        link = self._places.file("link")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(link)
+        os.symlink(self._places.link_to(tree), link)
+        self._places.let_through()
+        return link
+
+    def _rename_over(self, link: bytes) -> None:
+        os.rename(link, self._places.live)
+
+
+def _note_replaced(tree: bytes) -> None:
+    """Give a tree that no rename touched the ctime of now: `gc` counts from the switch."""
+    with contextlib.suppress(OSError):
+        os.chmod(tree, stat.S_IMODE(os.lstat(tree).st_mode))
+
+
+def can_exchange(places: Layout) -> bool:
+    """Whether the filesystem swaps two directories in one step: found by doing it with two."""
+    one = os.path.join(places.state, b"probe-one")
+    other = os.path.join(places.state, b"probe-other")
+    try:
+        for path in (one, other):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        filesystem.exchange(one, other)
+        return True
+    except filesystem.ExchangeRefused:
+        return False
+    finally:
+        for path in (one, other):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+
+def becomes_link(places: Layout) -> bool:
+    """Whether the next switch makes a link of what is a directory now.
+
+    Raises `PreflightRefused` where it cannot be switched at all.
+    """
+    if places.linked_tree() is not None or not os.path.isdir(places.live):
+        return False
+    if filesystem.mount_of(places.live).kind == "overlay" and not _can_move(places):
+        raise cannot_switch(places, "it is in an overlay's lower layer")
+    return not can_exchange(places)
+
+
+def _can_move(places: Layout) -> bool:
+    """Whether an overlay would rename the directory.
+
+    Found by renaming it over a directory that is not empty: no filesystem does that, and an
+    overlay says first if it would not rename this one anywhere.
+    """
+    other = os.path.join(places.state, b"probe-full")
+    os.makedirs(os.path.join(other, b"x"), mode=0o700, exist_ok=True)
+    try:
+        os.rename(places.live, other)
+    except OSError as error:
+        return error.errno != errno.EXDEV
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.join(other, b"x"))
+            os.rmdir(other)
+    return True
+
+
+def cannot_switch(places: Layout, reason: str) -> PreflightRefused:
+    path = os.fsdecode(places.live)
+    return PreflightRefused(
+        "%s cannot be replaced in one step: %s" % (path, reason),
+        hint="move it away there (`mv %s %s`), then push again"
+        % (shlex.quote(path), shlex.quote(path + "-before")),
+    )

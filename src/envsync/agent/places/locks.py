@@ -1,0 +1,232 @@
+"""Who may build: one push at a time for an environment, and nobody beside a live writer."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import signal
+import time
+from typing import Any, Dict, Iterable, Optional
+
+from envsync.agent.places.layout import Layout, open_state_file
+from envsync.agent.server import filesystem
+from envsync.agent.server.facts import processes_holding
+from envsync.errors import Locked, PreflightRefused
+
+YIELD_SECONDS = 20.0
+"""How long a holder may take that yields: it looks after each file."""
+_ASK_SECONDS = 0.02
+WRITERS_GRACE_SECONDS = 1.0
+WRITERS_WAIT_SECONDS = 5.0
+_NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class PushLock:
+    """The exclusive lock of an environment on a target, held until the process ends.
+
+    The kernel releases it however the holder dies. The file says who holds it.
+    """
+
+    def __init__(self, places: Layout, holder: str) -> None:
+        self._places = places
+        self._holder = holder
+        self._fd: Optional[int] = None
+        self.nonce = ""
+        self.yields = False
+        """Whether it will be given up for who asks (`is_wanted`); to be set before `acquire`."""
+
+    @property
+    def is_held(self) -> bool:
+        return self._fd is not None
+
+    def acquire(self) -> None:
+        """Take the lock or raise `Locked` with who has it. May be called again.
+
+        Who yields is asked to give it up, and waited for; but not by who yields itself.
+        """
+        if self._fd is not None:
+            return
+        _create(self._places)
+        fd = open_state_file(self._places.file("lock"), os.O_RDWR | os.O_CREAT)
+        try:
+            self._take(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        self.nonce = secrets.token_hex(16)
+        document = {
+            "holder": self._holder,
+            "nonce": self.nonce,
+            "pid": os.getpid(),
+            "since_seconds": time.time(),
+            "yields": self.yields,
+        }
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(document).encode(), 0)
+        self._fd = fd
+
+    def _take(self, fd: int) -> None:
+        deadline = time.monotonic() + YIELD_SECONDS
+        with contextlib.ExitStack() as until_taken:
+            asking: Optional[int] = None
+            while not _is_locked(fd, fcntl.LOCK_EX):
+                if self.yields or not _holder_yields(fd):
+                    raise Locked(under_way(self._places, _holder(fd)))
+                if time.monotonic() > deadline:
+                    raise Locked(
+                        "what makes a tree there for the next push of %s does not give way: %s"
+                        % (self._places.name, _holder(fd))
+                    )
+                if asking is None:
+                    asking = open_state_file(self._places.file("wanted"), os.O_RDWR | os.O_CREAT)
+                    until_taken.callback(os.close, asking)
+                _is_locked(asking, fcntl.LOCK_SH)
+                time.sleep(_ASK_SECONDS)
+
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for it. The kernel forgets who asked however he dies."""
+        try:
+            fd = os.open(self._places.file("wanted"), os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return not _is_locked(fd, fcntl.LOCK_EX)
+        finally:
+            os.close(fd)
+
+    def sync(self) -> None:
+        """Wait until all that was written on this filesystem is on the disk.
+
+        OSError where any of it failed since the lock was taken, whoever was told before.
+        """
+        assert self._fd is not None, "acquire comes first"
+        filesystem.sync_filesystem(self._fd)
+
+    def release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def _create(places: Layout) -> None:
+    try:
+        places.create()
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise PreflightRefused(
+            "the prefix is not writable there: %s" % error.strerror,
+            hint="give yourself write permission on %s" % os.fsdecode(places.state),
+        ) from error
+
+
+def holder_at(places: Layout) -> str:
+    """Who holds the push lock right now; empty where nobody does. Touches nothing."""
+    try:
+        fd = os.open(places.file("lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ""
+    try:
+        _flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return ""
+    except BlockingIOError:
+        return _holder(fd)
+    finally:
+        os.close(fd)
+
+
+def nonce_at(places: Layout) -> str:
+    """What the last push wrote into the lock; empty where none ever ran."""
+    try:
+        with open(places.file("lock"), "rb") as file:
+            return str(json.loads(file.read(4096)).get("nonce", ""))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
+
+
+def expel_writers(places: Layout) -> int:
+    """See to it that no process of an earlier push fills the staging; others stay locked out.
+
+    Returns a descriptor: close it when the staging carries its new token, which a writer
+    that starts late compares. The push lock must be held: whoever still writes has lost the
+    agent that it wrote for, and is ended where it does not end by itself. An rsync whose
+    client was suspended would stay for hours: what it sends against its own time limit
+    fills a buffer.
+    """
+    path = places.file("writers")
+    fd = open_state_file(path, os.O_RDWR | os.O_CREAT)
+    began = time.monotonic()
+    while True:
+        try:
+            _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            waited_seconds = time.monotonic() - began
+            if waited_seconds > WRITERS_WAIT_SECONDS:
+                os.close(fd)
+                raise Locked(
+                    "an interrupted transfer is still writing there", hint="try again in a minute"
+                ) from None
+            if waited_seconds > WRITERS_GRACE_SECONDS:
+                _end(processes_holding(path))
+            time.sleep(0.1)
+
+
+def _end(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _flock(fd: int, operation: int) -> None:
+    try:
+        fcntl.flock(fd, operation)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno in _NO_FLOCK:
+            raise PreflightRefused(
+                "locks do not work on this filesystem (flock: %s)" % error.strerror,
+                hint="mount it with locking, or use another prefix",
+            ) from error
+        raise
+
+
+def _is_locked(fd: int, operation: int) -> bool:
+    """Lock a file if that can be done at once; whether it is locked now."""
+    try:
+        _flock(fd, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def under_way(places: Layout, who: str) -> str:
+    return "another push of %s is under way: %s" % (places.name, who)
+
+
+def _holder(fd: int) -> str:
+    try:
+        document = _document(fd)
+        minutes = (time.time() - float(document["since_seconds"])) / 60
+        since = "for %.0f min" % minutes if minutes >= 1 else "for less than a minute"
+        return "%s, process %d, %s" % (document["holder"], document["pid"], since)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return "holder unknown"
+
+
+def _holder_yields(fd: int) -> bool:
+    try:
+        return _document(fd)["yields"] is True
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _document(fd: int) -> Dict[str, Any]:
+    """What the holder wrote; it may be nonsense."""
+    document: Dict[str, Any] = json.loads(os.pread(fd, 4096, 0))
+    return document

@@ -1,0 +1,170 @@
+"""Several users who publish one environment: what the group gets, and what stays its owner's.
+
+Each version belongs to who published it. Its top directory, writable for the group, may be
+moved by any member, so versions of several users can be switched; nothing of another user's
+version is ever built on, re-moded or removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import stat
+from typing import Iterator, Optional, Tuple
+
+from envsync.agent.places.layout import SEARCH, Layout, group_writes
+from envsync.agent.places.sharing import walk
+from envsync.agent.server.facts import user_name
+from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.wire.messages import GROUP_OWNED, Finding
+from envsync.errors import PreflightRefused
+from envsync.tree.sharing import WRITE
+
+_USE = os.W_OK | os.X_OK
+
+
+def is_foreign(path: bytes) -> bool:
+    """Whether somebody else's; nothing is to root."""
+    return os.geteuid() not in (0, os.lstat(path).st_uid)
+
+
+def owner_finding(places: Layout) -> Optional[Finding]:
+    """What stands at the name is another user's: that forbids a push, unless a group may write.
+
+    Raises `PreflightRefused` where the group may write there, but not switch versions.
+    """
+    status = os.stat(places.standing())
+    if status.st_uid == os.geteuid():
+        return None
+    names = os.fsdecode(places.live), user_name(status.st_uid), user_name()
+    message = "%s belongs to %s, not to %s" % names
+    if not (group_writes(status) and os.access(places.standing(), _USE)):
+        return Finding("foreign-owner", message, True)
+    _require_open(places, user_name(status.st_uid))
+    return Finding(GROUP_OWNED, message)
+
+
+def _require_open(places: Layout, owner: str) -> None:
+    parent = os.path.dirname(places.live)
+    status = os.stat(parent)
+    if not os.access(parent, _USE) or (status.st_mode & stat.S_ISVTX and is_foreign(parent)):
+        raise PreflightRefused(
+            "%s may not switch versions in %s there" % (user_name(), os.fsdecode(parent)),
+            hint="%s or an administrator there has to run: %s"
+            % (user_name(status.st_uid), _opening(parent, os.stat(places.standing()).st_gid)),
+        )
+    above = os.path.dirname(places.state)
+    # One that is not there this user makes; and none is seen in a directory that is closed.
+    closed = [(above, os.X_OK), (places.state, os.R_OK | _USE)]
+    if any(os.path.isdir(path) and not os.access(path, mode) for path, mode in closed):
+        raise PreflightRefused(
+            "what envsync keeps of %s there is open to %s alone" % (places.name, owner),
+            hint="have %s push it once with `share: {..., mode: write}`, which opens it" % owner,
+        )
+
+
+def _opening(directory: bytes, gid: int, sudo: str = "") -> str:
+    path = shlex.quote(os.fsdecode(directory))
+    run = sudo + "chgrp %s %s && " + sudo + "chmod g+rwxs,-t %s"
+    return run % (_group_name(gid), path, path)
+
+
+def _group_name(gid: int) -> str:
+    with contextlib.suppress(ImportError, KeyError):
+        import grp
+
+        return grp.getgrgid(gid).gr_name
+    return str(gid)
+
+
+def closed_to_publishers(places: Layout, gid: int) -> Tuple[str, ...]:
+    """A warning where members of the group cannot publish, with what mends it."""
+    parent = os.path.dirname(places.live)
+    status = os.stat(parent)
+    is_open = group_writes(status) and status.st_gid == gid and not status.st_mode & stat.S_ISVTX
+    if is_open:
+        return ()
+    sudo = "" if status.st_uid == os.geteuid() else "sudo "
+    return (
+        "no other member of the group can publish in %s there: %s"
+        % (os.fsdecode(parent), _opening(parent, gid, sudo)),
+    )
+
+
+def require_same_group(places: Layout, gid: int) -> None:
+    """Raise `PreflightRefused` where another user's version would go to another group."""
+    with contextlib.suppress(FileNotFoundError):
+        status = os.stat(places.standing())
+        if status.st_uid != os.geteuid() and status.st_gid != gid:
+            owner, group = user_name(status.st_uid), _group_name(status.st_gid)
+            raise PreflightRefused(
+                "%s shares it there with the group %s" % (owner, group),
+                hint="give `share:` that group, or have %s push it with the other one" % owner,
+            )
+
+
+def open_state(places: Layout, gid: int, what: str) -> None:
+    """Let the group publish, too, where it may write; else nobody but the owner.
+
+    Only what belongs to this user is changed. The push lock must be held.
+    """
+    file_mode, mode = (0o660, 0o2770) if what == WRITE else (0o600, 0o700)
+    search = 0 if places.linked_tree() is None else SEARCH
+    for directory in (places.generations, places.state):
+        for name in sorted(os.listdir(directory)):
+            path = os.path.join(directory, name)
+            if path not in (places.generations, places.trees):
+                _give(path, gid, file_mode, mode)
+    for directory in (places.generations, places.trees, places.state):
+        _give(directory, gid, file_mode, mode | search)
+
+
+def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
+    """Through a descriptor: in a group's directory, a name may be another thing at any time."""
+    try:
+        fd = os.open(path, READ_FLAGS)
+    except OSError:
+        return
+    try:
+        status = os.fstat(fd)
+        is_directory = stat.S_ISDIR(status.st_mode)
+        is_plain = is_directory or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
+        if status.st_uid != os.geteuid() or not is_plain:
+            return
+        # The group before the mode: nobody else gets in between.
+        if status.st_gid != gid:
+            os.fchown(fd, -1, gid)
+        mode = directory_mode if is_directory else file_mode
+        if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
+            os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
+def may_build_on(tree: bytes) -> bool:
+    """Whether all of an earlier version is this user's: modes and times are its owner's to set."""
+    if is_foreign(tree):
+        return False
+    return next(_of_others(tree), None) is None
+
+
+def hindrance(tree: bytes) -> str:
+    """Why this user cannot remove a whole tree; empty where he can."""
+    if is_foreign(tree):
+        owner = user_name(os.lstat(tree).st_uid)
+        return "it belongs to %s, whose own `envsync gc` removes it" % owner
+    for path, status in _of_others(tree):
+        full = os.path.join(tree, path)
+        if stat.S_ISDIR(status.st_mode) and not os.access(full, _USE):
+            return "%s in it belongs to %s" % (os.fsdecode(path), user_name(status.st_uid))
+    return ""
+
+
+def _of_others(tree: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
+    """What other users made in a version; only where a group may write can there be any."""
+    if os.geteuid() == 0 or not group_writes(os.lstat(tree)):
+        return
+    for path, status in walk(tree):
+        if status.st_uid != os.geteuid():
+            yield path, status

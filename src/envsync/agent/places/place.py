@@ -1,0 +1,49 @@
+"""Whether two ends look at one directory, which a shared filesystem shows on both.
+
+Found without writing: what is written to the one would be written to the other.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Optional
+
+from envsync.agent.server.filesystem import mount_of
+from envsync.agent.wire.messages import PlaceFacts
+
+
+def place_facts(path: bytes) -> Optional[PlaceFacts]:
+    """What tells a directory from every other; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return PlaceFacts(
+        boot=_boot(),
+        device=str(status.st_dev),
+        inode=str(status.st_ino),
+        changed_ns=status.st_ctime_ns,
+        is_network=mount_of(path).is_network,
+    )
+
+
+def is_same_place(one: PlaceFacts, other: PlaceFacts) -> bool:
+    """Whether both are the same directory.
+
+    One kernel tells by device and inode. Two see the same only through the network, where
+    the inode and the time of the last change are the server's: no copy has both.
+    """
+    if one.inode != other.inode:
+        return False
+    if one.boot and one.boot == other.boot and one.device == other.device:
+        return True
+    return (one.is_network or other.is_network) and one.changed_ns == other.changed_ns
+
+
+def _boot() -> str:
+    """The running kernel's own identity: containers on one machine have the same."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,254 @@
+"""What a target keeps of each version that was published there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+from typing import Any, Collection, Dict, List, NamedTuple, Optional
+
+from envsync.agent.places.layout import (
+    Layout,
+    open_state_file,
+    read_json,
+    remove,
+    write_json,
+    write_whole,
+)
+from envsync.agent.wire.checked_json import from_json
+from envsync.conda.credentials import redacted, redacted_json
+from envsync.errors import AgentFailed
+from envsync.tree import manifest as manifests
+from envsync.tree.entry import DIGEST_BYTES, InvalidEntry
+from envsync.tree.manifest import Manifest, Totals
+
+_NUMBER_MAX = 10**9
+_FILE = re.compile(r"([0-9]{6,})\.json\Z")
+_HELD, _DIGEST = "held.json", "digest"
+
+
+class Record(NamedTuple):
+    """One generation: what it holds, where it came from, where it stands.
+
+    `revision` is of the tree as published here, `source_revision` of the tree it came
+    from; they differ only where a prefix was rewritten. `inode` is that of its top
+    directory. `kept_because` is set where the version was overwritten although it had
+    changes of its own: no automatic clean-up removes it.
+    """
+
+    number: int
+    revision: str
+    source_revision: str
+    inode: int
+    who: str
+    source: str
+    when_seconds: float
+    method: str
+    transport: str
+    totals: Totals
+    kept_because: str = ""
+
+    def to_json(self) -> Dict[str, Any]:
+        return {**self._asdict(), "totals": self.totals._asdict()}
+
+
+def record_from_json(document: Any) -> Record:
+    """The record of a document; ValueError where it is none."""
+    try:
+        return from_json(Record, document)
+    except AgentFailed as error:
+        raise ValueError("not a record: %s" % error) from error
+
+
+class Records:
+    """The records of one environment, on disk."""
+
+    def __init__(self, places: Layout) -> None:
+        self._places = places
+
+    def all(self) -> List[Record]:
+        """Every readable record, oldest first. A damaged one is left out, not removed."""
+        records: List[Record] = []
+        for name in self._names():
+            if _FILE.match(name):
+                with contextlib.suppress(ValueError, OSError):
+                    record = record_from_json(read_json(self._file(name)))
+                    # Another number would lead to another version's files.
+                    if self._path(record.number, "json") == self._file(name):
+                        records.append(record)
+        return sorted(records)
+
+    def has_damage(self) -> bool:
+        """Whether there are records that cannot be read: then no tree is known to be needless."""
+        return bool(self.damaged())
+
+    def damaged(self) -> List[bytes]:
+        """The files of records that cannot be read."""
+        readable = {self._path(record.number, "json") for record in self.all()}
+        found = [self._file(name) for name in self._names() if _FILE.match(name)]
+        return [path for path in found if path not in readable]
+
+    def misses_kept(self, live: Collection[int]) -> bool:
+        """Whether a version that no clean-up may remove is not where its record says.
+
+        As after a restore from a backup, where every inode is another: then a tree that no
+        record knows may be that version. `live` are inodes of what stands at the name.
+        """
+        kept = [r for r in self.all() if r.kept_because and r.inode not in live]
+        return any(self.tree(record) is None for record in kept)
+
+    def orphans(self) -> List[bytes]:
+        """What a process left that died between two files: manifests without their record,
+        files that never got their name."""
+        names = self._names()
+        known = {name.partition(".")[0] for name in names if _FILE.match(name)}
+        return [
+            self._file(name)
+            for name in names
+            if not _FILE.match(name) and name.partition(".")[0] not in known
+        ]
+
+    def _names(self) -> List[str]:
+        """What stands beside the records. A directory that cannot be read is not an empty one."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            return os.listdir(os.fsdecode(self._places.generations))
+        return []
+
+    def _file(self, name: str) -> bytes:
+        return os.path.join(self._places.generations, os.fsencode(name))
+
+    def at(self, inode: int) -> Optional[Record]:
+        """The newest record of the tree whose top directory has this inode."""
+        return next((r for r in reversed(self.all()) if r.inode == inode), None)
+
+    def next_number(self) -> int:
+        numbers = [record.number for record in self.all()]
+        for line in self.history():
+            number = line.get("number")
+            numbers.append(number if isinstance(number, int) and number < _NUMBER_MAX else 0)
+        return max(numbers, default=0) + 1
+
+    def store(self, record: Record, manifest: Optional[Manifest] = None) -> None:
+        """Write a record, after its manifest where that is given.
+
+        A tree has one record: an earlier one of the same tree is forgotten, for by its
+        number the tree would be taken for a version that nobody needs.
+        """
+        if manifest is not None:
+            self.store_manifest(record.number, manifest)
+        write_json(self._path(record.number, "json"), record.to_json())
+        for other in self.all():
+            if other.inode == record.inode and other.number < record.number:
+                self.forget(other)
+
+    def store_manifest(self, number: int, manifest: Manifest) -> None:
+        data = manifests.encode(manifest)
+        write_whole(self._path(number, "manifest"), hashlib.sha256(data).digest(), data)
+
+    def manifest(self, record: Record) -> Optional[Manifest]:
+        """The manifest as published; None where it is missing or damaged."""
+        try:
+            with open(self._path(record.number, "manifest"), "rb") as file:
+                digest, data = file.read(DIGEST_BYTES), file.read()
+            if hashlib.sha256(data).digest() != digest:
+                return None
+            return manifests.decode_own(data)
+        except (OSError, InvalidEntry):
+            return None
+
+    def forget(self, record: Record) -> None:
+        """Drop the record; the tree is the caller's to remove or to build on."""
+        remove(self._path(record.number, "json"))
+        remove(self._path(record.number, "manifest"))
+
+    def tree(self, record: Record) -> Optional[bytes]:
+        """Where a record's tree stands among the earlier ones; None where it is gone."""
+        with contextlib.suppress(OSError):
+            for path in self._places.other_trees():
+                if os.lstat(path).st_ino == record.inode:
+                    return path
+        return None
+
+    def log(self, event: Dict[str, Any]) -> None:
+        """Add a line to the history. A line is one write, so lines never mix."""
+        line = json.dumps(redacted_json(event), sort_keys=True).encode() + b"\n"
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        fd = open_state_file(self._places.file("history.jsonl"), flags)
+        try:
+            size_bytes = os.fstat(fd).st_size
+            if size_bytes and os.pread(fd, 1, size_bytes - 1) != b"\n":
+                # A full disk or a power cut left half a line: this one begins anew.
+                line = b"\n" + line
+            if os.write(fd, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def history(self) -> List[Dict[str, Any]]:
+        """What happened here, oldest first; damaged lines are left out."""
+        events: List[Dict[str, Any]] = []
+        with contextlib.suppress(OSError), open(self._places.file("history.jsonl"), "rb") as file:
+            for line in file:
+                with contextlib.suppress(ValueError, RecursionError):
+                    event = json.loads(line)
+                    if isinstance(event, dict):
+                        events.append(event)
+        return events
+
+    def was_removed(self) -> bool:
+        """Whether the last that happened here was that a person took the environment away."""
+        history = self.history()
+        return bool(history) and history[-1].get("event") == "remove"
+
+    def held(self) -> Dict[str, str]:
+        """Revisions refused here, each with the reason.
+
+        Where the file is damaged: what persons went back from and took away, by the history.
+        What failed its check fails it again.
+        """
+        path = self._places.file(_HELD)
+        document = read_json(path)
+        if document is None and not os.path.lexists(path):
+            return {}
+        if isinstance(document, dict):
+            digest = document.pop(_DIGEST, None)
+            # Files of old have no digest.
+            is_sound = digest in (None, _digest(document))
+            if is_sound and all(type(reason) is str for reason in document.values()):
+                return document
+        return self._held_by_history()
+
+    def _held_by_history(self) -> Dict[str, str]:
+        held: Dict[str, str] = {}
+        for event in self.history():
+            what, who = event.get("event"), event.get("who")
+            if what in ("publish", "rollback"):
+                held.pop(str(event.get("source_revision")), None)
+            if what == "remove":
+                held[str(event.get("source_revision"))] = "removed by %s" % who
+            elif event.get("holds"):
+                held[str(event["holds"])] = "rolled back by %s" % who
+        return held
+
+    def hold(self, revision: str, reason: str) -> None:
+        self._store_held({**self.held(), revision: redacted(reason)})
+
+    def release(self, revision: str) -> None:
+        held = self.held()
+        if held.pop(revision, None) is not None:
+            self._store_held(held)
+
+    def _store_held(self, held: Dict[str, str]) -> None:
+        write_json(self._places.file(_HELD), {**held, _DIGEST: _digest(held)})
+
+    def _path(self, number: int, kind: str) -> bytes:
+        return os.path.join(self._places.generations, b"%06d.%s" % (number, kind.encode()))
+
+
+def _digest(held: Dict[str, str]) -> str:
+    """One wrong digit of a revision would hold another one."""
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,116 @@
+"""An environment that a group of users shares: whether that can be had here, and whether it is."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import shlex
+import stat
+from typing import Iterator, List, Tuple
+
+from envsync.agent.places.layout import Layout
+from envsync.agent.server.facts import user_name
+from envsync.errors import PreflightRefused
+from envsync.tree.entry import join
+from envsync.tree.local import LocalPaths
+from envsync.tree.sharing import READ, SETGID, WRITE, Share, shared_mode
+
+_GROUP_WRITE = 0o020
+
+
+def group_number(share: Share) -> int:
+    """The group's number here; `PreflightRefused` where this user cannot give it anything."""
+    user = user_name()
+    try:
+        found = grp.getgrnam(share.group)
+    except KeyError:
+        raise PreflightRefused(
+            "there is no group %s there" % share.group,
+            hint="an administrator there has to run: sudo groupadd %s && sudo usermod -a -G %s %s"
+            % (share.group, share.group, user),
+        ) from None
+    if os.geteuid() != 0 and found.gr_gid not in (os.getegid(), *os.getgroups()):
+        raise PreflightRefused(
+            "%s is not in the group %s there" % (user, share.group),
+            hint="an administrator there has to run: sudo usermod -a -G %s %s"
+            % (share.group, user),
+        )
+    return found.gr_gid
+
+
+def closed_parents(places: Layout, gid: int) -> Tuple[str, ...]:
+    """Warnings of directories above that let no member of the group through; what mends each."""
+    told: List[str] = []
+    path = os.path.dirname(places.live)
+    while path != b"/":
+        status = os.stat(path)
+        is_open = status.st_mode & 0o001 or (status.st_gid == gid and status.st_mode & 0o010)
+        if not is_open:
+            shown = shlex.quote(os.fsdecode(path))
+            sudo = "" if status.st_uid == os.geteuid() else "sudo "
+            told.append(
+                "members of the group cannot get past %s there: %schmod o+x %s"
+                % (os.fsdecode(path), sudo, shown)
+            )
+        path = os.path.dirname(path)
+    return tuple(told)
+
+
+def is_shared(top: bytes, gid: int, what: str) -> bool:
+    """Whether a tree's top directory says that it is shared so; `unshared` says of the rest."""
+    try:
+        status = os.stat(top)
+    except OSError:
+        return False
+    may_write = bool(status.st_mode & _GROUP_WRITE)
+    is_handed_down = bool(status.st_mode & SETGID)
+    return is_handed_down and status.st_gid == gid and may_write is (what == WRITE)
+
+
+def hand_down(top_fd: int, gid: int) -> None:
+    """Let everything that will be made in a staging tree belong to the group."""
+    os.fchown(top_fd, -1, gid)
+    os.fchmod(top_fd, 0o700 | SETGID)
+
+
+def regroup(top: bytes, gid: int) -> Iterator[bytes]:
+    """Give what has another group this one; the paths."""
+    for path, status in walk(top):
+        if status.st_gid != gid:
+            full = os.path.join(top, path)
+            os.chown(full, -1, gid, follow_symlinks=False)
+            if not stat.S_ISLNK(status.st_mode):
+                # Giving a file to another group takes its special bits away.
+                os.chmod(full, stat.S_IMODE(status.st_mode))
+            yield path
+
+
+def unshared(top: bytes, local: LocalPaths) -> Tuple[bytes, ...]:
+    """What the group cannot use as the top directory says; none where that says nothing."""
+    status = os.stat(top)
+    if not status.st_mode & SETGID:
+        return ()
+    what = WRITE if status.st_mode & _GROUP_WRITE else READ
+    found = []
+    for path, entry in walk(top):
+        is_left = b"__pycache__" in path.split(b"/") or local.matches(path)
+        if stat.S_ISLNK(entry.st_mode) or is_left:
+            continue
+        mode = stat.S_IMODE(entry.st_mode)
+        wanted = shared_mode(mode, what, is_directory=stat.S_ISDIR(entry.st_mode))
+        if entry.st_gid != status.st_gid or wanted != mode:
+            found.append(path)
+    return tuple(sorted(found))
+
+
+def walk(top: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
+    """Everything below a directory, links not followed; what hides is left out."""
+    pending = [b""]
+    for directory in pending:
+        with contextlib.suppress(OSError), os.scandir(os.path.join(top, directory)) as entries:
+            for entry in entries:
+                path = join(directory, os.fsencode(entry.name))
+                yield path, entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path)

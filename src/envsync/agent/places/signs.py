@@ -1,0 +1,69 @@
+"""Whether an installer is at work on an environment, from one scan and /proc."""
+
+from __future__ import annotations
+
+import time
+from typing import Iterator, Tuple
+
+from envsync.agent.places.layout import Layout
+from envsync.agent.server.facts import mapped_for_writing, running_processes
+from envsync.agent.trees.scan_pass import Scan
+from envsync.agent.trees.stat_rows import row_names, unpack
+from envsync.agent.wire.messages import Finding
+from envsync.conda import busy
+from envsync.tree.entry import join
+from envsync.tree.local import LocalPaths
+
+NO_HISTORY = "no-history"
+MAPPED = "mapped"
+_DELETED = b" (deleted)"
+
+
+def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
+    """What says that the environment is being changed, or was left half-changed."""
+    signs = busy.signs(_suspects(scanned), (), places.path, time.time())
+    left = tuple(
+        Finding(NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking)
+        for sign in signs
+    )
+    at_work = installer_findings(places)
+    if at_work:
+        # Whoever is at work may have left it: then it is no old leftover.
+        left = tuple(finding._replace(blocking=True) for finding in left)
+    return at_work + left
+
+
+def installer_findings(places: Layout) -> Tuple[Finding, ...]:
+    """The installers that work on the environment right now, under any of its names."""
+    names = {places.path, places.live, places.standing()}
+    found = []
+    for process in running_processes():
+        at_work = {busy.installer_at_work(process, name) for name in names} - {None}
+        for name in at_work:
+            message = "%s (process %d) is changing it" % (name, process.pid)
+            found.append(Finding("busy", message, True))
+    return tuple(found)
+
+
+def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
+    """The files that may be changing although their times say nothing of it."""
+    return tuple(
+        Finding(
+            MAPPED,
+            "process %d writes into %s through memory" % (pid, file.decode("utf-8", "replace")),
+            True,
+        )
+        for pid, file in sorted(set(mapped_for_writing(path)))
+        if not file.endswith(_DELETED) and not local.matches(file)
+    )
+
+
+def _suspects(scanned: Scan) -> Iterator[Tuple[bytes, float]]:
+    """Paths that could be signs, with the time of their last change."""
+    for directory, packed in scanned.directories.items():
+        names = row_names(packed)
+        if b"~" in names or b".condatmp" in names or directory == b"conda-meta":
+            for row in unpack(packed):
+                path = join(directory, row.name)
+                if busy.is_sign(path):
+                    yield path, max(row.mtime_ns, row.ctime_ns) / 1e9

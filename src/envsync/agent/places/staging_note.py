@@ -1,0 +1,53 @@
+"""The note of the tree that is being built, or was set aside for the next push to build on."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, NamedTuple, Optional
+
+from envsync.agent.places.layout import Layout, read_json, remove, write_json
+
+_FILE = "staging.json"
+_SET_ASIDE = "is_set_aside"
+
+
+class StagingNote(NamedTuple):
+    """A tree by its inode: its name changes with each push, so that no late writer finds it.
+
+    One that `is_set_aside` is whole and verified, and nobody writes to it.
+    """
+
+    inode: int
+    is_set_aside: bool
+
+
+def note_staging(places: Layout, token: str, inode: int, *, is_set_aside: bool = False) -> None:
+    """Write it down, for good; whoever writes there for a push has to present the token."""
+    document: Dict[str, Any] = {"token": token, "inode": inode}
+    if is_set_aside:
+        document[_SET_ASIDE] = True
+    write_json(places.file(_FILE), document)
+
+
+def find_staging(places: Layout) -> Optional[StagingNote]:
+    """What is noted; None where nothing is, or the note is damaged."""
+    document: Any = read_json(places.file(_FILE))
+    inode = document.get("inode") if isinstance(document, dict) else None
+    if not isinstance(inode, int):
+        return None
+    return StagingNote(inode, document.get(_SET_ASIDE) is True)
+
+
+def set_aside_inode(places: Layout) -> Optional[int]:
+    """The inode of the tree that was set aside; None where none was."""
+    note = find_staging(places)
+    return note.inode if note is not None and note.is_set_aside else None
+
+
+def note_path(places: Layout) -> bytes:
+    """Where the note is, if there is one."""
+    return places.file(_FILE)
+
+
+def forget_staging(places: Layout) -> None:
+    """Nobody builds on that tree any more: it is an unfinished one like any other."""
+    remove(places.file(_FILE))

@@ -1,0 +1,85 @@
+"""What follows the switch: check -> record -> forget the intent; or the way back."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Callable
+
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.records import Record, Records
+from envsync.agent.places.staging_note import find_staging, forget_staging
+from envsync.agent.publishing.check import Check, CheckFailure, run_check
+from envsync.agent.publishing.intent import Intent, forget_intent
+from envsync.agent.publishing.switching import Switching
+from envsync.errors import CheckFailed
+
+Step = Callable[[str], None]
+
+_COMMAND_CHARACTERS_MAX = 1000
+
+
+class Conclusion:
+    """Of one environment's switches. The push lock must be held."""
+
+    def __init__(
+        self, places: Layout, records: Records, switching: Switching, on_step: Step
+    ) -> None:
+        self._places = places
+        self._records = records
+        self._switching = switching
+        self._on_step = on_step
+
+    def conclude(self, switch: Intent) -> Record:
+        """Check what stands at the name now, and put it on record; may be run again after a crash.
+
+        Raises `CheckFailed` where the check failed; then the version before stands there again.
+        """
+        new, kept, check, event = switch
+        if new.source_revision in self._records.held() and not event.get("retry_held"):
+            raise self._taken_back(new, check, CheckFailure("its check failed there", ()))
+        self._on_step("check")
+        failure = run_check(check.command, check.timeout_seconds, self._places.path)
+        if failure is not None:
+            # Before the way back, so that whoever finishes it knows; but no full disk bars that.
+            with contextlib.suppress(OSError):
+                if failure.is_verdict:
+                    reason = "its check failed: %s" % failure.summary
+                    self._records.hold(new.source_revision, reason)
+            raise self._taken_back(new, check, failure)
+        self._on_step("record")
+        if kept is not None:
+            self._records.store(kept)
+        self._records.store(new)
+        self._records.log({"number": new.number, "revision": new.revision, **event})
+        self._records.release(new.source_revision)
+        if event.get("holds"):
+            self._records.hold(str(event["holds"]), "rolled back by %s" % event.get("who"))
+        self._forget_staging(new)
+        forget_intent(self._places)
+        self._on_step("recorded")
+        return new
+
+    def _forget_staging(self, new: Record) -> None:
+        """The note of what is being built; that of another tree stays: a rollback ends no push."""
+        note = find_staging(self._places)
+        if note is None or note.inode == new.inode:
+            forget_staging(self._places)
+
+    def _taken_back(self, new: Record, check: Check, failure: CheckFailure) -> CheckFailed:
+        """Switch back; the error that says so."""
+        is_there_again = self._switching.take_back(new)
+        hint = "this revision is held there; change the environment, or --retry-held"
+        if not failure.is_verdict:
+            hint = "see to it that it can be run there, then push again"
+        elif new.source_revision not in self._records.held():
+            hint = (
+                "its disk took no note of that: free some space there, change the environment, "
+                "then push again"
+            )
+        stands = (
+            "the version before stands there again" if is_there_again else "nothing was published"
+        )
+        told = check.command[:_COMMAND_CHARACTERS_MAX], failure.summary, stands
+        return CheckFailed(
+            "the check `%s` failed (%s); %s" % told, details=failure.output, hint=hint
+        )

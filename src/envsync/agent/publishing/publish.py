@@ -1,0 +1,207 @@
+"""The switch: from one whole version to another in one atomic step, guarded on both sides.
+
+    manifest and intent on disk -> sync -> look again at what stands there -> switch
+    -> compare what was switched out -> check -> record -> forget the intent
+
+From the check on it is `conclusion`; whatever dies anywhere, `recovery` follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any, Callable, Dict, NamedTuple, Optional
+
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.live_name import LiveName
+from envsync.agent.places.locks import PushLock
+from envsync.agent.places.records import Record, Records
+from envsync.agent.places.signs import installer_findings
+from envsync.agent.places.staging_note import forget_staging
+from envsync.agent.publishing.check import Check
+from envsync.agent.publishing.conclusion import Conclusion
+from envsync.agent.publishing.intent import Intent
+from envsync.agent.publishing.switching import Switching, appeared
+from envsync.agent.trees.content_cache import ContentCache
+from envsync.agent.trees.scan_pass import Scan
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.storage import failure_after_switch, trouble
+from envsync.agent.trees.trees import Trees
+from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
+from envsync.tree.manifest import Manifest
+
+Step = Callable[[str], None]
+
+RECENT_SECONDS = 10.0
+
+
+class Switch(NamedTuple):
+    """What is to be published.
+
+    `new` describes the tree at `staged`; `kept` is a record for the version that stands
+    there now, where it has none of its own, so that it stays a generation. `expected` was
+    found there at `inspected_seconds` of the monotonic clock. Before `not_before_seconds` a
+    change of what is published could show no other stamps than it has.
+    """
+
+    staged: bytes
+    new: Record
+    manifest: Optional[Manifest]
+    expected: Optional[Snapshot]
+    kept: Optional[Record]
+    kept_manifest: Optional[Manifest]
+    check: Check
+    event: Dict[str, Any]
+    inspected_seconds: float
+    not_before_seconds: float = 0.0
+
+    def intent(self) -> Intent:
+        """What whoever finds this switch interrupted needs of it."""
+        return Intent(self.new, self.kept, self.check, self.event)
+
+
+class Publisher:
+    """Switches versions of one environment. The push lock must be held."""
+
+    def __init__(
+        self,
+        places: Layout,
+        trees: Trees,
+        records: Records,
+        lock: PushLock,
+        on_step: Step = lambda _: None,
+    ) -> None:
+        self._places = places
+        self._trees = trees
+        self._records = records
+        self._lock = lock
+        self._on_step = on_step
+        self._name = LiveName(places, on_step)
+        self._switching = Switching(places, records, self._name)
+        self._conclusion = Conclusion(places, records, self._switching, on_step)
+
+    def publish(self, switch: Switch) -> Record:
+        """Make `switch.staged` the live tree and return its record.
+
+        Raises `TargetDrifted` where the live tree changed since it was inspected, before or
+        during the switch; `CheckFailed` where the check failed. In both cases the version
+        that stood there stands there again. So it does where the disk fails before the
+        switch; where it fails afterwards, the error says that the new one stands there, and
+        the next contact completes it.
+        """
+        try:
+            self._prepare(switch)
+            before = self._look_again(switch)
+            self._require_no_installer()
+            time.sleep(max(0.0, switch.not_before_seconds - time.monotonic()))
+            self._on_step("switch")
+            replaced = self._switching.give_name_to(switch.staged, is_free=switch.expected is None)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._give_up(switch)
+            raise
+        try:
+            self._name.sync()
+            self._on_step("switched")
+            self._compare(switch, before, replaced)
+            return self._conclusion.conclude(switch.intent())
+        except OSError as error:
+            failure = failure_after_switch(error)
+            if failure is None:
+                raise
+            raise failure from error
+
+    def _prepare(self, switch: Switch) -> None:
+        if switch.manifest is not None:
+            self._records.store_manifest(switch.new.number, switch.manifest)
+        if switch.kept is not None and switch.kept_manifest is not None:
+            self._records.store_manifest(switch.kept.number, switch.kept_manifest)
+        self._on_step("intent")
+        switch.intent().store(self._places)
+        self._on_step("sync")
+        try:
+            self._lock.sync()
+        except OSError:
+            self._distrust(switch.staged)
+            raise
+        self._cache(switch.staged).mark_synced()
+
+    def _cache(self, tree: bytes) -> ContentCache:
+        status = os.lstat(tree)
+        return self._trees.cache(status.st_dev, status.st_ino)
+
+    def _distrust(self, staged: bytes) -> None:
+        """What was staged may not be on the disk, though the kernel still has it in memory.
+
+        Nobody must go on with it, and no hash of it counts any more.
+        """
+        self._cache(staged).forget()
+        with contextlib.suppress(OSError):
+            forget_staging(self._places)
+
+    def _look_again(self, switch: Switch) -> Optional[Scan]:
+        """The live tree as it is right before the switch; it must be what was inspected.
+
+        Where that was a moment ago, a look at the directories is enough: a file that was
+        written to in place is found in the tree switched out, and the switch undone.
+        """
+        if switch.expected is None:
+            if os.path.lexists(self._places.live):
+                self._switching.abandon()
+                raise appeared()
+            return None
+        expected = switch.expected
+        try:
+            if time.monotonic() - switch.inspected_seconds < RECENT_SECONDS:
+                live, before = self._places.standing(), expected.scan
+                if self._trees.are_directories_unchanged(live, before):
+                    return before
+            now = self._trees.scan(self._places.standing())
+            is_still = self._trees.is_still(self._places.standing(), now, expected)
+        except OSError as error:
+            if trouble(error) is not None:
+                raise
+            self._switching.abandon()
+            raise TargetDrifted("the environment vanished during the push") from error
+        except SourceRefused:
+            is_still = False  # it goes on changing
+        if not is_still:
+            self._switching.abandon()
+            raise TargetDrifted(
+                "the environment was changed there during the push", hint="push again"
+            )
+        return now
+
+    def _require_no_installer(self) -> None:
+        """One that has begun would find another version under its hands half-way."""
+        at_work = installer_findings(self._places)
+        if at_work:
+            self._switching.abandon()
+            raise TargetDrifted(
+                "%s; nothing was switched" % at_work[0].message,
+                hint="push again when it is done there",
+            )
+
+    def _give_up(self, switch: Switch) -> None:
+        """Forget the switch, unless it takes the next contact to bring the name back."""
+        if switch.expected is None or self._places.inode() is not None:
+            self._switching.abandon()
+
+    def _compare(self, switch: Switch, before: Optional[Scan], replaced: Optional[bytes]) -> None:
+        """What was switched out must be what stood there a moment before."""
+        if before is None or switch.expected is None or replaced is None:
+            return
+        seen = switch.expected._replace(scan=before)
+        try:
+            if self._trees.is_still(replaced, self._trees.scan(replaced), seen):
+                return
+        except (SourceRefused, StorageFailed):
+            # It goes on changing, or what changed cannot be read: then it is not what it was.
+            pass
+        self._switching.give_back_to(replaced)
+        self._switching.abandon()
+        raise TargetDrifted(
+            "the environment was changed there in the moment of the switch, which was undone",
+            hint="push again when the installer there is done",
+        )

@@ -1,0 +1,94 @@
+"""A switch that was interrupted is finished, or forgotten.
+
+Whatever died in between, one fact decides: which inode stands at the name. The new one: the
+switch happened, and what follows it is done now. Any other: it did not, and the staging tree
+waits for the next push. None, where a directory was to become a link: what stood there gets the
+name back.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable, Dict
+
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.live_name import LiveName
+from envsync.agent.places.records import Record, Records
+from envsync.agent.publishing.conclusion import Conclusion
+from envsync.agent.publishing.intent import DamagedIntent, find_intent, forget_intent
+from envsync.agent.publishing.surplus import keep_unrecorded
+from envsync.agent.publishing.switching import Switching
+from envsync.agent.server import filesystem
+from envsync.agent.trees.trees import Trees
+from envsync.errors import SourceRefused, StorageFailed
+
+Step = Callable[[str], None]
+
+
+class Recovery:
+    """Of one environment. The push lock must be held."""
+
+    def __init__(
+        self,
+        places: Layout,
+        trees: Trees,
+        records: Records,
+        on_step: Step = lambda _: None,
+    ) -> None:
+        self._places = places
+        self._trees = trees
+        self._records = records
+        self._name = LiveName(places, on_step)
+        self._switching = Switching(places, records, self._name)
+        self._conclusion = Conclusion(places, records, self._switching, on_step)
+
+    def run(self) -> str:
+        """Finish or forget the switch whose intent is there; what was done.
+
+        Raises `CheckFailed` where it has to be taken back.
+        """
+        try:
+            intent = find_intent(self._places)
+        except DamagedIntent:
+            # What stands there without a record counts as changed by hand.
+            keep_unrecorded(self._places, self._trees, self._records)
+            forget_intent(self._places)
+            return "the note of an interrupted switch was damaged"
+        new, kept, _, event = intent
+        if self._name.mend(event.get("replaced_inode"), new.inode):
+            self._switching.abandon()
+            return "an interrupted switch was undone"
+        if self._places.inode() != new.inode:
+            is_replaced = kept is not None and self._switching.is_switched_out(kept)
+            self._switching.abandon()
+            if is_replaced:
+                return "an interrupted switch had happened, and was undone by hand since"
+            return "an interrupted switch had not happened"
+        filesystem.sync_directory(os.path.dirname(self._places.live))
+        self._protect_changed(new, event)
+        self._conclusion.conclude(intent)
+        return "an interrupted switch was completed"
+
+    def _protect_changed(self, new: Record, event: Dict[str, Any]) -> None:
+        """What was changed in the moment of an interrupted switch is kept for good.
+
+        Nobody compared it then, and by now it is too late to switch back.
+        """
+        tree = self._switching.other_tree(new)
+        if tree is None:
+            return
+        record = self._records.at(os.lstat(tree).st_ino)
+        if record is None:
+            return
+        changed = record._replace(
+            kept_because="it was changed in the moment of a switch that was interrupted"
+        )
+        try:
+            replaced = self._trees.snapshot(tree)
+        except (SourceRefused, StorageFailed):
+            # It goes on changing: what it is nobody can say, but that it is not what it was.
+            self._records.store(changed)
+            return
+        if replaced.revision != event.get("replaced_revision"):
+            changed = changed._replace(revision=replaced.revision, totals=replaced.totals)
+            self._records.store(changed, replaced.manifest())

@@ -1,0 +1,106 @@
+"""Versions that nobody asked to keep: those that may go, and those that must not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Optional, Sequence
+
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.members import hindrance
+from envsync.agent.places.records import Record, Records
+from envsync.agent.places.staging_note import find_staging
+from envsync.agent.server.facts import who
+from envsync.agent.trees.removal import remove_tree
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.messages import KEPT
+from envsync.errors import SourceRefused, StorageFailed
+from envsync.tree.manifest import EMPTY
+
+
+def drop_surplus(
+    trees: Trees, records: Records, live: Record, keep: int, replaced: Optional[int] = None
+) -> int:
+    """Remove earlier versions beyond `keep`, never one that has changes of its own.
+
+    The one with the inode `replaced`, which stood there until now, goes last: after a rollback
+    it may be the oldest.
+    One whose tree is no longer what was published is marked, and stays from then on. One of
+    another user's is left to that user.
+    """
+    earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
+    earlier.sort(key=lambda record: record.inode == replaced)
+    dropped = 0
+    for record in earlier[: max(0, len(earlier) - keep)]:
+        tree = records.tree(record)
+        if tree is not None and hindrance(tree):
+            continue
+        if tree is not None and not _is_as_recorded(trees, tree, record):
+            records.store(record._replace(kept_because="it was changed after it was replaced"))
+            continue
+        records.forget(record)
+        if tree is not None:
+            remove_tree(tree)
+        dropped += 1
+    return dropped
+
+
+def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:
+    """Remove every tree that no record and no staging needs; how many went.
+
+    0, and nothing is removed, where a record is damaged, or one of a version that may not go
+    has lost its tree: that might be any of them.
+    """
+    if records.has_damage() or records.misses_kept(keep_inodes):
+        return 0
+    removed = 0
+    needed = {record.inode for record in records.all()} | set(keep_inodes)
+    for path in places.other_trees():
+        if os.lstat(path).st_ino not in needed and not hindrance(path):
+            remove_tree(path)
+            removed += 1
+    return removed
+
+
+def _is_as_recorded(trees: Trees, tree: bytes, record: Record) -> bool:
+    """Not where it goes on changing; OSError and `StorageFailed` where that cannot be told."""
+    try:
+        return trees.snapshot(tree).revision == record.revision
+    except SourceRefused:
+        return False
+
+
+DAMAGED_NOTE = "its switch was interrupted, and the note of that was damaged"
+
+
+def keep_unrecorded(
+    places: Layout, trees: Trees, records: Records, because: str = DAMAGED_NOTE
+) -> None:
+    """Record each tree that was a version, perhaps, and has no record: none is lost."""
+    staging = find_staging(places)
+    for tree in places.other_trees():
+        inode = os.lstat(tree).st_ino
+        is_staging = staging is not None and staging.inode == inode
+        if is_staging or records.at(inode) is not None:
+            continue
+        found: Optional[Snapshot] = None
+        with contextlib.suppress(SourceRefused, StorageFailed):
+            found = trees.snapshot(tree)
+        # One that goes on changing, or cannot be read, has no revision; it is kept all the same.
+        revision = "" if found is None else found.revision
+        record = Record(
+            number=records.next_number(),
+            revision=revision,
+            source_revision=revision,
+            inode=inode,
+            who=who(),
+            source="",
+            when_seconds=time.time(),
+            method=KEPT,
+            transport="",
+            totals=EMPTY.totals() if found is None else found.totals,
+            kept_because=because,
+        )
+        records.store(record, None if found is None else found.manifest())

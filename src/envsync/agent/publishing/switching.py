@@ -1,0 +1,93 @@
+"""The name passes to another tree, or back; and what is left of a switch that was not to be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Optional, Tuple
+
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.live_name import LiveName
+from envsync.agent.places.records import Record, Records
+from envsync.agent.publishing.intent import (
+    DamagedIntent,
+    find_intent,
+    forget_intent,
+    replaced_inode,
+)
+from envsync.errors import PreflightRefused, TargetDrifted
+
+
+class Switching:
+    """Of one environment, whose intent is on disk. The push lock must be held."""
+
+    def __init__(self, places: Layout, records: Records, name: LiveName) -> None:
+        self._places = places
+        self._records = records
+        self._name = name
+
+    def give_name_to(self, tree: bytes, *, is_free: bool = False) -> Optional[bytes]:
+        """Where the version is now that stood at the name; None where none did.
+
+        A name that was free is never taken from what came to stand there since: nobody could
+        compare that with anything. Where it cannot be had, the switch is abandoned.
+        """
+        try:
+            return self._name.give_to(tree, is_free=is_free)
+        except PreflightRefused:
+            self.abandon()
+            raise
+        except FileExistsError as error:
+            self.abandon()
+            raise appeared() from error
+
+    def give_back_to(self, tree: bytes) -> None:
+        """Let the version stand there again that was switched out."""
+        self.give_name_to(tree)
+        self._name.sync()
+
+    def take_back(self, new: Record) -> bool:
+        """Undo the switch to `new`; whether a version stands there again."""
+        previous = self.other_tree(new)
+        if previous is None:
+            self._name.take_away()
+        else:
+            self.give_back_to(previous)
+        self.abandon()
+        return previous is not None
+
+    def other_tree(self, new: Record) -> Optional[bytes]:
+        """Where the version that was switched out stands."""
+        inode = replaced_inode(self._places)
+        if inode is None:
+            return None
+        for path in self._places.other_trees():
+            if os.lstat(path).st_ino == inode and inode != new.inode:
+                return path
+        return None
+
+    def abandon(self) -> None:
+        """The switch did not happen, or was undone; the staging tree stays for the next try.
+
+        What was switched out and is not there again is kept all the same.
+        """
+        records: Tuple[Optional[Record], ...] = ()
+        with contextlib.suppress(DamagedIntent):
+            intent = find_intent(self._places)
+            records = intent.new, intent.kept
+            if intent.kept is not None and self.is_switched_out(intent.kept):
+                self._records.store(intent.kept)
+        forget_intent(self._places)
+        known = {record.number for record in self._records.all()}
+        for record in records:
+            if record is not None and record.number not in known:
+                self._records.forget(record)
+
+    def is_switched_out(self, version: Record) -> bool:
+        """Whether it stands among the trees, and not at the name."""
+        return self._records.tree(version) is not None
+
+
+def appeared() -> TargetDrifted:
+    """What ends a push to a name that was free, and is not any more."""
+    return TargetDrifted("an environment appeared there during the push", hint="push again")

@@ -1,0 +1,176 @@
+"""Taking an environment away: what stood at the name becomes a generation, until `gc`.
+
+A note is on disk before the one rename, and goes when everything after it is done. Whatever
+dies in between, `recover` asks whether the version is among the earlier ones: if so what
+follows the rename is done now, else nothing happened. The push lock must be held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import time
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+
+from envsync.agent.places.layout import Layout, read_json, remove, write_json
+from envsync.agent.places.live_name import LiveName
+from envsync.agent.places.locks import PushLock
+from envsync.agent.places.records import Record, Records, record_from_json
+from envsync.agent.places.signs import installer_findings
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.trees import Trees
+from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
+
+NOTE = "removal.json"
+
+
+class Leave(NamedTuple):
+    """What is to be taken away, as it was found, and the record that it is kept by."""
+
+    expected: Snapshot
+    record: Record
+    is_new_record: bool
+    by: str
+
+
+class TakingAway:
+    def __init__(
+        self,
+        places: Layout,
+        trees: Trees,
+        records: Records,
+        lock: PushLock,
+        on_step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._places = places
+        self._trees = trees
+        self._records = records
+        self._lock = lock
+        self._on_step = on_step
+        self._name = LiveName(places)
+
+    def run(self, leave: Leave) -> Record:
+        """Take it away; `TargetDrifted`, and it stands there still, where it changed meanwhile."""
+        at_work = installer_findings(self._places)
+        if at_work:
+            raise TargetDrifted(
+                "%s; nothing was removed" % at_work[0].message,
+                hint="remove it when the installer is done there",
+            )
+        if leave.is_new_record:
+            self._records.store_manifest(leave.record.number, leave.expected.manifest())
+        event = {
+            "event": "remove",
+            "who": leave.by,
+            "source": leave.record.source,
+            "source_revision": leave.record.source_revision,
+            "revision": leave.record.revision,
+            "number": leave.record.number,
+            "when_seconds": time.time(),
+            "replaced_revision": leave.expected.revision,
+        }
+        token = secrets.token_hex(8)
+        note: Dict[str, Any] = {"record": leave.record.to_json(), "event": event, "token": token}
+        write_json(self._places.file(NOTE), {**note, "digest": _digest(note)})
+        self._lock.sync()
+        self._on_step("switch")
+        tree = self._name.take_away(token)
+        self._on_step("switched")
+        self._compare(leave, tree)
+        return self._finish(leave.record, event)
+
+    def _compare(self, leave: Leave, tree: bytes) -> None:
+        """What was taken away must be what was looked at; else it gets its name back."""
+        try:
+            if self._trees.is_still(tree, self._trees.scan(tree), leave.expected):
+                return
+        except (SourceRefused, StorageFailed):
+            # It goes on changing, or what changed cannot be read: then it is not what it was.
+            pass
+        self._name.give_to(tree, is_free=True)
+        self._name.sync()
+        self._give_up(leave.record, is_new=leave.is_new_record)
+        raise TargetDrifted(
+            "the environment was changed there in the moment of the removal, which was undone",
+            hint="run the same command again",
+        )
+
+    def _finish(self, record: Record, event: Dict[str, Any]) -> Record:
+        """Everything that follows the rename; may be run again after a crash."""
+        self._on_step("record")
+        self._records.store(record)
+        self._records.log(event)
+        # What a person took away, nobody brings back unasked.
+        self._records.hold(record.source_revision, "removed by %s" % event.get("who"))
+        remove(self._places.file(NOTE))
+        return record
+
+    def _give_up(self, record: Record, *, is_new: bool) -> None:
+        remove(self._places.file(NOTE))
+        if is_new:
+            self._records.forget(record)
+
+    def recover(self) -> Optional[str]:
+        """Finish or forget a removal that was interrupted; what was done, or None."""
+        document = read_json(self._places.file(NOTE))
+        try:
+            record, event, token = _read(document)
+        except (KeyError, TypeError, ValueError):
+            return self._without_note()
+        if self._took_another(record, self._places.tree(token)):
+            done = "an interrupted removal was undone"
+        elif self._records.tree(record) is not None:
+            self._name.sync()
+            self._finish(record, event)
+            return "an interrupted removal was completed"
+        else:
+            done = "an interrupted removal had not happened"
+        known = {other.number for other in self._records.all()}
+        self._give_up(record, is_new=record.number not in known)
+        return done
+
+    def _took_another(self, record: Record, tree: bytes) -> bool:
+        """Whether what was taken away had just taken the place of what was to go.
+
+        It gets its name back; where that is taken again, it is kept.
+        """
+        if not os.path.lexists(tree) or os.lstat(tree).st_ino == record.inode:
+            return False
+        try:
+            self._name.give_to(tree, is_free=True)
+            self._name.sync()
+        except FileExistsError:
+            self._keep_unrecorded("a removal that was interrupted had taken it away")
+        return True
+
+    def _without_note(self) -> Optional[str]:
+        """A damaged note: what stands without a record is kept, as after a damaged intent."""
+        from envsync.agent.publishing.surplus import DAMAGED_NOTE
+
+        path = self._places.file(NOTE)
+        if not os.path.lexists(path):
+            return None
+        self._keep_unrecorded(DAMAGED_NOTE)
+        with contextlib.suppress(OSError):
+            remove(path)
+        return "the note of an interrupted removal was damaged"
+
+    def _keep_unrecorded(self, because: str) -> None:
+        from envsync.agent.publishing.surplus import keep_unrecorded
+
+        keep_unrecorded(self._places, self._trees, self._records, because)
+
+
+def _read(document: Any) -> Tuple[Record, Dict[str, Any], str]:
+    """What a note says; ValueError, KeyError or TypeError where it is damaged."""
+    note = {name: document[name] for name in ("record", "event", "token")}
+    if document["digest"] != _digest(note):
+        raise ValueError("damaged")
+    return record_from_json(note["record"]), dict(note["event"]), str(note["token"])
+
+
+def _digest(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

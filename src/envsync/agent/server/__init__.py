@@ -1,0 +1,1 @@
+"""What a server is and has: filesystems, processes and programs."""

@@ -1,0 +1,179 @@
+"""What a server is and does right now, read from /proc and the interpreter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+
+from envsync.agent.wire.messages import PlatformFacts, ProcessUse
+from envsync.conda.busy import Process
+from envsync.conda.credentials import redacted
+
+AGENT_MARK = b"exec(bytes.fromhex('"
+"""In the command line of every agent (`operations.bootstrap`): it opens files only to look."""
+_ARGV_BYTES_MAX = 16 << 10
+_COMMAND_CHARACTERS_MAX = 400
+
+
+def platform_facts() -> PlatformFacts:
+    kernel = os.uname()
+    libc, _, version = _glibc().partition(" ")
+    if not libc:
+        # A musl loader is told by its file.
+        names = os.listdir("/lib") if os.path.isdir("/lib") else []
+        libc = "musl" if any(name.startswith("ld-musl-") for name in names) else "unknown"
+    return PlatformFacts(kernel.sysname, kernel.machine, libc, version)
+
+
+def _glibc() -> str:
+    """As in `glibc 2.36`; empty where the C library is another.
+
+    Asked of the library itself: `platform.libc_ver` searches the interpreter's whole file.
+    """
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError):
+        return ""
+
+
+def who() -> str:
+    """The user and the host: `alice@server1`."""
+    return "%s@%s" % (user_name(), socket.gethostname())
+
+
+def user_name(number: Optional[int] = None) -> str:
+    """A user's name here, this process's own by default; the number itself where it has none."""
+    number = os.geteuid() if number is None else number
+    with contextlib.suppress(ImportError, KeyError):
+        import pwd
+
+        return pwd.getpwuid(number).pw_name
+    return str(number)
+
+
+def running_processes() -> Iterator[Process]:
+    """Processes of this user, as far as the kernel tells."""
+    for pid in _own_pids():
+        with contextlib.suppress(OSError):
+            with open("/proc/%d/cmdline" % pid, "rb") as file:
+                argv = tuple(file.read().split(b"\0")[:-1])
+            environ: Dict[bytes, bytes] = {}
+            with contextlib.suppress(OSError), open("/proc/%d/environ" % pid, "rb") as file:
+                for item in file.read().split(b"\0"):
+                    name, separator, value = item.partition(b"=")
+                    if separator:
+                        environ[name] = value
+            if argv:
+                yield Process(pid, argv, environ, _link(pid, "exe"), _link(pid, "cwd"))
+
+
+def shown_command(argv: bytes) -> str:
+    """A process's command line without credentials; cut only then, or half of one would stay."""
+    text = argv[:_ARGV_BYTES_MAX].replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    return redacted(text)[:_COMMAND_CHARACTERS_MAX]
+
+
+def _link(pid: int, name: str) -> bytes:
+    with contextlib.suppress(OSError):
+        return os.readlink(b"/proc/%d/%s" % (pid, name.encode()))
+    return b""
+
+
+def processes_using(path: bytes) -> Tuple[ProcessUse, ...]:
+    """Processes of this user that run from, stand in, map or have open what is below a path."""
+    return processes_below([path])[path]
+
+
+def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...]]:
+    """The same for each of several directories, looked up once."""
+    inside = {path: os.path.realpath(path) + b"/" for path in paths}
+    found: Dict[bytes, List[ProcessUse]] = {path: [] for path in paths}
+    for pid in _own_pids():
+        with contextlib.suppress(OSError):
+            with open("/proc/%d/cmdline" % pid, "rb") as file:
+                argv = file.read()
+            held, mapped = _held_paths(pid, with_files=AGENT_MARK not in argv), _maps(pid)
+            command = shown_command(argv)
+            for path, top in inside.items():
+                if top in mapped or any((link + b"/").startswith(top) for link in held):
+                    found[path].append(ProcessUse(pid, command))
+    return {path: tuple(uses) for path, uses in found.items()}
+
+
+def _held_paths(pid: int, *, with_files: bool) -> List[bytes]:
+    """What a process runs, where it stands, and with `with_files` what it has open."""
+    root = b"/proc/%d/" % pid
+    links = [b"exe", b"cwd"]
+    if with_files:
+        with contextlib.suppress(OSError):
+            links += [b"fd/" + fd for fd in os.listdir(root + b"fd")]
+    held = []
+    for link in links:
+        with contextlib.suppress(OSError):
+            held.append(os.readlink(root + link))
+    return held
+
+
+def processes_holding(path: bytes) -> Iterator[int]:
+    """Processes of this user that have this very file open."""
+    real = os.path.realpath(path)
+    for pid in _own_pids():
+        if real in _held_paths(pid, with_files=True):
+            yield pid
+
+
+def may_be_written_to(path: bytes) -> bool:
+    """Whether a process of this user has a file below a path open or mapped for writing."""
+    top = os.path.realpath(path) + b"/"
+    if any(_is_open_for_writing(pid, top) for pid in _own_pids()):
+        return True
+    return next(mapped_for_writing(path), None) is not None
+
+
+def _is_open_for_writing(pid: int, top: bytes) -> bool:
+    fds: List[bytes] = []
+    with contextlib.suppress(OSError):
+        fds = os.listdir(b"/proc/%d/fd" % pid)
+    for fd in fds:
+        # Each for itself: one that is closed meanwhile says nothing of the others.
+        with contextlib.suppress(OSError):
+            if os.readlink(b"/proc/%d/fd/%s" % (pid, fd)).startswith(top):
+                with open(b"/proc/%d/fdinfo/%s" % (pid, fd), "rb") as file:
+                    flags = file.read().split(b"flags:", 1)[1].split(None, 1)[0]
+                if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
+                    return True
+    return False
+
+
+def mapped_for_writing(path: bytes) -> Iterator[Tuple[int, bytes]]:
+    """Processes of this user that can change files below a path through memory.
+
+    The pid and the relative path. Such a change need not show in the file's times.
+    """
+    top = os.path.realpath(path) + b"/"
+    for pid in _own_pids():
+        maps = _maps(pid)
+        for line in maps.splitlines() if top in maps else ():
+            fields = line.split(None, 5)
+            is_shared_and_writable = fields[1][1:4:2] == b"ws"
+            if is_shared_and_writable and len(fields) == 6 and fields[5].startswith(top):
+                yield pid, fields[5][len(top) :]
+
+
+def _maps(pid: int) -> bytes:
+    with contextlib.suppress(OSError), open("/proc/%d/maps" % pid, "rb") as file:
+        return file.read()
+    return b""
+
+
+def _own_pids() -> List[int]:
+    own = os.geteuid()
+    pids = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if os.stat("/proc/" + name).st_uid == own:
+                    pids.append(int(name))
+    return pids

@@ -1,0 +1,94 @@
+"""A source's version as it has to be at other paths: searched and rewritten when asked for."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional
+
+from envsync.agent.source.softlinks import Softlink
+from envsync.agent.trees.outgoing import Search
+from envsync.agent.trees.scan_pass import opened_directory
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.wire.messages import RelocationFacts
+
+if TYPE_CHECKING:
+    # Loaded only for a target with another prefix.
+    from envsync.agent.source.relocated import Relocated
+    from envsync.agent.source.relocation_cache import RelocationCache
+    from envsync.conda.needles import Needles
+    from envsync.conda.relocation import Relocation
+
+
+class Standing(NamedTuple):
+    """Where it stands here: as conda knows it, in fact, and where the user's cache is."""
+
+    known_as: bytes
+    path: bytes
+    cache_directory: Optional[str]
+
+
+def toward(known_as: bytes, there: str) -> Relocation:
+    """How an environment's paths become those of the path `there`; empty where it stays."""
+    from envsync.conda.relocation import Relocation, between
+
+    if not there:
+        return Relocation(())
+    # By the name that conda knows it by, and by the directory's own.
+    return between(known_as, os.path.realpath(known_as), os.fsencode(there))
+
+
+class AtPaths:
+    """Of one snapshot. At the path "" it stays, and only its soft links are files instead."""
+
+    def __init__(
+        self,
+        standing: Standing,
+        snapshot: Snapshot,
+        softlinks: Mapping[bytes, Softlink],
+        search: Optional[Search],
+    ) -> None:
+        """`search` is what was learnt of the contents when they were sent ahead."""
+        self._standing = standing
+        self._snapshot = snapshot
+        self._softlinks = dict(softlinks)
+        self._search = search
+        self._made: Dict[str, Relocated] = {}
+
+    def facts(self, there: str) -> RelocationFacts:
+        """What it becomes there; where that is remembered, nothing is read."""
+        if there not in self._made and not self._softlinks:
+            before = self._cache(toward(self._standing.known_as, there)).rewrites()
+            if before.facts is not None and before.source_revision == self._snapshot.revision:
+                return before.facts
+        return self.at(there).facts
+
+    def at(self, there: str) -> Relocated:
+        """The version at that path; made once."""
+        if there not in self._made:
+            from envsync.agent.source.relocated import Relocator
+
+            relocation = toward(self._standing.known_as, there)
+            cache = self._cache(relocation)
+            with opened_directory(self._standing.path) as top_fd:
+                clean = self._known_without(relocation.needles)
+                relocator = Relocator(
+                    top_fd, self._snapshot, relocation, cache, clean, self._softlinks
+                )
+                self._made[there] = relocator.run()
+        return self._made[there]
+
+    def _known_without(self, needles: Needles) -> List[bytes]:
+        """Keys of contents that have none of these, by what was seen when they were sent."""
+        if self._search is None or self._search.needles != needles:
+            return []
+        from envsync.agent.source.relocation_cache import KEY_BYTES
+
+        return [digest[:KEY_BYTES] for digest in self._search.without]
+
+    def _cache(self, relocation: Relocation) -> RelocationCache:
+        from envsync.agent.source.relocation_cache import RelocationCache
+
+        scanned = self._snapshot.scan
+        return RelocationCache(
+            self._standing.cache_directory, scanned.device, scanned.inode, relocation.moves
+        )

@@ -1,0 +1,28 @@
+"""The files of a source that carry a password or a token to wherever they are sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Tuple
+
+from envsync.conda import credentials
+from envsync.tree.entry import FILE, join
+
+if TYPE_CHECKING:
+    from envsync.agent.source.version import SourceVersion
+
+
+def files_with_credentials(source: SourceVersion) -> Tuple[bytes, ...]:
+    """Their paths."""
+    manifest = source.manifest()
+    directories = [d for d in manifest.directories if credentials.may_be_in(d)]
+    paths = [
+        join(directory, entry.name)
+        for directory in directories
+        for entry in manifest.entries(directory)
+        if entry.kind == FILE
+    ]
+    return tuple(
+        path
+        for path in sorted(filter(credentials.may_hold_credentials, paths))
+        if credentials.holds_credentials(source.read(path) or b"")
+    )

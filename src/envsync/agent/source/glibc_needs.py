@@ -1,0 +1,28 @@
+"""Which glibc the files of an environment need."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+from envsync.agent.source.elf_files import ElfFiles, Question
+from envsync.conda import elf
+
+NOTHING: Tuple[bytes, elf.Version] = (b"", ())
+
+
+def newest(files: ElfFiles) -> Tuple[bytes, elf.Version]:
+    """The file that needs the newest glibc, and that; `NOTHING` where none needs any."""
+    found = NOTHING
+    for path, said in files.ask(_QUESTION):
+        if tuple(said) > found[1]:
+            found = path, tuple(said)
+    return found
+
+
+def _needed(read: elf.Read) -> bytes:
+    """The version, a byte for each number; nothing for what is none of glibc's."""
+    needed = elf.needed_glibc(read)
+    return bytes(needed) if max(needed, default=0) < 256 else b""
+
+
+_QUESTION = Question(b"envsync glibc 2\n", "91bc", _needed)

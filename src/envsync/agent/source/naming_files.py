@@ -1,0 +1,141 @@
+"""Which files of a tree name the place that it leaves; each content is searched once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Collection, Dict, Iterable, List, Mapping, Tuple
+
+from envsync.agent.source.prefix_search import Candidate, search
+from envsync.agent.source.relocated_contents import read
+from envsync.agent.source.relocation_cache import KEY_BYTES, Rewrites, Searched
+from envsync.agent.trees.content_cache import Known
+from envsync.agent.trees.stat_rows import Row, unpack
+from envsync.conda.relocated_records import is_conda_record, is_pip_record
+from envsync.conda.relocation import Relocation
+from envsync.errors import SourceRefused
+from envsync.tree import listing as listings
+from envsync.tree.entry import FILE, SYMLINK, Entry, join, split
+from envsync.tree.manifest import reference
+from envsync.tree.revision import CACHE_DIRECTORY
+
+_INODE_MASK = (1 << 64) - 1
+
+
+class NamingFiles:
+    """Of one state of a source, found by `find`.
+
+    `files` name the place, `widely` do so in UTF-16 or UTF-32, `records` are conda's and pip's
+    own and are not searched; `links` are what symlinks that lead there become.
+    """
+
+    def __init__(
+        self,
+        top_fd: int,
+        known: Mapping[bytes, Known],
+        relocation: Relocation,
+        before: Rewrites,
+        searched: Searched,
+    ) -> None:
+        """`before` and `searched` are what earlier searches of other states have found."""
+        self._top_fd = top_fd
+        self._known = known
+        self._relocation = relocation
+        self._before = before
+        self._searched = searched
+        self._marks = {path: reference(path, row.listing) for path, row in known.items()}
+        self._examined: List[bytes] = []
+        self.files: Dict[bytes, Entry] = {}
+        self.widely: Dict[bytes, Entry] = {}
+        self.records: List[Tuple[bytes, Entry]] = []
+        self.links: Dict[bytes, Entry] = {}
+
+    def find(self) -> None:
+        """Look at what is not known yet. `SourceRefused` where it changes meanwhile."""
+        candidates: Dict[bytes, Tuple[Entry, Row]] = {}
+        for directory, known in self._known.items():
+            if self._marks[directory] in self._searched.directories:
+                continue
+            self._examined.append(directory)
+            for row, entry in zip(unpack(known.rows), listings.decode(known.listing)):
+                path = join(directory, entry.name)
+                if self._needs_a_look(path, entry):
+                    candidates[path] = entry, row
+        rows = [_candidate(path, row) for path, (_, row) in candidates.items()]
+        found = search(self._top_fd, self._relocation.needles, rows)
+        if found.changed:
+            raise changing(found.changed)
+        for path, (entry, _) in candidates.items():
+            if path in found.holding_wide and self._names_widely(path, entry):
+                self.widely[path] = entry
+            if path in found.holding:
+                self.files[path] = entry
+            else:
+                self.names_nothing(path, entry)
+
+    def _needs_a_look(self, path: bytes, entry: Entry) -> bool:
+        if entry.kind == SYMLINK:
+            target = self._relocation.link_target(entry.content)
+            if target != entry.content:
+                self.links[path] = entry._replace(content=target)
+        if entry.kind != FILE or entry.content[:KEY_BYTES] in self._searched.contents:
+            return False
+        if is_conda_record(path) or is_pip_record(path):
+            self.records.append((path, entry))
+            return False
+        is_wide = entry.content in self._before.wide
+        if is_wide:
+            self.widely[path] = entry
+        if entry.content in self._before.files or entry.content in self._before.problems:
+            self.files[path] = entry
+            return False
+        if is_wide:
+            return False
+        # importlib tells compiled code where it stands whenever it loads it.
+        return not (is_compiled(path) and split(split(path)[0])[1] == CACHE_DIRECTORY)
+
+    def _names_widely(self, path: bytes, entry: Entry) -> bool:
+        return self._relocation.names_any_widely(read_as_is(self._top_fd, path, entry))
+
+    def names_nothing(self, path: bytes, entry: Entry) -> None:
+        """Remember that of its content, which need not be searched again."""
+        if path not in self.widely:
+            self._searched.contents.add(entry.content[:KEY_BYTES])
+
+    def searched(self, changed: Collection[bytes]) -> Searched:
+        """What the next search has to know; in the directories `changed` something names it."""
+        busy = {split(path)[0] for path in (*self.files, *self.widely, *dict(self.records))}
+        busy.update(changed)
+        clean = {self._marks[path] for path in self._examined if path not in busy}
+        directories = self._searched.directories.intersection(self._marks.values()) | clean
+        return Searched(directories, self._searched.contents)
+
+
+def read_as_is(top_fd: int, path: bytes, entry: Entry) -> bytes:
+    """A file's content, for certain the one that the manifest has."""
+    try:
+        content = read(top_fd, path)
+    except OSError as error:
+        raise changing([path]) from error
+    if hashlib.sha256(content).digest() != entry.content:
+        raise changing([path])
+    return content
+
+
+def is_compiled(path: bytes) -> bool:
+    """Whether it is Python's bytecode, which nobody can rewrite."""
+    return path.endswith(b".pyc")
+
+
+def changing(paths: Iterable[bytes]) -> SourceRefused:
+    """What ends a relocation of a source that is being written to."""
+    return SourceRefused(
+        "it changed while it was read",
+        details=[os.fsdecode(path) for path in sorted(paths)[:10]],
+        hint="push again when it is at rest",
+    )
+
+
+def _candidate(path: bytes, row: Row) -> Candidate:
+    inode = row.inode & _INODE_MASK
+    return Candidate(path, inode, row.size_bytes, row.mtime_ns, row.ctime_ns)

@@ -1,0 +1,98 @@
+"""What leads out of a source's environment, and in from outside: the target may lack it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, Set, Tuple
+
+from envsync.agent.source.elf_files import Question
+from envsync.agent.trees.content_cache import home
+from envsync.agent.trees.stat_rows import modes
+from envsync.agent.wire.messages import Finding
+from envsync.conda import elf, kernelspecs, outside
+from envsync.conda.outside import LeadsOutside
+from envsync.tree.entry import FILE, SYMLINK, Entry, join
+
+if TYPE_CHECKING:
+    from envsync.agent.source.version import SourceVersion
+
+Moved = Callable[[bytes], bytes]
+"""What an absolute path becomes where the environment is sent to."""
+
+_RUN_PATHS = Question(b"envsync run paths 1\n", "4a7b", lambda read: b":".join(elf.run_paths(read)))
+
+
+def outside_findings(source: SourceVersion, there: str = "") -> Tuple[Finding, ...]:
+    """A finding for each.
+
+    Where the environment will stand at another path, `there` is that path.
+    """
+    moved = source.relocation(there).link_target if there else _stays
+    standing = os.fsencode(there) or source.known_as
+    leads = [replace(lead, leads_to=_there(lead, standing, moved)) for lead in _leads(source)]
+    leads += _run_paths(source, there, moved)
+    return tuple(Finding("outside", line) for line in (*map(str, leads), *_kernelspecs(source)))
+
+
+def _there(lead: LeadsOutside, standing: bytes, moved: Moved) -> bytes:
+    """Where it leads to where the environment stands there, as an absolute path."""
+    if os.path.isabs(lead.leads_to):
+        return moved(lead.leads_to)
+    place = os.path.join(standing, os.path.dirname(lead.path))
+    return os.path.normpath(os.path.join(place, lead.leads_to))
+
+
+def _stays(path: bytes) -> bytes:
+    return path
+
+
+def _leads(source: SourceVersion) -> Iterator[LeadsOutside]:
+    manifest = source.manifest()
+    for directory, rows in source.rows.items():
+        # Most directories have neither, and are not worth decoding.
+        has_symlinks = any(map(stat.S_ISLNK, modes(rows)))
+        if has_symlinks or outside.may_be_worth_reading(directory):
+            for entry in manifest.entries(directory):
+                yield from _in_entry(source, join(directory, entry.name), entry)
+
+
+def _in_entry(source: SourceVersion, path: bytes, entry: Entry) -> Tuple[LeadsOutside, ...]:
+    # What is written into an environment is the name that conda knows it by.
+    if entry.kind == SYMLINK:
+        return outside.in_symlink(path, entry.content, source.known_as)
+    if entry.kind == FILE and outside.is_worth_reading(path):
+        return outside.in_file(path, source.read(path) or b"", source.known_as)
+    return ()
+
+
+def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[LeadsOutside]:
+    """Where binaries look for libraries, each directory once."""
+    names = tuple(dict.fromkeys((source.known_as, os.path.realpath(source.known_as))))
+    standing = outside.Standing(names, os.fsencode(there) or source.known_as)
+    found: Dict[bytes, Set[bytes]] = {}
+    for path, said in source.elf_files().ask(_RUN_PATHS):
+        for run_path in said.split(b":"):
+            lead = outside.in_run_path(path, run_path, standing)
+            if lead is None:
+                continue
+            leads_to = lead.leads_to
+            if os.path.isabs(run_path):
+                # As a rule it is left from where the file was built, and nothing is there.
+                if not os.path.isdir(leads_to):
+                    continue
+                leads_to = moved(leads_to)
+            found.setdefault(leads_to, set()).add(path)
+    for leads_to, paths in sorted(found.items()):
+        more = ", as of %d more" % (len(paths) - 1) if len(paths) > 1 else ""
+        yield LeadsOutside(min(paths), outside.RUN_PATH + more, leads_to)
+
+
+def _kernelspecs(source: SourceVersion) -> Iterator[str]:
+    """What leads in from outside, and is not sent."""
+    here = source.known_as
+    base, envs = os.path.split(os.path.dirname(os.fsdecode(here)))
+    places = kernelspecs.directories(os.environ, home(os.environ), base)
+    for place in places if envs == "envs" else places[:1]:
+        yield from kernelspecs.outside(place, {here, os.path.realpath(here)})

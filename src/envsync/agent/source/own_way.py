@@ -1,0 +1,58 @@
+"""What a server does to send to another one by itself, by its own ssh and rsync."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Callable, NamedTuple, Sequence
+
+from envsync.agent.server.rsync_run import RsyncRun
+
+_REACH_SECONDS = 25.0
+
+
+class ReachFacts(NamedTuple):
+    """Which of the commands got in, from 0 on; -1, and what the last one said, where none did."""
+
+    which: int
+    said: str
+
+
+class RsyncEnded(NamedTuple):
+    exit_code: int
+    said: str
+
+
+def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:
+    """Try to get in by each of these ssh commands, without anybody being asked anything."""
+    said = "there is no ssh"
+    for number, argv in enumerate(commands):
+        try:
+            done = subprocess.run(
+                [*argv, "true"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=_REACH_SECONDS,
+                check=False,
+            )
+        except FileNotFoundError:
+            break
+        except OSError as error:
+            # One that this user may not run, for instance.
+            said = str(error)
+            break
+        except subprocess.TimeoutExpired:
+            said = "no answer in %g s" % _REACH_SECONDS
+            continue
+        if done.returncode == 0:
+            return ReachFacts(number, "")
+        lines = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
+        said = lines[-1][:200] if lines else "exit status %d" % done.returncode
+    return ReachFacts(-1, said)
+
+
+def run_rsync(argv: Sequence[str], paths: bytes, emit: Callable[[bytes], None]) -> RsyncEnded:
+    """Send the files of these paths; what rsync tells on the way goes out by `emit`."""
+    run = RsyncRun([os.fsencode(argument) for argument in argv], emit)
+    return RsyncEnded(run.finish(paths.split(b"\0")), run.said)

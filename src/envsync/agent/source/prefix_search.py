@@ -1,0 +1,132 @@
+"""Which files hold one of a few strings, by reading them: on all processors.
+
+A file counts only where it still has the status that a scan saw.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import List, NamedTuple, Sequence, Set
+
+from envsync.agent.server.file_workers import FileWorkers, Job, batches, processors
+from envsync.agent.server.reading import READ_FLAGS
+from envsync.conda.needles import PLAIN, WIDE, Needles
+
+BLOCK_BYTES = 1 << 20
+_FILES_PER_WORKER = 200
+_FEW_FILES, _FEW_BYTES = 300, 8 << 20
+_CHANGED = 4  # in the place of what was found
+
+# Finds what `Needles.found_in` does.
+_CODE = """
+plain, wide = [[bytes.fromhex(text) for text in group.split()] for group in sys.argv[3:]]
+kept = max(map(len, plain + wide)) - 1
+def answer(request):
+    status, _, path = request.partition(b"/")
+    inode, size, mtime, ctime = map(int, status.split())
+    try:
+        fd = os.open(path, flags, dir_fd=top)
+    except OSError:
+        return b"\\4"
+    try:
+        found, tail = 0, b""
+        while found < 3:
+            data = os.read(fd, block)
+            if not data:
+                break
+            tail += data
+            if any(needle in tail for needle in plain):
+                found |= 1
+            if b"\\0" in tail and b"/" in tail and any(needle in tail for needle in wide):
+                found |= 2
+            if len(data) < block and os.fstat(fd).st_size <= block:
+                break
+            tail = tail[-kept:]
+        is_same = os.fstat(fd)
+        seen = is_same.st_ino, is_same.st_size, is_same.st_mtime_ns, is_same.st_ctime_ns
+        return bytes([found]) if seen == (inode, size, mtime, ctime) else b"\\4"
+    except OSError:
+        return b"\\4"
+    finally:
+        os.close(fd)
+"""
+
+
+class Candidate(NamedTuple):
+    """A file to look into: its path below the top, and the status that it had."""
+
+    path: bytes
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Found(NamedTuple):
+    """Paths that hold one of the strings, as it is or wide, and paths that are not as they
+    were any more."""
+
+    holding: Set[bytes]
+    holding_wide: Set[bytes]
+    changed: Set[bytes]
+
+    def note(self, path: bytes, answer: int) -> None:
+        if answer & PLAIN:
+            self.holding.add(path)
+        if answer & WIDE:
+            self.holding_wide.add(path)
+        if answer & _CHANGED:
+            self.changed.add(path)
+
+
+def search(top_fd: int, needles: Needles, candidates: Sequence[Candidate]) -> Found:
+    """Look for the strings in each of these files."""
+    found = Found(set(), set(), set())
+    size_bytes = sum(candidate.size_bytes for candidate in candidates)
+    if needles.plain and len(candidates) <= _FEW_FILES and size_bytes <= _FEW_BYTES:
+        for candidate in candidates:
+            found.note(candidate.path, _look(top_fd, needles, candidate))
+    elif needles.plain and candidates:
+        _search_in_workers(top_fd, needles, candidates, found)
+    return found
+
+
+def _look(top_fd: int, needles: Needles, candidate: Candidate) -> int:
+    """What a worker does, for so little that it is done before a worker could start."""
+    try:
+        fd = os.open(candidate.path, READ_FLAGS, dir_fd=top_fd)
+        with open(fd, "rb") as file:
+            content = file.read()
+            status = os.fstat(fd)
+    except OSError:
+        return _CHANGED
+    seen = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    if seen != candidate[1:]:
+        return _CHANGED
+    return needles.found_in(content)
+
+
+def _search_in_workers(
+    top_fd: int, needles: Needles, candidates: Sequence[Candidate], found: Found
+) -> None:
+    left = batches(candidates, lambda candidate: candidate.size_bytes)
+    lock = threading.Lock()
+
+    def next_batch() -> List[Candidate]:
+        with lock:
+            return left.pop() if left else []
+
+    def take(batch: List[Candidate], answers: List[bytes]) -> None:
+        with lock:
+            for candidate, answer in zip(batch, answers):
+                found.note(candidate.path, answer[0])
+
+    arguments = [" ".join(needle.hex() for needle in group) for group in needles]
+    job = Job(_CODE, 1, BLOCK_BYTES, arguments)
+    count = max(1, min(processors(), len(candidates) // _FILES_PER_WORKER))
+    FileWorkers(job, top_fd, _request).run(count, next_batch, take)
+
+
+def _request(candidate: Candidate) -> bytes:
+    return b"%d %d %d %d/%s" % (*candidate[1:], candidate.path)

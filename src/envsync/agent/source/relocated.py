@@ -1,0 +1,223 @@
+"""A source's tree as it has to be at another place: its manifest, and its files' contents.
+
+The source is only read. Which files name its path is found by reading them once; what they
+become is worked out from their bytes whenever it is needed, so no copy is kept anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import (
+    Callable,
+    Collection,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
+
+from envsync.agent.source.naming_files import NamingFiles, is_compiled, read_as_is
+from envsync.agent.source.relocated_contents import Contents, read
+from envsync.agent.source.relocation_cache import (
+    Records,
+    RelocationCache,
+    Rewrites,
+)
+from envsync.agent.source.softlinks import Softlink
+from envsync.agent.source.softlinks import read as read_softlink
+from envsync.agent.trees.changed_tree import ChangedTree
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.wire.messages import RelocationFacts
+from envsync.conda.relocated_records import (
+    Rewritten,
+    is_conda_record,
+    is_pip_record,
+)
+from envsync.conda.relocation import CannotRelocate, Relocation, StaysAsItIs
+from envsync.tree.entry import Entry
+from envsync.tree.manifest import Manifest
+
+
+class Relocated(NamedTuple):
+    """What a tree becomes. `paths` are the files whose contents are not the source's."""
+
+    manifest: Manifest
+    facts: RelocationFacts
+    paths: Set[bytes]
+    rewrite: Callable[[int, bytes], bytes]
+
+
+class Relocator:
+    """Works out one relocation of one state of a source."""
+
+    def __init__(
+        self,
+        top_fd: int,
+        snapshot: Snapshot,
+        relocation: Relocation,
+        cache: RelocationCache,
+        clean: Collection[bytes] = (),
+        softlinks: Optional[Mapping[bytes, Softlink]] = None,
+    ) -> None:
+        """`clean` are keys of contents that are known to name nothing.
+
+        `softlinks` become the files that they stand for, also where nothing else changes.
+        """
+        self._top_fd = top_fd
+        self._snapshot = snapshot
+        self._relocation = relocation
+        self._cache = cache
+        self._softlinks = softlinks or {}
+        self._before = cache.rewrites()
+        searched = cache.searched()
+        searched.contents.update(clean)
+        self._naming = NamingFiles(top_fd, snapshot.known(), relocation, self._before, searched)
+        self._tree = ChangedTree(snapshot)
+        self._problems: Dict[bytes, str] = {}
+        self._left: List[bytes] = []
+
+    def run(self) -> Relocated:
+        """What the tree becomes. `SourceRefused` where it changes meanwhile."""
+        if not self._relocation.moves:
+            self._dereference()
+            return self._relocated(self._read_softlink)
+        self._naming.find()
+        for path, entry in self._naming.links.items():
+            self._tree.change(path, entry)
+        conda = [(path, entry) for path, entry in self._naming.records if is_conda_record(path)]
+        pip = [(path, entry) for path, entry in self._naming.records if is_pip_record(path)]
+        digests = {path: entry.content for path, entry in self._naming.files.items()}
+        contents = Contents(self._relocation, [path for path, _ in conda], digests)
+        self._rewrite_files(contents)
+        pip_rewritten = self._rewrite_records(pip, contents, self._before.pip)
+        contents.pip_records.update(_different(pip_rewritten.files))
+        conda_rewritten = self._rewrite_records(conda, contents, self._before.conda)
+        self._tree.leave_out_compiled()
+        self._dereference()
+
+        def rewrite(top_fd: int, path: bytes) -> bytes:
+            if path in self._softlinks:
+                return self._read_softlink(top_fd, path)
+            return contents.rewrite(top_fd, path)
+
+        relocated = self._relocated(rewrite)
+        self._cache.store_rewrites(
+            Rewrites(
+                self._snapshot.revision,
+                relocated.facts,
+                contents.files,
+                self._problems_by_digest(),
+                {entry.content for entry in self._naming.widely.values()},
+                pip_rewritten,
+                conda_rewritten,
+            )
+        )
+        self._cache.store_searched(self._naming.searched(self._tree.directories))
+        return relocated
+
+    def _rewrite_files(self, contents: Contents) -> None:
+        for path, entry in sorted(self._naming.files.items()):
+            if is_compiled(path):
+                self._left.append(path)
+                continue
+            try:
+                rewritten = self._outcome(path, entry, contents)
+            except StaysAsItIs:
+                self._left.append(path)
+                continue
+            except CannotRelocate as problem:
+                self._problems[path] = str(problem)
+                continue
+            if rewritten.digest == entry.content:
+                self._leave(path, entry, rewritten, contents)
+                continue
+            contents.files[entry.content] = rewritten
+            self._change_content(path, entry, rewritten)
+
+    def _leave(self, path: bytes, entry: Entry, same: Rewritten, contents: Contents) -> None:
+        """It only seemed to name a path, or it names the base prefix and has no room for it here.
+
+        The latter is told once for each place, and searched for nowhere else: another may be
+        shorter.
+        """
+        if entry.content in self._before.files:
+            contents.files[entry.content] = same
+        elif self._relocation.names_any(read(self._top_fd, path)):
+            self._left.append(path)
+            contents.files[entry.content] = same
+        else:
+            self._naming.names_nothing(path, entry)
+
+    def _outcome(self, path: bytes, entry: Entry, contents: Contents) -> Rewritten:
+        problem = self._before.problems.get(entry.content)
+        if problem is not None:
+            raise CannotRelocate(problem)
+        known = contents.files.get(entry.content) or self._before.files.get(entry.content)
+        return known or self._rewritten(path, entry, contents)
+
+    def _rewrite_records(
+        self, records: List[Tuple[bytes, Entry]], contents: Contents, before: Records
+    ) -> Records:
+        """Records are rewritten after what they name."""
+        basis = _basis({**contents.files, **contents.pip_records})
+        known = before.files if before.basis == basis else {}
+        result: Dict[bytes, Rewritten] = {}
+        for path, entry in records:
+            rewritten = known.get(entry.content) or self._rewritten(path, entry, contents)
+            result[entry.content] = rewritten
+            if rewritten.digest != entry.content:
+                self._change_content(path, entry, rewritten)
+        return Records(basis, result)
+
+    def _rewritten(self, path: bytes, entry: Entry, contents: Contents) -> Rewritten:
+        content = read_as_is(self._top_fd, path, entry)
+        there = contents.rewritten(self._top_fd, path, content)
+        return Rewritten(len(content), hashlib.sha256(there).digest(), len(there))
+
+    def _change_content(self, path: bytes, entry: Entry, rewritten: Rewritten) -> None:
+        there = entry._replace(content=rewritten.digest, size_bytes=rewritten.size_bytes)
+        self._tree.change(path, there)
+
+    def _dereference(self) -> None:
+        """What conda linked into its package cache names no prefix: it could not be shared."""
+        for path, softlink in self._softlinks.items():
+            self._tree.change(path, softlink.entry)
+
+    def _read_softlink(self, _: int, path: bytes) -> bytes:
+        return read_softlink(self._softlinks[path])
+
+    def _relocated(self, rewrite: Callable[[int, bytes], bytes]) -> Relocated:
+        changed = self._tree.result()
+        facts = RelocationFacts(
+            revision=changed.revision,
+            totals=changed.totals,
+            problems=tuple(
+                "%s: %s" % (_shown(path), text) for path, text in sorted(self._problems.items())
+            ),
+            left=tuple(map(_shown, sorted({*self._left, *self._naming.widely}))),
+            rewritten_files=len(changed.paths),
+        )
+        return Relocated(changed.manifest, facts, changed.paths, rewrite)
+
+    def _problems_by_digest(self) -> Dict[bytes, str]:
+        return {self._naming.files[path].content: text for path, text in self._problems.items()}
+
+
+def _different(files: Mapping[bytes, Rewritten]) -> Dict[bytes, Rewritten]:
+    return {old: file for old, file in files.items() if file.digest != old}
+
+
+def _basis(files: Mapping[bytes, Rewritten]) -> str:
+    state = hashlib.sha256()
+    for old in sorted(files):
+        state.update(old)
+        state.update(files[old].digest)
+    return state.hexdigest()
+
+
+def _shown(path: bytes) -> str:
+    return os.fsdecode(path)

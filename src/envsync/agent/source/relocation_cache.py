@@ -1,0 +1,149 @@
+"""What is known of an environment's relocations, so that nothing is read twice.
+
+Two files beside the content cache's, named as those are, and swept with them: which contents
+name the paths that are left behind (`Searched`), and what they become for one place
+(`Rewrites`). Both go by digest, and so outlive any change of times. A damaged file is none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+
+from envsync.agent.server.remembered_file import load, store
+from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.messages import RelocationFacts
+from envsync.conda.relocated_records import Rewritten
+from envsync.errors import AgentFailed
+from envsync.tree.manifest import REFERENCE_BYTES
+
+_MAGIC = b"envsync relocation 3\n"
+KEY_BYTES = 16
+
+
+class Searched(NamedTuple):
+    """Directories (by reference) and contents (by digest, cut short) that name nothing."""
+
+    directories: Set[bytes]
+    contents: Set[bytes]
+
+
+class Records(NamedTuple):
+    """What records of conda or pip become while other files become what `basis` stands for."""
+
+    basis: str
+    files: Dict[bytes, Rewritten]
+
+
+class Rewrites(NamedTuple):
+    """What an environment becomes at one place; `facts` are of the source revision named.
+
+    `files` and `problems` go by the digest of the content; the contents `wide` go on naming
+    the paths that are left behind in UTF-16 or UTF-32.
+    """
+
+    source_revision: str
+    facts: Optional[RelocationFacts]
+    files: Dict[bytes, Rewritten]
+    problems: Dict[bytes, str]
+    wide: Set[bytes]
+    pip: Records
+    conda: Records
+
+
+NOTHING = Rewrites("", None, {}, {}, set(), Records("", {}), Records("", {}))
+
+
+class RelocationCache:
+    """The two files for one tree and one relocation. Reading never raises, nor does writing."""
+
+    def __init__(
+        self,
+        directory: Optional[str],
+        device: int,
+        inode: int,
+        moves: Iterable[Tuple[bytes, bytes]],
+    ) -> None:
+        pairs = list(moves)
+        self._searched = self._rewrites = None
+        if directory is not None:
+            start = os.path.join(directory, "%x-%x-" % (device, inode))
+            self._searched = start + _key([old for old, _ in pairs])
+            self._rewrites = start + _key([path for pair in pairs for path in pair])
+
+    def searched(self) -> Searched:
+        body = load(self._searched, _MAGIC)
+        if body is None or len(body) < REFERENCE_BYTES:
+            return Searched(set(), set())
+        count = int.from_bytes(body[:REFERENCE_BYTES], "little") * REFERENCE_BYTES
+        middle = REFERENCE_BYTES + count
+        return Searched(
+            _cut(body[REFERENCE_BYTES:middle], REFERENCE_BYTES), _cut(body[middle:], KEY_BYTES)
+        )
+
+    def rewrites(self) -> Rewrites:
+        body = load(self._rewrites, _MAGIC)
+        if body is None:
+            return NOTHING
+        try:
+            return _parsed(json.loads(body))
+        except (ValueError, KeyError, TypeError, RecursionError, AgentFailed):
+            return NOTHING
+
+    def store_searched(self, searched: Searched) -> None:
+        count = len(searched.directories).to_bytes(REFERENCE_BYTES, "little")
+        store(self._searched, _MAGIC, b"".join([count, *searched.directories, *searched.contents]))
+
+    def store_rewrites(self, rewrites: Rewrites) -> None:
+        document = {
+            "source_revision": rewrites.source_revision,
+            "facts": to_json(rewrites.facts),
+            "files": _rows(rewrites.files),
+            "problems": {digest.hex(): text for digest, text in rewrites.problems.items()},
+            "wide": [digest.hex() for digest in rewrites.wide],
+            "pip": [rewrites.pip.basis, _rows(rewrites.pip.files)],
+            "conda": [rewrites.conda.basis, _rows(rewrites.conda.files)],
+        }
+        store(self._rewrites, _MAGIC, json.dumps(document).encode())
+
+
+def _rows(files: Dict[bytes, Rewritten]) -> List[List[Any]]:
+    return [
+        [digest.hex(), file.old_size_bytes, file.digest.hex(), file.size_bytes]
+        for digest, file in files.items()
+    ]
+
+
+def _parsed(document: Any) -> Rewrites:
+    facts = document["facts"]
+    return Rewrites(
+        document["source_revision"],
+        None if facts is None else from_json(RelocationFacts, facts),
+        _files(document["files"]),
+        {bytes.fromhex(digest): text for digest, text in document["problems"].items()},
+        set(map(bytes.fromhex, document["wide"])),
+        _records(document["pip"]),
+        _records(document["conda"]),
+    )
+
+
+def _records(document: Any) -> Records:
+    basis, rows = document
+    return Records(basis, _files(rows))
+
+
+def _files(rows: List[List[Any]]) -> Dict[bytes, Rewritten]:
+    return {
+        bytes.fromhex(old): Rewritten(old_size_bytes, bytes.fromhex(new), size_bytes)
+        for old, old_size_bytes, new, size_bytes in rows
+    }
+
+
+def _cut(body: bytes, size_bytes: int) -> Set[bytes]:
+    return {body[at : at + size_bytes] for at in range(0, len(body), size_bytes)}
+
+
+def _key(paths: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"\0".join(paths)).hexdigest()[:20]

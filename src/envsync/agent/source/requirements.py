@@ -1,0 +1,28 @@
+"""What a source's environment asks for, read from its own records."""
+
+from __future__ import annotations
+
+import re
+from typing import Iterator
+
+from envsync.agent.source.version import SourceVersion
+from envsync.conda.requirements import RECORD_MAX_BYTES, Requirements, requirements
+from envsync.tree.entry import join
+
+_WITH_RECORDS = re.compile(
+    rb"conda-meta|lib/(?:python|pypy)[0-9.]+t?/site-packages(?:/[^/]+\.(?:dist|egg)-info)?"
+)
+
+
+def source_requirements(source: SourceVersion) -> Requirements:
+    """What it takes to make this version again elsewhere."""
+    return requirements(_paths(source), lambda path: source.read(path, RECORD_MAX_BYTES))
+
+
+def _paths(source: SourceVersion) -> Iterator[bytes]:
+    manifest = source.manifest()
+    for directory in manifest.directories:
+        if _WITH_RECORDS.fullmatch(directory):
+            yield directory
+            for entry in manifest.entries(directory):
+                yield join(directory, entry.name)

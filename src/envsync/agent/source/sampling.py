@@ -1,0 +1,71 @@
+"""What files would come to on the wire, by compressing some of the blocks that would be sent."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import os
+import time
+from typing import Iterator, List, Sequence, Tuple
+
+from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.trees.outgoing import BLOCK_BYTES
+from envsync.agent.wire import codec
+from envsync.agent.wire.messages import SampleFacts
+
+SAMPLE_BLOCKS_MAX = 24
+"""As many blocks as are read and compressed; of less, everything is."""
+
+
+Steps = Sequence[Tuple[str, int]]
+
+
+def sampled(top_fd: int, items: Sequence[Tuple[bytes, int]], steps: Steps) -> SampleFacts:
+    """What the sample is and what it becomes by each codec and level in `steps`."""
+    content_bytes = 0
+    packed = [0] * len(steps)
+    seconds = [0.0] * len(steps)
+    encoders = [codec.Encoder(name, level) for name, level in steps]
+    for block in _blocks(top_fd, items):
+        content_bytes += len(block)
+        for number, encoder in enumerate(encoders):
+            began = time.monotonic()
+            packed[number] += len(encoder.block(block))
+            seconds[number] += time.monotonic() - began
+    return SampleFacts(content_bytes, tuple(packed), tuple(seconds))
+
+
+def _blocks(top_fd: int, items: Sequence[Tuple[bytes, int]]) -> Iterator[bytes]:
+    """Blocks of the files' contents one after the other, evenly spaced over all of them."""
+    ends = list(itertools.accumulate(size for _, size in items))
+    total = ends[-1] if ends else 0
+    count = -(-total // BLOCK_BYTES)
+    taken = min(count, SAMPLE_BLOCKS_MAX)
+    for number in range(taken):
+        start = number * count // taken * BLOCK_BYTES
+        block = b"".join(_parts(top_fd, items, ends, start))
+        if block:
+            yield block
+
+
+def _parts(
+    top_fd: int, items: Sequence[Tuple[bytes, int]], ends: List[int], start: int
+) -> Iterator[bytes]:
+    """What is in the block that begins at `start`; files that are gone are not."""
+    end = min(start + BLOCK_BYTES, ends[-1])
+    number = bisect.bisect_right(ends, start)
+    while start < end:
+        path, size_bytes = items[number]
+        begin = ends[number] - size_bytes
+        length = min(end, ends[number]) - start
+        try:
+            fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
+        except OSError:
+            pass
+        else:
+            try:
+                yield os.pread(fd, length, start - begin)
+            finally:
+                os.close(fd)
+        start += length
+        number += 1

@@ -1,0 +1,50 @@
+"""A source's contents as encoded blocks, for a target that is on another server.
+
+Reading and compressing overlap; a few blocks are made ahead of what is sent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Deque, Iterator, Sequence, Tuple
+
+from envsync.agent.wire import codec
+
+_BLOCKS_AHEAD = 6
+_WORKERS = {codec.STREAMED: 1, codec.ZSTD: 2, codec.ZLIB: 2, codec.NONE: 1}
+_LEVELS = {codec.STREAMED: 2, codec.ZSTD: 1, codec.ZLIB: 1, codec.NONE: 0}
+
+
+def own_step(target: Sequence[str]) -> Tuple[str, int]:
+    """The codec and level by which contents go to a target that can undo these."""
+    name = best_codec(target)
+    return name, _LEVELS[name]
+
+
+def best_codec(target: Sequence[str]) -> str:
+    """The best that this interpreter can do and the target can undo."""
+    return next((name for name in codec.encodable() if name in target), codec.NONE)
+
+
+def encoded_blocks(contents: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """The stream, each part of at most `codec.BLOCK_BYTES_MAX` as one block."""
+    ahead: Deque[Future[bytes]] = deque()
+    encoder = codec.Encoder(name, _LEVELS[name])
+    with ThreadPoolExecutor(_WORKERS[name], thread_name_prefix="compress") as pool:
+        for part in contents:
+            for start in range(0, len(part), codec.BLOCK_BYTES_MAX):
+                piece = part[start : start + codec.BLOCK_BYTES_MAX]
+                ahead.append(pool.submit(encoder.block, piece))
+            while len(ahead) > _BLOCKS_AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def items_of(payload: bytes, sizes: Sequence[int]) -> Tuple[Tuple[bytes, int], ...]:
+    """Paths, separated by NUL, and their sizes in bytes; ValueError where they do not fit."""
+    paths = payload.split(b"\0") if payload else []
+    if len(paths) != len(sizes):
+        raise ValueError("%d paths, %d sizes" % (len(paths), len(sizes)))
+    return tuple(zip(paths, sizes))

@@ -1,0 +1,173 @@
+"""Symlinks that stand for files of conda's package cache, and those files in their place.
+
+With `always_softlink`, or where its cache is on another filesystem, conda makes symlinks to
+its package cache instead of hard links. Another server has no such cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import stat
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.trees.content_cache import Known
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.stat_rows import modes
+from envsync.agent.wire.messages import Finding, listed
+from envsync.conda import outside
+from envsync.errors import SourceRefused
+from envsync.tree import listing as listings
+from envsync.tree.entry import FILE, MODE_MASK, SYMLINK, Entry, join, split
+
+PACKAGE_RECORD = b"info/index.json"
+"""Every extracted package has it at its top, and no environment has."""
+
+_READ_BYTES = 1 << 20
+_SHOWN = 3
+_NOTE_BYTES_MAX, _NOTE_END = 1 << 20, b"/"
+"""The end is what no path is."""
+
+
+class Softlink(NamedTuple):
+    """The absolute path of a file in a package cache, and the link's entry as that file."""
+
+    place: bytes
+    entry: Entry
+
+
+def leading_out(known: Mapping[bytes, Known], environment: bytes) -> Iterator[Tuple[bytes, bytes]]:
+    """The symlinks that lead out of an environment, each with the absolute path that it names.
+
+    A function of the tree's revision alone.
+    """
+    for directory, rows in known.items():
+        if not any(map(stat.S_ISLNK, modes(rows.rows))):
+            continue
+        for entry in listings.decode(rows.listing):
+            path = join(directory, entry.name)
+            if entry.kind == SYMLINK and outside.in_symlink(path, entry.content, environment):
+                here = os.path.join(environment, directory)
+                yield path, os.path.normpath(os.path.join(here, entry.content))
+
+
+def softlinks(
+    snapshot: Snapshot, environment: bytes, cache_directory: Optional[str]
+) -> Dict[bytes, Softlink]:
+    """What stands in a package cache, as it has to be sent, by the link's relative path.
+
+    Which links lead out is remembered of a revision: the usual case costs one small file.
+    What is in a package cache is looked at each time. `SourceRefused` where it may not be read.
+    """
+    note = _note_path(snapshot, environment, cache_directory)
+    leading = None if note is None else _read(note, snapshot.revision)
+    if leading is None:
+        leading = list(leading_out(snapshot.known(), environment))
+        if note is not None:
+            _write(note, snapshot.revision, leading)
+    packages = _Packages()
+    found: Dict[bytes, Softlink] = {}
+    for path, place in leading:
+        entry = _entry(path, place, environment) if packages.hold(place) else None
+        if entry is not None:
+            found[path] = Softlink(place, entry)
+    return found
+
+
+def read(link: Softlink) -> bytes:
+    """The content of the file; OSError where it cannot be had."""
+    with open(os.open(link.place, READ_FLAGS), "rb") as file:
+        return file.read()
+
+
+def _note_path(
+    snapshot: Snapshot, environment: bytes, cache_directory: Optional[str]
+) -> Optional[str]:
+    """Beside the content cache's file and named as that is, so that it is swept with it."""
+    if cache_directory is None:
+        return None
+    key = hashlib.sha256(b"what leads out of\0" + environment).hexdigest()[:20]
+    scanned = snapshot.scan
+    return os.path.join(cache_directory, "%x-%x-%s" % (scanned.device, scanned.inode, key))
+
+
+def _read(note: str, revision: str) -> Optional[List[Tuple[bytes, bytes]]]:
+    """What was noted of this revision; None where nothing was, or not all of it is there."""
+    with contextlib.suppress(OSError), open(note, "rb") as file:
+        first, *fields = file.read(_NOTE_BYTES_MAX).split(b"\0")
+        is_whole = len(fields) % 2 and fields.pop() == _NOTE_END
+        if is_whole and first == revision.encode("ascii"):
+            return list(zip(fields[::2], fields[1::2]))
+    return None
+
+
+def _write(note: str, revision: str, leading: Sequence[Tuple[bytes, bytes]]) -> None:
+    """Best effort."""
+    fields = [revision.encode("ascii"), *itertools.chain.from_iterable(leading), _NOTE_END]
+    with contextlib.suppress(OSError), open(note, "wb") as file:
+        file.write(b"\0".join(fields))
+
+
+def finding(links: Mapping[bytes, Softlink]) -> Tuple[Finding, ...]:
+    """What a person is told of them: one line; nothing without any."""
+    if not links:
+        return ()
+    names = listed(sorted(map(os.fsdecode, links)), _SHOWN)
+    message = "%s: links into conda's package cache, sent as the files that they lead to" % names
+    return (Finding("softlinks", message),)
+
+
+class _Packages:
+    """Which directories are in an extracted package; each is looked at once."""
+
+    def __init__(self) -> None:
+        self._seen: Dict[bytes, bool] = {b"/": False, b"": False}
+
+    def hold(self, place: bytes) -> bool:
+        """Whether a path is below the top of an extracted package."""
+        pending: List[bytes] = []
+        above = os.path.dirname(place)
+        while above not in self._seen:
+            if os.path.isfile(os.path.join(above, PACKAGE_RECORD)):
+                self._seen[above] = True
+                break
+            pending.append(above)
+            above = os.path.dirname(above)
+        self._seen.update(dict.fromkeys(pending, self._seen[above]))
+        return self._seen[above]
+
+
+def _entry(path: bytes, place: bytes, environment: bytes) -> Optional[Entry]:
+    """The entry that a hard link or copy would have been; None where that leads out as well."""
+    name = split(path)[1]
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
+            status = os.lstat(place)
+            if stat.S_ISLNK(status.st_mode):
+                # A package's own link, to what stands beside it: conda makes the same one.
+                target = os.readlink(place)
+                if os.path.isabs(target) or outside.in_symlink(path, target, environment):
+                    return None
+                return Entry(name, SYMLINK, 0o777 & MODE_MASK, 0, status.st_mtime_ns, target)
+            return _file(name, place) if stat.S_ISREG(status.st_mode) else None
+        except PermissionError as error:
+            raise SourceRefused(
+                "a file of conda's package cache may not be read: %s" % os.fsdecode(place),
+                hint="chmod u+r it, or `conda config --set always_softlink false` "
+                "and install the package again",
+            ) from error
+    return None
+
+
+def _file(name: bytes, place: bytes) -> Entry:
+    state, size_bytes = hashlib.sha256(), 0
+    with open(os.open(place, READ_FLAGS), "rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        for part in iter(lambda: file.read(_READ_BYTES), b""):
+            state.update(part)
+            size_bytes += len(part)
+    mode = stat.S_IMODE(status.st_mode) & MODE_MASK
+    return Entry(name, FILE, mode, size_bytes, status.st_mtime_ns, state.digest())

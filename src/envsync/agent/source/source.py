@@ -1,0 +1,289 @@
+"""The source's side of a push. Nothing here writes into the environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Callable, Iterable, Iterator, Optional, Sequence, Tuple
+
+from envsync.agent.places.had_revisions import HadRevisions
+from envsync.agent.places.layout import base_layout, layout, require_live
+from envsync.agent.places.locks import nonce_at
+from envsync.agent.places.place import place_facts
+from envsync.agent.places.signs import busy_findings, installer_findings, mapping_findings
+from envsync.agent.server.facts import platform_facts
+from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.source.at_paths import Standing, toward
+from envsync.agent.source.softlinks import finding, softlinks
+from envsync.agent.source.version import SourceVersion
+from envsync.agent.trees.between_passes import Hashed
+from envsync.agent.trees.hashing import Hashing
+from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.outgoing import Progress, Search, outgoing
+from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.trees.scan_pass import Scan, opened_directory
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.storage import require_good_disk
+from envsync.agent.trees.trees import Trees
+from envsync.agent.trees.vouchers import NO_VOUCHERS
+from envsync.agent.wire.messages import Finding, PlaceFacts, SampleFacts, SourceState, TotalsFacts
+from envsync.conda.busy import HISTORY
+from envsync.errors import SourceRefused
+from envsync.tree.local import LocalPaths
+from envsync.tree.manifest import Manifest
+
+Contents = Callable[..., Iterator[bytes]]
+"""As `Source.contents`."""
+
+
+class Source:
+    """One environment that versions are pushed from.
+
+    What was looked at is `version`, from the first `inspect` on; contents are read as they
+    stand there now.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        name: str,
+        local: Sequence[str],
+        cache_directory: Optional[str],
+        state_directory: Optional[str],
+        helpers: HelperProcesses = NO_HELPERS,
+        *,
+        is_base: bool = False,
+    ) -> None:
+        self._places = base_layout(prefix) if is_base else layout(prefix, name)
+        self._trees = Trees(cache_directory, LocalPaths(local), helpers)
+        self._cache_directory = cache_directory
+        self.had = HadRevisions(self._places, state_directory)
+        self._search: Optional[Search] = None
+        self._version: Optional[SourceVersion] = None
+        self._hashed: Optional[Hashed] = None
+        self._scanned: Optional[Scan] = None
+        self._hashing = Hashing()
+
+    @property
+    def path(self) -> bytes:
+        """Where the version is that stands there now: never a link."""
+        return self._places.standing()
+
+    @property
+    def version(self) -> SourceVersion:
+        """What the last `inspect` found."""
+        assert self._version is not None, "inspect comes first"
+        return self._version
+
+    @property
+    def stands_at(self) -> bytes:
+        """The same path without links, which installers may have written into its files instead.
+
+        A link of ours to one of its versions is no such link: nobody knows where that leads.
+        """
+        parent, name = os.path.split(self._places.live)
+        return os.path.join(os.path.realpath(parent), name)
+
+    def place(self) -> Optional[PlaceFacts]:
+        """What tells this place from every other; None where there is no environment."""
+        return place_facts(self.path)
+
+    def inspect(
+        self,
+        progress: Optional[Callable[[int], None]] = None,
+        on_change: Callable[[], None] = lambda: None,
+        *,
+        fresh: bool = False,
+    ) -> SourceState:
+        """What the source is now, until `confirm` says that it was that while it was hashed.
+
+        `fresh` believes nothing that was hashed before.
+
+        `on_change` is called as soon as it is clear that something has to be hashed.
+        Raises `NotFound` where there is no such environment, `SourceRefused` where it is no
+        conda environment, goes on changing, or cannot be read.
+        """
+        self._require_environment()
+        busy_before = installer_findings(self._places) + self._mapped()
+        snapshot = self._looked(progress, on_change, fresh=fresh)
+        known_as = self._places.path
+        standing = Standing(known_as, self.path, self._cache_directory)
+        links = softlinks(snapshot, known_as, self._cache_directory)
+        self._version = SourceVersion(standing, snapshot, links, self._search)
+        mapped = self._mapped()
+        if mapped:
+            self._believe_nothing()
+        findings = busy_before + busy_findings(snapshot.scan, self._places) + mapped
+        return self._state(findings + _left_out(snapshot) + finding(links))
+
+    def _require_environment(self) -> None:
+        require_live(self._places)
+        if not os.path.isfile(os.path.join(self.path, HISTORY)):
+            raise SourceRefused(
+                "%s is no conda environment (it has no conda-meta/history)"
+                % os.fsdecode(self._places.path),
+                hint="`conda create -n %s` makes one" % self._places.name,
+            )
+
+    def _looked(
+        self,
+        progress: Optional[Callable[[int], None]],
+        on_change: Callable[[], None],
+        *,
+        fresh: bool,
+    ) -> Snapshot:
+        """The tree as it is; what was hashed for it waits for `confirm`."""
+        self._hashing = Hashing()
+        if fresh:
+            snapshot, self._hashed = self._trees.snapshot(self.path, fresh=True), None
+            return snapshot
+
+        def changed(scanned: Scan) -> None:
+            self._scanned = scanned
+            on_change()
+
+        snapshot, self._hashed = self._trees.unconfirmed(
+            self.path,
+            self._hashed,
+            progress=progress,
+            on_change=changed,
+            hashing=self._hashing,
+        )
+        self._scanned = None
+        return snapshot
+
+    def _state(self, findings: Tuple[Finding, ...]) -> SourceState:
+        """Of the version that was just found."""
+        snapshot, here = self.version.snapshot, self.version.at("")
+        return SourceState(
+            path=os.fsdecode(self._places.path),
+            revision=snapshot.revision,
+            revision_there=snapshot.revision if here is None else here.facts.revision,
+            totals=TotalsFacts(*snapshot.totals) if here is None else here.facts.totals,
+            had=tuple(self.had.revisions()),
+            findings=findings,
+            platform=platform_facts(),
+            hashed_bytes=snapshot.hashed_bytes,
+        )
+
+    def outline(self) -> Optional[Tuple[SourceState, Manifest]]:
+        """What is known before the files are hashed; None where that is done.
+
+        May be called from another thread while `inspect` runs. The state has no revision,
+        the manifest no contents (see `tree.outline`).
+        """
+        scanned = self._scanned
+        if scanned is None:
+            return None
+        with opened_directory(self.path) as top_fd:
+            manifest = Build(top_fd, scanned, {}, NO_VOUCHERS, None).outline()
+        state = SourceState(
+            path=os.fsdecode(self._places.path),
+            revision="",
+            revision_there="",
+            totals=TotalsFacts(*manifest.totals()),
+            had=(),
+            findings=installer_findings(self._places) + busy_findings(scanned, self._places),
+            platform=platform_facts(),
+            hashed_bytes=0,
+        )
+        return state, manifest
+
+    def confirm(self) -> bool:
+        """Whether a further stat pass equals that of `inspect`, and nobody is writing.
+
+        A manifest counts only then: what was hashed had not changed when hashing was done.
+        Where nothing had to be hashed, the one pass was equal to that of earlier times.
+        """
+        if self._hashed is None:
+            return True
+        if self._mapped():
+            self._believe_nothing()
+            return False
+        if installer_findings(self._places):
+            return False
+        if self._trees.scan(self.path).signature != self.version.snapshot.scan.signature:
+            return False
+        self._hashed.keep()
+        self._hashed = None
+        return True
+
+    def _mapped(self) -> Tuple[Finding, ...]:
+        return mapping_findings(self.path, self._trees.local)
+
+    def _believe_nothing(self) -> None:
+        """What was hashed may have changed since, with the same times."""
+        scanned = self.version.snapshot.scan
+        self._trees.cache(scanned.device, scanned.inode).forget()
+        self._hashed = None
+
+    def contents(
+        self,
+        items: Iterable[Tuple[bytes, int]],
+        progress: Optional[Progress] = None,
+        there: str = "",
+    ) -> Iterator[bytes]:
+        """The stream of these files' contents (see `outgoing`), as they are at `there`.
+
+        Needs no `inspect` where they are the same there as here.
+        """
+        has_looked = self._version is not None
+        relocated = self.version.at(there) if there or has_looked else None
+        with opened_directory(self.path) as top_fd:
+
+            def instead(path: bytes) -> Optional[bytes]:
+                if relocated is None or path not in relocated.paths:
+                    return None
+                return relocated.rewrite(top_fd, path)
+
+            yield from outgoing(top_fd, items, progress, instead=instead)
+
+    def sampled(
+        self, items: Sequence[Tuple[bytes, int]], steps: Sequence[Tuple[str, int]]
+    ) -> SampleFacts:
+        """What these files come to, compressed (see `sampling`); as they stand here."""
+        from envsync.agent.source.sampling import sampled
+
+        with opened_directory(self.path) as top_fd:
+            return sampled(top_fd, items, steps)
+
+    @contextlib.contextmanager
+    def hashing_while_sent(self, there: str = "") -> Iterator[Contents]:
+        """`contents` that hash each file as it is read; an `inspect` under way waits until the end.
+
+        So no file is read twice, and nobody else takes the processors from who sends. Where
+        the environment will stand at the path `there`, it is known then which files name this
+        one; the contents are those that stand here all the same.
+        """
+        self._search = Search(toward(self._places.path, there).needles) if there else None
+        with self._hashing.reading() as on_read:
+
+            def contents(
+                items: Iterable[Tuple[bytes, int]], progress: Optional[Progress] = None
+            ) -> Iterator[bytes]:
+                with opened_directory(self.path) as top_fd:
+                    yield from outgoing(top_fd, items, progress, on_read, search=self._search)
+
+            yield contents
+
+    def require_readable(self, paths: Sequence[bytes]) -> None:
+        """Raise `StorageFailed` where the disk does not give these files' contents."""
+        with opened_directory(self.path) as top_fd:
+            require_good_disk(top_fd, paths)
+
+    def sees(self, nonce: str) -> bool:
+        """Whether a target's lock stands in this very place: a shared filesystem."""
+        return bool(nonce) and nonce_at(self._places) == nonce
+
+
+def _left_out(snapshot: Snapshot) -> Tuple[Finding, ...]:
+    """Entries that cannot travel."""
+    special = [
+        Finding("special", "%s is a socket, pipe or device and is not sent" % os.fsdecode(path))
+        for path in snapshot.scan.special
+    ]
+    foreign = [
+        Finding("foreign", "%s is another filesystem mounted there" % os.fsdecode(path), True)
+        for path in snapshot.scan.foreign
+    ]
+    return tuple(special + foreign)

@@ -1,0 +1,107 @@
+"""The version of a source that was found there: what it consists of, here and at other paths."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Collection, Mapping, Optional, Set, Tuple
+
+from envsync.agent.server.reading import read_start
+from envsync.agent.source import glibc_needs
+from envsync.agent.source.at_paths import AtPaths, Standing, toward
+from envsync.agent.source.elf_files import ElfFiles, cache_start
+from envsync.agent.source.softlinks import Softlink
+from envsync.agent.trees.outgoing import Search
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.stat_rows import may_hold_programs
+from envsync.agent.wire.messages import RelocationFacts
+from envsync.conda import outside
+from envsync.tree import manifest as manifests
+from envsync.tree.manifest import Manifest
+
+if TYPE_CHECKING:
+    # Loaded only for a target with another prefix.
+    from envsync.agent.source.relocated import Relocated
+    from envsync.conda.relocation import Relocation
+
+
+class SourceVersion:
+    """Made by `Source.inspect`; what changes in the tree afterwards is not seen by it."""
+
+    def __init__(
+        self,
+        standing: Standing,
+        snapshot: Snapshot,
+        softlinks: Mapping[bytes, Softlink],
+        search: Optional[Search],
+    ) -> None:
+        """`search` is what was learnt of the contents when they were sent ahead."""
+        self._standing = standing
+        self.snapshot = snapshot
+        self.softlinks = softlinks
+        self._at_paths = AtPaths(standing, snapshot, softlinks, search)
+        self._manifest: Optional[Manifest] = None
+
+    @property
+    def known_as(self) -> bytes:
+        """The path by which conda knows it, and which is written into its files."""
+        return self._standing.known_as
+
+    @property
+    def rows(self) -> Mapping[bytes, bytes]:
+        """The packed status of each directory's entries."""
+        return self.snapshot.scan.directories
+
+    def at(self, there: str) -> Optional[Relocated]:
+        """What it becomes at the path `there`, which is empty where it stays.
+
+        None where it stays and has no links into a package cache: those are the files that
+        they stand for, at any path.
+        """
+        return self._at_paths.at(there) if there or self.softlinks else None
+
+    def manifest(self, there: str = "") -> Manifest:
+        """Its manifest, or what that becomes at the path `there`."""
+        elsewhere = self.at(there)
+        if elsewhere is not None:
+            return elsewhere.manifest
+        if self._manifest is None:
+            self._manifest = self.snapshot.manifest()
+        return self._manifest
+
+    def encoded_manifest(self, known: Collection[bytes] = (), there: str = "") -> bytes:
+        """The same as bytes, with references to the directories that are `known`."""
+        return manifests.encode(self.manifest(there), known)
+
+    def relocation(self, there: str) -> Relocation:
+        """How its paths become those of the path `there`; empty where it stays."""
+        return toward(self.known_as, there)
+
+    def relocation_facts(self, there: str) -> RelocationFacts:
+        """What the tree becomes at the path `there`."""
+        return self._at_paths.facts(there)
+
+    def rewritten(self, there: str) -> Set[bytes]:
+        """The paths of the files whose contents are other ones at `there`, or no files here."""
+        elsewhere = self.at(there)
+        return set() if elsewhere is None else elsewhere.paths
+
+    def newest_glibc(self) -> Tuple[bytes, Tuple[int, ...]]:
+        """The file that needs the newest glibc, and that; a path of b"" where none needs any."""
+        return glibc_needs.newest(self.elf_files())
+
+    def elf_files(self) -> ElfFiles:
+        """Its binaries."""
+        scanned = self.snapshot.scan
+        worth = [path for path, rows in scanned.directories.items() if may_hold_programs(rows)]
+        cache = cache_start(self._standing.cache_directory, scanned.device, scanned.inode)
+        return ElfFiles(self.manifest(), worth, self._place_of, cache)
+
+    def _place_of(self, path: bytes) -> bytes:
+        """Where the content stands of a file of the manifest."""
+        softlink = self.softlinks.get(path)
+        return os.path.join(self._standing.path, path) if softlink is None else softlink.place
+
+    def read(self, path: bytes, size_bytes_max: int = outside.FILE_MAX_BYTES) -> Optional[bytes]:
+        """A small file of the environment; None where it is large or unreadable."""
+        content = read_start(self._place_of(path), size_bytes_max + 1)
+        return None if content is None or len(content) > size_bytes_max else content

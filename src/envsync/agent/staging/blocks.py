@@ -1,0 +1,219 @@
+"""Large files of which the target has most already: only the blocks that are new travel.
+
+The target tells the digests of the blocks of what it has at a file's path: what an interrupted
+push left of it, or the version that stands there. The source answers with what to copy from
+there and what it sends. A block counts wherever it was, but only at multiples of its size, so
+bytes that were inserted make all behind them new; rsync finds those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import struct
+from typing import Collection, Dict, Iterator, List, Optional, Sequence, Tuple
+
+from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.staging.incoming import Incoming
+from envsync.agent.staging.writing import TreeWriter
+from envsync.agent.trees.outgoing import GONE, HEAD
+from envsync.errors import TransferFailed
+from envsync.tree.entry import Entry
+
+LARGE_BYTES = 8 << 20
+"""Smaller files are sent in less time than it takes to ask."""
+
+BLOCK_BYTES = 1 << 16
+DIGEST_BYTES = 16
+SAMPLE_BLOCKS = 64
+"""So many are compared before all of a file's are hashed on both ends."""
+
+COUNT = struct.Struct("<II")
+"""Whole blocks of what is there, and digests that follow."""
+
+RUN = struct.Struct("<BII")
+"""What a run is, its first block, and how many: blocks to copy, or bytes that follow."""
+
+COPY, DATA = 0, 1
+
+
+def block_digest(block: bytes) -> bytes:
+    return hashlib.sha256(block).digest()[:DIGEST_BYTES]
+
+
+def numbers(count: int, is_sample: bool) -> Sequence[int]:
+    """The blocks of so many that are told: all, or a few that are evenly spaced."""
+    if not is_sample or count <= SAMPLE_BLOCKS:
+        return range(count)
+    return [number * count // SAMPLE_BLOCKS for number in range(SAMPLE_BLOCKS)]
+
+
+class Bases:
+    """What stands at the paths of large files, in trees of which the first that has one counts."""
+
+    def __init__(self, trees: Sequence[bytes]) -> None:
+        self._trees = trees
+
+    def open(self, path: bytes) -> int:
+        """A descriptor; -1 where there is no file of a block or more."""
+        for tree in self._trees:
+            with contextlib.suppress(OSError):
+                fd = os.open(os.path.join(tree, path), READ_FLAGS)
+                status = os.fstat(fd)
+                if stat.S_ISREG(status.st_mode) and status.st_size >= BLOCK_BYTES:
+                    return fd
+                os.close(fd)
+        return -1
+
+    def told(self, path: bytes, size_bytes: int, is_sample: bool) -> bytes:
+        """How many blocks there are, and the digests of all or some.
+
+        `size_bytes` is how large the file will be; of one that is twice as large, no more.
+        """
+        fd = self.open(path)
+        if fd < 0:
+            return COUNT.pack(0, 0)
+        try:
+            count = min(os.fstat(fd).st_size, 2 * size_bytes) // BLOCK_BYTES
+            which = numbers(count, is_sample)
+            digests = [block_digest(os.pread(fd, BLOCK_BYTES, n * BLOCK_BYTES)) for n in which]
+        except OSError:
+            return COUNT.pack(0, 0)  # unreadable here: the source has it
+        finally:
+            os.close(fd)
+        return COUNT.pack(count, len(digests)) + b"".join(digests)
+
+
+class Patching(Incoming):
+    """Writes files anew from what is there and what comes: as `Incoming`, which see."""
+
+    def __init__(
+        self, writer: TreeWriter, items: Collection[Tuple[bytes, Entry]], bases: Bases
+    ) -> None:
+        super().__init__(writer, items)
+        self._bases = bases
+        self._base_fd = -1
+        self._coming = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        data = self._rest + data
+        view, position = memoryview(data), 0
+        while True:
+            taken = self._step(view[position:])
+            if not taken:
+                break
+            position += taken
+        self._rest = bytes(view[position:])
+
+    def abort(self) -> None:
+        super().abort()
+        self._close_base()
+
+    def _step(self, view: memoryview) -> int:
+        """Take one part of what has come, and say how long it was; 0 where it is not all there."""
+        if self._open is None:
+            return self._head(view) if len(view) >= HEAD.size else 0
+        if self._coming:
+            part = view[: self._coming]
+            self._coming -= len(part)
+            self._write(part)
+            return len(part)
+        if len(view) < RUN.size:
+            return 0
+        kind, first, count = RUN.unpack_from(view)
+        if kind == DATA and 0 < count <= self._open.left:
+            self._coming = count
+        elif kind == COPY and 0 < count * BLOCK_BYTES <= self._open.left:
+            self._copy(first, count)
+        else:
+            raise TransferFailed("the stream has what is no part of a file")
+        return RUN.size
+
+    def _head(self, view: memoryview) -> int:
+        number, size_bytes = HEAD.unpack_from(view)
+        entry = self._expect(number, size_bytes)
+        if size_bytes == GONE or not size_bytes:
+            self._skip()
+        else:
+            # Before the file is begun anew: what stands at its path may be what is copied.
+            self._base_fd = self._bases.open(self._path)
+            self._begin(entry)
+        return HEAD.size
+
+    def _copy(self, first: int, count: int) -> None:
+        for number in range(first, first + count):
+            block = b""
+            with contextlib.suppress(OSError):
+                if self._base_fd >= 0:
+                    block = os.pread(self._base_fd, BLOCK_BYTES, number * BLOCK_BYTES)
+            # What is another one by now is told by the hash of the whole file.
+            self._write(memoryview(block.ljust(BLOCK_BYTES, b"\0")))
+
+    def _write(self, part: memoryview) -> None:
+        self._continue(part)
+        if self._open is None:
+            self._close_base()
+
+    def _close_base(self) -> None:
+        if self._base_fd >= 0:
+            os.close(self._base_fd)
+            self._base_fd = -1
+
+
+class Blocks:
+    """The digests that a target told of one path, by what they are."""
+
+    def __init__(self, count: int, digests: Sequence[bytes]) -> None:
+        self.count = count
+        self.digests = digests
+        self._first: Dict[bytes, int] = {}
+        for number, digest in enumerate(digests):
+            self._first.setdefault(digest, number)
+
+    def find(self, digest: bytes, expected: int) -> Optional[int]:
+        """A block with that digest: the one that is expected, where it has it."""
+        if expected < len(self.digests) and self.digests[expected] == digest:
+            return expected
+        return self._first.get(digest)
+
+
+def parse(payload: bytes, sizes_bytes: Sequence[int]) -> List[Blocks]:
+    """What was told of files that will be so large; ValueError where that is not so."""
+    found, position = [], 0
+    for size_bytes in sizes_bytes:
+        if len(payload) - position < COUNT.size:
+            raise ValueError("digests that are cut short")
+        count, told = COUNT.unpack_from(payload, position)
+        position += COUNT.size
+        end = position + told * DIGEST_BYTES
+        if not told <= count <= 2 * size_bytes // BLOCK_BYTES or end > len(payload):
+            raise ValueError("digests that are cut short")
+        marks = range(position, end, DIGEST_BYTES)
+        found.append(Blocks(count, [payload[at : at + DIGEST_BYTES] for at in marks]))
+        position = end
+    if position != len(payload):
+        raise ValueError("digests of more than was asked for")
+    return found
+
+
+def runs(fd: int, size_bytes: int, blocks: Blocks) -> Iterator[Tuple[int, int, bytes]]:
+    """A file as runs: the first block to copy and how many, or -1, 0 and the bytes to send."""
+    first = count = 0
+    for start in range(0, size_bytes, BLOCK_BYTES):
+        length = min(BLOCK_BYTES, size_bytes - start)
+        # Shorter than it was: filled up, and its hash will tell.
+        block = os.pread(fd, length, start).ljust(length, b"\0")
+        found = blocks.find(block_digest(block), first + count) if length == BLOCK_BYTES else None
+        if found is not None and count and found == first + count:
+            count += 1
+            continue
+        if count:
+            yield first, count, b""
+        first, count = (found, 1) if found is not None else (0, 0)
+        if found is None:
+            yield -1, 0, block
+    if count:
+        yield first, count, b""

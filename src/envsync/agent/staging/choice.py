@@ -1,0 +1,100 @@
+"""Which tree a push builds on.
+
+In this order: what an interrupted push left, or was set aside for this one; the earlier version
+that `keep` would drop once this one is published (double buffering: only what changed is
+written anew); a new directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import NamedTuple, Optional, Sequence, Tuple
+
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.members import may_build_on
+from envsync.agent.places.records import Record, Records
+from envsync.agent.places.staging_note import find_staging
+from envsync.agent.server.facts import may_be_written_to
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, ORIGIN_SPARE
+from envsync.errors import SourceRefused, StorageFailed
+from envsync.tree.manifest import EMPTY, Manifest
+
+
+class Candidate(NamedTuple):
+    """A tree by its name in `trees`, how it came to be, and what stands there.
+
+    A new one has no name yet, and nothing stands there.
+    """
+
+    token: Optional[str]
+    origin: str
+    found: Optional[Snapshot]
+
+
+_NOTHING = Candidate(None, ORIGIN_NEW, None)
+
+
+class StagingChoice:
+    """Looks for the tree to build on; nothing is touched."""
+
+    def __init__(self, places: Layout, trees: Trees, records: Records) -> None:
+        self._places = places
+        self._trees = trees
+        self._records = records
+
+    def preview(self, live: Optional[Record], keep: int) -> Tuple[str, Manifest]:
+        """How the tree came to be that would be built on, and what stands there."""
+        if not os.path.isdir(self._places.trees):
+            return ORIGIN_NEW, EMPTY
+        chosen = self.candidate(live, keep)
+        return chosen.origin, EMPTY if chosen.found is None else chosen.found.manifest()
+
+    def candidate(self, live: Optional[Record], keep: int) -> Candidate:
+        """The tree to build on, hashed; `live` is the record of what stands at the name."""
+        records = self._records.all()
+        return self._noted(records) or self._surplus(records, live, keep) or _NOTHING
+
+    def _noted(self, records: Sequence[Record]) -> Optional[Candidate]:
+        """What an interrupted push left, or was set aside."""
+        note = find_staging(self._places)
+        if note is None or note.inode in {record.inode for record in records}:
+            return None
+        for path in self._places.other_trees():
+            if os.lstat(path).st_ino == note.inode and may_build_on(path):
+                origin = ORIGIN_SPARE if note.is_set_aside else ORIGIN_RESUMED
+                with contextlib.suppress(SourceRefused, StorageFailed):
+                    return Candidate(_name(path), origin, self._trees.snapshot(path))
+        return None
+
+    def _surplus(
+        self, records: Sequence[Record], live: Optional[Record], keep: int
+    ) -> Optional[Candidate]:
+        """The version that goes next, where nothing says that somebody needs it as it is."""
+        record = _next_to_go(records, live, keep)
+        tree = None if record is None else self._records.tree(record)
+        if record is None or tree is None or not may_build_on(tree):
+            return None
+        if may_be_written_to(tree):
+            # A job that started with it: what it writes would be written into the next version.
+            return None
+        with contextlib.suppress(SourceRefused, StorageFailed):
+            snapshot = self._trees.snapshot(tree)
+            if snapshot.revision == record.revision:
+                return Candidate(_name(tree), ORIGIN_SPARE, snapshot)
+        # Somebody wrote into it after it was replaced, or still does, or nobody can read it any
+        # more: not ours to build over.
+        return None
+
+
+def _name(tree: bytes) -> str:
+    return os.fsdecode(os.path.basename(tree))
+
+
+def _next_to_go(records: Sequence[Record], live: Optional[Record], keep: int) -> Optional[Record]:
+    """The earlier version that `keep` would drop after the next publish; None where none."""
+    earlier = [r for r in records if not r.kept_because and (live is None or r != live)]
+    surplus = len(earlier) + (live is not None) - keep
+    return earlier[0] if earlier and surplus > 0 else None

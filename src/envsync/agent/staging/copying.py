@@ -1,0 +1,177 @@
+"""Copying files from other trees of this server into the staging tree: on all processors.
+
+A file costs five system calls and its hash. So where there are many, the processes that scan
+beside the agent's own take batches of them as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+from envsync.agent.server.helper_processes import COPY, HelperProcesses
+from envsync.agent.staging.writing import TreeWriter
+from envsync.agent.trees.scan_pass import open_directory
+from envsync.tree.entry import Entry
+from envsync.tree.steps import COPIES_MAX, Copies, Copy, Make
+
+FEW_FILES, FEW_BYTES = 1000, 64 << 20
+"""So little is done before another process would be of help."""
+_BATCH_BYTES = 8 << 20
+
+Progress = Callable[[int], None]
+
+
+class Site(NamedTuple):
+    """Where it is copied to: the staging tree's path, what writes there, and the writers' lock."""
+
+    path: bytes
+    writer: TreeWriter
+    lock: bytes
+
+
+class Copying:
+    """Copies what a plan has from holdings. `failed` is what has to come from elsewhere."""
+
+    def __init__(
+        self,
+        site: Site,
+        holdings: Sequence[bytes],
+        helpers: HelperProcesses,
+        progress: Optional[Progress] = None,
+    ) -> None:
+        """`holdings` are the paths of the trees that copies name by their number."""
+        self._site = site
+        self._holdings = holdings
+        self._helpers = helpers
+        self._progress = progress or (lambda _: None)
+        self.failed: List[Make] = []
+
+    def run(self, copies: Sequence[Copies]) -> None:
+        """Raises OSError where the staging tree cannot be written to."""
+        files, size_bytes = sum(c.files for c in copies), sum(c.size_bytes for c in copies)
+        is_little = files <= FEW_FILES and size_bytes <= FEW_BYTES
+        with contextlib.ExitStack() as stack:
+            fds = [stack.enter_context(_opened(path)) for path in self._holdings]
+            if is_little or not len(self._helpers):
+                self._copy(_each(copies), fds)
+            else:
+                self._share(_batches(copies), fds)
+
+    def _copy(self, copies: Iterable[Copy], fds: Sequence[int]) -> None:
+        for path, entry, number, source in copies:
+            if not self._site.writer.copy_file(fds[number], source, path, entry):
+                self.failed.append(Make(path, entry))
+            else:
+                self._progress(entry.size_bytes)
+
+    def _share(self, pending: List[List[Copies]], fds: Sequence[int]) -> None:
+        """Helpers take batches from the end, where the largest are; this process the others."""
+        idle = list(range(len(self._helpers)))
+        busy: Dict[int, Tuple[int, List[Copy]]] = {}
+        while pending or busy:
+            while pending and idle:
+                number, batch = idle.pop(), list(_each(pending.pop()))
+                busy[number] = self._helpers.begin(number, (COPY, self._order(batch))), batch
+            if pending:
+                self._copy(_each(pending.pop(0)), fds)
+            for number in self._helpers.answered(busy, may_wait=not pending) if busy else ():
+                ticket, batch = busy.pop(number)
+                if self._collect(batch, self._helpers.finish(number, ticket)):
+                    idle.append(number)
+                else:
+                    # It is gone, or must not write: what it was given is ours again.
+                    self._copy(batch, fds)
+
+    def _order(self, batch: Sequence[Copy]) -> Tuple[Any, ...]:
+        files = [(copy.source, copy.path, tuple(copy.entry)) for copy in batch]
+        return self._site.path, self._site.lock, self._holdings[batch[0].holding], files
+
+    def _collect(self, batch: Sequence[Copy], answer: Optional[Tuple[Any, ...]]) -> bool:
+        """Take over what a helper did; whether it did it."""
+        if answer is None:
+            return False
+        vouchers, failed, error_number = answer
+        if error_number:
+            raise OSError(error_number, os.strerror(error_number))
+        self._site.writer.vouchers.take(vouchers)
+        self.failed += [Make(batch[number].path, batch[number].entry) for number in failed]
+        done_bytes = sum(copy.entry.size_bytes for copy in batch)
+        self._progress(done_bytes - sum(batch[number].entry.size_bytes for number in failed))
+        return True
+
+
+def copy_share(order: Tuple[Any, ...]) -> Optional[Tuple[Any, ...]]:
+    """A helper's part, for `Copying`: vouchers, the numbers of what failed, and an errno.
+
+    None where it has to be done elsewhere. While it writes it holds the writers' lock, so that
+    nobody builds in the same place after the agent that asked for it is gone.
+    """
+    staged, lock, holding, files = order
+    with contextlib.ExitStack() as stack:
+        try:
+            lock_fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+            stack.callback(os.close, lock_fd)
+            fcntl.flock(lock_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            top_fd = open_directory(staged)
+            stack.callback(os.close, top_fd)
+            holding_fd = open_directory(holding)
+            stack.callback(os.close, holding_fd)
+        except OSError:
+            return None
+        writer = TreeWriter(top_fd)
+        stack.callback(writer.close)
+        failed: List[int] = []
+        try:
+            for number, (source, path, entry) in enumerate(files):
+                if not writer.copy_file(holding_fd, source, path, Entry(*entry)):
+                    failed.append(number)
+        except OSError as error:
+            return {}, [], error.errno
+        return writer.vouchers.packed, failed, 0
+
+
+@contextlib.contextmanager
+def _opened(path: bytes) -> Iterator[int]:
+    """A tree's descriptor; -1 where it is gone by now: then what it had comes from the source."""
+    fd = -1
+    with contextlib.suppress(OSError):
+        fd = open_directory(path)
+    try:
+        yield fd
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _each(copies: Iterable[Copies]) -> Iterator[Copy]:
+    return itertools.chain.from_iterable(some.each() for some in copies)
+
+
+def _batches(copies: Sequence[Copies]) -> List[List[Copies]]:
+    """Parts from one holding each, in the order of paths; the largest part last."""
+    found: List[List[Copies]] = []
+    files = size_bytes = 0
+    for some in sorted(copies, key=lambda some: some.holding):
+        is_full = size_bytes > _BATCH_BYTES or files >= COPIES_MAX
+        if not found or is_full or found[-1][0].holding != some.holding:
+            found.append([])
+            files = size_bytes = 0
+        found[-1].append(some)
+        files += some.files
+        size_bytes += some.size_bytes
+    return sorted(found, key=lambda batch: sum(some.size_bytes for some in batch))

@@ -1,0 +1,47 @@
+"""What a push puts beside the trees: a bundle, rsync's unfinished files, a build.
+
+STATE/bundle-TOKEN     what `scp` sends before it is unpacked
+STATE/rsync-partial    files that an interrupted rsync goes on with
+STATE/rsync-temporary  files that rsync is writing
+STATE/side.json        where an environment was being built (`agent.staging.side_build`)
+STATE/side-wanted.txt  what its tool was asked for
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import List
+
+from envsync.agent.staging import side_build
+
+PARTIAL = b"rsync-partial"
+TEMPORARY = b"rsync-temporary"
+_BUNDLE = b"bundle-"
+
+
+def bundle(state: bytes, token: str) -> bytes:
+    return os.path.join(state, _BUNDLE + token.encode())
+
+
+def bundles(state: bytes) -> List[bytes]:
+    """The bundles of this push and of earlier ones."""
+    return [os.path.join(state, name) for name in os.listdir(state) if name.startswith(_BUNDLE)]
+
+
+def unfinished(state: bytes) -> List[bytes]:
+    """What nobody goes on with, where it is: rsync's directories, and what a build left."""
+    paths = [os.path.join(state, name) for name in (PARTIAL, TEMPORARY)]
+    return [path for path in paths if os.path.lexists(path)] + side_build.unfinished(state)
+
+
+def discard(state: bytes) -> None:
+    """Remove all of it: a version was published, so nobody goes on with it."""
+    for path in bundles(state):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    for name in (PARTIAL, TEMPORARY):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(os.path.join(state, name))
+    side_build.discard(state)

@@ -1,0 +1,249 @@
+"""Contents that a server has elsewhere: in other environments, earlier versions, conda's cache.
+
+What is known of those is believed only as far as which file to try: a file is hashed while
+it is copied, and one that is not what it was taken for comes from the source like any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from typing import (
+    Callable,
+    Collection,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
+
+from envsync.agent.places.layout import STATE_DIRECTORY, Layout, layout
+from envsync.agent.places.records import Records
+from envsync.agent.server.reading import read_start
+from envsync.agent.staging.staging import Holding
+from envsync.agent.trees.trees import Trees
+from envsync.conda import hints
+from envsync.errors import PreflightRefused
+from envsync.tree.entry import join, split
+from envsync.tree.manifest import Manifest
+from envsync.tree.safety import is_environment_name
+
+REUSE_BYTES_MIN = 1 << 20
+"""For less it is not worth looking elsewhere."""
+
+CANDIDATES_MAX = 6
+"""Trees that are looked into, those with the most packages in common first."""
+
+_NOTE_BYTES_MAX = 64 << 20
+_METADATA = re.compile(rb"lib/(?:python|pypy)[0-9.]+t?/site-packages/[^/]+\.dist-info\Z")
+_RELEASE = re.compile(rb"conda-meta/([^/]+)\.json\Z")
+
+Known = Callable[[], Manifest]
+
+
+class Found(NamedTuple):
+    """One path for each content that a tree seems to have."""
+
+    by_content: Dict[bytes, bytes]
+
+    def places(self, contents: Collection[bytes]) -> Dict[bytes, Set[bytes]]:
+        return {content: {path} for content, path in self.by_content.items() if content in contents}
+
+
+class Candidate(NamedTuple):
+    """A tree to look into. `packages` are the paths in it that say which packages it has."""
+
+    path: bytes
+    name: str
+    packages: FrozenSet[bytes]
+
+
+class Alike(NamedTuple):
+    """A tree that was published under another name; `is_close` where it has little beside."""
+
+    path: bytes
+    name: str
+    manifest: Manifest
+    is_close: bool
+
+
+class Elsewhere:
+    """What a prefix holds beside one environment. Nothing is changed."""
+
+    def __init__(self, prefix: str, places: Layout, trees: Trees) -> None:
+        self._prefix = os.fsencode(prefix)
+        self._places = places
+        self._trees = trees
+        self._seen: Optional[Tuple[Candidate, ...]] = None
+
+    def has_most_of(self, packages: FrozenSet[bytes]) -> bool:
+        """Whether some tree or the package cache has half of these packages, by their names."""
+        if self._has_half(packages):
+            return True
+        cached = sum(1 for package in packages if self._is_cached(package))
+        return bool(packages) and 2 * cached >= len(packages)
+
+    def _has_half(self, packages: FrozenSet[bytes]) -> bool:
+        best = max((len(c.packages & packages) for c in self._candidates()), default=0)
+        return bool(packages) and 2 * best >= len(packages)
+
+    def likeliest(self, packages: FrozenSet[bytes]) -> Optional[Alike]:
+        """The published tree that has most of these packages; None where none has half of them."""
+        for candidate in self._ranked(packages) if self._has_half(packages) else ():
+            published = self._published(candidate)
+            if published is not None:
+                is_close = 2 * len(candidate.packages - packages) <= len(packages)
+                return Alike(candidate.path, candidate.name, published, is_close)
+        return None
+
+    def holdings(self, wanted: Manifest, lacking: Collection[bytes]) -> Iterator[Holding]:
+        """Trees that seem to have some of the contents that are lacking, the likeliest first."""
+        packages, left = wanted_packages(wanted), set(lacking)
+        for candidate in self._ranked(packages):
+            yield from _holding(candidate.path, candidate.name, self._known(candidate, left), left)
+        cache = os.path.join(self._prefix, b"pkgs")
+        yield from _holding(cache, "the package cache", self._cached(packages, left), left)
+
+    def _ranked(self, packages: FrozenSet[bytes]) -> List[Candidate]:
+        ranked = [c for c in self._candidates() if c.packages & packages]
+        ranked.sort(key=lambda c: (-len(c.packages & packages), c.path))
+        return ranked[:CANDIDATES_MAX]
+
+    def _candidates(self) -> Tuple[Candidate, ...]:
+        if self._seen is None:
+            self._seen = tuple(self._look())
+        return self._seen
+
+    def _look(self) -> Iterator[Candidate]:
+        """Every other environment that stands, and every earlier version of any."""
+        envs = os.path.join(self._prefix, b"envs")
+        state = os.path.join(envs, STATE_DIRECTORY)
+        names = {os.fsdecode(name) for place in (envs, state) for name in _names(place)}
+        own = self._places.inode()
+        for name in sorted(filter(is_environment_name, names)):
+            with contextlib.suppress(PreflightRefused, OSError):
+                places = layout(os.fsdecode(self._prefix), name)
+                for path in (places.standing(), *self._earlier(places)):
+                    if _is_directory(path) and os.lstat(path).st_ino != own:
+                        yield Candidate(path, name, frozenset(_package_paths(path)))
+
+    def _earlier(self, places: Layout) -> Iterator[bytes]:
+        """Versions that were published: what is being built may be anybody's next staging."""
+        records = Records(places)
+        for record in records.all():
+            tree = records.tree(record)
+            if tree is not None:
+                yield tree
+
+    def _known(self, candidate: Candidate, contents: Set[bytes]) -> Dict[bytes, bytes]:
+        """A path for each of the contents, by record, content cache or the installers' notes."""
+        manifest = self._published(candidate)
+        if manifest is None:
+            try:
+                status = os.lstat(candidate.path)
+            except OSError:
+                return {}  # it has gone since
+            cached = self._trees.cache(status.st_dev, status.st_ino).directories()
+            manifest = Manifest({path: known.listing for path, known in cached.items()}, 0, 0)
+        if manifest.directories:
+            return {found: min(paths) for found, paths in manifest.places(contents).items()}
+        return _first(_noted(candidate), contents)
+
+    def _published(self, candidate: Candidate) -> Optional[Manifest]:
+        """What its record says it was; None where it has none."""
+        with contextlib.suppress(PreflightRefused, OSError):
+            records = Records(layout(os.fsdecode(self._prefix), candidate.name))
+            record = records.at(os.lstat(candidate.path).st_ino)
+            return None if record is None else records.manifest(record)
+        return None
+
+    def _is_cached(self, package: bytes) -> bool:
+        release = _RELEASE.match(package)
+        return release is not None and _is_directory(self._cache_path(release.group(1)))
+
+    def _cache_path(self, release: bytes) -> bytes:
+        return os.path.join(self._prefix, b"pkgs", release)
+
+    def _cached(self, packages: Collection[bytes], contents: Set[bytes]) -> Dict[bytes, bytes]:
+        """Paths below conda's package cache."""
+        releases = [found.group(1) for found in map(_RELEASE.match, sorted(packages)) if found]
+        return _first(
+            (
+                (join(release, path), digest)
+                for release in (releases if contents else ())
+                for path, digest in hints.in_conda_note(
+                    _read(os.path.join(self._cache_path(release), b"info", b"paths.json"))
+                )
+            ),
+            contents,
+        )
+
+
+def wanted_packages(wanted: Manifest) -> FrozenSet[bytes]:
+    """The paths in a manifest that say which packages there are."""
+    conda = {join(b"conda-meta", entry.name) for entry in wanted.entries(b"conda-meta")}
+    found = {path for path in conda if path.endswith(b".json")}
+    return frozenset(found | {path for path in wanted.directories if _METADATA.match(path)})
+
+
+def _holding(
+    path: bytes, name: str, found: Dict[bytes, bytes], left: Set[bytes]
+) -> Iterator[Holding]:
+    """A holding of what was found, which is then no longer lacking."""
+    if found:
+        left -= found.keys()
+        yield Holding(path, Found(found), name)
+
+
+def _first(noted: Iterable[hints.Hint], contents: Set[bytes]) -> Dict[bytes, bytes]:
+    found: Dict[bytes, bytes] = {}
+    for path, digest in noted:
+        if digest in contents and not os.path.isabs(path):
+            found.setdefault(digest, path)
+    return found
+
+
+def _noted(candidate: Candidate) -> Iterator[hints.Hint]:
+    """What conda and pip noted of the files of an environment that nobody has hashed yet."""
+    for path in sorted(candidate.packages):
+        if _METADATA.match(path):
+            beside = split(path)[0]
+            for inside, digest in hints.in_pip_record(
+                _read(os.path.join(candidate.path, path, b"RECORD"))
+            ):
+                yield os.path.normpath(join(beside, inside)), digest
+        else:
+            yield from hints.in_conda_note(_read(os.path.join(candidate.path, path)))
+
+
+def _package_paths(tree: bytes) -> Iterator[bytes]:
+    for name in _names(os.path.join(tree, b"conda-meta")):
+        if name.endswith(b".json"):
+            yield join(b"conda-meta", name)
+    for python in _names(os.path.join(tree, b"lib")):
+        if python.startswith((b"python", b"pypy")):
+            packages = b"lib/%s/site-packages" % python
+            for name in _names(os.path.join(tree, packages)):
+                if name.endswith(b".dist-info"):
+                    yield join(packages, name)
+
+
+def _names(path: bytes) -> List[bytes]:
+    with contextlib.suppress(OSError):
+        return os.listdir(path)
+    return []
+
+
+def _is_directory(path: bytes) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+def _read(path: bytes) -> bytes:
+    """A small file; empty where it is not there."""
+    return read_start(path, _NOTE_BYTES_MAX) or b""

@@ -1,0 +1,222 @@
+"""An environment that the server's own tools make, beside its name and as long as it.
+
+conda writes an environment's path into its files, and what it made cannot be renamed. So it
+is made at a path of the same length as the name that it will have, and that name is written
+over it everywhere: no size changes, in scripts, binaries and `.pyc` files alike. From there
+it is staged like anything else.
+
+STATE/side.json says where it is, before it is there: whoever comes next removes it, and
+STATE/side-wanted.txt, which is what the tool is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import secrets
+import stat
+from typing import Dict, Iterable, Iterator, List, Optional, Tuple
+
+from envsync.agent.places.layout import Layout, read_json, remove, write_json
+from envsync.agent.places.members import is_foreign
+from envsync.agent.trees.removal import remove_tree
+from envsync.conda.equal_prefix import rewritten, with_digests
+from envsync.errors import PreflightRefused, VerificationFailed
+
+NOTE = b"side.json"
+_WANTED = b"side-wanted.txt"
+"""conda's tools take a file of specs only by that ending."""
+_NAME_MIN = 4
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def built_at(state: bytes) -> Optional[bytes]:
+    """Where a build was begun that nobody has finished; None where none was."""
+    document = read_json(os.path.join(state, NOTE))
+    path = document.get("path") if isinstance(document, dict) else None
+    if not isinstance(path, str) or not os.path.basename(path).startswith("."):
+        return None
+    return os.fsencode(path)
+
+
+def unfinished(state: bytes) -> List[bytes]:
+    """What a build has left there that nobody has finished."""
+    built = built_at(state)
+    paths = [os.path.join(state, _WANTED), *([] if built is None else [built])]
+    return [path for path in paths if os.path.lexists(path)]
+
+
+@contextlib.contextmanager
+def wanted_file(state: bytes, lines: Iterable[str]) -> Iterator[str]:
+    """A private file of lines for a tool to read, gone after the block or with the next build."""
+    path = os.path.join(state, _WANTED)
+    remove(path)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
+        yield os.fsdecode(path)
+    finally:
+        remove(path)
+
+
+def discard(state: bytes) -> None:
+    """Remove what an earlier build left, unless that was another user's."""
+    wanted = os.path.join(state, _WANTED)
+    if os.path.lexists(wanted):
+        remove(wanted)
+    if not os.path.lexists(os.path.join(state, NOTE)):
+        return
+    path = built_at(state)
+    if path is not None and os.path.lexists(path):
+        if is_foreign(path):
+            return
+        remove_tree(path)
+    remove(os.path.join(state, NOTE))
+
+
+class SideBuild:
+    """One environment being made. The push lock must be held."""
+
+    def __init__(self, places: Layout) -> None:
+        self._final = places.path
+        self._state = places.state
+        self.path = _place(places.path)
+
+    def begin(self) -> None:
+        """An empty directory; whatever an earlier try left is gone."""
+        discard(self._state)
+        if built_at(self._state) is not None:
+            raise PreflightRefused(
+                "another user's build was interrupted there",
+                hint="have that user run `envsync gc` there, or use --method mirror",
+            )
+        write_json(os.path.join(self._state, NOTE), {"path": os.fsdecode(self.path)})
+        os.mkdir(self.path, 0o700)
+
+    def packages(self) -> Tuple[str, ...]:
+        """The names of the packages that conda's tool has installed."""
+        names = []
+        for name in os.listdir(os.path.join(self.path, b"conda-meta")):
+            if name.endswith(b".json"):
+                with open(os.path.join(self.path, b"conda-meta", name), "rb") as file:
+                    names.append(str(json.loads(file.read())["name"]))
+        return tuple(sorted(names))
+
+    def finish(self) -> None:
+        """Write the final name over this place's everywhere; the digests in records follow.
+
+        Raises `VerificationFailed` where the place is still named, by another spelling.
+        """
+        changed: Dict[bytes, bytes] = {}
+        files = sorted(_files(self.path), key=_records_last)
+        for path in files:
+            content = self._content(path, has_digests=bool(changed) and _records_last(path) > 0)
+            if content is None:
+                continue
+            after = rewritten(content, self.path, self._final)
+            if _records_last(path):
+                after = with_digests(after, changed)
+            if after != content:
+                changed[hashlib.sha256(content).digest()] = hashlib.sha256(after).digest()
+                _replace(path, after)
+        self._relink()
+        self._require_unnamed(files)
+        os.chmod(self.path, 0o755)  # noqa: S103  (as conda makes them)
+
+    def _content(self, path: bytes, *, has_digests: bool) -> Optional[bytes]:
+        """What is in a file that names this place, or may name a digest; None of any other."""
+        if not has_digests and not _holds(path, self.path):
+            return None
+        with open(path, "rb") as file:
+            return file.read()
+
+    def _relink(self) -> None:
+        for path in _entries(self.path):
+            if os.path.islink(path) and self.path in os.readlink(path):
+                target = rewritten(os.readlink(path), self.path, self._final)
+                os.unlink(path)
+                os.symlink(target, path)
+
+    def _require_unnamed(self, files: List[bytes]) -> None:
+        real = os.path.realpath(self.path)
+        if real == self.path:
+            return
+        for path in files:
+            if _holds(path, real):
+                raise VerificationFailed(
+                    "the tool there wrote %s into the environment, where the prefix leads by a "
+                    "link" % os.fsdecode(real),
+                    details=[os.fsdecode(os.path.relpath(path, self.path))],
+                    hint="set `prefix:` of that server to the real path of the prefix",
+                )
+
+
+def _place(final: bytes) -> bytes:
+    """A path as long as the final one where nothing stands, on the package cache's disk."""
+    envs, name = os.path.split(final)
+    prefix = os.path.dirname(envs)
+    for parent, length in ((prefix, len(final) - len(prefix) - 1), (envs, len(name))):
+        if length < _NAME_MIN or not os.access(parent, os.W_OK | os.X_OK):
+            continue
+        while True:
+            letters = "".join(secrets.choice(_ALPHABET) for _ in range(length - 1))
+            path = os.path.join(parent, b"." + letters.encode())
+            if not os.path.lexists(path):
+                return path
+    raise PreflightRefused(
+        "there is no place for building %s there: %s is not writable"
+        % (os.fsdecode(name), os.fsdecode(prefix)),
+        hint="have the owner of the prefix push it, or use --method mirror",
+    )
+
+
+def _entries(top: bytes) -> Iterator[bytes]:
+    for directory, directories, names in os.walk(top):
+        for name in (*directories, *names):
+            yield os.path.join(directory, name)
+
+
+def _files(top: bytes) -> Iterator[bytes]:
+    for path in _entries(top):
+        if stat.S_ISREG(os.lstat(path).st_mode):
+            yield path
+
+
+def _records_last(path: bytes) -> int:
+    """conda's records name pip's, and both name other files: by their digests."""
+    directory, name = os.path.split(path)
+    if name == b"RECORD" and directory.endswith(b".dist-info"):
+        return 1
+    return 2 if name.endswith(b".json") and os.path.basename(directory) == b"conda-meta" else 0
+
+
+def _holds(path: bytes, text: bytes) -> bool:
+    # An empty file cannot be mapped.
+    if not os.path.getsize(path):
+        return False
+    with open(path, "rb") as file, _mapped(file.fileno()) as mapped:
+        return mapped.find(text) >= 0
+
+
+def _mapped(fd: int) -> mmap.mmap:
+    return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+
+
+def _replace(path: bytes, content: bytes) -> None:
+    """Another file in its place, with the same mode and times: the old may be the cache's."""
+    status = os.lstat(path)
+    directory = os.path.dirname(path)
+    parent_mode = stat.S_IMODE(os.lstat(directory).st_mode)
+    os.chmod(directory, parent_mode | stat.S_IRWXU)
+    os.unlink(path)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fchmod(fd, stat.S_IMODE(status.st_mode))
+        os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    os.chmod(directory, parent_mode)

@@ -1,0 +1,288 @@
+"""The tree being built beside the live one: chosen, brought forward, completed, verified.
+
+Building survives any interruption, because the next try looks at what is there and hashes it
+before it counts (see `staging_choice`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from typing import (
+    Callable,
+    Collection,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+)
+
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.local_paths import carry
+from envsync.agent.places.locks import expel_writers
+from envsync.agent.places.records import Record, Records
+from envsync.agent.places.sharing import regroup
+from envsync.agent.places.staging_note import find_staging, note_staging
+from envsync.agent.server.filesystem import space
+from envsync.agent.staging.blocks import LARGE_BYTES
+from envsync.agent.staging.choice import Candidate, StagingChoice
+from envsync.agent.staging.copying import Copying, Site
+from envsync.agent.staging.writing import TreeWriter, space_guard
+from envsync.agent.trees.removal import remove_tree
+from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.storage import require_room
+from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED
+from envsync.errors import VerificationFailed
+from envsync.tree.difference import difference
+from envsync.tree.entry import DIRECTORY, FILE, join, split
+from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.outline import plan_whole
+from envsync.tree.plan import Held, plan
+from envsync.tree.steps import Files, Make, Plan
+
+Progress = Callable[[int], None]
+
+
+class Holding(NamedTuple):
+    """A tree of the target that bytes may be copied from."""
+
+    path: bytes
+    contents: Held
+    name: str
+
+
+class Staging:
+    """One push's building site. The push lock must be held."""
+
+    def __init__(self, places: Layout, trees: Trees, records: Records) -> None:
+        self._places = places
+        self._trees = trees
+        self._records = records
+        self._choice = StagingChoice(places, trees, records)
+        self._writer: Optional[TreeWriter] = None
+        self._plan: Optional[Plan] = None
+        self._found: Optional[Snapshot] = None
+        self._looked: Optional[Candidate] = None
+        self._touched: Set[bytes] = set()
+        self.token = ""
+        self.origin = ORIGIN_NEW
+
+    @property
+    def path(self) -> bytes:
+        return self._places.tree(self.token)
+
+    def look(self, live: Optional[Record], keep: int) -> None:
+        """Look at what `choose` will settle on, where nobody can be writing to it."""
+        note = find_staging(self._places)
+        if note is None or note.is_set_aside:
+            self._looked = self._choice.candidate(live, keep)
+            if self._looked.found is not None:
+                self._looked.found.known()
+
+    def choose(self, live: Optional[Record], keep: int) -> None:
+        """Settle on a tree, and shut out every process that still writes into it."""
+        writers = expel_writers(self._places)
+        try:
+            chosen = self._looked or self._choice.candidate(live, keep)
+            self.origin, self._found = chosen.origin, chosen.found
+            if self._found is not None:
+                # Now: a damaged cache is made anew from the tree, which is about to move.
+                known = self._found.known()
+                self._found = self._found._replace(known=lambda: known)
+            self.token = secrets.token_hex(8)
+            if chosen.token is None:
+                os.mkdir(self.path, 0o700)
+            else:
+                os.rename(self._places.tree(chosen.token), self.path)
+                os.chmod(self.path, 0o700)
+            inode = os.lstat(self.path).st_ino
+            note_staging(self._places, self.token, inode)
+            stale = self._records.at(inode)
+            if stale is not None:
+                self._records.forget(stale)
+        finally:
+            os.close(writers)
+        self._writer = TreeWriter(open_directory(self.path))
+
+    def set_aside(self) -> None:
+        """Leave what was completed and verified for the next push to build on."""
+        inode = os.lstat(self.path).st_ino
+        note_staging(self._places, self.token, inode, is_set_aside=True)
+
+    def take_stock(self, progress: Optional[Progress] = None) -> Manifest:
+        """Look at what was completed, to build on it further; it was hashed on its way in."""
+        vouchers = self.writer.vouchers
+        self._touched = set()
+        self._found = self._trees.snapshot_private(self.path, None, (), vouchers, progress)
+        self.origin = ORIGIN_RESUMED
+        return self._found.manifest()
+
+    def plan(self, wanted: Manifest, holdings: Sequence[Holding]) -> Plan:
+        """What the staging tree needs to become `wanted`."""
+        staged = EMPTY
+        if self._found is not None:
+            staged = self._found.manifest()
+        self._plan = plan(wanted, staged, [holding.contents for holding in holdings])
+        return self._plan
+
+    def plan_whole(self, outline: Manifest) -> Plan:
+        """What a new tree needs to become what an outline names."""
+        self._plan = plan_whole(outline)
+        return self._plan
+
+    def require_space(self) -> None:
+        """Raise `NoSpace` where the plan does not fit."""
+        assert self._plan is not None
+        free = space(self._places.trees)
+        require_room(free, self._plan.new_bytes(), self._plan.new_inodes())
+
+    def bring_forward(
+        self, holdings: Sequence[Holding], progress: Optional[Progress] = None
+    ) -> Files:
+        """Carry out everything but the transfer; the files that have to come from the source."""
+        assert self._plan is not None
+        work, writer = self._plan, self.writer
+        with space_guard():
+            if self.origin != ORIGIN_NEW:
+                assert self._found is not None
+                self._unlock_parents(work.touched_directories(), self._found.scan.directories)
+                self._discard_local()
+            for path, entry in _gone_first(work):
+                writer.remove(path, entry.kind)
+            for path, _ in work.directories:
+                writer.make_directory(path)
+            for path, entry in work.symlinks:
+                writer.make_symlink(path, entry)
+            failed = self._copy(work, holdings, progress)
+        # What was copied is only remembered by where: it may be 200,000 files.
+        self._touched |= work.touched_directories()
+        self._plan = work._replace(copies=())
+        return work.fetches + failed
+
+    def _unlock_parents(self, touched: Collection[bytes], standing: Collection[bytes]) -> None:
+        """A version may have directories without write permission; here they need it.
+
+        `standing` are those that are directories now: at another path that the plan touches
+        there may be a link, and a mode is changed at the end of it, wherever that is.
+        """
+        for path in touched:
+            if path in standing:
+                self.writer.unlock_directory(path)
+
+    def _discard_local(self) -> None:
+        """Remove the local paths of the version that this is built on, before it changes.
+
+        Afterwards a directory above them might have become a link that leads anywhere.
+        """
+        assert self._found is not None
+        for path in self._found.scan.local:
+            parent = split(path)[0]
+            self.writer.unlock_directory(parent)
+            remove_tree(path, self.writer.top_fd)
+            self._touched.add(parent)
+
+    def _copy(
+        self, work: Plan, holdings: Sequence[Holding], progress: Optional[Progress]
+    ) -> List[Make]:
+        site = Site(self.path, self.writer, self._places.file("writers"))
+        paths = [holding.path for holding in holdings]
+        copying = Copying(site, paths, self._trees.helpers, progress)
+        copying.run(work.copies)
+        return copying.failed
+
+    @property
+    def writer(self) -> TreeWriter:
+        assert self._writer is not None
+        return self._writer
+
+    def complete(self, wanted: Manifest, live: Optional[bytes], local: Collection[bytes]) -> None:
+        """Carry out what follows the transfer: repeats, links, local paths, modes, mtimes.
+
+        `local` are the live tree's local paths.
+        """
+        assert self._plan is not None
+        work, writer = self._plan, self.writer
+        with space_guard():
+            for path, entry, _, source in work.repeats:
+                writer.copy_file(writer.top_fd, source, path, entry)
+            for link in work.links:
+                # Where the leader did not come, verification says so.
+                with contextlib.suppress(FileNotFoundError):
+                    writer.make_link(link.path, link.leader)
+            for path, entry in work.restamp:
+                if entry.kind != DIRECTORY:
+                    writer.stamp(path, entry)
+                self._touched.add(split(path)[0])
+            if live is not None:
+                self._touched |= carry(live, local, self.path)
+            self._stamp_directories(wanted)
+
+    def _stamp_directories(self, wanted: Manifest) -> None:
+        """Give directories their modes and mtimes again, children first: last of all.
+
+        Only those that something was done in: the others still have theirs, and the
+        content cache knows them.
+        """
+        assert self._plan is not None
+        work = self._plan
+        self._touched |= work.touched_directories()
+        self._touched.update(path for path, _ in work.directories)
+        self._touched.update(path for path, entry in work.restamp if entry.kind == DIRECTORY)
+        planned = dict(work.directories)
+        by_parent: Dict[bytes, Set[bytes]] = {}
+        for path in self._touched - planned.keys() - {b""}:
+            parent, name = split(path)
+            by_parent.setdefault(parent, set()).add(name)
+        for parent, names in by_parent.items():
+            for entry in wanted.entries(parent):
+                if entry.name in names:
+                    planned[join(parent, entry.name)] = entry
+        for path in sorted(planned, key=lambda path: path.count(b"/"), reverse=True):
+            self.writer.stamp(path, planned[path])
+        os.chmod(b".", wanted.mode, dir_fd=self.writer.top_fd)
+        os.utime(self.writer.top_fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
+
+    def regroup(self, gid: int) -> None:
+        """Give what an earlier version left in another group this one."""
+        self._touched.update(split(path)[0] for path in regroup(self.path, gid))
+
+    def verify(self, wanted: Manifest, progress: Optional[Progress] = None) -> Snapshot:
+        """Hash what stands in the staging against the manifest.
+
+        Raises `VerificationFailed` with the paths that differ.
+        """
+        assert self._plan is not None
+        snapshot = self._trees.snapshot_private(
+            self.path, self._found, self._touched, self.writer.vouchers, progress
+        )
+        wrong = difference(wanted, snapshot.manifest())
+        if wrong:
+            self._unlock_parents(self._touched, snapshot.scan.directories)
+            raise VerificationFailed(
+                "%d paths are not what the source sent" % len(wrong.paths),
+                details=[os.fsdecode(path) for path in wrong.paths],
+                hint="run the same command again: only those are sent",
+            )
+        return snapshot
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            os.close(self._writer.top_fd)
+            self._writer = None
+
+
+def _gone_first(work: Plan) -> Iterator[Make]:
+    """What goes before anything comes: not what a large file can be made of (`blocks`)."""
+    if not work.remove:
+        return
+    made_anew = {path for path, entry in work.fetches if entry.size_bytes >= LARGE_BYTES}
+    for make in work.remove:
+        if make.entry.kind != FILE or make.path not in made_anew:
+            yield make

@@ -1,0 +1,64 @@
+"""Starts rsync's receiver on a server, if the staging tree is still the one that was meant.
+
+This file is a program of its own: its text is put, in hex, into the command line of an
+interpreter there. It enters the staging tree, takes the lock that every writer holds
+(`agent.places.locks.expel_writers`), and hands both on to rsync. A receiver that starts late, for a
+push that is over, finds another token and writes nothing.
+
+Arguments: the state directory in hex, the token, rsync's path in hex, rsync's arguments.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+from typing import List
+
+REFUSED_EXIT_CODE = 76
+_GROUP_WRITES = 0o2020
+REFUSED = "envsync: this transfer is over: "
+"""What a refusal begins with on stderr; ssh's exit status does not get past rsync."""
+
+
+def main(arguments: List[str]) -> None:
+    """Become rsync, or exit."""
+    state, token, rsync = bytes.fromhex(arguments[0]), arguments[1], bytes.fromhex(arguments[2])
+    os.umask(0o077)
+    try:
+        fd = os.open(os.path.join(state, b"writers"), os.O_RDWR | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with open(os.path.join(state, b"staging.json"), "rb") as file:
+            expected = json.loads(file.read()).get("token")
+    except (OSError, ValueError, AttributeError) as error:
+        _refuse(str(error))
+    if expected != token:
+        _refuse("another one has begun")
+    os.chdir(os.path.join(state, b"trees", token.encode()))
+    for name, is_kept in ((b"rsync-partial", True), (b"rsync-temporary", False)):
+        path = os.path.join(state, name)
+        if not is_kept or _is_foreign(path):
+            shutil.rmtree(path, ignore_errors=True)
+        os.makedirs(path, exist_ok=True)
+        if os.stat(state).st_mode & _GROUP_WRITES == _GROUP_WRITES:
+            # Whoever of the group comes next has to be able to remove it.
+            os.chmod(path, 0o2770)  # noqa: S103
+    os.set_inheritable(fd, True)
+    # Its messages are read by a program.
+    environment = {**os.environ, "LC_ALL": "C"}
+    os.execve(rsync, ["rsync", *arguments[3:]], environment)  # noqa: S606
+
+
+def _is_foreign(path: bytes) -> bool:
+    return os.path.isdir(path) and os.stat(path).st_uid != os.geteuid()
+
+
+def _refuse(reason: str) -> None:
+    sys.stderr.write(REFUSED + reason + "\n")
+    sys.exit(REFUSED_EXIT_CODE)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,219 @@
+"""Making entries in a tree that nobody else may see yet.
+
+Every file is made anew under its own name: nothing that exists is ever opened for writing,
+so no byte that a process has open or mapped changes, and no inode is shared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from typing import Iterator, Optional
+
+from envsync.agent.server.filesystem import clone
+from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.trees.hashing import BLOCK_BYTES, SMALL_BYTES, hash_open_file
+from envsync.agent.trees.removal import remove_tree
+from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.trees.storage import storage_failure
+from envsync.agent.trees.vouchers import Vouchers
+from envsync.tree.entry import DIRECTORY, MODE_MASK, Entry, split
+
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def space_guard() -> Iterator[None]:
+    """Tell a disk that is full or fails as what it is."""
+    try:
+        yield
+    except OSError as error:
+        failure = storage_failure(error)
+        if failure is None:
+            raise
+        raise failure from error
+
+
+class TreeWriter:
+    """Writes below one open directory. `vouchers` says what was hashed on its way in."""
+
+    def __init__(self, top_fd: int) -> None:
+        self.top_fd = top_fd
+        self.vouchers = Vouchers()
+        self._parent: Optional[bytes] = None
+        self._parent_fd = -1
+        self._buffer = bytearray(BLOCK_BYTES)
+        # Until it is refused once: what it is refused for does not change within a tree.
+        self._can_clone = True
+
+    def close(self) -> None:
+        if self._parent is not None:
+            os.close(self._parent_fd)
+            self._parent = None
+
+    def begin_file(self, path: bytes) -> int:
+        """A descriptor of a new, empty file at `path`; whatever file stood there is gone."""
+        directory, name = split(path)
+        parent_fd = self._directory(directory)
+        try:
+            return os.open(name, _NEW_FILE, 0o600, dir_fd=parent_fd)
+        except FileExistsError:
+            os.unlink(name, dir_fd=parent_fd)
+            return os.open(name, _NEW_FILE, 0o600, dir_fd=parent_fd)
+
+    def end_file(self, fd: int, path: bytes, entry: Entry, digest: bytes) -> bool:
+        """Stamp and close; False, and no file, where the bytes are not the entry's.
+
+        An entry of an outline has no content yet, and takes what comes.
+        """
+        try:
+            if entry.content and digest != entry.content:
+                self.remove(path)
+                return False
+            os.fchmod(fd, entry.mode & MODE_MASK)
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            s = os.fstat(fd)
+        finally:
+            os.close(fd)
+        self.vouchers.add(path, s, digest)
+        return True
+
+    def copy_file(self, source_fd: int, source: bytes, path: bytes, entry: Entry) -> bool:
+        """Copy a file of another tree, hashing what is copied; False where it is not it."""
+        try:
+            old = os.open(source, READ_FLAGS, dir_fd=source_fd)
+        except OSError:
+            return False
+        try:
+            status = os.fstat(old)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size_bytes:
+                return False
+            if entry.size_bytes <= SMALL_BYTES:
+                return self._copy_small(old, path, entry)
+            new = self.begin_file(path)
+            try:
+                digest = self._copy(old, new)
+            except BaseException:
+                os.close(new)
+                self.remove(path)
+                raise
+        finally:
+            os.close(old)
+        return self.end_file(new, path, entry, digest)
+
+    def _copy_small(self, old: int, path: bytes, entry: Entry) -> bool:
+        try:
+            content = os.read(old, entry.size_bytes + 1)
+        except OSError:
+            return False  # unreadable here: the source has it
+        digest = hashlib.sha256(content).digest()
+        if digest != entry.content:
+            return False
+        new = self.begin_file(path)
+        try:
+            write_all(new, memoryview(content))
+        except BaseException:
+            os.close(new)
+            self.remove(path)
+            raise
+        return self.end_file(new, path, entry, digest)
+
+    def _copy(self, old: int, new: int) -> bytes:
+        """Copy all bytes and return their digest: of the copy, or of what was read for it."""
+        if self._can_clone and clone(old, new):
+            return hash_open_file(new)
+        self._can_clone = False
+        state = hashlib.sha256()
+        view = memoryview(self._buffer)
+        while True:
+            try:
+                count = os.readv(old, [self._buffer])
+            except OSError:
+                return b""  # unreadable here: the source has it
+            if not count:
+                return state.digest()
+            state.update(view[:count])
+            write_all(new, view[:count])
+
+    def make_directory(self, path: bytes) -> None:
+        directory, name = split(path)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=self._directory(directory))
+
+    def make_symlink(self, path: bytes, entry: Entry) -> None:
+        directory, name = split(path)
+        parent_fd = self._directory(directory)
+        try:
+            os.symlink(entry.content, name, dir_fd=parent_fd)
+        except FileExistsError:
+            os.unlink(name, dir_fd=parent_fd)
+            os.symlink(entry.content, name, dir_fd=parent_fd)
+        self.stamp(path, entry)
+
+    def make_link(self, path: bytes, leader: bytes) -> None:
+        """Give a file of this tree a further name; none where the file did not arrive."""
+        directory, name = split(path)
+        fds = {"src_dir_fd": self.top_fd, "dst_dir_fd": self._directory(directory)}
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=fds["dst_dir_fd"])
+        with contextlib.suppress(FileNotFoundError):
+            os.link(leader, name, follow_symlinks=False, **fds)
+
+    def stamp(self, path: bytes, entry: Entry) -> None:
+        """Set mode and mtime of what is there."""
+        directory, name = split(path)
+        parent_fd = self._directory(directory)
+        if not stat.S_ISLNK(os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode):
+            os.chmod(name, entry.mode & MODE_MASK, dir_fd=parent_fd)
+        times = (entry.mtime_ns, entry.mtime_ns)
+        with contextlib.suppress(NotImplementedError):
+            os.utime(name, ns=times, dir_fd=parent_fd, follow_symlinks=False)
+
+    def status(self, path: bytes) -> Optional[os.stat_result]:
+        """What is there, links not followed; None where nothing is."""
+        directory, name = split(path)
+        try:
+            return os.stat(name, dir_fd=self._directory(directory), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def unlock_directory(self, path: bytes) -> None:
+        """Make a directory writable for the time of building."""
+        with contextlib.suppress(OSError):
+            os.chmod(path or b".", 0o700, dir_fd=self.top_fd)
+
+    def remove(self, path: bytes, kind: int = 0) -> None:
+        """Remove one entry, a directory with what is left in it. Absence is fine."""
+        self.vouchers.drop(path)
+        directory, name = split(path)
+        with contextlib.suppress(FileNotFoundError):
+            parent_fd = self._directory(directory)
+            if kind == DIRECTORY:
+                if self._parent == path:
+                    self.close()
+                try:
+                    os.rmdir(name, dir_fd=parent_fd)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                    # What no manifest names: pipes, sockets, remains of NFS.
+                    remove_tree(name, parent_fd)
+            else:
+                os.unlink(name, dir_fd=parent_fd)
+
+    def _directory(self, path: bytes) -> int:
+        """The descriptor of a directory; the last one is kept, since paths come in order."""
+        if self._parent != path:
+            fd = open_directory(path, self.top_fd)
+            self.close()
+            self._parent, self._parent_fd = path, fd
+        return self._parent_fd
+
+
+def write_all(fd: int, data: memoryview) -> None:
+    """Write every byte, however the kernel divides it."""
+    while data:
+        data = data[os.write(fd, data) :]

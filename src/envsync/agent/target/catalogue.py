@@ -1,0 +1,63 @@
+"""All environments of one server, for `list`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Iterator, Mapping, Optional, Sequence
+
+from envsync.agent.places.layout import layout
+from envsync.agent.places.records import Records
+from envsync.agent.target.differences import package_paths
+from envsync.agent.target.preparation import require_prefix
+from envsync.agent.target.target import record_facts
+from envsync.agent.trees.storage import words
+from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.messages import EnvironmentFacts, TotalsFacts
+from envsync.conda.packages import list_packages
+from envsync.errors import EnvsyncError
+from envsync.tree.local import LocalPaths
+from envsync.tree.safety import is_environment_name
+
+
+def environments(
+    prefix: str,
+    local: Sequence[str],
+    local_of: Mapping[str, Sequence[str]],
+    cache_directory: Optional[str],
+) -> Iterator[EnvironmentFacts]:
+    """Each environment of a prefix, by name. One that cannot be read has its `problem` set.
+
+    `local_of` are further local paths, of the environments that have some.
+    """
+    require_prefix(prefix)
+    names = []
+    with contextlib.suppress(FileNotFoundError):
+        names = sorted(os.listdir(os.path.join(prefix, "envs")))
+    for name in names:
+        history = os.path.join(prefix, "envs", name, "conda-meta", "history")
+        if is_environment_name(name) and os.path.exists(history):
+            patterns = (*local, *local_of.get(name, ()))
+            yield _environment(prefix, name, Trees(cache_directory, LocalPaths(patterns)))
+
+
+def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
+    places = layout(prefix, name)
+    nothing = TotalsFacts(0, 0, 0)
+    try:
+        snapshot = trees.snapshot(places.standing())
+        manifest = snapshot.manifest()
+    except (EnvsyncError, OSError) as error:
+        return EnvironmentFacts(name, "", None, False, nothing, 0, 0, words(error))
+    records = Records(places)
+    record = records.at(snapshot.scan.inode)
+    return EnvironmentFacts(
+        name=name,
+        revision=snapshot.revision,
+        record=None if record is None else record_facts(record),
+        drifted=record is not None and record.revision != snapshot.revision,
+        totals=TotalsFacts(*snapshot.totals),
+        packages=len(list_packages(package_paths(manifest))),
+        generations=sum(1 for other in records.all() if other != record),
+        problem="",
+    )

@@ -1,0 +1,62 @@
+"""Two versions of an environment compared as a person thinks of them: packages first."""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Iterator, Optional, Tuple
+
+from envsync.agent.wire.messages import DifferenceFacts
+from envsync.conda import packages
+from envsync.conda.ownership import group_paths
+from envsync.tree.difference import Difference, difference
+from envsync.tree.entry import join, split
+from envsync.tree.manifest import Manifest
+
+Read = Callable[[bytes], Optional[bytes]]
+
+
+def describe(before: Manifest, after: Manifest, read: Read, paths_max: int) -> DifferenceFacts:
+    """What `after` has that `before` has not, and the other way round.
+
+    `read` gives files of the version that `after` describes.
+    """
+    found = _without_parents(difference(before, after))
+    marked = sorted(
+        [(path, "+") for path in found.added]
+        + [(path, "-") for path in found.removed]
+        + [(path, "~") for path in found.changed]
+    )
+    known = (*package_paths(after), *found.removed)
+    groups = group_paths(found.paths, known, read) if found else ()
+    return DifferenceFacts(
+        packages=package_changes(before, after) if found else (),
+        groups=tuple(str(group) for group in groups),
+        paths=tuple("%s %s" % (mark, os.fsdecode(path)) for path, mark in marked[:paths_max]),
+        added=len(found.added),
+        removed=len(found.removed),
+        changed=len(found.changed),
+    )
+
+
+def _without_parents(found: Difference) -> Difference:
+    """Without directories that came or went with something in them: those are no news besides."""
+    parents = {split(path)[0] for path in found.paths}
+    return found._replace(
+        added=tuple(path for path in found.added if path not in parents),
+        removed=tuple(path for path in found.removed if path not in parents),
+    )
+
+
+def package_changes(before: Manifest, after: Manifest) -> Tuple[str, ...]:
+    """Packages added, removed and changed, a line each."""
+    return packages.difference(
+        packages.list_packages(package_paths(before)), packages.list_packages(package_paths(after))
+    ).lines()
+
+
+def package_paths(manifest: Manifest) -> Iterator[bytes]:
+    """The paths that say which packages there are, without decoding the other directories."""
+    for directory in manifest.directories:
+        if directory == b"conda-meta" or split(directory)[1] == b"site-packages":
+            for entry in manifest.entries(directory):
+                yield join(directory, entry.name)

@@ -1,0 +1,260 @@
+"""Freeing what nobody needs on a target: `envsync gc`.
+
+An environment is swept with its push lock held, so no push runs beside it. Whatever dies in
+between, a record is forgotten before its tree goes, and a tree that no record knows is what
+the next sweep removes. Nothing here changes a record: what may not go stays as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
+
+from envsync.agent.places.layout import remove
+from envsync.agent.places.locks import expel_writers, holder_at, under_way
+from envsync.agent.places.members import hindrance
+from envsync.agent.places.records import Record
+from envsync.agent.places.staging_note import forget_staging, note_path, set_aside_inode
+from envsync.agent.server.facts import processes_below
+from envsync.agent.server.filesystem import mount_of
+from envsync.agent.staging import leftovers
+from envsync.agent.target.target import Target
+from envsync.agent.trees.removal import measure, remove_tree
+from envsync.agent.wire.messages import SweepFacts
+from envsync.errors import CheckFailed, EnvsyncError, Locked
+
+NETWORK_AGE_SECONDS = 7 * 86400.0
+"""On a network filesystem, processes of other machines may have open what this one cannot see."""
+
+_TEMPORARY = b"tmp"
+Freed = Callable[[int], None]
+
+
+class Rules(NamedTuple):
+    """`keep` is how many earlier versions stay; `drifted` lets those go that were changed."""
+
+    keep: int
+    drifted: bool
+    dry_run: bool
+    now_seconds: float
+
+
+def sweep(target: Target, rules: Rules, freed: Freed = lambda _: None) -> SweepFacts:
+    """Free what one environment does not need; left alone where a push is under way."""
+    sweeping = _Sweep(target, rules, freed)
+    if rules.dry_run:
+        who = holder_at(target.places)
+        if who:
+            return sweeping.facts(locked=under_way(target.places, who))
+        target.recover_if_free()
+        sweeping.run()
+        return sweeping.facts()
+    try:
+        target.lock.acquire()
+    except Locked as error:
+        return sweeping.facts(locked=error.message)
+    try:
+        # A check that failed is told by who pushed; the version before stands there again.
+        with contextlib.suppress(CheckFailed):
+            target.recover()
+        sweeping.run()
+    finally:
+        target.lock.release()
+    return sweeping.facts()
+
+
+class _Sweep:
+    """One environment. `run` needs the push lock, but for a dry run."""
+
+    def __init__(self, target: Target, rules: Rules, freed: Freed) -> None:
+        self._target = target
+        self._rules = rules
+        self._freed = freed
+        self._live: Set[int] = set()
+        self._trees: Dict[int, bytes] = {}
+        self._generations: List[int] = []
+        self._unfinished = 0
+        self._size_bytes = 0
+        self._stays: List[str] = []
+        self._problems: List[str] = []
+        self._resisting: Set[bytes] = set()
+
+    def facts(self, locked: str = "") -> SweepFacts:
+        return SweepFacts(
+            self._target.name,
+            tuple(self._generations),
+            self._unfinished,
+            self._size_bytes,
+            tuple(self._stays),
+            locked,
+            tuple(self._problems),
+        )
+
+    def run(self) -> None:
+        places, records = self._target.places, self._target.records
+        self._live = _inodes([places.live])
+        with contextlib.suppress(FileNotFoundError):
+            paths = [os.path.join(places.trees, name) for name in os.listdir(places.trees)]
+            self._trees = {os.lstat(path).st_ino: path for path in paths}
+        if records.has_damage() and not self._rules.drifted:
+            self._stays.append("everything: a record is damaged (--drifted removes what it kept)")
+            return
+        for path in records.damaged():
+            self._remove_file(path)
+        self._drop_generations(records.all())
+        if records.misses_kept(self._live) and not self._rules.drifted:
+            self._stays.append(
+                "what no record knows: it may be a version that was changed by hand, restored "
+                "from a backup (--drifted removes it)"
+            )
+            return
+        self._drop_treeless(records.all())
+        self._drop_unfinished()
+        for path in records.orphans() + _temporary(places.state):
+            self._remove_file(path)
+
+    def _drop_generations(self, records: Sequence[Record]) -> None:
+        standing = [r for r in records if r.inode in self._trees and r.inode not in self._live]
+        ordinary = [record for record in standing if not record.kept_because]
+        # Of what was removed, nothing is kept to go back to any longer.
+        is_gone = not self._live and self._target.records.was_removed()
+        keep = 0 if is_gone else self._rules.keep
+        surplus = ordinary[: max(0, len(ordinary) - keep)]
+        surplus += [record for record in standing if record.kept_because]
+        using = _Users([self._trees[record.inode] for record in surplus])
+        for record in surplus:
+            tree = self._trees[record.inode]
+            reason = hindrance(tree) or self._changed(record, tree)
+            reason = reason or using.of(tree) or self._too_young(tree)
+            if reason:
+                self._stays.append("generation %d: %s" % (record.number, reason))
+            elif self._remove_tree(tree, record):
+                self._generations.append(record.number)
+
+    def _changed(self, record: Record, tree: bytes) -> str:
+        """Why no clean-up may remove a version; with `drifted` any may go."""
+        if self._rules.drifted:
+            return ""
+        if record.kept_because:
+            return "%s (--drifted removes it)" % record.kept_because
+        try:
+            if self._target.trees.snapshot(tree).revision == record.revision:
+                return ""
+        except (EnvsyncError, OSError) as error:
+            return "it cannot be read (%s)" % error
+        return "it was changed after it was replaced (--drifted removes it)"
+
+    def _too_young(self, tree: bytes) -> str:
+        """Why a tree is left for now. The switch gave its top directory a new ctime."""
+        mount = mount_of(tree)
+        age_seconds = self._rules.now_seconds - os.lstat(tree).st_ctime
+        if not mount.is_network or age_seconds > NETWORK_AGE_SECONDS:
+            return ""
+        return "on %s nothing younger than 7 days goes: other machines may use it" % mount.kind
+
+    def _drop_treeless(self, records: Sequence[Record]) -> None:
+        """Forget versions that are gone, unless what stands at the name could be one of them.
+
+        After a restore from a backup no inode is what a record says.
+        """
+        if any(record.inode in self._live for record in records) and not self._rules.dry_run:
+            for record in records:
+                if record.inode not in self._live and record.inode not in self._trees:
+                    self._target.records.forget(record)
+
+    def _drop_unfinished(self) -> None:
+        """Remove what interrupted pushes left, unless somebody still writes there."""
+        ready = self._set_aside()
+        known = {record.inode for record in self._target.records.all()} | self._live | ready
+        trees = [path for inode, path in self._trees.items() if inode not in known]
+        found = [path for path in trees if os.path.lexists(path) and path not in self._resisting]
+        state = self._target.places.state
+        parts = leftovers.bundles(state) + leftovers.unfinished(state)
+        if not found and not parts and not os.path.lexists(note_path(self._target.places)):
+            return
+        if self._rules.dry_run:
+            self._drop_trees(found)
+            self._count(sum(map(measure, parts)))
+            return
+        try:
+            writers = expel_writers(self._target.places)
+        except Locked as error:
+            self._stays.append("an unfinished push: %s" % error.message)
+            return
+        try:
+            self._drop_trees(found)
+            self._count(sum(map(measure, parts)))
+            leftovers.discard(state)
+            if not any(map(os.path.lexists, found)) and not ready:
+                forget_staging(self._target.places)
+        finally:
+            os.close(writers)
+
+    def _set_aside(self) -> Set[int]:
+        """The tree that waits for the next push, while it takes the room of an earlier version."""
+        inode = set_aside_inode(self._target.places)
+        records = self._target.records.all()
+        earlier = [r for r in records if not r.kept_because and r.inode not in self._live]
+        is_of_use = bool(self._live) and len(earlier) < self._rules.keep
+        return {inode} if is_of_use and inode in self._trees else set()
+
+    def _drop_trees(self, trees: Sequence[bytes]) -> None:
+        using = _Users(trees)
+        for tree in trees:
+            reason = hindrance(tree) or using.of(tree) or self._too_young(tree)
+            if reason:
+                self._stays.append("an unfinished push: %s" % reason)
+            elif self._remove_tree(tree):
+                self._unfinished += 1
+
+    def _remove_tree(self, tree: bytes, record: Optional[Record] = None) -> bool:
+        """Remove a tree after its record; False where something resists."""
+        status, size_bytes = os.lstat(tree), measure(tree)
+        if not self._rules.dry_run:
+            try:
+                if record is not None:
+                    self._target.records.forget(record)
+                remove_tree(tree)
+            except OSError as error:
+                self._resisting.add(tree)
+                self._problems.append("%s: %s" % (os.fsdecode(tree), error.strerror))
+                return False
+            self._target.trees.cache(status.st_dev, status.st_ino).forget()
+        self._count(size_bytes)
+        return True
+
+    def _remove_file(self, path: bytes) -> None:
+        self._count(measure(path))
+        if not self._rules.dry_run:
+            remove(path)
+
+    def _count(self, size_bytes: int) -> None:
+        self._size_bytes += size_bytes
+        self._freed(size_bytes)
+
+
+class _Users:
+    """Which of some trees processes of this user work in."""
+
+    def __init__(self, trees: Sequence[bytes]) -> None:
+        self._found = processes_below(trees) if trees else {}
+
+    def of(self, tree: bytes) -> str:
+        users = self._found[tree]
+        return "process %d uses it: %s" % users[0] if users else ""
+
+
+def _inodes(paths: Iterable[bytes]) -> Set[int]:
+    """The inodes of names, and of what they lead to."""
+    found: Set[int] = set()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found.add(os.lstat(path).st_ino)
+            found.add(os.stat(path).st_ino)
+    return found
+
+
+def _temporary(state: bytes) -> List[bytes]:
+    """Files that a process left before it gave them their name."""
+    return [os.path.join(state, name) for name in os.listdir(state) if name.startswith(_TEMPORARY)]

@@ -1,0 +1,118 @@
+"""An earlier version at the name again, or none: `rollback` and `remove`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Optional
+
+from envsync.agent.places.records import Record
+from envsync.agent.publishing.check import Check
+from envsync.agent.publishing.publish import Switch
+from envsync.agent.publishing.taking_away import Leave, TakingAway
+from envsync.agent.target.publication import Publication, event_of, kept_record, read_back
+from envsync.agent.target.target import Target, record_facts
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.wire.messages import RecordFacts
+from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrifted
+
+
+class GoingBack:
+    """Of one environment; each of its ways looks first, and locks."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def rollback(self, number: Optional[int], by: str, overwrite: bool) -> RecordFacts:
+        """Put an earlier version back, exactly; what stood there becomes a generation, held."""
+        live = self._looked_at_again()
+        current = self._target.current(live)
+        record = self._earlier(number, current)
+        tree = self._target.records.tree(record)
+        if tree is None:
+            raise NotFound("the tree of generation %d is gone" % record.number)
+        back: Optional[Snapshot] = None
+        with contextlib.suppress(SourceRefused):
+            back = self._target.trees.snapshot(tree)
+        if back is None or back.revision != record.revision:
+            raise PreflightRefused(
+                "generation %d was changed since it was published" % record.number,
+                hint="push a good version instead",
+            )
+        publication = Publication(
+            record.source_revision, record.source, by, "rollback", "", 0, Check(), True
+        )
+        kept = kept_record(self._target, live, current, publication)
+        if kept is not None and not overwrite:
+            raise TargetDrifted("it was changed by hand since it was published")
+        holds = "" if current is None else current.source_revision
+        if holds == record.source_revision:
+            holds = ""
+        # In the event, so that who finishes an interrupted rollback holds it, too.
+        event = {**event_of("rollback", publication, live), "to": record.number, "holds": holds}
+        switch = Switch(
+            staged=tree,
+            new=record,
+            manifest=None,
+            expected=live,
+            kept=kept,
+            kept_manifest=None if kept is None or live is None else live.manifest(),
+            check=Check(),
+            event=event,
+            inspected_seconds=self._target.inspected_seconds,
+        )
+        self._target.publisher().publish(switch)
+        return read_back(self._target, record)
+
+    def _looked_at_again(self) -> Optional[Snapshot]:
+        """What stands there, now that nobody else may change it through envsync."""
+        self._target.require_sound_link()
+        self._target.lock.acquire()
+        self._target.recover()
+        self._target.inspected_seconds = time.monotonic()
+        self._target.live = live = self._target.snapshot()
+        self._target.find_again(live)
+        return live
+
+    def remove(self, by: str, overwrite: bool) -> RecordFacts:
+        """Let nothing stand at the name; what stood there becomes a generation, held."""
+        live = self._looked_at_again()
+        if live is None:
+            raise NotFound("there is no environment %s there" % self._target.name)
+        current = self._target.current(live)
+        publication = Publication(live.revision, "", by, "remove", "", 0, Check(), True)
+        kept = kept_record(self._target, live, current, publication, "removed")
+        if kept is not None and not overwrite:
+            raise TargetDrifted("it is not what was published there")
+        record = kept or current
+        assert record is not None, "what needs no new record has one"
+        leave = Leave(live, record, kept is not None, by)
+        target = self._target
+        taking = TakingAway(
+            target.places, target.trees, target.records, target.lock, target.on_step
+        )
+        return record_facts(taking.run(leave))
+
+    def _earlier(self, number: Optional[int], current: Optional[Record]) -> Record:
+        """Generation `number`, or the newest that was published before what stands there.
+
+        Going back twice goes back twice: what was rolled back is newer, and is not taken. Nor
+        is it after a later push, while there is another.
+        """
+        kept = [r for r in self._target.records.all() if r != current]
+        earlier = kept
+        missing = "there is no earlier version of %s to go back to" % self._target.name
+        if number is not None:
+            earlier = [r for r in kept if r.number == number]
+            missing = "number %d of %s is not among the versions that are kept" % (
+                number,
+                self._target.name,
+            )
+        elif current is not None:
+            earlier = [r for r in kept if r.number < current.number]
+            held = self._target.records.held()
+            earlier = [r for r in earlier if r.source_revision not in held] or earlier
+        if not earlier:
+            numbers = ", ".join(str(r.number) for r in kept)
+            raise NotFound(missing, details=["kept: number %s" % numbers] if kept else ())
+        return earlier[-1]

@@ -1,0 +1,223 @@
+"""What a server has for envsync, and what stands there: looked at without changing anything."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+import shutil
+from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from envsync.agent.places.layout import STATE_DIRECTORY, Layout, layout
+from envsync.agent.places.locks import holder_at
+from envsync.agent.places.records import Records
+from envsync.agent.server.facts import user_name
+from envsync.agent.server.filesystem import existing_parent, mount_of, space
+from envsync.agent.server.program_version import version_text
+from envsync.agent.trees.storage import words
+from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.messages import ServerFacts
+from envsync.errors import EnvsyncError
+from envsync.tree.local import LocalPaths
+from envsync.tree.safety import is_environment_name
+
+_TOOLS = ("conda", "mamba", "micromamba")
+_CUDA_MAJOR, _CUDA_MINOR = 1000, 10
+
+
+class ToolFacts(NamedTuple):
+    """A program that is there; `version` is empty where it does not say."""
+
+    name: str
+    path: str
+    version: str
+
+
+class PrefixFacts(NamedTuple):
+    """conda's base directory, whether there is one or not. Space is where it is or would be."""
+
+    path: str
+    exists: bool
+    has_conda: bool
+    is_writable: bool
+    is_read_only: bool
+    owner: str
+    filesystem: str
+    free_bytes: int
+    free_inodes: Optional[int]
+
+
+class StandingFacts(NamedTuple):
+    """An environment there: `state` is one word, `reason` says more of what is not well.
+
+    `unpublished` (envsync never published there), `published`, `changed` (by hand, since),
+    `interrupted` (a switch was cut short), `locked` (a push is under way), `missing`
+    (nothing stands there, versions are kept), `removed` (the same, on purpose), `unreadable`.
+    """
+
+    name: str
+    state: str
+    reason: str
+
+
+class HealthFacts(NamedTuple):
+    server: ServerFacts
+    python_version: str
+    prefix: PrefixFacts
+    tools: Tuple[ToolFacts, ...]
+    cuda: str
+    environments: Tuple[StandingFacts, ...]
+
+
+TreesOf = Callable[[str], Trees]
+
+
+def health(prefix: str, server: ServerFacts, trees_of: TreesOf) -> HealthFacts:
+    """The facts of this server. Each command that is asked for its version is bounded.
+
+    `trees_of` gives the trees of an environment by its name.
+    """
+    return HealthFacts(
+        server=server,
+        python_version=platform.python_version(),
+        prefix=_prefix(prefix),
+        tools=tuple(_tools(prefix)),
+        cuda=driver_cuda_version(),
+        environments=tuple(_standing(prefix, trees_of)),
+    )
+
+
+def _prefix(prefix: str) -> PrefixFacts:
+    place = os.fsencode(prefix)
+    exists = os.path.isdir(place)
+    nearest = existing_parent(os.path.join(place, b"envs"))
+    free = space(nearest)
+    return PrefixFacts(
+        path=prefix,
+        exists=exists,
+        has_conda=os.path.isdir(os.path.join(place, b"conda-meta")),
+        is_writable=os.access(nearest, os.W_OK | os.X_OK),
+        is_read_only=bool(os.statvfs(nearest).f_flag & os.ST_RDONLY),
+        owner=user_name(os.stat(nearest).st_uid),
+        filesystem=mount_of(nearest).kind,
+        free_bytes=free.free_bytes,
+        free_inodes=free.free_inodes,
+    )
+
+
+def _tools(prefix: str) -> Iterator[ToolFacts]:
+    for name in ("rsync", "zstd"):
+        path = shutil.which(name)
+        if path is not None:
+            yield ToolFacts(name, path, _version(path))
+    for name in _TOOLS:
+        tool = conda_tool(prefix, name)
+        if tool is not None:
+            yield tool
+
+
+def conda_tool(prefix: str, name: str) -> Optional[ToolFacts]:
+    """That tool in the prefix or on the PATH; in the prefix, conda's records tell the version."""
+    for directory in ("condabin", "bin"):
+        path = os.path.join(prefix, directory, name)
+        if os.access(path, os.X_OK):
+            return ToolFacts(name, path, _recorded_version(prefix, name) or _version(path))
+    found = shutil.which(name)
+    return None if found is None else ToolFacts(name, found, _version(found))
+
+
+def _recorded_version(prefix: str, name: str) -> str:
+    with contextlib.suppress(OSError):
+        for file in os.listdir(os.path.join(prefix, "conda-meta")):
+            parts = file[: -len(".json")].rsplit("-", 2) if file.endswith(".json") else []
+            if len(parts) == 3 and parts[0] == name:
+                return parts[1]
+    return ""
+
+
+def _version(program: str) -> str:
+    """By the first line that it prints when asked for it."""
+    found = re.search(r"\d+(?:\.\d+)+\w*", version_text(program).partition("\n")[0])
+    return "" if found is None else found.group()
+
+
+def driver_cuda_version() -> str:
+    """The newest CUDA that the NVIDIA driver here can run, as in `12.4`; empty without one.
+
+    Where its library is at a place of its own (WSL, containers), by what `nvidia-smi` prints.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libcuda.so.1")
+        number = ctypes.c_int(0)
+        # Needs no cuInit, and so no device that is free.
+        if library.cuDriverGetVersion(ctypes.byref(number)) == 0 and number.value:
+            minor = number.value % _CUDA_MAJOR // _CUDA_MINOR
+            return "%d.%d" % (number.value // _CUDA_MAJOR, minor)
+    program = shutil.which("nvidia-smi")
+    # `-q` is long, and has it in its first lines.
+    said = "" if program is None else version_text(program, "-q")
+    found = re.search(r"CUDA Version\s*:\s*(\d{1,4}\.\d{1,4})", said)
+    return "" if found is None else found.group(1)
+
+
+def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
+    for name in _names(os.path.join(prefix, "envs")):
+        try:
+            standing = StandingFacts(name, *_state(layout(prefix, name), trees_of))
+            # Without a version that is kept, an empty directory is all that a push left.
+            if standing.state not in ("removed", "missing") or standing.reason:
+                yield standing
+        except (EnvsyncError, OSError) as error:
+            yield StandingFacts(name, "unreadable", words(error))
+
+
+def _names(envs: str) -> List[str]:
+    """Environments that stand there, and those of which only earlier versions are left."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for name in os.listdir(envs):
+            if os.path.exists(os.path.join(envs, name, "conda-meta", "history")):
+                found.add(name)
+    with contextlib.suppress(OSError):
+        found.update(os.listdir(os.path.join(envs, os.fsdecode(STATE_DIRECTORY))))
+    return sorted(filter(is_environment_name, found))
+
+
+def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
+    holder = holder_at(places)
+    if holder:
+        return "locked", holder
+    if os.path.exists(places.file("intent.json")):
+        return "interrupted", "a switch was cut short"
+    records = Records(places)
+    inode = places.inode()
+    if inode is None:
+        kept = _counted(len(records.all()))
+        return ("removed" if records.was_removed() else "missing"), kept
+    record = records.at(inode)
+    if record is None:
+        damaged = records.damaged()
+        is_damaged = "the record %s is damaged" % os.fsdecode(damaged[0]) if damaged else ""
+        return ("unreadable", is_damaged) if damaged else ("unpublished", "")
+    # Cheap: what was published was hashed then.
+    if trees_of(places.name).snapshot(places.standing(), glance=True).revision != record.revision:
+        return "changed", "it was changed there since it was published"
+    held = sorted(records.held().values())
+    return "published", "a version is held: %s" % held[-1] if held else ""
+
+
+def _counted(kept: int) -> str:
+    if not kept:
+        return ""
+    return "%d earlier version%s kept" % (kept, " is" if kept == 1 else "s are")
+
+
+def trees_of_environments(
+    cache_directory: Optional[str], local: Sequence[str], local_of: Mapping[str, Sequence[str]]
+) -> TreesOf:
+    def trees(name: str) -> Trees:
+        return Trees(cache_directory, LocalPaths((*local, *local_of.get(name, ()))))
+
+    return trees

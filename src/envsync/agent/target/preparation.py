@@ -1,0 +1,184 @@
+"""Whether a place can take a push at all: named refusals, found by looking."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from typing import Iterable, List, Tuple
+
+from envsync.agent.places.layout import BASE, STATE_DIRECTORY, Layout
+from envsync.agent.places.live_name import becomes_link
+from envsync.agent.places.members import owner_finding
+from envsync.agent.places.place import is_same_place, place_facts
+from envsync.agent.server.facts import user_name
+from envsync.agent.server.filesystem import existing_parent, is_mount_point
+from envsync.agent.wire.messages import Finding, PlaceFacts
+from envsync.conda.platform_needs import cuda_mismatch, cuda_need
+from envsync.errors import PreflightRefused
+from envsync.tree.manifest import Manifest
+
+_PYTHON_DIRECTORY = re.compile(rb"lib/(python[0-9]+\.[0-9]+t?)\Z")
+
+
+def require_prefix(prefix: str) -> None:
+    """Raise `PreflightRefused` where the prefix is no directory."""
+    if not os.path.isabs(prefix):
+        raise PreflightRefused("the prefix is not an absolute path: %r" % prefix)
+    if not os.path.isdir(prefix):
+        raise PreflightRefused(
+            "there is no conda prefix at %s" % prefix,
+            hint="`envsync bootstrap SERVER` brings conda there; if it is elsewhere, set `prefix:` "
+            "of that server in the inventory",
+        )
+
+
+def make_room(places: Layout, *, touch: bool) -> None:
+    """See to it that a prefix can come to be where none is: with `touch`, its parents are made.
+
+    An empty directory in its place goes. `PreflightRefused` where this user may not do that.
+    """
+    parent = os.path.dirname(places.live)
+    try:
+        if touch and not os.path.isdir(parent):
+            nearest = existing_parent(parent)
+            os.makedirs(parent)
+            while parent != nearest:
+                os.chmod(parent, 0o755)  # noqa: S103 - as `mkdir -p` would
+                parent = os.path.dirname(parent)
+        if touch and os.path.isdir(places.live) and not os.listdir(places.live):
+            os.rmdir(places.live)
+    except PermissionError as error:
+        raise _no_room(places) from error
+    if not os.access(existing_parent(parent), os.W_OK | os.X_OK):
+        raise _no_room(places)
+
+
+def _no_room(places: Layout) -> PreflightRefused:
+    parent = os.path.dirname(places.live)
+    command = "install -d -m 755 -o %s %s" % (user_name(), shlex.quote(os.fsdecode(parent)))
+    return PreflightRefused(
+        "%s is not there or not writable for %s" % (os.fsdecode(parent), user_name()),
+        hint="an administrator there has to run: sudo %s" % command,
+    )
+
+
+def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
+    """What is wrong with the place where the environment goes; each forbids a push."""
+    found: List[Finding] = []
+    if os.path.isdir(places.live):
+        if is_mount_point(places.standing()):
+            message = "%s is a mount point and cannot be switched" % os.fsdecode(places.live)
+            found.append(Finding("mount-point", message, True))
+        owned = owner_finding(places)
+        found += [] if owned is None else [owned]
+    elif os.path.lexists(places.live):
+        message = "%s is there and is no directory" % os.fsdecode(places.live)
+        found.append(Finding("not-a-directory", message, True))
+    parent = existing_parent(places.state)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        found.append(_unwritable(parent))
+    if places.name != BASE and not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
+        found.append(Finding("no-conda", "%s has no conda-meta: no conda there" % prefix))
+    return tuple(found)
+
+
+def _unwritable(directory: bytes) -> Finding:
+    """A mode that forbids it is not mended as a filesystem that has become read-only."""
+    if os.statvfs(directory).f_flag & os.ST_RDONLY:
+        message = "the filesystem of %s is mounted read-only" % os.fsdecode(directory)
+        return Finding("read-only-mount", message, True)
+    return Finding("read-only", "%s is not writable" % os.fsdecode(directory), True)
+
+
+def require_sound_link(prefix: str, places: Layout) -> None:
+    """Raise `PreflightRefused` where the name is a link to what must not be switched.
+
+    A link of the user's own may lead to another disk, but to nothing that is something else.
+    """
+    leads_to = _leads_to(prefix, places)
+    if leads_to:
+        raise PreflightRefused(
+            "%s is a link to %s" % (os.fsdecode(places.path), leads_to),
+            hint="remove the link there (`rm %s`), then push again"
+            % shlex.quote(os.fsdecode(places.path)),
+        )
+
+
+def _is_base(prefix: str, places: Layout) -> bool:
+    base = os.path.realpath(os.fsencode(prefix))
+    return (base + b"/").startswith(places.live.rstrip(b"/") + b"/")
+
+
+def _leads_to(prefix: str, places: Layout) -> str:
+    """In words, where that is wrong."""
+    envs = os.path.join(os.path.realpath(os.fsencode(prefix)), b"envs")
+    parent, name = os.path.split(places.live)
+    if places.live == places.path:
+        is_lost = os.path.islink(places.path) and not os.path.isdir(places.path)
+        return "no directory" if is_lost else ""
+    if _is_base(prefix, places):
+        return "conda itself"
+    if STATE_DIRECTORY in places.live.split(b"/"):
+        return "a version that envsync keeps"
+    return "another environment, %s" % os.fsdecode(name) if parent == envs else ""
+
+
+def require_another_place(places: Layout, source: PlaceFacts) -> None:
+    """Raise `PreflightRefused` where the source stands in this very place; nothing is written."""
+    here = place_facts(places.standing())
+    if here is not None and is_same_place(here, source):
+        raise PreflightRefused(
+            "it is the same directory as the source, on a filesystem that both share",
+            hint="nothing to push: the environment is there already",
+            details=[os.fsdecode(places.path)],
+        )
+
+
+def switch_findings(places: Layout) -> Tuple[Finding, ...]:
+    """What a person should know of the switch that will be made.
+
+    Raises `PreflightRefused` where none can be made. Before anything is sent.
+    """
+    if not becomes_link(places):
+        return ()
+    message = (
+        "the filesystem there cannot swap two directories: %s becomes a link to one in .envsync, "
+        "and for the moment of this one switch the name is missing" % places.name
+    )
+    return (Finding("becomes-link", message),)
+
+
+def content_findings(wanted: Manifest, home: str) -> Tuple[Finding, ...]:
+    """What this server lacks, or has in the way, for what an environment holds; all warnings."""
+    return user_site_findings(wanted.directories, home) + cuda_findings(wanted)
+
+
+def user_site_findings(directories: Iterable[bytes], home: str) -> Tuple[Finding, ...]:
+    """Warn of a `~/.local` whose packages this user's Python would find before the environment's.
+
+    `directories` are those of the environment, which tell its Python's version.
+    """
+    found: List[Finding] = []
+    for directory in directories:
+        match = _PYTHON_DIRECTORY.match(directory)
+        if match is None or not home:
+            continue
+        site = os.path.join(home, ".local", "lib", match.group(1).decode(), "site-packages")
+        if os.path.isdir(site) and os.listdir(site):
+            message = "%s there comes before the environment's own packages" % site
+            found.append(Finding("user-site", message))
+    return tuple(found)
+
+
+def cuda_findings(wanted: Manifest) -> Tuple[Finding, ...]:
+    """Warn where packages are for a newer CUDA than the NVIDIA driver here can run."""
+    places = [path for path in wanted.directories if path.endswith(b"/site-packages")]
+    names = [entry.name for place in (b"conda-meta", *places) for entry in wanted.entries(place)]
+    need = cuda_need(names)
+    if need is None:
+        return ()
+    from envsync.agent.target.health import driver_cuda_version
+
+    message = cuda_mismatch(need, driver_cuda_version())
+    return () if message is None else (Finding("cuda", message),)

@@ -1,0 +1,115 @@
+"""What a version is published with: who, from where, how, and what of it goes on record."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+from envsync.agent.places.records import Record
+from envsync.agent.publishing.check import Check
+from envsync.agent.server.facts import who
+from envsync.agent.target.target import Target, record_facts
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.wire.messages import KEPT, RecordFacts
+from envsync.errors import AgentFailed, TargetDrifted
+
+
+class Publication(NamedTuple):
+    """What a publish is told by the one who pushes."""
+
+    source_revision: str
+    source: str
+    who: str
+    method: str
+    transport: str
+    keep: int
+    check: Check
+    retry_held: bool
+    changes: Tuple[str, ...] = ()
+    """What of the source could not be had there, where it was made anew."""
+
+
+def new_record(number: int, version: Snapshot, publication: Publication) -> Record:
+    """The record of a version that comes to stand there by a publication, or does already."""
+    return Record(
+        number=number,
+        revision=version.revision,
+        source_revision=publication.source_revision,
+        inode=version.scan.inode,
+        who=publication.who,
+        source=publication.source,
+        when_seconds=time.time(),
+        method=publication.method,
+        transport=publication.transport,
+        totals=version.totals,
+    )
+
+
+def adopt(target: Target, publication: Publication) -> RecordFacts:
+    """Record a version that stands there already and is the source's, byte for byte.
+
+    After `Target.inspect(lock=True)`.
+    """
+    target.require_lock()
+    live = target.live
+    if live is None:
+        raise AgentFailed("there is nothing to put on record")
+    adopted = publication._replace(method="adopt", transport="")
+    record = new_record(target.records.next_number(), live, adopted)
+    target.records.store(record, live.manifest())
+    target.records.log({"number": record.number, **event_of("adopt", publication, live)})
+    return record_facts(record)
+
+
+def kept_record(
+    target: Target,
+    live: Optional[Snapshot],
+    current: Optional[Record],
+    publication: Publication,
+    what: str = "overwritten",
+) -> Optional[Record]:
+    """A record for a version that has none, or was changed since: nothing is lost."""
+    if live is None or (current is not None and current.revision == live.revision):
+        return None
+    reason = "%s by %s; it was never published" % (what, publication.who)
+    if current is not None:
+        reason = "%s by %s; it had been changed by hand" % (what, publication.who)
+    return Record(
+        number=target.records.next_number(),
+        revision=live.revision,
+        # No source ever had it: what stands there was made by hand.
+        source_revision=live.revision,
+        inode=live.scan.inode,
+        who=who() if current is None else current.who,
+        source="" if current is None else current.source,
+        when_seconds=time.time(),
+        method=KEPT,
+        transport="",
+        totals=live.totals,
+        kept_because=reason,
+    )
+
+
+def read_back(target: Target, record: Record) -> RecordFacts:
+    """The record from disk, for the tree that stands at the name now."""
+    stands = target.records.at(target.places.inode() or 0)
+    if stands is None or stands.revision != record.revision:
+        raise TargetDrifted("the version that was published does not stand there")
+    return record_facts(stands)
+
+
+def event_of(what: str, publication: Publication, live: Optional[Snapshot]) -> Dict[str, Any]:
+    """The line of the history, and what a switch that is interrupted is finished by."""
+    return {
+        "event": what,
+        "who": publication.who,
+        "source": publication.source,
+        "source_revision": publication.source_revision,
+        "method": publication.method,
+        "transport": publication.transport,
+        "when_seconds": time.time(),
+        "retry_held": publication.retry_held,
+        "changes": list(publication.changes),
+        "replaced_inode": None if live is None else live.scan.inode,
+        "replaced_revision": "" if live is None else live.revision,
+    }

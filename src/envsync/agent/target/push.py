@@ -1,0 +1,289 @@
+"""Building and publishing on a target.
+
+A push calls, in this order, after `Target.inspect(lock=True)`: `stage`, one of the ways to
+receive, `complete`, `publish`. `begin` or `begin_alike`, and `settle`, may come before these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Callable, Collection, Optional, Sequence, Tuple
+
+from envsync.agent.places import members, sharing
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.records import Record
+from envsync.agent.publishing.publish import Switch
+from envsync.agent.publishing.surplus import discard_trees, drop_surplus
+from envsync.agent.staging import leftovers
+from envsync.agent.staging.blocks import Bases, Patching
+from envsync.agent.staging.incoming import Incoming
+from envsync.agent.staging.plan_figures import with_copied, with_failed
+from envsync.agent.staging.reuse import wanted_packages
+from envsync.agent.staging.staging import Holding, Staging
+from envsync.agent.target.preparation import switch_findings
+from envsync.agent.target.publication import (
+    Publication,
+    event_of,
+    kept_record,
+    new_record,
+    read_back,
+)
+from envsync.agent.target.questions import plan_facts, plan_reusing
+from envsync.agent.target.target import Target
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
+from envsync.errors import AgentFailed, NoSpace, SourceRefused, StorageFailed
+from envsync.tree.entry import Entry
+from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.sharing import WRITE, Share, shared
+from envsync.tree.steps import Files, Plan
+
+Progress = Callable[[int], None]
+
+
+class TargetPush:
+    """One push to one target."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._staging: Optional[Staging] = None
+        self._looked: Optional[Staging] = None
+        self._outline: Optional[Manifest] = None
+        self._is_ahead = False
+        self._copied: Optional[Tuple[Holding, PlanFacts]] = None
+        self._wanted: Manifest = EMPTY
+        self._verified: Optional[Snapshot] = None
+        self._settled_seconds = 0.0
+        self._shared: Optional[Tuple[int, str]] = None
+        self.findings: Tuple[Finding, ...] = ()
+
+    def prepare(self, keep: int) -> None:
+        """Read what `stage` will need, while the source is still being looked at."""
+        live = self._target.live
+        if live is not None:
+            live.known()
+            self._looked = self._new_staging()
+            self._looked.look(self._target.current(live), keep)
+
+    def _new_staging(self) -> Staging:
+        return Staging(self._target.places, self._target.trees, self._target.records)
+
+    def share(self, share: Share) -> Tuple[bool, Tuple[str, ...]]:
+        """What is built from now on is shared so; whether what stands here is already.
+
+        Raises `PreflightRefused` where this user cannot. With what a person should know.
+        """
+        places = self._target.places
+        gid = sharing.group_number(share)
+        self._shared = gid, share.mode
+        members.require_same_group(places, gid)
+        if self._target.lock.is_held:
+            members.open_state(places, gid, share.mode)
+        is_so = sharing.is_shared(places.standing(), gid, share.mode)
+        warnings = sharing.closed_parents(places, gid)
+        if share.mode == WRITE:
+            warnings += members.closed_to_publishers(places, gid)
+        return is_so, warnings
+
+    def _as_shared(self, wanted: Manifest) -> Manifest:
+        return wanted if self._shared is None else shared(wanted, self._shared[1])
+
+    def _hand_down(self, staging: Staging) -> None:
+        if self._shared is not None:
+            sharing.hand_down(staging.writer.top_fd, self._shared[0])
+
+    def begin(self, outline: Manifest, keep: int) -> Optional[Tuple[PlanFacts, Files]]:
+        """Build an environment that is not here at all by its outline, ahead of `stage`.
+
+        What is returned is as `stage`'s, in the order of `outline.files`. None, and nothing
+        is done, where something of it is here already.
+        """
+        self._target.require_lock()
+        if self._target.live is not None or self._target.records.all():
+            return None
+        if self._target.elsewhere().has_most_of(wanted_packages(outline)):
+            # Then it is quicker to wait for the hashes, which tell what need not come.
+            return None
+        staging = self._new_staging()
+        staging.choose(None, keep)
+        self._staging = staging
+        if staging.origin != ORIGIN_NEW:
+            return None
+        self._hand_down(staging)
+        outline = self._as_shared(outline)
+        work = staging.plan_whole(outline)
+        staging.require_space()
+        fetches = staging.bring_forward(())
+        self._outline = outline
+        return plan_facts(work, (), staging.origin, ()), fetches
+
+    def begin_alike(self, keep: int, progress: Optional[Progress] = None) -> bool:
+        """While the source is hashed: copy the tree that `Target.refer_to` found, to build on it.
+
+        False, and nothing is done, where something of the environment is here already, or
+        where that tree is too different to be worth its space.
+        """
+        self._target.require_lock()
+        alike = self._target.alike
+        is_new = self._target.live is None and not self._target.records.all()
+        if alike is None or not alike.is_close or not is_new:
+            return False
+        self._staging = staging = self._new_staging()
+        staging.choose(None, keep)
+        if staging.origin != ORIGIN_NEW:
+            return False
+        self._hand_down(staging)
+        holding = Holding(alike.path, alike.manifest, alike.name)
+        outline = self._as_shared(alike.manifest)
+        work = staging.plan(outline, [holding])
+        with contextlib.suppress(NoSpace):
+            staging.require_space()
+            # What cannot be copied is lacking then, and comes with the rest.
+            staging.bring_forward([holding], progress)
+            self._outline = outline
+            self._copied = holding, plan_facts(work, [holding], staging.origin, ())
+        return self._outline is not None
+
+    def settle(self, progress: Optional[Progress] = None) -> None:
+        """Finish what was begun, when its files have come, and look at all of it."""
+        outline, self._outline = self._outline, None
+        if outline is not None:
+            self.staging.complete(outline, None, ())
+            self._target.begun = self.staging.take_stock(progress)
+            self._is_ahead = True
+
+    def stage(
+        self,
+        wanted: Manifest,
+        keep: int,
+        progress: Optional[Progress] = None,
+        beside: Sequence[Holding] = (),
+    ) -> Tuple[PlanFacts, Files]:
+        """Bring a staging tree forward; the files whose contents must come from the source.
+
+        `beside` are further trees of this server that contents may be copied from.
+        """
+        self._target.require_lock()
+        self._wanted, self._verified = wanted, None
+        self._wanted = wanted = self._as_shared(wanted)
+        staging = self._begun(keep)
+        copied, self._copied = self._copied, None
+        if copied is not None:
+            beside = (*beside, copied[0])
+
+        def make(holdings: Sequence[Holding]) -> Plan:
+            return staging.plan(wanted, holdings)
+
+        work, found = plan_reusing(self._target, self._target.live, wanted, make, beside)
+        staging.require_space()
+        fetches = staging.bring_forward(found, progress)
+        facts = plan_facts(work, found, staging.origin, ())
+        if copied is not None:
+            facts = with_copied(facts, copied[1], work)
+        return with_failed(facts, work, fetches), fetches
+
+    def _begun(self, keep: int) -> Staging:
+        """The tree to build on: what `begin` has begun, or what there is."""
+        if self._staging is not None and self._is_ahead:
+            self._is_ahead = False
+            return self._staging
+        if self._staging is not None:
+            # Once more, for the source has changed since.
+            self._staging.close()
+        self.findings = switch_findings(self._target.places)
+        staging, self._looked = self._looked or self._new_staging(), None
+        staging.choose(self._target.current(self._target.live), keep)
+        self._hand_down(staging)
+        self._staging = staging
+        return staging
+
+    @property
+    def staging(self) -> Staging:
+        if self._staging is None:
+            raise AgentFailed("nothing was staged")
+        return self._staging
+
+    def locked_places(self) -> Layout:
+        """Where things stand, for who writes there by other means."""
+        self._target.require_lock()
+        return self._target.places
+
+    def receiver(self, items: Collection[Tuple[bytes, Entry]]) -> Incoming:
+        """What takes the stream of these files into the staging tree."""
+        self._verified = None
+        return Incoming(self.staging.writer, items)
+
+    def bases(self) -> Bases:
+        """What is here at the paths of files that have to come; also before anything is staged."""
+        trees = [self._target.places.standing()]
+        if self._staging is not None:
+            # What an interrupted push left is nearer to the new version than the old one is.
+            at = 0 if self._staging.origin == ORIGIN_RESUMED else 1
+            trees.insert(at, self._staging.path)
+        return Bases(trees)
+
+    def patching(self, items: Collection[Tuple[bytes, Entry]]) -> Patching:
+        """The same for files that are made of what is here and what comes."""
+        self._verified = None
+        return Patching(self.staging.writer, items, self.bases())
+
+    def complete(self, progress: Optional[Progress] = None) -> Snapshot:
+        """Finish the staging tree and hash it against the manifest (`VerificationFailed`)."""
+        live = self._target.live
+        if live is None:
+            self.staging.complete(self._wanted, None, ())
+        else:
+            self.staging.complete(self._wanted, self._target.places.standing(), live.scan.local)
+        if self._target.is_base:
+            self._make_room_for_environments()
+        if self._shared is not None:
+            self.staging.regroup(self._shared[0])
+        self._verified = verified = self.staging.verify(self._wanted, progress)
+        wait_seconds = self._target.trees.seconds_to_settle(self.staging.path, verified.scan)
+        self._settled_seconds = time.monotonic() + wait_seconds
+        return verified
+
+    def _make_room_for_environments(self) -> None:
+        for name in (b"envs", b"pkgs"):
+            path = os.path.join(self.staging.path, name)
+            os.makedirs(path, exist_ok=True)
+            os.chmod(path, 0o755)  # noqa: S103 - as conda makes them
+
+    def publish(self, publication: Publication) -> RecordFacts:
+        """The guarded switch, the check, the record; then versions beyond `keep` go."""
+        live = self._target.live
+        verified, self._verified = self._verified, None
+        if verified is None:
+            raise AgentFailed("what is to be published was not verified")
+        self.staging.close()
+        current = self._target.current(live)
+        kept = kept_record(self._target, live, current, publication)
+        number = self._target.records.next_number() + (kept is not None)
+        new = new_record(number, verified, publication)
+        event = event_of("publish", publication, live)
+        switch = Switch(
+            staged=self.staging.path,
+            new=new,
+            manifest=verified.manifest(),
+            expected=live,
+            kept=kept,
+            kept_manifest=None if kept is None or live is None else live.manifest(),
+            check=publication.check,
+            event=event,
+            inspected_seconds=self._target.inspected_seconds,
+            not_before_seconds=self._settled_seconds,
+        )
+        record = self._target.publisher().publish(switch)
+        self._clean_up(record, publication.keep)
+        return read_back(self._target, record)
+
+    def _clean_up(self, live: Record, keep: int) -> None:
+        """Remove what nobody needs; what resists waits for the next time."""
+        target = self._target
+        with contextlib.suppress(OSError, SourceRefused, StorageFailed):
+            replaced = None if target.live is None else target.live.scan.inode
+            drop_surplus(target.trees, target.records, live, keep, replaced)
+            discard_trees(target.places, target.records, [live.inode])
+            leftovers.discard(target.places.state)

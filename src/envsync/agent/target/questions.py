@@ -1,0 +1,154 @@
+"""What can be asked about a target without changing anything there."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Callable, Optional, Sequence, Tuple
+
+from envsync.agent.places.layout import require_live
+from envsync.agent.places.records import Record
+from envsync.agent.places.sharing import unshared
+from envsync.agent.server.reading import read_start
+from envsync.agent.staging.choice import StagingChoice
+from envsync.agent.staging.reuse import REUSE_BYTES_MIN
+from envsync.agent.staging.staging import Holding
+from envsync.agent.target.differences import describe, package_changes
+from envsync.agent.target.target import Target, record_facts
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.wire.messages import DifferenceFacts, PlanFacts, TotalsFacts, VerifyFacts
+from envsync.errors import Locked, NotFound, VerificationFailed
+from envsync.tree.difference import difference
+from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.plan import plan
+from envsync.tree.steps import Files, Plan
+
+Progress = Callable[[int], None]
+_FILE_BYTES_MAX = 64 << 20
+OWN = ""
+"""In place of a name: a tree of the environment that is pushed."""
+
+
+def differences(target: Target, other: Optional[Manifest], paths_max: int) -> DifferenceFacts:
+    """The live tree against another manifest, or against the record where that is None."""
+    live = target.live or target.snapshot()
+    if live is None:
+        require_live(target.places)
+        raise NotFound("the environment vanished")
+    before = other
+    if before is None:
+        record = target.current(live)
+        before = EMPTY if record is None else target.records.manifest(record)
+    if before is None:
+        raise VerificationFailed(
+            "what was published cannot be told: its manifest there is missing or damaged",
+            hint="`envsync verify %s` finds out whether the contents are" % target.name,
+        )
+
+    def read(path: bytes) -> Optional[bytes]:
+        return read_start(os.path.join(target.places.standing(), path), _FILE_BYTES_MAX)
+
+    return describe(before, live.manifest(), read, paths_max)
+
+
+def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Files]:
+    """What a push of that manifest would do, and what it would send; nothing is touched."""
+    live = target.live or target.snapshot()
+    choice = StagingChoice(target.places, target.trees, target.records)
+    origin, staged = choice.preview(target.current(live), keep)
+
+    def make(holdings: Sequence[Holding]) -> Plan:
+        return plan(wanted, staged, [holding.contents for holding in holdings])
+
+    work, found = plan_reusing(target, live, wanted, make)
+    before = EMPTY if live is None else live.manifest()
+    facts = plan_facts(work, found, origin, package_changes(before, wanted))
+    return facts, work.fetches
+
+
+def plan_reusing(
+    target: Target,
+    live: Optional[Snapshot],
+    wanted: Manifest,
+    make: Callable[[Sequence[Holding]], Plan],
+    beside: Sequence[Holding] = (),
+) -> Tuple[Plan, Sequence[Holding]]:
+    """The plan that takes what it can from trees of this server, and those trees.
+
+    Beyond the live tree and those `beside` it only where there is enough to gain.
+    """
+    found = [] if live is None else [Holding(target.places.standing(), live.manifest(), OWN)]
+    found += beside
+    work = make(found)
+    if work.fetch_bytes() < REUSE_BYTES_MIN:
+        return work, found
+    lacking = {fetch.entry.content for fetch in work.fetches}
+    more = list(target.elsewhere().holdings(wanted, lacking))
+    return (make(found + more), found + more) if more else (work, found)
+
+
+def plan_facts(
+    work: Plan, holdings: Sequence[Holding], origin: str, packages: Tuple[str, ...]
+) -> PlanFacts:
+    """A plan's figures."""
+    reused: Counter[str] = Counter()
+    for copies in work.copies:
+        if holdings[copies.holding].name != OWN:
+            reused[holdings[copies.holding].name] += copies.size_bytes
+    return PlanFacts(
+        reused_bytes=sum(reused.values()),
+        reused_from=tuple(name for name, _ in reused.most_common()),
+        origin=origin,
+        fetch_files=len(work.fetches),
+        fetch_bytes=work.fetch_bytes(),
+        copy_files=work.copy_files(),
+        copy_bytes=work.copy_bytes(),
+        remove_entries=len(work.remove),
+        new_bytes=work.new_bytes(),
+        packages=packages,
+    )
+
+
+def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
+    """Hash every byte of the live tree again and compare it with the record."""
+    require_live(target.places)
+    snapshot = target.snapshot(progress, fresh=True)
+    assert snapshot is not None
+    record = target.current(snapshot)
+    manifest = None if record is None else target.records.manifest(record)
+    if record is not None and manifest is None:
+        raise _without_manifest(target, snapshot, record)
+    found = difference(manifest, snapshot.manifest()) if manifest is not None else None
+    return VerifyFacts(
+        revision=snapshot.revision,
+        record=None if record is None else record_facts(record),
+        totals=TotalsFacts(*snapshot.totals),
+        damaged=() if found is None else tuple(map(os.fsdecode, found.changed)),
+        missing=() if found is None else tuple(map(os.fsdecode, found.removed)),
+        unexpected=() if found is None else tuple(map(os.fsdecode, found.added)),
+        unshared=tuple(map(os.fsdecode, unshared(target.places.standing(), target.trees.local))),
+    )
+
+
+def _without_manifest(target: Target, snapshot: Snapshot, record: Record) -> VerificationFailed:
+    """The record alone still tells whether the contents are what was published.
+
+    Where they are, the manifest is made anew of them, unless a push is under way.
+    """
+    what = "the manifest of what was published is missing or damaged"
+    if snapshot.revision != record.revision:
+        return VerificationFailed(
+            "it is not what was published; in which paths cannot be told, as %s" % what,
+            hint="`envsync push --overwrite` puts it right and keeps this version",
+        )
+    try:
+        target.lock.acquire()
+        target.records.store_manifest(record.number, snapshot.manifest())
+    except Locked:
+        hint = "verify again when the push there is done"
+    else:
+        what += "; it was made anew"
+        hint = "verify again; if this comes back, suspect the disk there"
+    finally:
+        target.lock.release()
+    return VerificationFailed("the contents are what was published, but %s" % what, hint=hint)

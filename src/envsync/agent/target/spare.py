@@ -1,0 +1,133 @@
+"""A tree made ready for the next push to build on, before there is one.
+
+Once a target has as many earlier versions as `keep` says, each push is built on the one that
+it will drop: only what changed is written. Until then the first push after another would copy
+the whole environment before it could change anything. That copy is made here, while nothing
+waits for it, and takes the room of the earlier version that there will be.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Callable, Optional
+
+from envsync.agent.places.locks import PushLock
+from envsync.agent.places.sharing import hand_down
+from envsync.agent.places.staging_note import find_staging, forget_staging
+from envsync.agent.server.filesystem import Space, space
+from envsync.agent.staging.staging import Holding, Staging
+from envsync.agent.target.target import Target
+from envsync.agent.trees.removal import remove_tree
+from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
+from envsync.tree.sharing import SETGID
+from envsync.tree.steps import Plan
+
+Progress = Callable[[int], None]
+_TIMES_FREE = 2
+"""So often has what is made to fit: as much again stays free for others."""
+_LOOK_SECONDS = 0.05
+"""How often it is asked whether somebody waits for the lock."""
+
+
+class _Wanted(Exception):
+    """Somebody waits for the lock."""
+
+
+def wants_spare(target: Target, keep: int) -> bool:
+    """Whether the next push would have nothing to build on, and one may be made for it.
+
+    Asked of the records and the note on staging alone: it needs no lock, and no look at a tree.
+    """
+    live = target.records.at(target.places.inode() or 0)
+    if live is None or target.is_base:
+        return False
+    earlier = [r for r in target.records.all() if not r.kept_because and r.inode != live.inode]
+    is_building = find_staging(target.places) is not None
+    return len(earlier) < keep and not is_building
+
+
+def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -> bool:
+    """Copy what stands there, with the lock held meanwhile; whether that was done.
+
+    Not where the next push has something to build on, where what stands there is not what was
+    published, or where the disk has no room for it and as much again. What was begun and came
+    to nothing is removed. For who wants the lock it is given up, and what was begun is left as
+    an interrupted push's would be.
+    """
+    if not wants_spare(target, keep):
+        return False
+    target.lock.yields = True
+    progress = _until_wanted(target.lock, progress or (lambda _: None))
+    try:
+        _require_at_rest(target, progress)
+        return _make(target, keep, progress)
+    except _Wanted:
+        return False
+    finally:
+        target.lock.release()
+
+
+def _until_wanted(lock: PushLock, progress: Progress) -> Progress:
+    """`progress` that raises `_Wanted` once somebody waits for the lock."""
+    looked, is_wanted = float("-inf"), False
+
+    def going_on(size_bytes: int) -> None:
+        nonlocal looked, is_wanted
+        progress(size_bytes)
+        now = time.monotonic()
+        if not is_wanted and now - looked >= _LOOK_SECONDS:
+            looked, is_wanted = now, lock.is_wanted()
+        if is_wanted:
+            raise _Wanted
+
+    return going_on
+
+
+def _require_at_rest(target: Target, progress: Progress) -> None:
+    found = target.inspect(lock=True, progress=progress).findings
+    blocking = [finding.message for finding in found if finding.blocking]
+    if blocking:
+        raise PreflightRefused(blocking[0], details=blocking[1:])
+
+
+def _make(target: Target, keep: int, progress: Progress) -> bool:
+    live = target.live
+    record = target.current(live)
+    if live is None or record is None or record.revision != live.revision:
+        return False
+    if not wants_spare(target, keep):
+        return False  # somebody pushed meanwhile
+    staging = Staging(target.places, target.trees, target.records)
+    wanted = live.manifest()
+    standing = Holding(target.places.standing(), wanted, "")
+    if not _fits(staging.plan(wanted, [standing]), space(target.places.state)):
+        return False
+    staging.choose(record, keep)
+    shared = os.stat(standing.path)
+    if shared.st_mode & SETGID:
+        # Else the next push would have to give every file to the group, and then hash it anew.
+        hand_down(staging.writer.top_fd, shared.st_gid)
+    try:
+        if staging.bring_forward([standing], progress):
+            raise VerificationFailed("what stands there changed while it was copied")
+        staging.complete(wanted, None, ())
+        staging.verify(wanted, progress)
+        staging.set_aside()
+    except (EnvsyncError, OSError):
+        _discard(staging, target)
+        raise
+    finally:
+        staging.close()
+    return True
+
+
+def _fits(work: Plan, free: Space) -> bool:
+    bytes_needed, inodes_needed = _TIMES_FREE * work.new_bytes(), _TIMES_FREE * work.new_inodes()
+    has_inodes = free.free_inodes is None or inodes_needed <= free.free_inodes
+    return has_inodes and bytes_needed <= free.free_bytes
+
+
+def _discard(staging: Staging, target: Target) -> None:
+    remove_tree(staging.path)
+    forget_staging(target.places)

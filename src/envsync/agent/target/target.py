@@ -1,0 +1,273 @@
+"""A target as it stands: what a push looks at before it does anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
+
+from envsync.agent.places.layout import base_layout, layout
+from envsync.agent.places.locks import PushLock
+from envsync.agent.places.records import Record, Records
+from envsync.agent.places.signs import NO_HISTORY, busy_findings
+from envsync.agent.server.facts import platform_facts, processes_using, who
+from envsync.agent.server.filesystem import existing_parent, mount_of, space
+from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.target import preparation
+from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.messages import (
+    DAMAGED_RECORD,
+    Finding,
+    PlaceFacts,
+    ProcessUse,
+    RecordFacts,
+    TargetState,
+    TotalsFacts,
+)
+from envsync.errors import AgentFailed, PreflightRefused, SourceRefused
+from envsync.tree.local import LocalPaths
+from envsync.tree.manifest import EMPTY, Manifest
+
+if TYPE_CHECKING:
+    from envsync.agent.publishing.publish import Publisher
+    from envsync.agent.staging.reuse import Alike, Elsewhere
+
+Progress = Callable[[int], None]
+Step = Callable[[str], None]
+_NOTHING = TotalsFacts(0, 0, 0)
+
+
+class Target:
+    """One environment on this server, as pushes and questions see it."""
+
+    def __init__(
+        self,
+        prefix: str,
+        name: str,
+        local: Sequence[str],
+        cache_directory: Optional[str],
+        by: str,
+        helpers: HelperProcesses = NO_HELPERS,
+        *,
+        is_base: bool = False,
+    ) -> None:
+        if not is_base:
+            preparation.require_prefix(prefix)
+        self._prefix = prefix
+        self._elsewhere: Optional[Elsewhere] = None
+        self.alike: Optional[Alike] = None
+        """What `refer_to` found."""
+        self.begun: Optional[Manifest] = None
+        """What has been brought into staging before there was a manifest."""
+        self.is_base = is_base
+        self.places = base_layout(prefix) if is_base else layout(prefix, name)
+        self.trees = Trees(cache_directory, LocalPaths(local), helpers)
+        self.records = Records(self.places)
+        self.lock = PushLock(self.places, by)
+        self.live: Optional[Snapshot] = None
+        self.inspected_seconds = 0.0
+        self.on_step: Step = lambda _: None
+
+    @property
+    def name(self) -> str:
+        return self.places.name
+
+    def elsewhere(self) -> Elsewhere:
+        """What this server holds beside this environment; looked at once."""
+        from envsync.agent.staging.reuse import Elsewhere
+
+        if self._elsewhere is None:
+            self._elsewhere = Elsewhere(self._prefix, self.places, self.trees)
+        return self._elsewhere
+
+    def refer_to(self, packages: FrozenSet[bytes]) -> bool:
+        """Whether this server has half of these packages beside this environment.
+
+        Where nothing stands at the name, manifests may refer to the tree that has most of them.
+        """
+        if self.live is not None or not packages:
+            return False
+        self.alike = self.elsewhere().likeliest(packages)
+        return self.alike is not None or self.elsewhere().has_most_of(packages)
+
+    # Looking
+
+    def inspect(
+        self,
+        *,
+        lock: bool,
+        source: Optional[PlaceFacts] = None,
+        progress: Optional[Progress] = None,
+    ) -> TargetState:
+        """What stands here. With `lock`, nobody else may push until this process ends.
+
+        `source` is where the source stands: `PreflightRefused` where that is here.
+        """
+        self.require_sound_link()
+        if source is not None:
+            preparation.require_another_place(self.places, source)
+        recovered = None
+        if self.is_base:
+            preparation.make_room(self.places, touch=lock)
+        findings = list(preparation.place_findings(self._prefix, self.places))
+        if lock and not any(finding.blocking for finding in findings):
+            self.lock.acquire()
+            recovered = self.recover()
+        elif not lock:
+            recovered = self.recover_if_free()
+        self.inspected_seconds = time.monotonic()
+        self.live = live = self.snapshot(progress)
+        if self.lock.is_held:
+            self.find_again(live)
+        return self._state(live, findings + self._findings(live), recovered)
+
+    def _findings(self, live: Optional[Snapshot]) -> List[Finding]:
+        """What there is to say of what stands there, and of the records."""
+        found: List[Finding] = []
+        if live is not None:
+            busy = busy_findings(live.scan, self.places)
+            # Without its history it is changed like any other, which is drift.
+            found += [finding for finding in busy if finding.kind != NO_HISTORY]
+        damaged = self.records.damaged()
+        if damaged:
+            message = "the record %s there is damaged" % os.fsdecode(damaged[0])
+            found.append(Finding(DAMAGED_RECORD, message))
+        return found
+
+    def _state(
+        self, live: Optional[Snapshot], findings: Sequence[Finding], recovered: Optional[str]
+    ) -> TargetState:
+        record = self.current(live)
+        free = space(existing_parent(self.places.state))
+        return TargetState(
+            path=os.fsdecode(self.places.path),
+            exists=live is not None,
+            revision="" if live is None else live.revision,
+            totals=_NOTHING if live is None else TotalsFacts(*live.totals),
+            record=None if record is None else record_facts(record),
+            generations=tuple(record_facts(r) for r in self.records.all() if r != record),
+            held=self.records.held(),
+            findings=tuple(findings),
+            platform=platform_facts(),
+            nonce=self.lock.nonce,
+            free_bytes=free.free_bytes,
+            free_inodes=free.free_inodes,
+            filesystem=mount_of(self.places.state).kind,
+            recovered=recovered,
+            hashed_bytes=0 if live is None else live.hashed_bytes,
+        )
+
+    def require_sound_link(self) -> None:
+        """Raise `PreflightRefused` where the name is a link to something else."""
+        preparation.require_sound_link(self._prefix, self.places)
+
+    def _was_interrupted(self) -> bool:
+        return any(os.path.exists(self.places.file(n)) for n in ("intent.json", "removal.json"))
+
+    def recover(self) -> Optional[str]:
+        """Finish or forget an interrupted switch or removal, with the lock held; what was done."""
+        return self._recover(self.lock) if self._was_interrupted() else None
+
+    def _recover(self, lock: PushLock) -> Optional[str]:
+        if os.path.exists(self.places.file("intent.json")):
+            from envsync.agent.publishing.recovery import Recovery
+
+            return Recovery(self.places, self.trees, self.records, self.on_step).run()
+        from envsync.agent.publishing.taking_away import TakingAway
+
+        return TakingAway(self.places, self.trees, self.records, lock, self.on_step).recover()
+
+    def recover_if_free(self) -> Optional[str]:
+        """Finish an interrupted switch where nobody holds the lock; all that a question changes."""
+        if not self._was_interrupted():
+            return None
+        lock = PushLock(self.places, who())
+        with contextlib.suppress(Exception):
+            lock.acquire()
+            try:
+                return self._recover(lock)
+            finally:
+                lock.release()
+        return None
+
+    def snapshot(
+        self, progress: Optional[Progress] = None, fresh: bool = False
+    ) -> Optional[Snapshot]:
+        self.require_sound_link()
+        if not os.path.isdir(self.places.live):
+            return None
+        try:
+            # A glance: what is published is looked at again right before the switch.
+            return self.trees.snapshot(
+                self.places.standing(), fresh=fresh, glance=not fresh, progress=progress
+            )
+        except SourceRefused as error:
+            # Not the source's fault: of other servers that says nothing.
+            raise PreflightRefused(
+                "what stands there cannot be looked at: %s" % error.message,
+                details=error.details,
+                hint=error.hint,
+            ) from error
+
+    def current(self, live: Optional[Snapshot]) -> Optional[Record]:
+        """The record of what was published to the name.
+
+        Found by the top directory's inode; after a restore from a backup, by the content.
+        """
+        if live is None:
+            return None
+        record = self.records.at(live.scan.inode)
+        if record is not None:
+            return record
+        same = [r for r in self.records.all() if r.revision == live.revision]
+        return same[-1] if same else None
+
+    def find_again(self, live: Optional[Snapshot]) -> None:
+        """Let the record of what stands here lead to it, where that was found by its content.
+
+        Else, once replaced, it would be a tree that no record knows.
+        """
+        record = self.current(live)
+        if live is None or record is None or record.inode == live.scan.inode:
+            return
+        if self.records.tree(record) is not None:
+            # A copy of an earlier version, which is there as well.
+            record = record._replace(number=self.records.next_number(), kept_because="")
+        self.records.store(record._replace(inode=live.scan.inode), live.manifest())
+
+    def require_lock(self) -> None:
+        """Raise `AgentFailed` where `inspect` has not locked it for who asks."""
+        if not self.lock.is_held:
+            raise AgentFailed("the environment was not locked")
+
+    def publisher(self) -> Publisher:
+        # Loaded only by who publishes; most contacts find nothing to do.
+        from envsync.agent.publishing.publish import Publisher
+
+        return Publisher(self.places, self.trees, self.records, self.lock, self.on_step)
+
+    def using(self) -> Tuple[ProcessUse, ...]:
+        """The processes that run from the live environment or have its files mapped."""
+        return processes_using(self.places.live) if self.live is not None else ()
+
+    def base_manifest(self) -> Manifest:
+        """What the source's manifest can refer to: the live tree's, else what was begun, else what
+        `refer_to` found."""
+        if self.live is not None:
+            return self.live.manifest()
+        if self.begun is not None:
+            return self.begun
+        return EMPTY if self.alike is None else self.alike.manifest
+
+    def history(self) -> List[Dict[str, Any]]:
+        """What happened to the environment here, oldest first."""
+        return self.records.history()
+
+
+def record_facts(record: Record) -> RecordFacts:
+    fields = {**record._asdict(), "totals": TotalsFacts(*record.totals)}
+    del fields["inode"]
+    return RecordFacts(**fields)

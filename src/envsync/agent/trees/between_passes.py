@@ -1,0 +1,150 @@
+"""Hashing between two stat passes: what changed meanwhile is hashed again, until they agree."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Callable, Collection, Dict, List, NamedTuple, Optional
+
+from envsync.agent.trees.content_cache import ContentCache, Known, Summary
+from envsync.agent.trees.hashing import Hashing
+from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.scan import rescan, scan
+from envsync.agent.trees.scan_pass import Scan
+from envsync.agent.trees.settling import let_stamps_settle, without_racy
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.stat_rows import pack, row_count, unpack
+from envsync.agent.trees.storage import require_good_disk
+from envsync.agent.trees.vouchers import Vouchers
+from envsync.errors import SourceRefused
+from envsync.tree.entry import split
+from envsync.tree.local import LocalPaths
+from envsync.tree.manifest import Totals
+from envsync.tree.revision import combine
+
+ATTEMPTS = 4
+
+Progress = Callable[[int], None]
+
+
+class Hashed(NamedTuple):
+    """A snapshot for which files were read; those that changed after `settled_ns` may again.
+
+    `changed` are the directories of which something was not known before.
+    """
+
+    snapshot: Snapshot
+    cache: ContentCache
+    settled_ns: int
+    changed: Collection[bytes]
+    unreadable: List[bytes]
+
+    def keep(self) -> None:
+        """Store it in the content cache."""
+        snapshot, scanned = self.snapshot, self.snapshot.scan
+        directories = snapshot.known()
+        is_racy = scanned.newest_ns > self.settled_ns
+        signature = b"" if is_racy else scanned.signature
+        summary = Summary(
+            signature, snapshot.revision, snapshot.totals, scanned.mode, scanned.mtime_ns
+        )
+        stored = without_racy(directories, self.settled_ns) if is_racy else directories
+        self.cache.store(summary, stored, synced=False)
+
+    def for_retry(self) -> Dict[bytes, Known]:
+        """What is worth knowing for another attempt after this one was not confirmed.
+
+        A file was hashed only where the inode was that of its row. But what could not be read,
+        and the targets of links, may be those of a directory that was away for a moment and
+        came back without a trace in their own status.
+        """
+        kept = without_racy(self.snapshot.known(), self.settled_ns)
+        for path in {split(path)[0] for path in self.unreadable}:
+            kept.pop(path, None)
+        for path, known in kept.items():
+            rows = unpack(known.rows)
+            if any(stat.S_ISLNK(row.mode) for row in rows):
+                rows = [row._replace(inode=0) if stat.S_ISLNK(row.mode) else row for row in rows]
+                kept[path] = known._replace(rows=pack(rows))
+        return kept
+
+
+class Attempts:
+    """Attempts to hash one tree, which may be written to meanwhile."""
+
+    def __init__(
+        self,
+        top_fd: int,
+        cache: ContentCache,
+        local: LocalPaths,
+        vouchers: Vouchers,
+        progress: Optional[Progress],
+        hashing: Optional[Hashing] = None,
+    ) -> None:
+        self._top_fd = top_fd
+        self._hashing = hashing
+        self._cache = cache
+        self._local = local
+        self._vouchers = vouchers
+        self._progress = progress
+        self._hashed_bytes = 0
+
+    def until_confirmed(
+        self, first: Scan, known: Dict[bytes, Known], margin_seconds: float, *, glance: bool
+    ) -> Snapshot:
+        """What the tree was at two passes, with the hashing between them; it is remembered.
+
+        At a `glance` the second pass sees only the directories that files were hashed in.
+        Raises `SourceRefused` where no two passes agree, or what they agree on cannot be read.
+        """
+        for _ in range(ATTEMPTS):
+            hashed = self._attempt(first, known, margin_seconds)
+            if glance:
+                second = rescan(self._top_fd, self._local, first, hashed.changed)
+            else:
+                second = scan(self._top_fd, self._local)
+            if second.signature == first.signature:
+                _require_readable(self._top_fd, hashed.unreadable)
+                hashed.keep()
+                return hashed.snapshot
+            known = hashed.for_retry()
+            first = second
+        raise SourceRefused(
+            "it goes on changing while it is read", hint="wait until the installer is done"
+        )
+
+    def once(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
+        """One attempt without a second pass; nothing is remembered of it yet.
+
+        Raises `SourceRefused` where something cannot be read.
+        """
+        hashed = self._attempt(scanned, known, margin_seconds)
+        _require_readable(self._top_fd, hashed.unreadable)
+        return hashed
+
+    def _attempt(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
+        settled_ns = let_stamps_settle(scanned, margin_seconds)
+        build = Build(self._top_fd, scanned, known, self._vouchers, self._progress, self._hashing)
+        directories = build.directories()
+        self._hashed_bytes += build.hashed_bytes
+        revision = combine({path: row.digest for path, row in directories.items()})
+        totals = _totals(directories)
+        snapshot = Snapshot(revision, totals, scanned, lambda: directories, self._hashed_bytes)
+        return Hashed(snapshot, self._cache, settled_ns, build.changed, build.unreadable)
+
+
+def _require_readable(top_fd: int, unreadable: List[bytes]) -> None:
+    """Raise `StorageFailed` where a disk fails, `SourceRefused` where the user may not."""
+    require_good_disk(top_fd, unreadable)
+    if unreadable:
+        raise SourceRefused(
+            "files that may not be read",
+            details=[os.fsdecode(path) for path in unreadable[:10]],
+            hint="chmod u+r on them",
+        )
+
+
+def _totals(directories: Dict[bytes, Known]) -> Totals:
+    entries = sum(row_count(row.rows) for row in directories.values())
+    files = sum(row.files for row in directories.values())
+    return Totals(entries, files, sum(row.size_bytes for row in directories.values()))

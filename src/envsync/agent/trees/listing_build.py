@@ -1,0 +1,245 @@
+"""From a scan to listings: one attempt, hashing only what is not known."""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from envsync.agent.server.filesystem import born_ns
+from envsync.agent.trees.content_cache import Known
+from envsync.agent.trees.hashing import MISSING, Hashing, Unhashed
+from envsync.agent.trees.scan_pass import Scan
+from envsync.agent.trees.stat_rows import Row, has_links, unpack
+from envsync.agent.trees.vouchers import Vouchers
+from envsync.tree import listing as listings
+from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, join, split
+from envsync.tree.manifest import Manifest
+from envsync.tree.outline import placeholder
+from envsync.tree.revision import CACHE_DIRECTORY, directory_digest, entries_digest
+
+_INODE_MASK = (1 << 64) - 1
+_MODE_BITS = 0o7775  # no world-write, ever
+_NO_DIGEST = bytes(DIGEST_BYTES)
+
+Progress = Callable[[int], None]
+_Before = Dict[bytes, Tuple[Row, bytes]]
+
+
+class Build:
+    """One attempt to turn a scan into listings, hashing what is not known."""
+
+    def __init__(
+        self,
+        top_fd: int,
+        scanned: Scan,
+        known: Dict[bytes, Known],
+        vouchers: Vouchers,
+        progress: Optional[Progress],
+        hashing: Optional[Hashing] = None,
+    ) -> None:
+        self._top_fd = top_fd
+        self._hashing = hashing or Hashing()
+        self._scan = scanned
+        self._known = known
+        self._vouchers = vouchers
+        self._progress = progress
+        self.hashed_bytes = 0
+        self.unreadable: List[bytes] = []
+        self.changed: Set[bytes] = set()
+        self._linked: Dict[int, bool] = {}
+
+    def directories(self) -> Dict[bytes, Known]:
+        """What each directory is now.
+
+        One directory is decoded at a time: an environment of 200,000 files as objects would
+        take more memory than a server should have to give.
+        """
+        result: Dict[bytes, Known] = {}
+        changed: List[bytes] = []
+        for path, packed in self._scan.directories.items():
+            known = self._known.get(path)
+            if known is not None and known.rows == packed:
+                # One copy of the rows in memory: those of the scan.
+                result[path] = known._replace(rows=packed)
+            else:
+                changed.append(path)
+        self.changed = set(changed)
+        every = {path: known.listing for path, known in result.items()}
+        for path, entries in self._decoded(sorted(changed)):
+            every[path] = listings.encode(entries)
+            digest = entries_digest(every, path, entries)
+            rows = self._scan.directories[path]
+            result[path] = _known(path, rows, entries, every[path], digest)
+        for path in changed:
+            cached = join(path, CACHE_DIRECTORY)
+            if cached in result and cached not in self.changed:
+                result[cached] = result[cached]._replace(digest=directory_digest(every, cached))
+        return result
+
+    def outline(self) -> Manifest:
+        """The whole tree by the scan alone, with placeholders for the files' contents."""
+        groups = self._link_groups(self._scan.directories)
+        directories: Dict[bytes, bytes] = {}
+        for path, packed in self._scan.directories.items():
+            rows = unpack(packed)
+            contents = [placeholder(row.inode & _INODE_MASK) for row in rows]
+            entries = self._entries(path, rows, contents, groups)
+            directories[path] = listings.encode(entries)
+        return Manifest(directories, self._scan.mode, self._scan.mtime_ns)
+
+    def _decoded(self, changed: Sequence[bytes]) -> Iterator[Tuple[bytes, Tuple[Entry, ...]]]:
+        """The entries of these directories; those last in which something has to be hashed.
+
+        A cache directory comes after the one that it is in: what of it counts depends on the
+        sources there.
+        """
+        groups = self._link_groups(self.changed)
+        late: Dict[bytes, Unhashed] = {}
+        for path in changed:
+            rows = unpack(self._scan.directories[path])
+            vouched = self._vouched(path, rows)
+            lacking = [
+                row.size_bytes
+                for row, digest in zip(rows, vouched)
+                if not digest and row.mode & 0o170000 == 0o100000
+            ]
+            above, name = split(path)
+            if not lacking and not (name == CACHE_DIRECTORY and above in late):
+                yield path, self._entries(path, rows, vouched, groups)
+                continue
+            digests = bytearray().join([digest or _NO_DIGEST for digest in vouched])
+            late[path] = Unhashed(
+                path, self._scan.directories[path], digests, len(lacking), sum(lacking)
+            )
+        self._hashing.files(self._top_fd, list(late.values()), self._progress)
+        for path, part in late.items():
+            self.hashed_bytes += part.size_bytes
+            rows, contents = unpack(part.rows), part.contents()
+            self.unreadable += [
+                join(path, row.name)
+                for row, content in zip(rows, contents)
+                if content == MISSING and row.mode & 0o170000 == 0o100000
+            ]
+            yield path, self._entries(path, rows, contents, groups)
+
+    def _vouched(self, directory: bytes, rows: Sequence[Row]) -> List[Optional[bytes]]:
+        """Each file's digest, where its status says that it is still the one that was hashed."""
+        before = self._before(directory)
+        if not before and not self._vouchers:
+            return [None] * len(rows)
+        found: List[Optional[bytes]] = []
+        for row in rows:
+            digest = None
+            if row.mode & 0o170000 == 0o100000:
+                path = join(directory, row.name)
+                digest = self._vouchers.digest(path, row) or self._as_before(path, row, before)
+            found.append(digest)
+        return found
+
+    def _as_before(self, path: bytes, row: Row, before: _Before) -> Optional[bytes]:
+        old_row, content = before.get(row.name, (None, b""))
+        if old_row is None or not _same_content(old_row, row):
+            return None
+        is_it = old_row.ctime_ns == row.ctime_ns or self._is_the_same_file(path, old_row)
+        return content if is_it else None
+
+    def _is_the_same_file(self, path: bytes, old: Row) -> bool:
+        """Not where its inode was made after the row was: by another file, of the same size and
+        time, that got the number of one that was removed. As when packages are installed anew."""
+        if old.inode not in self._linked:
+            born = born_ns(path, self._top_fd)
+            self._linked[old.inode] = born is None or born <= old.ctime_ns
+        return self._linked[old.inode]
+
+    def _entries(
+        self,
+        directory: bytes,
+        rows: Sequence[Row],
+        contents: Sequence[Optional[bytes]],
+        groups: Mapping[int, bytes],
+    ) -> Tuple[Entry, ...]:
+        """`contents` are the files' digests, one for each row."""
+        entries: List[Entry] = []
+        for (name, mode, inode, size_bytes, mtime_ns, _, _), digest in zip(rows, contents):
+            kind = mode & 0o170000
+            if kind == 0o100000:
+                group = groups.get(inode, b"") if groups else b""
+                content = digest or _NO_DIGEST
+                entry = Entry(name, FILE, mode & _MODE_BITS, size_bytes, mtime_ns, content, group)
+            elif kind == 0o120000:
+                target = self._target(join(directory, name))
+                entry = Entry(name, SYMLINK, 0o777 & _MODE_BITS, 0, mtime_ns, target)
+            else:
+                entry = Entry(name, DIRECTORY, mode & _MODE_BITS, 0, mtime_ns, b"")
+            entries.append(entry)
+        return tuple(entries)
+
+    def _before(self, directory: bytes) -> _Before:
+        known = self._known.get(directory)
+        if known is None:
+            return {}
+        entries = listings.decode(known.listing)
+        return {
+            row.name: (row, entry.content)
+            for row, entry in zip(unpack(known.rows), entries)
+            if row.name == entry.name
+        }
+
+    def _target(self, path: bytes) -> bytes:
+        try:
+            return os.readlink(path, dir_fd=self._top_fd)
+        except OSError:
+            self.unreadable.append(path)
+            return b"?"
+
+    def _link_groups(self, among: Iterable[bytes]) -> Dict[int, bytes]:
+        """The group of each inode that has several names inside the tree.
+
+        Of those that have a name in one of these directories, which have changed: a name
+        that comes or goes changes the status of all the others too.
+        """
+        wanted: Set[int] = set()
+        for directory in among:
+            if not has_links(self._scan.directories[directory]):
+                continue
+            for row in unpack(self._scan.directories[directory]):
+                if row.links > 1 and row.mode & 0o170000 == 0o100000:
+                    wanted.add(row.inode)
+        if not wanted:
+            return {}
+        first: Dict[int, bytes] = {}
+        several: Set[int] = set()
+        for directory, packed in self._scan.directories.items():
+            for row in unpack(packed) if has_links(packed) else ():
+                if row.inode in wanted:
+                    path = join(directory, row.name)
+                    if row.inode in first:
+                        several.add(row.inode)
+                        path = min(path, first[row.inode])
+                    first[row.inode] = path
+        return {inode: listings.link_group(first[inode]) for inode in several}
+
+
+def _known(
+    path: bytes, rows: bytes, entries: Tuple[Entry, ...], listing: bytes, digest: bytes
+) -> Known:
+    files = size_bytes = 0
+    for entry in entries:
+        if entry.kind == FILE:
+            files += 1
+            group = entry.link_group
+            if not group or group == listings.link_group(join(path, entry.name)):
+                size_bytes += entry.size_bytes
+    return Known(rows, listing, digest, files, size_bytes)
+
+
+def _same_content(old: Row, new: Row) -> bool:
+    """Whether a row still vouches for the bytes.
+
+    Any write changes ctime. So does a new hard link elsewhere (`conda create --clone`),
+    but then the link count differs too, and nothing else does. That it is the same file at
+    all has to be seen as well, then.
+    """
+    if (old.inode, old.size_bytes, old.mtime_ns) != (new.inode, new.size_bytes, new.mtime_ns):
+        return False
+    return old.ctime_ns == new.ctime_ns or old.links != new.links

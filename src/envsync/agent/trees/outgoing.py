@@ -1,0 +1,216 @@
+"""The contents of many files as one stream, made while they are read.
+
+For each file, in the order agreed on: its number, its size, its bytes. A file that is gone
+has `GONE` for its size and no bytes; one that is shorter than it was is filled up with
+zeros, and its hash will tell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from typing import TYPE_CHECKING, Callable, Iterable, Iterator, List, Optional, Set, Tuple
+
+from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.trees.hashing import OnRead
+from envsync.agent.wire import codec
+from envsync.tree.entry import split
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+    # Of a push to another prefix.
+    from envsync.conda.needles import Needles
+
+HEAD = struct.Struct("<IQ")
+GONE = (1 << 64) - 1
+BLOCK_BYTES = codec.BLOCK_BYTES_MAX
+_PART_BYTES = BLOCK_BYTES - HEAD.size
+
+
+Progress = Callable[[int, int], None]
+
+
+def outgoing(
+    top_fd: int,
+    items: Iterable[Tuple[bytes, int]],
+    progress: Optional[Progress] = None,
+    on_read: Optional[OnRead] = None,
+    instead: Callable[[bytes], Optional[bytes]] = lambda _: None,
+    search: Optional[Search] = None,
+) -> Iterator[bytes]:
+    """Blocks of at most `BLOCK_BYTES` holding the files of `items`: path and size, in order.
+
+    `progress` is called with files and bytes of content read since the last call, `on_read`
+    with path, inode and SHA-256 of each file that was read whole. `instead` gives what is
+    sent in the place of a file's own content, or None; where it raises OSError or ValueError,
+    the file counts as gone. With `on_read`, `search` learns which contents have none of its
+    strings.
+    """
+    reader = _Reader(top_fd, on_read, instead, search)
+    gathered = _Gathered()
+    try:
+        for number, (path, size_bytes) in enumerate(items):
+            is_small = size_bytes <= _PART_BYTES
+            read = (reader.whole(number, path, size_bytes),) if is_small else None
+            for head, content in read or reader.parts(number, path, size_bytes):
+                if gathered.size_bytes + len(head) + len(content) > BLOCK_BYTES:
+                    yield from gathered.take(progress)
+                gathered.add(head, content)
+            gathered.files += 1
+        yield from gathered.take(progress)
+    finally:
+        reader.close()
+
+
+class Search:
+    """Strings that are looked for in what is read anyway, and the contents without any."""
+
+    def __init__(self, needles: Needles) -> None:
+        self.needles = needles
+        self.overlap_bytes = needles.longest_bytes()
+        self.without: Set[bytes] = set()
+
+    def is_in(self, content: bytes) -> bool:
+        return bool(self.needles.found_in(content))
+
+    def absent_from(self, digest: bytes) -> None:
+        self.without.add(digest)
+
+
+class _Gathered:
+    """Parts of the block that is being made."""
+
+    def __init__(self) -> None:
+        self._parts: List[bytes] = []
+        self.size_bytes = self.files = self._content_bytes = 0
+
+    def add(self, head: bytes, content: bytes) -> None:
+        self._parts += (head, content)
+        self.size_bytes += len(head) + len(content)
+        self._content_bytes += len(content)
+
+    def take(self, progress: Optional[Progress]) -> Iterator[bytes]:
+        block, files, content_bytes = b"".join(self._parts), self.files, self._content_bytes
+        self._parts = []
+        self.size_bytes = self.files = self._content_bytes = 0
+        if progress:
+            progress(files, content_bytes)
+        yield block
+
+
+class _Reader:
+    def __init__(
+        self,
+        top_fd: int,
+        on_read: Optional[OnRead],
+        instead: Callable[[bytes], Optional[bytes]],
+        search: Optional[Search],
+    ) -> None:
+        self._search = search
+        self._top_fd = top_fd
+        self._on_read = on_read
+        self._instead = instead
+        self._directory: Optional[bytes] = None
+        self._directory_fd = -1
+
+    def whole(self, number: int, path: bytes, size_bytes: int) -> Tuple[bytes, bytes]:
+        """The head and the content of a file that fits into a block."""
+        try:
+            made = self._instead(path)
+            if made is not None:
+                return HEAD.pack(number, size_bytes), _as_long(made, size_bytes)
+            fd = self._open(path)
+        except (OSError, ValueError):
+            return HEAD.pack(number, GONE), b""
+        try:
+            content, is_whole = _block(fd, size_bytes)
+            if is_whole and self._on_read is not None:
+                state = hashlib.sha256(content)
+                self._tell(fd, path, size_bytes, state)
+                if self._search is not None and not self._search.is_in(content):
+                    self._search.absent_from(state.digest())
+            return HEAD.pack(number, size_bytes), content
+        finally:
+            os.close(fd)
+
+    def parts(self, number: int, path: bytes, size_bytes: int) -> Iterator[Tuple[bytes, bytes]]:
+        """The head with the first part of a larger file; then further parts."""
+        try:
+            made = self._instead(path)
+            fd = -1 if made is not None else self._open(path)
+        except (OSError, ValueError):
+            yield HEAD.pack(number, GONE), b""
+            return
+        if made is not None:
+            yield HEAD.pack(number, size_bytes), b""
+            made = _as_long(made, size_bytes)
+            for start in range(0, size_bytes, _PART_BYTES):
+                yield b"", made[start : start + _PART_BYTES]
+            return
+        head, state, is_whole = HEAD.pack(number, size_bytes), hashlib.sha256(), True
+        is_found, tail = False, b""
+        try:
+            for start in range(0, size_bytes, _PART_BYTES):
+                content, is_whole_part = _block(fd, min(size_bytes - start, _PART_BYTES))
+                is_whole = is_whole and is_whole_part
+                if self._on_read is not None:
+                    state.update(content)
+                if self._search is not None and not is_found:
+                    is_found = self._search.is_in(tail + content)
+                    tail = content[-self._search.overlap_bytes :]
+                yield head, content
+                head = b""
+            if is_whole and self._on_read is not None:
+                self._tell(fd, path, size_bytes, state)
+                if self._search is not None and not is_found:
+                    self._search.absent_from(state.digest())
+        finally:
+            os.close(fd)
+
+    def _open(self, path: bytes) -> int:
+        directory, name = split(path)
+        return os.open(name, READ_FLAGS, dir_fd=self._parent(directory))
+
+    def _tell(self, fd: int, path: bytes, size_bytes: int, state: _Hash) -> None:
+        status = os.fstat(fd)
+        # A file that has grown was not read to its end.
+        if self._on_read is not None and status.st_size == size_bytes:
+            self._on_read(path, status.st_ino, state.digest())
+
+    def _parent(self, directory: bytes) -> int:
+        if directory != self._directory:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            fd = os.open(directory or b".", flags, dir_fd=self._top_fd)
+            self.close()
+            self._directory, self._directory_fd = directory, fd
+        return self._directory_fd
+
+    def close(self) -> None:
+        if self._directory is not None:
+            os.close(self._directory_fd)
+            self._directory = None
+
+
+def _as_long(content: bytes, size_bytes: int) -> bytes:
+    """As many bytes as were announced; where that changes them, the hash will tell."""
+    return content[:size_bytes].ljust(size_bytes, b"\0")
+
+
+def _block(fd: int, size_bytes: int) -> Tuple[bytes, bool]:
+    """Exactly that many bytes; zeros where the file ends early or cannot be read.
+
+    And whether all of them are the file's.
+    """
+    try:
+        block = os.read(fd, size_bytes)
+        while len(block) < size_bytes:
+            more = os.read(fd, size_bytes - len(block))
+            if not more:
+                break
+            block += more
+    except OSError:
+        block = b""
+    missing = size_bytes - len(block)
+    return (block + bytes(missing), False) if missing else (block, True)

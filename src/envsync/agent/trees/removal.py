@@ -1,0 +1,74 @@
+"""Removing whole trees, whatever modes they carry, never through a link."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import Dict, List, Optional
+
+from envsync.agent.trees.scan_pass import open_directory
+from envsync.tree.entry import join
+
+
+def remove_tree(path: bytes, directory_fd: Optional[int] = None) -> None:
+    """Remove a directory and everything below it; absence is fine.
+
+    `path` may be relative to an open directory. Directories without write permission are
+    opened up first. Raises OSError where an
+    entry cannot be removed; calling it again goes on.
+    """
+    try:
+        status = os.stat(path, dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        os.unlink(path, dir_fd=directory_fd)
+        return
+    os.chmod(path, 0o700, dir_fd=directory_fd)
+    top_fd = open_directory(path, directory_fd)
+    try:
+        directories = [b""]
+        for directory in directories:
+            directories += _empty(directory, top_fd)
+        for directory in reversed(directories[1:]):
+            os.rmdir(directory, dir_fd=top_fd)
+    finally:
+        os.close(top_fd)
+    os.rmdir(path, dir_fd=directory_fd)
+
+
+def _empty(directory: bytes, top_fd: int) -> List[bytes]:
+    """Remove the files of one directory; the directories in it are returned."""
+    if directory:
+        with contextlib.suppress(OSError):
+            os.chmod(directory, 0o700, dir_fd=top_fd)
+    fd = open_directory(directory, top_fd)
+    try:
+        with os.scandir(fd) as entries:
+            found = [(os.fsencode(e.name), e.is_dir(follow_symlinks=False)) for e in entries]
+        for name, is_directory in found:
+            if not is_directory:
+                os.unlink(name, dir_fd=fd)
+    finally:
+        os.close(fd)
+    return [join(directory, name) for name, is_directory in found if is_directory]
+
+
+def measure(path: bytes) -> int:
+    """The contents of the files at and below a path, each inode once; what hides counts as 0."""
+    sizes: Dict[int, int] = {}
+    pending: List[bytes] = [path]
+    for directory in pending:
+        with contextlib.suppress(OSError):
+            status = os.lstat(directory)
+            if not stat.S_ISDIR(status.st_mode):
+                return status.st_size
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    else:
+                        status = entry.stat(follow_symlinks=False)
+                        sizes[status.st_ino] = status.st_size
+    return sum(sizes.values())

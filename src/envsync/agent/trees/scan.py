@@ -1,0 +1,159 @@
+"""One pass over a directory tree: the status of every entry, nothing opened but directories.
+
+The result is compact and comparable: each directory becomes the packed status of its
+entries, and all of them one signature. Two scans with one signature saw no difference in
+name, kind, mode, inode, size, mtime, ctime or link count of anything.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Collection, Dict, List, Optional, Tuple
+
+from envsync.agent.server.helper_processes import SCAN, HelperProcesses, Share
+from envsync.agent.trees.scan_pass import Scan, ScanPass, opened_directory
+from envsync.agent.trees.stat_rows import Row, bounded_ns, modes, unpack
+from envsync.errors import EnvsyncError
+from envsync.tree.entry import join, split
+from envsync.tree.local import LocalPaths
+
+_BETWEEN_LOOKS = 16
+"""Directories that the caller reads before it looks whether somebody has answered."""
+
+SHARE_ENTRIES = 4000
+"""A helper comes back after so many, with what is left: nobody knows how much lies below a
+directory, and whoever has nothing to do can then take from who has much."""
+
+NO_HELPERS = HelperProcesses()
+
+
+def scan(
+    top_fd: int, local: LocalPaths, path: bytes = b"", helpers: HelperProcesses = NO_HELPERS
+) -> Scan:
+    """Scan the tree below an open directory.
+
+    What vanishes during the pass is left out; the pass after hashing finds that out. A
+    directory that may not be read raises `SourceRefused`. With `helpers`, the tree (which
+    they open by its `path`) is divided among them.
+    """
+    pass_ = ScanPass(top_fd, local)
+    if len(helpers):
+        _Shared(pass_, path, local, helpers).run()
+    else:
+        pass_.below([b""])
+    return pass_.finish()
+
+
+class _Shared:
+    """A pass that helpers take part in."""
+
+    def __init__(
+        self, pass_: ScanPass, path: bytes, local: LocalPaths, helpers: HelperProcesses
+    ) -> None:
+        self._pass = pass_
+        self._tree = path, pass_.inode, local.patterns
+        self._helpers = helpers
+        self._pending: List[bytes] = [b""]
+        self._idle = list(range(len(helpers)))
+        self._busy: Dict[int, Tuple[int, List[bytes]]] = {}
+
+    def run(self) -> None:
+        while self._pending or self._busy:
+            self._hand_out()
+            is_mine = self._helpers.caller_shares or not (self._busy or self._idle)
+            if is_mine:
+                self._read_some()
+            if self._busy:
+                may_wait = not (self._pending and is_mine)
+                for number in self._helpers.answered(self._busy, may_wait):
+                    self._collect(number)
+
+    def _read_some(self) -> None:
+        """A few of the directories that are pending; while a helper is idle, just one."""
+        for _ in range(1 if self._idle else _BETWEEN_LOOKS):
+            if self._pending:
+                self._pending += self._pass.directory(self._pending.pop())
+
+    def _hand_out(self) -> None:
+        """Give who is idle its part of what is pending: what was found first, nearest the top."""
+        kept = int(self._helpers.caller_shares)
+        while self._idle and len(self._pending) > kept:
+            number = self._idle.pop()
+            takers = kept + 1 + len(self._idle)
+            count = -(-len(self._pending) // takers)
+            share, self._pending = self._pending[:count], self._pending[count:]
+            ticket = self._helpers.begin(number, (SCAN, (*self._tree, share, SHARE_ENTRIES)))
+            self._busy[number] = ticket, share
+
+    def _collect(self, number: int) -> None:
+        ticket, share = self._busy.pop(number)
+        found = self._helpers.finish(number, ticket)
+        if found is None:
+            # It is gone, or could not: what it was given is ours again.
+            self._pending += share
+            return
+        *rows, left = found
+        self._pass.merge(tuple(rows))
+        self._pending += left
+        self._idle.append(number)
+
+
+def scan_share(share: Share) -> Optional[Tuple[object, ...]]:
+    """A helper's part of a scan, for `ScanPass.merge`, and the directories that it left.
+
+    None where it has to be done elsewhere.
+    """
+    path, inode, patterns, pending, entries_max = share
+    try:
+        with opened_directory(path) as top_fd:
+            pass_ = ScanPass(top_fd, LocalPaths(patterns))
+            if pass_.inode != inode:
+                return None
+            while pending and pass_.entries < entries_max:
+                pending += pass_.directory(pending.pop())
+            rows = pass_.directories, pass_.local, pass_.special, pass_.foreign, pass_.newest_ns
+            return (*rows, pending)
+    except (OSError, EnvsyncError):
+        return None
+
+
+def rescan(top_fd: int, local: LocalPaths, before: Scan, touched: Collection[bytes]) -> Scan:
+    """Scan again a tree that nobody else writes to: only the directories that were touched.
+
+    Touched is every directory in which an entry was made, removed or stamped.
+    """
+    pass_ = ScanPass(top_fd, local)
+    pass_.resume(before)
+    # A directory's own status stands in its parent's rows.
+    again = set(touched) | {split(path)[0] for path in touched}
+    for path in sorted(again, key=len):
+        if path in pass_.directories:
+            pass_.again(path)
+    return pass_.finish()
+
+
+def are_directories_unchanged(top_fd: int, before: Scan) -> bool:
+    """Whether no directory has changed since a scan: nothing was made, removed or renamed.
+
+    A fraction of a scan's cost. Files that were written to in place are not seen.
+    """
+    top = os.fstat(top_fd)
+    if (top.st_ino, bounded_ns(top.st_mtime_ns)) != (before.inode, before.mtime_ns):
+        return False
+    for path, packed in before.directories.items():
+        if not any(map(stat.S_ISDIR, modes(packed))):
+            continue
+        for row in unpack(packed):
+            if stat.S_ISDIR(row.mode) and not _is_same(top_fd, join(path, row.name), row):
+                return False
+    return True
+
+
+def _is_same(top_fd: int, path: bytes, row: Row) -> bool:
+    try:
+        now = os.stat(path, dir_fd=top_fd, follow_symlinks=False)
+    except OSError:
+        return False
+    seen = row.mode, row.inode, row.mtime_ns, row.ctime_ns
+    return seen == (now.st_mode, now.st_ino, now.st_mtime_ns, now.st_ctime_ns)

@@ -1,0 +1,284 @@
+"""Reading directories for a scan, one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import struct
+from operator import attrgetter
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
+
+from envsync.agent.trees.stat_rows import (
+    NO_ROWS,
+    Row,
+    bounded_ns,
+    pack,
+    pack_columns,
+    row_count,
+    unpack,
+)
+from envsync.agent.trees.storage import trouble
+from envsync.errors import SourceRefused
+from envsync.tree.entry import join, split
+from envsync.tree.local import NFS_REMAINS, LocalPaths
+
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_KIND_MASK = 0o170000
+_DIRECTORY_KIND = 0o040000
+_KINDS = frozenset((0o100000, _DIRECTORY_KIND, 0o120000))
+_NFS_REMAINS = NFS_REMAINS.decode()
+_name = attrgetter("name")
+_status = attrgetter("st_mode", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns", "st_nlink")
+
+
+class Scan(NamedTuple):
+    """One pass over a tree.
+
+    `directories` maps relative paths to packed rows (see `unpack`). `local` are paths that
+    belong to this server, `special` are sockets, pipes and devices, `foreign` directories
+    on another filesystem; neither is part of the environment. `newest_ns` is the latest
+    ctime seen.
+    """
+
+    directories: Dict[bytes, bytes]
+    mode: int
+    mtime_ns: int
+    device: int
+    inode: int
+    local: Tuple[bytes, ...]
+    special: Tuple[bytes, ...]
+    foreign: Tuple[bytes, ...]
+    entries: int
+    newest_ns: int
+    signature: bytes
+
+
+def open_directory(path: bytes, top_fd: int | None = None) -> int:
+    """A descriptor of a directory that is not a symbolic link; relative to `top_fd` if given."""
+    return os.open(path or b".", _DIRECTORY_FLAGS, dir_fd=top_fd)
+
+
+@contextlib.contextmanager
+def opened_directory(path: bytes) -> Iterator[int]:
+    """The same, until the block ends."""
+    fd = open_directory(path)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class ScanPass:
+    """A scan while it is made."""
+
+    def __init__(self, top_fd: int, local: LocalPaths) -> None:
+        self._top_fd = top_fd
+        self._local_paths = local
+        self._top = os.fstat(top_fd)
+        self.directories: Dict[bytes, bytes] = {}
+        self.local: List[bytes] = []
+        self.special: List[bytes] = []
+        self.foreign: List[bytes] = []
+        self.newest_ns = 0
+        self.entries = 0
+
+    @property
+    def inode(self) -> int:
+        return self._top.st_ino
+
+    def below(self, directories: Sequence[bytes]) -> None:
+        """Read these directories and everything below them."""
+        pending = list(directories)
+        while pending:
+            pending += self.directory(pending.pop())
+
+    def merge(self, found: Tuple[Any, ...]) -> None:
+        """Take over what a helper found."""
+        directories, local, special, foreign, newest_ns = found
+        self.directories.update(directories)
+        self.local += local
+        self.special += special
+        self.foreign += foreign
+        self.newest_ns = max(self.newest_ns, newest_ns)
+
+    def finish(self) -> Scan:
+        """The scan of what was read."""
+        self._prune()
+        signature = hashlib.sha256()
+        for path in sorted(self.directories):
+            rows = self.directories[path]
+            signature.update(struct.pack("<II", len(path), len(rows)))
+            signature.update(path)
+            signature.update(rows)
+        return Scan(
+            self.directories,
+            stat.S_IMODE(self._top.st_mode) & ~0o002,
+            bounded_ns(self._top.st_mtime_ns),
+            self._top.st_dev,
+            self._top.st_ino,
+            tuple(sorted(self.local)),
+            tuple(sorted(self.special)),
+            tuple(sorted(self.foreign)),
+            sum(map(row_count, self.directories.values())),
+            self.newest_ns,
+            signature.digest(),
+        )
+
+    def resume(self, before: Scan) -> None:
+        """Begin with what an earlier scan found."""
+        self.directories = dict(before.directories)
+        self.newest_ns = before.newest_ns
+
+    def again(self, path: bytes) -> None:
+        """Read one directory anew, with what is new below it; what left it goes."""
+        below = self._subdirectories(path)
+        kept = set(self.directory(path))
+        for gone in below - kept:
+            self._forget(gone)
+        self.below([new for new in kept if new not in self.directories])
+
+    def _subdirectories(self, path: bytes) -> Set[bytes]:
+        rows = unpack(self.directories.get(path, NO_ROWS))
+        return {join(path, row.name) for row in rows if row.mode & _KIND_MASK == _DIRECTORY_KIND}
+
+    def _forget(self, path: bytes) -> None:
+        for below in self._subdirectories(path):
+            self._forget(below)
+        self.directories.pop(path, None)
+
+    def directory(self, path: bytes) -> List[bytes]:
+        """Read one directory; its subdirectories, to be read next."""
+        try:
+            found = _read(path, self._top_fd, self._top.st_dev)
+        except _ForeignDevice:
+            self.foreign.append(path)
+            found = _NOTHING
+        except (FileNotFoundError, NotADirectoryError):
+            found = _NOTHING
+        except PermissionError as error:
+            raise SourceRefused(
+                "a directory may not be read: %s" % os.fsdecode(path), hint="chmod u+rx on it"
+            ) from error
+        except OSError as error:
+            if trouble(error) is not None:
+                raise
+            # Also a path too long for the kernel: of that only the end helps.
+            what = "%s: ...%s" % (error.strerror, os.fsdecode(path[-200:]))
+            raise SourceRefused("a directory cannot be read: %s" % what) from error
+        if not found.names:
+            self.directories[path] = NO_ROWS
+            return []
+        names = found.names
+        self.entries += len(names)
+        joined = "\0".join(names)
+        modes = found.columns[0]
+        kinds = {mode & _KIND_MASK for mode in set(modes)}
+        local = self._local_paths.names(path)
+        is_odd = kinds - _KINDS or not joined.isascii() or _NFS_REMAINS in joined
+        encoded = b"" if is_odd else joined.encode("ascii")
+        if is_odd or (local is not None and any(map(local.fullmatch, encoded.split(b"\0")))):
+            return self._odd_directory(path, found, local)
+        self._add(path, found.columns, encoded)
+        if _DIRECTORY_KIND not in kinds:
+            return []
+        start = path + b"/" if path else b""
+        return [
+            start + name.encode("ascii")
+            for name, mode in zip(names, modes)
+            if mode & _KIND_MASK == _DIRECTORY_KIND
+        ]
+
+    def _odd_directory(
+        self, path: bytes, found: _Found, local: Optional[Pattern[bytes]]
+    ) -> List[bytes]:
+        """A directory with names that are not ASCII, or with entries that are left out."""
+        encoded = [Row(*row) for row in zip(map(os.fsencode, found.names), *found.columns)]
+        kept = self._of_environment(path, sorted(encoded), local)
+        if not kept:
+            self.directories[path] = NO_ROWS
+            return []
+        names, *columns = zip(*kept)
+        self._add(path, columns, b"\0".join(names))
+        return [join(path, row.name) for row in kept if row.mode & _KIND_MASK == _DIRECTORY_KIND]
+
+    def _add(self, path: bytes, columns: Sequence[Tuple[int, ...]], names: bytes) -> None:
+        self.directories[path] = pack_columns(columns) + names
+        self.newest_ns = max(self.newest_ns, *columns[4])
+
+    def _prune(self) -> None:
+        """Take a directory that holds nothing but local paths for local itself.
+
+        A cache that a tool creates, with the directories above it, is no drift.
+        """
+        parents = {split(path)[0] for path in self.local}
+        while parents:
+            path = max(parents, key=len)
+            parents.remove(path)
+            if not path or self.directories[path][:4] != NO_ROWS:
+                continue
+            del self.directories[path]
+            self.local = [p for p in self.local if not p.startswith(path + b"/")] + [path]
+            above, name = split(path)
+            rows = unpack(self.directories[above])
+            self.directories[above] = pack([row for row in rows if row.name != name])
+            parents.add(above)
+
+    def _of_environment(
+        self, path: bytes, rows: List[Row], local: Optional[Pattern[bytes]]
+    ) -> List[Row]:
+        """The rows without what is local, special, or a remain of NFS."""
+        kept: List[Row] = []
+        for row in rows:
+            kind = row.mode & _KIND_MASK
+            if local is not None and local.fullmatch(row.name):
+                self.local.append(join(path, row.name))
+            elif row.name.startswith(NFS_REMAINS) and kind != _DIRECTORY_KIND:
+                continue
+            elif kind in _KINDS:
+                kept.append(row)
+            else:
+                self.special.append(join(path, row.name))
+        return kept
+
+
+class _Found(NamedTuple):
+    names: List[str]
+    columns: Tuple[Tuple[int, ...], ...]
+
+
+_NOTHING = _Found([], ())
+
+
+class _ForeignDevice(Exception):
+    pass
+
+
+def _read(path: bytes, top_fd: int, device: int) -> _Found:
+    """The entries of one directory by their names as text, and their status column by column."""
+    fd = open_directory(path, top_fd)
+    try:
+        if os.fstat(fd).st_dev != device:
+            raise _ForeignDevice
+        try:
+            with os.scandir(fd) as found:
+                entries = sorted(found, key=_name)
+            # Plain tuples, transposed: making a Row of each costs half as much again.
+            rows = [_status(entry.stat(follow_symlinks=False)) for entry in entries]
+        except FileNotFoundError:
+            return _what_stays(fd)
+    finally:
+        os.close(fd)
+    return _Found(list(map(_name, entries)), tuple(zip(*rows)))
+
+
+def _what_stays(fd: int) -> _Found:
+    """The entries of a directory in which some vanish while it is read."""
+    names: List[str] = []
+    rows: List[Tuple[int, ...]] = []
+    for name in sorted(os.listdir(fd)):
+        with contextlib.suppress(FileNotFoundError):
+            rows.append(_status(os.stat(name, dir_fd=fd, follow_symlinks=False)))
+            names.append(name)
+    return _Found(names, tuple(zip(*rows)))

@@ -1,0 +1,132 @@
+"""What it means when a disk is full, fails, or has become read-only."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import List, NamedTuple, Optional, Sequence, Type, Union
+
+from envsync.agent.server.filesystem import Space
+from envsync.agent.trees.hashing import why_unreadable
+from envsync.errors import EnvsyncError, NoSpace, StorageFailed
+
+_BROKEN = frozenset(
+    {
+        errno.EIO,
+        errno.ENXIO,
+        errno.ENODEV,
+        errno.ESTALE,
+        errno.EUCLEAN,  # what the filesystem has there makes no sense
+        errno.EBADMSG,  # ... or has another checksum
+    }
+)
+_FREE = "free some space there (`envsync gc SERVER` frees what no version needs)"
+_MEND = "look at `dmesg` there and see to the disk"
+_REMOUNT = "see in `dmesg` there why, and mount it read-write again"
+
+
+_PATHS_MAX = 10
+
+
+SPARE_BYTES, SPARE_INODES = 64 << 20, 1000
+"""What a push leaves free."""
+
+
+def require_room(free: Space, new_bytes: int, new_inodes: int) -> None:
+    """Raise `NoSpace` where a push that makes so much would leave too little free."""
+    needed = new_bytes + SPARE_BYTES
+    if needed > free.free_bytes:
+        raise NoSpace(
+            "the push needs %s, %s of it to spare, and %s are free"
+            % (_megabytes(needed), _megabytes(SPARE_BYTES), _megabytes(free.free_bytes)),
+            hint=_FREE,
+        )
+    inodes = new_inodes + SPARE_INODES
+    if free.free_inodes is not None and inodes > free.free_inodes:
+        raise NoSpace(
+            "the push needs %d inodes, %d of them to spare, and %d are free"
+            % (inodes, SPARE_INODES, free.free_inodes),
+            hint=_FREE,
+        )
+
+
+def _megabytes(size_bytes: int) -> str:
+    return "%.0f MB" % (size_bytes / 1e6)
+
+
+class Trouble(NamedTuple):
+    """What a disk has, in a few words; and what has to be done before the next push."""
+
+    kind: Type[EnvsyncError]
+    reason: str
+    cure: str
+
+
+def trouble(error: OSError) -> Optional[Trouble]:
+    """The disk's trouble behind an error of the system; None where it is another."""
+    if error.errno == errno.ENOSPC:
+        return Trouble(NoSpace, "its disk is full", _FREE)
+    if error.errno == errno.EDQUOT:
+        return Trouble(NoSpace, "its quota is used up", _FREE)
+    if error.errno == errno.EROFS:
+        return Trouble(StorageFailed, "its filesystem is read-only", _REMOUNT)
+    if error.errno in _BROKEN:
+        return Trouble(StorageFailed, "its disk fails (%s)" % os.strerror(error.errno), _MEND)
+    return None
+
+
+def words(error: Union[EnvsyncError, OSError]) -> str:
+    """`/w/envs/e/lib: Permission denied`, as a person reads it."""
+    if not isinstance(error, OSError):
+        return error.message
+    name = error.filename
+    where = "%s: " % os.fsdecode(name) if isinstance(name, (str, bytes)) else ""
+    return where + (error.strerror or str(error))
+
+
+def storage_failure(error: OSError) -> Optional[EnvsyncError]:
+    """The error to tell a person, where nothing was switched; None where it is no disk's."""
+    found = trouble(error)
+    if found is None:
+        return None
+    return found.kind(
+        "%s; the live environment is untouched" % found.reason,
+        hint="%s, then try again" % found.cure,
+        details=_paths(error),
+    )
+
+
+def failure_after_switch(error: OSError) -> Optional[EnvsyncError]:
+    """... where the other version stands there already, and only its record is missing."""
+    found = trouble(error)
+    if found is None:
+        return None
+    return found.kind(
+        "the new version stands there, but could not be recorded: %s" % found.reason,
+        hint="%s, then push again: that completes it" % found.cure,
+        details=_paths(error),
+    )
+
+
+def require_good_disk(top_fd: int, unreadable: Sequence[bytes]) -> None:
+    """Raise `StorageFailed` where a disk's trouble is why some of these files cannot be read."""
+    bad: List[str] = []
+    found: Optional[Trouble] = None
+    for path in unreadable[:_PATHS_MAX]:
+        error = why_unreadable(top_fd, path)
+        reason = None if error is None else trouble(error)
+        if reason is not None:
+            found = found or reason
+            bad.append(os.fsdecode(path))
+    if found is not None:
+        raise StorageFailed(
+            "files cannot be read: %s" % found.reason,
+            hint="%s, then try again" % found.cure,
+            details=bad,
+        )
+
+
+def _paths(error: OSError) -> tuple[str, ...]:
+    """Where it happened; a name below some open directory would tell nobody anything."""
+    name = error.filename
+    return (os.fsdecode(name),) if isinstance(name, (str, bytes)) and os.path.isabs(name) else ()

@@ -1,0 +1,148 @@
+"""Looks at trees: a snapshot is believed where the cache has it, and else hashed."""
+
+from __future__ import annotations
+
+from typing import Callable, Collection, Optional, Tuple
+
+from envsync.agent.server.filesystem import mount_of
+from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.trees.between_passes import Attempts, Hashed, Progress
+from envsync.agent.trees.content_cache import ContentCache
+from envsync.agent.trees.hashing import Hashing
+from envsync.agent.trees.scan import NO_HELPERS, are_directories_unchanged, rescan, scan
+from envsync.agent.trees.scan_pass import Scan, opened_directory
+from envsync.agent.trees.settling import seconds_to_settle
+from envsync.agent.trees.snapshot import Later, Snapshot
+from envsync.agent.trees.vouchers import NO_VOUCHERS, Vouchers
+from envsync.tree.local import LocalPaths
+
+
+class Trees:
+    """Takes snapshots, with one content cache for all."""
+
+    def __init__(
+        self,
+        cache_directory: Optional[str],
+        local: LocalPaths,
+        helpers: HelperProcesses = NO_HELPERS,
+    ) -> None:
+        self.local = local
+        self._cache_directory = cache_directory
+        self.helpers = helpers
+
+    def cache(self, device: int, inode: int) -> ContentCache:
+        """What was hashed before of the tree with that top directory."""
+        return ContentCache(self._cache_directory, device, inode, self.local)
+
+    def scan(self, path: bytes) -> Scan:
+        """One stat pass; nothing is hashed."""
+        with opened_directory(path) as top_fd:
+            return scan(top_fd, self.local, path, self.helpers)
+
+    def are_directories_unchanged(self, path: bytes, before: Scan) -> bool:
+        """Whether nothing was made, removed or renamed in a tree since a scan of it."""
+        with opened_directory(path) as top_fd:
+            return are_directories_unchanged(top_fd, before)
+
+    def is_still(self, path: bytes, now: Scan, seen: Snapshot) -> bool:
+        """Whether a tree that is `now` so is the very one that was `seen`, with its content."""
+        if now.inode != seen.scan.inode:
+            return False
+        return now.signature == seen.scan.signature or (
+            self.snapshot(path).revision == seen.revision
+        )
+
+    def snapshot(
+        self,
+        path: bytes,
+        *,
+        fresh: bool = False,
+        glance: bool = False,
+        progress: Optional[Progress] = None,
+    ) -> Snapshot:
+        """The tree as it is now; `fresh` hashes every byte again.
+
+        The pass after hashing sees the whole tree, as publishing it demands; at a `glance` only
+        the directories in which something was looked into.
+
+        Raises `SourceRefused` where the tree goes on changing or cannot be read, and the
+        OSError of opening it where it is not there.
+        """
+        margin_seconds = mount_of(path).stamp_margin_seconds
+        with opened_directory(path) as top_fd:
+            first = scan(top_fd, self.local, path, self.helpers)
+            cache = self.cache(first.device, first.inode)
+            unchanged = None if fresh else self._unchanged(path, first, cache)
+            if unchanged is not None:
+                return unchanged
+            known = {} if fresh else cache.directories()
+            attempts = Attempts(top_fd, cache, self.local, NO_VOUCHERS, progress)
+            return attempts.until_confirmed(first, known, margin_seconds, glance=glance)
+
+    def _unchanged(self, path: bytes, now: Scan, cache: ContentCache) -> Optional[Snapshot]:
+        """The snapshot that the cache has of a tree as it is now; None where it has none."""
+        summary = cache.summary()
+        if summary is None or summary.signature != now.signature:
+            return None
+        later = Later(cache, now, lambda: self.snapshot(path, fresh=True))
+        return Snapshot(summary.revision, summary.totals, now, later, 0)
+
+    def unconfirmed(
+        self,
+        path: bytes,
+        before: Optional[Hashed] = None,
+        *,
+        progress: Optional[Progress] = None,
+        on_change: Callable[[Scan], None] = lambda _: None,
+        hashing: Optional[Hashing] = None,
+    ) -> Tuple[Snapshot, Optional[Hashed]]:
+        """The tree as one pass and the hashing after it found it; with what was hashed, if any.
+
+        That counts only once a further `scan` has given the same signature; then, and not
+        before, it may be kept. `before` is what came of a try that was not confirmed, and
+        `on_change` gets the pass before the hashing.
+        Raises as `snapshot` does.
+        """
+        with opened_directory(path) as top_fd:
+            first = scan(top_fd, self.local, path, self.helpers)
+            cache = self.cache(first.device, first.inode)
+            unchanged = self._unchanged(path, first, cache)
+            if unchanged is not None:
+                return unchanged, None
+            on_change(first)
+            attempts = Attempts(top_fd, cache, self.local, NO_VOUCHERS, progress, hashing)
+            known = cache.directories() if before is None else before.for_retry()
+            hashed = attempts.once(first, known, mount_of(path).stamp_margin_seconds)
+            return hashed.snapshot, hashed
+
+    def snapshot_private(
+        self,
+        path: bytes,
+        before: Optional[Snapshot],
+        touched: Collection[bytes],
+        vouchers: Vouchers,
+        progress: Optional[Progress] = None,
+    ) -> Snapshot:
+        """A tree that only this process writes to, after it did so.
+
+        A file whose status is that of its voucher was hashed as it was written.
+        One pass is enough, and after an earlier look (`before`) only over what was
+        touched since. What is remembered of it counts once `seconds_to_settle` are over:
+        others may not get at it before.
+        """
+        with opened_directory(path) as top_fd:
+            if before is None:
+                scanned = scan(top_fd, self.local, path, self.helpers)
+            else:
+                scanned = rescan(top_fd, self.local, before.scan, touched)
+            cache = self.cache(scanned.device, scanned.inode)
+            known = {} if before is None else before.known()
+            attempts = Attempts(top_fd, cache, self.local, vouchers, progress)
+            hashed = attempts.once(scanned, known, 0.0)
+            # Nobody else writes there: none of it can change and show the same stamps.
+            hashed._replace(settled_ns=scanned.newest_ns).keep()
+            return hashed.snapshot
+
+    def seconds_to_settle(self, path: bytes, scanned: Scan) -> float:
+        """How long until each further change of a tree shows other stamps than this scan saw."""
+        return seconds_to_settle(scanned, mount_of(path).stamp_margin_seconds)

@@ -1,0 +1,63 @@
+"""Files whose bytes were hashed as they were written, and their status after that.
+
+Only the process that writes a tree gives vouchers for it, and nobody else may write there.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Dict, KeysView, Optional
+
+from envsync.agent.trees.stat_rows import Row
+
+_STATUS = struct.Struct("<QQqq")
+
+
+class Vouchers:
+    """Digests by path, each good for one status. Packed: there may be 200,000."""
+
+    def __init__(self) -> None:
+        self.packed: Dict[bytes, bytes] = {}
+
+    def add(self, path: bytes, status: os.stat_result, digest: bytes) -> None:
+        """Vouch for a file that has this status."""
+        numbers = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        self.packed[path] = _STATUS.pack(*numbers) + digest
+
+    def drop(self, path: bytes) -> None:
+        """No longer vouch for it. Absence is fine."""
+        self.packed.pop(path, None)
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def take(self, packed: Dict[bytes, bytes]) -> None:
+        """Vouch for what another process has written for this one: its vouchers' `packed`."""
+        self.packed.update(packed)
+
+    def keys(self) -> KeysView[bytes]:
+        return self.packed.keys()
+
+    def digest(self, path: bytes, row: Row) -> Optional[bytes]:
+        """A file's digest, where it is still as it was when its bytes were hashed.
+
+        Making a further name for it changes ctime and the link count, nothing else; names
+        are made only after the contents.
+        """
+        packed = self.packed.get(path)
+        if packed is None:
+            return None
+        inode, size_bytes, mtime_ns, ctime_ns = _STATUS.unpack_from(packed)
+        same = (inode, size_bytes, mtime_ns) == (
+            row.inode & _INODE_MASK,
+            row.size_bytes,
+            row.mtime_ns,
+        )
+        if not same or (ctime_ns != row.ctime_ns and row.links == 1):
+            return None
+        return packed[_STATUS.size :]
+
+
+_INODE_MASK = (1 << 64) - 1
+NO_VOUCHERS = Vouchers()

@@ -1,0 +1,223 @@
+"""A session as frames with liveness: what both sides of a connection speak through.
+
+One thread reads, one beats, one listens for silence. A side that hears nothing for
+`SILENCE_SECONDS` takes the other for gone; so does the end of the input. What then happens
+is the caller's: the agent exits and thereby unlocks, the command reports a lost connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import threading
+import time
+from typing import Any, Callable, Dict, Optional, Tuple, Union
+
+from envsync.agent.wire.frames import (
+    CONTROL,
+    CONTROL_BYTES_MAX,
+    DATA,
+    DATA_END,
+    DOCUMENT_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    HEARTBEAT,
+    PAYLOAD,
+    PAYLOAD_BYTES_MAX,
+    EndOfInput,
+    Frame,
+    FrameReader,
+    FrameWriter,
+)
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
+
+HEARTBEAT_SECONDS = 10.0
+SILENCE_SECONDS = 60.0
+_QUEUED_FRAMES = 16
+
+Lost = Callable[[EnvsyncError], None]
+
+
+class Channel:
+    """Frames in and out. `on_lost` is called once, from one of its threads."""
+
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        write: Callable[[bytes], None],
+        on_lost: Lost = lambda _: None,
+        *,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        silence_seconds: float = SILENCE_SECONDS,
+        patience_seconds: Optional[float] = None,
+    ) -> None:
+        """`patience_seconds` is how long `receive` waits for a side that beats and says nothing."""
+        self._reader = FrameReader(read)
+        self._writer = FrameWriter(write)
+        self._on_lost = on_lost
+        self._heartbeat_seconds = heartbeat_seconds
+        self._silence_seconds = silence_seconds
+        self._patience_seconds = patience_seconds
+        self._frames: queue.Queue[Union[Frame, EnvsyncError]] = queue.Queue(_QUEUED_FRAMES)
+        self._kept: Optional[Frame] = None
+        self._heard = time.monotonic()
+        self._closed = threading.Event()
+        self._lost: Optional[EnvsyncError] = None
+        self._lost_lock = threading.Lock()
+
+    def start(self) -> None:
+        threading.Thread(target=self._read_frames, name="frames", daemon=True).start()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        threading.Thread(target=self._watch, name="silence", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop beating; a read that waits ends with the session, which is the caller's."""
+        self._closed.set()
+
+    def send(self, kind: bytes, data: bytes = b"") -> None:
+        """Write one frame. Raises `ConnectionLost` where the other side is gone."""
+        try:
+            self._writer.frame(kind, data)
+        except OSError as error:
+            raise ConnectionLost("the connection is gone") from error
+
+    def send_message(self, document: Dict[str, Any], payload: bytes = b"") -> None:
+        """A control frame, and the payload that it announces.
+
+        A document that is too large for a control frame goes at the payload's head.
+        """
+        if payload:
+            document = {**document, "payload_bytes": len(payload)}
+        data = json.dumps(document).encode()
+        if len(data) > CONTROL_BYTES_MAX:
+            payload = data + payload
+            sizes = {"document_bytes": len(data), "payload_bytes": len(payload)}
+            data = json.dumps(sizes).encode()
+        self.send(CONTROL, data)
+        for start in range(0, len(payload), FRAME_BYTES_MAX):
+            self.send(PAYLOAD, payload[start : start + FRAME_BYTES_MAX])
+
+    def receive(self) -> Frame:
+        """The next frame that is not a heartbeat, or the error that ended the channel.
+
+        `AgentFailed` where the other side lives, but patience is at its end.
+        """
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            return kept
+        try:
+            item = self._frames.get(timeout=self._patience_seconds)
+        except queue.Empty:
+            raise AgentFailed(
+                "it lives, but has said nothing for %.0f s" % (self._patience_seconds or 0.0),
+                hint="look at what the server is doing, then run the same command again",
+            ) from None
+        if isinstance(item, EnvsyncError):
+            with contextlib.suppress(queue.Full):
+                self._frames.put_nowait(item)
+            raise item
+        return item
+
+    def receive_message(self) -> Tuple[Dict[str, Any], bytes]:
+        """The next control frame with its payload; leftovers of a stream are dropped."""
+        frame = self.receive()
+        while frame.kind in (DATA, DATA_END):
+            frame = self.receive()
+        if frame.kind != CONTROL or len(frame.data) > CONTROL_BYTES_MAX:
+            raise AgentFailed("the other side does not speak the protocol")
+        document = _document(frame.data)
+        size = document.get("document_bytes", 0)
+        if not isinstance(size, int) or not 0 <= size <= DOCUMENT_BYTES_MAX:
+            raise AgentFailed("a document of impossible size")
+        payload = self._payload(document)
+        if size > len(payload):
+            raise AgentFailed("a document of impossible size")
+        return (_document(payload[:size]), payload[size:]) if size else (document, payload)
+
+    def receive_data(self) -> Optional[bytes]:
+        """The next part of a stream; None where a message comes next, which stays there."""
+        frame = self.receive()
+        if frame.kind == DATA:
+            return frame.data
+        self._kept = frame
+        return None
+
+    def pending(self) -> bool:
+        """Whether something has arrived that nobody received yet."""
+        return not self._frames.empty()
+
+    def _payload(self, document: Dict[str, Any]) -> bytes:
+        left = document.get("payload_bytes", 0)
+        if not isinstance(left, int) or not 0 <= left <= PAYLOAD_BYTES_MAX:
+            raise AgentFailed("a payload of impossible size")
+        parts = []
+        while left:
+            frame = self.receive()
+            if frame.kind != PAYLOAD or not 0 < len(frame.data) <= left:
+                raise AgentFailed("a payload was cut short")
+            parts.append(frame.data)
+            left -= len(frame.data)
+        return b"".join(parts)
+
+    def _read_frames(self) -> None:
+        try:
+            while True:
+                frame = self._reader.frame()
+                self._heard = time.monotonic()
+                if frame.kind != HEARTBEAT:
+                    self._hand_over(frame)
+        except EndOfInput:
+            self._end(ConnectionLost("the connection was closed"))
+        except EnvsyncError as error:
+            self._end(error)
+        except (OSError, ValueError) as error:
+            self._end(ConnectionLost("the connection is gone: %s" % error))
+
+    def _hand_over(self, frame: Frame) -> None:
+        """Queue a frame. While our own side is slow, the other one is not silent."""
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                self._frames.put(frame, timeout=1.0)
+                return
+            self._heard = time.monotonic()
+
+    def _watch(self) -> None:
+        """Notice silence; apart from the beat, which waits while the other side takes nothing."""
+        while not self._closed.wait(min(self._heartbeat_seconds, self._silence_seconds / 4)):
+            if time.monotonic() - self._heard > self._silence_seconds:
+                self._end(ConnectionLost("nothing heard for %.0f s" % self._silence_seconds))
+                return
+
+    def _beat(self) -> None:
+        while not self._closed.wait(self._heartbeat_seconds):
+            try:
+                self.send(HEARTBEAT)
+            except ConnectionLost as error:
+                self._end(error)
+                return
+
+    def _end(self, error: EnvsyncError) -> None:
+        with self._lost_lock:
+            if self._lost is not None or self._closed.is_set():
+                error = self._lost or error
+            else:
+                self._lost = error
+                self._on_lost(error)
+        while True:
+            try:
+                self._frames.put_nowait(error)
+                return
+            except queue.Full:
+                # Whoever waits must learn of it; what is queued no longer matters.
+                with contextlib.suppress(queue.Empty):
+                    self._frames.get_nowait()
+
+
+def _document(data: bytes) -> Dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise AgentFailed("the other side does not speak the protocol") from error
+    if not isinstance(document, dict):
+        raise AgentFailed("the other side does not speak the protocol")
+    return document

@@ -1,0 +1,86 @@
+"""Answers of a field or two, as values: checked where they come in, as every message is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional, Tuple
+
+from envsync.agent.wire.messages import Finding, PlaceFacts, ProcessUse
+
+
+class SourceOpened(NamedTuple):
+    """`place` is None where there is no such environment; `stands_at` is its path without links."""
+
+    place: Optional[PlaceFacts]
+    stands_at: str
+
+
+class FindingsFacts(NamedTuple):
+    findings: Tuple[Finding, ...]
+
+
+class CredentialFacts(NamedTuple):
+    """The paths of files with passwords or tokens in them."""
+
+    paths: Tuple[str, ...]
+
+
+class GlibcFacts(NamedTuple):
+    """The file that needs the newest glibc, and which that is: `(2, 34)`."""
+
+    path: str
+    version: Tuple[int, ...]
+
+
+class SeesFacts(NamedTuple):
+    sees: bool
+
+
+class ConfirmedFacts(NamedTuple):
+    confirmed: bool
+
+
+class ReferencesFacts(NamedTuple):
+    """What goes with a target's references: whether it has half of the packages, and the codecs
+    that it undoes, the best first."""
+
+    has_most: bool
+    codecs: Tuple[str, ...]
+
+
+class ExistingFacts(NamedTuple):
+    """Whether something is there, path by path as they were asked about."""
+
+    existing: Tuple[bool, ...]
+
+
+class ShareFacts(NamedTuple):
+    """Whether what stands there is shared so already, and what a person should know."""
+
+    is_shared: bool
+    warnings: Tuple[str, ...]
+
+
+class UseFacts(NamedTuple):
+    """The processes that use an environment."""
+
+    processes: Tuple[ProcessUse, ...]
+
+
+class RunFacts(NamedTuple):
+    """How a tool ended on a target, and the last that it printed."""
+
+    status: int
+    output: str
+
+
+class RsyncFacts(NamedTuple):
+    """The rsync that is there: its path and what it says of itself; both may be empty."""
+
+    path: str
+    version: str
+
+
+class SpaceFacts(NamedTuple):
+    """What is free where environments stand."""
+
+    free_bytes: int
