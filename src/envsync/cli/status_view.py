@@ -86,13 +86,17 @@ def troubles(document: Document) -> Iterator[tuple[str, str]]:
 
 
 def hints(document: Document) -> dict[str, str]:
-    """The way out of what only a person can mend, by environment and server."""
+    """The way out of what a person may have to mend, by environment and server.
+
+    Of a server that is tried again as well: that it is off is nothing to mend, but a key that
+    it does not take is.
+    """
     return {
         f"{source['environment']} on {server['server']}": str(server["error"]["hint"])
         for source in document["environments"]
         for server in source["servers"]
         if server["error"] is not None
-        and server["state"] in ("halted", "held")
+        and server["state"] in ("halted", "held", "retrying")
         and server["error"]["hint"]
     }
 

@@ -1,0 +1,109 @@
+"""What `envsync status` shows of what the daemon knows."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from envsync.cli import status_view
+from envsync.daemon.state import (
+    HALTED,
+    IN_STEP,
+    LAGGING,
+    PUSHING,
+    RETRYING,
+    WAITING,
+    Contents,
+    ServerRow,
+    SourceRow,
+)
+from envsync.daemon.status import About, document
+
+REVISION = "ab" * 32
+REFUSED = {"message": "server3 refuses connections", "hint": "check that sshd runs there"}
+DRIFTED = {"message": "it was changed there", "hint": "see what differs"}
+RUNNING = About(pid=7, inventory="/etc/envsync.yaml")
+
+
+def shown(*servers: ServerRow, source: SourceRow | None = None, about: About = RUNNING) -> Any:
+    source = source or SourceRow("myenv", REVISION)
+    rows = {(row.environment, row.server): row for row in servers}
+    return document(Contents({source.environment: source}, rows), None, about)
+
+
+@pytest.mark.parametrize(
+    ("row", "cells"),
+    [
+        (ServerRow("myenv", "s", IN_STEP, REVISION), ("abababababab", "in-step", "-")),
+        (ServerRow("myenv", "s", PUSHING, next_try_seconds=1.0), ("-", "pushing", "-")),
+        (ServerRow("myenv", "s", RETRYING, next_try_seconds=1.0), ("-", "retrying", "now")),
+        (ServerRow("myenv", "s", WAITING), ("-", "waiting", "-")),
+        (ServerRow("myenv", "s", LAGGING), ("-", "lagging", "-")),
+    ],
+)
+def test_a_row(row: ServerRow, cells: tuple[str, ...]) -> None:
+    [(environment, server, revision, state, _, next_try, why)] = status_view.rows(shown(row))
+    assert (environment, server, why) == ("myenv", "s", "")
+    assert (revision, state, next_try) == cells
+
+
+def test_when_it_is_tried_next() -> None:
+    soon = ServerRow("myenv", "s2", RETRYING, next_try_seconds=time.time() + 60)
+    late = ServerRow("myenv", "s3", RETRYING, next_try_seconds=time.time() + 7200)
+    first, second = (row[5] for row in status_view.rows(shown(soon, late)))
+    assert first.startswith("in ")
+    assert first.endswith(" s")
+    assert second.startswith("in ")
+    assert "h" in second
+    paused = SourceRow("myenv", REVISION, paused=True)
+    assert [row[5] for row in status_view.rows(shown(soon, source=paused))] == ["paused"]
+
+
+def test_what_is_not_in_step_is_told_with_its_way_out() -> None:
+    status = shown(
+        ServerRow("myenv", "server2", HALTED, error=DRIFTED),
+        ServerRow("myenv", "server3", RETRYING, error=REFUSED),
+        ServerRow("myenv", "server4", IN_STEP, REVISION),
+    )
+    assert list(status_view.reasons(status, 80)) == [
+        "myenv on server2: it was changed there",
+        "  → see what differs",
+        "myenv on server3: server3 refuses connections",
+        "  → check that sshd runs there",
+    ]
+
+
+def test_no_line_is_wider_than_the_terminal() -> None:
+    error = {"message": "a word " * 40, "hint": "another one " * 40}
+    status = shown(
+        ServerRow("myenv", "server2", HALTED, error=error),
+        source=SourceRow("myenv", error={"message": "it is gone " * 20, "hint": ""}),
+    )
+    lines = list(status_view.reasons(status, 60))
+    assert max(map(len, lines)) <= 60
+    assert "".join(lines).count("word") == 40
+
+
+def test_where_no_daemon_runs() -> None:
+    assert "start one: envsync daemon" in "".join(
+        status_view.whereabouts(document(Contents(), None, About()))
+    )
+    [told] = status_view.whereabouts(shown(about=About()))
+    assert told == "no daemon runs here; this is what the last one knew"
+    [told] = status_view.whereabouts(document(Contents(), None, RUNNING))
+    assert told.startswith("it keeps nothing in step: /etc/envsync.yaml")
+    assert not list(status_view.whereabouts(shown()))
+
+
+def test_what_is_wrong_with_the_daemon_itself() -> None:
+    refused = {"message": "line 3: unknown key", "hint": "", "details": ["servers.x"]}
+    about = About(
+        pid=7, inventory_error=refused, trouble="the disk is full", polled={"myenv": "NFS"}
+    )
+    assert [text for text, _ in status_view.troubles(shown(about=about))] == [
+        "the inventory is refused, the old one is in force: line 3: unknown key; servers.x",
+        "what the daemon knows cannot be kept: the disk is full",
+        "myenv is looked at every 10 s: NFS",
+    ]
