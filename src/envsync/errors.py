@@ -36,6 +36,9 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar, Dict, Iterator, Optional, Sequence, Tuple, Type
 
+INSIST = "insist with --retry-held"
+"""In a hint: who knows the whole command puts it there instead."""
+
 
 class EnvsyncError(Exception):
     """The root of the tree.
@@ -140,7 +143,7 @@ class NotFastForward(EnvsyncError):
 class RevisionHeld(EnvsyncError):
     code = "held"
     exit_code = 13
-    default_hint = "change the environment, or insist with --retry-held"
+    default_hint = f"change the environment, or {INSIST}"
 
 
 class Locked(EnvsyncError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from envsync.agent.wire.messages import RecordFacts, TargetState
 from envsync.errors import (
+    INSIST,
     AuthenticationRefused,
     CheckFailed,
     ConnectionLost,
@@ -111,7 +112,7 @@ def _not_published(
         stands = "the version before stands there again" if state.exists else "nothing stands there"
         return CheckFailed(
             f"{reason}; {stands}",
-            hint="this revision is held there; change the environment, or --retry-held",
+            hint=f"this revision is held there; change the environment, or {INSIST}",
         )
     if state.record is not None and state.record not in _records(publication.before):
         return _told(

@@ -6,15 +6,15 @@ from envsync.agent.wire.messages import SourceState, TargetState
 from envsync.conda.kernelspecs import STANDS_AT
 from envsync.conda.outside import LEADS_TO
 from envsync.conda.platform_needs import glibc_mismatch
-from envsync.errors import EnvsyncError, PreflightRefused, RevisionHeld, VerificationFailed
+from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
 from envsync.push import preflight
 from envsync.push.relocated_source import RelocatedSource
 from envsync.push.settings import PushSettings
 from envsync.push.source_end import SourceEnd
 from envsync.push.target_end import TargetEnd
+from envsync.push.way_out import WayOut, shows_source
 
 DIFFERENCES_SHOWN = 12
-SEE_WHAT_DIFFERS = "see what differs"
 
 
 class CloserLook:
@@ -26,6 +26,7 @@ class CloserLook:
         self._settings = settings
         self._source = source
         self._target = target
+        self.way_out = WayOut(settings, source, target)
 
     def require_permission(self, source: SourceState, target: TargetState) -> None:
         """Preflight's decisions; where packages differ, the error names them."""
@@ -33,7 +34,7 @@ class CloserLook:
         try:
             preflight.require_permission(settings, source, target)
         except EnvsyncError as error:
-            error.hint = self._way_out(error, target)
+            error.hint = self.way_out.refused(error.hint, target)
             is_other = error.code in ("drift", "not-fast-forward") and target.exists
             if is_other and not error.details:
                 error.details = self._differences(target)
@@ -50,54 +51,10 @@ class CloserLook:
                 hint="install without --editable, or set `outside: warn` for it",
             )
 
-    def _way_out(self, error: EnvsyncError, target: TargetState) -> str:
-        """The hint of a refusal, with the whole command at hand."""
-        if isinstance(error, RevisionHeld):
-            again = self._again()
-            insist = f"change the environment, or insist: `{again} --retry-held`"
-            return insist if again else error.hint
-        general = f"{SEE_WHAT_DIFFERS} with `envsync diff`; "
-        if general not in error.hint:
-            return error.hint
-        command = self._diff_command(target)
-        return error.hint.replace(
-            general, f"{SEE_WHAT_DIFFERS} with `{command}`; " if command else ""
-        )
-
-    def _diff_command(self, target: TargetState) -> str:
-        """What shows the same difference; empty where no command does.
-
-        It compares what this machine has with another server's, or that with what was published.
-        """
-        settings, name = self._settings, self._settings.name_there
-        if not self._shows_source(target):
-            return f"envsync diff {name} {self._target.server} --published"
-        if settings.archive or name != settings.environment:
-            return ""
-        is_source_here = bool(self._source.path)
-        if is_source_here == self._target.is_here:
-            return ""
-        other = self._target.server if is_source_here else self._source.server
-        return f"envsync diff {name} {other}"
-
-    def _again(self) -> str:
-        """The command of this push; empty where it is a pull, an unpacking, or from elsewhere."""
-        settings = self._settings
-        is_from_here = settings.source.partition(":")[0] == settings.who.rpartition("@")[2]
-        if settings.archive or not is_from_here:
-            return ""
-        renamed = "" if settings.name_there == settings.environment else settings.name_there
-        there = f" --as {renamed}" if renamed else ""
-        return f"envsync push {settings.environment} {self._target.server}{there}"
-
-    def _shows_source(self, target: TargetState) -> bool:
-        """Whether it is the source's version that differs, and not a hand's work there."""
-        return target.record is None or not preflight.has_drifted(target)
-
     def _differences(self, target: TargetState) -> tuple[str, ...]:
         """What stands there against what was published, or against the source."""
         manifest = b""
-        if self._shows_source(target):
+        if shows_source(target):
             manifest = self._source.manifest(self._target.references())
         try:
             found = self._target.differences(manifest, paths_max=DIFFERENCES_SHOWN)

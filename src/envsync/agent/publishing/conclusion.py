@@ -11,7 +11,7 @@ from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.publishing.check import Check, CheckFailure, run_check
 from envsync.agent.publishing.intent import Intent, forget_intent
 from envsync.agent.publishing.switching import Switching
-from envsync.errors import CheckFailed
+from envsync.errors import INSIST, CheckFailed
 
 Step = Callable[[str], None]
 
@@ -68,7 +68,7 @@ class Conclusion:
     def _taken_back(self, new: Record, check: Check, failure: CheckFailure) -> CheckFailed:
         """Switch back; the error that says so."""
         is_there_again = self._switching.take_back(new)
-        hint = "this revision is held there; change the environment, or --retry-held"
+        hint = "this revision is held there; change the environment, or %s" % INSIST
         if not failure.is_verdict:
             hint = "see to it that it can be run there, then push again"
         elif new.source_revision not in self._records.held():
