@@ -139,7 +139,7 @@ def test_growth_is_deterministic_and_of_the_size_asked_for(
         paths = _paths(environment)
         size = sum((environment / os.fsdecode(path)).lstat().st_size for path in paths)
         assert abs(len(paths) - 2200) < 100
-        assert abs(size - 80_000_000) < 5_000_000
+        assert abs(size - 80_000_000) < 8_000_000  # bytecode is of another size in each Python
         assert _output(environment / "bin/python", "-c", "import bulk_0000.module_07") == ""
     assert digests[0] == digests[1]
 
