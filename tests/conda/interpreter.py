@@ -96,6 +96,9 @@ def _relocatable(source: Path, path: str, prefix: Path, scratch: Path) -> bytes:
             data = copy.read_bytes()
         if "lib-dynload" not in path:
             data += f"\0{PLACEHOLDER}/lib\0".encode()
+    elif path == f"lib/{PYTHON_XY}/sysconfig.py":
+        # Debian's puts what pip installs below `local`, where conda's Python has no such place.
+        data = data.replace(b"prefix_scheme = 'posix_local'", b"prefix_scheme = 'posix_prefix'")
     elif "/_sysconfigdata" in path:
         data = re.sub(
             rb"(?<![\w/.-])" + re.escape(str(prefix).encode()) + rb"(?=['/ ])",
