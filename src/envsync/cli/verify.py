@@ -42,9 +42,11 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
         return _verify(site, environment, end, place, on_progress)
 
     found = ask_servers(invocation.terminal, "verify", places, ask)
-    if not servers and len(found) > 1:
-        found = [outcome for outcome in found if not _is_source(site, outcome)]
-    outcomes = [_judged(environment, outcome) for outcome in found]
+    may_be_source = not servers and site.inventory.environment(environment).source is None
+    outcomes = [
+        outcome if may_be_source and _is_source(site, outcome) else _judged(environment, outcome)
+        for outcome in found
+    ]
     invocation.result = {
         "environment": environment,
         "servers": [_document(outcome) for outcome in outcomes],
@@ -65,7 +67,10 @@ def _verify(
 
 
 def _is_source(site: Site, outcome: Outcome[VerifyFacts]) -> bool:
-    """Whether it is what this machine pushes from: `push_to` may name a group with all in it."""
+    """Whether it is what this machine pushes from: `push_to` may name a group with all in it.
+
+    Where the inventory says which server is the source, that is not among those asked.
+    """
     is_here, facts = outcome.server == site.own_name, outcome.value
     return is_here and facts is not None and facts.record is None
 
@@ -132,7 +137,10 @@ def _paths(facts: VerifyFacts, shown: int) -> Iterator[str]:
 
 def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> Iterator[str]:
     facts = outcome.value
-    if outcome.error is not None or facts is None or facts.record is None:
+    if outcome.error is not None or facts is None:
+        return
+    if facts.record is None:
+        yield f"{environment} on {outcome.server}: pushed from here, so there is nothing to compare"
         return
     from envsync.cli.wording import moment
     from envsync.tree.revision import short

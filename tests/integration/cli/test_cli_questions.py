@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.cli.conftest import Envsync
 from tests.integration.push.places import environment
+from tests.lab.host import Host
 from tests.lab.lab import Lab
 from tests.lab.namespaces import wait_until
 
@@ -58,6 +59,16 @@ def test_verify_names_every_path(conda_lab: Lab, envsync: Envsync) -> None:
     assert verified["missing"] == ["bin/python"]
 
 
+def _from_elsewhere(host: Host) -> str:
+    path = f"{host.home()}/from-elsewhere.yaml"
+    host.write_file(
+        path,
+        f"prefix: {host.prefix}\nservers: {{server1: {{}}, server2: {{}}, server3: {{}}}}\n"
+        "environments:\n  myenv: {source: server3, push_to: [server1, server2]}\n",
+    )
+    return path
+
+
 def test_verify_of_all_passes_over_the_source(conda_lab: Lab, envsync: Envsync) -> None:
     """`push_to` names a group with every server in it, and nothing is ever published here."""
     host = conda_lab.controller
@@ -69,8 +80,11 @@ def test_verify_of_all_passes_over_the_source(conda_lab: Lab, envsync: Envsync) 
     everywhere = ("--config", f"{host.home()}/everywhere.yaml")
     envsync("push", "myenv", *everywhere)
     lines = envsync("verify", "myenv", *everywhere).stdout.splitlines()
-    assert [line.split()[2] for line in lines] == ["server2:", "server3:"]
+    assert [line.split()[2] for line in lines] == ["server1:", "server2:", "server3:"]
+    assert "pushed from here" in lines[0]
     envsync("verify", "myenv", "server1", *everywhere, status=21)
+    # Where the inventory says that another one pushes it, this one should have got it.
+    envsync("verify", "myenv", *everywhere[:1], _from_elsewhere(host), status=20)
 
 
 def test_verify_is_short_for_people_and_complete_for_programs(
