@@ -13,7 +13,7 @@ from envsync.agent.server import filesystem
 from envsync.agent.trees import between_passes, trees
 from tests.unit.agent.conftest import _short_margin, server, top
 
-__all__ = ["_short_margin", "refuse_exchange", "server", "top", "written_to"]
+__all__ = ["_short_margin", "each_way", "refuse_exchange", "server", "top", "written_to"]
 
 
 def refuse_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +23,13 @@ def refuse_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
         raise filesystem.ExchangeRefused(22, "Invalid argument")
 
     monkeypatch.setattr(filesystem, "_rename", refuse)
+
+
+@pytest.fixture(params=["swapped", "linked"])
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once where the filesystem swaps directories, once where names are links instead."""
+    if request.param == "linked":
+        refuse_exchange(monkeypatch)
 
 
 @contextlib.contextmanager

@@ -9,20 +9,13 @@ from tests.integration.agent.versions import (
     ONE,
     THREE,
     TWO,
-    WAYS,
-    prepared,
     revision,
     shift,
 )
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import Server, records, require_sound
 
-
-@pytest.fixture(params=WAYS)
-def server(
-    request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> Server:
-    return prepared(server, request.param, monkeypatch)
+pytestmark = pytest.mark.usefixtures("each_way")
 
 
 def test_rollback_gives_the_old_bytes_back_exactly(server: Server) -> None:

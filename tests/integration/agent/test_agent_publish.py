@@ -23,8 +23,6 @@ from tests.integration.agent.versions import (
     ONE,
     THREE,
     TWO,
-    WAYS,
-    prepared,
     revision,
     shift,
 )
@@ -33,12 +31,7 @@ from tests.unit.agent.conftest import memory
 from tests.unit.agent.pushes import Server, die_in, environment, records, require_sound
 from tests.unit.tree.trees import Node, Tree, directory, file, manifest_of, symlink, trees, variants
 
-
-@pytest.fixture(params=WAYS)
-def server(
-    request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> Server:
-    return prepared(server, request.param, monkeypatch)
+pytestmark = pytest.mark.usefixtures("each_way")
 
 
 # --- what a push leaves -----------------------------------------------------------------

@@ -20,21 +20,14 @@ from tests.integration.agent.versions import (
     STEPS,
     THREE,
     TWO,
-    WAYS,
     kill_at,
-    prepared,
     revision,
     shift,
 )
 from tests.unit.agent.pushes import Server, die_in, records, require_sound
 from tests.unit.tree.trees import Tree, manifest_of
 
-
-@pytest.fixture(params=WAYS)
-def server(
-    request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> Server:
-    return prepared(server, request.param, monkeypatch)
+pytestmark = pytest.mark.usefixtures("each_way")
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -1,13 +1,10 @@
-"""Versions of one environment, and the two kinds of filesystem that pushes of them meet."""
+"""Versions of one environment."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from envsync.tree.revision import revision_of
-from tests.integration.agent.conftest import refuse_exchange
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import Server, environment
 from tests.unit.tree.trees import Tree, file, manifest_of, symlink
@@ -16,14 +13,6 @@ ONE = environment({b"bin/tool": file(b"one", 0o755), b"lib/shared": file(b"the s
 TWO = environment({b"bin/tool": file(b"two", 0o755), b"lib/shared": file(b"the same")})
 THREE = environment({b"bin/tool": file(b"three", 0o755), b"etc/x": symlink(b"../bin")})
 STEPS = ["intent", "sync", "switch", "switched", "check", "record", "recorded"]
-WAYS = ["swapped", "linked"]
-
-
-def prepared(server: Server, way: str, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """One whose filesystem swaps directories, or one on which names are links instead."""
-    if way == "linked":
-        refuse_exchange(monkeypatch)
-    return server
 
 
 def revision(nodes: Tree) -> str:
