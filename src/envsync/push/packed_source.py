@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from envsync.agent.server.helper_processes import HelperProcesses
-from envsync.agent.trees.content_cache import cache_directory
+from envsync.agent.server.home import cache_directory
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.wire.messages import Finding
 from envsync.errors import Locked, SourceRefused, StorageFailed

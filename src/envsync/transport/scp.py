@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from envsync.agent.trees.content_cache import cache_directory
+from envsync.agent.server.home import cache_directory
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import BundleFacts
 from envsync.agent.wire.short_answers import SpaceFacts

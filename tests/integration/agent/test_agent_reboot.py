@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envsync.agent.trees import content_cache
+from envsync.agent.server import boot
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import Server, environment
 from tests.unit.tree.trees import file
@@ -14,7 +14,7 @@ TWO = environment({b"bin/tool": file(b"two", 0o755), b"lib/shared": file(b"the s
 
 
 def reboot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(content_cache, "boot_id", lambda: "of the next boot")
+    monkeypatch.setattr(boot, "boot_id", lambda: "of the next boot")
 
 
 def hashed_bytes(server: Server) -> int:
@@ -58,7 +58,7 @@ def test_a_change_that_was_looked_at_was_not_synced(
 
 def test_a_boot_without_a_name(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing tells it from the one before: nothing that was not synced is believed."""
-    monkeypatch.setattr(content_cache, "boot_id", lambda: "")
+    monkeypatch.setattr(boot, "boot_id", lambda: "")
     server.push(ONE)
     disk.shift_content(server.live + b"/lib/shared")
     hashed_bytes(server)

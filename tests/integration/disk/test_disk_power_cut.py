@@ -17,8 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.server import filesystem
-from envsync.agent.trees import content_cache
+from envsync.agent.server import boot, filesystem
 from envsync.errors import CheckFailed
 from envsync.tree.revision import revision_of
 from tests.disk.disk import Disk
@@ -205,7 +204,7 @@ def test_power_cut(
     scenario: Scenario, busy: bool, server: DiskServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded = Recorded(server, scenario, busy=busy)
-    monkeypatch.setattr(content_cache, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(boot, "boot_id", lambda: "another boot")
     stood = set()
     for position, cached, seed in recorded.cuts():
         with recorded.cut(position, cached, seed):
@@ -303,7 +302,7 @@ def test_what_was_hashed_in_memory_only(
 
     server.disk.cut_power(position, "lost")
     server.disk.mount()
-    monkeypatch.setattr(content_cache, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(boot, "boot_id", lambda: "another boot")
     assert young.stat().st_size == 17_000
     assert server.revision() != seen.revision, "this power cut took nothing away"
     assert server.target().inspect(lock=False).revision == server.revision()

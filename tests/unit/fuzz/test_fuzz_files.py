@@ -18,7 +18,11 @@ from envsync.agent.places.locks import PushLock, nonce_at
 from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.agent.publishing.recovery import Recovery
 from envsync.agent.target.target import record_facts
-from envsync.agent.trees.content_cache import _MAGIC, ContentCache, Known, Summary
+from envsync.agent.trees.cache_file import MAGIC, Known
+from envsync.agent.trees.changes import Moment
+from envsync.agent.trees.content_cache import ContentCache, Summary
+from envsync.agent.trees.scan_pass import Scan
+from envsync.agent.trees.stat_rows import NO_ROWS
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.checked_json import to_json
 from envsync.errors import Locked
@@ -144,19 +148,20 @@ def test_a_lock_says_who_holds_it_or_that_it_does_not_know(
 
 def sealed(head: bytes, body: bytes) -> bytes:
     """A cache file whose checksum is right, whatever it holds."""
-    return _MAGIC + struct.pack("<II", len(head), zlib.crc32(head)) + head + body
+    return MAGIC + struct.pack("<II", len(head), zlib.crc32(head)) + head + body
 
 
 @many
 @given(st.data())
 def test_a_damaged_cache_is_no_cache(tmp_path: Path, data: st.DataObject) -> None:
     cache = ContentCache(str(tmp_path / "cache"), 1, 2, LOCAL)
-    summary = Summary(b"s" * 32, "r", Totals(1, 1, 1), 0o755, 0)
-    cache.store(summary, {b"": Known(bytes(4), b"", b"", 0, 0)}, synced=True)
-    path = tmp_path / "cache" / cache._path.rpartition("/")[2] if cache._path else tmp_path
+    moment = Moment(1, 1, "boot")
+    seen = Scan({b"": NO_ROWS}, 0o755, 0, 1, 2, (b"l\xff",), (), (), 1, 0, b"s" * 32, moment)
+    cache.store(Summary("r", Totals(1, 1, 1), seen), {b"": Known(NO_ROWS, b"", b"", 0, 0)})
+    path = tmp_path / "cache" / next((tmp_path / "cache").iterdir()).name
     whole = path.read_bytes()
-    size, _ = struct.unpack_from("<II", whole, len(_MAGIC))
-    start = len(_MAGIC) + 8
+    size, _ = struct.unpack_from("<II", whole, len(MAGIC))
+    start = len(MAGIC) + 8
     head, body = whole[start : start + size], whole[start + size :]
     if data.draw(st.booleans()):
         path.write_bytes(sealed(damaged(json.loads(head), data), body))
@@ -164,7 +169,8 @@ def test_a_damaged_cache_is_no_cache(tmp_path: Path, data: st.DataObject) -> Non
         at = data.draw(st.integers(0, len(whole) - 1))
         path.write_bytes(whole[:at] + data.draw(st.binary(max_size=20)) + whole[at + 1 :])
     found = cache.summary()
-    assert found is None or isinstance(found.signature, bytes)
+    assert found is None or isinstance(found.scan.signature, bytes)
+    assert found is None or found.scan.moment.is_comparable() is False
     assert set(cache.directories()) <= {b""}
     assert set(cache.of_tree(b"s" * 32)) <= {b""}
 

@@ -9,11 +9,11 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.places.layout import STATE_DIRECTORY
+from envsync.agent.server.home import cache_directory
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import Target
 from envsync.agent.trees.cache_sweep import Tree, sweep_cache
-from envsync.agent.trees.content_cache import cache_directory
 from envsync.agent.trees.storage import words
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import GcFacts, SweepFacts

@@ -9,7 +9,7 @@ from typing import Callable, Dict, Tuple
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.server.facts import platform_facts, who
-from envsync.agent.trees.content_cache import cache_directory
+from envsync.agent.server.home import cache_directory
 from envsync.agent.wire import codec
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import ListFacts, ServerFacts

@@ -7,8 +7,8 @@ from typing import Callable, Dict, List
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.places.had_revisions import state_directory
+from envsync.agent.server.home import cache_directory
 from envsync.agent.source.source import Source
-from envsync.agent.trees.content_cache import cache_directory
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.short_answers import SourceOpened
 from envsync.errors import AgentFailed

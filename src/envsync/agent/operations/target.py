@@ -6,8 +6,8 @@ import os
 from typing import Callable, Dict
 
 from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.server.home import cache_directory
 from envsync.agent.target.target import Target
-from envsync.agent.trees.content_cache import cache_directory
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.agent.wire.codec import decode_all, undone
 from envsync.agent.wire.frames import PAYLOAD_BYTES_MAX

@@ -9,7 +9,7 @@ from typing import Dict, List, Optional
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Records
-from envsync.agent.trees.content_cache import home
+from envsync.agent.server.home import home
 
 _KEPT_MAX = 5000
 

@@ -7,11 +7,11 @@ from typing import Iterator, Tuple
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.server.facts import mapped_for_writing, running_processes
+from envsync.agent.trees.content_cache import StoredRows
 from envsync.agent.trees.scan_pass import Scan
-from envsync.agent.trees.stat_rows import row_names, unpack
+from envsync.agent.trees.suspects import suspects
 from envsync.agent.wire.messages import Finding
 from envsync.conda import busy
-from envsync.tree.entry import join
 from envsync.tree.local import LocalPaths
 
 NO_HISTORY = "no-history"
@@ -60,10 +60,6 @@ def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
 
 def _suspects(scanned: Scan) -> Iterator[Tuple[bytes, float]]:
     """Paths that could be signs, with the time of their last change."""
-    for directory, packed in scanned.directories.items():
-        names = row_names(packed)
-        if b"~" in names or b".condatmp" in names or directory == b"conda-meta":
-            for row in unpack(packed):
-                path = join(directory, row.name)
-                if busy.is_sign(path):
-                    yield path, max(row.mtime_ns, row.ctime_ns) / 1e9
+    rows = scanned.directories
+    found = rows.suspects if isinstance(rows, StoredRows) else suspects(rows)
+    return ((path, time_ns / 1e9) for path, time_ns in found)

@@ -157,7 +157,7 @@ class Publisher:
                 live, before = self._places.standing(), expected.scan
                 if self._trees.are_directories_unchanged(live, before):
                     return before
-            now = self._trees.scan(self._places.standing())
+            now = self._trees.scan_again(self._places.standing(), expected.scan)
             is_still = self._trees.is_still(self._places.standing(), now, expected)
         except OSError as error:
             if trouble(error) is not None:
@@ -194,7 +194,7 @@ class Publisher:
             return
         seen = switch.expected._replace(scan=before)
         try:
-            if self._trees.is_still(replaced, self._trees.scan(replaced), seen):
+            if self._trees.is_still(replaced, self._trees.scan_again(replaced, before), seen):
                 return
         except (SourceRefused, StorageFailed):
             # It goes on changing, or what changed cannot be read: then it is not what it was.

@@ -85,7 +85,9 @@ class TakingAway:
     def _compare(self, leave: Leave, tree: bytes) -> None:
         """What was taken away must be what was looked at; else it gets its name back."""
         try:
-            if self._trees.is_still(tree, self._trees.scan(tree), leave.expected):
+            if self._trees.is_still(
+                tree, self._trees.scan_again(tree, leave.expected.scan), leave.expected
+            ):
                 return
         except (SourceRefused, StorageFailed):
             # It goes on changing, or what changed cannot be read: then it is not what it was.

@@ -57,6 +57,12 @@ def mount_of(path: bytes) -> Mount:
     return best
 
 
+def holds_mounts(path: bytes) -> bool:
+    """Whether something is mounted on a directory below this one."""
+    start = os.path.realpath(path).decode("utf-8", "surrogateescape").rstrip("/") + "/"
+    return any(mount.mount_point.startswith(start) for mount in _mounts())
+
+
 def is_mount_point(path: bytes) -> bool:
     """Whether something is mounted exactly here (a bind mount too)."""
     real = os.path.realpath(path).decode("utf-8", "surrogateescape")

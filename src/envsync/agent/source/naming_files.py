@@ -9,7 +9,7 @@ from typing import Collection, Dict, Iterable, List, Mapping, Tuple
 from envsync.agent.source.prefix_search import Candidate, search
 from envsync.agent.source.relocated_contents import read
 from envsync.agent.source.relocation_cache import KEY_BYTES, Rewrites, Searched
-from envsync.agent.trees.content_cache import Known
+from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.stat_rows import Row, unpack
 from envsync.conda.relocated_records import is_conda_record, is_pip_record
 from envsync.conda.relocation import Relocation

@@ -7,8 +7,8 @@ import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, Set, Tuple
 
+from envsync.agent.server.home import home
 from envsync.agent.source.elf_files import Question
-from envsync.agent.trees.content_cache import home
 from envsync.agent.trees.stat_rows import modes
 from envsync.agent.wire.messages import Finding
 from envsync.conda import elf, kernelspecs, outside

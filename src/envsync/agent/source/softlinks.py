@@ -14,7 +14,7 @@ import stat
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.server.reading import READ_FLAGS
-from envsync.agent.trees.content_cache import Known
+from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import modes
 from envsync.agent.wire.messages import Finding, listed

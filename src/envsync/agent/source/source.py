@@ -202,7 +202,8 @@ class Source:
             return False
         if installer_findings(self._places):
             return False
-        if self._trees.scan(self.path).signature != self.version.snapshot.scan.signature:
+        before = self.version.snapshot.scan
+        if self._trees.scan_again(self.path, before).signature != before.signature:
             return False
         self._hashed.keep()
         self._hashed = None

@@ -6,10 +6,11 @@ import os
 import stat
 from typing import Callable, Collection, Dict, List, NamedTuple, Optional
 
-from envsync.agent.trees.content_cache import ContentCache, Known, Summary
+from envsync.agent.trees.cache_file import Known
+from envsync.agent.trees.content_cache import ContentCache, Summary
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
-from envsync.agent.trees.scan import rescan, scan
+from envsync.agent.trees.scan import rescan, scan_again
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.settling import let_stamps_settle, without_racy
 from envsync.agent.trees.snapshot import Snapshot
@@ -44,12 +45,9 @@ class Hashed(NamedTuple):
         snapshot, scanned = self.snapshot, self.snapshot.scan
         directories = snapshot.known()
         is_racy = scanned.newest_ns > self.settled_ns
-        signature = b"" if is_racy else scanned.signature
-        summary = Summary(
-            signature, snapshot.revision, snapshot.totals, scanned.mode, scanned.mtime_ns
-        )
+        summary = Summary(snapshot.revision, snapshot.totals, scanned)
         stored = without_racy(directories, self.settled_ns) if is_racy else directories
-        self.cache.store(summary, stored, synced=False)
+        self.cache.store(summary, stored, is_racy=is_racy)
 
     def for_retry(self) -> Dict[bytes, Known]:
         """What is worth knowing for another attempt after this one was not confirmed.
@@ -75,6 +73,7 @@ class Attempts:
     def __init__(
         self,
         top_fd: int,
+        path: bytes,
         cache: ContentCache,
         local: LocalPaths,
         vouchers: Vouchers,
@@ -82,6 +81,7 @@ class Attempts:
         hashing: Optional[Hashing] = None,
     ) -> None:
         self._top_fd = top_fd
+        self._path = path
         self._hashing = hashing
         self._cache = cache
         self._local = local
@@ -102,7 +102,7 @@ class Attempts:
             if glance:
                 second = rescan(self._top_fd, self._local, first, hashed.changed)
             else:
-                second = scan(self._top_fd, self._local)
+                second = scan_again(self._top_fd, self._local, self._path, first)
             if second.signature == first.signature:
                 _require_readable(self._top_fd, hashed.unreadable)
                 hashed.keep()

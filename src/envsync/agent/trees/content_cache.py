@@ -12,46 +12,63 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
-import json
 import os
-import struct
-import tempfile
-import zlib
-from typing import Dict, Iterable, Iterator, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
-from envsync.tree.listing import Listing
+from envsync.agent.server import boot
+from envsync.agent.trees.cache_file import CacheFile, Head, Known
+from envsync.agent.trees.changes import Moment
+from envsync.agent.trees.scan_pass import Scan
+from envsync.agent.trees.suspects import Suspects, suspects
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Totals
 
-_MAGIC = b"envsync content cache 4\n"
-_ROW = struct.Struct("<HIIBIQ")
-_BOOT = "%-36s"
-_ANY_BOOT = _BOOT % "any"
+_ANY_BOOT = "any"
 _UNKNOWN_BOOT = "unknown"
 
 
 class Summary(NamedTuple):
-    """What is known of a whole tree when its signature is what it was."""
+    """What is known of a whole tree: of the one that the scan saw."""
 
-    signature: bytes
     revision: str
     totals: Totals
-    mode: int
-    mtime_ns: int
+    scan: Scan
 
 
-class Known(NamedTuple):
-    """What is known of one directory: its packed rows, listing, and part of the revision.
+class CacheLost(Exception):
+    """What the cache had of a tree when it was asked first is no longer there."""
 
-    `files` and `size_bytes` are what it adds to the manifest's totals.
+
+class StoredRows(Mapping[bytes, bytes]):
+    """The packed rows of each directory, as a scan has them, read when somebody asks.
+
+    `suspects` are those of these rows (see `suspects.suspects`), which are at hand.
     """
 
-    rows: bytes
-    listing: Listing
-    digest: bytes
-    files: int
-    size_bytes: int
+    def __init__(self, known: Callable[[], Dict[bytes, Known]], suspects: Suspects) -> None:
+        self._known = known
+        self.suspects = suspects
+
+    def __getitem__(self, path: bytes) -> bytes:
+        return self._known()[path].rows
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._known())
+
+    def __len__(self) -> int:
+        return len(self._known())
 
 
 class ContentCache:
@@ -60,191 +77,130 @@ class ContentCache:
     def __init__(self, directory: Optional[str], device: int, inode: int, local: LocalPaths):
         patterns = hashlib.sha256("\0".join(local.patterns).encode("utf-8", "replace"))
         name = "%x-%x-%s" % (device, inode, patterns.hexdigest()[:12])
-        self._path = None if directory is None else os.path.join(directory, name)
+        self._file = None if directory is None else CacheFile(os.path.join(directory, name))
+        self._device, self._inode = device, inode
+        self._loaded: Optional[Tuple[str, Dict[bytes, Known]]] = None
 
     def summary(self) -> Optional[Summary]:
-        """What is known of the whole tree; None where nothing is."""
-        head = self._head()
-        if head is None or not head[0]["signature"]:
+        """What is known of the whole tree; None where nothing is.
+
+        The rows of its scan are read when somebody asks for them. `CacheLost` where that
+        fails: the file is damaged, or replaced by another process that saw a later state.
+        """
+        head = None if self._file is None else self._file.head()
+        if head is None or not head.signature or not _counts(head):
             return None
         try:
-            return _summary(head[0])
+            scan = _scan(head, lambda: self._known(head.signature))
         except (TypeError, ValueError):
             return None
+        scan = scan._replace(device=self._device, inode=self._inode)
+        return Summary(head.revision, Totals(*head.totals), scan)
+
+    def _known(self, signature: str) -> Dict[bytes, Known]:
+        found = self._of_tree(signature)
+        if not found:
+            raise CacheLost
+        return found
 
     def directories(self) -> Dict[bytes, Known]:
         """What is known of each directory; empty where nothing is or the file is damaged."""
-        head = self._head(whole=True)
-        return {} if head is None else self._known(*head)
-
-    @staticmethod
-    def _known(document: dict, body: bytes) -> Dict[bytes, Known]:  # type: ignore[type-arg]
-        if len(body) != document["body_bytes"] or zlib.crc32(body) != document["body_crc"]:
-            return {}
-        try:
-            return dict(_rows(body))
-        except (struct.error, ValueError):
-            return {}
+        whole = None if self._file is None else self._file.whole()
+        return {} if whole is None or not _counts(whole[0]) else whole[1]
 
     def of_tree(self, signature: bytes) -> Dict[bytes, Known]:
         """What is known of the tree with that signature; empty where it is another."""
-        head = self._head(whole=True)
-        if head is None or head[0]["signature"] != signature.hex():
-            return {}
-        return self._known(*head)
+        return self._of_tree(signature.hex())
 
-    def store(self, summary: Summary, directories: Dict[bytes, Known], synced: bool) -> None:
-        """Replace what is known. An empty signature makes only the rows count."""
-        if self._path is None:
+    def _of_tree(self, signature: str) -> Dict[bytes, Known]:
+        if self._loaded is None or self._loaded[0] != signature:
+            whole = None if self._file is None else self._file.whole()
+            if whole is None or whole[0].signature != signature or not _counts(whole[0]):
+                return {}
+            self._loaded = signature, whole[1]
+        return self._loaded[1]
+
+    def store(
+        self, summary: Summary, directories: Dict[bytes, Known], *, is_racy: bool = False
+    ) -> None:
+        """Replace what is known. Where that `is_racy`, only the rows count."""
+        if self._file is None:
             return
-        body_bytes = body_crc = 0
-        for part in _packed(directories):
-            body_bytes += len(part)
-            body_crc = zlib.crc32(part, body_crc)
-        document = {
-            "signature": summary.signature.hex(),
-            "revision": summary.revision,
-            "totals": list(summary.totals),
-            "mode": summary.mode,
-            "mtime_ns": summary.mtime_ns,
-            "body_bytes": body_bytes,
-            "body_crc": body_crc,
-            "boot": _ANY_BOOT if synced else _BOOT % (boot_id() or _UNKNOWN_BOOT),
-        }
-        head = _packed_head(document)
+        head = Head(
+            "" if is_racy else summary.scan.signature.hex(),
+            summary.revision,
+            list(summary.totals),
+            _seen(summary.scan),
+            boot.boot_id() or _UNKNOWN_BOOT,
+        )
         with contextlib.suppress(OSError):
-            _replace(self._path, itertools.chain([head], _packed(directories)))
+            self._file.write(head, directories)
 
     def mark_synced(self) -> None:
-        """The filesystem was synced after the hashing: the rows outlive a reboot.
+        """The filesystem was synced after the hashing: the rows outlive a reboot."""
+        if self._file is not None:
+            self._file.change_head(lambda head: head._replace(boot=_ANY_BOOT))
 
-        Only the head is written, over the one of equal length that is there.
-        """
-        head = self._head()
-        if head is not None and self._path is not None:
-            with contextlib.suppress(OSError), open(self._path, "r+b") as file:
-                file.write(_packed_head({**head[0], "boot": _ANY_BOOT}))
+    def seen_again(self, scan: Scan) -> None:
+        """A further scan had the signature of what is stored: changes count from that one on."""
+
+        def brought_up(head: Head) -> Head:
+            is_same = head.signature == scan.signature.hex()
+            return head._replace(seen=_seen(scan)) if is_same else head
+
+        if self._file is not None:
+            self._file.change_head(brought_up)
 
     def forget(self) -> None:
-        if self._path is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
-
-    def _head(self, whole: bool = False) -> Optional[Tuple[dict, bytes]]:  # type: ignore[type-arg]
-        if self._path is None:
-            return None
-        try:
-            with open(self._path, "rb") as file:
-                start = file.read(len(_MAGIC) + 8)
-                if start[: len(_MAGIC)] != _MAGIC:
-                    return None
-                size, crc = struct.unpack_from("<II", start, len(_MAGIC))
-                head = file.read(size)
-                if zlib.crc32(head) != crc:
-                    return None
-                document = json.loads(head)
-                if not _is_head(document):
-                    return None
-                if document["boot"] not in (_ANY_BOOT, _BOOT % boot_id()):
-                    return None
-                return document, file.read() if whole else b""
-        except (OSError, ValueError, RecursionError, struct.error):
-            return None
+        """Nothing that was hashed counts any more."""
+        if self._file is not None:
+            self._file.remove()
 
 
-_HEAD_KINDS = {
-    "signature": str,
-    "revision": str,
-    "totals": list,
-    "mode": int,
-    "mtime_ns": int,
-    "body_bytes": int,
-    "body_crc": int,
-}
+def _counts(head: Head) -> bool:
+    """Whether its rows count in this boot."""
+    return head.boot in (_ANY_BOOT, boot.boot_id())
 
 
-def _is_head(document: object) -> bool:
-    """Whether it has what every head has."""
-    return (
-        isinstance(document, dict)
-        and "boot" in document
-        and all(type(document.get(name)) is kind for name, kind in _HEAD_KINDS.items())
+def _seen(scan: Scan) -> List[Any]:
+    """What a scan saw besides its rows and its signature, as JSON has it."""
+    left_out = [_texts(scan.local), _texts(scan.special), _texts(scan.foreign)]
+    numbers = [scan.mode, scan.mtime_ns, scan.entries, scan.newest_ns]
+    found = suspects(scan.directories)
+    paths, times = _texts(path for path, _ in found), [time_ns for _, time_ns in found]
+    return [*left_out, numbers, list(scan.moment), paths, times]
+
+
+def _scan(head: Head, known: Callable[[], Dict[bytes, Known]]) -> Scan:
+    """The scan that a head was written for. TypeError or ValueError where it is malformed."""
+    local, special, foreign, numbers, moment, paths, times = head.seen
+    mode, mtime_ns, entries, newest_ns = _integers(numbers)
+    return Scan(
+        directories=StoredRows(known, tuple(zip(_paths(paths), _integers(times)))),
+        mode=mode,
+        mtime_ns=mtime_ns,
+        device=0,
+        inode=0,
+        local=_paths(local),
+        special=_paths(special),
+        foreign=_paths(foreign),
+        entries=entries,
+        newest_ns=newest_ns,
+        signature=bytes.fromhex(head.signature),
+        moment=Moment.from_fields(moment),
     )
 
 
-def _summary(document: dict) -> Summary:  # type: ignore[type-arg]
-    return Summary(
-        bytes.fromhex(document["signature"]),
-        document["revision"],
-        Totals(*document["totals"]),
-        document["mode"],
-        document["mtime_ns"],
-    )
+def _integers(values: Sequence[object]) -> Tuple[int, ...]:
+    found = tuple(value for value in values if type(value) is int)
+    if len(found) != len(values):
+        raise TypeError("no integers")
+    return found
 
 
-def _packed_head(document: dict) -> bytes:  # type: ignore[type-arg]
-    head = json.dumps(document).encode()
-    return _MAGIC + struct.pack("<II", len(head), zlib.crc32(head)) + head
+def _texts(paths: Iterable[bytes]) -> List[str]:
+    return [os.fsdecode(path) for path in paths]
 
 
-def _packed(directories: Dict[bytes, Known]) -> Iterator[bytes]:
-    for path, known in directories.items():
-        sizes = len(path), len(known.rows), len(known.listing), len(known.digest)
-        yield _ROW.pack(*sizes, known.files, known.size_bytes)
-        yield path
-        yield known.rows
-        yield known.listing
-        yield known.digest
-
-
-def _rows(body: bytes) -> Iterator[Tuple[bytes, Known]]:
-    position = 0
-    while position < len(body):
-        *sizes, files, size_bytes = _ROW.unpack_from(body, position)
-        position += _ROW.size
-        parts = []
-        for size in sizes:
-            parts.append(body[position : position + size])
-            position += size
-        yield parts[0], Known(parts[1], parts[2], parts[3], files, size_bytes)
-
-
-def _replace(path: str, parts: Iterable[bytes]) -> None:
-    directory = os.path.dirname(path)
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(dir=directory)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.writelines(parts)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def boot_id() -> str:
-    """The kernel's name for this boot; empty where it does not say."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def home(environ: os._Environ[str] | Dict[str, str]) -> str:
-    """The user's home, by the account where no variable says it; empty where there is none."""
-    if "HOME" in environ:
-        return environ["HOME"]
-    with contextlib.suppress(ImportError, KeyError):
-        import pwd
-
-        return pwd.getpwuid(os.geteuid()).pw_dir
-    return ""
-
-
-def cache_directory(environ: os._Environ[str] | Dict[str, str]) -> Optional[str]:
-    """Where the content cache is kept; None for a user without a home."""
-    base = environ.get("XDG_CACHE_HOME") or ""
-    if not base and home(environ):
-        base = os.path.join(home(environ), ".cache")
-    return os.path.join(base, "envsync", "content") if os.path.isabs(base) else None
+def _paths(texts: Iterable[str]) -> Tuple[bytes, ...]:
+    return tuple(os.fsencode(text) for text in texts)

@@ -6,7 +6,7 @@ import os
 from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from envsync.agent.server.filesystem import born_ns
-from envsync.agent.trees.content_cache import Known
+from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.hashing import MISSING, Hashing, Unhashed
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.stat_rows import Row, has_links, unpack

@@ -12,6 +12,7 @@ import stat
 from typing import Collection, Dict, List, Optional, Tuple
 
 from envsync.agent.server.helper_processes import SCAN, HelperProcesses, Share
+from envsync.agent.trees.changes import Moment, touched_since
 from envsync.agent.trees.scan_pass import Scan, ScanPass, opened_directory
 from envsync.agent.trees.stat_rows import Row, bounded_ns, modes, unpack
 from envsync.errors import EnvsyncError
@@ -24,6 +25,10 @@ _BETWEEN_LOOKS = 16
 SHARE_ENTRIES = 4000
 """A helper comes back after so many, with what is left: nobody knows how much lies below a
 directory, and whoever has nothing to do can then take from who has much."""
+
+_TOUCHED_MIN, _ENTRIES_PER_TOUCHED = 16, 32
+"""Where more than about a quarter of the directories was touched, all are read, by several
+processes."""
 
 NO_HELPERS = HelperProcesses()
 
@@ -118,19 +123,53 @@ def scan_share(share: Share) -> Optional[Tuple[object, ...]]:
         return None
 
 
+def scan_again(
+    top_fd: int,
+    local: LocalPaths,
+    path: bytes,
+    before: Scan,
+    helpers: HelperProcesses = NO_HELPERS,
+) -> Scan:
+    """Scan a tree of which an earlier scan is at hand: what has not changed since is believed.
+
+    As `scan` otherwise.
+    """
+    moment = Moment.now()
+    touched = None if before.foreign else touched_since(top_fd, path, before.moment)
+    if touched is None or len(touched) > _TOUCHED_MIN + before.entries // _ENTRIES_PER_TOUCHED:
+        return scan(top_fd, local, path, helpers)
+    if not touched:
+        return before._replace(moment=moment)
+    return _rescan(top_fd, local, before, touched, moment)
+
+
 def rescan(top_fd: int, local: LocalPaths, before: Scan, touched: Collection[bytes]) -> Scan:
     """Scan again a tree that nobody else writes to: only the directories that were touched.
 
     Touched is every directory in which an entry was made, removed or stamped.
     """
-    pass_ = ScanPass(top_fd, local)
-    pass_.resume(before)
+    return _rescan(top_fd, local, before, touched, before.moment)
+
+
+def _rescan(
+    top_fd: int, local: LocalPaths, before: Scan, touched: Collection[bytes], moment: Moment
+) -> Scan:
+    standing = {_nearest(path, before.directories) for path in touched}
     # A directory's own status stands in its parent's rows.
-    again = set(touched) | {split(path)[0] for path in touched}
+    again = standing | {split(path)[0] for path in standing}
+    pass_ = ScanPass(top_fd, local)
+    pass_.resume(before, moment, again)
     for path in sorted(again, key=len):
         if path in pass_.directories:
             pass_.again(path)
     return pass_.finish()
+
+
+def _nearest(path: bytes, directories: Collection[bytes]) -> bytes:
+    """The directory, or the nearest one above it that the scan had rows of."""
+    while path and path not in directories:
+        path = split(path)[0]
+    return path
 
 
 def are_directories_unchanged(top_fd: int, before: Scan) -> bool:

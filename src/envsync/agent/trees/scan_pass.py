@@ -8,12 +8,26 @@ import os
 import stat
 import struct
 from operator import attrgetter
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Pattern,
+    Sequence,
+    Tuple,
+)
 
+from envsync.agent.trees.changes import Moment
 from envsync.agent.trees.stat_rows import (
     NO_ROWS,
     Row,
     bounded_ns,
+    modes,
     pack,
     pack_columns,
     row_count,
@@ -39,10 +53,10 @@ class Scan(NamedTuple):
     `directories` maps relative paths to packed rows (see `unpack`). `local` are paths that
     belong to this server, `special` are sockets, pipes and devices, `foreign` directories
     on another filesystem; neither is part of the environment. `newest_ns` is the latest
-    ctime seen.
+    ctime seen. What changes after `moment` may not be in it.
     """
 
-    directories: Dict[bytes, bytes]
+    directories: Mapping[bytes, bytes]
     mode: int
     mtime_ns: int
     device: int
@@ -53,6 +67,7 @@ class Scan(NamedTuple):
     entries: int
     newest_ns: int
     signature: bytes
+    moment: Moment
 
 
 def open_directory(path: bytes, top_fd: int | None = None) -> int:
@@ -76,6 +91,7 @@ class ScanPass:
     def __init__(self, top_fd: int, local: LocalPaths) -> None:
         self._top_fd = top_fd
         self._local_paths = local
+        self._moment = Moment.now()
         self._top = os.fstat(top_fd)
         self.directories: Dict[bytes, bytes] = {}
         self.local: List[bytes] = []
@@ -124,29 +140,51 @@ class ScanPass:
             sum(map(row_count, self.directories.values())),
             self.newest_ns,
             signature.digest(),
+            self._moment,
         )
 
-    def resume(self, before: Scan) -> None:
-        """Begin with what an earlier scan found."""
+    def resume(self, before: Scan, moment: Moment, again: Collection[bytes]) -> None:
+        """Begin with what an earlier scan found but for these directories, which are read `again`.
+
+        What changes after `moment` may not be in it.
+        """
+        self._moment = moment
         self.directories = dict(before.directories)
         self.newest_ns = before.newest_ns
+        for found, kept in (
+            (before.local, self.local),
+            (before.special, self.special),
+            (before.foreign, self.foreign),
+        ):
+            kept += [path for path in found if split(path)[0] not in again]
 
     def again(self, path: bytes) -> None:
-        """Read one directory anew, with what is new below it; what left it goes."""
+        """Read one directory anew, with what is new below it; what left it goes.
+
+        Another directory may have come in the place of one, with all that it holds.
+        """
         below = self._subdirectories(path)
         kept = set(self.directory(path))
-        for gone in below - kept:
+        standing = self._subdirectories(path)
+        for gone in below.keys() - standing.keys():
             self._forget(gone)
+        for replaced in [name for name in standing if standing[name] != below.get(name)]:
+            self._forget(replaced)
         self.below([new for new in kept if new not in self.directories])
 
-    def _subdirectories(self, path: bytes) -> Set[bytes]:
-        rows = unpack(self.directories.get(path, NO_ROWS))
-        return {join(path, row.name) for row in rows if row.mode & _KIND_MASK == _DIRECTORY_KIND}
+    def _subdirectories(self, path: bytes) -> Dict[bytes, int]:
+        """The inodes of the directories in one that was read."""
+        packed = self.directories.get(path, NO_ROWS)
+        if not any(map(stat.S_ISDIR, modes(packed))):
+            return {}
+        return {join(path, row.name): row.inode for row in unpack(packed) if stat.S_ISDIR(row.mode)}
 
     def _forget(self, path: bytes) -> None:
         for below in self._subdirectories(path):
             self._forget(below)
         self.directories.pop(path, None)
+        for found in (self.local, self.special, self.foreign):
+            found[:] = [kept for kept in found if split(kept)[0] != path]
 
     def directory(self, path: bytes) -> List[bytes]:
         """Read one directory; its subdirectories, to be read next."""
@@ -173,8 +211,8 @@ class ScanPass:
         names = found.names
         self.entries += len(names)
         joined = "\0".join(names)
-        modes = found.columns[0]
-        kinds = {mode & _KIND_MASK for mode in set(modes)}
+        found_modes = found.columns[0]
+        kinds = {mode & _KIND_MASK for mode in set(found_modes)}
         local = self._local_paths.names(path)
         is_odd = kinds - _KINDS or not joined.isascii() or _NFS_REMAINS in joined
         encoded = b"" if is_odd else joined.encode("ascii")
@@ -186,7 +224,7 @@ class ScanPass:
         start = path + b"/" if path else b""
         return [
             start + name.encode("ascii")
-            for name, mode in zip(names, modes)
+            for name, mode in zip(names, found_modes)
             if mode & _KIND_MASK == _DIRECTORY_KIND
         ]
 

@@ -6,7 +6,7 @@ import time
 from typing import Dict
 
 from envsync.agent.server.filesystem import COARSE_MARGIN_SECONDS
-from envsync.agent.trees.content_cache import Known
+from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.stat_rows import pack, unpack
 

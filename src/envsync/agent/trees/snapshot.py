@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Callable, Dict, NamedTuple, Optional
 
-from envsync.agent.trees.content_cache import ContentCache, Known
+from envsync.agent.trees.cache_file import Known
+from envsync.agent.trees.content_cache import ContentCache, StoredRows
 from envsync.agent.trees.scan_pass import Scan
 from envsync.errors import SourceRefused
 from envsync.tree.manifest import Manifest, Totals
@@ -44,11 +45,11 @@ class Later:
     def __call__(self) -> Dict[bytes, Known]:
         if self._known is None:
             found = self._cache.of_tree(self._scan.signature) or self._hashed()
-            # One copy of the rows in memory: those of the scan.
-            self._known = {
-                path: known._replace(rows=self._scan.directories[path])
-                for path, known in found.items()
-            }
+            rows = self._scan.directories
+            if not isinstance(rows, StoredRows):
+                # One copy of the rows in memory: those of the scan.
+                found = {path: known._replace(rows=rows[path]) for path, known in found.items()}
+            self._known = found
         return self._known
 
     def _hashed(self) -> Dict[bytes, Known]:

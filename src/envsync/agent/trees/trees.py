@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import Callable, Collection, Optional, Tuple
 
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.between_passes import Attempts, Hashed, Progress
-from envsync.agent.trees.content_cache import ContentCache
+from envsync.agent.trees.content_cache import CacheLost, ContentCache, StoredRows
 from envsync.agent.trees.hashing import Hashing
-from envsync.agent.trees.scan import NO_HELPERS, are_directories_unchanged, rescan, scan
+from envsync.agent.trees.scan import (
+    NO_HELPERS,
+    are_directories_unchanged,
+    rescan,
+    scan,
+    scan_again,
+)
 from envsync.agent.trees.scan_pass import Scan, opened_directory
 from envsync.agent.trees.settling import seconds_to_settle
 from envsync.agent.trees.snapshot import Later, Snapshot
@@ -34,10 +42,10 @@ class Trees:
         """What was hashed before of the tree with that top directory."""
         return ContentCache(self._cache_directory, device, inode, self.local)
 
-    def scan(self, path: bytes) -> Scan:
-        """One stat pass; nothing is hashed."""
+    def scan_again(self, path: bytes, before: Scan) -> Scan:
+        """A further stat pass over a tree that was scanned `before`; nothing is hashed."""
         with opened_directory(path) as top_fd:
-            return scan(top_fd, self.local, path, self.helpers)
+            return scan_again(top_fd, self.local, path, before, self.helpers)
 
     def are_directories_unchanged(self, path: bytes, before: Scan) -> bool:
         """Whether nothing was made, removed or renamed in a tree since a scan of it."""
@@ -70,21 +78,35 @@ class Trees:
         """
         margin_seconds = mount_of(path).stamp_margin_seconds
         with opened_directory(path) as top_fd:
-            first = scan(top_fd, self.local, path, self.helpers)
-            cache = self.cache(first.device, first.inode)
+            cache, first = self._first(path, top_fd, fresh=fresh)
             unchanged = None if fresh else self._unchanged(path, first, cache)
             if unchanged is not None:
                 return unchanged
             known = {} if fresh else cache.directories()
-            attempts = Attempts(top_fd, cache, self.local, NO_VOUCHERS, progress)
+            attempts = Attempts(top_fd, path, cache, self.local, NO_VOUCHERS, progress)
             return attempts.until_confirmed(first, known, margin_seconds, glance=glance)
+
+    def _first(self, path: bytes, top_fd: int, *, fresh: bool = False) -> Tuple[ContentCache, Scan]:
+        """The first pass of a look: what the last one saw, where that can be told from changes."""
+        top = os.fstat(top_fd)
+        cache = self.cache(top.st_dev, top.st_ino)
+        summary = None if fresh else cache.summary()
+        if summary is not None:
+            with contextlib.suppress(CacheLost):
+                return cache, scan_again(top_fd, self.local, path, summary.scan, self.helpers)
+        return cache, scan(top_fd, self.local, path, self.helpers)
 
     def _unchanged(self, path: bytes, now: Scan, cache: ContentCache) -> Optional[Snapshot]:
         """The snapshot that the cache has of a tree as it is now; None where it has none."""
         summary = cache.summary()
-        if summary is None or summary.signature != now.signature:
+        if summary is None or summary.scan.signature != now.signature:
             return None
         later = Later(cache, now, lambda: self.snapshot(path, fresh=True))
+        rows = now.directories
+        if isinstance(rows, StoredRows):
+            now = now._replace(directories=StoredRows(later, rows.suspects))
+        else:
+            cache.seen_again(now)
         return Snapshot(summary.revision, summary.totals, now, later, 0)
 
     def unconfirmed(
@@ -104,13 +126,12 @@ class Trees:
         Raises as `snapshot` does.
         """
         with opened_directory(path) as top_fd:
-            first = scan(top_fd, self.local, path, self.helpers)
-            cache = self.cache(first.device, first.inode)
+            cache, first = self._first(path, top_fd)
             unchanged = self._unchanged(path, first, cache)
             if unchanged is not None:
                 return unchanged, None
             on_change(first)
-            attempts = Attempts(top_fd, cache, self.local, NO_VOUCHERS, progress, hashing)
+            attempts = Attempts(top_fd, path, cache, self.local, NO_VOUCHERS, progress, hashing)
             known = cache.directories() if before is None else before.for_retry()
             hashed = attempts.once(first, known, mount_of(path).stamp_margin_seconds)
             return hashed.snapshot, hashed
@@ -137,7 +158,7 @@ class Trees:
                 scanned = rescan(top_fd, self.local, before.scan, touched)
             cache = self.cache(scanned.device, scanned.inode)
             known = {} if before is None else before.known()
-            attempts = Attempts(top_fd, cache, self.local, vouchers, progress)
+            attempts = Attempts(top_fd, path, cache, self.local, vouchers, progress)
             hashed = attempts.once(scanned, known, 0.0)
             # Nobody else writes there: none of it can change and show the same stamps.
             hashed._replace(settled_ns=scanned.newest_ns).keep()

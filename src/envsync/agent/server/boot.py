@@ -1,0 +1,12 @@
+"""Which boot of the machine this is."""
+
+from __future__ import annotations
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot; empty where it does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

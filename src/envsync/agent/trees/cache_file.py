@@ -1,0 +1,178 @@
+"""The file of a content cache: a head of JSON, then what is known of each directory, packed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import tempfile
+import zlib
+from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from envsync.tree.listing import Listing
+
+MAGIC = b"envsync content cache 5\n"
+_SUMS = struct.Struct("<II")
+_START_BYTES = len(MAGIC) + _SUMS.size
+_ROW = struct.Struct("<HIIBIQ")
+_SPARE_BYTES = 256
+
+
+class Known(NamedTuple):
+    """What is known of one directory: its packed rows, listing, and part of the revision.
+
+    `files` and `size_bytes` are what it adds to the manifest's totals.
+    """
+
+    rows: bytes
+    listing: Listing
+    digest: bytes
+    files: int
+    size_bytes: int
+
+
+class Head(NamedTuple):
+    """What is said of the whole tree; `boot` is the one that its rows count in."""
+
+    signature: str
+    revision: str
+    totals: List[int]
+    seen: List[Any]
+    boot: str
+    body_bytes: int = 0
+    body_crc: int = 0
+
+
+class CacheFile:
+    """Reading never raises; writing never harms a reader. A damaged file is none."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def head(self) -> Optional[Head]:
+        """The head alone."""
+        try:
+            with open(self._path, "rb") as file:
+                return _read_head(file)
+        except OSError:
+            return None
+
+    def whole(self) -> Optional[Tuple[Head, Dict[bytes, Known]]]:
+        """The head, and what is known of each directory; that is empty where it is damaged."""
+        try:
+            with open(self._path, "rb") as file:
+                head = _read_head(file)
+                return None if head is None else (head, _known(head, file.read()))
+        except OSError:
+            return None
+
+    def write(self, head: Head, directories: Dict[bytes, Known]) -> None:
+        """Put another file in its place. OSError where that fails."""
+        directory = os.path.dirname(self._path)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        fd, temporary = tempfile.mkstemp(dir=directory)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                room_bytes = len(_packed_head(head))
+                file.seek(room_bytes)
+                body_bytes, body_crc = _write_body(file, directories)
+                file.seek(0)
+                whole = head._replace(body_bytes=body_bytes, body_crc=body_crc)
+                file.write(_packed_head(whole, room_bytes))
+            os.replace(temporary, self._path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def change_head(self, change: Callable[[Head], Head]) -> None:
+        """Write a changed head over the one that is there, where it fits.
+
+        Read and written by one descriptor: where another process puts a new file in its
+        place meanwhile, that one is not touched.
+        """
+        with contextlib.suppress(OSError), open(self._path, "r+b") as file:
+            head = _read_head(file)
+            if head is None:
+                return
+            room_bytes = file.tell()
+            packed = _packed_head(change(head), room_bytes)
+            if len(packed) == room_bytes:
+                file.seek(0)
+                file.write(packed)
+
+    def remove(self) -> None:
+        """Forget everything."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+
+
+_KINDS = (str, str, list, list, str, int, int)
+
+
+def _read_head(file: IO[bytes]) -> Optional[Head]:
+    """The head of a file, which is read up to its end; None where it is damaged."""
+    start = file.read(_START_BYTES)
+    if start[: len(MAGIC)] != MAGIC:
+        return None
+    try:
+        size, crc = _SUMS.unpack_from(start, len(MAGIC))
+        packed = file.read(size)
+        fields = json.loads(packed) if zlib.crc32(packed) == crc else None
+    except (ValueError, RecursionError, struct.error):
+        return None
+    if type(fields) is not dict or fields.keys() != set(Head._fields):
+        return None
+    head = Head(**fields)
+    return head if tuple(map(type, head)) == _KINDS else None
+
+
+def _packed_head(head: Head, room_bytes: int = 0) -> bytes:
+    """The head with what stands before it, filled up with blanks: a later one may be longer."""
+    text = json.dumps(head._asdict()).encode()
+    text = text.ljust(room_bytes - _START_BYTES if room_bytes else len(text) + _SPARE_BYTES)
+    return MAGIC + _SUMS.pack(len(text), zlib.crc32(text)) + text
+
+
+def _write_body(file: IO[bytes], directories: Dict[bytes, Known]) -> Tuple[int, int]:
+    """The length and checksum of what was written."""
+    length_bytes = crc = 0
+    for path, known in directories.items():
+        rows, listing, digest, files, size_bytes = known
+        sizes = len(path), len(rows), len(listing), len(digest)
+        start = _ROW.pack(*sizes, files, size_bytes)
+        part = b"".join((start, path, rows, listing, digest))
+        length_bytes += len(part)
+        crc = zlib.crc32(part, crc)
+        file.write(part)
+    return length_bytes, crc
+
+
+def _known(head: Head, body: bytes) -> Dict[bytes, Known]:
+    if len(body) != head.body_bytes or zlib.crc32(body) != head.body_crc:
+        return {}
+    try:
+        return dict(_read_body(body))
+    except (struct.error, ValueError):
+        return {}
+
+
+def _read_body(body: bytes) -> Iterator[Tuple[bytes, Known]]:
+    position = 0
+    while position < len(body):
+        name, rows, listing, digest, files, size_bytes = _ROW.unpack_from(body, position)
+        at = position + _ROW.size
+        rows_at = at + name
+        listing_at = rows_at + rows
+        digest_at = listing_at + listing
+        position = digest_at + digest
+        yield (
+            body[at:rows_at],
+            Known(
+                body[rows_at:listing_at],
+                body[listing_at:digest_at],
+                body[digest_at:position],
+                files,
+                size_bytes,
+            ),
+        )
