@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from envsync.cli.terminal import Terminal
 from envsync.errors import SomeServersFailed
-from envsync.push.ends import End
-from envsync.push.report import Progress
-from envsync.push.servers import Outcome, Place, for_each_server
+from envsync.push.ends.end import End
+from envsync.push.order.places import Place
+from envsync.push.questions.servers import Outcome, for_each_server
+from envsync.push.steps.report import Progress
 
 T = TypeVar("T")
 OnProgress = Callable[[Mapping[str, Any]], None]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from envsync.cli.push_order import PushOrder
     from envsync.cli.site import Site
-    from envsync.push.report import PushReport
+    from envsync.push.steps.report import PushReport
 
 LEFT_OUT = ("envs", "pkgs", ".envsync")
 """Of a prefix: every server has its own."""
@@ -59,7 +59,7 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
 
 def _require_base(invocation: Invocation, report: PushReport) -> None:
     """Raise what is wrong with the base; one that is there already is told, and is enough."""
-    from envsync.push.preflight import ANOTHER_BASE
+    from envsync.push.preflight.preflight import ANOTHER_BASE
 
     error = report.error
     if error is not None and error.message == ANOTHER_BASE:
@@ -75,8 +75,8 @@ def base_order(
     from envsync.agent.places.layout import BASE
     from envsync.cli.push_order import PushOrder, shared_with
     from envsync.cli.site import link_opener
-    from envsync.push.settings import PushSettings
-    from envsync.push.targets import Destination
+    from envsync.push.order.places import Destination
+    from envsync.push.order.settings import PushSettings
     from envsync.tree.local import DEFAULT_LOCAL
 
     server = site.inventory.server(server_name)
@@ -117,7 +117,7 @@ def _subscribed(site: Site, server: str) -> Iterator[str]:
 def _brought(invocation: Invocation, site: Site, environment: str, server: str) -> PushReport:
     """A push of it from its own source; one that cannot begin holds up no other."""
     from envsync.cli.push_order import PushOptions, make_order
-    from envsync.push.report import FAILED, PushReport
+    from envsync.push.steps.report import FAILED, PushReport
 
     source = site.inventory.environment(environment).source or site.own_name
     try:
@@ -130,7 +130,7 @@ def _brought(invocation: Invocation, site: Site, environment: str, server: str) 
 def _pushed(invocation: Invocation, order: PushOrder) -> PushReport:
     from envsync.agent.operations.garbage import collect_rarely
     from envsync.cli.push_view import PushView
-    from envsync.push.fan_out import FanOut
+    from envsync.push.fan_out.fan_out import FanOut
 
     source = order.source
     collect_rarely()

@@ -22,11 +22,11 @@ from envsync.conda.credentials import redacted_json
 from envsync.daemon import glance
 from envsync.daemon.orders import CHANGED_SINCE
 from envsync.errors import EnvsyncError, SourceRefused, UsageError
-from envsync.push.beginning import AT_ONCE, Beginning
+from envsync.push.fan_out.beginning import AT_ONCE, Beginning
 
 if TYPE_CHECKING:
     from envsync.cli.site import Site
-    from envsync.push.report import PushReport
+    from envsync.push.steps.report import PushReport
 
 SCAN_ATTEMPTS = 4
 
@@ -101,9 +101,9 @@ def _is_unchanged(environment: str, path: str, before: str) -> bool:
 def _scan(site: Site, environment: str) -> None:
     """What the source is, by a stat pass; only what is new is read. Says so, or raises why not:
     a scan that ends in silence would be one that broke down, or none."""
-    from envsync.push.ends import LocalEnd
-    from envsync.push.preflight import require_source
-    from envsync.push.source_end import SourceEnd
+    from envsync.push.ends.end import LocalEnd
+    from envsync.push.ends.source_end import SourceEnd
+    from envsync.push.preflight.preflight import require_source
 
     end = LocalEnd(site.own_name)
     source = SourceEnd(end, site.own_prefix, environment, site.local(environment))
@@ -125,8 +125,8 @@ def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beg
     """As `envsync push`, with nobody there to ask."""
     from envsync.agent.operations.garbage import collect_rarely
     from envsync.cli.push_order import PushOptions, make_order
-    from envsync.push.fan_out import FanOut
-    from envsync.push.method import PACK
+    from envsync.push.fan_out.fan_out import FanOut
+    from envsync.push.order.method import PACK
 
     order = make_order(site, PushOptions(environment, servers=servers))
     settings = replace(order.settings, unattended=True)
@@ -160,8 +160,8 @@ def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beg
 def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:
     """What cannot be done there is said, a server each: the next push only takes longer."""
     from envsync.cli.push_order import PushOptions, make_order
-    from envsync.push.servers import Outcome
-    from envsync.push.spare import make_spares
+    from envsync.push.fan_out.spare import make_spares
+    from envsync.push.questions.servers import Outcome
 
     def say_failure(outcome: Outcome[bool]) -> None:
         if outcome.error is not None:

@@ -21,13 +21,13 @@ from envsync.cli.invocation import Invocation
 from envsync.cli.push_text import report_lines
 from envsync.cli.wording import count, duration, size
 from envsync.errors import EnvsyncError
-from envsync.push.ends import End
-from envsync.push.fan_out import FanOut
-from envsync.push.report import IN_STEP, PLANNED, PUSHED, PushReport
-from envsync.push.servers import Place, for_each_server
-from envsync.push.settings import PushSettings
-from envsync.push.target_end import TargetEnd
-from envsync.push.targets import Destination
+from envsync.push.ends.end import End
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.fan_out.fan_out import FanOut
+from envsync.push.order.places import Destination, Place
+from envsync.push.order.settings import PushSettings
+from envsync.push.questions.servers import for_each_server
+from envsync.push.steps.report import IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.tree.local import DEFAULT_LOCAL
 from envsync.tree.revision import short
 

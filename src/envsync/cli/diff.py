@@ -14,8 +14,8 @@ from envsync.cli.wording import count
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import DifferenceFacts
     from envsync.cli.site import Site
-    from envsync.push.ends import End
-    from envsync.push.servers import Place
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
 
 PATHS_MAX = 4000
 """As many as fit into one answer of the agent."""
@@ -65,9 +65,9 @@ def diff(
 
 
 def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
-    from envsync.push.ends import LocalEnd
-    from envsync.push.relocated_source import toward
-    from envsync.push.source_end import SourceEnd
+    from envsync.push.ends.end import LocalEnd
+    from envsync.push.ends.relocated_source import toward
+    from envsync.push.ends.source_end import SourceEnd
 
     prefix = site.own_prefix
     source = SourceEnd(LocalEnd(site.own_name), prefix, environment, site.local(environment))
@@ -77,7 +77,7 @@ def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
 def _differences(
     site: Site, environment: str, manifest: bytes, end: End, place: Place, paths_max: int
 ) -> DifferenceFacts:
-    from envsync.push.target_end import TargetEnd
+    from envsync.push.ends.target_end import TargetEnd
 
     target = TargetEnd(end, place.prefix, environment, site.local(environment), site.who)
     return target.differences(manifest, paths_max)

@@ -14,9 +14,9 @@ from envsync.errors import EnvsyncError, PreflightRefused, SomeServersFailed
 
 if TYPE_CHECKING:
     from envsync.cli.site import Site
-    from envsync.push.diagnosis import Complaint
-    from envsync.push.examination import Examination
-    from envsync.push.servers import Place
+    from envsync.push.order.places import Place
+    from envsync.push.questions.diagnosis import Complaint
+    from envsync.push.questions.examination import Examination
 
 TITLES = (
     "SERVER", "REACHED", "KEY", "PREFIX", "PYTHON", "RSYNC", "ZSTD", "CONDA", "NOISE",
@@ -64,9 +64,9 @@ def _places(site: Site, servers: Sequence[str]) -> list[Place]:
 
 def _examined(invocation: Invocation, site: Site, places: Sequence[Place]) -> list[Examination]:
     from envsync.cli.asking import lines_that_move
-    from envsync.push.examination import examine
-    from envsync.push.report import Progress
-    from envsync.push.servers import for_each_place
+    from envsync.push.questions.examination import examine
+    from envsync.push.questions.servers import for_each_place
+    from envsync.push.steps.report import Progress
     from envsync.tree.local import DEFAULT_LOCAL
 
     listed = site.inventory.environments
@@ -89,7 +89,7 @@ def _examined(invocation: Invocation, site: Site, places: Sequence[Place]) -> li
 
 def _complaints(examinations: Sequence[Examination]) -> dict[str, tuple[Complaint, ...]]:
     from envsync.agent.server.facts import platform_facts
-    from envsync.push.diagnosis import complaints
+    from envsync.push.questions.diagnosis import complaints
 
     here = platform_facts()
     return {found.server: complaints(found, here) for found in examinations}

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from envsync.agent.wire.messages import GcFacts, SweepFacts
     from envsync.cli.asking import OnProgress
     from envsync.cli.site import Site
-    from envsync.push.ends import End
-    from envsync.push.servers import Outcome, Place
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+    from envsync.push.questions.servers import Outcome
 
 
 @click.command(short_help="Free disk that no version needs any more.")
@@ -112,7 +113,7 @@ def _collect(
 
 def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
     """The outcome with an error where not all was done."""
-    from envsync.push.servers import Outcome
+    from envsync.push.questions.servers import Outcome
 
     if outcome.value is None:
         return outcome

@@ -14,8 +14,9 @@ from envsync.cli.wording import moment
 
 if TYPE_CHECKING:
     from envsync.cli.site import Site
-    from envsync.push.ends import End
-    from envsync.push.servers import Outcome, Place
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+    from envsync.push.questions.servers import Outcome
 
 TITLES = ("WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY")
 VERBOSE_TITLES = (*TITLES, "FROM", "TRANSPORT")
@@ -84,7 +85,7 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
 
 
 def _history(site: Site, environment: str, end: End, place: Place) -> list[Event]:
-    from envsync.push.target_end import TargetEnd
+    from envsync.push.ends.target_end import TargetEnd
 
     local = site.local(environment)
     told = TargetEnd(end, place.prefix, environment, local, site.who).history()

@@ -15,8 +15,9 @@ from envsync.cli.wording import age, size
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import ListFacts
     from envsync.cli.site import Site
-    from envsync.push.ends import End
-    from envsync.push.servers import Outcome, Place
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+    from envsync.push.questions.servers import Outcome
 
 TITLES = (
     "ENVIRONMENT", "SERVER", "REVISION", "PACKAGES", "SIZE", "KEPT", "PUBLISHED", "BY", "",

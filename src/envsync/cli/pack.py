@@ -38,11 +38,11 @@ def pack(invocation: Invocation, environment: str, output: Path, force: bool) ->
 
     from envsync.cli.asking import lines_that_move
     from envsync.cli.push_order import require_environment
-    from envsync.push.ends import LocalEnd
-    from envsync.push.pack_archive import FORMATS, format_of, write_archive
-    from envsync.push.packed_source import at_rest
-    from envsync.push.report import Progress
-    from envsync.push.source_end import SourceEnd
+    from envsync.push.ends.end import LocalEnd
+    from envsync.push.ends.source_end import SourceEnd
+    from envsync.push.packing.pack_archive import FORMATS, format_of, write_archive
+    from envsync.push.packing.packed_source import at_rest
+    from envsync.push.steps.report import Progress
 
     site = invocation.site()
     prefix = site.own_prefix

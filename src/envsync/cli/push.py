@@ -13,7 +13,7 @@ from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefu
 
 if TYPE_CHECKING:
     from envsync.cli.push_order import PushOrder
-    from envsync.push.report import PushReport
+    from envsync.push.steps.report import PushReport
 
 
 @click.command(short_help="Bring an environment to other servers.")
@@ -64,7 +64,7 @@ def carry_out(invocation: Invocation, order: PushOrder) -> None:
     """Push, tell how it went, and raise what failed."""
     from envsync.agent.operations.garbage import collect_rarely
     from envsync.cli.push_view import PushView
-    from envsync.push.fan_out import FanOut
+    from envsync.push.fan_out.fan_out import FanOut
 
     collect_rarely()
     source = order.source

@@ -13,10 +13,9 @@ from envsync.errors import NotFound, UsageError
 from envsync.inventory import Environment, Server, bits_per_second, environment_name
 from envsync.inventory import Share as ShareEntry
 from envsync.inventory.names import suggestion
-from envsync.push.method import AUTO, METHODS, PACK, REBUILD
-from envsync.push.servers import Place
-from envsync.push.settings import PushSettings
-from envsync.push.targets import Destination
+from envsync.push.order.method import AUTO, METHODS, PACK, REBUILD
+from envsync.push.order.places import Destination, Place
+from envsync.push.order.settings import PushSettings
 from envsync.tree.sharing import Share
 
 T = TypeVar("T")

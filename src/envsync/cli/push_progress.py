@@ -15,7 +15,7 @@ from rich.text import Text
 
 from envsync.cli.terminal import Terminal, escaped
 from envsync.cli.wording import count, duration, size
-from envsync.push.report import Progress as Step
+from envsync.push.steps.report import Progress as Step
 
 _SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish", "done")
 

@@ -8,8 +8,8 @@ from envsync.agent.wire.messages import PlanFacts
 from envsync.cli.push_order import PushOrder
 from envsync.cli.terminal import listed
 from envsync.cli.wording import count, duration, size
-from envsync.push.method import ASKED_FOR, MIRROR, REBUILD
-from envsync.push.report import ADOPTED, FAILED, IN_STEP, PLANNED, PUSHED, PushReport
+from envsync.push.order.method import ASKED_FOR, MIRROR, REBUILD
+from envsync.push.steps.report import ADOPTED, FAILED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.transport.direct import DirectTransport
 from envsync.tree.revision import short
 

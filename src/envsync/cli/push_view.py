@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from envsync.cli import push_text
 from envsync.cli.push_order import PushOrder
 from envsync.cli.terminal import Terminal, listed
-from envsync.push.report import Progress, PushReport
+from envsync.push.steps.report import Progress, PushReport
 
 if TYPE_CHECKING:
     from typing_extensions import Self

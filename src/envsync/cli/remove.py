@@ -15,9 +15,10 @@ from envsync.errors import UsageError
 
 if TYPE_CHECKING:
     from envsync.cli.site import Site
-    from envsync.push.ends import End
-    from envsync.push.servers import Outcome, Place
-    from envsync.push.taking_away import Removal, Removed
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+    from envsync.push.questions.servers import Outcome
+    from envsync.push.switches.taking_away import Removal, Removed
 
 
 @click.command(short_help="Take an environment away from servers.")
@@ -44,7 +45,7 @@ def remove(
     It is held, so that nothing pushes the same version there again unasked.
     """
     from envsync.cli.asking import OnProgress, ask_servers, raise_failures
-    from envsync.push.taking_away import Removal
+    from envsync.push.switches.taking_away import Removal
 
     site = invocation.site()
     order = Removal(
@@ -79,9 +80,9 @@ def _refuse_source(site: Site, order: Removal, places: list[Place]) -> None:
 
 
 def _remove(site: Site, order: Removal, end: End, place: Place) -> Removed:
-    from envsync.push.servers import open_end
-    from envsync.push.taking_away import take_away
-    from envsync.push.target_end import TargetEnd
+    from envsync.push.ends.target_end import TargetEnd
+    from envsync.push.questions.servers import open_end
+    from envsync.push.switches.taking_away import take_away
 
     local = site.local(order.environment)
 
@@ -96,7 +97,7 @@ def _remove(site: Site, order: Removal, end: End, place: Place) -> Removed:
 
 def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:
     """The outcome with an error also where a dry run found that it would be refused."""
-    from envsync.push.servers import Outcome
+    from envsync.push.questions.servers import Outcome
 
     refused = None if outcome.value is None else outcome.value.refused
     return Outcome(outcome.server, outcome.value, outcome.error or refused)

@@ -15,8 +15,8 @@ from envsync.cli.wording import count, moment, size
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import RecordFacts
     from envsync.cli.site import Site
-    from envsync.push.ends import End
-    from envsync.push.servers import Place
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
 
 
 @click.command(short_help="Put the previous version back.")
@@ -67,9 +67,9 @@ def rollback(
 def _rollback(
     site: Site, environment: str, number: int | None, overwrite: bool, end: End, place: Place
 ) -> RecordFacts:
-    from envsync.push.rollback import roll_back
-    from envsync.push.servers import open_end
-    from envsync.push.target_end import TargetEnd
+    from envsync.push.ends.target_end import TargetEnd
+    from envsync.push.questions.servers import open_end
+    from envsync.push.switches.rollback import roll_back
 
     local = site.local(environment)
 

@@ -121,8 +121,9 @@ def _mended(told: dict[str, Any] | None, server: Server) -> EnvsyncError | None:
 def try_servers(invocation: Invocation, servers: tuple[str, ...], as_name: str | None) -> None:
     """Open a link to each SERVER, and start the agent there."""
     from envsync.cli.site import link_opener
-    from envsync.push.ends import End
-    from envsync.push.servers import Place, for_each_server
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+    from envsync.push.questions.servers import for_each_server
 
     site = invocation.site(as_name)
     places = [

@@ -10,7 +10,7 @@ from envsync.agent.server.facts import user_name
 from envsync.cli.active_conda import active_conda_prefix
 from envsync.errors import InventoryError, UsageError
 from envsync.inventory import Inventory, Server
-from envsync.push.servers import Place
+from envsync.push.order.places import Place
 from envsync.ssh.session import Address, Link
 from envsync.tree.local import DEFAULT_LOCAL
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from envsync.agent.wire.messages import VerifyFacts
     from envsync.cli.asking import OnProgress
     from envsync.cli.site import Site
-    from envsync.push.ends import End
-    from envsync.push.servers import Outcome, Place
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+    from envsync.push.questions.servers import Outcome
 
 PATHS_SHOWN = 20
 
@@ -60,7 +61,7 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
 def _verify(
     site: Site, environment: str, end: End, place: Place, on_progress: OnProgress
 ) -> VerifyFacts:
-    from envsync.push.target_end import TargetEnd
+    from envsync.push.ends.target_end import TargetEnd
 
     local = site.local(environment)
     return TargetEnd(end, place.prefix, environment, local, site.who).verify(on_progress)
@@ -77,7 +78,7 @@ def _is_source(site: Site, outcome: Outcome[VerifyFacts]) -> bool:
 
 def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
     """The outcome with an error where the bytes are not what was published."""
-    from envsync.push.servers import Outcome
+    from envsync.push.questions.servers import Outcome
 
     facts = outcome.value
     error: EnvsyncError | None = outcome.error

@@ -25,9 +25,10 @@ from envsync.agent.wire.frames import CONTROL, DATA, DATA_END, HEARTBEAT, PAYLOA
 from envsync.cli.push_text import report_lines
 from envsync.cli.terminal import Terminal
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
-from envsync.push import aftermath, opening
-from envsync.push.report import PUSHED, PushReport
-from envsync.push.target_end import TargetEnd
+from envsync.push.ends import opening
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.steps.report import PUSHED, PushReport
+from envsync.push.switches import aftermath
 from envsync.ssh.session import Link
 from envsync.tree import manifest as manifests
 from tests.integration.push.lying import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envsync.agent.wire.messages import EnvironmentFacts, ListFacts, TotalsFacts
 from envsync.cli.list import rows_of
-from envsync.push.servers import Outcome
+from envsync.push.questions.servers import Outcome
 
 READ = EnvironmentFacts(
     name="myenv",

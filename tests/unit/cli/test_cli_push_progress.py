@@ -12,7 +12,7 @@ import pytest
 from envsync.cli import push_progress
 from envsync.cli.push_progress import LiveProgress, Rate
 from envsync.cli.terminal import Terminal
-from envsync.push.report import Progress
+from envsync.push.steps.report import Progress
 
 Watched = tuple[LiveProgress, Callable[[], str]]
 

@@ -21,7 +21,7 @@ from envsync.cli.terminal import LINE_CHARACTERS_MAX, Terminal
 from envsync.daemon.log import Log
 from envsync.daemon.notify import _status_lines
 from envsync.errors import CheckFailed
-from envsync.push.report import PushReport
+from envsync.push.steps.report import PushReport
 
 SECRET = "tk-0f7e3c1d-5b1a-4d3e-9c55-2f1be4a1d0aa"
 PLAIN = "Zq7plainPassword"
