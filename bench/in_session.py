@@ -15,8 +15,8 @@ import threading
 from typing import Any
 
 from envsync.agent.operations.garbage import collect_rarely
-from envsync.cli.invocation import Invocation
-from envsync.cli.push_order import PushOptions, PushOrder, make_order
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.pushing.order import PushOptions, PushOrder, make_order
 from envsync.push.fan_out.beginning import Beginning
 from envsync.push.fan_out.fan_out import FanOut
 

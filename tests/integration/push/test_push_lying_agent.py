@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from envsync.agent.operations.service import Answer
 from envsync.agent.server import filesystem
 from envsync.agent.wire.frames import CONTROL, DATA, DATA_END, HEARTBEAT, PAYLOAD
-from envsync.cli.push_text import report_lines
-from envsync.cli.terminal import Terminal
+from envsync.cli.output.terminal import Terminal
+from envsync.cli.pushing.text import report_lines
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push.ends import opening
 from envsync.push.ends.target_end import TargetEnd

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envsync.agent.wire.messages import EnvironmentFacts, ListFacts, TotalsFacts
-from envsync.cli.list import rows_of
+from envsync.cli.commands.list import rows_of
 from envsync.push.questions.servers import Outcome
 
 READ = EnvironmentFacts(

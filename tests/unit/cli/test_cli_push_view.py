@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from envsync.cli.push_order import PushOrder
-from envsync.cli.push_view import PushView
-from envsync.cli.terminal import Terminal
+from envsync.cli.output.terminal import Terminal
+from envsync.cli.pushing.order import PushOrder
+from envsync.cli.pushing.view import PushView
 from envsync.push.order.places import Place
 from envsync.push.order.settings import PushSettings
 from envsync.push.steps.report import PushReport
