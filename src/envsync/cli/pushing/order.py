@@ -133,9 +133,8 @@ def _require_source_here(site: Site, environment: Environment) -> None:
         )
 
 
-def _settings(
-    site: Site, options: PushOptions, environment: Environment, source: Place
-) -> PushSettings:
+def _method(options: PushOptions, environment: Environment, source: Place) -> str:
+    """By which method, as the command line and the inventory say it."""
     method = options.method or environment.method
     if method not in METHODS:
         raise UsageError(
@@ -152,13 +151,20 @@ def _settings(
             f"--method {PACK} packs what is on this machine, and the source is {source.server}",
             hint=f"run it there, or leave --method {PACK} out",
         )
+    return REBUILD if options.from_history else method
+
+
+def _settings(
+    site: Site, options: PushOptions, environment: Environment, source: Place
+) -> PushSettings:
+    method = _method(options, environment, source)
     _require_transport(options.transport)
     return PushSettings(
         environment=environment.name,
         source_prefix=source.prefix,
         source=f"{source.server}:{source.prefix}",
         who=site.who,
-        method=REBUILD if options.from_history else method,
+        method=method,
         from_history=options.from_history,
         transport=options.transport,
         keep=environment.keep,
