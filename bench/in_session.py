@@ -15,10 +15,10 @@ import threading
 from typing import Any
 
 from envsync.agent.operations.garbage import collect_rarely
-from envsync.cli.invocation import Invocation
-from envsync.cli.push_order import PushOptions, PushOrder, make_order
-from envsync.push.beginning import Beginning
-from envsync.push.fan_out import FanOut
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.pushing.order import PushOptions, PushOrder, make_order
+from envsync.push.fan_out.beginning import Beginning
+from envsync.push.fan_out.fan_out import FanOut
 
 _PUSHES = 3
 _READY_SECONDS = 2.0

@@ -18,19 +18,19 @@ import time
 from importlib.util import MAGIC_NUMBER
 
 MODULES = (
-    "envsync.cli.entry",
-    "envsync.cli.push",
-    "envsync.cli.gc",
-    "envsync.cli.rollback",
-    "envsync.cli.verify",
-    "envsync.cli.asking",
-    "envsync.cli.site",
-    "envsync.cli.push_view",
-    "envsync.cli.push_order",
+    "envsync.cli.run.entry",
+    "envsync.cli.commands.push",
+    "envsync.cli.commands.gc",
+    "envsync.cli.commands.rollback",
+    "envsync.cli.commands.verify",
+    "envsync.cli.invocation.asking",
+    "envsync.cli.invocation.site",
+    "envsync.cli.pushing.view",
+    "envsync.cli.pushing.order",
     "envsync.agent.operations.source",
     "envsync.push.cycle",
-    "envsync.push.fan_out",
-    "envsync.push.target_end",
+    "envsync.push.fan_out.fan_out",
+    "envsync.push.ends.target_end",
     "envsync.ssh.fabric_link",
     "envsync.transport.rsync",
     "envsync.transport.scp",
@@ -65,7 +65,7 @@ def launch(arguments: list[str], out: str) -> int:
         for number, path in ((0, os.devnull), (1, out), (2, out + ".err")):
             os.dup2(os.open(path, flags if number else os.O_RDONLY, 0o600), number)
         sys.argv = ["envsync", *arguments]
-        importlib.import_module("envsync.cli.entry").main()
+        importlib.import_module("envsync.cli.run.entry").main()
     finally:
         os._exit(99)
 

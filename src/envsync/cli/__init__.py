@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from envsync.cli.entry import main
+from envsync.cli.run.entry import main
 
 __all__ = ["main"]

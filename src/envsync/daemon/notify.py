@@ -48,10 +48,10 @@ class Notifier:
         """Started, or done with a reload."""
         self._send("READY=1", *_status_lines(status))
 
-    def reloading(self, status: str = "") -> None:
+    def reloading(self) -> None:
         """A reload begins; `ready` says when it is over."""
         microseconds = time.monotonic_ns() // 1000
-        self._send("RELOADING=1", f"MONOTONIC_USEC={microseconds}", *_status_lines(status))
+        self._send("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
 
     def status(self, text: str) -> None:
         """What `systemctl status` shows: one useful sentence."""
@@ -61,9 +61,9 @@ class Notifier:
         """Still at work. To be called from the loop that does the work, and nowhere else."""
         self._send("WATCHDOG=1")
 
-    def stopping(self, status: str = "") -> None:
+    def stopping(self) -> None:
         """The end has begun."""
-        self._send("STOPPING=1", *_status_lines(status))
+        self._send("STOPPING=1")
 
     def _send(self, *lines: str) -> None:
         if self._address is None or not lines:

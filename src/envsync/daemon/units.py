@@ -15,7 +15,7 @@ from pathlib import Path
 
 from envsync.errors import UsageError
 
-SYSTEM_DIRECTORY = Path("/etc/systemd/system")
+_SYSTEM_DIRECTORY = Path("/etc/systemd/system")
 DROP_IN = "50-install.conf"
 
 _SHIPPED = Path(__file__).with_name("systemd")
@@ -108,7 +108,7 @@ class Unit:
     files: tuple[UnitFile, ...]
 
 
-def system_unit(service: Service, directory: Path = SYSTEM_DIRECTORY) -> Unit:
+def system_unit(service: Service) -> Unit:
     """`envsync@USER.service`; raises `UsageError` for what no unit can say."""
     if _ACCOUNT_NAME.fullmatch(service.account.name) is None:
         raise UsageError(
@@ -125,7 +125,7 @@ def system_unit(service: Service, directory: Path = SYSTEM_DIRECTORY) -> Unit:
     ]
     if service.passing_directories:
         lines.append(f"BindReadOnlyPaths={_paths('', service.passing_directories)}")
-    return _unit(name, _SYSTEM_TEMPLATE, directory, lines)
+    return _unit(name, _SYSTEM_TEMPLATE, _SYSTEM_DIRECTORY, lines)
 
 
 def user_unit(service: Service, directory: Path) -> Unit:

@@ -15,26 +15,26 @@ from envsync.agent.server.filesystem import Space
 from envsync.agent.trees.storage import require_room
 from envsync.agent.wire.messages import PlanFacts, RecordFacts, SourceState, TargetState
 from envsync.errors import ConnectionLost, EnvsyncError, TransferFailed
-from envsync.push import preflight
-from envsync.push.aftermath import Publication, Reopen, aftermath
-from envsync.push.closer_look import CloserLook
-from envsync.push.ends import name_server
-from envsync.push.in_use import await_unused, require_unused
-from envsync.push.method import MIRROR, REBUILD, Method, choose_method
-from envsync.push.pace import Pace
-from envsync.push.relocated_source import RelocatedSource
-from envsync.push.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
-from envsync.push.reporting import Reporting
-from envsync.push.sending import Sending
-from envsync.push.settings import PushSettings
-from envsync.push.source_end import SourceEnd
-from envsync.push.target_end import How, TargetEnd
+from envsync.push.ends.end import name_server
+from envsync.push.ends.relocated_source import RelocatedSource
+from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.target_end import How, TargetEnd
+from envsync.push.order.method import MIRROR, REBUILD, Method, choose_method
+from envsync.push.order.settings import PushSettings
+from envsync.push.preflight import preflight
+from envsync.push.preflight.closer_look import CloserLook
+from envsync.push.preflight.in_use import await_unused, require_unused
+from envsync.push.steps.pace import Pace
+from envsync.push.steps.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
+from envsync.push.steps.reporting import Reporting
+from envsync.push.steps.sending import Sending
+from envsync.push.switches.aftermath import Publication, Reopen, aftermath
 from envsync.ssh.session import Link
 from envsync.transport.stream import StreamTransport
 from envsync.tree.manifest import Manifest
 
 if TYPE_CHECKING:
-    from envsync.push.rebuild import Rebuilt
+    from envsync.push.rebuilding.rebuild import Rebuilt
 
 SOURCE_ATTEMPTS = 4
 
@@ -201,7 +201,7 @@ class Push:
         processes = self._target.using()
         unused = partial(require_unused, processes, self._settings)
         if self._method.name == REBUILD:
-            from envsync.push.rebuild import find_tool, told
+            from envsync.push.rebuilding.rebuild import find_tool, told
 
             tool = told(find_tool(self._target.ask, self._target.prefix))
             report = self._notes.report(PLANNED, self._method, source, target)
@@ -236,7 +236,7 @@ class Push:
 
     def _make_anew(self, source: SourceState, target: TargetState) -> _Brought:
         """Nothing is sent but what the environment asks for."""
-        from envsync.push.rebuild import Order, Rebuild
+        from envsync.push.rebuilding.rebuild import Order, Rebuild
 
         self._pace.begin("rebuild")
         settings = self._settings

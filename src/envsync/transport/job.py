@@ -24,7 +24,7 @@ Item = tuple[bytes, int]
 
 
 class Ask(Protocol):
-    """Carries out one operation of the target's agent (see `envsync.push.ends.End`)."""
+    """Carries out one operation of the target's agent (see `envsync.push.ends.end.End`)."""
 
     def __call__(
         self,

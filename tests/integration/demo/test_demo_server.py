@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.cli import demo_machines
-from envsync.cli.demo_machines import Machine
-from envsync.cli.demo_server import make_key
+from envsync.cli.demo import machines as demo_machines
+from envsync.cli.demo.machines import Machine
+from envsync.cli.demo.server import make_key
 from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
 from envsync.ssh.fabric_link import open_link
 from envsync.ssh.session import Address

@@ -19,13 +19,13 @@ from envsync.agent.operations.service import Answer, Service
 from envsync.agent.wire.frames import CONTROL, DATA, HEARTBEAT, PAYLOAD, EndOfInput, FrameReader
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push.cycle import Push
-from envsync.push.ends import LocalEnd, RemoteEnd
-from envsync.push.remote_source import RemoteSource
-from envsync.push.report import PushReport
-from envsync.push.servers import Place
-from envsync.push.settings import PushSettings
-from envsync.push.source_end import SourceEnd
-from envsync.push.target_end import TargetEnd
+from envsync.push.ends.end import LocalEnd, RemoteEnd
+from envsync.push.ends.remote_source import RemoteSource
+from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.order.places import Place
+from envsync.push.order.settings import PushSettings
+from envsync.push.steps.report import PushReport
 from envsync.ssh.session import Link
 
 NAME = "myenv"

@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from envsync.agent.operations.service import Answer
 from envsync.agent.server import filesystem
 from envsync.agent.wire.frames import CONTROL, DATA, DATA_END, HEARTBEAT, PAYLOAD
-from envsync.cli.push_text import report_lines
-from envsync.cli.terminal import Terminal
+from envsync.cli.output.terminal import Terminal
+from envsync.cli.pushing.text import report_lines
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
-from envsync.push import aftermath, opening
-from envsync.push.report import PUSHED, PushReport
-from envsync.push.target_end import TargetEnd
+from envsync.push.ends import opening
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.steps.report import PUSHED, PushReport
+from envsync.push.switches import aftermath
 from envsync.ssh.session import Link
 from envsync.tree import manifest as manifests
 from tests.integration.push.lying import (

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from envsync.agent.operations.service import Answer
 from envsync.errors import EnvsyncError
-from envsync.push.report import PUSHED, PushReport
+from envsync.push.steps.report import PUSHED, PushReport
 from tests.integration.push.lying import FILES, LyingAgent, Scene, answer
 from tests.integration.push.test_push_lying_agent import (
     DROPPED,

@@ -15,13 +15,13 @@ import pytest
 from envsync.agent.source.source import Source
 from envsync.agent.trees.hashing import Hashing
 from envsync.errors import TransferFailed
-from envsync.push.fan_out import FanOut
-from envsync.push.report import PushReport
-from envsync.push.sending import SENT_AHEAD, Sending
-from envsync.push.settings import PushSettings
-from envsync.push.source_end import SourceEnd
-from envsync.push.target_end import TargetEnd
-from envsync.push.targets import Destination
+from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.fan_out.fan_out import FanOut
+from envsync.push.order.places import Destination
+from envsync.push.order.settings import PushSettings
+from envsync.push.steps.report import PushReport
+from envsync.push.steps.sending import SENT_AHEAD, Sending
 from envsync.tree import manifest as manifests
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import environment

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from envsync.errors import PreflightRefused
-from envsync.push.pack_archive import write_archive
-from envsync.push.unpacking import unpack
+from envsync.push.packing.pack_archive import write_archive
+from envsync.push.packing.unpacking import unpack
 from tests.conda import CondaPrefix
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import environment

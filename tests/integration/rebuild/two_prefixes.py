@@ -9,11 +9,11 @@ from pathlib import Path
 
 from envsync.errors import ConnectionLost
 from envsync.push.cycle import Push
-from envsync.push.ends import LocalEnd
-from envsync.push.report import PushReport
-from envsync.push.settings import PushSettings
-from envsync.push.source_end import SourceEnd
-from envsync.push.target_end import TargetEnd
+from envsync.push.ends.end import LocalEnd
+from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.order.settings import PushSettings
+from envsync.push.steps.report import PushReport
 from tests.conda import ENVIRONMENT
 from tests.conda.environments import create
 from tests.conda.package import Package

@@ -17,7 +17,7 @@ import conda_pack
 import pytest
 
 from envsync.errors import PreflightRefused
-from envsync.push.report import PushReport
+from envsync.push.steps.report import PushReport
 from tests.conda.template import CondaPrefix, Template
 from tests.conda.wheel import install_wheel
 from tests.integration.push.tree_listing import contents, tree

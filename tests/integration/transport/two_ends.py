@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from envsync.push.ends import LocalEnd, RemoteEnd
-from envsync.push.settings import PushSettings
-from envsync.push.source_end import SourceEnd
-from envsync.push.target_end import How, TargetEnd
+from envsync.push.ends.end import LocalEnd, RemoteEnd
+from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.target_end import How, TargetEnd
+from envsync.push.order.settings import PushSettings
 from envsync.ssh.fabric_link import FabricLink, open_link
 from envsync.transport.job import Job
 from tests.lab.loopback_sshd import LoopbackSshd

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.cli.entry import run
-from envsync.cli.invocation import Invocation
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.run.entry import run
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.cli.active_conda import active_conda_prefix
+from envsync.cli.invocation.active_conda import active_conda_prefix
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from typing import NoReturn, cast
 import pytest
 
 from envsync.agent.source.source import Source
-from envsync.cli import daemon_work, push_order
-from envsync.cli.site import Site
+from envsync.cli.daemon import work as daemon_work
+from envsync.cli.invocation.site import Site
+from envsync.cli.pushing import order as push_order
 from envsync.errors import HostKeyRefused, SourceRefused
 from envsync.inventory import Environment, Inventory, Server
 from tests.unit.agent import disk

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
-from envsync.cli.entry import Stopped, Stopper
-from envsync.cli.program import COMMANDS, program
+from envsync.cli.run.entry import Stopped, Stopper
+from envsync.cli.run.program import COMMANDS, program
 from tests.unit.cli.conftest import Envsync
 from tests.unit.cli.documented_json import check_document
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.cli.program import COMMANDS, LazyGroup, program
+from envsync.cli.run.program import COMMANDS, LazyGroup, program
 from tests.unit.cli.conftest import Envsync
 
 GOLDEN = Path(__file__).parent / "help"
@@ -67,8 +67,9 @@ def test_the_summary_is_that_of_the_command(name: str) -> None:
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_import_nothing_heavy(option: str) -> None:
     code = (
-        "import sys; from envsync.cli.entry import run; from envsync.cli.invocation import "
-        "Invocation; run([sys.argv[1]], Invocation({})); print(*sys.modules, file=sys.stderr)"
+        "import sys; from envsync.cli.run.entry import run; "
+        "from envsync.cli.invocation.invocation import Invocation; "
+        "run([sys.argv[1]], Invocation({})); print(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, option], capture_output=True, text=True, check=True

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from envsync.agent.wire.messages import EnvironmentFacts, ListFacts, TotalsFacts
-from envsync.cli.list import rows_of
-from envsync.push.servers import Outcome
+from envsync.cli.commands.list import rows_of
+from envsync.push.questions.servers import Outcome
 
 READ = EnvironmentFacts(
     name="myenv",

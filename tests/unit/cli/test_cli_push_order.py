@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from envsync.cli.pull import pull
-from envsync.cli.push_order import (
+from envsync.cli.commands.pull import pull
+from envsync.cli.invocation.site import Site
+from envsync.cli.pushing.order import (
     PushOptions,
     PushOrder,
     make_order,
@@ -17,7 +18,6 @@ from envsync.cli.push_order import (
     require_archive,
     require_environment,
 )
-from envsync.cli.site import Site
 from envsync.errors import EnvsyncError, InventoryError, NotFound, UsageError
 from envsync.inventory import Environment, Inventory, Server, Share
 from envsync.tree.local import DEFAULT_LOCAL

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import click
 import pytest
 
-from envsync.cli import push_progress
-from envsync.cli.push_progress import LiveProgress, Rate
-from envsync.cli.terminal import Terminal
-from envsync.push.report import Progress
+from envsync.cli.output import progress as push_progress
+from envsync.cli.output.progress import LiveProgress, Rate
+from envsync.cli.output.terminal import Terminal
+from envsync.push.steps.report import Progress
 
 Watched = tuple[LiveProgress, Callable[[], str]]
 

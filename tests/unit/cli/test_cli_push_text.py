@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from envsync.agent.wire.messages import PlanFacts, ProcessUse, TotalsFacts
-from envsync.cli.push_text import report_lines
+from envsync.cli.pushing.text import report_lines
 from envsync.errors import TargetDrifted
-from envsync.push.report import PushReport
+from envsync.push.steps.report import PushReport
 
 REVISION = "3f9a1c0be2d4" + "0" * 52
 PUSHED = PushReport(

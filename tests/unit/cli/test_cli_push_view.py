@@ -6,12 +6,12 @@ import io
 
 import pytest
 
-from envsync.cli.push_order import PushOrder
-from envsync.cli.push_view import PushView
-from envsync.cli.terminal import Terminal
-from envsync.push.report import PushReport
-from envsync.push.servers import Place
-from envsync.push.settings import PushSettings
+from envsync.cli.output.terminal import Terminal
+from envsync.cli.pushing.order import PushOrder
+from envsync.cli.pushing.view import PushView
+from envsync.push.order.places import Place
+from envsync.push.order.settings import PushSettings
+from envsync.push.steps.report import PushReport
 
 SETTINGS = PushSettings("myenv", "/conda", "server1:/conda", "alice@server1")
 ORDER = PushOrder(SETTINGS, Place("server1", "/conda"), ())

@@ -13,15 +13,15 @@ from envsync.agent.places.records import Records
 from envsync.agent.publishing.check import OUTPUT_BYTES, run_check
 from envsync.agent.server.facts import shown_command
 from envsync.agent.wire.messages import ProcessUse
-from envsync.cli import daemon_work
-from envsync.cli.crash import save_traceback
-from envsync.cli.invocation import Invocation
-from envsync.cli.push_text import report_lines
-from envsync.cli.terminal import LINE_CHARACTERS_MAX, Terminal
+from envsync.cli.daemon import work as daemon_work
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.output.terminal import LINE_CHARACTERS_MAX, Terminal
+from envsync.cli.pushing.text import report_lines
+from envsync.cli.run.crash import save_traceback
 from envsync.daemon.log import Log
 from envsync.daemon.notify import _status_lines
 from envsync.errors import CheckFailed
-from envsync.push.report import PushReport
+from envsync.push.steps.report import PushReport
 
 SECRET = "tk-0f7e3c1d-5b1a-4d3e-9c55-2f1be4a1d0aa"
 PLAIN = "Zq7plainPassword"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from envsync.cli import status_view
+from envsync.cli.output import status_view
 from envsync.daemon.state import (
     HALTED,
     IN_STEP,

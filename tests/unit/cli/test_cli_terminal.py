@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.cli.terminal import Terminal, escaped, listed
+from envsync.cli.output.terminal import Terminal, escaped, listed
 from envsync.errors import ConnectionFailed, EnvsyncError
 
 

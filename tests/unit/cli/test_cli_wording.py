@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from envsync.cli import wording
+from envsync.cli.output import wording
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,8 @@ def test_each_call_is_one_datagram(listener: Listener) -> None:
     assert listener.received() == ["READY=1"]
     notifier.watchdog()
     assert listener.received() == ["WATCHDOG=1"]
-    notifier.stopping("a push ends")
-    assert listener.received() == ["STOPPING=1", "STATUS=a push ends"]
+    notifier.stopping()
+    assert listener.received() == ["STOPPING=1"]
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ from envsync.errors import (
     Locked,
     PreflightRefused,
 )
-from envsync.push import aftermath as module
-from envsync.push.aftermath import Aftermath, Publication, aftermath
-from envsync.push.target_end import TargetEnd
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.switches import aftermath as module
+from envsync.push.switches.aftermath import Aftermath, Publication, aftermath
 
 OLD, NEW, OTHER = "0" * 64, "a" * 64, "b" * 64
 NOTHING = TotalsFacts(0, 0, 0)

@@ -9,11 +9,11 @@ from typing import cast
 import pytest
 
 from envsync.errors import RevisionHeld
-from envsync.push import preflight
-from envsync.push.closer_look import CloserLook
-from envsync.push.settings import PushSettings
-from envsync.push.source_end import SourceEnd
-from envsync.push.target_end import TargetEnd
+from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.order.settings import PushSettings
+from envsync.push.preflight import preflight
+from envsync.push.preflight.closer_look import CloserLook
 
 SETTINGS = PushSettings("myenv", "/w/conda", "server1:/w/conda", "alice@server1")
 

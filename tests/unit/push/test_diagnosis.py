@@ -10,8 +10,8 @@ import pytest
 from envsync.agent.target.health import HealthFacts, PrefixFacts, StandingFacts, ToolFacts
 from envsync.agent.wire.messages import PlatformFacts, ServerFacts
 from envsync.errors import ConnectionFailed
-from envsync.push.diagnosis import complaints, rsync_holes
-from envsync.push.examination import Examination
+from envsync.push.questions.diagnosis import complaints, rsync_holes
+from envsync.push.questions.examination import Examination
 
 PLATFORM = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
 PREFIX = PrefixFacts("/w/conda", True, True, True, False, "alice", "ext4", 10**12, 10**8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envsync.push.pack_archive import format_of
+from envsync.push.packing.pack_archive import format_of
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from envsync.agent.trees.outgoing import BLOCK_BYTES
 from envsync.agent.trees.scan_pass import open_directory
 from envsync.agent.wire import codec
 from envsync.agent.wire.messages import SampleFacts
-from envsync.push.prediction import likely_step
+from envsync.push.steps.prediction import likely_step
 from envsync.transport.effort import Step
 
 LADDER = (Step("zstd", -5), Step("zstd", 1, 180e6), Step("zstd", 3, 50e6))

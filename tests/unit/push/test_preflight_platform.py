@@ -6,7 +6,7 @@ import pytest
 
 from envsync.agent.wire.messages import PlatformFacts, SourceState, TargetState, TotalsFacts
 from envsync.errors import PreflightRefused
-from envsync.push import preflight
+from envsync.push.preflight import preflight
 
 NOTHING = TotalsFacts(0, 0, 0)
 HERE = PlatformFacts("Linux", "x86_64", "glibc", "2.36")

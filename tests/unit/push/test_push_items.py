@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envsync.errors import AgentFailed
-from envsync.push.items import items_of
+from envsync.push.ends.items import items_of
 from tests.unit.tree.trees import file, manifest_of, symlink, with_parents
 
 MANIFEST = manifest_of(

@@ -11,8 +11,8 @@ from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import PlanFacts, RebuiltFacts, TotalsFacts
 from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
 from envsync.errors import NoSpace, PreflightRefused, RebuildFailed
-from envsync.push.ends import Answer
-from envsync.push.rebuild import TRIES_MAX, Order, Rebuild
+from envsync.push.ends.end import Answer
+from envsync.push.rebuilding.rebuild import TRIES_MAX, Order, Rebuild
 
 WANTED = Requirements(
     ("https://conda.example/lab",),

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
-from envsync.push.method import AUTO, MIRROR, PACK, REBUILD, choose_method
-from envsync.push.relaxation import (
+from envsync.push.order.method import AUTO, MIRROR, PACK, REBUILD, choose_method
+from envsync.push.rebuilding.relaxation import (
     DROPPED,
     Pin,
     built_for_another,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.push.solver_messages import (
+from envsync.push.rebuilding.solver_messages import (
     CHANNEL,
     CONFLICT,
     MISSING,

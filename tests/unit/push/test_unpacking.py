@@ -14,11 +14,11 @@ import pytest
 import zstandard
 
 from envsync.errors import EnvsyncError, NotFound, SourceRefused, StorageFailed, UsageError
-from envsync.push import packed_source
-from envsync.push.conda_unpack import UNPACK
-from envsync.push.pack_archive import write_archive
-from envsync.push.packed_source import UnpackPlace
-from envsync.push.unpacking import unpack
+from envsync.push.packing import packed_source
+from envsync.push.packing.conda_unpack import UNPACK
+from envsync.push.packing.pack_archive import write_archive
+from envsync.push.packing.packed_source import UnpackPlace
+from envsync.push.packing.unpacking import unpack
 from tests.unit.agent.disk import NOBODY
 
 Entry = tuple[tarfile.TarInfo, bytes]

@@ -12,8 +12,8 @@ import pytest
 import zstandard
 
 from envsync.agent.wire import codec
-from envsync.push.ends import LocalEnd
-from envsync.push.target_end import TargetEnd
+from envsync.push.ends.end import LocalEnd
+from envsync.push.ends.target_end import TargetEnd
 
 CONTENT = b"the same again\n" * 500
 FRAME = codec.encode(codec.ZSTD, 3, CONTENT)

@@ -1,0 +1,158 @@
+"""`envsync bootstrap`: make a new server one of the lab's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.errors import EnvsyncError, InventoryError, SomeServersFailed, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from envsync.cli.invocation.site import Site
+    from envsync.cli.pushing.order import PushOrder
+    from envsync.push.steps.report import PushReport
+
+LEFT_OUT = ("envs", "pkgs", ".envsync")
+"""Of a prefix: every server has its own."""
+
+
+@click.command(short_help="Give a new server conda and its environments.")
+@click.argument("server", metavar="SERVER")
+@click.option("--from", "from_server", metavar="SERVER", help="Whose conda.  [this machine]")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
+@common_options
+@click.pass_obj
+def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_run: bool) -> None:
+    """Give SERVER conda's base directory, then every environment that is pushed to it.
+
+    The base goes without its environments and package cache, whole or not at all. One that is
+    there already stays as it is. Each environment then comes from its own source. Run it
+    again to go on after a failure.
+    """
+    site = invocation.site()
+    base = base_order(site, server, from_server, dry_run=dry_run)
+    invocation.result = {
+        "server": server,
+        "dry_run": dry_run,
+        "base": None,
+        "then": [],
+        "environments": [],
+    }
+    report = _pushed(invocation, base)
+    invocation.result["base"] = report.to_json()
+    _require_base(invocation, report)
+    names = list(_subscribed(site, server))
+    invocation.result["then"] = names
+    if dry_run:
+        then = f"then it would get {', '.join(names)}"
+        invocation.terminal.say(then if names else "no environment is pushed there")
+        return
+    reports = [_brought(invocation, site, name, server) for name in names]
+    invocation.result["environments"] = [each.to_json() for each in reports]
+    _conclude(invocation, reports, server, base.destinations[0].prefix)
+
+
+def _require_base(invocation: Invocation, report: PushReport) -> None:
+    """Raise what is wrong with the base; one that is there already is told, and is enough."""
+    from envsync.push.preflight.preflight import ANOTHER_BASE
+
+    error = report.error
+    if error is not None and error.message == ANOTHER_BASE:
+        invocation.terminal.note(f"{report.server}: {error.message}")
+    elif error is not None:
+        raise error
+
+
+def base_order(
+    site: Site, server_name: str, from_server: str | None, *, dry_run: bool
+) -> PushOrder:
+    """A push of the prefix itself, from this machine or another server."""
+    from envsync.agent.places.layout import BASE
+    from envsync.cli.invocation.site import link_opener
+    from envsync.cli.pushing.order import PushOrder, shared_with
+    from envsync.push.order.places import Destination
+    from envsync.push.order.settings import PushSettings
+    from envsync.tree.local import DEFAULT_LOCAL
+
+    server = site.inventory.server(server_name)
+    source = site.here_place()
+    if from_server is not None and from_server != site.own_name:
+        source = site.place(site.inventory.server(from_server))
+    if server.name == source.server:
+        raise UsageError(
+            f"{server.name} is where conda comes from", hint="name the server that has none"
+        )
+    prefix = site.prefix(server)
+    settings = PushSettings(
+        environment=BASE,
+        source_prefix=source.prefix,
+        source=f"{source.server}:{source.prefix}",
+        who=site.who,
+        local=(*DEFAULT_LOCAL, *LEFT_OUT),
+        dry_run=dry_run,
+    )
+    opener = None if server.name == site.own else link_opener(server)
+    destination = Destination(
+        server.name, prefix, opener, server.limit_bits_per_second, shared_with(server.share)
+    )
+    return PushOrder(settings, source, (destination,))
+
+
+def _subscribed(site: Site, server: str) -> Iterator[str]:
+    """The environments that the inventory sends there."""
+    for environment in site.inventory.environments:
+        try:
+            targets = {target.name for target in site.inventory.targets(environment.name)}
+        except InventoryError:
+            continue  # pushed nowhere
+        if server in targets:
+            yield environment.name
+
+
+def _brought(invocation: Invocation, site: Site, environment: str, server: str) -> PushReport:
+    """A push of it from its own source; one that cannot begin holds up no other."""
+    from envsync.cli.pushing.order import PushOptions, make_order
+    from envsync.push.steps.report import FAILED, PushReport
+
+    source = site.inventory.environment(environment).source or site.own_name
+    try:
+        order = make_order(site, PushOptions(environment, (server,), from_server=source))
+        return _pushed(invocation, order)
+    except EnvsyncError as error:
+        return PushReport(server, environment, FAILED, error=error)
+
+
+def _pushed(invocation: Invocation, order: PushOrder) -> PushReport:
+    from envsync.agent.operations.garbage import collect_rarely
+    from envsync.cli.pushing.view import PushView
+    from envsync.push.fan_out.fan_out import FanOut
+
+    source = order.source
+    collect_rarely()
+    fan_out = FanOut(order.settings, source.server, source.open_link)
+    view = PushView(invocation.terminal, order, source.server, verbose=invocation.verbose)
+    with view:
+        [report] = fan_out.run(order.destinations, view.on_progress, view.on_report)
+    view.conclude([report])
+    return report
+
+
+def _conclude(
+    invocation: Invocation, reports: Sequence[PushReport], server: str, prefix: str
+) -> None:
+    errors: list[Any] = [report.error for report in reports if report.error is not None]
+    if errors:
+        invocation.terminal.errors(errors)
+        failed = f"{len(errors)} of {len(reports)} environments"
+        if len(reports) == 1:
+            failed = reports[0].environment
+        raise SomeServersFailed(
+            f"{failed} did not get to {server}",
+            hint=f"when that is mended: envsync bootstrap {server}",
+        )
+    invocation.terminal.say(f"{server} is ready; for its shells: {prefix}/bin/conda init, there")

@@ -1,0 +1,80 @@
+"""`envsync config`: check the inventory, or say where it is."""
+
+from __future__ import annotations
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options, json_option
+from envsync.cli.output.wording import count
+from envsync.errors import NotFound
+from envsync.inventory.names import suggestion
+
+_PLACES = (
+    "--config FILE",
+    "$ENVSYNC_CONFIG",
+    "./envsync.yaml",
+    "$XDG_CONFIG_HOME/envsync/config.yaml, else ~/.config/envsync/config.yaml",
+    "/etc/envsync/config.yaml",
+)
+
+
+class _Group(click.Group):
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            near = suggestion(cmd_name, self.list_commands(ctx))
+            ctx.fail(f"no such command {cmd_name!r}{near}")
+        return found
+
+
+@click.group(cls=_Group, short_help="Check or find the inventory file.", no_args_is_help=False)
+@json_option(hidden=True)
+def config() -> None:
+    """Check the inventory file, or say which one is used.
+
+    Without one, servers are what `ssh` knows, and the prefix is that of the active conda.
+    """
+
+
+@config.command()
+@common_options
+@click.pass_obj
+def check(invocation: Invocation) -> None:
+    """Read the inventory and name every fault with its line."""
+    from envsync.inventory import find, load
+
+    file = find(invocation.config, invocation.environ)
+    if file is None:
+        raise _no_file()
+    inventory = load(file)
+    invocation.result = {
+        "path": str(file),
+        "servers": [server.name for server in inventory.servers],
+        "environments": [environment.name for environment in inventory.environments],
+    }
+    servers = count(len(inventory.servers), "server")
+    environments = count(len(inventory.environments), "environment")
+    invocation.terminal.say(f"{file}: valid, {servers}, {environments}")
+
+
+@config.command()
+@common_options
+@click.pass_obj
+def path(invocation: Invocation) -> None:
+    """Say which inventory is used."""
+    from envsync.inventory import find
+
+    file = find(invocation.config, invocation.environ)
+    if file is None:
+        raise _no_file()
+    invocation.result = {"path": str(file)}
+    invocation.terminal.say(str(file))
+
+
+def _no_file() -> NotFound:
+    return NotFound(
+        "there is no inventory",
+        details=["looked for, in this order:", *(f"  {place}" for place in _PLACES)],
+        hint="none is needed for `envsync push ENV HOST`; config.example.yaml shows one",
+    )

@@ -1,0 +1,99 @@
+"""`envsync diff`: how an environment differs on a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.cli.output.wording import count
+
+if TYPE_CHECKING:
+    from envsync.agent.wire.messages import DifferenceFacts
+    from envsync.cli.invocation.site import Site
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+
+PATHS_MAX = 4000
+"""As many as fit into one answer of the agent."""
+
+
+@click.command(short_help="Show how an environment differs on a server.")
+@click.argument("environment", metavar="ENV")
+@click.argument("server", metavar="SERVER")
+@click.option("--files", is_flag=True, help="List the files as well.")
+@click.option("--published", is_flag=True, help="Compare with what was last published there.")
+@common_options
+@click.pass_obj
+def diff(
+    invocation: Invocation, environment: str, server: str, files: bool, published: bool
+) -> None:
+    """Show how ENV on SERVER differs from ENV here: packages first, then files by package.
+
+    With --published: from what was last published there, which is what somebody changed by
+    hand. Read it as: what was added, removed and changed there.
+    """
+    from envsync.cli.invocation.asking import OnProgress, ask_servers
+    from envsync.cli.pushing.order import require_environment
+
+    site = invocation.site()
+    if not published:
+        require_environment(site.own_prefix, environment)
+
+    def ask(end: End, place: Place, _: OnProgress) -> DifferenceFacts:
+        manifest = b"" if published else _own_manifest(site, environment, place)
+        return _differences(site, environment, manifest, end, place, PATHS_MAX if files else 0)
+
+    place = site.place(site.inventory.server(server))
+    outcome = ask_servers(invocation.terminal, "compare", [place], ask)[0]
+    if outcome.error is not None:
+        raise outcome.error
+    assert outcome.value is not None
+    invocation.result = {
+        "environment": environment,
+        "server": server,
+        "compared_with": "published" if published else "source",
+        "difference": outcome.value._asdict(),
+    }
+    reference = "what was published there" if published else site.own_name
+    headline = f"{environment} on {server}, compared with {reference}"
+    for line in _lines(headline, outcome.value, files):
+        invocation.terminal.say(line)
+
+
+def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
+    from envsync.push.ends.end import LocalEnd
+    from envsync.push.ends.relocated_source import toward
+    from envsync.push.ends.source_end import SourceEnd
+
+    prefix = site.own_prefix
+    source = SourceEnd(LocalEnd(site.own_name), prefix, environment, site.local(environment))
+    return toward(source, f"{place.prefix}/envs/{environment}").manifest(b"")
+
+
+def _differences(
+    site: Site, environment: str, manifest: bytes, end: End, place: Place, paths_max: int
+) -> DifferenceFacts:
+    from envsync.push.ends.target_end import TargetEnd
+
+    target = TargetEnd(end, place.prefix, environment, site.local(environment), site.who)
+    return target.differences(manifest, paths_max)
+
+
+def _lines(headline: str, found: DifferenceFacts, files: bool) -> Iterator[str]:
+    total = found.added + found.removed + found.changed
+    if not total:
+        yield f"{headline}: no difference"
+        return
+    added, removed = count(found.added, "file"), f"{found.removed:,}"
+    yield f"{headline}: {added} added, {removed} removed, {found.changed:,} changed"
+    yield from (f"  {line}" for line in found.packages)
+    yield from (f"  {line}" for line in found.groups)
+    if files:
+        yield ""
+        yield from (f"  {line}" for line in found.paths)
+        if total > len(found.paths):
+            yield f"  and {total - len(found.paths):,} more"

@@ -1,0 +1,198 @@
+"""`envsync doctor`: what is wrong with the servers, and what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.cli.output.wording import count, size
+from envsync.errors import EnvsyncError, PreflightRefused, SomeServersFailed
+
+if TYPE_CHECKING:
+    from envsync.cli.invocation.site import Site
+    from envsync.push.order.places import Place
+    from envsync.push.questions.diagnosis import Complaint
+    from envsync.push.questions.examination import Examination
+
+TITLES = (
+    "SERVER", "REACHED", "KEY", "PREFIX", "PYTHON", "RSYNC", "ZSTD", "CONDA", "NOISE",
+    "PLATFORM", "LIBC", "CUDA", "FREE", "CLOCK", "ENVIRONMENTS",
+)  # fmt: skip
+
+
+@click.command(short_help="Find what is wrong with servers, and what mends it.")
+@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@common_options
+@click.pass_obj
+def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
+    """Look at each SERVER as a push would, and at what stands there; change nothing.
+
+    One table, then what is wrong, each with the command that mends it. Without servers: all
+    of the inventory and this machine. Exit status 0 where a push to every server could begin.
+    """
+    site = invocation.site()
+    examinations = _examined(invocation, site, _places(site, servers))
+    complaints = _complaints(examinations)
+    invocation.result = {
+        "servers": [_document(found, complaints[found.server]) for found in examinations]
+    }
+    terminal = invocation.terminal
+    rows = [_row(found) for found in examinations]
+    terminal.table(TITLES, rows, right="FREE CLOCK", turns=True)
+    if invocation.verbose:
+        for line in _environment_lines(examinations):
+            terminal.say(line)
+    told = [one for found in examinations for one in complaints[found.server]]
+    for line in _complaint_lines([one for one in told if not one.fails]):
+        terminal.say(line)
+    if not told:
+        servers_found = count(len(examinations), "server")
+        terminal.say(f"nothing is wrong with {servers_found}")
+    _raise(invocation, examinations, [one for one in told if one.fails])
+
+
+def _places(site: Site, servers: Sequence[str]) -> list[Place]:
+    if servers:
+        return site.places(servers)
+    places = [site.place(server) for server in site.inventory.servers]
+    return places if site.own is not None else [site.here_place(), *places]
+
+
+def _examined(invocation: Invocation, site: Site, places: Sequence[Place]) -> list[Examination]:
+    from envsync.cli.invocation.asking import lines_that_move
+    from envsync.push.questions.examination import examine
+    from envsync.push.questions.servers import for_each_place
+    from envsync.push.steps.report import Progress
+    from envsync.tree.local import DEFAULT_LOCAL
+
+    listed = site.inventory.environments
+    local_of = {entry.name: list(entry.local) for entry in listed}
+    arguments = {"local": list(DEFAULT_LOCAL), "local_of": local_of}
+    with lines_that_move(invocation.terminal, places) as (show, forget):
+
+        def visit(place: Place) -> Examination:
+            show(Progress(place.server, "examine"))
+            return examine(place, arguments)
+
+        outcomes = for_each_place(places, visit, lambda outcome: forget(outcome.server))
+    found = []
+    for outcome in outcomes:
+        if outcome.value is None:
+            raise outcome.error or EnvsyncError("an examination without an end")
+        found.append(outcome.value)
+    return found
+
+
+def _complaints(examinations: Sequence[Examination]) -> dict[str, tuple[Complaint, ...]]:
+    from envsync.agent.server.facts import platform_facts
+    from envsync.push.questions.diagnosis import complaints
+
+    here = platform_facts()
+    return {found.server: complaints(found, here) for found in examinations}
+
+
+def _row(found: Examination) -> tuple[str, ...]:
+    key = {None: "-", True: "known", False: "REFUSED"}[found.is_key_known]
+    reached = {None: "-", True: found.connection or "yes", False: "NO"}[found.is_reached]
+    health = found.health
+    if health is None:
+        rest = ["-"] * (len(TITLES) - 3)
+        rest[-1] = "" if found.error is None else found.error.code
+        return (found.server, reached, key, *rest)
+    tools = {tool.name: tool for tool in health.tools}
+    platform = health.server.platform
+    managers = [tools[name] for name in ("conda", "mamba", "micromamba") if name in tools]
+    return (
+        found.server,
+        reached,
+        key,
+        "yes" if health.prefix.exists else "NONE",
+        health.python_version,
+        (tools["rsync"].version or "yes") if "rsync" in tools else "none",
+        "yes" if "zstd" in health.server.codecs else "no",
+        " ".join(managers[0][::2]) if managers else "none",
+        "yes" if found.noise.strip() else "-",
+        platform.machine,
+        f"{platform.libc} {platform.libc_version}".strip(),
+        health.cuda or "-",
+        size(health.prefix.free_bytes),
+        f"{found.clock_off_seconds:+.1f} s",
+        _environments(found),
+    )
+
+
+def _environments(found: Examination) -> str:
+    """`3`, `3 (1 changed, 1 unpublished)`."""
+    assert found.health is not None
+    standing = found.health.environments
+    odd = [one.state for one in standing if one.state != "published"]
+    parts = ", ".join(f"{odd.count(state)} {state}" for state in sorted(set(odd)))
+    return f"{len(standing)} ({parts})" if parts else str(len(standing))
+
+
+def _environment_lines(examinations: Sequence[Examination]) -> Iterator[str]:
+    for found in examinations:
+        for one in found.health.environments if found.health else ():
+            reason = f": {one.reason}" if one.reason else ""
+            yield f"{one.name} on {found.server}: {one.state}{reason}"
+
+
+def _complaint_lines(complaints: Sequence[Complaint]) -> Iterator[str]:
+    """Each once, with the servers that it is about and the first one's command."""
+    from envsync.cli.output.terminal import listed
+
+    alike: dict[str, list[Complaint]] = {}
+    for complaint in complaints:
+        alike.setdefault(complaint.what, []).append(complaint)
+    for what, same in alike.items():
+        yield f"{listed([complaint.server for complaint in same])}: {what}"
+        yield f"  → {same[0].command}"
+
+
+def _raise(
+    invocation: Invocation, examinations: Sequence[Examination], failing: Sequence[Complaint]
+) -> None:
+    """The error of the only server; of several, each is told and one says how many."""
+    errors = {found.server: found.error for found in examinations if found.error is not None}
+    for one in failing:
+        if one.server not in errors:
+            errors[one.server] = PreflightRefused(one.what, hint=one.command, server=one.server)
+    if not errors:
+        return
+    if len(examinations) == 1:
+        raise next(iter(errors.values()))
+    invocation.terminal.errors(list(errors.values()))
+    failed = f"{len(errors)} of {len(examinations)}"
+    raise SomeServersFailed(f"{failed} servers cannot be pushed to as they are")
+
+
+def _document(found: Examination, complaints: Sequence[Complaint]) -> dict[str, Any]:
+    from envsync.agent.wire.checked_json import to_json
+
+    health = found.health
+    return {
+        "server": found.server,
+        "prefix": found.prefix,
+        "connection": found.connection,
+        "connection_reason": found.connection_reason,
+        "is_reached": found.is_reached,
+        "is_key_known": found.is_key_known,
+        "noise_bytes": len(found.noise),
+        "clock_off_seconds": found.clock_off_seconds,
+        "python": None if health is None else health.server.python,
+        "python_version": None if health is None else health.python_version,
+        "codecs": [] if health is None else list(health.server.codecs),
+        "platform": None if health is None else to_json(health.server.platform),
+        "cuda": None if health is None else health.cuda,
+        "place": None if health is None else to_json(health.prefix),
+        "tools": [] if health is None else to_json(health.tools),
+        "environments": [] if health is None else to_json(health.environments),
+        "complaints": [
+            {"what": one.what, "command": one.command, "fails": one.fails} for one in complaints
+        ],
+        "error": None if found.error is None else found.error.to_json(),
+    }

@@ -1,0 +1,165 @@
+"""`envsync gc`: free disk on servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.cli.output.wording import count, size
+from envsync.errors import EnvsyncError, Locked, PreflightRefused, UsageError
+
+if TYPE_CHECKING:
+    from envsync.agent.wire.messages import GcFacts, SweepFacts
+    from envsync.cli.invocation.asking import OnProgress
+    from envsync.cli.invocation.site import Site
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+    from envsync.push.questions.servers import Outcome
+
+
+@click.command(short_help="Free disk that no version needs any more.")
+@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@click.option("--drifted", is_flag=True, help="Also versions that were kept as changed by hand.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be freed.")
+@common_options
+@click.pass_obj
+def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run: bool) -> None:
+    """Free disk on each SERVER: earlier versions beyond `keep`, what interrupted pushes left,
+    and what is cached of trees that are gone.
+
+    Without servers: all of the inventory and this machine. What stands at a name never goes,
+    nor what a process has open, nor, without --drifted, a version that was changed by hand.
+    Exit status 14 where a push was under way: that environment was left alone.
+    """
+    from envsync.agent.wire.checked_json import to_json
+    from envsync.cli.invocation.asking import ask_servers, raise_failures
+
+    site = invocation.site()
+
+    def ask(end: End, place: Place, on_progress: OnProgress) -> GcFacts:
+        return _collect(site, end, place, on_progress, drifted=drifted, dry_run=dry_run)
+
+    outcomes = [
+        _judged(outcome)
+        for outcome in ask_servers(invocation.terminal, "gc", _places(site, servers), ask)
+    ]
+    invocation.result = {
+        "dry_run": dry_run,
+        "servers": [
+            {
+                "server": outcome.server,
+                "error": None if outcome.error is None else outcome.error.to_json(),
+                "freed": None if outcome.value is None else to_json(outcome.value),
+            }
+            for outcome in outcomes
+        ],
+    }
+    for outcome in outcomes:
+        if outcome.value is not None:
+            for line in _lines(outcome.server, outcome.value, dry_run=dry_run):
+                invocation.terminal.say(line)
+    raise_failures(invocation.terminal, outcomes)
+
+
+def _places(site: Site, servers: Sequence[str]) -> list[Place]:
+    if servers:
+        return site.places(servers)
+    places = [site.place(server) for server in site.inventory.servers]
+    if site.own is None or not places:
+        try:
+            here = site.here_place()
+        except UsageError:
+            if not places:
+                raise
+        else:
+            # A machine that only pushes on behalf of others may have no conda at all.
+            if not places or Path(here.prefix).is_dir():
+                places.append(here)
+    return places
+
+
+def _collect(
+    site: Site,
+    end: End,
+    place: Place,
+    on_progress: OnProgress,
+    *,
+    drifted: bool,
+    dry_run: bool,
+) -> GcFacts:
+    from envsync.agent.wire.checked_json import from_json
+    from envsync.agent.wire.messages import GcFacts
+    from envsync.inventory.model import Environment
+    from envsync.tree.local import DEFAULT_LOCAL
+
+    listed = site.inventory.environments
+    arguments = {
+        "prefix": place.prefix,
+        "by": f"envsync gc by {site.who}",
+        "keep": Environment("").keep,
+        "keep_of": {entry.name: entry.keep for entry in listed},
+        "local": list(DEFAULT_LOCAL),
+        "local_of": {entry.name: list(entry.local) for entry in listed},
+        "drifted": drifted,
+        "dry_run": dry_run,
+    }
+    return from_json(GcFacts, end.call("gc", arguments, on_progress=on_progress).document)
+
+
+def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
+    """The outcome with an error where not all was done."""
+    from envsync.push.questions.servers import Outcome
+
+    if outcome.value is None:
+        return outcome
+    error: EnvsyncError | None = None
+    locked = [swept.locked for swept in outcome.value.environments if swept.locked]
+    problems = [problem for swept in outcome.value.environments for problem in swept.problems]
+    if problems:
+        error = PreflightRefused(
+            f"{count(len(problems), 'thing')} could not be removed",
+            details=[*problems, *locked],
+            hint="mend that there, or let the owner of those files run `envsync gc`",
+        )
+    elif locked:
+        error = Locked(
+            f"{count(len(locked), 'environment was', 'environments were')} left alone",
+            details=locked,
+        )
+    if error is not None:
+        error.server = outcome.server
+    return Outcome(outcome.server, outcome.value, error)
+
+
+def _lines(server: str, freed: GcFacts, *, dry_run: bool) -> Iterator[str]:
+    done = "would be freed" if dry_run else "freed"
+    idle = True
+    for swept in freed.environments:
+        parts = list(_parts(swept))
+        idle = idle and not (parts or swept.locked or swept.stays or swept.problems)
+        if parts or swept.stays:
+            what = "nothing to free"
+            if parts:
+                what = f"{', '.join(parts)}: {size(swept.size_bytes)} {done}"
+            yield f"{swept.name} on {server}: {what}"
+        for reason in swept.stays:
+            yield f"  stays: {reason}"
+    if freed.cache_files:
+        files = count(freed.cache_files, "stale file")
+        yield f"{server}: {files} of the content cache: {size(freed.cache_bytes)} {done}"
+    elif idle:
+        yield f"{server}: nothing to free"
+
+
+def _parts(swept: SweepFacts) -> Iterator[str]:
+    if swept.generations:
+        yield count(len(swept.generations), "earlier version")
+    if swept.unfinished:
+        yield count(swept.unfinished, "unfinished push", "unfinished pushes")
+    if swept.size_bytes and not swept.generations and not swept.unfinished:
+        yield "leftovers"

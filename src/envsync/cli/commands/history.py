@@ -1,0 +1,159 @@
+"""`envsync history`: what happened to an environment on the servers."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.cli.output.wording import moment
+
+if TYPE_CHECKING:
+    from envsync.cli.invocation.site import Site
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+    from envsync.push.questions.servers import Outcome
+
+TITLES = ("WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY")
+VERBOSE_TITLES = (*TITLES, "FROM", "TRANSPORT")
+MADE_THERE = ("rebuild",)
+_NUMBER_MAX = 2**33
+_WHAT = {
+    "publish": "published",
+    "rollback": "rolled back",
+    "adopt": "put on record",
+    "remove": "removed",
+}
+
+
+class Event(NamedTuple):
+    """A version that came to stand at the name. `number` is what `rollback --to` takes."""
+
+    event: str
+    number: int
+    when_seconds: float
+    revision: str
+    source_revision: str
+    replaced_revision: str
+    who: str
+    source: str
+    method: str
+    transport: str
+    changes: tuple[str, ...]
+
+
+@click.command(short_help="Show what was published, and by whom.")
+@click.argument("environment", metavar="ENV")
+@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@common_options
+@click.pass_obj
+def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) -> None:
+    """Show what was published to ENV on each SERVER, when, by whom and from where.
+
+    Without servers: those that the inventory names for it. NUMBER is what
+    `envsync rollback --to` takes.
+    """
+    from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
+
+    site = invocation.site()
+    places = [site.place(server) for server in site.servers_of("history", environment, servers)]
+
+    def ask(end: End, place: Place, _: OnProgress) -> list[Event]:
+        return _history(site, environment, end, place)
+
+    outcomes = ask_servers(invocation.terminal, "history", places, ask)
+    invocation.result = {
+        "environment": environment,
+        "servers": [_document(outcome) for outcome in outcomes],
+    }
+    rows = [row for outcome in outcomes for row in _rows(outcome)]
+    if rows:
+        titles = VERBOSE_TITLES if invocation.verbose else TITLES
+        shown = [row[: len(titles)] for row in sorted(rows, key=operator.itemgetter(0))]
+        invocation.terminal.table(titles, shown, right="NUMBER")
+    for line in _changes(outcomes) if invocation.verbose else ():
+        invocation.terminal.say(line)
+    for outcome in outcomes:
+        if outcome.error is None and not outcome.value:
+            text = f"{environment} on {outcome.server}: nothing was published there"
+            invocation.terminal.say(text)
+    raise_failures(invocation.terminal, outcomes)
+
+
+def _history(site: Site, environment: str, end: End, place: Place) -> list[Event]:
+    from envsync.push.ends.target_end import TargetEnd
+
+    local = site.local(environment)
+    told = TargetEnd(end, place.prefix, environment, local, site.who).history()
+    return [_event(line) for line in told]
+
+
+def _event(line: Mapping[str, Any]) -> Event:
+    """A line of the history as it is documented. It comes from a file on the server: what
+    is not as it should be is left empty, and ends nothing."""
+    return Event(
+        event=_text(line, "event"),
+        number=int(_number(line, "number")),
+        when_seconds=float(_number(line, "when_seconds")),
+        revision=_text(line, "revision") or _text(line, "source_revision"),
+        source_revision=_text(line, "source_revision"),
+        replaced_revision=_text(line, "replaced_revision"),
+        who=_text(line, "who"),
+        source=_text(line, "source"),
+        method=_text(line, "method"),
+        transport=_text(line, "transport"),
+        changes=_texts(line, "changes"),
+    )
+
+
+def _text(line: Mapping[str, Any], key: str) -> str:
+    value = line.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _texts(line: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = line.get(key)
+    return tuple(text for text in value if isinstance(text, str)) if type(value) is list else ()
+
+
+def _number(line: Mapping[str, Any], key: str) -> float:
+    value = line.get(key)
+    fits = isinstance(value, int | float) and 0 <= value < _NUMBER_MAX
+    return value if fits and isinstance(value, int | float) else 0
+
+
+def _rows(outcome: Outcome[list[Event]]) -> Iterator[tuple[str, ...]]:
+    from envsync.tree.revision import short
+
+    for event in outcome.value or ():
+        yield (
+            moment(event.when_seconds),
+            outcome.server,
+            str(event.number),
+            _WHAT.get(event.event, event.event),
+            # As every command shows it: relocation makes no other version.
+            short(event.source_revision or event.revision),
+            event.who,
+            event.source,
+            event.transport or (event.method if event.method in MADE_THERE else "-"),
+        )
+
+
+def _changes(outcomes: Sequence[Outcome[list[Event]]]) -> Iterator[str]:
+    """What gave way where a version was made anew."""
+    for outcome in outcomes:
+        for event in outcome.value or ():
+            for change in event.changes:
+                yield f"{outcome.server} {event.number} gave way: {change}"
+
+
+def _document(outcome: Outcome[list[Event]]) -> dict[str, object]:
+    return {
+        "server": outcome.server,
+        "error": None if outcome.error is None else outcome.error.to_json(),
+        "events": [event._asdict() for event in outcome.value or ()],
+    }

@@ -1,0 +1,109 @@
+"""`envsync list`: which environment stands on which server."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.cli.output.wording import age, size
+
+if TYPE_CHECKING:
+    from envsync.agent.wire.messages import ListFacts
+    from envsync.cli.invocation.site import Site
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+    from envsync.push.questions.servers import Outcome
+
+TITLES = (
+    "ENVIRONMENT", "SERVER", "REVISION", "PACKAGES", "SIZE", "KEPT", "PUBLISHED", "BY", "",
+)  # fmt: skip
+
+
+@click.command("list", short_help="Show which environments are on which server.")
+@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@common_options
+@click.pass_obj
+def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
+    """Show which environments are on which SERVER: their revisions, and who put them there.
+
+    Without servers: all of the inventory; without an inventory: this machine. The same
+    revision is the same content.
+    """
+    from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
+
+    site = invocation.site()
+
+    def ask(end: End, place: Place, _: OnProgress) -> ListFacts:
+        return _environments(site, end, place)
+
+    outcomes = ask_servers(invocation.terminal, "list", _places(site, servers), ask)
+    invocation.result = {"servers": [_document(outcome) for outcome in outcomes]}
+    rows = [row for outcome in outcomes for row in rows_of(outcome)]
+    if rows:
+        invocation.terminal.table(
+            TITLES, sorted(rows, key=operator.itemgetter(0)), right="PACKAGES SIZE KEPT"
+        )
+    for outcome in outcomes:
+        if outcome.value is not None and not outcome.value.environments:
+            invocation.terminal.say(f"no environments on {outcome.server}")
+    raise_failures(invocation.terminal, outcomes)
+
+
+def _places(site: Site, servers: Sequence[str]) -> list[Place]:
+    if servers:
+        return site.places(servers)
+    if site.inventory.servers:
+        return [site.place(server) for server in site.inventory.servers]
+    return [site.here_place()]
+
+
+def _environments(site: Site, end: End, place: Place) -> ListFacts:
+    from envsync.agent.wire.checked_json import from_json
+    from envsync.agent.wire.messages import ListFacts
+    from envsync.tree.local import DEFAULT_LOCAL
+
+    arguments = {
+        "prefix": place.prefix,
+        "local": list(DEFAULT_LOCAL),
+        "local_of": {entry.name: list(entry.local) for entry in site.inventory.environments},
+    }
+    return from_json(ListFacts, end.call("list", arguments).document)
+
+
+def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
+    """A row for each environment of a server; of one that cannot be read, no size is made up."""
+    from envsync.tree.revision import short
+
+    if outcome.value is None:
+        return
+    for facts in outcome.value.environments:
+        record = facts.record
+        # The same version everywhere, also where another prefix is written in it.
+        revision = facts.revision if record is None or facts.drifted else record.source_revision
+        yield (
+            facts.name,
+            outcome.server,
+            short(revision) or "-",
+            "-" if facts.problem else str(facts.packages),
+            "-" if facts.problem else size(facts.totals.size_bytes),
+            str(facts.generations),
+            # Both by the server's clock, which may be far from this one's.
+            "-" if record is None else age(record.when_seconds, outcome.value.time_seconds),
+            "-" if record is None else record.who,
+            facts.problem or ("changed there since" if facts.drifted else ""),
+        )
+
+
+def _document(outcome: Outcome[ListFacts]) -> dict[str, object]:
+    from envsync.agent.wire.checked_json import to_json
+
+    return {
+        "server": outcome.server,
+        "error": None if outcome.error is None else outcome.error.to_json(),
+        "environments": to_json(outcome.value.environments) if outcome.value else [],
+    }

@@ -1,0 +1,112 @@
+"""`envsync pack`: an environment as a file to carry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.cli.output.wording import duration, size
+from envsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from envsync.cli.invocation.site import Site
+    from envsync.cli.output.terminal import Terminal
+
+
+class _Archive(NamedTuple):
+    """What is to be made; `force` replaces what is there."""
+
+    file: Path
+    form: str
+    force: bool
+
+
+@click.command(short_help="Pack an environment into a file.")
+@click.argument("environment", metavar="ENV")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The archive; .tar.gz, .tar.bz2, .tar.xz or .tar says which kind.  [.tar.zst]",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@common_options
+@click.pass_obj
+def pack(invocation: Invocation, environment: str, output: Path, force: bool) -> None:
+    """Pack the environment ENV of this machine into FILE, with conda-pack.
+
+    `envsync unpack FILE SERVER` brings it to a server; where there is no envsync, untar it and
+    run bin/conda-unpack.
+
+    \b
+      envsync pack myenv -o myenv.tar.zst
+    """
+    import time
+
+    from envsync.cli.pushing.order import require_environment
+
+    site = invocation.site()
+    require_environment(site.own_prefix, environment)
+    form = _format(output)
+    began = time.monotonic()
+    warnings = _write(invocation.terminal, site, environment, _Archive(output, form, force))
+    seconds = time.monotonic() - began
+    size_bytes = output.stat().st_size
+    invocation.result = {
+        "environment": environment,
+        "file": str(output.absolute()),
+        "format": form,
+        "size_bytes": size_bytes,
+        "seconds": seconds,
+        "warnings": list(warnings),
+    }
+    packed = f"{size(size_bytes)}, {duration(seconds)}"
+    invocation.terminal.say(f"{environment} -> {output}: {packed}")
+    for warning in warnings:
+        invocation.terminal.warning(warning)
+
+
+def _format(output: Path) -> str:
+    """The kind of archive that the file's name says."""
+    from envsync.push.packing.pack_archive import FORMATS, format_of
+
+    said = format_of(output.name)
+    if said is None:
+        raise UsageError(
+            f"the name {output.name} says no kind of archive",
+            hint=f"end it with .{FORMATS[0]}, or one of: {', '.join(FORMATS[1:])}",
+        )
+    return said[0]
+
+
+def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) -> tuple[str, ...]:
+    """Pack it while it is at rest, with a line that moves meanwhile; what conda-pack warned of."""
+    from envsync.cli.invocation.asking import lines_that_move
+    from envsync.push.ends.end import LocalEnd
+    from envsync.push.ends.source_end import SourceEnd
+    from envsync.push.packing.pack_archive import write_archive
+    from envsync.push.packing.packed_source import at_rest
+    from envsync.push.steps.report import Progress
+
+    where = Path(site.own_prefix, "envs", environment)
+    file, form, force = archive
+    with lines_that_move(terminal, [site.here_place()]) as (show, _):
+
+        def look() -> SourceEnd:
+            end = LocalEnd(site.own_name)
+            return SourceEnd(end, site.own_prefix, environment, site.local(environment))
+
+        def told(done_bytes: int, total_bytes: int) -> None:
+            show(Progress(site.own_name, "pack", done_bytes, total_bytes))
+
+        def write() -> tuple[str, ...]:
+            return write_archive(where, file, form, force=force, on_packed=told)
+
+        show(Progress(site.own_name, "inspect"))
+        return at_rest(look, write)

@@ -1,0 +1,30 @@
+"""`envsync pull`: bring an environment of another server to this machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options, force_platform_option, push_options
+
+
+@click.command(short_help="Bring an environment of another server here.")
+@click.argument("environment", metavar="ENV")
+@click.argument("from_server", metavar="SERVER")
+@force_platform_option
+@push_options
+@click.option("-y", "--yes", is_flag=True, help="For scripts; nothing is asked without it, either.")
+@common_options
+@click.pass_obj
+def pull(invocation: Invocation, /, **options: Any) -> None:
+    """Bring the environment ENV of SERVER to this machine: a push in the other direction.
+
+    This machine gets the whole new version or keeps its old one; what was changed here is
+    never overwritten unless you say so.
+    """
+    from envsync.cli.commands.push import carry_out
+    from envsync.cli.pushing.order import PushOptions, make_pull_order
+
+    carry_out(invocation, make_pull_order(invocation.site(), PushOptions(**options)))

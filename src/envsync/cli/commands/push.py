@@ -1,0 +1,113 @@
+"""`envsync push`: bring an environment to other servers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options, force_platform_option, push_options
+from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefused, SourceShrunk
+
+if TYPE_CHECKING:
+    from envsync.cli.pushing.order import PushOrder
+    from envsync.push.steps.report import PushReport
+
+
+@click.command(short_help="Bring an environment to other servers.")
+@click.argument("environment", metavar="ENV")
+@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@click.option(
+    "--from", "from_server", metavar="SERVER", help="Which server has it.  [this machine]"
+)
+@click.option("--as", "name_there", metavar="NAME", help="What it is called there.  [ENV]")
+@click.option(
+    "--method", metavar="METHOD", help="auto, mirror, pack or rebuild.  [the inventory's]"
+)
+@click.option(
+    "--from-history",
+    is_flag=True,
+    help="Make it anew there from what was asked for by name; implies --method rebuild.",
+)
+@click.option(
+    "--transport", default="auto", metavar="NAME", help="auto, rsync, stream or scp.  [auto]"
+)
+@force_platform_option
+@push_options
+@click.option("-y", "--yes", is_flag=True, help="For scripts; nothing is asked without it, either.")
+@common_options
+@click.pass_obj
+def push(invocation: Invocation, /, **options: Any) -> None:
+    """Bring the environment ENV from here to each SERVER.
+
+    Without servers: to those that the inventory names for it (`push_to`). A server gets the
+    whole new version or keeps its old one; what somebody changed there is never overwritten
+    unless you say so.
+
+    \b
+      envsync push myenv server2 server3
+      envsync push myenv @gpu --dry-run
+      envsync push myenv "gpu[03-08]"
+    """
+    from envsync.cli.pushing.order import PushOptions, make_order
+
+    site = invocation.site()
+    order = make_order(site, PushOptions(**options))
+    for server in order.left_out:
+        invocation.terminal.note(f"{server} is the source: left out")
+    carry_out(invocation, order)
+
+
+def carry_out(invocation: Invocation, order: PushOrder) -> None:
+    """Push, tell how it went, and raise what failed."""
+    from envsync.agent.operations.garbage import collect_rarely
+    from envsync.cli.pushing.view import PushView
+    from envsync.push.fan_out.fan_out import FanOut
+
+    collect_rarely()
+    source = order.source
+    invocation.result = {
+        "environment": order.settings.environment,
+        "name_there": order.settings.name_there,
+        "source": {"server": source.server, "prefix": source.prefix},
+        "dry_run": order.settings.dry_run,
+        "servers": [],
+    }
+    fan_out = FanOut(order.settings, source.server, source.open_link)
+    view = PushView(invocation.terminal, order, source.server, verbose=invocation.verbose)
+    with view:
+        reports = fan_out.run(order.destinations, view.on_progress, view.on_report)
+    invocation.result["servers"] = [report.to_json() for report in reports]
+    view.conclude(reports)
+    _raise_failures(invocation, reports, source.server)
+
+
+def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], source: str) -> None:
+    errors = [report.error for report in reports if report.error is not None]
+    if not errors:
+        return
+    if len(reports) == 1:
+        if _is_about_source(errors[0]):
+            errors[0].server = source
+        raise errors[0]
+    common = _common_error(errors)
+    if common is not None and len(errors) == len(reports):
+        common.server = source
+        raise common
+    invocation.terminal.errors(errors)
+    raise SomeServersFailed(f"{len(errors)} of {len(reports)} servers failed")
+
+
+def _is_about_source(error: EnvsyncError) -> bool:
+    """Whatever server met it. A source that shrank did so by what a target has."""
+    return isinstance(error, SourceRefused) and not isinstance(error, SourceShrunk)
+
+
+def _common_error(errors: Sequence[EnvsyncError]) -> EnvsyncError | None:
+    """What is wrong with the source, where that is what every server met."""
+    first = errors[0]
+    about_source = _is_about_source(first) or isinstance(first, NotFound)
+    alike = {(error.code, error.message, error.details) for error in errors}
+    return first if about_source and len(alike) == 1 else None

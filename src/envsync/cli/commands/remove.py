@@ -1,0 +1,135 @@
+"""`envsync remove`: take an environment away from servers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.cli.output.wording import count, size
+from envsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from envsync.cli.invocation.site import Site
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+    from envsync.push.questions.servers import Outcome
+    from envsync.push.switches.taking_away import Removal, Removed
+
+
+@click.command(short_help="Take an environment away from servers.")
+@click.argument("environment", metavar="ENV")
+@click.argument("servers", nargs=-1, required=True, metavar="SERVER|@GROUP|RANGE...")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
+@click.option(
+    "--overwrite", is_flag=True, help="Even if it was changed there or never published by envsync."
+)
+@click.option("--used", is_flag=True, help="Even if processes use it.")
+@common_options
+@click.pass_obj
+def remove(
+    invocation: Invocation,
+    environment: str,
+    servers: tuple[str, ...],
+    dry_run: bool,
+    overwrite: bool,
+    used: bool,
+) -> None:
+    """Take the environment ENV away from each SERVER, in one step.
+
+    What stood there is kept: `envsync rollback` brings it back until `envsync gc` frees it.
+    It is held, so that nothing pushes the same version there again unasked.
+    """
+    from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
+    from envsync.push.switches.taking_away import Removal
+
+    site = invocation.site()
+    order = Removal(
+        site.inventory.environment(environment).name, site.who, overwrite, used, dry_run
+    )
+    places = site.places(servers)
+    _refuse_source(site, order, places)
+
+    def ask(end: End, place: Place, _: OnProgress) -> Removed:
+        return _remove(site, order, end, place)
+
+    outcomes = ask_servers(invocation.terminal, "remove", places, ask)
+    invocation.result = {
+        "environment": order.environment,
+        "dry_run": dry_run,
+        "servers": [_document(outcome) for outcome in outcomes],
+    }
+    for outcome in outcomes:
+        for line in _lines(order, outcome):
+            invocation.terminal.say(line)
+    raise_failures(invocation.terminal, [_judged(outcome) for outcome in outcomes])
+
+
+def _refuse_source(site: Site, order: Removal, places: list[Place]) -> None:
+    """The one that pushes it is where it is made: conda itself removes it there."""
+    source = site.inventory.environment(order.environment).source
+    if source is not None and source in {place.server for place in places}:
+        raise UsageError(
+            f"{source} is the source of {order.environment}: envsync removes it from targets only",
+            hint=f"there: conda env remove -n {order.environment}",
+        )
+
+
+def _remove(site: Site, order: Removal, end: End, place: Place) -> Removed:
+    from envsync.push.ends.target_end import TargetEnd
+    from envsync.push.questions.servers import open_end
+    from envsync.push.switches.taking_away import take_away
+
+    local = site.local(order.environment)
+
+    @contextlib.contextmanager
+    def reopen() -> Iterator[TargetEnd]:
+        with open_end(place) as again:
+            yield TargetEnd(again, place.prefix, order.environment, local, site.who)
+
+    target = TargetEnd(end, place.prefix, order.environment, local, site.who)
+    return take_away(target, reopen, order)
+
+
+def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:
+    """The outcome with an error also where a dry run found that it would be refused."""
+    from envsync.push.questions.servers import Outcome
+
+    refused = None if outcome.value is None else outcome.value.refused
+    return Outcome(outcome.server, outcome.value, outcome.error or refused)
+
+
+def _lines(order: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
+    removed = outcome.value
+    if removed is None:
+        return
+    totals = removed.state.totals
+    contents = f"{count(totals.files, 'file')}, {size(totals.size_bytes)}"
+    if removed.record is None:
+        verb = "would be removed" if removed.refused is None else "would be refused"
+        yield f"{order.environment} on {outcome.server}: {verb} ({contents})"
+        return
+    yield f"{order.environment} on {outcome.server}: removed ({contents})"
+    back = f"envsync rollback {order.environment} {outcome.server}"
+    yield f"  kept until `envsync gc {outcome.server}`; `{back}` brings it back"
+    if removed.record.kept_because:
+        yield "  it was not what was published: only `envsync gc --drifted` frees it"
+
+
+def _document(outcome: Outcome[Removed]) -> dict[str, object]:
+    from envsync.agent.wire.checked_json import to_json
+
+    removed = outcome.value
+    error = outcome.error if removed is None else removed.refused
+    return {
+        "server": outcome.server,
+        "error": None if error is None else error.to_json(),
+        "revision": "" if removed is None else removed.state.revision,
+        "totals": None if removed is None else to_json(removed.state.totals),
+        "record": None if removed is None else to_json(removed.record),
+        "in_use": [] if removed is None else to_json(removed.in_use),
+    }

@@ -1,0 +1,82 @@
+"""`envsync rollback`: put an earlier version back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.cli.output.wording import count, moment, size
+
+if TYPE_CHECKING:
+    from envsync.agent.wire.messages import RecordFacts
+    from envsync.cli.invocation.site import Site
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+
+
+@click.command(short_help="Put the previous version back.")
+@click.argument("environment", metavar="ENV")
+@click.argument("server", metavar="SERVER")
+@click.option("--to", "number", type=int, metavar="NUMBER", help="That one, by `envsync history`.")
+@click.option(
+    "--overwrite", is_flag=True, help="Even if it was changed there; that is kept as a generation."
+)
+@common_options
+@click.pass_obj
+def rollback(
+    invocation: Invocation, environment: str, server: str, number: int | None, overwrite: bool
+) -> None:
+    """Put the previous version of ENV back on SERVER, in one step.
+
+    What stands there now is kept, and is held: it is not pushed there again until the
+    source has another version, or `envsync push --retry-held` insists.
+    """
+    from envsync.agent.wire.checked_json import to_json
+    from envsync.agent.wire.messages import KEPT
+    from envsync.cli.invocation.asking import OnProgress, ask_servers
+    from envsync.tree.revision import short
+
+    site = invocation.site()
+
+    def ask(end: End, place: Place, _: OnProgress) -> RecordFacts:
+        return _rollback(site, environment, number, overwrite, end, place)
+
+    outcome = ask_servers(
+        invocation.terminal, "roll back", [site.place(site.inventory.server(server))], ask
+    )[0]
+    if outcome.error is not None:
+        raise outcome.error
+    record = outcome.value
+    assert record is not None
+    invocation.result = {"environment": environment, "server": server, "record": to_json(record)}
+    contents = f"{count(record.totals.files, 'file')}, {size(record.totals.size_bytes)}"
+    invocation.terminal.say(
+        f"{environment} on {server}: back at {short(record.source_revision)} ({contents})"
+    )
+    how = f"published by {record.who}"
+    if record.method == KEPT:
+        how = record.kept_because or "kept as it stood there"
+    invocation.terminal.say(f"  number {record.number}, {how}, {moment(record.when_seconds)}")
+
+
+def _rollback(
+    site: Site, environment: str, number: int | None, overwrite: bool, end: End, place: Place
+) -> RecordFacts:
+    from envsync.push.ends.target_end import TargetEnd
+    from envsync.push.questions.servers import open_end
+    from envsync.push.switches.rollback import roll_back
+
+    local = site.local(environment)
+
+    @contextlib.contextmanager
+    def reopen() -> Iterator[TargetEnd]:
+        with open_end(place) as again:
+            yield TargetEnd(again, place.prefix, environment, local, site.who)
+
+    target = TargetEnd(end, place.prefix, environment, local, site.who)
+    return roll_back(target, reopen, number, site.who, overwrite=overwrite)

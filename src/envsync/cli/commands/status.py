@@ -1,0 +1,101 @@
+"""`envsync status`: what the daemon keeps in step, and what it left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.cli.output import status_view
+from envsync.cli.output.screen import Screen
+from envsync.cli.output.terminal import Terminal
+
+REFRESH_SECONDS = 1.0
+
+Document = Mapping[str, Any]
+
+
+@click.command(short_help="Show what the daemon keeps in step.")
+@click.option("--watch", is_flag=True, help="Show it until Ctrl-C, anew each second.")
+@common_options
+@click.pass_obj
+def status(invocation: Invocation, watch: bool) -> None:
+    """Show each environment that the daemon keeps in step, on each of its servers.
+
+    Without a daemon: what the last one knew.
+    """
+    terminal = invocation.terminal
+    if watch and terminal.is_interactive:
+        _watch(invocation)
+        return
+    document = _document(invocation)
+    invocation.result = dict(document)
+    if terminal.is_interactive:
+        for line in _lines(document):
+            terminal.say(line)
+        return
+    _print(terminal, document)
+
+
+def _watch(invocation: Invocation) -> None:
+    # Ctrl-C is how it ends, and no interruption of anything.
+    with contextlib.suppress(KeyboardInterrupt), Screen(sys.stdout) as screen:
+        while True:
+            screen.show(_lines(_document(invocation)))
+            time.sleep(REFRESH_SECONDS)
+
+
+def _document(invocation: Invocation) -> Document:
+    from envsync.daemon import state
+    from envsync.daemon.control import ask
+    from envsync.daemon.places import Places
+    from envsync.daemon.status import About, document
+
+    places = Places.of(invocation.environ)
+    answer = ask(places.announced_socket(), {"verb": "status"})
+    if answer is not None:
+        found = answer["status"]
+        assert isinstance(found, dict)
+        return found
+    contents = state.read(places.database)
+    about = About(
+        inventory=str(contents.about.get("inventory", "")),
+        inventory_error=contents.about.get("inventory_error"),
+    )
+    return document(contents, None, about)
+
+
+def _lines(document: Document) -> list[str]:
+    """For somebody who looks at a terminal: nothing runs over its edge."""
+    columns = shutil.get_terminal_size().columns
+    lines = list(status_view.whereabouts(document))
+    rows = [row[:-1] for row in status_view.rows(document)]
+    if rows:
+        drawn = io.StringIO()
+        Terminal(drawn, drawn, {}).table(status_view.TITLES, rows)
+        lines += drawn.getvalue().splitlines()
+    reasons = list(status_view.reasons(document, columns))
+    return [*lines, "", *reasons] if lines and reasons else [*lines, *reasons]
+
+
+def _print(terminal: Terminal, document: Document) -> None:
+    """For whoever reads it from a pipe: a line each, with everything in it."""
+    for line in status_view.whereabouts(document):
+        terminal.note(line)
+    rows = status_view.rows(document)
+    if rows:
+        terminal.table((*status_view.TITLES, ""), rows)
+    for text, way_out in status_view.troubles(document):
+        terminal.warning(text)
+        if way_out:
+            terminal.note(f"  → {way_out}")
+    for where, way_out in status_view.hints(document).items():
+        terminal.note(f"{where} → {way_out}")

@@ -1,0 +1,54 @@
+"""`envsync unpack`: bring the environment in an archive to servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options, push_options
+from envsync.errors import UsageError
+
+
+@click.command(short_help="Bring an archive's environment to servers.")
+@click.argument("archive", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...", required=True)
+@click.option("--as", "name", metavar="NAME", help="What it is called there.  [FILE's name]")
+@push_options
+@common_options
+@click.pass_obj
+def unpack(
+    invocation: Invocation,
+    /,
+    archive: Path,
+    name: str | None,
+    servers: tuple[str, ...],
+    **rest: Any,
+) -> None:
+    """Bring the environment in FILE to each SERVER, under the path that it will have there.
+
+    FILE is what `envsync pack` or a plain `conda pack` made. It is unpacked here, in private,
+    and then pushed like any environment: whole, verified, and only what is not there yet.
+
+    \b
+      envsync unpack myenv.tar.zst server2
+      envsync unpack download.tar.gz @gpu --as myenv
+    """
+    from envsync.cli.commands.push import carry_out
+    from envsync.cli.pushing.order import PushOptions, make_unpack_order, require_archive
+    from envsync.push.order.method import PACK
+    from envsync.push.packing.pack_archive import FORMATS, format_of
+    from envsync.tree.safety import is_environment_name
+
+    said = format_of(archive.name)
+    require_archive(archive)
+    environment = name or archive.name.removesuffix("" if said is None else said[1])
+    if not is_environment_name(environment) or (name is None and said is None):
+        raise UsageError(
+            f"{archive.name} says no name for the environment",
+            hint=f"--as NAME gives it one; archives end with .{', .'.join(FORMATS)}",
+        )
+    options = PushOptions(environment, servers=servers, method=PACK, **rest)
+    carry_out(invocation, make_unpack_order(invocation.site(), options, archive))

@@ -1,0 +1,164 @@
+"""`envsync verify`: hash every byte on a server again and compare with what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.cli.output.wording import count, size
+from envsync.errors import EnvsyncError, NotFound, VerificationFailed
+
+if TYPE_CHECKING:
+    from envsync.agent.wire.messages import VerifyFacts
+    from envsync.cli.invocation.asking import OnProgress
+    from envsync.cli.invocation.site import Site
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+    from envsync.push.questions.servers import Outcome
+
+PATHS_SHOWN = 20
+
+
+@click.command(short_help="Check every byte on a server against what was published.")
+@click.argument("environment", metavar="ENV")
+@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@common_options
+@click.pass_obj
+def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -> None:
+    """Hash every file of ENV on each SERVER again and compare with what was published there.
+
+    Without servers: those that the inventory names for it. Exit status 18 where a file is
+    damaged, missing or unexpected.
+    """
+    from envsync.cli.invocation.asking import ask_servers, raise_failures
+
+    site = invocation.site()
+    places = [site.place(server) for server in site.servers_of("verify", environment, servers)]
+
+    def ask(end: End, place: Place, on_progress: OnProgress) -> VerifyFacts:
+        return _verify(site, environment, end, place, on_progress)
+
+    found = ask_servers(invocation.terminal, "verify", places, ask)
+    may_be_source = not servers and site.inventory.environment(environment).source is None
+    outcomes = [
+        outcome if may_be_source and _is_source(site, outcome) else _judged(environment, outcome)
+        for outcome in found
+    ]
+    invocation.result = {
+        "environment": environment,
+        "servers": [_document(outcome) for outcome in outcomes],
+    }
+    for outcome in outcomes:
+        for line in _lines(environment, outcome, invocation.verbose):
+            invocation.terminal.say(line)
+    raise_failures(invocation.terminal, outcomes)
+
+
+def _verify(
+    site: Site, environment: str, end: End, place: Place, on_progress: OnProgress
+) -> VerifyFacts:
+    from envsync.push.ends.target_end import TargetEnd
+
+    local = site.local(environment)
+    return TargetEnd(end, place.prefix, environment, local, site.who).verify(on_progress)
+
+
+def _is_source(site: Site, outcome: Outcome[VerifyFacts]) -> bool:
+    """Whether it is what this machine pushes from: `push_to` may name a group with all in it.
+
+    Where the inventory says which server is the source, that is not among those asked.
+    """
+    is_here, facts = outcome.server == site.own_name, outcome.value
+    return is_here and facts is not None and facts.record is None
+
+
+def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
+    """The outcome with an error where the bytes are not what was published."""
+    from envsync.push.questions.servers import Outcome
+
+    facts = outcome.value
+    error: EnvsyncError | None = outcome.error
+    if facts is not None and facts.record is None:
+        error = NotFound(
+            "envsync never published it there: there is nothing to compare it with",
+            hint="a push puts it on record, also where the content is there already",
+            server=outcome.server,
+        )
+    elif facts is not None and facts.unshared and not _differs(facts._replace(unshared=())):
+        error = VerificationFailed(
+            f"{_figures(facts)}: its group cannot use them as it should",
+            hint="as their owner there: chgrp -R --reference=. . && chmod -R g+rX . "
+            f"(in envs/{environment})",
+            details=list(_paths(facts, PATHS_SHOWN)),
+            server=outcome.server,
+        )
+    elif facts is not None and _differs(facts):
+        where = f"{environment} {outcome.server}"
+        error = VerificationFailed(
+            f"{_figures(facts)}: not what was published",
+            hint=f"see which packages with `envsync diff {where} --published`; "
+            f"`envsync push {where} --overwrite` puts it right and keeps this version",
+            details=list(_paths(facts, PATHS_SHOWN)),
+            server=outcome.server,
+        )
+    return Outcome(outcome.server, facts, error)
+
+
+def _differs(facts: VerifyFacts) -> bool:
+    return bool(facts.damaged or facts.missing or facts.unexpected or facts.unshared)
+
+
+def _figures(facts: VerifyFacts) -> str:
+    parts = [
+        count(len(paths), f"{kind} path")
+        for kind, paths in (
+            ("damaged", facts.damaged),
+            ("missing", facts.missing),
+            ("unexpected", facts.unexpected),
+            ("unshared", facts.unshared),
+        )
+        if paths
+    ]
+    return ", ".join(parts)
+
+
+def _paths(facts: VerifyFacts, shown: int) -> Iterator[str]:
+    lines = [f"damaged     {path}" for path in facts.damaged]
+    lines += [f"missing     {path}" for path in facts.missing]
+    lines += [f"unexpected  {path}" for path in facts.unexpected]
+    lines += [f"unshared    {path}" for path in facts.unshared]
+    yield from lines[:shown]
+    if len(lines) > shown:
+        yield f"and {len(lines) - shown:,} more: all of them with --json"
+
+
+def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> Iterator[str]:
+    facts = outcome.value
+    if outcome.error is not None or facts is None:
+        return
+    if facts.record is None:
+        yield f"{environment} on {outcome.server}: pushed from here, so there is nothing to compare"
+        return
+    from envsync.cli.output.wording import moment
+    from envsync.tree.revision import short
+
+    contents = f"{count(facts.totals.files, 'file')}, {size(facts.totals.size_bytes)}"
+    # The source's: the same version has another of its own where another prefix is written in it.
+    revision = short(facts.record.source_revision)
+    yield f"{environment} on {outcome.server}: {contents}, as published ({revision})"
+    if verbose:
+        yield f"  published by {facts.record.who}, {moment(facts.record.when_seconds)}"
+
+
+def _document(outcome: Outcome[VerifyFacts]) -> dict[str, object]:
+    from envsync.agent.wire.checked_json import to_json
+
+    return {
+        "server": outcome.server,
+        "error": None if outcome.error is None else outcome.error.to_json(),
+        "verified": None if outcome.value is None else to_json(outcome.value),
+    }

@@ -1,0 +1,1 @@
+"""The commands below `envsync daemon`: for people, and for its own children."""

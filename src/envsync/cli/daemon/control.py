@@ -1,0 +1,61 @@
+"""`envsync daemon pause|resume|sync`: a word to the daemon that runs."""
+
+from __future__ import annotations
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.errors import NotFound
+
+
+@click.command(short_help="Push nothing until `resume`.")
+@click.argument("environments", nargs=-1, metavar="[ENV]...")
+@common_options
+@click.pass_obj
+def pause(invocation: Invocation, environments: tuple[str, ...]) -> None:
+    """Have the daemon push nothing of ENV until `envsync daemon resume`; by default, nothing at
+    all.
+
+    A push that is under way ends as it would. The pause outlives the daemon's restart.
+    """
+    names = _ask(invocation, "pause", environments)
+    invocation.terminal.say(f"paused: {', '.join(names)}")
+
+
+@click.command(short_help="Go on after `pause`.")
+@click.argument("environments", nargs=-1, metavar="[ENV]...")
+@common_options
+@click.pass_obj
+def resume(invocation: Invocation, environments: tuple[str, ...]) -> None:
+    """Have the daemon push ENV again; by default, everything."""
+    names = _ask(invocation, "resume", environments)
+    invocation.terminal.say(f"kept in step again: {', '.join(names)}")
+
+
+@click.command(short_help="Push now, without waiting for anything.")
+@click.argument("environments", nargs=-1, metavar="[ENV]...")
+@common_options
+@click.pass_obj
+def sync(invocation: Invocation, environments: tuple[str, ...]) -> None:
+    """Have the daemon push ENV now; by default, everything.
+
+    It waits neither for the environment to settle nor for a server's next try, and takes
+    remains of an installation as they are. It does not overwrite what was changed on a server,
+    or push again what is held there: that takes `envsync push`.
+    """
+    names = _ask(invocation, "sync", environments)
+    invocation.terminal.say(f"asked for: {', '.join(names)}; `envsync status` shows the result")
+
+
+def _ask(invocation: Invocation, verb: str, environments: tuple[str, ...]) -> list[str]:
+    from envsync.daemon.control import ask
+    from envsync.daemon.places import Places
+
+    places = Places.of(invocation.environ)
+    answer = ask(places.announced_socket(), {"verb": verb, "environments": list(environments)})
+    if answer is None:
+        raise NotFound("no daemon of this user runs here", hint="start one: envsync daemon")
+    names = [str(name) for name in answer["environments"]]
+    invocation.result = {"environments": names}
+    return names

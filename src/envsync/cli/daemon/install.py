@@ -1,0 +1,161 @@
+"""`envsync daemon install`: let systemd run the daemon, and see whether it can do its work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.cli.output.terminal import Terminal, listed
+from envsync.errors import EnvsyncError, ServiceFailed, SomeServersFailed, UsageError
+
+if TYPE_CHECKING:
+    from envsync.cli.daemon.service_plan import ServicePlan
+    from envsync.daemon.installation import Written
+    from envsync.daemon.systemctl import Systemctl
+    from envsync.daemon.units import Unit
+
+
+@click.command(short_help="Let systemd run the daemon.")
+@click.option("--user", "of_user", is_flag=True, help="By your own systemd: needs no root.")
+@click.option("--as", "as_name", metavar="NAME", help="This machine's name in the inventory.")
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Show what would be written, and change nothing."
+)
+@common_options
+@click.pass_obj
+def install(invocation: Invocation, of_user: bool, as_name: str | None, dry_run: bool) -> None:
+    """Let systemd run the daemon, now and after each boot; again, after anything has changed.
+
+    Then every server that it is to push to is tried with what a service has: no ssh-agent,
+    no passphrase, no ticket. Those that it does not get into are named.
+    """
+    from envsync.cli.daemon import service_plan
+
+    plan = service_plan.find(invocation, of_user=of_user, as_name=as_name)
+    if not (plan.may_write or dry_run):
+        raise _needs_root(plan)
+    invocation.result = result = _document(plan, dry_run=dry_run)
+    if dry_run:
+        _show(invocation.terminal, plan.unit)
+    else:
+        _install(invocation, plan, result)
+    _try_servers(invocation, plan, result)
+
+
+def _needs_root(plan: ServicePlan) -> UsageError:
+    return UsageError(
+        "a service of the system is installed by root",
+        hint=f"{plan.sudo_line}   or, without root: envsync daemon install --user",
+    )
+
+
+def _document(plan: ServicePlan, *, dry_run: bool) -> dict[str, Any]:
+    service = plan.service
+    return {
+        "unit": plan.unit.name,
+        "user": service.account.name,
+        "self": plan.own_name,
+        "inventory": str(service.inventory),
+        "dry_run": dry_run,
+        "files": [
+            {"path": str(file.path), "content": file.content, "changed": None}
+            for file in plan.unit.files
+        ],
+        "done": None,
+        "status": "",
+        "lingers": None,
+        "servers": [],
+    }
+
+
+def _show(terminal: Terminal, unit: Unit) -> None:
+    for file in unit.files:
+        terminal.say(f"{file.path}:")
+        for line in file.content.splitlines():
+            terminal.say(f"  {line}" if line else "")
+        terminal.say()
+
+
+def _install(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) -> None:
+    from envsync.daemon import installation
+
+    terminal = invocation.terminal
+    for directory in plan.service.passing_directories:
+        terminal.warning(
+            f"{directory} is emptied one day, and the service needs it: install envsync elsewhere"
+        )
+    plan.make_directories()
+    written = installation.write(plan.unit)
+    for file, outcome in zip(result["files"], written, strict=True):
+        file["changed"] = outcome.changed
+        terminal.say(f"{outcome.path}: {'written' if outcome.changed else 'as it was'}")
+    systemctl = plan.systemctl
+    if not systemctl.runs():
+        _tell_no_systemd(terminal, plan)
+        return
+    result["done"] = _activate(systemctl, plan.unit, written)
+    result["status"] = systemctl.property(plan.unit.name, "StatusText")
+    said = f": {result['status']}" if result["status"] else ""
+    terminal.say(f"{plan.unit.name}: enabled and {result['done']}{said}")
+    if systemctl.of_user:
+        result["lingers"] = plan.lingers()
+        if not result["lingers"]:
+            terminal.warning(
+                f"it ends when {plan.service.account.name} logs out, and does not start at boot; "
+                f"sudo loginctl enable-linger {plan.service.account.name}   changes that"
+            )
+
+
+def _activate(systemctl: Systemctl, unit: Unit, written: Sequence[Written]) -> str:
+    from envsync.daemon import installation
+
+    changed = any(file.changed for file in written)
+    try:
+        return installation.activate(systemctl, unit, changed=changed)
+    except ServiceFailed as error:
+        if not systemctl.of_user and os.geteuid() != 0:
+            error.hint = "run it with sudo"
+        raise
+
+
+def _tell_no_systemd(terminal: Terminal, plan: ServicePlan) -> None:
+    name, systemctl = plan.service.account.name, plan.systemctl
+    if systemctl.of_user:
+        terminal.warning(
+            f"not started: {name}'s own systemd does not run; "
+            f"sudo loginctl enable-linger {name}   starts it; then run this again"
+        )
+    else:
+        line = systemctl.shown("enable", "--now", plan.unit.name)
+        terminal.warning(f"not started: systemd does not run here; {line}   once it does")
+
+
+def _try_servers(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) -> None:
+    """Name the servers that the service gets into, and those that it does not, with the reason."""
+    terminal = invocation.terminal
+    if not plan.targets:
+        terminal.warning(
+            f"there is nothing to do: no environment has `source: {plan.own_name}`, "
+            "`watch: true` and a server to push to"
+        )
+        return
+    tried = plan.try_servers()
+    result["servers"] = [
+        {"server": server, "error": None if error is None else error.to_json()}
+        for server, error in tried
+    ]
+    reached = [server for server, error in tried if error is None]
+    errors: list[EnvsyncError] = [error for _, error in tried if error is not None]
+    if reached:
+        terminal.say(f"the service gets in: {listed(reached)}")
+    if errors:
+        terminal.errors(errors)
+        raise SomeServersFailed(
+            f"the service does not get into {len(errors)} of {len(tried)} servers",
+            hint=f"mend that as {plan.service.account.name}, then run this again",
+        )

@@ -1,0 +1,191 @@
+"""What `envsync daemon install` is about to do: for whom, with which files, to which servers."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from envsync.cli.daemon.service_trial import CLOSED_PATH, Trial
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.site import Site
+from envsync.daemon import units
+from envsync.daemon.systemctl import Systemctl
+from envsync.daemon.units import Account, Service, Unit
+from envsync.errors import EnvsyncError, InventoryError, StorageFailed, UsageError
+from envsync.inventory import Inventory, Server, load
+from envsync.inventory import find as find_inventory
+
+_KEPT_VARIABLES = ("XDG_STATE_HOME", "XDG_CACHE_HOME")
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """Found by `find`; nothing has been changed yet."""
+
+    service: Service
+    unit: Unit
+    own_name: str
+    targets: tuple[Server, ...]
+    systemctl: Systemctl
+
+    @property
+    def may_write(self) -> bool:
+        return self.systemctl.of_user or os.geteuid() == 0
+
+    @property
+    def sudo_line(self) -> str:
+        service = self.service
+        words = [service.program, "daemon", "install", "--config", service.inventory]
+        if service.own_name is not None:
+            words += ["--as", service.own_name]
+        return "sudo " + shlex.join(str(word) for word in words)
+
+    def make_directories(self) -> None:
+        """What the unit opens for writing has to be there, and be the user's."""
+        for directory in self.service.written_directories:
+            done = self._as_user(["mkdir", "-p", "-m", "700", str(directory)])
+            if done.returncode != 0:
+                said = done.stderr.strip().rpartition(": ")[2]
+                raise StorageFailed(f"{directory} cannot be made: {said}")
+
+    def lingers(self) -> bool:
+        """Whether the user's systemd runs without a login."""
+        argv = ["loginctl", "show-user", self.service.account.name, "--property=Linger", "--value"]
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return done.stdout.strip() == "yes"
+
+    def try_servers(self) -> list[tuple[str, EnvsyncError | None]]:
+        """Each target, and why the service would not get in."""
+        return Trial(self.service, self.own_name, self.targets).run()
+
+    def _as_user(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
+        options = Trial(self.service, self.own_name, ()).process_options()
+        return subprocess.run(argv, capture_output=True, text=True, check=False, **options)
+
+
+def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> ServicePlan:
+    """Everything that can be wrong is told before anything is changed."""
+    if of_user and os.geteuid() == 0:
+        raise UsageError(
+            "root's own systemd would run it as root, and envsync needs no root",
+            hint="run it as the user who owns the environments; or without --user",
+        )
+    environ = _user_environ(invocation.environ)
+    path, inventory = _inventory(invocation.config, environ)
+    given = as_name or environ.get("ENVSYNC_SELF")
+    # Without what conda has activated here: the service starts with nothing.
+    site = Site.here(inventory, given, {"HOME": environ.get("HOME", "")})
+    if site.own is None:
+        raise _nameless(path, site.hostname)
+    service = Service(
+        account=_account(site.own_prefix),
+        program=_program(),
+        inventory=path,
+        own_name=given,
+        prefix=Path(site.own_prefix),
+        variables={name: environ[name] for name in _KEPT_VARIABLES if _is_path(environ.get(name))},
+        program_directories=_program_directories(),
+    )
+    if of_user:
+        unit = units.user_unit(service, units.user_directory(service.account.home, environ))
+    else:
+        unit = units.system_unit(service)
+    systemctl = Systemctl(invocation.environ, of_user=of_user)
+    return ServicePlan(service, unit, site.own, _targets(inventory, site.own), systemctl)
+
+
+def _user_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Where the user's own files are, also under `sudo`."""
+    sudoer = environ.get("SUDO_USER", "")
+    if os.geteuid() != 0 or sudoer in ("", "root"):
+        return environ
+    try:
+        home = pwd.getpwnam(sudoer).pw_dir
+    except KeyError:
+        return environ
+    kept = {name: value for name, value in environ.items() if not name.startswith("XDG_")}
+    return {**kept, "HOME": home}
+
+
+def _inventory(given: Path | None, environ: Mapping[str, str]) -> tuple[Path, Inventory]:
+    path = find_inventory(given, environ)
+    if path is None:
+        raise InventoryError(
+            "the daemon needs an inventory, and there is none",
+            hint="name it: envsync daemon install --config FILE"
+            if os.geteuid() == 0
+            else "write one (see config.example.yaml); `envsync config path` says where",
+        )
+    path = path.absolute()
+    # Nothing is remembered: under sudo that would leave root's files in the user's cache.
+    return path, load(path, {})
+
+
+def _nameless(path: Path, hostname: str) -> InventoryError:
+    return InventoryError(
+        f"{path} has no server that is called {hostname!r}, as this machine is",
+        hint="say which one it is: envsync daemon install --as NAME",
+    )
+
+
+def _account(prefix: str) -> Account:
+    """Whom the service runs as: who asks, also by `sudo`, else who owns the environments."""
+    uid = os.geteuid() or int(os.environ.get("SUDO_UID") or 0) or _owner(f"{prefix}/envs")
+    if uid == 0:
+        raise UsageError(
+            "the service runs as the user who owns the environments, and never as root",
+            hint="log in as that user, and run `sudo envsync daemon install` there",
+        )
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        raise UsageError(f"there is no user with the number {uid}") from None
+    return Account(entry.pw_name, uid, entry.pw_gid, Path(entry.pw_dir))
+
+
+def _owner(path: str) -> int:
+    try:
+        return os.stat(path).st_uid  # noqa: PTH116 - a number, and no Path
+    except OSError:
+        return 0
+
+
+def _program() -> Path:
+    """This very program, by a path that lasts."""
+    beside = Path(sys.executable).with_name("envsync")
+    if beside.is_file():
+        return beside
+    found = shutil.which("envsync", path=os.environ.get("PATH", CLOSED_PATH))
+    if found is None:
+        raise UsageError("the `envsync` command is not beside its Python, nor on the PATH")
+    return Path(found).absolute()
+
+
+def _program_directories() -> tuple[Path, ...]:
+    """Where this program, its interpreter and its modules are."""
+    paths = (Path(path) for path in (sys.prefix, sys.base_prefix, *sys.path))
+    return tuple(dict.fromkeys(path for path in paths if path.is_absolute() and path.is_dir()))
+
+
+def _targets(inventory: Inventory, own: str) -> tuple[Server, ...]:
+    """Every server that the daemon of this machine pushes to."""
+    found: dict[str, Server] = {}
+    for environment in inventory.environments:
+        if environment.watch and environment.source == own and environment.push_to:
+            for server in inventory.targets(environment.name):
+                found.setdefault(server.name, server)
+    return tuple(found.values())
+
+
+def _is_path(value: str | None) -> bool:
+    return value is not None and Path(value).is_absolute()

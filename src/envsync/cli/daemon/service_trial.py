@@ -1,0 +1,145 @@
+"""Whether a service of systemd gets into servers: tried by a child that has what it has.
+
+No agent, no passphrase, no ticket, no connection that somebody left open, none of the
+variables of whoever asks; the user's files, and the PATH that systemd gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.daemon.units import Service
+from envsync.errors import AuthenticationRefused, EnvsyncError, ServiceFailed, from_json
+from envsync.inventory import Server
+
+CLOSED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PARALLEL_MAX = 32
+_SECONDS_EACH = 240.0
+_NO_TICKET = "FILE:/nonexistent/ticket"
+
+
+class Trial:
+    """One child for all servers; `run` it."""
+
+    def __init__(self, service: Service, own_name: str, servers: Sequence[Server]) -> None:
+        self._service = service
+        self._own_name = own_name
+        self._servers = servers
+
+    def run(self) -> list[tuple[str, EnvsyncError | None]]:
+        """Each server, with why the service does not get in there. Raises `ServiceFailed`
+        where the program itself cannot be run like that."""
+        service = self._service
+        names = [server.name for server in self._servers]
+        argv = [str(service.program), "daemon", "try-servers", "--json"]
+        argv += ["--config", str(service.inventory), "--as", self._own_name, "--", *names]
+        rounds = -(-len(names) // _PARALLEL_MAX)
+        try:
+            done = subprocess.run(
+                argv,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=rounds * _SECONDS_EACH,
+                **self.process_options(),
+            )
+            errors = self._errors(json.loads(done.stdout))
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            raise self._failure(error) from error
+        return [(name, errors[name]) for name in names]
+
+    def process_options(self) -> dict[str, Any]:
+        """How a process of the service is started."""
+        account = self._service.account
+        environ = {
+            "PATH": CLOSED_PATH,
+            "HOME": str(account.home),
+            "USER": account.name,
+            "LOGNAME": account.name,
+            "KRB5CCNAME": _NO_TICKET,
+            **self._service.variables,
+        }
+        options: dict[str, Any] = {"env": environ, "cwd": "/", "stdin": subprocess.DEVNULL}
+        if os.geteuid() != account.uid:
+            groups = os.getgrouplist(account.name, account.gid)
+            options |= {"user": account.uid, "group": account.gid, "extra_groups": groups}
+        return options
+
+    def _errors(self, document: dict[str, Any]) -> dict[str, EnvsyncError | None]:
+        if document["result"] is None:
+            raise from_json(document["error"])
+        by_name = {server.name: server for server in self._servers}
+        return {
+            told["server"]: _mended(told["error"], by_name[told["server"]])
+            for told in document["result"]["servers"]
+        }
+
+    def _failure(self, error: Exception) -> ServiceFailed:
+        account = self._service.account
+        why = error.strerror if isinstance(error, OSError) else str(error) or type(error).__name__
+        return ServiceFailed(
+            f"{self._service.program} cannot be run as {account.name}: {why}",
+            hint=f"install envsync where {account.name} may read it",
+        )
+
+
+def _mended(told: dict[str, Any] | None, server: Server) -> EnvsyncError | None:
+    """The error with what mends it for a service: to unlock a key for a session does not."""
+    if told is None:
+        return None
+    error = from_json(told)
+    error.server = server.name
+    unusable = ("needs a passphrase", "no usable key")
+    if isinstance(error, AuthenticationRefused) and any(
+        detail.startswith(unusable) for detail in error.details
+    ):
+        host = f"{server.user}@{server.host}" if server.user else server.host
+        copy = ["-p", str(server.port)] if server.port else []
+        copy = ["ssh-copy-id", "-i", "~/.ssh/envsync.pub", *copy, shlex.quote(host)]
+        error.hint = (
+            "a key without a passphrase, for the service: "
+            "ssh-keygen -t ed25519 -N '' -f ~/.ssh/envsync; "
+            f"{' '.join(copy)}; and identity_file: ~/.ssh/envsync in the inventory"
+        )
+    return error
+
+
+@click.command("try-servers", hidden=True)
+@click.argument("servers", nargs=-1, metavar="SERVER...")
+@click.option("--as", "as_name", metavar="NAME")
+@common_options
+@click.pass_obj
+def try_servers(invocation: Invocation, servers: tuple[str, ...], as_name: str | None) -> None:
+    """Open a link to each SERVER, and start the agent there."""
+    from envsync.cli.invocation.site import link_opener
+    from envsync.push.ends.end import End
+    from envsync.push.order.places import Place
+    from envsync.push.questions.servers import for_each_server
+
+    site = invocation.site(as_name)
+    places = [
+        Place(server.name, site.prefix(server), link_opener(server, use_masters=False))
+        for server in site.inventory.select(servers)
+    ]
+
+    def nothing_more(end: End, place: Place) -> None:
+        del end, place
+
+    outcomes = for_each_server(places, nothing_more, parallel_max=_PARALLEL_MAX)
+    invocation.result = {
+        "servers": [
+            {"server": outcome.server, "error": outcome.error and outcome.error.to_json()}
+            for outcome in outcomes
+        ]
+    }
+    for outcome in outcomes:
+        invocation.terminal.say(f"{outcome.server}: {outcome.error or 'the service gets in'}")

@@ -1,0 +1,196 @@
+"""`envsync daemon work`: one order of the daemon, in a process of its own. Not for people.
+
+It says what it finds as JSON documents, a line each, and ends when its stdin does.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.options import common_options
+from envsync.conda.credentials import redacted_json
+from envsync.daemon import glance
+from envsync.daemon.orders import CHANGED_SINCE
+from envsync.errors import EnvsyncError, SourceRefused, UsageError
+from envsync.push.fan_out.beginning import AT_ONCE, Beginning
+
+if TYPE_CHECKING:
+    from envsync.cli.invocation.site import Site
+    from envsync.push.steps.report import PushReport
+
+SCAN_ATTEMPTS = 4
+
+END_SECONDS = 3.0
+"""How long the end of a push may take once the daemon is gone."""
+
+
+@click.command(hidden=True)
+@click.option("--as", "as_name", required=True)
+@click.option("--environment", "environments", required=True, multiple=True)
+@click.option("--glance", "glances", nargs=3, multiple=True, metavar="NAME PATH DIGEST")
+@click.option("--await-word", is_flag=True)
+@click.option("--make-spare", is_flag=True)
+@click.argument("servers", nargs=-1)
+@common_options
+@click.pass_obj
+def work(
+    invocation: Invocation,
+    as_name: str,
+    environments: tuple[str, ...],
+    glances: tuple[tuple[str, str, str], ...],
+    await_word: bool,
+    make_spare: bool,
+    servers: tuple[str, ...],
+) -> None:
+    """Scan the environments, or push the one to the servers.
+
+    One for which a glance is asked is scanned only where its digest is another one. With
+    `--await-word` the push is made ready, and begins with a line on stdin. With `--make-spare`
+    nothing is pushed, but the next push is given something to be built on.
+    """
+    beginning = Beginning() if await_word else AT_ONCE
+    _end_with_the_daemon(beginning)
+    site = functools.cache(lambda: invocation.site(as_name))
+    known = {name: (path, digest) for name, path, digest in glances}
+    for environment in environments:
+        try:
+            if make_spare:
+                _make_spares(site(), environment, servers)
+            elif servers:
+                _push(site(), environment, servers, beginning)
+            elif not _is_unchanged(environment, *known.get(environment, ("", ""))):
+                _scan(site(), environment)
+        except EnvsyncError as error:
+            _say(environment=environment, error=error.to_json())
+
+
+_SAYING = threading.Lock()
+
+
+def _say(**document: Any) -> None:
+    """A line; several threads report, and a long one is not written at once.
+
+    The daemon keeps what is told on disk: without credentials.
+    """
+    line = json.dumps(redacted_json(document)) + "\n"
+    with _SAYING:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+
+
+def _is_unchanged(environment: str, path: str, before: str) -> bool:
+    """Says so where it is, and else what the next glance is to be compared with."""
+    if not path:
+        return False
+    found = glance.digest(path)
+    is_unchanged = bool(found) and found == before
+    _say(environment=environment, glance=found, unchanged=is_unchanged)
+    return is_unchanged
+
+
+def _scan(site: Site, environment: str) -> None:
+    """What the source is, by a stat pass; only what is new is read. Says so, or raises why not:
+    a scan that ends in silence would be one that broke down, or none."""
+    from envsync.push.ends.end import LocalEnd
+    from envsync.push.ends.source_end import SourceEnd
+    from envsync.push.preflight.preflight import require_source
+
+    end = LocalEnd(site.own_name)
+    source = SourceEnd(end, site.own_prefix, environment, site.local(environment))
+    state = source.state()
+    for _ in range(SCAN_ATTEMPTS):
+        require_source(state)
+        if source.confirmed(state):
+            _say(environment=environment, revision=state.revision)
+            return
+        state = source.renewed(state)
+    raise SourceRefused(
+        "it goes on changing while it is read",
+        hint="`local:` names what belongs to this server alone, as a log that a job writes",
+        server=site.own_name,
+    )
+
+
+def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beginning) -> None:
+    """As `envsync push`, with nobody there to ask."""
+    from envsync.agent.operations.garbage import collect_rarely
+    from envsync.cli.pushing.order import PushOptions, make_order
+    from envsync.push.fan_out.fan_out import FanOut
+    from envsync.push.order.method import PACK
+
+    order = make_order(site, PushOptions(environment, servers=servers))
+    settings = replace(order.settings, unattended=True)
+    if settings.method == PACK:
+        raise UsageError(
+            f"the daemon packs nothing: every change would be {environment} as a whole again",
+            hint=f"give {environment} `method: auto`, or push it by hand",
+        )
+    if settings.in_use == "wait":
+        settings = replace(settings, in_use_wait_seconds=0.0)  # it waits by trying again
+
+    def report(found: PushReport) -> None:
+        document = {
+            "server": found.server,
+            "outcome": found.outcome,
+            "revision": found.revision,
+            "seconds": found.seconds,
+            "source_revision": found.revision or fan_out.source_revision,
+            "error": None if found.error is None else found.error.to_json(),
+            "wants_spare": found.server in fan_out.wanting_spares,
+        }
+        if document["source_revision"]:
+            _say(environment=environment, revision=document["source_revision"])
+        _say(environment=environment, report=document)
+
+    collect_rarely()
+    fan_out = FanOut(settings, site.own_name, beginning=beginning)
+    fan_out.run(order.destinations, on_report=report)
+
+
+def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:
+    """What cannot be done there is said, a server each: the next push only takes longer."""
+    from envsync.cli.pushing.order import PushOptions, make_order
+    from envsync.push.fan_out.spare import make_spares
+    from envsync.push.questions.servers import Outcome
+
+    def say_failure(outcome: Outcome[bool]) -> None:
+        if outcome.error is not None:
+            _say(environment=environment, error=outcome.error.to_json())
+
+    order = make_order(site, PushOptions(environment, servers=servers))
+    make_spares(order.settings, order.destinations, say_failure)
+
+
+def _end_with_the_daemon(beginning: Beginning) -> None:
+    """SIGTERM is Ctrl-C; so is the end of stdin, whose other end the daemon has.
+
+    What comes before that end is the word to begin.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def wait() -> None:
+        while word := os.read(0, 4096):
+            beginning.say(is_changed_since=word.strip() == CHANGED_SINCE)
+        os.kill(os.getpid(), signal.SIGTERM)
+        late = threading.Timer(END_SECONDS, _leave)
+        late.daemon = True  # an end that comes by itself does not wait for it
+        late.start()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _leave() -> NoReturn:
+    """With everything that was started from here, an rsync for instance."""
+    if os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)

@@ -1,0 +1,1 @@
+"""What `envsync demo` plays, and the throwaway servers that it plays on."""

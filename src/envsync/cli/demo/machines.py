@@ -1,0 +1,187 @@
+"""Where the demo takes place: one temporary directory, and servers in it.
+
+home/          keys, known_hosts, ssh configuration and caches of the demo's user
+miniconda3/    the prefix on this machine
+server1/       home, and what stands at that same prefix there
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from envsync.agent.server.facts import user_name
+from envsync.cli.demo.server import USER, Order, make_key
+from envsync.errors import EnvsyncError
+from envsync.ssh.fabric_link import open_link
+from envsync.ssh.session import Address, Link
+
+_END_SECONDS = 15.0
+
+
+class NotIsolated(Exception):
+    """The kernel does not let a server have its own directory at the common prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A throwaway server: `prefix` is its conda's base as it sees it."""
+
+    name: str
+    prefix: str
+    port: int
+    open_link: Callable[[], Link]
+
+    def run(self, command: str) -> str:
+        """What a shell command prints there; raises where it fails."""
+        with (
+            contextlib.closing(self.open_link()) as link,
+            contextlib.closing(link.run("exec /bin/sh -e")) as session,
+        ):
+            session.write(f"{command}\n".encode())
+            session.close_stdin()
+            said = b""
+            while block := session.read(1 << 16):
+                said += block
+            status = session.exit_status(_END_SECONDS)
+            if status == 0:
+                return said.decode(errors="replace").strip()
+            raise EnvsyncError(
+                f"a command failed there, with exit status {status}",
+                details=[command, *session.stderr_tail().splitlines()],
+                server=self.name,
+            )
+
+
+@contextlib.contextmanager
+def running(
+    directory: Path, prefix: Path, names: Sequence[str], *, isolated: bool
+) -> Iterator[list[Machine]]:
+    """Servers of these names until the block ends; their files stay in the directory.
+
+    Isolated ones see their own directory at `PREFIX/envs`, and share the rest of the
+    prefix; raises `NotIsolated` where that is forbidden. The others have a prefix each.
+    """
+    ssh = directory / "home" / ".ssh"
+    ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = ssh / "id_ecdsa"
+    key.unlink(missing_ok=True)
+    client_key = make_key(key)
+    environ = _environ(directory)
+    orders = [_order(directory, prefix, name, client_key, isolated) for name in names]
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(_server_process(order)) for order in orders]
+        machines, known, config = [], "", ""
+        for order, process in zip(orders, processes, strict=True):
+            port, host_key = _hear(order.name, process)
+            known += f"{host_key}\n"
+            config += (
+                f"Host {order.name}\n  HostName 127.0.0.1\n  Port {port}\n  User {USER}\n"
+                "  IdentitiesOnly yes\n  IdentityFile ~/.ssh/id_ecdsa\n"
+            )
+            there = prefix if isolated else directory / order.name
+            machines.append(Machine(order.name, str(there), port, _opener(order.name, environ)))
+        (ssh / "known_hosts").write_text(known)
+        (ssh / "config").write_text(config)
+        yield machines
+
+
+def _order(directory: Path, prefix: Path, name: str, client_key: str, isolated: bool) -> Order:
+    home = directory / name / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    make_prefix(directory / name)
+    bind = (str(directory / name / "envs"), str(prefix / "envs")) if isolated else None
+    return Order(name=name, home=str(home), client_key=client_key, bind=bind)
+
+
+def make_prefix(path: Path) -> None:
+    """What an installation of conda looks like to envsync, with the Python that runs this."""
+    (path / "envs").mkdir(parents=True, exist_ok=True)
+    (path / "conda-meta").mkdir(exist_ok=True)
+    (path / "conda-meta" / "history").touch()
+    python = path / "bin" / "python"
+    python.parent.mkdir(exist_ok=True)
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+
+
+@contextlib.contextmanager
+def own_surroundings(directory: Path) -> Iterator[None]:
+    """Keep what envsync remembers between runs out of the user's own directories."""
+    wanted = {
+        "XDG_CACHE_HOME": str(directory / "home" / ".cache"),
+        "XDG_STATE_HOME": str(directory / "home" / ".local" / "state"),
+        # Where the user has a number only, as in a container, Python's getpass needs a name.
+        "LOGNAME": user_name(),
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _environ(directory: Path) -> Mapping[str, str]:
+    """The demo user's: a HOME of its own, and no agent with other keys."""
+    return {"HOME": str(directory / "home"), "PATH": os.environ.get("PATH", os.defpath)}
+
+
+def _opener(name: str, environ: Mapping[str, str]) -> Callable[[], Link]:
+    return lambda: open_link(Address(server=name, host=name), environ=environ)
+
+
+@contextlib.contextmanager
+def _server_process(order: Order) -> Iterator[subprocess.Popen[str]]:
+    """A server's process, started and told its order, until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "envsync.cli.demo.server"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Ctrl-C is for the demo, which then ends its servers.
+        start_new_session=True,
+    )
+    try:
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(asdict(order)) + "\n")
+            process.stdin.flush()
+        yield process
+    finally:
+        _end(process)
+
+
+def _hear(name: str, process: subprocess.Popen[str]) -> tuple[int, str]:
+    """The server's port and its line for known_hosts, once it listens."""
+    assert process.stdout is not None
+    answer = process.stdout.readline()
+    if not answer:
+        raise EnvsyncError("the demo's server did not start", server=name)
+    told: dict[str, Any] = json.loads(answer)
+    if "refused" in told:
+        raise NotIsolated(told["refused"])
+    return told["port"], told["host_key"]
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            if pipe is not None:
+                pipe.close()
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,61 @@
+"""What the demo says while it goes: a headline a step, the command line, the result."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from envsync.cli.output.terminal import Terminal
+from envsync.errors import EnvsyncError
+
+
+class Narration:
+    """Lines for a person, and the same steps as values for `--json`."""
+
+    def __init__(self, terminal: Terminal, *, is_coloured: bool) -> None:
+        self._terminal = terminal
+        self._is_bold = is_coloured and terminal.is_interactive
+        self._alias = ""
+        self.steps: list[dict[str, Any]] = []
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[dict[str, Any]]:
+        """One step; what ends it early says in its details which one it was.
+
+        Values that are put into the dictionary are the step's in `--json`.
+        """
+        number = len(self.steps) + 1
+        found: dict[str, Any] = {"title": title, "commands": [], "done": False}
+        self.steps.append(found)
+        self._terminal.say()
+        if self._is_bold:
+            click.secho(f"{number}  {title}", bold=True)
+        else:
+            self._terminal.say(f"{number}  {title}")
+        started = time.monotonic()
+        try:
+            yield found
+        except EnvsyncError as error:
+            error.details = (*error.details, f"in step {number} of the demo: {title}")
+            raise
+        finally:
+            found["seconds"] = round(time.monotonic() - started, 3)
+        found["done"] = True
+
+    def command(self, line: str) -> None:
+        """The command line that does what comes now."""
+        self.steps[-1]["commands"].append(line)
+        shown = line.replace(self._alias, "$E") if self._alias else line
+        self._terminal.say(f"   $ {shown}")
+
+    def call_it_e(self, path: str) -> None:
+        """Let a long path be `$E` in the command lines from here on, as a shell would."""
+        self.command(f"E={path}")
+        self._alias = path
+
+    def say(self, line: str) -> None:
+        self._terminal.say(f"   {line}")

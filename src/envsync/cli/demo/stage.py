@@ -1,0 +1,138 @@
+"""Everything the demo's steps need, set up before them and removed after."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from envsync.cli.demo import environment as demo_environment
+from envsync.cli.demo.isolation import isolate
+from envsync.cli.demo.machines import Machine, NotIsolated, make_prefix, own_surroundings, running
+from envsync.cli.output.wording import size
+from envsync.errors import NoSpace, UsageError
+
+Handler = Callable[[int, FrameType | None], object] | signal.Handlers
+
+SERVERS = ("server1", "server2")
+_COPIES = 6  # the source, and on two servers the live tree and up to two others; half as reserve
+_SMALL_BYTES = 80_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """`not_isolated` says why the servers' prefixes differ, empty where they do not."""
+
+    directory: Path
+    prefix: Path
+    name: str
+    what: str
+    machines: tuple[Machine, ...]
+    not_isolated: str
+
+    @property
+    def environment(self) -> Path:
+        return self.prefix / "envs" / self.name
+
+
+@contextlib.contextmanager
+def stage(users: Path | None) -> Iterator[Stage]:
+    """The environment and two servers, until the block ends, however it does.
+
+    `users` is an environment of the user's (see `require_environment`), of which a copy is
+    taken.
+    """
+    with contextlib.ExitStack() as stack:
+        # A closed terminal or a `kill` cleans up as Ctrl-C does.
+        stack.enter_context(_signals(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP))
+        directory = Path(stack.enter_context(_temporary_directory()))
+        stack.enter_context(own_surroundings(directory))
+        _require_space(directory, users)
+        yield _set_up(stack, directory, users)
+
+
+def _set_up(stack: contextlib.ExitStack, directory: Path, users: Path | None) -> Stage:
+    own = directory / "conda"
+    make_prefix(own)
+    prefix = own if users is None else users.parent.parent
+    try:
+        machines = stack.enter_context(running(directory, prefix, SERVERS, isolated=True))
+        reason = ""
+    except NotIsolated as error:
+        machines = stack.enter_context(running(directory, own, SERVERS, isolated=False))
+        reason, prefix = str(error), own
+    name = "demo" if users is None else users.name
+    path = own / "envs" / name
+    what = demo_environment.make(path) if users is None else demo_environment.copy(users, path)
+    if prefix != own:
+        # The copy has to be where its prefix says it is, for us as for the servers.
+        isolate([(own / "envs", prefix / "envs")])
+    demo_environment.install(prefix / "envs" / name, "1.0")
+    return Stage(directory, prefix, name, what, tuple(machines), reason)
+
+
+def require_environment(path: Path) -> Path:
+    """The resolved path; `UsageError` where it cannot be shown."""
+    found = path.expanduser().resolve()
+    if not (found / "conda-meta" / "history").is_file():
+        raise UsageError(
+            f"no conda environment is at {found}", hint="`conda env list` shows where they are"
+        )
+    if found.parent.name != "envs":
+        raise UsageError(
+            f"{found} is not in the envs directory of a conda prefix",
+            hint="take one that is: envsync demo --env PREFIX/envs/NAME",
+        )
+    return found
+
+
+def _require_space(directory: Path, users: Path | None) -> None:
+    one = _SMALL_BYTES if users is None else demo_environment.measure(users).size_bytes
+    free = shutil.disk_usage(directory).free
+    if free < _COPIES * one:
+        raise NoSpace(
+            f"the demo needs {size(_COPIES * one)} in {directory.parent}, "
+            f"and {size(free)} are free",
+            hint="show it another place: TMPDIR=/some/where envsync demo",
+        )
+
+
+@contextlib.contextmanager
+def _temporary_directory() -> Iterator[Path]:
+    """Removed at the end, whatever modes the trees in it have."""
+    directory = Path(tempfile.mkdtemp(prefix="envsync-demo-")).resolve()
+    try:
+        yield directory
+    finally:
+        # A second Ctrl-C must not leave the half of it.
+        with _signals(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            _remove(directory)
+
+
+def _remove(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        for path in [directory, *directory.rglob("*")]:
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o700)
+        shutil.rmtree(directory)
+
+
+@contextlib.contextmanager
+def _signals(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
+    """Handle these signals so until the block ends, where this is the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, former in zip(numbers, before, strict=True):
+            signal.signal(number, former)

@@ -1,0 +1,72 @@
+"""A question to several servers, as every command but `push` asks it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from envsync.cli.output.terminal import Terminal
+from envsync.errors import SomeServersFailed
+from envsync.push.ends.end import End
+from envsync.push.order.places import Place
+from envsync.push.questions.servers import Outcome, for_each_server
+from envsync.push.steps.report import Progress
+
+T = TypeVar("T")
+OnProgress = Callable[[Mapping[str, Any]], None]
+Ask = Callable[[End, Place, OnProgress], T]
+
+
+def ask_servers(
+    terminal: Terminal, step: str, places: Sequence[Place], ask: Ask[T]
+) -> list[Outcome[T]]:
+    """The outcomes in the order of the places; on a terminal, a line moves for each meanwhile.
+
+    `step` is one word for what they do.
+    """
+    with lines_that_move(terminal, places) as (show, forget):
+
+        def ask_one(end: End, place: Place) -> T:
+            show(Progress(place.server, step))
+
+            def told(progress: Mapping[str, Any]) -> None:
+                show(Progress(place.server, step, _size_bytes(progress)))
+
+            return ask(end, place, told)
+
+        return for_each_server(places, ask_one, lambda outcome: forget(outcome.server))
+
+
+@contextlib.contextmanager
+def lines_that_move(
+    terminal: Terminal, places: Sequence[Place]
+) -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
+    """How to show a server's line and how to forget it, until the block ends."""
+    if not terminal.is_interactive:
+        yield lambda _: None, lambda _: None
+        return
+    from envsync.cli.output.progress import LiveProgress
+
+    live = LiveProgress(terminal, "", [place.server for place in places])
+    live.start()
+    try:
+        yield live.update, live.remove
+    finally:
+        live.stop()
+
+
+def _size_bytes(progress: Mapping[str, Any]) -> int:
+    sizes = (value for key, value in progress.items() if key.endswith("_bytes"))
+    return next((size for size in sizes if isinstance(size, int)), 0)
+
+
+def raise_failures(terminal: Terminal, outcomes: Sequence[Outcome[Any]]) -> None:
+    """The error of the only server; of several, each is told and one says how many."""
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if not errors:
+        return
+    if len(outcomes) == 1:
+        raise errors[0]
+    terminal.errors(errors)
+    raise SomeServersFailed(f"{len(errors)} of {len(outcomes)} servers failed")

@@ -1,0 +1,62 @@
+"""One run of the command: what it was told besides its arguments, and what it found out."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envsync.cli.output.terminal import Terminal
+from envsync.conda.credentials import redacted_json
+
+if TYPE_CHECKING:
+    from envsync.cli.invocation.site import Site
+    from envsync.inventory import Inventory
+
+SCHEMA = 1
+
+
+class Invocation:
+    """`result` is what the command found out, JSON-ready; it is printed even where an error
+    ended the command."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.config: Path | None = None
+        self.verbose = False
+        self.json = False
+        self.command = ""
+        self.result: dict[str, Any] | None = None
+
+    @functools.cached_property
+    def terminal(self) -> Terminal:
+        return Terminal(sys.stdout, sys.stderr, self.environ, quiet=self.json)
+
+    def inventory(self) -> Inventory:
+        """The inventory's file, or zero configuration where there is none."""
+        from envsync.inventory import Inventory, find, load
+
+        path = find(self.config, self.environ)
+        return Inventory.without_file() if path is None else load(path)
+
+    def site(self, as_name: str | None = None) -> Site:
+        from envsync.cli.invocation.site import Site
+
+        return Site.here(self.inventory(), as_name, self.environ)
+
+    def print_document(self, exit_code: int, error: dict[str, Any] | None) -> None:
+        """The one JSON document of a run, without credentials.
+
+        ASCII only, so that any byte of a path survives.
+        """
+        document = {
+            "schema": SCHEMA,
+            "command": self.command,
+            "exit_code": exit_code,
+            "error": error,
+            "result": self.result,
+        }
+        sys.stdout.write(json.dumps(redacted_json(document), indent=2) + "\n")

@@ -1,0 +1,104 @@
+"""Options that several commands share; they end up in the `Invocation`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from envsync.cli.invocation.invocation import Invocation
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def common_options(command: F) -> F:
+    """`-v`, `--json` and `--config`, which every command takes after its name, too."""
+    return config_option(hidden=True)(verbose_option()(json_option()(command)))
+
+
+def push_options(command: F) -> F:
+    """What everything that brings an environment somewhere takes; fields of `PushOptions`."""
+    options = [
+        click.option(
+            "-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing."
+        ),
+        click.option(
+            "--overwrite",
+            is_flag=True,
+            help="Replace what was changed at the target, or came from elsewhere; "
+            "it is kept as a generation.",
+        ),
+        click.option(
+            "--allow-shrink", is_flag=True, help="Even if it lost most of what the target has."
+        ),
+        click.option(
+            "--retry-held", is_flag=True, help="Bring a version again that the target refused."
+        ),
+        click.option(
+            "--limit", metavar="RATE", help="At most this much a second, as in 200Mbit or 25MB."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def force_platform_option(command: F) -> F:
+    """For a whole environment that goes from one server to another; a field of `PushOptions`."""
+    text = "Copy it although the platforms differ; it may not run."
+    return click.option("--force-platform", is_flag=True, help=text)(command)
+
+
+def config_option(*, hidden: bool = False) -> Callable[[F], F]:
+    def keep(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+        if value is not None:
+            _invocation(context).config = value
+
+    return click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=keep,
+        hidden=hidden,
+        help="The inventory to use (`envsync config path` says which one is).",
+    )
+
+
+def verbose_option() -> Callable[[F], F]:
+    def keep(context: click.Context, _: click.Parameter, value: bool) -> None:
+        if value:
+            _invocation(context).verbose = True
+
+    return click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=keep,
+        help="Say more: steps, reasons, all warnings.",
+    )
+
+
+def json_option(*, hidden: bool = False) -> Callable[[F], F]:
+    def keep(context: click.Context, _: click.Parameter, value: bool) -> None:
+        invocation = _invocation(context)
+        invocation.command = context.command_path.partition(" ")[2]
+        invocation.json = invocation.json or value
+
+    return click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=keep,
+        hidden=hidden,
+        help="Print one JSON document instead (docs/json.md).",
+    )
+
+
+def _invocation(context: click.Context) -> Invocation:
+    found = context.find_object(Invocation)
+    assert found is not None
+    return found

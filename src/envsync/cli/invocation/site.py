@@ -1,0 +1,109 @@
+"""The servers as this run sees them: the inventory, and which of them this machine is."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from envsync.agent.server.facts import user_name
+from envsync.cli.invocation.active_conda import active_conda_prefix
+from envsync.errors import InventoryError, UsageError
+from envsync.inventory import Inventory, Server
+from envsync.push.order.places import Place
+from envsync.ssh.session import Address, Link
+from envsync.tree.local import DEFAULT_LOCAL
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """`own` is this machine's name in the inventory, None where it is not in there."""
+
+    inventory: Inventory
+    own: str | None
+    hostname: str
+    active_prefix: str | None
+
+    @classmethod
+    def here(cls, inventory: Inventory, as_name: str | None, environ: Mapping[str, str]) -> Site:
+        hostname = socket.gethostname()
+        own = inventory.own_name(as_name, environ, hostname)
+        return cls(inventory, own, hostname, active_conda_prefix(environ))
+
+    @property
+    def own_name(self) -> str:
+        return self.own or self.hostname
+
+    @property
+    def who(self) -> str:
+        return f"{user_name()}@{self.own_name}"
+
+    @property
+    def own_prefix(self) -> str:
+        """conda's base on this machine; `UsageError` where nothing says one."""
+        found = None if self.own is None else self.inventory.server(self.own).prefix
+        found = found or self.inventory.prefix or self.active_prefix
+        if found is None:
+            raise UsageError(
+                "there is no conda here: nothing says where its base directory is",
+                hint="activate conda (`conda activate`), or write an inventory with `prefix:`",
+            )
+        return found
+
+    def prefix(self, server: Server) -> str:
+        return server.prefix or self.own_prefix
+
+    def local(self, environment: str) -> tuple[str, ...]:
+        """Paths of an environment that belong to each server."""
+        return (*DEFAULT_LOCAL, *self.inventory.environment(environment).local)
+
+    def here_place(self) -> Place:
+        return Place(self.own_name, self.own_prefix)
+
+    def place(self, server: Server) -> Place:
+        is_unlisted = self.inventory.path is None and server.name == self.hostname
+        if server.name == self.own or is_unlisted:
+            return self.here_place()
+        return Place(server.name, self.prefix(server), link_opener(server))
+
+    def places(self, tokens: Sequence[str]) -> list[Place]:
+        return [self.place(server) for server in self.inventory.select(tokens)]
+
+    def servers_of(
+        self, command: str, environment: str, tokens: Sequence[str]
+    ) -> tuple[Server, ...]:
+        """Those that are named, else those that the environment is pushed to."""
+        if tokens:
+            return self.inventory.select(tokens)
+        if self.inventory.path is None:
+            environment = self.inventory.environment(environment).name
+            raise UsageError(
+                f"no server was named, and no inventory says where {environment} is pushed to",
+                hint=f"envsync {command} {environment} SERVER",
+            )
+        try:
+            return self.inventory.targets(environment)
+        except InventoryError as error:
+            error.hint = (
+                f"name servers: `envsync {command} {environment} SERVER`; or give it `push_to:`"
+            )
+            raise
+
+
+def link_opener(server: Server, *, use_masters: bool = True) -> Callable[[], Link]:
+    def open_it() -> Link:
+        from envsync.ssh.opening import open_link  # its libraries cost 0.2 s
+
+        return open_link(
+            Address(
+                server=server.name,
+                host=server.host,
+                user=server.user,
+                port=server.port,
+                jump=server.jump,
+                identity_file=server.identity_file,
+            ),
+            use_masters=use_masters,
+        )
+
+    return open_it

@@ -1,0 +1,168 @@
+"""Lines that move: one for each server that is being pushed to. The only part that needs
+rich's live display."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
+from rich.progress_bar import ProgressBar
+from rich.table import Column
+from rich.text import Text
+
+from envsync.cli.output.terminal import Terminal, escaped
+from envsync.cli.output.wording import count, duration, size
+from envsync.push.steps.report import Progress as Step
+
+_SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish", "done")
+
+_SPINNER_WIDTH = 1
+_STEP_WIDTH = len("preflight")
+
+_RATE_SECONDS = 30.0
+"""What it was in the last half minute is told to go on."""
+_RATE_SECONDS_MIN = 1.0
+_FILLING_SECONDS = 1.0
+"""What is told at first only filled buffers on the way: the rate is that of what comes after."""
+
+
+class Rate:
+    """How fast it goes, up to this moment: what stands still becomes slower."""
+
+    def __init__(self, done_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._told = deque([(self._began, done_bytes)])
+
+    def add(self, done_bytes: int) -> None:
+        now = self._clock()
+        if now - self._began < _FILLING_SECONDS:
+            self._told = deque([(now, done_bytes)])
+            return
+        if len(self._told) > 2 and now - self._told[-2][0] < _RATE_SECONDS_MIN:
+            self._told.pop()
+        self._told.append((now, done_bytes))
+        while len(self._told) > 2 and now - self._told[1][0] > _RATE_SECONDS:
+            self._told.popleft()
+
+    def bytes_per_second(self) -> float | None:
+        """None before a second has passed: it would be a guess."""
+        (began, before), (_, now_bytes) = self._told[0], self._told[-1]
+        seconds = self._clock() - began
+        return (now_bytes - before) / seconds if seconds >= _RATE_SECONDS_MIN else None
+
+
+class LiveProgress:
+    """Safe to be told from several threads."""
+
+    def __init__(self, terminal: Terminal, source_server: str, servers: Sequence[str]) -> None:
+        self._source_server = source_server
+        console = terminal.live_console()
+        name_width = max((len(name) for name in (source_server, *servers)), default=0)
+        besides = sum(width + 1 for width in (_SPINNER_WIDTH, name_width, _STEP_WIDTH, 0))
+        self._progress = Progress(
+            SpinnerColumn(finished_text=" "),
+            _Text("server", name_width),
+            _Text("step", _STEP_WIDTH),
+            _Bar(bar_width=24),
+            _Figures(lambda: console.options.max_width - besides),
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._steps: dict[str, str] = {}
+        self._rates: dict[str, Rate] = {}
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        self._progress.start()
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+    def remove(self, server: str) -> None:
+        with self._lock:
+            task = self._tasks.pop(server, None)
+            if task is not None:
+                self._progress.remove_task(task)
+
+    def update(self, told: Step) -> None:
+        with self._lock:
+            if told.server != self._source_server and told.step in _SOURCE_IS_DONE:
+                self._forget_source()
+            task = self._task(told)
+            if self._steps.get(told.server) != told.step:
+                self._steps[told.server] = told.step
+                rate = self._rates[told.server] = Rate(told.done_bytes)
+                self._progress.reset(task, server=told.server, step=told.step, files=0, rate=rate)
+            self._rates[told.server].add(told.done_bytes)
+            total = told.total_bytes or None
+            self._progress.update(task, total=total, completed=told.done_bytes, files=told.files)
+
+    def _forget_source(self) -> None:
+        task = self._tasks.pop(self._source_server, None)
+        if task is not None:
+            self._progress.remove_task(task)
+
+    def _task(self, told: Step) -> TaskID:
+        if told.server not in self._tasks:
+            self._tasks[told.server] = self._progress.add_task(
+                "", total=None, server=told.server, step=told.step, files=0, rate=Rate(0)
+            )
+        return self._tasks[told.server]
+
+
+class _Text(ProgressColumn):
+    def __init__(self, field: str, width: int) -> None:
+        super().__init__(Column(min_width=width, no_wrap=True))
+        self._field = field
+
+    def render(self, task: Task) -> Text:
+        return Text(escaped(str(task.fields[self._field])))
+
+
+class _Bar(BarColumn):
+    """A bar where the end is known; one that only pulses looks full without colours."""
+
+    def render(self, task: Task) -> ProgressBar:
+        if task.total is None:
+            return ProgressBar(total=1, completed=0, width=self.bar_width)
+        return super().render(task)
+
+
+class _Figures(ProgressColumn):
+    """`1.2 MB of 3.1 MB, 41.0 MB/s, 2 s left`, as far as it is known, and as there is room.
+
+    Half a figure would be another one: what there is no room for goes as a whole.
+    """
+
+    def __init__(self, room: Callable[[], int]) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._room = room
+
+    def render(self, task: Task) -> Text:
+        files = count(task.fields["files"], "file") if task.fields["files"] else ""
+        done = rate = left = ""
+        if task.completed:
+            done = size(task.completed) + (f" of {size(task.total)}" if task.total else "")
+        per_second = task.fields["rate"].bytes_per_second()
+        if per_second:
+            rate = f"{size(per_second)}/s"
+            if task.total:
+                left = f"{_time((task.total - task.completed) / per_second)} left"
+        room = self._room()
+        for parts in ((files, done, rate, left), (files, done, left), (done, left), (left,)):
+            shown = ", ".join(part for part in parts if part)
+            if len(shown) <= room:
+                return Text(shown, style="dim")
+        return Text(done if len(done) <= room else "", style="dim")
+
+
+def _time(seconds: float) -> str:
+    """`41 s`, `4 min 10 s`."""
+    return f"{seconds:.0f} s" if seconds < 99.5 else duration(seconds)

@@ -1,0 +1,122 @@
+"""What `envsync status` shows: a table, and below it why something is not in step."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from envsync.cli.output.wording import age, duration, moment
+
+TITLES = ("ENVIRONMENT", "SERVER", "REVISION", "STATE", "SINCE", "NEXT TRY")
+_WIDTH_MIN = 40
+
+Document = Mapping[str, Any]
+
+
+def rows(document: Document) -> list[tuple[str, ...]]:
+    """A row for each environment and server; one more column than `TITLES`, which says why."""
+    return [
+        _row(source, server) for source in document["environments"] for server in source["servers"]
+    ]
+
+
+def _row(source: Document, server: Document) -> tuple[str, ...]:
+    from envsync.tree.revision import short
+
+    return (
+        source["environment"],
+        server["server"],
+        short(server["revision"]) or "-",
+        server["state"],
+        age(server["since_seconds"]),
+        _next_try(server, source),
+        _why(server),
+    )
+
+
+def _next_try(server: Document, source: Document) -> str:
+    if source["paused"]:
+        return "paused"
+    when = server["next_try_seconds"]
+    if server["state"] == "lagging" and source["activity"] != "at rest":
+        return str(source["activity"])
+    if when is None or server["state"] in ("in-step", "pushing"):
+        return "-"
+    seconds = round(when - time.time())
+    if seconds <= 0:
+        return "now"
+    return f"in {seconds} s" if seconds < 100 else f"in {duration(seconds)}"
+
+
+def _why(server: Document) -> str:
+    error = server["error"]
+    return "" if error is None else str(error["message"])
+
+
+def whereabouts(document: Document) -> Iterator[str]:
+    """What there is to say of the daemon itself, where it is not simply at work."""
+    daemon, sources = document["daemon"], document["environments"]
+    if not daemon["running"]:
+        yield ("no daemon runs here; this is what the last one knew" if sources else
+               "no daemon runs here; start one: envsync daemon")  # fmt: skip
+    elif not sources:
+        yield (f"it keeps nothing in step: {daemon['inventory']} has no environment with "
+               "`watch: true` whose source is this machine")  # fmt: skip
+
+
+def troubles(document: Document) -> Iterator[tuple[str, str]]:
+    """What is wrong with the daemon or a source, each with the way out, if there is one."""
+    daemon = document["daemon"]
+    refused = daemon["inventory_error"]
+    if refused is not None:
+        details = "; ".join([refused["message"], *refused["details"]])
+        yield f"the inventory is refused, the old one is in force: {details}", ""
+    if daemon["trouble"]:
+        yield f"what the daemon knows cannot be kept: {daemon['trouble']}", ""
+    for source in document["environments"]:
+        if source["error"] is not None:
+            checked = source["checked_seconds"]
+            last = f" (last at rest {moment(checked)})" if checked else ""
+            told = f"{source['environment']}: {source['error']['message']}{last}"
+            yield told, str(source["error"]["hint"])
+        if source["polled"]:
+            yield f"{source['environment']} is looked at every 10 s: {source['polled']}", ""
+
+
+def hints(document: Document) -> dict[str, str]:
+    """The way out of what a person may have to mend, by environment and server.
+
+    Of a server that is tried again as well: that it is off is nothing to mend, but a key that
+    it does not take is.
+    """
+    return {
+        f"{source['environment']} on {server['server']}": str(server["error"]["hint"])
+        for source in document["environments"]
+        for server in source["servers"]
+        if server["error"] is not None
+        and server["state"] in ("halted", "held", "retrying")
+        and server["error"]["hint"]
+    }
+
+
+def reasons(document: Document, width: int) -> Iterator[str]:
+    """Lines for below the table, on a terminal of that many columns."""
+    width = max(width, _WIDTH_MIN)
+    ways_out = hints(document)
+    told = [(text, way_out) for text, way_out in troubles(document)]
+    for source in document["environments"]:
+        for server in source["servers"]:
+            if _why(server):
+                where = f"{source['environment']} on {server['server']}"
+                told.append((f"{where}: {_why(server)}", ways_out.get(where, "")))
+    for text, way_out in told:
+        yield from textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
+        yield from textwrap.wrap(
+            way_out,
+            width,
+            initial_indent="  → ",
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+        )

@@ -1,0 +1,258 @@
+"""What a person sees: lines on stdout, errors and warnings on stderr.
+
+Everything that came from elsewhere (paths, names, messages of servers) is escaped on the
+way: no server can move the cursor, set a title or hide a line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TextIO
+
+import click
+
+from envsync.conda.credentials import redacted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from envsync.errors import EnvsyncError
+
+NAMES_SHOWN = 8
+DETAILS_SHOWN = 50
+LINE_CHARACTERS_MAX = 5000
+_WIDE = 10_000
+_COLUMNS_MIN = 30
+_NO_BREAK = "\xa0"  # never in what was escaped
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|s|min|h)\b)")
+"""A number and its unit stay on one line."""
+_SURROGATE_FIRST, _SURROGATE_LAST = 0xDC80, 0xDCFF
+
+
+def escaped(text: str) -> str:
+    """The text without credentials, and with everything that does not print as itself in
+    backslash form."""
+    text = redacted(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else _backslashed(character) for character in text
+    )
+
+
+def _backslashed(character: str) -> str:
+    point = ord(character)
+    if _SURROGATE_FIRST <= point <= _SURROGATE_LAST:
+        return f"\\x{point - 0xDC00:02x}"  # a byte that is no UTF-8
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def listed(names: Sequence[str]) -> str:
+    """`server1, server2 and 14 more`."""
+    if len(names) <= NAMES_SHOWN + 1:  # a name is no longer than "and 1 more"
+        return ", ".join(names)
+    return f"{', '.join(names[:NAMES_SHOWN])} and {len(names) - NAMES_SHOWN} more"
+
+
+def _shortened(text: str) -> str:
+    """Escaped, and cut where no sentence of ours would be so long: a server may have made it.
+
+    Credentials go first: a cut in the middle of one would make it unlike any.
+    """
+    whole = redacted(text[: 2 * LINE_CHARACTERS_MAX])
+    shown = escaped(whole[:LINE_CHARACTERS_MAX])
+    return shown if len(text) <= LINE_CHARACTERS_MAX else f"{shown} ..."
+
+
+def _without_name(error: EnvsyncError) -> str:
+    """The message of an error, without its server where it begins with it: that is before it."""
+    return error.message.removeprefix(f"{error.server} ")
+
+
+def _width(lines: Sequence[str]) -> int:
+    """As it is seen: what makes a title bold takes no room."""
+    return max(len(click.unstyle(line)) for line in lines)
+
+
+def _transposed(
+    titles: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    first, *others = zip(titles, *rows, strict=True)
+    return first, others
+
+
+class Terminal:
+    """stdout and stderr of one run. A quiet one (`--json`) says nothing but what must be."""
+
+    def __init__(
+        self, stdout: TextIO, stderr: TextIO, environ: Mapping[str, str], *, quiet: bool = False
+    ) -> None:
+        self._stdout = stdout
+        self._stderr = stderr
+        self._environ = environ
+        self._can_move = environ.get("TERM") != "dumb"
+        self._has_colour = self._can_move and not environ.get("NO_COLOR")
+        self._quiet = quiet
+        self._console: Console | None = None
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether somebody watches stdout, on a terminal whose lines can be rewritten."""
+        return not self._quiet and self._can_move and self._stdout.isatty()
+
+    def say(self, line: str = "") -> None:
+        """A line of the answer."""
+        if not self._quiet:
+            told = self._folded(escaped(line), self._stdout)
+            if self._console is not None:
+                self._console.print(told, markup=False, soft_wrap=True)
+                return
+            self._stdout.write(told + "\n")
+            self._stdout.flush()
+
+    def note(self, line: str) -> None:
+        """A line besides the answer."""
+        if not self._quiet:
+            self._stderr.write(self._folded(f"envsync: {escaped(line)}", self._stderr) + "\n")
+
+    def warning(self, text: str) -> None:
+        if not self._quiet:
+            told = self._folded(f"warning: {escaped(text)}", self._stderr)
+            head, rest = told[: len("warning:")], told[len("warning:") :]
+            self._stderr.write(f"{self._styled(head, 'yellow')}{rest}\n")
+
+    def errors(self, errors: Sequence[EnvsyncError]) -> None:
+        """Each error once, with all the servers that it happened on."""
+        alike: dict[tuple[object, ...], list[EnvsyncError]] = {}
+        for error in errors:
+            key = (error.code, _without_name(error), error.hint, error.details)
+            alike.setdefault(key, []).append(error)
+        for same in alike.values():
+            self.error(same[0], [error.server for error in same if error.server])
+
+    def error(self, error: EnvsyncError, servers: Sequence[str] = ()) -> None:
+        """`envsync: server2: what happened`, the details indented, and the way out."""
+        if self._quiet:
+            return
+        names = listed(servers or ([error.server] if error.server else []))
+        where = f"{escaped(names)}: " if names else ""
+        told = self._folded(f"envsync: {where}{_shortened(_without_name(error))}", self._stderr)
+        head, rest = told[: len("envsync:")], told[len("envsync:") :]
+        lines = [f"{self._styled(head, 'red')}{rest}"]
+        lines += [
+            self._folded(f"  {_shortened(detail)}", self._stderr)
+            for detail in error.details[:DETAILS_SHOWN]
+        ]
+        if len(error.details) > DETAILS_SHOWN:
+            more = len(error.details) - DETAILS_SHOWN
+            lines.append(f"  and {more:,} more: all of them with --json")
+        if error.hint:
+            # In one piece, however long: it is copied and pasted.
+            lines.append(f"  → {_shortened(error.hint)}")
+        self._stderr.write("\n".join(lines) + "\n")
+
+    def table(
+        self,
+        titles: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        right: str = "",
+        *,
+        turns: bool = False,
+    ) -> None:
+        """Aligned columns, never wrapped: lines that `grep` and `awk` can take.
+
+        Columns whose titles are in `right` are aligned there. On a terminal that is too narrow
+        they stand closer; where that does not help, a table that `turns` has its titles at the
+        left, and its rows beside each other.
+        """
+        if self._quiet:
+            return
+        lines = self._drawn(titles, rows, right)
+        columns = self._columns(self._stdout)
+        if _width(lines) > columns:
+            lines = self._drawn(titles, rows, right, gap=1)
+        if turns and _width(lines) > columns:
+            lines = self._turned(titles, rows, columns)
+        self._stdout.write("".join(f"{line}\n" for line in lines))
+        self._stdout.flush()  # where both go into one file, what is told next comes after it
+
+    def _turned(
+        self, titles: Sequence[str], rows: Sequence[Sequence[str]], columns: int
+    ) -> list[str]:
+        """As many rows beside each other as there is room for, and the others below."""
+        lines: list[str] = []
+        beside: list[Sequence[str]] = []
+        room = 0
+        for row in rows:
+            width = 2 + max(len(escaped(cell)) for cell in row)
+            if beside and room < width:
+                lines += [*self._drawn(*_transposed(titles, beside)), ""]
+                beside = []
+            if not beside:
+                room = columns - max(map(len, titles))
+            beside.append(row)
+            room -= width
+        return [*lines, *self._drawn(*_transposed(titles, beside))]
+
+    def _drawn(
+        self, titles: Sequence[str], rows: Sequence[Sequence[str]], right: str = "", *, gap: int = 2
+    ) -> list[str]:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
+        for title in titles:
+            justify: Literal["left", "right"] = "right" if title and title in right else "left"
+            table.add_column(title, no_wrap=True, justify=justify)
+        for row in rows:
+            table.add_row(*(Text(escaped(cell)) for cell in row))
+        coloured = self._has_colour and self._stdout.isatty()
+        console = Console(width=_WIDE, force_terminal=coloured, color_system=None, highlight=False)
+        with console.capture() as captured:
+            console.print(table)
+        return [line.rstrip() for line in captured.get().splitlines()]
+
+    def live_console(self) -> Console:
+        """For what moves on stdout; from now on, lines are written above it."""
+        from envsync.cli.output.live_console import LiveConsole
+
+        console = LiveConsole(
+            file=self._stdout, no_color=not self._has_colour, highlight=False, emoji=False
+        )
+        self._console = console
+        return console
+
+    def _folded(self, text: str, stream: TextIO) -> str:
+        """On a terminal, lines that end between words; what follows is indented below it."""
+        columns = self._columns(stream)
+        if len(text) <= columns:
+            return text
+        indent = " " * (len(text) - len(text.lstrip()) + 2)
+        lines = textwrap.wrap(
+            _BEFORE_UNIT.sub(_NO_BREAK, text),
+            columns,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        return "\n".join(lines).replace(_NO_BREAK, " ")
+
+    def _columns(self, stream: TextIO) -> int:
+        """Endless where it is no terminal, or one that does not tell."""
+        if not stream.isatty():
+            return _WIDE
+        told = self._environ.get("COLUMNS", "")
+        try:
+            columns = int(told) if told.isdecimal() else os.get_terminal_size(stream.fileno())[0]
+        except (OSError, ValueError):
+            return _WIDE
+        return columns if columns >= _COLUMNS_MIN else _WIDE
+
+    def _styled(self, text: str, colour: str) -> str:
+        if self._has_colour and self._stderr.isatty():
+            return click.style(text, fg=colour)
+        return text

@@ -1,0 +1,254 @@
+"""What a push command line means: settings and destinations, or why it is refused."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from envsync.cli.invocation.site import Site, link_opener
+from envsync.errors import NotFound, UsageError
+from envsync.inventory import Environment, Server, bits_per_second, environment_name
+from envsync.inventory import Share as ShareEntry
+from envsync.inventory.names import suggestion
+from envsync.push.order.method import AUTO, METHODS, PACK, REBUILD
+from envsync.push.order.places import Destination, Place
+from envsync.push.order.settings import PushSettings
+from envsync.tree.sharing import Share
+
+T = TypeVar("T")
+_MAKE_ARCHIVE = "envsync pack ENV -o FILE makes one"
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """The command line, as written."""
+
+    environment: str
+    servers: tuple[str, ...] = ()
+    from_server: str | None = None
+    name_there: str | None = None
+    method: str | None = None
+    from_history: bool = False
+    transport: str = "auto"
+    dry_run: bool = False
+    overwrite: bool = False
+    force_platform: bool = False
+    allow_shrink: bool = False
+    retry_held: bool = False
+    limit: str | None = None
+    yes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PushOrder:
+    """`left_out` are servers that were named although they are the source."""
+
+    settings: PushSettings
+    source: Place
+    destinations: tuple[Destination, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def make_order(site: Site, options: PushOptions) -> PushOrder:
+    """Everything that can be refused without touching a server is refused here."""
+    environment = site.inventory.environment(options.environment)
+    source = _source(site, options, environment)
+    settings = _settings(site, options, environment, source)
+    named = site.servers_of("push", environment.name, options.servers)
+    servers = [server for server in named if server.name != source.server]
+    if not servers:
+        raise UsageError(
+            f"{source.server} is the source: there is nowhere to push to",
+            hint=f"envsync push {environment.name} SERVER",
+        )
+    if source.open_link is None:
+        require_environment(settings.source_prefix, environment.name)
+    return PushOrder(
+        settings,
+        source,
+        tuple(_destination(site, server, options) for server in servers),
+        tuple(server.name for server in named if server.name == source.server and options.servers),
+    )
+
+
+def make_pull_order(site: Site, options: PushOptions) -> PushOrder:
+    """The same towards this machine, from `options.from_server`."""
+    environment = site.inventory.environment(options.environment)
+    assert options.from_server is not None
+    source = site.place(site.inventory.server(options.from_server))
+    if source.open_link is None:
+        raise UsageError(
+            f"{source.server} is this machine: there is nothing to pull",
+            hint=f"envsync pull {environment.name} SERVER",
+        )
+    settings = _settings(site, options, environment, source)
+    # What the inventory says of this server holds, whoever has it brought here.
+    entry = None if site.own is None else site.inventory.server(site.own)
+    here = replace(entry or Server(site.own_name, site.own_name), prefix=site.own_prefix)
+    return PushOrder(settings, source, (_destination(site, here, options, here=True),))
+
+
+def make_unpack_order(site: Site, options: PushOptions, archive: Path) -> PushOrder:
+    """The environment in an archive, under the name `options.environment`."""
+    environment = site.inventory.environment(options.environment)
+    here = site.here_place()
+    settings = replace(
+        _settings(site, options, environment, here),
+        archive=str(archive.absolute()),
+        source=f"{here.server}:{archive.absolute()}",
+    )
+    servers = site.servers_of("unpack", environment.name, options.servers)
+    destinations = tuple(_destination(site, server, options) for server in servers)
+    return PushOrder(settings, here, destinations)
+
+
+def require_archive(path: Path) -> None:
+    if _looks(path.is_dir):
+        raise UsageError(f"{path} is a directory, and no archive", hint=_MAKE_ARCHIVE)
+    if not _looks(path.is_file):
+        raise NotFound(f"there is no file {path}", hint=_MAKE_ARCHIVE)
+
+
+def _source(site: Site, options: PushOptions, environment: Environment) -> Place:
+    """This machine, or another server that `--from` names; `--from` with its own name insists."""
+    wanted = options.from_server
+    if wanted is None:
+        _require_source_here(site, environment)
+        return site.here_place()
+    if wanted == site.own_name:
+        return site.here_place()
+    return site.place(site.inventory.server(wanted))
+
+
+def _require_source_here(site: Site, environment: Environment) -> None:
+    if site.own is not None and environment.source not in (None, site.own):
+        raise UsageError(
+            f"the inventory says that {environment.source} pushes {environment.name}, "
+            f"and this is {site.own}",
+            hint=f"push it from there with --from {environment.source}, or insist with "
+            f"--from {site.own}",
+        )
+
+
+def _method(options: PushOptions, environment: Environment, source: Place) -> str:
+    """By which method, as the command line and the inventory say it."""
+    method = options.method or environment.method
+    if method not in METHODS:
+        raise UsageError(
+            f"there is no method {method!r}{suggestion(method, METHODS)}",
+            hint=f"one of: {', '.join(METHODS)}",
+        )
+    if options.from_history and options.method not in (None, AUTO, REBUILD):
+        raise UsageError(
+            f"--from-history is about making the environment anew, and --method {method} copies it",
+            hint=f"leave one of them out, or say --method {REBUILD}",
+        )
+    if method == PACK and source.open_link is not None:
+        raise UsageError(
+            f"--method {PACK} packs what is on this machine, and the source is {source.server}",
+            hint=f"run it there, or leave --method {PACK} out",
+        )
+    return REBUILD if options.from_history else method
+
+
+def _settings(
+    site: Site, options: PushOptions, environment: Environment, source: Place
+) -> PushSettings:
+    method = _method(options, environment, source)
+    _require_transport(options.transport)
+    return PushSettings(
+        environment=environment.name,
+        source_prefix=source.prefix,
+        source=f"{source.server}:{source.prefix}",
+        who=site.who,
+        method=method,
+        from_history=options.from_history,
+        transport=options.transport,
+        keep=environment.keep,
+        check=environment.check or "",
+        check_timeout_seconds=environment.check_timeout_seconds,
+        in_use=environment.in_use,
+        outside=environment.outside,
+        local=site.local(environment.name),
+        dry_run=options.dry_run,
+        overwrite=options.overwrite,
+        force_platform=options.force_platform,
+        allow_shrink=options.allow_shrink,
+        retry_held=options.retry_held,
+        environment_there=_option("--as", environment_name, options.name_there) or "",
+        limit_bits_per_second=_option("--limit", bits_per_second, options.limit),
+    )
+
+
+def _require_transport(name: str) -> None:
+    from envsync.transport.choice import AUTO, transports
+
+    names = (AUTO, *(transport.name for transport in transports()))
+    if name not in names:
+        raise UsageError(
+            f"there is no transport {name!r}{suggestion(name, names)}",
+            hint=f"one of: {', '.join(names)}",
+        )
+
+
+def _option(name: str, parse: Callable[[str], T], text: str | None) -> T | None:
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(f"{name}: expected {error}, got {text!r}") from None
+
+
+def _looks(test: Callable[[], bool]) -> bool:
+    """What a test of a path says; no where this user may not look, or no path is so long."""
+    try:
+        return test()
+    except OSError:
+        return False
+
+
+def require_environment(prefix: str, name: str) -> None:
+    """Raise `NotFound`, with the nearest name, before any server is asked."""
+    environments = Path(prefix, "envs")
+    place = environments / name
+    if _looks(place.is_dir):
+        return
+    if _looks(place.is_symlink):
+        raise NotFound(
+            f"the environment {name!r} here is a link to {place.readlink()}, which is not there",
+            hint=f"bring that back, or remove the link: rm {shlex.quote(str(place))}",
+        )
+    try:
+        found = [path for path in environments.iterdir() if not path.name.startswith(".")]
+        there = [path.name for path in found if path.is_dir()]
+    except OSError:
+        there = []
+    raise NotFound(
+        f"there is no environment {name!r} here{suggestion(name, there)}",
+        details=[f"looked for {environments / name}", *_listing(sorted(there))],
+        hint="`envsync list` shows what there is" if there else "",
+    )
+
+
+def _listing(names: Sequence[str], shown: int = 12) -> list[str]:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return [f"there: {', '.join(names[:shown])}{more}"] if names else []
+
+
+def _destination(
+    site: Site, server: Server, options: PushOptions, *, here: bool = False
+) -> Destination:
+    prefix = site.prefix(server)
+    opener = None if here or server.name == site.own else link_opener(server)
+    limit = server.limit_bits_per_second if options.limit is None else None
+    share = shared_with(site.inventory.environment(options.environment).share or server.share)
+    return Destination(server.name, prefix, opener, limit, share)
+
+
+def shared_with(share: ShareEntry | None) -> Share | None:
+    """An entry of the inventory as what a target is told."""
+    return None if share is None else Share(share.group, share.mode)

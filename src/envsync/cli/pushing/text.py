@@ -1,0 +1,146 @@
+"""What a push did, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from envsync.agent.wire.messages import PlanFacts
+from envsync.cli.output.terminal import listed
+from envsync.cli.output.wording import count, duration, size
+from envsync.cli.pushing.order import PushOrder
+from envsync.push.order.method import ASKED_FOR, MIRROR, REBUILD
+from envsync.push.steps.report import ADOPTED, FAILED, IN_STEP, PLANNED, PUSHED, PushReport
+from envsync.transport.direct import DirectTransport
+from envsync.tree.revision import short
+
+PACKAGES_SHOWN = 20
+CHANGES_SHOWN = 10
+STEPS_SHOWN_FROM_SECONDS = 0.05
+REUSE_BYTES_MIN = 1 << 20
+
+
+def start_line(order: PushOrder) -> str:
+    """`myenv -> server2, server3 ...`; with the source where it is another server."""
+    names = [destination.server for destination in order.destinations]
+    source = "" if order.source.open_link is None else f": {order.source.server}"
+    name, there = order.settings.environment, order.settings.name_there
+    renamed = "" if there == name else f" as {there}"
+    return f"{name}{source} -> {listed(names)}{renamed} ..."
+
+
+def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:
+    """The outcome on one line, and below it what else a person has to know."""
+    yield f"{report.environment} -> {report.server}: {_outcome(report)}"
+    if report.outcome == PLANNED:
+        yield from _plan_lines(report, verbose)
+    yield from _method_lines(report, verbose)
+    if report.share and report.outcome in (PLANNED, PUSHED):
+        yield f"  shared: {report.share}"
+    for note in (report.recovered, report.overwritten):
+        if note:
+            yield f"  {note}"
+    if report.in_use:
+        users = count(len(report.in_use), "process uses it", "processes use it")
+        yield f"  {users}: what is open there stays the old version"
+    if verbose:
+        yield from _verbose_lines(report)
+
+
+def _outcome(report: PushReport) -> str:
+    if report.outcome == FAILED:
+        code = "" if report.error is None else f" ({report.error.code})"
+        return f"failed{code}, {duration(report.seconds)}"
+    if report.outcome in (IN_STEP, ADOPTED):
+        recorded = ", put on record" if report.outcome == ADOPTED else ""
+        return f"already at {short(report.revision)}{recorded} ({duration(report.seconds)})"
+    if report.outcome == PLANNED:
+        refused = "" if report.error is None else "would be refused; otherwise "
+        return f"{refused}{_contents(report)}; {_would_send(report)}"
+    return f"{_contents(report)}; {_sent(report)}, {duration(report.seconds)}"
+
+
+def _contents(report: PushReport) -> str:
+    if report.totals is None:
+        return short(report.revision)
+    return f"{count(report.totals.files, 'file')}, {size(report.totals.size_bytes)}"
+
+
+def _sent(report: PushReport) -> str:
+    plan = report.plan
+    if report.method == REBUILD:
+        return f"made anew there with {report.tool}"
+    if plan is None or not plan.fetch_files:
+        return "nothing to send" + ("" if plan is None else _reused(plan))
+    wire = ""
+    if report.wire_bytes is not None:
+        wire = f"{size(report.wire_bytes)} on the wire, "
+    files = count(plan.fetch_files, "file")
+    # What goes straight from server to server has no other way.
+    is_told = report.route and report.transport == DirectTransport.name
+    transport = "" if is_told else report.transport
+    way = ", ".join(part for part in (transport, report.route) if part)
+    return f"{files} sent ({size(plan.fetch_bytes)}, {wire}{way}){_reused(plan)}"
+
+
+def _reused(plan: PlanFacts) -> str:
+    """Where else the target had contents already; nothing where that is not worth a word."""
+    if not plan.reused_from or plan.reused_bytes < REUSE_BYTES_MIN:
+        return ""
+    return f", {size(plan.reused_bytes)} reused from {listed(plan.reused_from)}"
+
+
+def _would_send(report: PushReport) -> str:
+    plan = report.plan
+    if report.method == REBUILD:
+        return f"would be made anew there with {report.tool}"
+    if plan is None or not plan.fetch_files:
+        return "nothing to send" + ("" if plan is None else _reused(plan))
+    wire = report.predicted_wire_bytes
+    about = "" if wire is None else f", about {size(wire)} on the wire"
+    files = count(plan.fetch_files, "file")
+    return f"{files} to send ({size(plan.fetch_bytes)}{about}){_reused(plan)}"
+
+
+def _method_lines(report: PushReport, verbose: bool) -> Iterator[str]:
+    """Why it came that way, where that is no matter of course; and what gave way."""
+    is_chosen = report.method != MIRROR and report.method_reason != ASKED_FOR
+    if report.method and (verbose or report.outcome == PLANNED or is_chosen):
+        yield f"  method {report.method}: {report.method_reason}"
+    shown = report.changes if verbose else report.changes[:CHANGES_SHOWN]
+    for change in shown:
+        yield f"  gave way: {change}"
+    if len(report.changes) > len(shown):
+        yield f"  and {len(report.changes) - len(shown)} more gave way: see them with -v"
+
+
+def _plan_lines(report: PushReport, verbose: bool) -> Iterator[str]:
+    plan = report.plan
+    if plan is None:
+        return
+    shown = plan.packages if verbose else plan.packages[:PACKAGES_SHOWN]
+    for line in shown:
+        yield f"  {line}"
+    if len(plan.packages) > len(shown):
+        yield f"  and {len(plan.packages) - len(shown)} more packages: see them with -v"
+    if plan.copy_files:
+        copied = f"{count(plan.copy_files, 'file')} ({size(plan.copy_bytes)})"
+        yield f"  {copied} would be copied from what is there"
+    yield f"  disk that it takes: {size(plan.new_bytes)}"
+
+
+def _verbose_lines(report: PushReport) -> Iterator[str]:
+    yield f"  revision {short(report.revision)}" if report.revision else "  no revision known"
+    if report.connection:
+        reason = f": {report.connection_reason}" if report.connection_reason else ""
+        yield f"  connection {report.connection}{reason}"
+    if report.transport and report.plan is not None and report.plan.fetch_files:
+        yield f"  transport {report.transport}: {report.transport_reason}"
+    steps = [
+        f"{step} {duration(seconds)}"
+        for step, seconds in report.step_seconds.items()
+        if seconds >= STEPS_SHOWN_FROM_SECONDS
+    ]
+    if steps:
+        yield f"  {', '.join(steps)}"
+    for use in report.in_use:
+        yield f"  in use by {use.pid}: {use.command}"

@@ -1,0 +1,88 @@
+"""A push as a person follows it: lines that move on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from envsync.cli.output.terminal import Terminal, listed
+from envsync.cli.pushing import text as push_text
+from envsync.cli.pushing.order import PushOrder
+from envsync.push.steps.report import Progress, PushReport
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from envsync.cli.output.progress import LiveProgress
+
+WARNINGS_SHOWN = 5
+
+
+class PushView:
+    """Used in a `with` around the push; nothing is printed once it was left, so that an
+    interrupted push falls silent."""
+
+    def __init__(
+        self, terminal: Terminal, order: PushOrder, source_server: str, *, verbose: bool
+    ) -> None:
+        self._terminal = terminal
+        self._order = order
+        self._source_server = source_server
+        self._verbose = verbose
+        self._live: LiveProgress | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        if self._terminal.is_interactive:
+            from envsync.cli.output.progress import LiveProgress
+
+            names = [destination.server for destination in self._order.destinations]
+            self._live = LiveProgress(self._terminal, self._source_server, names)
+            self._live.start()
+        else:
+            self._terminal.say(push_text.start_line(self._order))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._closed = True
+        if self._live is not None:
+            self._live.stop()
+
+    def on_progress(self, progress: Progress) -> None:
+        if self._live is not None and not self._closed:
+            self._live.update(progress)
+
+    def on_report(self, report: PushReport) -> None:
+        """Say how it went as soon as it is known. May be called from any thread."""
+        is_only = len(self._order.destinations) == 1
+        with self._lock:
+            if self._closed or (report.outcome == "failed" and is_only):
+                return  # the error itself is told in the end
+            if self._live is not None:
+                self._live.remove(report.server)
+            for line in push_text.report_lines(report, verbose=self._verbose):
+                self._terminal.say(line)
+
+    def conclude(self, reports: Sequence[PushReport]) -> None:
+        """The warnings, each once, with the servers that it is about."""
+        warnings: dict[str, list[str]] = {}
+        for report in reports:
+            for warning in report.warnings:
+                warnings.setdefault(warning, []).append(report.server)
+        shown = list(warnings.items())
+        if not self._verbose and len(shown) > WARNINGS_SHOWN + 1:
+            shown = shown[:WARNINGS_SHOWN]  # for one more, a note would take as much room
+        for warning, servers in shown:
+            about = "" if len(servers) == len(reports) > 1 else f"{listed(servers)}: "
+            self._terminal.warning(about + warning)
+        if len(warnings) > len(shown):
+            self._terminal.note(f"and {len(warnings) - len(shown)} more warnings: see them with -v")

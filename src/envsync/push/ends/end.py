@@ -1,0 +1,230 @@
+"""The two ends of a push, called the same way wherever they are."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from envsync.agent.operations import bootstrap
+from envsync.agent.operations.service import Service
+from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.wire.channel import Channel
+from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
+from envsync.agent.wire.messages import SERVER_IN_HINTS
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
+from envsync.push.ends.opening import Opening
+from envsync.ssh.session import Link
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+PATIENCE_SECONDS = 6 * 3600.0
+"""An agent at work tells how far it is; only a check (`check_timeout`) may take long silently."""
+
+
+class Answer(NamedTuple):
+    """What an operation gave: JSON-ready values and bytes."""
+
+    document: dict[str, Any]
+    payload: bytes
+
+
+class End(Protocol):
+    """A server's environments, local or remote.
+
+    Contract: `call` carries out one operation of the agent and returns its answer, or
+    raises the `EnvsyncError` that it ended with, `server` filled in. Not to be called from
+    two threads at once. `stream` is consumed until it ends or the operation fails.
+    `close` may be called at any time and more than once; a remote agent ends with it,
+    unless it is finishing a switch.
+    """
+
+    @property
+    def server(self) -> str: ...
+
+    def call(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any] | None = None,
+        payload: bytes = b"",
+        stream: Iterable[bytes] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Answer: ...
+
+    def close(self) -> None: ...
+
+
+def _is_count(value: object) -> bool:
+    """Whether it is a number that can be shown; JSON's may have thousands of digits."""
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _ignore(_: Mapping[str, Any]) -> None:
+    pass
+
+
+def name_server(error: EnvsyncError, server: str) -> None:
+    """Put the name of its server into an error of the agent's code, which does not know it."""
+    error.server = server
+    error.hint = error.hint.replace(SERVER_IN_HINTS, server)
+
+
+class LocalEnd:
+    """This machine's environments, by the agent's own code in this process."""
+
+    def __init__(self, server: str, helpers: HelperProcesses = NO_HELPERS) -> None:
+        """`helpers` scan while this interpreter has other work."""
+        self._server = server
+        self._progress: Progress = _ignore
+        self.service = Service(self._tell, helpers)
+
+    def _tell(self, document: Mapping[str, Any]) -> None:
+        self._progress(document)
+
+    @property
+    def server(self) -> str:
+        return self._server
+
+    def call(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any] | None = None,
+        payload: bytes = b"",
+        stream: Iterable[bytes] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Answer:
+        blocks = iter(stream or ())
+        self._progress = on_progress or _ignore
+        try:
+            answer = self.service.call(
+                operation, dict(arguments or {}), payload, lambda: next(blocks, None)
+            )
+        except EnvsyncError as error:
+            name_server(error, error.server or self._server)
+            raise
+        finally:
+            self._progress = _ignore
+        return Answer(answer.document, answer.payload)
+
+    def close(self) -> None:
+        self.service.close()
+
+
+class RemoteEnd:
+    """A server's environments, through an agent that lives as long as this object.
+
+    `noise` is what the server's login files printed before the agent's first word.
+    """
+
+    def __init__(self, link: Link, prefix: str, command: str = bootstrap.COMMAND) -> None:
+        """`command` is one of those in `agent.operations.bootstrap`."""
+        self._server = link.server
+        self._session = link.run(command)
+        self._calls = 0
+        opening = Opening(self._session, self._server)
+        try:
+            token = "envsync-" + secrets.token_hex(16)
+            python = f"{prefix}/bin/python"
+            self._session.write(bootstrap.preamble(python, token))
+            bootstrap.modules(bootstrap.OUR_MAGIC)  # while the interpreter there starts
+            self.noise = opening.await_token(token.encode())
+            magic = opening.exactly(bootstrap.MAGIC_LINE_BYTES)
+            self._session.write(bootstrap.modules(magic.strip()))
+        except ConnectionLost as error:
+            raise opening.explain(error) from error
+        except BaseException:
+            self._session.close()
+            raise
+        self._channel = Channel(
+            self._session.read, self._session.write, patience_seconds=PATIENCE_SECONDS
+        )
+        self._channel.start()
+
+    @property
+    def server(self) -> str:
+        return self._server
+
+    def call(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any] | None = None,
+        payload: bytes = b"",
+        stream: Iterable[bytes] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Answer:
+        self._calls += 1
+        request = {
+            "operation": operation,
+            "arguments": dict(arguments or {}),
+            "number": self._calls,
+        }
+        try:
+            self._channel.send_message(request, payload)
+            progress = on_progress or _ignore
+            answer = None if stream is None else self._send(stream, progress)
+            while answer is None:
+                answer = self._message(progress)
+            return answer
+        except EnvsyncError as error:
+            # Whatever the agent says of it: no server speaks for another.
+            name_server(error, self._server)
+            raise
+
+    def receive(
+        self, operation: str, arguments: Mapping[str, Any] | None = None, payload: bytes = b""
+    ) -> Generator[bytes, None, Answer]:
+        """Carry out an operation that streams: its data, until it is done, and its answer.
+
+        Raises as `call`. Who stops early has to close the end: the agent goes on sending.
+        """
+        self._calls += 1
+        request = {
+            "operation": operation,
+            "arguments": dict(arguments or {}),
+            "number": self._calls,
+        }
+        try:
+            self._channel.send_message(request, payload)
+            while True:
+                data = self._channel.receive_data()
+                if data is None:
+                    break
+                yield data
+            answer = self._message(_ignore)
+            while answer is None:
+                answer = self._message(_ignore)
+        except EnvsyncError as error:
+            name_server(error, self._server)
+            raise
+        return answer
+
+    def _send(self, stream: Iterable[bytes], progress: Progress) -> Answer | None:
+        """Send a stream; stops early where the answer is there already: a failure."""
+        for block in stream:
+            # A slice that is all of it is no copy.
+            for start in range(0, len(block), FRAME_BYTES_MAX):
+                self._channel.send(DATA, block[start : start + FRAME_BYTES_MAX])
+            while self._channel.pending():
+                answer = self._message(progress)
+                if answer is not None:
+                    return answer
+        self._channel.send(DATA_END)
+        return None
+
+    def _message(self, progress: Progress) -> Answer | None:
+        document, payload = self._channel.receive_message()
+        told, answer = document.get("progress"), document.get("answer")
+        if isinstance(told, dict):
+            progress({key: value for key, value in told.items() if _is_count(value)})
+            return None
+        if not isinstance(answer, dict) or document.get("number") != self._calls:
+            raise AgentFailed("the agent gave no answer to what it was asked")
+        if "error" in answer:
+            raise from_json(answer["error"])
+        return Answer(answer, payload)
+
+    def close(self) -> None:
+        self._channel.close()
+        self._session.close()

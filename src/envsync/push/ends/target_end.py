@@ -1,0 +1,308 @@
+"""A target as a push sees it: the agent's operations with their values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from envsync.agent.places.layout import BASE
+from envsync.agent.wire import codec
+from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.messages import (
+    DifferenceFacts,
+    Finding,
+    PlaceFacts,
+    PlanFacts,
+    ProcessUse,
+    RecordFacts,
+    ServerFacts,
+    StageFacts,
+    TargetState,
+    VerifyFacts,
+)
+from envsync.agent.wire.short_answers import (
+    ExistingFacts,
+    FindingsFacts,
+    ReferencesFacts,
+    ShareFacts,
+    UseFacts,
+)
+from envsync.errors import AgentFailed
+from envsync.push.ends.end import Answer, End, Progress, RemoteEnd
+from envsync.push.order.settings import PushSettings
+from envsync.tree.manifest import ENTRIES_MAX, REFERENCE_BYTES
+from envsync.tree.sharing import Share
+
+_PACKED_FROM_BYTES = 256 << 10
+_PACKED_LEVEL = 1
+# It becomes part of rsync's command line here, and of the receiver's there.
+_PLACE = re.compile(r"/[^\0]*/trees/[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A staging tree brought forward: the plan, and the files that have to be sent.
+
+    `tree` is its path there, `token` what a writer has to present. `warnings` are what was
+    found only now that the environment is known.
+    """
+
+    plan: PlanFacts
+    fetches: tuple[bytes, ...]
+    tree: str
+    token: str
+    warnings: tuple[str, ...] = ()
+
+
+class KnownThere(NamedTuple):
+    """`references` stand for directories of the source's manifest; `has_most` says that half of
+    its packages are there under other names."""
+
+    references: bytes
+    has_most: bool
+
+
+class How(NamedTuple):
+    """How a version came: what its record says of it."""
+
+    method: str
+    transport: str
+    changes: tuple[str, ...] = ()
+
+
+class TargetEnd:
+    """One environment on a target. Not to be used from two threads at once."""
+
+    def __init__(self, end: End, prefix: str, name: str, local: Sequence[str], by: str) -> None:
+        self._end = end
+        self.ask = end.call
+        self.prefix = prefix
+        self.name = name
+        self.is_new = False
+        """Whether `inspect` found nothing at the name."""
+        self.wants_spare = False
+        """Whether `publish` left nothing there that the next push can be built on."""
+        facts = from_json(ServerFacts, end.call("hello").document)
+        self._codecs: tuple[str, ...] | None = None
+        self.python: str = facts.python
+        self._is_remote = isinstance(end, RemoteEnd)
+        arguments = {
+            "prefix": prefix,
+            "name": name,
+            "local": list(local),
+            "by": by,
+            "is_base": name == BASE,
+        }
+        end.call("target.open", arguments)
+
+    @property
+    def server(self) -> str:
+        return self._end.server
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """What it undoes, the best first: told with the references, or asked for now."""
+        if self._codecs is None:
+            self.references()
+        return self._codecs or ()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine."""
+        return not self._is_remote
+
+    def inspect(
+        self, *, lock: bool, source: PlaceFacts | None = None, on_progress: Progress | None = None
+    ) -> TargetState:
+        """What stands there; with `lock`, nobody else pushes until the end is closed.
+
+        `PreflightRefused`, and nothing is written, where `source` stands in the same place.
+        """
+        arguments = {"lock": lock, "source": to_json(source)}
+        answer = self._end.call("target.inspect", arguments, on_progress=on_progress)
+        state = from_json(TargetState, answer.document)
+        self.is_new = not state.exists
+        return state
+
+    def existing(self, paths: Sequence[str]) -> tuple[bool, ...]:
+        """Whether something is there at each of these paths, as seen from the environment."""
+        if not paths:
+            return ()
+        answer = self._end.call("target.existing", {"paths": list(paths)})
+        found = from_json(ExistingFacts, answer.document).existing
+        if len(found) != len(paths):
+            raise AgentFailed("the target answered for other paths than it was asked about")
+        return found
+
+    def using(self) -> tuple[ProcessUse, ...]:
+        """The processes there that use the environment."""
+        answer = self._end.call("target.using")
+        return from_json(UseFacts, answer.document).processes
+
+    def references(self) -> bytes:
+        """What the source's manifest may refer to instead of sending it."""
+        return self.known_there(frozenset()).references
+
+    def known_there(self, packages: Collection[bytes]) -> KnownThere:
+        """The same where perhaps nothing stands at the name, but something alike at another."""
+        payload = b"\0".join(sorted(packages))
+        answer = self._end.call("target.references", payload=payload)
+        found = answer.payload
+        if len(found) % REFERENCE_BYTES or len(found) > REFERENCE_BYTES * ENTRIES_MAX:
+            raise AgentFailed("the target sent references that are none")
+        facts = from_json(ReferencesFacts, answer.document)
+        self._codecs = facts.codecs
+        return KnownThere(found, facts.has_most)
+
+    def differences(self, manifest: bytes, paths_max: int) -> DifferenceFacts:
+        """What stands there against a manifest, or against its record where that is empty."""
+        answer = self._told("target.differences", {"paths_max": paths_max}, manifest)
+        return from_json(DifferenceFacts, answer.document)
+
+    def dry_plan(self, manifest: bytes, keep: int) -> Staged:
+        """What a push of that manifest would do; nothing is touched, so there is no tree."""
+        answer = self._told("target.dry_plan", {"keep": keep}, manifest)
+        facts = from_json(PlanFacts, answer.document)
+        warnings = _messages(from_json(FindingsFacts, answer.document).findings)
+        return Staged(facts, _fetches(answer), tree="", token="", warnings=warnings)
+
+    def prepare(self, keep: int) -> None:
+        """Let it read what `stage` will need; nothing is touched."""
+        self._end.call("build.prepare", {"keep": keep})
+
+    def share(self, share: Share) -> tuple[bool, tuple[str, ...]]:
+        """Have what is built shared so; whether what stands there is, and warnings."""
+        told = from_json(ShareFacts, self._end.call("build.share", to_json(share)).document)
+        return told.is_shared, told.warnings
+
+    def begin(self, outline: bytes, keep: int) -> Staged | None:
+        """Have a staging tree made by a manifest without contents; None where there is one."""
+        answer = self._told("build.begin", {"keep": keep}, outline)
+        return _staged(answer) if answer.document.get("tree") else None
+
+    def begin_alike(self, keep: int, on_progress: Progress | None = None) -> bool:
+        """Have what was found by `known_there` copied, to build on; whether that was done."""
+        answer = self._end.call("build.begin_alike", {"keep": keep}, on_progress=on_progress)
+        return answer.document.get("begun") is True
+
+    def settle(self, on_progress: Progress | None = None) -> None:
+        """Finish what was begun, when its files have come."""
+        self._end.call("build.settle", on_progress=on_progress)
+
+    def stage(self, manifest: bytes, keep: int, on_progress: Progress | None = None) -> Staged:
+        """Bring a staging tree forward as far as the target's own bytes go."""
+        return _staged(self._told("build.stage", {"keep": keep}, manifest, on_progress))
+
+    def _told(
+        self,
+        operation: str,
+        arguments: dict[str, Any],
+        manifest: bytes,
+        on_progress: Progress | None = None,
+    ) -> Answer:
+        """Ask with a manifest: over a link as blocks that a processor makes in no time."""
+        is_worth_it = self._is_remote and len(manifest) > _PACKED_FROM_BYTES
+        if is_worth_it and codec.ZSTD in self.codecs and codec.ZSTD in codec.encodable():
+            manifest = codec.encode_all(codec.ZSTD, _PACKED_LEVEL, manifest)
+            arguments = {**arguments, "packed": True}
+        return self._end.call(operation, arguments, manifest, on_progress=on_progress)
+
+    def complete(self, on_progress: Progress | None = None) -> None:
+        """Finish the staging tree and hash it; `VerificationFailed` names what is wrong."""
+        self._end.call("build.complete", on_progress=on_progress)
+
+    def publish(
+        self,
+        settings: PushSettings,
+        source_revision: str,
+        how: How,
+        on_progress: Progress | None = None,
+    ) -> RecordFacts:
+        """Switch, check, record; the record as read back from the target."""
+        arguments = _publication(settings, source_revision, how)
+        answer = self._end.call("build.publish", arguments, on_progress=on_progress)
+        self.wants_spare = answer.document.get("wants_spare") is True
+        return _of_revision(from_json(RecordFacts, answer.document), source_revision)
+
+    def make_spare(self, keep: int, on_progress: Progress | None = None) -> bool:
+        """Make a tree for the next push to build on; whether it was made.
+
+        Not where that would not help, or has no room, nor where a push came meanwhile.
+        """
+        answer = self._end.call("build.make_spare", {"keep": keep}, on_progress=on_progress)
+        return answer.document.get("made") is True
+
+    def adopt(self, settings: PushSettings, source_revision: str) -> RecordFacts:
+        """Record what stands there already."""
+        arguments = _publication(settings, source_revision, How("mirror", ""))
+        answer = self._end.call("build.adopt", arguments)
+        return _of_revision(from_json(RecordFacts, answer.document), source_revision)
+
+    def rollback(self, number: int | None, by: str, overwrite: bool) -> RecordFacts:
+        """Put an earlier version back: the newest, or generation `number`."""
+        arguments = {"number": number, "by": by, "overwrite": overwrite}
+        return from_json(RecordFacts, self._end.call("build.rollback", arguments).document)
+
+    def remove(self, by: str, overwrite: bool) -> RecordFacts:
+        """Let nothing stand there; the record that what stood there is kept by."""
+        arguments = {"by": by, "overwrite": overwrite}
+        return from_json(RecordFacts, self._end.call("build.remove", arguments).document)
+
+    def verify(self, on_progress: Progress | None = None) -> VerifyFacts:
+        """Hash every byte there again, against the record."""
+        answer = self._end.call("target.verify", on_progress=on_progress)
+        return from_json(VerifyFacts, answer.document)
+
+    def history(self) -> list[Mapping[str, Any]]:
+        """What happened to the environment there, oldest first."""
+        events = self._end.call("target.history").document.get("events")
+        if not isinstance(events, list):
+            raise AgentFailed("a history that is none")
+        return [event for event in events if isinstance(event, dict)]
+
+    def close(self) -> None:
+        self._end.close()
+
+
+def _staged(answer: Answer) -> Staged:
+    facts = from_json(StageFacts, answer.document)
+    if not _PLACE.fullmatch(facts.tree) or not facts.tree.endswith("/" + facts.token):
+        raise AgentFailed("the target builds at an impossible place")
+    warnings = _messages(facts.findings)
+    return Staged(facts.plan, _fetches(answer), facts.tree, facts.token, warnings)
+
+
+def _messages(findings: Sequence[Finding]) -> tuple[str, ...]:
+    return tuple(finding.message for finding in findings)
+
+
+def _fetches(answer: Answer) -> tuple[bytes, ...]:
+    if answer.payload.count(b"\0") >= ENTRIES_MAX:
+        raise AgentFailed("the target asked for more files than there can be")
+    return tuple(answer.payload.split(b"\0")) if answer.payload else ()
+
+
+def _of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:
+    """The record that was read back there, which has to be that of what was pushed."""
+    if record.source_revision != source_revision:
+        raise AgentFailed("the target has another version on record than was pushed")
+    return record
+
+
+def _publication(settings: PushSettings, source_revision: str, how: How) -> dict[str, Any]:
+    return {
+        "source_revision": source_revision,
+        "source": settings.source,
+        "who": settings.who,
+        "method": how.method,
+        "transport": how.transport,
+        "changes": list(how.changes),
+        "keep": settings.keep,
+        "check": {
+            "command": settings.check,
+            "timeout_seconds": settings.check_timeout_seconds,
+        },
+        "retry_held": settings.retry_held,
+    }

@@ -1,0 +1,1 @@
+"""Many targets at once: opened, pushed to, ended together."""

@@ -1,0 +1,256 @@
+"""The same push to many servers at once; one server's trouble stays its own."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from envsync.agent.operations.helper_work import carry_out
+from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.errors import EnvsyncError
+from envsync.push.cycle import Push
+from envsync.push.ends.end import LocalEnd
+from envsync.push.ends.relocated_source import RelocatedSource, toward
+from envsync.push.ends.source_end import SourceEnd, path_known_as
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.fan_out.beginning import AT_ONCE, Beginning
+from envsync.push.fan_out.targets import Targets
+from envsync.push.order.method import PACK
+from envsync.push.order.places import HERE, Destination, Place
+from envsync.push.order.settings import PushSettings
+from envsync.push.questions.servers import PARALLEL_MAX
+from envsync.push.steps.pace import OnProgress, Pace
+from envsync.push.steps.report import (
+    FAILED,
+    STRAIGHT,
+    STRAIGHT_WITH_AGENT,
+    THROUGH_HERE,
+    Progress,
+    PushReport,
+)
+from envsync.ssh.session import Link
+from envsync.transport.direct import DirectTransport
+
+OnReport = Callable[[PushReport], None]
+
+
+class FanOut:
+    """Pushes to several servers. `stop` ends it: what is staged stays for the next try."""
+
+    def __init__(
+        self,
+        settings: PushSettings,
+        source_server: str,
+        open_source: Callable[[], Link] | None = None,
+        beginning: Beginning = AT_ONCE,
+    ) -> None:
+        """`open_source` opens a link to the source; none where it is this machine.
+
+        Until `beginning` is said, everything is made ready: the source is looked at, and agents
+        are there on the targets, which have been asked nothing and hold no lock.
+        """
+        self._settings = settings
+        self._beginning = beginning
+        self._may_begin = threading.Event()
+        if beginning is AT_ONCE:
+            self._may_begin.set()
+        # Importing and connecting keep this interpreter busy while the source is scanned.
+        self._helpers = HelperProcesses.fork(carry_out, caller_shares=False)
+        source = Place(source_server, settings.source_prefix, open_source)
+        self._source = _source_end(settings, source, self._helpers)
+        self._route = "" if open_source is None else THROUGH_HERE
+        self._targets = Targets(settings)
+        self.wanting_spares: set[str] = set()
+        """The servers where a publish left nothing for the next push to be built on."""
+
+    def run(
+        self,
+        destinations: Sequence[Destination],
+        on_progress: OnProgress = lambda _: None,
+        on_report: OnReport = lambda _: None,
+    ) -> list[PushReport]:
+        """Push to all of them, in the order given; a failure is a report, never raised.
+
+        Raises what is wrong with the source itself, before any server is touched, where
+        that can be told at once.
+        """
+        self._source.serves_several = len(destinations) > 1
+        inspecting = self._inspecting(on_progress)
+        reports: dict[str, PushReport] = {}
+
+        def serve(destination: Destination) -> None:
+            report = self._push(destination, on_progress)
+            reports[destination.server] = report
+            on_report(report)
+
+        workers = max(1, min(PARALLEL_MAX, len(destinations)))
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="push")
+        try:
+            futures = [pool.submit(serve, destination) for destination in destinations]
+            if self._beginning is not AT_ONCE:
+                inspecting = self._begun(on_progress)
+            wait(futures)
+            inspecting.join()
+        except BaseException:
+            # Ctrl-C: a server that is silent must not hold up the end of the process.
+            self.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
+        self._helpers.close()
+        self._source.close()
+        for future in futures:
+            future.result()  # a bug that one server met; the others are done
+        return [reports[destination.server] for destination in destinations]
+
+    @property
+    def source_revision(self) -> str:
+        """What the source was found to be; empty while that is not known."""
+        return self._source.known_revision
+
+    def _begun(self, on_progress: OnProgress) -> threading.Thread:
+        """Wait for the word, and then look once more where what was seen cannot count."""
+        self._beginning.wait()
+        # All is imported and connected: this interpreter has time to scan as well.
+        self._helpers.caller_shares = True
+        self._source.look_again(is_changed=self._beginning.is_changed_since)
+        inspecting = self._inspecting(on_progress)
+        self._may_begin.set()
+        return inspecting
+
+    def _inspecting(self, on_progress: OnProgress) -> threading.Thread:
+        thread = threading.Thread(target=self._inspect_source, args=(on_progress,))
+        thread.start()
+        return thread
+
+    def _inspect_source(self, on_progress: OnProgress) -> None:
+        """Look at the source while the links are being opened; who needs it meets the error."""
+
+        def relay(told: Mapping[str, Any]) -> None:
+            hashed = told.get("hash_bytes", 0)
+            on_progress(Progress(self._source.server, "inspect", hashed))
+
+        try:
+            self._source.state(on_progress=relay)
+        except (EnvsyncError, OSError):
+            return
+
+    def _push(self, destination: Destination, on_progress: OnProgress) -> PushReport:
+        started = time.monotonic()
+        try:
+            if destination.open_link is None:
+                return self._push_here(destination, on_progress, started)
+            with self._targets.link(destination, on_progress) as link:
+                return self._push_over(link, destination, on_progress, started)
+        except EnvsyncError as error:
+            self._may_begin.wait()  # before it, nobody asked
+            error.server = error.server or destination.server
+            return self._failed(destination, error, started)
+        except OSError as error:
+            failure = EnvsyncError(str(error), server=destination.server)
+            return self._failed(destination, failure, started)
+
+    def _counted_from(self, started: float) -> float:
+        """Wait until pushes may begin; from which monotonic second their time counts."""
+        if self._may_begin.is_set():
+            return started
+        self._may_begin.wait()
+        if self._targets.stopped:
+            raise EnvsyncError("it was stopped before it began")
+        return time.monotonic()
+
+    def _push_here(
+        self, destination: Destination, on_progress: OnProgress, started: float
+    ) -> PushReport:
+        """To this machine: no link."""
+        target = self._targets.here(destination)
+        report = self._run(target, None, destination, on_progress, started)
+        return replace(report, connection=HERE)
+
+    def _push_over(
+        self, link: Link, destination: Destination, on_progress: OnProgress, started: float
+    ) -> PushReport:
+        target = self._targets.over(link, destination)
+        report = self._run(target, link, destination, on_progress, started)
+        chosen = link.chosen
+        return replace(
+            report,
+            connection=chosen.name,
+            connection_reason=chosen.reason,
+            route=self._route_of(report),
+        )
+
+    def _run(
+        self,
+        target: TargetEnd,
+        link: Link | None,
+        destination: Destination,
+        on_progress: OnProgress,
+        started: float,
+    ) -> PushReport:
+        """The push itself, when it may begin; `target` is closed then."""
+        reopen = partial(self._targets.again, destination)
+        settings = self._settings_for(destination)
+        with contextlib.closing(target):
+            source = self._toward(destination)
+            pace = Pace(target.server, on_progress, self._counted_from(started))
+            report = Push(settings, source, target, link, reopen, pace).run()
+            self._note_spare(target)
+            return report
+
+    def _toward(self, destination: Destination) -> SourceEnd | RelocatedSource:
+        there = path_known_as(destination.prefix, self._settings.name_there)
+        return toward(self._source, there)
+
+    def _settings_for(self, destination: Destination) -> PushSettings:
+        settings = self._settings
+        if destination.limit_bits_per_second is not None:
+            settings = replace(settings, limit_bits_per_second=destination.limit_bits_per_second)
+        return replace(settings, share=destination.share)
+
+    def _note_spare(self, target: TargetEnd) -> None:
+        if target.wants_spare:
+            self.wanting_spares.add(target.server)
+
+    def _route_of(self, report: PushReport) -> str:
+        if report.transport != DirectTransport.name:
+            return self._route
+        return STRAIGHT_WITH_AGENT if report.agent_forwarded else STRAIGHT
+
+    def stop(self) -> None:
+        """End every push. May be called from any thread."""
+        self._targets.stop()
+        self._source.close()
+        self._may_begin.set()
+
+    def _failed(self, destination: Destination, error: EnvsyncError, started: float) -> PushReport:
+        return PushReport(
+            server=destination.server,
+            environment=self._settings.name_there,
+            outcome=FAILED,
+            seconds=time.monotonic() - started,
+            error=error,
+        )
+
+
+def _source_end(settings: PushSettings, source: Place, helpers: HelperProcesses) -> SourceEnd:
+    if source.open_link is not None:
+        from envsync.push.ends.remote_source import RemoteSource
+
+        return RemoteSource(source, settings.environment, settings.local)
+    if settings.method == PACK:
+        from envsync.push.packing.packed_source import packed_source
+
+        return packed_source(settings, source.server, helpers)
+    return SourceEnd(
+        LocalEnd(source.server, helpers),
+        settings.source_prefix,
+        settings.environment,
+        settings.local,
+    )

@@ -1,0 +1,31 @@
+"""Making targets ready for the next push, while there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from envsync.push.ends.end import End
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.order.places import Destination, Place
+from envsync.push.order.settings import PushSettings
+from envsync.push.questions.servers import Outcome, for_each_server
+
+
+def make_spares(
+    settings: PushSettings,
+    destinations: Sequence[Destination],
+    on_outcome: Callable[[Outcome[bool]], None] = lambda _: None,
+) -> list[Outcome[bool]]:
+    """On each of them a tree for the next push to build on; whether one was made.
+
+    A target on which somebody pushes, or which cannot be reached, is left as it is, and that is
+    its outcome's error.
+    """
+    places = [Place(d.server, d.prefix, d.open_link) for d in destinations]
+    return for_each_server(places, partial(_make_spare, settings), on_outcome)
+
+
+def _make_spare(settings: PushSettings, end: End, place: Place) -> bool:
+    target = TargetEnd(end, place.prefix, settings.name_there, settings.local, settings.who)
+    return target.make_spare(settings.keep)

@@ -1,0 +1,80 @@
+"""The targets of one command: opened, opened once more, and ended all at once."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from envsync.push.ends.end import End, LocalEnd, RemoteEnd
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.order.places import Destination
+from envsync.push.order.settings import PushSettings
+from envsync.push.steps.pace import OnProgress
+from envsync.push.steps.report import Progress
+from envsync.ssh.session import Link
+
+
+class Targets:
+    """Safe to share between threads."""
+
+    def __init__(self, settings: PushSettings) -> None:
+        self._settings = settings
+        self._links: set[Link] = set()
+        self._lock = threading.Lock()
+        self.stopped = False
+
+    @contextlib.contextmanager
+    def link(self, destination: Destination, on_progress: OnProgress) -> Iterator[Link]:
+        """A link to a destination that is another machine, until the block ends or `stop`."""
+        on_progress(Progress(destination.server, "connect"))
+        assert destination.open_link is not None
+        link = destination.open_link()
+        with self._lock:
+            self._links.add(link)
+            stopped = self.stopped
+        if stopped:
+            link.close()
+        try:
+            yield link
+        finally:
+            link.close()
+            with self._lock:
+                self._links.discard(link)
+
+    def here(self, destination: Destination) -> TargetEnd:
+        """The target where the destination is this machine: nothing can be lost with a link."""
+        return self._target(LocalEnd(destination.server), destination)
+
+    def over(self, link: Link, destination: Destination) -> TargetEnd:
+        """The target by an agent that is started there."""
+        return self._target(RemoteEnd(link, destination.prefix), destination)
+
+    @contextlib.contextmanager
+    def again(self, destination: Destination) -> Iterator[TargetEnd]:
+        """The target over a new link, until the block ends; for when the first one was lost."""
+        if destination.open_link is None:
+            with contextlib.closing(self.here(destination)) as target:
+                yield target
+            return
+        with (
+            self.link(destination, lambda _: None) as link,
+            contextlib.closing(self.over(link, destination)) as target,
+        ):
+            yield target
+
+    def _target(self, end: End, destination: Destination) -> TargetEnd:
+        settings, prefix = self._settings, destination.prefix
+        try:
+            return TargetEnd(end, prefix, settings.name_there, settings.local, settings.who)
+        except BaseException:
+            end.close()
+            raise
+
+    def stop(self) -> None:
+        """End every link, and every one that is opened from now on. May be called by any thread."""
+        with self._lock:
+            self.stopped = True
+            links = list(self._links)
+        for link in links:
+            link.close()

@@ -1,0 +1,1 @@
+"""What a push is told: values, before any server is asked."""

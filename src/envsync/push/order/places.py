@@ -1,0 +1,35 @@
+"""The places of a push: prefixes on servers, and how to get there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from envsync.ssh.session import Link
+from envsync.tree.sharing import Share
+
+HERE = "here"
+"""The connection where no link is needed: it is this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A prefix on a server, and how to get there; no `open_link` where it is this machine."""
+
+    server: str
+    prefix: str
+    open_link: Callable[[], Link] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A target: its name, its prefix, how to open a link to it, and its own limit.
+
+    No `open_link` where it is this machine.
+    """
+
+    server: str
+    prefix: str
+    open_link: Callable[[], Link] | None
+    limit_bits_per_second: int | None = None
+    share: Share | None = None

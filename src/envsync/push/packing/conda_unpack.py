@@ -1,0 +1,156 @@
+"""What the `conda-unpack` of an archive would do, without running anything of the archive.
+
+The files that name the prefix where they were packed are given the one where they stand now.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from envsync.errors import SourceRefused
+from envsync.push.packing.extraction import path_inside
+
+UNPACK = "bin/conda-unpack"
+_ITS_OWN = (UNPACK, "bin/conda_unpack_progress.py")
+_RECORDS = re.compile(r"^_prefix_records = (\[.*?^\])$", re.MULTILINE | re.DOTALL)
+_ANY_PYTHON = re.compile(rb"\A#! ?/usr/bin/env (python[0-9.]*)(?=[ \t\r\n])")
+_PYTHON = re.compile(r"bin/python[0-9.]*")
+
+
+class _Record(NamedTuple):
+    """A file that names the prefix, as the archive says: by what text, and how."""
+
+    path: str
+    placeholder: str
+    mode: str
+
+
+def has_conda_unpack(top: Path) -> bool:
+    """Whether what was unpacked is an archive of conda-pack's, whole: this comes last in it."""
+    return _is_own_file(top, UNPACK)
+
+
+def settle(top: Path, symlinks: Iterable[str]) -> None:
+    """Give what names the prefix where it was packed the path `top`; conda-pack's own files go.
+
+    Raises `SourceRefused` where the archive says what cannot be.
+    """
+    _settle_links(top, symlinks, _settle_files(top))
+
+
+def _settle_files(top: Path) -> set[str]:
+    """What `conda-unpack` does, and what it leaves: scripts that take any Python there is.
+
+    The prefixes that files named before.
+    """
+    placeholders = set()
+    said = _records((top / UNPACK).read_text(errors="surrogateescape"))
+    for record in itertools.chain(said, _interpreters(top)):
+        _rewrite(top, record)
+        placeholders.add(record.placeholder.rstrip("/"))
+    python = b"#!" + os.fsencode(top) + b"/bin/"
+    for path in sorted((top / "bin").iterdir()):
+        if stat.S_ISREG(path.lstat().st_mode):
+            _replace(path, lambda content: _ANY_PYTHON.sub(lambda m: python + m[1], content))
+    for name in _ITS_OWN:
+        (top / name).unlink(missing_ok=True)
+    return placeholders
+
+
+def _records(script: str) -> Iterator[_Record]:
+    match = _RECORDS.search(script)
+    try:
+        found = ast.literal_eval(match[1]) if match else None
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        found = None
+    if not isinstance(found, list):
+        raise SourceRefused(f"{UNPACK} of the archive does not say which files name its prefix")
+    for one in found:
+        if not (isinstance(one, tuple) and len(one) == 3 and all(type(x) is str for x in one)):
+            raise SourceRefused(f"{UNPACK} of the archive has a record that is none: {one!r}")
+        record = _Record(*one)
+        if record.mode not in ("text", "binary") or not record.placeholder:
+            raise SourceRefused(f"{UNPACK} of the archive has a record that is none: {one!r}")
+        yield record
+
+
+def _interpreters(top: Path) -> Iterator[_Record]:
+    """Python itself, which `conda-unpack` leaves out because it is what runs that."""
+    for path in sorted(top.glob("conda-meta/python-*.json")):
+        if not _is_own_file(top, f"conda-meta/{path.name}"):
+            continue
+        try:
+            listed = json.loads(path.read_bytes())["paths_data"]["paths"]
+            found = [
+                (str(one["_path"]), str(one["prefix_placeholder"]))
+                for one in listed
+                if _PYTHON.fullmatch(str(one["_path"])) and one.get("prefix_placeholder")
+            ]
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            continue
+        for name, placeholder in found:
+            if (top / name).is_file() and not (top / name).is_symlink():
+                yield _Record(name, placeholder, "binary")
+
+
+def _rewrite(top: Path, record: _Record) -> None:
+    from conda_pack.prefixes import replace_prefix
+
+    path = top / path_inside(record.path)
+    real = os.path.realpath(path.parent)
+    is_below = (real + "/").startswith(os.path.realpath(top) + "/")
+    if not is_below or not os.path.lexists(path) or not stat.S_ISREG(path.lstat().st_mode):
+        raise SourceRefused(
+            f"{UNPACK} of the archive names {record.path!r}, which is no file of it"
+        )
+    try:
+        _replace(path, lambda data: replace_prefix(data, record.mode, record.placeholder, str(top)))
+    except ValueError as error:
+        raise SourceRefused(
+            f"{record.path} has no room for the path where it is unpacked",
+            hint="set XDG_CACHE_HOME to a shorter path",
+        ) from error
+
+
+def _replace(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Another content with the same mode and times: bytecode goes by them."""
+    with path.open("rb") as file:
+        before = file.read()
+    after = change(before)
+    if after == before:
+        return
+    status = path.stat()
+    path.unlink()
+    path.write_bytes(after)
+    path.chmod(stat.S_IMODE(status.st_mode))
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+def _settle_links(top: Path, links: Iterable[str], placeholders: Collection[str]) -> None:
+    """Links into the environment where it was packed lead into it here."""
+    for path in links:
+        there = top / path
+        if not there.is_symlink():
+            continue
+        target = os.fspath(there.readlink())
+        for old in placeholders:
+            if (target + "/").startswith(old + "/"):
+                there.unlink()
+                there.symlink_to(str(top) + target[len(old) :])
+
+
+def _is_own_file(top: Path, path: str) -> bool:
+    """Whether a file stands there that was unpacked there: no link, and behind none."""
+    there = top / path
+    parent = top.resolve() / posixpath.dirname(path)
+    is_own = there.parent.resolve() == parent and os.path.lexists(there)
+    return is_own and stat.S_ISREG(there.lstat().st_mode)

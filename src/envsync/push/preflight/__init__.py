@@ -1,0 +1,1 @@
+"""What forbids a push, what a person should know of it, and the way out."""

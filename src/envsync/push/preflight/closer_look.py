@@ -1,0 +1,97 @@
+"""Preflight where two states do not tell enough: both ends are asked for more."""
+
+from __future__ import annotations
+
+from envsync.agent.wire.messages import SourceState, TargetState
+from envsync.conda.kernelspecs import STANDS_AT
+from envsync.conda.outside import LEADS_TO
+from envsync.conda.platform_needs import glibc_mismatch
+from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
+from envsync.push.ends.relocated_source import RelocatedSource
+from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.order.settings import PushSettings
+from envsync.push.preflight import preflight
+from envsync.push.preflight.way_out import WayOut, shows_source
+
+DIFFERENCES_SHOWN = 12
+
+
+class CloserLook:
+    """Of one push."""
+
+    def __init__(
+        self, settings: PushSettings, source: SourceEnd | RelocatedSource, target: TargetEnd
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._target = target
+        self.way_out = WayOut(settings, source, target)
+
+    def require_permission(self, source: SourceState, target: TargetState) -> None:
+        """Preflight's decisions; where packages differ, the error names them."""
+        settings = self._settings
+        try:
+            preflight.require_permission(settings, source, target)
+        except EnvsyncError as error:
+            error.hint = self.way_out.refused(error.hint, target)
+            is_other = error.code in ("drift", "not-fast-forward") and target.exists
+            if is_other and not error.details:
+                error.details = self._differences(target)
+            raise
+
+    def require_inside(self) -> None:
+        """Refuse what leads out of the environment, where `outside: fail` says so."""
+        if self._settings.outside == "fail" and self._source.outside():
+            found = self.outside()
+            lead = "path leads" if len(found) == 1 else "paths lead"
+            raise PreflightRefused(
+                f"{len(found)} {lead} out of the environment",
+                details=found[:DIFFERENCES_SHOWN],
+                hint="install without --editable, or set `outside: warn` for it",
+            )
+
+    def _differences(self, target: TargetState) -> tuple[str, ...]:
+        """What stands there against what was published, or against the source."""
+        manifest = b""
+        if shows_source(target):
+            manifest = self._source.manifest(self._target.references())
+        try:
+            found = self._target.differences(manifest, paths_max=DIFFERENCES_SHOWN)
+        except VerificationFailed as error:
+            return (error.message,)
+        counts = (
+            f"{found.added:,} file{'' if found.added == 1 else 's'} added, "
+            f"{found.removed:,} removed, {found.changed:,} changed"
+        )
+        lines = found.packages or (*found.groups, *found.paths)
+        shown = lines[:DIFFERENCES_SHOWN]
+        more = (f"and {len(lines) - len(shown)} more",) if len(lines) > len(shown) else ()
+        return (counts, *shown, *more)
+
+    def refuse_the_same_place(self, target: TargetState) -> None:
+        if self._source.sees(target.nonce):
+            raise PreflightRefused(
+                "it is the same directory as the source, on a filesystem that both share",
+                hint="nothing to push: the environment is there already",
+            )
+
+    def outside(self) -> tuple[str, ...]:
+        """What leads out of the environment, and whether there is something on the target."""
+        lines = self._source.outside()
+        paths = [line.rpartition(STANDS_AT)[2].rpartition(LEADS_TO)[2] for line in lines]
+        absolute = [path for path in paths if path.startswith("/")]
+        exists = dict(zip(absolute, self._target.existing(absolute), strict=True))
+        told = {True: ", which is there", False: ", which is not there"}
+        return tuple(
+            line + (told[exists[path]] if path in exists else "")
+            for line, path in zip(lines, paths, strict=True)
+        )
+
+    def glibc(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
+        """Where the target's C library is older: whether what is sent needs a newer one."""
+        if not preflight.has_older_libc(source, target):
+            return ()
+        path, needed = self._source.newest_glibc()
+        message = glibc_mismatch(path, needed, target.platform.libc_version)
+        return () if message is None else (message,)

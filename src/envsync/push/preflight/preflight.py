@@ -1,0 +1,231 @@
+"""What forbids a push, and what a person should know: decided from two states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+
+from envsync.agent.places.layout import BASE
+from envsync.agent.wire.messages import (
+    DAMAGED_RECORD,
+    GROUP_OWNED,
+    KEPT,
+    Finding,
+    RecordFacts,
+    SourceState,
+    TargetState,
+    listed,
+)
+from envsync.conda import platform_needs
+from envsync.conda.platform_needs import Platform, mismatches
+from envsync.errors import (
+    NotFastForward,
+    PreflightRefused,
+    RevisionHeld,
+    SourceRefused,
+    SourceShrunk,
+    TargetDrifted,
+)
+from envsync.push.order.method import MIRROR, REBUILD
+from envsync.push.order.settings import PushSettings
+from envsync.tree.manifest import Totals
+from envsync.tree.revision import short
+from envsync.tree.safety import shrinkage
+from envsync.tree.sharing import WRITE, Share
+
+ANOTHER_BASE = "there is another conda at the prefix already: it stays as it is"
+_CREDENTIALS_SHOWN = 5
+_AFTER_THE_INSTALLER = (
+    "push again when the installer is done; if it died, remove what it left, or install once more"
+)
+_HINTS = {
+    "platform": "--method rebuild makes it anew there; --force-platform insists",
+    "busy": _AFTER_THE_INSTALLER,
+    "read-only": "give yourself write permission there",
+    "read-only-mount": "`sudo dmesg` there says why; then mount it read-write again",
+    "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
+    "not-a-directory": "move it away there",
+    "foreign-owner": "have its owner push it, or share it (`share: {group: ..., mode: write}`); or "
+    "push to a prefix of your own",
+}
+_SOURCE_HINTS = {
+    "mapped": "push again when it has ended; a file that is this server's own belongs into `local:`"
+}
+
+
+def warnings(source: SourceState, target: TargetState, method: str = MIRROR) -> tuple[str, ...]:
+    """What does not stop the push."""
+    findings = (*source.findings, *_target_findings(source, target, method))
+    told = (finding for finding in findings if finding.kind != GROUP_OWNED)
+    return tuple(finding.message for finding in told if not finding.blocking)
+
+
+def credential_warning(paths: Sequence[str]) -> tuple[str, ...]:
+    """What a person should know of files with credentials that travel; nothing without any."""
+    if not paths:
+        return ()
+    names = listed(paths, _CREDENTIALS_SHOWN)
+    return (f"credentials are in {names}: whoever can read the environment there can read them",)
+
+
+def _target_findings(source: SourceState, target: TargetState, method: str) -> Iterator[Finding]:
+    yield from target.findings
+    if method != REBUILD:
+        yield from platform_findings(source, target)
+
+
+def is_other_platform(source: SourceState, target: TargetState) -> bool:
+    """Whether what runs on the source cannot run on the target."""
+    return any(finding.blocking for finding in platform_findings(source, target))
+
+
+def platform_findings(source: SourceState, target: TargetState) -> Iterator[Finding]:
+    """What forbids it. An older C library forbids nothing: see `glibc_warning`."""
+    for mismatch in mismatches(Platform(*source.platform), Platform(*target.platform)):
+        if mismatch.refused:
+            yield Finding("platform", mismatch.message, True)
+
+
+def has_older_libc(source: SourceState, target: TargetState) -> bool:
+    """Whether the newest glibc that the environment needs may be too new for the target."""
+    here, there = Platform(*source.platform), Platform(*target.platform)
+    return here.libc == there.libc and platform_needs.has_older_libc(here, there)
+
+
+def insisted(source: SourceState, target: TargetState) -> tuple[TargetState, tuple[str, ...]]:
+    """The target as one of the source's platform, which a person insists on; and what differs."""
+    differs = tuple(
+        f"{finding.message}; --force-platform insists"
+        for finding in platform_findings(source, target)
+    )
+    return (target._replace(platform=source.platform), differs) if differs else (target, ())
+
+
+def require_source(source: SourceState) -> None:
+    """Refuse a source that is busy or broken (P4)."""
+    blocking = list(dict.fromkeys(finding for finding in source.findings if finding.blocking))
+    if blocking:
+        hint = _SOURCE_HINTS.get(blocking[0].kind, _AFTER_THE_INSTALLER)
+        raise SourceRefused(
+            f"the source is not at rest: {blocking[0].message}",
+            details=[finding.message for finding in blocking[1:]],
+            hint=hint,
+        )
+
+
+def require_target(source: SourceState, target: TargetState, method: str = MIRROR) -> None:
+    """Refuse a target that cannot take the environment, whatever its version."""
+    refuse(_target_findings(source, target, method))
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Raise `PreflightRefused` where one of them forbids it."""
+    blocking = [finding for finding in findings if finding.blocking]
+    if blocking:
+        raise PreflightRefused(
+            blocking[0].message,
+            details=[finding.message for finding in blocking[1:]],
+            hint=_HINTS.get(blocking[0].kind, ""),
+        )
+
+
+def require_shared(target: TargetState, share: Share | None) -> None:
+    """Refuse to replace another user's version, unless a group is to publish here."""
+    if share is None or share.mode != WRITE:
+        refuse(
+            finding._replace(kind="foreign-owner", blocking=True)
+            for finding in target.findings
+            if finding.kind == GROUP_OWNED
+        )
+
+
+def is_in_step(source: SourceState, target: TargetState, method: str = MIRROR) -> bool:
+    """Whether the target has the source's version already, or what that method made of it."""
+    if not target.exists or target.revision == source.revision_there:
+        return target.exists
+    made = target.record
+    return (
+        made is not None
+        and made.method == method != MIRROR
+        and (made.revision, made.source_revision) == (target.revision, source.revision)
+    )
+
+
+def has_drifted(target: TargetState) -> bool:
+    """Whether what stands there is not what was published there."""
+    if not target.exists:
+        return False
+    return target.record is None or target.record.revision != target.revision
+
+
+def require_permission(settings: PushSettings, source: SourceState, target: TargetState) -> None:
+    """Refuse what only a person may decide: held, shrunk, drifted, not a fast-forward."""
+    if settings.environment == BASE and target.exists:
+        raise PreflightRefused(ANOTHER_BASE, hint="a base that is in use is conda's to update")
+    _require_not_held(settings, source, target)
+    _require_not_shrunk(settings, source, target)
+    if settings.unattended:
+        _require_not_removed(target)
+    if not settings.overwrite:
+        require_no_drift(target)
+        _require_fast_forward(source, target)
+
+
+def _require_not_held(settings: PushSettings, source: SourceState, target: TargetState) -> None:
+    reason = target.held.get(source.revision)
+    if reason is not None and not settings.retry_held:
+        raise RevisionHeld(f"revision {short(source.revision)} is held there: {reason}")
+
+
+def _require_not_shrunk(settings: PushSettings, source: SourceState, target: TargetState) -> None:
+    if settings.allow_shrink or not target.exists:
+        return
+    loss = shrinkage(Totals(*source.totals), Totals(*target.totals))
+    if loss is not None:
+        raise SourceShrunk(f"the source looks ruined: {loss}")
+
+
+def require_no_drift(target: TargetState) -> None:
+    """Refuse to replace what is not what was published there."""
+    if not has_drifted(target):
+        return
+    if target.record is None:
+        damaged = [found.message for found in target.findings if found.kind == DAMAGED_RECORD]
+        raise TargetDrifted(
+            f"{damaged[0]}: what was published is not known any more"
+            if damaged
+            else "an environment stands there that envsync never published",
+            hint="see what differs with `envsync diff`; --overwrite keeps it as a generation",
+        )
+    raise TargetDrifted(f"it was changed there since {published(target.record)}")
+
+
+def _require_not_removed(target: TargetState) -> None:
+    if not target.exists and target.generations:
+        last = max(target.generations, key=lambda record: record.number)
+        raise TargetDrifted(
+            f"it was removed there since {published(last)}",
+            hint="if it is to come back: `envsync push` it there, or take the server out of "
+            "`push_to`",
+        )
+
+
+def _require_fast_forward(source: SourceState, target: TargetState) -> None:
+    record = target.record
+    if record is None or not target.exists:
+        return
+    if record.source_revision not in (*source.had, source.revision):
+        origin = f"from {record.source} ({published(record)})"
+        if record.method == KEPT:
+            # It was overwritten once, and put back since.
+            origin = "that was made by hand there"
+        raise NotFastForward(
+            f"it holds revision {short(record.source_revision)} {origin}, "
+            "which this source never had"
+        )
+
+
+def published(record: RecordFacts) -> str:
+    """`alice@server1 published it on 2026-03-02 14:05`, in the local time of who reads it."""
+    when = datetime.fromtimestamp(record.when_seconds, tz=timezone.utc).astimezone()
+    return f"{record.who} published it on {when:%Y-%m-%d %H:%M}"

@@ -1,0 +1,1 @@
+"""What servers are asked without a push: many at once, or one from its first packet on."""

@@ -1,0 +1,166 @@
+"""What is wrong with a server, and the command that mends it: decided from what was found."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from envsync.agent.target.health import HealthFacts, StandingFacts, ToolFacts
+from envsync.agent.wire.messages import PlatformFacts
+from envsync.conda.platform_needs import Platform, mismatches
+from envsync.push.order.places import HERE
+from envsync.push.questions.examination import Examination
+
+FREE_BYTES_NEEDED = 100 << 20
+FREE_BYTES_SCARCE = 5 << 30
+FREE_INODES_SCARCE = 100_000
+CLOCK_SECONDS_MAX = 5.0
+
+_RSYNC_HOLES = (
+    ((3, 2, 5), "CVE-2022-29154"),
+    ((3, 4, 0), "CVE-2024-12084 to -12088 and CVE-2024-12747"),
+    ((3, 4, 3), "CVE-2026-29518, CVE-2026-43618 and CVE-2026-43620"),
+)
+"""The first release without the holes of that name, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """`fails` where a push to that server would fail; else something to know.
+
+    `command` mends it, or is the step towards that.
+    """
+
+    server: str
+    what: str
+    command: str
+    fails: bool = False
+
+
+def complaints(found: Examination, here: PlatformFacts | None) -> tuple[Complaint, ...]:
+    """All of a server's, what fails first. `here` is the platform of this machine."""
+    if found.error is not None:
+        return (Complaint(found.server, found.error.message, found.error.hint, fails=True),)
+    health = found.health
+    assert health is not None, "no error, so it was looked at"
+    told = [
+        Complaint(found.server, what, command, fails)
+        for what, command, fails in (
+            *_about_prefix(found, health),
+            *_about_space(found, health),
+            *_about_platform(health, here),
+            *_about_tools(found, health),
+            *_about_login(found),
+            *(one for standing in health.environments for one in _about(found, standing)),
+        )
+    ]
+    return tuple(sorted(told, key=lambda complaint: not complaint.fails))
+
+
+_Told = Iterator[tuple[str, str, bool]]
+
+
+def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
+    prefix = health.prefix
+    if not prefix.exists:
+        bootstrap = f"envsync bootstrap {found.server}"
+        yield f"there is no conda prefix at {prefix.path}", bootstrap, True
+    elif prefix.is_read_only:
+        look = _there(found, "sudo dmesg  # says why; then mount it read-write again")
+        yield f"the filesystem of {prefix.path} is mounted read-only", look, True
+    elif not prefix.is_writable:
+        user = health.server.who.partition("@")[0]
+        what = f"{prefix.path}/envs belongs to {prefix.owner} and cannot be written by {user}"
+        mend = f"chown {shlex.quote(user)} {shlex.quote(prefix.path)}/envs"
+        yield what, _there(found, f"sudo {mend}"), True
+    elif not prefix.has_conda:
+        what = f"{prefix.path} has no conda-meta: there is no conda"
+        yield what, f"envsync bootstrap {found.server}", False
+
+
+def _about_space(found: Examination, health: HealthFacts) -> _Told:
+    prefix = health.prefix
+    command = f"envsync gc {found.server}"
+    if prefix.free_bytes < FREE_BYTES_SCARCE:
+        is_full = prefix.free_bytes < FREE_BYTES_NEEDED
+        yield f"only {_size(prefix.free_bytes)} are free", command, is_full
+    if prefix.free_inodes is not None and prefix.free_inodes < FREE_INODES_SCARCE:
+        what = f"only {prefix.free_inodes:,} inodes are free: an environment needs up to 200,000"
+        yield what, command, False
+
+
+def _size(size_bytes: int) -> str:
+    """In the unit in which it is not nothing."""
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
+
+
+def _about_platform(health: HealthFacts, here: PlatformFacts | None) -> _Told:
+    if here is None:
+        return
+    for mismatch in mismatches(Platform(*here), Platform(*health.server.platform)):
+        mend = "envsync push ENV --method rebuild" if mismatch.refused else "build on the oldest"
+        yield mismatch.message.replace("the source", "this machine"), mend, False
+
+
+def _about_tools(found: Examination, health: HealthFacts) -> _Told:
+    tools = {tool.name: tool for tool in health.tools}
+    holes = rsync_holes(tools.get("rsync"))
+    if holes:
+        what = (
+            f"rsync {tools['rsync'].version} is of before the release that closed {holes} "
+            "(unless its distribution did)"
+        )
+        yield what, _there(found, "sudo apt-get install --only-upgrade rsync"), False
+    if "zstd" not in health.server.codecs:
+        install = f"{shlex.quote(found.prefix)}/bin/conda install -n base zstandard"
+        yield "no zstd there: contents go less compressed", _there(found, install), False
+    if not {"conda", "mamba", "micromamba"} & set(tools):
+        what = "no conda, mamba or micromamba there: environments can be mirrored, not rebuilt"
+        yield what, "put one there, or micromamba (a single file) on the PATH", False
+
+
+def rsync_holes(rsync: ToolFacts | None) -> str:
+    """The known holes of a version, by name; empty where it has none, or says no version."""
+    numbers = () if rsync is None else tuple(map(int, re.findall(r"\d{1,9}", rsync.version)[:3]))
+    if not numbers:
+        return ""
+    return ", ".join(names for release, names in _RSYNC_HOLES if numbers < release)
+
+
+def _about_login(found: Examination) -> _Told:
+    if found.noise.strip():
+        first = found.noise.decode("utf-8", "replace").strip().splitlines()[0][:60]
+        what = f"its login files print where no terminal is: {first!r}"
+        yield (
+            what,
+            _there(found, "vi ~/.bashrc  # begin it with: [[ $- == *i* ]] || return"),
+            False,
+        )
+    if abs(found.clock_off_seconds) > CLOCK_SECONDS_MAX:
+        way = "ahead of" if found.clock_off_seconds > 0 else "behind"
+        what = f"its clock is {abs(found.clock_off_seconds):.0f} s {way} this machine's"
+        yield what, _there(found, "sudo timedatectl set-ntp true"), False
+
+
+def _about(found: Examination, standing: StandingFacts) -> _Told:
+    # The server says what stands there, and a person pastes what is said here.
+    name, server = shlex.quote(standing.name), found.server
+    command = {
+        "changed": f"envsync diff {name} {server} --published",
+        "interrupted": f"envsync push {name} {server}",
+        "missing": f"envsync rollback {name} {server}",
+        "unreadable": f"envsync verify {name} {server}",
+        "published": f"envsync history {name} {server}",
+    }.get(standing.state)
+    if command is None or not standing.reason:
+        return
+    yield f"{standing.name}: {standing.reason}", command, False
+
+
+def _there(found: Examination, command: str) -> str:
+    """A command line that runs it on the server: one word for the shell here."""
+    if found.connection == HERE:
+        return command
+    return f"ssh -t {found.server} {shlex.quote(command)}"

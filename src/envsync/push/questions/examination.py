@@ -1,0 +1,127 @@
+"""A look at one server from the first packet to the last environment: what `doctor` tells."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from envsync.agent.target.health import HealthFacts
+from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.messages import ServerFacts
+from envsync.errors import (
+    AgentFailed,
+    AuthenticationRefused,
+    ConnectionFailed,
+    ConnectionLost,
+    EnvsyncError,
+    HostKeyRefused,
+)
+from envsync.push.ends.end import End, LocalEnd, RemoteEnd
+from envsync.push.order.places import HERE, Place
+from envsync.ssh.session import Link
+
+EXAMINATION_SECONDS = 120.0
+"""A disk that hangs keeps an agent silent but alive; nobody waits for it longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What was found out about a server until it was done, or an `error` ended it.
+
+    `connection` is how it was reached (`here`: it is this machine), empty where it was not.
+    `is_reached` and `is_key_known` are None where that did not come up. `noise` is what its
+    login files print. `clock_off_seconds` is how far its clock is ahead of this machine's.
+    """
+
+    server: str
+    prefix: str
+    connection: str = ""
+    connection_reason: str = ""
+    is_reached: bool | None = None
+    is_key_known: bool | None = None
+    noise: bytes = b""
+    clock_off_seconds: float = 0.0
+    health: HealthFacts | None = None
+    error: EnvsyncError | None = None
+
+
+def examine(place: Place, arguments: Mapping[str, Any]) -> Examination:
+    """Look at a place; never raises an `EnvsyncError`. `arguments` are the agent's."""
+    found = Examination(place.server, place.prefix)
+    try:
+        if place.open_link is None:
+            here = replace(found, connection=HERE, is_reached=True)
+            return _asked(here, LocalEnd(place.server), arguments)
+        return _over_link(found, place.open_link, arguments)
+    except EnvsyncError as error:
+        error.server = place.server
+        is_reached, is_key_known = _reach(error)
+        return replace(found, is_reached=is_reached, is_key_known=is_key_known, error=error)
+
+
+def _over_link(
+    found: Examination, open_link: Callable[[], Link], arguments: Mapping[str, Any]
+) -> Examination:
+    with contextlib.closing(open_link()) as link, _time_limit(link) as is_over:
+        found = replace(
+            found,
+            connection=link.chosen.name,
+            connection_reason=link.chosen.reason,
+            is_reached=True,
+            is_key_known=True,
+        )
+        try:
+            with contextlib.closing(RemoteEnd(link, found.prefix)) as end:
+                return _asked(replace(found, noise=end.noise), end, arguments)
+        except EnvsyncError as error:
+            return replace(found, error=_too_slow(found) if is_over.is_set() else error)
+
+
+def _too_slow(found: Examination) -> EnvsyncError:
+    return AgentFailed(
+        f"it did not finish within {EXAMINATION_SECONDS:.0f} s",
+        hint=f"log in there and see whether its disks answer: ls {found.prefix}/envs",
+        server=found.server,
+    )
+
+
+@contextlib.contextmanager
+def _time_limit(link: Link) -> Iterator[threading.Event]:
+    """Ends the link after a while; the event says that it did."""
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        link.close()
+
+    timer = threading.Timer(EXAMINATION_SECONDS, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield is_over
+    finally:
+        timer.cancel()
+
+
+def _asked(found: Examination, end: End, arguments: Mapping[str, Any]) -> Examination:
+    began = time.time()
+    greeting = from_json(ServerFacts, end.call("hello").document)
+    middle = (began + time.time()) / 2
+    answer = end.call("health", {**arguments, "prefix": found.prefix})
+    off = greeting.time_seconds - middle
+    return replace(found, clock_off_seconds=off, health=from_json(HealthFacts, answer.document))
+
+
+def _reach(error: EnvsyncError) -> tuple[bool | None, bool | None]:
+    """How far it came before a link was there: whether it answers, and its key is known."""
+    if isinstance(error, ConnectionFailed):
+        return False, None
+    if isinstance(error, HostKeyRefused):
+        return True, False
+    if isinstance(error, AuthenticationRefused | ConnectionLost):
+        return True, True
+    return None, None

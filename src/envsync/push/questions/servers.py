@@ -1,0 +1,94 @@
+"""Questions to many servers at once; one server's trouble stays its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from envsync.errors import EnvsyncError
+from envsync.push.ends.end import End, LocalEnd, RemoteEnd
+from envsync.push.order.places import Place
+
+PARALLEL_MAX = 8
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """What one server answered: a value or an error, never both."""
+
+    server: str
+    value: T | None = None
+    error: EnvsyncError | None = None
+
+
+@contextlib.contextmanager
+def open_end(place: Place) -> Iterator[End]:
+    """The environments of a place, until the block ends."""
+    if place.open_link is None:
+        yield LocalEnd(place.server)
+        return
+    with (
+        contextlib.closing(place.open_link()) as link,
+        contextlib.closing(RemoteEnd(link, place.prefix)) as end,
+    ):
+        yield end
+
+
+def for_each_server(
+    places: Sequence[Place],
+    ask: Callable[[End, Place], T],
+    on_outcome: Callable[[Outcome[T]], None] = lambda _: None,
+    *,
+    parallel_max: int = PARALLEL_MAX,
+) -> list[Outcome[T]]:
+    """Ask the end of every place; otherwise as `for_each_place`."""
+
+    def visit(place: Place) -> T:
+        with open_end(place) as end:
+            return ask(end, place)
+
+    return for_each_place(places, visit, on_outcome, parallel_max=parallel_max)
+
+
+def for_each_place(
+    places: Sequence[Place],
+    visit: Callable[[Place], T],
+    on_outcome: Callable[[Outcome[T]], None] = lambda _: None,
+    *,
+    parallel_max: int = PARALLEL_MAX,
+) -> list[Outcome[T]]:
+    """Visit every place, `parallel_max` at a time; the outcomes in the order of the places.
+
+    A failure is an outcome, never raised; a bug is, once the others are done. An
+    interruption (Ctrl-C) does not wait for servers that do not answer.
+    """
+
+    def serve(place: Place) -> Outcome[T]:
+        outcome = _outcome(place, visit)
+        on_outcome(outcome)
+        return outcome
+
+    pool = ThreadPoolExecutor(max(1, min(parallel_max, len(places))), thread_name_prefix="ask")
+    try:
+        futures = [pool.submit(serve, place) for place in places]
+        wait(futures)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return [future.result() for future in futures]
+
+
+def _outcome(place: Place, visit: Callable[[Place], T]) -> Outcome[T]:
+    try:
+        return Outcome(place.server, value=visit(place))
+    except EnvsyncError as error:
+        error.server = error.server or place.server
+        return Outcome(place.server, error=error)
+    except OSError as error:
+        return Outcome(place.server, error=EnvsyncError(str(error), server=place.server))

@@ -1,0 +1,225 @@
+"""Making an environment anew on the target, with the target's own tools.
+
+    what the source asks for -> create there, relaxing what fails -> pip -> into the staging tree
+
+Each try names everything at once; what the tool says it cannot have gives way by one step,
+and the next try is made. Every step is told and recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from envsync.agent.server.conda_tool import ToolFacts
+from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.messages import PlanFacts, RebuiltFacts, TotalsFacts
+from envsync.agent.wire.short_answers import RunFacts
+from envsync.conda.requirements import Requirements
+from envsync.errors import EnvsyncError, NoSpace, PreflightRefused, RebuildFailed
+from envsync.push.ends.end import Answer, Progress
+from envsync.push.rebuilding import solver_messages
+from envsync.push.rebuilding.relaxation import (
+    Outcome,
+    Pin,
+    Relaxation,
+    built_for_another,
+    conda_pins,
+    names,
+    pip_pins,
+    relax_conflict,
+    relax_missing,
+    specs,
+)
+from envsync.push.rebuilding.solver_messages import (
+    CHANNEL,
+    CONFLICT,
+    MISSING,
+    NETWORK,
+    SPACE,
+    Trouble,
+)
+
+TRIES_MAX = 40
+"""A solver may name one package a time, and takes seconds for it."""
+
+OUTPUT_LINES = 15
+
+Ask = Callable[..., Answer]
+Read = Callable[[str], Trouble]
+NEEDS_A_TOOL = "install conda, mamba or micromamba in the prefix there, or use --method mirror"
+
+
+class Order(NamedTuple):
+    """What a rebuild is told: the target's prefix, and how the environment is asked for."""
+
+    prefix: str
+    keep: int
+    from_history: bool
+    other_platform: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What stands in the staging tree now. `changes` is all that gave way, a line each."""
+
+    plan: PlanFacts
+    totals: TotalsFacts
+    tool: str
+    changes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def find_tool(ask: Ask, prefix: str) -> ToolFacts:
+    """The target's own tool; `PreflightRefused` where it has none."""
+    tool = from_json(ToolFacts, ask("rebuild.tool", {"prefix": prefix}).document)
+    if not tool.path:
+        raise PreflightRefused(
+            "there is no mamba, micromamba or conda: neither in the prefix nor on the PATH",
+            hint=NEEDS_A_TOOL,
+        )
+    return tool
+
+
+def told(tool: ToolFacts) -> str:
+    """`conda 26.7.1`."""
+    return f"{tool.kind} {tool.version}".strip()
+
+
+class Rebuild:
+    """One environment on one target. `ask` carries out the agent's operations there."""
+
+    def __init__(
+        self, ask: Ask, requirements: Requirements, order: Order, on_progress: Progress
+    ) -> None:
+        self._ask = ask
+        self._requirements = requirements
+        self._order = order
+        self._on_progress = on_progress
+        self._relaxed: list[Relaxation] = []
+
+    def run(self) -> Rebuilt:
+        """Make it, and take it into the staging tree. Nothing is left behind where that fails."""
+        tool = find_tool(self._ask, self._order.prefix)
+        try:
+            self._create(tool)
+            warnings = self._install()
+            answer = self._call("rebuild.stage", {"keep": self._order.keep})
+        except EnvsyncError as error:
+            self._give_up(error)
+            raise
+        facts = from_json(RebuiltFacts, answer.document)
+        found = tuple(finding.message for finding in facts.findings)
+        changes = tuple(map(str, self._relaxed))
+        return Rebuilt(facts.plan, facts.totals, told(tool), changes, (*warnings, *found))
+
+    def _call(self, operation: str, arguments: Mapping[str, Any]) -> Answer:
+        return self._ask(operation, arguments, on_progress=self._on_progress)
+
+    def _give_up(self, error: EnvsyncError) -> None:
+        """Remove what was made; where the link is gone, the next push there does that."""
+        try:
+            self._ask("rebuild.discard")
+        except EnvsyncError as second:
+            error.__context__ = second
+
+    def _create(self, tool: ToolFacts) -> None:
+        order, requirements = self._order, self._requirements
+        if order.other_platform and not order.from_history:
+            self._relaxed += built_for_another(requirements)
+        pins = conda_pins(
+            requirements, other_platform=order.other_platform, from_history=order.from_history
+        )
+        if not pins:
+            raise RebuildFailed(
+                "the source names no packages"
+                + (" that anybody asked for" if order.from_history else ""),
+                hint="use --method mirror",
+            )
+
+        def create(pins: Sequence[Pin]) -> RunFacts:
+            arguments = {
+                "tool": to_json(tool),
+                "prefix": order.prefix,
+                "channels": list(requirements.channels),
+                "specs": list(specs(pins)),
+                "names": list(names(pins)),
+            }
+            return from_json(RunFacts, self._call("rebuild.create", arguments).document)
+
+        self._until_it_succeeds(told(tool), pins, create, solver_messages.read_conda)
+
+    def _install(self) -> tuple[str, ...]:
+        """pip's part; what `pip check` says of it where something gave way."""
+        order = self._order
+        pins = pip_pins(
+            self._requirements,
+            other_platform=order.other_platform,
+            from_history=order.from_history,
+        )
+        if not pins:
+            return ()
+
+        def install(pins: Sequence[Pin]) -> RunFacts:
+            arguments = {"requirements": list(specs(pins)), "closed": not order.from_history}
+            return from_json(RunFacts, self._call("rebuild.pip", arguments).document)
+
+        before = len(self._relaxed)
+        self._until_it_succeeds("pip", pins, install, solver_messages.read_pip)
+        if len(self._relaxed) == before:
+            return ()
+        checked = from_json(RunFacts, self._call("rebuild.check", {}).document)
+        lines = checked.output.splitlines() if checked.status else []
+        return tuple(f"pip check there: {line.strip()}" for line in lines if line.strip())
+
+    def _until_it_succeeds(
+        self,
+        tool: str,
+        pins: tuple[Pin, ...],
+        attempt: Callable[[Sequence[Pin]], RunFacts],
+        read: Read,
+    ) -> None:
+        for _ in range(TRIES_MAX):
+            ran = attempt(pins)
+            if ran.status == 0:
+                return
+            trouble = read(ran.output)
+            outcome = _relaxed(pins, trouble)
+            if not outcome.relaxations:
+                raise self._failure(tool, trouble, ran.output)
+            pins = outcome.pins
+            self._relaxed += outcome.relaxations
+        raise RebuildFailed(
+            f"{tool} still cannot have what is asked for after {TRIES_MAX} tries",
+            details=[f"gave way: {relaxation}" for relaxation in self._relaxed],
+            hint="mend the first of these at the source, or use --from-history",
+        )
+
+    def _failure(self, tool: str, trouble: Trouble, output: str) -> EnvsyncError:
+        gave_way = [f"gave way: {relaxation}" for relaxation in self._relaxed]
+        said = [line.rstrip()[:300] for line in output.splitlines() if line.strip()]
+        details = [*gave_way, *said[-OUTPUT_LINES:]]
+        if trouble.kind == SPACE:
+            return NoSpace(f"{tool} there ran out of space: {trouble.summary}", details=details)
+        if trouble.kind == NETWORK:
+            message = f"{tool} there cannot reach where packages come from"
+            hint = "give that server a way to it (proxy, mirror), or use --method mirror or pack"
+        elif trouble.kind == CHANNEL:
+            message = f"a channel that the source used is not there for {tool}: {trouble.summary}"
+            hint = "give that server access to it, or use --method mirror or pack"
+        elif trouble.kind in (MISSING, CONFLICT):
+            message = f"{tool} there cannot have {', '.join(trouble.names or trouble.places)}"
+            hint = "remove or replace it at the source, or use --from-history"
+        else:
+            message = f"{tool} there failed: {trouble.summary}"
+            hint = "try the same there by hand, or use --method mirror"
+        return RebuildFailed(message, details=details, hint=hint)
+
+
+def _relaxed(pins: tuple[Pin, ...], trouble: Trouble) -> Outcome:
+    if trouble.kind == MISSING:
+        return relax_missing(pins, trouble.names, trouble.places, trouble.summary)
+    if trouble.kind == CONFLICT:
+        return relax_conflict(pins, trouble.names, trouble.summary)
+    return Outcome(pins, ())

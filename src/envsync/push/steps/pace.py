@@ -1,0 +1,54 @@
+"""How far a push is: its steps, their seconds, and what is told meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from envsync.push.steps.report import Progress
+
+OnProgress = Callable[[Progress], None]
+
+
+class Pace:
+    """One push's steps. `started` is the monotonic second at which connecting began; else now."""
+
+    def __init__(
+        self,
+        server: str,
+        on_progress: OnProgress = lambda _: None,
+        started: float | None = None,
+    ) -> None:
+        self._server = server
+        self._on_progress = on_progress
+        self._started = self._step_started = time.monotonic() if started is None else started
+        self._step = "connect"
+        self._seconds: dict[str, float] = {}
+        self._done_bytes = 0
+        self._total_bytes = 0
+
+    def begin(self, step: str, total_bytes: int = 0) -> None:
+        """The next step; `total_bytes` is what it will have done in the end, where known."""
+        now = time.monotonic()
+        self._seconds[self._step] = self._seconds.get(self._step, 0.0) + now - self._step_started
+        self._step, self._step_started = step, now
+        self._done_bytes, self._total_bytes = 0, total_bytes
+        self._on_progress(Progress(self._server, step, 0, total_bytes))
+
+    def sent(self, size_bytes: int) -> None:
+        """Bytes of content that went out since the last call."""
+        self._done_bytes += size_bytes
+        self._on_progress(Progress(self._server, self._step, self._done_bytes, self._total_bytes))
+
+    def relay(self, told: Mapping[str, Any]) -> None:
+        """What the agent tells while it works."""
+        for key, value in told.items():
+            if key.endswith("_bytes") and isinstance(value, int):
+                self._on_progress(Progress(self._server, self._step, value))
+
+    def total_seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def step_seconds(self) -> dict[str, float]:
+        return {step: round(seconds, 3) for step, seconds in self._seconds.items()}

@@ -1,0 +1,79 @@
+"""What became of a push, for people and programs alike."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.messages import PlanFacts, ProcessUse, RecordFacts, TotalsFacts
+from envsync.errors import EnvsyncError
+
+PUSHED, IN_STEP, ADOPTED, PLANNED, FAILED = "pushed", "in-step", "adopted", "planned", "failed"
+
+THROUGH_HERE, STRAIGHT = "through this machine", "straight"
+STRAIGHT_WITH_AGENT = "straight, with your forwarded agent"
+"""The routes of contents that come from another server."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushReport:
+    """One server's outcome.
+
+    `outcome` is one of `pushed`, `in-step` (nothing to do), `adopted` (the content was
+    there, unrecorded), `planned` (a dry run) or `failed`, which has `error`. Bytes are of
+    contents but for `wire_bytes`, and `predicted_wire_bytes` in a dry run; `route` is how they
+    went where the source is another server; `seconds` is the whole of this server's push. Where
+    the environment is made anew there, `tool` made it, and `changes` are what could not be had.
+    """
+
+    server: str
+    environment: str
+    outcome: str
+    revision: str = ""
+    totals: TotalsFacts | None = None
+    plan: PlanFacts | None = None
+    record: RecordFacts | None = None
+    method: str = ""
+    method_reason: str = ""
+    tool: str = ""
+    changes: tuple[str, ...] = ()
+    connection: str = ""
+    connection_reason: str = ""
+    transport: str = ""
+    transport_reason: str = ""
+    route: str = ""
+    agent_forwarded: bool = False
+    share: str = ""
+    wire_bytes: int | None = None
+    predicted_wire_bytes: int | None = None
+    seconds: float = 0.0
+    step_seconds: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    in_use: tuple[ProcessUse, ...] = ()
+    overwritten: str = ""
+    recovered: str | None = None
+    error: EnvsyncError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        document = {
+            name: to_json(getattr(self, name))
+            for name in self.__dataclass_fields__
+            if name != "error"
+        }
+        document["error"] = None if self.error is None else self.error.to_json()
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one server's push is: the step, and bytes of it where they are known."""
+
+    server: str
+    step: str
+    done_bytes: int = 0
+    total_bytes: int = 0
+    files: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

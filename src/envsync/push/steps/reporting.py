@@ -1,0 +1,70 @@
+"""What is told of a push at its end, gathered on the way."""
+
+from __future__ import annotations
+
+from envsync.agent.wire.messages import SourceState, TargetState
+from envsync.push.ends.relocated_source import RelocatedSource
+from envsync.push.ends.source_end import SourceEnd
+from envsync.push.order.method import REBUILD, Method
+from envsync.push.order.settings import PushSettings
+from envsync.push.preflight import preflight
+from envsync.push.preflight.closer_look import CloserLook
+from envsync.push.steps.pace import Pace
+from envsync.push.steps.report import ADOPTED, IN_STEP, PushReport
+from envsync.push.steps.sending import Sending
+
+
+class Reporting:
+    """Of one push, which notes here what its steps found out."""
+
+    def __init__(
+        self,
+        settings: PushSettings,
+        source: SourceEnd | RelocatedSource,
+        server: str,
+        closer: CloserLook,
+        sending: Sending,
+        pace: Pace,
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._server = server
+        self._closer = closer
+        self._sending = sending
+        self._pace = pace
+        self.insisted: tuple[str, ...] = ()
+        self.share_warnings: tuple[str, ...] = ()
+        self.late_warnings: tuple[str, ...] = ()
+
+    def report(
+        self, outcome: str, method: Method, source: SourceState, target: TargetState
+    ) -> PushReport:
+        """What every outcome has in common; the caller adds the rest. The push is over."""
+        self._pace.begin("done")
+        return PushReport(
+            server=self._server,
+            environment=self._settings.name_there,
+            outcome=outcome,
+            revision=source.revision,
+            totals=source.totals,
+            method=method.name,
+            method_reason=method.reason,
+            wire_bytes=self._sending.wire_bytes,
+            seconds=self._pace.total_seconds(),
+            step_seconds=self._pace.step_seconds(),
+            warnings=self._warnings(outcome, method.name, source, target),
+            recovered=target.recovered,
+            share="" if self._settings.share is None else str(self._settings.share),
+        )
+
+    def _warnings(
+        self, outcome: str, method: str, source: SourceState, target: TargetState
+    ) -> tuple[str, ...]:
+        """What leads outside comes last: that may be much, and a terminal shows the first few."""
+        found = preflight.warnings(source, target, method)
+        settled = (*found, *self.insisted, *self.share_warnings, *self.late_warnings)
+        if outcome in (IN_STEP, ADOPTED) or method == REBUILD:
+            return settled
+        credentials = preflight.credential_warning(self._source.credentials())
+        told = (*self._closer.glibc(source, target), *credentials)
+        return (*settled, *told, *self._closer.outside())

@@ -1,0 +1,266 @@
+"""Bringing what a target lacks into its staging tree: staged, sent, and verified there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import NamedTuple
+
+from envsync.agent.staging.reuse import wanted_packages
+from envsync.agent.wire.messages import ORIGIN_NEW, PlanFacts
+from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
+from envsync.push.ends.relocated_source import RelocatedSource
+from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.target_end import KnownThere, Staged, TargetEnd
+from envsync.push.order.settings import PushSettings
+from envsync.push.preflight.closer_look import DIFFERENCES_SHOWN
+from envsync.push.steps.pace import Pace
+from envsync.ssh.session import Link
+from envsync.transport.choice import Choice, choose
+from envsync.transport.job import Contents, Item, Job
+from envsync.transport.stream import StreamTransport
+from envsync.tree import outline as outlines
+from envsync.tree.manifest import Manifest, encode
+
+REPAIRS_MAX = 2
+SENT_AHEAD = "nothing was there yet, so it was sent while the source was hashed"
+
+
+class Sent(NamedTuple):
+    """What was sent, and how."""
+
+    plan: PlanFacts
+    choice: Choice
+
+
+class _Ahead(NamedTuple):
+    """What was sent before there was a plan."""
+
+    files: int
+    size_bytes: int
+
+
+class Planned(NamedTuple):
+    """What would be sent; `wire_bytes` is an estimate, None where nothing can tell."""
+
+    plan: PlanFacts
+    choice: Choice
+    wire_bytes: int | None
+
+
+class Sending:
+    """One push's. `wire_bytes` counts as it goes; `warnings` are what staging found."""
+
+    def __init__(
+        self,
+        settings: PushSettings,
+        source: SourceEnd | RelocatedSource,
+        target: TargetEnd,
+        link: Link | None,
+        pace: Pace,
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._target = target
+        self._link = link
+        self._pace = pace
+        self.wire_bytes: int | None = None
+        self.warnings: tuple[str, ...] = ()
+        self._sent_otherwise: frozenset[str] = frozenset()
+        self._ahead: _Ahead | None = None
+        self._known: KnownThere | None = None
+        self._looks: list[threading.Thread] = []
+
+    def look_meanwhile(self, look: Callable[[], object]) -> None:
+        """Ask the source something that will be needed, while this push goes on.
+
+        Who needs it meets the error. `end` waits for it.
+        """
+
+        def look_in_vain() -> None:
+            with contextlib.suppress(EnvsyncError, OSError):
+                look()
+
+        thread = threading.Thread(target=look_in_vain, daemon=True)
+        thread.start()
+        self._looks.append(thread)
+
+    def end(self) -> None:
+        """However the push went: nobody asks the source for it any longer, whose helper
+        processes may be ended now."""
+        for thread in self._looks:
+            thread.join()
+
+    def go_ahead(self, outline: Manifest | None, contents: Contents) -> None:
+        """Send what an outline names to a target that has nothing; `settle` comes after it."""
+        if outline is None:
+            return
+        self._known = self._target.known_there(wanted_packages(outline))
+        if self._known.has_most:
+            # The hashes are worth waiting for: they tell what need not come.
+            return
+        with ThreadPoolExecutor(1) as pool:
+            # What has to be sent is listed while the target makes ready for it.
+            items = pool.submit(outlines.files, outline)
+            staged = self._target.begin(encode(outline), self._settings.keep)
+        del outline  # as large as the listings of 200,000 files
+        if staged is None:
+            return
+        job = replace(self._job(staged, items.result()), contents=contents)
+        self._pace.begin("transfer", job.size_bytes)
+        self._send(job, Choice(StreamTransport(), SENT_AHEAD))
+        # What was not right is found by the plan, and sent like anything else.
+        self._sent_otherwise = frozenset()
+        self._ahead = _Ahead(len(job.items), job.size_bytes)
+        self._pace.begin("inspect")
+
+    def settle(self) -> None:
+        """Have what went ahead finished and looked at there, if anything did.
+
+        What a target has under another name it copies now, while the source is still hashed.
+        """
+        is_begun = self._ahead is not None
+        if self._known is not None and self._known.has_most:
+            keep = self._settings.keep
+            is_begun = self._target.begin_alike(keep, on_progress=self._pace.relay)
+        if is_begun:
+            self._target.settle(on_progress=self._pace.relay)
+            # What stands in staging is what the manifest can refer to from now on.
+            self._known = self._target.known_there(frozenset())
+
+    def _manifest(self) -> bytes:
+        """The source's, for this target."""
+        if self._known is None:
+            packages = self._source.packages() if self._target.is_new else frozenset()
+            self._known = self._target.known_there(packages)
+        return self._source.manifest(self._known.references)
+
+    def planned(self) -> Planned:
+        """What would be sent; nothing is touched."""
+        from envsync.push.steps.prediction import predicted_wire_bytes
+
+        manifest = self._manifest()
+        staged = self._target.dry_plan(manifest, self._settings.keep)
+        self.warnings = staged.warnings
+        job = self._job(staged, self._source.items(staged.fetches))
+        job = replace(job, elsewhere=self._source.elsewhere(), has_versions=not self._target.is_new)
+        choice = self._choose(job)
+        return Planned(staged.plan, choice, predicted_wire_bytes(job, choice, self._source.sample))
+
+    def send(self) -> Sent:
+        """Stage, transfer, verify."""
+        self._pace.begin("stage")
+        manifest = self._manifest()
+        self.look_meanwhile(self._look_closer)
+        staged = self._target.stage(manifest, self._settings.keep, on_progress=self._pace.relay)
+        self.warnings = staged.warnings
+        self._pace.begin("transfer", staged.plan.fetch_bytes)
+        # Without any there is nothing to ask, nor to wait for who else asks the source.
+        job = self._job(staged, self._source.items(staged.fetches) if staged.fetches else ())
+        # The job has them packed.
+        staged = replace(staged, fetches=())
+        job = replace(
+            job,
+            elsewhere=self._source.elsewhere(),
+            has_versions=self._has_versions(staged.plan),
+        )
+        choice = self._choose(job)
+        if job.items:
+            choice = self._send(job, choice)
+        self._pace.begin("verify")
+        self._verify(job, choice)
+        return self._all_sent(staged.plan, choice)
+
+    def _all_sent(self, plan: PlanFacts, choice: Choice) -> Sent:
+        """What was sent, with what went ahead of the plan."""
+        ahead = self._ahead
+        if ahead is None:
+            return Sent(plan, choice)
+        plan = plan._replace(
+            origin=ORIGIN_NEW,
+            fetch_files=plan.fetch_files + ahead.files,
+            fetch_bytes=plan.fetch_bytes + ahead.size_bytes,
+            new_bytes=plan.new_bytes + ahead.size_bytes,
+        )
+        return Sent(plan, replace(choice, reason=SENT_AHEAD))
+
+    def _look_closer(self) -> None:
+        """Ask while the target builds what will be asked later."""
+        self._source.confirmed(self._source.state())
+        self._source.outside()
+        self._source.credentials()
+
+    def _job(self, staged: Staged, items: Collection[Item]) -> Job:
+        return Job(
+            link=self._link,
+            source_path=self._source.path,
+            items=items,
+            all_fetches=True,
+            tree=staged.tree,
+            token=staged.token,
+            python=self._target.python,
+            ask=self._target.ask,
+            contents=self._source.contents,
+            codecs=self._target.codecs,
+            limit_bits_per_second=self._settings.limit_bits_per_second,
+            on_sent=self._pace.sent,
+            relayed=self._source.relayed,
+            direct=self._source.direct,
+        )
+
+    def _has_versions(self, plan: PlanFacts) -> bool:
+        """Whether a file that has to be sent may be there in another version."""
+        return plan.origin != ORIGIN_NEW or not self._target.is_new
+
+    def _choose(self, job: Job) -> Choice:
+        return choose(self._settings.transport, job)
+
+    def _send(self, job: Job, choice: Choice) -> Choice:
+        """Send it, and say by what that was done in the end."""
+        sent = choice.transport.send(job)
+        if sent.wire_bytes is not None:
+            self.wire_bytes = (self.wire_bytes or 0) + sent.wire_bytes
+        self._sent_otherwise = frozenset(map(os.fsdecode, sent.failed))
+        if sent.instead:
+            return Choice(StreamTransport(), sent.instead, choice.agent_forwarded)
+        return choice
+
+    def _verify(self, job: Job, choice: Choice) -> None:
+        """Hash what arrived; what is wrong is sent once more, then given up."""
+        for repair in range(REPAIRS_MAX):
+            try:
+                self._target.complete(on_progress=self._pace.relay)
+                return
+            except VerificationFailed as error:
+                wrong = {path.encode("utf-8", "surrogateescape") for path in error.details}
+                items = tuple(item for item in job.items if item[0] in wrong)
+                if repair + 1 == REPAIRS_MAX or not items:
+                    raise self._why_wrong(error) from error
+                # By the way that knows of each file whether it came.
+                self._send(_only(job, items), replace(choice, transport=StreamTransport()))
+
+    def _why_wrong(self, error: VerificationFailed) -> EnvsyncError:
+        """A source that changed meanwhile is the usual cause, and is told as such.
+
+        What it sent was not what it had, even where it is the same again by now.
+        """
+        self._source.require_readable(
+            [path.encode("utf-8", "surrogateescape") for path in error.details]
+        )
+        if self._source.changed() or self._sent_otherwise.issuperset(error.details):
+            return TransferFailed(
+                "the source changed during the push; nothing was published",
+                hint="push again when it is at rest",
+                details=error.details[:DIFFERENCES_SHOWN],
+            )
+        error.details = error.details[:DIFFERENCES_SHOWN]
+        return error
+
+
+def _only(job: Job, items: Collection[Item]) -> Job:
+    """Those whole: what they could have been made of may be what was wrong."""
+    return replace(job, items=items, all_fetches=False, has_versions=False)

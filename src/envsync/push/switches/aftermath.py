@@ -1,0 +1,155 @@
+"""What became of a switch whose answer was lost on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from envsync.agent.wire.messages import RecordFacts, TargetState
+from envsync.errors import (
+    INSIST,
+    AuthenticationRefused,
+    CheckFailed,
+    ConnectionLost,
+    EnvsyncError,
+    HostKeyRefused,
+    Locked,
+)
+from envsync.push.ends.target_end import TargetEnd
+from envsync.tree.revision import short
+
+PATIENCE_SECONDS = 90.0
+"""On top of the check's own time: how long a server may need to be reached again, and the
+agent there to notice the silence, if it has not finished before."""
+
+RETRY_SECONDS = 2.0
+
+Reopen = Callable[[], AbstractContextManager[TargetEnd]]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was about to be published, and what the target held before."""
+
+    environment: str
+    source_revision: str
+    before: TargetState
+    check_timeout_seconds: float
+
+    def record_in(self, state: TargetState) -> RecordFacts | None:
+        """Its record; None where there is none (yet).
+
+        The revision alone does not tell: a version that was changed by hand there may be
+        overwritten with the very one that was published before.
+        """
+        last = max((record.number for record in _records(self.before)), default=0)
+        new = [record for record in _records(state) if record.number > last]
+        ours = [record for record in new if record.source_revision == self.source_revision]
+        return ours[-1] if ours else None
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """A publication that did happen. `warnings` are what happened to it since."""
+
+    record: RecordFacts
+    warnings: tuple[str, ...] = ()
+
+
+def aftermath(lost: ConnectionLost, reopen: Reopen, publication: Publication) -> Aftermath:
+    """What the target says of a publication after the answer to it was `lost`.
+
+    Connects again and takes the lock, so that the agent of before has ended and what it
+    may have left half-done is recovered. Raises `ConnectionLost` where nothing was
+    published or the server cannot be asked in time, and `CheckFailed` where the version
+    was taken back.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS + publication.check_timeout_seconds
+    while True:
+        # Looked at before the try: a machine that slept through the rest of the time tries
+        # once more when it wakes.
+        is_last = time.monotonic() > deadline
+        try:
+            state = _look(reopen, publication)
+            break
+        except CheckFailed:
+            raise
+        except (HostKeyRefused, AuthenticationRefused) as error:
+            raise _unknown(lost, error) from error
+        except (EnvsyncError, OSError) as error:
+            # Not reachable yet, or the agent of before still has the lock.
+            if is_last:
+                raise _unknown(lost, error) from error
+        time.sleep(RETRY_SECONDS)
+    record = publication.record_in(state)
+    if record is None:
+        raise _not_published(lost, publication, state)
+    return Aftermath(record, _since(record, state))
+
+
+def _look(reopen: Reopen, publication: Publication) -> TargetState:
+    """What stands there when nothing is under way any more, or the record is written."""
+    with reopen() as target:
+        try:
+            return target.inspect(lock=True)
+        except Locked:
+            # Perhaps by somebody else's push, which may take long: a record that is there
+            # answers all the same.
+            state = target.inspect(lock=False)
+            if publication.record_in(state) is None:
+                raise
+            return state
+
+
+def _not_published(
+    lost: ConnectionLost, publication: Publication, state: TargetState
+) -> EnvsyncError:
+    reason = state.held.get(publication.source_revision)
+    if reason is not None and reason != publication.before.held.get(publication.source_revision):
+        # A check that failed after the link was lost has left its reason behind.
+        stands = "the version before stands there again" if state.exists else "nothing stands there"
+        return CheckFailed(
+            f"{reason}; {stands}",
+            hint=f"this revision is held there; change the environment, or {INSIST}",
+        )
+    if state.record is not None and state.record not in _records(publication.before):
+        return _told(
+            lost,
+            "the connection was lost, and meanwhile another version was published there",
+            f"`envsync history {publication.environment} {lost.server}` tells what happened",
+        )
+    return _told(
+        lost, "the connection was lost before the switch; nothing was published", lost.default_hint
+    )
+
+
+def _since(record: RecordFacts, state: TargetState) -> tuple[str, ...]:
+    if state.record == record:
+        return ()
+    other = state.record
+    if other is None:
+        return ("it was published there, and has been removed or replaced by hand since",)
+    by = f"by revision {short(other.source_revision)} from {other.source}"
+    return (f"it was published there, and has been replaced since {by}",)
+
+
+def _unknown(lost: ConnectionLost, last: EnvsyncError | OSError) -> ConnectionLost:
+    return _told(
+        lost,
+        "the connection was lost during the switch, and the server could not be asked again: "
+        "the version before stands there or the new one, whole",
+        f"`envsync list {lost.server}` tells which; the same command again goes on from there",
+        f"then: {last}",
+    )
+
+
+def _told(lost: ConnectionLost, message: str, hint: str, *details: str) -> ConnectionLost:
+    return ConnectionLost(message, hint=hint, details=(*lost.details, *details), server=lost.server)
+
+
+def _records(state: TargetState) -> tuple[RecordFacts, ...]:
+    """All records that a target has, oldest first."""
+    found = state.generations if state.record is None else (*state.generations, state.record)
+    return tuple(sorted(found))

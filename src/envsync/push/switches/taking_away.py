@@ -1,0 +1,83 @@
+"""Removing an environment from a target: guarded like a publish, and kept until `gc`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from envsync.agent.wire.messages import ProcessUse, RecordFacts, TargetState
+from envsync.errors import ConnectionLost, EnvironmentInUse, EnvsyncError, NotFound
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.preflight import preflight
+from envsync.push.switches.aftermath import Reopen
+from envsync.push.switches.rollback import state_after_loss
+
+_PROCESSES_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What is asked for: `overwrite` takes away what was changed there, `used` what is in use."""
+
+    environment: str
+    by: str
+    overwrite: bool = False
+    used: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What stood there. `record` is what it is kept by; None in a dry run."""
+
+    state: TargetState
+    record: RecordFacts | None = None
+    in_use: tuple[ProcessUse, ...] = ()
+    refused: EnvsyncError | None = None
+
+
+def take_away(target: TargetEnd, reopen: Reopen, removal: Removal) -> Removed:
+    """Take it away, or in a dry run say what would be and why it would be refused.
+
+    Where the answer is lost, the target tells whether it happened.
+    """
+    state = target.inspect(lock=not removal.dry_run)
+    if not state.exists:
+        hint = f"`envsync list {target.server}` shows what there is"
+        if state.generations:
+            hint = f"`envsync gc {target.server}` frees what is kept of it"
+        raise NotFound(f"there is no environment {removal.environment!r} there", hint=hint)
+    processes = target.using()
+    try:
+        _require_permission(state, processes, removal)
+    except EnvsyncError as error:
+        command = f"`envsync diff {removal.environment} {target.server} --published`"
+        error.hint = error.hint.replace("`envsync diff`", command)
+        if not removal.dry_run:
+            raise
+        error.server = target.server
+        return Removed(state, in_use=processes, refused=error)
+    if removal.dry_run:
+        return Removed(state, in_use=processes)
+    try:
+        record = target.remove(removal.by, removal.overwrite)
+    except ConnectionLost as lost:
+        after = state_after_loss(lost, reopen)
+        if after.exists or not after.generations:
+            raise
+        record = after.generations[-1]
+    return Removed(state, record, processes)
+
+
+def _require_permission(
+    state: TargetState, processes: tuple[ProcessUse, ...], removal: Removal
+) -> None:
+    preflight.refuse(state.findings)
+    if not removal.overwrite:
+        preflight.require_no_drift(state)
+    if processes and not removal.used:
+        users = "a process uses" if len(processes) == 1 else f"{len(processes)} processes use"
+        raise EnvironmentInUse(
+            f"{users} the environment there, and what is loaded later is gone",
+            details=[f"{use.pid}  {use.command}" for use in processes[:_PROCESSES_SHOWN]],
+            hint="end them, or remove it all the same with --used",
+        )
