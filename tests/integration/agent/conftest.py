@@ -52,7 +52,8 @@ def written_to(path: bytes) -> Iterator[None]:
             (trees, "scan"),
             (trees, "rescan"),
             (trees, "are_directories_unchanged"),
-            (between_passes, "scan"),
+            (trees, "scan_again"),
+            (between_passes, "scan_again"),
             (between_passes, "rescan"),
         ):
             look = after_a_write(getattr(module, name))

@@ -137,8 +137,9 @@ class Service:
         return self._push
 
     def close(self) -> None:
-        """Let go of the lock that a push holds. May be called more than once."""
+        """Let go of the lock that a push holds, and of what runs. May be called more than once."""
         if self._target is not None:
+            self._target.trees.close()
             self._target.lock.release()
 
     def counted(self, what: str) -> Callable[[int], None]:

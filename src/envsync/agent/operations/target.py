@@ -51,8 +51,11 @@ def _using(service: Service, request: Request) -> Answer:
 def _references(service: Service, request: Request) -> Answer:
     """What a manifest may refer to; the payload are the packages that it will have.
 
-    Who asks is about to send: that is when it is worth loading what undoes it.
+    Who asks is about to send: that is when it is worth loading what undoes it, and looking at
+    what will be built on.
     """
+    if "keep" in request.arguments:
+        service.push.prepare_beside(request.arguments["keep"])
     packages = frozenset(request.payload.split(b"\0")) if request.payload else frozenset()
     has_most = service.target.refer_to(packages)
     base = service.target.base_manifest()

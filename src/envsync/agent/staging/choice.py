@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import may_build_on
@@ -34,6 +34,14 @@ class Candidate(NamedTuple):
     found: Optional[Snapshot]
 
 
+class _Possible(NamedTuple):
+    """A tree that could be built on, if it is still of that revision; None where it may be any."""
+
+    tree: bytes
+    origin: str
+    revision: Optional[str]
+
+
 _NOTHING = Candidate(None, ORIGIN_NEW, None)
 
 
@@ -52,26 +60,45 @@ class StagingChoice:
         chosen = self.candidate(live, keep)
         return chosen.origin, EMPTY if chosen.found is None else chosen.found.manifest()
 
+    def begin(self, live: Optional[Record], keep: int) -> None:
+        """Have it found out meanwhile what changed in the tree that is the first to be tried."""
+        for possible in self._possible(live, keep):
+            self._trees.begin(possible.tree)
+            return
+
     def candidate(self, live: Optional[Record], keep: int) -> Candidate:
         """The tree to build on, hashed; `live` is the record of what stands at the name."""
-        records = self._records.all()
-        return self._noted(records) or self._surplus(records, live, keep) or _NOTHING
+        for tree, origin, revision in self._possible(live, keep):
+            with contextlib.suppress(SourceRefused, StorageFailed):
+                snapshot = self._trees.snapshot(tree)
+                if revision in (None, snapshot.revision):
+                    return Candidate(os.fsdecode(os.path.basename(tree)), origin, snapshot)
+            # Somebody wrote into it after it was replaced, or still does, or nobody can read it
+            # any more: not ours to build over.
+        return _NOTHING
 
-    def _noted(self, records: Sequence[Record]) -> Optional[Candidate]:
+    def _possible(self, live: Optional[Record], keep: int) -> Iterator[_Possible]:
+        records = self._records.all()
+        noted = self._noted(records)
+        if noted is not None:
+            yield noted
+        surplus = self._surplus(records, live, keep)
+        if surplus is not None:
+            yield surplus
+
+    def _noted(self, records: Sequence[Record]) -> Optional[_Possible]:
         """What an interrupted push left, or was set aside."""
         note = find_staging(self._places)
         if note is None or note.inode in {record.inode for record in records}:
             return None
         for path in self._places.other_trees():
             if os.lstat(path).st_ino == note.inode and may_build_on(path):
-                origin = ORIGIN_SPARE if note.is_set_aside else ORIGIN_RESUMED
-                with contextlib.suppress(SourceRefused, StorageFailed):
-                    return Candidate(_name(path), origin, self._trees.snapshot(path))
+                return _Possible(path, ORIGIN_SPARE if note.is_set_aside else ORIGIN_RESUMED, None)
         return None
 
     def _surplus(
         self, records: Sequence[Record], live: Optional[Record], keep: int
-    ) -> Optional[Candidate]:
+    ) -> Optional[_Possible]:
         """The version that goes next, where nothing says that somebody needs it as it is."""
         record = _next_to_go(records, live, keep)
         tree = None if record is None else self._records.tree(record)
@@ -80,17 +107,7 @@ class StagingChoice:
         if may_be_written_to(tree):
             # A job that started with it: what it writes would be written into the next version.
             return None
-        with contextlib.suppress(SourceRefused, StorageFailed):
-            snapshot = self._trees.snapshot(tree)
-            if snapshot.revision == record.revision:
-                return Candidate(_name(tree), ORIGIN_SPARE, snapshot)
-        # Somebody wrote into it after it was replaced, or still does, or nobody can read it any
-        # more: not ours to build over.
-        return None
-
-
-def _name(tree: bytes) -> str:
-    return os.fsdecode(os.path.basename(tree))
+        return _Possible(tree, ORIGIN_SPARE, record.revision)
 
 
 def _next_to_go(records: Sequence[Record], live: Optional[Record], keep: int) -> Optional[Record]:

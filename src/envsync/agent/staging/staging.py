@@ -79,11 +79,19 @@ class Staging:
 
     def look(self, live: Optional[Record], keep: int) -> None:
         """Look at what `choose` will settle on, where nobody can be writing to it."""
-        note = find_staging(self._places)
-        if note is None or note.is_set_aside:
+        if self._is_at_rest():
             self._looked = self._choice.candidate(live, keep)
             if self._looked.found is not None:
                 self._looked.found.known()
+
+    def begin_to_look(self, live: Optional[Record], keep: int) -> None:
+        """The same beside the caller, as far as that can be."""
+        if self._is_at_rest():
+            self._choice.begin(live, keep)
+
+    def _is_at_rest(self) -> bool:
+        note = find_staging(self._places)
+        return note is None or note.is_set_aside
 
     def choose(self, live: Optional[Record], keep: int) -> None:
         """Settle on a tree, and shut out every process that still writes into it."""

@@ -67,6 +67,12 @@ class TargetPush:
             self._looked = self._new_staging()
             self._looked.look(self._target.current(live), keep)
 
+    def prepare_beside(self, keep: int) -> None:
+        """The same, as far as it needs nobody to wait for it."""
+        live = self._target.live
+        if live is not None and self._target.lock.is_held:
+            self._new_staging().begin_to_look(self._target.current(live), keep)
+
     def _new_staging(self) -> Staging:
         return Staging(self._target.places, self._target.trees, self._target.records)
 

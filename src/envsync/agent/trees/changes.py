@@ -9,8 +9,10 @@ not change no value is made that Python would have to hold.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import time
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -22,6 +24,9 @@ TRUSTED_KINDS = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
 """Where each change stamps with this kernel's clock, and nothing brings an earlier state back
 below a mounted tree (as `zfs rollback` does)."""
 
+_READ_AGAIN_NS = 24 * 3600 * 10**9
+"""A tree is read whole once a day all the same, for whatever nobody has thought of."""
+
 _CLOCK_TOLERANCE_NS = 20_000
 _READINGS = 5
 _ENVIRONMENT = {"LC_ALL": "C"}
@@ -32,30 +37,34 @@ class Moment(NamedTuple):
     """A moment by the kernel's clock, and how far that was ahead of the time since boot.
 
     The distance differs after each setting of the clock, and at no other time: corrections
-    of its rate move both.
+    of its rate move both. `read_ns` is when the whole tree was read that it is a moment of.
     """
 
     time_ns: int
     ahead_ns: int
     boot: str
+    read_ns: int
 
     @classmethod
     def now(cls) -> Moment:
-        """This moment."""
-        return cls(time.time_ns(), min(_readings())[1], boot.boot_id())
+        """This moment, of a tree that is read from now on."""
+        now_ns = time.time_ns()
+        return cls(now_ns, min(_readings())[1], boot.boot_id(), now_ns)
 
     @classmethod
     def from_fields(cls, fields: Sequence[object]) -> Moment:
         """A moment that was stored as a list. TypeError or ValueError where it is none."""
-        time_ns, ahead_ns, boot_id = fields
-        if type(time_ns) is not int or type(ahead_ns) is not int or type(boot_id) is not str:
+        time_ns, ahead_ns, boot_id, read_ns = fields
+        numbers = time_ns, ahead_ns, read_ns
+        if any(type(number) is not int for number in numbers) or type(boot_id) is not str:
             raise TypeError("no moment")
-        return cls(time_ns, ahead_ns, boot_id)
+        return cls(*fields)  # type: ignore[arg-type]
 
-    def is_comparable(self) -> bool:
-        """Whether stamps since then are by the clock that it was taken from."""
+    def may_be_gone_on_from(self) -> bool:
+        """Whether stamps since then are by the clock that it was taken from, and it is young."""
         was_set = abs(min(_readings())[1] - self.ahead_ns) > _CLOCK_TOLERANCE_NS
-        return not was_set and self.boot == boot.boot_id() != ""
+        is_young = 0 <= time.time_ns() - self.read_ns <= _READ_AGAIN_NS
+        return is_young and not was_set and self.boot == boot.boot_id() != ""
 
 
 def _readings() -> Iterator[Tuple[int, int]]:
@@ -67,18 +76,55 @@ def _readings() -> Iterator[Tuple[int, int]]:
         yield after - before, now - (before + after) // 2
 
 
-def touched_since(top_fd: int, path: bytes, moment: Moment) -> Optional[Set[bytes]]:
-    """The directories in which something changed since, by an open descriptor of the top.
+class Search:
+    """A search for what changed in a tree since a moment. It runs beside whoever asks for it."""
 
-    None where that cannot be told: another kind of filesystem, or one that other mounts
-    hide a part of, a clock that was set, no GNU find, or something vanished meanwhile.
-    """
-    mount = mount_of(path)
-    if mount.kind not in TRUSTED_KINDS or holds_mounts(path) or not moment.is_comparable():
-        return None
-    since_ns = moment.time_ns - int(mount.stamp_margin_seconds * 1e9)
-    found = _found(top_fd, since_ns)
-    return None if found is None else set(_directories(found))
+    def __init__(self, top_fd: int, path: bytes, since: Moment) -> None:
+        """Begin it, by a descriptor of the tree's top.
+
+        It finds what changed until its own `moment`, and perhaps what did later.
+        """
+        self.moment = Moment.now()._replace(read_ns=since.read_ns)
+        self._running: Optional[_Running] = None
+        mount = mount_of(path)
+        if mount.kind in TRUSTED_KINDS and since.may_be_gone_on_from() and not holds_mounts(path):
+            margin_ns = int(mount.stamp_margin_seconds * 1e9)
+            self._running = _find(os.dup(top_fd), since.time_ns - margin_ns)
+
+    def touched(self) -> Optional[Set[bytes]]:
+        """The directories in which something changed; may be asked once.
+
+        None where that cannot be told: another kind of filesystem, or one that other mounts
+        hide a part of, a clock that was set, no GNU find, or something vanished meanwhile.
+        """
+        running, self._running = self._running, None
+        if running is None:
+            return None
+        with os.fdopen(running.output, "rb") as file:
+            found = file.read()
+        os.close(running.top_fd)
+        try:
+            _, status = os.waitpid(running.pid, 0)
+        except ChildProcessError:
+            # Whoever started this process has children ended unheard.
+            return None
+        return set(_directories(found)) if status == 0 else None
+
+    def give_up(self) -> None:
+        """Nobody will ask."""
+        running, self._running = self._running, None
+        if running is not None:
+            os.close(running.output)
+            os.close(running.top_fd)
+            with contextlib.suppress(OSError):
+                os.kill(running.pid, signal.SIGKILL)
+                os.waitpid(running.pid, os.WNOHANG)
+
+
+class _Running(NamedTuple):
+    pid: int
+    output: int
+    top_fd: int
 
 
 def _directories(found: bytes) -> Iterator[bytes]:
@@ -88,10 +134,11 @@ def _directories(found: bytes) -> Iterator[bytes]:
         yield path if kind == b"d" else split(path)[0]
 
 
-def _found(top_fd: int, since_ns: int) -> Optional[bytes]:
-    """The kind and path of each entry with a younger ctime, each with a NUL behind it."""
+def _find(top_fd: int, since_ns: int) -> Optional[_Running]:
+    """Start find, to print kind and path of each entry with a younger ctime, a NUL behind each."""
     program = shutil.which("find", path=_PROGRAMS)
     if program is None:
+        os.close(top_fd)
         return None
     # By descriptor: the tree may get another name meanwhile.
     top = "/proc/%d/fd/%d/." % (os.getpid(), top_fd)
@@ -99,16 +146,13 @@ def _found(top_fd: int, since_ns: int) -> Optional[bytes]:
     command = [program, top, "-xdev", "-newerct", newer, "-printf", "%y%P\\0"]
     output, their_output = os.pipe()
     try:
-        pid = _spawn(command, their_output)
+        return _Running(_spawn(command, their_output), output, top_fd)
     except OSError:
         os.close(output)
+        os.close(top_fd)
         return None
     finally:
         os.close(their_output)
-    with os.fdopen(output, "rb") as file:
-        found = file.read()
-    _, status = os.waitpid(pid, 0)
-    return found if status == 0 else None
 
 
 def _spawn(command: List[str], output: int) -> int:

@@ -92,10 +92,11 @@ class ContentCache:
             return None
         try:
             scan = _scan(head, lambda: self._known(head.signature))
+            totals = Totals(*_integers(head.totals))
         except (TypeError, ValueError):
             return None
         scan = scan._replace(device=self._device, inode=self._inode)
-        return Summary(head.revision, Totals(*head.totals), scan)
+        return Summary(head.revision, totals, scan)
 
     def _known(self, signature: str) -> Dict[bytes, Known]:
         found = self._of_tree(signature)

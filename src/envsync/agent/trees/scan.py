@@ -12,7 +12,7 @@ import stat
 from typing import Collection, Dict, List, Optional, Tuple
 
 from envsync.agent.server.helper_processes import SCAN, HelperProcesses, Share
-from envsync.agent.trees.changes import Moment, touched_since
+from envsync.agent.trees.changes import Moment, Search
 from envsync.agent.trees.scan_pass import Scan, ScanPass, opened_directory
 from envsync.agent.trees.stat_rows import Row, bounded_ns, modes, unpack
 from envsync.errors import EnvsyncError
@@ -129,18 +129,21 @@ def scan_again(
     path: bytes,
     before: Scan,
     helpers: HelperProcesses = NO_HELPERS,
+    search: Optional[Search] = None,
 ) -> Scan:
     """Scan a tree of which an earlier scan is at hand: what has not changed since is believed.
 
-    As `scan` otherwise.
+    `search` is one that has been begun for it already. As `scan` otherwise.
     """
-    moment = Moment.now()
-    touched = None if before.foreign else touched_since(top_fd, path, before.moment)
+    search = search or Search(top_fd, path, before.moment)
+    touched = search.touched()
+    if before.foreign:
+        touched = None
     if touched is None or len(touched) > _TOUCHED_MIN + before.entries // _ENTRIES_PER_TOUCHED:
         return scan(top_fd, local, path, helpers)
     if not touched:
-        return before._replace(moment=moment)
-    return _rescan(top_fd, local, before, touched, moment)
+        return before._replace(moment=search.moment)
+    return _rescan(top_fd, local, before, touched, search.moment)
 
 
 def rescan(top_fd: int, local: LocalPaths, before: Scan, touched: Collection[bytes]) -> Scan:

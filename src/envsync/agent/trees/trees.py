@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, Collection, Optional, Tuple
+from typing import Callable, Collection, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.between_passes import Attempts, Hashed, Progress
+from envsync.agent.trees.changes import Search
 from envsync.agent.trees.content_cache import CacheLost, ContentCache, StoredRows
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.scan import (
@@ -25,6 +26,21 @@ from envsync.agent.trees.vouchers import NO_VOUCHERS, Vouchers
 from envsync.tree.local import LocalPaths
 
 
+class _Begun(NamedTuple):
+    """A search that runs, and the scan that it goes on from."""
+
+    before: Scan
+    search: Search
+
+
+def _begin(top_fd: int, path: bytes, cache: ContentCache) -> Optional[_Begun]:
+    """Begin a search where the last look can be gone on from."""
+    summary = cache.summary()
+    if summary is None:
+        return None
+    return _Begun(summary.scan, Search(top_fd, path, summary.scan.moment))
+
+
 class Trees:
     """Takes snapshots, with one content cache for all."""
 
@@ -37,6 +53,7 @@ class Trees:
         self.local = local
         self._cache_directory = cache_directory
         self.helpers = helpers
+        self._begun: Dict[Tuple[int, int], _Begun] = {}
 
     def cache(self, device: int, inode: int) -> ContentCache:
         """What was hashed before of the tree with that top directory."""
@@ -90,11 +107,30 @@ class Trees:
         """The first pass of a look: what the last one saw, where that can be told from changes."""
         top = os.fstat(top_fd)
         cache = self.cache(top.st_dev, top.st_ino)
-        summary = None if fresh else cache.summary()
-        if summary is not None:
-            with contextlib.suppress(CacheLost):
-                return cache, scan_again(top_fd, self.local, path, summary.scan, self.helpers)
+        if not fresh:
+            key = top.st_dev, top.st_ino
+            begun = self._begun.pop(key, None) or _begin(top_fd, path, cache)
+            if begun is not None:
+                with contextlib.suppress(CacheLost):
+                    before, search = begun
+                    found = scan_again(top_fd, self.local, path, before, self.helpers, search)
+                    return cache, found
         return cache, scan(top_fd, self.local, path, self.helpers)
+
+    def begin(self, path: bytes) -> None:
+        """Have it found out meanwhile what changed in a tree that a `snapshot` will be taken of."""
+        with contextlib.suppress(OSError), opened_directory(path) as top_fd:
+            top = os.fstat(top_fd)
+            key = top.st_dev, top.st_ino
+            if key not in self._begun:
+                begun = _begin(top_fd, path, self.cache(*key))
+                if begun is not None:
+                    self._begun[key] = begun
+
+    def close(self) -> None:
+        """End what was begun and never asked for."""
+        while self._begun:
+            self._begun.popitem()[1].search.give_up()
 
     def _unchanged(self, path: bytes, now: Scan, cache: ContentCache) -> Optional[Snapshot]:
         """The snapshot that the cache has of a tree as it is now; None where it has none."""

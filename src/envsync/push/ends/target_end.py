@@ -145,10 +145,14 @@ class TargetEnd:
         """What the source's manifest may refer to instead of sending it."""
         return self.known_there(frozenset()).references
 
-    def known_there(self, packages: Collection[bytes]) -> KnownThere:
-        """The same where perhaps nothing stands at the name, but something alike at another."""
+    def known_there(self, packages: Collection[bytes], keep: int | None = None) -> KnownThere:
+        """The same where perhaps nothing stands at the name, but something alike at another.
+
+        With `keep`, the target looks beside it at what `stage` will build on.
+        """
         payload = b"\0".join(sorted(packages))
-        answer = self._end.call("target.references", payload=payload)
+        arguments = {} if keep is None else {"keep": keep}
+        answer = self._end.call("target.references", arguments, payload)
         found = answer.payload
         if len(found) % REFERENCE_BYTES or len(found) > REFERENCE_BYTES * ENTRIES_MAX:
             raise AgentFailed("the target sent references that are none")

@@ -136,7 +136,7 @@ class Sending:
         """The source's, for this target."""
         if self._known is None:
             packages = self._source.packages() if self._target.is_new else frozenset()
-            self._known = self._target.known_there(packages)
+            self._known = self._target.known_there(packages, self._settings.keep)
         return self._source.manifest(self._known.references)
 
     def planned(self) -> Planned:
