@@ -175,7 +175,8 @@ class Source:
         scanned = self._scanned
         if scanned is None:
             return None
-        with opened_directory(self.path) as top_fd:
+        # Whoever asks waits for it, and nobody yet for the hashes.
+        with self._hashing.going_first(), opened_directory(self.path) as top_fd:
             manifest = Build(top_fd, scanned, {}, NO_VOUCHERS, None).outline()
         state = SourceState(
             path=os.fsdecode(self._places.path),

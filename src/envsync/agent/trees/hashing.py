@@ -177,6 +177,18 @@ class Hashing:
         self._changed = threading.Condition()
         self._readers = 0
         self._read: Dict[bytes, bytearray] = {}
+        self._turn = threading.Lock()
+
+    @contextlib.contextmanager
+    def going_first(self) -> Iterator[None]:
+        """While it lasts, whoever prepares to hash waits: the interpreter is needed elsewhere."""
+        with self._turn:
+            yield
+
+    def give_way(self) -> None:
+        """Wait for who is going first."""
+        with self._turn:
+            pass
 
     def files(
         self, top_fd: int, parts: Sequence[Unhashed], progress: Optional[Progress] = None

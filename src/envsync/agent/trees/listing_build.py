@@ -96,6 +96,7 @@ class Build:
         groups = self._link_groups(self.changed)
         late: Dict[bytes, Unhashed] = {}
         for path in changed:
+            self._hashing.give_way()
             rows = unpack(self._scan.directories[path])
             vouched = self._vouched(path, rows)
             lacking = [
