@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -63,12 +63,19 @@ class StreamTransport:
         return Sent(wire_bytes, sent.failed + rest.failed)
 
     def _send(self, job: Job, operation: str) -> Sent:
+        def ask(blocks: Iterator[bytes]) -> Mapping[str, Any]:
+            document: Mapping[str, Any] = job.ask(operation, {}, job.selection(), blocks).document
+            return document
+
+        return self.send_as(job, ask)
+
+    def send_as(self, job: Job, ask: Callable[[Iterator[bytes]], Mapping[str, Any]]) -> Sent:
+        """Send it by an operation of its own, which is given the blocks."""
         counter = _Counter(job.limit_bits_per_second)
         # Closed also where the target stops half-way: what makes the blocks goes on otherwise.
         with contextlib.closing(_blocks(job)) as blocks:
-            counted = counter.counted(blocks)
-            answer = job.ask(operation, {}, job.selection(), counted)
-        return Sent(counter.wire_bytes, failed_paths(answer.document))
+            document = ask(counter.counted(blocks))
+        return Sent(counter.wire_bytes, failed_paths(document))
 
 
 def _blocks(job: Job) -> Generator[bytes, None, None]:

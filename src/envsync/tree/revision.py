@@ -60,7 +60,7 @@ def counted(
 
 def python_sources(listing: Listing) -> FrozenSet[bytes]:
     """The names in a directory that `__pycache__` files may belong to."""
-    return frozenset(e.name for e in listings.decode(listing) if e.name.endswith(b".py"))
+    return frozenset(name for name in listings.names(listing) if name.endswith(b".py"))
 
 
 def directory_digest(directories: Mapping[bytes, Listing], directory: bytes) -> bytes:

@@ -22,15 +22,6 @@ def _prepare(service: Service, request: Request) -> Answer:
     return Answer({})
 
 
-def _begin(service: Service, request: Request) -> Answer:
-    """Before the source is hashed: build by a manifest without contents."""
-    begun = service.push.begin(manifest_of(service, request), request.arguments["keep"])
-    if begun is None:
-        return Answer({"tree": ""})
-    facts, service.fetches = begun
-    return Answer(to_json(_facts(service, facts, ())))
-
-
 def _begin_alike(service: Service, request: Request) -> Answer:
     """Before the source is hashed: build on what was published here under another name."""
     begun = service.push.begin_alike(request.arguments["keep"], service.counted("copy"))
@@ -121,7 +112,6 @@ def _publication(request: Request) -> Publication:
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "prepare": _prepare,
     "share": _share,
-    "begin": _begin,
     "begin_alike": _begin_alike,
     "settle": _settle,
     "stage": _stage,

@@ -6,6 +6,7 @@ import os
 from typing import Callable, Dict
 
 from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.places.staging_note import find_staging
 from envsync.agent.server.home import cache_directory
 from envsync.agent.target.target import Target
 from envsync.agent.wire.checked_json import from_json, to_json
@@ -59,7 +60,8 @@ def _references(service: Service, request: Request) -> Answer:
     packages = frozenset(request.payload.split(b"\0")) if request.payload else frozenset()
     has_most = service.target.refer_to(packages)
     base = service.target.base_manifest()
-    facts = ReferencesFacts(has_most, undone())
+    has_begun = find_staging(service.target.places) is not None
+    facts = ReferencesFacts(has_most, has_begun, undone())
     return Answer(to_json(facts), b"".join(manifests.references(base)))
 
 

@@ -18,6 +18,7 @@ from envsync.agent.operations.service import (
     Stream,
     Tell,
 )
+from envsync.agent.operations.target import manifest_of
 from envsync.agent.server.filesystem import clone, space
 from envsync.agent.server.program_version import version_text
 from envsync.agent.staging import leftovers
@@ -36,6 +37,19 @@ _BLOCK_BYTES = 1 << 20
 def _receive(service: Service, request: Request) -> Answer:
     incoming = service.push.receiver(_items(service, request))
     return Answer(to_json(_take(service, incoming, request.stream)))
+
+
+def _begin(service: Service, request: Request) -> Answer:
+    """Before the source is hashed: build by a manifest without contents, and receive them.
+
+    What comes meanwhile waits in the channel, as much as that holds.
+    """
+    begun = service.push.begin(manifest_of(service, request), request.arguments["keep"])
+    if begun is None:
+        return Answer({**to_json(ReceiveFacts(0, 0, ())), "begun": False})
+    _, service.fetches = begun
+    received = _take(service, service.push.receiver(service.fetches), request.stream)
+    return Answer({**to_json(received), "begun": True})
 
 
 def _blocks(service: Service, request: Request) -> Answer:
@@ -193,6 +207,7 @@ def _state(service: Service) -> bytes:
 
 
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+    "begin": _begin,
     "receive": _receive,
     "blocks": _blocks,
     "patch": _patch,

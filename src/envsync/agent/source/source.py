@@ -177,12 +177,12 @@ class Source:
             return None
         # Whoever asks waits for it, and nobody yet for the hashes.
         with self._hashing.going_first(), opened_directory(self.path) as top_fd:
-            manifest = Build(top_fd, scanned, {}, NO_VOUCHERS, None).outline()
+            manifest, totals = Build(top_fd, scanned, {}, NO_VOUCHERS, None).outline()
         state = SourceState(
             path=os.fsdecode(self._places.path),
             revision="",
             revision_there="",
-            totals=TotalsFacts(*manifest.totals()),
+            totals=TotalsFacts(*totals),
             had=(),
             findings=installer_findings(self._places) + busy_findings(scanned, self._places),
             platform=platform_facts(),

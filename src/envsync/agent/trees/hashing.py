@@ -7,7 +7,7 @@ import hashlib
 import os
 import struct
 import threading
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from envsync.agent.server.file_workers import FileWorkers, Job, is_full, processors
 from envsync.agent.server.reading import READ_FLAGS
@@ -56,6 +56,9 @@ Progress = Callable[[int], None]
 OnRead = Callable[[bytes, int, bytes], None]
 
 
+_NOTHING_READ: Mapping[bytes, Tuple[int, bytes]] = {}
+
+
 class Item:
     """A file to hash: its path relative to the top, its size, and the row that it has.
 
@@ -98,14 +101,20 @@ class Unhashed:
         self.files = files
         self.size_bytes = size_bytes
 
-    def items(self) -> List[Item]:
-        """The files, the largest first."""
-        digests = self.contents()
-        found = [
-            Item(self, number, row.name, row.size_bytes, row.inode & _INODE_MASK)
-            for number, row in enumerate(unpack(self.rows))
-            if row.mode & 0o170000 == 0o100000 and digests[number] == MISSING
-        ]
+    def items(self, read: Mapping[bytes, Tuple[int, bytes]] = _NOTHING_READ) -> List[Item]:
+        """The files, the largest first; but not those whose inode and digest were `read`."""
+        digests, size = self.digests, len(MISSING)
+        found: List[Item] = []
+        for number, row in enumerate(unpack(self.rows)):
+            at = number * size
+            if row.mode & 0o170000 != 0o100000 or digests[at : at + size] != MISSING:
+                continue
+            wanted = row.inode & _INODE_MASK
+            inode, digest = read.get(row.name, (-1, b""))
+            if inode >= 0 and wanted in (0, inode):
+                digests[at : at + size] = digest
+            else:
+                found.append(Item(self, number, row.name, row.size_bytes, wanted))
         found.sort(key=lambda item: item.size_bytes, reverse=True)
         return found
 
@@ -251,7 +260,7 @@ class Hashing:
         size_bytes = 0
         for part in parts:
             read = self._read_in(part.directory)
-            for item in part.items():
+            for item in part.items(read):
                 inode, digest = read.get(item.name, (-1, b""))
                 if inode >= 0 and item.inode in (0, inode):
                     item.take(digest)

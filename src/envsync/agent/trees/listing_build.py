@@ -13,7 +13,7 @@ from envsync.agent.trees.stat_rows import Row, has_links, unpack
 from envsync.agent.trees.vouchers import Vouchers
 from envsync.tree import listing as listings
 from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, join, split
-from envsync.tree.manifest import Manifest
+from envsync.tree.manifest import Manifest, Totals
 from envsync.tree.outline import placeholder
 from envsync.tree.revision import CACHE_DIRECTORY, directory_digest, entries_digest
 
@@ -76,16 +76,21 @@ class Build:
                 result[cached] = result[cached]._replace(digest=directory_digest(every, cached))
         return result
 
-    def outline(self) -> Manifest:
+    def outline(self) -> Tuple[Manifest, Totals]:
         """The whole tree by the scan alone, with placeholders for the files' contents."""
         groups = self._link_groups(self._scan.directories)
         directories: Dict[bytes, bytes] = {}
+        files = size_bytes = 0
         for path, packed in self._scan.directories.items():
             rows = unpack(packed)
             contents = [placeholder(row.inode & _INODE_MASK) for row in rows]
             entries = self._entries(path, rows, contents, groups)
             directories[path] = listings.encode(entries)
-        return Manifest(directories, self._scan.mode, self._scan.mtime_ns)
+            sizes = [entry.size_bytes for entry in entries if entry.kind == FILE]
+            files += len(sizes)
+            size_bytes += sum(sizes) - (_repeated_bytes(path, entries) if groups else 0)
+        manifest = Manifest(directories, self._scan.mode, self._scan.mtime_ns)
+        return manifest, Totals(self._scan.entries, files, size_bytes)
 
     def _decoded(self, changed: Sequence[bytes]) -> Iterator[Tuple[bytes, Tuple[Entry, ...]]]:
         """The entries of these directories; those last in which something has to be hashed.
@@ -128,13 +133,12 @@ class Build:
         before = self._before(directory)
         if not before and not self._vouchers:
             return [None] * len(rows)
-        found: List[Optional[bytes]] = []
-        for row in rows:
-            digest = None
-            if row.mode & 0o170000 == 0o100000:
-                path = join(directory, row.name)
-                digest = self._vouchers.digest(path, row) or self._as_before(path, row, before)
-            found.append(digest)
+        found = self._vouchers.digests(directory, rows)
+        if before:
+            for number, row in enumerate(rows):
+                if found[number] is None and row.mode & 0o170000 == 0o100000:
+                    path = join(directory, row.name)
+                    found[number] = self._as_before(path, row, before)
         return found
 
     def _as_before(self, path: bytes, row: Row, before: _Before) -> Optional[bytes]:
@@ -221,17 +225,21 @@ class Build:
         return {inode: listings.link_group(first[inode]) for inode in several}
 
 
+def _repeated_bytes(path: bytes, entries: Sequence[Entry]) -> int:
+    """The bytes of further names of files whose first one counts them."""
+    return sum(
+        entry.size_bytes
+        for entry in entries
+        if entry.link_group and entry.link_group != listings.link_group(join(path, entry.name))
+    )
+
+
 def _known(
     path: bytes, rows: bytes, entries: Tuple[Entry, ...], listing: bytes, digest: bytes
 ) -> Known:
-    files = size_bytes = 0
-    for entry in entries:
-        if entry.kind == FILE:
-            files += 1
-            group = entry.link_group
-            if not group or group == listings.link_group(join(path, entry.name)):
-                size_bytes += entry.size_bytes
-    return Known(rows, listing, digest, files, size_bytes)
+    sizes = [entry.size_bytes for entry in entries if entry.kind == FILE]
+    size_bytes = sum(sizes) - _repeated_bytes(path, entries)
+    return Known(rows, listing, digest, len(sizes), size_bytes)
 
 
 def _same_content(old: Row, new: Row) -> bool:

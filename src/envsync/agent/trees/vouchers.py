@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Dict, KeysView, Optional
+from typing import Dict, KeysView, List, Optional, Sequence
 
 from envsync.agent.trees.stat_rows import Row
 
@@ -39,24 +39,25 @@ class Vouchers:
     def keys(self) -> KeysView[bytes]:
         return self.packed.keys()
 
-    def digest(self, path: bytes, row: Row) -> Optional[bytes]:
-        """A file's digest, where it is still as it was when its bytes were hashed.
+    def digests(self, directory: bytes, rows: Sequence[Row]) -> List[Optional[bytes]]:
+        """The digest of each file that is still as it was when its bytes were hashed.
 
         Making a further name for it changes ctime and the link count, nothing else; names
         are made only after the contents.
         """
-        packed = self.packed.get(path)
-        if packed is None:
-            return None
-        inode, size_bytes, mtime_ns, ctime_ns = _STATUS.unpack_from(packed)
-        same = (inode, size_bytes, mtime_ns) == (
-            row.inode & _INODE_MASK,
-            row.size_bytes,
-            row.mtime_ns,
-        )
-        if not same or (ctime_ns != row.ctime_ns and row.links == 1):
-            return None
-        return packed[_STATUS.size :]
+        start = directory + b"/" if directory else b""
+        found: List[Optional[bytes]] = []
+        for name, _, inode, size_bytes, mtime_ns, ctime_ns, links in rows:
+            packed = self.packed.get(start + name)
+            digest = None
+            if packed is not None:
+                *same, then_ns = _STATUS.unpack_from(packed)
+                if same == [inode & _INODE_MASK, size_bytes, mtime_ns] and (
+                    then_ns == ctime_ns or links > 1
+                ):
+                    digest = packed[_STATUS.size :]
+            found.append(digest)
+        return found
 
 
 _INODE_MASK = (1 << 64) - 1

@@ -40,10 +40,11 @@ class ConfirmedFacts(NamedTuple):
 
 
 class ReferencesFacts(NamedTuple):
-    """What goes with a target's references: whether it has half of the packages, and the codecs
-    that it undoes, the best first."""
+    """What goes with a target's references: whether it has half of the packages, whether an
+    earlier push left something to go on with, and the codecs that it undoes, the best first."""
 
     has_most: bool
+    has_begun: bool
     codecs: Tuple[str, ...]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -58,10 +58,11 @@ class Staged:
 
 class KnownThere(NamedTuple):
     """`references` stand for directories of the source's manifest; `has_most` says that half of
-    its packages are there under other names."""
+    its packages are there under other names, `has_begun` that an earlier push left something."""
 
     references: bytes
     has_most: bool
+    has_begun: bool
 
 
 class How(NamedTuple):
@@ -158,7 +159,7 @@ class TargetEnd:
             raise AgentFailed("the target sent references that are none")
         facts = from_json(ReferencesFacts, answer.document)
         self._codecs = facts.codecs
-        return KnownThere(found, facts.has_most)
+        return KnownThere(found, facts.has_most, facts.has_begun)
 
     def differences(self, manifest: bytes, paths_max: int) -> DifferenceFacts:
         """What stands there against a manifest, or against its record where that is empty."""
@@ -181,10 +182,13 @@ class TargetEnd:
         told = from_json(ShareFacts, self._end.call("build.share", to_json(share)).document)
         return told.is_shared, told.warnings
 
-    def begin(self, outline: bytes, keep: int) -> Staged | None:
-        """Have a staging tree made by a manifest without contents; None where there is one."""
-        answer = self._told("build.begin", {"keep": keep}, outline)
-        return _staged(answer) if answer.document.get("tree") else None
+    def begin(self, outline: bytes, keep: int, contents: Iterable[bytes]) -> Mapping[str, Any]:
+        """Have a staging tree made by a manifest without contents, and send these at once.
+
+        The answer is a transfer's, with `begun`: false where there was one already, and
+        what was sent is lost.
+        """
+        return self._told("transfer.begin", {"keep": keep}, outline, stream=contents).document
 
     def begin_alike(self, keep: int, on_progress: Progress | None = None) -> bool:
         """Have what was found by `known_there` copied, to build on; whether that was done."""
@@ -205,13 +209,14 @@ class TargetEnd:
         arguments: dict[str, Any],
         manifest: bytes,
         on_progress: Progress | None = None,
+        stream: Iterable[bytes] | None = None,
     ) -> Answer:
         """Ask with a manifest: over a link as blocks that a processor makes in no time."""
         is_worth_it = self._is_remote and len(manifest) > _PACKED_FROM_BYTES
         if is_worth_it and codec.ZSTD in self.codecs and codec.ZSTD in codec.encodable():
             manifest = codec.encode_all(codec.ZSTD, _PACKED_LEVEL, manifest)
             arguments = {**arguments, "packed": True}
-        return self._end.call(operation, arguments, manifest, on_progress=on_progress)
+        return self._end.call(operation, arguments, manifest, stream, on_progress)
 
     def complete(self, on_progress: Progress | None = None) -> None:
         """Finish the staging tree and hash it; `VerificationFailed` names what is wrong."""

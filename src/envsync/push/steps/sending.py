@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.wire.messages import ORIGIN_NEW, PlanFacts
@@ -22,6 +21,7 @@ from envsync.push.steps.pace import Pace
 from envsync.ssh.session import Link
 from envsync.transport.choice import Choice, choose
 from envsync.transport.job import Contents, Item, Job
+from envsync.transport.job import Sent as Transferred
 from envsync.transport.stream import StreamTransport
 from envsync.tree import outline as outlines
 from envsync.tree.manifest import Manifest, encode
@@ -100,23 +100,31 @@ class Sending:
         if outline is None:
             return
         self._known = self._target.known_there(wanted_packages(outline))
-        if self._known.has_most:
+        if self._known.has_most or self._known.has_begun:
             # The hashes are worth waiting for: they tell what need not come.
             return
-        with ThreadPoolExecutor(1) as pool:
-            # What has to be sent is listed while the target makes ready for it.
-            items = pool.submit(outlines.files, outline)
-            staged = self._target.begin(encode(outline), self._settings.keep)
+        items, encoded = outlines.files(outline), encode(outline)
         del outline  # as large as the listings of 200,000 files
-        if staged is None:
-            return
-        job = replace(self._job(staged, items.result()), contents=contents)
+        job = replace(self._job(items), contents=contents)
         self._pace.begin("transfer", job.size_bytes)
-        self._send(job, Choice(StreamTransport(), SENT_AHEAD))
+        if self._send_begun(job, encoded):
+            self._ahead = _Ahead(len(job.items), job.size_bytes)
         # What was not right is found by the plan, and sent like anything else.
         self._sent_otherwise = frozenset()
-        self._ahead = _Ahead(len(job.items), job.size_bytes)
         self._pace.begin("inspect")
+
+    def _send_begun(self, job: Job, outline: bytes) -> bool:
+        """Send while the target still makes ready for it; whether it took that."""
+        has_begun = False
+
+        def ask(blocks: Iterator[bytes]) -> Mapping[str, Any]:
+            nonlocal has_begun
+            document = self._target.begin(outline, self._settings.keep, blocks)
+            has_begun = document.get("begun") is True
+            return document
+
+        self._count(StreamTransport().send_as(job, ask))
+        return has_begun
 
     def settle(self) -> None:
         """Have what went ahead finished and looked at there, if anything did.
@@ -146,7 +154,7 @@ class Sending:
         manifest = self._manifest()
         staged = self._target.dry_plan(manifest, self._settings.keep)
         self.warnings = staged.warnings
-        job = self._job(staged, self._source.items(staged.fetches))
+        job = self._job(self._source.items(staged.fetches), staged)
         job = replace(job, elsewhere=self._source.elsewhere(), has_versions=not self._target.is_new)
         choice = self._choose(job)
         return Planned(staged.plan, choice, predicted_wire_bytes(job, choice, self._source.sample))
@@ -160,7 +168,7 @@ class Sending:
         self.warnings = staged.warnings
         self._pace.begin("transfer", staged.plan.fetch_bytes)
         # Without any there is nothing to ask, nor to wait for who else asks the source.
-        job = self._job(staged, self._source.items(staged.fetches) if staged.fetches else ())
+        job = self._job(self._source.items(staged.fetches) if staged.fetches else (), staged)
         # The job has them packed.
         staged = replace(staged, fetches=())
         job = replace(
@@ -194,14 +202,15 @@ class Sending:
         self._source.outside()
         self._source.credentials()
 
-    def _job(self, staged: Staged, items: Collection[Item]) -> Job:
+    def _job(self, items: Collection[Item], staged: Staged | None = None) -> Job:
+        """Without a staging tree, only for what is sent to one that is still to be made."""
         return Job(
             link=self._link,
             source_path=self._source.path,
             items=items,
             all_fetches=True,
-            tree=staged.tree,
-            token=staged.token,
+            tree="" if staged is None else staged.tree,
+            token="" if staged is None else staged.token,
             python=self._target.python,
             ask=self._target.ask,
             contents=self._source.contents,
@@ -222,12 +231,15 @@ class Sending:
     def _send(self, job: Job, choice: Choice) -> Choice:
         """Send it, and say by what that was done in the end."""
         sent = choice.transport.send(job)
-        if sent.wire_bytes is not None:
-            self.wire_bytes = (self.wire_bytes or 0) + sent.wire_bytes
-        self._sent_otherwise = frozenset(map(os.fsdecode, sent.failed))
+        self._count(sent)
         if sent.instead:
             return Choice(StreamTransport(), sent.instead, choice.agent_forwarded)
         return choice
+
+    def _count(self, sent: Transferred) -> None:
+        if sent.wire_bytes is not None:
+            self.wire_bytes = (self.wire_bytes or 0) + sent.wire_bytes
+        self._sent_otherwise = frozenset(map(os.fsdecode, sent.failed))
 
     def _verify(self, job: Job, choice: Choice) -> None:
         """Hash what arrived; what is wrong is sent once more, then given up."""
