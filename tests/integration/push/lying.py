@@ -10,12 +10,15 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 from envsync.agent.operations.service import Answer, Service
+from envsync.agent.trees.hashing import Hashing
 from envsync.agent.wire.frames import CONTROL, DATA, HEARTBEAT, PAYLOAD, EndOfInput, FrameReader
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push.cycle import Push
@@ -27,6 +30,7 @@ from envsync.push.order.places import Place
 from envsync.push.order.settings import PushSettings
 from envsync.push.steps.report import PushReport
 from envsync.ssh.session import Link
+from tests.lab.namespaces import wait_until
 
 NAME = "myenv"
 FILES = {"conda-meta/history": "==> now <==\n", "bin/tool": "#!/bin/sh\n", "lib/a.py": "a = 1\n"}
@@ -254,6 +258,33 @@ class Scene:
         with contextlib.closing(link), opened(seen, prefix) as end:
             target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
             return Push(settings, source, target, seen, _no_way_back).run()
+
+    def push_ahead(
+        self, serve: Callable[[socket.socket], None], prefix: Path, may_hash: threading.Event
+    ) -> PushReport:
+        """Push it while it is hashed, which goes on only when it may."""
+        settings = self._settings()
+        source = SourceEnd(LocalEnd("server1"), settings.source_prefix, NAME, settings.local)
+        link = FakeLink(serve)
+        seen = cast("Link", link)
+        real = Hashing.files
+
+        def files(*arguments: Any) -> None:
+            assert may_hash.wait(60)
+            real(*arguments)
+
+        with (
+            mock.patch.object(Hashing, "files", files),
+            ThreadPoolExecutor(1) as pool,
+            contextlib.closing(link),
+            opened(seen, prefix) as end,
+        ):
+            looking = pool.submit(source.state)
+            wait_until(lambda: source.is_being_hashed() or looking.done(), "it is hashed")
+            target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
+            report = Push(settings, source, target, seen, _no_way_back).run()
+            looking.result()
+            return report
 
 
 def _no_way_back() -> contextlib.AbstractContextManager[TargetEnd]:

@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import tempfile
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -59,9 +60,9 @@ OPERATIONS = (
 SNAPSHOT = ("conda-meta", "conda-meta/history", "bin", "bin/tool", "lib", "lib/a.py")
 
 
-@pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
-    """One source for all pushes, and no patience with servers that went away."""
+@contextlib.contextmanager
+def scenery() -> Iterator[Scene]:
+    """A source, and no patience with servers that went away."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=memory()) as root:
         patch.setenv("HOME", root)
         patch.delenv("XDG_CACHE_HOME", raising=False)
@@ -69,6 +70,13 @@ def scene() -> Iterator[Scene]:
         patch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.0)
         patch.setattr(aftermath, "PATIENCE_SECONDS", 0.0)
         yield Scene(Path(root))
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    """One source for all pushes."""
+    with scenery() as made:
+        yield made
 
 
 def push(scene: Scene, agent: LyingAgent) -> PushReport | EnvsyncError:
@@ -371,3 +379,26 @@ def test_what_nobody_said_was_begun_was_not(scene: Scene, document: dict[str, ob
         target.inspect(lock=True)
         target.known_there(frozenset())
         assert not target.begin_alike(1)
+
+
+@pytest.mark.parametrize(
+    ("field", "is_asked"), [("", True), ("begun", True), ("has_begun", False), ("has_most", False)]
+)
+def test_what_was_sent_ahead_is_of_use_or_not_sent(field: str, is_asked: bool) -> None:
+    """A source that nobody has hashed yet, and a target that has nothing, or says otherwise."""
+    may_hash = threading.Event()
+    with scenery() as scene:
+
+        def lie(asked: str, number: int, truth: Answer) -> bytes | None:
+            if asked in ("transfer.begin", "build.stage") or field in ("has_begun", "has_most"):
+                may_hash.set()
+            if field not in truth.document:
+                return None
+            document = {**truth.document, field: not truth.document[field]}
+            return answer(number, document, truth.payload)
+
+        agent = LyingAgent(lie)
+        ended = scene.push_ahead(agent.serve, scene.target(), may_hash)
+        assert ended.outcome == PUSHED
+        assert ("transfer.begin" in agent.asked) is is_asked
+        assert ("transfer.receive" in agent.asked) is not is_asked
