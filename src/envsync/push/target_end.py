@@ -25,6 +25,7 @@ from envsync.agent.wire.messages import (
 from envsync.agent.wire.short_answers import (
     ExistingFacts,
     FindingsFacts,
+    HolderFacts,
     ReferencesFacts,
     ShareFacts,
     UseFacts,
@@ -75,7 +76,10 @@ class How(NamedTuple):
 class TargetEnd:
     """One environment on a target. Not to be used from two threads at once."""
 
-    def __init__(self, end: End, prefix: str, name: str, local: Sequence[str], by: str) -> None:
+    def __init__(
+        self, end: End, prefix: str, name: str, local: Sequence[str], by: str, command: str = ""
+    ) -> None:
+        """`command` is what its lock tells the pushes of one command by (`push.same_place`)."""
         self._end = end
         self.ask = end.call
         self.prefix = prefix
@@ -94,6 +98,8 @@ class TargetEnd:
             "local": list(local),
             "by": by,
             "is_base": name == BASE,
+            "command": command,
+            "server": end.server,
         }
         end.call("target.open", arguments)
 
@@ -125,6 +131,10 @@ class TargetEnd:
         state = from_json(TargetState, answer.document)
         self.is_new = not state.exists
         return state
+
+    def locked_for(self) -> str:
+        """The server for which another push of the same command has locked it; or empty."""
+        return from_json(HolderFacts, self._end.call("target.locked_for").document).server
 
     def existing(self, paths: Sequence[str]) -> tuple[bool, ...]:
         """Whether something is there at each of these paths, as seen from the environment."""
