@@ -239,7 +239,7 @@ class TargetEnd:
     def make_spare(self, keep: int, on_progress: Progress | None = None) -> bool:
         """Make a tree for the next push to build on; whether it was made.
 
-        Not where that would not help, or has no room, nor where a push came meanwhile.
+        Not where that would not help, or has no room. `Locked` where a push came meanwhile.
         """
         answer = self._end.call("build.make_spare", {"keep": keep}, on_progress=on_progress)
         return answer.document.get("made") is True

@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 import time
-from typing import Any, Dict, Iterable, Optional
+from typing import Any, Dict, Iterable, NamedTuple, Optional
 
 from envsync.agent.places.layout import Layout, open_state_file
 from envsync.agent.server import filesystem
@@ -161,17 +161,25 @@ def _create(places: Layout) -> None:
         ) from error
 
 
-def holder_at(places: Layout) -> str:
-    """Who holds the push lock right now; empty where nobody does. Touches nothing."""
+class Holder(NamedTuple):
+    """Who holds a push lock. One who `yields` makes a tree for the next push, changes nothing
+    that stands there, and gives the lock up at once."""
+
+    who: str
+    yields: bool
+
+
+def holder_at(places: Layout) -> Optional[Holder]:
+    """Who holds the push lock right now; None where nobody does. Touches nothing."""
     try:
         fd = os.open(places.file("lock"), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return ""
+        return None
     try:
         _flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return ""
+        return None
     except BlockingIOError:
-        return _holder(fd)
+        return Holder(_holder(fd), _holder_yields(fd))
     finally:
         os.close(fd)
 
