@@ -6,6 +6,7 @@ The files that name the prefix where they were packed are given the one where th
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import posixpath
@@ -21,6 +22,7 @@ from envsync.push.extraction import path_inside
 
 UNPACK = "bin/conda-unpack"
 _HISTORY = "conda-meta/history"
+_NAMES_MAX = 8  # an environment has three; what a made-up archive says more is not looked for
 _ITS_OWN = (UNPACK, "bin/conda_unpack_progress.py")
 _RECORDS = re.compile(r"^_prefix_records = (\[.*?^\])$", re.MULTILINE | re.DOTALL)
 _ANY_PYTHON = re.compile(rb"\A#! ?/usr/bin/env (python[0-9.]*)(?=[ \t\r\n])")
@@ -47,7 +49,7 @@ def settle(top: Path, symlinks: Iterable[str]) -> tuple[bytes, ...]:
     name them still. Raises `SourceRefused` where the archive says what cannot be.
     """
     records = list(_records((top / UNPACK).read_text(errors="surrogateescape")))
-    earlier = tuple(dict.fromkeys(_stood_at(records)))
+    earlier = tuple(dict.fromkeys(_stood_at(records)))[:_NAMES_MAX]
     moves = [Move(path, os.fsencode(top)) for path in earlier]
     _settle_files(top, [*records, *_interpreters(top)], Relocation(moves))
     placeholders = {record.placeholder.rstrip("/") for record in records} - {""}
@@ -61,7 +63,8 @@ def _stood_at(records: Iterable[_Record]) -> Iterator[bytes]:
         path = record.placeholder
         is_path = posixpath.isabs(path) and posixpath.normpath(path) == path != "/"
         if record.path == _HISTORY and record.mode == "text" and is_path:
-            yield os.fsencode(path)
+            with contextlib.suppress(UnicodeEncodeError):
+                yield os.fsencode(path)
 
 
 def _settle_files(top: Path, records: Iterable[_Record], moved: Relocation) -> None:

@@ -137,6 +137,7 @@ def test_where_it_stood_is_replaced_where_it_is_meant(tmp_path: Path) -> None:
         [script(("bin", OLD, "text"))],
         [script(("bin/x", OLD, "python"))],
         [script(("bin/x", "", "text"))],
+        [file("conda-meta/history", b"x"), script(("conda-meta/history", "/\ud800", "text"))],
         [script("bin/x")],
         [file(UNPACK, b"_prefix_records = [\n__import__('os').abort()\n]\n")],
         [file(UNPACK, b"_prefix_records = [\n{[]: 1}\n]\n")],
