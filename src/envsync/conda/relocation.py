@@ -20,7 +20,7 @@ import json
 import posixpath
 import re
 from bisect import bisect_right
-from typing import Iterator, List, Match, NamedTuple, Optional, Sequence, Tuple
+from typing import Collection, Iterator, List, Match, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from envsync.conda import shebang
@@ -60,20 +60,22 @@ class Placeholder(NamedTuple):
     size_bytes: int
 
 
-def between(here: bytes, real: bytes, there: bytes) -> Relocation:
+def between(here: bytes, real: bytes, there: bytes, earlier: Sequence[bytes] = ()) -> Relocation:
     """From an environment's path to another one; both are PREFIX/envs/NAME.
 
     `real` is its path here without symlinks, which programs may have written down as well.
     Where that is all that differs, it stays in a binary that has no room: at the other end
-    of a link, a path that is longer is nobody's choice.
+    of a link, a path that is longer is nobody's choice. So do the paths where it stood
+    `earlier`, before it was packed.
     """
     environment, above = [], []
-    for path in dict.fromkeys((here, real)):
+    for path in dict.fromkeys((here, real, *earlier)):
         environment.append(Move(path, there))
         base, envs = posixpath.split(posixpath.dirname(path))
         if envs == b"envs" and base != b"/":
             above.append(Move(base, posixpath.dirname(posixpath.dirname(there))))
-    return Relocation(environment, above, may_stay=here == there)
+    needed = () if here == there else (here, real)
+    return Relocation(environment, above, needed)
 
 
 class _Edit(NamedTuple):
@@ -91,20 +93,30 @@ class Relocation:
     """
 
     def __init__(
-        self, environment: Sequence[Move], above: Sequence[Move] = (), *, may_stay: bool = False
+        self,
+        environment: Sequence[Move],
+        above: Sequence[Move] = (),
+        needed: Optional[Collection[bytes]] = None,
     ) -> None:
+        """`needed` are the old names that must not stay anywhere; all of the environment's
+        where it is None."""
         self._environment = [move for move in environment if move.old != move.new]
         above = [move for move in above if move.old != move.new]
         # Innermost first: what is below the environment is not merely below the prefix.
         self.moves = (*self._environment, *above)
         self._new = dict(reversed([one for move in self.moves for one in _spellings(move)]))
         # What has to be had, or the file cannot be.
-        needed = () if may_stay else self._environment
-        self._inside = {old for move in needed for old, _ in _spellings(move)}
+        musts = [move for move in self._environment if needed is None or move.old in needed]
+        self._inside = {old for move in musts for old, _ in _spellings(move)}
         longest_first = sorted(self._new, key=len, reverse=True)
         alternatives = b"|".join(map(re.escape, longest_first))
         self._pattern = re.compile(b"(?:" + alternatives + b")(?!" + _NAME + b")")
         self.needles = needles(tuple(_without_longer(longest_first)))
+
+    @property
+    def old_names(self) -> Sequence[bytes]:
+        """The paths that the environment has here and will not have there."""
+        return [move.old for move in self._environment]
 
     def names_any(self, content: bytes) -> bool:
         """Whether one of the old paths is named."""

@@ -37,8 +37,22 @@ class Kept:
     """Of a glance whose scan is still to come."""
     spared: set[str] = field(default_factory=set)
     """The servers that have a tree for the next push, as far as one can be made."""
+    not_spared: set[str] = field(default_factory=set)
+    """Those of them where it came to nothing: tried again after the next rescan."""
+    spare_told: dict[str, str] = field(default_factory=dict)
+    """What was said last of why there is none, by server."""
     ready: AtWork | None = None
     """The child that was made ready to push it."""
+
+    def wants_spare(self, server: str) -> None:
+        """A push left nothing there for the next one."""
+        self.spared.discard(server)
+        self.spare_told.pop(server, None)
+
+    def try_spares_again(self) -> None:
+        """Where one came to nothing, it may be had by now."""
+        self.spared -= self.not_spared
+        self.not_spared.clear()
 
 
 class Hearing:
@@ -80,7 +94,7 @@ class Hearing:
                 work.source_failed = True
                 self._source_failed(name, report["error"])
             if report.get("wants_spare"):
-                self._kept[name].spared.discard(str(report.get("server", "")))
+                self._kept[name].wants_spare(str(report.get("server", "")))
             self._book.reported(name, report)
         elif isinstance(document.get("glance"), str):
             self._glanced(name, document)
@@ -117,11 +131,14 @@ class Hearing:
         kept.activity = triggers.changed(kept.activity, self._clock(), pause)
 
     def _no_spare(self, name: str, work: AtWork, error: Mapping[str, Any]) -> None:
-        """One line; the next push to there only takes longer."""
-        if error.get("code") not in _ORDINARY:
-            server = str(error.get("server") or ", ".join(work.order.servers))
-            text = f"no tree was made there for the next push: {error.get('message', '')}"
-            code = str(error.get("code", ""))
+        """One line, and none where it would be the same again; the next push to there only takes
+        longer."""
+        kept, server = self._kept[name], str(error.get("server") or ", ".join(work.order.servers))
+        kept.not_spared.update([server] if server in work.order.servers else work.order.servers)
+        code, text = str(error.get("code", "")), str(error.get("message", ""))
+        if code not in _ORDINARY and kept.spare_told.get(server) != text:
+            kept.spare_told[server] = text
+            text = f"no tree was made there for the next push: {text}"
             self._log.warning(text, environment=name, server=server, code=code)
 
     def over(self, work: AtWork) -> None:

@@ -119,6 +119,8 @@ class Keeper:
         if now >= self._next_rescan_seconds:
             self._next_rescan_seconds = now + self.book.duties.rescan_seconds
             self._to_scan.update(dict.fromkeys(self._kept, False))
+            for kept in self._kept.values():
+                kept.try_spares_again()
         for name, kept in self._kept.items():
             if kept.activity.is_due(now):
                 self._look(name, kept, now)

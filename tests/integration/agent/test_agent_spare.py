@@ -17,7 +17,7 @@ from envsync.agent.places import locks
 from envsync.agent.places.staging_note import set_aside_inode
 from envsync.agent.server.filesystem import Space
 from envsync.agent.staging.staging import Staging
-from envsync.agent.target import spare
+from envsync.agent.target import health, spare
 from envsync.agent.target import target as targets
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.push import TargetPush
@@ -163,7 +163,8 @@ def test_a_push_does_not_wait_for_one_that_is_being_made(
         making = pool.submit(server.make_spare, 1, pausing)
         assert reached.wait(30)
         server.push(VERSIONS[1])
-        assert making.result(30) is False
+        with pytest.raises(Locked, match="given up"):
+            making.result(30)
     assert server.manifest() == manifest_of(VERSIONS[1])
     assert len(server.earlier()) == 1
 
@@ -228,6 +229,30 @@ def test_one_that_was_written_to_is_mended_by_the_next_push(server: Server) -> N
     Path(tree, "lib/008").unlink()
     server.push(VERSIONS[1])
     assert disk.read(server.live) == VERSIONS[1]
+
+
+def test_gc_that_only_looks_says_that_one_is_being_made(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what stands there is told as ever."""
+    monkeypatch.setattr(spare, "_LOOK_SECONDS", 0.0)
+    numbers, reached, go_on = itertools.count(), threading.Event(), threading.Event()
+
+    def pausing(_: int) -> None:
+        if next(numbers) == 100:
+            reached.set()
+            assert go_on.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(server.make_spare, 2, pausing)
+        assert reached.wait(30)
+        looked = sweep(server.target(), Rules(2, False, True, 2e9))
+        assert looked.making.startswith("alice@here, process ")
+        assert (looked.locked, looked.unfinished, looked.size_bytes) == ("", 0, 0)
+        [standing] = health._standing(str(server.prefix), lambda _: server.target().trees)
+        assert standing.state == "published"
+        go_on.set()
+        assert making.result(30)
 
 
 def test_gc_leaves_it_while_it_takes_the_room_of_an_earlier_version(server: Server) -> None:

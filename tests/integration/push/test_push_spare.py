@@ -55,7 +55,9 @@ def test_a_push_by_hand_goes_on_with_what_was_made(source: Stamped, fresh_lab: L
     wait_until(lambda: _is_waited_for(target), "the push waits", timeout_seconds=20)
     stop.go_on()
     making.wait(20)  # the end of its stdin would end it
-    assert finish(making).document["error"] is None
+    said, _, document = making.communicate()[0].decode().partition("\n")
+    assert json.loads(said)["error"]["code"] == "locked"
+    assert json.loads(document)["error"] is None
     ran = finish(pushing)
     assert ran.exit_code == 0, ran.document
     assert ran.server["plan"]["origin"] == "resumed"

@@ -184,14 +184,76 @@ def test_every_command_has_json_and_verbose(name: str) -> None:
 
 
 def test_ctrl_c_twice_at_once_is_one_end() -> None:
-    now = 100.0
-    stopper = Stopper(lambda: now)
+    now, alarms = 100.0, list[float]()
+    stopper = Stopper(lambda: now, alarms.append)
     with pytest.raises(KeyboardInterrupt):
         stopper(signal.SIGINT, None)
-    now += 0.3
+    now += 0.5
     stopper(signal.SIGINT, None)
     stopper(signal.SIGTERM, None)
+    assert alarms == [1.5, 1.5], "then it counts, where that end is not over"
     now += 5.0
     with pytest.raises(Stopped) as stopped:
         stopper(signal.SIGTERM, None)
     assert stopped.value.number == signal.SIGTERM
+
+
+STUCK = """\
+import time
+from envsync.cli import entry
+
+def stuck(arguments, invocation):
+    try:
+        print("begun", flush=True)
+        time.sleep(600)
+    except KeyboardInterrupt:
+        print("ending", flush=True)
+        time.sleep(600)
+
+entry._invoke = stuck
+entry.main()
+"""
+
+TELLING = """\
+import time
+from envsync.cli import entry
+
+def telling(invocation, error):
+    print("begun", flush=True)
+    time.sleep(600)
+
+entry._invoke, entry._conclude = lambda *_: None, telling
+entry.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("second", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_an_end_that_does_not_come_is_ended_by_the_second(
+    second: signal.Signals, status: int
+) -> None:
+    """Although it came right behind the first: nobody has to send a third."""
+    with subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"begun\n"
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == b"ending\n"
+            process.send_signal(second)
+            assert process.wait(60) == status
+        finally:
+            process.kill()
+
+
+def test_one_that_comes_while_the_end_is_told_leaves_no_traceback() -> None:
+    argv = [sys.executable, "-c", TELLING]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"begun\n"
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (130, b"")

@@ -86,6 +86,8 @@ class Kept:
         self.spares: list[Order] = []
         """Orders to make a spare tree that were carried out."""
         self.wanting_spares: set[str] = set()
+        self.no_spare: dict[str, dict[str, Any]] = {}
+        """Why none is made on a server."""
         self.refused: dict[str, dict[str, Any]] = {}
         self.world = {"one": "r1", "two": "r1"}
         self.looks = looks
@@ -144,6 +146,10 @@ class Kept:
                 self.end(child)
 
     def finish(self, child: PretendedChild) -> None:
+        if child.order.makes_spare:
+            for server in child.order.servers:
+                if server in self.no_spare:
+                    child.say(error={**self.no_spare[server], "server": server})
         for name in () if child.order.makes_spare else child.order.environments:
             digest = f"digest {self.world[name]}"
             known = [one.digest for one in child.order.glances if one.environment == name]

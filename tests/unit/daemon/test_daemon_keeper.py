@@ -167,6 +167,27 @@ def test_a_spare_holds_back_no_other_server(kept: Kept) -> None:
     assert not making.is_dismissed
 
 
+@pytest.mark.parametrize(
+    ("code", "lines"), [("preflight-refused", 1), ("locked", 0), ("connection-failed", 0)]
+)
+def test_a_spare_that_came_to_nothing_is_tried_again_with_each_rescan(
+    kept: Kept, code: str, lines: int
+) -> None:
+    """There and nowhere else, until it is had; what is said of it is told once."""
+    kept.no_spare["b"] = {"code": code, "message": "so it is"}
+    _change(kept, wanting={"a", "b"})
+    kept.later(SETTLE + 1)
+    known = len(kept.spares)
+    again = Order(("one",), ("b",), makes_spare=True)
+    for tries in (1, 2):
+        kept.later(RESCAN)
+        assert kept.spares[known:] == [again] * tries
+    kept.no_spare.clear()
+    kept.later(3 * RESCAN)
+    assert kept.spares[known:] == [again] * 3
+    assert len([line for line in kept.lines if "so it is" in line]) == lines
+
+
 @pytest.fixture
 def making(kept: Kept) -> PretendedChild:
     """Who makes a spare tree of `one` on both servers."""

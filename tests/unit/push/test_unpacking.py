@@ -90,6 +90,32 @@ def test_it_is_what_conda_unpack_would_make_of_it(tmp_path: Path, compress: obje
     assert not (top / UNPACK).exists()
 
 
+def test_where_it_stood_is_replaced_where_it_is_meant(tmp_path: Path) -> None:
+    """By each path that the archive has the history named by; a name that goes on is another."""
+    behind = f"/data{OLD}"
+    said = f"{OLD}/lib {behind}/lib {OLD}-project {behind}-project /net{OLD}\n"
+    data = tar(
+        file("share/paths", said.encode()),
+        file("conda-meta/history", f"# cmd: {behind}/bin/conda\n".encode()),
+        entry("share/link", tarfile.SYMTYPE, behind + "/etc"),
+        script(
+            ("share/paths", behind, "text"),
+            ("share/paths", OLD, "text"),
+            ("conda-meta/history", behind, "text"),
+            ("conda-meta/history", OLD, "text"),
+            ("conda-meta/history", "/", "text"),
+            ("conda-meta/history", "etc", "text"),
+        ),
+    )
+    archive, top = tmp_path / "archive", tmp_path / "there/envs/myenv"
+    archive.write_bytes(data)
+    top.mkdir(parents=True)
+    assert unpack(archive, top) == (behind.encode(), OLD.encode())
+    kept = f"{OLD}-project {behind}-project /net{OLD}\n"
+    assert (top / "share/paths").read_text() == f"{top}/lib {top}/lib {kept}"
+    assert (top / "share/link").readlink() == top / "etc"
+
+
 @pytest.mark.parametrize(
     "entries",
     [
@@ -111,6 +137,7 @@ def test_it_is_what_conda_unpack_would_make_of_it(tmp_path: Path, compress: obje
         [script(("bin", OLD, "text"))],
         [script(("bin/x", OLD, "python"))],
         [script(("bin/x", "", "text"))],
+        [file("conda-meta/history", b"x"), script(("conda-meta/history", "/\ud800", "text"))],
         [script("bin/x")],
         [file(UNPACK, b"_prefix_records = [\n__import__('os').abort()\n]\n")],
         [file(UNPACK, b"_prefix_records = [\n{[]: 1}\n]\n")],

@@ -13,7 +13,7 @@ from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.agent.wire.codec import decode_all, undone
 from envsync.agent.wire.frames import PAYLOAD_BYTES_MAX
 from envsync.agent.wire.messages import PlaceFacts
-from envsync.agent.wire.short_answers import FindingsFacts, ReferencesFacts, UseFacts
+from envsync.agent.wire.short_answers import FindingsFacts, HolderFacts, ReferencesFacts, UseFacts
 from envsync.errors import AgentFailed
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import InvalidEntry
@@ -31,6 +31,8 @@ def _open(service: Service, request: Request) -> Answer:
         service.helpers,
         is_base=bool(arguments.get("is_base")),
     )
+    command, server = (str(arguments.get(key, "")) for key in ("command", "server"))
+    service.target.lock.of_command(command, server)
     service.target.on_step = lambda step: service.tell({"step": step})
     return Answer({})
 
@@ -43,6 +45,10 @@ def _inspect(service: Service, request: Request) -> Answer:
         progress=service.counted("hash"),
     )
     return Answer(to_json(state))
+
+
+def _locked_for(service: Service, request: Request) -> Answer:
+    return Answer(to_json(HolderFacts(service.target.lock.held_for())))
 
 
 def _using(service: Service, request: Request) -> Answer:
@@ -113,6 +119,7 @@ def _existing(service: Service, request: Request) -> Answer:
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "open": _open,
     "inspect": _inspect,
+    "locked_for": _locked_for,
     "existing": _existing,
     "using": _using,
     "references": _references,

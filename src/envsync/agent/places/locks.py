@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 import time
-from typing import Any, Dict, Iterable, Optional
+from typing import Any, Dict, Iterable, NamedTuple, Optional
 
 from envsync.agent.places.layout import Layout, open_state_file
 from envsync.agent.server import filesystem
@@ -20,6 +20,8 @@ from envsync.errors import Locked, PreflightRefused
 YIELD_SECONDS = 20.0
 """How long a holder may take that yields: it looks after each file."""
 _ASK_SECONDS = 0.02
+_SAID_SECONDS = 1.0
+"""Between taking the lock and having written who did: next to nothing, on a machine at rest."""
 WRITERS_GRACE_SECONDS = 1.0
 WRITERS_WAIT_SECONDS = 5.0
 _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -34,10 +36,18 @@ class PushLock:
     def __init__(self, places: Layout, holder: str) -> None:
         self._places = places
         self._holder = holder
+        self._command = self._server = ""
+        self.other_name = ""
+        """What this place was called in a push of the same command that had the lock last."""
         self._fd: Optional[int] = None
         self.nonce = ""
         self.yields = False
         """Whether it will be given up for who asks (`is_wanted`); to be set before `acquire`."""
+
+    def of_command(self, command: str, server: str) -> None:
+        """`command` tells the pushes of one command from all others; `server` is what this
+        place is called in it. To be said before `acquire`."""
+        self._command, self._server = command, server
 
     @property
     def is_held(self) -> bool:
@@ -58,7 +68,10 @@ class PushLock:
             os.close(fd)
             raise
         self.nonce = secrets.token_hex(16)
+        self.other_name = self._name_in(fd)
         document = {
+            "command": self._command,
+            "server": self._server,
             "holder": self._holder,
             "nonce": self.nonce,
             "pid": os.getpid(),
@@ -86,6 +99,30 @@ class PushLock:
                     until_taken.callback(os.close, asking)
                 _is_locked(asking, fcntl.LOCK_SH)
                 time.sleep(_ASK_SECONDS)
+
+    def held_for(self) -> str:
+        """The name of this place for which the same command holds the lock; empty where it is
+        anybody else's. Who has just taken it gets a moment to say so."""
+        deadline = time.monotonic() + _SAID_SECONDS
+        while self._command:
+            fd = open_state_file(self._places.file("lock"), os.O_RDWR | os.O_CREAT)
+            try:
+                name = self._name_in(fd)
+            finally:
+                os.close(fd)
+            if name or time.monotonic() > deadline:
+                return name
+            time.sleep(_ASK_SECONDS)
+        return ""
+
+    def _name_in(self, fd: int) -> str:
+        """By what the holder wrote, or the last one, where that is of the same command."""
+        try:
+            document = _document(fd)
+            is_same = bool(self._command) and document["command"] == self._command
+            return str(document["server"]) if is_same else ""
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return ""
 
     def is_wanted(self) -> bool:
         """Whether somebody waits for it. The kernel forgets who asked however he dies."""
@@ -124,17 +161,25 @@ def _create(places: Layout) -> None:
         ) from error
 
 
-def holder_at(places: Layout) -> str:
-    """Who holds the push lock right now; empty where nobody does. Touches nothing."""
+class Holder(NamedTuple):
+    """Who holds a push lock. One who `yields` makes a tree for the next push, changes nothing
+    that stands there, and gives the lock up at once."""
+
+    who: str
+    yields: bool
+
+
+def holder_at(places: Layout) -> Optional[Holder]:
+    """Who holds the push lock right now; None where nobody does. Touches nothing."""
     try:
         fd = os.open(places.file("lock"), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return ""
+        return None
     try:
         _flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return ""
+        return None
     except BlockingIOError:
-        return _holder(fd)
+        return Holder(_holder(fd), _holder_yields(fd))
     finally:
         os.close(fd)
 

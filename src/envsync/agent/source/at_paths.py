@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional
+from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from envsync.agent.source.softlinks import Softlink
 from envsync.agent.trees.outgoing import Search
@@ -20,21 +20,26 @@ if TYPE_CHECKING:
 
 
 class Standing(NamedTuple):
-    """Where it stands here: as conda knows it, in fact, and where the user's cache is."""
+    """Where it stands here: as conda knows it, in fact, and where the user's cache is.
+
+    `earlier` are the paths where it stood before it was packed.
+    """
 
     known_as: bytes
     path: bytes
     cache_directory: Optional[str]
+    earlier: Tuple[bytes, ...] = ()
 
 
-def toward(known_as: bytes, there: str) -> Relocation:
+def toward(standing: Standing, there: str) -> Relocation:
     """How an environment's paths become those of the path `there`; empty where it stays."""
     from envsync.conda.relocation import Relocation, between
 
     if not there:
         return Relocation(())
     # By the name that conda knows it by, and by the directory's own.
-    return between(known_as, os.path.realpath(known_as), os.fsencode(there))
+    known_as = standing.known_as
+    return between(known_as, os.path.realpath(known_as), os.fsencode(there), standing.earlier)
 
 
 class AtPaths:
@@ -57,7 +62,7 @@ class AtPaths:
     def facts(self, there: str) -> RelocationFacts:
         """What it becomes there; where that is remembered, nothing is read."""
         if there not in self._made and not self._softlinks:
-            before = self._cache(toward(self._standing.known_as, there)).rewrites()
+            before = self._cache(toward(self._standing, there)).rewrites()
             if before.facts is not None and before.source_revision == self._snapshot.revision:
                 return before.facts
         return self.at(there).facts
@@ -67,7 +72,7 @@ class AtPaths:
         if there not in self._made:
             from envsync.agent.source.relocated import Relocator
 
-            relocation = toward(self._standing.known_as, there)
+            relocation = toward(self._standing, there)
             cache = self._cache(relocation)
             with opened_directory(self._standing.path) as top_fd:
                 clean = self._known_without(relocation.needles)

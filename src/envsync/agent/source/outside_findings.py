@@ -69,8 +69,7 @@ def _in_entry(source: SourceVersion, path: bytes, entry: Entry) -> Tuple[LeadsOu
 
 def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[LeadsOutside]:
     """Where binaries look for libraries, each directory once."""
-    names = tuple(dict.fromkeys((source.known_as, os.path.realpath(source.known_as))))
-    standing = outside.Standing(names, os.fsencode(there) or source.known_as)
+    standing = outside.Standing(source.names, os.fsencode(there) or source.known_as)
     found: Dict[bytes, Set[bytes]] = {}
     for path, said in source.elf_files().ask(_RUN_PATHS):
         for run_path in said.split(b":"):

@@ -63,6 +63,8 @@ class Source:
         self._hashed: Optional[Hashed] = None
         self._scanned: Optional[Scan] = None
         self._hashing = Hashing()
+        self.earlier: Tuple[bytes, ...] = ()
+        """Where it stood before it was packed; set before it is inspected."""
 
     @property
     def path(self) -> bytes:
@@ -106,15 +108,17 @@ class Source:
         self._require_environment()
         busy_before = installer_findings(self._places) + self._mapped()
         snapshot = self._looked(progress, on_change, fresh=fresh)
-        known_as = self._places.path
-        standing = Standing(known_as, self.path, self._cache_directory)
-        links = softlinks(snapshot, known_as, self._cache_directory)
+        standing = self._standing()
+        links = softlinks(snapshot, standing.known_as, self._cache_directory)
         self._version = SourceVersion(standing, snapshot, links, self._search)
         mapped = self._mapped()
         if mapped:
             self._believe_nothing()
         findings = busy_before + busy_findings(snapshot.scan, self._places) + mapped
         return self._state(findings + _left_out(snapshot) + finding(links))
+
+    def _standing(self) -> Standing:
+        return Standing(self._places.path, self.path, self._cache_directory, self.earlier)
 
     def _require_environment(self) -> None:
         require_live(self._places)
@@ -257,7 +261,7 @@ class Source:
         the environment will stand at the path `there`, it is known then which files name this
         one; the contents are those that stand here all the same.
         """
-        self._search = Search(toward(self._places.path, there).needles) if there else None
+        self._search = Search(toward(self._standing(), there).needles) if there else None
         with self._hashing.reading() as on_read:
 
             def contents(

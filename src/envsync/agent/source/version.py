@@ -47,6 +47,13 @@ class SourceVersion:
         return self._standing.known_as
 
     @property
+    def names(self) -> Tuple[bytes, ...]:
+        """Every path that its files may name it by."""
+        known_as = self.known_as
+        paths = (known_as, os.path.realpath(known_as), *self._standing.earlier)
+        return tuple(dict.fromkeys(paths))
+
+    @property
     def rows(self) -> Mapping[bytes, bytes]:
         """The packed status of each directory's entries."""
         return self.snapshot.scan.directories
@@ -74,7 +81,7 @@ class SourceVersion:
 
     def relocation(self, there: str) -> Relocation:
         """How its paths become those of the path `there`; empty where it stays."""
-        return toward(self.known_as, there)
+        return toward(self._standing, there)
 
     def relocation_facts(self, there: str) -> RelocationFacts:
         """What the tree becomes at the path `there`."""

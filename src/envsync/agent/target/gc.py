@@ -15,7 +15,12 @@ from envsync.agent.places.layout import remove
 from envsync.agent.places.locks import expel_writers, holder_at, under_way
 from envsync.agent.places.members import hindrance
 from envsync.agent.places.records import Record
-from envsync.agent.places.staging_note import forget_staging, note_path, set_aside_inode
+from envsync.agent.places.staging_note import (
+    find_staging,
+    forget_staging,
+    note_path,
+    set_aside_inode,
+)
 from envsync.agent.server.facts import processes_below
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.staging import leftovers
@@ -44,12 +49,7 @@ def sweep(target: Target, rules: Rules, freed: Freed = lambda _: None) -> SweepF
     """Free what one environment does not need; left alone where a push is under way."""
     sweeping = _Sweep(target, rules, freed)
     if rules.dry_run:
-        who = holder_at(target.places)
-        if who:
-            return sweeping.facts(locked=under_way(target.places, who))
-        target.recover_if_free()
-        sweeping.run()
-        return sweeping.facts()
+        return _looked(target, sweeping)
     try:
         target.lock.acquire()
     except Locked as error:
@@ -61,6 +61,18 @@ def sweep(target: Target, rules: Rules, freed: Freed = lambda _: None) -> SweepF
         sweeping.run()
     finally:
         target.lock.release()
+    return sweeping.facts()
+
+
+def _looked(target: Target, sweeping: _Sweep) -> SweepFacts:
+    """What a sweep would do. It would end who makes a tree for the next push."""
+    holder = holder_at(target.places)
+    if holder is not None and not holder.yields:
+        return sweeping.facts(locked=under_way(target.places, holder.who))
+    if holder is not None:
+        sweeping.making = holder.who
+    target.recover_if_free()
+    sweeping.run()
     return sweeping.facts()
 
 
@@ -79,6 +91,8 @@ class _Sweep:
         self._stays: List[str] = []
         self._problems: List[str] = []
         self._resisting: Set[bytes] = set()
+        self.making = ""
+        """Who makes a tree for the next push meanwhile: that tree is left out of a dry run."""
 
     def facts(self, locked: str = "") -> SweepFacts:
         return SweepFacts(
@@ -89,6 +103,7 @@ class _Sweep:
             tuple(self._stays),
             locked,
             tuple(self._problems),
+            self.making,
         )
 
     def run(self) -> None:
@@ -193,6 +208,9 @@ class _Sweep:
 
     def _set_aside(self) -> Set[int]:
         """The tree that waits for the next push, while it takes the room of an earlier version."""
+        if self.making:
+            note = find_staging(self._target.places)
+            return set() if note is None else {note.inode}
         inode = set_aside_inode(self._target.places)
         records = self._target.records.all()
         earlier = [r for r in records if not r.kept_because and r.inode not in self._live]

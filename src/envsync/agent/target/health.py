@@ -187,8 +187,8 @@ def _names(envs: str) -> List[str]:
 
 def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
     holder = holder_at(places)
-    if holder:
-        return "locked", holder
+    if holder is not None and not holder.yields:
+        return "locked", holder.who
     if os.path.exists(places.file("intent.json")):
         return "interrupted", "a switch was cut short"
     records = Records(places)

@@ -19,7 +19,7 @@ from envsync.agent.server.filesystem import Space, space
 from envsync.agent.staging.staging import Holding, Staging
 from envsync.agent.target.target import Target
 from envsync.agent.trees.removal import remove_tree
-from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
+from envsync.errors import EnvsyncError, Locked, PreflightRefused, VerificationFailed
 from envsync.tree.sharing import SETGID
 from envsync.tree.steps import Plan
 
@@ -52,8 +52,8 @@ def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -
 
     Not where the next push has something to build on, where what stands there is not what was
     published, or where the disk has no room for it and as much again. What was begun and came
-    to nothing is removed. For who wants the lock it is given up, and what was begun is left as
-    an interrupted push's would be.
+    to nothing is removed. `Locked` where somebody has the lock, or wants it: then it is given up,
+    and what was begun is left as an interrupted push's would be.
     """
     if not wants_spare(target, keep):
         return False
@@ -63,7 +63,7 @@ def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -
         _require_at_rest(target, progress)
         return _make(target, keep, progress)
     except _Wanted:
-        return False
+        raise Locked("it was given up: somebody wanted the lock there") from None
     finally:
         target.lock.release()
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from envsync.agent.places.layout import base_layout, layout
 from envsync.agent.places.locks import PushLock
@@ -122,6 +133,7 @@ class Target:
         self.live = live = self.snapshot(progress)
         if self.lock.is_held:
             self.find_again(live)
+            findings += _other_name(self.lock)
         return self._state(live, findings + self._findings(live), recovered)
 
     def _findings(self, live: Optional[Snapshot]) -> List[Finding]:
@@ -265,6 +277,13 @@ class Target:
     def history(self) -> List[Dict[str, Any]]:
         """What happened to the environment here, oldest first."""
         return self.records.history()
+
+
+def _other_name(lock: PushLock) -> Iterator[Finding]:
+    """What a person should know of a place that the same command has by two names."""
+    if lock.other_name:
+        message = "it is the same place as %s: one push serves both" % lock.other_name
+        yield Finding("same-place", message)
 
 
 def record_facts(record: Record) -> RecordFacts:

@@ -259,7 +259,8 @@ class SweepFacts(NamedTuple):
 
     `generations` are the numbers of those that went, `unfinished` counts trees of pushes
     that were interrupted. `stays` says what was left and why; `locked` who works there, so
-    that nothing was looked at; `problems` what resisted.
+    that nothing was looked at; `problems` what resisted; `making`, in a dry run, who makes a tree
+    for the next push, which is in none of the figures.
     """
 
     name: str
@@ -269,6 +270,7 @@ class SweepFacts(NamedTuple):
     stays: Tuple[str, ...]
     locked: str
     problems: Tuple[str, ...]
+    making: str = ""
 
 
 class GcFacts(NamedTuple):

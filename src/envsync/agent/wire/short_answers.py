@@ -61,6 +61,12 @@ class ShareFacts(NamedTuple):
     warnings: Tuple[str, ...]
 
 
+class HolderFacts(NamedTuple):
+    """What a locked place is called in the push of the same command that holds it, if one does."""
+
+    server: str
+
+
 class UseFacts(NamedTuple):
     """The processes that use an environment."""
 

@@ -141,14 +141,18 @@ def _lines(server: str, freed: GcFacts, *, dry_run: bool) -> Iterator[str]:
     idle = True
     for swept in freed.environments:
         parts = list(_parts(swept))
-        idle = idle and not (parts or swept.locked or swept.stays or swept.problems)
-        if parts or swept.stays:
+        told = parts or swept.stays or swept.making
+        idle = idle and not (told or swept.locked or swept.problems)
+        if told:
             what = "nothing to free"
             if parts:
                 what = f"{', '.join(parts)}: {size(swept.size_bytes)} {done}"
             yield f"{swept.name} on {server}: {what}"
         for reason in swept.stays:
             yield f"  stays: {reason}"
+        if swept.making:
+            yield f"  a tree is being made there for the next push: {swept.making}"
+            yield "  without --dry-run that ends, and what there is of it goes"
     if freed.cache_files:
         files = count(freed.cache_files, "stale file")
         yield f"{server}: {files} of the content cache: {size(freed.cache_bytes)} {done}"

@@ -46,20 +46,38 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
+def _alarm(seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+
+
 class Stopper:
     """The handler of what stops a command.
 
     Who presses Ctrl-C twice means one end: the second must not hit what the first set going,
-    as taking away the lines that move. Who presses it later finds that too slow.
+    as taking away the lines that move. Where that takes longer than such an end takes, or the
+    first one was lost, the second counts: it is kept until then, and needs no third.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        alarm: Callable[[float], None] = _alarm,
+    ) -> None:
+        """`alarm` has `again` called after so many seconds."""
         self._clock = clock
+        self._alarm = alarm
         self._last_seconds: float | None = None
+        self._kept = 0
+
+    def again(self, *_: object) -> None:
+        """Send what was kept once more, to whoever handles it by now."""
+        os.kill(os.getpid(), self._kept)
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         now = self._clock()
         if self._last_seconds is not None and now - self._last_seconds < _SAME_END_SECONDS:
+            self._kept = number
+            self._alarm(self._last_seconds + _SAME_END_SECONDS - now)
             return
         self._last_seconds = now
         if number == signal.SIGINT:
@@ -96,11 +114,16 @@ def main() -> NoReturn:
     # A thread's trouble is met again by whoever waits for it; its traceback is no news either.
     threading.excepthook = _save_thread_failure
     stopper = Stopper()
+    signal.signal(signal.SIGALRM, stopper.again)
     for number in (signal.SIGINT, *_SIGNALS):
         # Under nohup, and in a shell's background, they are to be ignored.
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, stopper)
-    leave(run(sys.argv[1:], Invocation(os.environ)))
+    try:
+        status = run(sys.argv[1:], Invocation(os.environ))
+    except KeyboardInterrupt as how:  # while it was told how the command ended
+        status = Interruption(how, "").exit_code
+    leave(status)
 
 
 def _open_standard_streams() -> None:
@@ -148,6 +171,9 @@ def run(arguments: Sequence[str], invocation: Invocation) -> int:
 
 def leave(status: int) -> NoReturn:
     """End the process at once: after Ctrl-C, threads may wait for servers that are silent."""
+    for number in (signal.SIGINT, *_SIGNALS):
+        if isinstance(signal.getsignal(number), Stopper):
+            signal.signal(number, signal.SIG_DFL)  # there is nothing left to be stopped
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()

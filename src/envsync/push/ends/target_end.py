@@ -25,6 +25,7 @@ from envsync.agent.wire.messages import (
 from envsync.agent.wire.short_answers import (
     ExistingFacts,
     FindingsFacts,
+    HolderFacts,
     ReferencesFacts,
     ShareFacts,
     UseFacts,
@@ -76,7 +77,10 @@ class How(NamedTuple):
 class TargetEnd:
     """One environment on a target. Not to be used from two threads at once."""
 
-    def __init__(self, end: End, prefix: str, name: str, local: Sequence[str], by: str) -> None:
+    def __init__(
+        self, end: End, prefix: str, name: str, local: Sequence[str], by: str, command: str = ""
+    ) -> None:
+        """`command` is what its lock tells the pushes of one command by (`push.same_place`)."""
         self._end = end
         self.ask = end.call
         self.prefix = prefix
@@ -95,6 +99,8 @@ class TargetEnd:
             "local": list(local),
             "by": by,
             "is_base": name == BASE,
+            "command": command,
+            "server": end.server,
         }
         end.call("target.open", arguments)
 
@@ -126,6 +132,10 @@ class TargetEnd:
         state = from_json(TargetState, answer.document)
         self.is_new = not state.exists
         return state
+
+    def locked_for(self) -> str:
+        """The server for which another push of the same command has locked it; or empty."""
+        return from_json(HolderFacts, self._end.call("target.locked_for").document).server
 
     def existing(self, paths: Sequence[str]) -> tuple[bool, ...]:
         """Whether something is there at each of these paths, as seen from the environment."""
@@ -238,7 +248,7 @@ class TargetEnd:
     def make_spare(self, keep: int, on_progress: Progress | None = None) -> bool:
         """Make a tree for the next push to build on; whether it was made.
 
-        Not where that would not help, or has no room, nor where a push came meanwhile.
+        Not where that would not help, or has no room. `Locked` where a push came meanwhile.
         """
         answer = self._end.call("build.make_spare", {"keep": keep}, on_progress=on_progress)
         return answer.document.get("made") is True

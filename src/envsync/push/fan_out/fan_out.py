@@ -24,6 +24,7 @@ from envsync.push.fan_out.targets import Targets
 from envsync.push.order.method import PACK
 from envsync.push.order.places import HERE, Destination, Place
 from envsync.push.order.settings import PushSettings
+from envsync.push.preflight.same_place import PushesOfOneCommand
 from envsync.push.questions.servers import PARALLEL_MAX
 from envsync.push.steps.pace import OnProgress, Pace
 from envsync.push.steps.report import (
@@ -66,6 +67,7 @@ class FanOut:
         self._source = _source_end(settings, source, self._helpers)
         self._route = "" if open_source is None else THROUGH_HERE
         self._targets = Targets(settings)
+        self._pushes = PushesOfOneCommand(())
         self.wanting_spares: set[str] = set()
         """The servers where a publish left nothing for the next push to be built on."""
 
@@ -81,11 +83,16 @@ class FanOut:
         that can be told at once.
         """
         self._source.serves_several = len(destinations) > 1
+        self._pushes = PushesOfOneCommand([destination.server for destination in destinations])
+        self._targets.command = self._pushes.command
         inspecting = self._inspecting(on_progress)
         reports: dict[str, PushReport] = {}
 
         def serve(destination: Destination) -> None:
-            report = self._push(destination, on_progress)
+            try:
+                report = self._push(destination, on_progress)
+            finally:
+                self._pushes.over(destination.server)
             reports[destination.server] = report
             on_report(report)
 
@@ -200,7 +207,8 @@ class FanOut:
         with contextlib.closing(target):
             source = self._toward(destination)
             pace = Pace(target.server, on_progress, self._counted_from(started))
-            report = Push(settings, source, target, link, reopen, pace).run()
+            push = Push(settings, source, target, link, reopen, pace, self._pushes)
+            report = push.run()
             self._note_spare(target)
             return report
 
@@ -227,6 +235,7 @@ class FanOut:
         """End every push. May be called from any thread."""
         self._targets.stop()
         self._source.close()
+        self._pushes.stop()
         self._may_begin.set()
 
     def _failed(self, destination: Destination, error: EnvsyncError, started: float) -> PushReport:

@@ -20,6 +20,8 @@ class Targets:
 
     def __init__(self, settings: PushSettings) -> None:
         self._settings = settings
+        self.command = ""
+        """What their locks tell the pushes of one command by; to be set before the first."""
         self._links: set[Link] = set()
         self._lock = threading.Lock()
         self.stopped = False
@@ -66,7 +68,8 @@ class Targets:
     def _target(self, end: End, destination: Destination) -> TargetEnd:
         settings, prefix = self._settings, destination.prefix
         try:
-            return TargetEnd(end, prefix, settings.name_there, settings.local, settings.who)
+            name, local = settings.name_there, settings.local
+            return TargetEnd(end, prefix, name, local, settings.who, self.command)
         except BaseException:
             end.close()
             raise

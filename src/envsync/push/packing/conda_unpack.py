@@ -6,7 +6,7 @@ The files that name the prefix where they were packed are given the one where th
 from __future__ import annotations
 
 import ast
-import itertools
+import contextlib
 import json
 import os
 import posixpath
@@ -16,10 +16,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from envsync.conda.relocation import TEXT, Move, Placeholder, Relocation
 from envsync.errors import SourceRefused
 from envsync.push.packing.extraction import path_inside
 
 UNPACK = "bin/conda-unpack"
+_HISTORY = "conda-meta/history"
+_NAMES_MAX = 8  # an environment has three; what a made-up archive says more is not looked for
 _ITS_OWN = (UNPACK, "bin/conda_unpack_progress.py")
 _RECORDS = re.compile(r"^_prefix_records = (\[.*?^\])$", re.MULTILINE | re.DOTALL)
 _ANY_PYTHON = re.compile(rb"\A#! ?/usr/bin/env (python[0-9.]*)(?=[ \t\r\n])")
@@ -39,31 +42,41 @@ def has_conda_unpack(top: Path) -> bool:
     return _is_own_file(top, UNPACK)
 
 
-def settle(top: Path, symlinks: Iterable[str]) -> None:
+def settle(top: Path, symlinks: Iterable[str]) -> tuple[bytes, ...]:
     """Give what names the prefix where it was packed the path `top`; conda-pack's own files go.
 
-    Raises `SourceRefused` where the archive says what cannot be.
+    The paths where it stood, if the archive says them: what conda-pack does not rewrite may
+    name them still. Raises `SourceRefused` where the archive says what cannot be.
     """
-    _settle_links(top, symlinks, _settle_files(top))
+    records = list(_records((top / UNPACK).read_text(errors="surrogateescape")))
+    earlier = tuple(dict.fromkeys(_stood_at(records)))[:_NAMES_MAX]
+    moves = [Move(path, os.fsencode(top)) for path in earlier]
+    _settle_files(top, [*records, *_interpreters(top)], Relocation(moves))
+    placeholders = {record.placeholder.rstrip("/") for record in records} - {""}
+    _settle_links(top, symlinks, sorted(placeholders, key=len, reverse=True))
+    return earlier
 
 
-def _settle_files(top: Path) -> set[str]:
-    """What `conda-unpack` does, and what it leaves: scripts that take any Python there is.
+def _stood_at(records: Iterable[_Record]) -> Iterator[bytes]:
+    """What `envsync pack` has the history named by: no package has one, so those are its own."""
+    for record in records:
+        path = record.placeholder
+        is_path = posixpath.isabs(path) and posixpath.normpath(path) == path != "/"
+        if record.path == _HISTORY and record.mode == "text" and is_path:
+            with contextlib.suppress(UnicodeEncodeError):
+                yield os.fsencode(path)
 
-    The prefixes that files named before.
-    """
-    placeholders = set()
-    said = _records((top / UNPACK).read_text(errors="surrogateescape"))
-    for record in itertools.chain(said, _interpreters(top)):
-        _rewrite(top, record)
-        placeholders.add(record.placeholder.rstrip("/"))
+
+def _settle_files(top: Path, records: Iterable[_Record], moved: Relocation) -> None:
+    """What `conda-unpack` does, and what it leaves: scripts that take any Python there is."""
+    for record in records:
+        _rewrite(top, record, moved)
     python = b"#!" + os.fsencode(top) + b"/bin/"
     for path in sorted((top / "bin").iterdir()):
         if stat.S_ISREG(path.lstat().st_mode):
             _replace(path, lambda content: _ANY_PYTHON.sub(lambda m: python + m[1], content))
     for name in _ITS_OWN:
         (top / name).unlink(missing_ok=True)
-    return placeholders
 
 
 def _records(script: str) -> Iterator[_Record]:
@@ -102,7 +115,8 @@ def _interpreters(top: Path) -> Iterator[_Record]:
                 yield _Record(name, placeholder, "binary")
 
 
-def _rewrite(top: Path, record: _Record) -> None:
+def _rewrite(top: Path, record: _Record, moved: Relocation) -> None:
+    """As conda-unpack does it; where it stood is replaced only where that is meant."""
     from conda_pack.prefixes import replace_prefix
 
     path = top / path_inside(record.path)
@@ -112,8 +126,14 @@ def _rewrite(top: Path, record: _Record) -> None:
         raise SourceRefused(
             f"{UNPACK} of the archive names {record.path!r}, which is no file of it"
         )
+
+    def change(data: bytes) -> bytes:
+        if record.mode == TEXT and os.fsencode(record.placeholder) in moved.old_names:
+            return moved.rewrite(data, Placeholder(TEXT, 0))
+        return replace_prefix(data, record.mode, record.placeholder, str(top))  # type: ignore[no-any-return]
+
     try:
-        _replace(path, lambda data: replace_prefix(data, record.mode, record.placeholder, str(top)))
+        _replace(path, change)
     except ValueError as error:
         raise SourceRefused(
             f"{record.path} has no room for the path where it is unpacked",

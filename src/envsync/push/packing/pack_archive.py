@@ -9,6 +9,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import stat
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -143,11 +144,68 @@ def _further_names_as_files() -> Iterator[None]:
         TarArchive._add_bytes = before  # noqa: SLF001
 
 
+def _names(environment: Path) -> tuple[str, ...]:
+    """The paths that an environment's files may name it by: with links and without."""
+    known_as = environment.absolute()
+    behind = known_as.parent.resolve() / known_as.name
+    return tuple(dict.fromkeys(map(str, (known_as, behind, known_as.resolve()))))
+
+
+def _naming(file: Any, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """What conda-unpack has to know of a file of the environment's own: by which of its names.
+
+    Of the history it is told all of them, named or not: that is how `unpack` knows them.
+    """
+    if file.target == "conda-meta/history":
+        yield from ((file.target, name, "text") for name in names)
+        return
+    # conda-pack itself looks for the first one where it does not know what a file is.
+    unknown = names[1:] if file.file_mode == "unknown" else names
+    is_own = file.source.startswith(f"{names[0]}/") and not file.source.endswith(".pyc")
+    if not unknown or not is_own or not stat.S_ISREG(os.lstat(file.source).st_mode):
+        return
+    if file.file_mode != "unknown" and not file.target.startswith("conda-meta/"):
+        return
+    try:
+        text = Path(file.source).read_bytes().decode()
+    except UnicodeDecodeError:
+        return  # conda-unpack has no way to rewrite a binary that conda did not declare
+    yield from ((file.target, name, "text") for name in unknown if name in text)
+
+
+@contextlib.contextmanager
+def _every_name_recorded(names: Sequence[str]) -> Iterator[None]:
+    """Let conda-pack record what names the environment by a path that is not the one it took.
+
+    It looks for one path alone, and an environment behind a link has two.
+    """
+    from conda_pack.core import Packer
+
+    before = Packer.add
+
+    def add(self: Any, file: Any) -> None:
+        known = len(self.prefixes)
+        before(self, file)
+        records = [*self.prefixes[known:], *_naming(file, names)]
+        # One may end like the other, and conda-unpack replaces whatever it finds.
+        self.prefixes[known:] = sorted(records, key=lambda record: -len(record[1]))
+
+    Packer.add = add
+    try:
+        yield
+    finally:
+        Packer.add = before
+
+
 def _pack(environment: Path, output: str, form: str, on_packed: OnPacked) -> tuple[str, ...]:
     import conda_pack
 
     try:
-        with warnings.catch_warnings(record=True) as caught, _further_names_as_files():
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            _further_names_as_files(),
+            _every_name_recorded(_names(environment)),
+        ):
             warnings.simplefilter("always")
             found = conda_pack.CondaEnv.from_prefix(str(environment))
             found.files = _Watched(found.files, on_packed)

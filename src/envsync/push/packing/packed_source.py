@@ -13,7 +13,7 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.server.home import cache_directory
@@ -28,8 +28,17 @@ from envsync.push.packing.pack_archive import write_archive
 from envsync.push.packing.unpacking import unpack
 from envsync.push.preflight import preflight
 
-Fill = Callable[[Path], "tuple[str, ...]"]
 T = TypeVar("T")
+
+
+class Filled(NamedTuple):
+    """What a person should know of an unpacked tree, and the paths where it stood before."""
+
+    told: tuple[str, ...]
+    earlier: tuple[bytes, ...]
+
+
+Fill = Callable[[Path], Filled]
 
 
 class UnpackPlace:
@@ -79,7 +88,7 @@ def _temporary() -> Path:
 
 
 class PackedSource(SourceEnd):
-    """What `fill` unpacks; it gives what a person should know of it.
+    """What `fill` unpacks.
 
     `origin` is the environment of that name here, if there is one: a target that holds a
     version of it may get this one, and the other way round.
@@ -100,7 +109,7 @@ class PackedSource(SourceEnd):
             self._unpacked.clear()
             self._unpacked.environment.parent.mkdir(exist_ok=True)
             make_directory(self._unpacked.environment)
-            self._told = self._fill(self._unpacked.environment)
+            self._told, self._agent_here.earlier = self._fill(self._unpacked.environment)
         super()._inspect(on_progress)
         if self._state is not None:
             found = tuple(Finding("pack", told) for told in self._told)
@@ -130,16 +139,15 @@ def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses)
 
     environment = Path(settings.source_prefix, "envs", settings.environment)
 
-    def pack_here(top: Path) -> tuple[str, ...]:
+    def pack_here(top: Path) -> Filled:
         archive = top.parent / "packed.tar"
         told = at_rest(look, lambda: write_archive(environment, archive, "tar", force=True))
-        unpack(archive, top)
+        earlier = unpack(archive, top)
         archive.unlink()
-        return told
+        return Filled(told, earlier)
 
-    def unpack_archive(top: Path) -> tuple[str, ...]:
-        unpack(Path(settings.archive), top)
-        return ()
+    def unpack_archive(top: Path) -> Filled:
+        return Filled((), unpack(Path(settings.archive), top))
 
     fill = unpack_archive if settings.archive else pack_here
     origin = look() if environment.is_dir() else None

@@ -10,12 +10,13 @@ from envsync.push.packing.conda_unpack import UNPACK, has_conda_unpack, settle
 from envsync.push.packing.extraction import extract
 
 
-def unpack(archive: Path, top: Path) -> None:
+def unpack(archive: Path, top: Path) -> tuple[bytes, ...]:
     """Unpack into the empty directory `top`, and give what names its prefix this one.
 
-    Raises `SourceRefused` where the archive is damaged, is none of conda-pack's, or has a path
-    that leads out. Symlinks may lead anywhere, as they may in an environment: nothing is read
-    or written through one, and the push tells of those that lead out.
+    The paths where it stood, if the archive says them: they may be named still. Raises
+    `SourceRefused` where the archive is damaged, is none of conda-pack's, or has a path that
+    leads out. Symlinks may lead anywhere, as they may in an environment: nothing is read or
+    written through one, and the push tells of those that lead out.
     """
     symlinks = extract(archive, top)
     if not has_conda_unpack(top):
@@ -24,4 +25,4 @@ def unpack(archive: Path, top: Path) -> None:
             hint="make one with `envsync pack`, or with `conda pack` without --dest-prefix",
         )
     with space_guard():
-        settle(top, symlinks)
+        return settle(top, symlinks)

@@ -1,0 +1,142 @@
+"""Two names for one place: one push serves both, and each says so."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envsync.agent.places.layout import layout
+from envsync.agent.places.locks import PushLock
+from envsync.agent.wire.messages import RecordFacts
+from envsync.errors import Locked
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.fan_out.fan_out import FanOut
+from envsync.push.order.places import Destination
+from envsync.push.order.settings import PushSettings
+from envsync.push.preflight import same_place
+from envsync.push.steps.report import PushReport
+from tests.integration.push.command import Envsync
+from tests.integration.push.places import trees
+from tests.lab.lab import Lab
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import environment
+from tests.unit.tree.trees import file
+
+NODES = environment({b"lib/%d" % n: file(b"%d" % n) for n in range(20)})
+WAIT_SECONDS = 30.0
+INVENTORY = """\
+prefix: {prefix}
+servers:
+  server1: {{}}
+  server2: {{}}
+  again: server2
+environments:
+  myenv: {{source: server1, push_to: [server2, again]}}
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_host_that_is_in_the_inventory_twice(conda_lab: Lab, envsync: Envsync) -> None:
+    envsync.configure(INVENTORY.format(prefix=conda_lab.controller.prefix))
+    for outcomes in (["in-step", "pushed"], ["in-step", "in-step"]):
+        servers = envsync.push().servers
+        assert sorted(server["outcome"] for server in servers) == outcomes
+        told = [line for server in servers for line in server["warnings"] if "same place" in line]
+        assert len(told) == 1
+    assert len(trees(conda_lab["server2"])) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A small environment, and one place for it that has the names `one` and `two`."""
+
+    settings: PushSettings
+    there: Path
+
+    def push(self) -> list[PushReport]:
+        destinations = [Destination(name, str(self.there), None) for name in ("one", "two")]
+        return FanOut(self.settings, "here").run(destinations)
+
+    def lock(self) -> PushLock:
+        return PushLock(layout(str(self.there), "myenv"), "bob@elsewhere")
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    for name in ("cache", "state"):
+        monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
+    for prefix in ("here", "there"):
+        for name in ("envs", "conda-meta"):
+            (tmp_path / prefix / name).mkdir(parents=True)
+    source = tmp_path / "here/envs/myenv"
+    source.mkdir()
+    disk.build(os.fsencode(source), NODES)
+    settings = PushSettings("myenv", str(tmp_path / "here"), "here", "alice@here")
+    return Scene(settings, tmp_path / "there")
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when a push met a lock; none publishes before that."""
+    met = threading.Event()
+    acquire, publish = PushLock.acquire, TargetEnd.publish
+
+    def acquiring(lock: PushLock) -> None:
+        try:
+            acquire(lock)
+        except Locked:
+            met.set()
+            raise
+
+    def publishing(target: TargetEnd, *arguments: Any, **more: Any) -> RecordFacts:
+        assert met.wait(WAIT_SECONDS)
+        return publish(target, *arguments, **more)
+
+    monkeypatch.setattr(PushLock, "acquire", acquiring)
+    monkeypatch.setattr(TargetEnd, "publish", publishing)
+    return met
+
+
+def test_who_meets_the_lock_of_its_own_command_finds_it_done(
+    scene: Scene, refused: threading.Event
+) -> None:
+    reports = scene.push()
+    assert refused.is_set()
+    pushed, in_step = sorted(reports, key=lambda report: report.outcome, reverse=True)
+    assert [report.error for report in reports] == [None, None]
+    assert (pushed.outcome, in_step.outcome) == ("pushed", "in-step")
+    said = f"it is the same place as {pushed.server}: one push serves both"
+    assert said in in_step.warnings
+    assert said not in pushed.warnings
+    assert disk.read(os.fsencode(scene.there / "envs/myenv")) == NODES
+
+
+def test_what_forbids_the_one_is_said_of_both(scene: Scene) -> None:
+    (scene.there / "envs/myenv").mkdir()
+    disk.build(os.fsencode(scene.there / "envs/myenv"), environment({b"other": file(b"")}))
+    codes = [report.error.code for report in scene.push() if report.error is not None]
+    assert codes == ["drift", "drift"]
+
+
+def test_anybody_elses_lock_is_not_waited_for(scene: Scene) -> None:
+    lock = scene.lock()
+    lock.acquire()
+    errors = [report.error for report in scene.push()]
+    lock.release()
+    assert [error and error.code for error in errors] == ["locked", "locked"]
+    assert all(error and "bob@elsewhere" in error.message for error in errors)
+
+
+def test_an_agent_that_does_not_end_is_not_waited_for_longer(
+    scene: Scene, refused: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was suspended: its push is over, and it has the lock still."""
+    monkeypatch.setattr(same_place, "_GONE_SECONDS", 0.2)
+    monkeypatch.setattr(TargetEnd, "close", lambda _: None)
+    outcomes = sorted(report.outcome for report in scene.push())
+    assert outcomes == ["failed", "pushed"]
