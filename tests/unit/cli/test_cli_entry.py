@@ -200,7 +200,7 @@ def test_ctrl_c_twice_at_once_is_one_end() -> None:
 
 STUCK = """\
 import time
-from envsync.cli import entry
+from envsync.cli.run import entry
 
 def stuck(arguments, invocation):
     try:
@@ -216,7 +216,7 @@ entry.main()
 
 TELLING = """\
 import time
-from envsync.cli import entry
+from envsync.cli.run import entry
 
 def telling(invocation, error):
     print("begun", flush=True)
