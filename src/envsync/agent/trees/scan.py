@@ -163,8 +163,7 @@ def _rescan(
     pass_ = ScanPass(top_fd, local)
     pass_.resume(before, moment, again)
     for path in sorted(again, key=len):
-        if path in pass_.directories:
-            pass_.again(path)
+        pass_.again(path)
     return pass_.finish()
 
 

@@ -19,6 +19,7 @@ from typing import (
     Optional,
     Pattern,
     Sequence,
+    Set,
     Tuple,
 )
 
@@ -99,6 +100,7 @@ class ScanPass:
         self.foreign: List[bytes] = []
         self.newest_ns = 0
         self.entries = 0
+        self._read_again: Set[bytes] = set()
 
     @property
     def inode(self) -> int:
@@ -163,6 +165,8 @@ class ScanPass:
 
         Another directory may have come in the place of one, with all that it holds.
         """
+        if path in self._read_again or path not in self.directories:
+            return
         below = self._subdirectories(path)
         kept = set(self.directory(path))
         standing = self._subdirectories(path)
@@ -170,7 +174,11 @@ class ScanPass:
             self._forget(gone)
         for replaced in [name for name in standing if standing[name] != below.get(name)]:
             self._forget(replaced)
-        self.below([new for new in kept if new not in self.directories])
+        self._read_again.add(path)
+        pending = [new for new in kept if new not in self.directories]
+        while pending:
+            self._read_again.add(pending[-1])
+            pending += self.directory(pending.pop())
 
     def _subdirectories(self, path: bytes) -> Dict[bytes, int]:
         """The inodes of the directories in one that was read."""
