@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envsync.agent.server import boot, filesystem
 from envsync.agent.server.filesystem import Mount
-from envsync.agent.trees import changes, removal, scan
+from envsync.agent.trees import changes, division, removal, scan
 from envsync.agent.trees import trees as trees_
 from envsync.agent.trees.changes import Moment, Search
 from envsync.agent.trees.scan_pass import Scan, opened_directory
@@ -50,6 +50,13 @@ def made() -> Iterator[bytes]:
         disk.build(path, {**TREE, **MORE})
         let_rest(path)
         yield path
+
+
+@pytest.fixture(params=["by one process", "by three"], autouse=True)
+def _divided(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "by three":
+        monkeypatch.setattr(changes, "processes", lambda: 3)
+        monkeypatch.setattr(division, "ENTRIES_MIN", 1)
 
 
 @pytest.fixture
@@ -181,7 +188,9 @@ def carry_out(top: bytes, step: tuple[str, bytes, bytes], other: bytes) -> None:
         removal.remove_tree(path)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(STEPS, STEPS, NAMES)
 def test_any_steps_one_after_the_other(steps: list[Step], later: list[Step], other: bytes) -> None:
     """Scan upon scan, each going on from the one before."""

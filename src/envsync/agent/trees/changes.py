@@ -14,10 +14,11 @@ import os
 import shutil
 import signal
 import time
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from envsync.agent.server import boot
 from envsync.agent.server.filesystem import holds_mounts, mount_of
+from envsync.agent.trees.division import PARTS, Division
 from envsync.tree.entry import split
 
 TRUSTED_KINDS = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
@@ -30,6 +31,7 @@ _READ_AGAIN_NS = 24 * 3600 * 10**9
 _CLOCK_TOLERANCE_NS = 20_000
 _READINGS = 5
 _ENVIRONMENT = {"LC_ALL": "C"}
+_Asked = Tuple[Sequence[bytes], List[bytes]]
 _PROGRAMS = "/usr/bin:/bin:/usr/local/bin"
 
 
@@ -79,87 +81,132 @@ def _readings() -> Iterator[Tuple[int, int]]:
 class Search:
     """A search for what changed in a tree since a moment. It runs beside whoever asks for it."""
 
-    def __init__(self, top_fd: int, path: bytes, since: Moment) -> None:
+    def __init__(
+        self, top_fd: int, path: bytes, since: Moment, division: Callable[[], Division] = Division
+    ) -> None:
         """Begin it, by a descriptor of the tree's top.
 
-        It finds what changed until its own `moment`, and perhaps what did later.
+        It finds what changed until its own `moment`, and perhaps what did later. Where there
+        are processors for several, each has a part of the `division`.
         """
         self.moment = Moment.now()._replace(read_ns=since.read_ns)
-        self._running: Optional[_Running] = None
+        self._top_fd = os.dup(top_fd)
+        self._running: Optional[List[_Find]] = None
         mount = mount_of(path)
         if mount.kind in TRUSTED_KINDS and since.may_be_gone_on_from() and not holds_mounts(path):
-            margin_ns = int(mount.stamp_margin_seconds * 1e9)
-            self._running = _find(os.dup(top_fd), since.time_ns - margin_ns)
+            since_ns = since.time_ns - int(mount.stamp_margin_seconds * 1e9)
+            count = processes()
+            parts = division() if count > 1 else Division()
+            asked = _asked(parts, count, self._top_fd)
+            self._running = [_Find(self._top_fd, *where, since_ns) for where in asked]
 
     def touched(self) -> Optional[Set[bytes]]:
         """The directories in which something changed; may be asked once.
 
         None where that cannot be told: another kind of filesystem, or one that other mounts
-        hide a part of, a clock that was set, no GNU find, or something vanished meanwhile.
+        hide a part of, a clock that was set, no GNU find, or a directory that may not be read.
         """
         running, self._running = self._running, None
-        if running is None:
-            return None
-        with os.fdopen(running.output, "rb") as file:
-            found = file.read()
-        os.close(running.top_fd)
-        try:
-            _, status = os.waitpid(running.pid, 0)
-        except ChildProcessError:
-            # Whoever started this process has children ended unheard.
-            return None
-        return set(_directories(found)) if status == 0 else None
+        answers = [None] if running is None else [find.answer() for find in running]
+        os.close(self._top_fd)
+        touched: Set[bytes] = set()
+        for answer in answers:
+            if answer is None:
+                return None
+            touched |= answer
+        return touched
 
     def give_up(self) -> None:
         """Nobody will ask."""
         running, self._running = self._running, None
-        if running is not None:
-            os.close(running.output)
-            os.close(running.top_fd)
-            with contextlib.suppress(OSError):
-                os.kill(running.pid, signal.SIGKILL)
-                os.waitpid(running.pid, os.WNOHANG)
+        for find in running or ():
+            find.end()
+        os.close(self._top_fd)
 
 
-class _Running(NamedTuple):
-    pid: int
-    output: int
-    top_fd: int
+def processes() -> int:
+    """How many at once: for half of the processors, which the other end and others need, too."""
+    return max(1, min(PARTS, len(os.sched_getaffinity(0)) // 2))
 
 
-def _directories(found: bytes) -> Iterator[bytes]:
-    """A directory that changed, and the one that holds a file that did."""
-    for line in found.split(b"\0")[:-1]:
-        kind, path = line[:1], line[1:]
-        yield path if kind == b"d" else split(path)[0]
+def _asked(division: Division, count: int, top_fd: int) -> Iterator[_Asked]:
+    """For each process the directories that it looks at, and how deep.
+
+    Those that are gone are left out: that stamped what they were in.
+    """
+    parts = [division.parts[number::count] for number in range(count)]
+    for part in parts if division.parts else [((b"",),)]:
+        places = [place for pieces in part for place in pieces if _is_there(top_fd, place)]
+        if places:
+            yield places, []
+    upper = [place for place in division.upper if _is_there(top_fd, place)]
+    if upper:
+        yield upper, [b"-maxdepth", b"1"]
 
 
-def _find(top_fd: int, since_ns: int) -> Optional[_Running]:
-    """Start find, to print kind and path of each entry with a younger ctime, a NUL behind each."""
-    program = shutil.which("find", path=_PROGRAMS)
-    if program is None:
-        os.close(top_fd)
-        return None
-    # By descriptor: the tree may get another name meanwhile.
-    top = "/proc/%d/fd/%d/." % (os.getpid(), top_fd)
-    newer = "@%d.%09d" % divmod(since_ns, 1_000_000_000)
-    command = [program, top, "-xdev", "-newerct", newer, "-printf", "%y%P\\0"]
-    output, their_output = os.pipe()
+def _is_there(top_fd: int, place: bytes) -> bool:
     try:
-        return _Running(_spawn(command, their_output), output, top_fd)
+        os.lstat(place or b".", dir_fd=top_fd)
     except OSError:
-        os.close(output)
-        os.close(top_fd)
-        return None
-    finally:
-        os.close(their_output)
+        return False
+    return True
 
 
-def _spawn(command: List[str], output: int) -> int:
-    """Start a program with nothing to read and nowhere to complain; the rest is as closed here."""
-    quiet = [
-        (os.POSIX_SPAWN_OPEN, number, os.devnull, flags, 0)
-        for number, flags in ((0, os.O_RDONLY), (2, os.O_WRONLY))
-    ]
-    actions = [*quiet, (os.POSIX_SPAWN_DUP2, output, 1)]
-    return os.posix_spawn(command[0], command, _ENVIRONMENT, file_actions=actions)
+class _Find:
+    """One find: kind and path of each entry with a younger ctime, with a NUL behind each."""
+
+    def __init__(
+        self, top_fd: int, places: Sequence[bytes], depth: List[bytes], since_ns: int
+    ) -> None:
+        self._pid = self._output = 0
+        # By descriptor: the tree may get another name meanwhile.
+        top = b"/proc/%d/fd/%d/./" % (os.getpid(), top_fd)
+        self._start_bytes = len(top)
+        newer = b"@%d.%09d" % divmod(since_ns, 1_000_000_000)
+        # What vanishes stamps the directory that it was in.
+        options = [*depth, b"-xdev", b"-ignore_readdir_race"]
+        asked = [*options, b"-newerct", newer, b"-printf", b"%y%p\\0"]
+        program = shutil.which("find", path=_PROGRAMS)
+        if program is not None:
+            self._begin([os.fsencode(program), *(top + place for place in places), *asked])
+
+    def _begin(self, command: List[bytes]) -> None:
+        """Start it with nothing to read and nowhere to complain; the rest is as closed here."""
+        output, their_output = os.pipe()
+        quiet = [
+            (os.POSIX_SPAWN_OPEN, number, os.devnull, flags, 0)
+            for number, flags in ((0, os.O_RDONLY), (2, os.O_WRONLY))
+        ]
+        actions = [*quiet, (os.POSIX_SPAWN_DUP2, their_output, 1)]
+        try:
+            self._pid = os.posix_spawn(command[0], command, _ENVIRONMENT, file_actions=actions)
+            self._output = output
+        except OSError:
+            os.close(output)
+        finally:
+            os.close(their_output)
+
+    def answer(self) -> Optional[Set[bytes]]:
+        """The directories that changed or hold a file that did; None where it failed."""
+        if not self._pid:
+            return None
+        with os.fdopen(self._output, "rb") as file:
+            found = file.read()
+        try:
+            _, status = os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            # Whoever started this process has children ended unheard.
+            return None
+        return set(self._directories(found)) if status == 0 else None
+
+    def _directories(self, found: bytes) -> Iterator[bytes]:
+        for line in found.split(b"\0")[:-1]:
+            path = line[1 + self._start_bytes :]
+            yield path if line[:1] == b"d" else split(path)[0]
+
+    def end(self) -> None:
+        if self._pid:
+            os.close(self._output)
+            with contextlib.suppress(OSError):
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, os.WNOHANG)

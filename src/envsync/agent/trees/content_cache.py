@@ -30,6 +30,7 @@ from typing import (
 from envsync.agent.server import boot
 from envsync.agent.trees.cache_file import CacheFile, Head, Known
 from envsync.agent.trees.changes import Moment
+from envsync.agent.trees.division import Division, division
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.suspects import Suspects, suspects
 from envsync.tree.local import LocalPaths
@@ -54,12 +55,15 @@ class CacheLost(Exception):
 class StoredRows(Mapping[bytes, bytes]):
     """The packed rows of each directory, as a scan has them, read when somebody asks.
 
-    `suspects` are those of these rows (see `suspects.suspects`), which are at hand.
+    `suspects` and `division` are those of these rows (see there), and at hand.
     """
 
-    def __init__(self, known: Callable[[], Dict[bytes, Known]], suspects: Suspects) -> None:
+    def __init__(
+        self, known: Callable[[], Dict[bytes, Known]], suspects: Suspects, division: Division
+    ) -> None:
         self._known = known
         self.suspects = suspects
+        self.division = division
 
     def __getitem__(self, path: bytes) -> bytes:
         return self._known()[path].rows
@@ -169,15 +173,20 @@ def _seen(scan: Scan) -> List[Any]:
     numbers = [scan.mode, scan.mtime_ns, scan.entries, scan.newest_ns]
     found = suspects(scan.directories)
     paths, times = _texts(path for path, _ in found), [time_ns for _, time_ns in found]
-    return [*left_out, numbers, list(scan.moment), paths, times]
+    parts, upper = division_of(scan)
+    divided = [[_texts(part) for part in parts], _texts(upper)]
+    return [*left_out, numbers, list(scan.moment), paths, times, divided]
 
 
 def _scan(head: Head, known: Callable[[], Dict[bytes, Known]]) -> Scan:
     """The scan that a head was written for. TypeError or ValueError where it is malformed."""
-    local, special, foreign, numbers, moment, paths, times = head.seen
+    local, special, foreign, numbers, moment, paths, times, divided = head.seen
     mode, mtime_ns, entries, newest_ns = _integers(numbers)
+    parts, upper = divided
+    by_processes = Division(tuple(_paths(part) for part in parts), _paths(upper))
+    suspected = tuple(zip(_paths(paths), _integers(times)))
     return Scan(
-        directories=StoredRows(known, tuple(zip(_paths(paths), _integers(times)))),
+        directories=StoredRows(known, suspected, by_processes),
         mode=mode,
         mtime_ns=mtime_ns,
         device=0,
@@ -190,6 +199,12 @@ def _scan(head: Head, known: Callable[[], Dict[bytes, Known]]) -> Scan:
         signature=bytes.fromhex(head.signature),
         moment=Moment.from_fields(moment),
     )
+
+
+def division_of(scan: Scan) -> Division:
+    """How a scanned tree is divided for those who look through it again."""
+    rows = scan.directories
+    return rows.division if isinstance(rows, StoredRows) else division(rows)
 
 
 def _integers(values: Sequence[object]) -> Tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import Collection, Dict, List, Optional, Tuple
 
 from envsync.agent.server.helper_processes import SCAN, HelperProcesses, Share
 from envsync.agent.trees.changes import Moment, Search
+from envsync.agent.trees.content_cache import division_of
 from envsync.agent.trees.scan_pass import Scan, ScanPass, opened_directory
 from envsync.agent.trees.stat_rows import Row, bounded_ns, modes, unpack
 from envsync.errors import EnvsyncError
@@ -135,7 +136,7 @@ def scan_again(
 
     `search` is one that has been begun for it already. As `scan` otherwise.
     """
-    search = search or Search(top_fd, path, before.moment)
+    search = search or Search(top_fd, path, before.moment, lambda: division_of(before))
     touched = search.touched()
     if before.foreign:
         touched = None

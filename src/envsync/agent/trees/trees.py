@@ -10,7 +10,7 @@ from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.between_passes import Attempts, Hashed, Progress
 from envsync.agent.trees.changes import Search
-from envsync.agent.trees.content_cache import CacheLost, ContentCache, StoredRows
+from envsync.agent.trees.content_cache import CacheLost, ContentCache, StoredRows, division_of
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.scan import (
     NO_HELPERS,
@@ -38,7 +38,9 @@ def _begin(top_fd: int, path: bytes, cache: ContentCache) -> Optional[_Begun]:
     summary = cache.summary()
     if summary is None:
         return None
-    return _Begun(summary.scan, Search(top_fd, path, summary.scan.moment))
+    return _Begun(
+        summary.scan, Search(top_fd, path, summary.scan.moment, lambda: division_of(summary.scan))
+    )
 
 
 class Trees:
@@ -140,7 +142,7 @@ class Trees:
         later = Later(cache, now, lambda: self.snapshot(path, fresh=True))
         rows = now.directories
         if isinstance(rows, StoredRows):
-            now = now._replace(directories=StoredRows(later, rows.suspects))
+            now = now._replace(directories=StoredRows(later, rows.suspects, rows.division))
         else:
             cache.seen_again(now)
         return Snapshot(summary.revision, summary.totals, now, later, 0)
