@@ -91,7 +91,7 @@ class RsyncCommand:
         program = inspect.getsource(writer_guard).encode().hex()
         state = os.fsencode(posixpath.dirname(posixpath.dirname(self.tree))).hex()
         rsync = os.fsencode(self.rsync).hex()
-        start = f"exec {self.python} -I -B -c 'exec(bytes.fromhex(\"{program}\"))'"
+        start = f"exec {self.python} -S -I -B -c 'exec(bytes.fromhex(\"{program}\"))'"
         return f"{start} {state} {self.token} {rsync}"
 
 

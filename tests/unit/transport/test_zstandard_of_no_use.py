@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,18 @@ def decoded(stream: bytes) -> bytes:
 
 def test_one_that_works() -> None:
     assert codec.undone() == codec.encodable() == ("zstd-streamed", "zstd", "zlib", "none")
+
+
+def test_it_is_found_as_the_agent_runs() -> None:
+    """Without `site`: what packages ask to have run (.pth) is not run, and all the same found."""
+    top = Path(codec.__file__).parents[3]
+    code = (
+        f"import sys; sys.path.append({os.fspath(top)!r}); from envsync.agent.wire import codec; "
+        "print(*codec.undone(), '_distutils_hack' in sys.modules)"
+    )
+    command = [sys.executable, "-S", "-I", "-B", "-c", code]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert told.stdout.split() == ["zstd-streamed", "zstd", "zlib", "none", "False"]
 
 
 def test_one_that_cannot_be_loaded(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:

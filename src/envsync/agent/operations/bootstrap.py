@@ -19,6 +19,7 @@ from typing import Iterator, Tuple
 
 STREAMED = ("errors", "tree", "conda", "agent")
 
+# Without `site` (-S), which takes its time and runs what packages of that Python ask for (.pth).
 # `read` of a shell takes no byte more than its line from a pipe: the rest is Python's.
 COMMAND = (
     "exec /bin/sh -c '"
@@ -27,7 +28,7 @@ COMMAND = (
     'if ! command -v "$python" >/dev/null 2>&1; then exit 69; fi && '
     'exec env -i HOME="$HOME" USER="$USER" PATH="$PATH" LANG=C.UTF-8 '
     'XDG_CACHE_HOME="$XDG_CACHE_HOME" XDG_STATE_HOME="$XDG_STATE_HOME" '
-    '"$python" -I -B -c "$loader"'
+    '"$python" -S -I -B -c "$loader"'
     "'"
 )
 _SETTINGS = "exec env -i "

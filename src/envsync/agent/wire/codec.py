@@ -8,8 +8,10 @@ leaves a decompression bomb no room.
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import struct
+import sys
 import zlib
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -63,6 +65,13 @@ def encodable() -> Tuple[str, ...]:
 @functools.lru_cache(maxsize=None)
 def _zstandard() -> Any:
     """The interpreter's module; None where there is none that can be loaded."""
+    if sys.flags.no_site:
+        # As the agent runs: nothing has said where modules are that do not come with Python.
+        import site
+
+        # The first also for a virtual environment, of which only `site` would know.
+        prefixes = [os.path.dirname(os.path.dirname(sys.executable)), sys.prefix]
+        sys.path += [path for path in site.getsitepackages(prefixes) if path not in sys.path]
     try:
         import zstandard
     except Exception:  # noqa: BLE001  (what a binary says that does not fit is its own affair)
