@@ -121,7 +121,9 @@ def test_interrupted(envsync: Envsync, failing: type[Exception]) -> None:
 def test_a_signal_stops_it_as_ctrl_c_does(number: signal.Signals, tmp_path: Path) -> None:
     fifo = tmp_path / "inventory"
     os.mkfifo(fifo)
-    argv = [sys.executable, "-c", "from envsync.cli import main; main()"]
+    # The tests may themselves run under nohup.
+    start = f"import signal; signal.signal({number:d}, signal.SIG_DFL); "
+    argv = [sys.executable, "-c", start + "from envsync.cli import main; main()"]
     argv += ["config", "check", "--json", "--config", str(fifo)]
     with (
         subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,

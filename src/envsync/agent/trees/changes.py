@@ -50,7 +50,7 @@ class Moment(NamedTuple):
     @classmethod
     def now(cls) -> Moment:
         """This moment, of a tree that is read from now on."""
-        now_ns = time.time_ns()
+        now_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
         return cls(now_ns, min(_readings())[1], boot.boot_id(), now_ns)
 
     @classmethod
@@ -65,7 +65,8 @@ class Moment(NamedTuple):
     def may_be_gone_on_from(self) -> bool:
         """Whether stamps since then are by the clock that it was taken from, and it is young."""
         was_set = abs(min(_readings())[1] - self.ahead_ns) > _CLOCK_TOLERANCE_NS
-        is_young = 0 <= time.time_ns() - self.read_ns <= _READ_AGAIN_NS
+        age_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - self.read_ns
+        is_young = 0 <= age_ns <= _READ_AGAIN_NS
         return is_young and not was_set and self.boot == boot.boot_id() != ""
 
 
