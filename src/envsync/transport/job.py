@@ -118,7 +118,7 @@ class Job:
     and `direct` may be how it sends by itself.
     `has_versions` says that the target may have other versions of the files at their paths.
     What is in `elsewhere` does not stand below `source_path` as it has to be there, and can be
-    had from `contents` only.
+    had from `contents` only. `is_taken` says whether the target takes by now what is sent.
     """
 
     link: Link | None
@@ -137,6 +137,7 @@ class Job:
     direct: Direct | None = None
     elsewhere: Container[bytes] = frozenset()
     has_versions: bool = False
+    is_taken: Callable[[], bool] = lambda: True
 
     @property
     def size_bytes(self) -> int:

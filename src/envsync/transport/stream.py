@@ -170,7 +170,8 @@ class _Ahead:
                 # With nothing waiting, it is the reading that takes long.
                 by_processor=waiting > 1 and not is_done,
             )
-            self._effort.observe(sent)
+            if self._job.is_taken():
+                self._effort.observe(sent)
             self._job.on_sent(item.read_bytes)
         self._job.on_sent(self._read_bytes)
 

@@ -48,6 +48,7 @@ def _begin(service: Service, request: Request) -> Answer:
     if begun is None:
         return Answer({**to_json(ReceiveFacts(0, 0, ())), "begun": False})
     _, service.fetches = begun
+    service.tell({"taking": 1})
     received = _take(service, service.push.receiver(service.fetches), request.stream)
     return Answer({**to_json(received), "begun": True})
 

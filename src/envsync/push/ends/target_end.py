@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -192,13 +192,21 @@ class TargetEnd:
         told = from_json(ShareFacts, self._end.call("build.share", to_json(share)).document)
         return told.is_shared, told.warnings
 
-    def begin(self, outline: bytes, keep: int, contents: Iterable[bytes]) -> Mapping[str, Any]:
+    def begin(
+        self, outline: bytes, keep: int, contents: Iterable[bytes], on_taking: Callable[[], None]
+    ) -> Mapping[str, Any]:
         """Have a staging tree made by a manifest without contents, and send these at once.
 
         The answer is a transfer's, with `begun`: false where there was one already, and
-        what was sent is lost.
+        what was sent is lost. `on_taking` is called when the target begins to take them.
         """
-        return self._told("transfer.begin", {"keep": keep}, outline, stream=contents).document
+
+        def told(progress: Mapping[str, Any]) -> None:
+            if "taking" in progress:
+                on_taking()
+
+        arguments = {"keep": keep}
+        return self._told("transfer.begin", arguments, outline, told, contents).document
 
     def begin_alike(self, keep: int, on_progress: Progress | None = None) -> bool:
         """Have what was found by `known_there` copied, to build on; whether that was done."""

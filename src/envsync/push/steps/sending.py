@@ -116,10 +116,13 @@ class Sending:
     def _send_begun(self, job: Job, outline: bytes) -> bool:
         """Send while the target still makes ready for it; whether it took that."""
         has_begun = False
+        taken = threading.Event()
+        # How long blocks wait for who is not ready yet tells nothing of the link.
+        job = replace(job, is_taken=taken.is_set)
 
         def ask(blocks: Iterator[bytes]) -> Mapping[str, Any]:
             nonlocal has_begun
-            document = self._target.begin(outline, self._settings.keep, blocks)
+            document = self._target.begin(outline, self._settings.keep, blocks, taken.set)
             has_begun = document.get("begun") is True
             return document
 
