@@ -52,6 +52,12 @@ def made() -> Iterator[bytes]:
         yield path
 
 
+@pytest.fixture(autouse=True)
+def _tick(_short_margin: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One kernel tick: each test here waits for it."""
+    monkeypatch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.01)
+
+
 @pytest.fixture(params=["by one process", "by three"], autouse=True)
 def _divided(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "by three":
@@ -83,7 +89,7 @@ def touched(top: bytes, moment: Moment) -> set[bytes] | None:
 def let_rest(top: bytes) -> None:
     """Wait until whatever changes from now on has another stamp than all that stands there."""
     newest_ns = max(whole(top).newest_ns, os.stat(top).st_ctime_ns)
-    while time.time_ns() - newest_ns <= 2e9 * filesystem.FINE_MARGIN_SECONDS:
+    while time.time_ns() - newest_ns <= 1.2e9 * filesystem.FINE_MARGIN_SECONDS:
         time.sleep(filesystem.FINE_MARGIN_SECONDS / 4)
 
 

@@ -212,6 +212,7 @@ def stuck(arguments, invocation):
         print("ending", flush=True)
         time.sleep(600)
 
+entry._SAME_END_SECONDS = 0.3
 entry._invoke = stuck
 entry.main()
 """

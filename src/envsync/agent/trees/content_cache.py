@@ -29,7 +29,7 @@ from typing import (
 
 from envsync.agent.server import boot
 from envsync.agent.trees.cache_file import CacheFile, Head, Known
-from envsync.agent.trees.changes import Moment
+from envsync.agent.trees.changes import Moment, processes
 from envsync.agent.trees.division import Division, division
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.suspects import Suspects, suspects
@@ -202,9 +202,11 @@ def _scan(head: Head, known: Callable[[], Dict[bytes, Known]]) -> Scan:
 
 
 def division_of(scan: Scan) -> Division:
-    """How a scanned tree is divided for those who look through it again."""
+    """How a scanned tree is divided for those who look through it again, if several do."""
     rows = scan.directories
-    return rows.division if isinstance(rows, StoredRows) else division(rows)
+    if isinstance(rows, StoredRows):
+        return rows.division
+    return division(rows) if processes() > 1 else Division()
 
 
 def _integers(values: Sequence[object]) -> Tuple[int, ...]:
