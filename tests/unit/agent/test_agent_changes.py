@@ -19,6 +19,7 @@ from envsync.agent.server import boot, filesystem
 from envsync.agent.server.filesystem import Mount
 from envsync.agent.trees import changes, division, removal, scan
 from envsync.agent.trees import trees as trees_
+from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.changes import Moment, Search
 from envsync.agent.trees.scan_pass import Scan, opened_directory
 from envsync.agent.trees.trees import Trees
@@ -342,6 +343,25 @@ def test_what_was_touched_and_is_the_same_is_read_once(
     monkeypatch.setattr(Search, "touched", spy)
     looks.snapshot(top + b"-2")
     assert asked == [set()]
+
+
+def test_what_is_known_is_read_once_in_a_look(
+    top: bytes, looks: Trees, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is some 20 MB of a large environment."""
+    looks.snapshot(top)
+    disk.shift_content(top + b"/lib/m.py")
+    let_rest(top)
+    read: list[CacheFile] = []
+    real = CacheFile.whole
+
+    def spy(file: CacheFile) -> object:
+        read.append(file)
+        return real(file)
+
+    monkeypatch.setattr(CacheFile, "whole", spy)
+    assert looks.snapshot(top, glance=True).hashed_bytes == len(TREE[b"lib/m.py"].data)
+    assert len(read) == 1
 
 
 def test_what_was_begun_is_of_use_or_ended(top: bytes, looks: Trees) -> None:

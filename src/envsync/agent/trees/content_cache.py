@@ -110,6 +110,8 @@ class ContentCache:
 
     def directories(self) -> Dict[bytes, Known]:
         """What is known of each directory; empty where nothing is or the file is damaged."""
+        if self._loaded is not None:
+            return self._loaded[1]  # of a tree that is another by now: its rows say of what
         whole = None if self._file is None else self._file.whole()
         return {} if whole is None or not _counts(whole[0]) else whole[1]
 

@@ -154,14 +154,8 @@ class RemoteEnd:
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,
     ) -> Answer:
-        self._calls += 1
-        request = {
-            "operation": operation,
-            "arguments": dict(arguments or {}),
-            "number": self._calls,
-        }
         try:
-            self._channel.send_message(request, payload)
+            self._request(operation, arguments, payload)
             progress = on_progress or _ignore
             answer = None if stream is None else self._send(stream, progress)
             while answer is None:
@@ -179,14 +173,8 @@ class RemoteEnd:
 
         Raises as `call`. Who stops early has to close the end: the agent goes on sending.
         """
-        self._calls += 1
-        request = {
-            "operation": operation,
-            "arguments": dict(arguments or {}),
-            "number": self._calls,
-        }
         try:
-            self._channel.send_message(request, payload)
+            self._request(operation, arguments, payload)
             while True:
                 data = self._channel.receive_data()
                 if data is None:
@@ -199,6 +187,12 @@ class RemoteEnd:
             name_server(error, self._server)
             raise
         return answer
+
+    def _request(self, operation: str, arguments: Mapping[str, Any] | None, payload: bytes) -> None:
+        self._calls += 1
+        given = dict(arguments or {})
+        request = {"operation": operation, "arguments": given, "number": self._calls}
+        self._channel.send_message(request, payload)
 
     def _send(self, stream: Iterable[bytes], progress: Progress) -> Answer | None:
         """Send a stream; stops early where the answer is there already: a failure."""

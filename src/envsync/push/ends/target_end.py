@@ -80,7 +80,7 @@ class TargetEnd:
     def __init__(
         self, end: End, prefix: str, name: str, local: Sequence[str], by: str, command: str = ""
     ) -> None:
-        """`command` is what its lock tells the pushes of one command by (`push.same_place`)."""
+        """`command` is what its lock tells the pushes of one command by: `preflight.same_place`."""
         self._end = end
         self.ask = end.call
         self.prefix = prefix
