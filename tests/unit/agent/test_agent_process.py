@@ -1,16 +1,26 @@
-"""What the agent's process says of an error that nobody expected."""
+"""The agent's process: what it says of an error that nobody expected, and how it ends."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from envsync.agent.operations import service
 from envsync.agent.operations.process import Process
 from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.server.home import cache_directory
 from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.channel import Channel
+from envsync.tree.local import LocalPaths
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import Server, environment
+from tests.unit.tree.trees import file
 
 
 @pytest.fixture
@@ -41,3 +51,61 @@ def test_it_says_of_the_live_environment_what_is_so(
     monkeypatch.setattr(service, "_handler", lambda _: break_down)
     answer = process._carry_out({"operation": "build.publish", "arguments": {}}, b"")
     assert said in answer.document["error"]["hint"]
+
+
+class Session:
+    """An agent in a process of its own, and whoever asks it something."""
+
+    def __init__(self, cache: Path) -> None:
+        code = "from envsync.agent.operations.process import Process, HelperProcesses\n"
+        code += "Process(0, 1, HelperProcesses()).serve()"
+        self._agent = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        )
+        assert self._agent.stdin is not None
+        assert self._agent.stdout is not None
+        self._input, self._output = self._agent.stdin, self._agent.stdout
+        self._channel = Channel(lambda size: os.read(self._output.fileno(), size), self._write)
+        self._channel.start()
+
+    def _write(self, data: bytes) -> None:
+        self._input.write(data)
+        self._input.flush()
+
+    def ask(self, operation: str, arguments: dict[str, object]) -> dict[str, object]:
+        request = {"operation": operation, "arguments": arguments, "number": 1}
+        self._channel.send_message(request)
+        document: dict[str, object] = {}
+        while "answer" not in document:
+            document, _ = self._channel.receive_message()
+        answer = document["answer"]
+        assert isinstance(answer, dict)
+        assert "error" not in answer
+        return answer
+
+    def end(self) -> None:
+        self._input.close()
+        self._agent.wait()
+        self._output.close()
+
+
+def test_what_was_hashed_is_remembered_after_who_asked_has_gone(
+    server: Server, tmp_path: Path
+) -> None:
+    os.mkdir(server.live)
+    disk.build(server.live, environment({b"lib/m.py": file(b"12345")}))
+    session = Session(tmp_path)
+    where: dict[str, object] = {
+        "prefix": str(server.prefix),
+        "name": server.name,
+        "local": [],
+        "by": "a test",
+    }
+    session.ask("target.open", where)
+    session.ask("target.inspect", {"source": None, "lock": True})
+    session.end()
+    cache = cache_directory({"XDG_CACHE_HOME": str(tmp_path)})
+    assert Trees(cache, LocalPaths([])).snapshot(server.live).hashed_bytes == 0

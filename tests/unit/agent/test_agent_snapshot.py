@@ -70,6 +70,21 @@ def test_other_local_paths_are_another_tree(cache: str, looks: Trees, top: bytes
     assert looks.snapshot(top).revision == whole.revision
 
 
+def test_what_is_stored_later_is_there_for_whoever_asks(cache: str, top: bytes) -> None:
+    looks, others = Trees(cache, LocalPaths()), Trees(cache, LocalPaths())
+    with looks.storing_later():
+        assert looks.snapshot(top).hashed_bytes == TREE_BYTES
+        assert looks.snapshot(top).hashed_bytes == 0, "whoever asks here finds it"
+        disk.write(top + b"/lib/new", b"12345")
+        assert looks.snapshot(top).hashed_bytes == 5
+    assert others.snapshot(top).hashed_bytes == 5, "what was asked for here is known everywhere"
+    disk.write(top + b"/lib/later", b"123456")
+    with looks.storing_later():
+        looks.snapshot(top)
+    looks.close()
+    assert others.snapshot(top).hashed_bytes == 0
+
+
 def test_links_from_elsewhere_do_not_rehash(looks: Trees, top: bytes) -> None:
     """`conda create --clone` links every file; its ctime and link count change, no byte does."""
     looks.snapshot(top)

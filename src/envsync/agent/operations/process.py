@@ -1,7 +1,8 @@
 """The agent as a process on a server: requests from stdin, answers to stdout.
 
 It ends with its input, or when nothing was heard for a minute: then it stops writing at
-once, and the kernel drops its locks. Only what follows a switch runs to its end first.
+once, and the kernel drops its locks. Only what follows a switch runs to its end first, and
+what is to be remembered of a tree that was hashed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 
 EXIT_LOST = 75
 PIPE_BYTES = 1 << 20
+_LAST_ANSWER_SECONDS = 0.1
 
 
 def main() -> None:
@@ -61,21 +63,30 @@ class Process:
         self._service = Service(self._tell, helpers, self._emit)
         self._decisive = threading.Lock()
         self._gone: Optional[EnvsyncError] = None
+        self._waits = threading.Event()
 
     def serve(self) -> None:
         self._channel.start()
         while True:
+            self._waits.set()
             try:
                 request, payload = self._channel.receive_message()
-            except EnvsyncError:
+            except EnvsyncError as error:
+                self._gone = error
+            self._waits.clear()
+            if self._gone is not None:
+                self._service.leave()
                 os._exit(EXIT_LOST)
             self._answer(request, payload)
-            if self._gone is not None:
-                os._exit(EXIT_LOST)
 
     def _lost(self, error: EnvsyncError) -> None:
-        """Nobody listens any more: end, unless a switch is being finished."""
+        """Nobody listens any more: end, unless a switch is being finished.
+
+        Who was answered and went may be heard to have gone before the answer is done with.
+        """
         self._gone = error
+        if self._waits.wait(_LAST_ANSWER_SECONDS):
+            return  # `serve` hears of it, too
         if self._decisive.acquire(blocking=False):
             os._exit(EXIT_LOST)
 

@@ -136,11 +136,18 @@ class Service:
             self._push = TargetPush(self.target)
         return self._push
 
+    def leave(self) -> None:
+        """Nothing more will be asked. Of a push that has begun something may still be at work:
+        its lock goes with the process, and so does that."""
+        if self._push is None and self.build is None:
+            self.close()
+
     def close(self) -> None:
-        """Let go of the lock that a push holds, and of what runs. May be called more than once."""
+        """Let go of the lock that a push holds, and of what runs; then do what no answer waited
+        for. May be called more than once."""
         if self._target is not None:
-            self._target.trees.close()
             self._target.lock.release()
+            self._target.trees.close()
 
     def counted(self, what: str) -> Callable[[int], None]:
         """A progress callback that tells at most a few times a second."""

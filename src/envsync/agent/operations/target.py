@@ -39,11 +39,12 @@ def _open(service: Service, request: Request) -> Answer:
 
 def _inspect(service: Service, request: Request) -> Answer:
     place = request.arguments["source"]
-    state = service.target.inspect(
-        lock=request.arguments["lock"],
-        source=None if place is None else from_json(PlaceFacts, place),
-        progress=service.counted("hash"),
-    )
+    with service.target.trees.storing_later():
+        state = service.target.inspect(
+            lock=request.arguments["lock"],
+            source=None if place is None else from_json(PlaceFacts, place),
+            progress=service.counted("hash"),
+        )
     return Answer(to_json(state))
 
 

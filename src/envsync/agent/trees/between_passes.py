@@ -14,7 +14,7 @@ from envsync.agent.trees.scan import rescan, scan_again
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.settling import let_stamps_settle, without_racy
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.stat_rows import pack, row_count, unpack
+from envsync.agent.trees.stat_rows import pack, unpack
 from envsync.agent.trees.storage import require_good_disk
 from envsync.agent.trees.vouchers import Vouchers
 from envsync.errors import SourceRefused
@@ -91,8 +91,8 @@ class Attempts:
 
     def until_confirmed(
         self, first: Scan, known: Dict[bytes, Known], margin_seconds: float, *, glance: bool
-    ) -> Snapshot:
-        """What the tree was at two passes, with the hashing between them; it is remembered.
+    ) -> Hashed:
+        """What the tree was at two passes, with the hashing between them: it may be kept.
 
         At a `glance` the second pass sees only the directories that files were hashed in.
         Raises `SourceRefused` where no two passes agree, or what they agree on cannot be read.
@@ -105,8 +105,7 @@ class Attempts:
                 second = scan_again(self._top_fd, self._local, self._path, first)
             if second.signature == first.signature:
                 _require_readable(self._top_fd, hashed.unreadable)
-                hashed.keep()
-                return hashed.snapshot
+                return hashed
             known = hashed.for_retry()
             first = second
         raise SourceRefused(
@@ -128,7 +127,7 @@ class Attempts:
         directories = build.directories()
         self._hashed_bytes += build.hashed_bytes
         revision = combine({path: row.digest for path, row in directories.items()})
-        totals = _totals(directories)
+        totals = _totals(scanned.entries, directories)
         snapshot = Snapshot(revision, totals, scanned, lambda: directories, self._hashed_bytes)
         return Hashed(snapshot, self._cache, settled_ns, build.changed, build.unreadable)
 
@@ -144,7 +143,9 @@ def _require_readable(top_fd: int, unreadable: List[bytes]) -> None:
         )
 
 
-def _totals(directories: Dict[bytes, Known]) -> Totals:
-    entries = sum(row_count(row.rows) for row in directories.values())
-    files = sum(row.files for row in directories.values())
-    return Totals(entries, files, sum(row.size_bytes for row in directories.values()))
+def _totals(entries: int, directories: Dict[bytes, Known]) -> Totals:
+    files = size_bytes = 0
+    for known in directories.values():
+        files += known.files
+        size_bytes += known.size_bytes
+    return Totals(entries, files, size_bytes)

@@ -60,7 +60,7 @@ class Build:
             known = self._known.get(path)
             if known is not None and known.rows == packed:
                 # One copy of the rows in memory: those of the scan.
-                result[path] = known._replace(rows=packed)
+                result[path] = known if known.rows is packed else known._replace(rows=packed)
             else:
                 changed.append(path)
         self.changed = set(changed)

@@ -100,6 +100,7 @@ class ScanPass:
         self.foreign: List[bytes] = []
         self.newest_ns = 0
         self.entries = 0
+        self._before: Optional[Scan] = None
         self._read_again: Set[bytes] = set()
 
     @property
@@ -124,12 +125,7 @@ class ScanPass:
     def finish(self) -> Scan:
         """The scan of what was read."""
         self._prune()
-        signature = hashlib.sha256()
-        for path in sorted(self.directories):
-            rows = self.directories[path]
-            signature.update(struct.pack("<II", len(path), len(rows)))
-            signature.update(path)
-            signature.update(rows)
+        signature, entries = self._signature_and_entries()
         return Scan(
             self.directories,
             stat.S_IMODE(self._top.st_mode) & ~0o002,
@@ -139,17 +135,32 @@ class ScanPass:
             tuple(sorted(self.local)),
             tuple(sorted(self.special)),
             tuple(sorted(self.foreign)),
-            sum(map(row_count, self.directories.values())),
+            entries,
             self.newest_ns,
-            signature.digest(),
+            signature,
             self._moment,
         )
+
+    def _signature_and_entries(self) -> Tuple[bytes, int]:
+        before, again = self._before, self._read_again
+        if before is not None:
+            rows = before.directories
+            if all(self.directories.get(path) == rows.get(path) for path in again):
+                return before.signature, before.entries
+        signature = hashlib.sha256()
+        for path in sorted(self.directories):
+            packed = self.directories[path]
+            signature.update(struct.pack("<II", len(path), len(packed)))
+            signature.update(path)
+            signature.update(packed)
+        return signature.digest(), sum(map(row_count, self.directories.values()))
 
     def resume(self, before: Scan, moment: Moment, again: Collection[bytes]) -> None:
         """Begin with what an earlier scan found but for these directories, which are read `again`.
 
         What changes after `moment` may not be in it.
         """
+        self._before = before
         self._moment = moment
         self.directories = dict(before.directories)
         self.newest_ns = before.newest_ns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, Collection, Dict, NamedTuple, Optional, Tuple
+from typing import Callable, Collection, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.helper_processes import HelperProcesses
@@ -56,9 +56,27 @@ class Trees:
         self._cache_directory = cache_directory
         self.helpers = helpers
         self._begun: Dict[Tuple[int, int], _Begun] = {}
+        self._unstored: Dict[Tuple[int, int], Hashed] = {}
+        self._stores_later = False
+
+    @contextlib.contextmanager
+    def storing_later(self) -> Iterator[None]:
+        """What is hashed meanwhile is stored when somebody asks for it, or at `close`."""
+        self._stores_later = True
+        try:
+            yield
+        finally:
+            self._stores_later = False
+
+    def _store(self) -> None:
+        while self._unstored:
+            self._unstored.popitem()[1].keep()
 
     def cache(self, device: int, inode: int) -> ContentCache:
         """What was hashed before of the tree with that top directory."""
+        unstored = self._unstored.pop((device, inode), None)
+        if unstored is not None:
+            unstored.keep()
         return ContentCache(self._cache_directory, device, inode, self.local)
 
     def scan_again(self, path: bytes, before: Scan) -> Scan:
@@ -103,7 +121,11 @@ class Trees:
                 return unchanged
             known = {} if fresh else cache.directories()
             attempts = Attempts(top_fd, path, cache, self.local, NO_VOUCHERS, progress)
-            return attempts.until_confirmed(first, known, margin_seconds, glance=glance)
+            hashed = attempts.until_confirmed(first, known, margin_seconds, glance=glance)
+            self._unstored[first.device, first.inode] = hashed
+            if not self._stores_later:
+                self._store()
+            return hashed.snapshot
 
     def _first(self, path: bytes, top_fd: int, *, fresh: bool = False) -> Tuple[ContentCache, Scan]:
         """The first pass of a look: what the last one saw, where that can be told from changes."""
@@ -130,9 +152,10 @@ class Trees:
                     self._begun[key] = begun
 
     def close(self) -> None:
-        """End what was begun and never asked for."""
+        """End what was begun and never asked for, and store what is still to be stored."""
         while self._begun:
             self._begun.popitem()[1].search.give_up()
+        self._store()
 
     def _unchanged(self, path: bytes, now: Scan, cache: ContentCache) -> Optional[Snapshot]:
         """The snapshot that the cache has of a tree as it is now; None where it has none."""
