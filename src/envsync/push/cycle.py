@@ -93,9 +93,15 @@ class Push:
     def _run(self) -> PushReport:
         self._pace.begin("inspect")
         lock = not self._settings.dry_run
-        look = partial(
-            self._target.inspect, lock=lock, source=self._source.place, on_progress=self._pace.relay
-        )
+
+        def look() -> TargetState:
+            return self._target.inspect(
+                lock=lock,
+                source=self._source.place,
+                keep=self._settings.keep if lock and self._source.is_changed else None,
+                on_progress=self._pace.relay,
+            )
+
         target = self._pushes.await_lock(self._target, look)
         self._settle_share(target)
         if lock and self._source.is_being_hashed():

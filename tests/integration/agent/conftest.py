@@ -42,9 +42,9 @@ def written_to(path: bytes) -> Iterator[None]:
     with open(path, "ab", buffering=0) as log, contextlib.ExitStack() as stack:
 
         def after_a_write(look: Callable[..., Any]) -> Callable[..., Any]:
-            def written_and_looked(*arguments: Any) -> Any:
+            def written_and_looked(*arguments: Any, **named: Any) -> Any:
                 log.write(b"x")
-                return look(*arguments)
+                return look(*arguments, **named)
 
             return written_and_looked
 

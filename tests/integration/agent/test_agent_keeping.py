@@ -49,6 +49,18 @@ def test_an_earlier_version_that_nobody_touched_is_built_upon(server: Server) ->
     assert numbers == [2, 3]
 
 
+def test_beside_a_version_that_is_kept_as_it_was_changed_stays_the_one_before(
+    server: Server,
+) -> None:
+    """Else there would be nothing left to go back to that was ever published."""
+    with open(server.live + b"/bin/tool", "ab") as tool:
+        tool.write(b", changed by hand")
+    server.push(VERSIONS[2])
+    kept = {record.number: record.kept_because for record in server.target().records.all()}
+    assert (kept[1], kept[4]) == ("", "")
+    assert "changed by hand" in kept[3]
+
+
 def test_what_an_interrupted_push_left_is_no_version_to_go_back_to(server: Server) -> None:
     """However often one goes back beside it, and it is still there for the next push."""
     server.push(VERSIONS[2], keep=9)

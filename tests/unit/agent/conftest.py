@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from envsync.agent.server import filesystem
 from envsync.agent.trees.trees import Trees
 from envsync.tree.local import LocalPaths
+from tests.lab.namespaces import wait_until
 from tests.unit.agent import disk
 from tests.unit.agent.changes import TREE
 from tests.unit.agent.pushes import Server
@@ -52,3 +54,8 @@ def server() -> Iterator[Server]:
 def memory() -> str | None:
     """A directory in memory, or None for the usual place."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def wait_until_alone() -> None:
+    """Beside threads no helper is forked, and those of an earlier test may still be ending."""
+    wait_until(lambda: threading.active_count() == 1, "only the main thread is there")

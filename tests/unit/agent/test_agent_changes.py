@@ -21,6 +21,7 @@ from envsync.agent.trees import changes, division, removal, scan
 from envsync.agent.trees import trees as trees_
 from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.changes import Moment, Search
+from envsync.agent.trees.content_cache import StoredRows
 from envsync.agent.trees.scan_pass import Scan, opened_directory
 from envsync.agent.trees.trees import Trees
 from envsync.tree.local import LocalPaths
@@ -62,7 +63,7 @@ def _tick(_short_margin: None, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["by one process", "by three"], autouse=True)
 def _divided(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "by three":
-        monkeypatch.setattr(changes, "processes", lambda: 3)
+        monkeypatch.setattr(changes, "processes", lambda **_: 3)
         monkeypatch.setattr(division, "ENTRIES_MIN", 1)
 
 
@@ -382,6 +383,40 @@ def test_what_was_begun_is_of_use_or_ended(top: bytes, looks: Trees) -> None:
     looks.close()
     assert len(os.listdir("/proc/self/fd")) == open_before
     assert looks.snapshot(top).revision != first.revision
+
+
+def test_what_was_begun_long_ago_is_begun_anew(
+    top: bytes, looks: Trees, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what changed since is in what is built on."""
+    first = looks.snapshot(top)
+    looks.begin(top)
+    [begun] = looks._begun.values()
+    for find in begun.search._running or ():
+        os.waitid(os.P_PID, find._pid, os.WEXITED | os.WNOWAIT)
+    disk.shift_content(top + b"/lib/m.py")
+    let_rest(top)
+    monkeypatch.setattr(trees_, "_SEARCH_SECONDS_MAX", 0.0)
+    assert looks.snapshot(top).revision != first.revision
+
+
+def test_what_was_read_again_and_is_the_same_keeps_its_rows(top: bytes, looks: Trees) -> None:
+    looks.snapshot(top)
+    os.rename(top, top + b"-2")
+    let_rest(top + b"-2")
+    touched_ = looks.snapshot(top + b"-2")
+    assert isinstance(touched_.scan.directories, StoredRows)
+    assert dict(touched_.scan.directories) == dict(whole(top + b"-2").directories)
+
+
+@pytest.mark.parametrize(("processors", "usual", "urgent"), [(1, 1, 1), (2, 1, 2), (16, 4, 4)])
+def test_who_is_waited_for_by_all_takes_all_processors(
+    processors: int, usual: int, urgent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
+    assert changes.processes() == usual
+    assert changes.processes(is_urgent=True) == urgent
 
 
 def test_it_is_a_find_of_this_server(top: bytes) -> None:

@@ -21,6 +21,7 @@ from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.scan_pass import open_directory
 from envsync.tree.entry import FILE, Entry
 from envsync.tree.steps import Copies, Copy, packed
+from tests.unit.agent.conftest import wait_until_alone
 
 FILES = 700
 MTIME_NS = 1_600_000_000_123_456_789
@@ -96,6 +97,7 @@ def fork() -> Iterator[Callable[..., HelperProcesses]]:
     forked: list[HelperProcesses] = []
 
     def make(work: Callable[[Any], Any] = carry_out) -> HelperProcesses:
+        wait_until_alone()
         forked.append(HelperProcesses.fork(work, caller_shares=False))
         return forked[-1]
 

@@ -19,6 +19,7 @@ from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.channel import Channel
 from envsync.tree.local import LocalPaths
 from tests.unit.agent import disk
+from tests.unit.agent.conftest import wait_until_alone
 from tests.unit.agent.pushes import Server, environment
 from tests.unit.tree.trees import file
 
@@ -89,6 +90,8 @@ class Session:
     def end(self) -> None:
         self._input.close()
         self._agent.wait()
+        self._channel.close()
+        wait_until_alone()
         self._output.close()
 
 

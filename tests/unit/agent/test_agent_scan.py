@@ -22,7 +22,7 @@ from envsync.tree.entry import join
 from envsync.tree.local import LocalPaths
 from tests.unit.agent import disk
 from tests.unit.agent.changes import CHANGES, TREE, Change
-from tests.unit.agent.conftest import memory
+from tests.unit.agent.conftest import memory, wait_until_alone
 from tests.unit.tree.trees import file, with_parents
 
 
@@ -216,6 +216,7 @@ def _answer(request: object) -> object:
 
 @pytest.fixture
 def helpers() -> Iterator[HelperProcesses]:
+    wait_until_alone()
     forked = HelperProcesses.fork(_answer, caller_shares=False)
     yield forked
     forked.close()
@@ -239,6 +240,7 @@ def test_helpers_see_what_one_alone_sees(caller_shares: bool, tmp_path: Path) ->
         (directory / "file").write_text(str(number))
         (directory / "local").write_text("mine")
     fd = open_directory(os.fsencode(tmp_path))
+    wait_until_alone()
     forked = HelperProcesses.fork(carry_out, caller_shares)
     try:
         local = LocalPaths(["**/local"])

@@ -139,7 +139,8 @@ class Service:
     def leave(self) -> None:
         """Nothing more will be asked. Of a push that has begun something may still be at work:
         its lock goes with the process, and so does that."""
-        if self._push is None and self.build is None:
+        is_begun = self._push is not None and self._push.is_begun
+        if not is_begun and self.build is None:
             self.close()
 
     def close(self) -> None:

@@ -39,11 +39,19 @@ def _open(service: Service, request: Request) -> Answer:
 
 def _inspect(service: Service, request: Request) -> Answer:
     place = request.arguments["source"]
+    keep = request.arguments.get("keep")
+
+    def beside() -> None:
+        # The source has changed: it is about to be pushed.
+        if keep is not None:
+            service.push.prepare_beside(keep)
+
     with service.target.trees.storing_later():
         state = service.target.inspect(
             lock=request.arguments["lock"],
             source=None if place is None else from_json(PlaceFacts, place),
             progress=service.counted("hash"),
+            beside=beside,
         )
     return Answer(to_json(state))
 

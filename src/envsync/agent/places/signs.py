@@ -7,9 +7,8 @@ from typing import Iterator, Tuple
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.server.facts import mapped_for_writing, running_processes
-from envsync.agent.trees.content_cache import StoredRows
+from envsync.agent.trees.content_cache import suspects_of
 from envsync.agent.trees.scan_pass import Scan
-from envsync.agent.trees.suspects import suspects
 from envsync.agent.wire.messages import Finding
 from envsync.conda import busy
 from envsync.tree.local import LocalPaths
@@ -60,6 +59,4 @@ def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
 
 def _suspects(scanned: Scan) -> Iterator[Tuple[bytes, float]]:
     """Paths that could be signs, with the time of their last change."""
-    rows = scanned.directories
-    found = rows.suspects if isinstance(rows, StoredRows) else suspects(rows)
-    return ((path, time_ns / 1e9) for path, time_ns in found)
+    return ((path, time_ns / 1e9) for path, time_ns in suspects_of(scanned))

@@ -194,7 +194,8 @@ class Publisher:
             return
         seen = switch.expected._replace(scan=before)
         try:
-            if self._trees.is_still(replaced, self._trees.scan_again(replaced, before), seen):
+            now = self._trees.scan_again(replaced, before, is_urgent=True)
+            if self._trees.is_still(replaced, now, seen):
                 return
         except (SourceRefused, StorageFailed):
             # It goes on changing, or what changed cannot be read: then it is not what it was.

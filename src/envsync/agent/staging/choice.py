@@ -111,7 +111,10 @@ class StagingChoice:
 
 
 def _next_to_go(records: Sequence[Record], live: Optional[Record], keep: int) -> Optional[Record]:
-    """The earlier version that `keep` would drop after the next publish; None where none."""
-    earlier = [r for r in records if not r.kept_because and (live is None or r != live)]
-    surplus = len(earlier) + (live is not None) - keep
+    """The earlier version that `keep` would drop after the next publish; None where none.
+
+    What is kept for a reason of its own does not count, be it the one that stands there.
+    """
+    earlier = [r for r in records if not r.kept_because and (live is None or r.inode != live.inode)]
+    surplus = len(earlier) + (live is not None and not live.kept_because) - keep
     return earlier[0] if earlier and surplus > 0 else None

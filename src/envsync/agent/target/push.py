@@ -59,19 +59,29 @@ class TargetPush:
         self._shared: Optional[Tuple[int, str]] = None
         self.findings: Tuple[Finding, ...] = ()
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether something may have been built."""
+        return self._staging is not None
+
     def prepare(self, keep: int) -> None:
         """Read what `stage` will need, while the source is still being looked at."""
         live = self._target.live
         if live is not None:
             live.known()
             self._looked = self._new_staging()
-            self._looked.look(self._target.current(live), keep)
+            self._looked.look(self._target.replaced(live), keep)
 
     def prepare_beside(self, keep: int) -> None:
-        """The same, as far as it needs nobody to wait for it."""
-        live = self._target.live
-        if live is not None and self._target.lock.is_held:
-            self._new_staging().begin_to_look(self._target.current(live), keep)
+        """The same, as far as it needs nobody to wait for it; also before `live` was looked at."""
+        target = self._target
+        if not target.lock.is_held:
+            return
+        standing = target.replaced(target.live)
+        if target.live is None:
+            standing = target.records.at(target.places.inode() or 0)
+        if standing is not None:
+            self._new_staging().begin_to_look(standing, keep)
 
     def _new_staging(self) -> Staging:
         return Staging(self._target.places, self._target.trees, self._target.records)
@@ -200,7 +210,7 @@ class TargetPush:
             self._staging.close()
         self.findings = switch_findings(self._target.places)
         staging, self._looked = self._looked or self._new_staging(), None
-        staging.choose(self._target.current(self._target.live), keep)
+        staging.choose(self._target.replaced(self._target.live), keep)
         self._hand_down(staging)
         self._staging = staging
         return staging

@@ -55,7 +55,7 @@ def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Fi
     """What a push of that manifest would do, and what it would send; nothing is touched."""
     live = target.live or target.snapshot()
     choice = StagingChoice(target.places, target.trees, target.records)
-    origin, staged = choice.preview(target.current(live), keep)
+    origin, staged = choice.preview(target.replaced(live), keep)
 
     def make(holdings: Sequence[Holding]) -> Plan:
         return plan(wanted, staged, [holding.contents for holding in holdings])

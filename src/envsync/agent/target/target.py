@@ -112,10 +112,12 @@ class Target:
         lock: bool,
         source: Optional[PlaceFacts] = None,
         progress: Optional[Progress] = None,
+        beside: Callable[[], None] = lambda: None,
     ) -> TargetState:
         """What stands here. With `lock`, nobody else may push until this process ends.
 
-        `source` is where the source stands: `PreflightRefused` where that is here.
+        `source` is where the source stands: `PreflightRefused` where that is here. `beside` is
+        called when the look at what stands here has begun.
         """
         self.require_sound_link()
         if source is not None:
@@ -130,6 +132,9 @@ class Target:
         elif not lock:
             recovered = self.recover_if_free()
         self.inspected_seconds = time.monotonic()
+        if os.path.isdir(self.places.live):
+            self.trees.begin(self.places.standing())
+            beside()
         self.live = live = self.snapshot(progress)
         if self.lock.is_held:
             self.find_again(live)
@@ -236,6 +241,13 @@ class Target:
             return record
         same = [r for r in self.records.all() if r.revision == live.revision]
         return same[-1] if same else None
+
+    def replaced(self, live: Optional[Snapshot]) -> Optional[Record]:
+        """The same as it will be once another version stands there: changed, it is kept."""
+        record = self.current(live)
+        if record is None or live is None or record.revision == live.revision:
+            return record
+        return record._replace(kept_because="it was changed")
 
     def find_again(self, live: Optional[Snapshot]) -> None:
         """Let the record of what stands here lead to it, where that was found by its content.

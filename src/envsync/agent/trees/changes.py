@@ -83,12 +83,19 @@ class Search:
     """A search for what changed in a tree since a moment. It runs beside whoever asks for it."""
 
     def __init__(
-        self, top_fd: int, path: bytes, since: Moment, division: Callable[[], Division] = Division
+        self,
+        top_fd: int,
+        path: bytes,
+        since: Moment,
+        division: Callable[[], Division] = Division,
+        *,
+        is_urgent: bool = False,
     ) -> None:
         """Begin it, by a descriptor of the tree's top.
 
         It finds what changed until its own `moment`, and perhaps what did later. Where there
-        are processors for several, each has a part of the `division`.
+        are processors for several, each has a part of the `division`: where it `is_urgent`,
+        of all processors.
         """
         self.moment = Moment.now()._replace(read_ns=since.read_ns)
         self._top_fd = os.dup(top_fd)
@@ -96,7 +103,7 @@ class Search:
         mount = mount_of(path)
         if mount.kind in TRUSTED_KINDS and since.may_be_gone_on_from() and not holds_mounts(path):
             since_ns = since.time_ns - int(mount.stamp_margin_seconds * 1e9)
-            count = processes()
+            count = processes(is_urgent=is_urgent)
             parts = division() if count > 1 else Division()
             asked = _asked(parts, count, self._top_fd)
             self._running = [_Find(self._top_fd, *where, since_ns) for where in asked]
@@ -125,9 +132,11 @@ class Search:
         os.close(self._top_fd)
 
 
-def processes() -> int:
-    """How many at once: for half of the processors, which the other end and others need, too."""
-    return max(1, min(PARTS, len(os.sched_getaffinity(0)) // 2))
+def processes(*, is_urgent: bool = False) -> int:
+    """How many at once: for half of the processors, which the other end and others need, too;
+    for all of them where everybody waits for it."""
+    processors = len(os.sched_getaffinity(0))
+    return max(1, min(PARTS, processors if is_urgent else processors // 2))
 
 
 def _asked(division: Division, count: int, top_fd: int) -> Iterator[_Asked]:

@@ -55,15 +55,26 @@ class CacheLost(Exception):
 class StoredRows(Mapping[bytes, bytes]):
     """The packed rows of each directory, as a scan has them, read when somebody asks.
 
-    `suspects` and `division` are those of these rows (see there), and at hand.
+    `suspects` and `division` are those of these rows (see there), and at hand. They were
+    `compared` where a further scan read some of them again, and found them the same.
     """
 
     def __init__(
-        self, known: Callable[[], Dict[bytes, Known]], suspects: Suspects, division: Division
+        self,
+        known: Callable[[], Dict[bytes, Known]],
+        suspects: Suspects,
+        division: Division,
+        *,
+        compared: bool = False,
     ) -> None:
         self._known = known
         self.suspects = suspects
         self.division = division
+        self.compared = compared
+
+    def as_compared(self) -> StoredRows:
+        """The same, after that."""
+        return StoredRows(self._known, self.suspects, self.division, compared=True)
 
     def __getitem__(self, path: bytes) -> bytes:
         return self._known()[path].rows
@@ -173,7 +184,7 @@ def _seen(scan: Scan) -> List[Any]:
     """What a scan saw besides its rows and its signature, as JSON has it."""
     left_out = [_texts(scan.local), _texts(scan.special), _texts(scan.foreign)]
     numbers = [scan.mode, scan.mtime_ns, scan.entries, scan.newest_ns]
-    found = suspects(scan.directories)
+    found = suspects_of(scan)
     paths, times = _texts(path for path, _ in found), [time_ns for _, time_ns in found]
     parts, upper = division_of(scan)
     divided = [[_texts(part) for part in parts], _texts(upper)]
@@ -203,12 +214,18 @@ def _scan(head: Head, known: Callable[[], Dict[bytes, Known]]) -> Scan:
     )
 
 
+def suspects_of(scan: Scan) -> Suspects:
+    """What in a scanned tree could be a sign of an installer."""
+    rows = scan.directories
+    return rows.suspects if isinstance(rows, StoredRows) else suspects(rows)
+
+
 def division_of(scan: Scan) -> Division:
     """How a scanned tree is divided for those who look through it again, if several do."""
     rows = scan.directories
     if isinstance(rows, StoredRows):
         return rows.division
-    return division(rows) if processes() > 1 else Division()
+    return division(rows) if processes(is_urgent=True) > 1 else Division()
 
 
 def _integers(values: Sequence[object]) -> Tuple[int, ...]:

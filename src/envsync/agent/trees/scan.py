@@ -8,14 +8,14 @@ name, kind, mode, inode, size, mtime, ctime or link count of anything.
 from __future__ import annotations
 
 import os
-import stat
+from functools import partial
 from typing import Collection, Dict, List, Optional, Tuple
 
 from envsync.agent.server.helper_processes import SCAN, HelperProcesses, Share
 from envsync.agent.trees.changes import Moment, Search
-from envsync.agent.trees.content_cache import division_of
+from envsync.agent.trees.content_cache import StoredRows, division_of
 from envsync.agent.trees.scan_pass import Scan, ScanPass, opened_directory
-from envsync.agent.trees.stat_rows import Row, bounded_ns, modes, unpack
+from envsync.agent.trees.stat_rows import Row, bounded_ns, subdirectories
 from envsync.errors import EnvsyncError
 from envsync.tree.entry import join, split
 from envsync.tree.local import LocalPaths
@@ -131,12 +131,17 @@ def scan_again(
     before: Scan,
     helpers: HelperProcesses = NO_HELPERS,
     search: Optional[Search] = None,
+    *,
+    is_urgent: bool = False,
 ) -> Scan:
     """Scan a tree of which an earlier scan is at hand: what has not changed since is believed.
 
-    `search` is one that has been begun for it already. As `scan` otherwise.
+    `search` is one that has been begun for it already; else one that `is_urgent` takes all
+    processors. As `scan` otherwise.
     """
-    search = search or Search(top_fd, path, before.moment, lambda: division_of(before))
+    if search is None:
+        parts = partial(division_of, before)
+        search = Search(top_fd, path, before.moment, parts, is_urgent=is_urgent)
     touched = search.touched()
     if before.foreign:
         touched = None
@@ -165,7 +170,10 @@ def _rescan(
     pass_.resume(before, moment, again)
     for path in sorted(again, key=len):
         pass_.again(path)
-    return pass_.finish()
+    found, stored = pass_.finish(), before.directories
+    if found.signature == before.signature and isinstance(stored, StoredRows):
+        return found._replace(directories=stored.as_compared())
+    return found
 
 
 def _nearest(path: bytes, directories: Collection[bytes]) -> bytes:
@@ -184,10 +192,8 @@ def are_directories_unchanged(top_fd: int, before: Scan) -> bool:
     if (top.st_ino, bounded_ns(top.st_mtime_ns)) != (before.inode, before.mtime_ns):
         return False
     for path, packed in before.directories.items():
-        if not any(map(stat.S_ISDIR, modes(packed))):
-            continue
-        for row in unpack(packed):
-            if stat.S_ISDIR(row.mode) and not _is_same(top_fd, join(path, row.name), row):
+        for row in subdirectories(packed):
+            if not _is_same(top_fd, join(path, row.name), row):
                 return False
     return True
 

@@ -28,10 +28,10 @@ from envsync.agent.trees.stat_rows import (
     NO_ROWS,
     Row,
     bounded_ns,
-    modes,
     pack,
     pack_columns,
     row_count,
+    subdirectories,
     unpack,
 )
 from envsync.agent.trees.storage import trouble
@@ -194,9 +194,7 @@ class ScanPass:
     def _subdirectories(self, path: bytes) -> Dict[bytes, int]:
         """The inodes of the directories in one that was read."""
         packed = self.directories.get(path, NO_ROWS)
-        if not any(map(stat.S_ISDIR, modes(packed))):
-            return {}
-        return {join(path, row.name): row.inode for row in unpack(packed) if stat.S_ISDIR(row.mode)}
+        return {join(path, row.name): row.inode for row in subdirectories(packed)}
 
     def _forget(self, path: bytes) -> None:
         for below in self._subdirectories(path):

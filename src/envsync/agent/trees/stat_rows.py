@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import stat
 import struct
-from typing import List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, List, NamedTuple, Sequence, Set, Tuple
 
 _INTEGERS = 6
 _SIGN_BIT_MASK = (1 << 64) - 1
@@ -85,18 +85,29 @@ def has_links(packed: bytes) -> bool:
 
 def unpack(packed: bytes) -> List[Row]:
     """The rows of one directory, by ascending name. ValueError for damaged bytes."""
+    return [Row(*fields) for fields in zip(*_columns(packed))]
+
+
+def subdirectories(packed: bytes) -> List[Row]:
+    """The rows of the directories in one: few of many, and no others are made."""
+    if not any(map(stat.S_ISDIR, modes(packed))):
+        return []
+    columns = _columns(packed)
+    places = [at for at, mode in enumerate(columns[1]) if stat.S_ISDIR(mode)]
+    return [Row(*(column[at] for column in columns)) for at in places]
+
+
+def _columns(packed: bytes) -> List[Sequence[Any]]:
+    """The names, and each of the integers, of all rows."""
     try:
         count = row_count(packed)
-        if not count:
-            return []
         integers = struct.unpack_from("<%dq" % (count * _INTEGERS), packed, 4)
     except struct.error as error:
         raise ValueError("damaged rows of the content cache") from error
-    names = row_names(packed).split(b"\0")
+    names = row_names(packed).split(b"\0") if count else []
     if len(names) != count:
         raise ValueError("damaged rows of the content cache")
-    columns = [integers[at : at + count] for at in range(0, len(integers), count)]
-    return [Row(*fields) for fields in zip(names, *columns)]
+    return [names, *(integers[at * count : (at + 1) * count] for at in range(_INTEGERS))]
 
 
 def pack(rows: List[Row]) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
+from functools import partial
 from typing import Callable, Collection, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from envsync.agent.server.filesystem import mount_of
@@ -25,12 +27,17 @@ from envsync.agent.trees.snapshot import Later, Snapshot
 from envsync.agent.trees.vouchers import NO_VOUCHERS, Vouchers
 from envsync.tree.local import LocalPaths
 
+_SEARCH_SECONDS_MAX = 2.0
+"""An older one is begun anew: what changed later may not be in it."""
+
 
 class _Begun(NamedTuple):
-    """A search that runs, and the scan that it goes on from."""
+    """A search that runs, and the scan that it goes on from, of which the cache has the rows."""
 
+    cache: ContentCache
     before: Scan
     search: Search
+    since_seconds: float
 
 
 def _begin(top_fd: int, path: bytes, cache: ContentCache) -> Optional[_Begun]:
@@ -38,9 +45,9 @@ def _begin(top_fd: int, path: bytes, cache: ContentCache) -> Optional[_Begun]:
     summary = cache.summary()
     if summary is None:
         return None
-    return _Begun(
-        summary.scan, Search(top_fd, path, summary.scan.moment, lambda: division_of(summary.scan))
-    )
+    before = summary.scan
+    search = Search(top_fd, path, before.moment, partial(division_of, before))
+    return _Begun(cache, before, search, time.monotonic())
 
 
 class Trees:
@@ -79,10 +86,13 @@ class Trees:
             unstored.keep()
         return ContentCache(self._cache_directory, device, inode, self.local)
 
-    def scan_again(self, path: bytes, before: Scan) -> Scan:
-        """A further stat pass over a tree that was scanned `before`; nothing is hashed."""
+    def scan_again(self, path: bytes, before: Scan, *, is_urgent: bool = False) -> Scan:
+        """A further stat pass over a tree that was scanned `before`; nothing is hashed.
+
+        One that `is_urgent` takes all processors, where it is worth it.
+        """
         with opened_directory(path) as top_fd:
-            return scan_again(top_fd, self.local, path, before, self.helpers)
+            return scan_again(top_fd, self.local, path, before, self.helpers, is_urgent=is_urgent)
 
     def are_directories_unchanged(self, path: bytes, before: Scan) -> bool:
         """Whether nothing was made, removed or renamed in a tree since a scan of it."""
@@ -130,16 +140,25 @@ class Trees:
     def _first(self, path: bytes, top_fd: int, *, fresh: bool = False) -> Tuple[ContentCache, Scan]:
         """The first pass of a look: what the last one saw, where that can be told from changes."""
         top = os.fstat(top_fd)
-        cache = self.cache(top.st_dev, top.st_ino)
-        if not fresh:
-            key = top.st_dev, top.st_ino
-            begun = self._begun.pop(key, None) or _begin(top_fd, path, cache)
-            if begun is not None:
-                with contextlib.suppress(CacheLost):
-                    before, search = begun
-                    found = scan_again(top_fd, self.local, path, before, self.helpers, search)
-                    return cache, found
+        key = top.st_dev, top.st_ino
+        if fresh:
+            return self.cache(*key), scan(top_fd, self.local, path, self.helpers)
+        begun = self._taken(key)
+        cache = self.cache(*key) if begun is None else begun.cache
+        begun = begun or _begin(top_fd, path, cache)
+        if begun is not None:
+            with contextlib.suppress(CacheLost):
+                before, search = begun.before, begun.search
+                return cache, scan_again(top_fd, self.local, path, before, self.helpers, search)
         return cache, scan(top_fd, self.local, path, self.helpers)
+
+    def _taken(self, key: Tuple[int, int]) -> Optional[_Begun]:
+        """The search of that tree that has been begun, unless that was too long ago."""
+        begun = self._begun.pop(key, None)
+        if begun is None or time.monotonic() - begun.since_seconds <= _SEARCH_SECONDS_MAX:
+            return begun
+        begun.search.give_up()
+        return None
 
     def begin(self, path: bytes) -> None:
         """Have it found out meanwhile what changed in a tree that a `snapshot` will be taken of."""
@@ -164,10 +183,10 @@ class Trees:
             return None
         later = Later(cache, now, lambda: self.snapshot(path, fresh=True))
         rows = now.directories
+        if not isinstance(rows, StoredRows) or rows.compared:
+            cache.seen_again(now)
         if isinstance(rows, StoredRows):
             now = now._replace(directories=StoredRows(later, rows.suspects, rows.division))
-        else:
-            cache.seen_again(now)
         return Snapshot(summary.revision, summary.totals, now, later, 0)
 
     def unconfirmed(

@@ -85,6 +85,10 @@ class RelocatedSource:
     def relayed(self) -> Relayed | None:
         return self._source.relayed_for(self._there)
 
+    @property
+    def is_changed(self) -> bool:
+        return self._source.is_changed
+
     def is_being_hashed(self) -> bool:
         return self._source.is_being_hashed()
 

@@ -108,6 +108,10 @@ class SourceEnd:
 
     def state(self, on_progress: Progress | None = None) -> SourceState:
         """What the source is; inspected at the first call."""
+        state = self._state
+        if state is not None:
+            # Not waiting for who asks something else: it may be a look at the whole source.
+            return state
         with self._lock:
             if self._state is None:
                 self._inspect(on_progress)
@@ -119,6 +123,12 @@ class SourceEnd:
         """The revision that was found last, without looking; empty where none was."""
         state = self._state
         return "" if state is None else state.revision
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether something of it had to be hashed, as far as that is known by now."""
+        state = self._state
+        return self._is_hashing or (state is not None and state.hashed_bytes > 0)
 
     def is_being_hashed(self) -> bool:
         """Whether `state` will have to wait, because the source was found changed."""

@@ -121,13 +121,19 @@ class TargetEnd:
         return not self._is_remote
 
     def inspect(
-        self, *, lock: bool, source: PlaceFacts | None = None, on_progress: Progress | None = None
+        self,
+        *,
+        lock: bool,
+        source: PlaceFacts | None = None,
+        keep: int | None = None,
+        on_progress: Progress | None = None,
     ) -> TargetState:
         """What stands there; with `lock`, nobody else pushes until the end is closed.
 
+        With `keep`, the target looks beside it at what `stage` will build on.
         `PreflightRefused`, and nothing is written, where `source` stands in the same place.
         """
-        arguments = {"lock": lock, "source": to_json(source)}
+        arguments = {"lock": lock, "source": to_json(source), "keep": keep}
         answer = self._end.call("target.inspect", arguments, on_progress=on_progress)
         state = from_json(TargetState, answer.document)
         self.is_new = not state.exists

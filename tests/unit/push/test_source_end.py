@@ -1,0 +1,55 @@
+"""A source as pushes see it: what is known of it without waiting."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envsync.push.ends.end import LocalEnd
+from envsync.push.ends.source_end import SourceEnd
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import environment
+from tests.unit.tree.trees import file
+
+NAME = "myenv"
+
+
+@pytest.fixture
+def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With one environment in it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    place = tmp_path / "prefix/envs" / NAME
+    place.mkdir(parents=True)
+    disk.build(os.fsencode(place), environment({b"lib/m.py": file(b"12345")}))
+    return tmp_path / "prefix"
+
+
+@pytest.fixture
+def end() -> Iterator[LocalEnd]:
+    local = LocalEnd("here")
+    yield local
+    local.close()
+
+
+def test_what_is_known_is_told_while_somebody_asks_something_else(
+    prefix: Path, end: LocalEnd
+) -> None:
+    source = SourceEnd(end, str(prefix), NAME, ())
+    found = source.state()
+    with source._lock:
+        assert source.state() is found
+
+
+def test_it_is_changed_where_something_had_to_be_hashed(prefix: Path, end: LocalEnd) -> None:
+    source = SourceEnd(end, str(prefix), NAME, ())
+    assert not source.is_changed, "nobody knows yet"
+    state = source.state()
+    assert source.is_changed
+    assert source.confirmed(state)
+    again = SourceEnd(end, str(prefix), NAME, ())
+    again.state()
+    assert not again.is_changed
