@@ -385,6 +385,16 @@ def test_what_was_begun_is_of_use_or_ended(top: bytes, looks: Trees) -> None:
     assert looks.snapshot(top).revision != first.revision
 
 
+def test_what_was_read_ahead_is_not_read_again(
+    top: bytes, looks: Trees, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = looks.snapshot(top).manifest()
+    looks.begin(top)
+    looks.read_ahead()
+    monkeypatch.setattr(CacheFile, "whole", lambda _: pytest.fail("it is read once"))
+    assert looks.snapshot(top).manifest() == before
+
+
 def test_what_was_begun_long_ago_is_begun_anew(
     top: bytes, looks: Trees, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def _inspect(service: Service, request: Request) -> Answer:
         # The source has changed: it is about to be pushed.
         if keep is not None:
             service.push.prepare_beside(keep)
+            service.target.trees.read_ahead()
 
     with service.target.trees.storing_later():
         state = service.target.inspect(

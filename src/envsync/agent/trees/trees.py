@@ -170,6 +170,11 @@ class Trees:
                 if begun is not None:
                     self._begun[key] = begun
 
+    def read_ahead(self) -> None:
+        """Read what is known of the trees that are being looked through: it will be needed."""
+        for begun in self._begun.values():
+            begun.cache.of_tree(begun.before.signature)
+
     def close(self) -> None:
         """End what was begun and never asked for, and store what is still to be stored."""
         while self._begun:
