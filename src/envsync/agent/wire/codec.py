@@ -69,9 +69,12 @@ def _zstandard() -> Any:
         # As the agent runs: nothing has said where modules are that do not come with Python.
         import site
 
-        # The first also for a virtual environment, of which only `site` would know.
-        prefixes = [os.path.dirname(os.path.dirname(sys.executable)), sys.prefix]
-        sys.path += [path for path in site.getsitepackages(prefixes) if path not in sys.path]
+        # The first also for a virtual environment, of which only `site` would know. What is said
+        # of it by Debian's Python is true of Debian's own directories alone.
+        prefix = os.path.dirname(os.path.dirname(sys.executable))
+        usual = os.path.join(prefix, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
+        found = [usual, *site.getsitepackages([prefix, sys.prefix])]
+        sys.path += [path for path in found if path not in sys.path]
     try:
         import zstandard
     except Exception:  # noqa: BLE001  (what a binary says that does not fit is its own affair)
