@@ -22,6 +22,14 @@ _KEEP = "--preserve-credentials"
 _ROUND_SECONDS_MAX = 1.0
 
 
+def is_running(pid: int) -> bool:
+    """Not where it has ended and nobody has asked how, as in a container without an init."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
+
+
 def wait_until(
     condition: Callable[[], object], what: str, *, timeout_seconds: float = 10.0
 ) -> None:

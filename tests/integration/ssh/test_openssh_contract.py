@@ -29,6 +29,7 @@ from tests.integration.ssh.session_contract import (
     sh,
 )
 from tests.lab.loopback_sshd import LoopbackSshd
+from tests.lab.namespaces import is_running
 
 
 def open_by_ssh(
@@ -200,7 +201,7 @@ def test_nothing_is_left_behind_by_who_is_killed(sshd: LoopbackSshd) -> None:
         assert len(pids) == 2
         process.kill()
     wait_until(lambda: not path.parent.exists(), "the directory is gone")
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "ssh has ended")
+    wait_until(lambda: not any(map(is_running, pids)), "ssh has ended")
 
 
 # As OpenSSH is where a signal comes after it looked for one, and before it waits.
@@ -233,7 +234,7 @@ def test_an_ssh_that_misses_the_first_signal_is_told_again(tmp_path: Path) -> No
         assert len(pids) == 2
         process.kill()
     wait_until(lambda: not directory.exists(), "the directory is gone")
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "ssh has ended")
+    wait_until(lambda: not any(map(is_running, pids)), "ssh has ended")
 
 
 def test_rsync_goes_over_the_same_connection(

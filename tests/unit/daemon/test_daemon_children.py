@@ -7,12 +7,12 @@ import select
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from envsync.daemon.children import Child
+from tests.lab.namespaces import is_running
 
 
 @pytest.fixture
@@ -53,14 +53,6 @@ def test_what_it_says(started: list[Child]) -> None:
     assert (child.status, child.said) == (3, "one\ntwo")
 
 
-def _runs(pid: int) -> bool:
-    """Not where it has ended and nobody has asked how, as in a container without an init."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
-    except OSError:
-        return False
-
-
 def test_one_that_does_not_listen_is_killed_with_all_that_it_started(
     started: list[Child],
 ) -> None:
@@ -80,7 +72,7 @@ def test_one_that_does_not_listen_is_killed_with_all_that_it_started(
     assert (child.is_over, child.status) == (True, -9)
     # Far below the minute that both of them would sleep.
     assert time.monotonic() - began < 40
-    while _runs(documents[0]["pid"]):
+    while is_running(documents[0]["pid"]):
         assert time.monotonic() - began < 40
         time.sleep(0.01)
 
