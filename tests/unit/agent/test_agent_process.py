@@ -14,6 +14,7 @@ from envsync.agent.operations import service
 from envsync.agent.operations.process import Process
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.server.home import cache_directory
+from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.channel import Channel
@@ -95,20 +96,53 @@ class Session:
         self._output.close()
 
 
+def opening(server: Server) -> dict[str, object]:
+    return {"prefix": str(server.prefix), "name": server.name, "local": [], "by": "a test"}
+
+
 def test_what_was_hashed_is_remembered_after_who_asked_has_gone(
     server: Server, tmp_path: Path
 ) -> None:
     os.mkdir(server.live)
     disk.build(server.live, environment({b"lib/m.py": file(b"12345")}))
     session = Session(tmp_path)
-    where: dict[str, object] = {
-        "prefix": str(server.prefix),
-        "name": server.name,
-        "local": [],
-        "by": "a test",
-    }
-    session.ask("target.open", where)
+    session.ask("target.open", opening(server))
     session.ask("target.inspect", {"source": None, "lock": True})
     session.end()
     cache = cache_directory({"XDG_CACHE_HOME": str(tmp_path)})
     assert Trees(cache, LocalPaths([])).snapshot(server.live).hashed_bytes == 0
+
+
+def inspected(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """An end that was asked what stands there, with the lock."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    os.mkdir(server.live)
+    disk.build(server.live, environment({b"lib/m.py": file(b"12345")}))
+    end = Service()
+    end.call("target.open", opening(server))
+    end.call("target.inspect", {"source": None, "lock": True})
+    return end
+
+
+def test_the_lock_goes_before_what_is_remembered(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the next push, which may come at once, is not refused for it."""
+    end = inspected(server, tmp_path, monkeypatch)
+    held: list[bool] = []
+    monkeypatch.setattr(CacheFile, "write", lambda *_: held.append(end.target.lock.is_held))
+    end.leave()
+    assert held == [False]
+
+
+def test_who_has_begun_to_build_keeps_the_lock_to_the_end(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something of it may still be at work; both end with the process."""
+    end = inspected(server, tmp_path, monkeypatch)
+    wanted = disk.uncached().snapshot(server.live).manifest()
+    end.push.stage(wanted, 1)
+    end.leave()
+    assert end.target.lock.is_held
+    end.push.staging.close()
+    end.close()

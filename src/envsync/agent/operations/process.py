@@ -1,8 +1,8 @@
 """The agent as a process on a server: requests from stdin, answers to stdout.
 
-It ends with its input, or when nothing was heard for a minute: then it stops writing at
-once, and the kernel drops its locks. Only what follows a switch runs to its end first, and
-what is to be remembered of a tree that was hashed.
+It ends with its input, or when nothing was heard for a minute: then it stops writing within
+a tenth of a second, and the kernel drops its locks. Only what follows a switch runs to its
+end first, and what is to be remembered of a tree that was hashed, without a lock.
 """
 
 from __future__ import annotations
