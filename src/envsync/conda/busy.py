@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
-from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 YOUNG_SECONDS = 600.0
 """A leftover younger than this may belong to an installer that we cannot see."""
@@ -24,8 +23,7 @@ _PATH_OPTIONS = (b"-p", b"--prefix", b"--python", b"--target", b"-t")
 _ENVIRONMENT_VARIABLES = (b"CONDA_PREFIX", b"VIRTUAL_ENV", b"UV_PROJECT_ENVIRONMENT")
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """A running process; what the kernel did not let us read is empty.
 
     `program` is the file that runs, `directory` where its relative paths begin.
@@ -38,8 +36,7 @@ class Process:
     directory: bytes = b""
 
 
-@dataclass(frozen=True)
-class BusySign:
+class BusySign(NamedTuple):
     """One reason to think so; `blocking` where it forbids a push instead of warning."""
 
     message: str

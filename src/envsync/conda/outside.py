@@ -11,7 +11,6 @@ import ast
 import json
 import posixpath
 import re
-from dataclasses import dataclass
 from typing import Any, Collection, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -36,8 +35,7 @@ _SYSTEMS_OWN = re.compile(rb"/(?:usr/)?lib(?:32|64|x32)?(?:/[a-z0-9_]+-linux-[a-
 _MAPPING = re.compile(r"^(?:MAPPING|NAMESPACES)\b[^=\n]*=\s*(\{.*\})\s*$", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class LeadsOutside:
+class LeadsOutside(NamedTuple):
     """A relative path of the environment, what it is, and the path that it leads to."""
 
     path: bytes

@@ -7,8 +7,7 @@ import io
 import json
 import posixpath
 import re
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from envsync.conda.packages import CONDA, Installed, Package, find_installed
 
@@ -19,16 +18,15 @@ _DIST_INFO_DEPTH = 4
 _PYC = re.compile(rb"(.*?)__pycache__/([^/]+?)\.[^/.]+(?:\.opt-[^/.]+)?\.pyc", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class PathGroup:
+class PathGroup(NamedTuple):
     """How many paths belong to one package; `package` is None for those of no package."""
 
     package: Optional[Package]
-    count: int
+    paths: int
 
     def __str__(self) -> str:
-        noun = "file" if self.count == 1 else "files"
-        return "%s: %d %s" % (self.package or "in no package", self.count, noun)
+        noun = "file" if self.paths == 1 else "files"
+        return "%s: %d %s" % (self.package or "in no package", self.paths, noun)
 
 
 def group_paths(
@@ -51,7 +49,7 @@ def group_paths(
             count += unclaimed.claim(_files(installed, read))
         if count:
             groups.append(PathGroup(installed.package, count))
-    groups.sort(key=lambda group: (-group.count, group.package))
+    groups.sort(key=lambda group: (-group.paths, group.package))
     if unclaimed.paths:
         groups.append(PathGroup(None, len(unclaimed.paths)))
     return tuple(groups)

@@ -8,8 +8,7 @@ installed has both, and counts once.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Callable, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 CONDA = "conda"
 PYPI = "pypi"
@@ -21,8 +20,7 @@ _EGG_PYTHON = re.compile(r"-py\d[\d.]*(?:-.*)?\Z")
 _VERSION_PART = re.compile(r"\d+|[a-z]+")
 
 
-@dataclass(frozen=True, order=True)
-class Package:
+class Package(NamedTuple):
     """One installed package; `build` and `channel` are empty where they are not known."""
 
     name: str
@@ -35,16 +33,14 @@ class Package:
         return " ".join(part for part in (self.name, self.version, self.build) if part)
 
 
-@dataclass(frozen=True)
-class Installed:
+class Installed(NamedTuple):
     """A package, and the path of what says that it is installed."""
 
     package: Package
     metadata_path: bytes
 
 
-@dataclass(frozen=True)
-class PackageChanges:
+class PackageChanges(NamedTuple):
     """What became of the packages: `changed` has pairs of before and after."""
 
     added: Tuple[Package, ...] = ()
@@ -56,8 +52,8 @@ class PackageChanges:
 
     def lines(self) -> Tuple[str, ...]:
         """One line a package for a person, by name: `~ numpy 1.26.4 -> 2.0.1`."""
-        told = [(package.name, "+ %s" % package) for package in self.added]
-        told += [(package.name, "- %s" % package) for package in self.removed]
+        told = [(package.name, "+ %s" % (package,)) for package in self.added]
+        told += [(package.name, "- %s" % (package,)) for package in self.removed]
         told += [(new.name, "~ %s -> %s" % (old, _news(old, new))) for old, new in self.changed]
         return tuple(line for _, line in sorted(told))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Iterable, Iterator, NamedTuple, Optional, Tuple
 
 _CUDA = re.compile(
@@ -19,8 +18,7 @@ _CUDA_MAJOR_WHEEL = re.compile(rb"nvidia_[a-z_]+_cu([0-9]{2})-()")
 _SAME_MACHINE = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 
-@dataclass(frozen=True)
-class Platform:
+class Platform(NamedTuple):
     """What binaries depend on; an empty string is "not known".
 
     The values are those of `platform.system()`, `platform.machine()` and
@@ -33,8 +31,7 @@ class Platform:
     libc_version: str
 
 
-@dataclass(frozen=True)
-class Mismatch:
+class Mismatch(NamedTuple):
     """One difference that matters; `refused` where the environment cannot run there."""
 
     message: str

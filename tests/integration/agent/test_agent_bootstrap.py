@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.operations import bootstrap
+from envsync.agent.operations import bootstrap, bundle
 from envsync.agent.wire.channel import Channel
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
 from tests.pythons import interpreters
@@ -40,7 +40,7 @@ def agent(
         expected = noise.encode() + f"\n{TOKEN}\n".encode()
         assert read(source, len(expected)) == expected
         magic = read(source, bootstrap.MAGIC_LINE_BYTES)
-        write(sink, bootstrap.modules(magic.strip()))
+        write(sink, bundle.modules(magic.strip()))
         channel = Channel(lambda size: os.read(source, size), lambda data: write(sink, data))
         channel.start()
         yield channel

@@ -1,4 +1,4 @@
-"""The compiled modules that an agent is made of: those of the sources that are here now."""
+"""What an agent is made of: the modules of the sources that are here now, and nobody else's."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import importlib.util
 import marshal
 import os
 import py_compile
-from collections.abc import Callable
+import struct
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
 
 import pytest
 
-from envsync.agent.operations import bootstrap
+from envsync.agent.operations import bundle
 
 OLD, NEW = "answer = 1\n", "answer = 2\n"
 MTIME_NS = 1_700_000_000 * 10**9
@@ -34,7 +36,7 @@ def cached(source: Path) -> Path:
 
 def sent(source: Path) -> tuple[object, str]:
     """What the code that would be sent answers, and what file it says that it is of."""
-    code = marshal.loads(bootstrap._code("envsync.module", str(source)))
+    code = marshal.loads(bundle._code("envsync.module", str(source)))
     assert isinstance(code, CodeType)
     found: dict[str, object] = {}
     exec(code, found)
@@ -98,3 +100,92 @@ def test_what_is_compiled_of_something_else_is_not_sent(
 ) -> None:
     change(source)
     assert sent(source) == (2, "<envsync.module>")
+
+
+@pytest.fixture
+def remembered(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in the user's cache, of a run that has just ended; the agent is that one module."""
+
+    def modules() -> Iterator[tuple[str, tuple[bool, str]]]:
+        yield "envsync.module", (False, str(source))
+
+    monkeypatch.setattr(bundle, "_modules", modules)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bundled(monkeypatch)
+    [file] = (tmp_path / "cache/envsync").iterdir()
+    return file
+
+
+def bundled(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """What a run that begins now would send; its module's code, marshalled."""
+    monkeypatch.setattr(bundle, "_made", {})
+    sent = bundle.modules(bundle.OUR_MAGIC)
+    is_compiled, size = struct.unpack_from("<BI", sent)
+    assert (is_compiled, size) == (True, len(sent) - 5)
+    [(is_package, code)] = marshal.loads(zlib.decompress(sent[5:])).values()
+    assert not is_package
+    assert isinstance(code, bytes)
+    return code
+
+
+def is_made_again(monkeypatch: pytest.MonkeyPatch) -> bool:
+    made = []
+    make = bundle._bundle
+
+    def noted(found: bundle.Modules, is_compiled: bool) -> bytes:
+        made.append(found)
+        return make(found, is_compiled)
+
+    monkeypatch.setattr(bundle, "_bundle", noted)
+    assert bundled(monkeypatch)
+    return bool(made)
+
+
+def test_what_was_made_is_sent_by_the_next_run(
+    remembered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not is_made_again(monkeypatch)
+
+
+@pytest.mark.parametrize("change", [edited, edited_to_another_size])
+def test_what_was_made_of_something_else_is_not(
+    remembered: Path, source: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(source)
+    assert bundled(monkeypatch) == bundle._code("envsync.module", str(source))
+
+
+def damaged(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def writable_by_others(file: Path) -> None:
+    file.chmod(0o622)
+
+
+@pytest.mark.parametrize("change", [damaged, cut, writable_by_others, Path.unlink])
+def test_what_may_not_be_what_was_made_is_made_again(
+    remembered: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(remembered)
+    assert is_made_again(monkeypatch)
+
+
+def test_what_somebody_else_wrote_is_not_run(
+    remembered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where several users have one cache directory."""
+    user_id = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user_id + 1)
+    assert is_made_again(monkeypatch)
+
+
+def test_without_a_cache_it_is_made_each_time(
+    source: Path, remembered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/cache")
+    assert bundled(monkeypatch) == bundle._code("envsync.module", str(source))

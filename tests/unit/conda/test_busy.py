@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,8 +72,7 @@ def test_installer_at_work(
 def test_where_relative_paths_lead(
     command: bytes, program: bytes, directory: bytes, expected: str | None
 ) -> None:
-    running = replace(
-        process(command),
+    running = process(command)._replace(
         program=program.replace(b"ENV", ENVIRONMENT).replace(b"BASE", BASE),
         directory=directory.replace(b"ENV", ENVIRONMENT),
     )

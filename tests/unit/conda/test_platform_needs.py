@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,17 +15,17 @@ HERE = Platform("Linux", "x86_64", "glibc", "2.36")
     ("target", "refusals", "warnings"),
     [
         (HERE, 0, 0),
-        (replace(HERE, machine="AMD64"), 0, 0),
-        (replace(HERE, machine="aarch64"), 1, 0),
-        (replace(HERE, system="Darwin"), 1, 0),
-        (replace(HERE, libc="musl"), 1, 0),
-        (replace(HERE, machine="aarch64", libc="musl"), 2, 0),
-        (replace(HERE, libc_version="2.35"), 0, 1),
-        (replace(HERE, libc_version="2.4"), 0, 1),
-        (replace(HERE, libc_version="2.100"), 0, 0),
-        (replace(HERE, libc_version=""), 0, 0),
+        (HERE._replace(machine="AMD64"), 0, 0),
+        (HERE._replace(machine="aarch64"), 1, 0),
+        (HERE._replace(system="Darwin"), 1, 0),
+        (HERE._replace(libc="musl"), 1, 0),
+        (HERE._replace(machine="aarch64", libc="musl"), 2, 0),
+        (HERE._replace(libc_version="2.35"), 0, 1),
+        (HERE._replace(libc_version="2.4"), 0, 1),
+        (HERE._replace(libc_version="2.100"), 0, 0),
+        (HERE._replace(libc_version=""), 0, 0),
         (Platform("", "", "", ""), 0, 0),
-        (replace(HERE, libc_version="9" * 5000), 0, 0),
+        (HERE._replace(libc_version="9" * 5000), 0, 0),
     ],
 )
 def test_mismatches(target: Platform, refusals: int, warnings: int) -> None:

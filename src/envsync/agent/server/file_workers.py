@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
 import sys
 import threading
 from typing import Callable, Generic, List, NamedTuple, Sequence, TypeVar
@@ -125,6 +124,8 @@ class _Worker:
     """One interpreter."""
 
     def __init__(self, job: Job, top_fd: int) -> None:
+        import subprocess  # not at each start of the agent, which mostly has no use for it
+
         self._answer_bytes = job.answer_bytes
         arguments = [str(job.block_bytes), str(top_fd), *job.arguments]
         self._process = subprocess.Popen(

@@ -1,14 +1,19 @@
-"""A small file in the user's cache: written whole, and nothing where it is damaged."""
+"""A small file in the user's cache: written whole, and nothing where it is damaged.
+
+Nor where somebody else could have written it, as in a cache directory that several share.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 import zlib
 from typing import Optional
 
 _SUM_BYTES = 4
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def load(path: Optional[str], magic: bytes) -> Optional[bytes]:
@@ -16,6 +21,9 @@ def load(path: Optional[str], magic: bytes) -> Optional[bytes]:
     if path is None:
         return None
     with contextlib.suppress(OSError), open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
+            return None
         data = file.read()
         start = len(magic) + _SUM_BYTES
         if data[:start] == _head(magic, data[start:]):

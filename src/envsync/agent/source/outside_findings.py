@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, Set, Tuple
 
 from envsync.agent.server.home import home
@@ -31,7 +30,7 @@ def outside_findings(source: SourceVersion, there: str = "") -> Tuple[Finding, .
     """
     moved = source.relocation(there).link_target if there else _stays
     standing = os.fsencode(there) or source.known_as
-    leads = [replace(lead, leads_to=_there(lead, standing, moved)) for lead in _leads(source)]
+    leads = [lead._replace(leads_to=_there(lead, standing, moved)) for lead in _leads(source)]
     leads += _run_paths(source, there, moved)
     return tuple(Finding("outside", line) for line in (*map(str, leads), *_kernelspecs(source)))
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import select
 import struct
-import subprocess
 from typing import List
 
 from envsync.errors import TransferFailed
@@ -35,6 +34,8 @@ class ZstdCommand:
     """
 
     def __init__(self) -> None:
+        import subprocess  # not at each start of the agent, which mostly has the module
+
         self._process = subprocess.Popen(
             ["zstd", "-d", "-c", "-q"],  # noqa: S607 - what the PATH there has
             stdin=subprocess.PIPE,

@@ -129,11 +129,12 @@ def _brought(invocation: Invocation, site: Site, environment: str, server: str) 
 
 def _pushed(invocation: Invocation, order: PushOrder) -> PushReport:
     from envsync.agent.operations.garbage import collect_rarely
+
+    collect_rarely()
     from envsync.cli.pushing.view import PushView
     from envsync.push.fan_out.fan_out import FanOut
 
     source = order.source
-    collect_rarely()
     fan_out = FanOut(order.settings, source.server, source.open_link)
     view = PushView(invocation.terminal, order, source.server, verbose=invocation.verbose)
     with view:

@@ -63,10 +63,11 @@ def push(invocation: Invocation, /, **options: Any) -> None:
 def carry_out(invocation: Invocation, order: PushOrder) -> None:
     """Push, tell how it went, and raise what failed."""
     from envsync.agent.operations.garbage import collect_rarely
+
+    collect_rarely()  # imports, too, make many objects and no garbage
     from envsync.cli.pushing.view import PushView
     from envsync.push.fan_out.fan_out import FanOut
 
-    collect_rarely()
     source = order.source
     invocation.result = {
         "environment": order.settings.environment,

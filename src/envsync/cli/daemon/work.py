@@ -124,6 +124,8 @@ def _scan(site: Site, environment: str) -> None:
 def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beginning) -> None:
     """As `envsync push`, with nobody there to ask."""
     from envsync.agent.operations.garbage import collect_rarely
+
+    collect_rarely()
     from envsync.cli.pushing.order import PushOptions, make_order
     from envsync.push.fan_out.fan_out import FanOut
     from envsync.push.order.method import PACK
@@ -152,7 +154,6 @@ def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beg
             _say(environment=environment, revision=document["source_revision"])
         _say(environment=environment, report=document)
 
-    collect_rarely()
     fan_out = FanOut(settings, site.own_name, beginning=beginning)
     fan_out.run(order.destinations, on_report=report)
 

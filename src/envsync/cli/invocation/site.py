@@ -92,7 +92,10 @@ class Site:
 
 def link_opener(server: Server, *, use_masters: bool = True) -> Callable[[], Link]:
     def open_it() -> Link:
-        from envsync.ssh.opening import open_link  # its libraries cost 0.2 s
+        from envsync.ssh.light_import import import_invoke
+
+        import_invoke()
+        from envsync.ssh.opening import open_link  # its libraries cost 0.1 s
 
         return open_link(
             Address(

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from envsync.agent.operations import bootstrap
+from envsync.agent.operations import bootstrap, bundle
 from envsync.agent.operations.service import Service
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.scan import NO_HELPERS
@@ -128,10 +128,10 @@ class RemoteEnd:
             token = "envsync-" + secrets.token_hex(16)
             python = f"{prefix}/bin/python"
             self._session.write(bootstrap.preamble(python, token))
-            bootstrap.modules(bootstrap.OUR_MAGIC)  # while the interpreter there starts
+            bundle.modules(bundle.OUR_MAGIC)  # while the interpreter there starts
             self.noise = opening.await_token(token.encode())
             magic = opening.exactly(bootstrap.MAGIC_LINE_BYTES)
-            self._session.write(bootstrap.modules(magic.strip()))
+            self._session.write(bundle.modules(magic.strip()))
         except ConnectionLost as error:
             raise opening.explain(error) from error
         except BaseException:

@@ -1,0 +1,62 @@
+"""fabric without what a session never uses of its libraries, and with it for whoever does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+BEGIN = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from envsync.ssh.light_import import import_invoke
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(lambda _: import_invoke(), range(4)))
+import fabric, invoke, paramiko
+"""
+
+
+def run(program: str) -> object:
+    """What an interpreter that has imported fabric says to `said`."""
+    program = f"import json\n{BEGIN}\n{program}\nprint(json.dumps(said))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    return json.loads(done.stdout)
+
+
+def test_what_it_never_uses_is_not_there() -> None:
+    found = run("said = sorted(sys.modules)")
+    assert isinstance(found, list)
+    assert not {
+        "asyncio",
+        "ssl",
+        "unittest",
+        "unittest.mock",
+        "invoke.vendor.yaml.loader",
+        "yaml",
+    } & {*found}
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("said = invoke.MockContext(run=invoke.Result('out')).run('any').stdout", "out"),
+        ("said = invoke.util.yaml.safe_load('a: [1]')", {"a": [1]}),
+        ("import unittest.mock; said = unittest.mock.Mock(return_value=1)()", 1),
+        ("from unittest.mock import patch; said = patch.__name__", "patch"),
+        ("said = fabric.Config(runtime_path=None).run.shell", "/bin/bash"),
+    ],
+)
+def test_what_is_used_after_all_is_the_real_one(program: str, expected: object) -> None:
+    assert run(program) == expected
+
+
+def test_a_later_invoke_may_want_more_of_it() -> None:
+    said = run("""
+from envsync.ssh import light_import
+sys.modules["unittest.mock"] = light_import._MockLater("unittest.mock")
+from unittest.mock import Mock, patch
+said = [patch.__name__, Mock(return_value=2)(), type(sys.modules["unittest.mock"]).__name__]
+""")
+    assert said == ["patch", 2, "module"]
