@@ -17,8 +17,9 @@ Layout, little-endian, entries in ascending order of name:
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
-from typing import Collection, Iterable, Iterator, List, Tuple
+from typing import Collection, Iterable, Iterator, List, Mapping, Tuple
 
 from envsync.tree.entry import LINK_GROUP_BYTES, Entry, InvalidEntry, check_entry
 
@@ -115,13 +116,33 @@ def _count(listing: Listing) -> int:
     return count
 
 
-FEW_MARKS = 32
+FEW_MARKS = 48
 """Up to so many, searching encoded listings for them is quicker than decoding them all."""
 
+_TOGETHER = 256
+"""Listings that are searched as one: most have nothing, and each search has a beginning."""
 
-def may_hold(listing: Listing, marks: Collection[bytes]) -> bool:
-    """Whether entries may have one of these contents or hard-link groups; if not, none has."""
-    return len(marks) > FEW_MARKS or any(mark in listing for mark in marks)
+
+def that_may_hold(
+    listings: Mapping[bytes, Listing], marks: Collection[bytes]
+) -> Iterator[Tuple[bytes, Listing]]:
+    """The directories whose entries may have one of these contents or hard-link groups.
+
+    In all others, none has.
+    """
+    every = iter(listings.items())
+    if len(marks) > FEW_MARKS:
+        yield from every
+        return
+    while marks:
+        some = list(itertools.islice(every, _TOGETHER))
+        if not some:
+            return
+        together = b"".join([listing for _, listing in some])
+        near = [mark for mark in marks if mark in together]
+        for path, listing in some if near else ():
+            if any(mark in listing for mark in near):
+                yield path, listing
 
 
 def link_group(first_path: bytes) -> bytes:

@@ -74,8 +74,8 @@ class Manifest(NamedTuple):
         # A set of one takes five times the memory of a tuple, and most are of one.
         places: Dict[bytes, Collection[bytes]] = {}
         several: Dict[bytes, Set[bytes]] = {}
-        for directory, rows in self.directories.items():
-            for entry in self.entries(directory) if listings.may_hold(rows, contents) else ():
+        for directory, rows in listings.that_may_hold(self.directories, contents):
+            for entry in listings.decode(rows):
                 if entry.kind != FILE or entry.content not in contents:
                     continue
                 path = join(directory, entry.name)

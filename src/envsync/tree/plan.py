@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Collection, Dict, List, Mapping, Protocol, Sequence, Set, Tuple
 
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join
-from envsync.tree.listing import may_hold
+from envsync.tree.listing import decode, that_may_hold
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.steps import (
     Copies,
@@ -209,8 +209,8 @@ def _stays(old: Entry, new: Entry) -> bool:
 
 def _groups(manifest: Manifest, which: Set[bytes]) -> Dict[bytes, List[Make]]:
     groups: Dict[bytes, List[Make]] = {}
-    for directory, listing in manifest.directories.items():
-        for entry in manifest.entries(directory) if may_hold(listing, which) else ():
+    for directory, listing in that_may_hold(manifest.directories, which):
+        for entry in decode(listing):
             if entry.link_group and entry.link_group in which:
                 make = Make(join(directory, entry.name), entry)
                 groups.setdefault(entry.link_group, []).append(make)

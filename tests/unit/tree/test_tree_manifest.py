@@ -268,3 +268,35 @@ def test_a_damaged_manifest_is_refused_or_harmless(case: tuple[bytes, Manifest])
 def test_noise_is_refused_by_name(noise: bytes) -> None:
     with pytest.raises(InvalidEntry):
         manifests.decode(MAGIC + noise)
+
+
+# --- where contents stand ---------------------------------------------------------------
+
+
+@given(trees(), st.sampled_from([1, 2, 256]), st.sampled_from([0, 48]), st.data())
+def test_places_are_those_of_a_walk(
+    tree: dict[bytes, Node], together: int, few_marks: int, data: st.DataObject
+) -> None:
+    """However many listings are searched at once, and whether they are searched or decoded."""
+    manifest = manifest_of(tree)
+    files = [(path, entry) for path, entry in manifest.walk() if entry.kind == FILE]
+    known = sorted({entry.content for _, entry in files})
+    wanted = {
+        b"x" * 32,
+        *data.draw(st.lists(st.sampled_from(known), unique=True) if known else st.just([])),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listings, "_TOGETHER", together)
+        patch.setattr(listings, "FEW_MARKS", few_marks)
+        found = manifest.places(wanted)
+    expected: dict[bytes, set[bytes]] = {}
+    for path, entry in files:
+        if entry.content in wanted:
+            expected.setdefault(entry.content, set()).add(path)
+    assert {content: set(paths) for content, paths in found.items()} == expected
+
+
+def test_what_ends_one_listing_and_begins_the_next_is_in_neither() -> None:
+    one, two = b"begins", b"ends"
+    found = listings.that_may_hold({b"a": b"--" + one, b"b": two + b"--"}, [one + two, b"--e"])
+    assert not [*found]
