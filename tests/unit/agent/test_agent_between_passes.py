@@ -30,9 +30,12 @@ def once(change: Callable[[], object]) -> Callable[[int], None]:
     return progress
 
 
+@pytest.mark.parametrize("glance", [False, True])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_a_change_while_hashing_is_found(change: Change, looks: Trees, top: bytes) -> None:
-    found = looks.snapshot(top, progress=once(lambda: change(top)))
+def test_a_change_while_hashing_is_found(
+    change: Change, glance: bool, looks: Trees, top: bytes
+) -> None:
+    found = looks.snapshot(top, glance=glance, progress=once(lambda: change(top)))
     assert found.manifest() == truth(top)
     assert looks.snapshot(top).manifest() == truth(top), "and nothing wrong is remembered"
 

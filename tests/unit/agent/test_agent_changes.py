@@ -365,6 +365,27 @@ def test_what_is_known_is_read_once_in_a_look(
     assert len(read) == 1
 
 
+@pytest.mark.parametrize("comes", [b"", b"bin"])
+def test_a_directory_that_goes_while_it_is_glanced_at(
+    comes: bytes, looks: Trees, top: bytes
+) -> None:
+    """Of what is above it nothing else would be seen."""
+    looks.snapshot(top)
+    disk.shift_content(top + b"/lib/m.py")
+    let_rest(top)
+
+    def go(_: int) -> None:
+        if os.path.exists(top + b"-away"):
+            return
+        os.rename(top + b"/lib", top + b"-away")
+        if comes:
+            os.rename(top + b"/" + comes, top + b"/lib")
+
+    found = looks.snapshot(top, glance=True, progress=go)
+    assert found.manifest() == Trees(None, LOCAL).snapshot(top).manifest()
+    assert looks.snapshot(top).manifest() == Trees(None, LOCAL).snapshot(top).manifest()
+
+
 def test_what_was_begun_is_of_use_or_ended(top: bytes, looks: Trees) -> None:
     first = looks.snapshot(top)
     open_before = len(os.listdir("/proc/self/fd"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Iterator, Optional, Tuple
+from typing import Callable, Dict, Iterator, Optional, Tuple
 
 from envsync.agent.wire.messages import DifferenceFacts
 from envsync.conda import packages
 from envsync.conda.ownership import group_paths
 from envsync.tree.difference import Difference, difference
 from envsync.tree.entry import join, split
+from envsync.tree.listing import Listing, names
 from envsync.tree.manifest import Manifest
 
 Read = Callable[[bytes], Optional[bytes]]
@@ -49,6 +50,8 @@ def _without_parents(found: Difference) -> Difference:
 
 def package_changes(before: Manifest, after: Manifest) -> Tuple[str, ...]:
     """Packages added, removed and changed, a line each."""
+    if _listings_of_packages(before) == _listings_of_packages(after):
+        return ()
     return packages.difference(
         packages.list_packages(package_paths(before)), packages.list_packages(package_paths(after))
     ).lines()
@@ -56,7 +59,14 @@ def package_changes(before: Manifest, after: Manifest) -> Tuple[str, ...]:
 
 def package_paths(manifest: Manifest) -> Iterator[bytes]:
     """The paths that say which packages there are, without decoding the other directories."""
-    for directory in manifest.directories:
-        if directory == b"conda-meta" or split(directory)[1] == b"site-packages":
-            for entry in manifest.entries(directory):
-                yield join(directory, entry.name)
+    for directory, listing in _listings_of_packages(manifest).items():
+        for name in names(listing):
+            yield join(directory, name)
+
+
+def _listings_of_packages(manifest: Manifest) -> Dict[bytes, Listing]:
+    return {
+        directory: listing
+        for directory, listing in manifest.directories.items()
+        if directory == b"conda-meta" or split(directory)[1] == b"site-packages"
+    }

@@ -10,7 +10,7 @@ from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.content_cache import ContentCache, Summary
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
-from envsync.agent.trees.scan import rescan, scan_again
+from envsync.agent.trees.scan import glance_again, scan_again
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.settling import let_stamps_settle, without_racy
 from envsync.agent.trees.snapshot import Snapshot
@@ -99,10 +99,7 @@ class Attempts:
         """
         for _ in range(ATTEMPTS):
             hashed = self._attempt(first, known, margin_seconds)
-            if glance:
-                second = rescan(self._top_fd, self._local, first, hashed.changed)
-            else:
-                second = scan_again(self._top_fd, self._local, self._path, first)
+            second = self._second(first, hashed, glance=glance)
             if second.signature == first.signature:
                 _require_readable(self._top_fd, hashed.unreadable)
                 return hashed
@@ -111,6 +108,14 @@ class Attempts:
         raise SourceRefused(
             "it goes on changing while it is read", hint="wait until the installer is done"
         )
+
+    def _second(self, first: Scan, hashed: Hashed, *, glance: bool) -> Scan:
+        if glance:
+            second = glance_again(self._top_fd, self._local, first, hashed.changed)
+            if second.signature == first.signature:
+                return second
+            # What stood there may be gone altogether, which only its parent tells.
+        return scan_again(self._top_fd, self._local, self._path, first)
 
     def once(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
         """One attempt without a second pass; nothing is remembered of it yet.

@@ -109,7 +109,8 @@ class Search:
             self._running = [_Find(self._top_fd, *where, since_ns) for where in asked]
 
     def touched(self) -> Optional[Set[bytes]]:
-        """The directories in which something changed; may be asked once.
+        """The directories in which something changed, which may be its status alone; may be
+        asked once.
 
         None where that cannot be told: another kind of filesystem, or one that other mounts
         hide a part of, a clock that was set, no GNU find, or a directory that may not be read.
@@ -197,7 +198,7 @@ class _Find:
             os.close(their_output)
 
     def answer(self) -> Optional[Set[bytes]]:
-        """The directories that changed or hold a file that did; None where it failed."""
+        """The directories that changed, or hold something that did; None where it failed."""
         if not self._pid:
             return None
         with os.fdopen(self._output, "rb") as file:
@@ -212,7 +213,9 @@ class _Find:
     def _directories(self, found: bytes) -> Iterator[bytes]:
         for line in found.split(b"\0")[:-1]:
             path = line[1 + self._start_bytes :]
-            yield path if line[:1] == b"d" else split(path)[0]
+            yield split(path)[0]
+            if line[:1] == b"d":
+                yield path
 
     def end(self) -> None:
         if self._pid:

@@ -17,6 +17,7 @@ from typing import (
     Any,
     Callable,
     Dict,
+    ItemsView,
     Iterable,
     Iterator,
     List,
@@ -84,6 +85,10 @@ class StoredRows(Mapping[bytes, bytes]):
 
     def __len__(self) -> int:
         return len(self._known())
+
+    def items(self) -> ItemsView[bytes, bytes]:
+        """All at once: one by one, each is asked for in the cache."""
+        return {path: known.rows for path, known in self._known().items()}.items()
 
 
 class ContentCache:

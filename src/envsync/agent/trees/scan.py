@@ -157,15 +157,20 @@ def rescan(top_fd: int, local: LocalPaths, before: Scan, touched: Collection[byt
 
     Touched is every directory in which an entry was made, removed or stamped.
     """
-    return _rescan(top_fd, local, before, touched, before.moment)
+    # A directory's own status stands in its parent's rows.
+    parents = {split(_nearest(path, before.directories))[0] for path in touched}
+    return _rescan(top_fd, local, before, {*touched, *parents}, before.moment)
+
+
+def glance_again(top_fd: int, local: LocalPaths, before: Scan, some: Collection[bytes]) -> Scan:
+    """Scan again what is in some directories, and nothing else of the tree."""
+    return _rescan(top_fd, local, before, some, before.moment)
 
 
 def _rescan(
-    top_fd: int, local: LocalPaths, before: Scan, touched: Collection[bytes], moment: Moment
+    top_fd: int, local: LocalPaths, before: Scan, some: Collection[bytes], moment: Moment
 ) -> Scan:
-    standing = {_nearest(path, before.directories) for path in touched}
-    # A directory's own status stands in its parent's rows.
-    again = standing | {split(path)[0] for path in standing}
+    again = {_nearest(path, before.directories) for path in some}
     pass_ = ScanPass(top_fd, local)
     pass_.resume(before, moment, again)
     for path in sorted(again, key=len):

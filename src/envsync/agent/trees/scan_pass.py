@@ -162,7 +162,7 @@ class ScanPass:
         """
         self._before = before
         self._moment = moment
-        self.directories = dict(before.directories)
+        self.directories = dict(before.directories.items())
         self.newest_ns = before.newest_ns
         for found, kept in (
             (before.local, self.local),
@@ -178,26 +178,28 @@ class ScanPass:
         """
         if path in self._read_again or path not in self.directories:
             return
-        below = self._subdirectories(path)
-        kept = set(self.directory(path))
-        standing = self._subdirectories(path)
-        for gone in below.keys() - standing.keys():
-            self._forget(gone)
-        for replaced in [name for name in standing if standing[name] != below.get(name)]:
-            self._forget(replaced)
+        before = self.directories[path]
+        pending = self.directory(path)
+        if self.directories[path] != before:
+            self._forget_what_left(path, before)
         self._read_again.add(path)
-        pending = [new for new in kept if new not in self.directories]
+        pending = [new for new in pending if new not in self.directories]
         while pending:
             self._read_again.add(pending[-1])
             pending += self.directory(pending.pop())
 
-    def _subdirectories(self, path: bytes) -> Dict[bytes, int]:
-        """The inodes of the directories in one that was read."""
-        packed = self.directories.get(path, NO_ROWS)
-        return {join(path, row.name): row.inode for row in subdirectories(packed)}
+    def _forget_what_left(self, path: bytes, before: bytes) -> None:
+        below, standing = (
+            _subdirectories(path, before),
+            _subdirectories(path, self.directories[path]),
+        )
+        for gone in below.keys() - standing.keys():
+            self._forget(gone)
+        for replaced in [name for name in standing if standing[name] != below.get(name)]:
+            self._forget(replaced)
 
     def _forget(self, path: bytes) -> None:
-        for below in self._subdirectories(path):
+        for below in _subdirectories(path, self.directories.get(path, NO_ROWS)):
             self._forget(below)
         self.directories.pop(path, None)
         for found in (self.local, self.special, self.foreign):
@@ -296,6 +298,11 @@ class ScanPass:
             else:
                 self.special.append(join(path, row.name))
         return kept
+
+
+def _subdirectories(path: bytes, packed: bytes) -> Dict[bytes, int]:
+    """The inodes of the directories in one that has these rows."""
+    return {join(path, row.name): row.inode for row in subdirectories(packed)}
 
 
 class _Found(NamedTuple):

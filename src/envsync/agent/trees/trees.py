@@ -125,7 +125,7 @@ class Trees:
         """
         margin_seconds = mount_of(path).stamp_margin_seconds
         with opened_directory(path) as top_fd:
-            cache, first = self._first(path, top_fd, fresh=fresh)
+            cache, first = self._first(path, top_fd, fresh=fresh, ahead=True)
             unchanged = None if fresh else self._unchanged(path, first, cache)
             if unchanged is not None:
                 return unchanged
@@ -137,8 +137,14 @@ class Trees:
                 self._store()
             return hashed.snapshot
 
-    def _first(self, path: bytes, top_fd: int, *, fresh: bool = False) -> Tuple[ContentCache, Scan]:
-        """The first pass of a look: what the last one saw, where that can be told from changes."""
+    def _first(
+        self, path: bytes, top_fd: int, *, fresh: bool = False, ahead: bool = False
+    ) -> Tuple[ContentCache, Scan]:
+        """The first pass of a look: what the last one saw, where that can be told from changes.
+
+        With `ahead`, what is known of the tree is read while those are searched for: it is in
+        vain where there are none, and who looks has nothing else to do.
+        """
         top = os.fstat(top_fd)
         key = top.st_dev, top.st_ino
         if fresh:
@@ -147,6 +153,8 @@ class Trees:
         cache = self.cache(*key) if begun is None else begun.cache
         begun = begun or _begin(top_fd, path, cache)
         if begun is not None:
+            if ahead:
+                cache.of_tree(begun.before.signature)
             with contextlib.suppress(CacheLost):
                 before, search = begun.before, begun.search
                 return cache, scan_again(top_fd, self.local, path, before, self.helpers, search)
