@@ -8,6 +8,7 @@ used. `.nfs*` names and what `local:` names are in no manifest to begin with.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from typing import AbstractSet, FrozenSet, List, Mapping, Optional, Tuple
@@ -19,10 +20,11 @@ from envsync.tree.manifest import Manifest
 
 SHOWN_DIGITS = 12
 CACHE_DIRECTORY = b"__pycache__"
+_TAG = re.compile(
+    rb"(?!opt-)[a-z]+-?[0-9]+[a-z]*(?:-[0-9]+[a-z]*)?"  # cpython-311, pypy310, graalpy240-311
+)
 _CACHED = re.compile(
-    rb"(.+)"
-    rb"\.(?!opt-)[a-z]+-?[0-9]+[a-z]*(?:-[0-9]+[a-z]*)?"  # cpython-311, pypy310, graalpy240-311
-    rb"(?:-pytest-[0-9].*?)?(?:\.opt-[12])?"
+    rb"(.+)\." + _TAG.pattern + rb"(?:-pytest-[0-9].*?)?(?:\.opt-[12])?"
     rb"\.pyc(?:\.[0-9]+)?\Z",
     re.DOTALL,
 )
@@ -39,8 +41,18 @@ def source_of(name: bytes) -> Optional[bytes]:
     `spam.cpython-311.opt-1.pyc` belongs to `spam.py`; Python writes such a file under a
     name with a number after it and renames it, and a crash leaves that name behind.
     """
+    head, _, suffix = name.rpartition(b".")
+    stem, _, tag = head.rpartition(b".")
+    if suffix == b"pyc" and stem and _is_tag(tag):
+        return stem + b".py"  # what the expression would find, at half of its price
     match = _CACHED.match(name)
     return match.group(1) + b".py" if match else None
+
+
+@functools.lru_cache(maxsize=64)
+def _is_tag(text: bytes) -> bool:
+    """Whether it names an interpreter, as `cpython-311`: there are few, and many files of each."""
+    return _TAG.fullmatch(text) is not None
 
 
 def counted(
@@ -51,11 +63,9 @@ def counted(
     `sources` are the names in the parent of a `__pycache__` directory; elsewhere unused.
     """
     if split(directory)[1] == CACHE_DIRECTORY:
-        return tuple(
-            entry for entry in entries if entry.kind != FILE or source_of(entry.name) not in sources
-        )
+        return tuple([e for e in entries if e.kind != FILE or source_of(e.name) not in sources])
     caches = [e for e in entries if e.name == CACHE_DIRECTORY and e.kind == DIRECTORY]
-    return tuple(entry for entry in entries if entry not in caches) if caches else entries
+    return tuple([entry for entry in entries if entry not in caches]) if caches else entries
 
 
 def python_sources(listing: Listing) -> FrozenSet[bytes]:
@@ -80,10 +90,14 @@ def entries_digest(
     # Taken apart at once: this is done for every entry of an environment, at both ends.
     for entry_name, kind, mode, _, _, content, _ in counted(directory, entries, sources):
         is_executable = kind == FILE and mode & 0o100 != 0
-        parts.append(b"%d %d %d %d\0" % (kind, is_executable, len(entry_name), len(content)))
-        parts.append(entry_name)
-        parts.append(content)
+        parts += (_start(kind, is_executable, len(entry_name), len(content)), entry_name, content)
     return hashlib.sha256(b"".join(parts)).digest() if parts else b""
+
+
+@functools.lru_cache(maxsize=1024)
+def _start(kind: int, is_executable: bool, name_bytes: int, content_bytes: int) -> bytes:
+    """What stands before an entry in a directory's digest: the same for many."""
+    return b"%d %d %d %d\0" % (kind, is_executable, name_bytes, content_bytes)
 
 
 def combine(digests: Mapping[bytes, bytes]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from envsync.tree import revision as revisions
 from envsync.tree.difference import difference
@@ -180,6 +181,19 @@ def test_difference_names_what_is_there(
 )
 def test_source_of(name: bytes, source: bytes | None) -> None:
     assert source_of(name) == source
+
+
+PIECES = ["a", "-", "\n", "cpython-311", "pypy310", "opt-1", "opt-2", "pytest-8.1", "1", "py", "é"]
+
+
+@given(
+    st.lists(st.sampled_from([*PIECES, ".", "pyc", "x1"]), max_size=9).map("".join), st.booleans()
+)
+def test_the_quick_way_to_a_source_is_no_other(name: str, is_cached: bool) -> None:
+    """Only the expression knows of every name that Python and pytest give such a file."""
+    encoded = name.encode() + b".pyc" * is_cached
+    match = revisions._CACHED.match(encoded)
+    assert source_of(encoded) == (match.group(1) + b".py" if match else None)
 
 
 def test_short_is_what_people_see() -> None:

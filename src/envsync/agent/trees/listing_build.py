@@ -9,7 +9,7 @@ from envsync.agent.server.filesystem import born_ns
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.hashing import MISSING, Hashing, Unhashed
 from envsync.agent.trees.scan_pass import Scan
-from envsync.agent.trees.stat_rows import Row, has_links, unpack
+from envsync.agent.trees.stat_rows import Row, linked_files, unpack
 from envsync.agent.trees.vouchers import Vouchers
 from envsync.tree import listing as listings
 from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, join, split
@@ -165,12 +165,14 @@ class Build:
     ) -> Tuple[Entry, ...]:
         """`contents` are the files' digests, one for each row."""
         entries: List[Entry] = []
+        new = tuple.__new__  # past the constructor: this is done for every entry there is
         for (name, mode, inode, size_bytes, mtime_ns, _, _), digest in zip(rows, contents):
             kind = mode & 0o170000
             if kind == 0o100000:
                 group = groups.get(inode, b"") if groups else b""
                 content = digest or _NO_DIGEST
-                entry = Entry(name, FILE, mode & _MODE_BITS, size_bytes, mtime_ns, content, group)
+                fields = (name, FILE, mode & _MODE_BITS, size_bytes, mtime_ns, content, group)
+                entry = new(Entry, fields)
             elif kind == 0o120000:
                 target = self._target(join(directory, name))
                 entry = Entry(name, SYMLINK, 0o777 & _MODE_BITS, 0, mtime_ns, target)
@@ -203,25 +205,20 @@ class Build:
         Of those that have a name in one of these directories, which have changed: a name
         that comes or goes changes the status of all the others too.
         """
-        wanted: Set[int] = set()
-        for directory in among:
-            if not has_links(self._scan.directories[directory]):
-                continue
-            for row in unpack(self._scan.directories[directory]):
-                if row.links > 1 and row.mode & 0o170000 == 0o100000:
-                    wanted.add(row.inode)
+        rows = self._scan.directories
+        wanted = {inode for directory in among for _, inode in linked_files(rows[directory])}
         if not wanted:
             return {}
         first: Dict[int, bytes] = {}
         several: Set[int] = set()
-        for directory, packed in self._scan.directories.items():
-            for row in unpack(packed) if has_links(packed) else ():
-                if row.inode in wanted:
-                    path = join(directory, row.name)
-                    if row.inode in first:
-                        several.add(row.inode)
-                        path = min(path, first[row.inode])
-                    first[row.inode] = path
+        for directory, packed in rows.items():
+            for name, inode in linked_files(packed):
+                if inode in wanted:
+                    path = join(directory, name)
+                    if inode in first:
+                        several.add(inode)
+                        path = min(path, first[inode])
+                    first[inode] = path
         return {inode: listings.link_group(first[inode]) for inode in several}
 
 

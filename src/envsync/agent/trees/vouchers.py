@@ -12,6 +12,7 @@ from typing import Dict, KeysView, List, Optional, Sequence
 from envsync.agent.trees.stat_rows import Row
 
 _STATUS = struct.Struct("<QQqq")
+_BEFORE_CTIME_BYTES = struct.calcsize("<QQq")
 
 
 class Vouchers:
@@ -47,16 +48,14 @@ class Vouchers:
         """
         start = directory + b"/" if directory else b""
         found: List[Optional[bytes]] = []
+        get, status_of = self.packed.get, _STATUS.pack
         for name, _, inode, size_bytes, mtime_ns, ctime_ns, links in rows:
-            packed = self.packed.get(start + name)
-            digest = None
+            packed = get(start + name)
             if packed is not None:
-                *same, then_ns = _STATUS.unpack_from(packed)
-                if same == [inode & _INODE_MASK, size_bytes, mtime_ns] and (
-                    then_ns == ctime_ns or links > 1
-                ):
-                    digest = packed[_STATUS.size :]
-            found.append(digest)
+                status = status_of(inode & _INODE_MASK, size_bytes, mtime_ns, ctime_ns)
+                is_it = packed.startswith(status if links <= 1 else status[:_BEFORE_CTIME_BYTES])
+                packed = packed[_STATUS.size :] if is_it else None
+            found.append(packed)
         return found
 
 
