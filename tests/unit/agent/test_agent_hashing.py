@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 
@@ -165,3 +167,19 @@ def test_a_worker_that_dies_is_an_error_and_no_answer(
     monkeypatch.setattr(hashing, "_CODE", "os._exit(1)")
     with pytest.raises(OSError, match=r"ended early|Broken pipe"):
         hashed(top_fd, CONTENTS)
+
+
+def test_who_prepares_waits_for_all_who_go_first() -> None:
+    """One of whom ends in another thread than it began in, as a sender does."""
+    work = Hashing()
+    sender, outline = contextlib.ExitStack(), contextlib.ExitStack()
+    sender.enter_context(work.going_first())
+    outline.enter_context(work.going_first())
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(work.give_way)
+        outline.close()
+        pool.submit(outline.close).result()
+        assert not waiting.done()
+        pool.submit(sender.close).result()
+        waiting.result(timeout=10)
+    work.give_way()

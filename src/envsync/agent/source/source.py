@@ -180,19 +180,20 @@ class Source:
         if scanned is None:
             return None
         # Whoever asks waits for it, and nobody yet for the hashes.
-        with self._hashing.going_first(), opened_directory(self.path) as top_fd:
-            manifest, totals = Build(top_fd, scanned, {}, NO_VOUCHERS, None).outline()
-        state = SourceState(
-            path=os.fsdecode(self._places.path),
-            revision="",
-            revision_there="",
-            totals=TotalsFacts(*totals),
-            had=(),
-            findings=installer_findings(self._places) + busy_findings(scanned, self._places),
-            platform=platform_facts(),
-            hashed_bytes=0,
-        )
-        return state, manifest
+        with self._hashing.going_first():
+            with opened_directory(self.path) as top_fd:
+                manifest, totals = Build(top_fd, scanned, {}, NO_VOUCHERS, None).outline()
+            state = SourceState(
+                path=os.fsdecode(self._places.path),
+                revision="",
+                revision_there="",
+                totals=TotalsFacts(*totals),
+                had=(),
+                findings=installer_findings(self._places) + busy_findings(scanned, self._places),
+                platform=platform_facts(),
+                hashed_bytes=0,
+            )
+            return state, manifest
 
     def confirm(self) -> bool:
         """Whether a further stat pass equals that of `inspect`, and nobody is writing.
@@ -257,16 +258,20 @@ class Source:
     def hashing_while_sent(self, there: str = "") -> Iterator[Contents]:
         """`contents` that hash each file as it is read; an `inspect` under way waits until the end.
 
+        It does nothing at all until they are read, for so long the sender is still preparing.
+
         So no file is read twice, and nobody else takes the processors from who sends. Where
         the environment will stand at the path `there`, it is known then which files name this
         one; the contents are those that stand here all the same.
         """
         self._search = Search(toward(self._standing(), there).needles) if there else None
-        with self._hashing.reading() as on_read:
+        with self._hashing.reading() as on_read, contextlib.ExitStack() as preparing:
+            preparing.enter_context(self._hashing.going_first())
 
             def contents(
                 items: Iterable[Tuple[bytes, int]], progress: Optional[Progress] = None
             ) -> Iterator[bytes]:
+                preparing.close()
                 with opened_directory(self.path) as top_fd:
                     yield from outgoing(top_fd, items, progress, on_read, search=self._search)
 

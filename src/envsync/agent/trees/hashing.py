@@ -185,19 +185,28 @@ class Hashing:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._readers = 0
+        self._first = 0
         self._read: Dict[bytes, bytearray] = {}
-        self._turn = threading.Lock()
 
     @contextlib.contextmanager
     def going_first(self) -> Iterator[None]:
-        """While it lasts, whoever prepares to hash waits: the interpreter is needed elsewhere."""
-        with self._turn:
+        """While it lasts, whoever prepares to hash waits: the interpreter is needed elsewhere.
+
+        It may end in another thread than it began in.
+        """
+        with self._changed:
+            self._first += 1
+        try:
             yield
+        finally:
+            with self._changed:
+                self._first -= 1
+                self._changed.notify_all()
 
     def give_way(self) -> None:
         """Wait for who is going first."""
-        with self._turn:
-            pass
+        with self._changed:
+            self._changed.wait_for(lambda: not self._first)
 
     def files(
         self, top_fd: int, parts: Sequence[Unhashed], progress: Optional[Progress] = None

@@ -98,6 +98,7 @@ class Build:
         A cache directory comes after the one that it is in: what of it counts depends on the
         sources there.
         """
+        self._hashing.give_way()
         groups = self._link_groups(self.changed)
         late: Dict[bytes, Unhashed] = {}
         for path in changed:
