@@ -92,7 +92,7 @@ class Files(Collection[Make]):
     """Paths and what they have to be, in the order in which they were added: as many `Make`."""
 
     def __init__(self, files: Iterable[Make] = ()) -> None:
-        self._parts: List[Tuple[bytes, Listing]] = []
+        self._parts: List[Tuple[bytes, Listing, int]] = []
         self._count = 0
         self.size_bytes = 0
         for directory, entries in by_directory(files):
@@ -101,7 +101,7 @@ class Files(Collection[Make]):
     def add(self, directory: bytes, entries: Sequence[Entry]) -> None:
         """Files of one directory."""
         if entries:
-            self._parts.append((directory, listings.encode(entries)))
+            self._parts.append((directory, listings.encode(entries), len(entries)))
             self._count += len(entries)
             self.size_bytes += sum([entry.size_bytes for entry in entries])
 
@@ -114,11 +114,16 @@ class Files(Collection[Make]):
                 yield Make(join(directory, entry.name), entry)
 
     def by_directory(self) -> Iterator[Tuple[bytes, Sequence[Entry]]]:
-        for directory, listing in self._parts:
+        for directory, listing, _ in self._parts:
             yield directory, listings.decode(listing)
 
+    def counts(self) -> Iterator[Tuple[bytes, int]]:
+        """The directories, as often as they come, and how many files of each come there."""
+        for directory, _, count in self._parts:
+            yield directory, count
+
     def paths(self) -> Iterator[bytes]:
-        for directory, listing in self._parts:
+        for directory, listing, _ in self._parts:
             start = directory + b"/" if directory else b""
             for name in listings.names(listing):
                 yield start + name
@@ -134,7 +139,7 @@ class Files(Collection[Make]):
         return found
 
     def directories(self) -> Set[bytes]:
-        return {directory for directory, _ in self._parts}
+        return {directory for directory, _, _ in self._parts}
 
 
 class Sizes(Collection[Tuple[bytes, int]]):

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -15,9 +15,16 @@ import pytest
 
 from envsync.agent.trees import hashing
 from envsync.agent.trees.hashing import BLOCK_BYTES, MISSING, Hashing, Unhashed
-from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.scan import scan
+from envsync.agent.trees.scan_pass import open_directory, opened_directory
 from envsync.agent.trees.stat_rows import Row, pack, unpack
+from envsync.agent.trees.vouchers import NO_VOUCHERS
 from envsync.tree.entry import join, split
+from envsync.tree.local import LocalPaths
+from envsync.tree.revision import combine, revision_of
+from tests.unit.agent import disk
+from tests.unit.tree.trees import file, manifest_of, with_parents
 
 Parts = list[Unhashed]
 KNOWN = b"k" * 32
@@ -183,3 +190,48 @@ def test_who_prepares_waits_for_all_who_go_first() -> None:
         pool.submit(sender.close).result()
         waiting.result(timeout=10)
     work.give_way()
+
+
+def test_a_directory_that_was_read_through_is_given_at_once(top_fd: int) -> None:
+    """While others are still being read; what was not read is hashed at the end."""
+    work, wanted = Hashing(), parts([b"123/2", b"empty", b"small", b"\xff\xfe\n odd/1"])
+    given = work.each(top_fd, wanted)
+    with work.reading() as on_read:
+        on_read(b"123/2", 1, b"%-32s" % b"read")
+        on_read(b"empty", 1, b"%-32s" % b"read")
+        assert next(given).directory == b"123"
+        on_read(b"\xff\xfe\n odd/1", 1, b"%-32s" % b"read")
+    assert {part.directory for part in given} == {b"", b"\xff\xfe\n odd"}
+    assert found_in(wanted)[b"small"] == DIGESTS[b"small"]
+    assert found_in(wanted)[b"empty"] == b"%-32s" % b"read"
+
+
+class Reversed(Hashing):
+    def each(
+        self, top_fd: int, parts: Sequence[Unhashed], progress: object = None
+    ) -> Iterator[Unhashed]:
+        self.files(top_fd, parts)
+        yield from reversed(parts)
+
+
+def test_a_cache_directory_comes_after_its_sources(tmp_path: Path) -> None:
+    """What of it counts depends on them, in whatever order the files are hashed."""
+    nodes = with_parents(
+        {
+            b"a/m.py": file(b"source"),
+            b"a/__pycache__/m.cpython-311.pyc": file(b"cached"),
+            b"a/__pycache__/__pycache__/n.cpython-311.pyc": file(b"odd"),
+            b"a/__pycache__/o.cpython-311.pyc": file(b"alone"),
+        }
+    )
+    disk.build(os.fsencode(tmp_path), nodes)
+    with opened_directory(os.fsencode(tmp_path)) as top_fd:
+        scanned = scan(top_fd, LocalPaths([]))
+        expected, found = (
+            Build(top_fd, scanned, {}, NO_VOUCHERS, None, hashing_).directories()
+            for hashing_ in (Hashing(), Reversed())
+        )
+    assert found == expected
+    assert combine({path: known.digest for path, known in found.items()}) == revision_of(
+        manifest_of(nodes)
+    )

@@ -120,7 +120,8 @@ class Process:
     def _carry_out(self, request: Dict[str, Any], payload: bytes) -> Answer:
         try:
             operation, arguments = request["operation"], request["arguments"]
-            return self._service.call(operation, arguments, payload, self._stream)
+            pending = self._channel.pending
+            return self._service.call(operation, arguments, payload, self._stream, pending)
         except EnvsyncError as error:
             return Answer({"error": redacted_json(error.to_json())})
         except Exception as error:  # noqa: BLE001  (told to the other side; the agent goes on)

@@ -31,6 +31,7 @@ Arguments = Dict[str, Any]
 Tell = Callable[[Dict[str, Any]], None]
 Emit = Callable[[bytes], None]
 Stream = Callable[[], Optional[bytes]]
+Pending = Callable[[], bool]
 
 
 class Answer(NamedTuple):
@@ -41,11 +42,13 @@ class Answer(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What an operation is given; `stream` gives data until None."""
+    """What an operation is given; `stream` gives data until None, and does not wait for it where
+    some is `pending`."""
 
     arguments: Arguments
     payload: bytes
     stream: Stream
+    pending: Pending
 
 
 _OPERATIONS: Dict[str, str] = {
@@ -94,11 +97,12 @@ class Service:
         arguments: Arguments,
         payload: bytes = b"",
         stream: Stream = lambda: None,
+        pending: Pending = lambda: True,
     ) -> Answer:
         """Carry out one operation. Raises `EnvsyncError`."""
         handler = _handler(operation)
         try:
-            return handler(self, Request(arguments, payload, stream))
+            return handler(self, Request(arguments, payload, stream, pending))
         except (KeyError, TypeError, ValueError) as error:
             raise AgentFailed("%s: %s: %s" % (operation, type(error).__name__, error)) from error
         except OSError as error:

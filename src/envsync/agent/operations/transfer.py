@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import time
-from typing import Callable, Collection, Dict, Tuple
+from typing import Callable, Collection, Dict, Optional, Tuple
 
 from envsync.agent.operations.service import (
     PROGRESS_SECONDS,
@@ -42,14 +42,22 @@ def _receive(service: Service, request: Request) -> Answer:
 def _begin(service: Service, request: Request) -> Answer:
     """Before the source is hashed: build by a manifest without contents, and receive them.
 
-    What comes meanwhile waits in the channel, as much as that holds.
+    What comes meanwhile waits in the channel, as much as that holds. While nothing waits there,
+    what has come is looked at.
     """
     begun = service.push.begin(manifest_of(service, request), request.arguments["keep"])
     if begun is None:
         return Answer({**to_json(ReceiveFacts(0, 0, ())), "begun": False})
     _, service.fetches = begun
     service.tell({"taking": 1})
-    received = _take(service, service.push.receiver(service.fetches), request.stream)
+    incoming, staging = service.push.receiver(service.fetches), service.push.staging
+
+    def stream() -> Optional[bytes]:
+        while not request.pending() and staging.look_meanwhile(incoming.files):
+            pass
+        return request.stream()
+
+    received = _take(service, incoming, stream)
     return Answer({**to_json(received), "begun": True})
 
 

@@ -31,6 +31,7 @@ from envsync.agent.server.filesystem import space
 from envsync.agent.staging.blocks import LARGE_BYTES
 from envsync.agent.staging.choice import Candidate, StagingChoice
 from envsync.agent.staging.copying import Copying, Site
+from envsync.agent.staging.stock import Stock
 from envsync.agent.staging.writing import TreeWriter, space_guard
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.scan_pass import open_directory
@@ -70,6 +71,7 @@ class Staging:
         self._found: Optional[Snapshot] = None
         self._looked: Optional[Candidate] = None
         self._touched: Set[bytes] = set()
+        self._stock: Optional[Stock] = None
         self.token = ""
         self.origin = ORIGIN_NEW
 
@@ -125,9 +127,10 @@ class Staging:
 
     def take_stock(self, progress: Optional[Progress] = None) -> Manifest:
         """Look at what was completed, to build on it further; it was hashed on its way in."""
-        vouchers = self.writer.vouchers
-        self._touched = set()
-        self._found = self._trees.snapshot_private(self.path, None, (), vouchers, progress)
+        vouchers, stock = self.writer.vouchers, self._stock
+        self._touched, self._stock = set(), None
+        known = {} if stock is None else stock.known
+        self._found = self._trees.snapshot_private(self.path, None, (), vouchers, progress, known)
         self.origin = ORIGIN_RESUMED
         return self._found.manifest()
 
@@ -142,7 +145,13 @@ class Staging:
     def plan_whole(self, outline: Manifest) -> Plan:
         """What a new tree needs to become what an outline names."""
         self._plan = plan_whole(outline)
+        self._stock = Stock(self.writer, self._trees.local, self._plan)
         return self._plan
+
+    def look_meanwhile(self, files: int) -> bool:
+        """While nothing else is to be done: take stock of one directory, where one is complete
+        now that so many files have come. Whether there was one."""
+        return self._stock is not None and self._stock.look(files)
 
     def require_space(self) -> None:
         """Raise `NoSpace` where the plan does not fit."""

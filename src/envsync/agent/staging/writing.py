@@ -163,11 +163,16 @@ class TreeWriter:
             os.link(leader, name, follow_symlinks=False, **fds)
 
     def stamp(self, path: bytes, entry: Entry) -> None:
-        """Set mode and mtime of what is there."""
+        """Set mode and mtime of what is there; what has them already is not touched."""
         directory, name = split(path)
         parent_fd = self._directory(directory)
-        if not stat.S_ISLNK(os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode):
-            os.chmod(name, entry.mode & MODE_MASK, dir_fd=parent_fd)
+        status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        mode = entry.mode & MODE_MASK
+        has_mode = stat.S_ISLNK(status.st_mode) or stat.S_IMODE(status.st_mode) == mode
+        if has_mode and status.st_mtime_ns == entry.mtime_ns:
+            return
+        if not has_mode:
+            os.chmod(name, mode, dir_fd=parent_fd)
         times = (entry.mtime_ns, entry.mtime_ns)
         with contextlib.suppress(NotImplementedError):
             os.utime(name, ns=times, dir_fd=parent_fd, follow_symlinks=False)

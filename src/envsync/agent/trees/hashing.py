@@ -7,7 +7,19 @@ import hashlib
 import os
 import struct
 import threading
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from collections import deque
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Deque,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from envsync.agent.server.file_workers import FileWorkers, Job, is_full, processors
 from envsync.agent.server.reading import READ_FLAGS
@@ -187,6 +199,8 @@ class Hashing:
         self._readers = 0
         self._first = 0
         self._read: Dict[bytes, bytearray] = {}
+        self._reading_in: Optional[bytes] = None
+        self._read_through: Deque[bytes] = deque()
 
     @contextlib.contextmanager
     def going_first(self) -> Iterator[None]:
@@ -207,6 +221,32 @@ class Hashing:
         """Wait for who is going first."""
         with self._changed:
             self._changed.wait_for(lambda: not self._first)
+
+    def each(
+        self, top_fd: int, parts: Sequence[Unhashed], progress: Optional[Progress] = None
+    ) -> Iterator[Unhashed]:
+        """Give each of these files its digest; the parts, each when it has all of its own.
+
+        As `files` otherwise, which does what nobody has read.
+        """
+        waiting = {part.directory: part for part in parts}
+        for directory in self._directories_read():
+            part = waiting.get(directory)
+            if part is not None and not part.items(self._read_in(directory)):
+                yield waiting.pop(directory)
+        rest = list(waiting.values())
+        self.files(top_fd, rest, progress)
+        yield from rest
+
+    def _directories_read(self) -> Iterator[bytes]:
+        """While somebody is `reading`: the directories that he is through with."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._read_through or not self._readers)
+                if not self._read_through:
+                    return
+                directory = self._read_through.popleft()
+            yield directory
 
     def files(
         self, top_fd: int, parts: Sequence[Unhashed], progress: Optional[Progress] = None
@@ -247,10 +287,20 @@ class Hashing:
     def _add(self, path: bytes, inode: int, digest: bytes) -> None:
         # Packed, a directory's together: there may be 200,000.
         directory, name = split(path)
+        if directory != self._reading_in:
+            self._is_through(directory)
         packed = self._read.get(directory)
         if packed is None:
             packed = self._read[directory] = bytearray()
         packed += _READ.pack(inode, digest, len(name)) + name
+
+    def _is_through(self, following: bytes) -> None:
+        """Files come directory by directory, and the next one is another."""
+        with self._changed:
+            if self._reading_in is not None:
+                self._read_through.append(self._reading_in)
+            self._reading_in = following
+            self._changed.notify_all()
 
     def _read_in(self, directory: bytes) -> Dict[bytes, Tuple[int, bytes]]:
         """Inode and digest by name of what was read in a directory since it was last asked for."""

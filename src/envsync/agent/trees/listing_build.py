@@ -118,8 +118,8 @@ class Build:
             late[path] = Unhashed(
                 path, self._scan.directories[path], digests, len(lacking), sum(lacking)
             )
-        self._hashing.files(self._top_fd, list(late.values()), self._progress)
-        for path, part in late.items():
+        for part in self._hashed(late):
+            path = part.directory
             self.hashed_bytes += part.size_bytes
             rows, contents = unpack(part.rows), part.contents()
             self.unreadable += [
@@ -128,6 +128,23 @@ class Build:
                 if content == MISSING and row.mode & 0o170000 == 0o100000
             ]
             yield path, self._entries(path, rows, contents, groups)
+
+    def _hashed(self, late: Mapping[bytes, Unhashed]) -> Iterator[Unhashed]:
+        """Each when its files are hashed; a cache directory after the one that it is in."""
+        pending = set(late)
+        held: Dict[bytes, Unhashed] = {}
+        for part in self._hashing.each(self._top_fd, list(late.values()), self._progress):
+            ready = [part]
+            while ready:
+                one = ready.pop()
+                above, name = split(one.directory)
+                if name == CACHE_DIRECTORY and above in pending:
+                    held[above] = one
+                    continue
+                pending.remove(one.directory)
+                yield one
+                if one.directory in held:
+                    ready.append(held.pop(one.directory))
 
     def _vouched(self, directory: bytes, rows: Sequence[Row]) -> List[Optional[bytes]]:
         """Each file's digest, where its status says that it is still the one that was hashed."""

@@ -11,6 +11,7 @@ from typing import Callable, Collection, Dict, Iterator, NamedTuple, Optional, T
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.between_passes import Attempts, Hashed, Progress
+from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.changes import Search
 from envsync.agent.trees.content_cache import CacheLost, ContentCache, StoredRows, division_of
 from envsync.agent.trees.hashing import Hashing
@@ -236,13 +237,15 @@ class Trees:
         touched: Collection[bytes],
         vouchers: Vouchers,
         progress: Optional[Progress] = None,
+        known: Optional[Dict[bytes, Known]] = None,
     ) -> Snapshot:
         """A tree that only this process writes to, after it did so.
 
         A file whose status is that of its voucher was hashed as it was written.
         One pass is enough, and after an earlier look (`before`) only over what was
-        touched since. What is remembered of it counts once `seconds_to_settle` are over:
-        others may not get at it before.
+        touched since. Without one, `known` are directories that were looked at one by one.
+        What is remembered of it counts once `seconds_to_settle` are over: others may not get
+        at it before.
         """
         with opened_directory(path) as top_fd:
             if before is None:
@@ -250,7 +253,7 @@ class Trees:
             else:
                 scanned = rescan(top_fd, self.local, before.scan, touched)
             cache = self.cache(scanned.device, scanned.inode)
-            known = {} if before is None else before.known()
+            known = before.known() if before is not None else known or {}
             attempts = Attempts(top_fd, path, cache, self.local, vouchers, progress)
             hashed = attempts.once(scanned, known, 0.0)
             # Nobody else writes there: none of it can change and show the same stamps.

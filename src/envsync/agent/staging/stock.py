@@ -1,0 +1,83 @@
+"""Looking at a tree while it is being filled: at each directory as soon as all of it has come."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Dict, List, NamedTuple
+
+from envsync.agent.staging.writing import TreeWriter
+from envsync.agent.trees.cache_file import Known
+from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.scan_pass import ScanPass
+from envsync.errors import EnvsyncError
+from envsync.tree.entry import split
+from envsync.tree.local import LocalPaths
+from envsync.tree.steps import Plan
+
+
+class _Waiting(NamedTuple):
+    """A directory, and how many of all files have come when it and all below it is there."""
+
+    files: int
+    path: bytes
+
+
+class Stock:
+    """What is known of the directories that are complete, while others are still to come.
+
+    It spares the look at the whole tree, which has to follow, the work where a directory then
+    is as it was here. Nothing of it is believed otherwise.
+    """
+
+    def __init__(self, writer: TreeWriter, local: LocalPaths, work: Plan) -> None:
+        """`work` builds the tree from nothing; its fetches come in their order."""
+        self._writer = writer
+        self._local = local
+        self._entries = dict(work.directories)
+        self._waiting = _waiting(work)
+        self.known: Dict[bytes, Known] = {}
+
+    def look(self, files: int) -> bool:
+        """Look at one more directory, now that so many files have come; whether there was one."""
+        if not self._waiting or self._waiting[-1].files > files:
+            return False
+        path = self._waiting.pop().path
+        # What is wrong there is met again, and told, by the look at the whole tree.
+        with contextlib.suppress(OSError, EnvsyncError):
+            self._writer.stamp(path, self._entries[path])
+            self._look(path)
+        return True
+
+    def _look(self, path: bytes) -> None:
+        pass_ = ScanPass(self._writer.top_fd, self._local)
+        pass_.directory(path)
+        if not (pass_.local or pass_.special or pass_.foreign):
+            vouchers = self._writer.vouchers
+            build = Build(self._writer.top_fd, pass_.finish(), {}, vouchers, None)
+            self.known.update(build.directories())
+
+
+def _waiting(work: Plan) -> List[_Waiting]:
+    """Those that nothing is done in after their files have come; the next one at the end."""
+    complete = {path: 0 for path, _ in work.directories}
+    files = 0
+    for directory, count in work.fetches.counts():
+        files += count
+        if directory:
+            complete[directory] = files
+    # What is below a directory has a longer path.
+    for path in sorted(complete, key=len, reverse=True):
+        parent = split(path)[0]
+        if parent:
+            complete[parent] = max(complete[parent], complete[path])
+    for link in work.links:
+        _drop(complete, split(link.path)[0])
+    # A directory's status stands in the one above it, which comes after it.
+    waiting = [_Waiting(count, path) for path, count in complete.items()]
+    return sorted(waiting, key=lambda one: (-one.files, one.path.count(b"/")))
+
+
+def _drop(complete: Dict[bytes, int], path: bytes) -> None:
+    while path:
+        complete.pop(path, None)
+        path = split(path)[0]

@@ -1,0 +1,160 @@
+"""What is looked at while a tree is being filled: it spares work, and nothing of it is believed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envsync.agent.staging.writing import TreeWriter
+from envsync.agent.target.push import TargetPush
+from envsync.agent.trees import listing_build
+from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.outgoing import outgoing
+from envsync.agent.trees.scan import scan
+from envsync.agent.trees.scan_pass import opened_directory
+from envsync.agent.trees.vouchers import NO_VOUCHERS
+from envsync.tree.local import LocalPaths
+from tests.unit.agent import disk
+from tests.unit.agent.conftest import memory
+from tests.unit.agent.pushes import Server, environment
+from tests.unit.tree.trees import Node, directory, entry_of, few, file, manifest_of, trees
+
+ENVIRONMENT = environment(
+    {
+        b"lib/a/m.py": file(b"source"),
+        b"lib/a/__pycache__/m.cpython-311.pyc": file(b"cached"),
+        b"lib/a-b/x": file(b"sorts between lib/a and what is in it"),
+        b"lib/b/c/d/x": file(b"deep"),
+        b"lib/b/empty": directory(0o555),
+        b"share/large": file(bytes(100_000)),
+    }
+)
+LINKS = {b"bin/one": file(b"linked", inode=1), b"doc/two": file(b"linked", inode=1)}
+
+
+@contextlib.contextmanager
+def filled(
+    nodes: dict[bytes, Node], meanwhile: Callable[[TargetPush, int], None]
+) -> Iterator[tuple[Server, TargetPush]]:
+    """A push whose outline is sent piece by piece; `meanwhile` is called with the files so far."""
+    with tempfile.TemporaryDirectory(dir=memory()) as root:
+        server = Server(Path(root))
+        source = os.fsencode(server.scratch)
+        disk.build(source, nodes)
+        target = server.target()
+        target.inspect(lock=True)
+        push = TargetPush(target)
+        try:
+            with opened_directory(source) as top_fd:
+                scanned = scan(top_fd, LocalPaths(["local"]), source)
+                outline, _ = Build(top_fd, scanned, {}, NO_VOUCHERS, None).outline()
+                begun = push.begin(outline, 1)
+                assert begun is not None
+                items = [(path, entry.size_bytes) for path, entry in begun[1]]
+                incoming = push.receiver(begun[1])
+                for block in outgoing(top_fd, items):
+                    for start in range(0, len(block), 40):
+                        incoming.feed(block[start : start + 40])
+                        meanwhile(push, incoming.files)
+                incoming.finish()
+            yield server, push
+        finally:
+            target.lock.release()
+
+
+def look(push: TargetPush, files: int) -> None:
+    while push.staging.look_meanwhile(files):
+        pass
+
+
+@few
+@given(trees(), st.randoms(use_true_random=False))
+def test_it_ends_as_without(nodes: dict[bytes, Node], chance: random.Random) -> None:
+    nodes = environment(nodes)
+
+    def now_and_then(push: TargetPush, files: int) -> None:
+        if chance.random() < 0.3:
+            push.staging.look_meanwhile(files)
+
+    with filled(nodes, now_and_then) as (_, push):
+        push.settle()
+        assert push._target.begun == disk.truth(push.staging.path)
+        _, fetches = push.stage(manifest_of(nodes), 1)
+        assert not fetches
+        push.complete()
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[set[bytes]]:
+    """The directories that each look had to make listings of."""
+    found: list[set[bytes]] = []
+    make = Build.directories
+
+    def spy(build: Build) -> object:
+        made = make(build)
+        found.append(build.changed)
+        return made
+
+    monkeypatch.setattr(listing_build.Build, "directories", spy)
+    return found
+
+
+def test_what_is_complete_is_looked_at_once(read: list[set[bytes]]) -> None:
+    with filled(ENVIRONMENT, look) as (_, push):
+        assert read, "while it came"
+        push.settle()
+        assert read[-1] == {b""}
+        assert push._target.begun == disk.truth(push.staging.path)
+
+
+def test_where_links_are_made_at_the_end_it_is_looked_at_then(read: list[set[bytes]]) -> None:
+    with filled({**ENVIRONMENT, **environment(LINKS)}, look) as (_, push):
+        push.settle()
+        assert read[-1] >= {b"", b"bin", b"doc"}
+        assert b"lib/a" not in read[-1]
+        assert push._target.begun == disk.truth(push.staging.path)
+
+
+def test_what_changes_after_it_was_looked_at_is_seen() -> None:
+    with filled(ENVIRONMENT, look) as (_, push):
+        disk.shift_content(push.staging.path + b"/lib/b/c/d/x")
+        push.settle()
+        assert push._target.begun == disk.truth(push.staging.path)
+        assert push._target.begun != manifest_of(ENVIRONMENT)
+        _, fetches = push.stage(manifest_of(ENVIRONMENT), 1)
+        assert [*fetches.paths()] == [b"lib/b/c/d/x"]
+
+
+def test_what_cannot_be_looked_at_is_left_to_the_end() -> None:
+    def vanish(push: TargetPush, files: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(push.staging.path + b"/lib/b/empty")
+        look(push, files)
+
+    with filled(ENVIRONMENT, vanish) as (_, push), pytest.raises(FileNotFoundError):
+        push.settle()
+
+
+def test_what_has_its_stamps_is_not_stamped(tmp_path: Path) -> None:
+    """Its own status would change, and with it what is known of the directory above it."""
+    with opened_directory(os.fsencode(tmp_path)) as top_fd:
+        writer = TreeWriter(top_fd)
+        wanted = entry_of(b"d", directory(0o755, 10**18))
+        writer.make_directory(b"d")
+        writer.stamp(b"d", wanted)
+        before = os.lstat(tmp_path / "d")
+        writer.stamp(b"d", wanted)
+        assert os.lstat(tmp_path / "d").st_ctime_ns == before.st_ctime_ns
+        for other in (directory(0o700, 10**18), directory(0o755, 10**18 + 1)):
+            writer.stamp(b"d", entry_of(b"d", other))
+            status = os.lstat(tmp_path / "d")
+            assert (status.st_mode & 0o777, status.st_mtime_ns) == (other.mode, other.mtime_ns)
+        writer.close()
