@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from envsync.agent.server import boot, filesystem
 from envsync.agent.server.filesystem import Mount
-from envsync.agent.trees import changes, division, removal, scan
+from envsync.agent.trees import changes, division, removal, scan, searches
 from envsync.agent.trees import trees as trees_
 from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.changes import Moment, Search
@@ -391,13 +391,13 @@ def test_what_was_begun_is_of_use_or_ended(top: bytes, looks: Trees) -> None:
     open_before = len(os.listdir("/proc/self/fd"))
     looks.begin(top)
     looks.begin(top)
-    assert len(looks._begun) == 1
+    assert len(looks._searches) == 1
     disk.shift_content(top + b"/lib/m.py")
     let_rest(top)
     # What changes after it was begun is found by who looks again, or by the next look.
     found = looks.snapshot(top)
     assert looks.scan_again(top, found.scan).signature == whole(top).signature
-    assert not looks._begun
+    assert not looks._searches
     looks.begin(top)
     looks.begin(top + b"/nowhere")
     looks.close()
@@ -422,12 +422,12 @@ def test_what_was_begun_long_ago_is_begun_anew(
     """So that what changed since is in what is built on."""
     first = looks.snapshot(top)
     looks.begin(top)
-    [begun] = looks._begun.values()
+    [begun] = looks._searches._begun.values()
     for find in begun.search._running or ():
         os.waitid(os.P_PID, find._pid, os.WEXITED | os.WNOWAIT)
     disk.shift_content(top + b"/lib/m.py")
     let_rest(top)
-    monkeypatch.setattr(trees_, "_SEARCH_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(searches, "_AGE_SECONDS_MAX", 0.0)
     assert looks.snapshot(top).revision != first.revision
 
 

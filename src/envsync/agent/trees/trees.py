@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from functools import partial
-from typing import Callable, Collection, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, Collection, Dict, Iterator, Optional, Tuple
 
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.between_passes import Attempts, Hashed, Progress
 from envsync.agent.trees.cache_file import Known
-from envsync.agent.trees.changes import Search
-from envsync.agent.trees.content_cache import CacheLost, ContentCache, StoredRows, division_of
+from envsync.agent.trees.content_cache import CacheLost, ContentCache, StoredRows
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.scan import (
     NO_HELPERS,
@@ -23,32 +20,11 @@ from envsync.agent.trees.scan import (
     scan_again,
 )
 from envsync.agent.trees.scan_pass import Scan, opened_directory
+from envsync.agent.trees.searches import Searches, begin
 from envsync.agent.trees.settling import seconds_to_settle
 from envsync.agent.trees.snapshot import Later, Snapshot
 from envsync.agent.trees.vouchers import NO_VOUCHERS, Vouchers
 from envsync.tree.local import LocalPaths
-
-_SEARCH_SECONDS_MAX = 2.0
-"""An older one is begun anew: what changed later may not be in it."""
-
-
-class _Begun(NamedTuple):
-    """A search that runs, and the scan that it goes on from, of which the cache has the rows."""
-
-    cache: ContentCache
-    before: Scan
-    search: Search
-    since_seconds: float
-
-
-def _begin(top_fd: int, path: bytes, cache: ContentCache) -> Optional[_Begun]:
-    """Begin a search where the last look can be gone on from."""
-    summary = cache.summary()
-    if summary is None:
-        return None
-    before = summary.scan
-    search = Search(top_fd, path, before.moment, partial(division_of, before))
-    return _Begun(cache, before, search, time.monotonic())
 
 
 class Trees:
@@ -63,7 +39,7 @@ class Trees:
         self.local = local
         self._cache_directory = cache_directory
         self.helpers = helpers
-        self._begun: Dict[Tuple[int, int], _Begun] = {}
+        self._searches = Searches()
         self._unstored: Dict[Tuple[int, int], Hashed] = {}
         self._stores_later = False
 
@@ -146,48 +122,33 @@ class Trees:
         With `ahead`, what is known of the tree is read while those are searched for: it is in
         vain where there are none, and who looks has nothing else to do.
         """
-        top = os.fstat(top_fd)
-        key = top.st_dev, top.st_ino
-        if fresh:
-            return self.cache(*key), scan(top_fd, self.local, path, self.helpers)
-        begun = self._taken(key)
-        cache = self.cache(*key) if begun is None else begun.cache
-        begun = begun or _begin(top_fd, path, cache)
+        begun = None if fresh else self._searches.take(top_fd)
+        if begun is not None:
+            cache = begun.cache
+        else:
+            top = os.fstat(top_fd)
+            cache = self.cache(top.st_dev, top.st_ino)
+            begun = None if fresh else begin(top_fd, path, cache)
         if begun is not None:
             if ahead:
-                cache.of_tree(begun.before.signature)
+                begun.read_ahead()
             with contextlib.suppress(CacheLost):
                 before, search = begun.before, begun.search
                 return cache, scan_again(top_fd, self.local, path, before, self.helpers, search)
         return cache, scan(top_fd, self.local, path, self.helpers)
 
-    def _taken(self, key: Tuple[int, int]) -> Optional[_Begun]:
-        """The search of that tree that has been begun, unless that was too long ago."""
-        begun = self._begun.pop(key, None)
-        if begun is None or time.monotonic() - begun.since_seconds <= _SEARCH_SECONDS_MAX:
-            return begun
-        begun.search.give_up()
-        return None
-
     def begin(self, path: bytes) -> None:
         """Have it found out meanwhile what changed in a tree that a `snapshot` will be taken of."""
         with contextlib.suppress(OSError), opened_directory(path) as top_fd:
-            top = os.fstat(top_fd)
-            key = top.st_dev, top.st_ino
-            if key not in self._begun:
-                begun = _begin(top_fd, path, self.cache(*key))
-                if begun is not None:
-                    self._begun[key] = begun
+            self._searches.begin(top_fd, path, self.cache)
 
     def read_ahead(self) -> None:
         """Read what is known of the trees that are being looked through: it will be needed."""
-        for begun in self._begun.values():
-            begun.cache.of_tree(begun.before.signature)
+        self._searches.read_ahead()
 
     def close(self) -> None:
         """End what was begun and never asked for, and store what is still to be stored."""
-        while self._begun:
-            self._begun.popitem()[1].search.give_up()
+        self._searches.give_up()
         self._store()
 
     def _unchanged(self, path: bytes, now: Scan, cache: ContentCache) -> Optional[Snapshot]:

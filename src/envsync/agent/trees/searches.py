@@ -1,0 +1,81 @@
+"""Searches for what changed in trees, begun before anybody needs what they find."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
+
+from envsync.agent.trees.changes import Search
+from envsync.agent.trees.content_cache import ContentCache, division_of
+from envsync.agent.trees.scan_pass import Scan
+
+_AGE_SECONDS_MAX = 2.0
+"""An older one is begun anew: what changed later may not be in it."""
+
+_Key = Tuple[int, int]
+
+
+class Begun(NamedTuple):
+    """A search that runs, and the scan that it goes on from, of which the cache has the rows."""
+
+    cache: ContentCache
+    before: Scan
+    search: Search
+    since_seconds: float
+
+    def read_ahead(self) -> None:
+        """Read what is known of the tree meanwhile: it is needed where something changed."""
+        self.cache.of_tree(self.before.signature)
+
+
+def begin(top_fd: int, path: bytes, cache: ContentCache) -> Optional[Begun]:
+    """Begin one where the last look can be gone on from."""
+    summary = cache.summary()
+    if summary is None:
+        return None
+    before = summary.scan
+    search = Search(top_fd, path, before.moment, partial(division_of, before))
+    return Begun(cache, before, search, time.monotonic())
+
+
+class Searches:
+    """Those that run, one for a tree."""
+
+    def __init__(self) -> None:
+        self._begun: Dict[_Key, Begun] = {}
+
+    def __len__(self) -> int:
+        return len(self._begun)
+
+    def begin(self, top_fd: int, path: bytes, cache_of: Callable[[int, int], ContentCache]) -> None:
+        """Begin to search a tree, unless that was done. `cache_of` gives a tree's cache."""
+        key = _key(top_fd)
+        if key not in self._begun:
+            begun = begin(top_fd, path, cache_of(*key))
+            if begun is not None:
+                self._begun[key] = begun
+
+    def take(self, top_fd: int) -> Optional[Begun]:
+        """The search of that tree that has been begun, unless that was too long ago."""
+        begun = self._begun.pop(_key(top_fd), None)
+        if begun is None or time.monotonic() - begun.since_seconds <= _AGE_SECONDS_MAX:
+            return begun
+        begun.search.give_up()
+        return None
+
+    def read_ahead(self) -> None:
+        """Read what is known of all trees that are searched."""
+        for begun in self._begun.values():
+            begun.read_ahead()
+
+    def give_up(self) -> None:
+        """Nobody will ask."""
+        while self._begun:
+            self._begun.popitem()[1].search.give_up()
+
+
+def _key(top_fd: int) -> _Key:
+    top = os.fstat(top_fd)
+    return top.st_dev, top.st_ino
