@@ -1,0 +1,74 @@
+"""A push of a changed source looks at what it will build on beside what stands there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from envsync.agent.operations.service import Service
+from envsync.agent.trees import changes, searches
+from envsync.tree import manifest as manifests
+from tests.unit.agent.pushes import NAME, Server, environment
+from tests.unit.tree.trees import Tree, file, manifest_of
+
+ONE: Tree = environment({b"lib/m.py": file(b"one")})
+TWO: Tree = environment({b"lib/m.py": file(b"two")})
+THREE: Tree = environment({b"lib/m.py": file(b"three")})
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The trees that were searched for changes, in this order."""
+    paths: list[bytes] = []
+
+    class Spied(changes.Search):
+        def __init__(self, top_fd: int, path: bytes, *args: object, **more: object) -> None:
+            paths.append(path)
+            super().__init__(top_fd, path, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(searches, "Search", Spied)
+    return paths
+
+
+@pytest.fixture
+def service(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """A target with two versions, opened."""
+    monkeypatch.setenv("XDG_CACHE_HOME", server.cache)
+    monkeypatch.setattr(server, "cache", server.cache + "/envsync/content")
+    server.push(ONE)
+    server.push(TWO)
+    opened = Service()
+    arguments = {"prefix": str(server.prefix), "name": NAME, "local": ["local"], "by": "alice@here"}
+    opened.call("target.open", arguments)
+    yield opened
+    opened.close()
+
+
+def inspect(service: Service, **more: object) -> None:
+    service.call("target.inspect", {"lock": True, "source": None, **more})
+
+
+def stage(service: Service) -> None:
+    payload = manifests.encode(manifest_of(THREE))
+    service.call("build.stage", {"keep": 1}, payload)
+
+
+def test_it_is_begun_with_the_other_and_not_once_more(
+    service: Service, server: Server, begun: list[bytes]
+) -> None:
+    [earlier] = server.earlier()
+    inspect(service, keep=1)
+    assert begun == [server.live, earlier]
+    stage(service)
+    assert begun == [server.live, earlier]
+
+
+def test_where_nothing_is_to_be_pushed_nothing_else_is_looked_at(
+    service: Service, server: Server, begun: list[bytes]
+) -> None:
+    [earlier] = server.earlier()
+    inspect(service)
+    assert begun == [server.live]
+    stage(service)
+    assert begun == [server.live, earlier]
