@@ -54,7 +54,7 @@ def written_to(path: bytes) -> Iterator[None]:
             (trees, "are_directories_unchanged"),
             (trees, "scan_again"),
             (between_passes, "scan_again"),
-            (between_passes, "rescan"),
+            (between_passes, "glance_again"),
         ):
             look = after_a_write(getattr(module, name))
             stack.enter_context(mock.patch.object(module, name, look))

@@ -61,7 +61,7 @@ def _stop_at(moment):
 _plain_call = Service.call
 
 
-def _call(self, operation, arguments, payload=b"", stream=lambda: None):
+def _call(self, operation, arguments, payload=b"", stream=lambda: None, *more):
     _stop_at(operation)
     tell, blocks = self.tell, [0]
 
@@ -78,7 +78,7 @@ def _call(self, operation, arguments, payload=b"", stream=lambda: None):
 
     self.tell = telling
     try:
-        return _plain_call(self, operation, arguments, payload, streaming)
+        return _plain_call(self, operation, arguments, payload, streaming, *more)
     finally:
         self.tell = tell
 

@@ -22,6 +22,7 @@ from envsync.agent.trees.scan import scan
 from envsync.agent.trees.scan_pass import opened_directory
 from envsync.agent.trees.vouchers import NO_VOUCHERS
 from envsync.tree.local import LocalPaths
+from envsync.tree.revision import revision_of
 from tests.unit.agent import disk
 from tests.unit.agent.conftest import memory
 from tests.unit.agent.pushes import Server, environment
@@ -75,6 +76,15 @@ def look(push: TargetPush, files: int) -> None:
         pass
 
 
+def settled(push: TargetPush) -> None:
+    """What it found is what one finds who knows nothing, down to the revision."""
+    push.settle()
+    found = push.staging._found
+    assert found is not None
+    assert push._target.begun == found.manifest() == disk.truth(push.staging.path)
+    assert found.revision == revision_of(found.manifest())
+
+
 @few
 @given(trees(), st.randoms(use_true_random=False))
 def test_it_ends_as_without(nodes: dict[bytes, Node], chance: random.Random) -> None:
@@ -85,8 +95,7 @@ def test_it_ends_as_without(nodes: dict[bytes, Node], chance: random.Random) -> 
             push.staging.look_meanwhile(files)
 
     with filled(nodes, now_and_then) as (_, push):
-        push.settle()
-        assert push._target.begun == disk.truth(push.staging.path)
+        settled(push)
         _, fetches = push.stage(manifest_of(nodes), 1)
         assert not fetches
         push.complete()
@@ -110,24 +119,23 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[set[bytes]]:
 def test_what_is_complete_is_looked_at_once(read: list[set[bytes]]) -> None:
     with filled(ENVIRONMENT, look) as (_, push):
         assert read, "while it came"
-        push.settle()
-        assert read[-1] == {b""}
-        assert push._target.begun == disk.truth(push.staging.path)
+        read.clear()
+        settled(push)
+        assert read[0] == {b""}
 
 
 def test_where_links_are_made_at_the_end_it_is_looked_at_then(read: list[set[bytes]]) -> None:
     with filled({**ENVIRONMENT, **environment(LINKS)}, look) as (_, push):
-        push.settle()
-        assert read[-1] >= {b"", b"bin", b"doc"}
-        assert b"lib/a" not in read[-1]
-        assert push._target.begun == disk.truth(push.staging.path)
+        read.clear()
+        settled(push)
+        assert read[0] >= {b"", b"bin", b"doc"}
+        assert b"lib/a" not in read[0]
 
 
 def test_what_changes_after_it_was_looked_at_is_seen() -> None:
     with filled(ENVIRONMENT, look) as (_, push):
         disk.shift_content(push.staging.path + b"/lib/b/c/d/x")
-        push.settle()
-        assert push._target.begun == disk.truth(push.staging.path)
+        settled(push)
         assert push._target.begun != manifest_of(ENVIRONMENT)
         _, fetches = push.stage(manifest_of(ENVIRONMENT), 1)
         assert [*fetches.paths()] == [b"lib/b/c/d/x"]

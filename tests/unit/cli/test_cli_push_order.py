@@ -18,6 +18,7 @@ from envsync.cli.pushing.order import (
     require_archive,
     require_environment,
 )
+from envsync.cli.run.program import program
 from envsync.errors import EnvsyncError, InventoryError, NotFound, UsageError
 from envsync.inventory import Environment, Inventory, Server, Share
 from envsync.tree.local import DEFAULT_LOCAL
@@ -139,7 +140,9 @@ def test_a_pull_has_this_machine_for_its_target(site: Site) -> None:
 @pytest.mark.parametrize("insisted", [True, False])
 def test_a_pull_can_insist_on_another_platform(site: Site, insisted: bool) -> None:
     arguments = ["myenv", "server3", *["--force-platform"][: int(insisted)]]
-    written = pull.make_context("pull", arguments, resilient_parsing=True).params
+    # Below the program, as ever: click keeps what a command's first context says of `--help`.
+    with program.make_context("envsync", ["pull"], resilient_parsing=True) as above:
+        written = pull.make_context("pull", arguments, above, resilient_parsing=True).params
     order = make_pull_order(site, PushOptions(**written))
     assert order.settings.force_platform is insisted
 

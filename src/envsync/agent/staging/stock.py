@@ -10,8 +10,9 @@ from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.listing_build import Build
 from envsync.agent.trees.scan_pass import ScanPass
 from envsync.errors import EnvsyncError
-from envsync.tree.entry import split
+from envsync.tree.entry import join, split
 from envsync.tree.local import LocalPaths
+from envsync.tree.revision import CACHE_DIRECTORY
 from envsync.tree.steps import Plan
 
 
@@ -45,12 +46,16 @@ class Stock:
         # What is wrong there is met again, and told, by the look at the whole tree.
         with contextlib.suppress(OSError, EnvsyncError):
             self._writer.stamp(path, self._entries[path])
-            self._look(path)
+            if split(path)[1] != CACHE_DIRECTORY:
+                self._look(path)
         return True
 
     def _look(self, path: bytes) -> None:
+        """With its cache directory: what of that counts depends on the sources beside it."""
         pass_ = ScanPass(self._writer.top_fd, self._local)
-        pass_.directory(path)
+        while path in self._entries:
+            pass_.directory(path)
+            path = join(path, CACHE_DIRECTORY)
         if not (pass_.local or pass_.special or pass_.foreign):
             vouchers = self._writer.vouchers
             build = Build(self._writer.top_fd, pass_.finish(), {}, vouchers, None)
