@@ -41,8 +41,8 @@ MODULES = (
 def main() -> None:
     for name in MODULES:
         importlib.import_module(name)
-    bootstrap = importlib.import_module("envsync.agent.operations.bootstrap")
-    bootstrap.modules(MAGIC_NUMBER.hex().encode())
+    bundle = importlib.import_module("envsync.agent.operations.bundle")
+    bundle.modules(MAGIC_NUMBER.hex().encode())
     os.write(1, b"ready\n")
     pid = 0
     for line in sys.stdin.buffer:
