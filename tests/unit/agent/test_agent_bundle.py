@@ -147,7 +147,14 @@ def test_what_was_made_is_sent_by_the_next_run(
     assert not is_made_again(monkeypatch)
 
 
-@pytest.mark.parametrize("change", [edited, edited_to_another_size])
+def edited_without_a_trace(source: Path) -> None:
+    """But for its ctime: of the same size and mtime, as of a package whose files have one time."""
+    source.write_text(NEW)
+    os.utime(source, ns=(MTIME_NS, MTIME_NS))
+    cached(source).unlink()
+
+
+@pytest.mark.parametrize("change", [edited, edited_to_another_size, edited_without_a_trace])
 def test_what_was_made_of_something_else_is_not(
     remembered: Path, source: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

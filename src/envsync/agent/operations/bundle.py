@@ -15,7 +15,7 @@ import struct
 import threading
 import zlib
 from importlib.util import MAGIC_NUMBER, cache_from_source
-from typing import Dict, Iterator, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from envsync.agent.server.home import cache_directory
 from envsync.agent.server.remembered_file import load, store
@@ -71,9 +71,15 @@ def _remembered_path(is_compiled: bool) -> Optional[str]:
 
 
 def _statuses(found: Modules, is_compiled: bool) -> bytes:
-    """What changes with any of the sources, and with what compiles them."""
-    statuses = [(name, os.stat(path)) for name, (_, path) in found.items()]
-    made_of = [(name, status.st_mtime_ns, status.st_size) for name, status in statuses]
+    """What changes with any of the sources, and with what compiles them.
+
+    By ctime as well: there are package managers that give all files one mtime.
+    """
+    made_of: List[Tuple[object, ...]] = []
+    for _, path in found.values():
+        status = os.stat(path)
+        times = status.st_mtime_ns, status.st_ctime_ns
+        made_of.append((path, status.st_ino, status.st_size, *times))
     return repr((OUR_MAGIC if is_compiled else b"", made_of)).encode()
 
 
