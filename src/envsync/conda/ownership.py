@@ -22,11 +22,11 @@ class PathGroup(NamedTuple):
     """How many paths belong to one package; `package` is None for those of no package."""
 
     package: Optional[Package]
-    paths: int
+    path_count: int
 
     def __str__(self) -> str:
-        noun = "file" if self.paths == 1 else "files"
-        return "%s: %d %s" % (self.package or "in no package", self.paths, noun)
+        noun = "file" if self.path_count == 1 else "files"
+        return "%s: %d %s" % (self.package or "in no package", self.path_count, noun)
 
 
 def group_paths(
@@ -49,7 +49,7 @@ def group_paths(
             count += unclaimed.claim(_files(installed, read))
         if count:
             groups.append(PathGroup(installed.package, count))
-    groups.sort(key=lambda group: (-group.paths, group.package))
+    groups.sort(key=lambda group: (-group.path_count, group.package))
     if unclaimed.paths:
         groups.append(PathGroup(None, len(unclaimed.paths)))
     return tuple(groups)

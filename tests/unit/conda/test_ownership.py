@@ -119,4 +119,4 @@ def test_any_bytes_are_taken(content: bytes) -> None:
 @given(st.sets(st.sampled_from([b"lib/libz.so", b"bin/flask", SITE + b"numpy/a.py", b"x", b"y"])))
 def test_every_path_is_counted_once(changed: set[bytes]) -> None:
     groups = group_paths(changed, [*FILES, *changed], FILES.get)
-    assert sum(group.paths for group in groups) == len(changed)
+    assert sum(group.path_count for group in groups) == len(changed)

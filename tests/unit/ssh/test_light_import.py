@@ -20,7 +20,11 @@ import fabric, invoke, paramiko
 
 def run(program: str) -> object:
     """What an interpreter that has imported fabric says to `said`."""
-    program = f"import json\n{BEGIN}\n{program}\nprint(json.dumps(said))"
+    return run_alone(f"{BEGIN}\n{program}")
+
+
+def run_alone(program: str) -> object:
+    program = f"import json, sys\n{program}\nprint(json.dumps(said))"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     return json.loads(done.stdout)
 
@@ -60,3 +64,19 @@ from unittest.mock import Mock, patch
 said = [patch.__name__, Mock(return_value=2)(), type(sys.modules["unittest.mock"]).__name__]
 """)
     assert said == ["patch", 2, "module"]
+
+
+def test_the_command_opens_its_links_so() -> None:
+    """Nothing listens there; by then all that a link needs has been imported."""
+    said = run_alone("""
+from envsync.cli.invocation.site import link_opener
+from envsync.errors import EnvsyncError
+from envsync.inventory import Server
+try:
+    link_opener(Server(name="nobody", host="127.0.0.1", port=1))()
+except EnvsyncError as error:
+    assert "fabric" in sys.modules, error
+    said = sorted(sys.modules)
+""")
+    assert isinstance(said, list)
+    assert not {"asyncio", "unittest.mock", "invoke.vendor.yaml.loader"} & {*said}

@@ -73,7 +73,8 @@ def preamble(python: str, token: str) -> bytes:
     """What to write first. `python` is the preferred interpreter's path, without a newline.
 
     `token` is what the agent says first, between newlines, so that whatever login files
-    print can be told from it. After it comes its bytecode magic; `modules` is the reply.
+    print can be told from it. After it comes its bytecode magic; `bundle.modules` is the
+    reply.
     """
     loader = _LOADER.replace("TOKEN", repr(token.encode("ascii"))).encode()
     return (
