@@ -117,6 +117,11 @@ class Files(Collection[Make]):
         for directory, listing, _ in self._parts:
             yield directory, listings.decode(listing)
 
+    def listings(self) -> Iterator[Tuple[bytes, Listing]]:
+        """The directories, and those of their files that come there, as often as they come."""
+        for directory, listing, _ in self._parts:
+            yield directory, listing
+
     def counts(self) -> Iterator[Tuple[bytes, int]]:
         """The directories, as often as they come, and how many files of each come there."""
         for directory, _, count in self._parts:

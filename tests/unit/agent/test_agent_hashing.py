@@ -228,7 +228,7 @@ def test_a_cache_directory_comes_after_its_sources(tmp_path: Path) -> None:
     with opened_directory(os.fsencode(tmp_path)) as top_fd:
         scanned = scan(top_fd, LocalPaths([]))
         expected, found = (
-            Build(top_fd, scanned, {}, NO_VOUCHERS, None, hashing_).directories()
+            Build(top_fd, scanned.directories, {}, NO_VOUCHERS, None, hashing_).directories()
             for hashing_ in (Hashing(), Reversed())
         )
     assert found == expected

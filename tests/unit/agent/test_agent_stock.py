@@ -56,7 +56,8 @@ def filled(
         try:
             with opened_directory(source) as top_fd:
                 scanned = scan(top_fd, LocalPaths(["local"]), source)
-                outline, _ = Build(top_fd, scanned, {}, NO_VOUCHERS, None).outline()
+                build = Build(top_fd, scanned.directories, {}, NO_VOUCHERS, None)
+                outline, _ = build.outline(scanned)
                 begun = push.begin(outline, 1)
                 assert begun is not None
                 items = [(path, entry.size_bytes) for path, entry in begun[1]]

@@ -21,6 +21,7 @@ from envsync.agent.trees.scan_pass import open_directory
 from envsync.errors import NoSpace, TransferFailed
 from envsync.tree.entry import FILE, Entry, split
 from tests.unit.agent.conftest import memory
+from tests.unit.tree.trees import entry_of, file
 
 Files = dict[bytes, bytes]
 Items = list[tuple[bytes, Entry]]
@@ -202,8 +203,8 @@ def test_nothing_is_written_through_a_link() -> None:
         os.symlink(f"/proc/self/fd/{outside}/precious", b"f", dir_fd=top_fd)
         writer = TreeWriter(top_fd)
         with pytest.raises(OSError, match=r"."):
-            writer.begin_file(b"d/new")
-        os.close(writer.begin_file(b"f"))
+            writer.begin_file(b"d/new", entry_of(b"d/new", file()))
+        os.close(writer.begin_file(b"f", entry_of(b"f", file())))
         writer.close()
         assert os.listdir(outside) == ["precious"]
         assert read_all(outside, items_of({b"precious": b""}))[b"precious"] == b"precious"

@@ -182,7 +182,8 @@ class Source:
         # Whoever asks waits for it, and nobody yet for the hashes.
         with self._hashing.going_first():
             with opened_directory(self.path) as top_fd:
-                manifest, totals = Build(top_fd, scanned, {}, NO_VOUCHERS, None).outline()
+                build = Build(top_fd, scanned.directories, {}, NO_VOUCHERS, None)
+                manifest, totals = build.outline(scanned)
             state = SourceState(
                 path=os.fsdecode(self._places.path),
                 revision="",

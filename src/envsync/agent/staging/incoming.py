@@ -87,7 +87,7 @@ class Incoming:
         self._next += 1
 
     def _whole(self, entry: Entry, content: memoryview) -> None:
-        fd = self._writer.begin_file(self._path)
+        fd = self._writer.begin_file(self._path, entry)
         try:
             write_all(fd, content)
         except BaseException:
@@ -97,7 +97,7 @@ class Incoming:
         self.size_bytes += entry.size_bytes
 
     def _begin(self, entry: Entry) -> None:
-        fd = self._writer.begin_file(self._path)
+        fd = self._writer.begin_file(self._path, entry)
         self._open = _OpenFile(fd, entry)
 
     def _continue(self, view: memoryview) -> int:

@@ -145,7 +145,7 @@ class Staging:
     def plan_whole(self, outline: Manifest) -> Plan:
         """What a new tree needs to become what an outline names."""
         self._plan = plan_whole(outline)
-        self._stock = Stock(self.writer, self._trees.local, self._plan)
+        self._stock = Stock(self.writer, self._plan)
         return self._plan
 
     def look_meanwhile(self, files: int) -> bool:

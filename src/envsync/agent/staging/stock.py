@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Dict, List, NamedTuple
 
 from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.listing_build import Build
-from envsync.agent.trees.scan_pass import ScanPass
+from envsync.agent.trees.stat_rows import Row, pack, status_columns
 from envsync.errors import EnvsyncError
+from envsync.tree import listing as listings
 from envsync.tree.entry import join, split
-from envsync.tree.local import LocalPaths
 from envsync.tree.revision import CACHE_DIRECTORY
 from envsync.tree.steps import Plan
 
@@ -30,10 +31,11 @@ class Stock:
     is as it was here. Nothing of it is believed otherwise.
     """
 
-    def __init__(self, writer: TreeWriter, local: LocalPaths, work: Plan) -> None:
+    def __init__(self, writer: TreeWriter, work: Plan) -> None:
         """`work` builds the tree from nothing; its fetches come in their order."""
         self._writer = writer
-        self._local = local
+        self._files = dict(work.fetches.listings())
+        self._others = _others(work)
         self._entries = dict(work.directories)
         self._waiting = _waiting(work)
         self.known: Dict[bytes, Known] = {}
@@ -44,7 +46,7 @@ class Stock:
             return False
         path = self._waiting.pop().path
         # What is wrong there is met again, and told, by the look at the whole tree.
-        with contextlib.suppress(OSError, EnvsyncError):
+        with contextlib.suppress(OSError, EnvsyncError, KeyError):
             self._writer.stamp(path, self._entries[path])
             if split(path)[1] != CACHE_DIRECTORY:
                 self._look(path)
@@ -52,14 +54,35 @@ class Stock:
 
     def _look(self, path: bytes) -> None:
         """With its cache directory: what of that counts depends on the sources beside it."""
-        pass_ = ScanPass(self._writer.top_fd, self._local)
+        rows: Dict[bytes, bytes] = {}
         while path in self._entries:
-            pass_.directory(path)
+            rows[path] = pack(self._rows(path))
             path = join(path, CACHE_DIRECTORY)
-        if not (pass_.local or pass_.special or pass_.foreign):
-            vouchers = self._writer.vouchers
-            build = Build(self._writer.top_fd, pass_.finish(), {}, vouchers, None)
-            self.known.update(build.directories())
+        build = Build(self._writer.top_fd, rows, {}, self._writer.vouchers, None)
+        self.known.update(build.directories())
+
+    def _rows(self, directory: bytes) -> List[Row]:
+        """What stands in a directory; of the files, the status that they had once written.
+
+        KeyError or FileNotFoundError where something did not come.
+        """
+        row = self._writer.vouchers.row
+        files = listings.names(self._files.get(directory, b""))
+        rows = [row(directory, name) for name in files]
+        for name in self._others.get(directory, ()):
+            path, fd = join(directory, name), self._writer.top_fd
+            status = os.stat(path, dir_fd=fd, follow_symlinks=False)
+            rows.append(Row(name, *status_columns(status)))
+        return sorted(rows)
+
+
+def _others(work: Plan) -> Dict[bytes, List[bytes]]:
+    """The names of what is no file, by directory."""
+    found: Dict[bytes, List[bytes]] = {}
+    for path, _ in (*work.directories, *work.symlinks):
+        directory, name = split(path)
+        found.setdefault(directory, []).append(name)
+    return found
 
 
 def _waiting(work: Plan) -> List[_Waiting]:

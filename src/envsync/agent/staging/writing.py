@@ -22,6 +22,7 @@ from envsync.agent.trees.storage import storage_failure
 from envsync.agent.trees.vouchers import Vouchers
 from envsync.tree.entry import DIRECTORY, MODE_MASK, Entry, split
 
+_PERMISSIONS = MODE_MASK & 0o777
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -54,15 +55,20 @@ class TreeWriter:
             os.close(self._parent_fd)
             self._parent = None
 
-    def begin_file(self, path: bytes) -> int:
-        """A descriptor of a new, empty file at `path`; whatever file stood there is gone."""
+    def begin_file(self, path: bytes, entry: Entry) -> int:
+        """A descriptor of a new, empty file at `path`; whatever file stood there is gone.
+
+        It has the entry's permissions at once, as far as the umask lets it, and its owner's to
+        write: not every network filesystem lets one write to what is read-only already.
+        """
         directory, name = split(path)
         parent_fd = self._directory(directory)
+        mode = entry.mode & _PERMISSIONS | 0o600
         try:
-            return os.open(name, _NEW_FILE, 0o600, dir_fd=parent_fd)
+            return os.open(name, _NEW_FILE, mode, dir_fd=parent_fd)
         except FileExistsError:
             os.unlink(name, dir_fd=parent_fd)
-            return os.open(name, _NEW_FILE, 0o600, dir_fd=parent_fd)
+            return os.open(name, _NEW_FILE, mode, dir_fd=parent_fd)
 
     def end_file(self, fd: int, path: bytes, entry: Entry, digest: bytes) -> bool:
         """Stamp and close; False, and no file, where the bytes are not the entry's.
@@ -73,9 +79,12 @@ class TreeWriter:
             if entry.content and digest != entry.content:
                 self.remove(path)
                 return False
-            os.fchmod(fd, entry.mode & MODE_MASK)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
             s = os.fstat(fd)
+            mode = entry.mode & MODE_MASK
+            if stat.S_IMODE(s.st_mode) != mode:
+                os.fchmod(fd, mode)
+                s = os.fstat(fd)
         finally:
             os.close(fd)
         self.vouchers.add(path, s, digest)
@@ -93,7 +102,7 @@ class TreeWriter:
                 return False
             if entry.size_bytes <= SMALL_BYTES:
                 return self._copy_small(old, path, entry)
-            new = self.begin_file(path)
+            new = self.begin_file(path, entry)
             try:
                 digest = self._copy(old, new)
             except BaseException:
@@ -112,7 +121,7 @@ class TreeWriter:
         digest = hashlib.sha256(content).digest()
         if digest != entry.content:
             return False
-        new = self.begin_file(path)
+        new = self.begin_file(path, entry)
         try:
             write_all(new, memoryview(content))
         except BaseException:

@@ -128,7 +128,9 @@ class Attempts:
 
     def _attempt(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
         settled_ns = let_stamps_settle(scanned, margin_seconds)
-        build = Build(self._top_fd, scanned, known, self._vouchers, self._progress, self._hashing)
+        build = Build(
+            self._top_fd, scanned.directories, known, self._vouchers, self._progress, self._hashing
+        )
         directories = build.directories()
         self._hashed_bytes += build.hashed_bytes
         revision = combine({path: row.digest for path, row in directories.items()})

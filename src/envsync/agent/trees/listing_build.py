@@ -26,12 +26,12 @@ _Before = Dict[bytes, Tuple[Row, bytes]]
 
 
 class Build:
-    """One attempt to turn a scan into listings, hashing what is not known."""
+    """One attempt to turn directories' packed rows into listings, hashing what is not known."""
 
     def __init__(
         self,
         top_fd: int,
-        scanned: Scan,
+        rows: Mapping[bytes, bytes],
         known: Dict[bytes, Known],
         vouchers: Vouchers,
         progress: Optional[Progress],
@@ -39,7 +39,7 @@ class Build:
     ) -> None:
         self._top_fd = top_fd
         self._hashing = hashing or Hashing()
-        self._scan = scanned
+        self._rows = rows
         self._known = known
         self._vouchers = vouchers
         self._progress = progress
@@ -56,7 +56,7 @@ class Build:
         """
         result: Dict[bytes, Known] = {}
         changed: List[bytes] = []
-        for path, packed in self._scan.directories.items():
+        for path, packed in self._rows.items():
             known = self._known.get(path)
             if known is not None and known.rows == packed:
                 # One copy of the rows in memory: those of the scan.
@@ -68,7 +68,7 @@ class Build:
         for path, entries in self._decoded(sorted(changed)):
             every[path] = listings.encode(entries)
             digest = entries_digest(every, path, entries)
-            rows = self._scan.directories[path]
+            rows = self._rows[path]
             result[path] = _known(path, rows, entries, every[path], digest)
         for path in changed:
             cached = join(path, CACHE_DIRECTORY)
@@ -76,12 +76,12 @@ class Build:
                 result[cached] = result[cached]._replace(digest=directory_digest(every, cached))
         return result
 
-    def outline(self) -> Tuple[Manifest, Totals]:
-        """The whole tree by the scan alone, with placeholders for the files' contents."""
-        groups = self._link_groups(self._scan.directories)
+    def outline(self, scanned: Scan) -> Tuple[Manifest, Totals]:
+        """The whole tree by its scan alone, with placeholders for the files' contents."""
+        groups = self._link_groups(self._rows)
         directories: Dict[bytes, bytes] = {}
         files = size_bytes = 0
-        for path, packed in self._scan.directories.items():
+        for path, packed in self._rows.items():
             rows = unpack(packed)
             contents = [placeholder(row.inode & _INODE_MASK) for row in rows]
             entries = self._entries(path, rows, contents, groups)
@@ -89,8 +89,8 @@ class Build:
             sizes = [entry.size_bytes for entry in entries if entry.kind == FILE]
             files += len(sizes)
             size_bytes += sum(sizes) - (_repeated_bytes(path, entries) if groups else 0)
-        manifest = Manifest(directories, self._scan.mode, self._scan.mtime_ns)
-        return manifest, Totals(self._scan.entries, files, size_bytes)
+        manifest = Manifest(directories, scanned.mode, scanned.mtime_ns)
+        return manifest, Totals(scanned.entries, files, size_bytes)
 
     def _decoded(self, changed: Sequence[bytes]) -> Iterator[Tuple[bytes, Tuple[Entry, ...]]]:
         """The entries of these directories; those last in which something has to be hashed.
@@ -103,7 +103,7 @@ class Build:
         late: Dict[bytes, Unhashed] = {}
         for path in changed:
             self._hashing.give_way()
-            rows = unpack(self._scan.directories[path])
+            rows = unpack(self._rows[path])
             vouched = self._vouched(path, rows)
             lacking = [
                 row.size_bytes
@@ -115,9 +115,7 @@ class Build:
                 yield path, self._entries(path, rows, vouched, groups)
                 continue
             digests = bytearray().join([digest or _NO_DIGEST for digest in vouched])
-            late[path] = Unhashed(
-                path, self._scan.directories[path], digests, len(lacking), sum(lacking)
-            )
+            late[path] = Unhashed(path, self._rows[path], digests, len(lacking), sum(lacking))
         for part in self._hashed(late):
             path = part.directory
             self.hashed_bytes += part.size_bytes
@@ -223,7 +221,7 @@ class Build:
         Of those that have a name in one of these directories, which have changed: a name
         that comes or goes changes the status of all the others too.
         """
-        rows = self._scan.directories
+        rows = self._rows
         wanted = {inode for directory in among for _, inode in linked_files(rows[directory])}
         if not wanted:
             return {}

@@ -31,6 +31,7 @@ from envsync.agent.trees.stat_rows import (
     pack,
     pack_columns,
     row_count,
+    status_columns,
     subdirectories,
     unpack,
 )
@@ -45,7 +46,6 @@ _DIRECTORY_KIND = 0o040000
 _KINDS = frozenset((0o100000, _DIRECTORY_KIND, 0o120000))
 _NFS_REMAINS = NFS_REMAINS.decode()
 _name = attrgetter("name")
-_status = attrgetter("st_mode", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns", "st_nlink")
 
 
 class Scan(NamedTuple):
@@ -327,7 +327,7 @@ def _read(path: bytes, top_fd: int, device: int) -> _Found:
             with os.scandir(fd) as found:
                 entries = sorted(found, key=_name)
             # Plain tuples, transposed: making a Row of each costs half as much again.
-            rows = [_status(entry.stat(follow_symlinks=False)) for entry in entries]
+            rows = [status_columns(entry.stat(follow_symlinks=False)) for entry in entries]
         except FileNotFoundError:
             return _what_stays(fd)
     finally:
@@ -341,6 +341,6 @@ def _what_stays(fd: int) -> _Found:
     rows: List[Tuple[int, ...]] = []
     for name in sorted(os.listdir(fd)):
         with contextlib.suppress(FileNotFoundError):
-            rows.append(_status(os.stat(name, dir_fd=fd, follow_symlinks=False)))
+            rows.append(status_columns(os.stat(name, dir_fd=fd, follow_symlinks=False)))
             names.append(name)
     return _Found(names, tuple(zip(*rows)))

@@ -10,11 +10,17 @@ import functools
 import itertools
 import stat
 import struct
+from operator import attrgetter
 from typing import Any, Callable, List, NamedTuple, Sequence, Set, Tuple
 
 _INTEGERS = 6
 _SIGN_BIT_MASK = (1 << 64) - 1
 _TIME_MAX_NS = (1 << 63) - 1
+
+status_columns = attrgetter(
+    "st_mode", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns", "st_nlink"
+)
+"""What a row has of an `os.stat_result`, in its order."""
 
 NO_ROWS = bytes(4)
 """The packed rows of an empty directory."""

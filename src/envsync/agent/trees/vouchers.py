@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import struct
+from operator import attrgetter
 from typing import Dict, KeysView, List, Optional, Sequence
 
 from envsync.agent.trees.stat_rows import Row
+from envsync.tree.entry import join
 
-_STATUS = struct.Struct("<QQqq")
+_STATUS = struct.Struct("<QQqqI")
+_numbers = attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns", "st_mode")
 _BEFORE_CTIME_BYTES = struct.calcsize("<QQq")
 
 
@@ -23,8 +26,7 @@ class Vouchers:
 
     def add(self, path: bytes, status: os.stat_result, digest: bytes) -> None:
         """Vouch for a file that has this status."""
-        numbers = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        self.packed[path] = _STATUS.pack(*numbers) + digest
+        self.packed[path] = _STATUS.pack(*_numbers(status)) + digest
 
     def drop(self, path: bytes) -> None:
         """No longer vouch for it. Absence is fine."""
@@ -40,6 +42,12 @@ class Vouchers:
     def keys(self) -> KeysView[bytes]:
         return self.packed.keys()
 
+    def row(self, directory: bytes, name: bytes) -> Row:
+        """A file's status when it was vouched for, with one name. KeyError where it was not."""
+        packed = self.packed[join(directory, name)]
+        inode, size_bytes, mtime_ns, ctime_ns, mode = _STATUS.unpack_from(packed)
+        return Row(name, mode, inode, size_bytes, mtime_ns, ctime_ns, 1)
+
     def digests(self, directory: bytes, rows: Sequence[Row]) -> List[Optional[bytes]]:
         """The digest of each file that is still as it was when its bytes were hashed.
 
@@ -49,10 +57,10 @@ class Vouchers:
         start = directory + b"/" if directory else b""
         found: List[Optional[bytes]] = []
         get, status_of = self.packed.get, _STATUS.pack
-        for name, _, inode, size_bytes, mtime_ns, ctime_ns, links in rows:
+        for name, mode, inode, size_bytes, mtime_ns, ctime_ns, links in rows:
             packed = get(start + name)
             if packed is not None:
-                status = status_of(inode & _INODE_MASK, size_bytes, mtime_ns, ctime_ns)
+                status = status_of(inode & _INODE_MASK, size_bytes, mtime_ns, ctime_ns, mode)
                 is_it = packed.startswith(status if links <= 1 else status[:_BEFORE_CTIME_BYTES])
                 packed = packed[_STATUS.size :] if is_it else None
             found.append(packed)
