@@ -23,12 +23,14 @@ from tests.integration.agent.versions import (
     ONE,
     THREE,
     TWO,
+    kill_at,
     revision,
     shift,
 )
 from tests.unit.agent import disk
 from tests.unit.agent.conftest import memory
 from tests.unit.agent.pushes import Server, die_in, environment, records, require_sound
+from tests.unit.tree import trees as trees_
 from tests.unit.tree.trees import Node, Tree, directory, file, manifest_of, symlink, trees, variants
 
 pytestmark = pytest.mark.usefixtures("each_way")
@@ -170,6 +172,21 @@ def test_directories_without_write_permission(server: Server) -> None:
         assert server.manifest() == manifest_of(version)
 
 
+def test_a_top_without_write_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its owner may not write to cannot be moved to another directory: of an ordinary user."""
+    monkeypatch.setattr(trees_, "TOP_MODE", 0o555)
+    with disk.ordinary_user(), tempfile.TemporaryDirectory(dir=memory()) as root:
+        server = Server(Path(root))
+        server.push(ONE)
+        for version in (TWO, THREE, ONE):
+            os.chmod(server.target().places.standing(), 0o555)
+            server.push(version)
+            assert server.revision() == revision(version)
+        server.rollback()
+        assert server.revision() == revision(THREE)
+        require_sound(server)
+
+
 # --- drift ------------------------------------------------------------------------------
 
 
@@ -246,6 +263,46 @@ def test_a_check_that_fails_takes_the_version_back(server: Server) -> None:
     assert server.revision() == revision(ONE)
     assert revision(TWO) in records(server).held()
     require_sound(server)
+
+
+def kept_with(server: Server, path: bytes) -> list[int]:
+    """The numbers of earlier versions that nobody may remove, and that have this path."""
+    there = records(server)
+    return [
+        record.number
+        for record in there.all()
+        if record.kept_because and os.path.exists((there.tree(record) or b"") + b"/" + path)
+    ]
+
+
+def test_what_was_done_in_a_version_is_kept_when_it_is_taken_back(server: Server) -> None:
+    """The next push would build over it, else."""
+
+    def install(step: str) -> None:
+        if step == "check":
+            disk.write(server.live + b"/lib/mine", b"a day of work")
+
+    server.push(ONE)
+    with pytest.raises(CheckFailed) as failed:
+        server.push(TWO, check="false", on_step=install)
+    assert "somebody changed it meanwhile: that is kept as generation 2" in failed.value.details
+    assert server.revision() == revision(ONE)
+    for version in (THREE, ONE, THREE):
+        server.push(version)
+    assert kept_with(server, b"lib/mine") == [2]
+    require_sound(server)
+
+
+def test_so_it_is_where_the_switch_was_interrupted_days_ago(server: Server) -> None:
+    server.push(ONE)
+    die_in(lambda die: server.push(TWO, check="false", on_step=kill_at("switched", die)))
+    assert server.revision() == revision(TWO)
+    disk.write(server.live + b"/lib/mine", b"a day of work")
+    with pytest.raises(CheckFailed):
+        server.push(TWO)
+    for version in (THREE, ONE, THREE):
+        server.push(version)
+    assert kept_with(server, b"lib/mine") == [2]
 
 
 def test_a_check_that_cannot_be_run_takes_the_version_back(server: Server) -> None:

@@ -19,6 +19,7 @@ from envsync.agent.places import locks
 from envsync.agent.places.layout import Layout, layout, read_json, write_json, write_whole
 from envsync.agent.places.locks import PushLock, expel_writers, nonce_at
 from envsync.agent.places.records import Record, Records, record_from_json
+from envsync.agent.target.preparation import place_findings
 from envsync.errors import Locked, NotFound, PreflightRefused
 from envsync.tree.manifest import Totals
 from tests.unit.agent import disk
@@ -260,6 +261,16 @@ def test_a_prefix_that_may_not_be_written(tmp_path: Path) -> None:
         with pytest.raises(PreflightRefused, match="not writable"):
             lock.acquire()
     os.close(fd)
+
+
+def test_a_state_on_another_filesystem(tmp_path: Path) -> None:
+    """As where `.envsync` was made a link to a larger disk: no version goes over in one step."""
+    (tmp_path / "envs").mkdir()
+    os.symlink("/proc", tmp_path / "envs" / ".envsync")
+    found = place_findings(str(tmp_path), layout(str(tmp_path), "myenv"))
+    elsewhere = [finding for finding in found if finding.kind == "state-elsewhere"]
+    assert [finding.blocking for finding in elsewhere] == [True]
+    assert elsewhere[0].message.startswith("/proc is on another filesystem than")
 
 
 def test_a_writer_that_outlives_its_push_is_ended(

@@ -46,6 +46,7 @@ class LiveName:
         elif not is_free and os.path.lexists(places.live):
             replaced = self._replace_directory(tree)
         elif can_exchange(places):
+            _let_move(tree)
             filesystem.rename_new(tree, places.live)
         else:
             places.let_through()
@@ -66,6 +67,7 @@ class LiveName:
         tree = places.linked_tree()
         if tree is None:
             tree = places.tree(token or secrets.token_hex(8))
+            _let_move(places.live)
             os.rename(places.live, tree)
         else:
             os.unlink(places.live)
@@ -87,6 +89,8 @@ class LiveName:
         return True
 
     def _replace_directory(self, tree: bytes) -> bytes:
+        _let_move(tree)
+        _let_move(self._places.live)
         try:
             filesystem.exchange(tree, self._places.live)
             return tree
@@ -117,6 +121,14 @@ class LiveName:
 
     def _rename_over(self, link: bytes) -> None:
         os.rename(link, self._places.live)
+
+
+def _let_move(directory: bytes) -> None:
+    """A directory that its owner may not write to (`chmod -R a-w`) is moved nowhere else."""
+    mode = stat.S_IMODE(os.lstat(directory).st_mode)
+    if not mode & stat.S_IWUSR:
+        with contextlib.suppress(PermissionError):  # of another's, the move itself tells
+            os.chmod(directory, mode | stat.S_IWUSR)
 
 
 def _note_replaced(tree: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Callable
+from typing import Callable, Optional, Tuple
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Record, Records
@@ -11,7 +11,9 @@ from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.publishing.check import Check, CheckFailure, run_check
 from envsync.agent.publishing.intent import Intent, forget_intent
 from envsync.agent.publishing.switching import Switching
-from envsync.errors import INSIST, CheckFailed
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.trees import Trees
+from envsync.errors import INSIST, CheckFailed, SourceRefused, StorageFailed
 
 Step = Callable[[str], None]
 
@@ -22,9 +24,15 @@ class Conclusion:
     """Of one environment's switches. The push lock must be held."""
 
     def __init__(
-        self, places: Layout, records: Records, switching: Switching, on_step: Step
+        self,
+        places: Layout,
+        trees: Trees,
+        records: Records,
+        switching: Switching,
+        on_step: Step,
     ) -> None:
         self._places = places
+        self._trees = trees
         self._records = records
         self._switching = switching
         self._on_step = on_step
@@ -59,6 +67,30 @@ class Conclusion:
         self._on_step("recorded")
         return new
 
+    def _keep_if_changed(self, new: Record) -> bool:
+        """Keep the version that does not stand at the name any more, where it is not as published.
+
+        Somebody may have worked in it: for a minute, or for days where the switch was interrupted.
+        The next push would build over that. Whether it is kept.
+        """
+        tree = self._records.tree(new)
+        if tree is None:
+            return False
+        found: Optional[Snapshot] = None
+        # One that goes on changing, or cannot be read, is not what it was.
+        with contextlib.suppress(SourceRefused, StorageFailed):
+            found = self._trees.snapshot(tree)
+            if found.revision == new.revision:
+                return False
+        changed = new._replace(kept_because="it was changed before it was taken back")
+        if found is None:
+            self._records.store(changed)
+        else:
+            changed = changed._replace(revision=found.revision, totals=found.totals)
+            self._records.store(changed, found.manifest())
+        self._forget_staging(new)
+        return True
+
     def _forget_staging(self, new: Record) -> None:
         """The note of what is being built; that of another tree stays: a rollback ends no push."""
         note = find_staging(self._places)
@@ -68,6 +100,10 @@ class Conclusion:
     def _taken_back(self, new: Record, check: Check, failure: CheckFailure) -> CheckFailed:
         """Switch back; the error that says so."""
         is_there_again = self._switching.take_back(new)
+        kept: Tuple[str, ...] = ()
+        if self._keep_if_changed(new):
+            kept = ("somebody changed it meanwhile: that is kept as generation %d" % new.number,)
+        self._switching.abandon()
         hint = "this revision is held there; change the environment, or %s" % INSIST
         if not failure.is_verdict:
             hint = "see to it that it can be run there, then push again"
@@ -81,5 +117,5 @@ class Conclusion:
         )
         told = check.command[:_COMMAND_CHARACTERS_MAX], failure.summary, stands
         return CheckFailed(
-            "the check `%s` failed (%s); %s" % told, details=failure.output, hint=hint
+            "the check `%s` failed (%s); %s" % told, details=(*failure.output, *kept), hint=hint
         )

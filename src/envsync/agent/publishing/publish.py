@@ -79,7 +79,7 @@ class Publisher:
         self._on_step = on_step
         self._name = LiveName(places, on_step)
         self._switching = Switching(places, records, self._name)
-        self._conclusion = Conclusion(places, records, self._switching, on_step)
+        self._conclusion = Conclusion(places, trees, records, self._switching, on_step)
 
     def publish(self, switch: Switch) -> Record:
         """Make `switch.staged` the live tree and return its record.

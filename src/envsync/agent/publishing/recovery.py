@@ -40,7 +40,7 @@ class Recovery:
         self._records = records
         self._name = LiveName(places, on_step)
         self._switching = Switching(places, records, self._name)
-        self._conclusion = Conclusion(places, records, self._switching, on_step)
+        self._conclusion = Conclusion(places, trees, records, self._switching, on_step)
 
     def run(self) -> str:
         """Finish or forget the switch whose intent is there; what was done.

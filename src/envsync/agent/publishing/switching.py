@@ -47,13 +47,12 @@ class Switching:
         self._name.sync()
 
     def take_back(self, new: Record) -> bool:
-        """Undo the switch to `new`; whether a version stands there again."""
+        """Undo the switch to `new`, but for `abandon`; whether a version stands there again."""
         previous = self.other_tree(new)
         if previous is None:
             self._name.take_away()
         else:
             self.give_back_to(previous)
-        self.abandon()
         return previous is not None
 
     def other_tree(self, new: Record) -> Optional[bytes]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from typing import (
     Callable,
     Collection,
@@ -262,7 +263,8 @@ class Staging:
                     planned[join(parent, entry.name)] = entry
         for path in sorted(planned, key=lambda path: path.count(b"/"), reverse=True):
             self.writer.stamp(path, planned[path])
-        os.chmod(b".", wanted.mode, dir_fd=self.writer.top_fd)
+        # Without its owner's write permission a directory cannot be moved to another one.
+        os.chmod(b".", wanted.mode | stat.S_IWUSR, dir_fd=self.writer.top_fd)
         os.utime(self.writer.top_fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
 
     def regroup(self, gid: int) -> None:

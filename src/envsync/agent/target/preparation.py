@@ -76,6 +76,11 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
         message = "%s is there and is no directory" % os.fsdecode(places.live)
         found.append(Finding("not-a-directory", message, True))
     parent = existing_parent(places.state)
+    beside = existing_parent(os.path.dirname(places.live))
+    if os.stat(parent).st_dev != os.stat(beside).st_dev:
+        where = os.fsdecode(parent), os.fsdecode(beside)
+        message = "%s is on another filesystem than %s: nothing goes over in one step" % where
+        found.append(Finding("state-elsewhere", message, True))
     if not os.access(parent, os.W_OK | os.X_OK):
         found.append(_unwritable(parent))
     if places.name != BASE and not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):

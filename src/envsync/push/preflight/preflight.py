@@ -45,6 +45,8 @@ _HINTS = {
     "read-only-mount": "`sudo dmesg` there says why; then mount it read-write again",
     "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
     "not-a-directory": "move it away there",
+    "state-elsewhere": "let `.envsync` be a plain directory there; or move the environment there "
+    "and leave a link to it in `envs`",
     "foreign-owner": "have its owner push it, or share it (`share: {group: ..., mode: write}`); or "
     "push to a prefix of your own",
 }
