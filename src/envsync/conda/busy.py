@@ -41,36 +41,24 @@ class BusySign(NamedTuple):
 
     message: str
     blocking: bool
-    path: Optional[bytes] = None
-    pid: Optional[int] = None
+    path: bytes
 
 
-def signs(
-    paths: Iterable[Tuple[bytes, float]],
-    processes: Iterable[Process],
-    environment: bytes,
-    now_seconds: float,
-) -> Tuple[BusySign, ...]:
-    """Every sign in an environment, installers first; () where it is at rest.
+def signs(paths: Iterable[Tuple[bytes, float]], now_seconds: float) -> Tuple[BusySign, ...]:
+    """Every sign in an environment; () where none is left in it.
 
     `paths` are all its relative paths (or those that `is_sign` picks), each with the newer
     of its mtime and ctime: a renamed directory keeps its mtime, so that pip's `~numpy` looks
-    as old as numpy was. `environment` is its absolute path.
+    as old as numpy was.
     """
     found = []
-    for process in processes:
-        name = installer_at_work(process, environment)
-        if name is not None:
-            message = "%s (process %d) is changing it" % (name, process.pid)
-            found.append(BusySign(message, True, pid=process.pid))
-    installer_lives = bool(found)
     leftovers, has_history = _leftovers(paths)
     for path, changed_seconds in leftovers:
         young = abs(now_seconds - changed_seconds) < YOUNG_SECONDS
         message = "an installer left %s" % path.decode("utf-8", "backslashreplace")
-        found.append(BusySign(message, young or installer_lives, path=path))
+        found.append(BusySign(message, young, path))
     if not has_history:
-        found.append(BusySign("it has no conda-meta/history", True, path=HISTORY))
+        found.append(BusySign("it has no conda-meta/history", True, HISTORY))
     return tuple(found)
 
 

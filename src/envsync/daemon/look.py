@@ -81,7 +81,7 @@ class Look:
                 if is_remains and _changed_seconds(os.path.join(self._path, path)) < before:
                     paths.append(os.fsencode(path))
         now = time.time()
-        for sign in busy.signs([(path, now) for path in paths], (), b"", now):
+        for sign in busy.signs([(path, now) for path in paths], now):
             yield sign.message
 
     def _half_done(self, before: float) -> Iterator[str]:

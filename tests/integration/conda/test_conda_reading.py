@@ -55,7 +55,7 @@ def test_every_file_of_every_package_finds_it(conda_prefix: CondaPrefix) -> None
 def test_an_environment_at_rest_is_not_busy(conda_prefix: CondaPrefix) -> None:
     environment = conda_prefix.environment()
     paths = [(path, time.time()) for path in relative_paths(environment)]
-    assert busy.signs(paths, [], os.fsencode(environment), time.time()) == ()
+    assert busy.signs(paths, time.time()) == ()
 
 
 def test_only_what_leads_outside_is_reported(conda_prefix: CondaPrefix) -> None:

@@ -89,14 +89,11 @@ def test_where_relative_paths_lead(
     ],
 )
 @pytest.mark.parametrize(
-    ("age_seconds", "running", "blocking"),
-    [(0, [], True), (599, [], True), (601, [], False), (-5, [], True), (10**8, [PIP], True)],
+    ("age_seconds", "blocking"), [(0, True), (599, True), (601, False), (-5, True), (10**8, False)]
 )
-def test_leftovers(
-    path: bytes, top: bytes, age_seconds: float, running: list[Process], blocking: bool
-) -> None:
-    found = signs([HISTORY, (path, NOW - age_seconds)], running, ENVIRONMENT, NOW)
-    assert [(sign.path, sign.blocking) for sign in found if sign.path] == [(top, blocking)]
+def test_leftovers(path: bytes, top: bytes, age_seconds: float, blocking: bool) -> None:
+    found = signs([HISTORY, (path, NOW - age_seconds)], NOW)
+    assert [(sign.path, sign.blocking) for sign in found] == [(top, blocking)]
     assert is_sign(path)
 
 
@@ -105,28 +102,23 @@ def test_leftovers(
     [b"share/~notes", SITE + b"numpy/~x", b"bin/a~", b"etc/condatmp", b"", b"conda-meta/x.json"],
 )
 def test_no_sign(path: bytes) -> None:
-    assert signs([HISTORY, (path, NOW)], [], ENVIRONMENT, NOW) == ()
+    assert signs([HISTORY, (path, NOW)], NOW) == ()
     assert not is_sign(path)
 
 
 def test_a_leftover_is_told_once_and_is_as_young_as_its_youngest_part() -> None:
     paths = [HISTORY, (SITE + b"~a/new", NOW), (SITE + b"~a", 0.0), (SITE + b"~a/old", 1.0)]
-    (sign,) = signs(paths, [], ENVIRONMENT, NOW)
+    (sign,) = signs(paths, NOW)
     assert sign.blocking
 
 
 def test_without_history_it_is_no_whole_environment() -> None:
-    (sign,) = signs([(b"bin/python", 0.0)], [], ENVIRONMENT, NOW)
+    (sign,) = signs([(b"bin/python", 0.0)], NOW)
     assert sign.blocking
     assert "history" in sign.message
 
 
-def test_an_installer_is_named_with_its_process() -> None:
-    (sign,) = signs([HISTORY], [PIP], ENVIRONMENT, NOW)
-    assert (sign.pid, sign.blocking) == (7, True)
-    assert sign.message == "pip (process 7) is changing it"
-
-
 @given(st.lists(st.tuples(st.binary(), st.floats(allow_nan=False))), st.lists(st.binary()))
 def test_anything_is_taken(paths: list[tuple[bytes, float]], argv: list[bytes]) -> None:
-    signs(paths, [Process(1, tuple(argv), {})], ENVIRONMENT, NOW)
+    signs(paths, NOW)
+    installer_at_work(Process(1, tuple(argv), {}), ENVIRONMENT)

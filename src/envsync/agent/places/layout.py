@@ -4,12 +4,12 @@ ENVS/NAME                              the live tree, or a link to where it stan
                                        own link, or ours to one of trees/ where the
                                        filesystem cannot swap directories
 ENVS/.envsync/                         open to the group that may write in ENVS, else 0700
-ENVS/.envsync/NAME/                    0700, or 2770 where a group publishes (agent.members)
+ENVS/.envsync/NAME/                    0700, or 2770 where a group publishes (agent.places.members)
     lock                               held exclusively for the whole of a push
     wanted                             held shared by who waits for a lock that yields
     writers                            held shared by each process that fills the staging
     staging.json                       which tree is being built, and for what
-    intent.json                        only while the switch is under way
+    intent.json, removal.json          only while a switch, a removal is under way
     held.json                          revisions refused here, and why
     history.jsonl                      a line for each publish and rollback
     generations/NNNNNN.json            the record of one published version
@@ -32,6 +32,7 @@ from envsync.errors import NotFound, PreflightRefused
 from envsync.tree.safety import is_environment_name
 
 STATE_DIRECTORY = b".envsync"
+INTENT, REMOVAL = "intent.json", "removal.json"
 SEARCH = 0o011
 _GROUP = stat.S_ISGID | stat.S_IRWXG
 LINKS_MAX = 40
@@ -65,6 +66,10 @@ class Layout(NamedTuple):
 
     def tree(self, token: str) -> bytes:
         return os.path.join(self.trees, token.encode())
+
+    def interrupted(self) -> str:
+        """What is under way, or was cut short: `INTENT`, `REMOVAL` or nothing."""
+        return next((note for note in (INTENT, REMOVAL) if os.path.exists(self.file(note))), "")
 
     def create(self) -> None:
         """Make the state directory: private to the user, until a group is let in."""

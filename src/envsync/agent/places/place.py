@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Optional
 
+from envsync.agent.server.boot import boot_id
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.wire.messages import PlaceFacts
 
@@ -19,7 +20,7 @@ def place_facts(path: bytes) -> Optional[PlaceFacts]:
     except OSError:
         return None
     return PlaceFacts(
-        boot=_boot(),
+        boot=boot_id(),
         device=str(status.st_dev),
         inode=str(status.st_ino),
         changed_ns=status.st_ctime_ns,
@@ -30,20 +31,12 @@ def place_facts(path: bytes) -> Optional[PlaceFacts]:
 def is_same_place(one: PlaceFacts, other: PlaceFacts) -> bool:
     """Whether both are the same directory.
 
-    One kernel tells by device and inode. Two see the same only through the network, where
-    the inode and the time of the last change are the server's: no copy has both.
+    One kernel tells by device and inode, in whatever container. Two see the same only
+    through the network, where the inode and the time of the last change are the server's: no
+    copy has both.
     """
     if one.inode != other.inode:
         return False
     if one.boot and one.boot == other.boot and one.device == other.device:
         return True
     return (one.is_network or other.is_network) and one.changed_ns == other.changed_ns
-
-
-def _boot() -> str:
-    """The running kernel's own identity: containers on one machine have the same."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

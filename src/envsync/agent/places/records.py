@@ -18,6 +18,7 @@ from envsync.agent.places.layout import (
     write_json,
     write_whole,
 )
+from envsync.agent.places.seal import is_sealed, sealed, unsealed
 from envsync.agent.wire.checked_json import from_json
 from envsync.conda.credentials import redacted, redacted_json
 from envsync.errors import AgentFailed
@@ -27,7 +28,7 @@ from envsync.tree.manifest import Manifest, Totals
 
 _NUMBER_MAX = 10**9
 _FILE = re.compile(r"([0-9]{6,})\.json\Z")
-_HELD, _DIGEST = "held.json", "digest"
+_HELD = "held.json"
 
 
 class Record(NamedTuple):
@@ -214,12 +215,13 @@ class Records:
         document = read_json(path)
         if document is None and not os.path.lexists(path):
             return {}
-        if isinstance(document, dict):
-            digest = document.pop(_DIGEST, None)
+        with contextlib.suppress(ValueError):
             # Files of old have no digest.
-            is_sound = digest in (None, _digest(document))
-            if is_sound and all(type(reason) is str for reason in document.values()):
-                return document
+            if not isinstance(document, dict) or is_sealed(document):
+                document = unsealed(document)
+            held: Dict[str, str] = document
+            if all(type(reason) is str for reason in held.values()):
+                return held
         return self._held_by_history()
 
     def _held_by_history(self) -> Dict[str, str]:
@@ -243,12 +245,7 @@ class Records:
             self._store_held(held)
 
     def _store_held(self, held: Dict[str, str]) -> None:
-        write_json(self._places.file(_HELD), {**held, _DIGEST: _digest(held)})
+        write_json(self._places.file(_HELD), sealed(held))
 
     def _path(self, number: int, kind: str) -> bytes:
         return os.path.join(self._places.generations, b"%06d.%s" % (number, kind.encode()))
-
-
-def _digest(held: Dict[str, str]) -> str:
-    """One wrong digit of a revision would hold another one."""
-    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()

@@ -20,7 +20,7 @@ _DELETED = b" (deleted)"
 
 def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
     """What says that the environment is being changed, or was left half-changed."""
-    signs = busy.signs(_suspects(scanned), (), places.path, time.time())
+    signs = busy.signs(_suspects(scanned), time.time())
     left = tuple(
         Finding(NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking)
         for sign in signs

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from typing import Any, Dict, NamedTuple, Optional
 
-from envsync.agent.places.layout import Layout, read_json, remove, write_json
+from envsync.agent.places.layout import INTENT, Layout, read_json, remove, write_json
 from envsync.agent.places.records import Record, record_from_json
+from envsync.agent.places.seal import sealed, unsealed
 from envsync.agent.publishing.check import Check
 from envsync.agent.wire.checked_json import from_json
 from envsync.errors import AgentFailed
-
-_FILE = "intent.json"
 
 
 class DamagedIntent(Exception):
@@ -34,43 +31,35 @@ class Intent(NamedTuple):
 
     def store(self, places: Layout) -> None:
         """Write it, for good."""
-        document: Dict[str, Any] = {
+        document = {
             "new": self.new.to_json(),
             "kept": None if self.kept is None else self.kept.to_json(),
             "check": self.check._asdict(),
             "event": self.event,
         }
-        document["digest"] = _digest(document)
-        write_json(places.file(_FILE), document)
+        write_json(places.file(INTENT), sealed(document))
 
 
 def find_intent(places: Layout) -> Intent:
     """The note that stands there; `DamagedIntent` where it is none."""
-    document: Any = read_json(places.file(_FILE))
     try:
-        if document.pop("digest") != _digest(document):
-            raise DamagedIntent
+        document = unsealed(read_json(places.file(INTENT)))
         return Intent(
             record_from_json(document["new"]),
             None if document["kept"] is None else record_from_json(document["kept"]),
             from_json(Check, document["check"]),
             dict(document["event"], recovered_seconds=time.time()),
         )
-    except (AgentFailed, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AgentFailed, KeyError, TypeError, ValueError) as error:
         raise DamagedIntent from error
 
 
 def replaced_inode(places: Layout) -> Optional[int]:
     """The inode of what stood at the name before, as the note tells it."""
-    document = read_json(places.file(_FILE)) or {}
+    document = read_json(places.file(INTENT)) or {}
     inode: Optional[int] = (document.get("event") or {}).get("replaced_inode")
     return inode
 
 
 def forget_intent(places: Layout) -> None:
-    remove(places.file(_FILE))
-
-
-def _digest(document: Any) -> str:
-    """One wrong digit of an inode would make a switch one that never happened."""
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    remove(places.file(INTENT))

@@ -8,23 +8,20 @@ follows the rename is done now, else nothing happened. The push lock must be hel
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import secrets
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
-from envsync.agent.places.layout import Layout, read_json, remove, write_json
+from envsync.agent.places.layout import REMOVAL, Layout, read_json, remove, write_json
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records, record_from_json
+from envsync.agent.places.seal import sealed, unsealed
 from envsync.agent.places.signs import installer_findings
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
-
-NOTE = "removal.json"
 
 
 class Leave(NamedTuple):
@@ -73,8 +70,8 @@ class TakingAway:
             "replaced_revision": leave.expected.revision,
         }
         token = secrets.token_hex(8)
-        note: Dict[str, Any] = {"record": leave.record.to_json(), "event": event, "token": token}
-        write_json(self._places.file(NOTE), {**note, "digest": _digest(note)})
+        note = {"record": leave.record.to_json(), "event": event, "token": token}
+        write_json(self._places.file(REMOVAL), sealed(note))
         self._lock.sync()
         self._on_step("switch")
         tree = self._name.take_away(token)
@@ -107,17 +104,17 @@ class TakingAway:
         self._records.log(event)
         # What a person took away, nobody brings back unasked.
         self._records.hold(record.source_revision, "removed by %s" % event.get("who"))
-        remove(self._places.file(NOTE))
+        remove(self._places.file(REMOVAL))
         return record
 
     def _give_up(self, record: Record, *, is_new: bool) -> None:
-        remove(self._places.file(NOTE))
+        remove(self._places.file(REMOVAL))
         if is_new:
             self._records.forget(record)
 
     def recover(self) -> Optional[str]:
         """Finish or forget a removal that was interrupted; what was done, or None."""
-        document = read_json(self._places.file(NOTE))
+        document = read_json(self._places.file(REMOVAL))
         try:
             record, event, token = _read(document)
         except (KeyError, TypeError, ValueError):
@@ -152,7 +149,7 @@ class TakingAway:
         """A damaged note: what stands without a record is kept, as after a damaged intent."""
         from envsync.agent.publishing.surplus import DAMAGED_NOTE
 
-        path = self._places.file(NOTE)
+        path = self._places.file(REMOVAL)
         if not os.path.lexists(path):
             return None
         self._keep_unrecorded(DAMAGED_NOTE)
@@ -168,11 +165,5 @@ class TakingAway:
 
 def _read(document: Any) -> Tuple[Record, Dict[str, Any], str]:
     """What a note says; ValueError, KeyError or TypeError where it is damaged."""
-    note = {name: document[name] for name in ("record", "event", "token")}
-    if document["digest"] != _digest(note):
-        raise ValueError("damaged")
+    note = unsealed(document)
     return record_from_json(note["record"]), dict(note["event"]), str(note["token"])
-
-
-def _digest(document: Any) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import os
 import stat
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from envsync.agent.server import remembered_file
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.snapshot import Snapshot
@@ -28,8 +28,6 @@ PACKAGE_RECORD = b"info/index.json"
 
 _READ_BYTES = 1 << 20
 _SHOWN = 3
-_NOTE_BYTES_MAX, _NOTE_END = 1 << 20, b"/"
-"""The end is what no path is."""
 
 
 class Softlink(NamedTuple):
@@ -63,11 +61,10 @@ def softlinks(
     What is in a package cache is looked at each time. `SourceRefused` where it may not be read.
     """
     note = _note_path(snapshot, environment, cache_directory)
-    leading = None if note is None else _read(note, snapshot.revision)
+    leading = _read(note, snapshot.revision)
     if leading is None:
         leading = list(leading_out(snapshot.known(), environment))
-        if note is not None:
-            _write(note, snapshot.revision, leading)
+        _write(note, snapshot.revision, leading)
     packages = _Packages()
     found: Dict[bytes, Softlink] = {}
     for path, place in leading:
@@ -94,21 +91,19 @@ def _note_path(
     return os.path.join(cache_directory, "%x-%x-%s" % (scanned.device, scanned.inode, key))
 
 
-def _read(note: str, revision: str) -> Optional[List[Tuple[bytes, bytes]]]:
-    """What was noted of this revision; None where nothing was, or not all of it is there."""
-    with contextlib.suppress(OSError), open(note, "rb") as file:
-        first, *fields = file.read(_NOTE_BYTES_MAX).split(b"\0")
-        is_whole = len(fields) % 2 and fields.pop() == _NOTE_END
-        if is_whole and first == revision.encode("ascii"):
-            return list(zip(fields[::2], fields[1::2]))
-    return None
+def _read(note: Optional[str], revision: str) -> Optional[List[Tuple[bytes, bytes]]]:
+    """What was noted of this revision; None where nothing was."""
+    body = remembered_file.load(note, revision.encode("ascii"))
+    if body is None:
+        return None
+    fields = body.split(b"\0")
+    return list(zip(fields[:-1:2], fields[1::2]))
 
 
-def _write(note: str, revision: str, leading: Sequence[Tuple[bytes, bytes]]) -> None:
+def _write(note: Optional[str], revision: str, leading: Sequence[Tuple[bytes, bytes]]) -> None:
     """Best effort."""
-    fields = [revision.encode("ascii"), *itertools.chain.from_iterable(leading), _NOTE_END]
-    with contextlib.suppress(OSError), open(note, "wb") as file:
-        file.write(b"\0".join(fields))
+    body = b"".join([b"%s\0%s\0" % pair for pair in leading])
+    remembered_file.store(note, revision.encode("ascii"), body)
 
 
 def finding(links: Mapping[bytes, Softlink]) -> Tuple[Finding, ...]:

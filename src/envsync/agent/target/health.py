@@ -10,7 +10,7 @@ import re
 import shutil
 from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from envsync.agent.places.layout import STATE_DIRECTORY, Layout, layout
+from envsync.agent.places.layout import INTENT, STATE_DIRECTORY, Layout, layout
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.records import Records
 from envsync.agent.server.facts import user_name
@@ -53,7 +53,7 @@ class StandingFacts(NamedTuple):
     """An environment there: `state` is one word, `reason` says more of what is not well.
 
     `unpublished` (envsync never published there), `published`, `changed` (by hand, since),
-    `interrupted` (a switch was cut short), `locked` (a push is under way), `missing`
+    `interrupted` (a switch or its removal was cut short), `locked` (a push is under way), `missing`
     (nothing stands there, versions are kept), `removed` (the same, on purpose), `unreadable`.
     """
 
@@ -189,8 +189,10 @@ def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
     holder = holder_at(places)
     if holder is not None and not holder.yields:
         return "locked", holder.who
-    if os.path.exists(places.file("intent.json")):
-        return "interrupted", "a switch was cut short"
+    interrupted = places.interrupted()
+    if interrupted:
+        what = "a switch" if interrupted == INTENT else "its removal"
+        return "interrupted", "%s was cut short" % what
     records = Records(places)
     inode = places.inode()
     if inode is None:

@@ -18,7 +18,7 @@ from typing import (
     Tuple,
 )
 
-from envsync.agent.places.layout import base_layout, layout
+from envsync.agent.places.layout import INTENT, base_layout, layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.signs import NO_HISTORY, busy_findings
@@ -181,15 +181,12 @@ class Target:
         """Raise `PreflightRefused` where the name is a link to something else."""
         preparation.require_sound_link(self._prefix, self.places)
 
-    def _was_interrupted(self) -> bool:
-        return any(os.path.exists(self.places.file(n)) for n in ("intent.json", "removal.json"))
-
     def recover(self) -> Optional[str]:
         """Finish or forget an interrupted switch or removal, with the lock held; what was done."""
-        return self._recover(self.lock) if self._was_interrupted() else None
+        return self._recover(self.lock) if self.places.interrupted() else None
 
     def _recover(self, lock: PushLock) -> Optional[str]:
-        if os.path.exists(self.places.file("intent.json")):
+        if self.places.interrupted() == INTENT:
             from envsync.agent.publishing.recovery import Recovery
 
             return Recovery(self.places, self.trees, self.records, self.on_step).run()
@@ -199,7 +196,7 @@ class Target:
 
     def recover_if_free(self) -> Optional[str]:
         """Finish an interrupted switch where nobody holds the lock; all that a question changes."""
-        if not self._was_interrupted():
+        if not self.places.interrupted():
             return None
         lock = PushLock(self.places, who())
         with contextlib.suppress(Exception):
