@@ -10,7 +10,9 @@ from envsync.agent.places.had_revisions import HadRevisions
 from envsync.agent.places.layout import base_layout, layout, require_live
 from envsync.agent.places.locks import nonce_at
 from envsync.agent.places.place import place_facts
+from envsync.agent.places.records import Records
 from envsync.agent.places.signs import busy_findings, installer_findings, mapping_findings
+from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.source.at_paths import Standing, toward
@@ -55,7 +57,9 @@ class Source:
         is_base: bool = False,
     ) -> None:
         self._places = base_layout(prefix) if is_base else layout(prefix, name)
-        self._trees = Trees(cache_directory, LocalPaths(local), helpers)
+        # It may be a version itself that was published here.
+        of_versions = VersionDirectories(Records(self._places))
+        self._trees = Trees(cache_directory, LocalPaths(local), helpers, of_versions)
         self._cache_directory = cache_directory
         self.had = HadRevisions(self._places, state_directory)
         self._search: Optional[Search] = None

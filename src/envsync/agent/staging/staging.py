@@ -278,7 +278,12 @@ class Staging:
         """
         assert self._plan is not None
         snapshot = self._trees.snapshot_private(
-            self.path, self._found, self._touched, self.writer.vouchers, progress
+            self.path,
+            self._found,
+            self._touched,
+            self.writer.vouchers,
+            progress,
+            of_version=wanted.directories,
         )
         wrong = difference(wanted, snapshot.manifest())
         if wrong:

@@ -8,6 +8,7 @@ from typing import Iterator, Mapping, Optional, Sequence
 
 from envsync.agent.places.layout import layout
 from envsync.agent.places.records import Records
+from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.target.differences import package_paths
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import record_facts
@@ -43,13 +44,14 @@ def environments(
 
 def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
     places = layout(prefix, name)
+    records = Records(places)
+    trees.directories_of = VersionDirectories(records)
     nothing = TotalsFacts(0, 0, 0)
     try:
         snapshot = trees.snapshot(places.standing())
         manifest = snapshot.manifest()
     except (EnvsyncError, OSError) as error:
         return EnvironmentFacts(name, "", None, False, nothing, 0, 0, words(error))
-    records = Records(places)
     record = records.at(snapshot.scan.inode)
     return EnvironmentFacts(
         name=name,

@@ -13,6 +13,7 @@ from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequ
 from envsync.agent.places.layout import INTENT, STATE_DIRECTORY, Layout, layout
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.records import Records
+from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
 from envsync.agent.server.program_version import version_text
@@ -204,7 +205,9 @@ def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
         is_damaged = "the record %s is damaged" % os.fsdecode(damaged[0]) if damaged else ""
         return ("unreadable", is_damaged) if damaged else ("unpublished", "")
     # Cheap: what was published was hashed then.
-    if trees_of(places.name).snapshot(places.standing(), glance=True).revision != record.revision:
+    trees = trees_of(places.name)
+    trees.directories_of = VersionDirectories(records)
+    if trees.snapshot(places.standing(), glance=True).revision != record.revision:
         return "changed", "it was changed there since it was published"
     held = sorted(records.held().values())
     return "published", "a version is held: %s" % held[-1] if held else ""

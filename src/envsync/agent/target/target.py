@@ -22,6 +22,7 @@ from envsync.agent.places.layout import INTENT, base_layout, layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.signs import NO_HISTORY, busy_findings
+from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import platform_facts, processes_using, who
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
 from envsync.agent.server.helper_processes import HelperProcesses
@@ -75,8 +76,9 @@ class Target:
         """What has been brought into staging before there was a manifest."""
         self.is_base = is_base
         self.places = base_layout(prefix) if is_base else layout(prefix, name)
-        self.trees = Trees(cache_directory, LocalPaths(local), helpers)
         self.records = Records(self.places)
+        of_versions = VersionDirectories(self.records)
+        self.trees = Trees(cache_directory, LocalPaths(local), helpers, of_versions)
         self.lock = PushLock(self.places, by)
         self.live: Optional[Snapshot] = None
         self.inspected_seconds = 0.0

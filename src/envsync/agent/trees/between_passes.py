@@ -11,7 +11,7 @@ from envsync.agent.trees.content_cache import ContentCache, Summary
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
 from envsync.agent.trees.scan import glance_again, scan_again
-from envsync.agent.trees.scan_pass import Scan
+from envsync.agent.trees.scan_pass import DirectoriesOf, Scan, no_version
 from envsync.agent.trees.settling import let_stamps_settle, without_racy
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import pack, unpack
@@ -79,12 +79,14 @@ class Attempts:
         vouchers: Vouchers,
         progress: Optional[Progress],
         hashing: Optional[Hashing] = None,
+        directories_of: DirectoriesOf = no_version,
     ) -> None:
         self._top_fd = top_fd
         self._path = path
         self._hashing = hashing
         self._cache = cache
         self._local = local
+        self._directories_of = directories_of
         self._vouchers = vouchers
         self._progress = progress
         self._hashed_bytes = 0
@@ -111,11 +113,19 @@ class Attempts:
 
     def _second(self, first: Scan, hashed: Hashed, *, glance: bool) -> Scan:
         if glance:
-            second = glance_again(self._top_fd, self._local, first, hashed.changed)
+            second = glance_again(
+                self._top_fd, self._local, first, hashed.changed, self._directories_of
+            )
             if second.signature == first.signature:
                 return second
             # What stood there may be gone altogether, which only its parent tells.
-        return scan_again(self._top_fd, self._local, self._path, first)
+        return scan_again(
+            self._top_fd,
+            self._local,
+            self._path,
+            first,
+            directories_of=self._directories_of,
+        )
 
     def once(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
         """One attempt without a second pass; nothing is remembered of it yet.

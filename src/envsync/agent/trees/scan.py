@@ -14,7 +14,13 @@ from typing import Collection, Dict, List, Optional, Tuple
 from envsync.agent.server.helper_processes import SCAN, HelperProcesses, Share
 from envsync.agent.trees.changes import Moment, Search
 from envsync.agent.trees.content_cache import StoredRows, division_of
-from envsync.agent.trees.scan_pass import Scan, ScanPass, opened_directory
+from envsync.agent.trees.scan_pass import (
+    DirectoriesOf,
+    Scan,
+    ScanPass,
+    no_version,
+    opened_directory,
+)
 from envsync.agent.trees.stat_rows import Row, bounded_ns, subdirectories
 from envsync.errors import EnvsyncError
 from envsync.tree.entry import join, split
@@ -35,15 +41,20 @@ NO_HELPERS = HelperProcesses()
 
 
 def scan(
-    top_fd: int, local: LocalPaths, path: bytes = b"", helpers: HelperProcesses = NO_HELPERS
+    top_fd: int,
+    local: LocalPaths,
+    path: bytes = b"",
+    helpers: HelperProcesses = NO_HELPERS,
+    directories_of: DirectoriesOf = no_version,
 ) -> Scan:
     """Scan the tree below an open directory.
 
     What vanishes during the pass is left out; the pass after hashing finds that out. A
     directory that may not be read raises `SourceRefused`. With `helpers`, the tree (which
-    they open by its `path`) is divided among them.
+    they open by its `path`) is divided among them. What is of a version by `directories_of` is
+    not local for holding nothing but local paths; so in the other scans.
     """
-    pass_ = ScanPass(top_fd, local)
+    pass_ = ScanPass(top_fd, local, directories_of)
     if len(helpers):
         _Shared(pass_, path, local, helpers).run()
     else:
@@ -131,6 +142,7 @@ def scan_again(
     before: Scan,
     helpers: HelperProcesses = NO_HELPERS,
     search: Optional[Search] = None,
+    directories_of: DirectoriesOf = no_version,
     *,
     is_urgent: bool = False,
 ) -> Scan:
@@ -146,32 +158,50 @@ def scan_again(
     if before.foreign:
         touched = None
     if touched is None or len(touched) > _TOUCHED_MIN + before.entries // _ENTRIES_PER_TOUCHED:
-        return scan(top_fd, local, path, helpers)
+        return scan(top_fd, local, path, helpers, directories_of)
     if not touched:
         return before._replace(moment=search.moment)
-    return _rescan(top_fd, local, before, touched, search.moment)
+    return _rescan(top_fd, local, before, touched, search.moment, directories_of)
 
 
-def rescan(top_fd: int, local: LocalPaths, before: Scan, touched: Collection[bytes]) -> Scan:
+def rescan(
+    top_fd: int,
+    local: LocalPaths,
+    before: Scan,
+    touched: Collection[bytes],
+    directories_of: DirectoriesOf = no_version,
+) -> Scan:
     """Scan again a tree that nobody else writes to: only the directories that were touched.
 
     Touched is every directory in which an entry was made, removed or stamped.
     """
     # A directory's own status stands in its parent's rows.
     parents = {split(_nearest(path, before.directories))[0] for path in touched}
-    return _rescan(top_fd, local, before, {*touched, *parents}, before.moment)
+    some = {*touched, *parents}
+    return _rescan(top_fd, local, before, some, before.moment, directories_of)
 
 
-def glance_again(top_fd: int, local: LocalPaths, before: Scan, some: Collection[bytes]) -> Scan:
+def glance_again(
+    top_fd: int,
+    local: LocalPaths,
+    before: Scan,
+    some: Collection[bytes],
+    directories_of: DirectoriesOf = no_version,
+) -> Scan:
     """Scan again what is in some directories, and nothing else of the tree."""
-    return _rescan(top_fd, local, before, some, before.moment)
+    return _rescan(top_fd, local, before, some, before.moment, directories_of)
 
 
 def _rescan(
-    top_fd: int, local: LocalPaths, before: Scan, some: Collection[bytes], moment: Moment
+    top_fd: int,
+    local: LocalPaths,
+    before: Scan,
+    some: Collection[bytes],
+    moment: Moment,
+    directories_of: DirectoriesOf,
 ) -> Scan:
     again = {_nearest(path, before.directories) for path in some}
-    pass_ = ScanPass(top_fd, local)
+    pass_ = ScanPass(top_fd, local, directories_of)
     pass_.resume(before, moment, again)
     for path in sorted(again, key=len):
         pass_.again(path)

@@ -10,6 +10,7 @@ import struct
 from operator import attrgetter
 from typing import (
     Any,
+    Callable,
     Collection,
     Dict,
     Iterator,
@@ -45,6 +46,9 @@ _KIND_MASK = 0o170000
 _DIRECTORY_KIND = 0o040000
 _KINDS = frozenset((0o100000, _DIRECTORY_KIND, 0o120000))
 _NFS_REMAINS = NFS_REMAINS.decode()
+DirectoriesOf = Callable[[int], Collection[bytes]]
+"""The directories of the version that is at a top directory with this inode; asked only where
+one of them may hold nothing but local paths."""
 _name = attrgetter("name")
 
 
@@ -71,6 +75,11 @@ class Scan(NamedTuple):
     moment: Moment
 
 
+def no_version(_: int) -> Collection[bytes]:
+    """Of a tree that is on no record."""
+    return ()
+
+
 def open_directory(path: bytes, top_fd: int | None = None) -> int:
     """A descriptor of a directory that is not a symbolic link; relative to `top_fd` if given."""
     return os.open(path or b".", _DIRECTORY_FLAGS, dir_fd=top_fd)
@@ -89,9 +98,12 @@ def opened_directory(path: bytes) -> Iterator[int]:
 class ScanPass:
     """A scan while it is made."""
 
-    def __init__(self, top_fd: int, local: LocalPaths) -> None:
+    def __init__(
+        self, top_fd: int, local: LocalPaths, directories_of: DirectoriesOf = no_version
+    ) -> None:
         self._top_fd = top_fd
         self._local_paths = local
+        self._directories_of = directories_of
         self._moment = Moment.now()
         self._top = os.fstat(top_fd)
         self.directories: Dict[bytes, bytes] = {}
@@ -267,13 +279,19 @@ class ScanPass:
     def _prune(self) -> None:
         """Take a directory that holds nothing but local paths for local itself.
 
-        A cache that a tool creates, with the directories above it, is no drift.
+        A cache that a tool creates, with the directories above it, is no drift. Nor is one in
+        a directory that the version has: that stays what it is.
         """
+        of_version: Optional[Collection[bytes]] = None
         parents = {split(path)[0] for path in self.local}
         while parents:
             path = max(parents, key=len)
             parents.remove(path)
             if not path or self.directories[path][:4] != NO_ROWS:
+                continue
+            if of_version is None:
+                of_version = self._directories_of(self.inode)
+            if path in of_version:
                 continue
             del self.directories[path]
             self.local = [p for p in self.local if not p.startswith(path + b"/")] + [path]

@@ -19,7 +19,7 @@ from envsync.agent.trees.scan import (
     scan,
     scan_again,
 )
-from envsync.agent.trees.scan_pass import Scan, opened_directory
+from envsync.agent.trees.scan_pass import DirectoriesOf, Scan, no_version, opened_directory
 from envsync.agent.trees.searches import Searches, begin
 from envsync.agent.trees.settling import seconds_to_settle
 from envsync.agent.trees.snapshot import Later, Snapshot
@@ -35,8 +35,11 @@ class Trees:
         cache_directory: Optional[str],
         local: LocalPaths,
         helpers: HelperProcesses = NO_HELPERS,
+        directories_of: DirectoriesOf = no_version,
     ) -> None:
+        """`directories_of` says what is of a version, where trees are versions on record."""
         self.local = local
+        self.directories_of = directories_of
         self._cache_directory = cache_directory
         self.helpers = helpers
         self._searches = Searches()
@@ -69,7 +72,15 @@ class Trees:
         One that `is_urgent` takes all processors, where it is worth it.
         """
         with opened_directory(path) as top_fd:
-            return scan_again(top_fd, self.local, path, before, self.helpers, is_urgent=is_urgent)
+            return scan_again(
+                top_fd,
+                self.local,
+                path,
+                before,
+                self.helpers,
+                directories_of=self.directories_of,
+                is_urgent=is_urgent,
+            )
 
     def are_directories_unchanged(self, path: bytes, before: Scan) -> bool:
         """Whether nothing was made, removed or renamed in a tree since a scan of it."""
@@ -107,7 +118,7 @@ class Trees:
             if unchanged is not None:
                 return unchanged
             known = {} if fresh else cache.directories()
-            attempts = Attempts(top_fd, path, cache, self.local, NO_VOUCHERS, progress)
+            attempts = self._attempts(top_fd, path, cache, progress)
             hashed = attempts.until_confirmed(first, known, margin_seconds, glance=glance)
             self._unstored[first.device, first.inode] = hashed
             if not self._stores_later:
@@ -134,8 +145,20 @@ class Trees:
                 begun.read_ahead()
             with contextlib.suppress(CacheLost):
                 before, search = begun.before, begun.search
-                return cache, scan_again(top_fd, self.local, path, before, self.helpers, search)
-        return cache, scan(top_fd, self.local, path, self.helpers)
+                of = self.directories_of
+                return cache, scan_again(top_fd, self.local, path, before, self.helpers, search, of)
+        return cache, scan(top_fd, self.local, path, self.helpers, self.directories_of)
+
+    def _attempts(
+        self,
+        top_fd: int,
+        path: bytes,
+        cache: ContentCache,
+        progress: Optional[Progress],
+        hashing: Optional[Hashing] = None,
+    ) -> Attempts:
+        of = self.directories_of
+        return Attempts(top_fd, path, cache, self.local, NO_VOUCHERS, progress, hashing, of)
 
     def begin(self, path: bytes) -> None:
         """Have it found out meanwhile what changed in a tree that a `snapshot` will be taken of."""
@@ -186,7 +209,7 @@ class Trees:
             if unchanged is not None:
                 return unchanged, None
             on_change(first)
-            attempts = Attempts(top_fd, path, cache, self.local, NO_VOUCHERS, progress, hashing)
+            attempts = self._attempts(top_fd, path, cache, progress, hashing)
             known = cache.directories() if before is None else before.for_retry()
             hashed = attempts.once(first, known, mount_of(path).stamp_margin_seconds)
             return hashed.snapshot, hashed
@@ -199,20 +222,22 @@ class Trees:
         vouchers: Vouchers,
         progress: Optional[Progress] = None,
         known: Optional[Dict[bytes, Known]] = None,
+        of_version: Collection[bytes] = (),
     ) -> Snapshot:
         """A tree that only this process writes to, after it did so.
 
         A file whose status is that of its voucher was hashed as it was written.
         One pass is enough, and after an earlier look (`before`) only over what was
         touched since. Without one, `known` are directories that were looked at one by one.
+        `of_version` are the directories of the version that it is to be.
         What is remembered of it counts once `seconds_to_settle` are over: others may not get
         at it before.
         """
         with opened_directory(path) as top_fd:
             if before is None:
-                scanned = scan(top_fd, self.local, path, self.helpers)
+                scanned = scan(top_fd, self.local, path, self.helpers, lambda _: of_version)
             else:
-                scanned = rescan(top_fd, self.local, before.scan, touched)
+                scanned = rescan(top_fd, self.local, before.scan, touched, lambda _: of_version)
             cache = self.cache(scanned.device, scanned.inode)
             known = before.known() if before is not None else known or {}
             attempts = Attempts(top_fd, path, cache, self.local, vouchers, progress)

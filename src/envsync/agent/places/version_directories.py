@@ -1,0 +1,28 @@
+"""Which directories a version on record has: those stay its own, whatever comes to be in them."""
+
+from __future__ import annotations
+
+from typing import Collection, FrozenSet, Optional, Tuple
+
+from envsync.agent.places.records import Record, Records
+
+
+class VersionDirectories:
+    """Of one environment's versions, by the inode of the top directory; read when first asked.
+
+    None where there is no record, or its manifest is missing or damaged.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._last: Optional[Tuple[Record, FrozenSet[bytes]]] = None
+
+    def __call__(self, inode: int) -> Collection[bytes]:
+        record = self._records.at(inode)
+        if record is None:
+            return ()
+        if self._last is None or self._last[0] != record:
+            manifest = self._records.manifest(record)
+            directories = frozenset(() if manifest is None else manifest.directories)
+            self._last = record, directories
+        return self._last[1]
