@@ -16,6 +16,13 @@ DEFAULT_LOCAL: Tuple[str, ...] = (
 """What tools write into an environment for one machine alone: variables that conda sets,
 font and numba caches (compiled for this CPU), and Jupyter's run-time settings."""
 
+CACHES: Tuple[str, ...] = (
+    "var/cache/fontconfig/**",
+    "**/__pycache__/*.nbi",
+    "**/__pycache__/*.nbc",
+)
+"""Of these, what tools make anew where it is lacking: nobody misses it."""
+
 NFS_REMAINS = b".nfs"
 """What NFS makes of a file that was deleted while open: it can be neither copied nor kept."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,15 @@ from hypothesis import strategies as st
 
 from envsync.agent.places.local_paths import carry
 from envsync.agent.server import filesystem
-from envsync.errors import CheckFailed, EnvsyncError, Locked, TargetDrifted, VerificationFailed
+from envsync.errors import (
+    CheckFailed,
+    EnvsyncError,
+    Locked,
+    PreflightRefused,
+    TargetDrifted,
+    VerificationFailed,
+)
+from envsync.tree.local import LocalPaths
 from tests.integration.agent.versions import (
     ONE,
     THREE,
@@ -158,7 +167,7 @@ def test_half_of_a_local_file_does_not_go_along(tmp_path: Path) -> None:
 
     def copy(_: Callable[[], None]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-        carry(live, [b"large", b"settings"], staging)
+        carry(live, [b"large", b"settings"], staging, LocalPaths(["*"]), is_ours=True)
 
     assert die_in(copy) == 0
     assert disk.read(staging).keys() == {b"settings", b"settings/small"}
@@ -410,5 +419,9 @@ def test_local_paths_never_lead_out(server: Server, tmp_path: Path) -> None:
         if os.path.isdir(server.live + b"/share") and not os.path.islink(server.live + b"/share"):
             os.makedirs(server.live + b"/share/deep/local", exist_ok=True)
             disk.write(server.live + b"/share/deep/local/mine", b"mine")
+            if nodes is linked:
+                with pytest.raises(PreflightRefused, match="cannot be carried"):
+                    server.push(nodes, local=("share/**/local",))
+                shutil.rmtree(server.live + b"/share/deep")
         server.push(nodes, local=("share/**/local",))
     assert sorted(path.name for path in outside.rglob("*")) == ["local", "precious"]

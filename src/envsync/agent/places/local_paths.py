@@ -1,50 +1,423 @@
-"""Carrying a server's own paths from the version that stands there into the next."""
+"""Carrying a server's own paths from the version that stands there into another.
+
+They belong to the server, not to a version: whatever tree comes to stand at the name has them
+as they are. Decision 33.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import shutil
 import stat
-from typing import AnyStr, Iterable, Set
+import tempfile
+from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from envsync.agent.server.filesystem import clone, mounts_below
+from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.trees.hashing import BLOCK_BYTES
+from envsync.agent.trees.removal import remove_tree
+from envsync.agent.trees.scan_pass import open_directory, opened_directory
+from envsync.agent.trees.storage import trouble
+from envsync.errors import PreflightRefused
+from envsync.tree.entry import join, split
+from envsync.tree.local import CACHES, NFS_REMAINS, LocalPaths
+
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_UNFINISHED = 0o200
+"""The mode of a file until all of it is there: what was left by who died is known by it."""
+_COPY_ATTEMPTS = 3
+_PATHS_MAX = 10
+_ALLOCATED_BYTES = 512
+"""What `st_blocks` counts in, whatever the filesystem's blocks are."""
+_CACHES = LocalPaths(CACHES)
+_MOUNTED = "a filesystem is mounted there"
+_IN_THE_WAY = "the version has something else there"
 
 
-def carry(live: bytes, local: Iterable[bytes], staging: bytes) -> Set[bytes]:
-    """Copy the live tree's local paths into a staging tree that has none.
+def carry(
+    live: bytes, local: Collection[bytes], tree: bytes, rules: LocalPaths, *, is_ours: bool
+) -> Set[bytes]:
+    """Bring a tree's local paths to what they are in the live one; the directories touched.
 
-    Best effort, file by file: these are caches and settings of one machine, and the live
-    tree may be in use. A file is copied whole or not at all. Returns the directories in which
-    something was made.
+    What is the same by kind, mode, size and mtime is not touched, so it may be called again.
+    A tree that `is_ours` is seen by nobody yet: in its local directories goes what the live
+    one has no more. In any other nothing goes, and what is newer there than in the live tree
+    stays. What the tree has of its version is never replaced, and its directories keep their
+    modes and mtimes. No link is followed, no mount point crossed; sockets and pipes are left
+    out. A file is carried whole or not at all.
+
+    Raises the OSError of a disk that is full or fails, and `PreflightRefused` with the paths
+    where something else cannot be carried, unless it is a cache that is made anew.
     """
-    touched: Set[bytes] = set()
-    for path in local:
-        touched.add(os.path.dirname(path))
-        with contextlib.suppress(OSError, shutil.Error, RecursionError):
-            _copy(os.path.join(live, path), os.path.join(staging, path), staging)
-    return touched
+    if not local:
+        return set()
+    with opened_directory(live) as live_fd, opened_directory(tree) as tree_fd:
+        mounts = _relative_mounts(live) | _relative_mounts(tree)
+        carrying = _Carrying(live_fd, tree_fd, rules, mounts, is_ours=is_ours)
+        try:
+            carrying.run(local)
+        finally:
+            carrying.stamp_directories()
+    carrying.require_all()
+    return carrying.touched
 
 
-def _copy(source: bytes, target: bytes, top: bytes) -> None:
-    parent = os.path.dirname(target)
-    below = os.path.relpath(parent, top)
-    if os.path.realpath(parent) != os.path.normpath(os.path.join(os.path.realpath(top), below)):
-        # Some directory on the way is a link in the new version.
-        return
-    os.makedirs(parent, mode=0o755, exist_ok=True)
-    kind = os.lstat(source).st_mode
-    if stat.S_ISDIR(kind):
-        shutil.copytree(
-            os.fsdecode(source), os.fsdecode(target), symlinks=True, copy_function=_copy_whole
-        )
-    elif stat.S_ISREG(kind) or stat.S_ISLNK(kind):
-        _copy_whole(source, target, follow_symlinks=False)
+class Room(NamedTuple):
+    """What local paths take on the disk."""
+
+    size_bytes: int
+    inodes: int
 
 
-def _copy_whole(source: AnyStr, target: AnyStr, *, follow_symlinks: bool = True) -> AnyStr:
-    """Half of a file (a disk that is full, or fails) would be worse than none."""
-    try:
-        return shutil.copy2(source, target, follow_symlinks=follow_symlinks)
-    except BaseException:
+def room(tree: bytes, local: Collection[bytes]) -> Room:
+    """What a tree's local paths take: blocks that are allocated, for holes stay holes."""
+    size_bytes = inodes = 0
+    for _, status in _walk(tree, local):
+        size_bytes += status.st_blocks * _ALLOCATED_BYTES
+        inodes += 1
+    return Room(size_bytes, inodes)
+
+
+def can_be_shared(tree: bytes, local: Collection[bytes], beside: bytes) -> bool:
+    """Whether files made in the directory `beside` share the blocks of those that they copy."""
+    for path, status in _walk(tree, local):
+        if stat.S_ISREG(status.st_mode) and status.st_blocks:
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                old = stack.enter_context(_opened(path))
+                new = stack.enter_context(tempfile.TemporaryFile(dir=os.fsdecode(beside)))
+                return clone(old, new.fileno())
+    return False
+
+
+def _walk(tree: bytes, local: Collection[bytes]) -> Iterator[Tuple[bytes, os.stat_result]]:
+    """Everything at and below local paths, as far as it can be looked at."""
+    pending = [os.path.join(tree, path) for path in local]
+    while pending:
+        path = pending.pop()
         with contextlib.suppress(OSError):
-            os.unlink(target)
-        raise
+            status = os.lstat(path)
+            yield path, status
+            if stat.S_ISDIR(status.st_mode):
+                pending += [os.path.join(path, name) for name in os.listdir(path)]
+
+
+@contextlib.contextmanager
+def _opened(path: bytes, directory_fd: Optional[int] = None) -> Iterator[int]:
+    fd = os.open(path, READ_FLAGS, dir_fd=directory_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _relative_mounts(tree: bytes) -> Set[bytes]:
+    top = os.path.realpath(tree)
+    return {os.path.relpath(path, top) for path in mounts_below(tree)}
+
+
+class _Pending(NamedTuple):
+    """A path, and whether by the rules it is local, or only a directory that holds such."""
+
+    path: bytes
+    is_local: bool
+
+
+class _Stamps(NamedTuple):
+    mode: int
+    atime_ns: int
+    mtime_ns: int
+
+
+class _Carrying:
+    """From one open tree to another."""
+
+    def __init__(
+        self,
+        live_fd: int,
+        tree_fd: int,
+        rules: LocalPaths,
+        mounts: Collection[bytes],
+        *,
+        is_ours: bool,
+    ) -> None:
+        self._live_fd = live_fd
+        self._tree_fd = tree_fd
+        self._device = os.fstat(live_fd).st_dev
+        self._rules = rules
+        self._mounts = mounts
+        self._is_ours = is_ours
+        self._stamps: Dict[bytes, _Stamps] = {}
+        self._left: List[str] = []
+        self.touched: Set[bytes] = set()
+
+    def run(self, local: Collection[bytes]) -> None:
+        for path in sorted(local):
+            pending: List[_Pending] = []
+            with self._noting(path):
+                # What is gone leaves no directories above it that nobody would take for local.
+                if _status(path, self._live_fd) and self._make_way(split(path)[0]):
+                    pending = [_Pending(path, self._rules.matches(path))]
+            while pending:
+                now = pending.pop()
+                with self._noting(now.path):
+                    pending += self._carry(now)
+
+    @contextlib.contextmanager
+    def _noting(self, path: bytes) -> Iterator[None]:
+        """Note a path that cannot be carried, whatever the reason; a disk's trouble ends it all."""
+        try:
+            yield
+        except FileNotFoundError:
+            pass  # it vanished meanwhile
+        except OSError as error:
+            if trouble(error) is not None:
+                raise
+            self._leave(path, error.strerror or str(error))
+
+    def _leave(self, path: bytes, why: str) -> None:
+        if not _CACHES.matches(path):
+            self._left.append("%s: %s" % (os.fsdecode(path), why))
+
+    def require_all(self) -> None:
+        """Raise `PreflightRefused` where something was left that nobody makes anew."""
+        if not self._left:
+            return
+        count = len(self._left)
+        which = "a local path" if count == 1 else "%d local paths" % count
+        raise PreflightRefused(
+            "%s there cannot be carried into the version that is to stand there" % which,
+            details=self._left[:_PATHS_MAX],
+            hint="make it readable there, or move it out of the environment",
+        )
+
+    def _make_way(self, directory: bytes) -> bool:
+        """Have the directories above a local path in the tree; False where it is gone."""
+        parts = directory.split(b"/") if directory else []
+        for count in range(1, len(parts) + 1):
+            above = b"/".join(parts[:count])
+            live, there = _status(above, self._live_fd), _status(above, self._tree_fd)
+            if live is None or not stat.S_ISDIR(live.st_mode):
+                return False
+            if above in self._mounts:
+                raise OSError(errno.EXDEV, _MOUNTED)
+            if there is None:
+                self._make_directory(above, live)
+            elif not stat.S_ISDIR(there.st_mode):
+                raise OSError(errno.ENOTDIR, _IN_THE_WAY)
+        return True
+
+    def _carry(self, what: _Pending) -> List[_Pending]:
+        """Carry one path; of a directory, what is to be carried next."""
+        path, is_local = what
+        live, there = _status(path, self._live_fd), _status(path, self._tree_fd)
+        if live is None:
+            if there is not None and is_local and self._is_ours:
+                self._clear(path)
+            return []
+        if path in self._mounts or live.st_dev != self._device:
+            raise OSError(errno.EXDEV, _MOUNTED)
+        if stat.S_ISDIR(live.st_mode):
+            return self._carry_directory(what, live, there)
+        is_nothing = split(path)[1].startswith(NFS_REMAINS)
+        if is_nothing or not (stat.S_ISREG(live.st_mode) or stat.S_ISLNK(live.st_mode)):
+            return []
+        if there is not None:
+            if self._is_same(path, live, there):
+                return []
+            if not self._may_replace(is_local, there):
+                raise OSError(errno.EEXIST, _IN_THE_WAY)
+            is_older = not self._is_ours and live.st_mtime_ns < there.st_mtime_ns
+            if is_older and stat.S_IMODE(there.st_mode) != _UNFINISHED:
+                return []
+            self._clear(path)
+        self._open_up(split(path)[0])
+        self._copy(path, live)
+        return []
+
+    def _carry_directory(
+        self, what: _Pending, live: os.stat_result, there: Optional[os.stat_result]
+    ) -> List[_Pending]:
+        path, is_local = what
+        if there is not None and not stat.S_ISDIR(there.st_mode):
+            if not self._may_replace(is_local, there):
+                raise OSError(errno.EEXIST, _IN_THE_WAY)
+            self._clear(path)
+            there = None
+        if there is None:
+            self._make_directory(path, live)
+        names = set(_names(path, self._live_fd))
+        if is_local:
+            if there is not None:
+                self._wish(path, there, live)
+                if self._is_ours:
+                    names.update(_names(path, self._tree_fd))
+            return [_Pending(join(path, name), True) for name in names]
+        local = self._rules.names(path)
+        return [
+            _Pending(join(path, name), local is not None and local.fullmatch(name) is not None)
+            for name in names
+        ]
+
+    def _may_replace(self, is_local: bool, there: os.stat_result) -> bool:
+        """Not what the version brings; nor, where it is a version's of old, a whole directory."""
+        return is_local and (self._is_ours or not stat.S_ISDIR(there.st_mode))
+
+    def _is_same(self, path: bytes, live: os.stat_result, there: os.stat_result) -> bool:
+        if live.st_mode != there.st_mode or live.st_mtime_ns != there.st_mtime_ns:
+            return False
+        if stat.S_ISLNK(live.st_mode):
+            fds = self._live_fd, self._tree_fd
+            return len({os.readlink(path, dir_fd=fd) for fd in fds}) == 1
+        return live.st_size == there.st_size
+
+    def _clear(self, path: bytes) -> None:
+        self._open_up(split(path)[0])
+        for below in [kept for kept in self._stamps if kept == path or _is_below(kept, path)]:
+            del self._stamps[below]
+        remove_tree(path, self._tree_fd)
+
+    def _make_directory(self, path: bytes, live: os.stat_result) -> None:
+        self._open_up(split(path)[0])
+        os.mkdir(path, 0o700, dir_fd=self._tree_fd)
+        self.touched.add(path)
+        # Not the bit by which it may belong to a group: the tree hands that down itself.
+        made = os.stat(path, dir_fd=self._tree_fd, follow_symlinks=False)
+        mode = stat.S_IMODE(live.st_mode) | (made.st_mode & stat.S_ISGID)
+        self._stamps[path] = _Stamps(mode, live.st_atime_ns, live.st_mtime_ns)
+
+    def _wish(self, path: bytes, there: os.stat_result, live: os.stat_result) -> None:
+        """Let a local directory that is there get the live one's mode and mtime."""
+        mode = stat.S_IMODE(live.st_mode) | (there.st_mode & stat.S_ISGID)
+        if (stat.S_IMODE(there.st_mode), there.st_mtime_ns) != (mode, live.st_mtime_ns):
+            self.touched.add(path)
+            self._stamps[path] = _Stamps(mode, live.st_atime_ns, live.st_mtime_ns)
+
+    def _open_up(self, directory: bytes) -> None:
+        """Make a directory of the tree ready to be changed; its stamps are put back at the end."""
+        self.touched.add(directory)
+        at = directory or b"."
+        status = os.stat(at, dir_fd=self._tree_fd, follow_symlinks=False)
+        if status.st_uid != os.geteuid() != 0:
+            # Nor could its stamps be put back, and then the version were another.
+            raise PermissionError(errno.EPERM, "its directory belongs to another user")
+        if directory not in self._stamps:
+            mode = stat.S_IMODE(status.st_mode)
+            self._stamps[directory] = _Stamps(mode, status.st_atime_ns, status.st_mtime_ns)
+        if status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(at, stat.S_IMODE(status.st_mode) | stat.S_IRWXU, dir_fd=self._tree_fd)
+
+    def stamp_directories(self) -> None:
+        """Give directories their modes and mtimes, children first."""
+        for path in sorted(self._stamps, key=_depth, reverse=True):
+            _put_stamps(path or b".", self._tree_fd, self._stamps[path])
+        self._stamps.clear()
+
+    def _copy(self, path: bytes, live: os.stat_result) -> None:
+        if stat.S_ISLNK(live.st_mode):
+            os.symlink(os.readlink(path, dir_fd=self._live_fd), path, dir_fd=self._tree_fd)
+            times = live.st_atime_ns, live.st_mtime_ns
+            with contextlib.suppress(NotImplementedError):
+                os.utime(path, ns=times, dir_fd=self._tree_fd, follow_symlinks=False)
+            return
+        with _opened(path, self._live_fd) as old:
+            if not stat.S_ISREG(os.fstat(old).st_mode):
+                return  # another kind came in its place
+            new = os.open(path, _NEW_FILE, _UNFINISHED, dir_fd=self._tree_fd)
+            try:
+                _copy_file(old, new)
+            except BaseException:
+                # Half of a file would be worse than none.
+                with contextlib.suppress(OSError):
+                    os.unlink(path, dir_fd=self._tree_fd)
+                raise
+            finally:
+                os.close(new)
+
+
+def _status(path: bytes, top_fd: int) -> Optional[os.stat_result]:
+    """What is there, links not followed; None where nothing is, or no directory above it."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return os.stat(path, dir_fd=top_fd, follow_symlinks=False)
+    return None
+
+
+def _names(directory: bytes, top_fd: int) -> List[bytes]:
+    fd = open_directory(directory, top_fd)
+    try:
+        return list(map(os.fsencode, os.listdir(fd)))
+    finally:
+        os.close(fd)
+
+
+def _is_below(path: bytes, directory: bytes) -> bool:
+    return path.startswith(directory + b"/")
+
+
+def _depth(directory: bytes) -> int:
+    return directory.count(b"/") + 1 if directory else 0
+
+
+def _put_stamps(path: bytes, top_fd: int, stamps: _Stamps) -> None:
+    status = _status(path, top_fd)
+    if status is None:
+        return
+    if stat.S_IMODE(status.st_mode) != stamps.mode:
+        os.chmod(path, stamps.mode, dir_fd=top_fd)
+    if status.st_mtime_ns != stamps.mtime_ns:
+        os.utime(path, ns=(stamps.atime_ns, stamps.mtime_ns), dir_fd=top_fd)
+
+
+def _copy_file(old: int, new: int) -> None:
+    """Copy contents, attributes, mtime and mode of an open file.
+
+    Of one that is written to meanwhile, with the mtime of before: the next look finds that it
+    differs.
+    """
+    for _ in range(_COPY_ATTEMPTS):
+        before = os.fstat(old)
+        if not clone(old, new):
+            os.ftruncate(new, 0)
+            _copy_data(old, new, before.st_size)
+        after = os.fstat(old)
+        if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
+            break
+    _copy_attributes(old, new)
+    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
+    # Last: it is what says that the file is whole.
+    os.fchmod(new, stat.S_IMODE(before.st_mode))
+
+
+def _copy_data(old: int, new: int, size_bytes: int) -> None:
+    """Copy so many bytes into an empty file; holes stay holes."""
+    os.ftruncate(new, size_bytes)
+    at = 0
+    while at < size_bytes:
+        start, end = _next_data(old, at, size_bytes)
+        at = start
+        while at < end:
+            block = os.pread(old, min(BLOCK_BYTES, end - at), at)
+            if not block:
+                return  # it was cut short meanwhile
+            at += os.pwrite(new, block, at)
+
+
+def _next_data(fd: int, at: int, size_bytes: int) -> Tuple[int, int]:
+    """Where data begins and ends, from some position on; where nobody knows, it is all the rest."""
+    try:
+        start = os.lseek(fd, at, os.SEEK_DATA)
+        return start, min(size_bytes, os.lseek(fd, start, os.SEEK_HOLE))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size_bytes, size_bytes
+        if trouble(error) is not None:
+            raise
+        return at, size_bytes
+
+
+def _copy_attributes(old: int, new: int) -> None:
+    """Extended attributes, as far as that can be had: labels and lists of access among them."""
+    with contextlib.suppress(OSError):
+        for name in os.listxattr(old):
+            with contextlib.suppress(OSError):
+                os.setxattr(new, name, os.getxattr(old, name))

@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import struct
-from typing import NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 NETWORK_KINDS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "glusterfs"}
@@ -59,8 +59,15 @@ def mount_of(path: bytes) -> Mount:
 
 def holds_mounts(path: bytes) -> bool:
     """Whether something is mounted on a directory below this one."""
+    return bool(mounts_below(path))
+
+
+def mounts_below(path: bytes) -> List[bytes]:
+    """The directories below this one that something is mounted on (a bind mount too)."""
     start = os.path.realpath(path).decode("utf-8", "surrogateescape").rstrip("/") + "/"
-    return any(mount.mount_point.startswith(start) for mount in _mounts())
+    points = [mount.mount_point for mount in _mounts()]
+    found = [point for point in points if point.startswith(start)]
+    return [point.encode("utf-8", "surrogateescape") for point in found]
 
 
 def is_mount_point(path: bytes) -> bool:

@@ -23,7 +23,7 @@ from typing import (
 )
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.local_paths import carry
+from envsync.agent.places.local_paths import Room, can_be_shared, carry, room
 from envsync.agent.places.locks import expel_writers
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.sharing import regroup
@@ -154,11 +154,24 @@ class Staging:
         now that so many files have come. Whether there was one."""
         return self._stock is not None and self._stock.look(files)
 
-    def require_space(self) -> None:
-        """Raise `NoSpace` where the plan does not fit."""
+    def require_space(self, live: Optional[bytes] = None, local: Collection[bytes] = ()) -> None:
+        """Raise `NoSpace` where the plan does not fit, or what is carried of `live` with it."""
         assert self._plan is not None
         free = space(self._places.trees)
-        require_room(free, self._plan.new_bytes(), self._plan.new_inodes())
+        carried = Room(0, 0) if live is None else self._room_for(live, local)
+        new_bytes = self._plan.new_bytes() + carried.size_bytes
+        require_room(free, new_bytes, self._plan.new_inodes() + carried.inodes)
+
+    def _room_for(self, live: bytes, local: Collection[bytes]) -> Room:
+        """What the live tree's local paths take beyond those that go from this one first."""
+        if not local:
+            return Room(0, 0)
+        going = () if self._found is None else self._found.scan.local
+        needed, freed = room(live, local), room(self.path, going)
+        size_bytes = max(0, needed.size_bytes - freed.size_bytes)
+        if size_bytes and can_be_shared(live, local, self.path):
+            size_bytes = 0
+        return Room(size_bytes, max(0, needed.inodes - freed.inodes))
 
     def bring_forward(
         self, holdings: Sequence[Holding], progress: Optional[Progress] = None
@@ -238,7 +251,8 @@ class Staging:
                     writer.stamp(path, entry)
                 self._touched.add(split(path)[0])
             if live is not None:
-                self._touched |= carry(live, local, self.path)
+                rules = self._trees.local
+                self._touched |= carry(live, local, self.path, rules, is_ours=True)
             self._stamp_directories(wanted)
 
     def _stamp_directories(self, wanted: Manifest) -> None:

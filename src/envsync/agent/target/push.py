@@ -192,8 +192,10 @@ class TargetPush:
         def make(holdings: Sequence[Holding]) -> Plan:
             return staging.plan(wanted, holdings)
 
-        work, found = plan_reusing(self._target, self._target.live, wanted, make, beside)
-        staging.require_space()
+        live = self._target.live
+        work, found = plan_reusing(self._target, live, wanted, make, beside)
+        local = () if live is None else live.scan.local
+        staging.require_space(self._target.places.standing(), local)
         fetches = staging.bring_forward(found, progress)
         facts = plan_facts(work, found, staging.origin, ())
         if copied is not None:

@@ -1,0 +1,241 @@
+"""A server's own paths: they go along into whatever tree comes to stand at the name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.places import local_paths
+from envsync.agent.places.local_paths import can_be_shared, carry, room
+from envsync.agent.server import filesystem
+from envsync.agent.trees import storage
+from envsync.errors import NoSpace, PreflightRefused, StorageFailed
+from envsync.tree.local import LocalPaths
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import Server, environment
+from tests.unit.tree.trees import Tree, directory, file, symlink, with_parents
+
+MODELS = ("models/checkpoints/**", "share/jupyter/lab/settings/**")
+RULES = LocalPaths(MODELS)
+PLAIN = environment({b"lib/a": file(b"a")})
+CONFIGURED = environment({b"lib/a": file(b"b"), b"models/config.json": file(b"{}")})
+OTHER = environment({b"lib/a": file(b"c"), b"models/config.json": file(b"{2}")})
+CHECKPOINT = b"models/checkpoints/deep/final.pt"
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> bytes:
+    return _made(tmp_path / "live")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> bytes:
+    return _made(tmp_path / "tree")
+
+
+def _made(path: Path) -> bytes:
+    path.mkdir()
+    return os.fsencode(path)
+
+
+def write(top: bytes, path: bytes, data: bytes = b"mine", mtime_ns: int = 10**18) -> None:
+    """A file as a tool of that server writes it: anew, whatever was there."""
+    real = os.path.join(top, path)
+    os.makedirs(os.path.dirname(real), exist_ok=True)
+    Path(os.fsdecode(real)).write_bytes(data)
+    os.utime(real, ns=(mtime_ns, mtime_ns))
+
+
+def is_changed(server: Server) -> bool:
+    """Whether it counts as changed by hand."""
+    target = server.target(MODELS)
+    state = target.inspect(lock=False)
+    return state.record is None or state.revision != state.record.revision
+
+
+# --- into a version that has the directory above ----------------------------------------
+
+
+def test_they_go_along_where_the_version_comes_to_have_the_directory(server: Server) -> None:
+    server.push(PLAIN, local=MODELS)
+    write(server.live, CHECKPOINT)
+    for nodes in (CONFIGURED, OTHER, CONFIGURED, PLAIN, CONFIGURED):
+        server.push(nodes, local=MODELS)
+        assert server.tree()[CHECKPOINT].data == b"mine"
+        assert not is_changed(server)
+    found = server.tree()
+    assert {path: found[path] for path in CONFIGURED} == dict(CONFIGURED)
+
+
+EMPTY = environment({b"lib/a": file(b"a"), b"share/jupyter/lab": directory()})
+SETTING = b"share/jupyter/lab/settings/o.json"
+
+
+def test_it_goes_along_into_an_empty_directory_of_the_next_version(server: Server) -> None:
+    server.push(EMPTY, local=MODELS)
+    write(server.live, SETTING)
+    for nodes in ({**EMPTY, b"lib/a": file(b"new")}, EMPTY, PLAIN, EMPTY):
+        server.push(nodes, local=MODELS)
+        assert server.tree()[SETTING].data == b"mine"
+        assert not is_changed(server)
+        expected = nodes.keys() | with_parents({SETTING: file()}).keys()
+        assert server.tree().keys() == expected
+
+
+MERGED: Tree = with_parents(
+    {
+        b"models/checkpoints/run/a.pt": file(b"a", 0o600, 3),
+        b"models/checkpoints/run": directory(0o700, 4),
+        b"models/checkpoints/best": symlink(b"run/a.pt", 5),
+        b"models/checkpoints/gone": symlink(b"/nowhere", 6),
+        b"models/checkpoints": directory(0o500, 7),
+        b"models": directory(0o755, 8),
+    }
+)
+BROUGHT: Tree = with_parents(
+    {b"models/config.json": file(b"{}", 0o444, 9), b"models": directory(0o555, 10)}
+)
+
+
+def test_modes_mtimes_and_links_are_kept(live: bytes, tree: bytes) -> None:
+    disk.build(live, MERGED)
+    disk.build(tree, BROUGHT)
+    touched = carry(live, [b"models"], tree, RULES, is_ours=True)
+    assert disk.read(tree) == {**MERGED, **BROUGHT}
+    assert touched >= {b"models", b"models/checkpoints"}
+    assert carry(live, [b"models"], tree, RULES, is_ours=True) == set()
+    assert disk.read(live) == MERGED
+
+
+def test_directories_above_are_made_as_they_are(live: bytes, tree: bytes) -> None:
+    disk.build(live, MERGED)
+    carry(live, [b"models/checkpoints"], tree, RULES, is_ours=True)
+    assert disk.read(tree) == MERGED
+
+
+def test_what_the_version_brings_is_never_replaced(live: bytes, tree: bytes) -> None:
+    """Neither a file, nor a link, nor what is at the end of it."""
+    outside = os.path.join(os.path.dirname(tree), b"outside")
+    os.mkdir(outside)
+    for brought in (file(b"theirs"), symlink(outside)):
+        write(live, b"models/checkpoints/a.pt")
+        disk.build(tree, {b"models": brought})
+        with pytest.raises(PreflightRefused, match="a local path there cannot be carried") as told:
+            carry(live, [b"models"], tree, RULES, is_ours=True)
+        assert told.value.details == ("models: the version has something else there",)
+        assert disk.read(tree) == {b"models": brought}
+        os.unlink(tree + b"/models")
+    assert os.listdir(outside) == []
+
+
+# --- what cannot be carried -------------------------------------------------------------
+
+
+def test_pipes_and_sockets_are_left_out(live: bytes, tree: bytes) -> None:
+    write(live, b"models/checkpoints/a")
+    os.mkfifo(live + b"/models/checkpoints/pipe")
+    write(live, b"models/checkpoints/.nfs0001")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(live + b"/models/checkpoints/socket")
+        carry(live, [b"models"], tree, RULES, is_ours=True)
+    assert os.listdir(tree + b"/models/checkpoints") == [b"a"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_disk_that_is_full_or_fails_is_told(
+    server: Server, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    server.push(PLAIN, local=MODELS)
+    write(server.live, CHECKPOINT)
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(local_paths, "_copy_file", fail)
+    with pytest.raises((NoSpace, StorageFailed), match="the live environment is untouched"):
+        server.push(CONFIGURED, local=MODELS)
+    monkeypatch.undo()
+    assert server.tree()[b"lib/a"].data == b"a"
+    server.push(CONFIGURED, local=MODELS)
+    assert server.tree()[CHECKPOINT].data == b"mine"
+
+
+def test_what_may_not_be_read_stops_the_push(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for caches, which are made anew."""
+    local = (*MODELS, "var/cache/fontconfig/**")
+    server.push(PLAIN, local=local)
+    write(server.live, b"var/cache/fontconfig/x")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(local_paths, "_copy_file", refuse)
+    server.push(CONFIGURED, local=local)
+    write(server.live, CHECKPOINT)
+    with pytest.raises(PreflightRefused) as told:
+        server.push(PLAIN, local=local)
+    assert told.value.details == (f"{os.fsdecode(CHECKPOINT)}: Permission denied",)
+    assert server.tree()[b"lib/a"].data == b"b"
+
+
+def test_no_mount_point_is_crossed(
+    live: bytes, tree: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one of a directory of the same filesystem, which no device number tells."""
+    write(live, b"models/checkpoints/mounted/a")
+
+    def mounts(path: bytes) -> list[bytes]:
+        return [live + b"/models/checkpoints/mounted"] if path == live else []
+
+    monkeypatch.setattr(local_paths, "mounts_below", mounts)
+    with pytest.raises(PreflightRefused) as told:
+        carry(live, [b"models"], tree, RULES, is_ours=True)
+    assert told.value.details == ("models/checkpoints/mounted: a filesystem is mounted there",)
+    assert disk.read(tree).keys() == {b"models", b"models/checkpoints"}
+
+
+# --- room -------------------------------------------------------------------------------
+
+
+def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.push(PLAIN, local=MODELS)
+    write(server.live, CHECKPOINT, os.urandom(3 << 20))
+    free = filesystem.Space(storage.SPARE_BYTES + (2 << 20), None)
+    monkeypatch.setattr("envsync.agent.staging.staging.space", lambda _: free)
+    monkeypatch.setattr("envsync.agent.staging.staging.can_be_shared", lambda *_: False)
+    with pytest.raises(NoSpace, match="the push needs 70 MB"):
+        server.push(CONFIGURED, local=MODELS)
+    monkeypatch.setattr("envsync.agent.staging.staging.can_be_shared", lambda *_: True)
+    server.push(CONFIGURED, local=MODELS)
+    monkeypatch.setattr("envsync.agent.staging.staging.can_be_shared", lambda *_: False)
+    # What it is built on now has had them as well, and those go first.
+    server.push(OTHER, local=MODELS)
+
+
+def test_holes_stay_holes(live: bytes, tree: bytes) -> None:
+    os.makedirs(live + b"/local")
+    with open(live + b"/local/sparse", "wb") as new:
+        new.truncate(64 << 20)
+        new.seek(32 << 20)
+        new.write(b"data")
+    carry(live, [b"local"], tree, LocalPaths(["local/**"]), is_ours=True)
+    with open(tree + b"/local/sparse", "rb") as copied:
+        assert os.fstat(copied.fileno()).st_size == 64 << 20
+        copied.seek(32 << 20)
+        assert copied.read(5) == b"data\0"
+    assert room(tree, [b"local"]).size_bytes < 4 << 20
+    assert room(tree, [b"local"]).inodes == 2
+
+
+def test_shared_blocks_are_tried(live: bytes, tree: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(live, b"local/a", b"x" * 5000)
+    for answer in (True, False):
+        monkeypatch.setattr(local_paths, "clone", lambda *_, answer=answer: answer)
+        assert can_be_shared(live, [b"local"], tree) is answer
+    assert not can_be_shared(tree, [], tree)
