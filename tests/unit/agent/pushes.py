@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from envsync.agent.places.records import Records
+from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.publishing.check import Check
 from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.target.going_back import GoingBack
@@ -22,6 +23,7 @@ from envsync.agent.trees.outgoing import outgoing
 from envsync.agent.trees.scan_pass import open_directory
 from envsync.agent.wire.messages import RecordFacts
 from envsync.tree.entry import Entry
+from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
 from tests.unit.agent import disk
@@ -187,7 +189,7 @@ def records(server: Server) -> Records:
     return server.target().records
 
 
-def require_sound(server: Server) -> None:
+def require_sound(server: Server, local: Sequence[str] = ("local",)) -> None:
     """Every record has its manifest and its tree, and the tree is what the record says."""
     known = records(server)
     standing = server.target().places.standing()
@@ -196,7 +198,8 @@ def require_sound(server: Server) -> None:
         tree = standing if record.inode == live else known.tree(record)
         assert tree is not None, record
         snapshot = disk.uncached()
-        snapshot.local = server.target().trees.local
+        snapshot.local = LocalPaths(local)
+        snapshot.directories_of = VersionDirectories(known)
         assert snapshot.snapshot(tree).revision == record.revision
         manifest = known.manifest(record)
         assert manifest is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import pytest
 
 from envsync.agent.places import local_paths
 from envsync.agent.places.local_paths import can_be_shared, carry, room
+from envsync.agent.publishing.check import Check
 from envsync.agent.server import filesystem
+from envsync.agent.target.publication import Publication
+from envsync.agent.target.push import TargetPush
 from envsync.agent.trees import storage
 from envsync.errors import NoSpace, PreflightRefused, StorageFailed
 from envsync.tree.local import LocalPaths
 from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, environment
-from tests.unit.tree.trees import Tree, directory, file, symlink, with_parents
+from tests.unit.agent.pushes import Server, environment, require_sound
+from tests.unit.tree.trees import Tree, directory, file, manifest_of, symlink, with_parents
 
 MODELS = ("models/checkpoints/**", "share/jupyter/lab/settings/**")
 RULES = LocalPaths(MODELS)
@@ -239,3 +243,139 @@ def test_shared_blocks_are_tried(live: bytes, tree: bytes, monkeypatch: pytest.M
         monkeypatch.setattr(local_paths, "clone", lambda *_, answer=answer: answer)
         assert can_be_shared(live, [b"local"], tree) is answer
     assert not can_be_shared(tree, [], tree)
+
+
+# --- as they are at the switch ----------------------------------------------------------
+
+ONE, TWO, THREE = (environment({b"lib/a": file(data)}) for data in (b"1", b"2", b"3"))
+LATER_NS = 10**18 + 1
+
+
+def test_what_is_written_after_the_version_is_complete_goes_along(server: Server) -> None:
+    """As by the job that a push waits for."""
+    server.push(PLAIN, local=MODELS)
+    write(server.live, CHECKPOINT, b"older")
+    write(server.live, b"models/checkpoints/done/tmp")
+
+    def work_on() -> None:
+        write(server.live, CHECKPOINT, b"newer", LATER_NS)
+        write(server.live, b"models/checkpoints/other.pt")
+        write(server.live, SETTING)
+        shutil.rmtree(server.live + b"/models/checkpoints/done")
+
+    for nodes in (CONFIGURED, EMPTY):
+        server.push(nodes, local=MODELS, before_publish=work_on)
+        found = server.tree()
+        assert found[CHECKPOINT].data == b"newer"
+        assert found.keys() >= {b"models/checkpoints/other.pt", SETTING}
+        assert b"models/checkpoints/done" not in found
+        assert not is_changed(server)
+        require_sound(server, MODELS)
+        write(server.live, CHECKPOINT, b"older")
+        write(server.live, b"models/checkpoints/done/tmp")
+
+
+def test_what_cannot_be_carried_at_the_switch_ends_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.push(ONE)
+
+    def work_on() -> None:
+        write(server.live, b"local/a")
+        monkeypatch.setattr(local_paths, "_copy_file", refuse)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.raises(PreflightRefused, match="cannot be carried"):
+        server.push(TWO, before_publish=work_on)
+    assert server.tree()[b"lib/a"].data == b"1"
+    monkeypatch.undo()
+    require_sound(server)
+    server.push(TWO)
+    assert server.tree()[b"local/a"].data == b"mine"
+
+
+def test_what_is_carried_at_the_switch_is_synced(server: Server) -> None:
+    synced: list[bool] = []
+    server.push(ONE)
+    write(server.live, b"local/a")
+    target = server.target()
+    target.inspect(lock=True)
+    try:
+        sync = target.lock.sync
+        live = target.live
+        assert live is not None
+
+        def note() -> None:
+            synced.append(True)
+            sync()
+
+        target.lock.sync = note  # type: ignore[method-assign]
+        push = TargetPush(target)
+        push.stage(manifest_of(ONE), 1)
+        push.complete()
+        write(server.live, b"local/b")
+        push.publish(Publication("r", "s", "w", "mirror", "", 1, Check(), False))
+    finally:
+        target.lock.release()
+    assert len(synced) == 2
+
+
+def test_rolling_back_takes_them_along(server: Server) -> None:
+    """Whole: they belong to the server, whatever version stands there."""
+    server.push(ONE)
+    write(server.live, b"local/a", b"older")
+    write(server.live, b"local/gone")
+    server.push(TWO)
+    write(server.live, b"local/a", b"newer", LATER_NS)
+    write(server.live, b"local/week/b")
+    os.unlink(server.live + b"/local/gone")
+    server.rollback()
+    for nodes in (None, THREE, ONE, THREE):
+        if nodes is not None:
+            server.push(nodes)
+        found = server.tree()
+        assert found[b"local/a"].data == b"newer"
+        assert found[b"local/week/b"].data == b"mine"
+        # Nothing is removed from a version of old, not even what was removed since.
+        assert found[b"local/gone"].data == b"mine"
+        require_sound(server)
+
+
+def test_what_a_job_goes_on_writing_in_an_earlier_version_stays(server: Server) -> None:
+    server.push(ONE)
+    write(server.live, b"local/a", b"older")
+    server.push(TWO)
+    [earlier] = server.earlier()
+    write(earlier, b"local/a", b"newer", LATER_NS)
+    server.rollback()
+    assert server.tree()[b"local/a"].data == b"newer"
+
+
+def test_what_was_left_half_done_is_done_again(live: bytes, tree: bytes) -> None:
+    """By who died over it: such a file is newer, but not whole."""
+    write(live, b"local/a")
+    write(tree, b"local/a", b"mi", LATER_NS)
+    os.chmod(tree + b"/local/a", 0o200)
+    carry(live, [b"local"], tree, LocalPaths(["local"]), is_ours=False)
+    assert disk.read(tree) == disk.read(live)
+
+
+def test_the_stamps_of_a_version_of_old_are_kept(live: bytes, tree: bytes) -> None:
+    disk.build(live, MERGED)
+    disk.build(tree, BROUGHT)
+    carry(live, [b"models"], tree, RULES, is_ours=False)
+    assert disk.read(tree) == {**MERGED, **BROUGHT}
+
+
+def test_nothing_is_done_in_another_users_directory(
+    live: bytes, tree: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stamps could not be put back, and the version would be another."""
+    write(live, b"local")
+    monkeypatch.setattr(os, "geteuid", lambda: os.lstat(tree).st_uid + 1)
+    with pytest.raises(PreflightRefused) as told:
+        carry(live, [b"local"], tree, LocalPaths(["local"]), is_ours=False)
+    assert told.value.details == ("local: its directory belongs to another user",)
+    assert os.listdir(tree) == []

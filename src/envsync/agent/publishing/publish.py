@@ -1,7 +1,8 @@
 """The switch: from one whole version to another in one atomic step, guarded on both sides.
 
-    manifest and intent on disk -> sync -> look again at what stands there -> switch
-    -> compare what was switched out -> check -> record -> forget the intent
+    manifest and intent on disk -> sync -> look again at what stands there
+    -> carry its local paths as they are now -> switch -> compare what was switched out
+    -> check -> record -> forget the intent
 
 From the check on it is `conclusion`; whatever dies anywhere, `recovery` follows.
 """
@@ -15,6 +16,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
+from envsync.agent.places.local_paths import carry
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.signs import installer_findings
@@ -28,7 +30,7 @@ from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import failure_after_switch, trouble
 from envsync.agent.trees.trees import Trees
-from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
+from envsync.errors import PreflightRefused, SourceRefused, StorageFailed, TargetDrifted
 from envsync.tree.manifest import Manifest
 
 Step = Callable[[str], None]
@@ -42,7 +44,8 @@ class Switch(NamedTuple):
     `new` describes the tree at `staged`; `kept` is a record for the version that stands
     there now, where it has none of its own, so that it stays a generation. `expected` was
     found there at `inspected_seconds` of the monotonic clock. Before `not_before_seconds` a
-    change of what is published could show no other stamps than it has.
+    change of what is published could show no other stamps than it has. A `manifest` comes with
+    what was staged; without one, `staged` is an earlier version that comes back.
     """
 
     staged: bytes
@@ -85,16 +88,17 @@ class Publisher:
         """Make `switch.staged` the live tree and return its record.
 
         Raises `TargetDrifted` where the live tree changed since it was inspected, before or
-        during the switch; `CheckFailed` where the check failed. In both cases the version
-        that stood there stands there again. So it does where the disk fails before the
-        switch; where it fails afterwards, the error says that the new one stands there, and
-        the next contact completes it.
+        during the switch; `CheckFailed` where the check failed; `PreflightRefused` where a
+        local path cannot be carried. In all cases the version that stood there stands there
+        again. So it does where the disk fails before the switch; where it fails afterwards, the
+        error says that the new one stands there, and the next contact completes it.
         """
         try:
             self._prepare(switch)
             before = self._look_again(switch)
-            self._require_no_installer()
             time.sleep(max(0.0, switch.not_before_seconds - time.monotonic()))
+            self._carry_local_paths(switch, before)
+            self._require_no_installer()
             self._on_step("switch")
             replaced = self._switching.give_name_to(switch.staged, is_free=switch.expected is None)
         except OSError:
@@ -120,12 +124,15 @@ class Publisher:
         self._on_step("intent")
         switch.intent().store(self._places)
         self._on_step("sync")
+        self._sync(switch.staged)
+        self._cache(switch.staged).mark_synced()
+
+    def _sync(self, staged: bytes) -> None:
         try:
             self._lock.sync()
         except OSError:
-            self._distrust(switch.staged)
+            self._distrust(staged)
             raise
-        self._cache(switch.staged).mark_synced()
 
     def _cache(self, tree: bytes) -> ContentCache:
         status = os.lstat(tree)
@@ -172,6 +179,25 @@ class Publisher:
                 "the environment was changed there during the push", hint="push again"
             )
         return now
+
+    def _carry_local_paths(self, switch: Switch, before: Optional[Scan]) -> None:
+        """Local paths as they are now: hours may have passed since what was staged was completed,
+        or since the version that comes back stood there.
+
+        What has come since then is known from the look `before` the switch.
+        """
+        if switch.expected is None or before is None:
+            return
+        local = {*switch.expected.scan.local, *before.local}
+        is_ours = switch.manifest is not None
+        live, rules = self._places.standing(), self._trees.local
+        try:
+            touched = carry(live, local, switch.staged, rules, is_ours=is_ours)
+        except PreflightRefused:
+            self._switching.abandon()
+            raise
+        if touched:
+            self._sync(switch.staged)
 
     def _require_no_installer(self) -> None:
         """One that has begun would find another version under its hands half-way."""
