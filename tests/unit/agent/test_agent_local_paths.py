@@ -188,6 +188,21 @@ def test_what_may_not_be_read_stops_the_push(
     assert server.tree()[b"lib/a"].data == b"b"
 
 
+def test_a_cache_where_the_version_has_something_else_stops_nothing(
+    live: bytes, tree: bytes
+) -> None:
+    cached = b"lib/package/__pycache__/a.nbi"
+    write(live, cached)
+    disk.build(tree, {b"lib": directory(), b"lib/package": symlink(b"elsewhere")})
+    before = disk.read(tree)
+    for local in (cached, b"lib/package/__pycache__", b"lib/package"):
+        carry(live, [local], tree, LocalPaths(), is_ours=True)
+    assert disk.read(tree) == before
+    write(live, b"lib/package/__pycache__/mine")
+    with pytest.raises(PreflightRefused):
+        carry(live, [b"lib/package"], tree, LocalPaths(["**/mine"]), is_ours=True)
+
+
 def test_no_mount_point_is_crossed(
     live: bytes, tree: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,7 @@ class _Carrying:
         self._mounts = mounts
         self._is_ours = is_ours
         self._stamps: Dict[bytes, _Stamps] = {}
+        self._ways: Set[bytes] = set()
         self._left: List[str] = []
         self.touched: Set[bytes] = set()
 
@@ -176,8 +177,21 @@ class _Carrying:
             self._leave(path, error.strerror or str(error))
 
     def _leave(self, path: bytes, why: str) -> None:
-        if not _CACHES.matches(path):
+        if not self._is_cache(path):
             self._left.append("%s: %s" % (os.fsdecode(path), why))
+
+    def _is_cache(self, path: bytes) -> bool:
+        """Whether it is a cache, or a directory that holds nothing else."""
+        pending = [path]
+        while pending:
+            below = pending.pop()
+            if _CACHES.matches(below):
+                continue
+            try:
+                pending += [join(below, name) for name in _names(below, self._live_fd)]
+            except OSError:
+                return False  # no directory, or one that may not be looked into
+        return True
 
     def require_all(self) -> None:
         """Raise `PreflightRefused` where something was left that nobody makes anew."""
@@ -193,6 +207,8 @@ class _Carrying:
 
     def _make_way(self, directory: bytes) -> bool:
         """Have the directories above a local path in the tree; False where it is gone."""
+        if directory in self._ways:
+            return True
         parts = directory.split(b"/") if directory else []
         for count in range(1, len(parts) + 1):
             above = b"/".join(parts[:count])
@@ -205,6 +221,7 @@ class _Carrying:
                 self._make_directory(above, live)
             elif not stat.S_ISDIR(there.st_mode):
                 raise OSError(errno.ENOTDIR, _IN_THE_WAY)
+        self._ways.add(directory)
         return True
 
     def _carry(self, what: _Pending) -> List[_Pending]:
