@@ -38,6 +38,7 @@ from typing import Any, ClassVar, Dict, Iterator, Optional, Sequence, Tuple, Typ
 
 INSIST = "insist with --retry-held"
 """In a hint: who knows the whole command puts it there instead."""
+UNMOUNT = "unmount it there; a link in the environment may lead to where it is mounted instead"
 
 
 class EnvsyncError(Exception):

@@ -16,6 +16,7 @@ from typing import Iterator, Optional, Tuple
 from envsync.agent.places.layout import SEARCH, Layout, group_writes
 from envsync.agent.places.sharing import walk
 from envsync.agent.server.facts import user_name
+from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.wire.messages import GROUP_OWNED, Finding
 from envsync.errors import PreflightRefused
@@ -143,8 +144,11 @@ def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
 
 
 def may_build_on(tree: bytes) -> bool:
-    """Whether all of an earlier version is this user's: modes and times are its owner's to set."""
-    if is_foreign(tree):
+    """Whether all of an earlier version is this user's: modes and times are its owner's to set.
+
+    What is mounted in it belongs to no version at all.
+    """
+    if is_foreign(tree) or mounted_within(tree):
         return False
     return next(_of_others(tree), None) is None
 
@@ -154,6 +158,8 @@ def hindrance(tree: bytes) -> str:
     if is_foreign(tree):
         owner = user_name(os.lstat(tree).st_uid)
         return "it belongs to %s, whose own `envsync gc` removes it" % owner
+    for mount in mounted_within(tree):
+        return "something is mounted in it, at %s: unmount it there" % os.fsdecode(mount)
     for path, status in _of_others(tree):
         full = os.path.join(tree, path)
         if stat.S_ISDIR(status.st_mode) and not os.access(full, _USE):

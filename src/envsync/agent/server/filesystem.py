@@ -70,6 +70,17 @@ def mounts_below(path: bytes) -> List[bytes]:
     return [point.encode("utf-8", "surrogateescape") for point in found]
 
 
+def mounted_within(path: bytes) -> Tuple[bytes, ...]:
+    """Where something is mounted: on this very path, which may be no link, or below it.
+
+    Of any kind, a bind mount of the same filesystem too, which no device number tells.
+    """
+    parent, name = os.path.split(path.rstrip(b"/"))
+    top = os.path.join(os.path.realpath(parent), name)
+    points = {mount.mount_point.encode("utf-8", "surrogateescape") for mount in _mounts()}
+    return tuple(sorted(p for p in points if p == top or p.startswith(top + b"/")))
+
+
 def is_mount_point(path: bytes) -> bool:
     """Whether something is mounted exactly here (a bind mount too)."""
     real = os.path.realpath(path).decode("utf-8", "surrogateescape")

@@ -34,7 +34,7 @@ from envsync.agent.staging.choice import Candidate, StagingChoice
 from envsync.agent.staging.copying import Copying, Site
 from envsync.agent.staging.stock import Stock
 from envsync.agent.staging.writing import TreeWriter, space_guard
-from envsync.agent.trees.removal import remove_tree
+from envsync.agent.trees.removal import remove_trees
 from envsync.agent.trees.scan_pass import open_directory
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import require_room
@@ -212,11 +212,11 @@ class Staging:
         Afterwards a directory above them might have become a link that leads anywhere.
         """
         assert self._found is not None
-        for path in self._found.scan.local:
-            parent = split(path)[0]
+        parents = {split(path)[0] for path in self._found.scan.local}
+        for parent in sorted(parents):
             self.writer.unlock_directory(parent)
-            remove_tree(path, self.writer.top_fd)
-            self._touched.add(parent)
+        remove_trees(self._found.scan.local, self.writer.top_fd)
+        self._touched |= parents
 
     def _copy(
         self, work: Plan, holdings: Sequence[Holding], progress: Optional[Progress]

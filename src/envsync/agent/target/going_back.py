@@ -10,6 +10,7 @@ from envsync.agent.places.records import Record
 from envsync.agent.publishing.check import Check
 from envsync.agent.publishing.publish import Switch
 from envsync.agent.publishing.taking_away import Leave, TakingAway
+from envsync.agent.target.preparation import require_no_mounts
 from envsync.agent.target.publication import Publication, event_of, kept_record, read_back
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
@@ -69,6 +70,7 @@ class GoingBack:
         self._target.require_sound_link()
         self._target.lock.acquire()
         self._target.recover()
+        require_no_mounts(self._target.places)
         self._target.inspected_seconds = time.monotonic()
         self._target.live = live = self._target.snapshot()
         self._target.find_again(live)

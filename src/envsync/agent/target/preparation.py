@@ -12,10 +12,10 @@ from envsync.agent.places.live_name import becomes_link
 from envsync.agent.places.members import owner_finding
 from envsync.agent.places.place import is_same_place, place_facts
 from envsync.agent.server.facts import user_name
-from envsync.agent.server.filesystem import existing_parent, is_mount_point
+from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
 from envsync.agent.wire.messages import Finding, PlaceFacts
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
-from envsync.errors import PreflightRefused
+from envsync.errors import UNMOUNT, PreflightRefused
 from envsync.tree.manifest import Manifest
 
 _PYTHON_DIRECTORY = re.compile(rb"lib/(python[0-9]+\.[0-9]+t?)\Z")
@@ -70,6 +70,8 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
         if is_mount_point(places.standing()):
             message = "%s is a mount point and cannot be switched" % os.fsdecode(places.live)
             found.append(Finding("mount-point", message, True))
+        else:
+            found += mount_findings(places)
         owned = owner_finding(places)
         found += [] if owned is None else [owned]
     elif os.path.lexists(places.live):
@@ -86,6 +88,25 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
     if places.name != BASE and not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
         found.append(Finding("no-conda", "%s has no conda-meta: no conda there" % prefix))
     return tuple(found)
+
+
+def mount_findings(places: Layout) -> Tuple[Finding, ...]:
+    """What is mounted in what stands there: it would move with that, and is nobody's to remove."""
+    mounts = mounted_within(places.standing())
+    message = "something is mounted inside %s, at %s"
+    names = [(os.fsdecode(places.live), os.fsdecode(mount)) for mount in mounts]
+    return tuple(Finding("mounted-inside", message % name, True) for name in names)
+
+
+def require_no_mounts(places: Layout) -> None:
+    """Raise `PreflightRefused` where something is mounted in what stands there."""
+    found = mount_findings(places)
+    if found:
+        raise PreflightRefused(
+            found[0].message,
+            details=[finding.message for finding in found[1:]],
+            hint=UNMOUNT,
+        )
 
 
 def _unwritable(directory: bytes) -> Finding:

@@ -22,7 +22,7 @@ from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.plan_figures import with_copied, with_failed
 from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.staging.staging import Holding, Staging
-from envsync.agent.target.preparation import switch_findings
+from envsync.agent.target.preparation import require_no_mounts, switch_findings
 from envsync.agent.target.publication import (
     Publication,
     event_of,
@@ -250,6 +250,8 @@ class TargetPush:
     def complete(self, progress: Optional[Progress] = None) -> Snapshot:
         """Finish the staging tree and hash it against the manifest (`VerificationFailed`)."""
         live = self._target.live
+        # Once more: what has been mounted meanwhile would be copied, as a local path.
+        require_no_mounts(self._target.places)
         if live is None:
             self.staging.complete(self._wanted, None, ())
         else:

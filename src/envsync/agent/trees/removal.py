@@ -1,12 +1,14 @@
-"""Removing whole trees, whatever modes they carry, never through a link."""
+"""Removing whole trees, whatever modes they carry, never through a link nor what is mounted."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
-from typing import Dict, List, Optional
+from typing import Dict, Iterable, List, Optional, Sequence
 
+from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.trees.scan_pass import open_directory
 from envsync.tree.entry import join
 
@@ -16,8 +18,33 @@ def remove_tree(path: bytes, directory_fd: Optional[int] = None) -> None:
 
     `path` may be relative to an open directory. Directories without write permission are
     opened up first. Raises OSError where an
-    entry cannot be removed; calling it again goes on.
+    entry cannot be removed; calling it again goes on. So it does (EBUSY), and nothing is
+    removed, where something is mounted there or below: that is another's.
     """
+    if directory_fd is None:
+        _refuse(mounted_within(path))
+        _remove(path)
+    else:
+        remove_trees([path], directory_fd)
+
+
+def remove_trees(paths: Sequence[bytes], directory_fd: int) -> None:
+    """The same for several below an open directory; what is mounted is looked up once."""
+    top = os.readlink(b"/proc/self/fd/%d" % directory_fd)
+    mounts = mounted_within(top)
+    for path in paths if mounts else ():
+        above = os.path.join(top, path) + b"/"
+        _refuse(mount for mount in mounts if (mount + b"/").startswith(above))
+    for path in paths:
+        _remove(path, directory_fd)
+
+
+def _refuse(mounts: Iterable[bytes]) -> None:
+    for mount in mounts:
+        raise OSError(errno.EBUSY, "something is mounted there", os.fsdecode(mount))
+
+
+def _remove(path: bytes, directory_fd: Optional[int] = None) -> None:
     try:
         status = os.stat(path, dir_fd=directory_fd, follow_symlinks=False)
     except FileNotFoundError:

@@ -19,6 +19,7 @@ from envsync.agent.wire.messages import (
 from envsync.conda import platform_needs
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.errors import (
+    UNMOUNT,
     NotFastForward,
     PreflightRefused,
     RevisionHeld,
@@ -44,6 +45,7 @@ _HINTS = {
     "read-only": "give yourself write permission there",
     "read-only-mount": "`sudo dmesg` there says why; then mount it read-write again",
     "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
+    "mounted-inside": UNMOUNT,
     "not-a-directory": "move it away there",
     "state-elsewhere": "let `.envsync` be a plain directory there; or move the environment there "
     "and leave a link to it in `envs`",

@@ -1,0 +1,187 @@
+"""What is mounted inside a version belongs to nobody's version: it is never emptied.
+
+Each test runs in a child process with a mount namespace of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.server.filesystem import mounted_within
+from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.trees.removal import remove_tree, remove_trees
+from envsync.agent.trees.scan_pass import open_directory
+from envsync.errors import AgentFailed, PreflightRefused
+from tests.lab import requirements
+from tests.unit.agent.pushes import Server, environment
+from tests.unit.tree.trees import file
+
+_NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000
+_REFUSED, _FAILED = 77, 1
+LOCAL = ("data/**",)
+VERSIONS = [environment({b"bin/tool": file(b"version %d" % n, 0o755)}) for n in range(5)]
+
+
+def in_a_namespace(action: Callable[[], None]) -> None:
+    """Run it in a child whose mounts nobody else sees; skipped where none can be had."""
+    user = os.getuid()
+    pid = os.fork()
+    if pid == 0:
+        status = _FAILED
+        try:
+            if not _unshared(user):
+                status = _REFUSED
+            else:
+                action()
+                status = 0
+        except BaseException:  # noqa: BLE001 (also what pytest raises)
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status == _REFUSED and not requirements.required():
+        pytest.skip("no namespaces (root or user namespaces are needed)")
+    assert status == 0, "see stderr"
+
+
+def _unshared(user: int) -> bool:
+    flags = _NEW_MOUNTS if user == 0 else _NEW_MOUNTS | _NEW_USER
+    if ctypes.CDLL(None).unshare(flags) != 0:
+        return False
+    if user != 0:
+        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    return subprocess.run(["mount", "--make-rprivate", "/"], check=False).returncode == 0
+
+
+def bind(what: Path, where: bytes) -> None:
+    subprocess.run(["mount", "--bind", what, where], check=True)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    path = tmp_path / "dataset"
+    (path / "deep").mkdir(parents=True)
+    (path / "deep/measured").write_text("years of work\n")
+    (path / "of").write_text("years of work\n")
+    return path
+
+
+def is_whole(dataset: Path) -> bool:
+    return sorted(path.name for path in dataset.rglob("*")) == ["deep", "measured", "of"]
+
+
+def _mounted_then_switched(server: Server, dataset: Path) -> bytes:
+    """Two versions; inside the earlier one something is mounted, as a local path of it."""
+    server.push(VERSIONS[0], local=LOCAL)
+    os.mkdir(server.live + b"/data")
+    server.push(VERSIONS[1], local=LOCAL)
+    (tree,) = server.earlier()
+    bind(dataset, tree + b"/data")
+    return tree
+
+
+def test_a_push_over_a_version_that_something_is_mounted_in_is_refused(
+    server: Server, dataset: Path
+) -> None:
+    def act() -> None:
+        server.push(VERSIONS[0], local=LOCAL)
+        os.mkdir(server.live + b"/data")
+        bind(dataset, server.live + b"/data")
+        (found,) = server.target(LOCAL).inspect(lock=False).findings
+        assert (found.kind, found.blocking) == ("mounted-inside", True)
+        assert os.fsdecode(server.live + b"/data") in found.message
+        with pytest.raises(AgentFailed, match="not locked"):
+            server.push(VERSIONS[1], local=LOCAL)
+        with pytest.raises(PreflightRefused, match="something is mounted inside"):
+            server.rollback()
+
+    in_a_namespace(act)
+    assert is_whole(dataset)
+
+
+def test_what_is_mounted_during_a_push_is_not_copied(server: Server, dataset: Path) -> None:
+    def act() -> None:
+        server.push(VERSIONS[0])
+        os.mkdir(server.live + b"/local")
+        with server.staged(VERSIONS[0]) as push:
+            bind(dataset, server.live + b"/local")
+            with pytest.raises(PreflightRefused, match="something is mounted inside"):
+                push.complete()
+
+    in_a_namespace(act)
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_pushes_leave_an_earlier_version_that_something_is_mounted_in(
+    keep: int, server: Server, dataset: Path
+) -> None:
+    def act() -> None:
+        tree = _mounted_then_switched(server, dataset)
+        for version in VERSIONS[2:]:
+            server.push(version, local=LOCAL, keep=keep)
+        assert tree in server.earlier()
+        assert len(server.earlier()) == 1 + keep, "and it is not in the way of others"
+
+    in_a_namespace(act)
+    assert is_whole(dataset)
+
+
+def test_a_clean_up_says_why_it_leaves_one(server: Server, dataset: Path) -> None:
+    def act() -> None:
+        tree = _mounted_then_switched(server, dataset)
+        swept = sweep(server.target(LOCAL), Rules(0, True, False, time.time()))
+        where = os.fsdecode(tree + b"/data")
+        reason = f"generation 1: something is mounted in it, at {where}: unmount it there"
+        assert (swept.generations, swept.stays) == ((), (reason,))
+
+    in_a_namespace(act)
+    assert is_whole(dataset)
+
+
+def test_a_removal_that_would_reach_what_is_mounted_removes_nothing(
+    tmp_path: Path, dataset: Path
+) -> None:
+    def act() -> None:
+        top = tmp_path / "top"
+        for name in ("a", "b/at", "c"):
+            (top / name).mkdir(parents=True)
+            (top / name / "file").touch()
+        bind(dataset, os.fsencode(top / "b/at"))
+        top_fd = open_directory(os.fsencode(top))
+        for path in (top, top / "b", top / "b/at"):
+            with pytest.raises(OSError, match="something is mounted there"):
+                remove_tree(os.fsencode(path))
+        for paths in ([b"a", b"b"], [b"a", b"b/at"]):
+            with pytest.raises(OSError, match="something is mounted there"):
+                remove_trees(paths, top_fd)
+        with pytest.raises(OSError, match="something is mounted there"):
+            remove_tree(b"b", top_fd)
+        assert (top / "a/file").exists()
+        remove_trees([b"a", b"c"], top_fd)
+        assert os.listdir(top) == ["b"]
+
+    in_a_namespace(act)
+    assert is_whole(dataset)
+
+
+def test_where_something_is_mounted(tmp_path: Path) -> None:
+    def act() -> None:
+        (tmp_path / "other").mkdir()
+        for name in ("a b", "ab/c"):
+            (tmp_path / name).mkdir(parents=True)
+            bind(tmp_path / "other", os.fsencode(tmp_path / name))
+        (tmp_path / "link").symlink_to("ab")
+        base = os.fsencode(tmp_path)
+        assert mounted_within(base + b"/a b") == (base + b"/a b",)
+        assert mounted_within(base + b"/ab") == (base + b"/ab/c",)
+        assert mounted_within(base + b"/a") == mounted_within(base + b"/link") == ()
+
+    in_a_namespace(act)
