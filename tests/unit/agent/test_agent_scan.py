@@ -15,7 +15,7 @@ from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.scan import are_directories_unchanged, scan
 from envsync.agent.trees.scan_pass import Scan, open_directory
-from envsync.agent.trees.stat_rows import unpack
+from envsync.agent.trees.stat_rows import has_names_elsewhere, unpack
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import join
@@ -46,6 +46,22 @@ def test_sees_every_entry(top: bytes) -> None:
     assert seen.entries == len(TREE)
     assert seen.inode == os.stat(top).st_ino
     assert seen.directories.keys() == {b"", b"bin", b"lib", b"lib/below", b"empty"}
+
+
+def test_names_that_files_have_elsewhere(top: bytes) -> None:
+    assert not has_names_elsewhere(look(top).directories)
+    os.link(top + b"/lib/m.py", top + b"/bin/again")
+    assert not has_names_elsewhere(look(top).directories), "all of its names are in the tree"
+    os.link(top + b"/lib/m.py", top + b"-cached")
+    assert has_names_elsewhere(look(top).directories)
+    os.unlink(top + b"/bin/again")
+    assert has_names_elsewhere(look(top).directories)
+
+
+def test_names_that_links_have_elsewhere(top: bytes) -> None:
+    os.symlink("lib", top + b"/link")
+    os.link(top + b"/link", top + b"-copied", follow_symlinks=False)
+    assert has_names_elsewhere(look(top).directories)
 
 
 def test_two_looks_at_the_same_are_the_same(top: bytes) -> None:

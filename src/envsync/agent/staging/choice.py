@@ -17,6 +17,7 @@ from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import find_staging
 from envsync.agent.server.facts import may_be_written_to
 from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.stat_rows import has_names_elsewhere
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, ORIGIN_SPARE
 from envsync.errors import SourceRefused, StorageFailed
@@ -71,10 +72,13 @@ class StagingChoice:
         for tree, origin, revision in self._possible(live, keep):
             with contextlib.suppress(SourceRefused, StorageFailed):
                 snapshot = self._trees.snapshot(tree)
-                if revision in (None, snapshot.revision):
+                is_it = revision in (None, snapshot.revision)
+                if is_it and not has_names_elsewhere(snapshot.scan.directories):
                     return Candidate(os.fsdecode(os.path.basename(tree)), origin, snapshot)
             # Somebody wrote into it after it was replaced, or still does, or nobody can read it
-            # any more: not ours to build over.
+            # any more: not ours to build over. Nor where conda linked its files with those of its
+            # package cache and other environments (it was put on record as it stood), or a copy
+            # did: their modes, times and owners would change as well.
         return _NOTHING
 
     def _possible(self, live: Optional[Record], keep: int) -> Iterator[_Possible]:

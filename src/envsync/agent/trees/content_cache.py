@@ -26,6 +26,7 @@ from typing import (
     Optional,
     Sequence,
     Tuple,
+    ValuesView,
 )
 
 from envsync.agent.server import boot
@@ -89,6 +90,10 @@ class StoredRows(Mapping[bytes, bytes]):
     def items(self) -> ItemsView[bytes, bytes]:
         """All at once: one by one, each is asked for in the cache."""
         return {path: known.rows for path, known in self._known().items()}.items()
+
+    def values(self) -> ValuesView[bytes]:
+        """All at once, as well."""
+        return {path: known.rows for path, known in self._known().items()}.values()
 
 
 class ContentCache:

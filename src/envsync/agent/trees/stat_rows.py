@@ -11,7 +11,7 @@ import itertools
 import stat
 import struct
 from operator import attrgetter
-from typing import Any, Callable, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 _INTEGERS = 6
 _SIGN_BIT_MASK = (1 << 64) - 1
@@ -89,17 +89,37 @@ def may_hold_programs(packed: bytes) -> bool:
 
 def linked_files(packed: bytes) -> List[Tuple[bytes, int]]:
     """Name and inode of each file in a directory that has several names, wherever they are."""
+    linked = _linked(packed)
+    if not linked:
+        return []
+    names, modes_, inodes, *_ = _columns(packed)
+    return [(names[at], inodes[at]) for at, _ in linked if stat.S_ISREG(modes_[at])]
+
+
+def has_names_elsewhere(directories: Mapping[bytes, bytes]) -> bool:
+    """Whether some file or link of a tree has more names than there are in its packed rows."""
+    missing: Dict[int, int] = {}
+    for packed in directories.values():
+        linked = _linked(packed)
+        inodes = _columns(packed)[2] if linked else ()
+        for at, links in linked:
+            missing[inodes[at]] = missing.get(inodes[at], links) - 1
+    return any(missing.values())
+
+
+def _linked(packed: bytes) -> List[Tuple[int, int]]:
+    """The place and the number of names of each entry that has several; directories are none."""
     count = row_count(packed)
     column = struct.Struct("<%dq" % count)
     links = column.unpack_from(packed, 4 + 8 * count * (_INTEGERS - 1))
     if max(links, default=0) <= 1:
         return []
     modes_ = column.unpack_from(packed, 4)
-    places = [at for at in range(count) if links[at] > 1 and modes_[at] & 0o170000 == 0o100000]
-    if not places:
-        return []
-    names, _, inodes, *_ = _columns(packed)
-    return [(names[at], inodes[at]) for at in places]
+    return [
+        (at, links[at])
+        for at in range(count)
+        if links[at] > 1 and modes_[at] & 0o170000 != 0o040000
+    ]
 
 
 def unpack(packed: bytes) -> List[Row]:
