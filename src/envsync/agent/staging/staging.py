@@ -100,25 +100,28 @@ class Staging:
         """Settle on a tree, and shut out every process that still writes into it."""
         writers = expel_writers(self._places)
         try:
-            chosen = self._looked or self._choice.candidate(live, keep)
-            self.origin, self._found = chosen.origin, chosen.found
-            if self._found is not None:
-                # Now: a damaged cache is made anew from the tree, which is about to move.
-                known = self._found.known()
-                self._found = self._found._replace(known=lambda: known)
-            self.token = secrets.token_hex(8)
-            if chosen.token is None:
-                os.mkdir(self.path, 0o700)
-            else:
-                os.rename(self._places.tree(chosen.token), self.path)
-                os.chmod(self.path, 0o700)
-            inode = os.lstat(self.path).st_ino
-            note_staging(self._places, self.token, inode)
-            stale = self._records.at(inode)
-            if stale is not None:
-                self._records.forget(stale)
+            self._take(self._looked or self._choice.candidate(live, keep))
         finally:
             os.close(writers)
+
+    def _take(self, chosen: Candidate) -> None:
+        self.origin, self._found = chosen.origin, chosen.found
+        if self._found is not None:
+            # Now: a damaged cache is made anew from the tree, which is about to move.
+            known = self._found.known()
+            self._found = self._found._replace(known=lambda: known)
+        self.token = secrets.token_hex(8)
+        if chosen.token is None:
+            os.mkdir(self.path, 0o700)
+        else:
+            os.rename(self._places.tree(chosen.token), self.path)
+        inode = os.lstat(self.path).st_ino
+        note_staging(self._places, self.token, inode)
+        stale = self._records.at(inode)
+        if stale is not None:
+            self._records.forget(stale)
+        # Last: as long as there is a record of it, it may be gone back to as it is.
+        os.chmod(self.path, 0o700)
         self._writer = TreeWriter(open_directory(self.path))
 
     def set_aside(self) -> None:
