@@ -5,18 +5,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from envsync.agent.places.records import Records
 from envsync.agent.staging import staging
-from envsync.errors import EnvsyncError, NotFound
+from envsync.errors import EnvsyncError, NotFound, TransferFailed
 from envsync.tree.revision import revision_of
+from tests.unit.agent import disk
 from tests.unit.agent.pushes import Server, environment, require_sound
 from tests.unit.tree.trees import file, manifest_of
 
 VERSIONS = [environment({b"lib/m.py": file(b"m"), b"of": file(b"%d" % n)}) for n in range(5)]
+
+
+def _socket(path: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
 
 
 def twice(server: Server) -> bytes:
@@ -85,3 +93,93 @@ def test_a_version_whose_taking_is_interrupted_is_as_it_was_or_none(
         assert server.revision() == revision_of(manifest_of(VERSIONS[0]))
     server.push(VERSIONS[3])
     require_sound(server)
+
+
+# --- what cannot be changed ---------------------------------------------------------------
+
+
+def _not_ours(patched: pytest.MonkeyPatch, path: bytes) -> None:
+    """A directory or file that is another user's: as root's Python leaves its bytecode."""
+    theirs = os.stat(path).st_ino
+
+    def guarded(name: str, is_theirs: Callable[..., bool]) -> None:
+        original = getattr(os, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if is_theirs(*arguments, **options):
+                raise PermissionError(errno.EPERM, "Operation not permitted", arguments[0])
+            return original(*arguments, **options)
+
+        patched.setattr(os, name, call)
+
+    def within(*_: Any, dir_fd: int | None = None, **__: Any) -> bool:
+        return dir_fd is not None and os.fstat(dir_fd).st_ino == theirs
+
+    def itself(name: bytes | int, *_: Any, dir_fd: int | None = None, **__: Any) -> bool:
+        try:
+            follows = isinstance(name, int)
+            return os.stat(name, dir_fd=dir_fd, follow_symlinks=follows).st_ino == theirs
+        except OSError:
+            return False
+
+    guarded("unlink", within)
+    guarded("mkdir", within)
+    guarded("chmod", itself)
+    guarded("utime", itself)
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+@pytest.mark.parametrize("path", [b"/local", b"/lib"])
+def test_a_tree_with_something_of_another_user_gives_way_in_the_same_push(
+    path: bytes, is_resumed: bool, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.push(VERSIONS[0])
+    os.mkdir(server.live + b"/local")
+    disk.write(server.live + b"/local/m.pyc", b"bytecode")
+    server.push(VERSIONS[1])
+    (tree,) = server.earlier()
+    inode = os.stat(tree).st_ino
+    if is_resumed:
+        os.mkdir(tree + b"/local/below")
+        with server.staged(VERSIONS[2]):
+            (tree,) = server.earlier()
+        os.makedirs(tree + b"/local", exist_ok=True)
+        disk.write(tree + b"/local/m.pyc", b"bytecode")
+    with monkeypatch.context() as patched:
+        _not_ours(patched, tree + path)
+        for version in (3, 4):
+            content = file(b"%d" % version)
+            wanted = environment({b"lib/m.py": content, b"of": content})
+            assert server.push(wanted).revision == revision_of(manifest_of(wanted))
+            assert os.stat(server.live).st_ino != inode
+            assert os.listdir(server.live + b"/local") == [b"m.pyc"]
+    require_sound(server)
+    server.push(VERSIONS[0])
+    assert len(server.earlier()) == 1, "and once it is ours again, it goes"
+
+
+def test_a_tree_that_cannot_be_finished_is_not_gone_on_with(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its mode is another, so nobody finds out before the end."""
+    tree = twice(server)
+    with monkeypatch.context() as patched:
+        _not_ours(patched, tree + b"/lib/m.py")
+        wanted = environment({b"lib/m.py": file(b"m", 0o755), b"of": file(b"2")})
+        with pytest.raises(TransferFailed, match=r"cannot be changed: .*not permitted"):
+            server.push(wanted)
+        server.push(wanted)
+    assert server.revision() == revision_of(manifest_of(wanted))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, _socket])
+def test_a_directory_comes_where_a_pipe_or_socket_is(
+    make: Callable[[bytes], None], server: Server
+) -> None:
+    tree = twice(server)
+    inode = os.stat(tree).st_ino
+    make(tree + b"/run")
+    wanted = environment({b"run/of": file(b"job"), b"of": file(b"2")})
+    server.push(wanted)
+    assert server.revision() == revision_of(manifest_of(wanted))
+    assert os.stat(server.live).st_ino == inode

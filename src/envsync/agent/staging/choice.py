@@ -43,7 +43,7 @@ class _Possible(NamedTuple):
     revision: Optional[str]
 
 
-_NOTHING = Candidate(None, ORIGIN_NEW, None)
+NOTHING = Candidate(None, ORIGIN_NEW, None)
 
 
 class StagingChoice:
@@ -79,7 +79,7 @@ class StagingChoice:
             # any more: not ours to build over. Nor where conda linked its files with those of its
             # package cache and other environments (it was put on record as it stood), or a copy
             # did: their modes, times and owners would change as well.
-        return _NOTHING
+        return NOTHING
 
     def _possible(self, live: Optional[Record], keep: int) -> Iterator[_Possible]:
         records = self._records.all()

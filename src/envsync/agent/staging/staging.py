@@ -27,10 +27,10 @@ from envsync.agent.places.local_paths import Room, can_be_shared, carry, room
 from envsync.agent.places.locks import expel_writers
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.sharing import regroup
-from envsync.agent.places.staging_note import find_staging, note_staging
+from envsync.agent.places.staging_note import find_staging, forget_staging, note_staging
 from envsync.agent.server.filesystem import space
 from envsync.agent.staging.blocks import LARGE_BYTES
-from envsync.agent.staging.choice import Candidate, StagingChoice
+from envsync.agent.staging.choice import NOTHING, Candidate, StagingChoice
 from envsync.agent.staging.copying import Copying, Site
 from envsync.agent.staging.stock import Stock
 from envsync.agent.staging.writing import TreeWriter, space_guard
@@ -103,6 +103,19 @@ class Staging:
             self._take(self._looked or self._choice.candidate(live, keep))
         finally:
             os.close(writers)
+
+    def begin_anew(self) -> None:
+        """Give up the tree that was settled on for a new directory: it cannot be changed.
+
+        Nobody goes on with it: it has no record any more, and the note is of the new one.
+        """
+        self.close()
+        self._touched, self._stock = set(), None
+        self._take(NOTHING)
+
+    def give_up(self) -> None:
+        """Let the next push begin with another tree than this one."""
+        forget_staging(self._places)
 
     def _take(self, chosen: Candidate) -> None:
         self.origin, self._found = chosen.origin, chosen.found
@@ -179,13 +192,17 @@ class Staging:
     def bring_forward(
         self, holdings: Sequence[Holding], progress: Optional[Progress] = None
     ) -> Files:
-        """Carry out everything but the transfer; the files that have to come from the source."""
+        """Carry out everything but the transfer; the files that have to come from the source.
+
+        OSError where something in the tree resists: it is another user's, for one.
+        """
         assert self._plan is not None
         work, writer = self._plan, self.writer
         with space_guard():
             if self.origin != ORIGIN_NEW:
                 assert self._found is not None
-                self._unlock_parents(work.touched_directories(), self._found.scan.directories)
+                for path in _standing(work.touched_directories(), self._found):
+                    writer.unlock_directory(path)
                 self._discard_local()
             for path, entry in _gone_first(work):
                 writer.remove(path, entry.kind)
@@ -198,16 +215,6 @@ class Staging:
         self._touched |= work.touched_directories()
         self._plan = work._replace(copies=())
         return work.fetches + failed
-
-    def _unlock_parents(self, touched: Collection[bytes], standing: Collection[bytes]) -> None:
-        """A version may have directories without write permission; here they need it.
-
-        `standing` are those that are directories now: at another path that the plan touches
-        there may be a link, and a mode is changed at the end of it, wherever that is.
-        """
-        for path in touched:
-            if path in standing:
-                self.writer.unlock_directory(path)
 
     def _discard_local(self) -> None:
         """Remove the local paths of the version that this is built on, before it changes.
@@ -304,7 +311,9 @@ class Staging:
         )
         wrong = difference(wanted, snapshot.manifest())
         if wrong:
-            self._unlock_parents(self._touched, snapshot.scan.directories)
+            for path in _standing(self._touched, snapshot):
+                with contextlib.suppress(OSError):
+                    self.writer.unlock_directory(path)
             raise VerificationFailed(
                 "%d paths are not what the source sent" % len(wrong.paths),
                 details=[os.fsdecode(path) for path in wrong.paths],
@@ -317,6 +326,16 @@ class Staging:
             self._writer.close()
             os.close(self._writer.top_fd)
             self._writer = None
+
+
+def _standing(touched: Collection[bytes], found: Snapshot) -> Iterator[bytes]:
+    """Those of the touched paths that are directories now.
+
+    A version may have some without write permission; here they need it. At another path that
+    the plan touches there may be a link, and a mode is changed at the end of it, wherever that is.
+    """
+    standing = found.scan.directories
+    return (path for path in touched if path in standing)
 
 
 def _gone_first(work: Plan) -> Iterator[Make]:

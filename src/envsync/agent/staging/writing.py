@@ -148,9 +148,15 @@ class TreeWriter:
             write_all(new, view[:count])
 
     def make_directory(self, path: bytes) -> None:
+        """Make sure that there is one; what else stands there goes: no manifest names a pipe."""
         directory, name = split(path)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=self._directory(directory))
+        parent_fd = self._directory(directory)
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent_fd)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=parent_fd)
+                os.mkdir(name, 0o700, dir_fd=parent_fd)
 
     def make_symlink(self, path: bytes, entry: Entry) -> None:
         directory, name = split(path)
@@ -195,9 +201,8 @@ class TreeWriter:
             return None
 
     def unlock_directory(self, path: bytes) -> None:
-        """Make a directory writable for the time of building."""
-        with contextlib.suppress(OSError):
-            os.chmod(path or b".", 0o700, dir_fd=self.top_fd)
+        """Make a directory writable for the time of building; OSError where it is another's."""
+        os.chmod(path or b".", 0o700, dir_fd=self.top_fd)
 
     def remove(self, path: bytes, kind: int = 0) -> None:
         """Remove one entry, a directory with what is left in it. Absence is fine."""

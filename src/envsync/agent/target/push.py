@@ -33,8 +33,9 @@ from envsync.agent.target.publication import (
 from envsync.agent.target.questions import plan_facts, plan_reusing
 from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.storage import trouble, words
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
-from envsync.errors import AgentFailed, NoSpace, SourceRefused, StorageFailed
+from envsync.errors import AgentFailed, NoSpace, SourceRefused, StorageFailed, TransferFailed
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.sharing import WRITE, Share, shared
@@ -182,12 +183,29 @@ class TargetPush:
         `beside` are further trees of this server that contents may be copied from.
         """
         self._target.require_lock()
-        self._wanted, self._verified = wanted, None
-        self._wanted = wanted = self._as_shared(wanted)
+        self._wanted, self._verified = self._as_shared(wanted), None
         staging = self._begun(keep)
         copied, self._copied = self._copied, None
         if copied is not None:
             beside = (*beside, copied[0])
+        try:
+            facts, work, fetches = self._bring_forward(staging, beside, progress)
+        except OSError:
+            if staging.origin == ORIGIN_NEW:
+                raise
+            # No disk's trouble: something in that tree is not this user's to change, and would
+            # not be the next time.
+            staging.begin_anew()
+            self._hand_down(staging)
+            facts, work, fetches = self._bring_forward(staging, beside, progress)
+        if copied is not None:
+            facts = with_copied(facts, copied[1], work)
+        return with_failed(facts, work, fetches), fetches
+
+    def _bring_forward(
+        self, staging: Staging, beside: Sequence[Holding], progress: Optional[Progress]
+    ) -> Tuple[PlanFacts, Plan, Files]:
+        wanted = self._wanted
 
         def make(holdings: Sequence[Holding]) -> Plan:
             return staging.plan(wanted, holdings)
@@ -197,10 +215,7 @@ class TargetPush:
         local = () if live is None else live.scan.local
         staging.require_space(self._target.places.standing(), local)
         fetches = staging.bring_forward(found, progress)
-        facts = plan_facts(work, found, staging.origin, ())
-        if copied is not None:
-            facts = with_copied(facts, copied[1], work)
-        return with_failed(facts, work, fetches), fetches
+        return plan_facts(work, found, staging.origin, ()), work, fetches
 
     def _begun(self, keep: int) -> Staging:
         """The tree to build on: what `begin` has begun, or what there is."""
@@ -249,6 +264,18 @@ class TargetPush:
 
     def complete(self, progress: Optional[Progress] = None) -> Snapshot:
         """Finish the staging tree and hash it against the manifest (`VerificationFailed`)."""
+        try:
+            return self._complete(progress)
+        except OSError as error:
+            if self.staging.origin == ORIGIN_NEW or trouble(error) is not None:
+                raise
+            self.staging.give_up()
+            raise TransferFailed(
+                "the earlier tree that was built on there cannot be changed: %s" % words(error),
+                hint="run the same command again: it begins with a new one",
+            ) from error
+
+    def _complete(self, progress: Optional[Progress]) -> Snapshot:
         live = self._target.live
         # Once more: what has been mounted meanwhile would be copied, as a local path.
         require_no_mounts(self._target.places)
