@@ -191,10 +191,18 @@ def user_site_findings(directories: Iterable[bytes], home: str) -> Tuple[Finding
         if match is None or not home:
             continue
         site = os.path.join(home, ".local", "lib", match.group(1).decode(), "site-packages")
-        if os.path.isdir(site) and os.listdir(site):
+        if os.path.isdir(site) and _may_hold_something(site):
             message = "%s there comes before the environment's own packages" % site
             found.append(Finding("user-site", message))
     return tuple(found)
+
+
+def _may_hold_something(directory: str) -> bool:
+    """Also where that cannot be seen: it is closed to this user, or its disk does not answer."""
+    try:
+        return bool(os.listdir(directory))
+    except OSError:
+        return True
 
 
 def cuda_findings(wanted: Manifest) -> Tuple[Finding, ...]:

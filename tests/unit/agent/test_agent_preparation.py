@@ -1,0 +1,40 @@
+"""What a server has in the way of what an environment holds."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.target.preparation import user_site_findings
+
+DIRECTORIES = [b"", b"lib", b"lib/python3.11", b"lib/python3.11/site-packages"]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    path = tmp_path / ".local/lib/python3.11/site-packages"
+    path.mkdir(parents=True)
+    return path
+
+
+def test_a_user_site_is_told_unless_it_is_empty(site: Path, tmp_path: Path) -> None:
+    assert user_site_findings(DIRECTORIES, str(tmp_path)) == ()
+    (site / "numpy").mkdir()
+    (found,) = user_site_findings(DIRECTORIES, str(tmp_path))
+    assert (found.kind, found.blocking) == ("user-site", False)
+    assert str(site) in found.message
+    assert user_site_findings([b"lib/python3.12"], str(tmp_path)) == ()
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.ESTALE])
+def test_a_user_site_that_cannot_be_looked_into_is_told(
+    code: int, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> list[str]:
+        raise OSError(code, os.strerror(code), path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert len(user_site_findings(DIRECTORIES, str(tmp_path))) == 1
