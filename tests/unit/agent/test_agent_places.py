@@ -240,6 +240,23 @@ def test_a_holder_who_wrote_nonsense(text: str, places: Layout) -> None:
     first.release()
 
 
+def test_a_lock_that_nobody_can_be_named_in_is_not_held(
+    places: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    lock = PushLock(places, "alice@there")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", fail)
+        with pytest.raises(OSError, match="No space"):
+            lock.acquire()
+    assert not lock.is_held
+    other = PushLock(places, "bob@there")
+    other.acquire()
+    other.release()
+
+
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_where_locks_do_not_work(
     code: int, places: Layout, monkeypatch: pytest.MonkeyPatch

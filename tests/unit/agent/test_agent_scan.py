@@ -13,7 +13,7 @@ import pytest
 from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.removal import remove_tree
-from envsync.agent.trees.scan import are_directories_unchanged, scan
+from envsync.agent.trees.scan import are_directories_unchanged, rescan, scan
 from envsync.agent.trees.scan_pass import Scan, open_directory
 from envsync.agent.trees.stat_rows import has_names_elsewhere, unpack
 from envsync.errors import SourceRefused
@@ -62,6 +62,22 @@ def test_names_that_links_have_elsewhere(top: bytes) -> None:
     os.symlink("lib", top + b"/link")
     os.link(top + b"/link", top + b"-copied", follow_symlinks=False)
     assert has_names_elsewhere(look(top).directories)
+
+
+def test_a_deep_tree_that_is_renamed_away_is_forgotten(top: bytes) -> None:
+    for depth in range(1, 1501):  # os.makedirs recurses
+        os.mkdir(top + b"/d" * depth)
+    before = look(top)
+    try:
+        os.rename(top + b"/d", top + b"-moved")
+        fd = open_directory(top)
+        try:
+            now = rescan(fd, LocalPaths(), before, [b""])
+        finally:
+            os.close(fd)
+        assert now.signature == look(top).signature
+    finally:
+        remove_tree(top + b"-moved")
 
 
 def test_two_looks_at_the_same_are_the_same(top: bytes) -> None:

@@ -64,9 +64,14 @@ class PushLock:
         fd = open_state_file(self._places.file("lock"), os.O_RDWR | os.O_CREAT)
         try:
             self._take(fd)
+            self._say_who(fd)
         except BaseException:
+            # Where the disk is full as well: whoever comes next finds it free.
             os.close(fd)
             raise
+        self._fd = fd
+
+    def _say_who(self, fd: int) -> None:
         self.nonce = secrets.token_hex(16)
         self.other_name = self._name_in(fd)
         document = {
@@ -80,7 +85,6 @@ class PushLock:
         }
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(document).encode(), 0)
-        self._fd = fd
 
     def _take(self, fd: int) -> None:
         deadline = time.monotonic() + YIELD_SECONDS

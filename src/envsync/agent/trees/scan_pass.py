@@ -211,11 +211,13 @@ class ScanPass:
             self._forget(replaced)
 
     def _forget(self, path: bytes) -> None:
-        for below in _subdirectories(path, self.directories.get(path, NO_ROWS)):
-            self._forget(below)
-        self.directories.pop(path, None)
+        """Drop a directory and all below it, however deep that is."""
+        gone = [path]
+        for directory in gone:
+            gone += _subdirectories(directory, self.directories.pop(directory, NO_ROWS))
+        without = set(gone)
         for found in (self.local, self.special, self.foreign):
-            found[:] = [kept for kept in found if split(kept)[0] != path]
+            found[:] = [kept for kept in found if split(kept)[0] not in without]
 
     def directory(self, path: bytes) -> List[bytes]:
         """Read one directory; its subdirectories, to be read next."""
