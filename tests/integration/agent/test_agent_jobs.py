@@ -78,6 +78,18 @@ def test_an_earlier_version_that_a_job_could_write_into_is_not_built_upon(
         assert server.revision() == REVISIONS[2]
 
 
+@pytest.mark.parametrize("below", [b"", b"/var"])
+def test_an_earlier_version_that_a_job_works_in_is_not_built_upon(
+    server: Server, below: bytes
+) -> None:
+    """It has nothing open when the next version is chosen, and writes before it is published."""
+    server.push(VERSIONS[0])
+    server.push(VERSIONS[1])
+    with _working_in(earlier(server) + below) as write:
+        record = server.push(VERSIONS[2], before_publish=lambda: write(b"late"))
+    assert server.revision() == record.revision == REVISIONS[2]
+
+
 def test_a_descriptor_that_is_closed_meanwhile_hides_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +108,24 @@ def test_a_descriptor_that_is_closed_meanwhile_hides_no_other(
     with _job(os.fsencode(log), "open"):
         monkeypatch.setattr(os, "listdir", listed)
         assert facts.may_be_written_to(os.fsencode(tmp_path / "tree"))
+
+
+@contextlib.contextmanager
+def _working_in(directory: bytes) -> Iterator[Callable[[bytes], None]]:
+    """A shell there; what is yielded has it make a file of that name."""
+    with subprocess.Popen(
+        ["sh"], cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as shell:
+        assert shell.stdin is not None
+        assert shell.stdout is not None
+        to, answers = shell.stdin, shell.stdout
+
+        def write(name: bytes) -> None:
+            to.write(b"echo of a job > %s; echo written\n" % name)
+            to.flush()
+            assert answers.readline() == b"written\n"
+
+        yield write
 
 
 @contextlib.contextmanager

@@ -125,10 +125,14 @@ def processes_holding(path: bytes) -> Iterator[int]:
 
 
 def may_be_written_to(path: bytes) -> bool:
-    """Whether a process of this user has a file below a path open or mapped for writing."""
+    """Whether a process of this user has a file below a path open or mapped for writing.
+
+    Or works there: what it opens next may be there as well.
+    """
     top = os.path.realpath(path) + b"/"
-    if any(_is_open_for_writing(pid, top) for pid in _own_pids()):
-        return True
+    for pid in _own_pids():
+        if (_link(pid, "cwd") + b"/").startswith(top) or _is_open_for_writing(pid, top):
+            return True
     return next(mapped_for_writing(path), None) is not None
 
 
