@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.places import local_paths
-from envsync.agent.places.local_paths import can_be_shared, carry, room
+from envsync.agent.places.local_paths import carry
+from envsync.agent.places.local_room import can_be_shared, room
 from envsync.agent.publishing.check import Check
 from envsync.agent.server import filesystem
 from envsync.agent.target.publication import Publication

@@ -10,12 +10,10 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
-from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Set
 
-from envsync.agent.server.filesystem import clone, mounts_below
-from envsync.agent.server.reading import READ_FLAGS
-from envsync.agent.trees.hashing import BLOCK_BYTES
+from envsync.agent.server.filesystem import mounts_below
+from envsync.agent.trees.file_copy import UNFINISHED, copy_file
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.scan_pass import open_directory, opened_directory
 from envsync.agent.trees.storage import trouble
@@ -23,13 +21,7 @@ from envsync.errors import PreflightRefused
 from envsync.tree.entry import join, split
 from envsync.tree.local import CACHES, NFS_REMAINS, LocalPaths
 
-_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_UNFINISHED = 0o200
-"""The mode of a file until all of it is there: what was left by who died is known by it."""
-_COPY_ATTEMPTS = 3
 _PATHS_MAX = 10
-_ALLOCATED_BYTES = 512
-"""What `st_blocks` counts in, whatever the filesystem's blocks are."""
 _CACHES = LocalPaths(CACHES)
 _MOUNTED = "a filesystem is mounted there"
 _IN_THE_WAY = "the version has something else there"
@@ -61,54 +53,6 @@ def carry(
             carrying.stamp_directories()
     carrying.require_all()
     return carrying.touched
-
-
-class Room(NamedTuple):
-    """What local paths take on the disk."""
-
-    size_bytes: int
-    inodes: int
-
-
-def room(tree: bytes, local: Collection[bytes]) -> Room:
-    """What a tree's local paths take: blocks that are allocated, for holes stay holes."""
-    size_bytes = inodes = 0
-    for _, status in _walk(tree, local):
-        size_bytes += status.st_blocks * _ALLOCATED_BYTES
-        inodes += 1
-    return Room(size_bytes, inodes)
-
-
-def can_be_shared(tree: bytes, local: Collection[bytes], beside: bytes) -> bool:
-    """Whether files made in the directory `beside` share the blocks of those that they copy."""
-    for path, status in _walk(tree, local):
-        if stat.S_ISREG(status.st_mode) and status.st_blocks:
-            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-                old = stack.enter_context(_opened(path))
-                new = stack.enter_context(tempfile.TemporaryFile(dir=os.fsdecode(beside)))
-                return clone(old, new.fileno())
-    return False
-
-
-def _walk(tree: bytes, local: Collection[bytes]) -> Iterator[Tuple[bytes, os.stat_result]]:
-    """Everything at and below local paths, as far as it can be looked at."""
-    pending = [os.path.join(tree, path) for path in local]
-    while pending:
-        path = pending.pop()
-        with contextlib.suppress(OSError):
-            status = os.lstat(path)
-            yield path, status
-            if stat.S_ISDIR(status.st_mode):
-                pending += [os.path.join(path, name) for name in os.listdir(path)]
-
-
-@contextlib.contextmanager
-def _opened(path: bytes, directory_fd: Optional[int] = None) -> Iterator[int]:
-    fd = os.open(path, READ_FLAGS, dir_fd=directory_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _relative_mounts(tree: bytes) -> Set[bytes]:
@@ -245,7 +189,7 @@ class _Carrying:
             if not self._may_replace(is_local, there):
                 raise OSError(errno.EEXIST, _IN_THE_WAY)
             is_older = not self._is_ours and live.st_mtime_ns < there.st_mtime_ns
-            if is_older and stat.S_IMODE(there.st_mode) != _UNFINISHED:
+            if is_older and stat.S_IMODE(there.st_mode) != UNFINISHED:
                 return []
             self._clear(path)
         self._open_up(split(path)[0])
@@ -337,19 +281,7 @@ class _Carrying:
             with contextlib.suppress(NotImplementedError):
                 os.utime(path, ns=times, dir_fd=self._tree_fd, follow_symlinks=False)
             return
-        with _opened(path, self._live_fd) as old:
-            if not stat.S_ISREG(os.fstat(old).st_mode):
-                return  # another kind came in its place
-            new = os.open(path, _NEW_FILE, _UNFINISHED, dir_fd=self._tree_fd)
-            try:
-                _copy_file(old, new)
-            except BaseException:
-                # Half of a file would be worse than none.
-                with contextlib.suppress(OSError):
-                    os.unlink(path, dir_fd=self._tree_fd)
-                raise
-            finally:
-                os.close(new)
+        copy_file(path, self._live_fd, self._tree_fd)
 
 
 def _status(path: bytes, top_fd: int) -> Optional[os.stat_result]:
@@ -383,58 +315,3 @@ def _put_stamps(path: bytes, top_fd: int, stamps: _Stamps) -> None:
         os.chmod(path, stamps.mode, dir_fd=top_fd)
     if status.st_mtime_ns != stamps.mtime_ns:
         os.utime(path, ns=(stamps.atime_ns, stamps.mtime_ns), dir_fd=top_fd)
-
-
-def _copy_file(old: int, new: int) -> None:
-    """Copy contents, attributes, mtime and mode of an open file.
-
-    Of one that is written to meanwhile, with the mtime of before: the next look finds that it
-    differs.
-    """
-    for _ in range(_COPY_ATTEMPTS):
-        before = os.fstat(old)
-        if not clone(old, new):
-            os.ftruncate(new, 0)
-            _copy_data(old, new, before.st_size)
-        after = os.fstat(old)
-        if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
-            break
-    _copy_attributes(old, new)
-    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
-    # Last: it is what says that the file is whole.
-    os.fchmod(new, stat.S_IMODE(before.st_mode))
-
-
-def _copy_data(old: int, new: int, size_bytes: int) -> None:
-    """Copy so many bytes into an empty file; holes stay holes."""
-    os.ftruncate(new, size_bytes)
-    at = 0
-    while at < size_bytes:
-        start, end = _next_data(old, at, size_bytes)
-        at = start
-        while at < end:
-            block = os.pread(old, min(BLOCK_BYTES, end - at), at)
-            if not block:
-                return  # it was cut short meanwhile
-            at += os.pwrite(new, block, at)
-
-
-def _next_data(fd: int, at: int, size_bytes: int) -> Tuple[int, int]:
-    """Where data begins and ends, from some position on; where nobody knows, it is all the rest."""
-    try:
-        start = os.lseek(fd, at, os.SEEK_DATA)
-        return start, min(size_bytes, os.lseek(fd, start, os.SEEK_HOLE))
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return size_bytes, size_bytes
-        if trouble(error) is not None:
-            raise
-        return at, size_bytes
-
-
-def _copy_attributes(old: int, new: int) -> None:
-    """Extended attributes, as far as that can be had: labels and lists of access among them."""
-    with contextlib.suppress(OSError):
-        for name in os.listxattr(old):
-            with contextlib.suppress(OSError):
-                os.setxattr(new, name, os.getxattr(old, name))

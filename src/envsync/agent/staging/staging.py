@@ -23,7 +23,8 @@ from typing import (
 )
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.local_paths import Room, can_be_shared, carry, room
+from envsync.agent.places.local_paths import carry
+from envsync.agent.places.local_room import Room, can_be_shared, room
 from envsync.agent.places.locks import expel_writers
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.sharing import regroup

@@ -1,0 +1,54 @@
+"""What local paths take on the disk, where they are carried to another tree."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from typing import Collection, Iterator, NamedTuple, Tuple
+
+from envsync.agent.server.filesystem import clone
+from envsync.agent.trees.file_copy import opened_file
+
+_ALLOCATED_BYTES = 512
+"""What `st_blocks` counts in, whatever the filesystem's blocks are."""
+
+
+class Room(NamedTuple):
+    """What local paths take on the disk."""
+
+    size_bytes: int
+    inodes: int
+
+
+def room(tree: bytes, local: Collection[bytes]) -> Room:
+    """What a tree's local paths take: blocks that are allocated, for holes stay holes."""
+    size_bytes = inodes = 0
+    for _, status in _walk(tree, local):
+        size_bytes += status.st_blocks * _ALLOCATED_BYTES
+        inodes += 1
+    return Room(size_bytes, inodes)
+
+
+def can_be_shared(tree: bytes, local: Collection[bytes], beside: bytes) -> bool:
+    """Whether files made in the directory `beside` share the blocks of those that they copy."""
+    for path, status in _walk(tree, local):
+        if stat.S_ISREG(status.st_mode) and status.st_blocks:
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                old = stack.enter_context(opened_file(path))
+                new = stack.enter_context(tempfile.TemporaryFile(dir=os.fsdecode(beside)))
+                return clone(old, new.fileno())
+    return False
+
+
+def _walk(tree: bytes, local: Collection[bytes]) -> Iterator[Tuple[bytes, os.stat_result]]:
+    """Everything at and below local paths, as far as it can be looked at."""
+    pending = [os.path.join(tree, path) for path in local]
+    while pending:
+        path = pending.pop()
+        with contextlib.suppress(OSError):
+            status = os.lstat(path)
+            yield path, status
+            if stat.S_ISDIR(status.st_mode):
+                pending += [os.path.join(path, name) for name in os.listdir(path)]
