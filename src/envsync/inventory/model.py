@@ -93,12 +93,15 @@ class Inventory:
         """Zero configuration: the ssh configuration alone, one prefix for all servers."""
         return cls(prefix=None if prefix is None else _checked(names.prefix, prefix))
 
-    def select(self, tokens: Sequence[str]) -> tuple[Server, ...]:
-        """The servers that `SERVER`, `@GROUP` or `RANGE` name, in that order, each once."""
+    def select(self, tokens: Sequence[str], unlisted: Sequence[Server] = ()) -> tuple[Server, ...]:
+        """The servers that `SERVER`, `@GROUP` or `RANGE` name, in that order, each once.
+
+        `unlisted` are known by their names as well, those of the file before them.
+        """
         chosen: dict[str, Server] = {}
         unknown: list[str] = []
         for token in tokens:
-            for found in self._resolve(token):
+            for found in self._resolve(token, unlisted):
                 if isinstance(found, Server):
                     chosen.setdefault(found.name, found)
                 else:
@@ -107,9 +110,9 @@ class Inventory:
             raise self._unknown(list(dict.fromkeys(unknown)))
         return tuple(chosen.values())
 
-    def server(self, name: str) -> Server:
-        """One server by its name; no group, no range."""
-        found = {server.name: server for server in self.servers}.get(name)
+    def server(self, name: str, unlisted: Sequence[Server] = ()) -> Server:
+        """One server by its name; no group, no range. `unlisted` as in `select`."""
+        found = self._by_name(unlisted).get(name)
         if found is not None:
             return found
         if self.path is None and not name.startswith("@") and not ranges.is_range(name):
@@ -180,12 +183,15 @@ class Inventory:
             )
             raise
 
-    def _resolve(self, token: str) -> Iterable[Server | str]:
+    def _by_name(self, unlisted: Sequence[Server] = ()) -> dict[str, Server]:
+        return {server.name: server for server in (*unlisted, *self.servers)}
+
+    def _resolve(self, token: str, unlisted: Sequence[Server]) -> Iterable[Server | str]:
         """The servers of one token; in the place of each that is unknown, its name."""
         if token.startswith("@"):
             members = [server for server in self.servers if token[1:] in server.groups]
             return members or [token]
-        by_name = {server.name: server for server in self.servers}
+        by_name = self._by_name(unlisted)
         expanded = _checked(ranges.expand, token)
         if self.path is None:
             return [by_name.get(name) or self._bare(name) for name in expanded]

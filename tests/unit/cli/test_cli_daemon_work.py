@@ -15,7 +15,6 @@ import pytest
 from envsync.agent.source.source import Source
 from envsync.cli.daemon import work as daemon_work
 from envsync.cli.invocation.site import Site
-from envsync.cli.pushing import order as push_order
 from envsync.errors import HostKeyRefused, SourceRefused
 from envsync.inventory import Environment, Inventory, Server
 from tests.unit.agent import disk
@@ -69,7 +68,7 @@ def test_a_spare_that_cannot_be_made_is_said(
     def refused() -> NoReturn:
         raise HostKeyRefused("the host key has changed")
 
-    monkeypatch.setattr(push_order, "link_opener", lambda _: refused)
+    monkeypatch.setattr("envsync.cli.invocation.site.link_opener", lambda _: refused)
     (tmp_path / "envs/myenv").mkdir(parents=True)
     servers = (Server("server1", "server1"), Server("server2", "server2"))
     environment = Environment("myenv", source="server1", push_to=("server2",))

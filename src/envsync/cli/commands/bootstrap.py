@@ -52,9 +52,12 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
         then = f"then it would get {', '.join(names)}"
         invocation.terminal.say(then if names else "no environment is pushed there")
         return
-    reports = [_brought(invocation, site, name, server) for name in names]
+    [target] = base.destinations
+    # To this machine come those that nobody is the source of from where conda came from.
+    else_from = base.source.server if target.open_link is None else site.own_name
+    reports = [_brought(invocation, site, name, server, else_from) for name in names]
     invocation.result["environments"] = [each.to_json() for each in reports]
-    _conclude(invocation, reports, server, base.destinations[0].prefix)
+    _conclude(invocation, reports, server, target.prefix)
 
 
 def _require_base(invocation: Invocation, report: PushReport) -> None:
@@ -73,21 +76,18 @@ def base_order(
 ) -> PushOrder:
     """A push of the prefix itself, from this machine or another server."""
     from envsync.agent.places.layout import BASE
-    from envsync.cli.invocation.site import link_opener
     from envsync.cli.pushing.order import PushOrder, shared_with
     from envsync.push.order.places import Destination
     from envsync.push.order.settings import PushSettings
     from envsync.tree.local import DEFAULT_LOCAL
 
-    server = site.inventory.server(server_name)
-    source = site.here_place()
-    if from_server is not None and from_server != site.own_name:
-        source = site.place(site.inventory.server(from_server))
+    server = site.server(server_name)
+    source = site.here_place() if from_server is None else site.place(site.server(from_server))
     if server.name == source.server:
         raise UsageError(
-            f"{server.name} is where conda comes from", hint="name the server that has none"
+            f"{server.name} is where conda comes from",
+            hint="name the server that has none, or with --from another that has one",
         )
-    prefix = site.prefix(server)
     settings = PushSettings(
         environment=BASE,
         source_prefix=source.prefix,
@@ -96,9 +96,12 @@ def base_order(
         local=(*DEFAULT_LOCAL, *LEFT_OUT),
         dry_run=dry_run,
     )
-    opener = None if server.name == site.own else link_opener(server)
     destination = Destination(
-        server.name, prefix, opener, server.limit_bits_per_second, shared_with(server.share)
+        server.name,
+        site.prefix(server),
+        site.opener(server),
+        server.limit_bits_per_second,
+        shared_with(server.share),
     )
     return PushOrder(settings, source, (destination,))
 
@@ -114,12 +117,14 @@ def _subscribed(site: Site, server: str) -> Iterator[str]:
             yield environment.name
 
 
-def _brought(invocation: Invocation, site: Site, environment: str, server: str) -> PushReport:
+def _brought(
+    invocation: Invocation, site: Site, environment: str, server: str, else_from: str
+) -> PushReport:
     """A push of it from its own source; one that cannot begin holds up no other."""
     from envsync.cli.pushing.order import PushOptions, make_order
     from envsync.push.steps.report import FAILED, PushReport
 
-    source = site.inventory.environment(environment).source or site.own_name
+    source = site.inventory.environment(environment).source or else_from
     try:
         order = make_order(site, PushOptions(environment, (server,), from_server=source))
         return _pushed(invocation, order)

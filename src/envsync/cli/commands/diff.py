@@ -47,19 +47,19 @@ def diff(
         manifest = b"" if published else _own_manifest(site, environment, place)
         return _differences(site, environment, manifest, end, place, PATHS_MAX if files else 0)
 
-    place = site.place(site.inventory.server(server))
+    place = site.place(site.server(server))
     outcome = ask_servers(invocation.terminal, "compare", [place], ask)[0]
     if outcome.error is not None:
         raise outcome.error
     assert outcome.value is not None
     invocation.result = {
         "environment": environment,
-        "server": server,
+        "server": place.server,
         "compared_with": "published" if published else "source",
         "difference": outcome.value._asdict(),
     }
     reference = "what was published there" if published else site.own_name
-    headline = f"{environment} on {server}, compared with {reference}"
+    headline = f"{environment} on {place.server}, compared with {reference}"
     for line in _lines(headline, outcome.value, files):
         invocation.terminal.say(line)
 

@@ -46,17 +46,20 @@ def rollback(
     def ask(end: End, place: Place, _: OnProgress) -> RecordFacts:
         return _rollback(site, environment, number, overwrite, end, place)
 
-    outcome = ask_servers(
-        invocation.terminal, "roll back", [site.place(site.inventory.server(server))], ask
-    )[0]
+    place = site.place(site.server(server))
+    outcome = ask_servers(invocation.terminal, "roll back", [place], ask)[0]
     if outcome.error is not None:
         raise outcome.error
     record = outcome.value
     assert record is not None
-    invocation.result = {"environment": environment, "server": server, "record": to_json(record)}
+    invocation.result = {
+        "environment": environment,
+        "server": place.server,
+        "record": to_json(record),
+    }
     contents = f"{count(record.totals.files, 'file')}, {size(record.totals.size_bytes)}"
     invocation.terminal.say(
-        f"{environment} on {server}: back at {short(record.source_revision)} ({contents})"
+        f"{environment} on {place.server}: back at {short(record.source_revision)} ({contents})"
     )
     how = f"published by {record.who}"
     if record.method == KEPT:

@@ -57,24 +57,48 @@ class Site:
         """Paths of an environment that belong to each server."""
         return (*DEFAULT_LOCAL, *self.inventory.environment(environment).local)
 
+    @property
+    def here_server(self) -> Server:
+        """This machine: its entry, or what stands in for one where it has none."""
+        if self.own is not None:
+            return self.inventory.server(self.own)
+        return Server(self.hostname, self.hostname)
+
+    def server(self, token: str) -> Server:
+        """The one that is named. This machine is by its own name, also where it is unlisted."""
+        return self._known(self.inventory.server(token, self._unlisted))
+
+    def select(self, tokens: Sequence[str]) -> tuple[Server, ...]:
+        """Those that are named, as by `server`, each once."""
+        named = self.inventory.select(tokens, self._unlisted)
+        found = {server.name: server for server in map(self._known, named)}
+        return tuple(found.values())
+
+    def is_here(self, server: Server) -> bool:
+        """Whether it is this machine; its hostname says so only of what is not listed."""
+        if server in self.inventory.servers:
+            return server.name == self.own
+        return server.name in (self.own, self.hostname)
+
+    def opener(self, server: Server) -> Callable[[], Link] | None:
+        """How a link to it is opened; None where it is this machine."""
+        return None if self.is_here(server) else link_opener(server)
+
     def here_place(self) -> Place:
         return Place(self.own_name, self.own_prefix)
 
     def place(self, server: Server) -> Place:
-        is_unlisted = self.inventory.path is None and server.name == self.hostname
-        if server.name == self.own or is_unlisted:
-            return self.here_place()
-        return Place(server.name, self.prefix(server), link_opener(server))
+        return Place(server.name, self.prefix(server), self.opener(server))
 
     def places(self, tokens: Sequence[str]) -> list[Place]:
-        return [self.place(server) for server in self.inventory.select(tokens)]
+        return [self.place(server) for server in self.select(tokens)]
 
     def servers_of(
         self, command: str, environment: str, tokens: Sequence[str]
     ) -> tuple[Server, ...]:
         """Those that are named, else those that the environment is pushed to."""
         if tokens:
-            return self.inventory.select(tokens)
+            return self.select(tokens)
         if self.inventory.path is None:
             environment = self.inventory.environment(environment).name
             raise UsageError(
@@ -88,6 +112,15 @@ class Site:
                 f"name servers: `envsync {command} {environment} SERVER`; or give it `push_to:`"
             )
             raise
+
+    @property
+    def _unlisted(self) -> tuple[Server, ...]:
+        """It has pulled, perhaps, and is to be asked and to go back like any other."""
+        return (self.here_server,) if self.own is None else ()
+
+    def _known(self, server: Server) -> Server:
+        """Under the one name that it has."""
+        return self.here_server if self.is_here(server) else server
 
 
 def link_opener(server: Server, *, use_masters: bool = True) -> Callable[[], Link]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from envsync.cli.invocation.site import Site, link_opener
+from envsync.cli.invocation.site import Site
 from envsync.errors import NotFound, UsageError
 from envsync.inventory import Environment, Server, bits_per_second, environment_name
 from envsync.inventory import Share as ShareEntry
@@ -78,7 +78,7 @@ def make_pull_order(site: Site, options: PushOptions) -> PushOrder:
     """The same towards this machine, from `options.from_server`."""
     environment = site.inventory.environment(options.environment)
     assert options.from_server is not None
-    source = site.place(site.inventory.server(options.from_server))
+    source = site.place(site.server(options.from_server))
     if source.open_link is None:
         raise UsageError(
             f"{source.server} is this machine: there is nothing to pull",
@@ -86,9 +86,7 @@ def make_pull_order(site: Site, options: PushOptions) -> PushOrder:
         )
     settings = _settings(site, options, environment, source)
     # What the inventory says of this server holds, whoever has it brought here.
-    entry = None if site.own is None else site.inventory.server(site.own)
-    here = replace(entry or Server(site.own_name, site.own_name), prefix=site.own_prefix)
-    return PushOrder(settings, source, (_destination(site, here, options, here=True),))
+    return PushOrder(settings, source, (_destination(site, site.here_server, options),))
 
 
 def make_unpack_order(site: Site, options: PushOptions, archive: Path) -> PushOrder:
@@ -118,9 +116,7 @@ def _source(site: Site, options: PushOptions, environment: Environment) -> Place
     if wanted is None:
         _require_source_here(site, environment)
         return site.here_place()
-    if wanted == site.own_name:
-        return site.here_place()
-    return site.place(site.inventory.server(wanted))
+    return site.place(site.server(wanted))
 
 
 def _require_source_here(site: Site, environment: Environment) -> None:
@@ -239,14 +235,10 @@ def _listing(names: Sequence[str], shown: int = 12) -> list[str]:
     return [f"there: {', '.join(names[:shown])}{more}"] if names else []
 
 
-def _destination(
-    site: Site, server: Server, options: PushOptions, *, here: bool = False
-) -> Destination:
-    prefix = site.prefix(server)
-    opener = None if here or server.name == site.own else link_opener(server)
+def _destination(site: Site, server: Server, options: PushOptions) -> Destination:
     limit = server.limit_bits_per_second if options.limit is None else None
     share = shared_with(site.inventory.environment(options.environment).share or server.share)
-    return Destination(server.name, prefix, opener, limit, share)
+    return Destination(server.name, site.prefix(server), site.opener(server), limit, share)
 
 
 def shared_with(share: ShareEntry | None) -> Share | None:

@@ -1,0 +1,113 @@
+"""Which servers a token means, and which of them this machine is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from envsync.cli.commands.bootstrap import base_order
+from envsync.cli.invocation.site import Site
+from envsync.cli.pushing.order import PushOptions, make_order, make_pull_order, make_unpack_order
+from envsync.errors import InventoryError, UsageError
+from envsync.inventory import Inventory, Server
+from tests.unit.cli.conftest import Envsync
+
+SERVERS = (Server("server1", "server1"), Server("server2", "server2", groups=("gpu",)))
+LISTED = Inventory(Path("inv.yaml"), "/conda", SERVERS)
+ZERO = Inventory.without_file()
+
+UNLISTED = Site(LISTED, None, "laptop", None)
+"""A machine that the inventory does not list."""
+SITES = {
+    "unlisted": UNLISTED,
+    "without a file": Site(ZERO, None, "laptop", "/conda"),
+    "listed": Site(replace(LISTED, servers=(*SERVERS, Server("laptop", "l"))), "laptop", "h", None),
+    "given a name": Site(ZERO, "laptop", "host", "/conda"),
+}
+
+every_site = pytest.mark.parametrize("site", SITES.values(), ids=SITES)
+
+
+@every_site
+def test_this_machine_is_by_its_own_name_wherever_a_server_is_named(site: Site) -> None:
+    assert site.here_place() == site.place(site.server("laptop"))
+    here, there = site.places(["laptop", "server2", "laptop"])
+    assert (here.server, here.prefix, here.open_link) == ("laptop", "/conda", None)
+    assert (there.server, there.prefix) == ("server2", "/conda")
+    assert there.open_link is not None
+    for command in ("verify", "history"):
+        [asked] = site.servers_of(command, "myenv", ["laptop"])
+        assert site.place(asked).open_link is None
+
+
+@every_site
+def test_what_is_brought_to_this_machine_goes_over_no_link(site: Site) -> None:
+    options = PushOptions("myenv", ("laptop",), from_server="server1")
+    orders = {
+        "pull": make_pull_order(site, options),
+        "push --from": make_order(site, options),
+        "unpack": make_unpack_order(site, options, Path("myenv.tar")),
+        "bootstrap --from": base_order(site, "laptop", "server1", dry_run=False),
+    }
+    for what, order in orders.items():
+        [here] = order.destinations
+        assert (here.server, here.prefix, here.open_link) == ("laptop", "/conda", None), what
+
+
+@every_site
+def test_it_is_named_as_the_source_as_well(site: Site) -> None:
+    order = base_order(site, "server2", "laptop", dry_run=False)
+    assert order.source == site.here_place()
+    with pytest.raises(UsageError, match="laptop is this machine"):
+        make_pull_order(site, PushOptions("myenv", from_server="laptop"))
+    with pytest.raises(UsageError, match="laptop is where conda comes from") as refused:
+        base_order(site, "laptop", None, dry_run=False)
+    assert "--from" in refused.value.hint
+
+
+def test_a_machine_that_has_a_name_of_its_own_is_also_its_hostname() -> None:
+    """Only without an inventory: with one, a hostname that is not in there is no server."""
+    assert [server.name for server in SITES["given a name"].select(["host", "laptop"])] == [
+        "laptop"
+    ]
+    with pytest.raises(InventoryError, match=r"inv\.yaml has no server 'h'"):
+        SITES["listed"].server("h")
+
+
+def test_what_is_unknown_is_so_on_an_unlisted_machine() -> None:
+    with pytest.raises(InventoryError, match=r"inv\.yaml has no server 'lapdog'") as unknown:
+        UNLISTED.select(["laptop", "lapdog"])
+    assert "servers: server1, server2" in unknown.value.details
+
+
+def test_an_entry_goes_before_a_hostname_that_every_machine_has() -> None:
+    """As of a tunnel: it is not this machine."""
+    tunnel = Server("localhost", "localhost", port=2222)
+    site = Site(replace(LISTED, servers=(tunnel,)), None, "localhost", None)
+    assert site.server("localhost") == tunnel
+    assert site.place(site.server("localhost")).open_link is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("list laptop", "no environments on laptop"),
+        ("gc laptop", "laptop: nothing to free"),
+        ("history myenv laptop", "myenv on laptop: nothing was published there"),
+        ("verify myenv laptop", "envsync: laptop: there is no environment 'myenv'"),
+        ("rollback myenv laptop", "envsync: laptop: there is no environment 'myenv' there"),
+        ("remove myenv laptop", "envsync: laptop: there is no environment 'myenv' there"),
+        ("diff myenv laptop --published", "envsync: laptop: there is no environment 'myenv'"),
+    ],
+)
+def test_every_command_asks_an_unlisted_machine(
+    envsync: Envsync, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, told: str
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "laptop")
+    (tmp_path / "conda" / "envs").mkdir(parents=True)
+    inventory = f"prefix: {tmp_path}/conda\nservers: {{server1: {{}}}}\n"
+    (tmp_path / "envsync.yaml").write_text(inventory)
+    ended = envsync(*line.split())
+    assert (ended.out + ended.err).startswith(told), ended
