@@ -157,7 +157,7 @@ class Inventory:
         """
         given = as_name or environ.get("ENVSYNC_SELF")
         if given:
-            return self._own(given).name
+            return self._own(given)
         found = own_server_names([(server.name, server.host) for server in self.servers], hostname)
         if len(found) > 1:
             raise InventoryError(
@@ -174,9 +174,10 @@ class Inventory:
     def _place(self) -> str:
         return "the command line" if self.path is None else str(self.path)
 
-    def _own(self, given: str) -> Server:
+    def _own(self, given: str) -> str:
         try:
-            return self.server(given)
+            # A name alone: without a file, `server` would take a user for a part of it.
+            return self.server(_checked(names.server_name, given)).name
         except InventoryError as error:
             error.hint = (
                 "this machine's own name is given by $ENVSYNC_SELF, or for the daemon by --as"
@@ -198,10 +199,12 @@ class Inventory:
         return [by_name.get(name, name) for name in expanded]
 
     def _bare(self, token: str) -> Server:
+        """A host by what was written: two users of one are two servers, and a hint that names
+        one of them leads there as that user."""
         user, _, host = token.rpartition("@")
         return Server(
-            name=_checked(names.server_name, host),
-            host=host,
+            name=token,
+            host=_checked(names.server_name, host),
             user=_checked(names.user, user) if user else None,
             prefix=self.prefix,
         )

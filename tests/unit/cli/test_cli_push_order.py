@@ -149,8 +149,9 @@ def test_a_pull_can_insist_on_another_platform(site: Site, insisted: bool) -> No
 
 def test_zero_configuration(prefix: str) -> None:
     site = Site(Inventory.without_file(), None, "here", prefix)
-    order = _order(site, "alice@gpu7")
-    assert [(d.server, d.prefix) for d in order.destinations] == [("gpu7", prefix)]
+    order = _order(site, "alice@gpu7", "bob@gpu7")
+    there = [("alice@gpu7", prefix), ("bob@gpu7", prefix)]
+    assert [(d.server, d.prefix) for d in order.destinations] == there
     assert order.settings.source == f"here:{prefix}"
 
 

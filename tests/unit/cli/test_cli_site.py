@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.server.facts import user_name
 from envsync.cli.commands.bootstrap import base_order
 from envsync.cli.invocation.site import Site
 from envsync.cli.pushing.order import PushOptions, make_order, make_pull_order, make_unpack_order
@@ -74,6 +75,13 @@ def test_a_machine_that_has_a_name_of_its_own_is_also_its_hostname() -> None:
     ]
     with pytest.raises(InventoryError, match=r"inv\.yaml has no server 'h'"):
         SITES["listed"].server("h")
+
+
+def test_another_user_of_this_machine_is_another_server() -> None:
+    mine, theirs = SITES["without a file"].places([f"{user_name()}@laptop", "nobody-else@laptop"])
+    assert (mine.server, mine.open_link) == ("laptop", None)
+    assert theirs.server == "nobody-else@laptop"
+    assert theirs.open_link is not None
 
 
 def test_what_is_unknown_is_so_on_an_unlisted_machine() -> None:

@@ -114,13 +114,25 @@ def test_an_environment_that_cannot_be(name: str) -> None:
 
 def test_without_a_file_any_host_is_a_server() -> None:
     inventory = Inventory.without_file("/opt/conda")
-    assert inventory.select(["gpu[1-2]", "alice@x.example", "2001:db8::1", "gpu1"]) == (
+    assert inventory.select(["gpu[1-2]", "2001:db8::1", "gpu1"]) == (
         Server("gpu1", "gpu1", prefix="/opt/conda"),
         Server("gpu2", "gpu2", prefix="/opt/conda"),
-        Server("x.example", "x.example", user="alice", prefix="/opt/conda"),
         Server("2001:db8::1", "2001:db8::1", prefix="/opt/conda"),
     )
     assert Inventory.without_file().select(["a"])[0].prefix is None
+
+
+def test_without_a_file_a_server_is_called_as_it_was_written() -> None:
+    """Two users of one host are two: each has environments of its own there."""
+    inventory = Inventory.without_file()
+    named = ["alice@x.example", "bob@x.example", "x.example", "alice@x.example", "c[1-2]@x"]
+    assert inventory.select(named) == (
+        Server("alice@x.example", "x.example", user="alice"),
+        Server("bob@x.example", "x.example", user="bob"),
+        Server("x.example", "x.example"),
+        Server("c1@x", "x", user="c1"),
+        Server("c2@x", "x", user="c2"),
+    )
 
 
 @pytest.mark.parametrize("token", ["", "-oProxyCommand=id", "a b", "a/b", "x;id", "-l@host", "a@"])
@@ -198,3 +210,6 @@ def test_without_a_file_the_own_name_is_what_is_given() -> None:
     inventory = Inventory.without_file()
     assert inventory.own_name("laptop", {}, "x") == "laptop"
     assert inventory.own_name(None, {}, "x") is None
+    with pytest.raises(InventoryError, match="expected a server name") as caught:
+        inventory.own_name("alice@laptop", {}, "x")
+    assert "--as" in caught.value.hint

@@ -75,10 +75,12 @@ class Site:
         return tuple(found.values())
 
     def is_here(self, server: Server) -> bool:
-        """Whether it is this machine; its hostname says so only of what is not listed."""
+        """Whether it is this machine, as this user; its hostname says so only of what is not
+        listed."""
         if server in self.inventory.servers:
             return server.name == self.own
-        return server.name in (self.own, self.hostname)
+        is_host = server.host in (self.own, self.hostname)
+        return is_host and server.user in (None, user_name())
 
     def opener(self, server: Server) -> Callable[[], Link] | None:
         """How a link to it is opened; None where it is this machine."""
