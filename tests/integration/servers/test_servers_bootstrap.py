@@ -79,3 +79,32 @@ def test_an_environment_that_cannot_come_holds_up_no_other(served: Lab, envsync:
     }
     assert codes == {"ghost": "not-found", "far": "connection-failed", "myenv": None}
     assert environment(served, "server2").is_dir()
+
+
+def test_this_machine_gets_conda_from_another(served: Lab, envsync: Envsync) -> None:
+    """And with it the environments that no server is the source of."""
+    controller = served.controller
+    envsync("push", "myenv", "server3")
+    prefix = controller.path(controller.prefix)
+    aside = prefix.with_name("aside")
+    prefix.rename(aside)
+    file = f"{controller.home()}/.config/envsync/config.yaml"
+    text = INVENTORY.format(prefix=controller.prefix)
+    head, _, _ = text.partition("  myenv:")
+    controller.write_file(file, f"{head}  myenv: {{push_to: [server1]}}\n")
+    try:
+        told = envsync.json("doctor", "server1", status=8)["error"]
+        assert told["hint"] == "envsync bootstrap server1 --from SERVER"
+        error = envsync.json("bootstrap", "server1", status=2)["error"]
+        assert "--from" in error["hint"]
+        result = envsync.json("bootstrap", "server1", "--from", "server3")["result"]
+        python = f"{controller.prefix}/envs/myenv/bin/python"
+        assert controller.run([python, "-c", "print('it runs')"]).stdout == "it runs\n"
+    finally:
+        controller.write_file(file, text)
+        shutil.rmtree(prefix, ignore_errors=True)
+        aside.rename(prefix)
+    assert [each["outcome"] for each in (result["base"], *result["environments"])] == [
+        "pushed",
+        "pushed",
+    ]

@@ -84,6 +84,29 @@ def test_another_user_of_this_machine_is_another_server() -> None:
     assert theirs.open_link is not None
 
 
+def _everywhere(inventory: Inventory, own: str | None, active: str | None) -> list[str]:
+    return [place.server for place in Site(inventory, own, "laptop", active).everywhere()]
+
+
+def test_everywhere_is_this_machine_too_where_it_has_conda(tmp_path: Path) -> None:
+    conda, nowhere = str(tmp_path), str(tmp_path / "nowhere")
+    with_prefixes = tuple(replace(server, prefix="/c") for server in SERVERS)
+    each_its_own = replace(LISTED, prefix=None, servers=with_prefixes)
+    servers = ["server1", "server2"]
+    assert _everywhere(replace(LISTED, prefix=conda), None, None) == [*servers, "laptop"]
+    assert _everywhere(each_its_own, None, conda) == [*servers, "laptop"]
+    assert _everywhere(replace(LISTED, prefix=conda), "server1", None) == servers
+    # It only pushes on behalf of others.
+    assert _everywhere(replace(LISTED, prefix=nowhere), None, None) == servers
+    assert _everywhere(each_its_own, None, None) == servers
+
+
+def test_without_an_inventory_this_machine_is_everywhere() -> None:
+    assert _everywhere(ZERO, None, "/nowhere/conda") == ["laptop"]
+    with pytest.raises(UsageError, match="there is no conda here"):
+        _everywhere(ZERO, None, None)
+
+
 def test_what_is_unknown_is_so_on_an_unlisted_machine() -> None:
     with pytest.raises(InventoryError, match=r"inv\.yaml has no server 'lapdog'") as unknown:
         UNLISTED.select(["laptop", "lapdog"])

@@ -10,6 +10,7 @@ import pytest
 from envsync.agent.target.health import HealthFacts, PrefixFacts, StandingFacts, ToolFacts
 from envsync.agent.wire.messages import PlatformFacts, ServerFacts
 from envsync.errors import ConnectionFailed
+from envsync.push.order.places import HERE
 from envsync.push.questions.diagnosis import complaints, rsync_holes
 from envsync.push.questions.examination import Examination
 
@@ -75,6 +76,17 @@ def test_each_trouble(found: Examination, what: str, command: str, fails: bool) 
     assert what in told.what
     assert command in told.command
     assert told.fails is fails
+
+
+@pytest.mark.parametrize(
+    "prefix", [PREFIX._replace(exists=False), PREFIX._replace(has_conda=False)]
+)
+def test_this_machine_gets_conda_from_another(prefix: PrefixFacts) -> None:
+    found = _health(prefix=prefix)
+    [there] = complaints(found, PLATFORM)
+    [here] = complaints(replace(found, connection=HERE), PLATFORM)
+    assert there.command == "envsync bootstrap server2"
+    assert here.command == "envsync bootstrap server2 --from SERVER"
 
 
 @pytest.mark.parametrize(

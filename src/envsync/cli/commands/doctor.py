@@ -35,7 +35,8 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
     of the inventory and this machine. Exit status 0 where a push to every server could begin.
     """
     site = invocation.site()
-    examinations = _examined(invocation, site, _places(site, servers))
+    places = site.places(servers) if servers else site.everywhere()
+    examinations = _examined(invocation, site, places)
     complaints = _complaints(examinations)
     invocation.result = {
         "servers": [_document(found, complaints[found.server]) for found in examinations]
@@ -53,13 +54,6 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
         servers_found = count(len(examinations), "server")
         terminal.say(f"nothing is wrong with {servers_found}")
     _raise(invocation, examinations, [one for one in told if one.fails])
-
-
-def _places(site: Site, servers: Sequence[str]) -> list[Place]:
-    if servers:
-        return site.places(servers)
-    places = [site.place(server) for server in site.inventory.servers]
-    return places if site.own is not None else [site.here_place(), *places]
 
 
 def _examined(invocation: Invocation, site: Site, places: Sequence[Place]) -> list[Examination]:

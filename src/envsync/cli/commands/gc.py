@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +10,7 @@ import click
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
-from envsync.errors import EnvsyncError, Locked, PreflightRefused, UsageError
+from envsync.errors import EnvsyncError, Locked, PreflightRefused
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import GcFacts, SweepFacts
@@ -44,10 +43,8 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     def ask(end: End, place: Place, on_progress: OnProgress) -> GcFacts:
         return _collect(site, end, place, on_progress, drifted=drifted, dry_run=dry_run)
 
-    outcomes = [
-        _judged(outcome)
-        for outcome in ask_servers(invocation.terminal, "gc", _places(site, servers), ask)
-    ]
+    places = site.places(servers) if servers else site.everywhere()
+    outcomes = [_judged(outcome) for outcome in ask_servers(invocation.terminal, "gc", places, ask)]
     invocation.result = {
         "dry_run": dry_run,
         "servers": [
@@ -64,23 +61,6 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
             for line in _lines(outcome.server, outcome.value, dry_run=dry_run):
                 invocation.terminal.say(line)
     raise_failures(invocation.terminal, outcomes)
-
-
-def _places(site: Site, servers: Sequence[str]) -> list[Place]:
-    if servers:
-        return site.places(servers)
-    places = [site.place(server) for server in site.inventory.servers]
-    if site.own is None or not places:
-        try:
-            here = site.here_place()
-        except UsageError:
-            if not places:
-                raise
-        else:
-            # A machine that only pushes on behalf of others may have no conda at all.
-            if not places or Path(here.prefix).is_dir():
-                places.append(here)
-    return places
 
 
 def _collect(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -31,8 +31,8 @@ TITLES = (
 def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
     """Show which environments are on which SERVER: their revisions, and who put them there.
 
-    Without servers: all of the inventory; without an inventory: this machine. The same
-    revision is the same content.
+    Without servers: all of the inventory and this machine. The same revision is the same
+    content.
     """
     from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
 
@@ -41,7 +41,8 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
     def ask(end: End, place: Place, _: OnProgress) -> ListFacts:
         return _environments(site, end, place)
 
-    outcomes = ask_servers(invocation.terminal, "list", _places(site, servers), ask)
+    places = site.places(servers) if servers else site.everywhere()
+    outcomes = ask_servers(invocation.terminal, "list", places, ask)
     invocation.result = {"servers": [_document(outcome) for outcome in outcomes]}
     rows = [row for outcome in outcomes for row in rows_of(outcome)]
     if rows:
@@ -52,14 +53,6 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
         if outcome.value is not None and not outcome.value.environments:
             invocation.terminal.say(f"no environments on {outcome.server}")
     raise_failures(invocation.terminal, outcomes)
-
-
-def _places(site: Site, servers: Sequence[str]) -> list[Place]:
-    if servers:
-        return site.places(servers)
-    if site.inventory.servers:
-        return [site.place(server) for server in site.inventory.servers]
-    return [site.here_place()]
 
 
 def _environments(site: Site, end: End, place: Place) -> ListFacts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from envsync.agent.server.facts import user_name
 from envsync.cli.invocation.active_conda import active_conda_prefix
@@ -94,6 +95,21 @@ class Site:
 
     def places(self, tokens: Sequence[str]) -> list[Place]:
         return [self.place(server) for server in self.select(tokens)]
+
+    def everywhere(self) -> list[Place]:
+        """All of the inventory, and this machine where it is not in there but has conda: one
+        that only pushes on behalf of others may have none. Without an inventory, this machine.
+        """
+        listed = [self.place(server) for server in self.inventory.servers]
+        if not listed:
+            return [self.here_place()]
+        return [*listed, self.here_place()] if self.own is None and self._has_conda() else listed
+
+    def _has_conda(self) -> bool:
+        try:
+            return Path(self.own_prefix).is_dir()
+        except (UsageError, OSError):
+            return False
 
     def servers_of(
         self, command: str, environment: str, tokens: Sequence[str]

@@ -65,8 +65,7 @@ _Told = Iterator[tuple[str, str, bool]]
 def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
     prefix = health.prefix
     if not prefix.exists:
-        bootstrap = f"envsync bootstrap {found.server}"
-        yield f"there is no conda prefix at {prefix.path}", bootstrap, True
+        yield f"there is no conda prefix at {prefix.path}", _bootstrap(found), True
     elif prefix.is_read_only:
         look = _there(found, "sudo dmesg  # says why; then mount it read-write again")
         yield f"the filesystem of {prefix.path} is mounted read-only", look, True
@@ -77,7 +76,13 @@ def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
         yield what, _there(found, f"sudo {mend}"), True
     elif not prefix.has_conda:
         what = f"{prefix.path} has no conda-meta: there is no conda"
-        yield what, f"envsync bootstrap {found.server}", False
+        yield what, _bootstrap(found), False
+
+
+def _bootstrap(found: Examination) -> str:
+    """What brings conda there: to this machine from another one."""
+    from_another = " --from SERVER" if found.connection == HERE else ""
+    return f"envsync bootstrap {found.server}{from_another}"
 
 
 def _about_space(found: Examination, health: HealthFacts) -> _Told:
