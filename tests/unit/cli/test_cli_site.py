@@ -142,3 +142,28 @@ def test_every_command_asks_an_unlisted_machine(
     (tmp_path / "envsync.yaml").write_text(inventory)
     ended = envsync(*line.split())
     assert (ended.out + ended.err).startswith(told), ended
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "push base server1",
+        "pull base server1",
+        "pack base -o base.tar",
+        "unpack base.tar server1 --as base",
+        "diff base server1",
+        "diff base server1 --published",
+        "verify base server1",
+        "history base server1",
+        "rollback base server1",
+        "remove base server1",
+    ],
+)
+def test_base_is_refused_with_its_reason_before_a_server_is_asked(
+    envsync: Envsync, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "base.tar").touch()
+    (tmp_path / "envsync.yaml").write_text("prefix: /nowhere/conda\nservers: {server1: {}}\n")
+    ended = envsync(*line.split())
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("envsync: base is conda itself, which differs on every server")

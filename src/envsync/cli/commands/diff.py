@@ -40,6 +40,7 @@ def diff(
     from envsync.cli.pushing.order import require_environment
 
     site = invocation.site()
+    environment = site.inventory.environment(environment).name  # never base
     if not published:
         require_environment(site.own_prefix, environment)
 

@@ -52,6 +52,7 @@ def pack(invocation: Invocation, environment: str, output: Path, force: bool) ->
     from envsync.cli.pushing.order import require_environment
 
     site = invocation.site()
+    environment = site.inventory.environment(environment).name  # never base
     require_environment(site.own_prefix, environment)
     form = _format(output)
     began = time.monotonic()

@@ -42,6 +42,7 @@ def rollback(
     from envsync.tree.revision import short
 
     site = invocation.site()
+    environment = site.inventory.environment(environment).name  # never base
 
     def ask(end: End, place: Place, _: OnProgress) -> RecordFacts:
         return _rollback(site, environment, number, overwrite, end, place)

@@ -45,7 +45,7 @@ def unpack(
     said = format_of(archive.name)
     require_archive(archive)
     environment = name or archive.name.removesuffix("" if said is None else said[1])
-    if not is_environment_name(environment) or (name is None and said is None):
+    if name is None and (said is None or not is_environment_name(environment)):
         raise UsageError(
             f"{archive.name} says no name for the environment",
             hint=f"--as NAME gives it one; archives end with .{', .'.join(FORMATS)}",

@@ -115,10 +115,10 @@ class Site:
         self, command: str, environment: str, tokens: Sequence[str]
     ) -> tuple[Server, ...]:
         """Those that are named, else those that the environment is pushed to."""
+        environment = self.inventory.environment(environment).name
         if tokens:
             return self.select(tokens)
         if self.inventory.path is None:
-            environment = self.inventory.environment(environment).name
             raise UsageError(
                 f"no server was named, and no inventory says where {environment} is pushed to",
                 hint=f"envsync {command} {environment} SERVER",
