@@ -117,6 +117,30 @@ def test_interrupted(envsync: Envsync, failing: type[Exception]) -> None:
     assert document["error"]["code"] == "interrupted"
 
 
+EARLY = """\
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in a background
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            print("importing", flush=True)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from envsync.cli import main
+sys.argv[1:] = [*sys.argv[1:2], "--version"]
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["envsync.cli.run.entry", "click", "envsync.inventory.names"])
+def test_ctrl_c_before_all_is_imported_is_an_end_without_a_traceback(module: str) -> None:
+    argv = [sys.executable, "-c", EARLY, module]
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"importing\n", b"")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_it_as_ctrl_c_does(number: signal.Signals, tmp_path: Path) -> None:
     fifo = tmp_path / "inventory"

@@ -101,7 +101,7 @@ class Interruption:
 
 
 def main() -> NoReturn:
-    """The console script."""
+    """What the console script does when all of it is there."""
     _open_standard_streams()
     _require_utf8()
     # What is kept here of this user (caches, staging, tracebacks) is for this user alone.
@@ -115,13 +115,13 @@ def main() -> NoReturn:
     threading.excepthook = _save_thread_failure
     stopper = Stopper()
     signal.signal(signal.SIGALRM, stopper.again)
-    for number in (signal.SIGINT, *_SIGNALS):
-        # Under nohup, and in a shell's background, they are to be ignored.
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, stopper)
     try:
+        for number in (signal.SIGINT, *_SIGNALS):
+            # Under nohup, and in a shell's background, they are to be ignored.
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, stopper)
         status = run(sys.argv[1:], Invocation(os.environ))
-    except KeyboardInterrupt as how:  # while it was told how the command ended
+    except KeyboardInterrupt as how:  # before the command, or while it was told how that ended
         status = Interruption(how, "").exit_code
     leave(status)
 
