@@ -170,7 +170,7 @@ class Keeper:
         """Accepted remains that are still there; what stood there before the first look is."""
         row = self.book.source(name)
         still = tuple(sign for sign in row.tolerated if sign in unfinished)
-        if still != row.tolerated and unfinished is not None:
+        if still != row.tolerated:
             self.book.store.put_source(replace(row, tolerated=still))
         return still
 
