@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
+from envsync.cli.invocation.lazy_group import LazyGroup
 from envsync.cli.run.entry import Stopped, Stopper
 from envsync.cli.run.program import COMMANDS, program
 from tests.unit.cli.conftest import Envsync
@@ -24,6 +24,12 @@ from tests.unit.cli.documented_json import check_document
         ("pusj", "envsync: no such command 'pusj'; did you mean 'push'?\n  → envsync --help\n"),
         ("xyz", "envsync: no such command 'xyz'\n  → envsync --help\n"),
         ("config", "envsync: missing command\n  → envsync config --help\n"),
+        (
+            "config chek",
+            "envsync: no such command 'chek'; did you mean 'check'?\n  → envsync config --help\n",
+        ),
+        # What is not for people is offered to none.
+        ("daemon wark", "envsync: no such command 'wark'\n  → envsync daemon --help\n"),
         (
             "remove e",
             "envsync: missing argument 'SERVER|@GROUP|RANGE'\n  → envsync remove --help\n",
@@ -203,9 +209,11 @@ def test_what_is_no_archive(envsync: Envsync, tmp_path: Path, name: str, told: s
 def test_every_command_has_json_and_verbose(name: str) -> None:
     with program.make_context("envsync", ["--config", "x"], resilient_parsing=True) as context:
         command = program.get_command(context, name)
-    commands = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+        commands = [command]
+        if isinstance(command, LazyGroup):
+            names = command.list_commands(context)
+            commands = [command.get_command(context, each) for each in names]
     for each in commands:
-        assert each is not None
         assert {"--json", "--verbose"} <= {opt for param in each.params for opt in param.opts}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.lazy_group import Entry, LazyGroup
 from envsync.cli.invocation.options import common_options, json_option
 from envsync.cli.output.wording import count
 from envsync.errors import NotFound
-from envsync.inventory.names import suggestion
 
 _PLACES = (
     "--config FILE",
@@ -19,16 +19,21 @@ _PLACES = (
 )
 
 
-class _Group(click.Group):
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        found = super().get_command(ctx, cmd_name)
-        if found is None:
-            near = suggestion(cmd_name, self.list_commands(ctx))
-            ctx.fail(f"no such command {cmd_name!r}{near}")
-        return found
+COMMANDS = {
+    "check": Entry(
+        "envsync.cli.commands.config:check",
+        "Read the inventory and name every fault with its line.",
+    ),
+    "path": Entry("envsync.cli.commands.config:path", "Say which inventory is used."),
+}
 
 
-@click.group(cls=_Group, short_help="Check or find the inventory file.", no_args_is_help=False)
+@click.group(
+    cls=LazyGroup,
+    entries=COMMANDS,
+    short_help="Check or find the inventory file.",
+    no_args_is_help=False,
+)
 @json_option(hidden=True)
 def config() -> None:
     """Check the inventory file, or say which one is used.
@@ -37,7 +42,7 @@ def config() -> None:
     """
 
 
-@config.command()
+@click.command()
 @common_options
 @click.pass_obj
 def check(invocation: Invocation) -> None:
@@ -58,7 +63,7 @@ def check(invocation: Invocation) -> None:
     invocation.terminal.say(f"{file}: valid, {servers}, {environments}")
 
 
-@config.command()
+@click.command()
 @common_options
 @click.pass_obj
 def path(invocation: Invocation) -> None:

@@ -2,63 +2,37 @@
 
 from __future__ import annotations
 
-import importlib
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.lazy_group import Entry, LazyGroup
 from envsync.cli.invocation.options import common_options
 from envsync.errors import InventoryError
-from envsync.inventory.names import suggestion
 
 if TYPE_CHECKING:
     from envsync.daemon.orders import Order
 
 
-class _Entry(NamedTuple):
-    """Where a subcommand is, and its line in the help; none for one that is not for people."""
-
-    where: str
-    summary: str = ""
-
-
 COMMANDS = {
-    "install": _Entry("envsync.cli.daemon.install:install", "Let systemd run it."),
-    "pause": _Entry("envsync.cli.daemon.control:pause", "Push nothing until `resume`."),
-    "resume": _Entry("envsync.cli.daemon.control:resume", "Go on after `pause`."),
-    "sync": _Entry("envsync.cli.daemon.control:sync", "Push now, without waiting for anything."),
-    "work": _Entry("envsync.cli.daemon.work:work"),
-    "try-servers": _Entry("envsync.cli.daemon.service_trial:try_servers"),
+    "install": Entry("envsync.cli.daemon.install:install", "Let systemd run it."),
+    "pause": Entry("envsync.cli.daemon.control:pause", "Push nothing until `resume`."),
+    "resume": Entry("envsync.cli.daemon.control:resume", "Go on after `pause`."),
+    "sync": Entry("envsync.cli.daemon.control:sync", "Push now, without waiting for anything."),
+    "work": Entry("envsync.cli.daemon.work:work"),
+    "try-servers": Entry("envsync.cli.daemon.service_trial:try_servers"),
 }
 
 
-class _Group(click.Group):
-    """Imports the subcommand that is run."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return [name for name, entry in COMMANDS.items() if entry.summary]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        entry = COMMANDS.get(cmd_name)
-        if entry is None:
-            near = suggestion(cmd_name, self.list_commands(ctx))
-            ctx.fail(f"no such command {cmd_name!r}{near}")
-        module, _, name = entry.where.partition(":")
-        command = getattr(importlib.import_module(module), name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
-
-
 @click.group(
-    cls=_Group, invoke_without_command=True, short_help="Keep environments in step by itself."
+    cls=LazyGroup,
+    entries=COMMANDS,
+    invoke_without_command=True,
+    short_help="Keep environments in step by itself.",
 )
 @click.option("--as", "as_name", metavar="NAME", help="This machine's name in the inventory.")
 @common_options

@@ -1,0 +1,44 @@
+"""A command with commands below it, each imported only when it is run."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import click
+
+from envsync.inventory.names import suggestion
+
+
+class Entry(NamedTuple):
+    """Where a command is, and its line in the help; none for one that is not for people."""
+
+    where: str
+    summary: str = ""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports the one that is run."""
+
+    def __init__(self, *args: Any, entries: Mapping[str, Entry], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.entries = entries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return [name for name, entry in self.entries.items() if entry.summary]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        entry = self.entries.get(cmd_name)
+        if entry is None:
+            near = suggestion(cmd_name, self.list_commands(ctx))
+            ctx.fail(f"no such command {cmd_name!r}{near}")
+        module, _, name = entry.where.partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = self.list_commands(ctx)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.entries[name].summary) for name in names])
