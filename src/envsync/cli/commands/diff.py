@@ -78,10 +78,9 @@ def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
 def _differences(
     site: Site, environment: str, manifest: bytes, end: End, place: Place, paths_max: int
 ) -> DifferenceFacts:
-    from envsync.push.ends.target_end import TargetEnd
+    from envsync.cli.invocation.asking import target_of
 
-    target = TargetEnd(end, place.prefix, environment, site.local(environment), site.who)
-    return target.differences(manifest, paths_max)
+    return target_of(site, environment, end, place).differences(manifest, paths_max)
 
 
 def _lines(headline: str, found: DifferenceFacts, files: bool) -> Iterator[str]:

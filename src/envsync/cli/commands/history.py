@@ -85,11 +85,9 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
 
 
 def _history(site: Site, environment: str, end: End, place: Place) -> list[Event]:
-    from envsync.push.ends.target_end import TargetEnd
+    from envsync.cli.invocation.asking import target_of
 
-    local = site.local(environment)
-    told = TargetEnd(end, place.prefix, environment, local, site.who).history()
-    return [_event(line) for line in told]
+    return [_event(line) for line in target_of(site, environment, end, place).history()]
 
 
 def _event(line: Mapping[str, Any]) -> Event:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -80,19 +80,11 @@ def _refuse_source(site: Site, order: Removal, places: list[Place]) -> None:
 
 
 def _remove(site: Site, order: Removal, end: End, place: Place) -> Removed:
-    from envsync.push.ends.target_end import TargetEnd
-    from envsync.push.questions.servers import open_end
+    from envsync.cli.invocation.asking import target_again, target_of
     from envsync.push.switches.taking_away import take_away
 
-    local = site.local(order.environment)
-
-    @contextlib.contextmanager
-    def reopen() -> Iterator[TargetEnd]:
-        with open_end(place) as again:
-            yield TargetEnd(again, place.prefix, order.environment, local, site.who)
-
-    target = TargetEnd(end, place.prefix, order.environment, local, site.who)
-    return take_away(target, reopen, order)
+    target = target_of(site, order.environment, end, place)
+    return take_away(target, partial(target_again, site, order.environment, place), order)
 
 
 def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -71,16 +70,9 @@ def rollback(
 def _rollback(
     site: Site, environment: str, number: int | None, overwrite: bool, end: End, place: Place
 ) -> RecordFacts:
-    from envsync.push.ends.target_end import TargetEnd
-    from envsync.push.questions.servers import open_end
+    from envsync.cli.invocation.asking import target_again, target_of
     from envsync.push.switches.rollback import roll_back
 
-    local = site.local(environment)
-
-    @contextlib.contextmanager
-    def reopen() -> Iterator[TargetEnd]:
-        with open_end(place) as again:
-            yield TargetEnd(again, place.prefix, environment, local, site.who)
-
-    target = TargetEnd(end, place.prefix, environment, local, site.who)
+    target = target_of(site, environment, end, place)
+    reopen = partial(target_again, site, environment, place)
     return roll_back(target, reopen, number, site.who, overwrite=overwrite)

@@ -61,10 +61,9 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
 def _verify(
     site: Site, environment: str, end: End, place: Place, on_progress: OnProgress
 ) -> VerifyFacts:
-    from envsync.push.ends.target_end import TargetEnd
+    from envsync.cli.invocation.asking import target_of
 
-    local = site.local(environment)
-    return TargetEnd(end, place.prefix, environment, local, site.who).verify(on_progress)
+    return target_of(site, environment, end, place).verify(on_progress)
 
 
 def _is_source(site: Site, outcome: Outcome[VerifyFacts]) -> bool:

@@ -6,11 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from envsync.cli.invocation.site import Site
 from envsync.cli.output.terminal import Terminal
 from envsync.errors import SomeServersFailed
 from envsync.push.ends.end import End
+from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.places import Place
-from envsync.push.questions.servers import Outcome, for_each_server
+from envsync.push.questions.servers import Outcome, for_each_server, open_end
 from envsync.push.steps.report import Progress
 
 T = TypeVar("T")
@@ -59,6 +61,18 @@ def lines_that_move(
 def _size_bytes(progress: Mapping[str, Any]) -> int:
     sizes = (value for key, value in progress.items() if key.endswith("_bytes"))
     return next((size for size in sizes if isinstance(size, int)), 0)
+
+
+def target_of(site: Site, environment: str, end: End, place: Place) -> TargetEnd:
+    """The environment at a place, to be asked about and switched."""
+    return TargetEnd(end, place.prefix, environment, site.local(environment), site.who)
+
+
+@contextlib.contextmanager
+def target_again(site: Site, environment: str, place: Place) -> Iterator[TargetEnd]:
+    """The same over a new link, until the block ends; for when the first one was lost."""
+    with open_end(place) as end:
+        yield target_of(site, environment, end, place)
 
 
 def raise_failures(terminal: Terminal, outcomes: Sequence[Outcome[Any]]) -> None:
