@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.places import local_paths
+from envsync.agent.places import local_paths, local_room
 from envsync.agent.places.local_paths import carry
 from envsync.agent.places.local_room import can_be_shared, room
 from envsync.agent.publishing.check import Check
 from envsync.agent.server import filesystem
 from envsync.agent.target.publication import Publication
 from envsync.agent.target.push import TargetPush
-from envsync.agent.trees import storage
+from envsync.agent.trees import file_copy, storage
 from envsync.errors import NoSpace, PreflightRefused, StorageFailed
 from envsync.tree.local import LocalPaths
 from tests.unit.agent import disk
@@ -160,7 +160,7 @@ def test_a_disk_that_is_full_or_fails_is_told(
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(local_paths, "_copy_file", fail)
+    monkeypatch.setattr(file_copy, "_copy", fail)
     with pytest.raises((NoSpace, StorageFailed), match="the live environment is untouched"):
         server.push(CONFIGURED, local=MODELS)
     monkeypatch.undo()
@@ -180,7 +180,7 @@ def test_what_may_not_be_read_stops_the_push(
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(local_paths, "_copy_file", refuse)
+    monkeypatch.setattr(file_copy, "_copy", refuse)
     server.push(CONFIGURED, local=local)
     write(server.live, CHECKPOINT)
     with pytest.raises(PreflightRefused) as told:
@@ -256,7 +256,7 @@ def test_holes_stay_holes(live: bytes, tree: bytes) -> None:
 def test_shared_blocks_are_tried(live: bytes, tree: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     write(live, b"local/a", b"x" * 5000)
     for answer in (True, False):
-        monkeypatch.setattr(local_paths, "clone", lambda *_, answer=answer: answer)
+        monkeypatch.setattr(local_room, "clone", lambda *_, answer=answer: answer)
         assert can_be_shared(live, [b"local"], tree) is answer
     assert not can_be_shared(tree, [], tree)
 
@@ -298,7 +298,7 @@ def test_what_cannot_be_carried_at_the_switch_ends_it(
 
     def work_on() -> None:
         write(server.live, b"local/a")
-        monkeypatch.setattr(local_paths, "_copy_file", refuse)
+        monkeypatch.setattr(file_copy, "_copy", refuse)
 
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
