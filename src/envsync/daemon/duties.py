@@ -58,5 +58,6 @@ def duties(inventory: Inventory, own: str | None, hostname: str) -> Duties:
                 tuple(server.name for server in inventory.targets(entry.name)),
             )
             for entry in watched
+            if entry.push_to
         },
     )

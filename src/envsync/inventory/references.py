@@ -89,13 +89,9 @@ def _environment_problems(
     if isinstance(source, str) and source not in known.groups_by_server:
         complaint = f"got {source!r}{names.suggestion(source, known.groups_by_server)}"
         yield Problem((*path, "source"), f"expected a server of the inventory, {complaint}")
-    is_watched = _is_true(entry.get("watch"))
-    if source is None and is_watched:
+    if source is None and _is_true(entry.get("watch")):
         text = "expected the server that pushes it, as watch is true, got nothing"
         yield Problem((*path, "source"), text)
-    if not entry.get("push_to") and is_watched:
-        text = "expected the servers that it is pushed to, as watch is true, got nothing"
-        yield Problem((*path, "push_to"), text)
     for index, token in tokens.items():
         unknown = known.complaint(token)
         if unknown is not None:

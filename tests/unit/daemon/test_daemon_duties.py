@@ -28,6 +28,7 @@ def test_only_what_this_machine_is_to_push_by_itself() -> None:
             Environment("mine", source="server1", push_to=to, watch=True),
             Environment("by-hand", source="server1", push_to=to),
             Environment("theirs", source="server2", push_to=to, watch=True),
+            Environment("nowhere", source="server1", watch=True),
         ),
         "server1",
         "host",

@@ -311,18 +311,10 @@ ENVIRONMENT_ENTRIES = {
         " got only 'server1'",
     ),
     "watched without source": Malformed(
-        _environment("watch: true\n    push_to: [server2]"),
+        _environment("watch: true"),
         "3: environments.myenv.source: expected the server that pushes it, as watch is true,"
         " got nothing",
     ),
-    **{
-        f"watched and pushed nowhere: {push_to!r}": Malformed(
-            _environment(f"source: server1\n    watch: true{push_to}"),
-            f"{line}: environments.myenv.push_to: expected the servers that it is pushed to, as"
-            " watch is true, got nothing",
-        )
-        for push_to, line in (("", 3), ("\n    push_to:", 6), ("\n    push_to: []", 6))
-    },
     "watch": Malformed(
         _environment("watch: sometimes"),
         "4: environments.myenv.watch: expected true or false, got 'sometimes'",

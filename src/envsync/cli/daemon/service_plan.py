@@ -181,7 +181,7 @@ def _targets(inventory: Inventory, own: str) -> tuple[Server, ...]:
     """Every server that the daemon of this machine pushes to."""
     found: dict[str, Server] = {}
     for environment in inventory.environments:
-        if environment.watch and environment.source == own:
+        if environment.watch and environment.source == own and environment.push_to:
             for server in inventory.targets(environment.name):
                 found.setdefault(server.name, server)
     return tuple(found.values())
