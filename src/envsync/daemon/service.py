@@ -113,7 +113,8 @@ class Service:
     def _ready(self) -> None:
         self._notifier.ready(self._sentence())
         found = self._keeper.book.duties
-        names = ", ".join(found.by_name) or "nothing: no environment has `watch: true` here"
+        nothing = "nothing: no environment here has `watch: true` and servers to `push_to:`"
+        names = ", ".join(found.by_name) or nothing
         self._log.info(f"ready: {found.own} keeps in step {names}")
 
     # One turn

@@ -63,7 +63,7 @@ def whereabouts(document: Document) -> Iterator[str]:
                "no daemon runs here; start one: envsync daemon")  # fmt: skip
     elif not sources:
         yield (f"it keeps nothing in step: {daemon['inventory']} has no environment with "
-               "`watch: true` whose source is this machine")  # fmt: skip
+               "`watch: true` and `push_to:` whose source is this machine")  # fmt: skip
 
 
 def troubles(document: Document) -> Iterator[tuple[str, str]]:
