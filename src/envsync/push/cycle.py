@@ -203,9 +203,9 @@ class Push:
     def _in_step(self, source: SourceState, target: TargetState) -> PushReport:
         """The content is there. Where no record says so, write one."""
         record, outcome = target.record, IN_STEP
+        self._source.remember(source.revision)
         if preflight.has_drifted(target) and not self._settings.dry_run:
             record, outcome = self._target.adopt(self._settings, source.revision), ADOPTED
-        self._source.remember(source.revision)
         return replace(self._notes.report(outcome, self._method, source, target), record=record)
 
     def _planned(self, source: SourceState, target: TargetState) -> PushReport:
@@ -222,6 +222,7 @@ class Push:
             return replace(report, error=self._refused(permission, unused))
         planned = self._sending.planned()
         self._notes.late_warnings = self._sending.warnings
+        self._notes.ask_both_ends(source, target)
         plan, free = planned.plan, Space(target.free_bytes, target.free_inodes)
         new_files = plan.fetch_files + plan.copy_files
         room = partial(require_room, free, plan.new_bytes, new_files)
@@ -264,6 +265,8 @@ class Push:
 
     def _publish(self, source: SourceState, target: TargetState, sent: _Brought) -> PushReport:
         self._pace.begin("publish")
+        if sent.rebuilt is None:
+            self._notes.ask_both_ends(source, target)
         processes = await_unused(self._target, self._settings)
         # Before the switch: whoever dies after it must find its own version there again.
         self._source.remember(source.revision)

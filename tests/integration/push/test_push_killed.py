@@ -31,6 +31,8 @@ def scene(lab: Lab) -> Iterator[Scene]:
     lab.reset()
     target = lab[SERVER]
     source = Stamped.in_lab(lab)
+    # What leads out is asked about at the target: not once the agent there is dead.
+    (source.top / "data").symlink_to("/srv/shared/data")
     command = plant(lab.controller)
     command.push(SERVER)
     with Reader(target):

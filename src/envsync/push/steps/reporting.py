@@ -5,12 +5,12 @@ from __future__ import annotations
 from envsync.agent.wire.messages import SourceState, TargetState
 from envsync.push.ends.relocated_source import RelocatedSource
 from envsync.push.ends.source_end import SourceEnd
-from envsync.push.order.method import REBUILD, Method
+from envsync.push.order.method import Method
 from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
 from envsync.push.preflight.closer_look import CloserLook
 from envsync.push.steps.pace import Pace
-from envsync.push.steps.report import ADOPTED, IN_STEP, PushReport
+from envsync.push.steps.report import PushReport
 from envsync.push.steps.sending import Sending
 
 
@@ -35,11 +35,23 @@ class Reporting:
         self.insisted: tuple[str, ...] = ()
         self.share_warnings: tuple[str, ...] = ()
         self.late_warnings: tuple[str, ...] = ()
+        self._asked_warnings: tuple[str, ...] = ()
+
+    def ask_both_ends(self, source: SourceState, target: TargetState) -> None:
+        """Have from them what a person should know of what is sent there.
+
+        Before the switch: after it a version stands there, whatever becomes of the links.
+        What leads outside comes last: that may be much, and a terminal shows the first few.
+        """
+        credentials = preflight.credential_warning(self._source.credentials())
+        told = (*self._closer.glibc(source, target), *credentials)
+        self._asked_warnings = (*told, *self._closer.outside())
 
     def report(
         self, outcome: str, method: Method, source: SourceState, target: TargetState
     ) -> PushReport:
-        """What every outcome has in common; the caller adds the rest. The push is over."""
+        """What every outcome has in common; the caller adds the rest. The push is over, and
+        nobody is asked anything."""
         self._pace.begin("done")
         return PushReport(
             server=self._server,
@@ -52,19 +64,12 @@ class Reporting:
             wire_bytes=self._sending.wire_bytes,
             seconds=self._pace.total_seconds(),
             step_seconds=self._pace.step_seconds(),
-            warnings=self._warnings(outcome, method.name, source, target),
+            warnings=self._warnings(method.name, source, target),
             recovered=target.recovered,
             share="" if self._settings.share is None else str(self._settings.share),
         )
 
-    def _warnings(
-        self, outcome: str, method: str, source: SourceState, target: TargetState
-    ) -> tuple[str, ...]:
-        """What leads outside comes last: that may be much, and a terminal shows the first few."""
+    def _warnings(self, method: str, source: SourceState, target: TargetState) -> tuple[str, ...]:
         found = preflight.warnings(source, target, method)
         settled = (*found, *self.insisted, *self.share_warnings, *self.late_warnings)
-        if outcome in (IN_STEP, ADOPTED) or method == REBUILD:
-            return settled
-        credentials = preflight.credential_warning(self._source.credentials())
-        told = (*self._closer.glibc(source, target), *credentials)
-        return (*settled, *told, *self._closer.outside())
+        return (*settled, *self._asked_warnings)

@@ -1,0 +1,120 @@
+"""A push whose links end with the switch: what stands there is told as what it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envsync.errors import ConnectionLost
+from envsync.push.cycle import Push
+from envsync.push.ends.end import Answer, LocalEnd, Progress
+from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.order.settings import PushSettings
+from envsync.push.steps.report import ADOPTED, PUSHED, PushReport
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import NAME, environment
+from tests.unit.tree.trees import file, symlink
+
+TOLD = ("data (symlink) leads to /srv/nowhere, which is not there",)
+
+
+class MortalEnd(LocalEnd):
+    """Asked nothing any more once it `is_lost`, which `after_call` may decide by the operation."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__(server)
+        self.is_lost = False
+        self.after_call: Callable[[str], None] = lambda _: None
+
+    def call(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any] | None = None,
+        payload: bytes = b"",
+        stream: Iterable[bytes] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Answer:
+        if self.is_lost:
+            raise ConnectionLost("the connection was lost", server=self.server)
+        answer = super().call(operation, arguments, payload, stream, on_progress)
+        if operation == "target.inspect":
+            # Older than any that this machine has: the source is asked what it needs.
+            answer.document["platform"]["libc_version"] = "2.1"
+        self.after_call(operation)
+        return answer
+
+
+class Scene:
+    """An environment with a link that leads out of it, and a prefix that it is pushed to."""
+
+    def __init__(self, directory: Path) -> None:
+        self.there = directory / "there"
+        here = directory / "here"
+        (self.there / "envs").mkdir(parents=True)
+        self.live = self.there / "envs" / NAME
+        self.tree = environment({b"data": symlink(b"/srv/nowhere"), b"lib/m.py": file(b"12345")})
+        (here / "envs" / NAME).mkdir(parents=True)
+        disk.build(os.fsencode(here / "envs" / NAME), self.tree)
+        self.settings = PushSettings(NAME, str(here), f"here:{here}", "test")
+        self.source, self.target = MortalEnd("here"), MortalEnd("there")
+
+    def push(self) -> PushReport:
+        prefix = self.settings.source_prefix
+        source = SourceEnd(self.source, prefix, NAME, self.settings.local)
+        try:
+            return Push(self.settings, source, self._opened(self.target), None, self._again).run()
+        finally:
+            self.source.close()
+            self.target.close()
+
+    @contextlib.contextmanager
+    def _again(self) -> Iterator[TargetEnd]:
+        self.target.close()  # an agent that is dead holds no lock
+        with contextlib.closing(self._opened(LocalEnd("there"))) as target:
+            yield target
+
+    def _opened(self, end: LocalEnd) -> TargetEnd:
+        return TargetEnd(end, str(self.there), NAME, self.settings.local, "test")
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return Scene(tmp_path)
+
+
+@pytest.mark.parametrize("answer", ["lost", "given"])
+@pytest.mark.parametrize("who", ["target", "source", "both"])
+def test_it_is_pushed_whatever_is_lost_with_the_switch(who: str, answer: str, scene: Scene) -> None:
+    def lose(operation: str) -> None:
+        if operation != "build.publish":
+            return
+        scene.source.is_lost = who != "target"
+        scene.target.is_lost = who != "source"
+        if answer == "lost" and scene.target.is_lost:
+            raise ConnectionLost("the connection was lost", server="there")
+
+    scene.target.after_call = lose
+    report = scene.push()
+    assert report.outcome == PUSHED
+    assert report.record is not None
+    assert report.warnings[-1:] == TOLD
+    assert (scene.live / "data").is_symlink()
+
+
+def test_what_is_taken_on_record_is_told_so_whatever_becomes_of_the_source(scene: Scene) -> None:
+    scene.live.mkdir()
+    disk.build(os.fsencode(scene.live), scene.tree)
+
+    def lose(operation: str) -> None:
+        scene.source.is_lost = operation == "build.adopt"
+
+    scene.target.after_call = lose
+    assert scene.push().outcome == ADOPTED
