@@ -55,7 +55,9 @@ class HostSettings:
     @property
     def reached(self) -> Reached:
         """The same for who is not of this layer."""
-        return Reached(self.alias, self.hostname, self.user, self.port)
+        return Reached(
+            self.alias, self.hostname, self.user, self.port, self.jump, self.given_identity
+        )
 
     @property
     def endpoint(self) -> str:

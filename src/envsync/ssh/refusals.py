@@ -19,6 +19,7 @@ from envsync.errors import (
     ConnectionLost,
     HostKeyRefused,
 )
+from envsync.ssh import by_hand
 from envsync.ssh.host_settings import HostSettings
 
 
@@ -44,20 +45,12 @@ class Place:
     @property
     def ssh_command(self) -> str:
         """What a person types to go the same way by hand."""
-        jump = self.settings.jump
-        return self._command("ssh", [] if jump is None else ["-J", jump])
+        return by_hand.ssh_command(self.settings.reached)
 
     @property
     def copy_command(self) -> str:
         """What a person types to have a key let in."""
-        jump = self.settings.jump
-        return self._command("ssh-copy-id", [] if jump is None else ["-o", f"ProxyJump={jump}"])
-
-    def _command(self, program: str, way: Sequence[str]) -> str:
-        settings = self.settings
-        key = [] if settings.given_identity is None else ["-i", str(settings.given_identity)]
-        port = [] if settings.port == 22 else ["-p", str(settings.port)]
-        return shlex.join([program, *key, *way, *port, f"{settings.user}@{settings.alias}"])
+        return by_hand.copy_command(self.settings.reached)
 
 
 def lost(server: str, reason: BaseException | str | None = None) -> ConnectionLost:

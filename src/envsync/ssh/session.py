@@ -43,12 +43,17 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """Where a link leads, by the ssh configuration; `alias` is what that was asked for."""
+    """Where a link leads, by the ssh configuration; `alias` is what that was asked for.
+
+    `given_identity` is the key that somebody insisted on.
+    """
 
     alias: str
     hostname: str
     user: str
     port: int
+    jump: str | None = None
+    given_identity: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

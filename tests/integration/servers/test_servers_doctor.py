@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,6 +55,21 @@ def test_each_trouble_is_named_with_what_mends_it(served: Lab, envsync: Envsync)
         served.controller.write_file(known, keys)
         server3.start_sshd()
         served["server2"].path(f"{server2.home()}/.bashrc").unlink()
+
+
+def test_what_mends_it_is_done_where_it_was_found(served: Lab, envsync: Envsync) -> None:
+    """The inventory's name of a server is none that ssh knows."""
+    here, server2 = served.controller, served["server2"]
+    inventory, login = "/run/lab/edge.yaml", f"{server2.home()}/.bashrc"
+    here.write_file(inventory, f"prefix: {here.prefix}\nservers: {{edge: {{host: server2}}}}\n")
+    server2.write_file(login, "echo welcome\n")
+    try:
+        document = envsync.json("doctor", "edge", env={"ENVSYNC_CONFIG": inventory})
+    finally:
+        server2.path(login).unlink()
+    commands = [one["command"] for one in _by_server(document)["edge"]["complaints"]]
+    [ssh] = [shlex.split(command) for command in commands if command.startswith("ssh -t ")]
+    assert here.run([*ssh[:-1], "hostname"]).stdout.strip() == "server2"
 
 
 def test_what_a_push_in_vain_left_is_no_environment(served: Lab, envsync: Envsync) -> None:

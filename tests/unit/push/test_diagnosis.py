@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from envsync.errors import ConnectionFailed
 from envsync.push.order.places import HERE
 from envsync.push.questions.diagnosis import complaints, rsync_holes
 from envsync.push.questions.examination import Examination
+from envsync.ssh.session import Reached
 
 PLATFORM = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
 PREFIX = PrefixFacts("/w/conda", True, True, True, False, "alice", "ext4", 10**12, 10**8)
@@ -24,7 +26,8 @@ HEALTH = HealthFacts(
     "",
     (),
 )
-WELL = Examination("server2", "/w/conda", connection="fabric", health=HEALTH)
+REACHED = Reached("server2", "server2.lab.example", "alice", 22)
+WELL = Examination("server2", "/w/conda", connection="fabric", reached=REACHED, health=HEALTH)
 
 
 def _health(**changes: object) -> Examination:
@@ -116,8 +119,29 @@ def test_a_command_is_taken_for_what_it_is_by_both_shells() -> None:
     prefix = PREFIX._replace(path="/w/my conda", is_writable=False)
     [told] = complaints(_health(server=server, prefix=prefix), PLATFORM)
     *there, command = shlex.split(told.command)
-    assert there == ["ssh", "-t", "server2"]
+    assert there == ["ssh", "-t", "alice@server2"]
     assert shlex.split(command) == ["sudo", "chown", "$(evil)", "/w/my conda/envs"]
     standing = StandingFacts("x;$(evil)", "changed", "why")
     [told] = complaints(_health(environments=(standing,)), PLATFORM)
     assert shlex.split(told.command)[2] == "x;$(evil)"
+
+
+@pytest.mark.parametrize(
+    ("reached", "line"),
+    [
+        (REACHED, "ssh -t alice@server2 'sudo timedatectl set-ntp true'"),
+        (
+            Reached("192.0.2.7", "192.0.2.7", "bob", 2222, "bastion", Path("/k/lab key")),
+            (
+                "ssh -t -i '/k/lab key' -J bastion -p 2222 bob@192.0.2.7 "
+                "'sudo timedatectl set-ntp true'"
+            ),
+        ),
+        (None, "sudo timedatectl set-ntp true"),
+    ],
+)
+def test_a_command_goes_the_way_that_the_link_went(reached: Reached | None, line: str) -> None:
+    """ssh knows no name of the inventory's."""
+    found = replace(WELL, server="edge", reached=reached, clock_off_seconds=-90.0)
+    [told] = complaints(found, PLATFORM)
+    assert told.command == line

@@ -70,7 +70,7 @@ def test_settings_without_the_ssh_command(tmp_path: Path) -> None:
     config = config_in(tmp_path, text)
     jump, gpu = find_route(Address("server2", "gpu07"), config)
     assert (jump.hostname, jump.user, jump.port) == ("bastion", "bob", 22)
-    assert gpu.reached == Reached("gpu07", "gpu07.lab.example", "alice", 2222)
+    assert gpu.reached == Reached("gpu07", "gpu07.lab.example", "alice", 2222, "bob@bastion")
     assert gpu.identity_files == (tmp_path / ".ssh" / "lab-alice",)
     assert gpu.identities_only
     assert gpu.host_key_alias == "cluster"
@@ -82,7 +82,7 @@ def test_what_the_inventory_says_wins(tmp_path: Path) -> None:
     (tmp_path / "key").touch()
     address = Address("s", "h", "alice", 2222, "none", Path("~/key"))
     (only,) = find_route(address, config)
-    assert only.reached == Reached("h", "h", "alice", 2222)
+    assert only.reached == Reached("h", "h", "alice", 2222, None, tmp_path / "key")
     assert only.identity_files == (tmp_path / "key", Path("/z"))
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from envsync.agent.target.health import HealthFacts, StandingFacts, ToolFacts
 from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
-from envsync.push.order.places import HERE
 from envsync.push.questions.examination import Examination
+from envsync.ssh.by_hand import ssh_command
 
 FREE_BYTES_NEEDED = 100 << 20
 FREE_BYTES_SCARCE = 5 << 30
@@ -166,6 +166,6 @@ def _about(found: Examination, standing: StandingFacts) -> _Told:
 
 def _there(found: Examination, command: str) -> str:
     """A command line that runs it on the server: one word for the shell here."""
-    if found.connection == HERE:
+    if found.reached is None:
         return command
-    return f"ssh -t {found.server} {shlex.quote(command)}"
+    return f"{ssh_command(found.reached, '-t')} {shlex.quote(command)}"

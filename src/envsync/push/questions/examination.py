@@ -22,7 +22,7 @@ from envsync.errors import (
 )
 from envsync.push.ends.end import End, LocalEnd, RemoteEnd
 from envsync.push.order.places import HERE, Place
-from envsync.ssh.session import Link
+from envsync.ssh.session import Link, Reached
 
 EXAMINATION_SECONDS = 120.0
 """A disk that hangs keeps an agent silent but alive; nobody waits for it longer than this."""
@@ -32,7 +32,8 @@ EXAMINATION_SECONDS = 120.0
 class Examination:
     """What was found out about a server until it was done, or an `error` ended it.
 
-    `connection` is how it was reached (`here`: it is this machine), empty where it was not.
+    `connection` is how it was reached (`here`: it is this machine), empty where it was not;
+    `reached` is where that led, None where no link was needed.
     `is_reached` and `is_key_known` are None where that did not come up. `noise` is what its
     login files print. `clock_off_seconds` is how far its clock is ahead of this machine's.
     """
@@ -41,6 +42,7 @@ class Examination:
     prefix: str
     connection: str = ""
     connection_reason: str = ""
+    reached: Reached | None = None
     is_reached: bool | None = None
     is_key_known: bool | None = None
     noise: bytes = b""
@@ -71,6 +73,7 @@ def _over_link(
             found,
             connection=link.chosen.name,
             connection_reason=link.chosen.reason,
+            reached=link.reached,
             is_reached=True,
             is_key_known=True,
         )

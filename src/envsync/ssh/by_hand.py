@@ -1,0 +1,26 @@
+"""What a person types to go by hand where a link leads, the same way."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from envsync.ssh.session import Reached
+
+
+def ssh_command(reached: Reached, *options: str) -> str:
+    """A shell there; what is to be run in its place goes behind it, as one word."""
+    way = [] if reached.jump is None else ["-J", reached.jump]
+    return _command(reached, ["ssh", *options], way)
+
+
+def copy_command(reached: Reached) -> str:
+    """Have a key let in there."""
+    way = [] if reached.jump is None else ["-o", f"ProxyJump={reached.jump}"]
+    return _command(reached, ["ssh-copy-id"], way)
+
+
+def _command(reached: Reached, program: Sequence[str], way: Sequence[str]) -> str:
+    key = [] if reached.given_identity is None else ["-i", str(reached.given_identity)]
+    port = [] if reached.port == 22 else ["-p", str(reached.port)]
+    return shlex.join([*program, *key, *way, *port, f"{reached.user}@{reached.alias}"])
