@@ -13,6 +13,7 @@ from envsync.errors import EnvsyncError, InventoryError, SomeServersFailed, Usag
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from envsync.cli.invocation.in_order import OnKnown
     from envsync.cli.invocation.site import Site
     from envsync.cli.pushing.order import PushOrder
     from envsync.push.steps.report import PushReport
@@ -34,20 +35,25 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     there already stays as it is. Each environment then comes from its own source. Run it
     again to go on after a failure.
     """
+    from envsync.cli.pushing.following import followed
+
     site = invocation.site()
     base = base_order(site, server, from_server, dry_run=dry_run)
-    invocation.result = {
+    invocation.result = result = {
         "server": server,
         "dry_run": dry_run,
         "base": None,
         "then": [],
         "environments": [],
     }
-    report = _pushed(invocation, base)
-    invocation.result["base"] = report.to_json()
+
+    def know_base(reports: Sequence[PushReport]) -> None:
+        result["base"] = reports[0].to_json()
+
+    [report] = followed(invocation, base, know_base)
     _require_base(invocation, report)
     names = list(_subscribed(site, server))
-    invocation.result["then"] = names
+    result["then"] = names
     if dry_run:
         then = f"then it would get {', '.join(names)}"
         invocation.terminal.say(then if names else "no environment is pushed there")
@@ -55,8 +61,14 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     [target] = base.destinations
     # To this machine come those that nobody is the source of from where conda came from.
     else_from = base.source.server if target.open_link is None else site.own_name
-    reports = [_brought(invocation, site, name, server, else_from) for name in names]
-    invocation.result["environments"] = [each.to_json() for each in reports]
+    reports: list[PushReport] = []
+
+    def know(under_way: Sequence[PushReport] = ()) -> None:
+        result["environments"] = [report.to_json() for report in (*reports, *under_way)]
+
+    for name in names:
+        reports.append(_brought(invocation, site, name, (server, else_from), know))
+        know()
     _conclude(invocation, reports, server, target.prefix)
 
 
@@ -118,33 +130,27 @@ def _subscribed(site: Site, server: str) -> Iterator[str]:
 
 
 def _brought(
-    invocation: Invocation, site: Site, environment: str, server: str, else_from: str
+    invocation: Invocation,
+    site: Site,
+    environment: str,
+    between: tuple[str, str],
+    on_known: OnKnown[PushReport],
 ) -> PushReport:
-    """A push of it from its own source; one that cannot begin holds up no other."""
+    """A push of it from its own source; one that cannot begin holds up no other.
+
+    `between` are where it goes, and where it comes from if nobody is its source.
+    """
+    from envsync.cli.pushing.following import followed
     from envsync.cli.pushing.order import PushOptions, make_order
     from envsync.push.steps.report import FAILED, PushReport
 
+    server, else_from = between
     source = site.inventory.environment(environment).source or else_from
     try:
         order = make_order(site, PushOptions(environment, (server,), from_server=source))
-        return _pushed(invocation, order)
+        [report] = followed(invocation, order, on_known)
     except EnvsyncError as error:
         return PushReport(server, environment, FAILED, error=error)
-
-
-def _pushed(invocation: Invocation, order: PushOrder) -> PushReport:
-    from envsync.agent.operations.garbage import collect_rarely
-
-    collect_rarely()
-    from envsync.cli.pushing.view import PushView
-    from envsync.push.fan_out.fan_out import FanOut
-
-    source = order.source
-    fan_out = FanOut(order.settings, source.server, source.open_link)
-    view = PushView(invocation.terminal, order, source.server, verbose=invocation.verbose)
-    with view:
-        [report] = fan_out.run(order.destinations, view.on_progress, view.on_report)
-    view.conclude([report])
     return report
 
 

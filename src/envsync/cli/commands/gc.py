@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -35,7 +35,6 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     nor what a process has open, nor, without --drifted, a version that was changed by hand.
     Exit status 14 where a push was under way: that environment was left alone.
     """
-    from envsync.agent.wire.checked_json import to_json
     from envsync.cli.invocation.asking import ask_servers, raise_failures
 
     site = invocation.site()
@@ -44,18 +43,13 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
         return _collect(site, end, place, on_progress, drifted=drifted, dry_run=dry_run)
 
     places = site.places(servers) if servers else site.everywhere()
-    outcomes = [_judged(outcome) for outcome in ask_servers(invocation.terminal, "gc", places, ask)]
-    invocation.result = {
-        "dry_run": dry_run,
-        "servers": [
-            {
-                "server": outcome.server,
-                "error": None if outcome.error is None else outcome.error.to_json(),
-                "freed": None if outcome.value is None else to_json(outcome.value),
-            }
-            for outcome in outcomes
-        ],
-    }
+    invocation.result = result = {"dry_run": dry_run, "servers": []}
+
+    def know(outcomes: Sequence[Outcome[GcFacts]]) -> None:
+        result["servers"] = [_document(_judged(outcome)) for outcome in outcomes]
+
+    found = ask_servers(invocation.terminal, "gc", places, ask, know)
+    outcomes = [_judged(outcome) for outcome in found]
     for outcome in outcomes:
         if outcome.value is not None:
             for line in _lines(outcome.server, outcome.value, dry_run=dry_run):
@@ -114,6 +108,16 @@ def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
     if error is not None:
         error.server = outcome.server
     return Outcome(outcome.server, outcome.value, error)
+
+
+def _document(outcome: Outcome[GcFacts]) -> dict[str, object]:
+    from envsync.agent.wire.checked_json import to_json
+
+    return {
+        "server": outcome.server,
+        "error": None if outcome.error is None else outcome.error.to_json(),
+        "freed": None if outcome.value is None else to_json(outcome.value),
+    }
 
 
 def _lines(server: str, freed: GcFacts, *, dry_run: bool) -> Iterator[str]:

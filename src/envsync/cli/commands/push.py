@@ -62,27 +62,21 @@ def push(invocation: Invocation, /, **options: Any) -> None:
 
 def carry_out(invocation: Invocation, order: PushOrder) -> None:
     """Push, tell how it went, and raise what failed."""
-    from envsync.agent.operations.garbage import collect_rarely
-
-    collect_rarely()  # imports, too, make many objects and no garbage
-    from envsync.cli.pushing.view import PushView
-    from envsync.push.fan_out.fan_out import FanOut
+    from envsync.cli.pushing.following import followed
 
     source = order.source
-    invocation.result = {
+    invocation.result = result = {
         "environment": order.settings.environment,
         "name_there": order.settings.name_there,
         "source": {"server": source.server, "prefix": source.prefix},
         "dry_run": order.settings.dry_run,
         "servers": [],
     }
-    fan_out = FanOut(order.settings, source.server, source.open_link)
-    view = PushView(invocation.terminal, order, source.server, verbose=invocation.verbose)
-    with view:
-        reports = fan_out.run(order.destinations, view.on_progress, view.on_report)
-    invocation.result["servers"] = [report.to_json() for report in reports]
-    view.conclude(reports)
-    _raise_failures(invocation, reports, source.server)
+
+    def know(reports: Sequence[PushReport]) -> None:
+        result["servers"] = [report.to_json() for report in reports]
+
+    _raise_failures(invocation, followed(invocation, order, know), source.server)
 
 
 def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], source: str) -> None:

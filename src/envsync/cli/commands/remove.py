@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -57,12 +57,16 @@ def remove(
     def ask(end: End, place: Place, _: OnProgress) -> Removed:
         return _remove(site, order, end, place)
 
-    outcomes = ask_servers(invocation.terminal, "remove", places, ask)
-    invocation.result = {
+    invocation.result = result = {
         "environment": order.environment,
         "dry_run": dry_run,
-        "servers": [_document(outcome) for outcome in outcomes],
+        "servers": [],
     }
+
+    def know(outcomes: Sequence[Outcome[Removed]]) -> None:
+        result["servers"] = [_document(outcome) for outcome in outcomes]
+
+    outcomes = ask_servers(invocation.terminal, "remove", places, ask, know)
     for outcome in outcomes:
         for line in _lines(order, outcome):
             invocation.terminal.say(line)

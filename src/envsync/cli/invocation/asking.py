@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from envsync.cli.invocation.in_order import InOrder, OnKnown
 from envsync.cli.invocation.site import Site
 from envsync.cli.output.terminal import Terminal
 from envsync.errors import SomeServersFailed
@@ -21,12 +22,18 @@ Ask = Callable[[End, Place, OnProgress], T]
 
 
 def ask_servers(
-    terminal: Terminal, step: str, places: Sequence[Place], ask: Ask[T]
+    terminal: Terminal,
+    step: str,
+    places: Sequence[Place],
+    ask: Ask[T],
+    on_known: OnKnown[Outcome[T]] = lambda _: None,
 ) -> list[Outcome[T]]:
     """The outcomes in the order of the places; on a terminal, a line moves for each meanwhile.
 
-    `step` is one word for what they do.
+    `step` is one word for what they do. `on_known` gets all outcomes that there are with each
+    that comes.
     """
+    known = InOrder([place.server for place in places], on_known)
     with lines_that_move(terminal, places) as (show, forget):
 
         def ask_one(end: End, place: Place) -> T:
@@ -37,7 +44,11 @@ def ask_servers(
 
             return ask(end, place, told)
 
-        return for_each_server(places, ask_one, lambda outcome: forget(outcome.server))
+        def on_outcome(outcome: Outcome[T]) -> None:
+            known.add(outcome.server, outcome)
+            forget(outcome.server)
+
+        return for_each_server(places, ask_one, on_outcome)
 
 
 @contextlib.contextmanager

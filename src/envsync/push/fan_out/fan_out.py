@@ -94,7 +94,8 @@ class FanOut:
             finally:
                 self._pushes.over(destination.server)
             reports[destination.server] = report
-            on_report(report)
+            if report.outcome != FAILED or not self._targets.stopped:
+                on_report(report)  # what `stop` ended is nobody's news
 
         workers = max(1, min(PARALLEL_MAX, len(destinations)))
         pool = ThreadPoolExecutor(workers, thread_name_prefix="push")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from envsync.agent.target.health import HealthFacts, StandingFacts, ToolFacts
 from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
+from envsync.push.order.places import HERE
 from envsync.push.questions.examination import Examination
 from envsync.ssh.by_hand import ssh_command
 

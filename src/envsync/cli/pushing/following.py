@@ -1,0 +1,40 @@
+"""A push from the command line, carried out and followed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from envsync.cli.invocation.in_order import InOrder, OnKnown
+
+if TYPE_CHECKING:
+    from envsync.cli.invocation.invocation import Invocation
+    from envsync.cli.pushing.order import PushOrder
+    from envsync.push.steps.report import PushReport
+
+
+def followed(
+    invocation: Invocation, order: PushOrder, on_known: OnKnown[PushReport]
+) -> list[PushReport]:
+    """The reports, in the order of the destinations; failures are told by the caller.
+
+    `on_known` gets all that there are with each that comes, also of a push that is stopped.
+    """
+    from envsync.agent.operations.garbage import collect_rarely
+
+    collect_rarely()  # imports, too, make many objects and no garbage
+    from envsync.cli.pushing.view import PushView
+    from envsync.push.fan_out.fan_out import FanOut
+
+    source = order.source
+    fan_out = FanOut(order.settings, source.server, source.open_link)
+    view = PushView(invocation.terminal, order, source.server, verbose=invocation.verbose)
+    known = InOrder([destination.server for destination in order.destinations], on_known)
+
+    def on_report(report: PushReport) -> None:
+        known.add(report.server, report)
+        view.on_report(report)
+
+    with view:
+        reports = fan_out.run(order.destinations, view.on_progress, on_report)
+    view.conclude(reports)
+    return reports

@@ -1,0 +1,135 @@
+"""What a command had done when something ended it is in its document all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envsync.agent.wire.messages import GcFacts
+from envsync.errors import ConnectionFailed
+from envsync.push.order.places import Destination, Place
+from envsync.push.questions.servers import Outcome
+from envsync.push.steps.report import FAILED, PUSHED, PushReport
+from tests.unit.cli.conftest import Envsync
+from tests.unit.cli.documented_json import check_document
+
+INVENTORY = """\
+prefix: {prefix}
+servers: {{server1: {{}}, server2: {{}}, server3: {{}}, server4: {{}}}}
+environments:
+  first: {{source: server1, push_to: [server2]}}
+  second: {{source: server1, push_to: [server2]}}
+"""
+ENDS = pytest.mark.parametrize(
+    ("end", "status"), [(KeyboardInterrupt(), 130), (RuntimeError("a bug"), 1)]
+)
+
+
+@pytest.fixture
+def ended(envsync: Envsync, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """The document of a command on server1."""
+    config = tmp_path / "config.yaml"
+    config.write_text(INVENTORY.format(prefix=tmp_path / "conda"))
+    for name in ("first", "second"):
+        (tmp_path / "conda/envs" / name / "conda-meta").mkdir(parents=True)
+        (tmp_path / "conda/envs" / name / "conda-meta/history").touch()
+
+    def call(*arguments: str, status: int) -> dict[str, Any]:
+        variables = {"ENVSYNC_SELF": "server1", "ENVSYNC_CONFIG": str(config)}
+        found = envsync(*arguments, "--json", **variables)
+        assert (found.status, found.err) == (status, "")
+        return check_document(found.out)
+
+    return call
+
+
+class Pushes:
+    """A fan-out whose servers say what became of them one after the other, until one `end`s it."""
+
+    said: Sequence[PushReport] = ()
+    end: BaseException = KeyboardInterrupt()
+
+    def __init__(self, settings: Any, *_: object) -> None:
+        self._environment = settings.name_there
+
+    def run(
+        self, _: Sequence[Destination], __: object, on_report: Callable[[PushReport], None]
+    ) -> list[PushReport]:
+        reports = [one for one in self.said if one.environment == self._environment]
+        for report in reports:
+            on_report(report)
+        if not reports or len(reports) > 1:
+            raise self.end
+        return reports
+
+
+@pytest.fixture
+def pushes(monkeypatch: pytest.MonkeyPatch) -> type[Pushes]:
+    monkeypatch.setattr("envsync.push.fan_out.fan_out.FanOut", Pushes)
+    monkeypatch.setattr(Pushes, "said", ())
+    return Pushes
+
+
+@ENDS
+def test_a_push(
+    end: BaseException,
+    status: int,
+    ended: Callable[..., dict[str, Any]],
+    pushes: type[Pushes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the order of the command line, whoever came first."""
+    refused = ConnectionFailed("it refuses connections", server="server4")
+    monkeypatch.setattr(pushes, "end", end)
+    pushes.said = (
+        PushReport("server4", "first", FAILED, error=refused),
+        PushReport("server2", "first", PUSHED),
+    )
+    result = ended("push", "first", "server2", "server3", "server4", status=status)["result"]
+    assert [(told["server"], told["outcome"]) for told in result["servers"]] == [
+        ("server2", "pushed"),
+        ("server4", "failed"),
+    ]
+
+
+@ENDS
+def test_a_bootstrap(
+    end: BaseException,
+    status: int,
+    ended: Callable[..., dict[str, Any]],
+    pushes: type[Pushes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With conda there and the first environment, when the second one is under way."""
+    monkeypatch.setattr(pushes, "end", end)
+    pushes.said = (PushReport("server2", "base", PUSHED), PushReport("server2", "first", PUSHED))
+    result = ended("bootstrap", "server2", status=status)["result"]
+    assert result["base"]["outcome"] == "pushed"
+    assert result["then"] == ["first", "second"]
+    assert [told["environment"] for told in result["environments"]] == ["first"]
+
+
+@ENDS
+@pytest.mark.parametrize("command", [["gc"], ["remove", "first"]])
+def test_what_was_asked_of_several_servers(
+    command: list[str],
+    end: BaseException,
+    status: int,
+    ended: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def for_each_server(
+        _: Sequence[Place], __: object, on_outcome: Callable[[Outcome[Any]], None]
+    ) -> None:
+        on_outcome(Outcome("server4", error=ConnectionFailed("no", server="server4")))
+        if command == ["gc"]:
+            on_outcome(Outcome("server2", value=GcFacts((), 0, 0)))
+        raise end
+
+    monkeypatch.setattr("envsync.cli.invocation.asking.for_each_server", for_each_server)
+    result = ended(*command, "server2", "server3", "server4", status=status)["result"]
+    told = [one["server"] for one in result["servers"]]
+    assert told == (["server2", "server4"] if command == ["gc"] else ["server4"])
