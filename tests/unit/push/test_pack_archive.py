@@ -1,10 +1,14 @@
-"""Which kind of archive a name asks for."""
+"""Which kind of archive a name asks for, and where none can be made."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from envsync.push.packing.pack_archive import format_of
+from envsync.errors import PreflightRefused
+from envsync.push.packing import pack_archive
+from envsync.push.packing.pack_archive import format_of, write_archive
 
 
 @pytest.mark.parametrize(
@@ -22,3 +26,45 @@ from envsync.push.packing.pack_archive import format_of
 )
 def test_the_name_says_which(name: str, said: tuple[str, str] | None) -> None:
     assert format_of(name) == said
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".tar", "x" * 300 + "/myenv.tar"])
+def test_a_name_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(PreflightRefused, match="cannot be looked at: File name too long") as e:
+        write_archive(tmp_path / "env", tmp_path / name, "tar", force=False)
+    assert "-o FILE" in e.value.hint
+
+
+def test_a_place_that_may_not_be_looked_at_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another user's home; root may look everywhere."""
+
+    def closed(_: Path, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", closed)
+    with pytest.raises(PreflightRefused, match="cannot be looked at: Permission denied") as e:
+        write_archive(tmp_path / "env", tmp_path / "myenv.tar", "tar", force=False)
+    assert "-o FILE" in e.value.hint
+
+
+def test_a_file_that_may_not_be_replaced_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another user's in /tmp."""
+
+    def pack(_: Path, output: str, *__: object) -> tuple[str, ...]:
+        Path(output).touch()
+        return ()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(pack_archive, "_pack", pack)
+    monkeypatch.setattr(Path, "replace", refuse)
+    there = tmp_path / "myenv.tar"
+    there.write_text("theirs")
+    with pytest.raises(PreflightRefused, match="cannot be replaced: Operation not permitted"):
+        write_archive(tmp_path / "env", there, "tar", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["myenv.tar"]

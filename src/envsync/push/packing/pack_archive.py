@@ -67,14 +67,16 @@ def write_archive(
 ) -> tuple[str, ...]:
     """Pack `environment` into the file `output`, whole or not at all; conda-pack's warnings.
 
-    Raises `SourceRefused` for what cannot be packed.
+    Raises `SourceRefused` for what cannot be packed, `UsageError` or `PreflightRefused` for a
+    place where no archive can be made.
     """
-    if output.is_dir():
+    there = _mode(output)
+    if there is not None and stat.S_ISDIR(there):
         raise UsageError(f"{output} is a directory", hint="name the file that is to be made")
-    if output.exists() and not force:
+    if there is not None and not force:
         raise PreflightRefused(f"{output} is there already", hint="--force replaces it")
     parent = output.absolute().parent
-    if not parent.is_dir():
+    if not stat.S_ISDIR(_mode(parent) or 0):
         raise UsageError(
             f"there is no directory {parent}", hint=f"mkdir -p {shlex.quote(str(parent))}"
         )
@@ -84,8 +86,27 @@ def write_archive(
         with archive.open("rb") as file:
             os.fsync(file.fileno())
         archive.chmod(0o666 & ~_umask())
-        archive.replace(output)
+        try:
+            archive.replace(output)
+        except PermissionError as error:
+            raise _impossible(output, "replaced", error) from error
     return told
+
+
+def _mode(path: Path) -> int | None:
+    """Of what is there; None where nothing is."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _impossible(path, "looked at", error) from error
+
+
+def _impossible(path: Path, what: str, error: OSError) -> PreflightRefused:
+    return PreflightRefused(
+        f"{path} cannot be {what}: {error.strerror}", hint="put the archive elsewhere: -o FILE"
+    )
 
 
 @contextlib.contextmanager
@@ -98,10 +119,7 @@ def _workplace(beside: Path) -> Iterator[Path]:
     try:
         place = Path(tempfile.mkdtemp(prefix=".envsync-", dir=beside))
     except OSError as error:
-        raise PreflightRefused(
-            f"{beside} cannot be written: {error.strerror}",
-            hint="put the archive elsewhere: -o FILE",
-        ) from error
+        raise _impossible(beside, "written", error) from error
     before = tempfile.tempdir
     tempfile.tempdir = str(place)
     try:
