@@ -24,6 +24,8 @@ from envsync.errors import (
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.switches import aftermath as module
 from envsync.push.switches.aftermath import Aftermath, Publication, aftermath
+from envsync.push.switches.rollback import roll_back
+from envsync.push.switches.taking_away import Removal, take_away
 
 OLD, NEW, OTHER = "0" * 64, "a" * 64, "b" * 64
 NOTHING = TotalsFacts(0, 0, 0)
@@ -253,3 +255,60 @@ def test_whoever_is_refused_does_not_go_on_trying(make: Callable[[], EnvsyncErro
     with pytest.raises(ConnectionLost, match="could not be asked again"):
         ask(target)
     assert target.contacts == 1
+
+
+class OtherwiseSwitched(FakeTarget):
+    """One where the answer to a rollback or a removal is lost."""
+
+    name, server = "myenv", "server2"
+
+    def using(self) -> tuple[()]:
+        return ()
+
+    def rollback(self, *_: object) -> RecordFacts:
+        raise ConnectionLost("the connection was lost", details=["why"], server=self.server)
+
+    remove = rollback
+
+    def roll_back(self) -> RecordFacts:
+        return roll_back(cast(TargetEnd, self), self.reopen, None, "bob@server1", overwrite=False)
+
+    def take_away(self) -> RecordFacts | None:
+        removal = Removal("myenv", "bob@server1")
+        return take_away(cast(TargetEnd, self), self.reopen, removal).record
+
+
+ASLEEP = Unreachable(ConnectionLost("asleep"), seconds=0.1)
+
+
+def test_a_rollback_or_a_removal_is_asked_for_like_a_push() -> None:
+    """Until it can be told, also by who slept through the time."""
+    back = state(record(4, OLD), live=record(5, NEW))
+    assert OtherwiseSwitched(BEFORE, BEFORE, ASLEEP, back).roll_back() == record(5, NEW)
+    gone = state(record(4, OLD))
+    assert OtherwiseSwitched(BEFORE, ASLEEP, gone).take_away() == record(4, OLD)
+
+
+@pytest.mark.parametrize(
+    ("ask", "stands", "then"),
+    [
+        (
+            lambda: OtherwiseSwitched(BEFORE, BEFORE, DOWN).roll_back(),
+            "the version before stands there or the earlier one, whole",
+            "tells which, before you go back once more",
+        ),
+        (
+            lambda: OtherwiseSwitched(BEFORE, DOWN).take_away(),
+            "the version before stands there, whole, or nothing does",
+            "tells which, before you remove it once more",
+        ),
+    ],
+)
+def test_nobody_can_tell_of_another_switch(
+    ask: Callable[[], object], stands: str, then: str
+) -> None:
+    with pytest.raises(ConnectionLost) as raised:
+        ask()
+    assert raised.value.message.endswith(f"could not be asked again: {stands}")
+    assert raised.value.hint == f"`envsync list server2` {then}"
+    assert raised.value.details == ("why", f"then: {DOWN.reason}")

@@ -9,9 +9,9 @@ from envsync.agent.wire.messages import ProcessUse
 from envsync.errors import EnvironmentInUse
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.settings import PushSettings
-from envsync.push.preflight.closer_look import DIFFERENCES_SHOWN
 
 _POLL_SECONDS = 2.0
+_PROCESSES_SHOWN = 12
 
 
 def await_unused(target: TargetEnd, settings: PushSettings) -> tuple[ProcessUse, ...]:
@@ -34,11 +34,18 @@ def require_unused(
     """Refuse, where `in_use: fail` says so, or nobody waits for them any longer."""
     if not processes or not (settings.in_use == "fail" or is_late):
         return
-    count = len(processes)
-    who = "a process uses" if count == 1 else f"{count} processes use"
-    raise EnvironmentInUse(
-        f"{who} the environment there",
-        details=[f"{use.pid}  {use.command}" for use in processes[:DIFFERENCES_SHOWN]],
-        hint="push again when they are done, or set `in_use: publish`: "
+    raise used_there(
+        processes,
+        "push again when they are done, or set `in_use: publish`: "
         "what they have open stays as it is",
+    )
+
+
+def used_there(processes: Sequence[ProcessUse], hint: str, then: str = "") -> EnvironmentInUse:
+    """What is said of processes that are in the way; `then` is what would become of them."""
+    users = "a process uses" if len(processes) == 1 else f"{len(processes)} processes use"
+    return EnvironmentInUse(
+        f"{users} the environment there{then}",
+        details=[f"{use.pid}  {use.command}" for use in processes[:_PROCESSES_SHOWN]],
+        hint=hint,
     )

@@ -84,7 +84,7 @@ def is_other_platform(source: SourceState, target: TargetState) -> bool:
 
 
 def platform_findings(source: SourceState, target: TargetState) -> Iterator[Finding]:
-    """What forbids it. An older C library forbids nothing: see `glibc_warning`."""
+    """What forbids it. An older C library forbids nothing: see `CloserLook.glibc`."""
     for mismatch in mismatches(Platform(*source.platform), Platform(*target.platform)):
         if mismatch.refused:
             yield Finding("platform", mismatch.message, True)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from envsync.agent.wire.messages import RecordFacts, TargetState
 from envsync.errors import (
@@ -27,6 +29,20 @@ agent there to notice the silence, if it has not finished before."""
 RETRY_SECONDS = 2.0
 
 Reopen = Callable[[], AbstractContextManager[TargetEnd]]
+
+
+class InDoubt(NamedTuple):
+    """What is said where nobody can tell whether a switch happened: what `stands` there, and
+    what a person does `then`, who has found out."""
+
+    stands: str
+    then: str
+
+
+_PUBLISHED = InDoubt(
+    "the version before stands there or the new one, whole",
+    "; the same command again goes on from there",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,49 +74,87 @@ class Aftermath:
     warnings: tuple[str, ...] = ()
 
 
-def aftermath(lost: ConnectionLost, reopen: Reopen, publication: Publication) -> Aftermath:
-    """What the target says of a publication after the answer to it was `lost`.
+def look_locked(target: TargetEnd) -> TargetState:
+    """What stands there when nothing is under way any more."""
+    return target.inspect(lock=True)
 
-    Connects again and takes the lock, so that the agent of before has ended and what it
-    may have left half-done is recovered. Raises `ConnectionLost` where nothing was
-    published or the server cannot be asked in time, and `CheckFailed` where the version
-    was taken back.
+
+def state_after_loss(
+    lost: ConnectionLost,
+    reopen: Reopen,
+    in_doubt: InDoubt,
+    look: Callable[[TargetEnd], TargetState] = look_locked,
+    *,
+    check_timeout_seconds: float = 0.0,
+) -> TargetState:
+    """What `look` finds once the server can be asked again after the answer was `lost`.
+
+    Takes the lock as a rule, so that the agent of before has ended and what it may have left
+    half-done is recovered. Raises `ConnectionLost` where the server cannot be asked in time,
+    and `CheckFailed` where the recovery took a version back.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS + publication.check_timeout_seconds
+    deadline = time.monotonic() + PATIENCE_SECONDS + check_timeout_seconds
     while True:
         # Looked at before the try: a machine that slept through the rest of the time tries
         # once more when it wakes.
         is_last = time.monotonic() > deadline
         try:
-            state = _look(reopen, publication)
-            break
+            with reopen() as target:
+                return look(target)
         except CheckFailed:
             raise
         except (HostKeyRefused, AuthenticationRefused) as error:
-            raise _unknown(lost, error) from error
+            raise _unknown(lost, in_doubt, error) from error
         except (EnvsyncError, OSError) as error:
             # Not reachable yet, or the agent of before still has the lock.
             if is_last:
-                raise _unknown(lost, error) from error
+                raise _unknown(lost, in_doubt, error) from error
         time.sleep(RETRY_SECONDS)
+
+
+def _unknown(
+    lost: ConnectionLost, in_doubt: InDoubt, last: EnvsyncError | OSError
+) -> ConnectionLost:
+    return still_lost(
+        lost,
+        "the connection was lost during the switch, and the server could not be asked again: "
+        f"{in_doubt.stands}",
+        f"`envsync list {lost.server}` tells which{in_doubt.then}",
+        f"then: {last}",
+    )
+
+
+def still_lost(lost: ConnectionLost, message: str, hint: str, *details: str) -> ConnectionLost:
+    """The loss, told by what became known of it."""
+    return ConnectionLost(message, hint=hint, details=(*lost.details, *details), server=lost.server)
+
+
+def aftermath(lost: ConnectionLost, reopen: Reopen, publication: Publication) -> Aftermath:
+    """What the target says of a publication after the answer to it was `lost`.
+
+    Raises `ConnectionLost` where nothing was published or the server cannot be asked in time,
+    and `CheckFailed` where the version was taken back.
+    """
+    look = partial(_look, publication)
+    seconds = publication.check_timeout_seconds
+    state = state_after_loss(lost, reopen, _PUBLISHED, look, check_timeout_seconds=seconds)
     record = publication.record_in(state)
     if record is None:
         raise _not_published(lost, publication, state)
     return Aftermath(record, _since(record, state))
 
 
-def _look(reopen: Reopen, publication: Publication) -> TargetState:
+def _look(publication: Publication, target: TargetEnd) -> TargetState:
     """What stands there when nothing is under way any more, or the record is written."""
-    with reopen() as target:
-        try:
-            return target.inspect(lock=True)
-        except Locked:
-            # Perhaps by somebody else's push, which may take long: a record that is there
-            # answers all the same.
-            state = target.inspect(lock=False)
-            if publication.record_in(state) is None:
-                raise
-            return state
+    try:
+        return look_locked(target)
+    except Locked:
+        # Perhaps by somebody else's push, which may take long: a record that is there
+        # answers all the same.
+        state = target.inspect(lock=False)
+        if publication.record_in(state) is None:
+            raise
+        return state
 
 
 def _not_published(
@@ -115,12 +169,12 @@ def _not_published(
             hint=f"this revision is held there; change the environment, or {INSIST}",
         )
     if state.record is not None and state.record not in _records(publication.before):
-        return _told(
+        return still_lost(
             lost,
             "the connection was lost, and meanwhile another version was published there",
             f"`envsync history {publication.environment} {lost.server}` tells what happened",
         )
-    return _told(
+    return still_lost(
         lost, "the connection was lost before the switch; nothing was published", lost.default_hint
     )
 
@@ -133,20 +187,6 @@ def _since(record: RecordFacts, state: TargetState) -> tuple[str, ...]:
         return ("it was published there, and has been removed or replaced by hand since",)
     by = f"by revision {short(other.source_revision)} from {other.source}"
     return (f"it was published there, and has been replaced since {by}",)
-
-
-def _unknown(lost: ConnectionLost, last: EnvsyncError | OSError) -> ConnectionLost:
-    return _told(
-        lost,
-        "the connection was lost during the switch, and the server could not be asked again: "
-        "the version before stands there or the new one, whole",
-        f"`envsync list {lost.server}` tells which; the same command again goes on from there",
-        f"then: {last}",
-    )
-
-
-def _told(lost: ConnectionLost, message: str, hint: str, *details: str) -> ConnectionLost:
-    return ConnectionLost(message, hint=hint, details=(*lost.details, *details), server=lost.server)
 
 
 def _records(state: TargetState) -> tuple[RecordFacts, ...]:

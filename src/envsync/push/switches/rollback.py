@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 from envsync.agent.wire.messages import RecordFacts, TargetState
-from envsync.errors import (
-    AuthenticationRefused,
-    CheckFailed,
-    ConnectionLost,
-    EnvsyncError,
-    HostKeyRefused,
-    NotFound,
-    TargetDrifted,
-)
+from envsync.errors import ConnectionLost, NotFound, TargetDrifted
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.switches.aftermath import PATIENCE_SECONDS, RETRY_SECONDS, Reopen
+from envsync.push.switches.aftermath import InDoubt, Reopen, state_after_loss, still_lost
+
+_IN_DOUBT = InDoubt(
+    "the version before stands there or the earlier one, whole", ", before you go back once more"
+)
 
 
 def roll_back(
@@ -42,9 +36,9 @@ def roll_back(
         error.hint = error.hint.replace("`envsync diff`", command)
         raise
     except ConnectionLost as lost:
-        record = state_after_loss(lost, reopen).record
+        record = state_after_loss(lost, reopen, _IN_DOUBT).record
         if record is None or (before is not None and record.number == before.number):
-            raise _told(
+            raise still_lost(
                 lost,
                 "the connection was lost before the switch; nothing was rolled back",
                 lost.default_hint,
@@ -58,35 +52,3 @@ def _require_some_version(target: TargetEnd, state: TargetState) -> None:
             f"there is no environment {target.name!r} there, nor an earlier version of it",
             hint=f"`envsync list {target.server}` shows what there is",
         )
-
-
-def state_after_loss(lost: ConnectionLost, reopen: Reopen) -> TargetState:
-    """What stands there when the agent of before has ended and what it left is recovered."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            with reopen() as target:
-                return target.inspect(lock=True)
-        except CheckFailed:
-            raise
-        except (HostKeyRefused, AuthenticationRefused) as error:
-            raise _unknown(lost, error) from error
-        except (EnvsyncError, OSError) as error:
-            # Not reachable yet, or the agent of before still has the lock.
-            if time.monotonic() > deadline:
-                raise _unknown(lost, error) from error
-        time.sleep(RETRY_SECONDS)
-
-
-def _unknown(lost: ConnectionLost, last: EnvsyncError | OSError) -> ConnectionLost:
-    return _told(
-        lost,
-        "the connection was lost during the switch, and the server could not be asked again: "
-        "the version before stands there or the earlier one, whole",
-        f"`envsync list {lost.server}` tells which, before you go back once more",
-        f"then: {last}",
-    )
-
-
-def _told(lost: ConnectionLost, message: str, hint: str, *details: str) -> ConnectionLost:
-    return ConnectionLost(message, hint=hint, details=(*lost.details, *details), server=lost.server)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from envsync.agent.wire.messages import ProcessUse, RecordFacts, TargetState
-from envsync.errors import ConnectionLost, EnvironmentInUse, EnvsyncError, NotFound
+from envsync.errors import ConnectionLost, EnvsyncError, NotFound
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight
-from envsync.push.switches.aftermath import Reopen
-from envsync.push.switches.rollback import state_after_loss
+from envsync.push.preflight.in_use import used_there
+from envsync.push.switches.aftermath import InDoubt, Reopen, state_after_loss
 
-_PROCESSES_SHOWN = 12
+_IN_DOUBT = InDoubt(
+    "the version before stands there, whole, or nothing does", ", before you remove it once more"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def take_away(target: TargetEnd, reopen: Reopen, removal: Removal) -> Removed:
     try:
         record = target.remove(removal.by, removal.overwrite)
     except ConnectionLost as lost:
-        after = state_after_loss(lost, reopen)
+        after = state_after_loss(lost, reopen, _IN_DOUBT)
         if after.exists or not after.generations:
             raise
         record = after.generations[-1]
@@ -75,9 +77,8 @@ def _require_permission(
     if not removal.overwrite:
         preflight.require_no_drift(state)
     if processes and not removal.used:
-        users = "a process uses" if len(processes) == 1 else f"{len(processes)} processes use"
-        raise EnvironmentInUse(
-            f"{users} the environment there, and what is loaded later is gone",
-            details=[f"{use.pid}  {use.command}" for use in processes[:_PROCESSES_SHOWN]],
-            hint="end them, or remove it all the same with --used",
+        raise used_there(
+            processes,
+            "end them, or remove it all the same with --used",
+            then=", and what is loaded later is gone",
         )
