@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,21 @@ def test_a_lock_that_nobody_can_be_named_in_is_not_held(
     other = PushLock(places, "bob@there")
     other.acquire()
     other.release()
+
+
+def test_who_only_asks_who_holds_it_is_no_holder(
+    places: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = PushLock(places, "alice@server1")
+    before.acquire()
+    before.release()
+    asking = os.open(places.file("lock"), os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(asking, fcntl.LOCK_UN))
+    lock = PushLock(places, "bob@server3")
+    lock.acquire()
+    assert lock.is_held
+    os.close(asking)
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

@@ -20,6 +20,8 @@ from envsync.errors import Locked, PreflightRefused
 YIELD_SECONDS = 20.0
 """How long a holder may take that yields: it looks after each file."""
 _ASK_SECONDS = 0.02
+_GLANCES_MAX = 5
+"""Who only asks who holds it (`holder_at`) holds it shared for a moment, and is no holder."""
 _SAID_SECONDS = 1.0
 """Between taking the lock and having written who did: next to nothing, on a machine at rest."""
 WRITERS_GRACE_SECONDS = 1.0
@@ -28,7 +30,7 @@ _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class PushLock:
-    """The exclusive lock of an environment on a target, held until the process ends.
+    """The exclusive lock of an environment on a target, held until it is released.
 
     The kernel releases it however the holder dies. The file says who holds it.
     """
@@ -90,8 +92,13 @@ class PushLock:
         deadline = time.monotonic() + YIELD_SECONDS
         with contextlib.ExitStack() as until_taken:
             asking: Optional[int] = None
+            glances = 0
             while not _is_locked(fd, fcntl.LOCK_EX):
                 if self.yields or not _holder_yields(fd):
+                    glances += 1
+                    if glances <= _GLANCES_MAX:
+                        time.sleep(_ASK_SECONDS)
+                        continue
                     raise Locked(under_way(self._places, _holder(fd)))
                 if time.monotonic() > deadline:
                     raise Locked(

@@ -6,6 +6,7 @@ import os
 import stat
 from typing import Callable, Collection, Dict, List, NamedTuple, Optional
 
+from envsync.agent.server.facts import user_name
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.content_cache import ContentCache, Summary
 from envsync.agent.trees.hashing import Hashing
@@ -156,8 +157,16 @@ def _require_readable(top_fd: int, unreadable: List[bytes]) -> None:
         raise SourceRefused(
             "files that may not be read",
             details=[os.fsdecode(path) for path in unreadable[:10]],
-            hint="chmod u+r on them",
+            hint=_how_to_read(top_fd, unreadable[0]),
         )
+
+
+def _how_to_read(top_fd: int, path: bytes) -> str:
+    """As bytecode that root's Python left: its mode is not this user's to change."""
+    owner = os.stat(path, dir_fd=top_fd, follow_symlinks=False).st_uid
+    if owner == os.geteuid():
+        return "chmod u+r on them"
+    return "they belong to %s, who has to run there: chmod a+r on them" % user_name(owner)
 
 
 def _totals(entries: int, directories: Dict[bytes, Known]) -> Totals:
