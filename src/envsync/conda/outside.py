@@ -14,6 +14,8 @@ import re
 from typing import Any, Collection, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from envsync.conda.base_prefix import base_of
+
 FILE_MAX_BYTES = 1024 * 1024
 """Larger files are none of pip's and are not looked into."""
 
@@ -97,7 +99,8 @@ def in_run_path(path: bytes, run_path: bytes, standing: Standing) -> Optional[Le
     """Where a binary looks for libraries, if that is outside; `$ORIGIN` is resolved for there.
 
     What is absolute may be left from where the file was built: who asks has to look whether
-    anything stands here. The directories of the system and of the prefix are on every server.
+    anything stands here. The directories of the system and of the prefix there are on every
+    server; of the prefix here only by that path, for a binary goes on naming it.
     """
     # These depend on the machine.
     run_path = run_path.partition(b"/$LIB")[0].partition(b"/$PLATFORM")[0]
@@ -109,17 +112,16 @@ def in_run_path(path: bytes, run_path: bytes, standing: Standing) -> Optional[Le
     else:
         leads_to = posixpath.normpath(run_path)
         is_inside = not leads_to.startswith(b"/") or _is_below(leads_to, standing.names)
-        is_inside = is_inside or _is_on_every_server(leads_to, standing.names)
+        is_inside = is_inside or _is_on_every_server(leads_to, standing.there)
     return None if is_inside else LeadsOutside(path, RUN_PATH, leads_to)
 
 
-def _is_on_every_server(directory: bytes, environments: Iterable[bytes]) -> bool:
+def _is_on_every_server(directory: bytes, there: bytes) -> bool:
     if _SYSTEMS_OWN.fullmatch(directory):
         return True
-    above = [posixpath.split(posixpath.dirname(path)) for path in environments]
-    bases = [base for base, envs in above if envs == b"envs"]
-    others = [posixpath.join(base, b"envs") for base in bases]
-    return _is_below(directory, bases) and not _is_below(directory, others)
+    base = base_of(there)
+    is_conda = base != b"" and _is_below(directory, [base])
+    return is_conda and not _is_below(directory, [posixpath.join(base, b"envs")])
 
 
 def _is_below(path: bytes, directories: Collection[bytes]) -> bool:

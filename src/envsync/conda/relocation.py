@@ -17,13 +17,13 @@ Nothing here reads a file: the functions are pure, on bytes.
 from __future__ import annotations
 
 import json
-import posixpath
 import re
 from bisect import bisect_right
 from typing import Collection, Iterator, List, Match, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from envsync.conda import shebang
+from envsync.conda.base_prefix import OWN, base_of
 from envsync.conda.needles import needles, wide_texts
 
 TEXT, BINARY = "text", "binary"
@@ -33,6 +33,9 @@ _NAME = rb"(?:[A-Za-z0-9_]|[.+~-]+[A-Za-z0-9_])"
 # `/net/server1` before it: a path that only ends like ours. But not `-I` or `file://host`.
 _LONGER_PATH = re.compile(rb"(?<!file:/)/[A-Za-z0-9_.~+@-]+/*\Z")
 _IN_NAME = re.compile(_NAME)
+_ENDS = b"(?!" + _NAME + b")"
+_OWN_FOLLOWS = b"(?=" + OWN + _ENDS + b")"
+_OWN = re.compile(OWN + _ENDS)
 _BEFORE_BYTES = 256
 _ZIP_END = b"PK\x05\x06"
 _ZIP_END_BYTES_MAX = 22 + 65535
@@ -60,22 +63,29 @@ class Placeholder(NamedTuple):
     size_bytes: int
 
 
-def between(here: bytes, real: bytes, there: bytes, earlier: Sequence[bytes] = ()) -> Relocation:
+def between(
+    here: bytes,
+    real: bytes,
+    there: bytes,
+    *,
+    real_base: bytes = b"",
+    earlier: Sequence[bytes] = (),
+) -> Relocation:
     """From an environment's path to another one; both are PREFIX/envs/NAME.
 
     `real` is its path here without symlinks, which programs may have written down as well.
     Where that is all that differs, it stays in a binary that has no room: at the other end
     of a link, a path that is longer is nobody's choice. So do the paths where it stood
     `earlier`, before it was packed.
+
+    `real_base` is PREFIX without symlinks. It has to be said: what stands above `real` or one
+    of the `earlier` paths can be any directory that somebody keeps environments in.
     """
-    environment, above = [], []
-    for path in dict.fromkeys((here, real, *earlier)):
-        environment.append(Move(path, there))
-        base, envs = posixpath.split(posixpath.dirname(path))
-        if envs == b"envs" and base != b"/":
-            above.append(Move(base, posixpath.dirname(posixpath.dirname(there))))
+    environment = [Move(path, there) for path in dict.fromkeys((here, real, *earlier))]
+    base = base_of(here)
+    bases = dict.fromkeys((base, real_base or base)) if base else ()
     needed = () if here == there else (here, real)
-    return Relocation(environment, above, needed)
+    return Relocation(environment, [Move(path, base_of(there)) for path in bases], needed)
 
 
 class _Edit(NamedTuple):
@@ -89,6 +99,9 @@ class _Edit(NamedTuple):
 class Relocation:
     """An environment that moves, by each name it has here, and the base prefix above it.
 
+    Of what is below the base prefix, only conda's own places move (`base_prefix.OWN`): the
+    rest is whatever else stands there, and not the environment's to rename.
+
     `needles` find the files that name one of them.
     """
 
@@ -101,16 +114,19 @@ class Relocation:
         """`needed` are the old names that must not stay anywhere; all of the environment's
         where it is None."""
         self._environment = [move for move in environment if move.old != move.new]
-        above = [move for move in above if move.old != move.new]
+        self._above = [move for move in above if move.old != move.new]
         # Innermost first: what is below the environment is not merely below the prefix.
-        self.moves = (*self._environment, *above)
+        self.moves = (*self._environment, *self._above)
         self._new = dict(reversed([one for move in self.moves for one in _spellings(move)]))
         # What has to be had, or the file cannot be.
         musts = [move for move in self._environment if needed is None or move.old in needed]
         self._inside = {old for move in musts for old, _ in _spellings(move)}
         longest_first = sorted(self._new, key=len, reverse=True)
-        alternatives = b"|".join(map(re.escape, longest_first))
-        self._pattern = re.compile(b"(?:" + alternatives + b")(?!" + _NAME + b")")
+        whole = {old for move in self._environment for old, _ in _spellings(move)}
+        alternatives = [
+            re.escape(old) + (_ENDS if old in whole else _OWN_FOLLOWS) for old in longest_first
+        ]
+        self._pattern = re.compile(b"|".join(alternatives))
         self.needles = needles(tuple(_without_longer(longest_first)))
 
     @property
@@ -128,8 +144,11 @@ class Relocation:
 
     def link_target(self, target: bytes) -> bytes:
         """What a symlink has to lead to there."""
-        for move in self.moves:
+        for move in self._environment:
             if target == move.old or target.startswith(move.old + b"/"):
+                return move.new + target[len(move.old) :]
+        for move in self._above:
+            if target.startswith(move.old) and _OWN.match(target, len(move.old)):
                 return move.new + target[len(move.old) :]
         return target
 
@@ -223,7 +242,7 @@ class Relocation:
             except CannotRelocate:
                 if all_of_it or match.group() in self._inside:
                     raise
-                # The base prefix is outside: where a package was built, as a rule.
+                # The base prefix is outside.
 
 
 def _edited(content: bytes, edits: Sequence[_Edit]) -> bytes:

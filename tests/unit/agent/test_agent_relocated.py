@@ -23,7 +23,7 @@ def base(tmp_path: Path) -> Path:
     base = tmp_path / "conda"
     top = base / "envs" / NAME
     top.mkdir(parents=True)
-    binary = b"\0" + os.fsencode(base) + b"/lib\0"
+    binary = b"\0" + os.fsencode(base) + b"/pkgs\0"
     disk.build(os.fsencode(top), environment({b"lib/names-base.so": file(binary)}))
     return base
 

@@ -56,15 +56,67 @@ def test_the_base_prefix_moves_too_and_other_environments_with_it() -> None:
 
 def test_a_path_inside_the_old_one_is_replaced_once() -> None:
     relocation = between(b"/w/envs/my", b"/w/envs/my", b"/w/w/envs/my")
-    assert relocation.rewrite(b"/w/envs/my:/w/x") == b"/w/w/envs/my:/w/w/x"
+    assert relocation.rewrite(b"/w/envs/my:/w/pkgs") == b"/w/w/envs/my:/w/w/pkgs"
 
 
 def test_an_environment_has_its_real_path_as_well() -> None:
-    relocation = between(b"/w/envs/my", b"/disk7/envs/my", b"/o/envs/your")
-    content = b"/disk7/envs/my/bin /disk7/bin /w/envs/my /w/pkgs"
-    assert relocation.rewrite(content) == b"/o/envs/your/bin /o/bin /o/envs/your /o/pkgs"
+    relocation = between(b"/w/envs/my", b"/disk7/envs/my", b"/o/envs/your", real_base=b"/disk7")
+    content = b"/disk7/envs/my/bin /disk7/bin/conda /w/envs/my /w/pkgs"
+    assert relocation.rewrite(content) == b"/o/envs/your/bin /o/bin/conda /o/envs/your /o/pkgs"
     elsewhere = between(b"/w/envs/my", b"/big/disk", b"/w/envs/your")
     assert elsewhere.rewrite(b"/big/disk/x /big /w/pkgs") == b"/w/envs/your/x /big /w/pkgs"
+
+
+OF_THE_PREFIX = [
+    b"/pkgs/python-3.11.7-0",
+    b"//pkgs",
+    b"/envs/other/bin/x",
+    b"/bin/conda",
+    b"/bin/python3.11 -m conda",
+    b"/bin/activate my",
+    b"/condabin:",
+    b"/etc/profile.d/conda.sh",
+    b"/etc/conda/activate.d/x.sh",
+    b"/lib/python3.11/site-packages/conda/__main__.py create",
+]
+WHATEVER_STANDS_THERE = [
+    b"",
+    b"/",
+    b"/datasets",
+    b"/bin/perl",
+    b"/bin/python3-config",
+    b"/bin/conda-lock",
+    b"/cuda/lib64",
+    b"/lib/python3.11/site-packages/requests",
+    b"/envs-old/x",
+    b"/pkgsrc",
+    b"/etc/profile.d/modules.sh",
+]
+
+
+@pytest.mark.parametrize(
+    ("tail", "moves"),
+    [*((tail, True) for tail in OF_THE_PREFIX), *((tail, False) for tail in WHATEVER_STANDS_THERE)],
+)
+@pytest.mark.parametrize("base", [b"/usr/local", b"/workspace", b"/home/alice"])
+def test_of_the_base_prefix_only_what_is_condas_moves(
+    base: bytes, tail: bytes, moves: bool
+) -> None:
+    relocation = between(base + b"/envs/my", base + b"/envs/my", b"/o/conda/envs/my")
+    there = (b"/o/conda" if moves else base) + tail
+    assert relocation.rewrite(b"x=" + base + tail + b"\n") == b"x=" + there + b"\n"
+    assert relocation.link_target(base + tail) == there
+
+
+def test_what_stands_above_an_environments_other_paths_is_no_base_prefix() -> None:
+    """`~/conda/envs` is a link to another disk, or an archive was made anywhere."""
+    here, real = b"/home/alice/conda/envs/my", b"/scratch/alice/envs/my"
+    for there in (here, b"/o/envs/my"):
+        relocation = between(here, real, there, earlier=[b"/mnt/envs/my"])
+        content = b"/scratch/alice/datasets /scratch/alice/pkgs /mnt/pkgs /mnt/envs/your"
+        assert relocation.rewrite(content) == content
+        assert relocation.link_target(b"/scratch/alice/pkgs") == b"/scratch/alice/pkgs"
+        assert relocation.rewrite(real + b" /mnt/envs/my/bin") == there + b" " + there + b"/bin"
 
 
 def test_paths_with_blanks_are_found_in_urls_and_json() -> None:
@@ -131,7 +183,7 @@ def test_other_binaries_keep_every_byte_in_place() -> None:
 def test_where_a_binary_names_the_base_prefix_only_that_may_stay() -> None:
     """It is outside the environment, and no reason to refuse a push."""
     relocation = to(SHORT, b"/data/alice/miniconda3")
-    built = b"\0/w/conda/conda-bld/work/x.c\0"
+    built = b"\0/w/conda/pkgs/x.c\0"
     assert relocation.rewrite(built) == built
     content = built + OLD + b"/lib\0"
     assert relocation.rewrite(content) == built + SHORT + b"///////lib\0"
@@ -159,7 +211,10 @@ LINKS = [
     (b"/w/conda/envs/my/lib/x", b"/o/envs/my/lib/x"),
     (b"/w/conda/envs/my", b"/o/envs/my"),
     (b"/w/conda/envs/my2", b"/o/envs/my2"),
-    (b"/w/conda/lib", b"/o/lib"),
+    (b"/w/conda/pkgs/x-1/lib", b"/o/pkgs/x-1/lib"),
+    (b"/w/conda/bin/activate", b"/o/bin/activate"),
+    (b"/w/conda/datasets", b"/w/conda/datasets"),
+    (b"/w/conda", b"/w/conda"),
     (b"../w/conda/envs/my", b"../w/conda/envs/my"),
     (b"/etc/hosts", b"/etc/hosts"),
 ]

@@ -33,13 +33,21 @@ class Standing(NamedTuple):
 
 def toward(standing: Standing, there: str) -> Relocation:
     """How an environment's paths become those of the path `there`; empty where it stays."""
+    from envsync.conda.base_prefix import base_of
     from envsync.conda.relocation import Relocation, between
 
     if not there:
         return Relocation(())
     # By the name that conda knows it by, and by the directory's own.
     known_as = standing.known_as
-    return between(known_as, os.path.realpath(known_as), os.fsencode(there), standing.earlier)
+    base = base_of(known_as)
+    return between(
+        known_as,
+        os.path.realpath(known_as),
+        os.fsencode(there),
+        real_base=os.path.realpath(base) if base else b"",
+        earlier=standing.earlier,
+    )
 
 
 class AtPaths:

@@ -19,7 +19,7 @@ from envsync.conda.relocated_records import Rewritten
 from envsync.errors import AgentFailed
 from envsync.tree.manifest import REFERENCE_BYTES
 
-_MAGIC = b"envsync relocation 3\n"
+_MAGIC = b"envsync relocation 4\n"
 KEY_BYTES = 16
 
 
