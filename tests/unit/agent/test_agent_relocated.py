@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from envsync.agent.source.as_seen import read_as_is
 from envsync.agent.source.source import Source
 from envsync.agent.source.version import SourceVersion
+from envsync.agent.trees.scan_pass import opened_directory
+from envsync.tree.entry import Entry
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import NAME, environment
 from tests.unit.tree.trees import file
 
 LONGER = f"/srv/{'x' * 200}/envs/{NAME}"
 SHORTER = f"/s/envs/{NAME}"
+ROOM_BYTES = 255
 
 
 @pytest.fixture
@@ -46,3 +53,89 @@ def test_a_file_without_room_at_one_place_is_rewritten_for_a_shorter_one(base: P
     assert inspected(base).rewritten(SHORTER) == {b"lib/names-base.so"}
     added.unlink()
     assert inspected(base).relocation_facts(SHORTER).revision == revision
+
+
+def conda_binary(prefix: bytes) -> bytes:
+    """As conda installs it."""
+    return b"\x7fELF\0" + prefix + b"/lib" + bytes(ROOM_BYTES - len(prefix)) + b"\0end"
+
+
+def record(base: Path, content: bytes) -> None:
+    """Conda's, of `bin/program`."""
+    listed = {
+        "_path": "bin/program",
+        "prefix_placeholder": "/".ljust(ROOM_BYTES, "p"),
+        "file_mode": "binary",
+        "sha256_in_prefix": hashlib.sha256(content).hexdigest(),
+    }
+    path = base / "envs" / NAME / "conda-meta/program-1-0.json"
+    path.write_text(json.dumps({"paths_data": {"paths": [listed]}}))
+
+
+@pytest.fixture
+def declared(tmp_path: Path) -> Path:
+    """Conda's, with an environment that has a program in which conda left room."""
+    base = tmp_path / "conda"
+    top = base / "envs" / NAME
+    top.mkdir(parents=True)
+    content = conda_binary(bytes(top))
+    disk.build(bytes(top), environment({b"bin/program": file(content)}))
+    record(base, content)
+    return base
+
+
+def become(version: SourceVersion, path: bytes, there: str) -> bytes:
+    """What is sent for a file; it has to be what the manifest says."""
+    relocated = version.at(there)
+    assert relocated is not None
+    with opened_directory(version.known_as) as top_fd:
+        sent = relocated.rewrite(top_fd, path)
+    directory, name = os.path.split(path)
+    entries = {entry.name: entry for entry in relocated.manifest.entries(directory)}
+    assert entries[name].content == hashlib.sha256(sent).digest()
+    return sent
+
+
+def test_a_copy_of_what_conda_wrote_is_rewritten_as_any_binary_once_it_is_only_that(
+    declared: Path,
+) -> None:
+    here = bytes(declared / "envs" / NAME)
+    program, copy = declared / "envs" / NAME / "bin/program", declared / "envs" / NAME / "bin/mine"
+    shutil.copy(program, copy)
+    there = os.fsencode(SHORTER)
+    assert become(inspected(declared), b"bin/mine", SHORTER) == conda_binary(there)
+    updated = conda_binary(here) + b" updated"
+    program.write_bytes(updated)
+    record(declared, updated)
+    assert become(inspected(declared), b"bin/program", SHORTER) == conda_binary(there) + b" updated"
+    in_place = conda_binary(here).replace(here, there.ljust(len(here), b"/"))
+    assert become(inspected(declared), b"bin/mine", SHORTER) == in_place
+
+
+def test_a_refusal_ends_when_condas_record_says_that_there_is_room(declared: Path) -> None:
+    here = declared / "envs" / NAME
+    longer = str(declared / "longer/envs" / NAME)
+    found = here / "conda-meta/program-1-0.json"
+    whole = found.read_bytes()
+    found.write_bytes(b"{")
+    assert len(inspected(declared).relocation_facts(longer).problems) == 1
+    found.write_bytes(whole)
+    assert inspected(declared).relocation_facts(longer).problems == ()
+    assert become(inspected(declared), b"bin/program", longer) == conda_binary(os.fsencode(longer))
+
+
+def test_what_is_remembered_of_a_binary_holds_while_its_record_says_the_same(
+    declared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspected(declared).relocation_facts(SHORTER)
+    other = declared / "envs" / NAME / "conda-meta/other-1-0.json"
+    other.write_text('{"paths_data": {"paths": []}}')
+    read: list[bytes] = []
+
+    def counted(top_fd: int, path: bytes, entry: Entry) -> bytes:
+        read.append(path)
+        return read_as_is(top_fd, path, entry)
+
+    monkeypatch.setattr("envsync.agent.source.relocated.read_as_is", counted)
+    assert inspected(declared).rewritten(SHORTER) >= {b"bin/program"}
+    assert b"bin/program" not in read

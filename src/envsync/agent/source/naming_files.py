@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from typing import Collection, Dict, Iterable, List, Mapping, Tuple
+from typing import Collection, Dict, List, Mapping, Tuple
 
+from envsync.agent.source.as_seen import changing, read_as_is
 from envsync.agent.source.prefix_search import Candidate, search
-from envsync.agent.source.relocated_contents import read
 from envsync.agent.source.relocation_cache import KEY_BYTES, Rewrites, Searched
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.stat_rows import Row, unpack
 from envsync.conda.relocated_records import is_conda_record, is_pip_record
 from envsync.conda.relocation import Relocation
-from envsync.errors import SourceRefused
 from envsync.tree import listing as listings
 from envsync.tree.entry import FILE, SYMLINK, Entry, join, split
 from envsync.tree.manifest import reference
@@ -111,29 +108,9 @@ class NamingFiles:
         return Searched(directories, self._searched.contents)
 
 
-def read_as_is(top_fd: int, path: bytes, entry: Entry) -> bytes:
-    """A file's content, for certain the one that the manifest has."""
-    try:
-        content = read(top_fd, path)
-    except OSError as error:
-        raise changing([path]) from error
-    if hashlib.sha256(content).digest() != entry.content:
-        raise changing([path])
-    return content
-
-
 def is_compiled(path: bytes) -> bool:
     """Whether it is Python's bytecode, which nobody can rewrite."""
     return path.endswith(b".pyc")
-
-
-def changing(paths: Iterable[bytes]) -> SourceRefused:
-    """What ends a relocation of a source that is being written to."""
-    return SourceRefused(
-        "it changed while it was read",
-        details=[os.fsdecode(path) for path in sorted(paths)[:10]],
-        hint="push again when it is at rest",
-    )
 
 
 def _candidate(path: bytes, row: Row) -> Candidate:

@@ -20,9 +20,11 @@ from typing import (
     Tuple,
 )
 
-from envsync.agent.source.naming_files import NamingFiles, is_compiled, read_as_is
-from envsync.agent.source.relocated_contents import Contents, read
+from envsync.agent.source.as_seen import read, read_as_is
+from envsync.agent.source.naming_files import NamingFiles, is_compiled
+from envsync.agent.source.relocated_contents import Contents
 from envsync.agent.source.relocation_cache import (
+    Declared,
     Records,
     RelocationCache,
     Rewrites,
@@ -91,7 +93,7 @@ class Relocator:
         conda = [(path, entry) for path, entry in self._naming.records if is_conda_record(path)]
         pip = [(path, entry) for path, entry in self._naming.records if is_pip_record(path)]
         digests = {path: entry.content for path, entry in self._naming.files.items()}
-        contents = Contents(self._relocation, [path for path, _ in conda], digests)
+        contents = Contents(self._relocation, conda, digests)
         self._rewrite_files(contents)
         pip_rewritten = self._rewrite_records(pip, contents, self._before.pip)
         contents.pip_records.update(_different(pip_rewritten.files))
@@ -114,6 +116,7 @@ class Relocator:
                 {entry.content for entry in self._naming.widely.values()},
                 pip_rewritten,
                 conda_rewritten,
+                Declared(contents.records_state, contents.rooms),
             )
         )
         self._cache.store_searched(self._naming.searched(self._tree.directories))
@@ -144,7 +147,7 @@ class Relocator:
         The latter is told once for each place, and searched for nowhere else: another may be
         shorter.
         """
-        if entry.content in self._before.files:
+        if entry.content in self._before.files and self._holds(entry.content, contents):
             contents.files[entry.content] = same
         elif self._relocation.names_any(read(self._top_fd, path)):
             self._left.append(path)
@@ -153,11 +156,28 @@ class Relocator:
             self._naming.names_nothing(path, entry)
 
     def _outcome(self, path: bytes, entry: Entry, contents: Contents) -> Rewritten:
-        problem = self._before.problems.get(entry.content)
-        if problem is not None:
-            raise CannotRelocate(problem)
-        known = contents.files.get(entry.content) or self._before.files.get(entry.content)
+        known = contents.files.get(entry.content)
+        if known is None and self._holds(entry.content, contents):
+            problem = self._before.problems.get(entry.content)
+            if problem is not None:
+                raise CannotRelocate(problem)
+            known = self._before.files.get(entry.content)
         return known or self._rewritten(path, entry, contents)
+
+    def _holds(self, digest: bytes, contents: Contents) -> bool:
+        """Whether what is remembered of a content is what would be found now.
+
+        A binary is rewritten by what conda's records say of it: another package may have
+        taken its place, while a copy of it stands elsewhere.
+        """
+        declared = self._before.declared
+        if digest not in declared.rooms:
+            return True
+        room = declared.rooms[digest]
+        if declared.basis != contents.records_state and room != contents.room(self._top_fd, digest):
+            return False
+        contents.rooms[digest] = room
+        return True
 
     def _rewrite_records(
         self, records: List[Tuple[bytes, Entry]], contents: Contents, before: Records

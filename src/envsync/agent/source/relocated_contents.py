@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from typing import Dict, Iterable, Mapping, Optional
+from typing import Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
-from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.source.as_seen import read, read_as_is
 from envsync.conda.relocated_records import (
     Rewritten,
     is_conda_record,
@@ -15,34 +14,35 @@ from envsync.conda.relocated_records import (
     with_new_digests,
 )
 from envsync.conda.relocation import Placeholder, Relocation
-
-
-def read(top_fd: int, path: bytes) -> bytes:
-    """A file's content; OSError where it cannot be had."""
-    with open(os.open(path, READ_FLAGS, dir_fd=top_fd), "rb") as file:
-        return file.read()
+from envsync.tree.entry import Entry
 
 
 class Contents:
     """What files become, from the bytes that the source has.
 
-    `conda_records` are the paths of conda's own records, which say where it left room;
-    `digests` are of the files that name the old place. What a file becomes depends on its
-    content alone, so that equal files stay equal.
+    `conda_records` are conda's own records, which say where it left room; `digests` are of
+    the files that name the old place. What a file becomes depends on its content, and where
+    that has NULs on what the records say of it under any of its names: so equal files stay
+    equal.
+
+    `files` and `pip_records` are what contents have become, by digest; `rooms` is what the
+    records said of those with NULs. `records_state` stands for all that the records say.
     """
 
     def __init__(
         self,
         relocation: Relocation,
-        conda_records: Iterable[bytes],
+        conda_records: Sequence[Tuple[bytes, Entry]],
         digests: Mapping[bytes, bytes],
     ) -> None:
         self._relocation = relocation
-        self._conda_records = tuple(conda_records)
+        self._conda_records = conda_records
         self._digests = digests
         self._placeholders: Optional[Dict[bytes, Placeholder]] = None
         self.files: Dict[bytes, Rewritten] = {}
         self.pip_records: Dict[bytes, Rewritten] = {}
+        self.rooms: Dict[bytes, Optional[Placeholder]] = {}
+        self.records_state = _state(conda_records)
 
     def rewrite(self, top_fd: int, path: bytes) -> bytes:
         """A file as it has to be there; `CannotRelocate` where that cannot be had."""
@@ -52,7 +52,8 @@ class Contents:
         """The same, for who has read it."""
         placeholder = None
         if b"\0" in content:
-            placeholder = self._room(top_fd).get(hashlib.sha256(content).digest())
+            digest = hashlib.sha256(content).digest()
+            placeholder = self.rooms[digest] = self.room(top_fd, digest)
         content = self._relocation.rewrite(content, placeholder)
         if is_pip_record(path):
             return with_new_digests(path, content, self.files)
@@ -60,12 +61,20 @@ class Contents:
             return with_new_digests(path, content, {**self.files, **self.pip_records})
         return content
 
-    def _room(self, top_fd: int) -> Dict[bytes, Placeholder]:
-        """What conda says of contents, by digest."""
+    def room(self, top_fd: int, digest: bytes) -> Optional[Placeholder]:
+        """What conda says of a content; `SourceRefused` where its records change meanwhile."""
         if self._placeholders is None:
-            self._placeholders = {}
-            for record in self._conda_records:
-                for path, placeholder in placeholders(read(top_fd, record)).items():
+            found: Dict[bytes, Placeholder] = {}
+            for record, entry in self._conda_records:
+                for path, placeholder in placeholders(read_as_is(top_fd, record, entry)).items():
                     if path in self._digests:
-                        self._placeholders[self._digests[path]] = placeholder
-        return self._placeholders
+                        found[self._digests[path]] = placeholder
+            self._placeholders = found
+        return self._placeholders.get(digest)
+
+
+def _state(records: Iterable[Tuple[bytes, Entry]]) -> str:
+    state = hashlib.sha256()
+    for path, entry in sorted(records):
+        state.update(path + b"\0" + entry.content)
+    return state.hexdigest()

@@ -16,10 +16,11 @@ from envsync.agent.server.remembered_file import load, store
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.agent.wire.messages import RelocationFacts
 from envsync.conda.relocated_records import Rewritten
+from envsync.conda.relocation import Placeholder
 from envsync.errors import AgentFailed
 from envsync.tree.manifest import REFERENCE_BYTES
 
-_MAGIC = b"envsync relocation 4\n"
+_MAGIC = b"envsync relocation 5\n"
 KEY_BYTES = 16
 
 
@@ -37,11 +38,19 @@ class Records(NamedTuple):
     files: Dict[bytes, Rewritten]
 
 
+class Declared(NamedTuple):
+    """What conda's records said of contents with NULs, by digest, in the state `basis`."""
+
+    basis: str
+    rooms: Dict[bytes, Optional[Placeholder]]
+
+
 class Rewrites(NamedTuple):
     """What an environment becomes at one place; `facts` are of the source revision named.
 
-    `files` and `problems` go by the digest of the content; the contents `wide` go on naming
-    the paths that are left behind in UTF-16 or UTF-32.
+    `files` and `problems` go by the digest of the content, and hold of one with NULs while
+    conda's records say of it what they said then (`declared`); the contents `wide` go on
+    naming the paths that are left behind in UTF-16 or UTF-32.
     """
 
     source_revision: str
@@ -51,9 +60,10 @@ class Rewrites(NamedTuple):
     wide: Set[bytes]
     pip: Records
     conda: Records
+    declared: Declared
 
 
-NOTHING = Rewrites("", None, {}, {}, set(), Records("", {}), Records("", {}))
+NOTHING = Rewrites("", None, {}, {}, set(), Records("", {}), Records("", {}), Declared("", {}))
 
 
 class RelocationCache:
@@ -105,6 +115,10 @@ class RelocationCache:
             "wide": [digest.hex() for digest in rewrites.wide],
             "pip": [rewrites.pip.basis, _rows(rewrites.pip.files)],
             "conda": [rewrites.conda.basis, _rows(rewrites.conda.files)],
+            "declared": [
+                rewrites.declared.basis,
+                {digest.hex(): room for digest, room in rewrites.declared.rooms.items()},
+            ],
         }
         store(self._rewrites, _MAGIC, json.dumps(document).encode())
 
@@ -126,12 +140,24 @@ def _parsed(document: Any) -> Rewrites:
         set(map(bytes.fromhex, document["wide"])),
         _records(document["pip"]),
         _records(document["conda"]),
+        _declared(document["declared"]),
     )
 
 
 def _records(document: Any) -> Records:
     basis, rows = document
     return Records(basis, _files(rows))
+
+
+def _declared(document: Any) -> Declared:
+    basis, rooms = document
+    return Declared(
+        basis,
+        {
+            bytes.fromhex(digest): None if room is None else Placeholder(*room)
+            for digest, room in rooms.items()
+        },
+    )
 
 
 def _files(rows: List[List[Any]]) -> Dict[bytes, Rewritten]:
