@@ -165,12 +165,13 @@ class Relocation:
         return _edited(content, sorted([*edits, *self._same_length(content, edits)]))
 
     def _found(self, content: bytes) -> Iterator[Match[bytes]]:
-        position = 0
-        while self.needles.plain:
-            starts = [content.find(needle, position) for needle in self.needles.plain]
-            position = min([start for start in starts if start >= 0], default=-1)
-            if position < 0:
+        # Each needle is looked for once all along: one that is nowhere costs one search.
+        next_at = {needle: content.find(needle) for needle in self.needles.plain}
+        while True:
+            next_at = {needle: start for needle, start in next_at.items() if start >= 0}
+            if not next_at:
                 return
+            position = min(next_at.values())
             match = self._pattern.match(content, position)
             before = content[max(0, position - _BEFORE_BYTES) : position]
             if match and not _LONGER_PATH.search(before):
@@ -178,6 +179,9 @@ class Relocation:
                 position = match.end()
             else:
                 position += 1
+            for needle, start in next_at.items():
+                if start < position:
+                    next_at[needle] = content.find(needle, position)
 
     def _replaced(self, content: bytes) -> bytes:
         return _edited(

@@ -203,6 +203,26 @@ def test_a_script_with_an_archive_behind_it_changes_its_first_line_only() -> Non
         to(SHORT).rewrite(b"PK\x03\x04\0" + OLD + b"\n" + archive)
 
 
+class Counted(bytes):
+    """Counts the bytes that are looked through for a needle."""
+
+    looked_through = 0
+
+    def find(self, needle: bytes, start: int = 0) -> int:  # type: ignore[override]
+        found = super().find(needle, start)
+        self.looked_through += (len(self) if found < 0 else found) - start
+        return found
+
+
+def test_a_name_that_is_nowhere_is_not_looked_for_again_at_each_place_of_another() -> None:
+    """A log of gigabytes that names the path in each line would take days."""
+    relocation = between(OLD, b"/disk7/conda/envs/my", SHORT)
+    content = Counted(b"\0" + b"/w/conda/envs/my/lib\n" * 1000)
+    there = relocation.rewrite(content)
+    assert there == b"\0" + b"/o/envs/my///////lib\n" * 1000
+    assert content.looked_through < 10 * len(content)
+
+
 def test_conda_text_may_hold_nuls() -> None:
     assert to(LONG).rewrite(b"\0" + OLD, Placeholder(TEXT, 64)) == b"\0" + LONG
 
