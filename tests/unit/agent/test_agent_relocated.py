@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.source.as_seen import read_as_is
+from envsync.agent.source.relocated_contents import Contents
 from envsync.agent.source.source import Source
 from envsync.agent.source.version import SourceVersion
 from envsync.agent.trees.scan_pass import opened_directory
+from envsync.conda.relocation import between
+from envsync.errors import SourceRefused
 from envsync.tree.entry import Entry
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import NAME, environment
@@ -139,3 +142,40 @@ def test_what_is_remembered_of_a_binary_holds_while_its_record_says_the_same(
     monkeypatch.setattr("envsync.agent.source.relocated.read_as_is", counted)
     assert inspected(declared).rewritten(SHORTER) >= {b"bin/program"}
     assert b"bin/program" not in read
+
+
+def test_a_file_that_is_removed_meanwhile_is_told_as_a_change(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def then_removed(top_fd: int, path: bytes, entry: Entry) -> bytes:
+        content = read_as_is(top_fd, path, entry)
+        os.unlink(path, dir_fd=top_fd)
+        return content
+
+    monkeypatch.setattr("envsync.agent.source.relocated.read_as_is", then_removed)
+    with pytest.raises(SourceRefused, match="changed while it was read"):
+        inspected(base).relocation_facts(LONGER)
+
+
+@pytest.mark.parametrize("now", [None, b"{}"])
+def test_a_record_that_changes_meanwhile_is_told_as_a_change(
+    declared: Path, now: bytes | None
+) -> None:
+    """While it is sent, the file counts as gone, and the source is looked at anew."""
+    top = declared / "envs" / NAME
+    name = b"conda-meta/program-1-0.json"
+    [entry] = [
+        entry
+        for entry in inspected(declared).manifest().entries(b"conda-meta")
+        if entry.name == name.split(b"/")[1]
+    ]
+    (top / os.fsdecode(name)).unlink()
+    if now is not None:
+        (top / os.fsdecode(name)).write_bytes(now)
+    relocation = between(bytes(top), bytes(top), os.fsencode(SHORTER))
+    contents = Contents(relocation, [(name, entry)], {})
+    with opened_directory(bytes(top)) as top_fd:
+        with pytest.raises(SourceRefused, match="changed while it was read"):
+            contents.rewritten(top_fd, b"bin/program", conda_binary(bytes(top)))
+        with pytest.raises(OSError, match="changed while it was read"):
+            contents.rewrite(top_fd, b"bin/program")

@@ -20,7 +20,7 @@ from typing import (
     Tuple,
 )
 
-from envsync.agent.source.as_seen import read, read_as_is
+from envsync.agent.source.as_seen import read_as_is
 from envsync.agent.source.naming_files import NamingFiles, is_compiled
 from envsync.agent.source.relocated_contents import Contents
 from envsync.agent.source.relocation_cache import (
@@ -149,7 +149,7 @@ class Relocator:
         """
         if entry.content in self._before.files and self._holds(entry.content, contents):
             contents.files[entry.content] = same
-        elif self._relocation.names_any(read(self._top_fd, path)):
+        elif self._relocation.names_any(read_as_is(self._top_fd, path, entry)):
             self._left.append(path)
             contents.files[entry.content] = same
         else:

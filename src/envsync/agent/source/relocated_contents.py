@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from typing import Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
@@ -14,6 +15,7 @@ from envsync.conda.relocated_records import (
     with_new_digests,
 )
 from envsync.conda.relocation import Placeholder, Relocation
+from envsync.errors import SourceRefused
 from envsync.tree.entry import Entry
 
 
@@ -45,11 +47,15 @@ class Contents:
         self.records_state = _state(conda_records)
 
     def rewrite(self, top_fd: int, path: bytes) -> bytes:
-        """A file as it has to be there; `CannotRelocate` where that cannot be had."""
-        return self.rewritten(top_fd, path, read(top_fd, path))
+        """A file as it has to be there, for who sends it: `CannotRelocate` where that cannot be
+        had, OSError where it is gone, or one of conda's records is not what it was."""
+        try:
+            return self.rewritten(top_fd, path, read(top_fd, path))
+        except SourceRefused as error:
+            raise OSError(errno.ESTALE, str(error)) from error
 
     def rewritten(self, top_fd: int, path: bytes, content: bytes) -> bytes:
-        """The same, for who has read it."""
+        """The same, for who has read it; `SourceRefused` where the records change meanwhile."""
         placeholder = None
         if b"\0" in content:
             digest = hashlib.sha256(content).digest()
