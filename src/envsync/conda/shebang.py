@@ -17,6 +17,8 @@ LINE_BYTES_MAX = 127
 _LINE = re.compile(rb"#![ \t]*(\S+)((?:[ \t][^\n]*)?)(\n|\Z)")
 _PYTHON = re.compile(rb"(?:python|pypy)[0-9.]*[a-z]*\Z")
 _FOR_SH = re.compile(rb"#!/bin/sh\n'''exec' \"([^\"\n]+)\"([^\n\"]*) \"\$0\" \"\$@\"\n' '''\n")
+# What `env -S` takes as it is.
+_PLAIN = re.compile(rb"[A-Za-z0-9_./=,:+@%-]+")
 _SH_BYTES_MAX = 1 << 16
 
 
@@ -48,12 +50,22 @@ def relocated(line: bytes, replaced: Callable[[bytes], bytes]) -> bytes:
     if parsed is None:
         return plain
     interpreter, options = replaced(parsed.group(1)), replaced(parsed.group(2))
-    if _fits(interpreter, plain):
-        return plain
+    if _fits(interpreter, plain) or interpreter == parsed.group(1):
+        return plain  # what only hands on a path has no other form
     if _PYTHON.match(posixpath.basename(interpreter)):
         return b"#!/bin/sh\n'''exec' \"%s\"%s \"$0\" \"$@\"\n' '''\n" % (interpreter, options)
     # As conda does it: whatever is first of that name in PATH.
-    return b"#!/usr/bin/env " + posixpath.basename(interpreter) + options + parsed.group(3)
+    return b"#!/usr/bin/env " + _for_env(posixpath.basename(interpreter), options) + parsed.group(3)
+
+
+def _for_env(name: bytes, options: bytes) -> bytes:
+    """A program and its options; they are one argument, as they are behind `#!`."""
+    argument = options.strip(b" \t\r")
+    if not argument:
+        return name
+    if not _PLAIN.fullmatch(argument):
+        argument = b"'" + argument.replace(b"\\", b"\\\\").replace(b"'", b"\\'") + b"'"
+    return b"-S " + name + b" " + argument
 
 
 def _fits(interpreter: bytes, line: bytes) -> bool:

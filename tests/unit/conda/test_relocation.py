@@ -133,7 +133,16 @@ SHEBANGS = [
     (PYTHON % OLD, LONG, PYTHON % LONG),
     (PYTHON % OLD, DEEP, FOR_SH % DEEP),
     (PYTHON % OLD, b"/my data/envs/my", FOR_SH % b"/my data/envs/my"),
-    (b"#!%s/bin/perl -w\n" % OLD, DEEP, b"#!/usr/bin/env perl -w\n"),
+    (b"#!%s/bin/perl -w\n" % OLD, DEEP, b"#!/usr/bin/env -S perl -w\n"),
+    (b"#!%s/bin/perl\n" % OLD, DEEP, b"#!/usr/bin/env perl\n"),
+    (b"#!%s/bin/perl -w -T \n" % OLD, DEEP, b"#!/usr/bin/env -S perl '-w -T'\n"),
+    (b"#!%s/bin/sed -es'\\.'x'\n" % OLD, DEEP, b"#!/usr/bin/env -S sed '-es\\'\\\\.\\'x\\''\n"),
+    (
+        b"#!/usr/bin/env -S %s/bin/python -u\n" % OLD,
+        DEEP,
+        b"#!/usr/bin/env -S %s/bin/python -u\n" % DEEP,
+    ),
+    (b"#!/bin/sh %s/x\n" % OLD, DEEP, b"#!/bin/sh %s/x\n" % DEEP),
     (b"#!/bin/sh\n. %s/x\n" % OLD, DEEP, b"#!/bin/sh\n. %s/x\n" % DEEP),
 ]
 
