@@ -22,7 +22,7 @@ from bisect import bisect_right
 from typing import Collection, Iterator, List, Match, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote
 
-from envsync.conda import shebang
+from envsync.conda import shebang, zip_archive
 from envsync.conda.base_prefix import OWN, base_of
 from envsync.conda.needles import needles, wide_texts
 
@@ -37,8 +37,6 @@ _ENDS = b"(?!" + _NAME + b")"
 _OWN_FOLLOWS = b"(?=" + OWN + _ENDS + b")"
 _OWN = re.compile(OWN + _ENDS)
 _BEFORE_BYTES = 256
-_ZIP_END = b"PK\x05\x06"
-_ZIP_END_BYTES_MAX = 22 + 65535
 
 
 class CannotRelocate(ValueError):
@@ -235,11 +233,12 @@ class Relocation:
     ) -> Iterator[_Edit]:
         """Edits of what is not edited yet; every byte that is none of the path stays in place."""
         starts = [edit.start for edit in edits]
+        archive_at = zip_archive.start(content)
         for match in self._found(content):
             before = bisect_right(starts, match.start()) - 1
             if before >= 0 and match.start() < edits[before].end:
                 continue
-            if _ZIP_END in content[-_ZIP_END_BYTES_MAX:]:
+            if archive_at is not None and match.start() >= archive_at:
                 raise StaysAsItIs("an archive, whose checksums would be wrong")
             try:
                 yield _filled(content, match, self._new[match.group()])

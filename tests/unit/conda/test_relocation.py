@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +16,7 @@ from envsync.conda.relocation import (
     Move,
     Placeholder,
     Relocation,
+    StaysAsItIs,
     between,
 )
 
@@ -203,13 +207,30 @@ def test_a_binary_that_changed_since_conda_wrote_it_is_one_like_others() -> None
     assert to(SHORT).rewrite(content, ROOM) == b"\0" + SHORT + b"///////lib\0other strings\0"
 
 
+def zipped(before: bytes = b"", content: bytes = b"x") -> bytes:
+    file = io.BytesIO(before)
+    with zipfile.ZipFile(file, "a") as opened:
+        opened.writestr("__main__.py", content)
+    return file.getvalue()
+
+
 def test_a_script_with_an_archive_behind_it_changes_its_first_line_only() -> None:
-    archive = b"PK\x03\x04\0\0payload PK\x05\x06" + bytes(18)
+    archive = zipped()
     assert to(LONG).rewrite(PYTHON % OLD + archive) == PYTHON % LONG + archive
     # An archive that would begin earlier than it says cannot be read.
     assert to(SHORT).rewrite(PYTHON % OLD + archive) == PYTHON % (SHORT + b"//////") + archive
-    with pytest.raises(CannotRelocate, match="archive"):
-        to(SHORT).rewrite(b"PK\x03\x04\0" + OLD + b"\n" + archive)
+
+
+def test_only_what_is_in_an_archive_stays() -> None:
+    with pytest.raises(StaysAsItIs, match="archive"):
+        to(SHORT).rewrite(zipped(content=b"\n" + OLD + b"\n"))
+    before = b"\x7fELF\0" + OLD + b"/lib\0"
+    there = b"\x7fELF\0" + SHORT + b"///////lib\0"
+    assert to(SHORT).rewrite(zipped(before)) == there + zipped(before)[len(before) :]
+    # A program that reads archives is none.
+    reader = b"PK\x03\x04\0PK\x05\x06\0PK\x01\x02\0"
+    assert to(SHORT).rewrite(before + reader) == there + reader
+    assert to(SHORT).rewrite(reader + conda_binary(OLD), ROOM) == reader + conda_binary(SHORT)
 
 
 class Counted(bytes):

@@ -1,0 +1,60 @@
+"""Where a zip archive begins in a file: some begin behind a program, some files are none at all.
+
+Whatever reads such archives has their signature in it as well, so that alone tells nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Optional
+
+_END = struct.Struct("<4s4xHHIIH")  # entries here and in all; the directory's size and place
+_END_MAGIC, _END64_MAGIC, _MEMBER_MAGIC = b"PK\x05\x06", b"PK\x06\x07", b"PK\x01\x02"
+_END64_BYTES = 20
+_COMMENT_BYTES_MAX = 65535
+_MEMBER = struct.Struct("<4s24xHHH8xI")  # lengths of name, extra and comment; the member's place
+
+
+def start(content: bytes) -> Optional[int]:
+    """The position of an archive's first byte, or one before that; None where there is none."""
+    first = max(0, len(content) - _END.size - _COMMENT_BYTES_MAX)
+    at = content.rfind(_END_MAGIC, first)
+    while at >= 0:
+        found = _start(content, at)
+        if found is not None:
+            return found
+        at = content.rfind(_END_MAGIC, first, at)
+    return None
+
+
+def _start(content: bytes, end_at: int) -> Optional[int]:
+    """By an end record at that position, if it is one, and of an archive that holds anything."""
+    if end_at + _END.size > len(content):
+        return None
+    count: int
+    size: int
+    offset: int
+    comment: int
+    _, _, count, size, offset, comment = _END.unpack_from(content, end_at)
+    if content[max(0, end_at - _END64_BYTES) : end_at].startswith(_END64_MAGIC):
+        return 0  # beyond 4 GB; where such a one begins is not worth knowing
+    has_room = offset + size <= end_at and end_at + _END.size + comment <= len(content)
+    if not count or not has_room:
+        return None
+    directory_at = end_at - size
+    if not content.startswith(_MEMBER_MAGIC, directory_at):
+        return None
+    # Places are told from the archive's start, or from the file's.
+    return directory_at - offset + _first_member(content, directory_at, end_at)
+
+
+def _first_member(content: bytes, at: int, end: int) -> int:
+    """The least place in a directory; 0 where that cannot be read to its end."""
+    least = end
+    while at + _MEMBER.size <= end:
+        magic, name, extra, comment, offset = _MEMBER.unpack_from(content, at)
+        if magic != _MEMBER_MAGIC:
+            return 0
+        least = min(least, offset)
+        at += _MEMBER.size + name + extra + comment
+    return least if at == end else 0
