@@ -88,14 +88,14 @@ def in_file(path: bytes, content: bytes, environment: bytes) -> Tuple[LeadsOutsi
     return tuple(dict.fromkeys(found))
 
 
-class Standing(NamedTuple):
-    """The absolute paths of an environment: its `names` here, and where it is sent to."""
+class Names(NamedTuple):
+    """The absolute paths of an environment: those `here`, and where it is sent to."""
 
-    names: Sequence[bytes]
+    here: Sequence[bytes]
     there: bytes
 
 
-def in_run_path(path: bytes, run_path: bytes, standing: Standing) -> Optional[LeadsOutside]:
+def in_run_path(path: bytes, run_path: bytes, names: Names) -> Optional[LeadsOutside]:
     """Where a binary looks for libraries, if that is outside; `$ORIGIN` is resolved for there.
 
     What is absolute may be left from where the file was built: who asks has to look whether
@@ -106,13 +106,13 @@ def in_run_path(path: bytes, run_path: bytes, standing: Standing) -> Optional[Le
     run_path = run_path.partition(b"/$LIB")[0].partition(b"/$PLATFORM")[0]
     origin = _ORIGIN.match(run_path)
     if origin:
-        place = posixpath.join(standing.there, posixpath.dirname(path))
+        place = posixpath.join(names.there, posixpath.dirname(path))
         leads_to = posixpath.normpath(place + run_path[origin.end() :])
-        is_inside = _is_below(leads_to, [standing.there])
+        is_inside = _is_below(leads_to, [names.there])
     else:
         leads_to = posixpath.normpath(run_path)
-        is_inside = not leads_to.startswith(b"/") or _is_below(leads_to, standing.names)
-        is_inside = is_inside or _is_on_every_server(leads_to, standing.there)
+        is_inside = not leads_to.startswith(b"/") or _is_below(leads_to, names.here)
+        is_inside = is_inside or _is_on_every_server(leads_to, names.there)
     return None if is_inside else LeadsOutside(path, RUN_PATH, leads_to)
 
 

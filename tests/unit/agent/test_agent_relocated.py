@@ -179,3 +179,22 @@ def test_a_record_that_changes_meanwhile_is_told_as_a_change(
             contents.rewritten(top_fd, b"bin/program", conda_binary(bytes(top)))
         with pytest.raises(OSError, match="changed while it was read"):
             contents.rewrite(top_fd, b"bin/program")
+
+
+def test_a_link_to_one_of_its_versions_gives_an_environment_no_further_name(base: Path) -> None:
+    """Where directories cannot be swapped; another disk, which the user's link leads to, does."""
+    disk_7 = base.parent / "disk 7/envs"
+    disk_7.parent.mkdir()
+    (base / "envs").rename(disk_7)
+    (base / "envs").symlink_to(disk_7)
+    version = disk_7 / ".envsync" / NAME / "trees/0123"
+    version.parent.mkdir(parents=True)
+    (disk_7 / NAME).rename(version)
+    (disk_7 / NAME).symlink_to(version.relative_to(disk_7))
+    found = inspected(base)
+    assert found.names == (bytes(base / "envs" / NAME), bytes(disk_7 / NAME))
+    moves = found.relocation(SHORTER).moves
+    assert [move.old for move in moves] == [*found.names, bytes(base)]
+    # What stands beside the other directory is none of conda's.
+    datasets = bytes(disk_7.parent / "datasets")
+    assert found.relocation(SHORTER).rewrite(datasets) == datasets

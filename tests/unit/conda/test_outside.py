@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.conda import outside
-from envsync.conda.outside import Standing, in_file, in_run_path, in_symlink, is_worth_reading
+from envsync.conda.outside import Names, in_file, in_run_path, in_symlink, is_worth_reading
 
 ENVIRONMENT = b"/workspace/alice/miniconda3/envs/myenv"
 SITE = b"lib/python3.11/site-packages/"
@@ -139,8 +139,8 @@ def test_a_file_out_of_all_proportion_is_not_looked_into(monkeypatch: pytest.Mon
 def test_where_libraries_are_looked_for(
     path: bytes, run_path: bytes, leads_to: bytes | None
 ) -> None:
-    standing = Standing((ENVIRONMENT, b"/real/miniconda3/envs/myenv"), b"/srv/envs/my")
-    found = in_run_path(path, run_path, standing)
+    names = Names((ENVIRONMENT, b"/real/miniconda3/envs/myenv"), b"/srv/envs/my")
+    found = in_run_path(path, run_path, names)
     assert (found and found.leads_to) == leads_to
 
 

@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 class Standing(NamedTuple):
     """Where it stands here: as conda knows it, in fact, and where the user's cache is.
 
+    `stands_at` is the path that conda knows without links, which installers may have written
+    into its files instead; but for a link of ours to one of its versions (`path`): nobody
+    knows where that leads.
+
     `earlier` are the paths where it stood before it was packed.
     """
 
     known_as: bytes
+    stands_at: bytes
     path: bytes
     cache_directory: Optional[str]
     earlier: Tuple[bytes, ...] = ()
@@ -43,7 +48,7 @@ def toward(standing: Standing, there: str) -> Relocation:
     base = base_of(known_as)
     return between(
         known_as,
-        os.path.realpath(known_as),
+        standing.stands_at,
         os.fsencode(there),
         real_base=os.path.realpath(base) if base else b"",
         earlier=standing.earlier,

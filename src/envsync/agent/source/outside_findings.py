@@ -68,11 +68,11 @@ def _in_entry(source: SourceVersion, path: bytes, entry: Entry) -> Tuple[LeadsOu
 
 def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[LeadsOutside]:
     """Where binaries look for libraries, each directory once."""
-    standing = outside.Standing(source.names, os.fsencode(there) or source.known_as)
+    names = outside.Names(source.names, os.fsencode(there) or source.known_as)
     found: Dict[bytes, Set[bytes]] = {}
     for path, said in source.elf_files().ask(_RUN_PATHS):
         for run_path in said.split(b":"):
-            lead = outside.in_run_path(path, run_path, standing)
+            lead = outside.in_run_path(path, run_path, names)
             if lead is None:
                 continue
             leads_to = lead.leads_to
@@ -93,4 +93,4 @@ def _kernelspecs(source: SourceVersion) -> Iterator[str]:
     base, envs = os.path.split(os.path.dirname(os.fsdecode(here)))
     places = kernelspecs.directories(os.environ, home(os.environ), base)
     for place in places if envs == "envs" else places[:1]:
-        yield from kernelspecs.outside(place, {here, os.path.realpath(here)})
+        yield from kernelspecs.outside(place, {here, source.stands_at})

@@ -83,10 +83,7 @@ class Source:
 
     @property
     def stands_at(self) -> bytes:
-        """The same path without links, which installers may have written into its files instead.
-
-        A link of ours to one of its versions is no such link: nobody knows where that leads.
-        """
+        """As `Standing.stands_at`."""
         parent, name = os.path.split(self._places.live)
         return os.path.join(os.path.realpath(parent), name)
 
@@ -122,7 +119,9 @@ class Source:
         return self._state(findings + _left_out(snapshot) + finding(links))
 
     def _standing(self) -> Standing:
-        return Standing(self._places.path, self.path, self._cache_directory, self.earlier)
+        return Standing(
+            self._places.path, self.stands_at, self.path, self._cache_directory, self.earlier
+        )
 
     def _require_environment(self) -> None:
         require_live(self._places)

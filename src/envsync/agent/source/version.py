@@ -47,10 +47,14 @@ class SourceVersion:
         return self._standing.known_as
 
     @property
+    def stands_at(self) -> bytes:
+        """The same path without links."""
+        return self._standing.stands_at
+
+    @property
     def names(self) -> Tuple[bytes, ...]:
         """Every path that its files may name it by."""
-        known_as = self.known_as
-        paths = (known_as, os.path.realpath(known_as), *self._standing.earlier)
+        paths = (self.known_as, self.stands_at, *self._standing.earlier)
         return tuple(dict.fromkeys(paths))
 
     @property
