@@ -14,7 +14,7 @@ import re
 from typing import Any, Collection, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from envsync.conda.base_prefix import base_of
+from envsync.conda.base_prefix import base_of, is_condas, is_named_for_conda
 
 FILE_MAX_BYTES = 1024 * 1024
 """Larger files are none of pip's and are not looked into."""
@@ -99,8 +99,7 @@ def in_run_path(path: bytes, run_path: bytes, names: Names) -> Optional[LeadsOut
     """Where a binary looks for libraries, if that is outside; `$ORIGIN` is resolved for there.
 
     What is absolute may be left from where the file was built: who asks has to look whether
-    anything stands here. The directories of the system and of the prefix there are on every
-    server; of the prefix here only by that path, for a binary goes on naming it.
+    anything stands here. The directories of the system and of the prefix are on every server.
     """
     # These depend on the machine.
     run_path = run_path.partition(b"/$LIB")[0].partition(b"/$PLATFORM")[0]
@@ -112,16 +111,23 @@ def in_run_path(path: bytes, run_path: bytes, names: Names) -> Optional[LeadsOut
     else:
         leads_to = posixpath.normpath(run_path)
         is_inside = not leads_to.startswith(b"/") or _is_below(leads_to, names.here)
-        is_inside = is_inside or _is_on_every_server(leads_to, names.there)
+        is_inside = is_inside or _is_on_every_server(leads_to, names)
     return None if is_inside else LeadsOutside(path, RUN_PATH, leads_to)
 
 
-def _is_on_every_server(directory: bytes, there: bytes) -> bool:
+def _is_on_every_server(directory: bytes, names: Names) -> bool:
     if _SYSTEMS_OWN.fullmatch(directory):
         return True
-    base = base_of(there)
-    is_conda = base != b"" and _is_below(directory, [base])
-    return is_conda and not _is_below(directory, [posixpath.join(base, b"envs")])
+    known_as, *others = map(base_of, names.here)
+    # What is named by the prefix here becomes the one there. By another name it may be anything.
+    here = [known_as, *filter(is_named_for_conda, others)]
+    there = base_of(names.there)
+    bases = [base for base in (*here, there) if base]
+    if _is_below(directory, [posixpath.join(base, b"envs") for base in bases]):
+        return False
+    if there and _is_below(directory, [there]):
+        return True
+    return any(is_condas(base, directory) for base in here if base)
 
 
 def _is_below(path: bytes, directories: Collection[bytes]) -> bool:

@@ -23,7 +23,7 @@ from typing import Collection, Iterator, List, Match, NamedTuple, Optional, Sequ
 from urllib.parse import quote
 
 from envsync.conda import shebang, zip_archive
-from envsync.conda.base_prefix import OWN, base_of
+from envsync.conda.base_prefix import ENDS, base_of, follows, is_condas, is_named_for_conda
 from envsync.conda.needles import needles, wide_texts
 
 TEXT, BINARY = "text", "binary"
@@ -33,9 +33,6 @@ _NAME = rb"(?:[A-Za-z0-9_]|[.+~-]+[A-Za-z0-9_])"
 # `/net/server1` before it: a path that only ends like ours. But not `-I` or `file://host`.
 _LONGER_PATH = re.compile(rb"(?<!file:/)/[A-Za-z0-9_.~+@-]+/*\Z")
 _IN_NAME = re.compile(_NAME)
-_ENDS = b"(?!" + _NAME + b")"
-_OWN_FOLLOWS = b"(?=" + OWN + _ENDS + b")"
-_OWN = re.compile(OWN + _ENDS)
 _BEFORE_BYTES = 256
 
 
@@ -76,14 +73,17 @@ def between(
     of a link, a path that is longer is nobody's choice. So do the paths where it stood
     `earlier`, before it was packed.
 
-    `real_base` is PREFIX without symlinks. It has to be said: what stands above `real` or one
-    of the `earlier` paths can be any directory that somebody keeps environments in.
+    `real_base` is PREFIX without symlinks. It has to be said: what stands above `real` can be
+    any directory that somebody keeps environments in. So can what stands above one of the
+    `earlier` paths, of which nobody can be asked any more: there its name decides.
     """
     environment = [Move(path, there) for path in dict.fromkeys((here, real, *earlier))]
     base = base_of(here)
-    bases = dict.fromkeys((base, real_base or base)) if base else ()
+    bases = [base, real_base or base] if base else []
+    bases += filter(is_named_for_conda, map(base_of, earlier))
     needed = () if here == there else (here, real)
-    return Relocation(environment, [Move(path, base_of(there)) for path in bases], needed)
+    above = [Move(path, base_of(there)) for path in dict.fromkeys(bases)]
+    return Relocation(environment, above, needed)
 
 
 class _Edit(NamedTuple):
@@ -97,7 +97,7 @@ class _Edit(NamedTuple):
 class Relocation:
     """An environment that moves, by each name it has here, and the base prefix above it.
 
-    Of what is below the base prefix, only conda's own places move (`base_prefix.OWN`): the
+    Of what is below the base prefix, only conda's own places move (`base_prefix.follows`): the
     rest is whatever else stands there, and not the environment's to rename.
 
     `needles` find the files that name one of them.
@@ -120,10 +120,12 @@ class Relocation:
         musts = [move for move in self._environment if needed is None or move.old in needed]
         self._inside = {old for move in musts for old, _ in _spellings(move)}
         longest_first = sorted(self._new, key=len, reverse=True)
-        whole = {old for move in self._environment for old, _ in _spellings(move)}
-        alternatives = [
-            re.escape(old) + (_ENDS if old in whole else _OWN_FOLLOWS) for old in longest_first
-        ]
+        ends = dict.fromkeys(self._new, ENDS)
+        for move in self._above:
+            ends.update((old, follows(move.old)) for old, _ in _spellings(move))
+        for move in self._environment:
+            ends.update((old, ENDS) for old, _ in _spellings(move))
+        alternatives = [re.escape(old) + ends[old] for old in longest_first]
         self._pattern = re.compile(b"|".join(alternatives))
         self.needles = needles(tuple(_without_longer(longest_first)))
 
@@ -146,7 +148,7 @@ class Relocation:
             if target == move.old or target.startswith(move.old + b"/"):
                 return move.new + target[len(move.old) :]
         for move in self._above:
-            if target.startswith(move.old) and _OWN.match(target, len(move.old)):
+            if is_condas(move.old, target):
                 return move.new + target[len(move.old) :]
         return target
 

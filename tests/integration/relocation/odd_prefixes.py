@@ -15,9 +15,6 @@ from tests.conda.template import CondaPrefix
 from tests.conda.wheel import install_wheel
 
 WIDE_ENCODINGS = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
-BARE_BASE = {b"var/lab/prefix.txt"}
-"""A user's file that names the base prefix and nothing of conda's in it: that stays."""
-
 MODULE = b'"""Where it stands."""\n\nPREFIX = "%s"\n'
 SCRIPT = b"#!%s/bin/python\nimport greeter.where\nprint(greeter.where.PREFIX)\n"
 

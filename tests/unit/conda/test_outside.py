@@ -123,9 +123,10 @@ def test_a_file_out_of_all_proportion_is_not_looked_into(monkeypatch: pytest.Mon
         (b"lib/a.so", b"/real/miniconda3/envs/myenv/lib/x/..", None),
         (b"lib/a.so", b"/srv/lib", None),
         (b"lib/a.so", b"/srv/envs/other/lib", b"/srv/envs/other/lib"),
-        # Below the prefix here; the binary goes on naming it.
-        (b"lib/a.so", b"/workspace/alice/miniconda3/lib", b"/workspace/alice/miniconda3/lib"),
-        (b"lib/a.so", b"/real/miniconda3/lib", b"/real/miniconda3/lib"),
+        (b"lib/a.so", b"/workspace/alice/miniconda3/lib", None),
+        (b"lib/a.so", b"/real/miniconda3/lib", None),
+        # Below the prefix, and none of conda's.
+        (b"lib/a.so", b"/workspace/alice/miniconda3/cuda", b"/workspace/alice/miniconda3/cuda"),
         (b"lib/a.so", ENVIRONMENT + b"-2/lib", ENVIRONMENT + b"-2/lib"),
         (b"lib/a.so", b"/workspace/alice/miniconda3-2/lib", b"/workspace/alice/miniconda3-2/lib"),
         (b"lib/a.so", b"/opt/cuda/lib64/", b"/opt/cuda/lib64"),

@@ -112,6 +112,23 @@ def test_of_the_base_prefix_only_what_is_condas_moves(
     assert relocation.link_target(base + tail) == there
 
 
+@pytest.mark.parametrize("base", [b"/srv/alice/apps", b"/miniconda3", b"/home/alice/m"])
+@pytest.mark.parametrize(
+    ("tail", "moves"),
+    [
+        *((tail, True) for tail in (*OF_THE_PREFIX, b"", b"/", b"/bin/perl", b"/lib", b"/share/x")),
+        *((tail, False) for tail in (b"/datasets", b"/cuda/lib64", b"/envs-old/x", b"-2/lib")),
+    ],
+)
+def test_what_every_prefix_has_moves_with_one_that_holds_nothing_else(
+    base: bytes, tail: bytes, moves: bool
+) -> None:
+    relocation = between(base + b"/envs/my", base + b"/envs/my", b"/o/conda/envs/my")
+    there = (b"/o/conda" if moves else base) + tail
+    assert relocation.rewrite(b"x=" + base + tail + b"\n") == b"x=" + there + b"\n"
+    assert relocation.link_target(base + tail) == there
+
+
 def test_what_stands_above_an_environments_other_paths_is_no_base_prefix() -> None:
     """`~/conda/envs` is a link to another disk, or an archive was made anywhere."""
     here, real = b"/home/alice/conda/envs/my", b"/scratch/alice/envs/my"
@@ -263,8 +280,9 @@ LINKS = [
     (b"/w/conda/envs/my2", b"/o/envs/my2"),
     (b"/w/conda/pkgs/x-1/lib", b"/o/pkgs/x-1/lib"),
     (b"/w/conda/bin/activate", b"/o/bin/activate"),
+    (b"/w/conda/lib", b"/o/lib"),
+    (b"/w/conda", b"/o"),
     (b"/w/conda/datasets", b"/w/conda/datasets"),
-    (b"/w/conda", b"/w/conda"),
     (b"../w/conda/envs/my", b"../w/conda/envs/my"),
     (b"/etc/hosts", b"/etc/hosts"),
 ]
