@@ -161,12 +161,16 @@ class Book:
                     self._unreachable[row.server].tried_by = environment
 
     def source_is(self, environment: str, revision: str) -> bool:
-        """The source was looked at; whether it is another one than was known."""
+        """The source was scanned; whether it is another one than was known.
+
+        What is half done in it stays so: that a scan can be made of it says nothing of that.
+        """
         row = self.source(environment)
-        if row.error is not None:
+        error = row.error if row.unfinished else None
+        if row.error is not None and error is None:
             self._log.info("it is at rest again", environment=environment)
         now = self._now()
-        self.store.put_source(replace(row, revision=revision, checked_seconds=now, error=None))
+        self.store.put_source(replace(row, revision=revision, checked_seconds=now, error=error))
         for server in self.servers(environment):
             if server.state == IN_STEP and server.revision != revision:
                 self._put(lag.lagging(server, now))
@@ -180,15 +184,26 @@ class Book:
     def source_failed(self, environment: str, error: Told) -> None:
         """It is not at rest, or not there: nothing of it is pushed."""
         row = self.source(environment)
-        if row.error is None or row.error.get("message") != error.get("message"):
-            self._log.failure(error, environment=environment)
-            self.store.put_source(replace(row, error=dict(error)))
+        if not row.unfinished:
+            self._put_failure(row, error)
 
-    def source_is_fine(self, environment: str) -> None:
-        """What was said of it does not hold any more."""
+    def source_is_unfinished(self, environment: str, signs: tuple[str, ...]) -> None:
+        """A look has found that half done: nothing is pushed until another finds it whole."""
+        self._put_failure(replace(self.source(environment), unfinished=signs), _unfinished(signs))
+
+    def _put_failure(self, row: SourceRow, error: Told) -> None:
+        before = self.source(row.environment)
+        if before.error is None or before.error.get("message") != error.get("message"):
+            self._log.failure(error, environment=row.environment)
+        elif before.unfinished == row.unfinished:
+            return
+        self.store.put_source(replace(row, error=dict(error)))
+
+    def source_is_finished(self, environment: str) -> None:
+        """A look has found nothing half done in it."""
         row = self.source(environment)
-        if row.error is not None:
-            self.store.put_source(replace(row, error=None))
+        if row.unfinished:
+            self.store.put_source(replace(row, unfinished=(), error=None))
 
     def reported(self, environment: str, report: Mapping[str, Any]) -> None:
         """A push to one server has ended."""
@@ -267,6 +282,19 @@ class Book:
             return
         told = {**error, "message": f"{_HOW[after.state]}: {error.get('message', '')}"}
         self._log.failure(told, _PRIORITY.get(after.state, INFO), **about)
+
+
+def _unfinished(signs: tuple[str, ...]) -> dict[str, Any]:
+    """The error of a source in which an installer has left something half done."""
+    return {
+        "code": "unfinished",
+        "exit_code": 9,
+        "server": None,
+        "message": f"an installation is not finished: {signs[0]}",
+        "hint": "install once more, or remove what was left; "
+        "`envsync daemon sync` pushes it as it is",
+        "details": list(signs[1:]),
+    }
 
 
 _HOW = {HALTED: "halted", HELD: "held", WAITING: "waiting", RETRYING: "will be tried again"}

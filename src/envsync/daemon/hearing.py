@@ -161,19 +161,3 @@ class Hearing:
             return
         for name in set(names) - work.heard:
             self._book.source_failed(name, told)
-
-
-def unfinished(signs: tuple[str, ...]) -> dict[str, Any]:
-    """The error of a source in which an installer has left something half done."""
-    return {
-        "code": UNFINISHED,
-        "exit_code": 9,
-        "server": None,
-        "message": f"an installation is not finished: {signs[0]}",
-        "hint": "install once more, or remove what was left; "
-        "`envsync daemon sync` pushes it as it is",
-        "details": list(signs[1:]),
-    }
-
-
-UNFINISHED = "unfinished"

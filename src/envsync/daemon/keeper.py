@@ -11,7 +11,7 @@ from envsync.daemon.book import Book
 from envsync.daemon.children import Child
 from envsync.daemon.crew import Crew, Start
 from envsync.daemon.duties import Duties
-from envsync.daemon.hearing import UNFINISHED, Hearing, Kept, unfinished
+from envsync.daemon.hearing import Hearing, Kept
 from envsync.daemon.log import Log
 from envsync.daemon.look import Look
 from envsync.daemon.orders import Glance, Order
@@ -65,12 +65,19 @@ class Keeper:
         )
 
     def _begun(self, name: str, path: str) -> Kept:
+        """One that was not at rest when it was known last is looked at before it is pushed."""
         look = Look(path)
         self._to_scan[name] = False
         if not self.book.knows(name):
             old = look.unfinished(only_old=True)
             self.book.store.put_source(SourceRow(name, tolerated=old))
-        return Kept(path, look)
+        kept, row = Kept(path, look), self.book.source(name)
+        if row.error is not None and row.error.get("code") != "not-found":
+            look.suspect(row.unfinished)
+            now = self._clock()
+            first = triggers.changed(AT_REST, now, self.book.duties.settle_seconds)
+            kept.activity = replace(first, unfinished=row.unfinished)
+        return kept
 
     def hint(self, names: Iterable[str]) -> None:
         """Something may have changed there."""
@@ -148,7 +155,6 @@ class Keeper:
 
     def _look(self, name: str, kept: Kept, now: float) -> None:
         seen = kept.look.observe()
-        row = self.book.source(name)
         tolerated = self._tolerated(name, seen.unfinished)
         seen = replace(
             seen, unfinished=tuple(sign for sign in seen.unfinished if sign not in tolerated)
@@ -159,10 +165,9 @@ class Keeper:
         if kept.activity.busy and not was.busy:
             self._log.info(f"waiting for {kept.activity.busy}", environment=name)
         if kept.activity.unfinished:
-            self.book.source_failed(name, unfinished(kept.activity.unfinished))
+            self.book.source_is_unfinished(name, kept.activity.unfinished)
         elif is_ready:
-            if row.error is not None and row.error.get("code") == UNFINISHED:
-                self.book.source_is_fine(name)
+            self.book.source_is_finished(name)
             kept.look.accept()
             kept.is_changed = True
 

@@ -65,6 +65,13 @@ class Look:
         self._packages = set(self._package_directories())
         self._saw_installer = False
 
+    def suspect(self, signs: tuple[str, ...]) -> None:
+        """An earlier look found these: a package that nobody has a record of is none the better
+        for having stood there before this one."""
+        suspected = {path for path in self._packages if _orphan(path) in signs}
+        self._packages -= suspected
+        self._saw_installer = self._saw_installer or bool(suspected)
+
     def unfinished(self, *, only_old: bool = False) -> tuple[str, ...]:
         """What is half done; with `only_old`, for so long that nobody is going to finish it."""
         before = time.time() - busy.YOUNG_SECONDS if only_old else float("inf")
@@ -99,7 +106,7 @@ class Look:
         """New packages of which no installer has a record: one that was killed writes none."""
         for path in self._package_directories():
             if path not in self._packages and not self._is_claimed(path):
-                yield f"{os.path.basename(path)} is in no installed distribution"
+                yield _orphan(path)
 
     def _is_claimed(self, path: str) -> bool:
         directory, name = os.path.split(path)
@@ -142,6 +149,10 @@ def installer(path: str) -> str:
             if at_work is not None:
                 return f"{at_work} (process {process.pid})"
     return ""
+
+
+def _orphan(package: str) -> str:
+    return f"{os.path.basename(package)} is in no installed distribution"
 
 
 def _missing(dist_info: str) -> str | None:

@@ -31,7 +31,8 @@ Told = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A source. `tolerated` are remains of installers that a person or a first look accepted."""
+    """A source. `tolerated` are remains of installers that a person or a first look accepted,
+    `unfinished` what the last look found half done: as long as it says so, so does `error`."""
 
     environment: str
     revision: str = ""
@@ -39,6 +40,7 @@ class SourceRow:
     paused: bool = False
     tolerated: tuple[str, ...] = ()
     error: Told | None = None
+    unfinished: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,4 +278,5 @@ def _dumped(row: SourceRow | ServerRow) -> str:
 
 
 def _tuples(document: dict[str, Any]) -> dict[str, Any]:
-    return {**document, "tolerated": tuple(document["tolerated"])}
+    lists = ("tolerated", "unfinished")
+    return {**document, **{name: tuple(document.get(name, ())) for name in lists}}

@@ -59,12 +59,16 @@ class PretendedLook:
     def __init__(self, path: str) -> None:
         self.seen = Observation()
         self.old: tuple[str, ...] = ()
+        self.suspected: tuple[str, ...] = ()
 
     def glance(self) -> None:
         pass
 
     def accept(self) -> None:
         pass
+
+    def suspect(self, signs: tuple[str, ...]) -> None:
+        self.suspected = signs
 
     def observe(self) -> Observation:
         return self.seen

@@ -32,8 +32,10 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
     found.store.close()
 
 
-def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *unfinished: str) -> Kept:
+    """Where a look at `one` finds that half done."""
     pretended = looks()
+    pretended["/p/envs/one"].seen = Observation(unfinished=unfinished)
     monkeypatch.setattr(module, "Look", pretended.__getitem__)
     return Kept(tmp_path, looks=pretended)
 
@@ -269,6 +271,32 @@ def test_a_rescan_does_not_push_what_is_broken(kept: Kept) -> None:
     kept.world["one"] = "r2"
     kept.keeper.hint(["one"])
     assert kept.later(2 * RESCAN + 10) == [Order(("one", "two"))] * 2
+
+
+def test_a_restart_does_not_push_what_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Kept
+) -> None:
+    """Nor does a scan of it, or one that failed, take back what was found."""
+    signs = ("half-1.0 is installed in part: it has no INSTALLER",)
+    look_at(kept, "one").seen = Observation(unfinished=signs)
+    kept.world["one"] = "half"
+    kept.keeper.hint(["one"])
+    kept.later(RESCAN + 10)
+    kept.keeper.book.source_failed("one", BUSY)
+    told = kept.store.contents.sources["one"]
+    assert (told.revision, told.unfinished, (told.error or {})["code"]) == (
+        "half",
+        signs,
+        "unfinished",
+    )
+    again = new(tmp_path, monkeypatch, *signs)
+    again.world["one"] = "half"
+    assert again.later(RESCAN + 60) == [Order(("one", "two"))] * 2
+    assert look_at(again, "one").suspected == signs
+    look_at(again, "one").seen = Observation()
+    assert again.later(60) == [Order(("one",), ("a", "b"))]
+    assert again.store.contents.sources["one"].error is None
+    again.store.close()
 
 
 def test_a_person_may_have_it_pushed_as_it_is(kept: Kept) -> None:

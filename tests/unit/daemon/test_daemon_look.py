@@ -109,6 +109,16 @@ def test_a_package_that_was_begun_by_an_installer_that_is_gone(top: Path) -> Non
     assert look.observe().unfinished == ()
 
 
+def test_what_an_earlier_look_suspected_is_suspected_still(top: Path) -> None:
+    (top / PACKAGES / "mine").mkdir()
+    (top / PACKAGES / "by_hand").mkdir()
+    look = Look(str(top))
+    look.suspect(("mine is in no installed distribution", "something else"))
+    assert look.observe().unfinished == ("mine is in no installed distribution",)
+    install(top, "mine_too", ["mine/__init__.py"])
+    assert look.observe().unfinished == ()
+
+
 def test_a_package_that_the_history_does_not_mention(
     top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
