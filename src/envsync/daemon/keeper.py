@@ -155,7 +155,7 @@ class Keeper:
 
     def _look(self, name: str, kept: Kept, now: float) -> None:
         seen = kept.look.observe()
-        tolerated = self._tolerated(name, seen.unfinished)
+        tolerated = () if seen.busy else self._tolerated(name, seen.unfinished)
         seen = replace(
             seen, unfinished=tuple(sign for sign in seen.unfinished if sign not in tolerated)
         )
@@ -172,7 +172,8 @@ class Keeper:
             kept.is_changed = True
 
     def _tolerated(self, name: str, unfinished: tuple[str, ...]) -> tuple[str, ...]:
-        """Accepted remains that are still there; what stood there before the first look is."""
+        """Accepted remains that are still there; what stood there before the first look is. Not to
+        be asked while an installer is at work: a look then does not say what else is there."""
         row = self.book.source(name)
         still = tuple(sign for sign in row.tolerated if sign in unfinished)
         if still != row.tolerated:

@@ -309,6 +309,22 @@ def test_a_person_may_have_it_pushed_as_it_is(kept: Kept) -> None:
     assert kept.later(SETTLE + 1) == [Order(("one",), ("a", "b"))]
 
 
+def test_what_was_accepted_stays_so_while_an_installer_is_at_work(kept: Kept) -> None:
+    remains = Observation(unfinished=("an installer left ~umpy",))
+    look_at(kept, "one").seen = remains
+    kept.keeper.sync("one")
+    kept.work()
+    look_at(kept, "one").seen = Observation(busy="pip (process 7)")
+    kept.keeper.hint(["one"])
+    assert kept.later(SETTLE + 1) == []
+    look_at(kept, "one").seen = remains
+    assert kept.later(SETTLE + 1) == [Order(("one",), ("a", "b"))]
+    look_at(kept, "one").seen = Observation()
+    kept.keeper.hint(["one"])
+    kept.later(SETTLE + 1)
+    assert kept.store.contents.sources["one"].tolerated == ()
+
+
 def test_a_server_that_is_off_is_tried_by_one_environment_and_gets_the_newest(kept: Kept) -> None:
     kept.down = {"b"}
     for number in range(2, 6):
