@@ -26,6 +26,9 @@ LOOKS_SPARED_MAX = 20
 
 _RECORD_BYTES_MAX = 64 << 20
 _HISTORY_BYTES_MAX = 16 << 20
+_LATE_RECORDS = ("", "pip", "uv")
+"""Of these installers a RECORD that is missing is one to come; others may write none."""
+
 _PROCESS = re.compile(r"\(process (\d+)\)$")
 _DISTRIBUTION = re.compile(r"[+](?:.*::)?(\S+)")
 
@@ -110,10 +113,18 @@ class Look:
 
     def _is_claimed(self, path: str) -> bool:
         directory, name = os.path.split(path)
-        meta = os.path.join(self._path, "conda-meta")
-        condas = [os.path.join(meta, record) for record in _names(meta)]
         pips = [os.path.join(directory, info, "RECORD") for info in _names(directory)]
-        return _mention(condas, f"site-packages/{name}/") or _mention(pips, f"\n{name}/")
+        return self._is_condas(path) or _mention(pips, f"\n{name}/")
+
+    def _is_condas(self, path: str) -> bool:
+        """Whether a package of conda has brought this directory of a site-packages. conda's
+        records say so: an INSTALLER often tells of the pip that its package was built with."""
+        meta = os.path.join(self._path, "conda-meta")
+        name = os.path.basename(path)
+        likely = name.partition("-")[0].lower().replace("_", "-")
+        records = sorted(_names(meta), key=lambda record: not record.startswith(likely))
+        paths = [os.path.join(meta, record) for record in records]
+        return _mention(paths, f"site-packages/{name}/")
 
     def _package_directories(self) -> Iterator[str]:
         for directory in site_packages(self._path):
@@ -133,7 +144,8 @@ class Look:
         if self._complete.get(dist_info) == changed_ns:
             return
         missing = _missing(dist_info)
-        if missing is None:
+        # A recipe of conda may delete what its RECORD names, and bring none at all.
+        if missing is None or self._is_condas(dist_info):
             self._complete[dist_info] = changed_ns
         else:
             name = os.path.basename(dist_info).removesuffix(".dist-info")
@@ -163,11 +175,14 @@ def _missing(dist_info: str) -> str | None:
                 return None
             paths = [row[0] for row in csv.reader(file) if row]
     except FileNotFoundError:
-        return None if _is_condas(dist_info) else "it has no RECORD"
+        return "it has no RECORD" if _installer(dist_info) in _LATE_RECORDS else None
     except (OSError, ValueError, csv.Error):
         return None
+    installer = _installer(dist_info)
+    if installer == "conda":
+        return None
     # Of a wheel, pip unpacks a RECORD with the rest, and says last of all who did it.
-    if "INSTALLER" not in _names(dist_info) and not _is_condas(dist_info):
+    if not installer:
         return "it has no INSTALLER"
     above = os.path.dirname(dist_info)
     named = [path for path in paths if _counts(path)]
@@ -183,15 +198,13 @@ def _counts(path: str) -> bool:
     return not path.endswith(".pyc") and not path.startswith("/")
 
 
-def _is_condas(dist_info: str) -> bool:
-    """Packages of conda may come without a RECORD, and editable ones of old have none."""
+def _installer(dist_info: str) -> str:
+    """Who says to have installed it; nothing where nobody does (yet)."""
     try:
         with open(os.path.join(dist_info, "INSTALLER"), encoding="utf-8") as file:
-            return file.read(100).strip() != "pip"
-    except OSError:
-        name = os.path.basename(dist_info).removesuffix(".dist-info").lower().replace("_", "-")
-        meta = os.path.join(dist_info.partition("/lib/")[0], "conda-meta")
-        return any(record.startswith(f"{name}-") for record in _names(meta))
+            return file.read(100).strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _unwritten_history(environment: str) -> str:

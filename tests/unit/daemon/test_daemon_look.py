@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,14 @@ def install(top: Path, name: str, files: list[str], installer: str = "pip") -> P
     return info
 
 
+def condas(top: Path, name: str, *files: str) -> None:
+    """conda's record of a package that has brought these."""
+    text = json.dumps({"name": name, "files": [f"{PACKAGES}/{file}" for file in files]})
+    (top / f"conda-meta/{name}-1.0-0.json").write_text(text)
+    with (top / "conda-meta/history").open("a") as history:
+        history.write(f"+{name}-1.0-0\n")
+
+
 def unfinished(top: Path) -> list[str]:
     return list(Look(str(top)).observe().unfinished)
 
@@ -80,14 +89,32 @@ def test_a_distribution_without_record(top: Path) -> None:
     stripped = install(top, "numpy", ["numpy.py"])
     (stripped / "RECORD").unlink()
     (stripped / "INSTALLER").unlink()
+    condas(top, "numpy", "numpy-1.0.dist-info/METADATA")
     assert unfinished(top) == ["half-1.0 is installed in part: it has no RECORD"]
+    (install(top, "other2", ["other2.py"], installer="uv") / "RECORD").unlink()
+    assert "other2-1.0 is installed in part: it has no RECORD" in unfinished(top)
 
 
 def test_a_distribution_that_pip_was_unpacking(top: Path) -> None:
     """With the wheel's own RECORD; what a package of conda lacks is its own affair."""
     (install(top, "half", ["half.py"]) / "INSTALLER").unlink()
     (install(top, "numpy", ["numpy.py"]) / "INSTALLER").unlink()
-    assert unfinished(top) == ["half-1.0 is installed in part: it has no INSTALLER"]
+    half = "half-1.0 is installed in part: it has no INSTALLER"
+    assert unfinished(top) == [half, half.replace("half", "numpy", 1)]  # over conda's numpy
+    condas(top, "numpy", "numpy-1.0.dist-info/METADATA")
+    assert unfinished(top) == [half]
+
+
+@pytest.mark.parametrize("installer", ["pip", "conda"])
+def test_a_package_of_conda_without_what_its_recipe_deleted(top: Path, installer: str) -> None:
+    """As pip's own, without its `pip3.11` and its programs for Windows."""
+    install(top, "pip", ["pip/__init__.py", "../../../bin/pip3.11"], installer)
+    (top / "bin/pip3.11").unlink()
+    condas(top, "pip", "pip-1.0.dist-info/RECORD")
+    assert unfinished(top) == []
+    install(top, "by_pip", ["pip/__init__.py", "../../../bin/pip3.11"])
+    (top / "bin/pip3.11").unlink()
+    assert unfinished(top) == ["by_pip-1.0 is installed in part: ../../../bin/pip3.11 is missing"]
 
 
 def test_a_package_that_was_begun_by_an_installer_that_is_gone(top: Path) -> None:
