@@ -35,6 +35,7 @@ class AtWork:
     is_changed_since: bool = False
     heard_seconds: float = 0.0
     heard: set[str] = field(default_factory=set)
+    """The environments of which it said what became of them."""
     reported: set[str] = field(default_factory=set)
     source_failed: bool = False
     is_ended: bool = False
@@ -152,13 +153,13 @@ def broken(work: AtWork) -> dict[str, Any]:
     """What is said of a child that ended without a word."""
     status, said = work.child.status, work.child.said
     last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
-    what = "makes it" if work.order.makes_spare else "pushes"
     how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
+    what = f"the process that {work.order.verb} ended by itself ({how})"
     return {
         "code": "unexpected",
         "exit_code": 1,
         "server": None,
-        "message": f"the process that {what} ended by itself ({how}){f': {last}' if last else ''}",
+        "message": f"{what}: {last}" if last else what,
         "hint": "",
         "details": said.splitlines(),
     }

@@ -80,8 +80,11 @@ class Hearing:
         name = str(document.get("environment", ""))
         if name not in self._kept or name not in work.order.environments:
             return
-        work.heard.add(name)
         error, report = document.get("error"), document.get("report")
+        if isinstance(document.get("glance"), str):
+            self._glanced(work, name, document)
+            return
+        work.heard.add(name)
         if work.order.makes_spare:
             if isinstance(error, dict):
                 self._no_spare(name, work, error)
@@ -96,14 +99,14 @@ class Hearing:
             if report.get("wants_spare"):
                 self._kept[name].wants_spare(str(report.get("server", "")))
             self._book.reported(name, report)
-        elif isinstance(document.get("glance"), str):
-            self._glanced(name, document)
         elif isinstance(document.get("revision"), str):
             self._source_is(work, name, document["revision"])
 
-    def _glanced(self, name: str, document: Mapping[str, Any]) -> None:
+    def _glanced(self, work: AtWork, name: str, document: Mapping[str, Any]) -> None:
+        """One that found something else is followed by a scan, or by a breakdown."""
         self._kept[name].glanced = document["glance"]
         if document.get("unchanged"):
+            work.heard.add(name)
             self._book.source_checked(name)
 
     def _source_is(self, work: AtWork, name: str, revision: str) -> None:
@@ -158,6 +161,9 @@ class Hearing:
             silent = tuple(server for server in order.servers if server not in work.reported)
             for name in names:
                 self._book.ended(name, silent, None if work.source_failed else told)
-            return
-        for name in set(names) - work.heard:
-            self._book.source_failed(name, told)
+        # What a push leaves unsaid matters only where it was to find out what an earlier child
+        # could not: nothing else asks again before the next rescan.
+        for name in names:
+            is_in_doubt = order.is_scan or self._book.source(name).error is not None
+            if name not in work.heard and is_in_doubt:
+                self._source_failed(name, told)

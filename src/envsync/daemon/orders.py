@@ -40,3 +40,10 @@ class Order:
     @property
     def is_scan(self) -> bool:
         return not self.servers
+
+    @property
+    def verb(self) -> str:
+        """What a process does that carries it out."""
+        if self.is_scan:
+            return "scans"
+        return "makes it" if self.makes_spare else "pushes"

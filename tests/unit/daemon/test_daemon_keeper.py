@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from envsync.daemon import keeper as module
 from envsync.daemon.crew import SILENCE_MAX_SECONDS, START_AGAIN_SECONDS
+from envsync.daemon.hearing import REFUSED_MAX_SECONDS
 from envsync.daemon.orders import BEGIN, CHANGED_SINCE, Order
 from envsync.daemon.state import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.triggers import Observation
@@ -448,6 +449,45 @@ def test_a_child_that_dies_is_not_started_again_at_once(kept: Kept) -> None:
         kept.now = row.next_try_seconds
         assert kept.turn() == [Order(("one",), ("a", "b"))]
     assert "signal 9" in str(row.error)
+
+
+@pytest.mark.parametrize("glances", [True, False])
+def test_a_scan_that_breaks_down_is_told_and_made_up_for(kept: Kept, glances: bool) -> None:
+    """Also one whose child had found that there is something to scan."""
+    kept.world["one"] = "r2"
+    kept.now += RESCAN
+    kept.turn()
+    [child] = kept.at_work()
+    child.status, child.said = -9, ""
+    if glances:
+        child.say(glance="another", unchanged=False)
+    child.say(environment="two", glance="digest r1", unchanged=True)
+    kept.end(child)
+    [line] = [line for line in kept.lines if "ended by itself" in line]
+    assert "one: the process that scans ended by itself (signal 9)" in line
+    assert kept.store.contents.sources["two"].error is None
+    assert kept.later(SETTLE + 1) == [Order(("one",), ("a", "b"))]
+    assert kept.states() == [IN_STEP] * 4
+    assert kept.store.contents.sources["one"].error is None
+
+
+def test_what_breaks_down_every_time_is_asked_again_ever_later(kept: Kept) -> None:
+    kept.now += RESCAN
+    kept.turn()
+    pauses, before = list[float](), kept.now
+    while len(pauses) < 8:
+        for child in kept.at_work():
+            child.status = -9
+            if child.order.is_scan:
+                child.say(environment="two", glance="digest r1", unchanged=True)
+            kept.end(child)
+            pauses.append(kept.now - before)
+            before = kept.now
+        kept.now += kept.keeper.next_seconds()
+        kept.turn()
+    assert pauses == [0.0, *(SETTLE * 2**number for number in range(5)), 300.0, 300.0]
+    kept.later(REFUSED_MAX_SECONDS)
+    assert kept.states() == [IN_STEP] * 4
 
 
 def test_a_child_that_hangs_is_killed_in_the_end(kept: Kept) -> None:
