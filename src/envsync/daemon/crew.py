@@ -18,6 +18,9 @@ SILENCE_MAX_SECONDS = 86400.0
 """A child that has said nothing for so long is killed: what it waits for has no end of its own
 (a disk that is gone, a process that was stopped), and nobody else may take its place."""
 
+END_MAX_SECONDS = 10.0
+"""A child that was told to end and is still there after so long is killed."""
+
 Start = Callable[[Order], Child]
 
 
@@ -38,8 +41,13 @@ class AtWork:
     """The environments of which it said what became of them."""
     reported: set[str] = field(default_factory=set)
     source_failed: bool = False
-    is_ended: bool = False
-    """Whether it was told to end before its work was done."""
+    ended_seconds: float | None = None
+    """When it was told to end before its work was done."""
+    is_killed: bool = False
+
+    @property
+    def is_ended(self) -> bool:
+        return self.ended_seconds is not None
 
     @property
     def has_begun(self) -> bool:
@@ -113,13 +121,37 @@ class Crew:
             del self._at_work[fd]
         return work, documents if work.has_begun else []
 
-    def end_silent(self) -> None:
-        """Kill who has been silent for too long; that it is over is heard as ever."""
+    def end(self, work: AtWork) -> None:
+        """Tell it to end, and leave it some seconds for that."""
+        if work.ended_seconds is None:
+            work.ended_seconds = self._clock()
+        work.child.end()
+
+    def kill_overdue(self) -> None:
+        """Kill who was told to end and has not, and who has been silent at its work for too
+        long; that it is over is heard as ever. One that cannot be killed is told of daily."""
         for work in self._at_work.values():
-            if work.has_begun and self._clock() - work.heard_seconds > SILENCE_MAX_SECONDS:
-                self._log.error(f"process {work.child.pid} is killed: it says nothing any more")
+            why = self._overdue(work)
+            if why:
+                self._log.error(f"process {work.child.pid} is killed: {why}")
                 work.child.kill()
-                work.heard_seconds = self._clock()  # one that cannot be killed is told of daily
+                work.is_killed = True
+                work.heard_seconds = self._clock()
+
+    def _overdue(self, work: AtWork) -> str:
+        if self._seconds_to_end(work) <= 0:
+            return "it was told to end, and does not"
+        is_silent = self._clock() - work.heard_seconds > SILENCE_MAX_SECONDS
+        return "it says nothing any more" if is_silent and work.has_begun else ""
+
+    def _seconds_to_end(self, work: AtWork) -> float:
+        if work.ended_seconds is None or work.is_killed:
+            return float("inf")
+        return work.ended_seconds + END_MAX_SECONDS - self._clock()
+
+    def next_seconds(self) -> float:
+        """How long from now until somebody may have to be killed."""
+        return min(map(self._seconds_to_end, self._at_work.values()), default=float("inf"))
 
     def makes_spare(self, environment: str) -> frozenset[str]:
         """The servers on which somebody makes a spare tree of it, and so has the lock."""
@@ -130,13 +162,17 @@ class Crew:
         """End who makes a spare tree of it, where it would be in the way; whether anybody did."""
         making = self._making_spares(environment)
         for work in making:
-            work.is_ended = True
-            work.child.end()
+            self.end(work)
         return bool(making)
 
     def _making_spares(self, environment: str) -> list[AtWork]:
-        orders = [work for work in self._at_work.values() if work.order.makes_spare]
-        return [work for work in orders if environment in work.order.environments]
+        """One that even a kill does not end is in nobody's way: its lock yields to pushes."""
+        return [
+            work
+            for work in self._at_work.values()
+            if work.order.makes_spare and environment in work.order.environments
+            if not work.is_killed
+        ]
 
     def stop(self, within_seconds: float) -> None:
         """End every child; what they were at is done again after the next start."""

@@ -122,7 +122,7 @@ class Keeper:
     def turn(self) -> None:
         """Do what is due."""
         now = self._clock()
-        self._crew.end_silent()
+        self._crew.kill_overdue()
         if now >= self._next_rescan_seconds:
             self._next_rescan_seconds = now + self.book.duties.rescan_seconds
             self._to_scan.update(dict.fromkeys(self._kept, False))
@@ -140,7 +140,7 @@ class Keeper:
     def next_seconds(self) -> float:
         """How long from now until the next turn is due; whatever wakes the loop comes earlier."""
         now, wall = self._clock(), self._wall()
-        until = [self._next_rescan_seconds - now]
+        until = [self._next_rescan_seconds - now, self._crew.next_seconds()]
         room = self._crew.room_seconds()
         until += [] if room is None else [room]
         for name, kept in self._kept.items():
@@ -206,10 +206,9 @@ class Keeper:
             if servers:
                 kept.ready = self._crew.give(Order((name,), servers, awaits_word=True))
 
-    @staticmethod
-    def _dismiss(kept: Kept | None) -> None:
+    def _dismiss(self, kept: Kept | None) -> None:
         if kept is not None and kept.ready is not None:
-            kept.ready.child.end()
+            self._crew.end(kept.ready)
             kept.ready = None
 
     # Pushing and scanning

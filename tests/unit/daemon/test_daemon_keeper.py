@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envsync.daemon import keeper as module
-from envsync.daemon.crew import SILENCE_MAX_SECONDS, START_AGAIN_SECONDS
+from envsync.daemon.crew import END_MAX_SECONDS, SILENCE_MAX_SECONDS, START_AGAIN_SECONDS
 from envsync.daemon.hearing import REFUSED_MAX_SECONDS
 from envsync.daemon.orders import BEGIN, CHANGED_SINCE, Order
 from envsync.daemon.state import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
@@ -152,6 +152,37 @@ def test_a_spare_that_is_in_the_way_is_given_up(kept: Kept, told: str) -> None:
         assert kept.turn() == [Order(("one",), ("a", "b"))]
     kept.later(SETTLE + 1)
     assert kept.spares[2:] == [Order(("one",), ("a", "b"), makes_spare=True)]
+
+
+def test_a_spare_s_maker_that_does_not_end_is_killed(kept: Kept, making: PretendedChild) -> None:
+    """And nobody waits for one that the kernel keeps."""
+    kept.world["one"] = "r2"
+    kept.keeper.hint(["one"])
+    kept.now += END_MAX_SECONDS - 0.1
+    kept.turn()
+    assert (making.is_dismissed, making.is_killed) == (True, False)
+    kept.now += kept.keeper.next_seconds()
+    assert kept.turn() == [Order(("one",), ("a", "b"))]
+    assert making.is_killed
+    kept.now += 60
+    kept.turn()
+    assert len([line for line in kept.lines if "was told to end, and does not" in line]) == 1
+
+
+def test_a_ready_child_that_does_not_end_is_killed(kept: Kept) -> None:
+    kept.keeper.hint(["one"])
+    kept.now += SETTLE - module.READY_SECONDS
+    kept.turn()
+    child = kept.children[-1]
+    look_at(kept, "one").seen = Observation(busy="pip (process 7)")
+    kept.now += module.READY_SECONDS
+    kept.turn()
+    kept.turn()
+    assert (child.order.awaits_word, child.is_dismissed, child.is_killed) == (True, True, False)
+    kept.now += END_MAX_SECONDS
+    kept.turn()
+    assert child.is_killed
+    kept.end(child)
 
 
 def test_a_spare_holds_back_no_other_server(kept: Kept) -> None:
