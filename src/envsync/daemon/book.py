@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,12 +136,14 @@ class Book:
         row = self.store.contents.servers.get((self._pace(server).tried_by, server))
         return row is not None and row.state == PUSHING
 
-    def next_try_seconds(self, environment: str) -> float | None:
-        """When `wanted` may say more by itself, by the wall clock; None where only by news."""
+    def next_try_seconds(self, environment: str, left_out: Collection[str] = ()) -> float | None:
+        """When `wanted` may say more by itself of servers that are not left out, by the wall
+        clock; None where only by news."""
         times = [
             max(row.next_try_seconds or 0.0, self._pace(row.server).next_try_seconds)
             for row in self.servers(environment)
             if row.state not in (PUSHING, IN_STEP)
+            and row.server not in left_out
             and (row.next_try_seconds is not None or row.server in self._unreachable)
             and not self._is_tried(row.server)
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,15 @@ from envsync.daemon.log import Log
 from envsync.daemon.orders import BEGIN, CHANGED_SINCE, Order
 
 CHILDREN_MAX = 4
+"""How many may push at a time, those aside that wait for a slow server; and how many to one."""
+
+CHILDREN_HARD_MAX = 16
+"""How many there may be with those."""
+
+SLOW_SECONDS = 180.0
+"""A child of which nothing was heard for so long waits for a slow server or a silent one, and
+makes room for pushes to others."""
+
 START_AGAIN_SECONDS = 10.0
 
 SILENCE_MAX_SECONDS = 86400.0
@@ -80,12 +90,39 @@ class Crew:
         return any(work.order.is_scan for work in self._at_work.values())
 
     def has_room(self) -> bool:
-        return len(self._at_work) < CHILDREN_MAX and self._clock() >= self._may_start_seconds
+        """Whether one more may push."""
+        few = len(self._at_work) < CHILDREN_HARD_MAX
+        return self.may_start() and few and len(self._taking_room()) < CHILDREN_MAX
+
+    def may_start(self) -> bool:
+        """Whether a process may be had, as far as is known; a scan needs no more."""
+        return self._clock() >= self._may_start_seconds
 
     def room_seconds(self) -> float | None:
-        """How long from now until processes are tried again; None where nothing is in the way."""
-        pause = self._may_start_seconds - self._clock()
-        return pause if pause > 0 else None
+        """How long from now until there may be room; None where there is, or nobody can say."""
+        if not self.may_start():
+            return self._may_start_seconds - self._clock()
+        if self.has_room():
+            return None
+        heard = [work.heard_seconds for work in self._taking_room() if work.has_begun]
+        return min(heard) + SLOW_SECONDS - self._clock() if heard else None
+
+    def _taking_room(self) -> list[AtWork]:
+        slow_before = self._clock() - SLOW_SECONDS
+        works = [work for work in self._at_work.values() if not work.order.is_scan]
+        return [
+            work
+            for work in works
+            if not work.is_killed and (not work.has_begun or work.heard_seconds > slow_before)
+        ]
+
+    def crowded(self) -> frozenset[str]:
+        """The servers to which nobody else is to push now: a slow one does not get every child."""
+        pushes = [work for work in self._at_work.values() if work.order.is_push and work.has_begun]
+        waited_for = Counter(
+            server for work in pushes for server in set(work.order.servers) - work.reported
+        )
+        return frozenset(name for name, number in waited_for.items() if number >= CHILDREN_MAX)
 
     def give(self, order: Order) -> AtWork | None:
         """A process for it; where there is none, all of them wait a little."""

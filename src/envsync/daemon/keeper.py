@@ -149,7 +149,7 @@ class Keeper:
                 ahead = look - self._ready_seconds()
                 until.append(look if kept.ready is not None or ahead <= 0 else ahead)
             elif self._may_push(name, kept):
-                next_try = self.book.next_try_seconds(name)
+                next_try = self.book.next_try_seconds(name, self._crew.crowded())
                 until += [] if next_try is None else [next_try - wall]
         return max(0.02, min(until))
 
@@ -202,7 +202,7 @@ class Keeper:
         if look_seconds is None or now < look_seconds - self._ready_seconds():
             return
         if self._may_make_ready(name, kept) and self._crew.has_room():
-            servers = self.book.wanted(name, changed=True)
+            servers = self._wanted(name, changed=True)
             if servers:
                 kept.ready = self._crew.give(Order((name,), servers, awaits_word=True))
 
@@ -216,7 +216,7 @@ class Keeper:
     def _push(self, name: str, kept: Kept) -> None:
         if not self._may_push(name, kept):
             return
-        servers = self.book.wanted(name, changed=kept.is_changed)
+        servers = self._wanted(name, changed=kept.is_changed)
         locked = self._crew.makes_spare(name)
         if locked and kept.is_changed:
             return  # it was told to end, and does so soon
@@ -228,6 +228,11 @@ class Keeper:
         elif kept.is_changed:
             self._to_scan[name] = True  # nobody can take it now, but they are known to lag
         kept.is_changed = False
+
+    def _wanted(self, name: str, *, changed: bool) -> tuple[str, ...]:
+        crowded = self._crew.crowded()
+        servers = self.book.wanted(name, changed=changed)
+        return tuple(server for server in servers if server not in crowded)
 
     def _begin(self, order: Order, kept: Kept) -> bool:
         """By the child that is ready for exactly that, else by another."""
@@ -249,7 +254,7 @@ class Keeper:
         return kept.is_changed or (bool(row.revision) and row.error is None)
 
     def _scan(self) -> None:
-        if not self._to_scan or self._crew.is_scanning or not self._crew.has_room():
+        if not self._to_scan or self._crew.is_scanning or not self._crew.may_start():
             return
         for is_settled in (True, False):
             names = tuple(n for n, settled in self._to_scan.items() if settled is is_settled)

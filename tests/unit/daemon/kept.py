@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,7 +79,7 @@ class PretendedLook:
 class Kept:
     """`one` and `two`, each on `a` and `b`; `world` is what a push would find at a source."""
 
-    def __init__(self, directory: Path, *, looks: Mapping[str, PretendedLook]) -> None:
+    def __init__(self, directory: Path, *, looks: dict[str, PretendedLook]) -> None:
         self.now = 1000.0
         self.wall_ahead = 0.0
         self.no_process = False

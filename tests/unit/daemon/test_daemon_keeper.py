@@ -10,8 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from envsync.daemon import crew
 from envsync.daemon import keeper as module
-from envsync.daemon.crew import END_MAX_SECONDS, SILENCE_MAX_SECONDS, START_AGAIN_SECONDS
+from envsync.daemon.crew import (
+    CHILDREN_MAX,
+    END_MAX_SECONDS,
+    SILENCE_MAX_SECONDS,
+    SLOW_SECONDS,
+    START_AGAIN_SECONDS,
+)
 from envsync.daemon.hearing import REFUSED_MAX_SECONDS
 from envsync.daemon.orders import BEGIN, CHANGED_SINCE, Order
 from envsync.daemon.state import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
@@ -559,6 +566,68 @@ def test_a_slow_server_s_end_says_nothing_of_one_that_is_tried_again_meanwhile(k
     assert [kept.row("one", s).state for s in "ab"] == [IN_STEP, PUSHING]
     kept.finish(kept.at_work()[-1])
     assert kept.states() == [IN_STEP] * 4
+
+
+def six(kept: Kept) -> list[PretendedChild]:
+    """Six environments go to two servers; four children have pushed to the fast one, and wait
+    for the other."""
+    names = [f"e{number}" for number in range(6)]
+    for name in names:
+        kept.looks[f"/p/envs/{name}"] = PretendedLook(name)
+        kept.world[name] = "r1"
+    kept.keeper.adopt(kept.duties(**dict.fromkeys(names, ("fast", "slow"))))
+    kept.turn()
+    kept.finish(kept.at_work()[0])
+    kept.now += SETTLE + 1
+    assert len(kept.turn()) == CHILDREN_MAX
+    for child in kept.at_work():
+        child.say(revision="r1")
+        child.say(report=kept._report(child.order.environments[0], "fast"))
+        kept.keeper.hear(child.fd)
+    return kept.at_work()
+
+
+def test_a_slow_server_holds_back_no_other(kept: Kept) -> None:
+    waiting = six(kept)
+    kept.world["e0"] = "r2"
+    kept.keeper.hint(["e0"])
+    assert kept.turn() == []
+    end = kept.now + SLOW_SECONDS
+    began = list[Order]()
+    while kept.now < end:
+        kept.now += kept.keeper.next_seconds()
+        began += kept.turn()
+    assert sorted(began, key=lambda order: order.environments) == [
+        Order((name,), ("fast",)) for name in ("e0", "e4", "e5")
+    ]
+    for child in kept.at_work()[len(waiting) :]:
+        kept.finish(child)
+    assert kept.turn() == []
+    assert {kept.row(f"e{number}", "fast").state for number in range(6)} == {IN_STEP}
+    kept.refused = {"slow": {**DOWN, "code": "transfer-failed"}}
+    kept.finish(waiting[3])
+    assert kept.turn() == [Order(("e4",), ("slow",))]
+    kept.now += 60  # what is to be tried again there wakes nobody while it cannot be
+    assert (kept.row("e3", "slow").state, kept.turn()) == (RETRYING, [])
+    assert kept.keeper.next_seconds() > 1
+    kept.refused = {}
+    kept.later(600)
+    assert {row.state for row in kept.store.contents.servers.values()} == {IN_STEP}
+
+
+def test_a_scan_waits_for_no_push(kept: Kept) -> None:
+    six(kept)
+    kept.now += RESCAN
+    assert any(order.is_scan for order in kept.turn())
+
+
+def test_there_is_an_end_to_the_children(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "CHILDREN_HARD_MAX", CHILDREN_MAX + 1)
+    six(kept)
+    kept.now += SLOW_SECONDS
+    assert len(kept.turn()) == 1
+    kept.now += SLOW_SECONDS
+    assert kept.turn() == []
 
 
 def test_no_process_for_a_while(kept: Kept) -> None:
