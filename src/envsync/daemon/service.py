@@ -196,6 +196,9 @@ class Service:
             self._stored_seconds = now
             self._store.write_again()
             trouble = self._store.trouble
+        for line in self._store.lost:
+            self._log.warning(line)
+        self._store.lost.clear()
         if trouble != self._store_trouble:
             text = f"what is known cannot be kept: {trouble}" if trouble else "it is kept again"
             self._log.warning(text)

@@ -12,9 +12,8 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-SCHEMA = 1
 _BUSY_SECONDS = 5.0
 
 IN_STEP = "in-step"
@@ -89,17 +88,20 @@ _PUT_ABOUT = "INSERT OR REPLACE INTO about VALUES (?, ?)"
 
 
 class Store:
-    """The database. `trouble` says why not everything is in it, until `write_again` succeeds."""
+    """The database. `trouble` says why not everything is in it, until `write_again` succeeds;
+    `lost` tells, a line each, of what was in it and could not be read."""
 
     def __init__(self, file: Path) -> None:
         """A damaged database is set aside, and a new one begun: what is known can be found
-        out again. One that cannot be read now (locked, on a full disk) is read by the first
-        `write_again` that can, and nothing is written before: a pause outlives that."""
+        out again. A row that is damaged is passed over. A database that cannot be read now
+        (locked, on a full disk) is read by the first `write_again` that can, and nothing is
+        written before: a pause outlives that."""
         self._file = file
         self._connection: sqlite3.Connection | None = None
         self._is_read = False
         self.contents = Contents()
         self.trouble = ""
+        self.lost: list[str] = []
         try:
             self._read()
         except _TROUBLES as error:
@@ -114,8 +116,12 @@ class Store:
             raise
         except _TROUBLES:
             self.close()
+            aside = self._file.with_suffix(".damaged")
             with contextlib.suppress(OSError):
-                self._file.replace(self._file.with_suffix(".damaged"))
+                self._file.replace(aside)
+            self.lost = [
+                f"{self._file} is damaged, pauses are lost: it is {aside.name} from now on"
+            ]
             kept = self._opened()
         self.contents = _together(kept, self.contents)
         self._is_read = True
@@ -128,13 +134,13 @@ class Store:
             self._file, timeout=_BUSY_SECONDS, isolation_level=None, cached_statements=8
         )
         self._connection = connection
-        # By default, text that is damaged looks like a disk that is full.
-        connection.text_factory = lambda text: text.decode()
         # With less, the journal may be there again after a power cut, and undo the last write.
         connection.execute("PRAGMA synchronous = EXTRA")
         for table in _TABLES:
             connection.execute(table)
-        return _contents(connection)
+        contents, unreadable = _contents(connection)
+        self.lost += [f"{self._file}: what was known of {what} is lost" for what in unreadable]
+        return contents
 
     def put_source(self, row: SourceRow) -> None:
         self.contents.sources[row.environment] = row
@@ -213,26 +219,53 @@ def read(file: Path) -> Contents:
         with contextlib.closing(
             sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
         ) as connection:
-            return _contents(connection)
-    except (sqlite3.Error, ValueError, TypeError, KeyError):
+            return _contents(connection)[0]
+    except _TROUBLES:
         return Contents()
 
 
-def _contents(connection: sqlite3.Connection) -> Contents:
-    sources = [
-        SourceRow(**_tuples(json.loads(document)))
-        for (document,) in connection.execute("SELECT document FROM source")
-    ]
-    servers = [
-        ServerRow(**json.loads(document))
-        for (document,) in connection.execute("SELECT document FROM server")
-    ]
-    about = connection.execute("SELECT name, document FROM about")
-    return Contents(
-        {row.environment: row for row in sources},
-        {(row.environment, row.server): _resumed(row) for row in servers},
-        {name: json.loads(document) for name, document in about},
-    )
+def _contents(connection: sqlite3.Connection) -> tuple[Contents, list[str]]:
+    """What can be read, and the names of what cannot."""
+    # By default, text that is damaged looks like a disk that is full.
+    connection.text_factory = bytes
+    contents, unreadable = Contents(), list[str]()
+    for name, document in connection.execute("SELECT environment, document FROM source"):
+        if (source := _row(SourceRow, document)) is None:
+            unreadable.append(_text(name))
+        else:
+            contents.sources[source.environment] = source
+    for name, at, document in connection.execute(
+        "SELECT environment, server, document FROM server"
+    ):
+        if (server := _row(ServerRow, document)) is None:
+            unreadable.append(f"{_text(name)} on {_text(at)}")
+        else:
+            contents.servers[server.environment, server.server] = _resumed(server)
+    for name, document in connection.execute("SELECT name, document FROM about"):
+        with contextlib.suppress(ValueError):
+            contents.about[_text(name)] = json.loads(document)
+    return contents, unreadable
+
+
+_Row = TypeVar("_Row", SourceRow, ServerRow)
+
+
+def _row(kind: type[_Row], document: bytes) -> _Row | None:
+    """None for what nobody put there. Of a younger envsync's, the fields that are known here."""
+    try:
+        found = json.loads(document)
+        fields: dict[str, Any] = {
+            name: tuple(found[name]) if isinstance(found[name], list) else found[name]
+            for name in kind.__dataclass_fields__
+            if name in found
+        }
+        return kind(**fields)
+    except (ValueError, TypeError):
+        return None
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "replace")
 
 
 def _together(kept: Contents, since: Contents) -> Contents:
@@ -275,8 +308,3 @@ def _resumed(row: ServerRow) -> ServerRow:
 
 def _dumped(row: SourceRow | ServerRow) -> str:
     return json.dumps({name: getattr(row, name) for name in row.__dataclass_fields__})
-
-
-def _tuples(document: dict[str, Any]) -> dict[str, Any]:
-    lists = ("tolerated", "unfinished")
-    return {**document, **{name: tuple(document.get(name, ())) for name in lists}}

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,8 @@ def test_a_damaged_database_is_set_aside(tmp_path: Path, opened: Opened) -> None
     assert store.trouble == ""
     assert read(file).sources == {"myenv": SOURCE}
     assert (tmp_path / "daemon.damaged").exists()
+    [line] = store.lost
+    assert line == f"{file} is damaged, pauses are lost: it is daemon.damaged from now on"
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, opened: Opened) -> None:
@@ -115,17 +118,48 @@ def test_what_cannot_be_read_at_first_is_not_forgotten(
         assert contents.about == {"inventory": "/x.yaml"}
 
 
-def test_a_text_that_is_damaged_is_set_aside(tmp_path: Path, opened: Opened) -> None:
+@pytest.mark.parametrize("document", ["CAST(x'7bff7d' AS TEXT)", "'{'", "'[]'", "'{}'", "7"])
+def test_a_row_that_is_damaged_costs_no_other(
+    tmp_path: Path, opened: Opened, document: str
+) -> None:
     file = tmp_path / "daemon.sqlite"
     store = opened(file)
     store.put_source(SOURCE)
+    store.put_source(replace(SOURCE, environment="other"))
+    store.put_server(HELD_ROW)
+    store.put_server(replace(HELD_ROW, server="server3"))
+    store.put_about("inventory", "/x.yaml")
     store.close()
     damaged = sqlite3.connect(file, isolation_level=None)
-    damaged.execute("UPDATE source SET document = CAST(x'7bff7d' AS TEXT)")
+    damaged.execute(f"UPDATE source SET document = {document} WHERE environment = 'other'")
+    damaged.execute(f"UPDATE server SET document = {document} WHERE server = 'server3'")
     damaged.close()
     store = opened(file)
-    assert (store.trouble, store.contents) == ("", Contents())
-    assert (tmp_path / "daemon.damaged").exists()
+    assert store.trouble == ""
+    assert store.lost == [
+        f"{file}: what was known of {what} is lost" for what in ("other", "myenv on server3")
+    ]
+    for contents in (store.contents, read(file)):
+        assert contents.sources == {"myenv": SOURCE}
+        assert contents.servers == {("myenv", "server2"): HELD_ROW}
+        assert contents.about == {"inventory": "/x.yaml"}
+    assert not (tmp_path / "daemon.damaged").exists()
+
+
+def test_what_a_younger_envsync_has_added_is_passed_over(tmp_path: Path, opened: Opened) -> None:
+    file = tmp_path / "daemon.sqlite"
+    store = opened(file)
+    store.put_source(SOURCE)
+    store.put_server(HELD_ROW)
+    store.close()
+    younger = sqlite3.connect(file, isolation_level=None)
+    for table in ("source", "server"):
+        younger.execute(f"UPDATE {table} SET document = json_set(document, '$.new', 1)")
+    younger.close()
+    store = opened(file)
+    assert store.contents.sources == {"myenv": SOURCE}
+    assert store.contents.servers == {("myenv", "server2"): HELD_ROW}
+    assert store.lost == []
 
 
 def test_a_kill_in_the_middle_of_a_write_leaves_the_one_before(tmp_path: Path) -> None:
