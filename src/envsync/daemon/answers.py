@@ -8,7 +8,7 @@ from typing import Any
 from envsync.daemon.control import Answer, Request
 from envsync.daemon.keeper import Keeper
 from envsync.daemon.log import Log
-from envsync.errors import NotFound, UsageError
+from envsync.errors import NotFound, PreflightRefused, UsageError
 from envsync.inventory.names import suggestion
 
 _TOLD = {"pause": "paused", "resume": "goes on", "sync": "asked for now"}
@@ -31,6 +31,7 @@ class Answers:
             raise UsageError("the daemon does not know that; it may be older than this command")
         names = self._named(request.get("environments"))
         if verb == "sync":
+            names = self._not_paused(names, are_named=bool(request.get("environments")))
             for name in names:
                 self._keeper.sync(name)
         else:
@@ -38,6 +39,18 @@ class Answers:
         for name in names:
             self._log.info(_TOLD[verb], environment=name)
         return {"environments": names}
+
+    def _not_paused(self, names: list[str], *, are_named: bool) -> list[str]:
+        """A pause holds until `resume`: of all, those that are paused are left out, and one that
+        is asked for by name is refused."""
+        paused = [name for name in names if self._keeper.book.source(name).paused]
+        if paused and (are_named or len(paused) == len(names)):
+            what = f"{paused[0]} is" if len(paused) == 1 else f"{', '.join(paused)} are"
+            raise PreflightRefused(
+                f"{what} paused: nothing was asked for",
+                hint=f"envsync daemon resume {' '.join(paused)}",
+            )
+        return [name for name in names if name not in paused]
 
     def _named(self, names: object) -> list[str]:
         kept = list(self._keeper.book.duties.by_name)

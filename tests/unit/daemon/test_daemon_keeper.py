@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from envsync.daemon import crew
 from envsync.daemon import keeper as module
+from envsync.daemon.answers import Answers
 from envsync.daemon.crew import (
     CHILDREN_MAX,
     END_MAX_SECONDS,
@@ -20,9 +21,11 @@ from envsync.daemon.crew import (
     START_AGAIN_SECONDS,
 )
 from envsync.daemon.hearing import REFUSED_MAX_SECONDS
+from envsync.daemon.log import Log
 from envsync.daemon.orders import BEGIN, CHANGED_SINCE, Order
 from envsync.daemon.state import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.triggers import Observation
+from envsync.errors import PreflightRefused
 from tests.unit.daemon.kept import DOWN, RESCAN, SETTLE, Kept, PretendedChild, PretendedLook, looks
 
 REFUSED = {"code": "drift", "message": "it was changed there", "hint": "x", "details": []}
@@ -663,6 +666,20 @@ def test_pause_and_resume(kept: Kept) -> None:
     assert kept.later(60) == [Order(("two",), ("a", "b"))]
     kept.keeper.pause(["one"], paused=False)
     assert kept.later(1) == [Order(("one",), ("a", "b"))]
+
+
+def test_a_pause_holds_also_when_all_is_asked_for(kept: Kept) -> None:
+    answers = Answers(kept.keeper, Log(kept.lines.append, {}), dict)
+    kept.keeper.pause(["one"], paused=True)
+    for named in (["one"], ["two", "one"]):
+        with pytest.raises(PreflightRefused, match="one is paused: nothing was asked") as raised:
+            answers.to({"verb": "sync", "environments": named})
+        assert raised.value.hint == "envsync daemon resume one"
+    assert answers.to({"verb": "sync", "environments": []}) == {"environments": ["two"]}
+    assert kept.work() == [Order(("two",), ("a", "b"))]
+    kept.keeper.pause(["two"], paused=True)
+    with pytest.raises(PreflightRefused, match="one, two are paused"):
+        answers.to({"verb": "sync"})
 
 
 def test_servers_and_environments_come_and_go_with_the_inventory(kept: Kept) -> None:

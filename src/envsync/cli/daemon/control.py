@@ -38,7 +38,7 @@ def resume(invocation: Invocation, environments: tuple[str, ...]) -> None:
 @common_options
 @click.pass_obj
 def sync(invocation: Invocation, environments: tuple[str, ...]) -> None:
-    """Have the daemon push ENV now; by default, everything.
+    """Have the daemon push ENV now; by default, everything that is not paused.
 
     It waits neither for the environment to settle nor for a server's next try, and takes
     remains of an installation as they are. It does not overwrite what was changed on a server,
