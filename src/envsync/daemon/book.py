@@ -74,12 +74,13 @@ class Book:
         for reach in self._unreachable.values():
             reach.next_try_seconds -= seconds
 
-    def adopt(self, duties: Duties) -> None:
-        """From now on these environments and servers; what is known of others is forgotten."""
+    def adopt(self, duties: Duties) -> set[tuple[str, str]]:
+        """From now on these environments and servers; what is known of others is forgotten.
+        Gives those copies whose server's name leads elsewhere now."""
         self._duties = duties
         now = self._now()
         wanted = {
-            (duty.environment, server)
+            (duty.environment, server): duty.places.get(server, "")
             for duty in duties.by_name.values()
             for server in duty.servers
         }
@@ -87,10 +88,16 @@ class Book:
             self.store.drop_server(*key)
         for name in [name for name in self.store.contents.sources if name not in duties.by_name]:
             self.store.drop_source(name)
-        for environment, server in sorted(wanted):
+        moved = set()
+        for (environment, server), place in sorted(wanted.items()):
             row = self.store.contents.servers.get((environment, server))
+            if row is not None and row.place not in ("", place):
+                moved.add((environment, server))
+                self._unreachable.pop(server, None)
+                row = None
             row = row or ServerRow(environment, server, since_seconds=now)
-            self._put(lag.clamped(row, now, duties.rescan_seconds))
+            self._put(lag.clamped(replace(row, place=place), now, duties.rescan_seconds))
+        return moved
 
     def knows(self, environment: str) -> bool:
         """Whether it was ever kept by a daemon here."""

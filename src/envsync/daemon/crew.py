@@ -50,6 +50,8 @@ class AtWork:
     heard: set[str] = field(default_factory=set)
     """The environments of which it said what became of them."""
     reported: set[str] = field(default_factory=set)
+    moved: set[str] = field(default_factory=set)
+    """The servers whose names lead elsewhere by now: what it says of them is not of those."""
     source_failed: bool = False
     ended_seconds: float | None = None
     """When it was told to end before its work was done."""
@@ -120,7 +122,9 @@ class Crew:
         """The servers to which nobody else is to push now: a slow one does not get every child."""
         pushes = [work for work in self._at_work.values() if work.order.is_push and work.has_begun]
         waited_for = Counter(
-            server for work in pushes for server in set(work.order.servers) - work.reported
+            server
+            for work in pushes
+            for server in set(work.order.servers) - work.reported - work.moved
         )
         return frozenset(name for name, number in waited_for.items() if number >= CHILDREN_MAX)
 
@@ -189,6 +193,12 @@ class Crew:
     def next_seconds(self) -> float:
         """How long from now until somebody may have to be killed."""
         return min(map(self._seconds_to_end, self._at_work.values()), default=float("inf"))
+
+    def has_moved(self, environment: str, server: str) -> None:
+        """Who is at it with that server goes on, at the place where it was."""
+        for work in self._at_work.values():
+            if environment in work.order.environments:
+                work.moved.add(server)
 
     def makes_spare(self, environment: str) -> frozenset[str]:
         """The servers on which somebody makes a spare tree of it, and so has the lock."""

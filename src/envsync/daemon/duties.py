@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from envsync.errors import InventoryError, UsageError
-from envsync.inventory.model import Inventory
+from envsync.inventory.model import Inventory, Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,10 @@ class Duty:
     environment: str
     path: str
     servers: tuple[str, ...]
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where each of the servers leads to: another one under the same name has another place."""
+    local: tuple[str, ...] = ()
+    """What is not pushed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,20 @@ def duties(inventory: Inventory, own: str | None, hostname: str) -> Duties:
                 entry.name,
                 f"{prefix}/envs/{entry.name}",
                 tuple(server.name for server in inventory.targets(entry.name)),
+                {
+                    server.name: _place(server, inventory.prefix)
+                    for server in inventory.targets(entry.name)
+                },
+                entry.local,
             )
             for entry in watched
             if entry.push_to
         },
     )
+
+
+def _place(server: Server, prefix: str | None) -> str:
+    """Which account on which machine, and where conda is there: as far as the inventory says."""
+    user = "" if server.user is None else f"{server.user}@"
+    port = "" if server.port is None else f":{server.port}"
+    return f"{user}{server.host}{port} {server.prefix or prefix or ''}"

@@ -25,6 +25,8 @@ class Kept:
 
     path: str
     look: Look
+    local: tuple[str, ...] = ()
+    """What was not pushed of it when it was adopted last."""
     activity: Activity = AT_REST
     is_changed: bool = False
     """It came to rest after a change, and has not been pushed since."""
@@ -92,15 +94,21 @@ class Hearing:
             work.source_failed = True
             self._source_failed(name, error)
         elif isinstance(report, dict):
-            work.reported.add(str(report.get("server", "")))
-            if lag.is_of_the_source(report):
-                work.source_failed = True
-                self._source_failed(name, report["error"])
-            if report.get("wants_spare"):
-                self._kept[name].wants_spare(str(report.get("server", "")))
-            self._book.reported(name, report)
+            self._reported(work, name, report)
         elif isinstance(document.get("revision"), str):
             self._source_is(work, name, document["revision"])
+
+    def _reported(self, work: AtWork, name: str, report: Mapping[str, Any]) -> None:
+        server = str(report.get("server", ""))
+        work.reported.add(server)
+        if server in work.moved:
+            return
+        if lag.is_of_the_source(report):
+            work.source_failed = True
+            self._source_failed(name, report["error"])
+        if report.get("wants_spare"):
+            self._kept[name].wants_spare(server)
+        self._book.reported(name, report)
 
     def _glanced(self, work: AtWork, name: str, document: Mapping[str, Any]) -> None:
         """One that found something else is followed by a scan, or by a breakdown."""
@@ -158,7 +166,8 @@ class Hearing:
             return
         if order.is_push:
             # One that was reported may be at work again, by a younger child.
-            silent = tuple(server for server in order.servers if server not in work.reported)
+            known = work.reported | work.moved
+            silent = tuple(server for server in order.servers if server not in known)
             for name in names:
                 self._book.ended(name, silent, None if work.source_failed else told)
         # What a push leaves unsaid matters only where it was to find out what an earlier child

@@ -51,14 +51,22 @@ class Keeper:
 
     def adopt(self, duties: Duties) -> None:
         """From now on these environments; new ones are looked at at once."""
-        self.book.adopt(duties)
+        moved = self.book.adopt(duties)
         for name in [name for name in self._kept if name not in duties.by_name]:
             self._dismiss(self._kept.pop(name))
         for name, duty in duties.by_name.items():
             kept = self._kept.get(name)
+            self._dismiss(kept)  # it was made ready by the inventory of before
             if kept is None or kept.path != duty.path:
-                self._kept[name] = self._begun(name, duty.path)
-                self._dismiss(kept)
+                kept = self._kept[name] = self._begun(name, duty.path)
+            elif kept.local != duty.local:
+                kept.digest = ""
+                self._to_scan[name] = False
+            kept.local = duty.local
+        for name, server in moved:
+            self._end_spares(name, self._kept[name])
+            self._kept[name].wants_spare(server)
+            self._crew.has_moved(name, server)
         self._to_scan = {name: self._to_scan[name] for name in self._to_scan if name in self._kept}
         self._next_rescan_seconds = min(
             self._next_rescan_seconds or float("inf"), self._clock() + duties.rescan_seconds

@@ -91,6 +91,7 @@ def reported(
             state=IN_STEP,
             revision=str(report.get("revision", "")),
             since_seconds=now,
+            place=row.place,
         )
     return failed(row, error, str(report.get("source_revision", "")), now, rescan_seconds, jitter)
 

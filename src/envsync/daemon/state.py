@@ -48,7 +48,7 @@ class ServerRow:
 
     `revision` is the source's version that was last seen to stand there, `refused` the one
     that it is held or halted at. `since_seconds` is when it came into this state, for one that
-    lags when it began to.
+    lags when it began to. `place` is where the server's name led to (`duties.Duty.places`).
     """
 
     environment: str
@@ -60,6 +60,7 @@ class ServerRow:
     next_try_seconds: float | None = None
     attempts: int = 0
     error: Told | None = None
+    place: str = ""
 
 
 @dataclass(slots=True)
@@ -298,7 +299,8 @@ def _source_since(row: SourceRow, kept: SourceRow | None) -> SourceRow:
 
 
 def _is_untried(row: ServerRow) -> bool:
-    return row == ServerRow(row.environment, row.server, since_seconds=row.since_seconds)
+    new = ServerRow(row.environment, row.server, place=row.place)
+    return row == replace(new, since_seconds=row.since_seconds)
 
 
 def _resumed(row: ServerRow) -> ServerRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -108,6 +109,12 @@ class Kept:
         wanted = servers or {"one": ("a", "b"), "two": ("a", "b")}
         duties = {name: Duty(name, f"/p/envs/{name}", to) for name, to in wanted.items()}
         return Duties("me", SETTLE, RESCAN, duties)
+
+    def edit(self, **changes: Any) -> None:
+        """The inventory says something else of `one`."""
+        found = self.duties()
+        found.by_name["one"] = replace(found.by_name["one"], **changes)
+        self.keeper.adopt(found)
 
     def _wall(self) -> float:
         return self.now + self.wall_ahead

@@ -33,8 +33,31 @@ def test_only_what_this_machine_is_to_push_by_itself() -> None:
         "server1",
         "host",
     )
-    assert found.by_name == {"mine": Duty("mine", "/p/envs/mine", ("server2",))}
+    assert found.by_name == {
+        "mine": Duty("mine", "/p/envs/mine", ("server2",), {"server2": "server2 /p"})
+    }
     assert (found.settle_seconds, found.rescan_seconds) == (10.0, 3600.0)
+
+
+def test_where_a_server_s_name_leads_to() -> None:
+    """By what a push to it depends on; a jump host or a key leads to the same place."""
+    entry = Environment("mine", source="server1", push_to=("x",), watch=True, local=("logs/**",))
+
+    def place(server: Server, prefix: str = "/p") -> str:
+        found = duties(Inventory(Path("/x"), prefix, (SERVERS[0], server), (entry,)), "server1", "")
+        assert found.by_name["mine"].local == ("logs/**",)
+        return found.by_name["mine"].places["x"]
+
+    same = [Server("x", "h"), Server("x", "h", jump="j"), Server("x", "h", prefix="/p")]
+    assert len({place(server) for server in same}) == 1
+    others = [
+        Server("x", "other"),
+        Server("x", "h", port=23),
+        Server("x", "h", user="u"),
+        Server("x", "h", prefix="/q"),
+    ]
+    assert len({place(server) for server in (*same, *others)}) == 5
+    assert place(Server("x", "h"), "/q") == place(others[3])
 
 
 def test_a_machine_without_a_name() -> None:

@@ -692,6 +692,58 @@ def test_servers_and_environments_come_and_go_with_the_inventory(kept: Kept) -> 
     assert kept.later(60) == []
 
 
+def test_a_server_whose_name_leads_elsewhere_is_pushed_to(kept: Kept) -> None:
+    kept.edit(places={"a": "a /p", "b": "b /p"})  # known by a daemon that did not note it
+    assert kept.work() == []
+    kept.edit(places={"a": "a /p", "b": "other /p"})
+    assert kept.work() == [Order(("one",), ("b",))]
+    assert (kept.row("one", "b").state, kept.row("one", "b").place) == (IN_STEP, "other /p")
+    kept.edit(places={"a": "a /p", "b": "other /p"})
+    assert kept.work() == []
+
+
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_what_was_under_way_to_the_old_place_says_nothing_of_the_new_one(
+    kept: Kept, is_reported: bool
+) -> None:
+    kept.edit(places={"a": "a /p", "b": "b /p"})
+    kept.world["one"] = "r2"
+    kept.keeper.hint(["one"])
+    kept.now += SETTLE
+    kept.turn()
+    [old] = kept.at_work()
+    kept.edit(places={"a": "a /p", "b": "other /p"})
+    assert kept.turn() == [Order(("one",), ("b",))]
+    if is_reported:
+        kept.finish(old)
+    else:
+        kept.end(old)
+    assert kept.row("one", "b").state == PUSHING
+    assert kept.row("one", "a").state == (IN_STEP if is_reported else RETRYING)
+    kept.later(60)
+    assert kept.states() == [IN_STEP] * 4
+
+
+def test_other_local_paths_are_another_version(kept: Kept) -> None:
+    kept.world["one"] = "without logs"
+    kept.edit(local=("logs/**",))
+    assert kept.later(SETTLE + 1) == [Order(("one",)), Order(("one",), ("a", "b"))]
+    kept.edit(local=("logs/**",))
+    assert kept.later(60) == []
+
+
+def test_a_child_that_is_ready_does_not_go_by_the_old_inventory(kept: Kept) -> None:
+    kept.keeper.hint(["one"])
+    kept.now += SETTLE - module.READY_SECONDS
+    kept.turn()
+    ready = kept.children[-1]
+    kept.edit()
+    assert (ready.order.awaits_word, ready.is_dismissed) == (True, True)
+    kept.now += module.READY_SECONDS
+    assert kept.turn() == [Order(("one",), ("a", "b"))]
+    assert ready.words == []
+
+
 def test_a_restart_pushes_only_what_changed_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Kept
 ) -> None:
