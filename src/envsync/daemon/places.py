@@ -1,4 +1,7 @@
-"""Where the daemon keeps what it knows, and where it can be spoken to."""
+"""Where the daemon keeps what it knows, and where it can be spoken to.
+
+Both are this machine's own: a home may be that of several servers, each with a daemon.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,34 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from envsync.daemon.state import read
 from envsync.errors import Locked, StorageFailed, UsageError
 
 _ADDRESS = "control.json"
+_LOCK = "daemon.lock"
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_NO_NAME = re.compile(r"[^a-z0-9.-]")
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """`state` is the user's state directory, `environ` decides about the runtime directory."""
+    """`state` is this machine's part of the user's state directory."""
 
     state: Path
     runtime: Path
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Places:
-        """Raises `UsageError` for a user without a home."""
+    def of(cls, environ: Mapping[str, str], hostname: str) -> Places:
+        """Raises `UsageError` for a user without a home.
+
+        By the hostname, as the inventory tells machines: an /etc/machine-id is the same on
+        servers that were made from one image.
+        """
         base = environ.get("XDG_STATE_HOME") or ""
         if not base.startswith("/") and environ.get("HOME", "").startswith("/"):
             base = f"{environ['HOME']}/.local/state"
@@ -33,7 +45,7 @@ class Places:
                 "neither HOME nor XDG_STATE_HOME says where the daemon may keep what it knows",
                 hint="set XDG_STATE_HOME to a directory of this user",
             )
-        state = Path(base, "envsync")
+        state = Path(base, "envsync", f"on-{_NO_NAME.sub('_', hostname.lower())}")
         return cls(state, _runtime(environ) or state)
 
     @property
@@ -62,12 +74,25 @@ class Places:
         except (OSError, ValueError, KeyError, TypeError):
             return self.socket
 
+    def take_over(self, environments: Collection[str]) -> None:
+        """Have what a daemon knew that kept it for all machines in one place, where it is this
+        machine's: where it knew one of these, for an environment has one source."""
+        before = self.database.parents[1] / self.database.name
+        if self.database.exists() or not set(environments) & read(before).sources.keys():
+            return
+        with contextlib.suppress(OSError):
+            fd = os.open(before.parent / _LOCK, _LOCK_FLAGS, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                before.rename(self.database)
+            finally:
+                os.close(fd)
+
     def lock(self) -> int:
         """Hold the user's one daemon's place: a descriptor to keep. Raises `Locked`."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(self.state / "daemon.lock", flags, 0o600)
+            fd = os.open(self.state / _LOCK, _LOCK_FLAGS, 0o600)
         except OSError as error:
             raise StorageFailed(
                 f"{self.state} cannot be written: {error.strerror}",
@@ -82,6 +107,12 @@ class Places:
                 f"a daemon of this user runs already (process {pid})",
                 hint="`envsync status` shows what it does",
             ) from None
+        except OSError as error:  # a network filesystem without its lock service
+            os.close(fd)
+            raise StorageFailed(
+                f"nothing can be locked in {self.state}: {error.strerror}",
+                hint="set XDG_STATE_HOME to a directory on a disk of this machine",
+            ) from error
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return fd

@@ -56,7 +56,7 @@ class Service:
         self._setting = setting
         self._log = log
         self._notifier = notifier
-        self._places = Places.of(setting.environ)
+        self._places = Places.of(setting.environ, setting.hostname)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._inventory = InventoryFile(
@@ -90,6 +90,7 @@ class Service:
 
     def _begin(self) -> None:
         found = self._inventory.read()
+        self._places.take_over(found.by_name)
         self._store = Store(self._places.database)
         self._store.put_about("inventory", str(self._setting.file))
         self._keeper = Keeper(Book(self._store, self._log), self._log, self._start)

@@ -132,8 +132,8 @@ class Daemon:
 
     def status(self) -> Mapping[str, Any]:
         """What `envsync status` shows: asked by itself only where no daemon answers."""
-        address = self.host.path(f"{self.host.home()}/.local/state/envsync/control.json")
-        if address.exists():
+        state = self.host.path(f"{self.host.home()}/.local/state/envsync")
+        for address in state.glob("on-*/control.json"):
             socket = self.host.path(json.loads(address.read_text())["socket"])
             with contextlib.suppress(OSError):
                 answer = ask(socket, {"verb": "status"})

@@ -79,7 +79,7 @@ def test_a_push_from_within_the_sandbox(lab: Lab, installed: ServiceUnit) -> Non
     [*_, told] = [one for one in entries if " published " in one["MESSAGE"]]
     assert (told["PRIORITY"], len(told["ENVSYNC_REVISION"])) == ("5", 64)
     kept = installed.machine.path(f"{installed.machine.host.prefix}/elsewhere")
-    assert (kept / "state/envsync/daemon.sqlite").exists()
+    assert list((kept / "state/envsync").glob("on-*/daemon.sqlite"))
     assert any((kept / "cache").iterdir())
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
+import os
 import socket
 import stat
 import threading
@@ -17,6 +20,7 @@ from envsync.daemon import control
 from envsync.daemon.answers import Answers
 from envsync.daemon.control import Door, ask
 from envsync.daemon.places import Places
+from envsync.daemon.state import Contents, SourceRow, Store, read
 from envsync.errors import EnvsyncError, Locked, NotFound, StorageFailed, UsageError
 
 if TYPE_CHECKING:
@@ -137,24 +141,58 @@ def test_what_the_daemon_does_not_know(verb: object) -> None:
 
 def test_places(tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
-    places = Places.of(home)
-    assert places.database == tmp_path / ".local/state/envsync/daemon.sqlite"
+    places = Places.of(home, "server1")
+    assert places.database == tmp_path / ".local/state/envsync/on-server1/daemon.sqlite"
     assert places.socket == tmp_path / "envsync/control"
     assert places.announced_socket() == places.socket
-    service = Places.of({**home, "RUNTIME_DIRECTORY": "/run/envsync-alice:/run/other"})
+    service = Places.of({**home, "RUNTIME_DIRECTORY": "/run/envsync-alice:/run/other"}, "server1")
     assert service.socket == Path("/run/envsync-alice/control")
     places.state.mkdir(parents=True)
     service.announce()
     assert places.announced_socket() == service.socket
+    assert Places.of(home, "../Odd").state == places.state.parent / "on-.._odd"
     with pytest.raises(UsageError, match="neither HOME nor XDG_STATE_HOME"):
-        Places.of({})
+        Places.of({}, "server1")
 
 
-def test_one_daemon_for_a_user(tmp_path: Path) -> None:
-    places = Places.of({"XDG_STATE_HOME": str(tmp_path)})
+def test_one_daemon_for_a_user_and_machine(tmp_path: Path) -> None:
+    """Whose home may be that of other machines, too."""
+    places = Places.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")
     places.lock()
     with pytest.raises(Locked, match=r"runs already \(process \d+\)"):
         places.lock()
+    other = Places.of({"XDG_STATE_HOME": str(tmp_path)}, "server2")
+    other.lock()
+    assert other.database != places.database
+
+
+def test_a_place_where_nothing_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StorageFailed, match=r"nothing can be locked in .*: No locks available"):
+        Places.of({"XDG_STATE_HOME": str(tmp_path)}, "server1").lock()
+
+
+def test_what_was_kept_for_all_machines_in_one_place(tmp_path: Path) -> None:
+    before = Store(tmp_path / "envsync/daemon.sqlite")
+    before.put_source(SourceRow("mine", paused=True))
+    before.close()
+    places = Places.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")
+    places.lock()
+    places.take_over({"of-another-machine"})
+    assert read(places.database) == Contents()
+    at_work = os.open(tmp_path / "envsync/daemon.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(at_work, fcntl.LOCK_EX)
+    places.take_over({"mine"})
+    assert read(places.database) == Contents()
+    os.close(at_work)
+    places.take_over({"mine", "other"})
+    assert read(places.database).sources["mine"].paused
+    assert not (tmp_path / "envsync/daemon.sqlite").exists()
 
 
 def test_no_place_for_the_door() -> None:

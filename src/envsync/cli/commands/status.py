@@ -54,12 +54,14 @@ def _watch(invocation: Invocation) -> None:
 
 
 def _document(invocation: Invocation) -> Document:
+    import socket
+
     from envsync.daemon import state
     from envsync.daemon.control import ask
     from envsync.daemon.places import Places
     from envsync.daemon.status import About, document
 
-    places = Places.of(invocation.environ)
+    places = Places.of(invocation.environ, socket.gethostname())
     answer = ask(places.announced_socket(), {"verb": "status"})
     if answer is not None:
         found = answer["status"]

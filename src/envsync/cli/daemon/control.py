@@ -49,10 +49,12 @@ def sync(invocation: Invocation, environments: tuple[str, ...]) -> None:
 
 
 def _ask(invocation: Invocation, verb: str, environments: tuple[str, ...]) -> list[str]:
+    import socket
+
     from envsync.daemon.control import ask
     from envsync.daemon.places import Places
 
-    places = Places.of(invocation.environ)
+    places = Places.of(invocation.environ, socket.gethostname())
     answer = ask(places.announced_socket(), {"verb": verb, "environments": list(environments)})
     if answer is None:
         raise NotFound("no daemon of this user runs here", hint="start one: envsync daemon")
