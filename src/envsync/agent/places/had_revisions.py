@@ -1,4 +1,9 @@
-"""The versions that an environment has itself had: only these may be replaced by its own."""
+"""The versions that an environment has itself had: only these may be replaced by its own.
+
+The log is in the user's home, which many machines may have at once, and `/opt/conda/envs/NAME`
+is another environment on each of them. So it goes by the machine as well, except where whoever
+has the home, or the filesystem, has the environment too: decision 34.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,8 @@ from typing import Dict, List, Optional
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Records
+from envsync.agent.server import machine
+from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.home import home
 
 _KEPT_MAX = 5000
@@ -20,15 +27,14 @@ class HadRevisions:
     def __init__(self, places: Layout, state_directory: Optional[str]) -> None:
         """`state_directory` is where the log is kept; None for a user without a home."""
         self._places = places
-        self._state_directory = state_directory
+        self._directory = None if state_directory is None else os.path.join(state_directory, "had")
 
     def revisions(self) -> List[str]:
         """Each once."""
         revisions: List[str] = []
-        with contextlib.suppress(OSError), open(self._path(), "rb") as file:
-            lines = file.read().split(b"\n")[-_KEPT_MAX:]
-            # What a disk made of a line is no revision, and takes no other with it.
-            revisions += [line.decode("ascii", "replace").strip() for line in lines if line]
+        if self._directory is not None:
+            for name in (_by_path_alone(self._path()), self._name()):
+                revisions += _lines(os.path.join(self._directory, name))
         for record in Records(self._places).all():
             revisions += [record.revision, record.source_revision]
         return list(dict.fromkeys(revisions))
@@ -38,12 +44,11 @@ class HadRevisions:
 
         Without the note, the next version would be none that may replace this one.
         """
-        path = self._path()
-        if not path or revision in self.revisions():
+        if self._directory is None or revision in self.revisions():
             return
         with contextlib.suppress(OSError):
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            with open(path, "ab+") as file:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            with open(os.path.join(self._directory, self._name()), "ab+") as file:
                 size_bytes = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size_bytes - 1))
                 # A full disk or a power cut left half a line: this one begins anew.
@@ -52,13 +57,40 @@ class HadRevisions:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def _path(self) -> str:
-        if self._state_directory is None:
-            return ""
+    def _path(self) -> bytes:
         parent, name = os.path.split(self._places.live)
-        path = os.path.join(os.path.realpath(parent), name)
-        key = hashlib.sha256(path).hexdigest()[:24]
-        return os.path.join(self._state_directory, "had", key)
+        return os.path.join(os.path.realpath(parent), name)
+
+    def _name(self) -> str:
+        """What the log of this environment is called, and of no other."""
+        path = self._path()
+        whose = b"" if _is_seen_by_all(path) else os.fsencode(machine.name())
+        return hashlib.sha256(path + b"\0" + whose).hexdigest()[:24]
+
+
+def _by_path_alone(path: bytes) -> str:
+    """What the log was called before machines were told apart: read, and not written to."""
+    return hashlib.sha256(path).hexdigest()[:24]
+
+
+def _is_seen_by_all(path: bytes) -> bool:
+    """Whether every machine that has this user's log has the environment at this path as well."""
+    parent = os.path.dirname(path)
+    mount = mount_of(parent)
+    if mount.is_network:
+        return True
+    top = os.path.realpath(os.fsencode(home(os.environ) or os.sep))
+    is_in_home = top != b"/" and parent.startswith(top + b"/")
+    return is_in_home and mount.mount_point == mount_of(top).mount_point
+
+
+def _lines(path: str) -> List[str]:
+    """The last lines of a log; none where there is no log."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        lines = file.read().split(b"\n")[-_KEPT_MAX:]
+        # What a disk made of a line is no revision, and takes no other with it.
+        return [line.decode("ascii", "replace").strip() for line in lines if line]
+    return []
 
 
 def state_directory(environ: os._Environ[str] | Dict[str, str]) -> Optional[str]:

@@ -1,0 +1,124 @@
+"""What a source is known to have had, where several machines have one home."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.places import had_revisions
+from envsync.agent.places.had_revisions import HadRevisions
+from envsync.agent.places.layout import layout
+from envsync.agent.server import filesystem, machine
+
+R1, R3 = "1" * 64, "3" * 64
+
+
+def had(prefix: Path, home: Path) -> HadRevisions:
+    return HadRevisions(layout(str(prefix), "myenv"), str(home / ".local/state/envsync"))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home that is also on `server3`, which notes there what it has."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def on(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(machine, "name", lambda: name)
+
+
+@pytest.mark.parametrize(
+    ("where", "kind", "is_known"),
+    [
+        ("opt/conda", "ext4", False),
+        ("opt/conda", "nfs4", True),
+        ("home/conda", "ext4", True),
+        ("home/conda", "nfs4", True),
+    ],
+)
+def test_what_another_machine_had_at_that_path(
+    where: str,
+    kind: str,
+    is_known: bool,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Is what this one had only where both have one environment there."""
+    mount = filesystem.Mount(kind, "/", ())
+    monkeypatch.setattr(had_revisions, "mount_of", lambda _: mount)
+    on(monkeypatch, "server3")
+    had(tmp_path / where, home).remember(R3)
+    assert had(tmp_path / where, home).revisions() == [R3]
+    on(monkeypatch, "server1")
+    assert had(tmp_path / where, home).revisions() == ([R3] if is_known else [])
+    had(tmp_path / where, home).remember(R1)
+    assert R1 in had(tmp_path / where, home).revisions()
+    on(monkeypatch, "server3")
+    assert (R1 in had(tmp_path / where, home).revisions()) is is_known
+
+
+def test_a_disk_that_is_mounted_in_a_home_is_the_machine_s_own(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = os.fsencode(home / "scratch")
+
+    def mount_of(path: bytes) -> filesystem.Mount:
+        return filesystem.Mount("ext4", "/scratch" if path.startswith(disk) else "/", ())
+
+    monkeypatch.setattr(had_revisions, "mount_of", mount_of)
+    on(monkeypatch, "server3")
+    had(home / "scratch", home).remember(R3)
+    on(monkeypatch, "server1")
+    assert had(home / "scratch", home).revisions() == []
+
+
+def test_what_was_noted_before_machines_were_told_apart_still_counts(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nothing could be pushed after an upgrade."""
+    prefix = tmp_path / "opt/conda"
+    path = os.fsencode(os.path.realpath(prefix / "envs")) + b"/myenv"
+    old = home / ".local/state/envsync/had" / hashlib.sha256(path).hexdigest()[:24]
+    old.parent.mkdir(parents=True)
+    old.write_text(f"{R1}\n")
+    on(monkeypatch, "server1")
+    assert had(prefix, home).revisions() == [R1]
+    had(prefix, home).remember(R3)
+    assert had(prefix, home).revisions() == [R1, R3]
+    assert old.read_text() == f"{R1}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "is_mounted", "expected"),
+    [
+        ("0123456789abcdef0123456789abcdef\n", False, "0123456789abcdef0123456789abcdef"),
+        ("0123456789abcdef0123456789abcdef\n", True, "server1"),
+        ("uninitialized\n", False, "server1"),
+        ("", False, "server1"),
+        (None, False, "server1"),
+    ],
+)
+def test_the_name_of_a_machine(
+    content: str | None,
+    is_mounted: bool,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "machine-id"
+    if content is not None:
+        file.write_text(content)
+    host = os.uname_result(("Linux", "server1.lab.example", "6", "1", "x86_64"))
+    monkeypatch.setattr(machine, "_FILE", str(file))
+    monkeypatch.setattr(machine, "is_mount_point", lambda _: is_mounted)
+    monkeypatch.setattr(os, "uname", lambda: host)
+    machine.name.cache_clear()
+    try:
+        assert machine.name() == expected
+    finally:
+        machine.name.cache_clear()
