@@ -19,6 +19,7 @@ from envsync.errors import (
     EnvsyncError,
     HostKeyRefused,
     Locked,
+    NotFound,
     PreflightRefused,
 )
 from envsync.push.ends.target_end import TargetEnd
@@ -62,6 +63,7 @@ class FakeTarget:
     def __init__(self, *answers: Answer) -> None:
         self._answers = list(answers)
         self.contacts = 0
+        self.locked = False
 
     @contextlib.contextmanager
     def reopen(self) -> Iterator[TargetEnd]:
@@ -86,6 +88,7 @@ class FakeTarget:
         assert not isinstance(answer, Unreachable)
         if isinstance(answer, Busy) and lock:
             raise Locked("another push of myenv is under way")
+        self.locked = self.locked or lock
         self._next()
         if isinstance(answer, Busy):
             return answer.seen
@@ -286,7 +289,43 @@ def test_a_rollback_or_a_removal_is_asked_for_like_a_push() -> None:
     back = state(record(4, OLD), live=record(5, NEW))
     assert OtherwiseSwitched(BEFORE, BEFORE, ASLEEP, back).roll_back() == record(5, NEW)
     gone = state(record(4, OLD))
-    assert OtherwiseSwitched(BEFORE, ASLEEP, gone).take_away() == record(4, OLD)
+    assert OtherwiseSwitched(BEFORE, BEFORE, ASLEEP, gone).take_away() == record(4, OLD)
+
+
+@pytest.mark.parametrize(
+    ("changed", "after", "number"),
+    [
+        (False, state(record(3, OLD), record(4, NEW), record(5, OTHER)), 3),
+        (True, state(record(3, OLD), record(4, NEW), record(5, OTHER), record(6, OTHER)), 6),
+    ],
+)
+def test_a_removal_after_a_rollback_tells_of_the_version_that_stood_there(
+    changed: bool, after: TargetState, number: int
+) -> None:
+    """And not of the newest; nor of the one on record, where it was changed by hand."""
+    before = state(record(4, NEW), record(5, OTHER), live=record(3, OLD))
+    target = OtherwiseSwitched(before, before._replace(revision=OTHER if changed else OLD), after)
+    removal = Removal("myenv", "bob@server1", overwrite=True)
+    removed = take_away(cast(TargetEnd, target), target.reopen, removal)
+    assert removed.record is not None
+    assert removed.record.number == number
+
+
+def test_a_removal_that_did_not_happen_is_none() -> None:
+    """What was kept before is no proof, whoever published and removed there since."""
+    before = state(record(3, OLD), live=record(4, NEW))
+    with pytest.raises(ConnectionLost):
+        OtherwiseSwitched(before, before, before).take_away()
+    with pytest.raises(ConnectionLost):
+        OtherwiseSwitched(before, before, state(record(3, OLD))).take_away()
+
+
+def test_what_is_not_there_is_not_locked() -> None:
+    """The lock's file would stay behind."""
+    target = OtherwiseSwitched(state())
+    with pytest.raises(NotFound):
+        target.take_away()
+    assert not target.locked
 
 
 @pytest.mark.parametrize(
@@ -298,7 +337,7 @@ def test_a_rollback_or_a_removal_is_asked_for_like_a_push() -> None:
             "tells which, before you go back once more",
         ),
         (
-            lambda: OtherwiseSwitched(BEFORE, DOWN).take_away(),
+            lambda: OtherwiseSwitched(BEFORE, BEFORE, DOWN).take_away(),
             "the version before stands there, whole, or nothing does",
             "tells which, before you remove it once more",
         ),

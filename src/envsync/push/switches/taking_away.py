@@ -42,12 +42,11 @@ def take_away(target: TargetEnd, reopen: Reopen, removal: Removal) -> Removed:
 
     Where the answer is lost, the target tells whether it happened.
     """
-    state = target.inspect(lock=not removal.dry_run)
-    if not state.exists:
-        hint = f"`envsync list {target.server}` shows what there is"
-        if state.generations:
-            hint = f"`envsync gc {target.server}` frees what is kept of it"
-        raise NotFound(f"there is no environment {removal.environment!r} there", hint=hint)
+    # A lock would leave its file behind, also for a name that was never there.
+    state = target.inspect(lock=False)
+    if not removal.dry_run and (state.exists or state.generations):
+        state = target.inspect(lock=True)
+    _require_environment(target, state)
     processes = target.using()
     try:
         _require_permission(state, processes, removal)
@@ -64,10 +63,27 @@ def take_away(target: TargetEnd, reopen: Reopen, removal: Removal) -> Removed:
         record = target.remove(removal.by, removal.overwrite)
     except ConnectionLost as lost:
         after = state_after_loss(lost, reopen, _IN_DOUBT)
-        if after.exists or not after.generations:
+        kept = None if after.exists else _kept(state, after)
+        if kept is None:
             raise
-        record = after.generations[-1]
+        record = kept
     return Removed(state, record, processes)
+
+
+def _require_environment(target: TargetEnd, state: TargetState) -> None:
+    if state.exists:
+        return
+    hint = f"`envsync list {target.server}` shows what there is"
+    if state.generations:
+        hint = f"`envsync gc {target.server}` frees what is kept of it"
+    raise NotFound(f"there is no environment {target.name!r} there", hint=hint)
+
+
+def _kept(before: TargetState, after: TargetState) -> RecordFacts | None:
+    """What is kept of the version that was taken away: not the newest where that had been
+    rolled back from. One that was changed by hand has got a record of its own."""
+    known = {record.number for record in before.generations}
+    return max((kept for kept in after.generations if kept.number not in known), default=None)
 
 
 def _require_permission(
