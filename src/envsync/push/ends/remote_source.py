@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import threading
+import time
 from collections.abc import Callable, Collection, Container, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -31,6 +33,8 @@ from envsync.tree.manifest import REFERENCE_BYTES, Manifest
 from envsync.tree.revision import revision_of
 
 _BLOCK_HEAD = struct.Struct("<BII")
+_SILENCE_SECONDS = 10.0
+_SILENT_MAX = 2
 
 
 class RemoteSource(SourceEnd):
@@ -41,6 +45,7 @@ class RemoteSource(SourceEnd):
         self._place = place
         self._links = contextlib.ExitStack()
         self._checked: dict[str, Manifest] = {}
+        self.own_way = OwnWay()
         try:
             self._link = self._links.enter_context(contextlib.closing(place.open_link()))
             end = RemoteEnd(self._link, place.prefix)
@@ -173,6 +178,32 @@ class RemoteSource(SourceEnd):
             self._end.call("source.readable", payload=b"\0".join(paths))
 
 
+class OwnWay:
+    """Whether it is worth waiting for a source to get into targets by itself, for one command.
+
+    A firewall that drops what the source begins is silent to each target anew. Where several
+    tries have ended in silence, and none got in, there are no more. Safe to share between threads.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._silent = 0
+        self._got_in = False
+
+    def tried(self, attempt: Callable[[], ReachFacts]) -> ReachFacts:
+        """What the attempt finds; it is not made where it would be in vain."""
+        if self._silent >= _SILENT_MAX and not self._got_in:
+            return ReachFacts(-1, "nor did it get an answer from others")
+        began_seconds = self._clock()
+        found = attempt()
+        was_silent = self._clock() - began_seconds > _SILENCE_SECONDS
+        with self._lock:
+            self._got_in = self._got_in or found.which >= 0
+            self._silent += found.which < 0 and was_silent
+        return found
+
+
 class _Direct:
     """What a source does to send to the target by itself; each push asks anew."""
 
@@ -198,12 +229,14 @@ class _Direct:
     def reach(self, commands: Sequence[Sequence[str]]) -> ReachFacts:
         if self._reached is None:
             arguments = {"commands": [list(command) for command in commands]}
-            answer = self._source.ask("source.reach", arguments)
-            found = from_json(ReachFacts, answer.document)
-            if found.which < 0:
-                found = self._reach_with_agent(arguments) or found
-            self._reached = found
+            self._reached = self._source.own_way.tried(lambda: self._tried(arguments))
         return self._reached
+
+    def _tried(self, arguments: Mapping[str, Any]) -> ReachFacts:
+        # It may take a minute, in which other pushes have questions to the source's agent.
+        with self._source.sender() as end:
+            found = from_json(ReachFacts, end.call("source.reach", arguments).document)
+        return found if found.which >= 0 else self._reach_with_agent(arguments) or found
 
     def _reach_with_agent(self, arguments: Mapping[str, Any]) -> ReachFacts | None:
         """The same with the user's agent; None where that is not forwarded."""

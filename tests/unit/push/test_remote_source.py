@@ -1,0 +1,77 @@
+"""How a source on another server tries to get into targets by itself."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from envsync.agent.source.own_way import ReachFacts
+from envsync.push.ends.end import Answer
+from envsync.push.ends.remote_source import OwnWay, RemoteSource, _Direct
+
+IN_VAIN, GOT_IN = ReachFacts(-1, "Connection timed out"), ReachFacts(1, "")
+
+
+class FakeSource:
+    """Its agent is asked by all pushes, one after the other; a `sender` is one push's own."""
+
+    server = "server2"
+
+    def __init__(self, found: ReachFacts) -> None:
+        self.own_way = OwnWay()
+        self.found = found
+        self.asked: list[str] = []
+
+    def ask(self, operation: str, *_: object) -> Answer:
+        raise AssertionError(f"{operation} holds up every other push")
+
+    @contextlib.contextmanager
+    def sender(self) -> Iterator[FakeSource]:
+        yield self
+
+    @contextlib.contextmanager
+    def borrower(self) -> Iterator[None]:
+        yield None
+
+    def call(self, operation: str, arguments: dict[str, Any]) -> Answer:
+        self.asked.append(operation)
+        assert arguments == {"commands": [["ssh", "server3"]]}
+        return Answer(self.found._asdict(), b"")
+
+
+@pytest.mark.parametrize("found", [IN_VAIN, GOT_IN])
+def test_a_try_holds_up_nobody_and_is_made_once(found: ReachFacts) -> None:
+    source = FakeSource(found)
+    direct = _Direct(cast(RemoteSource, source))
+    assert [direct.reach([["ssh", "server3"]]) for _ in range(2)] == [found, found]
+    assert source.asked == ["source.reach"]
+
+
+@pytest.mark.parametrize(
+    ("tries", "made"),
+    [
+        # Silence is waited for twice, and no more.
+        ([(IN_VAIN, 30.0)] * 4, 2),
+        # A refusal is told at once: each target may be another.
+        ([(IN_VAIN, 0.5)] * 4, 4),
+        # One that got in says that the others may.
+        ([(GOT_IN, 1.0), *[(IN_VAIN, 30.0)] * 3], 4),
+        ([(IN_VAIN, 30.0), (GOT_IN, 1.0), (IN_VAIN, 30.0), (IN_VAIN, 30.0)], 4),
+    ],
+)
+def test_how_often_silence_is_waited_for(tries: list[tuple[ReachFacts, float]], made: int) -> None:
+    now_seconds, count = 0.0, 0
+
+    def attempt() -> ReachFacts:
+        nonlocal now_seconds, count
+        found, seconds = tries[count]
+        count, now_seconds = count + 1, now_seconds + seconds
+        return found
+
+    way = OwnWay(lambda: now_seconds)
+    found = [way.tried(attempt) for _ in tries]
+    assert count == made
+    assert [one.which < 0 for one in found[made:]] == [True] * (len(tries) - made)
