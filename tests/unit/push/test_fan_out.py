@@ -12,6 +12,7 @@ from envsync.errors import ConnectionFailed, ConnectionLost
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.order.places import Destination
 from envsync.push.order.settings import PushSettings
+from envsync.push.questions import turns
 from envsync.push.steps.report import FAILED, PushReport
 from envsync.ssh.session import Link
 from tests.unit.agent import disk
@@ -51,3 +52,22 @@ def test_what_ended_because_it_was_stopped_is_not_told(fan_out: FanOut) -> None:
     reports = fan_out.run(destinations, on_report=on_report)
     assert [report.outcome for report in reports] == [FAILED, FAILED]
     assert seen == ["server3"]
+
+
+def test_servers_that_are_silent_while_they_are_opened_hold_up_nobody(
+    fan_out: FanOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.05)
+    reached = threading.Event()
+
+    def be_silent() -> Link:
+        assert reached.wait(60), "the last one waited for those that are silent"
+        raise ConnectionFailed("it does not answer")
+
+    def refuse() -> Link:
+        reached.set()
+        raise ConnectionFailed("it refuses connections")
+
+    silent = [Destination(f"server{number}", "/p", be_silent) for number in range(turns.AT_ONCE)]
+    reports = fan_out.run([*silent, Destination("last", "/p", refuse)])
+    assert {report.outcome for report in reports} == {FAILED}

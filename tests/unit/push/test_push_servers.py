@@ -47,7 +47,7 @@ def test_at_most_so_many_at_a_time() -> None:
         with lock:
             now -= 1
 
-    for_each_server(_places(9), ask, parallel_max=3)
+    for_each_server(_places(9), ask, at_once=3)
     assert most == 3
 
 
@@ -92,7 +92,7 @@ def test_an_interruption_waits_for_nobody() -> None:
 
     try:
         with pytest.raises(KeyboardInterrupt):
-            for_each_server(_places(20), ask, parallel_max=2)
+            for_each_server(_places(20), ask, at_once=2)
     finally:
         may_end.set()
 
@@ -106,7 +106,7 @@ def test_a_bug_is_raised_when_the_others_are_done() -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        for_each_server(_places(5), ask, parallel_max=1)
+        for_each_server(_places(5), ask, at_once=1)
     assert len(asked) == 5
 
 

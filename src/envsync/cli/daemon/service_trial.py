@@ -134,7 +134,7 @@ def try_servers(invocation: Invocation, servers: tuple[str, ...], as_name: str |
     def nothing_more(end: End, place: Place) -> None:
         del end, place
 
-    outcomes = for_each_server(places, nothing_more, parallel_max=_PARALLEL_MAX)
+    outcomes = for_each_server(places, nothing_more, at_once=_PARALLEL_MAX)
     invocation.result = {
         "servers": [
             {"server": outcome.server, "error": outcome.error and outcome.error.to_json()}

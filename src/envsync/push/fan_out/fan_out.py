@@ -6,7 +6,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,7 +24,7 @@ from envsync.push.order.method import PACK
 from envsync.push.order.places import HERE, Destination, Place
 from envsync.push.order.settings import PushSettings
 from envsync.push.preflight.same_place import PushesOfOneCommand
-from envsync.push.questions.servers import PARALLEL_MAX
+from envsync.push.questions.turns import Turns
 from envsync.push.steps.pace import OnProgress, Pace
 from envsync.push.steps.report import (
     FAILED,
@@ -68,6 +67,8 @@ class FanOut:
         self._route = "" if open_source is None else THROUGH_HERE
         self._targets = Targets(settings)
         self._pushes = PushesOfOneCommand(())
+        # Where no agent has said a word yet: those cost time, and nothing else.
+        self._opening: set[str] = set()
         self.wanting_spares: set[str] = set()
         """The servers where a publish left nothing for the next push to be built on."""
 
@@ -89,32 +90,31 @@ class FanOut:
         reports: dict[str, PushReport] = {}
 
         def serve(destination: Destination) -> None:
+            self._opening.add(destination.server)
             try:
                 report = self._push(destination, on_progress)
             finally:
+                self._opening.discard(destination.server)
                 self._pushes.over(destination.server)
             reports[destination.server] = report
             if report.outcome != FAILED or not self._targets.stopped:
                 on_report(report)  # what `stop` ended is nobody's news
 
-        workers = max(1, min(PARALLEL_MAX, len(destinations)))
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="push")
+        turns = Turns(serve, destinations, lambda place: place.server in self._opening)
         try:
-            futures = [pool.submit(serve, destination) for destination in destinations]
+            turns.begin()
             if self._beginning is not AT_ONCE:
                 inspecting = self._begun(on_progress)
-            wait(futures)
+            turns.finish()
             inspecting.join()
         except BaseException:
             # Ctrl-C: a server that is silent must not hold up the end of the process.
             self.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
+            turns.abandon()
             raise
-        pool.shutdown()
         self._helpers.close()
         self._source.close()
-        for future in futures:
-            future.result()  # a bug that one server met; the others are done
+        turns.results()  # a bug that one server met; the others are done
         return [reports[destination.server] for destination in destinations]
 
     @property
@@ -203,6 +203,7 @@ class FanOut:
         started: float,
     ) -> PushReport:
         """The push itself, when it may begin; `target` is closed then."""
+        self._opening.discard(destination.server)
         reopen = partial(self._targets.again, destination)
         settings = self._settings_for(destination)
         with contextlib.closing(target):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from envsync.errors import EnvsyncError
 from envsync.push.ends.end import End, LocalEnd, RemoteEnd
 from envsync.push.order.places import Place
-
-PARALLEL_MAX = 8
+from envsync.push.questions.turns import AT_ONCE, Turns
 
 T = TypeVar("T")
 
@@ -44,7 +42,7 @@ def for_each_server(
     ask: Callable[[End, Place], T],
     on_outcome: Callable[[Outcome[T]], None] = lambda _: None,
     *,
-    parallel_max: int = PARALLEL_MAX,
+    at_once: int = AT_ONCE,
 ) -> list[Outcome[T]]:
     """Ask the end of every place; otherwise as `for_each_place`."""
 
@@ -52,7 +50,7 @@ def for_each_server(
         with open_end(place) as end:
             return ask(end, place)
 
-    return for_each_place(places, visit, on_outcome, parallel_max=parallel_max)
+    return for_each_place(places, visit, on_outcome, at_once=at_once)
 
 
 def for_each_place(
@@ -60,9 +58,10 @@ def for_each_place(
     visit: Callable[[Place], T],
     on_outcome: Callable[[Outcome[T]], None] = lambda _: None,
     *,
-    parallel_max: int = PARALLEL_MAX,
+    at_once: int = AT_ONCE,
 ) -> list[Outcome[T]]:
-    """Visit every place, `parallel_max` at a time; the outcomes in the order of the places.
+    """Visit every place, `at_once` at a time and more where some are silent (see `turns`); the
+    outcomes in the order of the places.
 
     A failure is an outcome, never raised; a bug is, once the others are done. An
     interruption (Ctrl-C) does not wait for servers that do not answer.
@@ -73,15 +72,13 @@ def for_each_place(
         on_outcome(outcome)
         return outcome
 
-    pool = ThreadPoolExecutor(max(1, min(parallel_max, len(places))), thread_name_prefix="ask")
+    turns = Turns(serve, places, at_once=at_once)
     try:
-        futures = [pool.submit(serve, place) for place in places]
-        wait(futures)
+        turns.finish()
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        turns.abandon()
         raise
-    pool.shutdown()
-    return [future.result() for future in futures]
+    return turns.results()
 
 
 def _outcome(place: Place, visit: Callable[[Place], T]) -> Outcome[T]:

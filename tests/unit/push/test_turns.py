@@ -1,0 +1,55 @@
+"""Many servers, some at a time: what a silent one costs the others."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from envsync.push.questions import turns as module
+from envsync.push.questions.turns import Turns
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
+
+
+def test_the_silent_give_their_places_to_others() -> None:
+    """Eight of them would hold up all the others for as long as silence is waited for."""
+    others_done = threading.Event()
+    left = set(range(8, 30))
+
+    def serve(place: int) -> int:
+        if place < 8:
+            assert others_done.wait(60), "the others waited for the silent ones"
+        else:
+            left.discard(place)
+            if not left:
+                others_done.set()
+        return place
+
+    turns = Turns(serve, range(30))
+    turns.finish()
+    assert turns.results() == list(range(30))
+
+
+@pytest.mark.parametrize("why", ["they are at work", "there are as many as can be"])
+def test_places_are_not_given_without_end(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if why == "there are as many as can be":
+        monkeypatch.setattr(module, "THREADS_MAX", 2)
+    now, most, lock = 0, 0, threading.Lock()
+
+    def serve(_: int) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        threading.Event().wait(0.2)  # longer than anybody's patience
+        with lock:
+            now -= 1
+
+    turns = Turns(serve, range(6), lambda _: why == "there are as many as can be", at_once=2)
+    turns.finish()
+    assert most == 2
