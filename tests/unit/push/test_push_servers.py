@@ -117,3 +117,12 @@ def test_errors_keep_the_server_that_they_name() -> None:
     (outcome,) = for_each_server(_places(1), ask)
     assert outcome.error is not None
     assert outcome.error.server == "jump"
+
+
+def test_the_document_of_an_outcome() -> None:
+    error = NotFound("no", server="server1")
+    assert Outcome("server1", error=error).document() == {
+        "server": "server1",
+        "error": error.to_json(),
+    }
+    assert Outcome("server1", value=1).document() == {"server": "server1", "error": None}

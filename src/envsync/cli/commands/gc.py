@@ -114,8 +114,7 @@ def _document(outcome: Outcome[GcFacts]) -> dict[str, object]:
     from envsync.agent.wire.checked_json import to_json
 
     return {
-        "server": outcome.server,
-        "error": None if outcome.error is None else outcome.error.to_json(),
+        **outcome.document(),
         "freed": None if outcome.value is None else to_json(outcome.value),
     }
 

@@ -151,7 +151,6 @@ def _changes(outcomes: Sequence[Outcome[list[Event]]]) -> Iterator[str]:
 
 def _document(outcome: Outcome[list[Event]]) -> dict[str, object]:
     return {
-        "server": outcome.server,
-        "error": None if outcome.error is None else outcome.error.to_json(),
+        **outcome.document(),
         "events": [event._asdict() for event in outcome.value or ()],
     }

@@ -96,7 +96,6 @@ def _document(outcome: Outcome[ListFacts]) -> dict[str, object]:
     from envsync.agent.wire.checked_json import to_json
 
     return {
-        "server": outcome.server,
-        "error": None if outcome.error is None else outcome.error.to_json(),
+        **outcome.document(),
         "environments": to_json(outcome.value.environments) if outcome.value else [],
     }

@@ -120,10 +120,8 @@ def _document(outcome: Outcome[Removed]) -> dict[str, object]:
     from envsync.agent.wire.checked_json import to_json
 
     removed = outcome.value
-    error = outcome.error if removed is None else removed.refused
     return {
-        "server": outcome.server,
-        "error": None if error is None else error.to_json(),
+        **_judged(outcome).document(),
         "revision": "" if removed is None else removed.state.revision,
         "totals": None if removed is None else to_json(removed.state.totals),
         "record": None if removed is None else to_json(removed.record),

@@ -157,7 +157,6 @@ def _document(outcome: Outcome[VerifyFacts]) -> dict[str, object]:
     from envsync.agent.wire.checked_json import to_json
 
     return {
-        "server": outcome.server,
-        "error": None if outcome.error is None else outcome.error.to_json(),
+        **outcome.document(),
         "verified": None if outcome.value is None else to_json(outcome.value),
     }

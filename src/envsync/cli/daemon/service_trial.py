@@ -135,11 +135,6 @@ def try_servers(invocation: Invocation, servers: tuple[str, ...], as_name: str |
         del end, place
 
     outcomes = for_each_server(places, nothing_more, at_once=_PARALLEL_MAX)
-    invocation.result = {
-        "servers": [
-            {"server": outcome.server, "error": outcome.error and outcome.error.to_json()}
-            for outcome in outcomes
-        ]
-    }
+    invocation.result = {"servers": [outcome.document() for outcome in outcomes]}
     for outcome in outcomes:
         invocation.terminal.say(f"{outcome.server}: {outcome.error or 'the service gets in'}")

@@ -23,6 +23,13 @@ class Outcome(Generic[T]):
     value: T | None = None
     error: EnvsyncError | None = None
 
+    def document(self) -> dict[str, object]:
+        """The server and its error, as every document has them; what it answered comes after."""
+        return {
+            "server": self.server,
+            "error": None if self.error is None else self.error.to_json(),
+        }
+
 
 @contextlib.contextmanager
 def open_end(place: Place) -> Iterator[End]:
