@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from envsync.agent.staging.writer_guard import REFUSED
 from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
 
@@ -32,8 +34,8 @@ def failure(exit_code: int, said: str, server: str, *, is_link_alive: bool) -> E
     if is_full(said):
         return NoSpace(
             "its disk or quota is full; the live environment is untouched",
-            hint=f"free some space there (`envsync gc {server}` frees what no version needs), "
-            "then push again",
+            hint=f"free some space there (`envsync gc {shlex.quote(server)}` frees what no version "
+            "needs), then push again",
             details=details,
             server=server,
         )

@@ -22,6 +22,7 @@ from envsync.errors import (
     NotFound,
     PreflightRefused,
 )
+from envsync.push.ends.end import name_server
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.switches import aftermath as module
 from envsync.push.switches.aftermath import Aftermath, Publication, aftermath
@@ -351,3 +352,22 @@ def test_nobody_can_tell_of_another_switch(
     assert raised.value.message.endswith(f"could not be asked again: {stands}")
     assert raised.value.hint == f"`envsync list server2` {then}"
     assert raised.value.details == ("why", f"then: {DOWN.reason}")
+
+
+@pytest.mark.parametrize("ask", [OtherwiseSwitched.take_away, OtherwiseSwitched.roll_back])
+def test_a_command_in_a_hint_is_for_a_shell(ask: Callable[[OtherwiseSwitched], object]) -> None:
+    """Without an inventory a server is called as it was written, with any user."""
+    server = r"CORP\\alice@h"
+    nothing = OtherwiseSwitched(state())
+    nothing.server = server
+    with pytest.raises(NotFound) as missing:
+        ask(nothing)
+    assert missing.value.hint.startswith(rf"`envsync list '{server}'`")
+    lost = OtherwiseSwitched(BEFORE, BEFORE, DOWN)
+    lost.server = server
+    with pytest.raises(ConnectionLost) as raised:
+        ask(lost)
+    assert raised.value.hint.startswith(rf"`envsync list '{server}'` tells")
+    error = EnvsyncError("no", hint="envsync gc SERVER")
+    name_server(error, server)
+    assert (error.server, error.hint) == (server, f"envsync gc '{server}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -165,6 +166,6 @@ def _conclude(
             failed = reports[0].environment
         raise SomeServersFailed(
             f"{failed} did not get to {server}",
-            hint=f"when that is mended: envsync bootstrap {server}",
+            hint=f"when that is mended: envsync bootstrap {shlex.quote(server)}",
         )
     invocation.terminal.say(f"{server} is ready; for its shells: {prefix}/bin/conda init, there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -110,8 +111,9 @@ def _lines(order: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
         yield f"{order.environment} on {outcome.server}: {verb} ({contents})"
         return
     yield f"{order.environment} on {outcome.server}: removed ({contents})"
-    back = f"envsync rollback {order.environment} {outcome.server}"
-    yield f"  kept until `envsync gc {outcome.server}`; `{back}` brings it back"
+    server = shlex.quote(outcome.server)
+    back = f"envsync rollback {order.environment} {server}"
+    yield f"  kept until `envsync gc {server}`; `{back}` brings it back"
     if removed.record.kept_because:
         yield "  it was not what was published: only `envsync gc --drifted` frees it"
 

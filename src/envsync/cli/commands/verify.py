@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
             server=outcome.server,
         )
     elif facts is not None and _differs(facts):
-        where = f"{environment} {outcome.server}"
+        where = f"{environment} {shlex.quote(outcome.server)}"
         error = VerificationFailed(
             f"{_figures(facts)}: not what was published",
             hint=f"see which packages with `envsync diff {where} --published`; "

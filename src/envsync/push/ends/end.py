@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -68,7 +69,7 @@ def _ignore(_: Mapping[str, Any]) -> None:
 def name_server(error: EnvsyncError, server: str) -> None:
     """Put the name of its server into an error of the agent's code, which does not know it."""
     error.server = server
-    error.hint = error.hint.replace(SERVER_IN_HINTS, server)
+    error.hint = error.hint.replace(SERVER_IN_HINTS, shlex.quote(server))
 
 
 class LocalEnd:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from envsync.agent.wire.messages import TargetState
 from envsync.errors import INSIST
 from envsync.push.ends.relocated_source import RelocatedSource
@@ -44,14 +46,14 @@ class WayOut:
         """
         settings, name = self._settings, self._settings.name_there
         if not shows_source(target):
-            return f"envsync diff {name} {self._target.server} --published"
+            return f"envsync diff {name} {shlex.quote(self._target.server)} --published"
         if settings.archive or name != settings.environment:
             return ""
         is_source_here = bool(self._source.path)
         if is_source_here == self._target.is_here:
             return ""
         other = self._target.server if is_source_here else self._source.server
-        return f"envsync diff {name} {other}"
+        return f"envsync diff {name} {shlex.quote(other)}"
 
     def _again(self) -> str:
         """The command of this push; empty where it is a pull, an unpacking, or from elsewhere."""
@@ -61,7 +63,8 @@ class WayOut:
             return ""
         renamed = "" if settings.name_there == settings.environment else settings.name_there
         there = f" --as {renamed}" if renamed else ""
-        return f"envsync push {settings.environment} {self._target.server}{there}"
+        server = shlex.quote(self._target.server)
+        return f"envsync push {settings.environment} {server}{there}"
 
 
 def shows_source(target: TargetState) -> bool:

@@ -83,12 +83,12 @@ def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
 def _bootstrap(found: Examination) -> str:
     """What brings conda there: to this machine from another one."""
     from_another = " --from SERVER" if found.connection == HERE else ""
-    return f"envsync bootstrap {found.server}{from_another}"
+    return f"envsync bootstrap {shlex.quote(found.server)}{from_another}"
 
 
 def _about_space(found: Examination, health: HealthFacts) -> _Told:
     prefix = health.prefix
-    command = f"envsync gc {found.server}"
+    command = f"envsync gc {shlex.quote(found.server)}"
     if prefix.free_bytes < FREE_BYTES_SCARCE:
         is_full = prefix.free_bytes < FREE_BYTES_NEEDED
         yield f"only {_size(prefix.free_bytes)} are free", command, is_full
@@ -152,7 +152,7 @@ def _about_login(found: Examination) -> _Told:
 
 def _about(found: Examination, standing: StandingFacts) -> _Told:
     # The server says what stands there, and a person pastes what is said here.
-    name, server = shlex.quote(standing.name), found.server
+    name, server = shlex.quote(standing.name), shlex.quote(found.server)
     command = {
         "changed": f"envsync diff {name} {server} --published",
         "interrupted": f"envsync push {name} {server}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -119,7 +120,7 @@ def _unknown(
         lost,
         "the connection was lost during the switch, and the server could not be asked again: "
         f"{in_doubt.stands}",
-        f"`envsync list {lost.server}` tells which{in_doubt.then}",
+        f"`envsync list {shlex.quote(lost.server or 'SERVER')}` tells which{in_doubt.then}",
         f"then: {last}",
     )
 
@@ -172,7 +173,8 @@ def _not_published(
         return still_lost(
             lost,
             "the connection was lost, and meanwhile another version was published there",
-            f"`envsync history {publication.environment} {lost.server}` tells what happened",
+            f"`envsync history {publication.environment} {shlex.quote(lost.server or 'SERVER')}` "
+            "tells what happened",
         )
     return still_lost(
         lost, "the connection was lost before the switch; nothing was published", lost.default_hint

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from envsync.agent.wire.messages import RecordFacts, TargetState
 from envsync.errors import ConnectionLost, NotFound, TargetDrifted
 from envsync.push.ends.target_end import TargetEnd
@@ -22,17 +24,18 @@ def roll_back(
     """
     # A lock would leave its file behind, also for a name that was never there.
     _require_some_version(target, target.inspect(lock=False))
+    server = shlex.quote(target.server)
     before = target.inspect(lock=True).record
     try:
         return target.rollback(number, by, overwrite)
     except NotFound as error:
         error.hint = (
-            f"`envsync history {target.name} {target.server}` shows what was published; "
+            f"`envsync history {target.name} {server}` shows what was published; "
             "`keep:` says how many stay"
         )
         raise
     except TargetDrifted as error:
-        command = f"`envsync diff {target.name} {target.server} --published`"
+        command = f"`envsync diff {target.name} {server} --published`"
         error.hint = error.hint.replace("`envsync diff`", command)
         raise
     except ConnectionLost as lost:
@@ -50,5 +53,5 @@ def _require_some_version(target: TargetEnd, state: TargetState) -> None:
     if not state.exists and not state.generations:
         raise NotFound(
             f"there is no environment {target.name!r} there, nor an earlier version of it",
-            hint=f"`envsync list {target.server}` shows what there is",
+            hint=f"`envsync list {shlex.quote(target.server)}` shows what there is",
         )

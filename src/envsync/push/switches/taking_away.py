@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from envsync.agent.wire.messages import ProcessUse, RecordFacts, TargetState
@@ -51,7 +52,8 @@ def take_away(target: TargetEnd, reopen: Reopen, removal: Removal) -> Removed:
     try:
         _require_permission(state, processes, removal)
     except EnvsyncError as error:
-        command = f"`envsync diff {removal.environment} {target.server} --published`"
+        server = shlex.quote(target.server)
+        command = f"`envsync diff {removal.environment} {server} --published`"
         error.hint = error.hint.replace("`envsync diff`", command)
         if not removal.dry_run:
             raise
@@ -73,9 +75,10 @@ def take_away(target: TargetEnd, reopen: Reopen, removal: Removal) -> Removed:
 def _require_environment(target: TargetEnd, state: TargetState) -> None:
     if state.exists:
         return
-    hint = f"`envsync list {target.server}` shows what there is"
+    server = shlex.quote(target.server)
+    hint = f"`envsync list {server}` shows what there is"
     if state.generations:
-        hint = f"`envsync gc {target.server}` frees what is kept of it"
+        hint = f"`envsync gc {server}` frees what is kept of it"
     raise NotFound(f"there is no environment {target.name!r} there", hint=hint)
 
 
