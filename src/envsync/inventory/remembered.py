@@ -19,6 +19,7 @@ from typing import Any
 from envsync import __version__
 from envsync.inventory.model import Environment, Inventory, Server, Share, Watch
 
+_HERE = Path(__file__).parent
 _KEPT_MAX = 8
 
 
@@ -30,7 +31,8 @@ class Remembered:
         names = [
             field.name for kind in (Server, Environment, Share, Watch) for field in fields(kind)
         ]
-        key = hashlib.sha256("\0".join([__version__, *names, ""]).encode() + content)
+        parts = [__version__, *_rules(), *names, ""]
+        key = hashlib.sha256("\0".join(parts).encode() + content)
         directory = _directory(environ)
         self._file = None if directory is None else directory / key.hexdigest()
 
@@ -54,6 +56,19 @@ class Remembered:
                 file.write(text)
             Path(temporary).replace(self._file)
             _forget_oldest(self._file.parent)
+
+
+def _rules() -> list[str]:
+    """What changes with the modules here, which say what is valid: in a clone that was updated,
+    too, whose version stays. By ctime as well: some package managers give all one mtime."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(_HERE) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                status = entry.stat()
+                times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
+                found.append(f"{entry.name} {status.st_size} {times}")
+    return sorted(found)
 
 
 def _directory(environ: Mapping[str, str]) -> Path | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envsync.errors import InventoryError
-from envsync.inventory import load
+from envsync.inventory import load, remembered
 
 TEXT = """
 prefix: /opt/conda
@@ -61,6 +61,22 @@ def test_a_changed_text_is_read_anew(file: Path) -> None:
     load(file)
     file.write_text(TEXT.replace("3s", "5s"))
     assert load(file).watch.settle_seconds == 5
+
+
+def test_a_clone_that_was_updated_reads_anew(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the version that it had: its rules may be others."""
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "schema.py").write_text("old\n")
+    monkeypatch.setattr(remembered, "_HERE", rules)
+    load(file)
+    load(file)
+    assert len(_known()) == 1
+    (rules / "schema.py").write_text("newer\n")
+    load(file)
+    assert len(_known()) == 2
 
 
 def test_a_malformed_one_is_not_remembered(file: Path) -> None:
