@@ -42,6 +42,7 @@ class Server:
     port: int | None = None
     jump: str | None = None
     identity_file: Path | None = None
+    """As written, with its `~`: an inventory says the same in every home."""
     prefix: str | None = None
     """conda's base directory there; None where neither entry nor inventory gives one."""
     groups: tuple[str, ...] = ()

@@ -1,7 +1,9 @@
 """Inventories that were read before, by their content: validating one costs 0.2 s.
 
 A file per inventory in the user's own cache directory, named by the digest of everything
-that its meaning depends on, so nothing in it can be stale. A damaged one is none.
+that its meaning depends on: its content and what reads it. Nothing of it depends on the home
+or on the machine, so a cache that moves with its home, or that two machines share, is right
+in both. A damaged one is none.
 """
 
 from __future__ import annotations

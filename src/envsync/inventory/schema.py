@@ -64,13 +64,15 @@ def _host(text: str) -> str:
 
 
 def _identity_file(text: str) -> Path:
+    """As written: whose home `~` is, the ssh layer says, each time that it goes there."""
     expected = "a path that starts with / or ~/"
     if not text.startswith(("/", "~")) or not text.isprintable():
         raise ValueError(expected)
     try:
-        return Path(text).expanduser()
+        Path(text).expanduser()
     except RuntimeError:
         raise ValueError(f"{expected}, of a user who exists here") from None
+    return Path(text)
 
 
 def _command(text: str) -> str:

@@ -29,8 +29,10 @@ class Home:
         return self.path != self.account
 
     def tilde(self, text: str) -> str:
-        """A path with its `~` filled in."""
-        return str(self.path) + text[1:] if text == "~" or text.startswith("~/") else text
+        """A path with its `~` or `~USER` filled in; of a user who is not there, it stays."""
+        if text == "~" or text.startswith("~/"):
+            return str(self.path) + text[1:]
+        return os.path.expanduser(text)  # noqa: PTH111 - not Path's, which raises
 
     def moved(self, text: str) -> str:
         """`ssh -G` has expanded the `~` of known_hosts files already, and not to HOME."""

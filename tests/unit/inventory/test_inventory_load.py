@@ -49,8 +49,7 @@ def test_defaults(tmp_path: Path) -> None:
     )
 
 
-def test_every_form_of_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/alice")
+def test_every_form_of_a_server(tmp_path: Path) -> None:
     inventory = _load_text(
         tmp_path,
         "prefix: /opt/conda/\n"
@@ -77,7 +76,7 @@ def test_every_form_of_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             "192.0.2.7",
             port=2222,
             jump="x,y:22",
-            identity_file=Path("/home/alice/.ssh/lab"),
+            identity_file=Path("~/.ssh/lab"),
             prefix="/data/conda",
             limit_bits_per_second=200_000_000,
         ),

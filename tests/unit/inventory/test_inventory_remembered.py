@@ -79,6 +79,16 @@ def test_a_clone_that_was_updated_reads_anew(
     assert len(_known()) == 2
 
 
+def test_it_says_the_same_in_another_home(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cache for a home that is mounted elsewhere: whose `~` it is, is not remembered."""
+    files = []
+    for home in ("/net/alice", "/home/alice"):
+        monkeypatch.setenv("HOME", home)
+        files.append(load(file).server("gpu1").identity_file)
+    assert files == [Path("~/.ssh/lab")] * 2
+    assert len(_known()) == 1
+
+
 def test_a_malformed_one_is_not_remembered(file: Path) -> None:
     file.write_text(TEXT + "nonsense: 1\n")
     for _ in range(2):

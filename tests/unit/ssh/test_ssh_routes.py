@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -93,6 +95,17 @@ def test_an_identity_file_that_is_not_there(tmp_path: Path) -> None:
         find_route(address, config)
     (tmp_path / "key.pub").touch()
     assert find_route(address, config)[-1].identity_files[0] == tmp_path / "key"
+
+
+def test_an_identity_file_of_another_user(tmp_path: Path) -> None:
+    """Of the inventory and of the configuration; whoever is not there stays as written."""
+    me = pwd.getpwuid(os.getuid())
+    config = config_in(tmp_path, f"IdentityAgent ~{me.pw_name}/agent\n")
+    settings = config.lookup(Destination("h", identity_file=Path(f"~{me.pw_name}/key")))
+    assert settings.identity_files[0] == Path(me.pw_dir, "key")
+    assert settings.identity_agent == f"{me.pw_dir}/agent"
+    gone = config.lookup(Destination("h", identity_file=Path("~nobody-here/key")))
+    assert gone.given_identity == Path("~nobody-here/key")
 
 
 BLOB = "AAAAC3NzaC1lZDI1NTE5AAAAIDMugMYm810uuz5oG/phHqxKwCG4KX8hLHdi6Mkn9gMX"
