@@ -88,6 +88,7 @@ def _options(
     options = {
         "BatchMode": "yes",
         "StrictHostKeyChecking": "yes",
+        "NoHostAuthenticationForLocalhost": "no",
         "UpdateHostKeys": "no",
         # A master that somebody else runs may be used, but none is left behind.
         "ControlMaster": "no",

@@ -189,6 +189,11 @@ def test_an_algorithm_that_only_ssh_has(tmp_path: Path, connect: Open) -> None:
         assert works(link)
 
 
+def configure(sshd: LoopbackSshd, *lines: str) -> None:
+    config = sshd.home / ".ssh" / "config"
+    config.write_text(config.read_text() + "".join(f"  {line}\n" for line in lines))
+
+
 def test_nobody_gets_in(sshd: LoopbackSshd, connect: Open) -> None:
     """The first reason is the one that is told."""
     sshd.authorized_keys.write_text("")
@@ -207,7 +212,13 @@ def test_other_failures_are_not_tried_twice(sshd: LoopbackSshd, connect: Open) -
 
 
 class TestBothRefuse:
-    def test_an_unknown_key(self, sshd: LoopbackSshd, by: Open) -> None:
+    @pytest.mark.parametrize(
+        "line",
+        ["", "StrictHostKeyChecking no", "NoHostAuthenticationForLocalhost yes"],
+    )
+    def test_an_unknown_key(self, sshd: LoopbackSshd, by: Open, line: str) -> None:
+        """Whatever the configuration would have let pass."""
+        configure(sshd, line)
         sshd.known_hosts.write_text("")
         with pytest.raises(HostKeyRefused, match="not in known_hosts") as caught:
             by(sshd)
