@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsync.ssh.host_settings import NO_AGENT, Destination, HostSettings
+from envsync.ssh.host_settings import NO_AGENT, Algorithms, Destination, HostSettings
 
 _GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 _USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
@@ -103,6 +103,12 @@ class ConfigValues:
             gssapi=self._one("gssapiauthentication") == "yes",
             forward_agent=self._forwarded(agent),
             remote_command=self._one("remotecommand"),
+            algorithms=Algorithms(
+                ciphers=self._one("ciphers"),
+                macs=self._one("macs"),
+                key_exchanges=self._one("kexalgorithms"),
+                host_keys=self._one("hostkeyalgorithms"),
+            ),
         )
 
     def _first(self, key: str) -> str:

@@ -16,6 +16,7 @@ from paramiko.ssh_exception import ProxyCommandFailure
 
 from envsync.errors import EnvsyncError
 from envsync.ssh import failures, refusals
+from envsync.ssh.algorithms import allowed
 from envsync.ssh.authentication import PublicKeys
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.handshakes import Dropped, HandshakeLimiter
@@ -144,8 +145,12 @@ class HopOpener:
         transport.handshake_timeout = self._timeouts.banner_seconds
         transport.packetizer.REKEY_BYTES = _REKEY_BYTES
         security = transport.get_security_options()
-        security.ciphers = _CIPHERS
-        security.key_types = self._known.preferred(security.key_types)
+        asked = self._settings.algorithms
+        security.ciphers = allowed(_CIPHERS, "Ciphers", asked.ciphers)
+        security.digests = allowed(security.digests, "MACs", asked.macs)
+        security.kex = allowed(security.kex, "KexAlgorithms", asked.key_exchanges)
+        key_types = allowed(security.key_types, "HostKeyAlgorithms", asked.host_keys)
+        security.key_types = self._known.preferred(key_types)
         return transport
 
 

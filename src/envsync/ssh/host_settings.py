@@ -24,6 +24,16 @@ NO_AGENT = "none"
 
 
 @dataclass(frozen=True, slots=True)
+class Algorithms:
+    """Which ones the configuration allows, as lists of ssh_config; None where it says nothing."""
+
+    ciphers: str | None = None
+    macs: str | None = None
+    key_exchanges: str | None = None
+    host_keys: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HostSettings:
     """Everything that is needed to reach one host, after the configuration was asked."""
 
@@ -51,6 +61,7 @@ class HostSettings:
     # "yes", or the path or `$VARIABLE` of an agent's socket; None where none is forwarded.
     forward_agent: str | None = None
     remote_command: str | None = None
+    algorithms: Algorithms = Algorithms()
 
     @property
     def reached(self) -> Reached:

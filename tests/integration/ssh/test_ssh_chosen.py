@@ -194,6 +194,26 @@ def configure(sshd: LoopbackSshd, *lines: str) -> None:
     config.write_text(config.read_text() + "".join(f"  {line}\n" for line in lines))
 
 
+def test_algorithms_that_the_configuration_leaves(tmp_path: Path, connect: Open) -> None:
+    options = ("LogLevel DEBUG", "KexAlgorithms curve25519-sha256@libssh.org,ecdh-sha2-nistp384")
+    with LoopbackSshd(tmp_path, extra_config=options) as sshd:
+        configure(sshd, "MACs umac-64@openssh.com,hmac-sha2-512")
+        configure(sshd, "Ciphers chacha20-poly1305@openssh.com,aes256-ctr")
+        configure(sshd, "KexAlgorithms ecdh-sha2-nistp384")
+        assert connect(sshd).chosen.name == "fabric"
+        assert "kex: algorithm: ecdh-sha2-nistp384" in sshd.log
+        assert "client->server cipher: aes256-ctr MAC: hmac-sha2-512 " in sshd.log
+
+
+def test_an_algorithm_that_the_configuration_wants_and_only_ssh_has(
+    sshd: LoopbackSshd, connect: Open
+) -> None:
+    configure(sshd, "Ciphers chacha20-poly1305@openssh.com")
+    link = connect(sshd)
+    assert link.chosen.name == "ssh"
+    assert works(link)
+
+
 def test_nobody_gets_in(sshd: LoopbackSshd, connect: Open) -> None:
     """The first reason is the one that is told."""
     sshd.authorized_keys.write_text("")
