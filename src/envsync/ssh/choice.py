@@ -18,15 +18,18 @@ class HopFacts:
     """What bears on the choice at one host of the way; `host` is as a person calls it.
 
     `only_by_authority`: known_hosts has no key of it, but an authority that may have signed
-    one; `only_by_command`: nor that, but a KnownHostsCommand may tell one. `identities`: the
-    kinds of the key files that are there (`ssh-ed25519`). `has_ticket` counts only where the
-    configuration allows GSSAPI.
+    one; `only_by_command`, `only_by_dns`: nor that, but a KnownHostsCommand or the DNS may tell
+    one. `connects_by`: the setting that has the connection made in a way of its own.
+    `identities`: the kinds of the key files that are there (`ssh-ed25519`). `has_ticket` counts
+    only where the configuration allows GSSAPI.
     """
 
     host: str
     has_live_master: bool = False
+    connects_by: str | None = None
     only_by_authority: bool = False
     only_by_command: bool = False
+    only_by_dns: bool = False
     identities: tuple[str, ...] = ()
     token_library: str | None = None
     certificate_file: str | None = None
@@ -41,10 +44,14 @@ def reason_for_ssh(hops: Sequence[HopFacts]) -> str | None:
 def _reason(hop: HopFacts) -> str | None:
     if hop.has_live_master:
         return f"a live ControlMaster for {hop.host}"
+    if hop.connects_by is not None:
+        return f"{hop.connects_by} for {hop.host}"
     if hop.only_by_authority:
         return f"the host key of {hop.host} is vouched for by a @cert-authority"
     if hop.only_by_command:
         return f"the host key of {hop.host} is known to a KnownHostsCommand only"
+    if hop.only_by_dns:
+        return f"the host key of {hop.host} is known to the DNS only (VerifyHostKeyDNS)"
     if hop.token_library is not None:
         return f"the key for {hop.host} is on a token (PKCS11Provider {hop.token_library})"
     if hop.identities and all(kind.startswith("sk-") for kind in hop.identities):

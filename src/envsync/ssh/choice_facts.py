@@ -40,13 +40,32 @@ def _of_hop(hop: Hop, *, has_ticket: bool) -> HopFacts:
     return HopFacts(
         host=settings.alias,
         has_live_master=live_master(settings) is not None,
+        connects_by=_connects_by(hop),
         only_by_authority=hop.known.has_authority and not hop.known.trusted,
         only_by_command=settings.known_hosts_command is not None and not hop.known.trusted,
+        only_by_dns=settings.trusts_dns and not hop.known.trusted,
         identities=tuple(filter(None, map(_kind, settings.identity_files))),
         token_library=settings.pkcs11_provider,
         certificate_file=certificates[0] if certificates else None,
         has_ticket=has_ticket and settings.gssapi,
     )
+
+
+def _connects_by(hop: Hop) -> str | None:
+    """What the configuration says of the socket itself, where fabric does not heed it.
+
+    As with `ssh`, none of it is about a host behind a jump host.
+    """
+    settings = hop.settings
+    if settings.proxy_command is not None:
+        return "ProxyUseFdpass" if settings.proxy_passes_socket else None
+    if not hop.place.is_direct:
+        return None
+    if settings.bind_address is not None:
+        return f"BindAddress {settings.bind_address}"
+    if settings.bind_interface is not None:
+        return f"BindInterface {settings.bind_interface}"
+    return None
 
 
 def _kind(identity: Path) -> str | None:

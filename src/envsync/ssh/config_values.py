@@ -103,6 +103,13 @@ class ConfigValues:
             gssapi=self._one("gssapiauthentication") == "yes",
             forward_agent=self._forwarded(agent),
             remote_command=self._one("remotecommand"),
+            address_family=(self._one("addressfamily") or "any").lower(),
+            bind_address=self._one("bindaddress"),
+            bind_interface=self._one("bindinterface"),
+            proxy_passes_socket=self._one("proxyusefdpass") == "yes",
+            # `ssh -G` says "true" where the file says "yes".
+            trusts_dns=self._one("verifyhostkeydns") in ("yes", "true"),
+            connect_timeout_seconds=self._seconds("connecttimeout"),
             algorithms=Algorithms(
                 ciphers=self._one("ciphers"),
                 macs=self._one("macs"),
@@ -117,6 +124,11 @@ class ConfigValues:
     def _one(self, key: str) -> str | None:
         value = self._first(key)
         return None if value.lower() in ("", "none") else value
+
+    def _seconds(self, key: str) -> float:
+        """`ssh -G` tells every time in seconds; paramiko's parser leaves `2m` as it is."""
+        value = self._first(key)
+        return float(value) if value.isdecimal() else 0.0
 
     def _is_none(self, key: str) -> bool:
         """Whether it says that there is none, and not just nothing."""

@@ -107,6 +107,9 @@ def _not_found(error: Exception, place: Place) -> EnvsyncError:
         which = " (the jump host)" if place.is_jump else ""
         message = f"there is no host named {name!r}{which}"
         hint = f"check the spelling, or: {look_up}"
+        family = place.settings.address_family
+        if family != "any":
+            hint += f"; the ssh configuration has it looked for by AddressFamily {family} alone"
     return ConnectionFailed(message, hint=hint, details=[reason_of(error)], server=place.server)
 
 

@@ -15,7 +15,7 @@ from paramiko import SSHConfig, Transport
 from paramiko.ssh_exception import ProxyCommandFailure
 
 from envsync.errors import EnvsyncError
-from envsync.ssh import failures, refusals
+from envsync.ssh import failures, refusals, tcp_connection
 from envsync.ssh.algorithms import allowed
 from envsync.ssh.authentication import PublicKeys
 from envsync.ssh.bounded_socket import BoundedSocket
@@ -105,20 +105,12 @@ class HopOpener:
         return connection
 
     def _connect(self) -> socket.socket | ProxyCommandSocket:
-        """A socket, tried on every address of the name (paramiko stops at the first that
-        does not answer)."""
         settings = self._settings
         if settings.proxy_command is not None:
             return ProxyCommandSocket(settings.proxy_command, self._config.environ)
-        target = (settings.hostname, settings.port)
-        sock = socket.create_connection(target, self._timeouts.connect_seconds)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # The kernel notices a peer that vanished, whatever it was we sent last.
-            milliseconds = round(self._timeouts.silence_seconds * 1000)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-        return sock
+        return tcp_connection.connect(
+            settings, self._timeouts.connect_seconds, self._timeouts.silence_seconds
+        )
 
     def _connect_kwargs(self, sock: socket.socket | ProxyCommandSocket | None) -> dict[str, Any]:
         timeouts = self._timeouts

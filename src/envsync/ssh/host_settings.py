@@ -61,6 +61,13 @@ class HostSettings:
     # "yes", or the path or `$VARIABLE` of an agent's socket; None where none is forwarded.
     forward_agent: str | None = None
     remote_command: str | None = None
+    address_family: str = "any"
+    bind_address: str | None = None
+    bind_interface: str | None = None
+    # The ProxyCommand hands over a connected socket, and carries no bytes itself.
+    proxy_passes_socket: bool = False
+    trusts_dns: bool = False
+    connect_timeout_seconds: float = 0.0
     algorithms: Algorithms = Algorithms()
 
     @property

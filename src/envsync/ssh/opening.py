@@ -28,6 +28,7 @@ def open_link(
     way = Way.find(address, os.environ if environ is None else environ)
     if not use_masters:
         way = way.without_masters()
+    timeouts = timeouts.at_least(way.connect_timeout_seconds)
     reason = choice.reason_for_ssh(choice_facts.facts(way))
     if way.config.ssh_command is None:
         return _without_ssh(way, timeouts, limiter, reason)
@@ -67,6 +68,10 @@ def _without_ssh(
         if reason is not None:
             error.hint = "install openssh-client: its ssh command can do what is needed here"
             error.details = (*error.details, f"needs the system's ssh: {reason}")
+        raise
+    except EnvsyncError as error:
+        if reason is not None:
+            error.details = (*error.details, f"may need the system's ssh: {reason}")
         raise
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shlex
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -172,6 +173,19 @@ def _no_banner(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
     )  # fmt: skip
 
 
+def _no_socket(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+    """Nobody was asked: there is not even a socket, mostly for want of this end's address."""
+    settings = place.settings
+    if settings.bind_address is None and settings.bind_interface is None:
+        return _by(OSError(errno.EHOSTUNREACH, ""))(match, words, place)
+    return refusals.unreached(
+        place,
+        "cannot be reached from the address that the ssh configuration names",
+        f"mend BindAddress or BindInterface there: {shlex.join(['ssh', '-G', settings.alias])}",
+        *(line for line in words.said if re.match(r"(?:bind|getaddrinfo|getifaddrs)\b", line)),
+    )
+
+
 def _bad_configuration(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
     return ConnectionFailed(
         "the ssh configuration cannot be read",
@@ -198,6 +212,7 @@ _MEANINGS: tuple[tuple[str, _Meaning], ...] = (
     (r"^.*Could not resolve hostname .*", _by(socket.gaierror())),
     (r"^.*connect to (?:host|address) .*: Connection refused", _by(ConnectionRefusedError())),
     (r"^.*connect to (?:host|address) .*: (?:Connection|Operation) timed out", _by(TimeoutError())),
+    (r"^.*connect to (?:host|address) .*: failure", _no_socket),
     (r"^.*connect to (?:host|address) .*", _by(OSError(errno.EHOSTUNREACH, ""))),
     (r"^Connection timed out during banner exchange.*", _no_banner),
     (r"^.*Unable to negotiate with .*", _by(IncompatiblePeer())),

@@ -8,7 +8,7 @@ these protocols; `contract` in the docstrings is what every implementation is te
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +39,15 @@ class Timeouts:
     channel_seconds: float = 15.0
     keepalive_seconds: float = 15.0
     silence_seconds: float = 60.0
+
+    def at_least(self, seconds: float) -> Timeouts:
+        """With so much time, or more, for all that `ConnectTimeout` is about."""
+        return replace(
+            self,
+            connect_seconds=max(self.connect_seconds, seconds),
+            banner_seconds=max(self.banner_seconds, seconds),
+            channel_seconds=max(self.channel_seconds, seconds),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def ssh_argv(
         # known_hosts files from this one, and would ask at the terminal.
         inner = shlex.join([*argv, "-W", "\0", "--", before.alias])
         inner = inner.replace("%", "%%").replace(shlex.quote("\0"), "[%h]:%p")
-        argv = [*options, "-o", f"ProxyCommand={inner}"]
+        argv = [*options, "-o", f"ProxyCommand={inner}", "-o", "ProxyUseFdpass=no"]
     return argv
 
 

@@ -72,6 +72,11 @@ class Way:
         return tuple(hop.settings for hop in self.hops)
 
     @property
+    def connect_timeout_seconds(self) -> float:
+        """The longest `ConnectTimeout` on the way; 0 where there is none."""
+        return max(settings.connect_timeout_seconds for settings in self.route)
+
+    @property
     def last(self) -> Hop:
         return self.hops[-1]
 

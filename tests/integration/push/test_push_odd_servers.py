@@ -68,6 +68,31 @@ def ipv6_target(target: LabHost, fresh_lab: Lab) -> Iterator[str]:
         host.namespaces.set_up("ip", "-6", "addr", "del", f"{address}/64", "dev", INTERFACE)
 
 
+@pytest.fixture
+def second_address(target: LabHost, fresh_lab: Lab) -> Iterator[str]:
+    """A further one of the controller's, and the only one that the target answers."""
+    controller = fresh_lab.controller
+    second = f"{controller.address.rpartition('.')[0]}.99"
+    address = (f"{second}/24", "dev", INTERFACE)
+    silent = ("blackhole", f"{controller.address}/32")
+    controller.namespaces.set_up("ip", "addr", "add", *address)
+    target.namespaces.set_up("ip", "route", "add", *silent)
+    yield second
+    controller.namespaces.set_up("ip", "addr", "del", *address)
+    target.namespaces.set_up("ip", "route", "del", *silent)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_an_address_of_this_machine_that_the_server_wants(
+    envsync: Envsync, source: Stamped, target: LabHost, second_address: str, transport: str
+) -> None:
+    config = f"Host server2\n  BindAddress {second_address}\n"
+    envsync.host.write_file(f"{envsync.host.home()}/.ssh/config", config)
+    report = envsync.push("server2", "--transport", transport).server
+    assert version_at(target) == source.version
+    assert report["connection_reason"] == f"BindAddress {second_address} for server2"
+
+
 @pytest.mark.parametrize("shell", ["tcsh", "fish"])
 def test_login_shells(envsync: Envsync, source: Stamped, target: LabHost, shell: str) -> None:
     set_login_shell(target, shutil.which(shell) or shell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,11 +16,12 @@ from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
 from envsync.ssh import fabric_link, openssh_link
 from envsync.ssh.handshakes import SHARED_LIMITER
 from envsync.ssh.opening import open_link
-from envsync.ssh.session import Address, Link, Timeouts
+from envsync.ssh.session import Address, Link, LinkChoice, Timeouts
 from envsync.ssh.way import Way
 from tests.integration.ssh.agents import agent, ssh_add
 from tests.integration.ssh.masters import UsersMaster
 from tests.integration.ssh.session_contract import LIMIT_SECONDS, read_all, sh
+from tests.integration.ssh.test_ssh_ways import relay_in
 from tests.lab.loopback_sshd import LoopbackSshd
 
 Open = Callable[..., Link]
@@ -194,6 +196,72 @@ def configure(sshd: LoopbackSshd, *lines: str) -> None:
     config.write_text(config.read_text() + "".join(f"  {line}\n" for line in lines))
 
 
+def test_a_server_that_lets_in_one_address(tmp_path: Path, connect: Open) -> None:
+    with LoopbackSshd(tmp_path, extra_config=("AllowUsers *@127.0.0.5",)) as sshd:
+        configure(sshd, "BindAddress 127.0.0.5")
+        link = connect(sshd)
+        assert link.chosen == LinkChoice("ssh", f"BindAddress 127.0.0.5 for {sshd.name}")
+        assert works(link)
+        assert "not allowed" not in sshd.log
+        with pytest.raises(AuthenticationRefused) as caught:
+            connect(sshd, {**sshd.environ, "PATH": "/nonexistent"})
+    assert "install openssh-client" in caught.value.hint
+
+
+_PASSES_SOCKET = """\
+import socket, sys
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+socket.send_fds(socket.socket(fileno=1), [b"x"], [connection.fileno()])
+"""
+
+
+@pytest.fixture
+def passes_socket(tmp_path: Path) -> str:
+    """A ProxyCommand that hands a connection over, for `ProxyUseFdpass yes`."""
+    script = tmp_path / "pass.py"
+    script.write_text(_PASSES_SOCKET)
+    return f"{sys.executable} {script} %h %p"
+
+
+def test_a_proxy_command_that_passes_a_socket(
+    sshd: LoopbackSshd, connect: Open, passes_socket: str
+) -> None:
+    configure(sshd, "ProxyUseFdpass yes", f"ProxyCommand {passes_socket}")
+    link = connect(sshd)
+    assert link.chosen.reason == f"ProxyUseFdpass for {sshd.name}"
+    assert works(link)
+    with pytest.raises(EnvsyncError) as caught:
+        connect(sshd, {**sshd.environ, "PATH": "/nonexistent"})
+    assert any("ProxyUseFdpass" in line for line in caught.value.details)
+
+
+def test_a_jump_host_behind_such_a_command(
+    sshd: LoopbackSshd, tmp_path: Path, passes_socket: str
+) -> None:
+    """What is said of every host is not about the way on from the jump host."""
+    with LoopbackSshd(tmp_path, name="inner", home=sshd.home) as inner:
+        configure(inner, f"ProxyJump {sshd.name}", "Host *", "ProxyUseFdpass yes")
+        configure(inner, f"Host {sshd.name}", f"ProxyCommand {passes_socket}")
+        link = open_link(inner.address, environ=sshd.environ)
+        assert link.chosen.reason == f"ProxyUseFdpass for {sshd.name}"
+        assert works(link)
+        link.close()
+
+
+def test_a_server_that_takes_its_time(sshd: LoopbackSshd) -> None:
+    """`ConnectTimeout` says that it does: longer than we would wait."""
+    script = f"sleep 2; exec python3 {relay_in(sshd.home)} %h %p"
+    configure(sshd, f"ProxyCommand sh -c '{script}'")
+    short = Timeouts(connect_seconds=0.5, banner_seconds=0.5)
+    with pytest.raises(EnvsyncError, match="no SSH banner"):
+        open_link(sshd.address, short, environ=sshd.environ)
+    configure(sshd, "ConnectTimeout 60")
+    link = open_link(sshd.address, short, environ=sshd.environ)
+    assert link.chosen.name == "fabric"
+    assert works(link)
+    link.close()
+
+
 def test_algorithms_that_the_configuration_leaves(tmp_path: Path, connect: Open) -> None:
     options = ("LogLevel DEBUG", "KexAlgorithms curve25519-sha256@libssh.org,ecdh-sha2-nistp384")
     with LoopbackSshd(tmp_path, extra_config=options) as sshd:
@@ -234,7 +302,12 @@ def test_other_failures_are_not_tried_twice(sshd: LoopbackSshd, connect: Open) -
 class TestBothRefuse:
     @pytest.mark.parametrize(
         "line",
-        ["", "StrictHostKeyChecking no", "NoHostAuthenticationForLocalhost yes"],
+        [
+            "",
+            "StrictHostKeyChecking no",
+            "NoHostAuthenticationForLocalhost yes",
+            "VerifyHostKeyDNS yes",
+        ],
     )
     def test_an_unknown_key(self, sshd: LoopbackSshd, by: Open, line: str) -> None:
         """Whatever the configuration would have let pass."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from envsync.errors import (
@@ -57,6 +59,7 @@ CASES: list[tuple[str, type[EnvsyncError], str]] = [
      ConnectionFailed, "no algorithm in common"),
     ("/home/alice/.ssh/config: line 3: Bad configuration option: foo",
      ConnectionFailed, "configuration cannot be read"),
+    ("ssh: connect to host gpu02 port 2222: failure", ConnectionFailed, "cannot be reached"),
     ("words that nobody has heard before", ConnectionFailed, "cannot be reached by ssh"),
     ("", ConnectionFailed, "cannot be reached by ssh"),
 ]  # fmt: skip
@@ -70,6 +73,26 @@ def test_words(text: str, kind: type[EnvsyncError], message: str) -> None:
     assert error.server == "server2"
     assert error.hint
     assert not any(line.startswith("debug") for line in error.details)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bind 10.9.9.9: Cannot assign requested address",
+        "getaddrinfo: nowhere.invalid: Name or service not known",
+        "getifaddrs: ib7: no suitable addresses",
+    ],
+)
+def test_an_address_to_connect_from_that_is_not_there(line: str) -> None:
+    place = replace(SERVER, settings=replace(SERVER.settings, bind_address="10.9.9.9"))
+    said = [line, "ssh: connect to host gpu02 port 2222: failure"]
+    error = meaning([(place, Words.of(said))], [])
+    assert "cannot be reached from the address that the ssh configuration names" in error.message
+    assert "mend BindAddress" in error.hint
+    assert error.details == (line,)
+    # The other address of a name with two was asked, and it is what counts.
+    asked = [line, "ssh: connect to host gpu02 port 2222: Connection refused"]
+    assert "refuses connections" in meaning([(place, Words.of(asked))], []).message
 
 
 def test_what_was_offered_and_tried_is_told() -> None:

@@ -24,7 +24,9 @@ PLAIN = HopFacts("gpu02", identities=("ssh-ed25519",))
         (PLAIN, None),
         (HopFacts("gpu02"), None),
         (HopFacts("gpu02", has_live_master=True), "a live ControlMaster for gpu02"),
+        (HopFacts("gpu02", connects_by="BindAddress 10.0.0.5"), "BindAddress 10.0.0.5 for gpu02"),
         (HopFacts("gpu02", only_by_authority=True), "@cert-authority"),
+        (HopFacts("gpu02", only_by_dns=True), "VerifyHostKeyDNS"),
         (HopFacts("gpu02", token_library="/usr/lib/p11.so"), "PKCS11Provider /usr/lib/p11.so"),
         (HopFacts("gpu02", identities=("sk-ssh-ed25519@openssh.com",)), "FIDO"),
         (HopFacts("gpu02", identities=("sk-ssh-ed25519@openssh.com", "ssh-rsa")), None),
@@ -83,6 +85,41 @@ def test_tokens_and_certificates(tmp_path: Path) -> None:
     certificate.touch()
     assert facts_of(config, tmp_path).certificate_file == str(certificate)
     assert facts_of("PKCS11Provider none\n", tmp_path).token_library is None
+
+
+@pytest.mark.parametrize(
+    ("config", "connects_by"),
+    [
+        ("", None),
+        ("AddressFamily inet\n", None),
+        ("BindAddress 10.0.0.5\n", "BindAddress 10.0.0.5"),
+        ("BindInterface ib0\n", "BindInterface ib0"),
+        ("ProxyUseFdpass yes\n", None),
+        ("ProxyUseFdpass yes\nProxyCommand pass %h\n", "ProxyUseFdpass"),
+        ("BindAddress 10.0.0.5\nProxyCommand nc %h %p\n", None),
+    ],
+)
+def test_how_the_connection_is_made(tmp_path: Path, config: str, connects_by: str | None) -> None:
+    assert facts_of(config, tmp_path).connects_by == connects_by
+
+
+def test_behind_a_jump_host_no_address_of_ours_counts(tmp_path: Path) -> None:
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text("BindAddress 10.0.0.5\n")
+    environ = {"HOME": str(tmp_path), "PATH": "/nonexistent"}
+    facts = choice_facts.facts(Way.find(Address("server2", "gpu02", jump="bastion"), environ))
+    assert [hop.connects_by for hop in facts] == ["BindAddress 10.0.0.5", None]
+
+
+@pytest.mark.parametrize(("said", "counts"), [("yes", True), ("ask", False), ("no", False)])
+def test_a_key_that_the_dns_may_tell(tmp_path: Path, said: str, counts: bool) -> None:
+    settings = settings_of(f"VerifyHostKeyDNS {said}\n", tmp_path)
+    environ = {"HOME": str(tmp_path), "PATH": "/nonexistent"}
+    [facts] = choice_facts.facts(way(settings, environ))
+    assert facts.only_by_dns is counts
+    known = KnownHosts("gpu02", (KnownKey("ssh-ed25519", b"key", "", "f:1"),))
+    [facts] = choice_facts.facts(way(settings, environ, known))
+    assert not facts.only_by_dns
 
 
 @pytest.mark.parametrize(

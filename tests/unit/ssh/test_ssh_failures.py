@@ -115,6 +115,11 @@ def test_what_a_person_is_told(
     assert hint in told.hint
 
 
+def test_a_name_without_an_address_of_the_family_that_is_asked_for(place: Place) -> None:
+    only = replace(place, settings=replace(place.settings, address_family="inet6"))
+    assert "by AddressFamily inet6 alone" in connecting(socket.gaierror(-9, "x"), only).hint
+
+
 _BANNER = ssh_exception.SSHException("Error reading SSH protocol banner")
 
 

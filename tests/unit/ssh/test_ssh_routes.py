@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.errors import AuthenticationRefused, UsageError
+from envsync.ssh import tcp_connection
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.host_keys import KnownHosts, KnownKey, known_hosts
 from envsync.ssh.host_settings import Destination, HostSettings
 from envsync.ssh.route import find_route, parse_jump
-from envsync.ssh.session import Address, Reached
+from envsync.ssh.session import Address, Reached, Timeouts
 from envsync.ssh.ssh_config import UserConfig
+from envsync.ssh.way import Way
 
 
 def config_in(home: Path, text: str) -> UserConfig:
@@ -106,6 +108,48 @@ def test_an_identity_file_of_another_user(tmp_path: Path) -> None:
     assert settings.identity_agent == f"{me.pw_dir}/agent"
     gone = config.lookup(Destination("h", identity_file=Path("~nobody-here/key")))
     assert gone.given_identity == Path("~nobody-here/key")
+
+
+@pytest.mark.parametrize("family", ["any", "inet", "inet6"])
+def test_connections_are_of_the_family_that_is_asked_for(family: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        settings = HostSettings("x", "127.0.0.1", "alice", port, address_family=family)
+        if family == "inet6":
+            with pytest.raises(socket.gaierror):
+                tcp_connection.connect(settings, 5, 60)
+        else:
+            with tcp_connection.connect(settings, 5, 60) as sock:
+                assert sock.getpeername() == ("127.0.0.1", port)
+
+
+def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a family that this machine does not have, one that refuses, one that answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream = (socket.SOCK_STREAM, 0, "")
+        answers = listener.getsockname()
+        refuses = (socket.AF_INET, *stream, ("127.0.0.2", 1))
+        addresses = [(9999, *stream, ("::1", 1)), refuses, (socket.AF_INET, *stream, answers)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: addresses)
+        settings = HostSettings("x", "name", "alice", 22)
+        with tcp_connection.connect(settings, 5, 60) as sock:
+            assert sock.getpeername() == answers
+        addresses.pop()
+        with pytest.raises(ConnectionRefusedError):
+            tcp_connection.connect(settings, 5, 60)
+
+
+def test_connect_timeout_lengthens_and_does_not_shorten(tmp_path: Path) -> None:
+    lines = "Host slow\n ConnectTimeout 90\nHost h\n ConnectTimeout 2\n"
+    environ = config_in(tmp_path, lines).environ
+    slow = Way.find(Address("s", "h", jump="slow"), environ).connect_timeout_seconds
+    quick = Way.find(Address("s", "h"), environ).connect_timeout_seconds
+    assert (slow, quick) == (90, 2)
+    usual = Timeouts()
+    assert usual.at_least(quick) == usual
+    long = usual.at_least(slow)
+    assert (long.connect_seconds, long.banner_seconds, long.channel_seconds) == (90, 90, 90)
+    assert long.silence_seconds == usual.silence_seconds
 
 
 BLOB = "AAAAC3NzaC1lZDI1NTE5AAAAIDMugMYm810uuz5oG/phHqxKwCG4KX8hLHdi6Mkn9gMX"

@@ -1,0 +1,49 @@
+"""A TCP connection to the first host of a way."""
+
+from __future__ import annotations
+
+import socket
+
+from envsync.ssh.host_settings import HostSettings
+
+_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
+
+
+def connect(
+    settings: HostSettings, connect_seconds: float, silence_seconds: float
+) -> socket.socket:
+    """Connected to the first address of the name that answers, of the family asked for.
+
+    (paramiko stops at the first that does not answer.) Raises the OSError of the last one.
+    """
+    sock = _connected(settings, connect_seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # The kernel notices a peer that vanished, whatever it was we sent last.
+        milliseconds = round(silence_seconds * 1000)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    return sock
+
+
+def _connected(settings: HostSettings, seconds: float) -> socket.socket:
+    """As `socket.create_connection`, which cannot be told a family."""
+    wanted = _FAMILIES.get(settings.address_family, socket.AF_UNSPEC)
+    failure = OSError("it has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        settings.hostname, settings.port, wanted, socket.SOCK_STREAM
+    ):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # of a family that this machine does not have
+            failure = error
+            continue
+        try:
+            sock.settimeout(seconds)
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failure = error
+        else:
+            return sock
+    raise failure
