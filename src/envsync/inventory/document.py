@@ -14,6 +14,7 @@ from typing import Any, Union
 import yaml
 
 from envsync.inventory.problems import KeyPath, Problem
+from envsync.inventory.yaml_words import yaml_complaint
 
 Value = Union[None, str, "list[Value]", "dict[str, Value]"]
 
@@ -94,35 +95,17 @@ def _compose(text: str) -> yaml.Node | None:
         loader = _BoundedLoader(text)
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        if error.context_mark is not None and (mark is None or mark.index >= len(text.rstrip())):
-            mark = error.context_mark  # what is never closed is mended where it begins
-        line = 1 if mark is None else mark.line + 1
-        raise _Refused(f"expected valid YAML: {_yaml_complaint(text, error)}", line) from error
+        line, words = yaml_complaint(text, error)
+        raise _Refused(f"expected valid YAML: {words}", line) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise _Refused("expected text without control characters", line) from error
+        words = f"expected text without control characters, got {chr(error.character)!r}"
+        raise _Refused(words, line) from error
     except (ValueError, OverflowError) as error:
         # Of an escape such as "\U00110000", of which PyYAML checks the digits alone.
         line = 1 if loader is None else loader.get_mark().line + 1
-        raise _Refused(
-            "expected valid YAML: a number or character that there is none", line
-        ) from error
-
-
-def _yaml_complaint(text: str, error: yaml.MarkedYAMLError) -> str:
-    """The parser's words, or the way out of the three slips that an inventory invites."""
-    mark = error.problem_mark
-    if mark is not None:
-        indentation = text[text.rfind("\n", 0, mark.index) + 1 :]
-        if "\t" in indentation[: len(indentation) - len(indentation.lstrip(" \t"))]:
-            return "a line is indented with a tab; use spaces"
-        here = text[mark.index : mark.index + 1]
-        if here == "@":
-            return 'a group needs quotes, as in "@gpu"'
-        if here == "[" and "flow" in (error.context or ""):
-            return 'a range inside [ ] or { } needs quotes, as in ["gpu[03-08]"]'
-    return " ".join(part.strip() for part in (error.context, error.problem) if part)
+        words = "expected valid YAML: an escape that stands for no character"
+        raise _Refused(words, line) from error
 
 
 class _Reader:

@@ -58,14 +58,17 @@ WHOLE_FILE = {
     "two documents": Malformed("servers: {a: }\n---\nservers: {b: }\n", "2: expected valid YAML: "),
     "open bracket": Malformed("servers:\n  a: [\n  b: {}\n", "2: expected valid YAML: "),
     "open quote": Malformed(
-        'servers:\n  a: "x\n  b: {}\n', "2: expected valid YAML: while scanning a quoted scalar"
+        'servers:\n  a: "x\n  b: {}\n',
+        "2: expected valid YAML: the quote that opens here is never closed",
     ),
     "tab": Malformed(
         "servers:\n\tserver1: {}\n",
         "2: expected valid YAML: a line is indented with a tab; use spaces",
     ),
     "wrong indentation": Malformed(
-        "servers:\n  a: {}\n b: {}\n", "3: expected valid YAML: while parsing a block mapping"
+        "servers:\n  a: {}\n b: {}\n",
+        "3: expected valid YAML: this line stands further left or right than those that it goes"
+        " with, from line 1 on",
     ),
     "group without quotes": Malformed(
         "servers: {a: {}}\nenvironments:\n  x:\n    push_to: [a, @gpu]\n",
@@ -80,10 +83,11 @@ WHOLE_FILE = {
         '1: expected valid YAML: a range inside [ ] or { } needs quotes, as in ["gpu[03-08]"]',
     ),
     "control character": Malformed(
-        "servers:\n  a: \x01\n", "2: expected text without control characters"
+        "servers:\n  a: \x01\n", "2: expected text without control characters, got '\\x01'"
     ),
     "a character that there is none": Malformed(
-        'servers:\n  a: {user: "\\U00110000"}\n', "2: expected valid YAML: "
+        'servers:\n  a: {user: "\\U00110000"}\n',
+        "2: expected valid YAML: an escape that stands for no character",
     ),
     "a character beyond all numbers": Malformed(
         'servers:\n  a: {}\nprefix: "/x\\UFFFFFFFF"\n', "3: expected valid YAML: "
@@ -150,6 +154,84 @@ WHOLE_FILE = {
     "merge of a text": Malformed(
         "servers:\n  a:\n    <<: x\n", "3: servers.a.<<: expected an alias of a mapping"
     ),
+}
+
+# What follows `expected valid YAML: `, and the line of it.
+YAML_SLIPS = {
+    "a key without a colon": (
+        "servers:\n  a:\n    port: 3\n    user x\n  b: {}\n",
+        4,
+        "a key without a colon and a space after it",
+    ),
+    "a line too far right": (
+        "servers:\n  a:\n    user: x\n      port: 22\n",
+        4,
+        "a colon too many: this line stands too far right",
+    ),
+    "a line too far left": (
+        "servers:\n  a:\n    user: x\n   port: 22\n",
+        4,
+        "this line stands further left or right than those that it goes with, from line 2 on",
+    ),
+    "the first line too far right": (
+        " prefix: /x\nservers: {a: {}}\n",
+        2,
+        "this line stands further left than the first one",
+    ),
+    "a list among keys": ("servers:\n  a: {}\n  - b\n", 3, "a list item (-) among keys"),
+    "a list after its key": (
+        "servers:\n  a:\n    groups: - gpu\n",
+        3,
+        "a list in the line of its key is written [one, two]",
+    ),
+    "a colon in a command": (
+        "environments:\n  e:\n    check: echo a: b\n",
+        3,
+        "a colon too many: this line stands too far right, the one above lacks its own, or",
+    ),
+    "quotes inside quotes": (
+        'environments:\n  e:\n    check: "python -c "import x""\n',
+        3,
+        "text after a quote or bracket that closes",
+    ),
+    "a backslash": (
+        'environments:\n  e:\n    check: "grep \\d"\n',
+        3,
+        'inside "..." a backslash is written \\\\;',
+    ),
+    "a glob in a list": (
+        "environments:\n  e:\n    local: [*.log]\n",
+        3,
+        'a text that begins with * needs quotes, as in "*.log"',
+    ),
+    "a mark that there is none": ("servers: {a: *x}\n", 1, "nothing is marked &x; a text"),
+    "a mark that there is twice": (
+        "servers:\n  a: &x {}\n  b: &x {}\n",
+        3,
+        "&x marks a second value; first on line 2",
+    ),
+    "an ampersand": ("servers: {a: {user: & }}\n", 1, "a text that begins with & needs quotes"),
+    "an exclamation mark": ("servers: {a: {user: !x}}\n", 1, "a text that begins with ! needs"),
+    "a percent sign": ("servers: {a: {user: %x}}\n", 1, "a text that begins with % needs quotes"),
+    "a bar": ("servers:\n  a: |x\n", 2, "a text that begins with | or > needs quotes"),
+    "a question mark": ("servers: {a: {user: ?}}\n", 1, "a text that begins with ? needs quotes"),
+    "a dash": ("servers: {a: {user: - x}}\n", 1, "a text that begins with - needs quotes"),
+    "two commas": ("servers: {a: {user: x,, port: 1}}\n", 1, "there is no value before ','"),
+    "no comma": (
+        "servers:\n  a: {user: x port: 3}\n",
+        2,
+        "a comma is missing, or the bracket that opens on line 2 is not closed",
+    ),
+    "a bracket that stays open": (
+        "servers:\n  a: {groups: [g\n",
+        2,
+        "the bracket that opens here is never closed",
+    ),
+    "a bracket that stays open after a comma": ("servers: {a: {},\n", 2, "a bracket is never"),
+    "a bracket too many": ("servers:\n  a: {}}\n", 2, "a } that nothing opened"),
+    "a tab at the end": ("servers:\n  a: x\t\n", 2, "a tab, where there can be spaces only"),
+    "a second document": ("servers: {a: {}}\n---\nservers: {}\n", 2, "a second inventory begins"),
+    "what has no words of ours": ("%YAML 3.0\n---\na: b\n", 1, "found incompatible YAML document"),
 }
 
 SERVER_ENTRIES = {
@@ -373,7 +455,16 @@ ENVIRONMENT_ENTRIES = {
     ),
 }
 
-TABLES = {"file": WHOLE_FILE, "server": SERVER_ENTRIES, "environment": ENVIRONMENT_ENTRIES}
+_YAML = {
+    name: Malformed(text, f"{line}: expected valid YAML: {words}")
+    for name, (text, line, words) in YAML_SLIPS.items()
+}
+TABLES = {
+    "file": WHOLE_FILE,
+    "yaml": _YAML,
+    "server": SERVER_ENTRIES,
+    "environment": ENVIRONMENT_ENTRIES,
+}
 
 
 def _load_text(directory: Path, text: str) -> InventoryError:

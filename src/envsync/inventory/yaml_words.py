@@ -1,0 +1,103 @@
+"""What a YAML parser's complaint comes to: the line that is to be mended, and how.
+
+A parser says what it had expected of its grammar. A person has forgotten a colon.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import yaml
+
+# Of the context and the problem together, the first that is found; `{}` is what a group found,
+# `{line}` the line where the thing begins that the parser was at.
+_MEANINGS: tuple[tuple[str, str], ...] = (
+    (r"'\\t' that cannot start", "a tab, where there can be spaces only"),
+    (r"found character '@' that cannot start", 'a group needs quotes, as in "@gpu"'),
+    (r"found character '(.)' that cannot start", "a text that begins with {} needs quotes"),
+    (r"scanning an alias", 'a text that begins with * needs quotes, as in "*.log"'),
+    (r"scanning an anchor", "a text that begins with & needs quotes"),
+    (r"(?:scanning|parsing) a tag", "a text that begins with ! needs quotes"),
+    (r"scanning a block scalar", "a text that begins with | or > needs quotes"),
+    (r"mapping keys are not allowed", "a text that begins with ? needs quotes"),
+    (
+        r"found undefined alias '(.+)'",
+        "nothing is marked &{}; a text that begins with * needs quotes",
+    ),
+    (r"found duplicate anchor '(.+)';", "&{} marks a second value; first on line {line}"),
+    (r"quoted scalar found unexpected", "the quote that opens here is never closed"),
+    (
+        r"found unknown escape character",
+        "inside \"...\" a backslash is written \\\\; inside '...' it stands for itself",
+    ),
+    (
+        r"mapping values are not allowed",
+        (
+            "a colon too many: this line stands too far right, the one above lacks its own, "
+            "or a text with a colon in it needs quotes"
+        ),
+    ),
+    (r"could not find expected ':'", "a key without a colon and a space after it"),
+    (
+        r"sequence entries are not allowed",
+        "a list in the line of its key is written [one, two]; with -, it begins on the next",
+    ),
+    (
+        r"expected <block end>, but found '(?:<block \w+ start>|\?)'",
+        "this line stands further left or right than those that it goes with, from line {line} on",
+    ),
+    (r"expected <block end>, but found '-'", "a list item (-) among keys"),
+    (
+        r"expected <block end>, but found '<scalar>'",
+        "text after a quote or bracket that closes; a text with \" in it goes between '...'",
+    ),
+    (r"expected <block end>, but found '([]}])'", "a {} that nothing opened"),
+    (r"'<document start>', but found '<block", "this line stands further left than the first one"),
+    (r"parsing a flow node expected .*'<stream end>'", "a bracket is never closed"),
+    (r"parsing a flow .* expected .*'<stream end>'", "the bracket that opens here is never closed"),
+    (
+        r"parsing a flow (?:mapping|sequence) expected",
+        "a comma is missing, or the bracket that opens on line {line} is not closed",
+    ),
+    (r"expected the node content, but found '([-?])'", "a text that begins with {} needs quotes"),
+    (r"expected the node content, but found (.+)", "there is no value before {}"),
+    (r"but found another document", "a second inventory begins here, with ---"),
+)
+
+
+def yaml_complaint(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
+    """The line (from 1), and what completes "expected valid YAML: "."""
+    mark = error.problem_mark or error.context_mark
+    began = error.context_mark
+    said = " ".join(part.strip() for part in (error.context, error.problem) if part)
+    if began is not None and (
+        mark is None
+        or mark.index >= len(text.rstrip())  # what is never closed is mended where it begins
+        or "could not find expected ':'" in said  # it was looked for up to the next line
+    ):
+        mark = began
+    line = 1 if mark is None else mark.line + 1
+    return line, _slip(text, error) or _meaning(said, line if began is None else began.line + 1)
+
+
+def _slip(text: str, error: yaml.MarkedYAMLError) -> str | None:
+    """The way out of two slips that an inventory invites, which the parser's words do not show."""
+    mark = error.problem_mark
+    if mark is None:
+        return None
+    indentation = text[text.rfind("\n", 0, mark.index) + 1 :]
+    if "\t" in indentation[: len(indentation) - len(indentation.lstrip(" \t"))]:
+        return "a line is indented with a tab; use spaces"
+    if text[mark.index : mark.index + 1] == "[" and "flow" in (error.context or ""):
+        return 'a range inside [ ] or { } needs quotes, as in ["gpu[03-08]"]'
+    return None
+
+
+def _meaning(said: str, line: int) -> str:
+    for pattern, words in _MEANINGS:
+        match = re.search(pattern, said)
+        if match is not None:
+            return words.format(*match.groups(), line=line)
+    return said
