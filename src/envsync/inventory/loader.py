@@ -98,10 +98,10 @@ def _validated(path: Path, text: str) -> Inventory:
     if parsed.value is None:
         raise inventory_error(path, problems, parsed.locate)
     validated = schema.validate(parsed.value)
-    if not isinstance(validated, schema.InventoryFile):
-        problems += validated
-    told = {problem.path for problem in problems}
-    problems += [other for other in references.find_problems(parsed) if other.path not in told]
+    of_values = [] if isinstance(validated, schema.InventoryFile) else validated
+    for more in (references.misplaced(parsed), of_values, references.find_problems(parsed)):
+        told = {problem.path for problem in problems}
+        problems += [problem for problem in more if problem.path not in told]
     if isinstance(validated, schema.InventoryFile) and not problems:
         return _inventory(path, validated)
     raise inventory_error(path, problems, parsed.locate)

@@ -57,6 +57,9 @@ def environment_name(text: str) -> str:
 
 
 def host(text: str) -> str:
+    user_name, at, _ = text.rpartition("@")
+    if at and _USER.fullmatch(user_name):
+        raise ValueError("a host without its user, which has a key of its own (`user:`)")
     if _HOST.fullmatch(text) is None or _NOT_A_HOST.fullmatch(text):
         raise ValueError("a host name, an address or a host of ~/.ssh/config")
     if text.count(":") == 1:  # an address of IPv6 has more
@@ -120,5 +123,10 @@ def local_glob(text: str) -> str:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'server2'?`, or nothing where no known word is near."""
-    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(word, known)
+    return "" if near is None else f"; did you mean {near!r}?"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is nearest; None where none is near."""
+    return next(iter(difflib.get_close_matches(word, sorted(set(known)), n=1, cutoff=0.6)), None)

@@ -47,7 +47,8 @@ def key_path_text(path: KeyPath) -> str:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            text += ("." if text else "") + (step if step.isprintable() and step else repr(step))
+            name = _short(step)
+            text += ("." if text else "") + (name if name.isprintable() and name else repr(name))
     return text
 
 
@@ -59,5 +60,8 @@ def shown(value: object) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    text = str(value)
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    return repr(_short(str(value)))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -7,13 +7,19 @@ schema complains of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from envsync.inventory import names, ranges
 from envsync.inventory.document import Document, Value
 from envsync.inventory.problems import KeyPath, Problem, shown
-from envsync.inventory.schema import boolean
+from envsync.inventory.schema import ServerEntry, boolean
+
+MAX_SERVERS = 20_000
+"""More than any lab has; ranges of ranges must not fill the memory."""
+_SUGGESTIONS = 50
+"""For each, every name is compared with what is written, which takes its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,10 @@ class _Known:
     """Every server name with its groups."""
 
     groups_by_server: Mapping[str, frozenset[str]]
+    _left: Iterator[int] = field(default_factory=lambda: iter(range(_SUGGESTIONS)))
+
+    def suggestion(self, word: str, known: Iterable[str]) -> str:
+        return "" if next(self._left, None) is None else names.suggestion(word, known)
 
     def members(self, token: str) -> list[str]:
         """The servers of a token; of names, all that it has, known or not."""
@@ -33,10 +43,11 @@ class _Known:
         unknown = [name for name in members if name not in self.groups_by_server]
         if members and not unknown:
             return None
-        groups = {f"@{group}" for groups in self.groups_by_server.values() for group in groups}
+        groups = (f"@{group}" for groups in self.groups_by_server.values() for group in groups)
         missing = unknown[0] if unknown else token
         named = "" if missing == token else f", which has no {missing!r}"
-        return f"got {token!r}{named}{names.suggestion(missing, {*self.groups_by_server, *groups})}"
+        near = self.suggestion(missing, itertools.chain(self.groups_by_server, groups))
+        return f"got {token!r}{named}{near}"
 
 
 def find_problems(document: Document) -> list[Problem]:
@@ -46,6 +57,8 @@ def find_problems(document: Document) -> list[Problem]:
     problems: list[Problem] = []
     if top.get("servers") == {}:
         problems.append(Problem(("servers",), "expected at least one server, got nothing"))
+    if sum(len(_expanded(key)) for key in servers) > MAX_SERVERS:
+        return [Problem(("servers",), f"expected at most {MAX_SERVERS} servers in all ranges")]
     problems += [*_duplicates(servers, document), *_shared_hosts(servers)]
     known = _Known(
         {name: _groups(entry) for key, entry in servers.items() for name in _expanded(key)}
@@ -53,6 +66,17 @@ def find_problems(document: Document) -> list[Problem]:
     for name, entry in _mapping(top.get("environments")).items():
         problems += _environment_problems(("environments", name), _mapping(entry), known)
     return problems
+
+
+def misplaced(document: Document) -> Iterator[Problem]:
+    """`user: alice`, not far enough to the right, would be a server with that name."""
+    for key, entry in _mapping(_mapping(document.value).get("servers")).items():
+        if key in ServerEntry.model_fields and isinstance(entry, str):
+            text = (
+                f"expected `{key}:` further to the right, below its server (or {{host: ...}}, for "
+                f"a server called {key}), got {shown(entry)}"
+            )
+            yield Problem(("servers", key, "host"), text)
 
 
 def _duplicates(servers: Mapping[str, Value], document: Document) -> Iterator[Problem]:
@@ -87,7 +111,7 @@ def _environment_problems(
 ) -> Iterator[Problem]:
     source, tokens = entry.get("source"), _texts(entry.get("push_to"))
     if isinstance(source, str) and source not in known.groups_by_server:
-        complaint = f"got {source!r}{names.suggestion(source, known.groups_by_server)}"
+        complaint = f"got {source!r}{known.suggestion(source, known.groups_by_server)}"
         yield Problem((*path, "source"), f"expected a server of the inventory, {complaint}")
     if source is None and _is_true(entry.get("watch")):
         text = "expected the server that pushes it, as watch is true, got nothing"

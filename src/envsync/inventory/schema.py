@@ -6,7 +6,8 @@ The values are texts, as `document` leaves them. A validator's `ValueError` comp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -18,6 +19,8 @@ from envsync.inventory.problems import KeyPath, Problem, shown
 
 _TRUE = frozenset({"true", "yes", "on"})
 _FALSE = frozenset({"false", "no", "off"})
+# `port 22`, `port:22`, `port=22`: YAML takes all of it for one text.
+_KEY_OF_SORTS = re.compile(r"(?!host:)(\w+)[\s:=]\s*(\S+)")
 
 
 def _text(parse: Callable[[str], object]) -> BeforeValidator:
@@ -33,10 +36,13 @@ def _whole_number(low: int, high: int | None) -> Callable[[str], int]:
     span = f"{low} or more" if high is None else f"from {low} to {high}"
 
     def parse(text: str) -> int:
-        digits = text if text.isascii() and text.isdigit() and len(text) <= 9 else "-1"
-        if int(digits) < low or (high is not None and int(digits) > high):
+        is_number = text.isascii() and text.isdigit()
+        if high is None and is_number and len(text) > 9:
+            raise ValueError("a whole number of at most 9 digits")
+        number = int(text) if is_number and len(text) <= 9 else -1
+        if number < low or (high is not None and number > high):
             raise ValueError(f"a whole number {span}")
-        return int(digits)
+        return number
 
     return parse
 
@@ -76,7 +82,8 @@ def _identity_file(text: str) -> Path:
 
 
 def _command(text: str) -> str:
-    if not text.strip() or "\0" in text:
+    # Half a character, as "\ud800", cannot be sent.
+    if not text.strip() or "\0" in text or text.encode(errors="ignore").decode() != text:
         raise ValueError('a shell command such as python -c "import numpy"')
     return text
 
@@ -137,6 +144,9 @@ class ServerEntry(_Entry):
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
         if isinstance(value, str):
+            slip = _KEY_OF_SORTS.fullmatch(value)
+            if slip is not None and slip[1] in cls.model_fields:
+                raise ValueError(f"a colon and a space, as in `{slip[1]}: {slip[2]}`")
             return {"host": value}
         return {} if value is None else value
 
@@ -177,37 +187,72 @@ def validate(value: object) -> InventoryFile | list[Problem]:
     try:
         return InventoryFile.model_validate(value)
     except ValidationError as error:
-        return [_problem(dict(detail)) for detail in error.errors(include_url=False)]
+        details = [dict(detail) for detail in error.errors(include_url=False)]
+    unknown = [_path(detail) for detail in details if _is_unknown(detail)]
+    meant = {(*path[:-1], names.nearest(str(path[-1]), _known_keys(path))) for path in unknown}
+    return [
+        _problem(detail)
+        for detail in details
+        # What is missing because its name is misspelt is told as that.
+        if detail["type"] != "missing" or _path(detail) not in meant
+    ]
 
 
 def _problem(detail: Mapping[str, Any]) -> Problem:
     """A pydantic complaint in the words of this project."""
-    path: KeyPath = tuple(step for step in detail["loc"] if step != "[key]")
-    kind, value = detail["type"], detail["input"]
-    if kind == "extra_forbidden":
-        known = sorted(_known_keys(path))
-        near = names.suggestion(str(path[-1]), known)
-        return Problem(path, f"expected one of {', '.join(known)}, got an unknown key{near}")
+    path, kind, value = _path(detail), detail["type"], detail["input"]
+    if _is_unknown(detail):
+        return Problem(path, _unknown_key(path))
     if kind == "missing":
-        return Problem(path, "expected at least one server, got nothing")
+        expected = "at least one server" if path == ("servers",) else "the name of a group of users"
+        return Problem(path, f"expected {expected}, got nothing")
     if kind == "value_error":
         return Problem(path, f"expected {detail['ctx']['error']}, got {shown(value)}")
-    return Problem(path, f"expected {_shape(kind)}, got {shown(value)}")
+    return Problem(path, f"expected {_shape(kind, path)}, got {shown(value)}")
 
 
-def _shape(kind: str) -> str:
+def _path(detail: Mapping[str, Any]) -> KeyPath:
+    return tuple(step for step in detail["loc"] if step != "[key]")
+
+
+def _is_unknown(detail: Mapping[str, Any]) -> bool:
+    return bool(detail["type"] == "extra_forbidden")
+
+
+def _unknown_key(path: KeyPath) -> str:
+    known = _known_keys(path)
+    key, colon, rest = str(path[-1]).partition(":")
+    near = f"; write `{key}: {rest}`, with a space" if colon and key in known else ""
+    near = near or names.suggestion(str(path[-1]), known)
+    return f"expected one of {', '.join(known)}, got an unknown key{near}"
+
+
+def _shape(kind: str, path: KeyPath) -> str:
     if kind == "tuple_type":
         return "a list such as [one, two]"
-    return "a mapping" if kind in ("dict_type", "model_type") else "another value"
+    if kind not in ("dict_type", "model_type"):
+        return "another value"
+    if not path:
+        return "a mapping with at least `servers`"
+    if path[-1] == "share":
+        return "a mapping such as {group: lab, mode: read}"
+    shapes = {
+        "servers": ("gpu01: {user: alice}, one for each server", "{host: gpu01, user: alice}"),
+        "environments": ("myenv: {push_to: [gpu01]}", "{push_to: [gpu01]}"),
+        "watch": ("{settle: 10s}",),
+    }
+    return f"a mapping such as {shapes[str(path[0])][len(path) - 1]}"
 
 
-def _known_keys(path: KeyPath) -> Iterator[str]:
+def _known_keys(path: KeyPath) -> list[str]:
+    """Those that are known where that key stands, in alphabetical order."""
     models: dict[str, type[BaseModel]] = {"servers": ServerEntry, "environments": EnvironmentEntry}
     if len(path) == 1:
-        yield from InventoryFile.model_fields
+        model: type[BaseModel] = InventoryFile
     elif path[0] == "watch":
-        yield from WatchEntry.model_fields
+        model = WatchEntry
     elif "share" in path[2:-1]:
-        yield from ShareEntry.model_fields
+        model = ShareEntry
     else:
-        yield from models[str(path[0])].model_fields
+        model = models[str(path[0])]
+    return sorted(model.model_fields)

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envsync.errors import InventoryError
-from envsync.inventory import load
+from envsync.inventory import load, names
 from envsync.inventory.document import MAX_VALUES, parse
 from envsync.inventory.loader import MAX_FILE_BYTES
+from envsync.inventory.references import MAX_SERVERS
 from envsync.inventory.schema import EnvironmentEntry, InventoryFile
 
 
@@ -41,8 +42,10 @@ WHOLE_FILE = {
         "# nothing\n", "1: expected a mapping with at least `servers`, got nothing"
     ),
     "null": Malformed("~\n", "1: expected a mapping with at least `servers`, got nothing"),
-    "a list": Malformed("- server1\n", "1: expected a mapping, got a list"),
-    "a text": Malformed("server1\n", "1: expected a mapping, got 'server1'"),
+    "a list": Malformed("- server1\n", "1: expected a mapping with at least `servers`, got a list"),
+    "a text": Malformed(
+        "server1\n", "1: expected a mapping with at least `servers`, got 'server1'"
+    ),
     "no servers": Malformed(
         "prefix: /opt/conda\n", "1: servers: expected at least one server, got nothing"
     ),
@@ -53,7 +56,9 @@ WHOLE_FILE = {
         "\nservers: {}\n", "2: servers: expected at least one server, got nothing"
     ),
     "servers as a list": Malformed(
-        "servers: [server1]\n", "1: servers: expected a mapping, got a list"
+        "servers: [server1]\n",
+        "1: servers: expected a mapping such as gpu01: {user: alice}, one for each server,"
+        " got a list",
     ),
     "two documents": Malformed("servers: {a: }\n---\nservers: {b: }\n", "2: expected valid YAML: "),
     "open bracket": Malformed("servers:\n  a: [\n  b: {}\n", "2: expected valid YAML: "),
@@ -121,6 +126,18 @@ WHOLE_FILE = {
         'prefix: "/opt\\nconda"\nservers: {a: {}}\n',
         "1: prefix: expected an absolute path such as /workspace/alice/miniconda3,"
         " got '/opt\\nconda'",
+    ),
+    "environments as a list": Malformed(
+        "servers: {a: {}}\nenvironments: [myenv]\n",
+        "2: environments: expected a mapping such as myenv: {push_to: [gpu01]}, got a list",
+    ),
+    "watch a text": Malformed(
+        "servers: {a: {}}\nwatch: 10s\n",
+        "2: watch: expected a mapping such as {settle: 10s}, got '10s'",
+    ),
+    "too many servers": Malformed(
+        "servers:\n" + "".join(f"  s{number}x[1-1000]: {{}}\n" for number in range(21)),
+        f"1: servers: expected at most {MAX_SERVERS} servers in all ranges",
     ),
     "unknown watch key": Malformed(
         "servers: {a: {}}\nwatch:\n  setle: 10s\n",
@@ -313,7 +330,39 @@ SERVER_ENTRIES = {
         "servers:\n  a: 42\n", "2: servers.a: expected a host name, an address"
     ),
     "short form a list": Malformed(
-        "servers:\n  a: [x]\n", "2: servers.a: expected a mapping, got a list"
+        "servers:\n  a: [x]\n",
+        "2: servers.a: expected a mapping such as {host: gpu01, user: alice}, got a list",
+    ),
+    "short form with a user": Malformed(
+        "servers:\n  a: alice@gpu01\n",
+        "2: servers.a: expected a host without its user, which has a key of its own (`user:`),"
+        " got 'alice@gpu01'",
+    ),
+    "no space after the colon": Malformed(
+        "servers:\n  a:\n    port:22\n",
+        "2: servers.a: expected a colon and a space, as in `port: 22`, got 'port:22'",
+    ),
+    "no space after the colon, in braces": Malformed(
+        "servers:\n  a: {port:22}\n",
+        "2: servers.a.port:22: expected one of groups, host, identity_file, jump, limit, port,"
+        " prefix, share, user, got an unknown key; write `port: 22`, with a space",
+    ),
+    "no colon": Malformed(
+        "servers:\n  a:\n    user alice\n",
+        "2: servers.a: expected a colon and a space, as in `user: alice`, got 'user alice'",
+    ),
+    "a key too far left": Malformed(
+        "servers:\n  a:\n    host: gpu01\n  user: alice\n",
+        "4: servers.user: expected `user:` further to the right, below its server (or {host: ...},"
+        " for a server called user), got 'alice'",
+    ),
+    "a port too far left": Malformed(
+        "servers:\n  a:\n    host: gpu01\n  port: 22\n",
+        "4: servers.port: expected `port:` further to the right, below its server",
+    ),
+    "a long name": Malformed(
+        f"servers:\n  {'k' * 300}: {{}}\n",
+        f"2: servers.{'k' * 57}...: expected a server name of letters, digits",
     ),
     "name an option": Malformed(
         "servers:\n  b: {}\n  -x: {}\n", "3: servers.-x: expected a server name"
@@ -347,7 +396,7 @@ ENVIRONMENT_ENTRIES = {
     ),
     "a text": Malformed(
         f"{SERVERS}environments:\n  myenv: server1\n",
-        "3: environments.myenv: expected a mapping, got 'server1'",
+        "3: environments.myenv: expected a mapping such as {push_to: [gpu01]}, got 'server1'",
     ),
     "unknown source": Malformed(
         _environment("source: sever1"),
@@ -416,6 +465,24 @@ ENVIRONMENT_ENTRIES = {
     "keep": Malformed(
         _environment("keep: -1"),
         "4: environments.myenv.keep: expected a whole number 0 or more, got '-1'",
+    ),
+    "keep without an end": Malformed(
+        _environment("keep: 99999999999"),
+        "4: environments.myenv.keep: expected a whole number of at most 9 digits,"
+        " got '99999999999'",
+    ),
+    "half a character in a check": Malformed(
+        _environment('check: "echo \\ud800"'),
+        "4: environments.myenv.check: expected a shell command such as",
+    ),
+    "share a text": Malformed(
+        _environment("share: lab"),
+        "4: environments.myenv.share: expected a mapping such as {group: lab, mode: read},"
+        " got 'lab'",
+    ),
+    "share without a group": Malformed(
+        _environment("share: {mode: write}"),
+        "4: environments.myenv.share.group: expected the name of a group of users, got nothing",
     ),
     "check": Malformed(
         _environment('check: " "'),
@@ -513,9 +580,46 @@ def test_all_faults_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
     ]
 
 
-def test_a_fault_is_told_once(tmp_path: Path) -> None:
-    error = _load_text(tmp_path, _environment("source: ../x\n    push_to: [-y]"))
-    assert len([error.message, *error.details]) == 2
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        (_environment("source: ../x\n    push_to: [-y]"), 2),
+        # What is missing is there, under a name with a slip, or with a tag.
+        ("server: {a: {}}\n", 1),
+        (_environment("share: {grup: lab}"), 1),
+        ("servers: !!set {a, b}\n", 1),
+        ("servers:\n  a: {}\n  port: 22\n", 1),
+        # But not where the slip is in another place.
+        ("servers: {a: {usr: b}}\nenvironments: {e: {share: {mode: read}}}\n", 2),
+    ],
+)
+def test_a_fault_is_told_once(tmp_path: Path, text: str, faults: int) -> None:
+    error = _load_text(tmp_path, text)
+    assert len([error.message, *error.details]) == faults
+
+
+def test_many_names_that_nothing_has_take_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A suggestion compares a word with every name: the first faults get one."""
+    asked: list[str] = []
+
+    def suggestion(word: str, _: object) -> str:
+        asked.append(word)
+        return "; near"
+
+    monkeypatch.setattr(names, "suggestion", suggestion)
+    targets = ", ".join(f"sorver{number}" for number in range(500))
+    error = _load_text(tmp_path, _environment(f"push_to: [{targets}]"))
+    told = [error.message, *error.details]
+    assert len(told) == 500
+    assert 0 < len(asked) == sum(line.endswith("; near") for line in told) < 100
+
+
+def test_a_server_with_the_name_of_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "envsync.yaml"
+    file.write_text("servers:\n  share: {host: share.lab.example}\n  user: {}\n")
+    assert [server.name for server in load(file).servers] == ["share", "user"]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
