@@ -3,7 +3,8 @@
 A file per inventory in the user's own cache directory, named by the digest of everything
 that its meaning depends on: its content and what reads it. Nothing of it depends on the home
 or on the machine, so a cache that moves with its home, or that two machines share, is right
-in both. A damaged one is none.
+in both. A damaged one is none, and so is one that somebody else could have written, as in a
+cache directory that several share: its checks would run as this user.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 from envsync import __version__
 from envsync.inventory.model import Environment, Inventory, Server, Share, Watch
+from envsync.inventory.ownership import who_else_wrote
 
 _HERE = Path(__file__).parent
 _KEPT_MAX = 8
@@ -43,8 +45,11 @@ class Remembered:
         if self._file is None:
             return None
         try:
-            return replace(_inventory(json.loads(self._file.read_bytes())), path=path)
-        except (OSError, ValueError, TypeError, KeyError):
+            with self._file.open("rb") as file:
+                if who_else_wrote(os.fstat(file.fileno())) is not None:
+                    return None
+                return replace(_inventory(json.loads(file.read())), path=path)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
     def store(self, inventory: Inventory) -> None:

@@ -96,11 +96,35 @@ def test_a_malformed_one_is_not_remembered(file: Path) -> None:
             load(file)
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"servers": 3}', b"\xff\xff"])
+_OF_NO_SERVER = b'{"prefix": null, "servers": [3], "environments": [], "watch": {}}'
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{", b"[]", b'{"servers": 3}', b"\xff\xff", b"[" * 200_000, _OF_NO_SERVER],
+    ids=lambda damage: damage[:12],
+)
 def test_a_damaged_memory_is_none(file: Path, damage: bytes) -> None:
     first = load(file)
     [known] = _known()
     known.write_bytes(damage)
+    assert load(file) == first
+
+
+@pytest.mark.parametrize("whose", ["another user's", "everybody's"])
+def test_a_memory_of_somebody_else_is_none(
+    file: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    """Its checks would run as this user: in a cache directory that several share."""
+    first = load(file)
+    [known] = _known()
+    known.write_text(known.read_text().replace("python -c pass", "rm -rf ~"))
+    if whose == "everybody's":
+        known.chmod(0o666)
+    elif os.geteuid() == 0:
+        os.chown(known, 4242, -1)
+    else:
+        monkeypatch.setattr("os.geteuid", lambda: 4242)
     assert load(file) == first
 
 
