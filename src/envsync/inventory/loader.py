@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from envsync.errors import InventoryError
 from envsync.inventory import ranges
 from envsync.inventory.model import Environment, Inventory, Server, Share, Watch
+from envsync.inventory.ownership import who_else_wrote
 from envsync.inventory.remembered import Remembered
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 1024 * 1024
 SYSTEM_FILE = Path("/etc/envsync/config.yaml")
+
+# Of a directory above it, and of a name that no file has.
+_NONE_THERE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
 def find(
@@ -37,18 +41,23 @@ def find(
     if named:
         return Path(named)
     here = directory / "envsync.yaml"
-    if _is_file(here):
+    if _is_there(here):
         _refuse_foreign(here)
         return here
     candidates = (*_user_files(environ), system_file)
-    return next((path for path in candidates if _is_file(path)), None)
+    return next((path for path in candidates if _is_there(path)), None)
 
 
-def _is_file(path: Path) -> bool:
+def _is_there(path: Path) -> bool:
+    """Raises `InventoryError` for a link that leads nowhere: who made it meant no other file."""
     try:
+        if path.is_symlink() and not path.exists():
+            raise _not_there(path)
         return path.is_file()
-    except PermissionError:  # of a directory above it
-        return False
+    except OSError as error:
+        if error.errno in _NONE_THERE:
+            return False
+        raise _unreadable(path, error) from error
 
 
 def _user_files(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -60,17 +69,12 @@ def _user_files(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _refuse_foreign(path: Path) -> None:
-    status = path.stat()
-    if status.st_uid not in (os.geteuid(), 0):
-        reason = "belongs to another user"
-    elif status.st_mode & stat.S_IWOTH:
-        reason = "can be written by everybody"
-    else:
-        return
-    raise InventoryError(
-        f"{path} {reason}, and its checks would run as you",
-        hint=f"if you trust it, name it: --config {path}",
-    )
+    reason = who_else_wrote(path.stat())
+    if reason is not None:
+        raise InventoryError(
+            f"{path} {reason}, and its checks would run as you",
+            hint=f"if you trust it, name it: --config {path}",
+        )
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Inventory:
@@ -112,16 +116,37 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise InventoryError(
-            f"{path}: there is no such file",
-            hint="--config or $ENVSYNC_CONFIG names it: correct that, "
-            "or write one (see config.example.yaml)",
-        ) from None
+        raise _not_there(path) from None
     except OSError as error:
-        raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
     if len(content) > MAX_FILE_BYTES:
-        raise InventoryError(f"{path}: expected a file of at most 1 MiB")
+        raise InventoryError(
+            f"{path}: expected a file of at most 1 MiB",
+            hint="is this the inventory? of thousands of servers alike, a range is one entry",
+        )
     return content
+
+
+def _unreadable(path: Path, error: OSError) -> InventoryError:
+    return InventoryError(
+        f"{path}: it cannot be read: {error.strerror}",
+        hint="let it be a file that you may read, or name another: --config FILE",
+    )
+
+
+def _not_there(path: Path) -> InventoryError:
+    if path.is_symlink():
+        return InventoryError(
+            f"{path}: it is a link to {path.readlink()}, and that is not there",
+            hint="mend the link, or remove it",
+        )
+    named = "--config or $ENVSYNC_CONFIG names it: correct that"
+    if str(path).startswith("~"):
+        named += " (the shell does not fill in this ~)"
+    return InventoryError(
+        f"{path}: there is no such file",
+        hint=f"{named}, or write one (see config.example.yaml)",
+    )
 
 
 def _text(path: Path, content: bytes) -> str:
@@ -129,7 +154,9 @@ def _text(path: Path, content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise InventoryError(f"{path}:{line}: expected text in UTF-8") from error
+        raise InventoryError(
+            f"{path}:{line}: expected text in UTF-8", hint="have your editor save it as UTF-8"
+        ) from error
 
 
 def _inventory(path: Path, file: InventoryFile) -> Inventory:

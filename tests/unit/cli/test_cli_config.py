@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,22 @@ def test_none(envsync: Envsync) -> None:
     assert (ended.status, ended.out) == (21, "")
     assert ended.err.startswith("envsync: there is no inventory\n  looked for, in this order:\n")
     assert check_document(envsync("config", "check", "--json").out)["exit_code"] == 21
+
+
+def test_a_named_file_that_may_not_be_read(
+    envsync: Envsync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads it says so, with what mends it; not the command line's own check."""
+    file = tmp_path / "lab.yaml"
+    file.write_text(VALID)
+
+    def refuse(*_: object) -> object:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(Path, "open", refuse)
+    told = envsync("--config", str(file), "config", "check").err
+    assert told.startswith(f"envsync: {file}: it cannot be read: Permission denied\n  → let it be")
 
 
 def test_a_file_that_is_named_and_not_there(envsync: Envsync) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -244,6 +245,44 @@ def test_the_order_in_which_it_is_looked_for(tmp_path: Path) -> None:
 def test_a_directory_of_that_name_is_no_inventory(tmp_path: Path) -> None:
     (tmp_path / "envsync.yaml").mkdir()
     assert find(None, {}, directory=tmp_path, system_file=tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("place", ["here", "home", "etc"])
+def test_a_link_that_leads_nowhere_hides_no_other_file(tmp_path: Path, place: str) -> None:
+    files = {
+        "here": tmp_path / "here" / "envsync.yaml",
+        "home": tmp_path / "home" / ".config" / "envsync" / "config.yaml",
+        "etc": tmp_path / "etc" / "config.yaml",
+    }
+    link = files[place]
+    link.parent.mkdir(parents=True)
+    link.symlink_to("/gone/lab.yaml")
+    if place != "etc":
+        _touch(files["etc"])
+    with pytest.raises(InventoryError, match="is a link to /gone/lab"):
+        find(
+            None,
+            {"HOME": str(tmp_path / "home")},
+            directory=tmp_path / "here",
+            system_file=files["etc"],
+        )
+
+
+def test_a_home_that_is_no_path(tmp_path: Path) -> None:
+    home = {"HOME": "/" + "x" * 300}
+    assert find(None, home, directory=tmp_path, system_file=tmp_path / "none") is None
+
+
+def test_a_disk_that_fails_is_no_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> bool:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Path, "is_file", fail)
+    with pytest.raises(InventoryError, match="it cannot be read: Stale file handle") as caught:
+        find(None, {}, directory=tmp_path)
+    assert "--config FILE" in caught.value.hint
 
 
 def test_a_file_here_that_everybody_can_write_is_refused(tmp_path: Path) -> None:

@@ -627,23 +627,33 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load(tmp_path / "envsync.yaml")
 
 
+def test_a_home_that_the_shell_left_as_it_was() -> None:
+    """As in `--config=~/lab.yaml`, or in a unit of systemd."""
+    with pytest.raises(InventoryError, match="there is no such file") as caught:
+        load(Path("~/nowhere/lab.yaml"))
+    assert "the shell does not fill in this ~" in caught.value.hint
+
+
 def test_a_directory(tmp_path: Path) -> None:
-    with pytest.raises(InventoryError, match="cannot be read: Is a directory"):
+    with pytest.raises(InventoryError, match="cannot be read: Is a directory") as caught:
         load(tmp_path)
+    assert "name another: --config FILE" in caught.value.hint
 
 
 def test_a_file_of_another_encoding(tmp_path: Path) -> None:
     file = tmp_path / "envsync.yaml"
     file.write_bytes(b"servers:\n  gr\xf6sse: {}\n")
-    with pytest.raises(InventoryError, match=r"envsync\.yaml:2: expected text in UTF-8"):
+    with pytest.raises(InventoryError, match=r"envsync\.yaml:2: expected text in UTF-8") as caught:
         load(file)
+    assert "save it as UTF-8" in caught.value.hint
 
 
 def test_a_file_too_large(tmp_path: Path) -> None:
     file = tmp_path / "envsync.yaml"
     file.write_bytes(b"#" * (MAX_FILE_BYTES + 1))
-    with pytest.raises(InventoryError, match="at most 1 MiB"):
+    with pytest.raises(InventoryError, match="at most 1 MiB") as caught:
         load(file)
+    assert caught.value.hint
 
 
 def test_an_alias_bomb_is_bounded_where_it_is_read() -> None:

@@ -59,7 +59,7 @@ def config_option(*, hidden: bool = False) -> Callable[[F], F]:
     return click.option(
         "--config",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=click.Path(readable=False, path_type=Path),  # who reads it says more
         expose_value=False,
         callback=keep,
         hidden=hidden,
