@@ -92,6 +92,28 @@ def test_what_ends_it_leaves_nothing_behind(
     assert target.operations[-1] == "discard"
 
 
+NO_WHEEL = "ERROR: ... [Errno 2] No such file or directory: '/home/alice/mylab-0.1.whl'"
+NO_BUILD = "ERROR: Failed building wheel for mylab"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [(NO_WHEEL, "which is not there"), (NO_BUILD, "and cannot be installed there: Failed build")],
+)
+def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(said: str, told: str) -> None:
+    place = "file:///home/alice/mylab-0.1.whl"
+    wanted = WANTED._replace(pip=(PipRequirement("mylab", "0.1", place, False, True),))
+    target = Target(pip=[said])
+    order = Order("/p", 1, from_history=False, other_platform=False)
+    with pytest.raises(RebuildFailed) as caught:
+        Rebuild(target, wanted, order, lambda _: None).run()
+    assert caught.value.message.startswith(f"mylab came from {place}, {told}")
+    assert "install it from an index" in (caught.value.hint or "")
+    assert [arguments["requirements"] for name, arguments in target.asked if name == "pip"] == [
+        [f"mylab @ {place}"]
+    ]
+
+
 def test_all_that_gave_way_is_told_where_it_was_not_enough() -> None:
     with pytest.raises(RebuildFailed) as caught:
         Target(create=[GONE]).rebuild()

@@ -14,6 +14,7 @@ from envsync.push.rebuilding.relaxation import (
     Pin,
     built_for_another,
     conda_pins,
+    from_places,
     names,
     pip_pins,
     relax_conflict,
@@ -72,11 +73,11 @@ def test_from_history_asks_for_what_a_person_wrote() -> None:
         (PipRequirement("idna", "3.4", "", False, True), ("idna==3.4", "idna==3.*")),
         (
             PipRequirement("tool", "1.0", "file:///srv/tool", True, True),
-            ("-e file:///srv/tool", "tool==1.0", "tool==1.*"),
+            ("-e file:///srv/tool",),
         ),
         (
             PipRequirement("lib", "2.0.1", "git+https://x/lib@abc", False, False),
-            ("lib @ git+https://x/lib@abc", "lib==2.0.1", "lib==2.0.*", "lib==2.*"),
+            ("lib @ git+https://x/lib@abc",),
         ),
     ],
 )
@@ -102,12 +103,38 @@ def test_only_what_was_named_gives_way() -> None:
     ]
 
 
-def test_a_package_of_pips_is_known_by_its_place() -> None:
-    editable = PipRequirement("tool", "1.0", "file:///srv/tool", True, True)
-    pins = pip_pins(asked(pip=(editable,)), other_platform=False, from_history=False)
-    for place in ("/srv/tool", "file:///srv/tool", "/srv/tool/"):
-        assert specs(relax_missing(pins, [], [place], "").pins) == ("tool==1.0",)
-    assert not relax_missing(pins, [], ["/srv/too"], "").relaxations
+WHEEL = PipRequirement("mylab", "0.1.0", "file:///home/alice/my lab-0.1.0.whl", False, True)
+EDITABLE = PipRequirement("tool", "1.0", "file:///srv/tool", True, False)
+CLONE = PipRequirement("lib", "2.0", "git+ssh://git@h/lab/lib.git@abc#subdirectory=a", False, True)
+
+
+@pytest.mark.parametrize(
+    ("package", "place"),
+    [
+        (WHEEL, "/home/alice/my lab-0.1.0.whl"),
+        (EDITABLE, "/srv/tool"),
+        (EDITABLE, "file:///srv/tool"),
+        (EDITABLE, "/srv/tool/"),
+        (CLONE, "ssh://****@h/lab/lib.git"),
+    ],
+)
+def test_what_came_from_a_place_never_comes_from_an_index(
+    package: PipRequirement, place: str
+) -> None:
+    """Of that name there may be anybody's there; on another platform it may be left out."""
+    pins = pip_pins(asked(pip=(package,)), other_platform=False, from_history=False)
+    for names_, places in (((package.name,), ()), ((), (place,))):
+        assert not relax_missing(pins, names_, places, "").relaxations
+        assert from_places(pins, names_, places) == pins
+    assert from_places(pins, ["idna"], ["/srv/too"]) == ()
+    elsewhere = pip_pins(asked(pip=(package,)), other_platform=True, from_history=False)
+    (left_out,) = relax_missing(elsewhere, [], [place], "gone").relaxations
+    assert str(left_out).endswith("-> left out (gone)")
+
+
+def test_from_history_none_of_them_is_left_to_what_other_packages_need() -> None:
+    pins = pip_pins(asked(pip=(EDITABLE,)), other_platform=True, from_history=True)
+    assert [pin.steps for pin in pins] == [("-e file:///srv/tool",)]
 
 
 def test_of_a_conflict_the_strictest_give_way_and_nothing_is_left_out() -> None:

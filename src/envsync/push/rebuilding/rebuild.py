@@ -26,6 +26,8 @@ from envsync.push.rebuilding.relaxation import (
     Relaxation,
     built_for_another,
     conda_pins,
+    from_places,
+    is_at,
     names,
     pip_pins,
     relax_conflict,
@@ -187,7 +189,7 @@ class Rebuild:
             trouble = read(ran.output)
             outcome = _relaxed(pins, trouble)
             if not outcome.relaxations:
-                raise self._failure(tool, trouble, ran.output)
+                raise self._failure(tool, trouble, ran.output, pins)
             pins = outcome.pins
             self._relaxed += outcome.relaxations
         raise RebuildFailed(
@@ -196,7 +198,9 @@ class Rebuild:
             hint="mend the first of these at the source, or use --from-history",
         )
 
-    def _failure(self, tool: str, trouble: Trouble, output: str) -> EnvsyncError:
+    def _failure(
+        self, tool: str, trouble: Trouble, output: str, pins: Sequence[Pin]
+    ) -> EnvsyncError:
         gave_way = [f"gave way: {relaxation}" for relaxation in self._relaxed]
         said = [line.rstrip()[:300] for line in output.splitlines() if line.strip()]
         details = [*gave_way, *said[-OUTPUT_LINES:]]
@@ -208,6 +212,8 @@ class Rebuild:
         elif trouble.kind == CHANNEL:
             message = f"a channel that the source used is not there for {tool}: {trouble.summary}"
             hint = "give that server access to it, or use --method mirror or pack"
+        elif own := from_places(pins, trouble.names, trouble.places):
+            message, hint = _without_its_place(own[0], trouble)
         elif trouble.kind in (MISSING, CONFLICT):
             message = f"{tool} there cannot have {', '.join(trouble.names or trouble.places)}"
             hint = "remove or replace it at the source, or use --from-history"
@@ -215,6 +221,19 @@ class Rebuild:
             message = f"{tool} there failed: {trouble.summary}"
             hint = "try the same there by hand, or use --method mirror"
         return RebuildFailed(message, details=details, hint=hint)
+
+
+def _without_its_place(pin: Pin, trouble: Trouble) -> tuple[str, str]:
+    """What is said of a package that was no index's, and what helps."""
+    is_gone = is_at(pin, trouble.places)
+    what = "which is not there" if is_gone else f"and cannot be installed there: {trouble.summary}"
+    is_path = pin.place.startswith("file:")
+    ways = ["copy that there" if is_path else "give that server a way to it"] if is_gone else []
+    ways += [
+        "at the source, install it from an index or uninstall it",
+        "use --method mirror or pack",
+    ]
+    return f"{pin.name} came from {pin.place}, {what}", ", or ".join(ways)
 
 
 def _relaxed(pins: tuple[Pin, ...], trouble: Trouble) -> Outcome:

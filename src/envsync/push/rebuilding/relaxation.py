@@ -3,6 +3,9 @@
 A package is asked for as the source has it: version and build. When a tool says that it
 cannot be had, its build goes first, then its version to a compatible range, and last, on
 another platform, the package itself: there are some that exist for one platform alone.
+
+Where a package comes from never gives way: one that was installed from a file, a directory or
+a repository may have a namesake on an index that is anybody's.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from envsync.conda.packages import normalized
 from envsync.conda.requirements import (
@@ -141,19 +145,31 @@ def pip_pins(
     requirements: Requirements, *, other_platform: bool, from_history: bool
 ) -> tuple[Pin, ...]:
     """A pin for each of pip's packages, or for those that a person asked for."""
-    wanted = [one for one in requirements.pip if one.requested or not from_history]
+    # One with a place of its own is named also where it came along: as what another package
+    # needs, pip would look for it on an index.
+    wanted = [one for one in requirements.pip if one.requested or one.url or not from_history]
     pins = (
-        Pin(normalized(one.name), tuple(_pip_steps(one, other_platform)), place=one.url)
+        Pin(
+            normalized(one.name),
+            tuple(_pip_steps(one, other_platform, from_history=from_history)),
+            place=one.url,
+        )
         for one in wanted
         if _is_plain(one.name) and (not one.version or _is_plain(one.version))
     )
     return tuple(pin for pin in pins if pin.steps)
 
 
-def _pip_steps(package: PipRequirement, other_platform: bool) -> Iterator[str]:
+def _pip_steps(
+    package: PipRequirement, other_platform: bool, *, from_history: bool
+) -> Iterator[str]:
     if package.url:
         url = package.url.replace(" ", "%20")
         yield f"-e {url}" if package.editable else f"{package.name} @ {url}"
+        # With dependencies resolved there, one that is left out could come back from an index.
+        if other_platform and not from_history:
+            yield DROPPED
+        return
     if package.version:
         yield f"{package.name}=={package.version}"
         for version in _ranges("", package.version):
@@ -181,13 +197,32 @@ def relax_missing(
 
 
 def _is_named(pin: Pin, named: Collection[str], places: Collection[str]) -> bool:
-    if normalized(pin.name) in named:
-        return True
-    bare = pin.place.partition("://")[2]
-    return bool(bare) and any(
-        place.removeprefix("file://").rstrip("/") in (pin.place, bare.rstrip("/"))
-        for place in places
-    )
+    return normalized(pin.name) in named or is_at(pin, places)
+
+
+def is_at(pin: Pin, places: Collection[str]) -> bool:
+    """Whether one of the places is where pip's package came from, as a tool names it."""
+    return bool(pin.place) and _bare(pin.place) in map(_bare, places)
+
+
+def _bare(address: str) -> str:
+    """Host and path alone: tools leave out what else an address says, or the user in it."""
+    scheme, is_address, rest = address.partition("://")
+    if not is_address:
+        return address.rstrip("/")
+    rest = rest.partition("#")[0]
+    host, slash, path = rest.partition("/")
+    if "+" in scheme:
+        path = path.partition("@")[0]
+    return unquote(host.rpartition("@")[2] + slash + path).rstrip("/")
+
+
+def from_places(
+    pins: Sequence[Pin], missing: Collection[str], places: Collection[str]
+) -> tuple[Pin, ...]:
+    """Of the pins that were named, those that came from a place of their own."""
+    named = {normalized(name) for name in missing}
+    return tuple(pin for pin in pins if pin.place and _is_named(pin, named, places))
 
 
 def relax_conflict(pins: Sequence[Pin], conflicting: Collection[str], reason: str) -> Outcome:
