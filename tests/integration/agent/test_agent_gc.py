@@ -149,19 +149,19 @@ def test_what_interrupted_pushes_left_goes(server: Server) -> None:
 
 def test_what_a_rebuild_asked_for_goes_where_it_was_killed(server: Server) -> None:
     pushed(server, 1)
-    state = os.fsencode(server.state)
+    places = server.target().places
 
     def ask(die: Callable[[], None]) -> None:
-        with side_build.wanted_file(state, ["numpy"]):
+        with side_build.wanted_file(places, ["numpy"]):
             die()
 
     for gone_by in (lambda: collect(server), lambda: server.push(VERSIONS[1])):
         assert die_in(ask) == 9
-        [left] = side_build.unfinished(state)
+        [left] = side_build.unfinished(places)
         assert Path(os.fsdecode(left)).read_text() == "numpy\n"
         assert collect(server, dry_run=True).size_bytes == len("numpy\n")
         gone_by()
-        assert side_build.unfinished(state) == []
+        assert side_build.unfinished(places) == []
 
 
 def test_the_last_versions_of_an_environment_that_is_gone_stay(server: Server) -> None:

@@ -81,7 +81,7 @@ def _stage(service: Service, request: Request) -> Answer:
     plan, fetches = service.push.stage(wanted, keep, service.counted("copy"), beside)
     if fetches:
         raise TransferFailed("%d files changed while they were copied there" % len(fetches))
-    side_build.discard(service.target.places.state)
+    side_build.discard(service.target.places)
     home = os.environ.get("HOME", "")
     findings = user_site_findings(wanted.directories, home) + cuda_findings(wanted)
     findings += service.push.findings
@@ -90,7 +90,7 @@ def _stage(service: Service, request: Request) -> Answer:
 
 def _discard(service: Service, request: Request) -> Answer:
     service.push.locked_places()
-    side_build.discard(service.target.places.state)
+    side_build.discard(service.target.places)
     return Answer({})
 
 
@@ -113,7 +113,7 @@ def _is_line(text: object) -> bool:
 
 def _file(service: Service, lines: object) -> ContextManager[str]:
     """A file of lines for a tool, until the block ends."""
-    return side_build.wanted_file(service.target.places.state, _texts(lines))
+    return side_build.wanted_file(service.target.places, _texts(lines))
 
 
 def _run(service: Service, argv: List[str], extra: Dict[str, str]) -> RunFacts:

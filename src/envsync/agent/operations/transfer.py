@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import time
-from typing import Callable, Collection, Dict, Optional, Tuple
+from typing import BinaryIO, Callable, Collection, Dict, Optional, Tuple
 
 from envsync.agent.operations.service import (
     PROGRESS_SECONDS,
@@ -21,6 +21,7 @@ from envsync.agent.operations.service import (
 from envsync.agent.operations.target import manifest_of
 from envsync.agent.server.filesystem import clone, space
 from envsync.agent.server.program_version import version_text
+from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.staging import leftovers
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter, space_guard
@@ -150,9 +151,21 @@ def _bundle(service: Service, request: Request) -> Answer:
 
 
 def _take_over(found: bytes, path: bytes) -> int:
-    """Copy what is there: whoever still writes to the old file must not reach the new one."""
+    """Copy what is there: whoever still writes to the old file must not reach the new one.
+
+    0 where that is no file: in a group's directory a link could lead to anything of this user's.
+    """
+    try:
+        old_fd = os.open(found, READ_FLAGS)
+    except OSError:
+        return 0
+    with open(old_fd, "rb") as old:
+        return _copy(old, path) if stat.S_ISREG(os.fstat(old_fd).st_mode) else 0
+
+
+def _copy(old: BinaryIO, path: bytes) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(found, "rb") as old, open(os.open(path, flags, 0o600), "wb") as new:
+    with open(os.open(path, flags, 0o600), "wb") as new:
         if not clone(old.fileno(), new.fileno()):
             shutil.copyfileobj(old, new, _BLOCK_BYTES)
         return os.fstat(new.fileno()).st_size

@@ -20,6 +20,7 @@ ENVS/.envsync/NAME/                    0700, or 2770 where a group publishes (ag
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shlex
@@ -65,7 +66,14 @@ class Layout(NamedTuple):
         return os.path.join(self.state, name.encode())
 
     def tree(self, token: str) -> bytes:
-        return os.path.join(self.trees, token.encode())
+        """The one of `trees` with that name; ValueError for what is no name of one.
+
+        Notes say such names, and a note may be another member's.
+        """
+        name = os.fsencode(token)
+        if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+            raise ValueError("not a tree's name: %r" % token)
+        return os.path.join(self.trees, name)
 
     def interrupted(self) -> str:
         """What is under way, or was cut short: `INTENT`, `REMOVAL` or nothing."""
@@ -224,8 +232,19 @@ def _open_as_above(path: bytes) -> None:
 
 
 def open_state_file(path: bytes, flags: int) -> int:
-    """A descriptor of a file that stays; made private, or the group's where that publishes."""
-    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    """A descriptor of a file that stays; made private, or the group's where that publishes.
+
+    Raises `PreflightRefused` where it is a link: a member could have any file written to so.
+    """
+    try:
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise PreflightRefused(
+            "%s there is a link, and was a file of envsync's own" % os.fsdecode(path),
+            hint="see who made it (ls -l), then remove it there",
+        ) from error
     _let_group(fd, os.path.dirname(path))
     return fd
 

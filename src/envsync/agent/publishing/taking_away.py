@@ -117,9 +117,10 @@ class TakingAway:
         document = read_json(self._places.file(REMOVAL))
         try:
             record, event, token = _read(document)
+            taken = self._places.tree(token)
         except (KeyError, TypeError, ValueError):
             return self._without_note()
-        if self._took_another(record, self._places.tree(token)):
+        if self._took_another(record, taken):
             done = "an interrupted removal was undone"
         elif self._records.tree(record) is not None:
             self._name.sync()

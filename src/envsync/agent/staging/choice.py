@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.places.layout import Layout
@@ -96,7 +97,9 @@ class StagingChoice:
         if note is None or note.inode in {record.inode for record in records}:
             return None
         for path in self._places.other_trees():
-            if os.lstat(path).st_ino == note.inode and may_build_on(path):
+            status = os.lstat(path)
+            is_it = status.st_ino == note.inode and stat.S_ISDIR(status.st_mode)
+            if is_it and may_build_on(path):
                 return _Possible(path, ORIGIN_SPARE if note.is_set_aside else ORIGIN_RESUMED, None)
         return None
 

@@ -14,6 +14,7 @@ import os
 import shutil
 from typing import List
 
+from envsync.agent.places.layout import Layout
 from envsync.agent.staging import side_build
 
 PARTIAL = b"rsync-partial"
@@ -30,18 +31,26 @@ def bundles(state: bytes) -> List[bytes]:
     return [os.path.join(state, name) for name in os.listdir(state) if name.startswith(_BUNDLE)]
 
 
-def unfinished(state: bytes) -> List[bytes]:
+def unfinished(places: Layout) -> List[bytes]:
     """What nobody goes on with, where it is: rsync's directories, and what a build left."""
-    paths = [os.path.join(state, name) for name in (PARTIAL, TEMPORARY)]
-    return [path for path in paths if os.path.lexists(path)] + side_build.unfinished(state)
+    paths = [os.path.join(places.state, name) for name in (PARTIAL, TEMPORARY)]
+    return [path for path in paths if os.path.lexists(path)] + side_build.unfinished(places)
 
 
-def discard(state: bytes) -> None:
+def discard(places: Layout) -> None:
     """Remove all of it: a version was published, so nobody goes on with it."""
-    for path in bundles(state):
+    for path in bundles(places.state):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     for name in (PARTIAL, TEMPORARY):
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(os.path.join(state, name))
-    side_build.discard(state)
+            _remove(os.path.join(places.state, name))
+    side_build.discard(places)
+
+
+def _remove(directory: bytes) -> None:
+    """What a link leads to is nobody's of these."""
+    if os.path.islink(directory):
+        os.unlink(directory)
+    else:
+        shutil.rmtree(directory)

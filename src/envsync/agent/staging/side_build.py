@@ -20,39 +20,68 @@ import secrets
 import stat
 from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
-from envsync.agent.places.layout import Layout, read_json, remove, write_json
+from envsync.agent.places.layout import (
+    BASE,
+    STATE_DIRECTORY,
+    Layout,
+    read_json,
+    remove,
+    write_json,
+)
 from envsync.agent.places.members import is_foreign
 from envsync.agent.trees.removal import remove_tree
 from envsync.conda.equal_prefix import rewritten, with_digests
 from envsync.errors import PreflightRefused, VerificationFailed
 
-NOTE = b"side.json"
-_WANTED = b"side-wanted.txt"
+NOTE = "side.json"
+_WANTED = "side-wanted.txt"
 """conda's tools take a file of specs only by that ending."""
 _NAME_MIN = 4
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
-def built_at(state: bytes) -> Optional[bytes]:
-    """Where a build was begun that nobody has finished; None where none was."""
-    document = read_json(os.path.join(state, NOTE))
+def built_at(places: Layout) -> Optional[bytes]:
+    """Where a build was begun that nobody has finished; None where none was.
+
+    The note may be another member's, and what it names is removed: so it names nothing but
+    a place where a build of this environment can have been.
+    """
+    document = read_json(places.file(NOTE))
     path = document.get("path") if isinstance(document, dict) else None
-    if not isinstance(path, str) or not os.path.basename(path).startswith("."):
+    if not isinstance(path, str) or not _is_place(path, places):
         return None
     return os.fsencode(path)
 
 
-def unfinished(state: bytes) -> List[bytes]:
+def _is_place(path: str, places: Layout) -> bool:
+    """Whether `_place` could have named it, by whatever spelling of the prefix."""
+    parent, name = os.path.split(path)
+    is_drawn = name[:1] == "." and set(name[1:]) <= set(_ALPHABET)
+    if places.name == BASE or not is_drawn or os.fsencode(name) == STATE_DIRECTORY:
+        return False
+    if not os.path.isabs(path) or "\0" in path:
+        return False
+    try:
+        real = os.path.realpath(os.fsencode(parent))
+    except UnicodeEncodeError:  # JSON can spell what no path has in it
+        return False
+    return any(
+        real == os.path.realpath(possible) and len(name) == length
+        for possible, length in _parents(places.path)
+    )
+
+
+def unfinished(places: Layout) -> List[bytes]:
     """What a build has left there that nobody has finished."""
-    built = built_at(state)
-    paths = [os.path.join(state, _WANTED), *([] if built is None else [built])]
+    built = built_at(places)
+    paths = [places.file(_WANTED), *([] if built is None else [built])]
     return [path for path in paths if os.path.lexists(path)]
 
 
 @contextlib.contextmanager
-def wanted_file(state: bytes, lines: Iterable[str]) -> Iterator[str]:
+def wanted_file(places: Layout, lines: Iterable[str]) -> Iterator[str]:
     """A private file of lines for a tool to read, gone after the block or with the next build."""
-    path = os.path.join(state, _WANTED)
+    path = places.file(_WANTED)
     remove(path)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -63,19 +92,19 @@ def wanted_file(state: bytes, lines: Iterable[str]) -> Iterator[str]:
         remove(path)
 
 
-def discard(state: bytes) -> None:
+def discard(places: Layout) -> None:
     """Remove what an earlier build left, unless that was another user's."""
-    wanted = os.path.join(state, _WANTED)
+    wanted, note = places.file(_WANTED), places.file(NOTE)
     if os.path.lexists(wanted):
         remove(wanted)
-    if not os.path.lexists(os.path.join(state, NOTE)):
+    if not os.path.lexists(note):
         return
-    path = built_at(state)
+    path = built_at(places)
     if path is not None and os.path.lexists(path):
         if is_foreign(path):
             return
         remove_tree(path)
-    remove(os.path.join(state, NOTE))
+    remove(note)
 
 
 class SideBuild:
@@ -83,18 +112,18 @@ class SideBuild:
 
     def __init__(self, places: Layout) -> None:
         self._final = places.path
-        self._state = places.state
+        self._places = places
         self.path = _place(places.path)
 
     def begin(self) -> None:
         """An empty directory; whatever an earlier try left is gone."""
-        discard(self._state)
-        if built_at(self._state) is not None:
+        discard(self._places)
+        if built_at(self._places) is not None:
             raise PreflightRefused(
                 "another user's build was interrupted there",
                 hint="have that user run `envsync gc` there, or use --method mirror",
             )
-        write_json(os.path.join(self._state, NOTE), {"path": os.fsdecode(self.path)})
+        write_json(self._places.file(NOTE), {"path": os.fsdecode(self.path)})
         os.mkdir(self.path, 0o700)
 
     def packages(self) -> Tuple[str, ...]:
@@ -157,9 +186,7 @@ class SideBuild:
 
 def _place(final: bytes) -> bytes:
     """A path as long as the final one where nothing stands, on the package cache's disk."""
-    envs, name = os.path.split(final)
-    prefix = os.path.dirname(envs)
-    for parent, length in ((prefix, len(final) - len(prefix) - 1), (envs, len(name))):
+    for parent, length in _parents(final):
         if length < _NAME_MIN or not os.access(parent, os.W_OK | os.X_OK):
             continue
         while True:
@@ -169,9 +196,16 @@ def _place(final: bytes) -> bytes:
                 return path
     raise PreflightRefused(
         "there is no place for building %s there: %s is not writable"
-        % (os.fsdecode(name), os.fsdecode(prefix)),
+        % tuple(map(os.fsdecode, (os.path.basename(final), _parents(final)[0][0]))),
         hint="have the owner of the prefix push it, or use --method mirror",
     )
+
+
+def _parents(final: bytes) -> Tuple[Tuple[bytes, int], Tuple[bytes, int]]:
+    """The prefix and `envs`, each with the length of a name there that makes the path as long."""
+    envs, name = os.path.split(final)
+    prefix = os.path.dirname(envs)
+    return (prefix, len(final) - len(prefix) - 1), (envs, len(name))
 
 
 def _entries(top: bytes) -> Iterator[bytes]:

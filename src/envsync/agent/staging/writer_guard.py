@@ -39,12 +39,15 @@ def main(arguments: List[str]) -> None:
     os.chdir(os.path.join(state, b"trees", token.encode()))
     for name, is_kept in ((b"rsync-partial", True), (b"rsync-temporary", False)):
         path = os.path.join(state, name)
-        if not is_kept or _is_foreign(path):
+        if os.path.islink(path):
+            # A member's: it would have files written to wherever it leads.
+            os.unlink(path)
+        elif not is_kept or _is_foreign(path):
             shutil.rmtree(path, ignore_errors=True)
         os.makedirs(path, exist_ok=True)
         if os.stat(state).st_mode & _GROUP_WRITES == _GROUP_WRITES:
             # Whoever of the group comes next has to be able to remove it.
-            os.chmod(path, 0o2770)  # noqa: S103
+            _open_to_group(path)
     os.set_inheritable(fd, True)
     # Its messages are read by a program.
     environment = {**os.environ, "LC_ALL": "C"}
@@ -53,6 +56,14 @@ def main(arguments: List[str]) -> None:
 
 def _is_foreign(path: bytes) -> bool:
     return os.path.isdir(path) and os.stat(path).st_uid != os.geteuid()
+
+
+def _open_to_group(directory: bytes) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(fd, 0o2770)
+    finally:
+        os.close(fd)
 
 
 def _refuse(reason: str) -> None:

@@ -184,9 +184,9 @@ class _Sweep:
         known = {record.inode for record in self._target.records.all()} | self._live | ready
         trees = [path for inode, path in self._trees.items() if inode not in known]
         found = [path for path in trees if os.path.lexists(path) and path not in self._resisting]
-        state = self._target.places.state
-        parts = leftovers.bundles(state) + leftovers.unfinished(state)
-        if not found and not parts and not os.path.lexists(note_path(self._target.places)):
+        places = self._target.places
+        parts = leftovers.bundles(places.state) + leftovers.unfinished(places)
+        if not found and not parts and not os.path.lexists(note_path(places)):
             return
         if self._rules.dry_run:
             self._drop_trees(found)
@@ -200,7 +200,7 @@ class _Sweep:
         try:
             self._drop_trees(found)
             self._count(sum(map(measure, parts)))
-            leftovers.discard(state)
+            leftovers.discard(places)
             if not any(map(os.path.lexists, found)) and not ready:
                 forget_staging(self._target.places)
         finally:

@@ -333,4 +333,4 @@ class TargetPush:
             replaced = None if target.live is None else target.live.scan.inode
             drop_surplus(target.trees, target.records, live, keep, replaced)
             discard_trees(target.places, target.records, [live.inode])
-            leftovers.discard(target.places.state)
+            leftovers.discard(target.places)

@@ -1,0 +1,190 @@
+"""What a member of the group writes into the state of a shared environment aims at nothing else."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.operations import transfer
+from envsync.agent.places.layout import BASE, REMOVAL, base_layout, layout, read_json, write_json
+from envsync.agent.places.seal import sealed, unsealed
+from envsync.agent.places.staging_note import note_staging
+from envsync.agent.staging import leftovers, side_build, writer_guard
+from envsync.agent.staging.choice import NOTHING, StagingChoice
+from envsync.agent.staging.side_build import SideBuild
+from envsync.agent.target.going_back import GoingBack
+from envsync.errors import PreflightRefused
+from tests.unit.agent.pushes import Server, environment
+from tests.unit.tree.trees import file
+
+ONE = environment({b"x": file(b"1")})
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    server = Server(tmp_path)
+    server.push(ONE)
+    return server
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A directory of the publisher's own that nothing here is about."""
+    directory = tmp_path / ".victims"
+    directory.mkdir(mode=0o700)
+    (directory / "key").write_text("mine")
+    return directory
+
+
+def whole(victim: Path) -> bool:
+    is_private = stat.S_IMODE(victim.stat().st_mode) == 0o700
+    return is_private and [(p.name, p.read_text()) for p in victim.iterdir()] == [("key", "mine")]
+
+
+# --- a build ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{home}/.victims",
+        "{prefix}/envs/../../.victims",
+        "{prefix}/envs/link/.victims",
+        "{prefix}/.short",
+        "{prefix}/envs/.muchtoolong",
+        "{prefix}/envs/.envsync",
+        "{prefix}/envs/.A_b-c-d",
+        "{prefix}/envs/myenv/.abcd",
+        "envs/.abcd",
+        ".abcd",
+        "/\ud800/.abcd",
+        "{prefix}\0/envs/.abcd",
+    ],
+)
+@pytest.mark.parametrize("name", ["myenv", "myenv123"])
+def test_a_note_of_a_build_elsewhere_is_none(name: str, path: str, tmp_path: Path) -> None:
+    (tmp_path / "p/envs").mkdir(parents=True)
+    (tmp_path / "p/envs/link").symlink_to(tmp_path)
+    places = layout(str(tmp_path / "p"), name)
+    places.create()
+    write_json(
+        places.file(side_build.NOTE),
+        {"path": path.replace("{home}", str(tmp_path)).replace("{prefix}", str(tmp_path / "p"))},
+    )
+    assert side_build.built_at(places) is None
+
+
+def test_the_next_push_removes_a_build_and_nothing_else(server: Server, victim: Path) -> None:
+    places = server.target().places
+    for path in (SideBuild(places).path, os.fsencode(victim)):
+        Path(os.fsdecode(path)).mkdir(exist_ok=True)
+        write_json(places.file(side_build.NOTE), {"path": os.fsdecode(path)})
+        leftovers.discard(places)
+        assert os.path.lexists(path) == (path == os.fsencode(victim))
+        assert not os.path.lexists(places.file(side_build.NOTE))
+    assert whole(victim)
+
+
+def test_a_build_is_known_by_another_name_of_the_prefix(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "another").symlink_to(server.prefix)
+    path = SideBuild(server.target().places).path
+    places = layout(str(tmp_path / "another"), "myenv")
+    write_json(places.file(side_build.NOTE), {"path": os.fsdecode(path)})
+    assert side_build.built_at(places) == path
+
+
+def test_conda_itself_is_built_nowhere(tmp_path: Path) -> None:
+    places = base_layout(str(tmp_path / "home/conda"))
+    os.makedirs(places.path)
+    places.create()
+    assert places.name == BASE
+    write_json(places.file(side_build.NOTE), {"path": str(tmp_path / "home/.abcd")})
+    assert side_build.built_at(places) is None
+
+
+# --- names of trees -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", ["", ".", "..", "../x", "a/b", "/x", "a\0", "\ud800"])
+def test_no_tree_is_named_outside(token: str, server: Server) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - of whatever kind: a note with it is damaged
+        server.target().places.tree(token)
+
+
+def test_a_removal_takes_nothing_from_elsewhere(server: Server, victim: Path) -> None:
+    target = server.target()
+
+    def die(step: str) -> None:
+        if step == "switched":
+            raise KeyboardInterrupt
+
+    target.on_step = die
+    target.inspect(lock=True)
+    with pytest.raises(KeyboardInterrupt):
+        GoingBack(target).remove("alice", overwrite=False)
+    path = target.places.file(REMOVAL)
+    note = unsealed(read_json(path))
+    aimed = os.path.relpath(victim, os.fsdecode(target.places.trees))
+    write_json(path, sealed({**note, "token": aimed}))
+    target.lock.release()
+    again = server.target()
+    again.inspect(lock=True)
+    again.lock.release()
+    assert whole(victim)
+    assert not os.path.lexists(server.live)
+
+
+# --- links where files of envsync's own are -------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lock", "history.jsonl"])
+def test_no_file_elsewhere_is_written_to(name: str, server: Server, victim: Path) -> None:
+    (server.state / name).unlink()
+    (server.state / name).symlink_to(victim / "key")
+    with pytest.raises(PreflightRefused, match="is a link"):
+        server.push(environment({b"x": file(b"2")}))
+    assert whole(victim)
+
+
+def test_nothing_is_built_behind_a_link(server: Server, victim: Path) -> None:
+    target = server.target()
+    link = server.state / "trees/abcd"
+    link.symlink_to(victim)
+    note_staging(target.places, "abcd", link.lstat().st_ino)
+    choice = StagingChoice(target.places, target.trees, target.records)
+    assert choice.candidate(None, 1) == NOTHING
+    assert whole(victim)
+
+
+def test_a_bundle_is_not_taken_from_behind_a_link(server: Server, victim: Path) -> None:
+    state = os.fsencode(server.state)
+    Path(os.fsdecode(leftovers.bundle(state, "old"))).symlink_to(victim / "key")
+    [found] = leftovers.bundles(state)
+    new = leftovers.bundle(state, "new")
+    assert transfer._take_over(found, new) == 0
+    assert not os.path.lexists(new)
+
+
+@pytest.mark.parametrize("name", ["rsync-partial", "rsync-temporary"])
+def test_rsync_writes_nowhere_else(name: str, server: Server, victim: Path) -> None:
+    state = server.state
+    (state / "writers").touch()
+    (state / "trees/abcd").mkdir()
+    write_json(os.fsencode(state / "staging.json"), {"token": "abcd", "inode": 1})
+    (state / name).symlink_to(victim)
+    state.chmod(0o2770)
+    guard = [sys.executable, writer_guard.__file__, os.fsencode(state).hex(), "abcd"]
+    subprocess.run([*guard, b"/bin/true".hex()], check=True)
+    assert not (state / name).is_symlink()
+    assert stat.S_IMODE((state / name).stat().st_mode) == 0o2770
+    assert whole(victim)
+    (state / name).rmdir()
+    (state / name).symlink_to(victim)
+    leftovers.discard(server.target().places)
+    assert whole(victim)
+    assert not os.path.lexists(state / name)
