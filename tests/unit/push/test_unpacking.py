@@ -7,6 +7,7 @@ import io
 import os
 import tarfile
 import tempfile
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 import zstandard
 
 from envsync.errors import EnvsyncError, NotFound, SourceRefused, StorageFailed, UsageError
-from envsync.push.packing import packed_source
+from envsync.push.packing import extraction, packed_source
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.pack_archive import write_archive
 from envsync.push.packing.packed_source import UnpackPlace
@@ -234,6 +235,64 @@ def test_broken_ones_are_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(EnvsyncError) as caught:
         unpacked(tmp_path, data)
     assert type(caught.value) is SourceRefused
+
+
+def header(kind: bytes, size: int, name: str = "x", pax: dict[str, str] | None = None) -> bytes:
+    """A header alone, whatever may follow it."""
+    member = tarfile.TarInfo(name)
+    member.type, member.size, member.pax_headers = kind, size, pax or {}
+    return member.tobuf(tarfile.PAX_FORMAT if pax else tarfile.GNU_FORMAT)
+
+
+MANY = 1 << 40
+SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+A_MIB = (1 << 20) + 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        header(tarfile.GNUTYPE_LONGNAME, MANY),
+        header(tarfile.GNUTYPE_LONGLINK, MANY),
+        header(tarfile.XHDTYPE, MANY),
+        header(tarfile.XGLTYPE, MANY),
+        header(tarfile.GNUTYPE_LONGNAME, -512),
+        header(tarfile.XHDTYPE, A_MIB) + bytes(2 * A_MIB),
+        (header(tarfile.GNUTYPE_LONGNAME, 512) + bytes(512)) * 1000,
+        (header(tarfile.XGLTYPE, 512) + bytes(512) + tar(entry("a"))[:1024]) * 20,
+        header(tarfile.GNUTYPE_SPARSE, 512),
+        header(tarfile.REGTYPE, 512, pax=SPARSE) + b"9" * 9 + b"\n" + b"0\n" * 5000,
+        header(tarfile.REGTYPE, 512, pax={"GNU.sparse.size": "x"}),
+        header(tarfile.REGTYPE, MANY, "."),
+        tar(entry("a"), script()) + bytes(65 << 20),
+    ],
+    ids=list("abcdefghijklm"),
+)
+def test_a_small_archive_takes_little_memory_and_time(tmp_path: Path, data: bytes) -> None:
+    """Whatever it says that it has: tarfile would read headers of any size."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceRefused):
+            unpacked(tmp_path, zstandard.ZstdCompressor().compress(data))
+        assert tracemalloc.get_traced_memory()[1] < len(data) + (16 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+def test_of_entries_there_may_be_only_so_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "_ENTRIES_MAX", 3)
+    with pytest.raises(SourceRefused, match="more than 3 entries"):
+        unpacked(tmp_path, tar(*(entry(f"f{n}") for n in range(3)), script()))
+
+
+def test_long_names_and_what_else_tools_write_are_taken(tmp_path: Path) -> None:
+    name = "/".join(["d" * 200] * 10)
+    described, content = file(name, b"long")
+    described.pax_headers = {"SCHILY.xattr.user.note": "x" * 200_000}
+    top = unpacked(tmp_path, tar((described, content), script()))
+    assert (top / name).read_bytes() == b"long"
 
 
 @pytest.fixture

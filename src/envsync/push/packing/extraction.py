@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO, NoReturn, cast
 
 from envsync.agent.server.filesystem import space
 from envsync.agent.staging.writing import space_guard
@@ -42,6 +42,19 @@ _IMPOSSIBLE = (
     errno.ENOTDIR,
 )
 _SPARE_BYTES = 64 << 20
+_ENTRIES_MAX = 2_000_000
+_HEADERS_MAX_BYTES = 1 << 20
+_HEADER_BYTES = 64 << 10
+"""What each header before an entry counts as at least: tarfile reads them one within another."""
+_AFTER_END_MAX_BYTES = 64 << 20
+"""Archives end with blocks of zeros, as many as a tape would have it."""
+_DESCRIBING = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 
 
 def extract(archive: Path, top: Path) -> list[str]:
@@ -52,11 +65,60 @@ def extract(archive: Path, top: Path) -> list[str]:
     """
     with _opened(archive) as tar:
         extraction = _Extraction(top)
-        for member in tar:
+        for member in _members(tar):
             with _made(member.name):
                 extraction.take(tar, member)
         extraction.finish()
     return extraction.symlinks
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The entries one by one, none of them kept."""
+    for _ in range(_ENTRIES_MAX):
+        try:
+            member = tar.next()
+        except (ValueError, OverflowError) as error:
+            raise SourceRefused(f"the archive has a header that is none: {error}") from error
+        if member is None:
+            return
+        tar.members.clear()  # type: ignore[attr-defined]  # what a stream has had is not gone back to
+        yield member
+    raise SourceRefused(f"the archive has more than {_ENTRIES_MAX} entries")
+
+
+class _Member(tarfile.TarInfo):
+    """An entry whose headers are as small as headers are: tarfile reads them into memory."""
+
+    def _proc_member(self, tar: _Tar) -> tarfile.TarInfo:
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            self._refuse_sparse()
+        if self.type not in _DESCRIBING:
+            tar.ahead_bytes = 0
+        elif self.size < 0:
+            raise SourceRefused("the archive has a header of a size below 0")
+        else:
+            counted_bytes = max(self.size, _HEADER_BYTES)
+            tar.ahead_bytes += counted_bytes
+            # What is said of all entries that follow is kept to the end.
+            tar.global_bytes += counted_bytes * (self.type == tarfile.XGLTYPE)
+            if max(tar.ahead_bytes, tar.global_bytes) > _HEADERS_MAX_BYTES:
+                raise SourceRefused(
+                    f"the archive has headers of more than {_HEADERS_MAX_BYTES >> 20} MiB"
+                )
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
+
+    def _refuse_sparse(self, *_: object) -> NoReturn:
+        raise SourceRefused(f"the archive has {self.name[:200]!r}, which is no file or link")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
+
+
+class _Tar(tarfile.TarFile):
+    """Knows how much of headers there was before the next entry, and for all that follow."""
+
+    tarinfo = _Member
+    ahead_bytes = 0
+    global_bytes = 0
 
 
 @contextmanager
@@ -84,10 +146,9 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with archive.open("rb") as file:
             stream = _decompressed(file)
-            with tarfile.open(fileobj=stream, mode="r|") as tar:
+            with _Tar.open(fileobj=stream, mode="r|") as tar:
                 yield tar
-            while stream.read(_BLOCK_BYTES):
-                pass
+            _read_to_end(stream)
     except (FileNotFoundError, IsADirectoryError) as error:
         if error.filename != str(archive):
             raise
@@ -99,6 +160,16 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
             f"{archive} is damaged, or no archive: {error}",
             hint="copy it here again, or make it anew: envsync pack ENV -o FILE",
         ) from error
+
+
+def _read_to_end(stream: IO[bytes]) -> None:
+    left_bytes = _AFTER_END_MAX_BYTES
+    while block := stream.read(_BLOCK_BYTES):
+        left_bytes -= len(block)
+        if left_bytes < 0:
+            raise SourceRefused(
+                f"the archive goes on for more than {_AFTER_END_MAX_BYTES >> 20} MiB after its end"
+            )
 
 
 def _decompressed(file: BinaryIO) -> IO[bytes]:
@@ -127,8 +198,10 @@ class _Extraction:
 
     def take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = path_inside(member.name)
-        if not path:
+        if not path and member.isdir():
             return
+        if not path:
+            raise SourceRefused(f"the archive has {member.name!r}, which is no directory")
         self._make_parents(path)
         there = self._top / path
         if member.isdir():
@@ -139,7 +212,7 @@ class _Extraction:
             self.symlinks.append(path)
         elif member.islnk():
             self._links.append((path, path_inside(member.linkname)))
-        elif member.isreg() and not member.issparse():
+        elif member.isreg():
             self._write(tar, member, there)
         else:
             raise SourceRefused(f"the archive has {member.name!r}, which is no file or link")
