@@ -55,14 +55,17 @@ def redacted(text: str) -> str:
     return _KNOWN_TOKEN.sub(HIDDEN, text)
 
 
+def user_that_may_stay(scheme: str, userinfo: str) -> str:
+    """The name in an address that lets nobody in by itself, as `git` of ssh; else nothing."""
+    return userinfo.partition(":")[0] if scheme.lower() in _USERS_ONLY else ""
+
+
 def _without_password(match: Match[str]) -> str:
     scheme, userinfo = match.groups()
-    if scheme.lower() in _USERS_ONLY:
-        user, colon, _ = userinfo.partition(":")
-        userinfo = "%s:%s" % (user, HIDDEN) if colon else user
-    elif userinfo:
-        userinfo = HIDDEN
-    return "%s://%s@" % (scheme, userinfo)
+    user = user_that_may_stay(scheme, userinfo)
+    if userinfo != user:
+        user = "%s:%s" % (user, HIDDEN) if user else HIDDEN
+    return "%s://%s@" % (scheme, user)
 
 
 def _without_value(match: Match[str]) -> str:

@@ -27,6 +27,7 @@ from typing import (
 )
 from urllib.parse import urlsplit, urlunsplit
 
+from envsync.conda.credentials import user_that_may_stay
 from envsync.conda.packages import CONDA, Installed, find_installed, normalized
 
 RECORD_MAX_BYTES = 64 << 20
@@ -38,7 +39,11 @@ _METADATA = re.compile(r"(.*\.(?:dist|egg)-info)(?:/|\Z)")
 _TOKEN = re.compile(r"/t/[^/]+(?=/)")
 _SUBDIR = re.compile(r"/(?:noarch|[a-z]+-[a-z0-9_]+)/?\Z")
 _SPECS = re.compile(r"#\s*(update|install|remove|neutered) specs:\s*(\[.*\])\s*\Z")
-_SPEC_NAME = re.compile(r"(?:[^:\s]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)")
+# A channel may be an address, which has colons of its own.
+_SPEC_NAME = re.compile(r"(?:\S+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)")
+_PACKAGE_FILE = re.compile(r"[a-z]+://\S*/([^/\s]+)-[^-/\s]+-[^-/\s]+\.(?:conda|tar\.bz2)\Z")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"\]]*")
+_SUBDIRECTORY = re.compile(r"(?:\A|&)subdirectory=([^&]+)")
 
 Read = Callable[[bytes], Optional[bytes]]
 
@@ -162,7 +167,9 @@ def without_credentials(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return ""
-    place = parts.netloc.rpartition("@")[2]
+    userinfo, _, place = parts.netloc.rpartition("@")
+    user = user_that_may_stay(parts.scheme, userinfo)
+    place = "%s@%s" % (user, place) if user else place
     fragment = "" if parts.scheme.startswith("http") else parts.fragment
     return urlunsplit((parts.scheme, place, _TOKEN.sub("", parts.path), "", fragment))
 
@@ -182,12 +189,16 @@ def direct_url(content: Optional[bytes]) -> Tuple[str, bool]:
         return "", False
     if not isinstance(document, dict) or not isinstance(document.get("url"), str):
         return "", False
-    url = without_credentials(document["url"])
+    url, _, fragment = document["url"].partition("#")
+    url = without_credentials(url)
     directory, vcs = document.get("dir_info"), document.get("vcs_info")
     if isinstance(vcs, dict) and isinstance(vcs.get("vcs"), str):
         commit = vcs.get("commit_id")
         at = "@" + commit if isinstance(commit, str) and commit else ""
         url = "%s+%s%s" % (vcs["vcs"], url, at)
+    below = document.get("subdirectory") or "".join(_SUBDIRECTORY.findall(fragment)[:1])
+    if url and isinstance(below, str) and below:
+        url = "%s#subdirectory=%s" % (url, below)
     return url, isinstance(directory, dict) and directory.get("editable") is True
 
 
@@ -206,11 +217,14 @@ def _egg_links(paths: Iterable[bytes], read: Read, known: Set[str]) -> List[PipR
 
 
 def requested_specs(history: str) -> Tuple[str, ...]:
-    """The specs that are in force after everything in `conda-meta/history`, by name."""
+    """The specs that are in force after everything in `conda-meta/history`, by name.
+
+    Without what lets somebody into a channel.
+    """
     specs: Dict[str, str] = {}
     for line in history.splitlines():
         match = _SPECS.match(line)
-        for spec in _listed(match.group(2)) if match else ():
+        for spec in map(_spec_to_take, _listed(match.group(2)) if match else ()):
             name = spec_name(spec)
             if match is not None and match.group(1) in ("update", "install"):
                 specs[name] = spec
@@ -227,7 +241,17 @@ def _listed(text: str) -> Tuple[str, ...]:
     return tuple(spec for spec in value if isinstance(spec, str))
 
 
+def _spec_to_take(spec: str) -> str:
+    """The spec without credentials; only its channel's part is an address, or what it encloses."""
+    channel, is_of_channel, what = spec.rpartition("::")
+    channel, what = (
+        _ADDRESS.sub(lambda address: without_credentials(address.group()), part)
+        for part in (channel, what)
+    )
+    return channel + is_of_channel + what
+
+
 def spec_name(spec: str) -> str:
     """The package that a spec of conda's is about: `numpy` of `conda-forge::numpy>=1.26`."""
-    match = _SPEC_NAME.match(spec.strip())
+    match = _PACKAGE_FILE.match(spec.strip()) or _SPEC_NAME.match(spec.strip())
     return match.group(1).lower() if match else ""

@@ -15,6 +15,7 @@ from envsync.conda.requirements import (
     direct_url,
     requested_specs,
     requirements,
+    spec_name,
     without_credentials,
 )
 
@@ -73,7 +74,9 @@ def test_everything_is_found_once_and_no_secret_comes_along() -> None:
         ("https://u:p@h/x/t/tok/y", "https://h/x/y"),
         ("https://h/t/tok/lab/linux-64", "https://h/lab/linux-64"),
         ("https://h/x?token=1#frag", "https://h/x"),
-        ("git+ssh://git@h/x", "git+ssh://h/x"),
+        ("git+ssh://git@h/x", "git+ssh://git@h/x"),
+        ("ssh://git:pw@h:22/x", "ssh://git@h:22/x"),
+        ("https://token@h/x", "https://h/x"),
         ("file:///srv/channel", "file:///srv/channel"),
         ("conda-forge", "conda-forge"),
         ("https://[broken/x", ""),
@@ -91,6 +94,19 @@ def test_credentials_stay_behind(url: str, without: str) -> None:
             {"url": "https://h/x.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
             ("git+https://h/x.git@abc", False),
         ),
+        (
+            {"url": "ssh://git@h/x.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
+            ("git+ssh://git@h/x.git@abc", False),
+        ),
+        (
+            {"url": "https://h/x.git", "vcs_info": {"vcs": "git"}, "subdirectory": "a/b"},
+            ("git+https://h/x.git#subdirectory=a/b", False),
+        ),
+        (
+            {"url": "https://h/x.zip#egg=x&subdirectory=a&token=1", "archive_info": {}},
+            ("https://h/x.zip#subdirectory=a", False),
+        ),
+        ({"url": "https://h/x.zip", "subdirectory": 7}, ("https://h/x.zip", False)),
         ({"url": 7}, ("", False)),
         ([], ("", False)),
     ],
@@ -109,6 +125,37 @@ def test_the_last_word_in_the_history_counts() -> None:
         "# update specs: [{[]: 1}]\n"
     )
     assert requested_specs(history) == ("conda-forge::numpy", "python=3.11")
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("conda-forge::numpy>=1.26", "numpy"),
+        ("https://h/chan::Pkg=1.0", "pkg"),
+        ("https://h:8080/chan/linux-64::pkg", "pkg"),
+        ("file:///srv/chan::pkg", "pkg"),
+        ("pkg[channel='https://h/chan']", "pkg"),
+        ("https://h/chan/linux-64/lab-pkg-1.0-py_0.conda", "lab-pkg"),
+        ("numpy", "numpy"),
+        ("*", ""),
+    ],
+)
+def test_what_a_spec_is_about(spec: str, name: str) -> None:
+    assert spec_name(spec) == name
+
+
+@pytest.mark.parametrize(
+    ("spec", "taken"),
+    [
+        ("https://u:secret@h/t/secret/chan::pkg=1.0", "https://h/chan::pkg=1.0"),
+        ("https://h/chan?token=secret::pkg", "https://h/chan::pkg"),
+        ("pkg[channel='https://h/t/secret/chan',build=0]", "pkg[channel='https://h/chan',build=0]"),
+        ("https://h/t/secret/chan/noarch/pkg-1-0.conda", "https://h/chan/noarch/pkg-1-0.conda"),
+        ("conda-forge::numpy[version='>=1,<2']", "conda-forge::numpy[version='>=1,<2']"),
+    ],
+)
+def test_a_spec_that_a_person_gave_comes_without_credentials(spec: str, taken: str) -> None:
+    assert requested_specs(f"# update specs: [{spec!r}]\n") == (taken,)
 
 
 def test_a_file_of_no_name_is_no_metadata() -> None:

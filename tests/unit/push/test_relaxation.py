@@ -67,6 +67,20 @@ def test_from_history_asks_for_what_a_person_wrote() -> None:
     assert pins[1].steps == ("numpy>=1.20",)
 
 
+@pytest.mark.parametrize("channel", ["lab::", "https://h:80/lab::"])
+def test_a_channel_that_a_person_named_never_gives_way(channel: str) -> None:
+    requirements = Requirements((), (), (), (f"{channel}numpy=1.26.4", f"{channel}scipy=1.0=b_0"))
+    pins = conda_pins(requirements, other_platform=True, from_history=True)
+    assert [pin.name for pin in pins] == ["numpy", "scipy"]
+    assert pins[0].steps == (
+        f"{channel}numpy=1.26.4",
+        f"{channel}numpy=1.26.*",
+        f"{channel}numpy=1.*",
+        DROPPED,
+    )
+    assert pins[1].steps[:2] == (f"{channel}scipy=1.0=b_0", f"{channel}scipy=1.0")
+
+
 @pytest.mark.parametrize(
     ("package", "steps"),
     [

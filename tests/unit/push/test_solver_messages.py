@@ -127,6 +127,18 @@ ERROR: Could not find a version that satisfies the requirement idna==3.4 (from v
 ERROR: No matching distribution found for idna==3.4
 """
 NO_PROJECT = "ERROR: file:///srv/project is not a valid editable requirement. It should ...\n"
+FROM_A_LIST = """\
+ERROR: file:///srv/tool (from -r /p/side-wanted.txt (line 1)) does not appear to be a Python \
+project: neither 'setup.py' nor 'pyproject.toml' found.
+"""
+NAMED = """\
+ERROR: mylab@ file:///srv/mylab from file:///srv/mylab (from -r /p/side-wanted.txt (line 2)) does \
+not appear to be a Python project: neither 'setup.py' nor 'pyproject.toml' found.
+"""
+NO_CLONE = """\
+  x git clone --filter=blob:none --quiet 'ssh://****@h/x.git' /tmp/pip-install-x/lib did not run \
+successfully.
+"""
 NO_FILE = (
     "ERROR: Could not install packages due to an OSError: [Errno 2] No such file or directory: "
     "'/srv/wheels/x-1.0-py3-none-any.whl'\n"
@@ -142,6 +154,9 @@ NO_COMPILER = "  error: command 'gcc' failed\n  ERROR: Failed building wheel for
         (NO_WHEEL, MISSING, ("torch",), ()),
         (NO_NETWORK, NETWORK, (), ()),
         (NO_PROJECT, MISSING, (), ("file:///srv/project",)),
+        (FROM_A_LIST, MISSING, (), ("file:///srv/tool",)),
+        (NAMED, MISSING, (), ("file:///srv/mylab",)),
+        (NO_CLONE, MISSING, (), ("ssh://****@h/x.git",)),
         (NO_FILE, MISSING, (), ("/srv/wheels/x-1.0-py3-none-any.whl",)),
         (NO_COMPILER, MISSING, ("pysam",), ()),
         ("No module named pip", OTHER, (), ()),
@@ -150,6 +165,11 @@ NO_COMPILER = "  error: command 'gcc' failed\n  ERROR: Failed building wheel for
 def test_pip(said: str, kind: str, names: tuple[str, ...], places: tuple[str, ...]) -> None:
     trouble = read_pip(said)
     assert (trouble.kind, trouble.names, trouble.places) == (kind, names, places)
+
+
+def test_a_package_of_a_channel_that_is_an_address() -> None:
+    trouble = read_conda('{"packages": ["https://h/chan::lab-text=1"]}')
+    assert trouble.names == ("lab-text",)
 
 
 def test_packages_that_are_no_texts_are_shown_as_they_are() -> None:

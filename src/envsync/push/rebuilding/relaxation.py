@@ -31,7 +31,7 @@ _INTERPRETERS = ("python", "pypy", "r-base")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.!+-]*\Z")
 _NUMBERS = re.compile(r"(?:\d+!)?\d+(?:\.\d+)*")
 _REQUESTED = re.compile(
-    r"(?:[^\s:]+::)?(?P<name>[^\s=<>!~\[]+)\s*==?\s*(?P<version>[^\s=<>!~,|*\[]+)"
+    r"(?P<channel>\S+::)?(?P<name>[^\s=<>!~\[]+)\s*==?\s*(?P<version>[^\s=<>!~,|*\[]+)"
     r"(?:(?:=|\s+)(?P<build>[^\s=*\[]+))?\Z"
 )
 DROPPED = ""
@@ -104,7 +104,8 @@ def _requested(spec: str, other_platform: bool) -> Pin:
     if match is None:
         return Pin(name, (spec,))
     package = CondaRequirement(name, match["version"], match["build"] or "", NOARCH)
-    steps = list(_conda_steps(package, other_platform))
+    channel = match["channel"] or ""
+    steps = [step and channel + step for step in _conda_steps(package, other_platform)]
     return Pin(name, (spec, *steps[1:]) if match["build"] else tuple(steps))
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from envsync.conda.requirements import spec_name
+
 MISSING, CONFLICT, CHANNEL, NETWORK, SPACE, OTHER = (
     "missing",
     "conflict",
@@ -59,11 +61,15 @@ _PIP_NAMES = (
     re.compile(r"ERROR: (?P<name>\w[\w.]*)-[^ ]*\.whl is not a supported wheel on this platform"),
 )
 _PIP_PLACES = (
-    re.compile(r"ERROR: (?P<place>\S+) (?:is not a valid editable requirement|does not appear)"),
+    # ERROR: [NAME@ URL from] URL [(from -r FILE (line 1))] does not appear to be ...
+    re.compile(
+        r"ERROR: (?:\S+ \S+ from )?(?P<place>\S+)(?: \(from -r [^\n]*?\))?"
+        r" (?:is not a valid editable requirement|does not appear)"
+    ),
     re.compile(r"No such file or directory: '(?P<place>[^']+)'"),
     re.compile(r"ERROR: (?P<place>\S+) does not exist"),
     re.compile(r"ERROR: HTTP error \d+ while getting (?P<place>\S+)"),
-    re.compile(r"git clone [^\n]*?(?P<place>\w+://\S+)"),
+    re.compile(r"git clone [^\n]*?(?P<place>\w+://[^\s']+)"),
 )
 
 
@@ -140,7 +146,7 @@ def _block(text: str) -> Iterator[str]:
         if match:
             begun = True
             yield match["spec"]
-        elif (begun and line.strip()) or (begun and not line.strip()):
+        elif begun:
             return
 
 
@@ -169,12 +175,7 @@ def _document(output: str) -> dict[str, Any] | None:
 
 def _names(specs: Any) -> tuple[str, ...]:
     """The packages that specs are about, each once, in their order."""
-    names = []
-    for spec in specs:
-        match = re.match(rf"(?:[^\s:]+::)?{_NAME}", spec.strip())
-        if match:
-            names.append(match["name"].lower())
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(filter(None, map(spec_name, specs))))
 
 
 def _first_named(text: str, names: tuple[str, ...]) -> str:
