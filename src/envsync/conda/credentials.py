@@ -25,14 +25,34 @@ _USERS_ONLY = ("ssh", "git+ssh", "sftp", "rsync", "ssh+git")
 _URL = re.compile(r"://[^%s]+" % _END)
 _TOKEN_IN_PATH = re.compile(r"(/t/)([^/?#]+)")
 _TOKEN_WITHOUT_SCHEME = re.compile(
-    r"([A-Za-z0-9-]\.[A-Za-z]{2,24}(?::[0-9]{1,5})?/t/)([^%s/?#]+)" % _END
+    r"((?:[A-Za-z0-9-]\.[A-Za-z]{2,24}(?::[0-9]{1,5})?|[A-Za-z0-9\]-]:[0-9]{1,5}"
+    r"|(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3})/t/)([^%s/?#]+)" % _END
 )
+# The same as part of another URL.
+_ENCODED = r"(?:[^%s%%/?#&=]|%%(?!2F|3F|23)[0-9A-F]{2})" % _END
+_ENCODED_USERINFO = re.compile(r"(%%3A%%2F%%2F)%s+(?=%%40)" % _ENCODED, re.IGNORECASE)
+_ENCODED_TOKEN = re.compile(r"(%%2Ft%%2F)%s+" % _ENCODED, re.IGNORECASE)
 # A name and its value; begun only where a word begins, so that no text takes long.
-_ASSIGNED = re.compile(r"(?<![\w.-])([\w.-]+)=")
+_ASSIGNED = re.compile(
+    r"(?<![\w.-])([\w.-]+)"
+    r"(=|\\?[\"']?[ \t]*:(?!:)[ \t]*(?:\\(?=[\"']))?|[ \t]+=(?!=)[ \t]*)"
+)
+# What a name ends with that is glued to it, or has no `=` behind it: PGPASSWORD, clientSecret.
+_NAME_END = re.compile(
+    r"(?:passw(?:or)?d|passphrase|secret|token|(?:secret|api|access|auth|account)[_-]?key)[0-9]*\Z",
+    re.IGNORECASE,
+)
+_WORD_TOKEN_MIN = 8
+"""What stands behind `token:` is a word of a sentence where it is shorter."""
 # In quotes, all up to the other one, and what is joined to it, as a shell has it.
 _QUOTED = r"(?:'[^'\n]*'?|\"[^\"\n]*\"?)"
 _VALUE = re.compile(r"%s[^%s&;#]*|[^%s&;#]+" % (_QUOTED, _END, _END))
 _OPTION = re.compile(r"(?<![\w-])(--[\w-]+)([ \t]+)(%s[^%s]*|[^%s]+)" % (_QUOTED, _END, _END))
+_USER_OPTION = re.compile(
+    r"((?:(?<![\w-])--(?:proxy-)?user[ \t=]+"
+    r"|\bcurl[ \t](?:[^\n|;]{0,300}?[ \t])?-[A-Za-z]{0,8}[uU][ \t]*)[\"']?[^%s:]{1,64}:)"
+    r"(?!//|[0-9]+(?:\s|\Z))([^%s]+)" % (_END, _END)
+)
 _HEADER = re.compile(
     r"\b((?:Authorization:[ \t]*\w+|Bearer)[ \t]+)([A-Za-z0-9._~+/-]{8,}=*)", re.IGNORECASE
 )
@@ -40,7 +60,7 @@ _KNOWN_TOKEN = re.compile(
     r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|pypi-[\w-]{16,}"
     r"|hf_[A-Za-z0-9]{16,}|tk-[0-9a-f]{8}-[0-9a-f-]{16,}|AKIA[0-9A-Z]{16})"
 )
-_SIGNS = ("://", "/t/", "=", "--", "_", "-", "earer", "uthorization")
+_SIGNS = ("=", "_", "-", "%", ":", "/t/", "earer")
 
 
 def redacted(text: str) -> str:
@@ -49,7 +69,9 @@ def redacted(text: str) -> str:
         return text
     text = _USERINFO.sub(_without_password, text)
     text = _URL.sub(lambda url: _TOKEN_IN_PATH.sub(_without_value, url.group()), text)
-    for pattern in (_TOKEN_WITHOUT_SCHEME, _HEADER):
+    for pattern in (_ENCODED_USERINFO, _ENCODED_TOKEN):
+        text = pattern.sub(lambda found: found.group(1) + HIDDEN, text)
+    for pattern in (_TOKEN_WITHOUT_SCHEME, _USER_OPTION, _HEADER):
         text = pattern.sub(_without_value, text)
     text = _OPTION.sub(_without_named_value, _without_parameters(text))
     return _KNOWN_TOKEN.sub(HIDDEN, text)
@@ -76,16 +98,42 @@ def _without_parameters(text: str) -> str:
     """Each NAME=VALUE whose name says so; also one that is the value of another, as a URL's is."""
     parts, end = [], 0
     for match in _ASSIGNED.finditer(text):
+        if match.start() < end or not _names_secret(match):
+            continue
         value = _VALUE.match(text, match.end())
-        if value is not None and match.start() >= end and _NAME.search(match.group(1)):
+        if value is not None and not _is_sentence(match, value.group()):
             parts += [text[end : match.end()], HIDDEN]
             end = value.end()
     return "".join([*parts, text[end:]])
 
 
+def _names_secret(match: Match[str]) -> bool:
+    """Whether the name of what is assigned says so; a path with a colon behind it is no name."""
+    name, between = match.groups()
+    if between == "=":
+        return _is_secret(name)
+    return _before(match) != "/" and bool(_NAME_END.search(name))
+
+
+def _is_sentence(match: Match[str], value: str) -> bool:
+    """As in `unexpected token: )`."""
+    name, between = match.groups()
+    is_word = name.lower() == "token" and between != "=" and _before(match) not in ("'", '"')
+    return is_word and len(value) < _WORD_TOKEN_MIN
+
+
+def _before(match: Match[str]) -> str:
+    return match.string[max(0, match.start() - 1) : match.start()]
+
+
+def _is_secret(name: str) -> bool:
+    return bool(_NAME.search(name) or _NAME_END.search(name))
+
+
 def _without_named_value(match: Match[str]) -> str:
     name, between, value = match.groups()
-    return name + between + (HIDDEN if _NAME.search(name) else value)
+    is_hidden = _is_secret(name) and not name.startswith("--no-")
+    return name + between + (HIDDEN if is_hidden else value)
 
 
 def redacted_json(value: Any) -> Any:
