@@ -38,10 +38,8 @@ _ASSIGNED = re.compile(
     r"(=|\\?[\"']?[ \t]*:(?!:)[ \t]*(?:\\(?=[\"']))?|[ \t]+=(?!=)[ \t]*)"
 )
 # What a name ends with that is glued to it, or has no `=` behind it: PGPASSWORD, clientSecret.
-_NAME_END = re.compile(
-    r"(?:passw(?:or)?d|passphrase|secret|token|(?:secret|api|access|auth|account)[_-]?key)[0-9]*\Z",
-    re.IGNORECASE,
-)
+_SECRETS = r"(?:passw(?:or)?d|passphrase|secret|token|(?:secret|api|access|auth|account)[_-]?key)"
+_NAME_END = re.compile(_SECRETS + r"[0-9]*\Z", re.IGNORECASE)
 _WORD_TOKEN_MIN = 8
 """What stands behind `token:` is a word of a sentence where it is shorter."""
 # In quotes, all up to the other one, and what is joined to it, as a shell has it.
@@ -149,13 +147,19 @@ def redacted_json(value: Any) -> Any:
 
 # Files that hold credentials
 
+FILE_MAX_BYTES = 64 << 20
+"""A record of conda's that lists many files has some megabytes."""
+
 _FILES = (
-    re.compile(rb"conda-meta/(?:history|[^/]+\.json)\Z"),
+    re.compile(rb"conda-meta/(?:history|state|[^/]+\.json)\Z"),
     re.compile(rb"(?:.*/)?[^/]+\.dist-info/direct_url\.json\Z"),
-    re.compile(
-        rb"(?:pip\.(?:conf|ini)|etc/pip\.conf|\.?condarc|\.netrc|\.pypirc|etc/conda/.*\.sh)\Z"
-    ),
+    re.compile(rb"(?:pip\.(?:conf|ini)|etc/pip\.conf|\.netrc|\.pypirc|\.npmrc|etc/npmrc)\Z"),
+    re.compile(rb"(?:\.?condarc|condarc\.d/[^/]+)\Z"),
+    re.compile(rb"etc/conda/.*\.(?:sh|csh|fish|xsh|ps1|bat|json)\Z", re.DOTALL),
 )
+_NAMED = _SECRETS.encode()
+# What refers to another variable is none, nor is what is empty.
+_GIVEN = rb"[\"']?(?![\"'\s$%#;,=]|\*\*\*|null\b|None\b)\S"
 _IN_FILE = (
     re.compile(rb"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>\\/?#@]*:[^\s\"'<>\\/?#]+@"),
     re.compile(rb"https?://[^\s\"'<>\\/?#]+@"),
@@ -163,7 +167,22 @@ _IN_FILE = (
     re.compile(
         rb"://[^\s\"'<>\\]{0,500}?[?&][\w-]{0,20}(?:token|signature|api_?key|secret)[\w-]{0,20}=\w"
     ),
-    re.compile(rb"(?m)^\s*(?:password|token|_authToken|machine\s+\S+.*password)\s*[=: ]\s*\S"),
+    re.compile(rb"(?m)^[ \t]*(?:machine[ \t]+\S+.{0,500}[ \t])?password[ \t]+\S"),
+    # In settings, and in scripts that are run when the environment is activated.
+    re.compile(
+        rb"(?im)(?:^[ \t]*|\bexport[ \t]+|\$(?:env:)?)[\w-]{0,60}%s[0-9]{0,9}[ \t]*[=:][ \t]*%s"
+        % (_NAMED, _GIVEN)
+    ),
+    re.compile(
+        rb"(?im)\b(?:setenv|set[ \t]+-\w{1,9})[ \t]+[\w-]{0,60}%s[0-9]{0,9}[ \t]+%s"
+        % (_NAMED, _GIVEN)
+    ),
+    # npm's name the registry before it: //HOST/:_authToken=...
+    re.compile(
+        rb"(?im)^[ \t]*(?://\S{1,500}:)?_(?:auth|authToken|password)[ \t]*=[ \t]*%s" % _GIVEN
+    ),
+    # conda's own variables are in JSON.
+    re.compile(rb"(?i)\"[\w-]{0,60}%s[0-9]{0,9}\"\s{0,9}:\s{0,9}\"%s" % (_NAMED, _GIVEN)),
 )
 
 
@@ -174,7 +193,7 @@ def may_hold_credentials(path: bytes) -> bool:
 
 def may_be_in(directory: bytes) -> bool:
     """Whether a directory may have such a file, so that its entries are worth a look."""
-    named = directory in (b"", b"conda-meta", b"etc", b"etc/conda")
+    named = directory in (b"", b"conda-meta", b"condarc.d", b"etc", b"etc/conda")
     return named or directory.endswith(b".dist-info") or directory.startswith(b"etc/conda/")
 
 

@@ -129,3 +129,13 @@ def test_packed_carried_and_unpacked_it_runs(conda_lab: Lab) -> None:
     runs(conda_lab["server3"])
     assert environment(conda_lab["server3"]).exists()
     assert not list(controller.path(controller.home()).glob(".cache/envsync/unpacked/*/envs"))
+
+    script = environment(controller) / "etc/conda/activate.d/env_vars.sh"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text("export HF_TOKEN=hf_abcdef\n")
+    told = envsync.ok("pack", "myenv", "-o", archive, "--force").result["warnings"]
+    assert told[-1] == (
+        "credentials are in etc/conda/activate.d/env_vars.sh: whoever can read the archive can "
+        "read them"
+    )
+    assert controller.path(archive).stat().st_mode & 0o777 == 0o600

@@ -139,6 +139,7 @@ def test_a_url_shows_no_password(secret: str, before: str, after: str) -> None:
     assert secret not in str(redacted_json({"a": [{"b": url}], url: 1}))
 
 
+ACTIVATE = b"etc/conda/activate.d/env_vars.sh"
 LONG = (
     "a://" * 50_000,
     "token" * 50_000,
@@ -180,12 +181,42 @@ def test_long_texts_take_no_longer_than_they_are() -> None:
         ),
         (b"pip.conf", b"[global]\nindex-url = https://h/simple?token=abc\n", True),
         (b".condarc", b"channels:\n  - https://h/t/tk-12345678/c\n", True),
+        (b"condarc.d/lab.yml", b"channels:\n  - https://h/t/tk-12345678/c\n", True),
+        (ACTIVATE, b"#!/bin/sh\nexport HF_TOKEN=hf_abc\n", True),
+        (ACTIVATE, b"export OPENAI_API_KEY='sk-abc'\n", True),
+        (ACTIVATE, b"[ -n x ] && export PASSWORD=hunter2\n", True),
+        (ACTIVATE, b"PGPASSWORD=hunter2\nexport PGPASSWORD\n", True),
+        (b"etc/conda/activate.d/env_vars.csh", b"setenv HF_TOKEN abc\n", True),
+        (b"etc/conda/activate.d/env_vars.fish", b"set -gx HF_TOKEN abc\n", True),
+        (b"etc/conda/activate.d/env_vars.ps1", b'$env:HF_TOKEN = "abc"\n', True),
+        (ACTIVATE, b"unset HF_TOKEN\nset -e HF_TOKEN\nexport HF_TOKEN=\n", False),
+        (ACTIVATE, b'export HF_TOKEN="$BACKUP"\nexport A_TOKEN=${B}\nlocal token=$1\n', False),
+        (ACTIVATE, b"# asks for a password where there is none\nexport TOKENIZERS=1\n", False),
+        (ACTIVATE, b"export TOKENIZERS_PARALLELISM=false\nexport GSETTINGS=x\n", False),
+        (b"etc/conda/env_vars.d/x.json", b'{"HF_TOKEN": "abc"}', True),
+        (b"conda-meta/state", b'{"version": 1, "env_vars": {"A": "1", "HF_TOKEN": "abc"}}', True),
+        (b"conda-meta/state", b'{"version": 1, "env_vars": {"HF_HOME": "/data"}}', False),
+        (b".npmrc", b"//registry.npmjs.org/:_authToken=npm_abc\n", True),
+        (b"etc/npmrc", b"_auth = YTpi\n", True),
+        (b".npmrc", b"//registry.npmjs.org/:_authToken=${NPM_TOKEN}\n", False),
+        (b".netrc", b"machine h login alice password pw\n", True),
+        (b".netrc", b"machine h\n  login alice\n  password pw\n", True),
+        (b".pypirc", b"[pypi]\nusername = __token__\npassword = pypi-abc\n", True),
+        (b"conda-meta/z-1-0.json", b'{"name": "tokenizers", "files": ["lib/token.py"]}', False),
     ],
 )
 def test_files_that_hold_some(path: bytes, content: bytes, found: bool) -> None:
     assert may_hold_credentials(path)
     assert may_be_in(path.rpartition(b"/")[0])
     assert holds_credentials(content) is found
+
+
+def test_a_large_record_takes_no_longer_than_it_is() -> None:
+    one = b'{"_path": "lib/python3.11/site-packages/a/token.py", "sha256": "%064d"},\n' % 7
+    for content in (one * 20_000, b" " * 2_000_000, b"token " * 300_000, b"a-" * 1_000_000):
+        began = time.process_time()
+        assert not holds_credentials(content)
+        assert time.process_time() - began < 4.0
 
 
 def test_other_files_are_not_read() -> None:

@@ -24,5 +24,5 @@ def files_with_credentials(source: SourceVersion) -> Tuple[bytes, ...]:
     return tuple(
         path
         for path in sorted(filter(credentials.may_hold_credentials, paths))
-        if credentials.holds_credentials(source.read(path) or b"")
+        if credentials.holds_credentials(source.read(path, credentials.FILE_MAX_BYTES) or b"")
     )

@@ -87,12 +87,13 @@ def _format(output: Path) -> str:
 
 
 def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) -> tuple[str, ...]:
-    """Pack it while it is at rest, with a line that moves meanwhile; what conda-pack warned of."""
+    """Pack it while it is at rest, with a line that moves meanwhile; what a person should know."""
     from envsync.cli.invocation.asking import lines_that_move
     from envsync.push.ends.end import LocalEnd
     from envsync.push.ends.source_end import SourceEnd
     from envsync.push.packing.pack_archive import write_archive
     from envsync.push.packing.packed_source import at_rest
+    from envsync.push.preflight.preflight import credential_warning
     from envsync.push.steps.report import Progress
 
     where = Path(site.own_prefix, "envs", environment)
@@ -106,8 +107,12 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
         def told(done_bytes: int, total_bytes: int) -> None:
             show(Progress(site.own_name, "pack", done_bytes, total_bytes))
 
-        def write() -> tuple[str, ...]:
-            return write_archive(where, file, form, force=force, on_packed=told)
+        def write(source: SourceEnd) -> tuple[str, ...]:
+            credentials = credential_warning(source.credentials(), "the archive")
+            packed = write_archive(
+                where, file, form, force=force, is_private=bool(credentials), on_packed=told
+            )
+            return (*packed, *credentials)
 
         show(Progress(site.own_name, "inspect"))
         return at_rest(look, write)

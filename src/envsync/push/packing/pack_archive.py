@@ -63,10 +63,12 @@ def write_archive(
     form: str,
     *,
     force: bool,
+    is_private: bool = False,
     on_packed: OnPacked = lambda _done, _total: None,
 ) -> tuple[str, ...]:
     """Pack `environment` into the file `output`, whole or not at all; conda-pack's warnings.
 
+    Nobody but this user can read one that `is_private`.
     Raises `SourceRefused` for what cannot be packed, `UsageError` or `PreflightRefused` for a
     place where no archive can be made.
     """
@@ -85,7 +87,7 @@ def write_archive(
         told = _pack(environment, str(archive), form, on_packed)
         with archive.open("rb") as file:
             os.fsync(file.fileno())
-        archive.chmod(0o666 & ~_umask())
+        archive.chmod(0o600 if is_private else 0o666 & ~_umask())
         try:
             archive.replace(output)
         except PermissionError as error:

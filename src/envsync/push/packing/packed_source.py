@@ -141,7 +141,7 @@ def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses)
 
     def pack_here(top: Path) -> Filled:
         archive = top.parent / "packed.tar"
-        told = at_rest(look, lambda: write_archive(environment, archive, "tar", force=True))
+        told = at_rest(look, lambda _: write_archive(environment, archive, "tar", force=True))
         earlier = unpack(archive, top)
         archive.unlink()
         return Filled(told, earlier)
@@ -154,11 +154,15 @@ def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses)
     return PackedSource(LocalEnd(server, helpers), settings, fill, origin)
 
 
-def at_rest(look: Callable[[], SourceEnd], pack: Callable[[], T]) -> T:
-    """Pack an environment that is at rest, and the same before and after (P4)."""
-    before = look().state()
+def at_rest(look: Callable[[], SourceEnd], pack: Callable[[SourceEnd], T]) -> T:
+    """Pack an environment that is at rest, and the same before and after (P4).
+
+    `pack` is given it as it was found before.
+    """
+    source = look()
+    before = source.state()
     preflight.require_source(before)
-    packed = pack()
+    packed = pack(source)
     after = look().state()
     preflight.require_source(after)
     if after.revision != before.revision:

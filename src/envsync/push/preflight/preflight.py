@@ -64,12 +64,14 @@ def warnings(source: SourceState, target: TargetState, method: str = MIRROR) -> 
     return tuple(finding.message for finding in told if not finding.blocking)
 
 
-def credential_warning(paths: Sequence[str]) -> tuple[str, ...]:
+def credential_warning(
+    paths: Sequence[str], where: str = "the environment there"
+) -> tuple[str, ...]:
     """What a person should know of files with credentials that travel; nothing without any."""
     if not paths:
         return ()
     names = listed(paths, _CREDENTIALS_SHOWN)
-    return (f"credentials are in {names}: whoever can read the environment there can read them",)
+    return (f"credentials are in {names}: whoever can read {where} can read them",)
 
 
 def _target_findings(source: SourceState, target: TargetState, method: str) -> Iterator[Finding]:
