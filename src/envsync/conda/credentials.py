@@ -7,7 +7,7 @@ the wire. It may take away too much, and never changes its own result.
 from __future__ import annotations
 
 import re
-from typing import Any, Iterator, Match, Optional
+from typing import Any, Match
 
 HIDDEN = "***"
 
@@ -157,16 +157,20 @@ _FILES = (
     re.compile(rb"(?:\.?condarc|condarc\.d/[^/]+)\Z"),
     re.compile(rb"etc/conda/.*\.(?:sh|csh|fish|xsh|ps1|bat|json)\Z", re.DOTALL),
 )
+_RECORD = re.compile(rb"conda-meta/[^/]+\.json\Z")
 _NAMED = _SECRETS.encode()
 # What refers to another variable is none, nor is what is empty.
 _GIVEN = rb"[\"']?(?![\"'\s$%#;,=]|\*\*\*|null\b|None\b)\S"
-_IN_FILE = (
-    re.compile(rb"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>\\/?#@]*:[^\s\"'<>\\/?#]+@"),
+# Each begins with plain text, which is found at once in records of many megabytes.
+_IN_ADDRESSES = (
+    re.compile(rb"://[^\s\"'<>\\/?#@]*:[^\s\"'<>\\/?#]+@"),
     re.compile(rb"https?://[^\s\"'<>\\/?#]+@"),
     re.compile(rb"://[^\s\"'<>\\/]+(?:/[^\s\"'<>\\/]+){0,3}/t/[A-Za-z0-9_-]{4,}"),
     re.compile(
         rb"://[^\s\"'<>\\]{0,500}?[?&][\w-]{0,20}(?:token|signature|api_?key|secret)[\w-]{0,20}=\w"
     ),
+)
+_IN_SETTINGS = (
     re.compile(rb"(?m)^[ \t]*(?:machine[ \t]+\S+.{0,500}[ \t])?password[ \t]+\S"),
     # In settings, and in scripts that are run when the environment is activated.
     re.compile(
@@ -197,10 +201,7 @@ def may_be_in(directory: bytes) -> bool:
     return named or directory.endswith(b".dist-info") or directory.startswith(b"etc/conda/")
 
 
-def holds_credentials(content: bytes) -> bool:
-    return any(_in(content))
-
-
-def _in(content: bytes) -> Iterator[Optional[Match[bytes]]]:
-    for pattern in _IN_FILE:
-        yield pattern.search(content)
+def holds_credentials(path: bytes, content: bytes) -> bool:
+    """Whether one of these files has some; of a record it is only the addresses that may."""
+    patterns = _IN_ADDRESSES if _RECORD.match(path) else (*_IN_ADDRESSES, *_IN_SETTINGS)
+    return any(pattern.search(content) for pattern in patterns)

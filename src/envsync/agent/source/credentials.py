@@ -24,5 +24,10 @@ def files_with_credentials(source: SourceVersion) -> Tuple[bytes, ...]:
     return tuple(
         path
         for path in sorted(filter(credentials.may_hold_credentials, paths))
-        if credentials.holds_credentials(source.read(path, credentials.FILE_MAX_BYTES) or b"")
+        if _holds_some(source, path)
     )
+
+
+def _holds_some(source: SourceVersion, path: bytes) -> bool:
+    content = source.read(path, credentials.FILE_MAX_BYTES)
+    return content is not None and credentials.holds_credentials(path, content)
