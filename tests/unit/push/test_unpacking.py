@@ -117,6 +117,21 @@ def test_where_it_stood_is_replaced_where_it_is_meant(tmp_path: Path) -> None:
     assert (top / "share/link").readlink() == top / "etc"
 
 
+def test_a_link_is_moved_once_by_the_longest_path(tmp_path: Path) -> None:
+    """One placeholder may stand below another."""
+    data = tar(
+        file("etc/settings", b"none"),
+        entry("lib/link", tarfile.SYMTYPE, "/data/alice/envs/my/lib/x"),
+        entry("lib/other", tarfile.SYMTYPE, "/data/alice/lib/x"),
+        script(
+            ("etc/settings", "/data/alice", "text"), ("etc/settings", "/data/alice/envs/my", "text")
+        ),
+    )
+    top = unpacked(tmp_path, data)
+    assert (top / "lib/link").readlink() == top / "lib/x"
+    assert (top / "lib/other").readlink() == top / "lib/x"
+
+
 @pytest.mark.parametrize(
     "entries",
     [

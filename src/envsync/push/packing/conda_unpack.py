@@ -156,16 +156,19 @@ def _replace(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 def _settle_links(top: Path, links: Iterable[str], placeholders: Collection[str]) -> None:
-    """Links into the environment where it was packed lead into it here."""
+    """Links into the environment where it was packed lead into it here.
+
+    `placeholders` are the paths that it may be called by, the longest first.
+    """
     for path in links:
         there = top / path
         if not there.is_symlink():
             continue
         target = os.fspath(there.readlink())
-        for old in placeholders:
-            if (target + "/").startswith(old + "/"):
-                there.unlink()
-                there.symlink_to(str(top) + target[len(old) :])
+        old = next((one for one in placeholders if (target + "/").startswith(one + "/")), None)
+        if old is not None:
+            there.unlink()
+            there.symlink_to(str(top) + target[len(old) :])
 
 
 def _is_own_file(top: Path, path: str) -> bool:
