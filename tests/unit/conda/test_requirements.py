@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 
 import pytest
 
-from envsync.conda.equal_prefix import rewritten, with_digests
+from envsync.conda.equal_prefix import rewritten
 from envsync.conda.requirements import (
     CondaRequirement,
     PipRequirement,
@@ -165,14 +163,9 @@ def test_a_file_of_no_name_is_no_metadata() -> None:
     assert requirements([path], {path: content}.get).conda[0].name == "x"
 
 
-def test_a_prefix_of_the_same_length_and_the_digests_that_follow() -> None:
+def test_a_prefix_of_the_same_length() -> None:
     content = b"#!/p/.abcdef/bin/python\n\0/p/.abcdef\0"
     after = rewritten(content, b"/p/.abcdef", b"/p/envs/me")
     assert after == b"#!/p/envs/me/bin/python\n\0/p/envs/me\0"
     with pytest.raises(ValueError, match="lengths"):
         rewritten(content, b"/p/.abcdef", b"/p/envs/m")
-    old, new = hashlib.sha256(content).digest(), hashlib.sha256(after).digest()
-    pip, its = (base64.urlsafe_b64encode(one).rstrip(b"=") for one in (old, new))
-    told = b'{"sha256_in_prefix": "%s"}\nbin/x,sha256=%s,9\n'
-    seen = with_digests(told % (old.hex().encode(), pip), {old: new})
-    assert seen == told % (new.hex().encode(), its)

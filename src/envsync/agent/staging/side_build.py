@@ -30,7 +30,13 @@ from envsync.agent.places.layout import (
 )
 from envsync.agent.places.members import is_foreign
 from envsync.agent.trees.removal import remove_tree
-from envsync.conda.equal_prefix import rewritten, with_digests
+from envsync.conda.equal_prefix import rewritten
+from envsync.conda.relocated_records import (
+    Rewritten,
+    is_conda_record,
+    is_pip_record,
+    with_new_digests,
+)
 from envsync.errors import PreflightRefused, VerificationFailed
 
 NOTE = "side.json"
@@ -140,21 +146,31 @@ class SideBuild:
 
         Raises `VerificationFailed` where the place is still named, by another spelling.
         """
-        changed: Dict[bytes, bytes] = {}
-        files = sorted(_files(self.path), key=_records_last)
+        changed: Dict[bytes, Rewritten] = {}
+        files = sorted(_files(self.path), key=self._records_last)
         for path in files:
-            content = self._content(path, has_digests=bool(changed) and _records_last(path) > 0)
+            is_record = self._records_last(path) > 0
+            content = self._content(path, has_digests=bool(changed) and is_record)
             if content is None:
                 continue
             after = rewritten(content, self.path, self._final)
-            if _records_last(path):
-                after = with_digests(after, changed)
+            if is_record:
+                after = with_new_digests(self._below(path), after, changed)
             if after != content:
-                changed[hashlib.sha256(content).digest()] = hashlib.sha256(after).digest()
+                before, now = (hashlib.sha256(one).digest() for one in (content, after))
+                changed[before] = Rewritten(len(content), now, len(after))
                 _replace(path, after)
         self._relink()
         self._require_unnamed(files)
         os.chmod(self.path, 0o755)  # noqa: S103  (as conda makes them)
+
+    def _below(self, path: bytes) -> bytes:
+        return path[len(self.path) + 1 :]
+
+    def _records_last(self, path: bytes) -> int:
+        """conda's records name pip's, and both name other files: by their digests."""
+        below = self._below(path)
+        return 2 if is_conda_record(below) else int(is_pip_record(below))
 
     def _content(self, path: bytes, *, has_digests: bool) -> Optional[bytes]:
         """What is in a file that names this place, or may name a digest; None of any other."""
@@ -218,14 +234,6 @@ def _files(top: bytes) -> Iterator[bytes]:
     for path in _entries(top):
         if stat.S_ISREG(os.lstat(path).st_mode):
             yield path
-
-
-def _records_last(path: bytes) -> int:
-    """conda's records name pip's, and both name other files: by their digests."""
-    directory, name = os.path.split(path)
-    if name == b"RECORD" and directory.endswith(b".dist-info"):
-        return 1
-    return 2 if name.endswith(b".json") and os.path.basename(directory) == b"conda-meta" else 0
 
 
 def _holds(path: bytes, text: bytes) -> bool:

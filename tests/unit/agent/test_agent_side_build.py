@@ -1,0 +1,57 @@
+"""What a build beside the name becomes under it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from envsync.agent.places.layout import layout
+from envsync.agent.staging.side_build import SideBuild
+
+RECORD = "lib/python3.11/site-packages/x-1.dist-info/RECORD"
+
+
+def pip_line(content: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return f"../../../bin/x,sha256={digest},{len(content)}\n"
+
+
+def conda_record(script: bytes, pip: bytes) -> bytes:
+    """conda's of both files; the digest of what was in the package stays."""
+    listed = {"bin/x": script, RECORD: pip}
+    paths = [
+        {"_path": path, "sha256": "0" * 64, "sha256_in_prefix": hashlib.sha256(content).hexdigest()}
+        for path, content in listed.items()
+    ]
+    return json.dumps({"paths_data": {"paths": paths}}).encode()
+
+
+def test_the_digests_of_what_is_rewritten_follow(tmp_path: Path) -> None:
+    (tmp_path / "envs").mkdir()
+    places = layout(str(tmp_path), "myenv")
+    places.create()
+    build = SideBuild(places)
+    build.begin()
+    top = Path(os.fsdecode(build.path))
+
+    def script(where: bytes) -> bytes:
+        return b"#!" + where + b"/bin/python\n"
+
+    def records(where: bytes) -> tuple[bytes, bytes]:
+        pip = pip_line(script(where)).encode()
+        return pip, conda_record(script(where), pip)
+
+    for path in ("bin", "conda-meta", os.path.dirname(RECORD)):
+        (top / path).mkdir(parents=True)
+    (top / "bin/x").write_bytes(script(build.path))
+    pip, conda = records(build.path)
+    (top / RECORD).write_bytes(pip)
+    (top / "conda-meta/x-1-0.json").write_bytes(conda)
+    build.finish()
+    assert (top / "bin/x").read_bytes() == script(places.path)
+    assert ((top / RECORD).read_bytes(), (top / "conda-meta/x-1-0.json").read_bytes()) == records(
+        places.path
+    )
