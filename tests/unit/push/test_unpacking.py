@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import tarfile
 import tempfile
@@ -66,8 +68,15 @@ def unpacked(place: Path, data: bytes) -> Path:
 
 @pytest.mark.parametrize(
     "compress",
-    [bytes, gzip.compress, zstandard.ZstdCompressor().compress],
-    ids=["tar", "gz", "zst"],
+    [
+        bytes,
+        gzip.compress,
+        bz2.compress,
+        zstandard.ZstdCompressor().compress,
+        lzma.compress,
+        lambda data: lzma.compress(data[:700]) + bytes(8) + lzma.compress(data[700:]),
+    ],
+    ids=["tar", "gz", "bz2", "zst", "xz", "two xz"],
 )
 def test_it_is_what_conda_unpack_would_make_of_it(tmp_path: Path, compress: object) -> None:
     binary = b"\x7fELF" + OLD.encode() + b"/lib\0rest\0"
@@ -241,10 +250,12 @@ def test_a_link_may_lead_where_it_led(tmp_path: Path, leads_to: str) -> None:
         tar(entry("a"))[:700],
         tar(entry("a")),
         gzip.compress(tar(entry("a"), script()))[:-20],
+        lzma.compress(tar(entry("a"), script()))[:-20],
+        lzma.compress(tar(entry("a"), script())) + b"more",
         zstandard.ZstdCompressor().compress(tar(entry("a"), script()))[:60],
         b"\x28\xb5\x2f\xfdnonsense",
     ],
-    ids=list("abcdefg"),
+    ids=list("abcdefghi"),
 )
 def test_broken_ones_are_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(EnvsyncError) as caught:
@@ -298,6 +309,13 @@ def test_a_small_archive_takes_little_memory_and_time(
         assert tracemalloc.get_traced_memory()[1] < LARGE // 2
     finally:
         tracemalloc.stop()
+
+
+def test_xz_may_not_ask_for_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = lzma.compress(tar(script()), preset=9)
+    monkeypatch.setattr(extraction, "_XZ_MEMORY_MAX_BYTES", 16 << 20)
+    with pytest.raises(SourceRefused, match="Memory usage limit"):
+        unpacked(tmp_path, packed)
 
 
 def test_of_entries_there_may_be_only_so_many(

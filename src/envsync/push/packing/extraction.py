@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import errno
 import gzip
+import io
 import lzma
 import os
 import posixpath
@@ -18,20 +19,65 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, NoReturn, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, NoReturn, cast
 
 from envsync.agent.server.filesystem import space
 from envsync.agent.staging.writing import space_guard
 from envsync.errors import NoSpace, NotFound, SourceRefused
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
+
+_BLOCK_BYTES = 1 << 20
+_XZ_MEMORY_MAX_BYTES = 256 << 20
+"""`xz -9` needs a quarter of it; an archive may ask for gigabytes."""
+
+
+class _Xz(io.RawIOBase):
+    """What is in an xz file, in a bounded amount of memory: zstd's has its own bound."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self._begin()
+
+    def _begin(self) -> None:
+        self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_MAX_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        while True:
+            block = b""
+            if self._stream.eof:
+                # Another may follow, behind zeros.
+                block = (self._stream.unused_data or self._file.read(_BLOCK_BYTES)).lstrip(b"\0")
+                if not block:
+                    return 0
+                self._begin()
+            elif self._stream.needs_input:
+                block = self._file.read(_BLOCK_BYTES)
+                if not block:
+                    raise EOFError("it ends before its end was reached")
+            data = self._stream.decompress(block, len(view))
+            if data:
+                view[: len(data)] = data
+                return len(data)
+
+
+def _xz(file: BinaryIO, _: str) -> io.BufferedReader:
+    return io.BufferedReader(_Xz(file))
+
+
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _OPENERS: tuple[tuple[bytes, Callable[..., object]], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
-    (b"\xfd7zXZ", lzma.open),
+    (b"\xfd7zXZ", _xz),
 )
 _MODE_BITS = 0o775
-_BLOCK_BYTES = 1 << 20
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
 _IMPOSSIBLE = (
     errno.EEXIST,
