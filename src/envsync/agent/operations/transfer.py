@@ -133,6 +133,8 @@ def _bundle(service: Service, request: Request) -> Answer:
     digest = hashlib.sha256()
     size_bytes = 0
     with space_guard():
+        if os.path.islink(path):
+            os.unlink(path)
         for found in leftovers.bundles(state):
             if found != path and not size_bytes:
                 size_bytes = _take_over(found, path)
