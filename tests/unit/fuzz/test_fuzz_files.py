@@ -8,11 +8,13 @@ import struct
 import zlib
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from envsync.agent.places import locks
 from envsync.agent.places.layout import Layout, layout, read_json, write_whole
 from envsync.agent.places.locks import PushLock, nonce_at
 from envsync.agent.places.records import Record, Records, record_from_json
@@ -137,7 +139,7 @@ def test_a_lock_says_who_holds_it_or_that_it_does_not_know(
     try:
         said = damaged({"holder": "y", "pid": 1, "since_seconds": 1}, data)
         Path(os.fsdecode(places.file("lock"))).write_bytes(said)
-        with pytest.raises(Locked):
+        with mock.patch.object(locks, "_GLANCES_MAX", 0), pytest.raises(Locked):
             PushLock(places, "bob").acquire()
     finally:
         lock.release()

@@ -12,8 +12,8 @@ from envsync.push.questions.turns import Turns
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.002)
 
 
 def test_the_silent_give_their_places_to_others() -> None:
@@ -46,7 +46,7 @@ def test_places_are_not_given_without_end(why: str, monkeypatch: pytest.MonkeyPa
         with lock:
             now += 1
             most = max(most, now)
-        threading.Event().wait(0.2)  # longer than anybody's patience
+        threading.Event().wait(0.04)  # longer than anybody's patience
         with lock:
             now -= 1
 
