@@ -119,7 +119,7 @@ def test_a_push_that_fails_ends_no_helpers_of_who_still_looks(
         close()
 
     def waited_for() -> None:
-        if threading.current_thread().name.startswith("push"):
+        if threading.current_thread().name.startswith("server"):
             over.set()
 
     def confirm_late(source: Source) -> bool:
