@@ -28,17 +28,6 @@ def own_server_names(entries: Sequence[tuple[str, str]], hostname: str) -> list[
     return []
 
 
-def is_called(name: str, hostname: str) -> bool:
-    """Whether a name that no inventory explains is that of the machine with this hostname: all
-    of it, or without its domain.
-
-    Never the other way round: `web1` may be in any domain, and `web1.other.example` be another
-    machine, where what is asked for must not be done here.
-    """
-    name, own = name.rstrip(".").lower(), hostname.rstrip(".").lower()
-    return name == own or (name == _short(own) and name != "localhost")
-
-
 def _same_but_for_domain(one: str, other: str) -> bool:
     one, other = one.rstrip(".").lower(), other.lower()
     if one == other:

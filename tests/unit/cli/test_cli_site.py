@@ -77,28 +77,6 @@ def test_a_machine_that_has_a_name_of_its_own_is_also_its_hostname() -> None:
         SITES["listed"].server("h")
 
 
-@pytest.mark.parametrize(
-    ("token", "hostname", "is_here"),
-    [
-        ("web1", "web1.lab.example", True),
-        ("WEB1", "web1.lab.example", True),
-        ("web1.lab.example", "Web1.lab.example", True),
-        ("web1.lab.example", "web1", False),
-        ("web1.other.example", "web1.lab.example", False),
-        ("web10", "web1.lab.example", False),
-        ("10", "10.0.0.1", False),
-        ("localhost", "localhost.localdomain", False),
-    ],
-)
-def test_without_an_inventory_a_machine_needs_no_domain(
-    token: str, hostname: str, is_here: bool
-) -> None:
-    place = Site(ZERO, None, hostname, "/conda").place(Server(token, token))
-    [named] = Site(ZERO, None, hostname, "/conda").places([token])
-    assert (place.open_link is None, named.open_link is None) == (is_here, is_here)
-    assert named.server == (hostname if is_here else token)
-
-
 def test_another_user_of_this_machine_is_another_server() -> None:
     mine, theirs = SITES["without a file"].places([f"{user_name()}@laptop", "nobody-else@laptop"])
     assert (mine.server, mine.open_link) == ("laptop", None)

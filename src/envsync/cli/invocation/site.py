@@ -11,7 +11,6 @@ from envsync.agent.server.facts import user_name
 from envsync.cli.invocation.active_conda import active_conda_prefix
 from envsync.errors import InventoryError, UsageError
 from envsync.inventory import Inventory, Server
-from envsync.inventory.identity import is_called
 from envsync.push.order.places import Place
 from envsync.ssh.session import Address, Link
 from envsync.tree.local import DEFAULT_LOCAL
@@ -81,7 +80,7 @@ class Site:
         listed."""
         if server in self.inventory.servers:
             return server.name == self.own
-        is_host = server.host == self.own or is_called(server.host, self.hostname)
+        is_host = server.host in (self.own, self.hostname)
         return is_host and server.user in (None, user_name())
 
     def opener(self, server: Server) -> Callable[[], Link] | None:
