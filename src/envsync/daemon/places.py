@@ -34,8 +34,8 @@ class Places:
     def of(cls, environ: Mapping[str, str], hostname: str) -> Places:
         """Raises `UsageError` for a user without a home.
 
-        By the hostname, as the inventory tells machines: an /etc/machine-id is the same on
-        servers that were made from one image.
+        By the hostname, as the inventory tells machines, but without its domain, which comes
+        and goes: an /etc/machine-id is the same on servers that were made from one image.
         """
         base = environ.get("XDG_STATE_HOME") or ""
         if not base.startswith("/") and environ.get("HOME", "").startswith("/"):
@@ -45,7 +45,8 @@ class Places:
                 "neither HOME nor XDG_STATE_HOME says where the daemon may keep what it knows",
                 hint="set XDG_STATE_HOME to a directory of this user",
             )
-        state = Path(base, "envsync", f"on-{_NO_NAME.sub('_', hostname.lower())}")
+        own = hostname.lower().partition(".")[0]
+        state = Path(base, "envsync", f"on-{_NO_NAME.sub('_', own)}")
         return cls(state, _runtime(environ) or state)
 
     @property
@@ -76,7 +77,10 @@ class Places:
 
     def take_over(self, environments: Collection[str]) -> None:
         """Have what a daemon knew that kept it for all machines in one place, where it is this
-        machine's: where it knew one of these, for an environment has one source."""
+        machine's: where it knew one of these, for an environment has one source.
+
+        Raises `Locked` where that daemon still runs: it pushes them, and knows what is paused.
+        """
         before = self.database.parents[1] / self.database.name
         if self.database.exists() or not set(environments) & read(before).sources.keys():
             return
@@ -85,6 +89,8 @@ class Places:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 before.rename(self.database)
+            except BlockingIOError:
+                raise _runs_already(fd) from None
             finally:
                 os.close(fd)
 
@@ -101,12 +107,9 @@ class Places:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+            running = _runs_already(fd)
             os.close(fd)
-            raise Locked(
-                f"a daemon of this user runs already (process {pid})",
-                hint="`envsync status` shows what it does",
-            ) from None
+            raise running from None
         except OSError as error:  # a network filesystem without its lock service
             os.close(fd)
             raise StorageFailed(
@@ -116,6 +119,14 @@ class Places:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return fd
+
+
+def _runs_already(lock_fd: int) -> Locked:
+    pid = os.pread(lock_fd, 20, 0).decode("ascii", "replace").strip()
+    return Locked(
+        f"a daemon of this user runs already (process {pid})",
+        hint="`envsync status` shows what it does; after an upgrade it has to be started again",
+    )
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -68,10 +68,18 @@ def find_problems(document: Document) -> list[Problem]:
     return problems
 
 
+_LIKELY_NAMES = ("jump", "host")
+
+
 def misplaced(document: Document) -> Iterator[Problem]:
-    """`user: alice`, not far enough to the right, would be a server with that name."""
+    """`user: alice`, not far enough to the right, would be a server with that name.
+
+    A bastion may be called `jump`: that only below a server of which nothing is said.
+    """
+    before: Value = ""
     for key, entry in _mapping(_mapping(document.value).get("servers")).items():
-        if key in ServerEntry.model_fields and isinstance(entry, str):
+        may_be_name, before = key in _LIKELY_NAMES and before is not None, entry
+        if not may_be_name and key in ServerEntry.model_fields and isinstance(entry, str):
             text = (
                 f"expected `{key}:` further to the right, below its server (or {{host: ...}}, for "
                 f"a server called {key}), got {shown(entry)}"

@@ -150,7 +150,9 @@ def test_places(tmp_path: Path) -> None:
     places.state.mkdir(parents=True)
     service.announce()
     assert places.announced_socket() == service.socket
-    assert Places.of(home, "../Odd").state == places.state.parent / "on-.._odd"
+    assert Places.of(home, "Odd/1").state == places.state.parent / "on-odd_1"
+    # A domain comes and goes; what is paused stays so.
+    assert Places.of(home, "server1.lab.example").state == places.state
     with pytest.raises(UsageError, match="neither HOME nor XDG_STATE_HOME"):
         Places.of({}, "server1")
 
@@ -187,7 +189,8 @@ def test_what_was_kept_for_all_machines_in_one_place(tmp_path: Path) -> None:
     assert read(places.database) == Contents()
     at_work = os.open(tmp_path / "envsync/daemon.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(at_work, fcntl.LOCK_EX)
-    places.take_over({"mine"})
+    with pytest.raises(Locked, match="runs already"):
+        places.take_over({"mine"})
     assert read(places.database) == Contents()
     os.close(at_work)
     places.take_over({"mine", "other"})

@@ -319,3 +319,8 @@ def test_without_a_file_neither_yaml_nor_pydantic_is_imported() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_bastion_may_be_called_jump(tmp_path: Path) -> None:
+    inventory = _load_text(tmp_path, "servers: {jump: bastion.lab.example, gpu01: {jump: jump}}\n")
+    assert inventory.server("jump").host == "bastion.lab.example"

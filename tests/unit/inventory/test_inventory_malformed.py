@@ -351,6 +351,10 @@ SERVER_ENTRIES = {
         "servers:\n  a:\n    user alice\n",
         "2: servers.a: expected a colon and a space, as in `user: alice`, got 'user alice'",
     ),
+    "a key below a server of which nothing is said": Malformed(
+        "servers:\n  a:\n  jump: bastion\n",
+        "3: servers.jump: expected `jump:` further to the right, below its server",
+    ),
     "a key too far left": Malformed(
         "servers:\n  a:\n    host: gpu01\n  user: alice\n",
         "4: servers.user: expected `user:` further to the right, below its server (or {host: ...},"

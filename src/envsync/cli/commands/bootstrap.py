@@ -14,7 +14,7 @@ from envsync.errors import EnvsyncError, InventoryError, SomeServersFailed, Usag
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from envsync.cli.invocation.in_order import OnKnown
+    from envsync.cli.invocation.in_order import Document, OnKnown
     from envsync.cli.invocation.site import Site
     from envsync.cli.pushing.order import PushOrder
     from envsync.push.steps.report import PushReport
@@ -48,8 +48,8 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
         "environments": [],
     }
 
-    def know_base(reports: Sequence[PushReport]) -> None:
-        result["base"] = reports[0].to_json()
+    def know_base(documents: Sequence[Document]) -> None:
+        result["base"] = documents[0]
 
     [report] = followed(invocation, base, know_base)
     _require_base(invocation, report)
@@ -64,8 +64,8 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     else_from = base.source.server if target.open_link is None else site.own_name
     reports: list[PushReport] = []
 
-    def know(under_way: Sequence[PushReport] = ()) -> None:
-        result["environments"] = [report.to_json() for report in (*reports, *under_way)]
+    def know(under_way: Sequence[Document] = ()) -> None:
+        result["environments"] = [*(report.to_json() for report in reports), *under_way]
 
     for name in names:
         reports.append(_brought(invocation, site, name, (server, else_from), know))
@@ -135,7 +135,7 @@ def _brought(
     site: Site,
     environment: str,
     between: tuple[str, str],
-    on_known: OnKnown[PushReport],
+    on_known: OnKnown,
 ) -> PushReport:
     """A push of it from its own source; one that cannot begin holds up no other.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.cli.invocation.in_order import Document, InOrder
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
@@ -45,10 +46,12 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     places = site.places(servers) if servers else site.everywhere()
     invocation.result = result = {"dry_run": dry_run, "servers": []}
 
-    def know(outcomes: Sequence[Outcome[GcFacts]]) -> None:
-        result["servers"] = [_document(_judged(outcome)) for outcome in outcomes]
+    def know(documents: Sequence[Document]) -> None:
+        result["servers"] = documents
 
-    found = ask_servers(invocation.terminal, "gc", places, ask, know)
+    names = [place.server for place in places]
+    known: InOrder[Outcome[GcFacts]] = InOrder(names, _judged_document, know)
+    found = ask_servers(invocation.terminal, "gc", places, ask, known)
     outcomes = [_judged(outcome) for outcome in found]
     for outcome in outcomes:
         if outcome.value is not None:
@@ -108,6 +111,10 @@ def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
     if error is not None:
         error.server = outcome.server
     return Outcome(outcome.server, outcome.value, error)
+
+
+def _judged_document(outcome: Outcome[GcFacts]) -> Document:
+    return _document(_judged(outcome))
 
 
 def _document(outcome: Outcome[GcFacts]) -> dict[str, object]:

@@ -12,6 +12,7 @@ from envsync.cli.invocation.options import common_options, force_platform_option
 from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefused, SourceShrunk
 
 if TYPE_CHECKING:
+    from envsync.cli.invocation.in_order import Document
     from envsync.cli.pushing.order import PushOrder
     from envsync.push.steps.report import PushReport
 
@@ -73,8 +74,8 @@ def carry_out(invocation: Invocation, order: PushOrder) -> None:
         "servers": [],
     }
 
-    def know(reports: Sequence[PushReport]) -> None:
-        result["servers"] = [report.to_json() for report in reports]
+    def know(documents: Sequence[Document]) -> None:
+        result["servers"] = documents
 
     _raise_failures(invocation, followed(invocation, order, know), source.server)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.cli.invocation.in_order import Document, InOrder
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
@@ -64,10 +65,11 @@ def remove(
         "servers": [],
     }
 
-    def know(outcomes: Sequence[Outcome[Removed]]) -> None:
-        result["servers"] = [_document(outcome) for outcome in outcomes]
+    def know(documents: Sequence[Document]) -> None:
+        result["servers"] = documents
 
-    outcomes = ask_servers(invocation.terminal, "remove", places, ask, know)
+    known = InOrder([place.server for place in places], _document, know)
+    outcomes = ask_servers(invocation.terminal, "remove", places, ask, known)
     for outcome in outcomes:
         for line in _lines(order, outcome):
             invocation.terminal.say(line)

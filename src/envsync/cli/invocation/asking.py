@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from envsync.cli.invocation.in_order import InOrder, OnKnown
+from envsync.cli.invocation.in_order import InOrder
 from envsync.cli.invocation.site import Site
 from envsync.cli.output.terminal import Terminal
 from envsync.errors import SomeServersFailed
@@ -26,14 +26,12 @@ def ask_servers(
     step: str,
     places: Sequence[Place],
     ask: Ask[T],
-    on_known: OnKnown[Outcome[T]] = lambda _: None,
+    known: InOrder[Outcome[T]] | None = None,
 ) -> list[Outcome[T]]:
     """The outcomes in the order of the places; on a terminal, a line moves for each meanwhile.
 
-    `step` is one word for what they do. `on_known` gets all outcomes that there are with each
-    that comes.
+    `step` is one word for what they do. `known` gets each outcome when it comes.
     """
-    known = InOrder([place.server for place in places], on_known)
     with lines_that_move(terminal, places) as (show, forget):
 
         def ask_one(end: End, place: Place) -> T:
@@ -45,7 +43,8 @@ def ask_servers(
             return ask(end, place, told)
 
         def on_outcome(outcome: Outcome[T]) -> None:
-            known.add(outcome.server, outcome)
+            if known is not None:
+                known.add(outcome.server, outcome)
             forget(outcome.server)
 
         return for_each_server(places, ask_one, on_outcome)

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-OnKnown = Callable[[Sequence[T]], None]
+Document = dict[str, Any]
+OnKnown = Callable[[Sequence[Document]], None]
 
 
 class InOrder(Generic[T]):
     """Tells what is known so far with each that comes: whatever ends the command, it was done."""
 
-    def __init__(self, servers: Sequence[str], on_known: OnKnown[T]) -> None:
-        """`on_known` is called by whoever adds one, never by two threads at once."""
+    def __init__(
+        self, servers: Sequence[str], document: Callable[[T], Document], on_known: OnKnown
+    ) -> None:
+        """`on_known` gets what `document` makes of each; it is called by whoever adds one, never
+        by two threads at once."""
         self._servers = servers
+        self._document = document
         self._on_known = on_known
-        self._known: dict[str, T] = {}
+        self._known: dict[str, Document] = {}
         self._lock = threading.Lock()
 
     def add(self, server: str, one: T) -> None:
         """May be called from any thread."""
+        document = self._document(one)
         with self._lock:
-            self._known[server] = one
+            self._known[server] = document
             self._on_known([self._known[name] for name in self._servers if name in self._known])

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from envsync.push.steps.report import PushReport
 
 
-def followed(
-    invocation: Invocation, order: PushOrder, on_known: OnKnown[PushReport]
-) -> list[PushReport]:
+def followed(invocation: Invocation, order: PushOrder, on_known: OnKnown) -> list[PushReport]:
     """The reports, in the order of the destinations; failures are told by the caller.
 
     `on_known` gets all that there are with each that comes, also of a push that is stopped.
@@ -24,11 +22,13 @@ def followed(
     collect_rarely()  # imports, too, make many objects and no garbage
     from envsync.cli.pushing.view import PushView
     from envsync.push.fan_out.fan_out import FanOut
+    from envsync.push.steps.report import PushReport
 
     source = order.source
     fan_out = FanOut(order.settings, source.server, source.open_link)
     view = PushView(invocation.terminal, order, source.server, verbose=invocation.verbose)
-    known = InOrder([destination.server for destination in order.destinations], on_known)
+    servers = [destination.server for destination in order.destinations]
+    known = InOrder(servers, PushReport.to_json, on_known)
 
     def on_report(report: PushReport) -> None:
         known.add(report.server, report)

@@ -53,17 +53,29 @@ def for_each_server(
 ) -> list[Outcome[T]]:
     """Ask the end of every place; otherwise as `for_each_place`."""
 
-    def visit(place: Place) -> T:
-        with open_end(place) as end:
-            return ask(end, place)
+    # Only there nothing but time is lost: who answers may be hashing a disk that others share.
+    opening: set[str] = set()
 
-    return for_each_place(places, visit, on_outcome, at_once=at_once)
+    def visit(place: Place) -> T:
+        opening.add(place.server)
+        try:
+            with open_end(place) as end:
+                opening.discard(place.server)
+                return ask(end, place)
+        finally:
+            opening.discard(place.server)
+
+    def is_waiting(place: Place) -> bool:
+        return place.server in opening
+
+    return for_each_place(places, visit, on_outcome, is_waiting, at_once=at_once)
 
 
 def for_each_place(
     places: Sequence[Place],
     visit: Callable[[Place], T],
     on_outcome: Callable[[Outcome[T]], None] = lambda _: None,
+    is_waiting: Callable[[Place], bool] = lambda _: True,
     *,
     at_once: int = AT_ONCE,
 ) -> list[Outcome[T]]:
@@ -79,7 +91,7 @@ def for_each_place(
         on_outcome(outcome)
         return outcome
 
-    turns = Turns(serve, places, at_once=at_once)
+    turns = Turns(serve, places, is_waiting, at_once)
     try:
         turns.finish()
     except BaseException:
