@@ -294,12 +294,20 @@ def test_what_was_done_in_a_version_is_kept_when_it_is_taken_back(server: Server
     server.push(ONE)
     with pytest.raises(CheckFailed) as failed:
         server.push(TWO, check="false", on_step=install)
-    assert "somebody changed it meanwhile: that is kept as generation 2" in failed.value.details
+    assert "it was changed meanwhile: that is kept as generation 2" in failed.value.details
     assert server.revision() == revision(ONE)
     for version in (THREE, ONE, THREE):
         server.push(version)
     assert kept_with(server, b"lib/mine") == [2]
     require_sound(server)
+
+
+def test_what_a_check_leaves_behind_keeps_no_version(server: Server) -> None:
+    """`.pytest_cache`, a core file: with each try there would be one more whole environment."""
+    server.push(ONE)
+    with pytest.raises(CheckFailed):
+        server.push(TWO, check="mkdir .pytest_cache; echo x > .pytest_cache/x; false")
+    assert not [record for record in records(server).all() if record.kept_because]
 
 
 def test_so_it_is_where_the_switch_was_interrupted_days_ago(server: Server) -> None:

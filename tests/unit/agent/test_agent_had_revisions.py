@@ -36,6 +36,7 @@ def on(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     [
         ("opt/conda", "ext4", False),
         ("opt/conda", "nfs4", True),
+        ("opt/conda", "wekafs", True),
         ("home/conda", "ext4", True),
         ("home/conda", "nfs4", True),
     ],

@@ -395,3 +395,16 @@ def test_nothing_is_done_in_another_users_directory(
         carry(live, [b"local"], tree, LocalPaths(["local"]), is_ours=False)
     assert told.value.details == ("local: its directory belongs to another user",)
     assert os.listdir(tree) == []
+
+
+def test_another_users_directory_in_which_nothing_is_to_be_done_stays(
+    live: bytes, tree: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time alone is no reason to refuse a rollback."""
+    for top, mtime_ns in ((live, 10**18), (tree, 2 * 10**18)):
+        write(top, b"settings/same")
+        os.utime(top + b"/settings/same", ns=(10**18, 10**18))
+        os.utime(top + b"/settings", ns=(mtime_ns, mtime_ns))
+    monkeypatch.setattr(os, "geteuid", lambda: os.lstat(tree).st_uid + 1)
+    carry(live, [b"settings"], tree, LocalPaths(["settings/**"]), is_ours=False)
+    assert os.lstat(tree + b"/settings").st_mtime_ns == 2 * 10**18

@@ -15,7 +15,7 @@ from typing import Dict, List, Optional
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Records
 from envsync.agent.server import machine
-from envsync.agent.server.filesystem import mount_of
+from envsync.agent.server.filesystem import FINE_STAMPS, mount_of
 from envsync.agent.server.home import home
 
 _KEPT_MAX = 5000
@@ -77,7 +77,8 @@ def _is_seen_by_all(path: bytes) -> bool:
     """Whether every machine that has this user's log has the environment at this path as well."""
     parent = os.path.dirname(path)
     mount = mount_of(parent)
-    if mount.is_network:
+    # There are more network filesystems than anybody has a list of.
+    if mount.kind not in FINE_STAMPS:
         return True
     top = os.path.realpath(os.fsencode(home(os.environ) or os.sep))
     is_in_home = top != b"/" and parent.startswith(top + b"/")

@@ -14,7 +14,7 @@ from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Set
 
 from envsync.agent.server.filesystem import mounts_below
 from envsync.agent.trees.file_copy import UNFINISHED, copy_file
-from envsync.agent.trees.removal import remove_tree
+from envsync.agent.trees.removal import remove_free_of_mounts
 from envsync.agent.trees.scan_pass import open_directory, opened_directory
 from envsync.agent.trees.storage import trouble
 from envsync.errors import PreflightRefused
@@ -176,9 +176,11 @@ class _Carrying:
             if there is not None and is_local and self._is_ours:
                 self._clear(path)
             return []
-        if path in self._mounts or live.st_dev != self._device:
+        is_directory = stat.S_ISDIR(live.st_mode)
+        # Of a file in an overlay the device may be that of a layer.
+        if path in self._mounts or (is_directory and live.st_dev != self._device):
             raise OSError(errno.EXDEV, _MOUNTED)
-        if stat.S_ISDIR(live.st_mode):
+        if is_directory:
             return self._carry_directory(what, live, there)
         is_nothing = split(path)[1].startswith(NFS_REMAINS)
         if is_nothing or not (stat.S_ISREG(live.st_mode) or stat.S_ISLNK(live.st_mode)):
@@ -236,7 +238,9 @@ class _Carrying:
         self._open_up(split(path)[0])
         for below in [kept for kept in self._stamps if kept == path or _is_below(kept, path)]:
             del self._stamps[below]
-        remove_tree(path, self._tree_fd)
+        if any(mount == path or _is_below(mount, path) for mount in self._mounts):
+            raise OSError(errno.EBUSY, _MOUNTED)
+        remove_free_of_mounts(path, self._tree_fd)
 
     def _make_directory(self, path: bytes, live: os.stat_result) -> None:
         self._open_up(split(path)[0])
@@ -248,7 +252,9 @@ class _Carrying:
         self._stamps[path] = _Stamps(mode, live.st_atime_ns, live.st_mtime_ns)
 
     def _wish(self, path: bytes, there: os.stat_result, live: os.stat_result) -> None:
-        """Let a local directory that is there get the live one's mode and mtime."""
+        """Let a local directory of ours that is there get the live one's mode and mtime."""
+        if there.st_uid != os.geteuid() != 0:
+            return
         mode = stat.S_IMODE(live.st_mode) | (there.st_mode & stat.S_ISGID)
         if (stat.S_IMODE(there.st_mode), there.st_mtime_ns) != (mode, live.st_mtime_ns):
             self.touched.add(path)
@@ -271,7 +277,8 @@ class _Carrying:
     def stamp_directories(self) -> None:
         """Give directories their modes and mtimes, children first."""
         for path in sorted(self._stamps, key=_depth, reverse=True):
-            _put_stamps(path or b".", self._tree_fd, self._stamps[path])
+            with self._noting(path):
+                _put_stamps(path or b".", self._tree_fd, self._stamps[path])
         self._stamps.clear()
 
     def _copy(self, path: bytes, live: os.stat_result) -> None:

@@ -14,8 +14,11 @@ from envsync.agent.publishing.switching import Switching
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
 from envsync.errors import INSIST, CheckFailed, SourceRefused, StorageFailed
+from envsync.tree.difference import difference
 
 Step = Callable[[str], None]
+
+_PACKAGE_PLACES = (b"conda-meta", b"lib", b"bin")
 
 _COMMAND_CHARACTERS_MAX = 1000
 
@@ -37,14 +40,17 @@ class Conclusion:
         self._switching = switching
         self._on_step = on_step
 
-    def conclude(self, switch: Intent) -> Record:
+    def conclude(self, switch: Intent, *, is_recovered: bool = False) -> Record:
         """Check what stands at the name now, and put it on record; may be run again after a crash.
+
+        `is_recovered` says that it is, and that it may have stood there for long.
 
         Raises `CheckFailed` where the check failed; then the version before stands there again.
         """
         new, kept, check, event = switch
         if new.source_revision in self._records.held() and not event.get("retry_held"):
-            raise self._taken_back(new, check, CheckFailure("its check failed there", ()))
+            held = CheckFailure("its check failed there", ())
+            raise self._taken_back(new, check, held, is_recovered=is_recovered)
         self._on_step("check")
         failure = run_check(check.command, check.timeout_seconds, self._places.path)
         if failure is not None:
@@ -53,7 +59,7 @@ class Conclusion:
                 if failure.is_verdict:
                     reason = "its check failed: %s" % failure.summary
                     self._records.hold(new.source_revision, reason)
-            raise self._taken_back(new, check, failure)
+            raise self._taken_back(new, check, failure, is_recovered=is_recovered)
         self._on_step("record")
         if kept is not None:
             self._records.store(kept)
@@ -67,11 +73,11 @@ class Conclusion:
         self._on_step("recorded")
         return new
 
-    def _keep_if_changed(self, new: Record) -> bool:
-        """Keep the version that does not stand at the name any more, where it is not as published.
+    def _keep_if_changed(self, new: Record, *, is_recovered: bool) -> bool:
+        """Keep the version that does not stand at the name any more, where somebody worked in it.
 
-        Somebody may have worked in it: for a minute, or for days where the switch was interrupted.
-        The next push would build over that. Whether it is kept.
+        For as long as its check took, or for days where the switch was interrupted. The next push
+        would build over that. Whether it is kept.
         """
         tree = self._records.tree(new)
         if tree is None:
@@ -80,7 +86,9 @@ class Conclusion:
         # One that goes on changing, or cannot be read, is not what it was.
         with contextlib.suppress(SourceRefused, StorageFailed):
             found = self._trees.snapshot(tree)
-            if found.revision == new.revision:
+            if found.revision == new.revision or not (
+                is_recovered or self._is_more_than_added(new, found)
+            ):
                 return False
         changed = new._replace(kept_because="it was changed before it was taken back")
         if found is None:
@@ -91,18 +99,28 @@ class Conclusion:
         self._forget_staging(new)
         return True
 
+    def _is_more_than_added(self, new: Record, found: Snapshot) -> bool:
+        """Not where there only are more files, and none of a package: a check leaves such."""
+        published = self._records.manifest(new)
+        if published is None:
+            return True
+        added, *others = difference(published, found.manifest())
+        return any(others) or any(map(_is_of_package, added))
+
     def _forget_staging(self, new: Record) -> None:
         """The note of what is being built; that of another tree stays: a rollback ends no push."""
         note = find_staging(self._places)
         if note is None or note.inode == new.inode:
             forget_staging(self._places)
 
-    def _taken_back(self, new: Record, check: Check, failure: CheckFailure) -> CheckFailed:
+    def _taken_back(
+        self, new: Record, check: Check, failure: CheckFailure, *, is_recovered: bool
+    ) -> CheckFailed:
         """Switch back; the error that says so."""
         is_there_again = self._switching.take_back(new)
         kept: Tuple[str, ...] = ()
-        if self._keep_if_changed(new):
-            kept = ("somebody changed it meanwhile: that is kept as generation %d" % new.number,)
+        if self._keep_if_changed(new, is_recovered=is_recovered):
+            kept = ("it was changed meanwhile: that is kept as generation %d" % new.number,)
         self._switching.abandon()
         hint = "this revision is held there; change the environment, or %s" % INSIST
         if not failure.is_verdict:
@@ -119,3 +137,7 @@ class Conclusion:
         return CheckFailed(
             "the check `%s` failed (%s); %s" % told, details=(*failure.output, *kept), hint=hint
         )
+
+
+def _is_of_package(path: bytes) -> bool:
+    return path.partition(b"/")[0] in _PACKAGE_PLACES

@@ -66,7 +66,7 @@ class Recovery:
             return "an interrupted switch had not happened"
         filesystem.sync_directory(os.path.dirname(self._places.live))
         self._protect_changed(new, event)
-        self._conclusion.conclude(intent)
+        self._conclusion.conclude(intent, is_recovered=True)
         return "an interrupted switch was completed"
 
     def _protect_changed(self, new: Record, event: Dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ receive, `complete`, `publish`. `begin` or `begin_alike`, and `settle`, may come
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from typing import Callable, Collection, Optional, Sequence, Tuple
@@ -42,6 +43,22 @@ from envsync.tree.sharing import WRITE, Share, shared
 from envsync.tree.steps import Files, Plan
 
 Progress = Callable[[int], None]
+
+
+_RESISTS = frozenset(
+    (
+        errno.EPERM,
+        errno.EACCES,
+        errno.EBUSY,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENOTEMPTY,
+        errno.ELOOP,
+    )
+)
+"""What comes of an entry that is another's, or of another kind than it was: not of a disk, nor of
+a machine without memory or descriptors."""
 
 
 class TargetPush:
@@ -190,11 +207,10 @@ class TargetPush:
             beside = (*beside, copied[0])
         try:
             facts, work, fetches = self._bring_forward(staging, beside, progress)
-        except OSError:
-            if staging.origin == ORIGIN_NEW:
+        except OSError as error:
+            if staging.origin == ORIGIN_NEW or error.errno not in _RESISTS:
                 raise
-            # No disk's trouble: something in that tree is not this user's to change, and would
-            # not be the next time.
+            # Something in that tree is not this user's to change, and would not be the next time.
             staging.begin_anew()
             self._hand_down(staging)
             facts, work, fetches = self._bring_forward(staging, beside, progress)

@@ -58,8 +58,8 @@ def _copy(old: int, new: int) -> None:
     """
     for _ in range(_COPY_ATTEMPTS):
         before = os.fstat(old)
+        os.ftruncate(new, 0)
         if not clone(old, new):
-            os.ftruncate(new, 0)
             _copy_data(old, new, before.st_size)
         after = os.fstat(old)
         if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):

@@ -23,20 +23,22 @@ def remove_tree(path: bytes, directory_fd: Optional[int] = None) -> None:
     """
     if directory_fd is None:
         _refuse(mounted_within(path))
-        _remove(path)
+        remove_free_of_mounts(path)
     else:
         remove_trees([path], directory_fd)
 
 
 def remove_trees(paths: Sequence[bytes], directory_fd: int) -> None:
     """The same for several below an open directory; what is mounted is looked up once."""
-    top = os.readlink(b"/proc/self/fd/%d" % directory_fd)
-    mounts = mounted_within(top)
+    mounts: Sequence[bytes] = ()
+    with contextlib.suppress(OSError):  # without /proc nobody can say what is mounted
+        top = os.readlink(b"/proc/self/fd/%d" % directory_fd)
+        mounts = mounted_within(top)
     for path in paths if mounts else ():
         above = os.path.join(top, path) + b"/"
         _refuse(mount for mount in mounts if (mount + b"/").startswith(above))
     for path in paths:
-        _remove(path, directory_fd)
+        remove_free_of_mounts(path, directory_fd)
 
 
 def _refuse(mounts: Iterable[bytes]) -> None:
@@ -44,7 +46,8 @@ def _refuse(mounts: Iterable[bytes]) -> None:
         raise OSError(errno.EBUSY, "something is mounted there", os.fsdecode(mount))
 
 
-def _remove(path: bytes, directory_fd: Optional[int] = None) -> None:
+def remove_free_of_mounts(path: bytes, directory_fd: Optional[int] = None) -> None:
+    """The same for who has seen that nothing is mounted there or below."""
     try:
         status = os.stat(path, dir_fd=directory_fd, follow_symlinks=False)
     except FileNotFoundError:
