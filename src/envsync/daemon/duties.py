@@ -76,5 +76,5 @@ def duties(inventory: Inventory, own: str | None, hostname: str) -> Duties:
 def _place(server: Server, prefix: str | None) -> str:
     """Which account on which machine, and where conda is there: as far as the inventory says."""
     user = "" if server.user is None else f"{server.user}@"
-    port = "" if server.port is None else f":{server.port}"
+    port = "" if server.port in (None, 22) else f":{server.port}"
     return f"{user}{server.host}{port} {server.prefix or prefix or ''}"
