@@ -35,13 +35,32 @@ _ENCODED_TOKEN = re.compile(r"(%%2Ft%%2F)%s+" % _ENCODED, re.IGNORECASE)
 # A name and its value; begun only where a word begins, so that no text takes long.
 _ASSIGNED = re.compile(
     r"(?<![\w.-])([\w.-]+)"
-    r"(=|\\?[\"']?[ \t]*:(?!:)[ \t]*(?:\\(?=[\"']))?|[ \t]+=(?!=)[ \t]*)"
+    r"(=(?!=)|\\?[\"']?[ \t]*:(?!:)[ \t]*(?:\\(?=[\"']))?|[ \t]+=(?!=)[ \t]*)"
 )
-# What a name ends with that is glued to it, or has no `=` behind it: PGPASSWORD, clientSecret.
+# What a name ends with, where a word of it begins: PGPASSWORD, clientSecret, but not tiktoken.
 _SECRETS = r"(?:passw(?:or)?d|passphrase|secret|token|(?:secret|api|access|auth|account)[_-]?key)"
-_NAME_END = re.compile(_SECRETS + r"[0-9]*\Z", re.IGNORECASE)
-_WORD_TOKEN_MIN = 8
-"""What stands behind `token:` is a word of a sentence where it is shorter."""
+_WORD_BEGINS = r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]))"
+_GLUED = (
+    r"(?:access|admin|api|app|auth|bot|client|csrf|db|hub|id|login|my|mysql|pg|refresh|root"
+    r"|session|user)"
+)
+_NAME_END = re.compile(r"%s(?i:%s?%s)[0-9]*\Z" % (_WORD_BEGINS, _GLUED, _SECRETS))
+_ENDS = r"(?(1)\1)\.?(?=[\s\"'`;&#)\]}]|,(?:[\s\"'<>=!]|[\w.-]{1,60}=|\Z)|:\s|:?\Z)"
+_SWITCH = re.compile(r"([\"'])?(?i:true|false|yes|no|on|off|null|none)%s" % _ENDS)
+# Of a package, whose name may well end with `auth` or `api-key`; and a small number.
+_VERSION = re.compile(
+    r"([\"'])?[~^<>=!]{0,2}"
+    r"(?:[0-9]+(?:\.[0-9]+)+(?:\.?(?:a|b|rc|post|dev)[0-9]+)*(?:\.\*)?"
+    r"|[0-9]+\.\*|[0-9]{1,5}|[0-9]+(?==\w)|\*)"
+    r"(?:=[\w.*]{1,40}|-\w{1,40}_[0-9]+)?%s" % _ENDS
+)
+_PASSWORD = re.compile(r"passw|passphrase|pwd", re.IGNORECASE)
+_PLACE = re.compile(r"(?:~|\.{1,2})?/[a-z]+[0-9]*/|[a-z][a-z+]{0,20}://")
+# As source code has it behind ` = `: a name, a call; shown with an exception.
+_EXPRESSION = re.compile(r"[A-Za-z_][A-Za-z_.]*(?:[(\[{].*)?\Z")
+_DIGIT, _LETTER = re.compile(r"[0-9]"), re.compile(r"[A-Za-z]")
+_SECRET_MIN = 8
+"""Behind a colon, what is shorter is a word of a sentence."""
 # In quotes, all up to the other one, and what is joined to it, as a shell has it.
 _QUOTED = r"(?:'[^'\n]*'?|\"[^\"\n]*\"?)"
 _VALUE = re.compile(r"%s[^%s&;#]*|[^%s&;#]+" % (_QUOTED, _END, _END))
@@ -71,8 +90,8 @@ def redacted(text: str) -> str:
         text = pattern.sub(lambda found: found.group(1) + HIDDEN, text)
     for pattern in (_TOKEN_WITHOUT_SCHEME, _USER_OPTION, _HEADER):
         text = pattern.sub(_without_value, text)
-    text = _OPTION.sub(_without_named_value, _without_parameters(text))
-    return _KNOWN_TOKEN.sub(HIDDEN, text)
+    text = _KNOWN_TOKEN.sub(HIDDEN, text)
+    return _OPTION.sub(_without_named_value, _without_parameters(text))
 
 
 def user_that_may_stay(scheme: str, userinfo: str) -> str:
@@ -94,30 +113,63 @@ def _without_value(match: Match[str]) -> str:
 
 def _without_parameters(text: str) -> str:
     """Each NAME=VALUE whose name says so; also one that is the value of another, as a URL's is."""
-    parts, end = [], 0
+    parts, end, plain_end = [], 0, 0
     for match in _ASSIGNED.finditer(text):
-        if match.start() < end or not _names_secret(match):
+        # The rest of a value that is none is none either, and not looked at again and again.
+        is_done = match.start() < end or (match.group(2) != "=" and match.end() < plain_end)
+        value = None if is_done or not _names_secret(match) else _VALUE.match(text, match.end())
+        if value is None:
             continue
-        value = _VALUE.match(text, match.end())
-        if value is not None and not _is_sentence(match, value.group()):
+        if _may_be_secret(match, value.group()):
             parts += [text[end : match.end()], HIDDEN]
             end = value.end()
+        elif ":" in match.group(2) and not _is_quoted(value.group()):
+            plain_end = value.end()
     return "".join([*parts, text[end:]])
 
 
 def _names_secret(match: Match[str]) -> bool:
-    """Whether the name of what is assigned says so; a path with a colon behind it is no name."""
+    """Whether the name of what is assigned says so; a path with a colon behind it is no name.
+
+    Nor is it one of a credential where a switch, a version, or a place stands behind it.
+    """
     name, between = match.groups()
     if between == "=":
-        return _is_secret(name)
-    return _before(match) != "/" and bool(_NAME_END.search(name))
+        is_named = _is_secret(name)
+    else:
+        is_named = _before(match) != "/" and bool(_NAME_END.search(name))
+        is_named = is_named and not _PLACE.match(match.string, match.end())
+    return is_named and not _is_harmless(name, match.string, match.end())
 
 
-def _is_sentence(match: Match[str], value: str) -> bool:
-    """As in `unexpected token: )`."""
+def _is_harmless(name: str, text: str, at: int) -> bool:
+    """Whether what is there is a switch, or a version, as of a package: `google-auth=2.29.0`."""
+    if _SWITCH.match(text, at):
+        return True
+    version = _VERSION.match(text, at) if name == name.lower() else None
+    return version is not None and ("." in version.group() or not _PASSWORD.search(name))
+
+
+def _may_be_secret(match: Match[str], value: str) -> bool:
+    """Behind a colon only what looks like one: `password: Permission denied` is a sentence.
+
+    So is `unexpected token: 'identifier'`; what has a name in quotes is JSON, or the like.
+    """
     name, between = match.groups()
-    is_word = name.lower() == "token" and between != "=" and _before(match) not in ("'", '"')
-    return is_word and len(value) < _WORD_TOKEN_MIN
+    if ":" not in between:
+        return between == "=" or not _EXPRESSION.match(value)
+    is_sentence = name.lower() == "token" and _before(match) not in ("'", '"')
+    return (_is_quoted(value) and not is_sentence) or _is_mixed(value)
+
+
+def _is_quoted(value: str) -> bool:
+    return value.startswith(("'", '"'))
+
+
+def _is_mixed(value: str) -> bool:
+    """Whether it has letters and digits, and is long; what is hidden in it does not count."""
+    is_long = len(value.strip("'\"").replace("*", "")) >= _SECRET_MIN
+    return is_long and bool(_DIGIT.search(value) and _LETTER.search(value))
 
 
 def _before(match: Match[str]) -> str:
@@ -131,6 +183,7 @@ def _is_secret(name: str) -> bool:
 def _without_named_value(match: Match[str]) -> str:
     name, between, value = match.groups()
     is_hidden = _is_secret(name) and not name.startswith("--no-")
+    is_hidden = is_hidden and not _is_harmless(name, value, 0)
     return name + between + (HIDDEN if is_hidden else value)
 
 

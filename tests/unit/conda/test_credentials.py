@@ -71,6 +71,29 @@ SECRET = "s3cr3tValue99"
         "https://h/?url=https%%3A%%2F%%2Fu%%3A%s%%40h",
         "https%%3a%%2f%%2f%s%%40h%%2Fx",
         "https%%3A%%2F%%2Fh%%2Ft%%2F%s%%2Fchan",
+        "authToken=%s",
+        "authToken: %s",
+        "clientsecret=%s",
+        "AWSSecretKey: %s",
+        "MyAPIKey=%s",
+        "DB_PASSWORD2=%s",
+        "google-auth-token=%s",
+        "token=1.2%s",
+        "auth=12345:%s",
+        "auth=12345,%s",
+        "password='no more, %s'",
+        "password='1.2 %s'",
+        "password='no'%s",
+        "password: %s is refused",
+        "token: '%s'",
+        "api_key: /%s",
+        "{'token': None, 'secret': '%s'}",
+        "password:a,password:b,token=%s",
+        'password:a,password:"%s"',
+        "google-auth=2.29.0,token=%s",
+        "secret = get(token=%s)",
+        "secret = get(password:%s)",
+        "--pad-token 0 --api-key %s",
     ],
 )
 def test_no_credential_is_left(text: str) -> None:
@@ -115,10 +138,125 @@ def test_no_credential_is_left(text: str) -> None:
         "if token == other:",
         "100%40",
         "curl -L https://h:8080/x -o usr:x",
+        "pad_token=0",
+        "max_tokens=4096, num_tokens: 12",
+        "add_anaconda_token: true",
+        "use_auth_token=None)",
+        "conda-forge::tiktoken==0.7",
+        "TIKTOKEN_CACHE_DIR=/data/tiktoken",
+        "--max-tokens 512 --tiktoken fast",
     ],
 )
 def test_what_is_none_stays(text: str) -> None:
     assert redacted(text) == text
+
+
+PACKAGES = (
+    "tiktoken",
+    "tokenizers",
+    "sentencepiece",
+    "djangorestframework-api-key",
+    "python-secrets",
+    "detect-secrets",
+    "secretstorage",
+    "keyring",
+    "passlib",
+    "bcrypt",
+    "google-auth",
+    "google-auth-oauthlib",
+    "requests-oauthlib",
+    "py-cpuinfo-token",
+    "django-password-validators",
+    "vault-secret",
+    "htpasswd",
+    "csrf_token",
+    "jwt-access-key",
+)
+SPECS = (
+    "%s",
+    "%s==3.0.0",
+    "%s==3.0.0=py311_0",
+    "%s=0.7.0=py311_0 -> %s=0.7.0",
+    "%s=0.7.0 -> %s",
+    "%s=2.*",
+    "%s=0.7.*",
+    "%s=1.0rc1",
+    "%s=2.9.0.post1",
+    "conda-forge::%s==0.7",
+    "conda-forge/linux-64::%s=0.7.0=pyhd8ed1ab_0",
+    "%s>=2.0,<3",
+    "%s ==2.0",
+    "%s =2.0",
+    "%s ~=2.0",
+    '%s = "^2.0"',
+    "['%s=1.2.3', '%s=1.2.4']",
+    "`%s=1.2.3`, or without: (%s=1.2).",
+    "%s: 0.5 -> 0.7",
+    "%s: 0.5.0-pyhd8ed1ab_0 -> 0.7.0rc1",
+    "%s: only here",
+    "%s: no such package",
+    "  + %s   2.29.0  pyhca7485f_0  conda-forge/noarch",
+    "Using cached %s-0.7.0-cp311-cp311-manylinux_2_17_x86_64.whl (1.1 MB)",
+    "https://conda.anaconda.org/conda-forge/noarch/%s-3.0.0-pyhd8ed1ab_0.conda",
+)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_packages_keep_their_versions(spec: str) -> None:
+    for package in PACKAGES:
+        text = spec.replace("%s", package)
+        assert redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "alice@h's password: Permission denied",
+        "alice@h: Permission denied (publickey,password).",
+        "(alice@h) Password: Connection closed by 10.0.0.5 port 22",
+        "debug1: Next authentication method: password",
+        "debug1: Offering public key: /home/alice/.ssh/id_ed25519 ED25519 SHA256:abc1234567",
+        "Enter passphrase for key '/home/alice/.ssh/id_ed25519': ",
+        "Bad passphrase: try again",
+        "sudo: alice : NOPASSWD: ALL",
+        "ERROR: Could not find a version that satisfies tiktoken==0.99 (from versions: 0.1.1, 0.7)",
+        "google-auth 2.29.0 requires cachetools<6.0,>=2.0.0, but you have cachetools 6.1.0",
+        "Collecting google-auth==2.29.0 (from -r /tmp/x.txt (line 3))",
+        "Successfully installed detect-secrets-1.4.0 tiktoken-0.7.0 tokenizers-0.19.1",
+        "WARNING: Keyring is skipped due to an exception: no password: locked",
+        "PackagesNotFoundError: - tiktoken=0.99",
+        "  - nothing provides python_abi 3.11.* *_cp311 needed by tiktoken-0.7.0-py311h1_0",
+        "add_binstar_token: True",
+        "unexpected token: identifier",
+        "SyntaxError: Unexpected token: 'import'",
+        "cannot read the token: /home/alice1/.config/hub/token",
+        "no secret: https://vault.lab.example/v1/names",
+        "    token = next(self.tokens)",
+        "    eos_token = tokenizer.eos_token",
+        '    password = os.environ["PGPASSWORD"]',
+        "    def login(token: str, password: Optional[str] = None, api_key: bytes) -> None:",
+        "TypeError: login() got an unexpected keyword argument 'token'",
+        "KeyError: 'api_key'",
+        "    if token == other.token and secret != None:",
+        "lib/python3.11/site-packages/keyring/credentials.py, line 3, in password",
+    ],
+)
+def test_ordinary_lines_stay(line: str) -> None:
+    assert redacted(line) == line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password: 1,sig=x",
+        "secret = ghp_aaaaaaaaaaaaaaaaaaaa(b1)",
+        "token=1.2,token=secretX",
+        "--token password: abc12345",
+    ],
+)
+def test_once_is_enough_where_one_is_in_another(text: str) -> None:
+    told = redacted(text)
+    assert redacted(told) == told
 
 
 @given(st.text(max_size=200))
@@ -158,6 +296,13 @@ LONG = (
     "a:1/t/" * 7_000,
     '"' * 25_000 + "token" * 5_000,
     "a =" * 15_000,
+    "password:a," * 8_000,
+    "password:/a/x," * 6_000,
+    "token=1," * 10_000,
+    "token = a(" * 8_000,
+    "token:'a\"" * 8_000,
+    "token=" + "1." * 30_000,
+    "token1" * 10_000 + ":",
 )
 
 
