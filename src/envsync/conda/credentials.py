@@ -212,8 +212,12 @@ _FILES = (
 )
 _RECORD = re.compile(rb"conda-meta/[^/]+\.json\Z")
 _NAMED = _SECRETS.encode()
-# What refers to another variable is none, nor is what is empty.
-_GIVEN = rb"[\"']?(?![\"'\s$%#;,=]|\*\*\*|null\b|None\b)\S"
+# What refers to another variable or a command is none, nor is a switch, or what is empty.
+_VALUE_GIVEN = (
+    rb"(?![\"'\s$%#;,=`(<]|\*\*\*"
+    rb"|(?:true|false|yes|no|on|off|null|none|~)(?:[\"'\s;,#&)}]|\Z))\S"
+)
+_GIVEN = rb"[\"']?" + _VALUE_GIVEN
 # Each begins with plain text, which is found at once in records of many megabytes.
 _IN_ADDRESSES = (
     re.compile(rb"://[^\s\"'<>\\/?#@]*:[^\s\"'<>\\/?#]+@"),
@@ -239,7 +243,7 @@ _IN_SETTINGS = (
         rb"(?im)^[ \t]*(?://\S{1,500}:)?_(?:auth|authToken|password)[ \t]*=[ \t]*%s" % _GIVEN
     ),
     # conda's own variables are in JSON.
-    re.compile(rb"(?i)\"[\w-]{0,60}%s[0-9]{0,9}\"\s{0,9}:\s{0,9}\"%s" % (_NAMED, _GIVEN)),
+    re.compile(rb"(?i)\"[\w-]{0,60}%s[0-9]{0,9}\"\s{0,9}:\s{0,9}\"%s" % (_NAMED, _VALUE_GIVEN)),
 )
 
 
