@@ -59,8 +59,8 @@ _PLACE = re.compile(r"(?:~|\.{1,2})?/[a-z]+[0-9]*/|[a-z][a-z+]{0,20}://")
 # As source code has it behind ` = `: a name, a call; shown with an exception.
 _EXPRESSION = re.compile(r"[A-Za-z_][A-Za-z_.]*(?:[(\[{].*)?\Z")
 _DIGIT, _LETTER = re.compile(r"[0-9]"), re.compile(r"[A-Za-z]")
-_SECRET_MIN = 8
-"""Behind a colon, what is shorter is a word of a sentence."""
+_SECRET_MIN, _PASSWORD_MIN = 8, 5
+"""Behind a colon, what is shorter is a word of a sentence. Passwords are short."""
 # In quotes, all up to the other one, and what is joined to it, as a shell has it.
 _QUOTED = r"(?:'[^'\n]*'?|\"[^\"\n]*\"?)"
 _VALUE = re.compile(r"%s[^%s&;#]*|[^%s&;#]+" % (_QUOTED, _END, _END))
@@ -159,16 +159,17 @@ def _may_be_secret(match: Match[str], value: str) -> bool:
     if ":" not in between:
         return between == "=" or not _EXPRESSION.match(value)
     is_sentence = name.lower() == "token" and _before(match) not in ("'", '"')
-    return (_is_quoted(value) and not is_sentence) or _is_mixed(value)
+    characters_min = _PASSWORD_MIN if _PASSWORD.search(name) else _SECRET_MIN
+    return (_is_quoted(value) and not is_sentence) or _is_mixed(value, characters_min)
 
 
 def _is_quoted(value: str) -> bool:
     return value.startswith(("'", '"'))
 
 
-def _is_mixed(value: str) -> bool:
+def _is_mixed(value: str, characters_min: int) -> bool:
     """Whether it has letters and digits, and is long; what is hidden in it does not count."""
-    is_long = len(value.strip("'\"").replace("*", "")) >= _SECRET_MIN
+    is_long = len(value.strip("'\"").replace("*", "")) >= characters_min
     return is_long and bool(_DIGIT.search(value) and _LETTER.search(value))
 
 
