@@ -12,14 +12,18 @@ _AGENT = "exec(bytes.fromhex("
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """Every process below one, parents first."""
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-        found: list[int] = []
-        with contextlib.suppress(OSError):
-            found = [int(number) for number in listing.read_text().split()]
-        for child in found:
-            yield child
-            yield from descendants(child)
+    """Every process below one, parents first; those of one that ends meanwhile may lack."""
+    for child in _children(pid):
+        yield child
+        yield from descendants(child)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+            found += map(int, listing.read_text().split())
+    return found
 
 
 def agents(target: LabHost) -> list[int]:
