@@ -88,6 +88,12 @@ def from_dist_info_name(dirname: str) -> Optional[Package]:
     return Package(name, version, "", "", PYPI)
 
 
+def may_be_of_package(path: bytes) -> bool:
+    """Whether a new file at a relative path may be of one that an installer has brought: each
+    brings some there."""
+    return path.partition(b"/")[0] in (b"conda-meta", b"lib", b"bin")
+
+
 def find_installed(paths: Iterable[bytes]) -> Tuple[Installed, ...]:
     """Everything that says "installed" among an environment's relative paths, by path.
 

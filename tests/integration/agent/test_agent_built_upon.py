@@ -128,6 +128,27 @@ def _not_ours(patched: pytest.MonkeyPatch, path: bytes) -> None:
     guarded("utime", itself)
 
 
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM])
+def test_a_machine_without_descriptors_or_memory_costs_no_tree(
+    code: int, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was transferred already is gone on with when it has some again."""
+    server.push(VERSIONS[0])
+    with server.staged(VERSIONS[1]):
+        (tree,) = server.earlier()
+    inode = os.stat(tree).st_ino
+
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(staging.Staging, "bring_forward", fail)
+        with pytest.raises(OSError, match=os.strerror(code)):
+            server.push(VERSIONS[1])
+    server.push(VERSIONS[1])
+    assert os.stat(server.target().places.standing()).st_ino == inode
+
+
 @pytest.mark.parametrize("is_resumed", [False, True])
 @pytest.mark.parametrize("path", [b"/local", b"/lib"])
 def test_a_tree_with_something_of_another_user_gives_way_in_the_same_push(

@@ -5,6 +5,7 @@ A reader sees the old version or the new one, never a mixture; the next push suc
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envsync.agent.places.local_paths import carry
+from envsync.agent.places.records import Records
 from envsync.agent.server import filesystem
 from envsync.errors import (
     CheckFailed,
@@ -300,6 +302,26 @@ def test_what_was_done_in_a_version_is_kept_when_it_is_taken_back(server: Server
         server.push(version)
     assert kept_with(server, b"lib/mine") == [2]
     require_sound(server)
+
+
+def test_a_full_disk_bars_no_way_back_but_it_is_told(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(step: str) -> None:
+        if step == "check":
+            disk.write(server.live + b"/lib/mine", b"a day of work")
+            monkeypatch.setattr(Records, "store", full)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    server.push(ONE)
+    with pytest.raises(CheckFailed) as failed:
+        server.push(TWO, check="false", on_step=install)
+    assert server.revision() == revision(ONE)
+    told = failed.value.details[-1]
+    assert "its disk took no note of" in told
+    assert Path(told.rpartition(" ")[2], "lib/mine").read_text() == "a day of work"
 
 
 def test_what_a_check_leaves_behind_keeps_no_version(server: Server) -> None:

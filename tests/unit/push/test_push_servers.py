@@ -12,6 +12,7 @@ import pytest
 from envsync.errors import ConnectionFailed, EnvsyncError, NotFound
 from envsync.push.ends.end import End, LocalEnd
 from envsync.push.order.places import Place
+from envsync.push.questions import turns
 from envsync.push.questions.servers import Outcome, for_each_server
 from envsync.ssh.session import Link
 
@@ -49,6 +50,31 @@ def test_at_most_so_many_at_a_time() -> None:
 
     for_each_server(_places(9), ask, at_once=3)
     assert most == 3
+
+
+def test_a_server_at_work_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one that does not answer gives it up: a disk that many share is hashed by few."""
+    monkeypatch.setattr(turns, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(turns, "_LOOK_SECONDS", 0.0)
+    looks, seen_often = [0], threading.Event()
+    at_work, most = set[str](), [0]
+    begin = turns.Turns.begin
+
+    def counted(self: turns.Turns[Place, object]) -> None:
+        begin(self)
+        looks[0] += 1
+        if looks[0] > 20:
+            seen_often.set()
+
+    def ask(end: End, place: Place) -> None:
+        at_work.add(place.server)
+        most[0] = max(most[0], len(at_work))
+        assert seen_often.wait(60)
+        at_work.discard(place.server)
+
+    monkeypatch.setattr(turns.Turns, "begin", counted)
+    for_each_server(_places(6), ask, at_once=2)
+    assert most == [2]
 
 
 def test_a_failure_is_an_outcome_with_its_server() -> None:

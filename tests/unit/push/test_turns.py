@@ -37,19 +37,21 @@ def test_the_silent_give_their_places_to_others() -> None:
 
 @pytest.mark.parametrize("why", ["they are at work", "there are as many as can be"])
 def test_places_are_not_given_without_end(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if why == "there are as many as can be":
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1.0)  # of each it is over at once
+    is_waiting = why == "there are as many as can be"
+    if is_waiting:
         monkeypatch.setattr(module, "THREADS_MAX", 2)
-    now, most, lock = 0, 0, threading.Lock()
+    begun: list[int] = []
+    may_end = threading.Event()
 
-    def serve(_: int) -> None:
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        threading.Event().wait(0.04)  # longer than anybody's patience
-        with lock:
-            now -= 1
+    def serve(place: int) -> None:
+        begun.append(place)
+        assert may_end.wait(60)
 
-    turns = Turns(serve, range(6), lambda _: why == "there are as many as can be", at_once=2)
+    turns = Turns(serve, range(6), lambda _: is_waiting, at_once=2)
+    for _ in range(3):
+        turns.begin()
+    assert len(turns._running) == 2
+    may_end.set()
     turns.finish()
-    assert most == 2
+    assert sorted(begun) == [*range(6)]

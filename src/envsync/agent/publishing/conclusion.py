@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Callable, Optional, Tuple
 
 from envsync.agent.places.layout import Layout
@@ -13,12 +14,11 @@ from envsync.agent.publishing.intent import Intent, forget_intent
 from envsync.agent.publishing.switching import Switching
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
+from envsync.conda.packages import may_be_of_package
 from envsync.errors import INSIST, CheckFailed, SourceRefused, StorageFailed
 from envsync.tree.difference import difference
 
 Step = Callable[[str], None]
-
-_PACKAGE_PLACES = (b"conda-meta", b"lib", b"bin")
 
 _COMMAND_CHARACTERS_MAX = 1000
 
@@ -105,7 +105,7 @@ class Conclusion:
         if published is None:
             return True
         added, *others = difference(published, found.manifest())
-        return any(others) or any(map(_is_of_package, added))
+        return any(others) or any(map(may_be_of_package, added))
 
     def _forget_staging(self, new: Record) -> None:
         """The note of what is being built; that of another tree stays: a rollback ends no push."""
@@ -119,8 +119,14 @@ class Conclusion:
         """Switch back; the error that says so."""
         is_there_again = self._switching.take_back(new)
         kept: Tuple[str, ...] = ()
-        if self._keep_if_changed(new, is_recovered=is_recovered):
-            kept = ("it was changed meanwhile: that is kept as generation %d" % new.number,)
+        try:
+            if self._keep_if_changed(new, is_recovered=is_recovered):
+                kept = ("it was changed meanwhile: that is kept as generation %d" % new.number,)
+        except OSError:
+            # A full disk bars no way back; but who worked there has to know.
+            tree = os.fsdecode(self._records.tree(new) or b"")
+            kept = ("it was changed meanwhile, which its disk took no note of: before the next "
+                    "push, copy what you need from %s" % tree,)  # fmt: skip
         self._switching.abandon()
         hint = "this revision is held there; change the environment, or %s" % INSIST
         if not failure.is_verdict:
@@ -137,7 +143,3 @@ class Conclusion:
         return CheckFailed(
             "the check `%s` failed (%s); %s" % told, details=(*failure.output, *kept), hint=hint
         )
-
-
-def _is_of_package(path: bytes) -> bool:
-    return path.partition(b"/")[0] in _PACKAGE_PLACES
