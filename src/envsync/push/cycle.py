@@ -24,7 +24,7 @@ from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
 from envsync.push.preflight.closer_look import CloserLook
 from envsync.push.preflight.in_use import await_unused, require_unused
-from envsync.push.preflight.same_place import PushesOfOneCommand
+from envsync.push.preflight.same_place import OneCommand
 from envsync.push.steps.pace import Pace
 from envsync.push.steps.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.push.steps.reporting import Reporting
@@ -61,17 +61,17 @@ class Push:
         link: Link | None,
         reopen: Reopen,
         pace: Pace | None = None,
-        pushes: PushesOfOneCommand | None = None,
+        together: OneCommand | None = None,
     ) -> None:
         """`reopen` connects to the target once more, for when an answer was lost.
 
-        `pushes` are those of the same command, which may be to the same place.
+        `together` are the pushes of the same command, which may be to the same place.
         """
         self._settings = settings
         self._source = source
         self._target = target
         self._reopen = reopen
-        self._pushes = pushes or PushesOfOneCommand(())
+        self._together = together or OneCommand(())
         self._pace = pace = pace or Pace(target.server)
         self._closer = closer = CloserLook(settings, source, target)
         self._sending = sending = Sending(settings, source, target, link, pace)
@@ -102,7 +102,7 @@ class Push:
                 on_progress=self._pace.relay,
             )
 
-        target = self._pushes.await_lock(self._target, look)
+        target = self._together.await_lock(self._target, look)
         self._settle_share(target)
         if lock and self._source.is_being_hashed():
             self._use_the_wait(target)

@@ -16,6 +16,8 @@ import pytest
 
 from envsync.agent.operations.bootstrap import preamble
 from envsync.agent.operations.service import Service
+from envsync.agent.places.layout import layout
+from envsync.agent.places.locks import PushLock
 from envsync.agent.server.facts import AGENT_MARK
 from envsync.agent.server.filesystem import Mount
 from envsync.agent.staging import leftovers, side_build
@@ -42,8 +44,11 @@ def collect(
     drifted: bool = False,
     dry_run: bool = False,
     later_seconds: float = 0.0,
+    command: str = "",
 ) -> SweepFacts:
-    return sweep(server.target(), Rules(keep, drifted, dry_run, time.time() + later_seconds))
+    target = server.target()
+    target.lock.of_command(command, "again")
+    return sweep(target, Rules(keep, drifted, dry_run, time.time() + later_seconds))
 
 
 def pushed(server: Server, count: int, keep: int = 9) -> Server:
@@ -289,6 +294,17 @@ def test_beside_a_push_nothing_is_touched(server: Server) -> None:
             assert swept.locked.endswith(", for less than a minute")
             assert (swept.generations, swept.unfinished) == ((), 0)
     assert numbers(server) == [2, 3]
+
+
+def test_the_same_command_by_another_name_of_the_place_is_told_as_that(server: Server) -> None:
+    pushed(server, 3)
+    lock = PushLock(layout(str(server.prefix), "myenv"), "alice@here")
+    lock.of_command("this command", "server2")
+    lock.acquire()
+    assert collect(server).same_place_as == ""
+    assert collect(server, command="this command").same_place_as == "server2"
+    lock.release()
+    assert len(numbers(server)) == 3
 
 
 def test_on_a_network_filesystem_a_version_stays_for_a_week(

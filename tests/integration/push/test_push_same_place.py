@@ -51,6 +51,20 @@ def test_a_host_that_is_in_the_inventory_twice(conda_lab: Lab, envsync: Envsync)
     assert len(trees(conda_lab["server2"])) == 0
 
 
+@pytest.mark.timeout(120)
+def test_a_host_that_is_in_the_inventory_twice_is_swept_and_cleared_once(
+    conda_lab: Lab, envsync: Envsync
+) -> None:
+    envsync.configure(INVENTORY.format(prefix=conda_lab.controller.prefix))
+    envsync.push()
+    envsync.ok("gc", "server2", "again")
+    servers = envsync.ok("remove", "myenv", "server2", "again").servers
+    [removed] = [server for server in servers if server["record"]]
+    [told] = [server for server in servers if not server["record"]]
+    assert (removed["same_place_as"], told["same_place_as"]) == ("", removed["server"])
+    assert envsync.ok("rollback", "myenv", "again").result["record"] == removed["record"]
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """A small environment, and one place for it that has the names `one` and `two`."""

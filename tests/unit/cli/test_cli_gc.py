@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from envsync.agent.wire.messages import GcFacts, SweepFacts
-from envsync.cli.commands.gc import _lines
+from envsync.cli.commands.gc import _judged, _lines
+from envsync.push.questions.servers import Outcome
 
 
 def test_who_makes_a_tree_for_the_next_push_is_told_as_that() -> None:
@@ -16,3 +17,13 @@ def test_who_makes_a_tree_for_the_next_push_is_told_as_that() -> None:
     idle = swept._replace(generations=(), size_bytes=0)
     first, *_ = _lines("server2", GcFacts((idle,), 0, 0), dry_run=True)
     assert first == "myenv on server2: nothing to free"
+
+
+def test_a_place_that_the_same_command_sweeps_by_another_name_is_no_failure() -> None:
+    swept = SweepFacts("myenv", (), 0, 0, (), "alice@here", (), same_place_as="server2")
+    facts = GcFacts((swept,), 0, 0)
+    told = ["myenv on again: it is the same place as server2"]
+    assert list(_lines("again", facts, dry_run=False)) == told
+    assert _judged(Outcome("again", facts)).error is None
+    others = GcFacts((swept._replace(same_place_as=""),), 0, 0)
+    assert _judged(Outcome("again", others)).error is not None

@@ -24,6 +24,7 @@ from envsync.errors import (
 )
 from envsync.push.ends.end import name_server
 from envsync.push.ends.target_end import TargetEnd
+from envsync.push.preflight.same_place import OneCommand
 from envsync.push.switches import aftermath as module
 from envsync.push.switches.aftermath import Aftermath, Publication, aftermath
 from envsync.push.switches.rollback import roll_back
@@ -279,9 +280,10 @@ class OtherwiseSwitched(FakeTarget):
 
     def take_away(self) -> RecordFacts | None:
         removal = Removal("myenv", "bob@server1")
-        return take_away(cast(TargetEnd, self), self.reopen, removal).record
+        return take_away(cast(TargetEnd, self), self.reopen, removal, ALONE).record
 
 
+ALONE = OneCommand(())
 ASLEEP = Unreachable(ConnectionLost("asleep"), seconds=0.1)
 
 
@@ -307,7 +309,7 @@ def test_a_removal_after_a_rollback_tells_of_the_version_that_stood_there(
     before = state(record(4, NEW), record(5, OTHER), live=record(3, OLD))
     target = OtherwiseSwitched(before, before._replace(revision=OTHER if changed else OLD), after)
     removal = Removal("myenv", "bob@server1", overwrite=True)
-    removed = take_away(cast(TargetEnd, target), target.reopen, removal)
+    removed = take_away(cast(TargetEnd, target), target.reopen, removal, ALONE)
     assert removed.record is not None
     assert removed.record.number == number
 

@@ -22,7 +22,10 @@ from envsync.tree.safety import is_environment_name
 
 
 class _Order(NamedTuple):
-    """What is asked for: `keep_of` and `local_of` are for the environments that have their own."""
+    """What is asked for: `keep_of` and `local_of` are for the environments that have their own.
+
+    `command` and `server` are what its locks are told by: see `PushLock.of_command`.
+    """
 
     prefix: str
     by: str
@@ -32,6 +35,8 @@ class _Order(NamedTuple):
     local_of: Dict[str, List[str]]
     drifted: bool
     dry_run: bool
+    command: str = ""
+    server: str = ""
 
 
 def _gc(service: Service, request: Request) -> Answer:
@@ -67,6 +72,7 @@ def _targets(order: _Order, cache: Optional[str]) -> Iterator[Target]:
     for name in sorted(names, key=lambda name: (os.path.islink(os.path.join(envs, name)), name)):
         patterns = (*order.local, *order.local_of.get(name, ()))
         target = Target(order.prefix, name, patterns, cache, order.by)
+        target.lock.of_command(order.command, order.server)
         if target.places.state not in seen:
             seen.add(target.places.state)
             yield target

@@ -53,7 +53,7 @@ def sweep(target: Target, rules: Rules, freed: Freed = lambda _: None) -> SweepF
     try:
         target.lock.acquire()
     except Locked as error:
-        return sweeping.facts(locked=error.message)
+        return sweeping.facts(error.message, target.lock.held_for())
     try:
         # A check that failed is told by who pushed; the version before stands there again.
         with contextlib.suppress(CheckFailed):
@@ -94,7 +94,7 @@ class _Sweep:
         self.making = ""
         """Who makes a tree for the next push meanwhile: that tree is left out of a dry run."""
 
-    def facts(self, locked: str = "") -> SweepFacts:
+    def facts(self, locked: str = "", same_place_as: str = "") -> SweepFacts:
         return SweepFacts(
             self._target.name,
             tuple(self._generations),
@@ -104,6 +104,7 @@ class _Sweep:
             locked,
             tuple(self._problems),
             self.making,
+            same_place_as,
         )
 
     def run(self) -> None:

@@ -11,7 +11,6 @@ from typing import (
     Callable,
     Dict,
     FrozenSet,
-    Iterator,
     List,
     Optional,
     Sequence,
@@ -140,7 +139,6 @@ class Target:
         self.live = live = self.snapshot(progress)
         if self.lock.is_held:
             self.find_again(live)
-            findings += _other_name(self.lock)
         return self._state(live, findings + self._findings(live), recovered)
 
     def _findings(self, live: Optional[Snapshot]) -> List[Finding]:
@@ -177,6 +175,7 @@ class Target:
             filesystem=mount_of(self.places.state).kind,
             recovered=recovered,
             hashed_bytes=0 if live is None else live.hashed_bytes,
+            same_place_as=self.lock.other_name,
         )
 
     def require_sound_link(self) -> None:
@@ -288,13 +287,6 @@ class Target:
     def history(self) -> List[Dict[str, Any]]:
         """What happened to the environment here, oldest first."""
         return self.records.history()
-
-
-def _other_name(lock: PushLock) -> Iterator[Finding]:
-    """What a person should know of a place that the same command has by two names."""
-    if lock.other_name:
-        message = "it is the same place as %s: one push serves both" % lock.other_name
-        yield Finding("same-place", message)
 
 
 def record_facts(record: Record) -> RecordFacts:

@@ -130,7 +130,8 @@ class TargetState(NamedTuple):
     `revision` and `totals` are of the live tree, empty where there is none. `record` is
     that of the version which was published to the name, whether or not it was changed
     since; None where envsync never published there. `nonce` is what the push lock says
-    there: a source that finds it in its own place is the same directory.
+    there: a source that finds it in its own place is the same directory. `same_place_as` is
+    the name under which the same command had the lock last; empty where it never did.
     """
 
     path: str
@@ -148,6 +149,7 @@ class TargetState(NamedTuple):
     filesystem: str
     recovered: Optional[str]
     hashed_bytes: int
+    same_place_as: str = ""
 
 
 class PlanFacts(NamedTuple):
@@ -259,8 +261,9 @@ class SweepFacts(NamedTuple):
 
     `generations` are the numbers of those that went, `unfinished` counts trees of pushes
     that were interrupted. `stays` says what was left and why; `locked` who works there, so
-    that nothing was looked at; `problems` what resisted; `making`, in a dry run, who makes a tree
-    for the next push, which is in none of the figures.
+    that nothing was looked at, and `same_place_as` by which name, where that is the same command;
+    `problems` what resisted; `making`, in a dry run, who makes a tree for the next push, which is
+    in none of the figures.
     """
 
     name: str
@@ -271,6 +274,7 @@ class SweepFacts(NamedTuple):
     locked: str
     problems: Tuple[str, ...]
     making: str = ""
+    same_place_as: str = ""
 
 
 class GcFacts(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -37,13 +37,17 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     Exit status 14 where a push was under way: that environment was left alone.
     """
     from envsync.cli.invocation.asking import ask_servers, raise_failures
+    from envsync.push.preflight.same_place import OneCommand
 
     site = invocation.site()
 
-    def ask(end: End, place: Place, on_progress: OnProgress) -> GcFacts:
-        return _collect(site, end, place, on_progress, drifted=drifted, dry_run=dry_run)
-
     places = site.places(servers) if servers else site.everywhere()
+    command = OneCommand([place.server for place in places]).command
+
+    def ask(end: End, place: Place, on_progress: OnProgress) -> GcFacts:
+        order = {"command": command, "drifted": drifted, "dry_run": dry_run}
+        return _collect(site, end, place, on_progress, order)
+
     invocation.result = result = {"dry_run": dry_run, "servers": []}
 
     def know(documents: Sequence[Document]) -> None:
@@ -65,9 +69,7 @@ def _collect(
     end: End,
     place: Place,
     on_progress: OnProgress,
-    *,
-    drifted: bool,
-    dry_run: bool,
+    order: Mapping[str, object],
 ) -> GcFacts:
     from envsync.agent.wire.checked_json import from_json
     from envsync.agent.wire.messages import GcFacts
@@ -82,8 +84,8 @@ def _collect(
         "keep_of": {entry.name: entry.keep for entry in listed},
         "local": list(DEFAULT_LOCAL),
         "local_of": {entry.name: list(entry.local) for entry in listed},
-        "drifted": drifted,
-        "dry_run": dry_run,
+        "server": place.server,
+        **order,
     }
     return from_json(GcFacts, end.call("gc", arguments, on_progress=on_progress).document)
 
@@ -95,7 +97,8 @@ def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
     if outcome.value is None:
         return outcome
     error: EnvsyncError | None = None
-    locked = [swept.locked for swept in outcome.value.environments if swept.locked]
+    swept_here = [swept for swept in outcome.value.environments if not swept.same_place_as]
+    locked = [swept.locked for swept in swept_here if swept.locked]
     problems = [problem for swept in outcome.value.environments for problem in swept.problems]
     if problems:
         error = PreflightRefused(
@@ -133,6 +136,8 @@ def _lines(server: str, freed: GcFacts, *, dry_run: bool) -> Iterator[str]:
         parts = list(_parts(swept))
         told = parts or swept.stays or swept.making
         idle = idle and not (told or swept.locked or swept.problems)
+        if swept.same_place_as:
+            yield f"{swept.name} on {server}: it is the same place as {swept.same_place_as}"
         if told:
             what = "nothing to free"
             if parts:

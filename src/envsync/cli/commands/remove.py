@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
     from envsync.push.order.places import Place
+    from envsync.push.preflight.same_place import OneCommand
     from envsync.push.questions.servers import Outcome
     from envsync.push.switches.taking_away import Removal, Removed
 
@@ -47,6 +48,7 @@ def remove(
     It is held, so that nothing pushes the same version there again unasked.
     """
     from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
+    from envsync.push.preflight.same_place import OneCommand
     from envsync.push.switches.taking_away import Removal
 
     site = invocation.site()
@@ -56,8 +58,13 @@ def remove(
     places = site.places(servers)
     _refuse_source(site, order, places)
 
+    together = OneCommand([place.server for place in places])
+
     def ask(end: End, place: Place, _: OnProgress) -> Removed:
-        return _remove(site, order, end, place)
+        try:
+            return _remove(site, order, end, place, together)
+        finally:
+            together.over(place.server)
 
     invocation.result = result = {
         "environment": order.environment,
@@ -86,12 +93,13 @@ def _refuse_source(site: Site, order: Removal, places: list[Place]) -> None:
         )
 
 
-def _remove(site: Site, order: Removal, end: End, place: Place) -> Removed:
+def _remove(site: Site, order: Removal, end: End, place: Place, together: OneCommand) -> Removed:
     from envsync.cli.invocation.asking import target_again, target_of
     from envsync.push.switches.taking_away import take_away
 
-    target = target_of(site, order.environment, end, place)
-    return take_away(target, partial(target_again, site, order.environment, place), order)
+    target = target_of(site, order.environment, end, place, together.command)
+    reopen = partial(target_again, site, order.environment, place)
+    return take_away(target, reopen, order, together)
 
 
 def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:
@@ -105,6 +113,10 @@ def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:
 def _lines(order: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
     removed = outcome.value
     if removed is None:
+        return
+    if removed.same_place_as:
+        place = f"it is the same place as {removed.same_place_as}"
+        yield f"{order.environment} on {outcome.server}: removed; {place}"
         return
     totals = removed.state.totals
     contents = f"{count(totals.files, 'file')}, {size(totals.size_bytes)}"
@@ -129,5 +141,6 @@ def _document(outcome: Outcome[Removed]) -> dict[str, object]:
         "revision": "" if removed is None else removed.state.revision,
         "totals": None if removed is None else to_json(removed.state.totals),
         "record": None if removed is None else to_json(removed.record),
+        "same_place_as": "" if removed is None else removed.same_place_as,
         "in_use": [] if removed is None else to_json(removed.in_use),
     }

@@ -73,9 +73,9 @@ def _size_bytes(progress: Mapping[str, Any]) -> int:
     return next((size for size in sizes if isinstance(size, int)), 0)
 
 
-def target_of(site: Site, environment: str, end: End, place: Place) -> TargetEnd:
-    """The environment at a place, to be asked about and switched."""
-    return TargetEnd(end, place.prefix, environment, site.local(environment), site.who)
+def target_of(site: Site, environment: str, end: End, place: Place, command: str = "") -> TargetEnd:
+    """The environment at a place, to be asked about and switched; `command` as `TargetEnd` has."""
+    return TargetEnd(end, place.prefix, environment, site.local(environment), site.who, command)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from envsync.push.fan_out.targets import Targets
 from envsync.push.order.method import PACK
 from envsync.push.order.places import HERE, Destination, Place
 from envsync.push.order.settings import PushSettings
-from envsync.push.preflight.same_place import PushesOfOneCommand
+from envsync.push.preflight.same_place import OneCommand
 from envsync.push.questions.turns import Turns
 from envsync.push.steps.pace import OnProgress, Pace
 from envsync.push.steps.report import (
@@ -66,7 +66,7 @@ class FanOut:
         self._source = _source_end(settings, source, self._helpers)
         self._route = "" if open_source is None else THROUGH_HERE
         self._targets = Targets(settings)
-        self._pushes = PushesOfOneCommand(())
+        self._together = OneCommand(())
         # Where no agent has said a word yet: those cost time, and nothing else.
         self._opening: set[str] = set()
         self.wanting_spares: set[str] = set()
@@ -84,8 +84,8 @@ class FanOut:
         that can be told at once.
         """
         self._source.serves_several = len(destinations) > 1
-        self._pushes = PushesOfOneCommand([destination.server for destination in destinations])
-        self._targets.command = self._pushes.command
+        self._together = OneCommand([destination.server for destination in destinations])
+        self._targets.command = self._together.command
         inspecting = self._inspecting(on_progress)
         reports: dict[str, PushReport] = {}
 
@@ -95,7 +95,7 @@ class FanOut:
                 report = self._push(destination, on_progress)
             finally:
                 self._opening.discard(destination.server)
-                self._pushes.over(destination.server)
+                self._together.over(destination.server)
             reports[destination.server] = report
             if report.outcome != FAILED or not self._targets.stopped:
                 on_report(report)  # what `stop` ended is nobody's news
@@ -209,7 +209,7 @@ class FanOut:
         with contextlib.closing(target):
             source = self._toward(destination)
             pace = Pace(target.server, on_progress, self._counted_from(started))
-            push = Push(settings, source, target, link, reopen, pace, self._pushes)
+            push = Push(settings, source, target, link, reopen, pace, self._together)
             report = push.run()
             self._note_spare(target)
             return report
@@ -237,7 +237,7 @@ class FanOut:
         """End every push. May be called from any thread."""
         self._targets.stop()
         self._source.close()
-        self._pushes.stop()
+        self._together.stop()
         self._may_begin.set()
 
     def _failed(self, destination: Destination, error: EnvsyncError, started: float) -> PushReport:

@@ -76,6 +76,9 @@ def credential_warning(
 
 def _target_findings(source: SourceState, target: TargetState, method: str) -> Iterator[Finding]:
     yield from target.findings
+    if target.same_place_as:
+        message = f"it is the same place as {target.same_place_as}: one push serves both"
+        yield Finding("same-place", message)
     if method != REBUILD:
         yield from platform_findings(source, target)
 

@@ -1,6 +1,6 @@
 """Two names for one place: a host may be in the inventory twice, or servers share a filesystem.
 
-The pushes to both meet at one lock. One of them is served, and the other finds it done.
+What one command does in both meets at one lock. One is served, and the other finds it done.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from envsync.errors import Locked
 from envsync.push.ends.target_end import TargetEnd
 
 _GONE_SECONDS = 10.0
-"""So long after a push is over its agent may hold the lock: it is told to end, and does."""
+"""So long after all is done its agent may hold the lock: it is told to end, and does."""
 _ASK_SECONDS = 0.05
 
 
-class PushesOfOneCommand:
-    """Safe to share between threads. `command` is what a lock tells them by; empty for a single
-    push, which meets no other of its own."""
+class OneCommand:
+    """What one command does on several servers, of which it holds a lock. Safe to share between
+    threads. `command` is what a lock tells it by; empty for a single server, which meets no
+    other of its own."""
 
     def __init__(self, servers: Sequence[str]) -> None:
         self.command = secrets.token_hex(16) if len(servers) > 1 else ""
         self._over = {server: threading.Event() for server in servers}
 
     def over(self, server: str) -> None:
-        """The push to this server has ended, whatever became of it."""
+        """What is done on this server has ended, whatever became of it."""
         self._over[server].set()
 
     def stop(self) -> None:
@@ -37,8 +38,8 @@ class PushesOfOneCommand:
             event.set()
 
     def await_lock(self, target: TargetEnd, look: Callable[[], TargetState]) -> TargetState:
-        """What `look` finds, which takes the lock there: where another of these pushes has it,
-        when that one is over. `Locked` where it is anybody else's."""
+        """What `look` finds, which takes the lock there: where the same command has it for another
+        server, when that one is over. `Locked` where it is anybody else's."""
         deadlines: dict[str, float] = {}
         while True:
             try:

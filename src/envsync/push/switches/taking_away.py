@@ -10,6 +10,7 @@ from envsync.errors import ConnectionLost, EnvsyncError, NotFound
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight
 from envsync.push.preflight.in_use import used_there
+from envsync.push.preflight.same_place import OneCommand
 from envsync.push.switches.aftermath import InDoubt, Reopen, state_after_loss
 
 _IN_DOUBT = InDoubt(
@@ -30,23 +31,28 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What stood there. `record` is what it is kept by; None in a dry run."""
+    """What stood there. `record` is what it is kept by; None in a dry run, and where the same
+    command took it away by the name `same_place_as`."""
 
     state: TargetState
     record: RecordFacts | None = None
     in_use: tuple[ProcessUse, ...] = ()
     refused: EnvsyncError | None = None
+    same_place_as: str = ""
 
 
-def take_away(target: TargetEnd, reopen: Reopen, removal: Removal) -> Removed:
+def take_away(target: TargetEnd, reopen: Reopen, removal: Removal, together: OneCommand) -> Removed:
     """Take it away, or in a dry run say what would be and why it would be refused.
 
-    Where the answer is lost, the target tells whether it happened.
+    Where the answer is lost, the target tells whether it happened. `together` is what the same
+    command takes away elsewhere, which may be the same place.
     """
     # A lock would leave its file behind, also for a name that was never there.
     state = target.inspect(lock=False)
     if not removal.dry_run and (state.exists or state.generations):
-        state = target.inspect(lock=True)
+        state = together.await_lock(target, lambda: target.inspect(lock=True))
+    if state.same_place_as and not state.exists:
+        return Removed(state, same_place_as=state.same_place_as)
     _require_environment(target, state)
     processes = target.using()
     try:
