@@ -4,7 +4,7 @@
     python -m bench --rows help,cold --repeat 5     some of it
     python -m bench --entries 5000 --bytes 60MB     a quick look
 
-It needs what the tests need, and conda-pack: pip install -e '.[dev,bench]'.
+It needs what the tests need: pip install -e '.[dev]'.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class Contestants:
 
         def prepare() -> None:
             if not pack.exists():
-                raise Void("conda-pack is missing: pip install 'envsync[bench]'")
+                raise Void("conda-pack is missing: pip install 'envsync[dev]'")
             contestant.prepare()
 
         return replace(contestant, prepare=prepare)

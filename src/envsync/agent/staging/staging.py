@@ -1,7 +1,7 @@
 """The tree being built beside the live one: chosen, brought forward, completed, verified.
 
 Building survives any interruption, because the next try looks at what is there and hashes it
-before it counts (see `staging_choice`).
+before it counts (see `choice`).
 """
 
 from __future__ import annotations
