@@ -11,6 +11,7 @@ import pytest
 from envsync.agent.wire.messages import GcFacts
 from envsync.errors import ConnectionFailed
 from envsync.push.order.places import Destination, Place
+from envsync.push.questions.examination import Examination
 from envsync.push.questions.servers import Outcome
 from envsync.push.steps.report import FAILED, PUSHED, PushReport
 from tests.unit.cli.conftest import Envsync
@@ -113,7 +114,9 @@ def test_a_bootstrap(
 
 
 @ENDS
-@pytest.mark.parametrize("command", [["gc"], ["remove", "first"]])
+@pytest.mark.parametrize(
+    "command", [["gc"], ["list"], ["remove", "first"], ["verify", "first"], ["history", "first"]]
+)
 def test_what_was_asked_of_several_servers(
     command: list[str],
     end: BaseException,
@@ -133,3 +136,25 @@ def test_what_was_asked_of_several_servers(
     result = ended(*command, "server2", "server3", "server4", status=status)["result"]
     told = [one["server"] for one in result["servers"]]
     assert told == (["server2", "server4"] if command == ["gc"] else ["server4"])
+
+
+@ENDS
+def test_a_doctor(
+    end: BaseException,
+    status: int,
+    ended: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of whom it has looked at, it says what is wrong."""
+
+    def for_each_place(places: Sequence[Place], visit: Callable[[Place], Any], _: object) -> None:
+        visit(places[-1])
+        raise end
+
+    refused = ConnectionFailed("it refuses connections", server="server4")
+    found = Examination("server4", "/conda", is_reached=False, error=refused)
+    monkeypatch.setattr("envsync.push.questions.servers.for_each_place", for_each_place)
+    monkeypatch.setattr("envsync.push.questions.examination.examine", lambda *_: found)
+    [told] = ended("doctor", "server3", "server4", status=status)["result"]["servers"]
+    assert told["server"] == "server4"
+    assert told["complaints"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envsync.cli.invocation.in_order import InOrder, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
@@ -36,18 +37,17 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
     """
     site = invocation.site()
     places = site.places(servers) if servers else site.everywhere()
-    examinations = _examined(invocation, site, places)
-    complaints = _complaints(examinations)
-    invocation.result = {
-        "servers": [_document(found, complaints[found.server]) for found in examinations]
-    }
+    result: dict[str, Any] = {}
+    invocation.result = result
+    known = servers_in(result, [place.server for place in places], _document)
+    examinations = _examined(invocation, site, places, known)
     terminal = invocation.terminal
     rows = [_row(found) for found in examinations]
     terminal.table(TITLES, rows, right="FREE CLOCK", turns=True)
     if invocation.verbose:
         for line in _environment_lines(examinations):
             terminal.say(line)
-    told = [one for found in examinations for one in complaints[found.server]]
+    told = [one for found in examinations for one in _complaints(found)]
     for line in _complaint_lines([one for one in told if not one.fails]):
         terminal.say(line)
     if not told:
@@ -56,7 +56,9 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
     _raise(invocation, examinations, [one for one in told if one.fails])
 
 
-def _examined(invocation: Invocation, site: Site, places: Sequence[Place]) -> list[Examination]:
+def _examined(
+    invocation: Invocation, site: Site, places: Sequence[Place], known: InOrder[Examination]
+) -> list[Examination]:
     from envsync.cli.invocation.asking import lines_that_move
     from envsync.push.questions.examination import examine
     from envsync.push.questions.servers import for_each_place
@@ -70,7 +72,9 @@ def _examined(invocation: Invocation, site: Site, places: Sequence[Place]) -> li
 
         def visit(place: Place) -> Examination:
             show(Progress(place.server, "examine"))
-            return examine(place, arguments)
+            found = examine(place, arguments)
+            known.add(place.server, found)
+            return found
 
         outcomes = for_each_place(places, visit, lambda outcome: forget(outcome.server))
     found = []
@@ -81,12 +85,11 @@ def _examined(invocation: Invocation, site: Site, places: Sequence[Place]) -> li
     return found
 
 
-def _complaints(examinations: Sequence[Examination]) -> dict[str, tuple[Complaint, ...]]:
+def _complaints(found: Examination) -> tuple[Complaint, ...]:
     from envsync.agent.server.facts import platform_facts
     from envsync.push.questions.diagnosis import complaints
 
-    here = platform_facts()
-    return {found.server: complaints(found, here) for found in examinations}
+    return complaints(found, platform_facts())
 
 
 def _row(found: Examination) -> tuple[str, ...]:
@@ -164,7 +167,7 @@ def _raise(
     raise SomeServersFailed(f"{failed} servers cannot be pushed to as they are")
 
 
-def _document(found: Examination, complaints: Sequence[Complaint]) -> dict[str, Any]:
+def _document(found: Examination) -> dict[str, Any]:
     from envsync.agent.wire.checked_json import to_json
 
     health = found.health
@@ -186,7 +189,8 @@ def _document(found: Examination, complaints: Sequence[Complaint]) -> dict[str, 
         "tools": [] if health is None else to_json(health.tools),
         "environments": [] if health is None else to_json(health.environments),
         "complaints": [
-            {"what": one.what, "command": one.command, "fails": one.fails} for one in complaints
+            {"what": one.what, "command": one.command, "fails": one.fails}
+            for one in _complaints(found)
         ],
         "error": None if found.error is None else found.error.to_json(),
     }

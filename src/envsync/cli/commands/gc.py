@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
 
-from envsync.cli.invocation.in_order import Document, InOrder
+from envsync.cli.invocation.in_order import Document, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
@@ -42,19 +42,15 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     site = invocation.site()
 
     places = site.places(servers) if servers else site.everywhere()
-    command = OneCommand([place.server for place in places]).command
+    names = [place.server for place in places]
+    command = OneCommand(names).command
 
     def ask(end: End, place: Place, on_progress: OnProgress) -> GcFacts:
         order = {"command": command, "drifted": drifted, "dry_run": dry_run}
         return _collect(site, end, place, on_progress, order)
 
-    invocation.result = result = {"dry_run": dry_run, "servers": []}
-
-    def know(documents: Sequence[Document]) -> None:
-        result["servers"] = documents
-
-    names = [place.server for place in places]
-    known: InOrder[Outcome[GcFacts]] = InOrder(names, _judged_document, know)
+    invocation.result = result = {"dry_run": dry_run}
+    known = servers_in(result, names, _judged_document)
     found = ask_servers(invocation.terminal, "gc", places, ask, known)
     outcomes = [_judged(outcome) for outcome in found]
     for outcome in outcomes:

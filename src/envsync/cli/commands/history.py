@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from envsync.cli.invocation.in_order import servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import moment
@@ -65,11 +66,9 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     def ask(end: End, place: Place, _: OnProgress) -> list[Event]:
         return _history(site, environment, end, place)
 
-    outcomes = ask_servers(invocation.terminal, "history", places, ask)
-    invocation.result = {
-        "environment": environment,
-        "servers": [_document(outcome) for outcome in outcomes],
-    }
+    invocation.result = result = {"environment": environment}
+    known = servers_in(result, [place.server for place in places], _document)
+    outcomes = ask_servers(invocation.terminal, "history", places, ask, known)
     rows = [row for outcome in outcomes for row in _rows(outcome)]
     if rows:
         titles = VERBOSE_TITLES if invocation.verbose else TITLES

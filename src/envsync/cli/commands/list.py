@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from envsync.cli.invocation.in_order import servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import age, size
@@ -42,8 +43,10 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
         return _environments(site, end, place)
 
     places = site.places(servers) if servers else site.everywhere()
-    outcomes = ask_servers(invocation.terminal, "list", places, ask)
-    invocation.result = {"servers": [_document(outcome) for outcome in outcomes]}
+    result: dict[str, Any] = {}
+    invocation.result = result
+    known = servers_in(result, [place.server for place in places], _document)
+    outcomes = ask_servers(invocation.terminal, "list", places, ask, known)
     rows = [row for outcome in outcomes for row in rows_of(outcome)]
     if rows:
         invocation.terminal.table(

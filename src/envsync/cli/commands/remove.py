@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from envsync.cli.invocation.in_order import Document, InOrder
+from envsync.cli.invocation.in_order import servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
@@ -58,7 +58,8 @@ def remove(
     places = site.places(servers)
     _refuse_source(site, order, places)
 
-    together = OneCommand([place.server for place in places])
+    names = [place.server for place in places]
+    together = OneCommand(names)
 
     def ask(end: End, place: Place, _: OnProgress) -> Removed:
         try:
@@ -66,16 +67,8 @@ def remove(
         finally:
             together.over(place.server)
 
-    invocation.result = result = {
-        "environment": order.environment,
-        "dry_run": dry_run,
-        "servers": [],
-    }
-
-    def know(documents: Sequence[Document]) -> None:
-        result["servers"] = documents
-
-    known = InOrder([place.server for place in places], _document, know)
+    invocation.result = result = {"environment": order.environment, "dry_run": dry_run}
+    known = servers_in(result, names, _document)
     outcomes = ask_servers(invocation.terminal, "remove", places, ask, known)
     for outcome in outcomes:
         for line in _lines(order, outcome):

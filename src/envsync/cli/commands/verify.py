@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.cli.invocation.in_order import servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
@@ -43,16 +44,18 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     def ask(end: End, place: Place, on_progress: OnProgress) -> VerifyFacts:
         return _verify(site, environment, end, place, on_progress)
 
-    found = ask_servers(invocation.terminal, "verify", places, ask)
     may_be_source = not servers and site.inventory.environment(environment).source is None
-    outcomes = [
-        outcome if may_be_source and _is_source(site, outcome) else _judged(environment, outcome)
-        for outcome in found
-    ]
-    invocation.result = {
-        "environment": environment,
-        "servers": [_document(outcome) for outcome in outcomes],
-    }
+
+    def judged(outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
+        is_source = may_be_source and _is_source(site, outcome)
+        return outcome if is_source else _judged(environment, outcome)
+
+    def document(outcome: Outcome[VerifyFacts]) -> dict[str, object]:
+        return _document(judged(outcome))
+
+    invocation.result = result = {"environment": environment}
+    known = servers_in(result, [place.server for place in places], document)
+    outcomes = list(map(judged, ask_servers(invocation.terminal, "verify", places, ask, known)))
     for outcome in outcomes:
         for line in _lines(environment, outcome, invocation.verbose):
             invocation.terminal.say(line)

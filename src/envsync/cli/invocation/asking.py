@@ -30,7 +30,8 @@ def ask_servers(
 ) -> list[Outcome[T]]:
     """The outcomes in the order of the places; on a terminal, a line moves for each meanwhile.
 
-    `step` is one word for what they do. `known` gets each outcome when it comes.
+    `step` is one word for what they do. `known` gets each outcome when it comes: see
+    `in_order.servers_in`.
     """
     with lines_that_move(terminal, places) as (show, forget):
 

@@ -31,3 +31,15 @@ class InOrder(Generic[T]):
         with self._lock:
             self._known[server] = document
             self._on_known([self._known[name] for name in self._servers if name in self._known])
+
+
+def servers_in(
+    result: dict[str, Any], servers: Sequence[str], document: Callable[[T], Document]
+) -> InOrder[T]:
+    """What keeps `result["servers"]` at what is known so far."""
+
+    def know(documents: Sequence[Document]) -> None:
+        result["servers"] = documents
+
+    know(())
+    return InOrder(servers, document, know)
