@@ -22,6 +22,7 @@ from envsync.agent.staging.blocks import (
 from envsync.agent.trees.outgoing import BLOCK_BYTES as PIECE_BYTES
 from envsync.agent.trees.outgoing import GONE, HEAD
 from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.wire.build_requests import AskBlocks
 from envsync.errors import AgentFailed
 from envsync.transport.job import Item, Job
 
@@ -44,7 +45,7 @@ def _told(job: Job, items: Sequence[Item], *, is_sample: bool) -> dict[bytes, Bl
     if not items:
         return {}
     paths = [path for path, _ in items]
-    answer = job.ask("transfer.blocks", {"is_sample": is_sample}, b"\0".join(paths))
+    answer = job.ask("transfer.blocks", AskBlocks(is_sample), b"\0".join(paths))
     try:
         found = parse(answer.payload, [size_bytes for _, size_bytes in items])
         return dict(zip(paths, found, strict=True))

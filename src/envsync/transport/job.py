@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from envsync.agent.source.own_way import ReachFacts, RsyncEnded
+from envsync.agent.wire.checked_json import Arguments
 from envsync.agent.wire.short_answers import RsyncFacts
 from envsync.ssh.session import Link
 
@@ -29,7 +30,7 @@ class Ask(Protocol):
     def __call__(
         self,
         operation: str,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Arguments | None = None,
         payload: bytes = b"",
         stream: Iterable[bytes] | None = None,
         on_progress: Callable[[Mapping[str, Any]], None] | None = None,

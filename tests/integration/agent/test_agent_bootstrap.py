@@ -13,6 +13,8 @@ import pytest
 
 from envsync.agent.operations import bootstrap, bundle
 from envsync.agent.wire.channel import Channel
+from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.target_requests import AskReferences, OpenTarget
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
 from tests.pythons import interpreters
 
@@ -99,9 +101,8 @@ def test_it_answers_on(version: str, tmp_path: Path) -> None:
 
 def _codecs(channel: Channel, prefix: Path) -> list[str]:
     """What the interpreter undoes, as it found out."""
-    target = {"prefix": str(prefix), "name": "myenv", "local": [], "by": "alice", "is_base": False}
-    ask(channel, "target.open", **target)
-    found = ask(channel, "target.references")["codecs"]
+    ask(channel, "target.open", **to_json(OpenTarget(str(prefix), "myenv", (), "alice")))
+    found = ask(channel, "target.references", **to_json(AskReferences()))["codecs"]
     assert isinstance(found, list)
     return found
 

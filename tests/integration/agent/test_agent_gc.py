@@ -447,6 +447,8 @@ def ask(server: Server, **options: Any) -> GcFacts:
         "local_of": {},
         "drifted": False,
         "dry_run": False,
+        "command": "",
+        "server": "",
         **options,
     }
     return from_json(GcFacts, Service().call("gc", arguments).document)
@@ -494,4 +496,4 @@ def test_one_environment_in_trouble_does_not_end_the_others(
 
 def test_an_order_that_is_none_is_refused(server: Server, home: Path) -> None:
     with pytest.raises(AgentFailed):
-        ask(server, more="x")
+        ask(server, keep="x")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.publishing.check import Check
-from envsync.agent.target.publication import Publication, adopt
+from envsync.agent.target.publication import adopt
 from envsync.agent.target.push import TargetPush
+from envsync.agent.wire.build_requests import Check, Publication
 from envsync.errors import AgentFailed
 from tests.unit.agent.pushes import Server, environment
 from tests.unit.tree.trees import file, manifest_of, symlink

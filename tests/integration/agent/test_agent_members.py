@@ -16,12 +16,11 @@ import pytest
 
 # What is imported as another user, who may not read the checkout, is loaded before.
 from envsync.agent.publishing import publish, recovery, taking_away  # noqa: F401
-from envsync.agent.publishing.check import Check
 from envsync.agent.staging import reuse  # noqa: F401
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.going_back import GoingBack
-from envsync.agent.target.publication import Publication
 from envsync.agent.target.push import TargetPush
+from envsync.agent.wire.build_requests import Check, Publication
 from envsync.errors import PreflightRefused
 from envsync.tree.revision import revision_of
 from envsync.tree.sharing import WRITE, Share

@@ -261,7 +261,7 @@ LIES: dict[str, tuple[str, Callable[[int, Answer], bytes], str]] = {
         "references",
     ),
     "another record": (
-        "build.publish", lambda n, a: answer(n, {**a.document, "source_revision": "x"}), "record",
+        "build.publish", lambda n, a: answer(n, another_record(a.document)), "record",
     ),
     "stray data": (
         "target.open",
@@ -269,6 +269,10 @@ LIES: dict[str, tuple[str, Callable[[int, Answer], bytes], str]] = {
         "full",
     ),
 }  # fmt: skip
+
+
+def another_record(document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "record": {**document["record"], "source_revision": "x"}}
 
 
 def large(number: int, document: object) -> bytes:
@@ -370,15 +374,18 @@ def test_a_flood_costs_no_memory(scene: Scene) -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("document", [{}, {"begun": "x"}, {"begun": 1}])
-def test_what_nobody_said_was_begun_was_not(scene: Scene, document: dict[str, object]) -> None:
+@pytest.mark.parametrize("document", [{}, {"is_done": "x"}, {"is_done": 1}])
+def test_what_says_neither_that_it_was_begun_nor_that_it_was_not(
+    scene: Scene, document: dict[str, object]
+) -> None:
     agent = lie_at("build.begin_alike", lambda n, _: answer(n, document))
     link, prefix = FakeLink(agent.serve), scene.target()
     with contextlib.closing(link), opened(cast("Link", link), prefix) as end:
         target = TargetEnd(end, str(prefix), "myenv", (), "alice@server1")
         target.inspect(lock=True)
         target.known_there(frozenset())
-        assert not target.begin_alike(1)
+        with pytest.raises(AgentFailed):
+            target.begin_alike(1)
 
 
 @pytest.mark.parametrize(

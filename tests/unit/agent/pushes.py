@@ -12,15 +12,14 @@ from pathlib import Path
 
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
-from envsync.agent.publishing.check import Check
 from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.target.going_back import GoingBack
-from envsync.agent.target.publication import Publication
 from envsync.agent.target.push import TargetPush
 from envsync.agent.target.spare import make_spare
 from envsync.agent.target.target import Target
 from envsync.agent.trees.outgoing import outgoing
 from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.wire.build_requests import Check, Publication
 from envsync.agent.wire.messages import RecordFacts
 from envsync.tree.entry import Entry
 from envsync.tree.local import LocalPaths

@@ -8,6 +8,9 @@ import pytest
 
 from envsync.agent.operations.service import Service
 from envsync.agent.trees import changes, searches
+from envsync.agent.wire.build_requests import Build
+from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.target_requests import InspectTarget, OpenTarget
 from envsync.tree import manifest as manifests
 from tests.unit.agent.pushes import NAME, Server, environment
 from tests.unit.tree.trees import Tree, file, manifest_of
@@ -39,19 +42,19 @@ def service(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     server.push(ONE)
     server.push(TWO)
     opened = Service()
-    arguments = {"prefix": str(server.prefix), "name": NAME, "local": ["local"], "by": "alice@here"}
-    opened.call("target.open", arguments)
+    opening = OpenTarget(str(server.prefix), NAME, ("local",), "alice@here")
+    opened.call("target.open", to_json(opening))
     yield opened
     opened.close()
 
 
-def inspect(service: Service, **more: object) -> None:
-    service.call("target.inspect", {"lock": True, "source": None, **more})
+def inspect(service: Service, keep: int | None = None) -> None:
+    service.call("target.inspect", to_json(InspectTarget(lock=True, keep=keep)))
 
 
 def stage(service: Service) -> None:
     payload = manifests.encode(manifest_of(THREE))
-    service.call("build.stage", {"keep": 1}, payload)
+    service.call("build.stage", to_json(Build(1)), payload)
 
 
 def test_it_is_begun_with_the_other_and_not_once_more(

@@ -13,11 +13,10 @@ import pytest
 from envsync.agent.places import local_paths, local_room
 from envsync.agent.places.local_paths import carry
 from envsync.agent.places.local_room import can_be_shared, room
-from envsync.agent.publishing.check import Check
 from envsync.agent.server import filesystem
-from envsync.agent.target.publication import Publication
 from envsync.agent.target.push import TargetPush
 from envsync.agent.trees import file_copy, storage
+from envsync.agent.wire.build_requests import Check, Publication
 from envsync.errors import NoSpace, PreflightRefused, StorageFailed
 from envsync.tree.local import LocalPaths
 from tests.unit.agent import disk

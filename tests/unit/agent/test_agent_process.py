@@ -18,6 +18,8 @@ from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.channel import Channel
+from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.target_requests import InspectTarget, OpenTarget
 from envsync.tree.local import LocalPaths
 from tests.unit.agent import disk
 from tests.unit.agent.conftest import wait_until_alone
@@ -96,8 +98,11 @@ class Session:
         self._output.close()
 
 
+LOCKED = dict(to_json(InspectTarget(lock=True)))
+
+
 def opening(server: Server) -> dict[str, object]:
-    return {"prefix": str(server.prefix), "name": server.name, "local": [], "by": "a test"}
+    return dict(to_json(OpenTarget(str(server.prefix), server.name, (), "a test")))
 
 
 def test_what_was_hashed_is_remembered_after_who_asked_has_gone(
@@ -107,7 +112,7 @@ def test_what_was_hashed_is_remembered_after_who_asked_has_gone(
     disk.build(server.live, environment({b"lib/m.py": file(b"12345")}))
     session = Session(tmp_path)
     session.ask("target.open", opening(server))
-    session.ask("target.inspect", {"source": None, "lock": True})
+    session.ask("target.inspect", LOCKED)
     session.end()
     cache = cache_directory({"XDG_CACHE_HOME": str(tmp_path)})
     assert Trees(cache, LocalPaths([])).snapshot(server.live).hashed_bytes == 0
@@ -120,7 +125,7 @@ def inspected(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> S
     disk.build(server.live, environment({b"lib/m.py": file(b"12345")}))
     end = Service()
     end.call("target.open", opening(server))
-    end.call("target.inspect", {"source": None, "lock": True})
+    end.call("target.inspect", LOCKED)
     return end
 
 

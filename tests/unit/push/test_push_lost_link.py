@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from envsync.agent.wire.checked_json import Arguments
 from envsync.errors import ConnectionLost
 from envsync.push.cycle import Push
 from envsync.push.ends.end import Answer, LocalEnd, Progress
@@ -35,7 +35,7 @@ class MortalEnd(LocalEnd):
     def call(
         self,
         operation: str,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Arguments | None = None,
         payload: bytes = b"",
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,

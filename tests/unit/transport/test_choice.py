@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import pytest
 
+from envsync.agent.wire.checked_json import Arguments
 from envsync.errors import TransferFailed, UsageError
 from envsync.transport.choice import choose
 from envsync.transport.job import Item, Job
@@ -14,7 +15,7 @@ from envsync.transport.job import Item, Job
 
 def ask(
     operation: str,
-    arguments: Mapping[str, Any] | None = None,
+    arguments: Arguments | None = None,
     payload: bytes = b"",
     stream: Iterable[bytes] | None = None,
     on_progress: object = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set
+from typing import Callable, Dict, Iterator, List, Optional, Set
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.places.layout import STATE_DIRECTORY
@@ -17,30 +17,13 @@ from envsync.agent.trees.cache_sweep import Tree, sweep_cache
 from envsync.agent.trees.storage import words
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import GcFacts, SweepFacts
+from envsync.agent.wire.server_requests import Collect
 from envsync.errors import EnvsyncError
 from envsync.tree.safety import is_environment_name
 
 
-class _Order(NamedTuple):
-    """What is asked for: `keep_of` and `local_of` are for the environments that have their own.
-
-    `command` and `server` are what its locks are told by: see `PushLock.of_command`.
-    """
-
-    prefix: str
-    by: str
-    keep: int
-    keep_of: Dict[str, int]
-    local: List[str]
-    local_of: Dict[str, List[str]]
-    drifted: bool
-    dry_run: bool
-    command: str = ""
-    server: str = ""
-
-
 def _gc(service: Service, request: Request) -> Answer:
-    order = _Order(**request.arguments)
+    order = request.read(Collect)
     require_prefix(order.prefix)
     now_seconds = time.time()
     freed = service.counted("freed")
@@ -60,7 +43,7 @@ def _gc(service: Service, request: Request) -> Answer:
     return Answer(to_json(GcFacts(tuple(swept), files, size_bytes)))
 
 
-def _targets(order: _Order, cache: Optional[str]) -> Iterator[Target]:
+def _targets(order: Collect, cache: Optional[str]) -> Iterator[Target]:
     """Each environment of the prefix once, also one of which only earlier versions are left."""
     envs = os.path.join(order.prefix, "envs")
     names: Set[str] = set()

@@ -13,6 +13,7 @@ from envsync.agent.server.home import cache_directory
 from envsync.agent.wire import codec
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import ListFacts, ServerFacts
+from envsync.agent.wire.server_requests import AskEnvironments
 
 
 def _hello(service: Service, request: Request) -> Answer:
@@ -27,18 +28,15 @@ def _server_facts(codecs: Tuple[str, ...]) -> ServerFacts:
 def _health(service: Service, request: Request) -> Answer:
     from envsync.agent.target.health import health, trees_of_environments
 
-    arguments = request.arguments
-    local, local_of = arguments["local"], arguments["local_of"]
-    trees_of = trees_of_environments(cache_directory(os.environ), local, local_of)
-    return Answer(to_json(health(arguments["prefix"], _server_facts(codec.undone()), trees_of)))
+    asked = request.read(AskEnvironments)
+    trees_of = trees_of_environments(cache_directory(os.environ), asked.local, asked.local_of)
+    return Answer(to_json(health(asked.prefix, _server_facts(codec.undone()), trees_of)))
 
 
 def _list(service: Service, request: Request) -> Answer:
     from envsync.agent.target.catalogue import environments
 
-    arguments = request.arguments
-    local, local_of = arguments["local"], arguments["local_of"]
-    found = environments(arguments["prefix"], local, local_of, cache_directory(os.environ))
+    found = environments(*request.read(AskEnvironments), cache_directory(os.environ))
     return Answer(to_json(ListFacts(tuple(found), time.time())))
 
 

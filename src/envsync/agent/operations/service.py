@@ -11,11 +11,23 @@ from __future__ import annotations
 
 import importlib
 import time
-from typing import TYPE_CHECKING, Any, Callable, Collection, Dict, NamedTuple, Optional, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Type,
+    TypeVar,
+)
 
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.trees.storage import storage_failure
+from envsync.agent.wire.checked_json import from_json
 from envsync.errors import AgentFailed
 
 if TYPE_CHECKING:
@@ -27,6 +39,7 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 0.2
 
+T = TypeVar("T")
 Arguments = Dict[str, Any]
 Tell = Callable[[Dict[str, Any]], None]
 Emit = Callable[[bytes], None]
@@ -49,6 +62,10 @@ class Request(NamedTuple):
     payload: bytes
     stream: Stream
     pending: Pending
+
+    def read(self, cls: Type[T]) -> T:
+        """The arguments as what the operation takes; `AgentFailed` where they do not fit."""
+        return from_json(cls, self.arguments)
 
 
 _OPERATIONS: Dict[str, str] = {

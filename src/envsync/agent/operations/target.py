@@ -9,11 +9,24 @@ from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.places.staging_note import find_staging
 from envsync.agent.server.home import cache_directory
 from envsync.agent.target.target import Target
-from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.build_requests import Build
+from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.codec import decode_all, undone
 from envsync.agent.wire.frames import PAYLOAD_BYTES_MAX
-from envsync.agent.wire.messages import PlaceFacts
-from envsync.agent.wire.short_answers import FindingsFacts, HolderFacts, ReferencesFacts, UseFacts
+from envsync.agent.wire.short_answers import (
+    ExistingFacts,
+    FindingsFacts,
+    HolderFacts,
+    ReferencesFacts,
+    UseFacts,
+)
+from envsync.agent.wire.target_requests import (
+    AskDifferences,
+    AskExisting,
+    AskReferences,
+    InspectTarget,
+    OpenTarget,
+)
 from envsync.errors import AgentFailed
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import InvalidEntry
@@ -21,36 +34,34 @@ from envsync.tree.manifest import Manifest
 
 
 def _open(service: Service, request: Request) -> Answer:
-    arguments = request.arguments
+    opening = request.read(OpenTarget)
     service.target = Target(
-        arguments["prefix"],
-        arguments["name"],
-        arguments["local"],
+        opening.prefix,
+        opening.name,
+        opening.local,
         cache_directory(os.environ),
-        arguments["by"],
+        opening.by,
         service.helpers,
-        is_base=bool(arguments.get("is_base")),
+        is_base=opening.is_base,
     )
-    command, server = (str(arguments.get(key, "")) for key in ("command", "server"))
-    service.target.lock.of_command(command, server)
+    service.target.lock.of_command(opening.command, opening.server)
     service.target.on_step = lambda step: service.tell({"step": step})
     return Answer({})
 
 
 def _inspect(service: Service, request: Request) -> Answer:
-    place = request.arguments["source"]
-    keep = request.arguments.get("keep")
+    asked = request.read(InspectTarget)
 
     def beside() -> None:
         # The source has changed: it is about to be pushed.
-        if keep is not None:
-            service.push.prepare_beside(keep)
+        if asked.keep is not None:
+            service.push.prepare_beside(asked.keep)
             service.target.trees.read_ahead()
 
     with service.target.trees.storing_later():
         state = service.target.inspect(
-            lock=request.arguments["lock"],
-            source=None if place is None else from_json(PlaceFacts, place),
+            lock=asked.lock,
+            source=asked.source,
             progress=service.counted("hash"),
             beside=beside,
         )
@@ -71,8 +82,9 @@ def _references(service: Service, request: Request) -> Answer:
     Who asks is about to send: that is when it is worth loading what undoes it, and looking at
     what will be built on.
     """
-    if "keep" in request.arguments:
-        service.push.prepare_beside(request.arguments["keep"])
+    keep = request.read(AskReferences).keep
+    if keep is not None:
+        service.push.prepare_beside(keep)
     packages = frozenset(request.payload.split(b"\0")) if request.payload else frozenset()
     has_most = service.target.refer_to(packages)
     base = service.target.base_manifest()
@@ -84,16 +96,18 @@ def _references(service: Service, request: Request) -> Answer:
 def _differences(service: Service, request: Request) -> Answer:
     from envsync.agent.target.questions import differences
 
-    other = manifest_of(service, request) if request.payload else None
-    return Answer(to_json(differences(service.target, other, request.arguments["paths_max"])))
+    asked = request.read(AskDifferences)
+    other = manifest_of(service, request, packed=asked.packed) if request.payload else None
+    return Answer(to_json(differences(service.target, other, asked.paths_max)))
 
 
 def _dry_plan(service: Service, request: Request) -> Answer:
     from envsync.agent.target.preparation import content_findings
     from envsync.agent.target.questions import dry_plan
 
-    wanted = manifest_of(service, request)
-    facts, fetches = dry_plan(service.target, wanted, request.arguments["keep"])
+    asked = request.read(Build)
+    wanted = manifest_of(service, request, packed=asked.packed)
+    facts, fetches = dry_plan(service.target, wanted, asked.keep)
     service.fetches = fetches
     found = FindingsFacts(content_findings(wanted, os.environ.get("HOME", "")))
     return Answer({**to_json(facts), **to_json(found)}, b"\0".join(fetches.paths()))
@@ -109,10 +123,10 @@ def _history(service: Service, request: Request) -> Answer:
     return Answer({"events": service.target.history()})
 
 
-def manifest_of(service: Service, request: Request) -> Manifest:
+def manifest_of(service: Service, request: Request, *, packed: bool) -> Manifest:
     """The source's manifest in a request's payload, every rule checked."""
     data = request.payload
-    if request.arguments.get("packed"):
+    if packed:
         data = decode_all(data, PAYLOAD_BYTES_MAX)
     try:
         return manifests.decode(data, service.target.base_manifest())
@@ -122,8 +136,9 @@ def manifest_of(service: Service, request: Request) -> Manifest:
 
 def _existing(service: Service, request: Request) -> Answer:
     # A relative one leads out of some directory of the environment: it is not looked for.
-    paths = [str(path) for path in request.arguments["paths"]]
-    return Answer({"existing": [os.path.isabs(path) and os.path.exists(path) for path in paths]})
+    paths = request.read(AskExisting).paths
+    found = tuple(os.path.isabs(path) and os.path.exists(path) for path in paths)
+    return Answer(to_json(ExistingFacts(found)))
 
 
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {

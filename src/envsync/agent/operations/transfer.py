@@ -26,6 +26,7 @@ from envsync.agent.staging import leftovers
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter, space_guard
 from envsync.agent.wire import codec
+from envsync.agent.wire.build_requests import AskBlocks, Build
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import BundleFacts, ReceiveFacts
 from envsync.agent.wire.short_answers import RsyncFacts, SpaceFacts
@@ -46,7 +47,9 @@ def _begin(service: Service, request: Request) -> Answer:
     What comes meanwhile waits in the channel, as much as that holds. While nothing waits there,
     what has come is looked at.
     """
-    begun = service.push.begin(manifest_of(service, request), request.arguments["keep"])
+    asked = request.read(Build)
+    outline = manifest_of(service, request, packed=asked.packed)
+    begun = service.push.begin(outline, asked.keep)
     if begun is None:
         return Answer({**to_json(ReceiveFacts(0, 0, ())), "begun": False})
     _, service.fetches = begun
@@ -64,7 +67,7 @@ def _begin(service: Service, request: Request) -> Answer:
 
 def _blocks(service: Service, request: Request) -> Answer:
     """What is there of the files in the payload, block by block."""
-    bases, is_sample = service.push.bases(), bool(request.arguments["is_sample"])
+    bases, is_sample = service.push.bases(), request.read(AskBlocks).is_sample
     paths = request.payload.split(b"\0")
     wanted = set(paths)
     sizes = {path: entry.size_bytes for path, entry in service.fetches if path in wanted}

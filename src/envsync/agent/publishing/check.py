@@ -13,13 +13,6 @@ OUTPUT_LINES = 10
 OUTPUT_BYTES = 64 << 10
 
 
-class Check(NamedTuple):
-    """The environment's own test, run after the switch; an empty command means none."""
-
-    command: str = ""
-    timeout_seconds: float = 60.0
-
-
 class CheckFailure(NamedTuple):
     """Why a check failed, and the end of what it printed.
 

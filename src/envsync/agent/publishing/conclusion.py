@@ -9,11 +9,12 @@ from typing import Callable, Optional, Tuple
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import find_staging, forget_staging
-from envsync.agent.publishing.check import Check, CheckFailure, run_check
+from envsync.agent.publishing.check import CheckFailure, run_check
 from envsync.agent.publishing.intent import Intent, forget_intent
 from envsync.agent.publishing.switching import Switching
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.build_requests import Check
 from envsync.conda.packages import may_be_of_package
 from envsync.errors import INSIST, CheckFailed, SourceRefused, StorageFailed
 from envsync.tree.difference import difference

@@ -8,7 +8,7 @@ from typing import Any, Dict, NamedTuple, Optional
 from envsync.agent.places.layout import INTENT, Layout, read_json, remove, write_json
 from envsync.agent.places.records import Record, record_from_json
 from envsync.agent.places.seal import sealed, unsealed
-from envsync.agent.publishing.check import Check
+from envsync.agent.wire.build_requests import Check
 from envsync.agent.wire.checked_json import from_json
 from envsync.errors import AgentFailed
 

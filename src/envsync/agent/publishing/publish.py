@@ -21,7 +21,6 @@ from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.signs import installer_findings
 from envsync.agent.places.staging_note import forget_staging
-from envsync.agent.publishing.check import Check
 from envsync.agent.publishing.conclusion import Conclusion
 from envsync.agent.publishing.intent import Intent
 from envsync.agent.publishing.switching import Switching, appeared
@@ -30,6 +29,7 @@ from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import failure_after_switch, trouble
 from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.build_requests import Check
 from envsync.errors import PreflightRefused, SourceRefused, StorageFailed, TargetDrifted
 from envsync.tree.manifest import Manifest
 

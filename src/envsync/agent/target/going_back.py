@@ -7,13 +7,13 @@ import time
 from typing import Optional
 
 from envsync.agent.places.records import Record
-from envsync.agent.publishing.check import Check
 from envsync.agent.publishing.publish import Switch
 from envsync.agent.publishing.taking_away import Leave, TakingAway
 from envsync.agent.target.preparation import require_no_mounts
-from envsync.agent.target.publication import Publication, event_of, kept_record, read_back
+from envsync.agent.target.publication import event_of, kept_record, read_back
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.wire.build_requests import Check, Publication
 from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrifted
 

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Optional
 
 from envsync.agent.places.records import Record
-from envsync.agent.publishing.check import Check
 from envsync.agent.server.facts import who
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.wire.build_requests import Publication
 from envsync.agent.wire.messages import KEPT, RecordFacts
 from envsync.errors import AgentFailed, TargetDrifted
-
-
-class Publication(NamedTuple):
-    """What a publish is told by the one who pushes."""
-
-    source_revision: str
-    source: str
-    who: str
-    method: str
-    transport: str
-    keep: int
-    check: Check
-    retry_held: bool
-    changes: Tuple[str, ...] = ()
-    """What of the source could not be had there, where it was made anew."""
 
 
 def new_record(number: int, version: Snapshot, publication: Publication) -> Record:

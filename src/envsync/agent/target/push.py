@@ -25,7 +25,6 @@ from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.staging.staging import Holding, Staging
 from envsync.agent.target.preparation import require_no_mounts, switch_findings
 from envsync.agent.target.publication import (
-    Publication,
     event_of,
     kept_record,
     new_record,
@@ -35,6 +34,7 @@ from envsync.agent.target.questions import plan_facts, plan_reusing
 from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import trouble, words
+from envsync.agent.wire.build_requests import Publication
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
 from envsync.errors import AgentFailed, NoSpace, SourceRefused, StorageFailed, TransferFailed
 from envsync.tree.entry import Entry

@@ -6,11 +6,13 @@ anybody may have edited or a crash cut short.
 
 from __future__ import annotations
 
-from typing import Any, Type, TypeVar, Union, get_type_hints
+from typing import Any, Mapping, Tuple, Type, TypeVar, Union, get_type_hints
 
 from envsync.errors import AgentFailed
 
 T = TypeVar("T")
+Arguments = Union[Mapping[str, Any], Tuple[Any, ...]]
+"""What an operation is asked for: a named tuple of this room, or as JSON has it."""
 
 _SECONDS_MAX = float(1 << 33)
 """The year 2242. What shows a moment as a date survives no number far beyond it."""

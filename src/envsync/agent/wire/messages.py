@@ -256,6 +256,14 @@ class EnvironmentFacts(NamedTuple):
     problem: str
 
 
+class PublishFacts(NamedTuple):
+    """A version that stands there now; `wants_spare` where nothing is left that the next push
+    can be built on."""
+
+    record: RecordFacts
+    wants_spare: bool
+
+
 class SweepFacts(NamedTuple):
     """What a clean-up freed of one environment, or in a dry run would free.
 

@@ -39,6 +39,12 @@ class ConfirmedFacts(NamedTuple):
     confirmed: bool
 
 
+class DoneFacts(NamedTuple):
+    """Whether what was asked for was done: it is not where it would not help."""
+
+    is_done: bool
+
+
 class ReferencesFacts(NamedTuple):
     """What goes with a target's references: whether it has half of the packages, whether an
     earlier push left something to go on with, and the codecs that it undoes, the best first."""

@@ -59,20 +59,16 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
 def _examined(
     invocation: Invocation, site: Site, places: Sequence[Place], known: InOrder[Examination]
 ) -> list[Examination]:
-    from envsync.cli.invocation.asking import lines_that_move
+    from envsync.cli.invocation.asking import environments_at, lines_that_move
     from envsync.push.questions.examination import examine
     from envsync.push.questions.servers import for_each_place
     from envsync.push.steps.report import Progress
-    from envsync.tree.local import DEFAULT_LOCAL
 
-    listed = site.inventory.environments
-    local_of = {entry.name: list(entry.local) for entry in listed}
-    arguments = {"local": list(DEFAULT_LOCAL), "local_of": local_of}
     with lines_that_move(invocation.terminal, places) as (show, forget):
 
         def visit(place: Place) -> Examination:
             show(Progress(place.server, "examine"))
-            found = examine(place, arguments)
+            found = examine(place, environments_at(site, place))
             known.add(place.server, found)
             return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +15,7 @@ from envsync.errors import EnvsyncError, Locked, PreflightRefused
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import GcFacts, SweepFacts
+    from envsync.agent.wire.server_requests import Collect
     from envsync.cli.invocation.asking import OnProgress
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
@@ -36,6 +37,8 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     nor what a process has open, nor, without --drifted, a version that was changed by hand.
     Exit status 14 where a push was under way: that environment was left alone.
     """
+    from envsync.agent.wire.checked_json import from_json
+    from envsync.agent.wire.messages import GcFacts
     from envsync.cli.invocation.asking import ask_servers, raise_failures
     from envsync.push.preflight.same_place import OneCommand
 
@@ -46,8 +49,8 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     command = OneCommand(names).command
 
     def ask(end: End, place: Place, on_progress: OnProgress) -> GcFacts:
-        order = {"command": command, "drifted": drifted, "dry_run": dry_run}
-        return _collect(site, end, place, on_progress, order)
+        order = _order(site, place, command, drifted=drifted, dry_run=dry_run)
+        return from_json(GcFacts, end.call("gc", order, on_progress=on_progress).document)
 
     invocation.result = result = {"dry_run": dry_run}
     known = servers_in(result, names, _judged_document)
@@ -60,30 +63,24 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     raise_failures(invocation.terminal, outcomes)
 
 
-def _collect(
-    site: Site,
-    end: End,
-    place: Place,
-    on_progress: OnProgress,
-    order: Mapping[str, object],
-) -> GcFacts:
-    from envsync.agent.wire.checked_json import from_json
-    from envsync.agent.wire.messages import GcFacts
+def _order(site: Site, place: Place, command: str, *, drifted: bool, dry_run: bool) -> Collect:
+    from envsync.agent.wire.server_requests import Collect
+    from envsync.cli.invocation.asking import environments_at
     from envsync.inventory.model import Environment
-    from envsync.tree.local import DEFAULT_LOCAL
 
-    listed = site.inventory.environments
-    arguments = {
-        "prefix": place.prefix,
-        "by": f"envsync gc by {site.who}",
-        "keep": Environment("").keep,
-        "keep_of": {entry.name: entry.keep for entry in listed},
-        "local": list(DEFAULT_LOCAL),
-        "local_of": {entry.name: list(entry.local) for entry in listed},
-        "server": place.server,
-        **order,
-    }
-    return from_json(GcFacts, end.call("gc", arguments, on_progress=on_progress).document)
+    environments = environments_at(site, place)
+    return Collect(
+        prefix=environments.prefix,
+        by=f"envsync gc by {site.who}",
+        keep=Environment("").keep,
+        keep_of={entry.name: entry.keep for entry in site.inventory.environments},
+        local=environments.local,
+        local_of=environments.local_of,
+        drifted=drifted,
+        dry_run=dry_run,
+        command=command,
+        server=place.server,
+    )
 
 
 def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:

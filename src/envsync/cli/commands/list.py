@@ -61,14 +61,9 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
 def _environments(site: Site, end: End, place: Place) -> ListFacts:
     from envsync.agent.wire.checked_json import from_json
     from envsync.agent.wire.messages import ListFacts
-    from envsync.tree.local import DEFAULT_LOCAL
+    from envsync.cli.invocation.asking import environments_at
 
-    arguments = {
-        "prefix": place.prefix,
-        "local": list(DEFAULT_LOCAL),
-        "local_of": {entry.name: list(entry.local) for entry in site.inventory.environments},
-    }
-    return from_json(ListFacts, end.call("list", arguments).document)
+    return from_json(ListFacts, end.call("list", environments_at(site, place)).document)
 
 
 def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from envsync.agent.wire.server_requests import AskEnvironments
 from envsync.cli.invocation.in_order import InOrder
 from envsync.cli.invocation.site import Site
 from envsync.cli.output.terminal import Terminal
@@ -15,6 +16,7 @@ from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.places import Place
 from envsync.push.questions.servers import Outcome, for_each_server, open_end
 from envsync.push.steps.report import Progress
+from envsync.tree.local import DEFAULT_LOCAL
 
 T = TypeVar("T")
 OnProgress = Callable[[Mapping[str, Any]], None]
@@ -77,6 +79,12 @@ def _size_bytes(progress: Mapping[str, Any]) -> int:
 def target_of(site: Site, environment: str, end: End, place: Place, command: str = "") -> TargetEnd:
     """The environment at a place, to be asked about and switched; `command` as `TargetEnd` has."""
     return TargetEnd(end, place.prefix, environment, site.local(environment), site.who, command)
+
+
+def environments_at(site: Site, place: Place) -> AskEnvironments:
+    """All environments of a place, each with the local paths that the inventory gives it."""
+    local_of = {entry.name: entry.local for entry in site.inventory.environments}
+    return AskEnvironments(place.prefix, DEFAULT_LOCAL, local_of)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from envsync.agent.operations.service import Service
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.wire.channel import Channel
+from envsync.agent.wire.checked_json import Arguments, to_json
 from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
 from envsync.agent.wire.messages import SERVER_IN_HINTS
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
@@ -48,7 +49,7 @@ class End(Protocol):
     def call(
         self,
         operation: str,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Arguments | None = None,
         payload: bytes = b"",
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,
@@ -60,6 +61,10 @@ class End(Protocol):
 def _is_count(value: object) -> bool:
     """Whether it is a number that can be shown; JSON's may have thousands of digits."""
     return type(value) is int and 0 <= value < 1 << 63
+
+
+def _as_json(arguments: Arguments | None) -> dict[str, Any]:
+    return dict(to_json(arguments or {}))
 
 
 def _ignore(_: Mapping[str, Any]) -> None:
@@ -91,7 +96,7 @@ class LocalEnd:
     def call(
         self,
         operation: str,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Arguments | None = None,
         payload: bytes = b"",
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,
@@ -100,7 +105,7 @@ class LocalEnd:
         self._progress = on_progress or _ignore
         try:
             answer = self.service.call(
-                operation, dict(arguments or {}), payload, lambda: next(blocks, None)
+                operation, _as_json(arguments), payload, lambda: next(blocks, None)
             )
         except EnvsyncError as error:
             name_server(error, error.server or self._server)
@@ -150,7 +155,7 @@ class RemoteEnd:
     def call(
         self,
         operation: str,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Arguments | None = None,
         payload: bytes = b"",
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,
@@ -168,7 +173,7 @@ class RemoteEnd:
             raise
 
     def receive(
-        self, operation: str, arguments: Mapping[str, Any] | None = None, payload: bytes = b""
+        self, operation: str, arguments: Arguments | None = None, payload: bytes = b""
     ) -> Generator[bytes, None, Answer]:
         """Carry out an operation that streams: its data, until it is done, and its answer.
 
@@ -189,9 +194,9 @@ class RemoteEnd:
             raise
         return answer
 
-    def _request(self, operation: str, arguments: Mapping[str, Any] | None, payload: bytes) -> None:
+    def _request(self, operation: str, arguments: Arguments | None, payload: bytes) -> None:
         self._calls += 1
-        given = dict(arguments or {})
+        given = _as_json(arguments)
         request = {"operation": operation, "arguments": given, "number": self._calls}
         self._channel.send_message(request, payload)
 

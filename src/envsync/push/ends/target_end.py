@@ -9,13 +9,22 @@ from typing import Any, NamedTuple
 
 from envsync.agent.places.layout import BASE
 from envsync.agent.wire import codec
-from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.build_requests import (
+    Build,
+    Check,
+    GoBack,
+    Keeping,
+    Publication,
+    Remove,
+)
+from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import (
     DifferenceFacts,
     Finding,
     PlaceFacts,
     PlanFacts,
     ProcessUse,
+    PublishFacts,
     RecordFacts,
     ServerFacts,
     StageFacts,
@@ -23,12 +32,20 @@ from envsync.agent.wire.messages import (
     VerifyFacts,
 )
 from envsync.agent.wire.short_answers import (
+    DoneFacts,
     ExistingFacts,
     FindingsFacts,
     HolderFacts,
     ReferencesFacts,
     ShareFacts,
     UseFacts,
+)
+from envsync.agent.wire.target_requests import (
+    AskDifferences,
+    AskExisting,
+    AskReferences,
+    InspectTarget,
+    OpenTarget,
 )
 from envsync.errors import AgentFailed
 from envsync.push.ends.end import Answer, End, Progress, RemoteEnd
@@ -93,16 +110,9 @@ class TargetEnd:
         self._codecs: tuple[str, ...] | None = None
         self.python: str = facts.python
         self._is_remote = isinstance(end, RemoteEnd)
-        arguments = {
-            "prefix": prefix,
-            "name": name,
-            "local": list(local),
-            "by": by,
-            "is_base": name == BASE,
-            "command": command,
-            "server": end.server,
-        }
-        end.call("target.open", arguments)
+        is_base = name == BASE
+        opening = OpenTarget(prefix, name, tuple(local), by, is_base, command, end.server)
+        end.call("target.open", opening)
 
     @property
     def server(self) -> str:
@@ -133,8 +143,8 @@ class TargetEnd:
         With `keep`, the target looks beside it at what `stage` will build on.
         `PreflightRefused`, and nothing is written, where `source` stands in the same place.
         """
-        arguments = {"lock": lock, "source": to_json(source), "keep": keep}
-        answer = self._end.call("target.inspect", arguments, on_progress=on_progress)
+        asked = InspectTarget(lock, source, keep)
+        answer = self._end.call("target.inspect", asked, on_progress=on_progress)
         state = from_json(TargetState, answer.document)
         self.is_new = not state.exists
         return state
@@ -147,7 +157,7 @@ class TargetEnd:
         """Whether something is there at each of these paths, as seen from the environment."""
         if not paths:
             return ()
-        answer = self._end.call("target.existing", {"paths": list(paths)})
+        answer = self._end.call("target.existing", AskExisting(tuple(paths)))
         found = from_json(ExistingFacts, answer.document).existing
         if len(found) != len(paths):
             raise AgentFailed("the target answered for other paths than it was asked about")
@@ -168,8 +178,7 @@ class TargetEnd:
         With `keep`, the target looks beside it at what `stage` will build on.
         """
         payload = b"\0".join(sorted(packages))
-        arguments = {} if keep is None else {"keep": keep}
-        answer = self._end.call("target.references", arguments, payload)
+        answer = self._end.call("target.references", AskReferences(keep), payload)
         found = answer.payload
         if len(found) % REFERENCE_BYTES or len(found) > REFERENCE_BYTES * ENTRIES_MAX:
             raise AgentFailed("the target sent references that are none")
@@ -179,23 +188,23 @@ class TargetEnd:
 
     def differences(self, manifest: bytes, paths_max: int) -> DifferenceFacts:
         """What stands there against a manifest, or against its record where that is empty."""
-        answer = self._told("target.differences", {"paths_max": paths_max}, manifest)
+        answer = self._told("target.differences", AskDifferences(paths_max), manifest)
         return from_json(DifferenceFacts, answer.document)
 
     def dry_plan(self, manifest: bytes, keep: int) -> Staged:
         """What a push of that manifest would do; nothing is touched, so there is no tree."""
-        answer = self._told("target.dry_plan", {"keep": keep}, manifest)
+        answer = self._told("target.dry_plan", Build(keep), manifest)
         facts = from_json(PlanFacts, answer.document)
         warnings = _messages(from_json(FindingsFacts, answer.document).findings)
         return Staged(facts, _fetches(answer), tree="", token="", warnings=warnings)
 
     def prepare(self, keep: int) -> None:
         """Let it read what `stage` will need; nothing is touched."""
-        self._end.call("build.prepare", {"keep": keep})
+        self._end.call("build.prepare", Keeping(keep))
 
     def share(self, share: Share) -> tuple[bool, tuple[str, ...]]:
         """Have what is built shared so; whether what stands there is, and warnings."""
-        told = from_json(ShareFacts, self._end.call("build.share", to_json(share)).document)
+        told = from_json(ShareFacts, self._end.call("build.share", share).document)
         return told.is_shared, told.warnings
 
     def begin(
@@ -211,13 +220,11 @@ class TargetEnd:
             if "taking" in progress:
                 on_taking()
 
-        arguments = {"keep": keep}
-        return self._told("transfer.begin", arguments, outline, told, contents).document
+        return self._told("transfer.begin", Build(keep), outline, told, contents).document
 
     def begin_alike(self, keep: int, on_progress: Progress | None = None) -> bool:
         """Have what was found by `known_there` copied, to build on; whether that was done."""
-        answer = self._end.call("build.begin_alike", {"keep": keep}, on_progress=on_progress)
-        return answer.document.get("begun") is True
+        return self._is_done("build.begin_alike", keep, on_progress)
 
     def settle(self, on_progress: Progress | None = None) -> None:
         """Finish what was begun, when its files have come."""
@@ -225,12 +232,12 @@ class TargetEnd:
 
     def stage(self, manifest: bytes, keep: int, on_progress: Progress | None = None) -> Staged:
         """Bring a staging tree forward as far as the target's own bytes go."""
-        return _staged(self._told("build.stage", {"keep": keep}, manifest, on_progress))
+        return _staged(self._told("build.stage", Build(keep), manifest, on_progress))
 
     def _told(
         self,
         operation: str,
-        arguments: dict[str, Any],
+        asked: Build | AskDifferences,
         manifest: bytes,
         on_progress: Progress | None = None,
         stream: Iterable[bytes] | None = None,
@@ -239,8 +246,8 @@ class TargetEnd:
         is_worth_it = self._is_remote and len(manifest) > _PACKED_FROM_BYTES
         if is_worth_it and codec.ZSTD in self.codecs and codec.ZSTD in codec.encodable():
             manifest = codec.encode_all(codec.ZSTD, _PACKED_LEVEL, manifest)
-            arguments = {**arguments, "packed": True}
-        return self._end.call(operation, arguments, manifest, stream, on_progress)
+            asked = asked._replace(packed=True)
+        return self._end.call(operation, asked, manifest, stream, on_progress)
 
     def complete(self, on_progress: Progress | None = None) -> None:
         """Finish the staging tree and hash it; `VerificationFailed` names what is wrong."""
@@ -254,34 +261,38 @@ class TargetEnd:
         on_progress: Progress | None = None,
     ) -> RecordFacts:
         """Switch, check, record; the record as read back from the target."""
-        arguments = _publication(settings, source_revision, how)
-        answer = self._end.call("build.publish", arguments, on_progress=on_progress)
-        self.wants_spare = answer.document.get("wants_spare") is True
-        return _of_revision(from_json(RecordFacts, answer.document), source_revision)
+        publication = _publication(settings, source_revision, how)
+        answer = self._end.call("build.publish", publication, on_progress=on_progress)
+        published = from_json(PublishFacts, answer.document)
+        self.wants_spare = published.wants_spare
+        return _of_revision(published.record, source_revision)
 
     def make_spare(self, keep: int, on_progress: Progress | None = None) -> bool:
         """Make a tree for the next push to build on; whether it was made.
 
         Not where that would not help, or has no room. `Locked` where a push came meanwhile.
         """
-        answer = self._end.call("build.make_spare", {"keep": keep}, on_progress=on_progress)
-        return answer.document.get("made") is True
+        return self._is_done("build.make_spare", keep, on_progress)
+
+    def _is_done(self, operation: str, keep: int, on_progress: Progress | None) -> bool:
+        answer = self._end.call(operation, Keeping(keep), on_progress=on_progress)
+        return from_json(DoneFacts, answer.document).is_done
 
     def adopt(self, settings: PushSettings, source_revision: str) -> RecordFacts:
         """Record what stands there already."""
-        arguments = _publication(settings, source_revision, How("mirror", ""))
-        answer = self._end.call("build.adopt", arguments)
+        publication = _publication(settings, source_revision, How("mirror", ""))
+        answer = self._end.call("build.adopt", publication)
         return _of_revision(from_json(RecordFacts, answer.document), source_revision)
 
     def rollback(self, number: int | None, by: str, overwrite: bool) -> RecordFacts:
         """Put an earlier version back: the newest, or generation `number`."""
-        arguments = {"number": number, "by": by, "overwrite": overwrite}
-        return from_json(RecordFacts, self._end.call("build.rollback", arguments).document)
+        answer = self._end.call("build.rollback", GoBack(number, by, overwrite))
+        return from_json(RecordFacts, answer.document)
 
     def remove(self, by: str, overwrite: bool) -> RecordFacts:
         """Let nothing stand there; the record that what stood there is kept by."""
-        arguments = {"by": by, "overwrite": overwrite}
-        return from_json(RecordFacts, self._end.call("build.remove", arguments).document)
+        answer = self._end.call("build.remove", Remove(by, overwrite))
+        return from_json(RecordFacts, answer.document)
 
     def verify(self, on_progress: Progress | None = None) -> VerifyFacts:
         """Hash every byte there again, against the record."""
@@ -324,18 +335,15 @@ def _of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:
     return record
 
 
-def _publication(settings: PushSettings, source_revision: str, how: How) -> dict[str, Any]:
-    return {
-        "source_revision": source_revision,
-        "source": settings.source,
-        "who": settings.who,
-        "method": how.method,
-        "transport": how.transport,
-        "changes": list(how.changes),
-        "keep": settings.keep,
-        "check": {
-            "command": settings.check,
-            "timeout_seconds": settings.check_timeout_seconds,
-        },
-        "retry_held": settings.retry_held,
-    }
+def _publication(settings: PushSettings, source_revision: str, how: How) -> Publication:
+    return Publication(
+        source_revision=source_revision,
+        source=settings.source,
+        who=settings.who,
+        method=how.method,
+        transport=how.transport,
+        keep=settings.keep,
+        check=Check(settings.check, settings.check_timeout_seconds),
+        retry_held=settings.retry_held,
+        changes=how.changes,
+    )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from envsync.agent.target.health import HealthFacts
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import ServerFacts
+from envsync.agent.wire.server_requests import AskEnvironments
 from envsync.errors import (
     AgentFailed,
     AuthenticationRefused,
@@ -51,14 +51,14 @@ class Examination:
     error: EnvsyncError | None = None
 
 
-def examine(place: Place, arguments: Mapping[str, Any]) -> Examination:
-    """Look at a place; never raises an `EnvsyncError`. `arguments` are the agent's."""
+def examine(place: Place, asked: AskEnvironments) -> Examination:
+    """Look at a place; never raises an `EnvsyncError`. `asked` are its environments."""
     found = Examination(place.server, place.prefix)
     try:
         if place.open_link is None:
             here = replace(found, connection=HERE, is_reached=True)
-            return _asked(here, LocalEnd(place.server), arguments)
-        return _over_link(found, place.open_link, arguments)
+            return _asked(here, LocalEnd(place.server), asked)
+        return _over_link(found, place.open_link, asked)
     except EnvsyncError as error:
         error.server = place.server
         is_reached, is_key_known = _reach(error)
@@ -66,7 +66,7 @@ def examine(place: Place, arguments: Mapping[str, Any]) -> Examination:
 
 
 def _over_link(
-    found: Examination, open_link: Callable[[], Link], arguments: Mapping[str, Any]
+    found: Examination, open_link: Callable[[], Link], asked: AskEnvironments
 ) -> Examination:
     with contextlib.closing(open_link()) as link, _time_limit(link) as is_over:
         found = replace(
@@ -79,7 +79,7 @@ def _over_link(
         )
         try:
             with contextlib.closing(RemoteEnd(link, found.prefix)) as end:
-                return _asked(replace(found, noise=end.noise), end, arguments)
+                return _asked(replace(found, noise=end.noise), end, asked)
         except EnvsyncError as error:
             return replace(found, error=_too_slow(found) if is_over.is_set() else error)
 
@@ -110,11 +110,11 @@ def _time_limit(link: Link) -> Iterator[threading.Event]:
         timer.cancel()
 
 
-def _asked(found: Examination, end: End, arguments: Mapping[str, Any]) -> Examination:
+def _asked(found: Examination, end: End, asked: AskEnvironments) -> Examination:
     began = time.time()
     greeting = from_json(ServerFacts, end.call("hello").document)
     middle = (began + time.time()) / 2
-    answer = end.call("health", {**arguments, "prefix": found.prefix})
+    answer = end.call("health", asked._replace(prefix=found.prefix))
     off = greeting.time_seconds - middle
     return replace(found, clock_off_seconds=off, health=from_json(HealthFacts, answer.document))
 

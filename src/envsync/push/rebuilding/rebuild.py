@@ -8,12 +8,13 @@ and the next try is made. Every step is told and recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from envsync.agent.server.conda_tool import ToolFacts
-from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.build_requests import Keeping
+from envsync.agent.wire.checked_json import Arguments, from_json, to_json
 from envsync.agent.wire.messages import PlanFacts, RebuiltFacts, TotalsFacts
 from envsync.agent.wire.short_answers import RunFacts
 from envsync.conda.requirements import Requirements
@@ -107,7 +108,7 @@ class Rebuild:
         try:
             self._create(tool)
             warnings = self._install()
-            answer = self._call("rebuild.stage", {"keep": self._order.keep})
+            answer = self._call("rebuild.stage", Keeping(self._order.keep))
         except EnvsyncError as error:
             self._give_up(error)
             raise
@@ -116,7 +117,7 @@ class Rebuild:
         changes = tuple(map(str, self._relaxed))
         return Rebuilt(facts.plan, facts.totals, told(tool), changes, (*warnings, *found))
 
-    def _call(self, operation: str, arguments: Mapping[str, Any]) -> Answer:
+    def _call(self, operation: str, arguments: Arguments) -> Answer:
         return self._ask(operation, arguments, on_progress=self._on_progress)
 
     def _give_up(self, error: EnvsyncError) -> None:
