@@ -34,11 +34,57 @@ prints. This module is part of the agent: stdlib only, Python 3.8.
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Dict, Iterator, Optional, Sequence, Tuple, Type
+import shlex
+from typing import (
+    Any,
+    ClassVar,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    Union,
+)
 
-INSIST = "insist with --retry-held"
-"""In a hint: who knows the whole command puts it there instead."""
+SLOTS: Mapping[str, str] = {
+    "server": "SERVER",
+    "insist": "insist with --retry-held",
+    "see_difference": "see what differs with `envsync diff`; ",
+}
+"""What may be left open in a hint, and what stands there until somebody knows better."""
+_SLOT = re.compile("{(" + "|".join(SLOTS) + ")}")
+
+
+class Hint(NamedTuple):
+    """A hint that leaves something open, as it is raised where not all of it is known.
+
+    The template has `{slots}`: `{server}` is the error's own, as a shell takes it; for the
+    others whoever knows the whole command gives it (`EnvsyncError.fill`). What has been put
+    into a slot is not looked through for others. A hint that is a plain text has none,
+    whatever is in it.
+    """
+
+    template: str
+    known: Mapping[str, str] = {}
+
+    def text(self, server: Optional[str]) -> str:
+        """As a person reads it."""
+        known = {**SLOTS, **self.known}
+        if server:
+            known["server"] = shlex.quote(server)
+        return _SLOT.sub(lambda slot: known[slot.group(1)], self.template)
+
+
 UNMOUNT = "unmount it there; a link in the environment may lead to where it is mounted instead"
+HELD_THERE = Hint("this revision is held there; change the environment, or {insist}")
+
+
+def _hint_text(hint: Union[str, Hint], server: Optional[str]) -> str:
+    return hint if isinstance(hint, str) else hint.text(server)
 
 
 class EnvsyncError(Exception):
@@ -46,34 +92,62 @@ class EnvsyncError(Exception):
 
     `message` is one sentence without the server's name; `hint` is the command or the
     step that mends it, or empty; `details` are further lines (paths, packages) that a
-    person may need; `server` is filled in by whoever knows it.
+    person may need; `server` is filled in by whoever knows it, and is then in the hint, too.
     """
 
     code: ClassVar[str] = "unexpected"
     exit_code: ClassVar[int] = 1
-    default_hint: ClassVar[str] = ""
+    default_hint: ClassVar[Union[str, Hint]] = ""
 
     def __init__(
         self,
         message: str,
         *,
-        hint: Optional[str] = None,
+        hint: Union[str, Hint, None] = None,
         details: Sequence[str] = (),
         server: Optional[str] = None,
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = self.default_hint if hint is None else hint
+        self.advice: Union[str, Hint] = self.default_hint if hint is None else hint
         self.details: Tuple[str, ...] = tuple(details)
         self.server = server
 
+    @property
+    def hint(self) -> str:
+        """As a person reads it; `advice` is what it is made of."""
+        return _hint_text(self.advice, self.server)
+
+    @hint.setter
+    def hint(self, hint: Union[str, Hint]) -> None:
+        self.advice = hint
+
+    def leaves_open(self, slot: str) -> bool:
+        """Whether the hint has that slot, and nobody has filled it yet."""
+        hint = self.advice
+        return isinstance(hint, Hint) and slot not in hint.known and f"{{{slot}}}" in hint.template
+
+    def fill(self, **slots: str) -> None:
+        """Put what is known now into those slots of the hint that are still open."""
+        if isinstance(self.advice, Hint):
+            self.advice = self.advice._replace(known={**slots, **self.advice.known})
+
     def to_json(self) -> Dict[str, Any]:
+        """As a person or a script is told it."""
+        return self._document(self.hint)
+
+    def to_wire(self) -> Dict[str, Any]:
+        """The same for the other end of a link, which may fill what the hint leaves open."""
+        advice = self.advice
+        return self._document(advice if isinstance(advice, str) else [*advice])
+
+    def _document(self, hint: Union[str, List[Any]]) -> Dict[str, Any]:
         return {
             "code": self.code,
             "exit_code": self.exit_code,
             "server": self.server,
             "message": self.message,
-            "hint": self.hint,
+            "hint": hint,
             "details": list(self.details),
         }
 
@@ -132,7 +206,7 @@ class SourceShrunk(SourceRefused):
 class TargetDrifted(EnvsyncError):
     code = "drift"
     exit_code = 11
-    default_hint = "see what differs with `envsync diff`; --overwrite keeps it as a generation"
+    default_hint = Hint("{see_difference}--overwrite keeps it as a generation")
 
 
 class NotFastForward(EnvsyncError):
@@ -144,7 +218,7 @@ class NotFastForward(EnvsyncError):
 class RevisionHeld(EnvsyncError):
     code = "held"
     exit_code = 13
-    default_hint = f"change the environment, or {INSIST}"
+    default_hint = Hint("change the environment, or {insist}")
 
 
 class Locked(EnvsyncError):
@@ -218,7 +292,8 @@ def all_errors(root: Type[EnvsyncError] = EnvsyncError) -> Iterator[Type[Envsync
 
 
 def from_json(document: Any) -> EnvsyncError:
-    """The error that `to_json` described, as its own class; an unknown code gives the root.
+    """The error that `to_json` or `to_wire` described, as its own class; an unknown code gives
+    the root.
 
     What is not as it should be is left empty: it comes from the other side.
     """
@@ -230,10 +305,17 @@ def from_json(document: Any) -> EnvsyncError:
     server = document.get("server")
     return cls(
         _text(document.get("message")),
-        hint=_text(document.get("hint")),
+        hint=_advice(document.get("hint")),
         details=[_text(line) for line in details] if isinstance(details, list) else (),
         server=server if isinstance(server, str) else None,
     )
+
+
+def _advice(value: Any) -> Union[str, Hint]:
+    if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], dict):
+        return _text(value)
+    template, known = value
+    return Hint(_text(template), {name: _text(known[name]) for name in SLOTS if name in known})
 
 
 def _text(value: Any) -> str:

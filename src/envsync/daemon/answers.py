@@ -10,6 +10,7 @@ from envsync.daemon.keeper import Keeper
 from envsync.daemon.log import Log
 from envsync.errors import NotFound, PreflightRefused, UsageError
 from envsync.inventory.names import suggestion
+from envsync.told_commands import command_line
 
 _TOLD = {"pause": "paused", "resume": "goes on", "sync": "asked for now"}
 
@@ -48,7 +49,7 @@ class Answers:
             what = f"{paused[0]} is" if len(paused) == 1 else f"{', '.join(paused)} are"
             raise PreflightRefused(
                 f"{what} paused: nothing was asked for",
-                hint=f"envsync daemon resume {' '.join(paused)}",
+                hint=command_line("daemon", "resume", *paused),
             )
         return [name for name in names if name not in paused]
 

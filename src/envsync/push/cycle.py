@@ -85,7 +85,7 @@ class Push:
             return self._run()
         except EnvsyncError as error:
             error.server = error.server or self._target.server
-            error.hint = self._closer.way_out.insisting(error.hint)
+            self._closer.way_out.complete(error)
             raise
         finally:
             self._sending.end()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-
 from envsync.agent.staging.writer_guard import REFUSED
 from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
+from envsync.told_commands import command_line
 
 PARTIAL_EXIT_CODES = frozenset({23, 24})
 """Some files could not be sent, or vanished: the others came."""
@@ -34,7 +33,7 @@ def failure(exit_code: int, said: str, server: str, *, is_link_alive: bool) -> E
     if is_full(said):
         return NoSpace(
             "its disk or quota is full; the live environment is untouched",
-            hint=f"free some space there (`envsync gc {shlex.quote(server)}` frees what no version "
+            hint=f"free some space there (`{command_line('gc', server)}` frees what no version "
             "needs), then push again",
             details=details,
             server=server,

@@ -17,6 +17,7 @@ from envsync.errors import (
     ConnectionFailed,
     ConnectionLost,
     EnvsyncError,
+    Hint,
     HostKeyRefused,
     Locked,
     NotFound,
@@ -370,6 +371,6 @@ def test_a_command_in_a_hint_is_for_a_shell(ask: Callable[[OtherwiseSwitched], o
     with pytest.raises(ConnectionLost) as raised:
         ask(lost)
     assert raised.value.hint.startswith(rf"`envsync list '{server}'` tells")
-    error = EnvsyncError("no", hint="envsync gc SERVER")
+    error = EnvsyncError("no", hint=Hint("envsync gc {server}"))
     name_server(error, server)
     assert (error.server, error.hint) == (server, f"envsync gc '{server}'")

@@ -123,7 +123,7 @@ class Process:
             pending = self._channel.pending
             return self._service.call(operation, arguments, payload, self._stream, pending)
         except EnvsyncError as error:
-            return Answer({"error": redacted_json(error.to_json())})
+            return Answer({"error": redacted_json(error.to_wire())})
         except Exception as error:  # noqa: BLE001  (told to the other side; the agent goes on)
             import traceback
 
@@ -136,7 +136,7 @@ class Process:
                 details=lines[-12:],
                 hint="please report this; %s" % stands,
             )
-            return Answer({"error": redacted_json(failure.to_json())})
+            return Answer({"error": redacted_json(failure.to_wire())})
 
     def _stream(self) -> Optional[bytes]:
         frame = self._channel.receive()

@@ -29,7 +29,7 @@ import tempfile
 from typing import Any, List, NamedTuple, Optional
 
 from envsync.agent.server.filesystem import sync_directory
-from envsync.errors import NotFound, PreflightRefused
+from envsync.errors import Hint, NotFound, PreflightRefused
 from envsync.tree.safety import is_environment_name
 
 STATE_DIRECTORY = b".envsync"
@@ -198,7 +198,7 @@ def require_live(places: Layout) -> None:
     if not os.path.isdir(places.live):
         raise NotFound(
             "there is no environment %r" % places.name,
-            hint="`envsync list SERVER` shows what there is",
+            hint=Hint("`envsync list {server}` shows what there is"),
             details=[os.fsdecode(places.path)],
         )
 

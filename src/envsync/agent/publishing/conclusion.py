@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, Optional, Tuple
+from typing import Callable, Optional, Tuple, Union
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Record, Records
@@ -16,7 +16,7 @@ from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_requests import Check
 from envsync.conda.packages import may_be_of_package
-from envsync.errors import INSIST, CheckFailed, SourceRefused, StorageFailed
+from envsync.errors import HELD_THERE, CheckFailed, Hint, SourceRefused, StorageFailed
 from envsync.tree.difference import difference
 
 Step = Callable[[str], None]
@@ -129,7 +129,7 @@ class Conclusion:
             kept = ("it was changed meanwhile, which its disk took no note of: before the next "
                     "push, copy what you need from %s" % tree,)  # fmt: skip
         self._switching.abandon()
-        hint = "this revision is held there; change the environment, or %s" % INSIST
+        hint: Union[str, Hint] = HELD_THERE
         if not failure.is_verdict:
             hint = "see to it that it can be run there, then push again"
         elif new.source_revision not in self._records.held():

@@ -15,7 +15,7 @@ from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
 from envsync.agent.wire.messages import Finding, PlaceFacts
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
-from envsync.errors import UNMOUNT, PreflightRefused
+from envsync.errors import UNMOUNT, Hint, PreflightRefused
 from envsync.tree.manifest import Manifest
 
 _PYTHON_DIRECTORY = re.compile(rb"lib/(python[0-9]+\.[0-9]+t?)\Z")
@@ -28,8 +28,10 @@ def require_prefix(prefix: str) -> None:
     if not os.path.isdir(prefix):
         raise PreflightRefused(
             "there is no conda prefix at %s" % prefix,
-            hint="`envsync bootstrap SERVER` brings conda there; if it is elsewhere, set `prefix:` "
-            "of that server in the inventory",
+            hint=Hint(
+                "`envsync bootstrap {server}` brings conda there; if it is elsewhere, set "
+                "`prefix:` of that server in the inventory"
+            ),
         )
 
 

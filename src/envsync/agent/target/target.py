@@ -224,7 +224,7 @@ class Target:
             raise PreflightRefused(
                 "what stands there cannot be looked at: %s" % error.message,
                 details=error.details,
-                hint=error.hint,
+                hint=error.advice,
             ) from error
 
     def current(self, live: Optional[Snapshot]) -> Optional[Record]:

@@ -8,7 +8,7 @@ from typing import List, NamedTuple, Optional, Sequence, Type, Union
 
 from envsync.agent.server.filesystem import Space
 from envsync.agent.trees.hashing import why_unreadable
-from envsync.errors import EnvsyncError, NoSpace, StorageFailed
+from envsync.errors import EnvsyncError, Hint, NoSpace, StorageFailed
 
 _BROKEN = frozenset(
     {
@@ -20,7 +20,7 @@ _BROKEN = frozenset(
         errno.EBADMSG,  # ... or has another checksum
     }
 )
-_FREE = "free some space there (`envsync gc SERVER` frees what no version needs)"
+_FREE = "free some space there (`envsync gc {server}` frees what no version needs)"
 _MEND = "look at `dmesg` there and see to the disk"
 _REMOUNT = "see in `dmesg` there why, and mount it read-write again"
 
@@ -39,14 +39,14 @@ def require_room(free: Space, new_bytes: int, new_inodes: int) -> None:
         raise NoSpace(
             "the push needs %s, %s of it to spare, and %s are free"
             % (_megabytes(needed), _megabytes(SPARE_BYTES), _megabytes(free.free_bytes)),
-            hint=_FREE,
+            hint=Hint(_FREE),
         )
     inodes = new_inodes + SPARE_INODES
     if free.free_inodes is not None and inodes > free.free_inodes:
         raise NoSpace(
             "the push needs %d inodes, %d of them to spare, and %d are free"
             % (inodes, SPARE_INODES, free.free_inodes),
-            hint=_FREE,
+            hint=Hint(_FREE),
         )
 
 
@@ -55,7 +55,10 @@ def _megabytes(size_bytes: int) -> str:
 
 
 class Trouble(NamedTuple):
-    """What a disk has, in a few words; and what has to be done before the next push."""
+    """What a disk has, in a few words; and what has to be done before the next push.
+
+    `cure` is the template of a hint.
+    """
 
     kind: Type[EnvsyncError]
     reason: str
@@ -91,7 +94,7 @@ def storage_failure(error: OSError) -> Optional[EnvsyncError]:
         return None
     return found.kind(
         "%s; the live environment is untouched" % found.reason,
-        hint="%s, then try again" % found.cure,
+        hint=Hint("%s, then try again" % found.cure),
         details=_paths(error),
     )
 
@@ -103,7 +106,7 @@ def failure_after_switch(error: OSError) -> Optional[EnvsyncError]:
         return None
     return found.kind(
         "the new version stands there, but could not be recorded: %s" % found.reason,
-        hint="%s, then push again: that completes it" % found.cure,
+        hint=Hint("%s, then push again: that completes it" % found.cure),
         details=_paths(error),
     )
 
@@ -121,7 +124,7 @@ def require_good_disk(top_fd: int, unreadable: Sequence[bytes]) -> None:
     if found is not None:
         raise StorageFailed(
             "files cannot be read: %s" % found.reason,
-            hint="%s, then try again" % found.cure,
+            hint=Hint("%s, then try again" % found.cure),
             details=bad,
         )
 

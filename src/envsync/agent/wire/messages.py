@@ -9,8 +9,6 @@ from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 KEPT = "kept"
 """The method of a version that envsync did not publish: it was made by hand there."""
-SERVER_IN_HINTS = "SERVER"
-"""Stands in an error's hint for the agent's own server; who asks it knows its name."""
 GROUP_OWNED = "group-owned"
 """A kind of finding: another user's version stands there, which this one may replace."""
 DAMAGED_RECORD = "damaged-record"

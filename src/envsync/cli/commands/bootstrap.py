@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.errors import EnvsyncError, InventoryError, SomeServersFailed, UsageError
+from envsync.told_commands import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -166,6 +166,6 @@ def _conclude(
             failed = reports[0].environment
         raise SomeServersFailed(
             f"{failed} did not get to {server}",
-            hint=f"when that is mended: envsync bootstrap {shlex.quote(server)}",
+            hint=f"when that is mended: {command_line('bootstrap', server)}",
         )
     invocation.terminal.say(f"{server} is ready; for its shells: {prefix}/bin/conda init, there")

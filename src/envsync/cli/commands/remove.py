@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
 from envsync.errors import UsageError
+from envsync.told_commands import command_line
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
@@ -118,11 +118,13 @@ def _lines(order: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
         yield f"{order.environment} on {outcome.server}: {verb} ({contents})"
         return
     yield f"{order.environment} on {outcome.server}: removed ({contents})"
-    server = shlex.quote(outcome.server)
-    back = f"envsync rollback {order.environment} {server}"
-    yield f"  kept until `envsync gc {server}`; `{back}` brings it back"
+    free, back = (
+        command_line("gc", outcome.server),
+        command_line("rollback", order.environment, outcome.server),
+    )
+    yield f"  kept until `{free}`; `{back}` brings it back"
     if removed.record.kept_because:
-        yield "  it was not what was published: only `envsync gc --drifted` frees it"
+        yield f"  it was not what was published: only `{command_line('gc', '--drifted')}` frees it"
 
 
 def _document(outcome: Outcome[Removed]) -> dict[str, object]:

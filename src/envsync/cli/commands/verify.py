@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
 from envsync.errors import EnvsyncError, NotFound, VerificationFailed
+from envsync.told_commands import command_line, published_diff
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import VerifyFacts
@@ -100,11 +100,11 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
             server=outcome.server,
         )
     elif facts is not None and _differs(facts):
-        where = f"{environment} {shlex.quote(outcome.server)}"
+        again = command_line("push", environment, outcome.server, "--overwrite")
         error = VerificationFailed(
             f"{_figures(facts)}: not what was published",
-            hint=f"see which packages with `envsync diff {where} --published`; "
-            f"`envsync push {where} --overwrite` puts it right and keeps this version",
+            hint=f"see which packages with `{published_diff(environment, outcome.server)}`; "
+            f"`{again}` puts it right and keeps this version",
             details=list(_paths(facts, PATHS_SHOWN)),
             server=outcome.server,
         )

@@ -13,6 +13,7 @@ from envsync.errors import InventoryError, UsageError
 from envsync.inventory import Inventory, Server
 from envsync.push.order.places import Place
 from envsync.ssh.session import Address, Link
+from envsync.told_commands import command_line
 from envsync.tree.local import DEFAULT_LOCAL
 
 
@@ -122,14 +123,13 @@ class Site:
         if self.inventory.path is None:
             raise UsageError(
                 f"no server was named, and no inventory says where {environment} is pushed to",
-                hint=f"envsync {command} {environment} SERVER",
+                hint=command_line(command, environment, "SERVER"),
             )
         try:
             return self.inventory.targets(environment)
         except InventoryError as error:
-            error.hint = (
-                f"name servers: `envsync {command} {environment} SERVER`; or give it `push_to:`"
-            )
+            named = command_line(command, environment, "SERVER")
+            error.hint = f"name servers: `{named}`; or give it `push_to:`"
             raise
 
     @property

@@ -16,10 +16,11 @@ from envsync.inventory.names import suggestion
 from envsync.push.order.method import AUTO, METHODS, PACK, REBUILD
 from envsync.push.order.places import Destination, Place
 from envsync.push.order.settings import PushSettings
+from envsync.told_commands import command_line
 from envsync.tree.sharing import Share
 
 T = TypeVar("T")
-_MAKE_ARCHIVE = "envsync pack ENV -o FILE makes one"
+_MAKE_ARCHIVE = f"{command_line('pack', 'ENV', '-o', 'FILE')} makes one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def make_order(site: Site, options: PushOptions) -> PushOrder:
     if not servers:
         raise UsageError(
             f"{source.server} is the source: there is nowhere to push to",
-            hint=f"envsync push {environment.name} SERVER",
+            hint=command_line("push", environment.name, "SERVER"),
         )
     if source.open_link is None:
         require_environment(settings.source_prefix, environment.name)
@@ -82,7 +83,7 @@ def make_pull_order(site: Site, options: PushOptions) -> PushOrder:
     if source.open_link is None:
         raise UsageError(
             f"{source.server} is this machine: there is nothing to pull",
-            hint=f"envsync pull {environment.name} SERVER",
+            hint=command_line("pull", environment.name, "SERVER"),
         )
     settings = _settings(site, options, environment, source)
     # What the inventory says of this server holds, whoever has it brought here.

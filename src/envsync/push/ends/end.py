@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shlex
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +13,6 @@ from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.checked_json import Arguments, to_json
 from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
-from envsync.agent.wire.messages import SERVER_IN_HINTS
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
 from envsync.push.ends.opening import Opening
 from envsync.ssh.session import Link
@@ -74,7 +72,6 @@ def _ignore(_: Mapping[str, Any]) -> None:
 def name_server(error: EnvsyncError, server: str) -> None:
     """Put the name of its server into an error of the agent's code, which does not know it."""
     error.server = server
-    error.hint = error.hint.replace(SERVER_IN_HINTS, shlex.quote(server))
 
 
 class LocalEnd:

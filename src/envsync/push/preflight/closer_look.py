@@ -34,7 +34,7 @@ class CloserLook:
         try:
             preflight.require_permission(settings, source, target)
         except EnvsyncError as error:
-            error.hint = self.way_out.refused(error.hint, target)
+            self.way_out.complete(error, target)
             is_other = error.code in ("drift", "not-fast-forward") and target.exists
             if is_other and not error.details:
                 error.details = self._differences(target)

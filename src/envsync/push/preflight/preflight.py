@@ -203,8 +203,7 @@ def require_no_drift(target: TargetState) -> None:
         raise TargetDrifted(
             f"{damaged[0]}: what was published is not known any more"
             if damaged
-            else "an environment stands there that envsync never published",
-            hint="see what differs with `envsync diff`; --overwrite keeps it as a generation",
+            else "an environment stands there that envsync never published"
         )
     raise TargetDrifted(f"it was changed there since {published(target.record)}")
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-
 from envsync.agent.wire.messages import TargetState
-from envsync.errors import INSIST
+from envsync.errors import EnvsyncError
 from envsync.push.ends.relocated_source import RelocatedSource
 from envsync.push.ends.source_end import SourceEnd
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
-
-SEE_WHAT_DIFFERS = "see what differs"
+from envsync.told_commands import command_line, published_diff
 
 
 class WayOut:
@@ -25,35 +22,32 @@ class WayOut:
         self._source = source
         self._target = target
 
-    def refused(self, hint: str, target: TargetState) -> str:
-        """The hint of a refusal by preflight, with what shows the difference, if anything does."""
-        general = f"{SEE_WHAT_DIFFERS} with `envsync diff`; "
-        if general in hint:
-            command = self._diff(target)
-            shown = f"{SEE_WHAT_DIFFERS} with `{command}`; " if command else ""
-            hint = hint.replace(general, shown)
-        return self.insisting(hint)
+    def complete(self, error: EnvsyncError, target: TargetState | None = None) -> None:
+        """Put the whole commands into its hint: what shows the difference, and what insists.
 
-    def insisting(self, hint: str) -> str:
-        """The hint with the whole command where it only says that one may insist."""
-        again = self._again()
-        return hint.replace(INSIST, f"insist: `{again} --retry-held`") if again else hint
+        `target` is what stood there when it was refused; None where that has changed since.
+        """
+        if error.leaves_open("see_difference"):
+            error.fill(see_difference=see_difference(self._diff(target)))
+        again = self._again() if error.leaves_open("insist") else ""
+        if again:
+            error.fill(insist=f"insist: `{again} --retry-held`")
 
-    def _diff(self, target: TargetState) -> str:
+    def _diff(self, target: TargetState | None) -> str:
         """What shows the same difference; empty where no command does.
 
         It compares what this machine has with another server's, or that with what was published.
         """
         settings, name = self._settings, self._settings.name_there
-        if not shows_source(target):
-            return f"envsync diff {name} {shlex.quote(self._target.server)} --published"
+        if target is None or not shows_source(target):
+            return published_diff(name, self._target.server)
         if settings.archive or name != settings.environment:
             return ""
         is_source_here = bool(self._source.path)
         if is_source_here == self._target.is_here:
             return ""
         other = self._target.server if is_source_here else self._source.server
-        return f"envsync diff {name} {shlex.quote(other)}"
+        return command_line("diff", name, other)
 
     def _again(self) -> str:
         """The command of this push; empty where it is a pull, an unpacking, or from elsewhere."""
@@ -62,9 +56,13 @@ class WayOut:
         if settings.archive or not is_from_here:
             return ""
         renamed = "" if settings.name_there == settings.environment else settings.name_there
-        there = f" --as {renamed}" if renamed else ""
-        server = shlex.quote(self._target.server)
-        return f"envsync push {settings.environment} {server}{there}"
+        there = ("--as", renamed) if renamed else ()
+        return command_line("push", settings.environment, self._target.server, *there)
+
+
+def see_difference(shown_by: str) -> str:
+    """The words in a hint: which command shows what differs; none where there is none."""
+    return f"see what differs with `{shown_by}`; " if shown_by else ""
 
 
 def shows_source(target: TargetState) -> bool:

@@ -13,6 +13,7 @@ from envsync.conda.platform_needs import Platform, mismatches
 from envsync.push.order.places import HERE
 from envsync.push.questions.examination import Examination
 from envsync.ssh.by_hand import ssh_command
+from envsync.told_commands import command_line, published_diff
 
 FREE_BYTES_NEEDED = 100 << 20
 FREE_BYTES_SCARCE = 5 << 30
@@ -82,19 +83,19 @@ def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
 
 def _bootstrap(found: Examination) -> str:
     """What brings conda there: to this machine from another one."""
-    from_another = " --from SERVER" if found.connection == HERE else ""
-    return f"envsync bootstrap {shlex.quote(found.server)}{from_another}"
+    from_another = ("--from", "SERVER") if found.connection == HERE else ()
+    return command_line("bootstrap", found.server, *from_another)
 
 
 def _about_space(found: Examination, health: HealthFacts) -> _Told:
     prefix = health.prefix
-    command = f"envsync gc {shlex.quote(found.server)}"
+    mend = command_line("gc", found.server)
     if prefix.free_bytes < FREE_BYTES_SCARCE:
         is_full = prefix.free_bytes < FREE_BYTES_NEEDED
-        yield f"only {_size(prefix.free_bytes)} are free", command, is_full
+        yield f"only {_size(prefix.free_bytes)} are free", mend, is_full
     if prefix.free_inodes is not None and prefix.free_inodes < FREE_INODES_SCARCE:
         what = f"only {prefix.free_inodes:,} inodes are free: an environment needs up to 200,000"
-        yield what, command, False
+        yield what, mend, False
 
 
 def _size(size_bytes: int) -> str:
@@ -105,8 +106,9 @@ def _size(size_bytes: int) -> str:
 def _about_platform(health: HealthFacts, here: PlatformFacts | None) -> _Told:
     if here is None:
         return
+    anew = command_line("push", "ENV", "--method", "rebuild")
     for mismatch in mismatches(Platform(*here), Platform(*health.server.platform)):
-        mend = "envsync push ENV --method rebuild" if mismatch.refused else "build on the oldest"
+        mend = anew if mismatch.refused else "build on the oldest"
         yield mismatch.message.replace("the source", "this machine"), mend, False
 
 
@@ -152,17 +154,17 @@ def _about_login(found: Examination) -> _Told:
 
 def _about(found: Examination, standing: StandingFacts) -> _Told:
     # The server says what stands there, and a person pastes what is said here.
-    name, server = shlex.quote(standing.name), shlex.quote(found.server)
-    command = {
-        "changed": f"envsync diff {name} {server} --published",
-        "interrupted": f"envsync push {name} {server}",
-        "missing": f"envsync rollback {name} {server}",
-        "unreadable": f"envsync verify {name} {server}",
-        "published": f"envsync history {name} {server}",
+    name, server = standing.name, found.server
+    mend = {
+        "changed": published_diff(name, server),
+        "interrupted": command_line("push", name, server),
+        "missing": command_line("rollback", name, server),
+        "unreadable": command_line("verify", name, server),
+        "published": command_line("history", name, server),
     }.get(standing.state)
-    if command is None or not standing.reason:
+    if mend is None or not standing.reason:
         return
-    yield f"{standing.name}: {standing.reason}", command, False
+    yield f"{standing.name}: {standing.reason}", mend, False
 
 
 def _there(found: Examination, command: str) -> str:

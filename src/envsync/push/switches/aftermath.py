@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,15 +11,17 @@ from typing import NamedTuple
 
 from envsync.agent.wire.messages import RecordFacts, TargetState
 from envsync.errors import (
-    INSIST,
+    HELD_THERE,
     AuthenticationRefused,
     CheckFailed,
     ConnectionLost,
     EnvsyncError,
+    Hint,
     HostKeyRefused,
     Locked,
 )
 from envsync.push.ends.target_end import TargetEnd
+from envsync.told_commands import command_line
 from envsync.tree.revision import short
 
 PATIENCE_SECONDS = 90.0
@@ -120,12 +121,14 @@ def _unknown(
         lost,
         "the connection was lost during the switch, and the server could not be asked again: "
         f"{in_doubt.stands}",
-        f"`envsync list {shlex.quote(lost.server or 'SERVER')}` tells which{in_doubt.then}",
+        Hint("`envsync list {server}` tells which" + in_doubt.then),
         f"then: {last}",
     )
 
 
-def still_lost(lost: ConnectionLost, message: str, hint: str, *details: str) -> ConnectionLost:
+def still_lost(
+    lost: ConnectionLost, message: str, hint: str | Hint, *details: str
+) -> ConnectionLost:
     """The loss, told by what became known of it."""
     return ConnectionLost(message, hint=hint, details=(*lost.details, *details), server=lost.server)
 
@@ -167,14 +170,14 @@ def _not_published(
         stands = "the version before stands there again" if state.exists else "nothing stands there"
         return CheckFailed(
             f"{reason}; {stands}",
-            hint=f"this revision is held there; change the environment, or {INSIST}",
+            hint=HELD_THERE,
         )
     if state.record is not None and state.record not in _records(publication.before):
+        history = command_line("history", publication.environment, lost.server or "SERVER")
         return still_lost(
             lost,
             "the connection was lost, and meanwhile another version was published there",
-            f"`envsync history {publication.environment} {shlex.quote(lost.server or 'SERVER')}` "
-            "tells what happened",
+            f"`{history}` tells what happened",
         )
     return still_lost(
         lost, "the connection was lost before the switch; nothing was published", lost.default_hint

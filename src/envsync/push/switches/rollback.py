@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-
 from envsync.agent.wire.messages import RecordFacts, TargetState
 from envsync.errors import ConnectionLost, NotFound, TargetDrifted
 from envsync.push.ends.target_end import TargetEnd
+from envsync.push.preflight.way_out import see_difference
 from envsync.push.switches.aftermath import InDoubt, Reopen, state_after_loss, still_lost
+from envsync.told_commands import command_line, published_diff, what_there_is
 
 _IN_DOUBT = InDoubt(
     "the version before stands there or the earlier one, whole", ", before you go back once more"
@@ -24,19 +24,15 @@ def roll_back(
     """
     # A lock would leave its file behind, also for a name that was never there.
     _require_some_version(target, target.inspect(lock=False))
-    server = shlex.quote(target.server)
     before = target.inspect(lock=True).record
     try:
         return target.rollback(number, by, overwrite)
     except NotFound as error:
-        error.hint = (
-            f"`envsync history {target.name} {server}` shows what was published; "
-            "`keep:` says how many stay"
-        )
+        history = command_line("history", target.name, target.server)
+        error.hint = f"`{history}` shows what was published; `keep:` says how many stay"
         raise
     except TargetDrifted as error:
-        command = f"`envsync diff {target.name} {server} --published`"
-        error.hint = error.hint.replace("`envsync diff`", command)
+        error.fill(see_difference=see_difference(published_diff(target.name, target.server)))
         raise
     except ConnectionLost as lost:
         record = state_after_loss(lost, reopen, _IN_DOUBT).record
@@ -53,5 +49,5 @@ def _require_some_version(target: TargetEnd, state: TargetState) -> None:
     if not state.exists and not state.generations:
         raise NotFound(
             f"there is no environment {target.name!r} there, nor an earlier version of it",
-            hint=f"`envsync list {shlex.quote(target.server)}` shows what there is",
+            hint=what_there_is(target.server),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
 from envsync.agent.wire.messages import ProcessUse, RecordFacts, TargetState
@@ -11,7 +10,9 @@ from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight
 from envsync.push.preflight.in_use import used_there
 from envsync.push.preflight.same_place import OneCommand
+from envsync.push.preflight.way_out import see_difference
 from envsync.push.switches.aftermath import InDoubt, Reopen, state_after_loss
+from envsync.told_commands import command_line, published_diff, what_there_is
 
 _IN_DOUBT = InDoubt(
     "the version before stands there, whole, or nothing does", ", before you remove it once more"
@@ -58,9 +59,8 @@ def take_away(target: TargetEnd, reopen: Reopen, removal: Removal, together: One
     try:
         _require_permission(state, processes, removal)
     except EnvsyncError as error:
-        server = shlex.quote(target.server)
-        command = f"`envsync diff {removal.environment} {server} --published`"
-        error.hint = error.hint.replace("`envsync diff`", command)
+        shown_by = published_diff(removal.environment, target.server)
+        error.fill(see_difference=see_difference(shown_by))
         if not removal.dry_run:
             raise
         error.server = target.server
@@ -81,10 +81,9 @@ def take_away(target: TargetEnd, reopen: Reopen, removal: Removal, together: One
 def _require_environment(target: TargetEnd, state: TargetState) -> None:
     if state.exists:
         return
-    server = shlex.quote(target.server)
-    hint = f"`envsync list {server}` shows what there is"
+    hint = what_there_is(target.server)
     if state.generations:
-        hint = f"`envsync gc {server}` frees what is kept of it"
+        hint = f"`{command_line('gc', target.server)}` frees what is kept of it"
     raise NotFound(f"there is no environment {target.name!r} there", hint=hint)
 
 

@@ -1,0 +1,159 @@
+"""What a hint leaves open is filled once, reaches nobody as a slot, and its commands exist."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envsync.cli.run.program import program
+from envsync.errors import (
+    SLOTS,
+    EnvsyncError,
+    Hint,
+    NotFound,
+    RevisionHeld,
+    TargetDrifted,
+    all_errors,
+    from_json,
+)
+from envsync.push.ends.end import LocalEnd
+from envsync.push.ends.target_end import TargetEnd
+from envsync.told_commands import command_line, published_diff, what_there_is
+
+SOURCE = Path(__file__).parents[2] / "src" / "envsync"
+AGENT = ("agent", "conda", "tree", "errors.py")
+_ANY_SLOT = re.compile(r"\{\w+\}")
+
+
+@functools.cache
+def calls(name: str) -> tuple[tuple[Path, ast.Call], ...]:
+    """Where a function or class of ours is called by that name."""
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        nodes = ast.walk(ast.parse(path.read_bytes()))
+        ours = (node for node in nodes if isinstance(node, ast.Call))
+        found += [(path, node) for node in ours if getattr(node.func, "id", "") == name]
+    return tuple(found)
+
+
+def texts(node: ast.AST) -> Iterator[str]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+            yield part.value
+
+
+def test_every_slot_of_a_hint_is_one_that_is_known() -> None:
+    hints = calls("Hint")
+    assert len(hints) > 5
+    for path, call in hints:
+        for text in texts(call):
+            assert set(_ANY_SLOT.findall(text)) <= {f"{{{slot}}}" for slot in SLOTS}, path
+
+
+def test_the_agent_names_its_own_server_by_the_slot_alone() -> None:
+    """A plain `SERVER` there would reach a person: nobody fills it."""
+    for name in AGENT:
+        top = SOURCE / name
+        for path in [top] if top.is_file() else sorted(top.rglob("*.py")):
+            told = [text for text in texts(ast.parse(path.read_bytes())) if "SERVER" in text]
+            # What stands there where no server is known at all.
+            assert told == (["SERVER"] if name == "errors.py" else []), path
+
+
+@pytest.mark.parametrize("cls", list(all_errors()), ids=lambda cls: cls.code)
+@pytest.mark.parametrize("server", [None, "server2", "an; odd {insist}"])
+def test_no_slot_reaches_a_person(cls: type[EnvsyncError], server: str | None) -> None:
+    every = Hint(" ".join(f"{{{slot}}}" for slot in SLOTS))
+    for error in (cls("x", server=server), cls("x", hint=every, server=server)):
+        shown = error.hint.replace("'an; odd {insist}'", "")
+        assert not _ANY_SLOT.search(shown)
+        assert error.to_json()["hint"] == error.hint
+
+
+def test_a_server_is_named_as_a_shell_takes_it() -> None:
+    error = NotFound("x", hint=Hint("`envsync list {server}`"))
+    assert error.hint == "`envsync list SERVER`"
+    error.server = "it's"
+    assert error.hint == """`envsync list 'it'"'"'s'`"""
+
+
+def test_a_slot_is_filled_once_and_not_looked_through() -> None:
+    error = RevisionHeld("x", server="server2")
+    error.fill(insist="first {server}")
+    error.fill(insist="second")
+    assert error.hint == "change the environment, or first {server}"
+
+
+def test_a_plain_hint_is_left_as_it_is() -> None:
+    error = NotFound("x", hint="rm /w/SERVERS/{server}", server="server2")
+    error.fill(insist="other")
+    assert error.hint == "rm /w/SERVERS/{server}"
+
+
+def test_a_path_with_the_word_in_it_stays_what_it_is(tmp_path: Path) -> None:
+    prefix = tmp_path / "SERVERS" / "conda"
+    (prefix / "envs").mkdir(parents=True)
+    (prefix / "conda-meta").mkdir()
+    (prefix / "envs" / "myenv").symlink_to("/nowhere")
+    target = TargetEnd(LocalEnd("gpu02"), str(prefix), "myenv", (), "alice@server1")
+    with pytest.raises(EnvsyncError) as refused:
+        target.inspect(lock=False)
+    assert f"rm {prefix}/envs/myenv" in refused.value.hint
+
+
+@given(
+    template=st.text() | st.sampled_from([f"a {{{slot}}}" for slot in SLOTS]),
+    known=st.dictionaries(st.sampled_from(list(SLOTS)), st.text()),
+    server=st.none() | st.text(),
+)
+def test_what_is_open_is_open_at_the_other_end_as_well(
+    template: str, known: dict[str, str], server: str | None
+) -> None:
+    error = TargetDrifted("x", hint=Hint(template, known))
+    back = from_json(json.loads(json.dumps(error.to_wire())))
+    assert back.advice == error.advice
+    for one in (error, back):
+        one.server = server
+        one.fill(insist="insist: so", see_difference="")
+    assert back.hint == error.hint
+
+
+@pytest.mark.parametrize(
+    "hint", [[], ["a"], ["a", "b"], [1, {}], ["{server}", {"server": 3, "x": "y"}], {}, None]
+)
+def test_what_another_end_makes_of_a_hint_does_no_harm(hint: object) -> None:
+    error = from_json({"code": "drift", "hint": hint, "server": "server2"})
+    assert error.hint in ("", "server2")
+
+
+def test_commands_are_quoted_word_by_word() -> None:
+    assert command_line("gc", "gpu[03-08]") == "envsync gc 'gpu[03-08]'"
+    assert published_diff("myenv", "a b") == "envsync diff myenv 'a b' --published"
+    assert what_there_is("server2") == "`envsync list server2` shows what there is"
+
+
+def _told() -> Iterator[tuple[Path, list[str]]]:
+    """The words of each command line that is composed, as far as they are written there."""
+    for path, call in calls("command_line"):
+        words = [str(arg.value) for arg in call.args if isinstance(arg, ast.Constant)]
+        if isinstance(call.args[0], ast.Constant):
+            yield path, words
+
+
+def test_what_a_person_is_told_to_type_is_there() -> None:
+    told = list(_told())
+    assert len(told) > 10
+    for path, (name, *words) in told:
+        command = program.get_command(click.Context(program), name)
+        assert command is not None, f"{path}: envsync {name}"
+        options = {option for param in command.params for option in param.opts}
+        assert {word for word in words if word.startswith("-")} <= options, path
