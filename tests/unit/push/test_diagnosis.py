@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.target.health import HealthFacts, PrefixFacts, StandingFacts, ToolFacts
+from envsync.agent.server.program_version import ToolFacts
+from envsync.agent.target.health import HealthFacts, PrefixFacts, StandingFacts
 from envsync.agent.wire.messages import PlatformFacts, ServerFacts
 from envsync.errors import ConnectionFailed
 from envsync.push.order.places import HERE

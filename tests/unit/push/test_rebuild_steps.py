@@ -20,7 +20,7 @@ WANTED = Requirements(
     (PipRequirement("idna", "3.4", "", False, True),),
     (),
 )
-TOOL = {"kind": "mamba", "path": "/p/bin/mamba", "version": "1.5.8"}
+TOOL = {"name": "mamba", "path": "/p/bin/mamba", "version": "1.5.8"}
 PLAN = PlanFacts("new", 0, 0, 0, 0, 0, 0, (), 0, ())
 FACTS = to_json(RebuiltFacts(PLAN, TotalsFacts(1, 1, 1), ()))
 
@@ -142,6 +142,6 @@ def test_there_is_a_limit() -> None:
 
 def test_no_tool() -> None:
     target = Target()
-    target.tool = {"kind": "", "path": "", "version": ""}
+    target.tool = {"name": "", "path": "", "version": ""}
     with pytest.raises(PreflightRefused, match="no mamba, micromamba or conda"):
         target.rebuild()

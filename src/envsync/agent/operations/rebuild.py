@@ -11,7 +11,8 @@ import os
 from typing import Callable, ContextManager, Dict, List, Tuple
 
 from envsync.agent.operations.service import PROGRESS_SECONDS, Answer, Request, Service
-from envsync.agent.server.conda_tool import ToolFacts, create_command, find_tool, pip_command
+from envsync.agent.server.conda_tool import create_command, find_tool, pip_command
+from envsync.agent.server.program_version import ToolFacts
 from envsync.agent.server.tool_run import run, tool_environment
 from envsync.agent.staging import side_build
 from envsync.agent.staging.side_build import SideBuild

@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
+from envsync.agent.server.program_version import ToolFacts, version_of
 from envsync.agent.server.tool_run import run, tool_environment
 
 TOOLS = ("mamba", "micromamba", "conda")
 _VERSION_SECONDS = 30.0
 
 
-class ToolFacts(NamedTuple):
-    """A tool; all empty where there is none."""
-
-    kind: str
-    path: str
-    version: str
-
-
 def find_tool(prefix: str) -> ToolFacts:
-    """The prefix's own tool, else one on the PATH; the quickest of those that are there."""
-    for kind, path in _candidates(prefix):
-        if path is not None:
-            said = run([path, "--version"], tool_environment({}), _VERSION_SECONDS)
-            words = said.output.split() if said.status == 0 else []
-            version = next((word for word in words if word[:1].isdigit()), "")
-            return ToolFacts(kind, path, version[:40])
+    """The one that a rebuild takes, as it says that it is; all empty where there is none."""
+    for name, path in _candidates(prefix):
+        said = run([path, "--version"], tool_environment({}), _VERSION_SECONDS)
+        words = said.output.split() if said.status == 0 else []
+        version = next((word for word in words if word[:1].isdigit()), "")
+        return ToolFacts(name, path, version[:40])
     return ToolFacts("", "", "")
 
 
-def _candidates(prefix: str) -> Iterator[Tuple[str, Optional[str]]]:
+def tools(prefix: str) -> Iterator[ToolFacts]:
+    """Each that is there, the one that a rebuild takes first; conda's records tell the version of
+    the prefix's own."""
+    seen = set()
+    for name, path in _candidates(prefix):
+        if name not in seen:
+            seen.add(name)
+            is_own = path.startswith(os.path.join(prefix, ""))
+            recorded = _recorded_version(prefix, name) if is_own else ""
+            yield ToolFacts(name, path, recorded or version_of(path))
+
+
+def _candidates(prefix: str) -> Iterator[Tuple[str, str]]:
+    """The prefix's own tools, then those on the PATH; of either the quickest first."""
     own = os.pathsep.join(os.path.join(prefix, name) for name in ("bin", "condabin"))
     for place in (own, os.environ.get("PATH", "")):
-        for kind in TOOLS:
-            yield kind, shutil.which(kind, path=place)
+        for name in TOOLS:
+            path = shutil.which(name, path=place)
+            if path is not None:
+                yield name, path
+
+
+def _recorded_version(prefix: str, name: str) -> str:
+    with contextlib.suppress(OSError):
+        for file in os.listdir(os.path.join(prefix, "conda-meta")):
+            parts = file[: -len(".json")].rsplit("-", 2) if file.endswith(".json") else []
+            if len(parts) == 3 and parts[0] == name:
+                return parts[1]
+    return ""
 
 
 def create_command(
@@ -48,7 +65,7 @@ def create_command(
     for channel in channels:
         argv += ["--channel", channel]
     argv += ["--file", specs_file]
-    if tool.kind == "conda":
+    if tool.name == "conda":
         # The others' JSON leaves out most of what failed.
         argv += ["--no-default-packages", "--json"]
     return argv

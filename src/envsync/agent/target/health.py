@@ -14,9 +14,10 @@ from envsync.agent.places.layout import INTENT, STATE_DIRECTORY, Layout, layout
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
+from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
-from envsync.agent.server.program_version import version_text
+from envsync.agent.server.program_version import ToolFacts, version_of, version_text
 from envsync.agent.trees.storage import words
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import ServerFacts
@@ -24,16 +25,7 @@ from envsync.errors import EnvsyncError
 from envsync.tree.local import LocalPaths
 from envsync.tree.safety import is_environment_name
 
-_TOOLS = ("conda", "mamba", "micromamba")
 _CUDA_MAJOR, _CUDA_MINOR = 1000, 10
-
-
-class ToolFacts(NamedTuple):
-    """A program that is there; `version` is empty where it does not say."""
-
-    name: str
-    path: str
-    version: str
 
 
 class PrefixFacts(NamedTuple):
@@ -64,6 +56,8 @@ class StandingFacts(NamedTuple):
 
 
 class HealthFacts(NamedTuple):
+    """`tools` are rsync and zstd, then what a rebuild would take, then what it would not."""
+
     server: ServerFacts
     python_version: str
     prefix: PrefixFacts
@@ -112,36 +106,8 @@ def _tools(prefix: str) -> Iterator[ToolFacts]:
     for name in ("rsync", "zstd"):
         path = shutil.which(name)
         if path is not None:
-            yield ToolFacts(name, path, _version(path))
-    for name in _TOOLS:
-        tool = conda_tool(prefix, name)
-        if tool is not None:
-            yield tool
-
-
-def conda_tool(prefix: str, name: str) -> Optional[ToolFacts]:
-    """That tool in the prefix or on the PATH; in the prefix, conda's records tell the version."""
-    for directory in ("condabin", "bin"):
-        path = os.path.join(prefix, directory, name)
-        if os.access(path, os.X_OK):
-            return ToolFacts(name, path, _recorded_version(prefix, name) or _version(path))
-    found = shutil.which(name)
-    return None if found is None else ToolFacts(name, found, _version(found))
-
-
-def _recorded_version(prefix: str, name: str) -> str:
-    with contextlib.suppress(OSError):
-        for file in os.listdir(os.path.join(prefix, "conda-meta")):
-            parts = file[: -len(".json")].rsplit("-", 2) if file.endswith(".json") else []
-            if len(parts) == 3 and parts[0] == name:
-                return parts[1]
-    return ""
-
-
-def _version(program: str) -> str:
-    """By the first line that it prints when asked for it."""
-    found = re.search(r"\d+(?:\.\d+)+\w*", version_text(program).partition("\n")[0])
-    return "" if found is None else found.group()
+            yield ToolFacts(name, path, version_of(path))
+    yield from tools(prefix)
 
 
 def driver_cuda_version() -> str:

@@ -89,6 +89,8 @@ def _complaints(found: Examination) -> tuple[Complaint, ...]:
 
 
 def _row(found: Examination) -> tuple[str, ...]:
+    from envsync.agent.server.conda_tool import TOOLS
+
     key = {None: "-", True: "known", False: "REFUSED"}[found.is_key_known]
     reached = {None: "-", True: found.connection or "yes", False: "NO"}[found.is_reached]
     health = found.health
@@ -98,7 +100,7 @@ def _row(found: Examination) -> tuple[str, ...]:
         return (found.server, reached, key, *rest)
     tools = {tool.name: tool for tool in health.tools}
     platform = health.server.platform
-    managers = [tools[name] for name in ("conda", "mamba", "micromamba") if name in tools]
+    managers = [tool for tool in health.tools if tool.name in TOOLS]
     return (
         found.server,
         reached,

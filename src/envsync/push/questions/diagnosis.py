@@ -7,7 +7,9 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from envsync.agent.target.health import HealthFacts, StandingFacts, ToolFacts
+from envsync.agent.server.conda_tool import TOOLS
+from envsync.agent.server.program_version import ToolFacts
+from envsync.agent.target.health import HealthFacts, StandingFacts
 from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.push.order.places import HERE
@@ -124,7 +126,7 @@ def _about_tools(found: Examination, health: HealthFacts) -> _Told:
     if "zstd" not in health.server.codecs:
         install = f"{shlex.quote(found.prefix)}/bin/conda install -n base zstandard"
         yield "no zstd there: contents go less compressed", _there(found, install), False
-    if not {"conda", "mamba", "micromamba"} & set(tools):
+    if not tools.keys() & set(TOOLS):
         what = "no conda, mamba or micromamba there: environments can be mirrored, not rebuilt"
         yield what, "put one there, or micromamba (a single file) on the PATH", False
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from envsync.agent.server.conda_tool import ToolFacts
+from envsync.agent.server.program_version import ToolFacts
 from envsync.agent.wire.build_requests import Keeping
 from envsync.agent.wire.checked_json import Arguments, from_json, to_json
 from envsync.agent.wire.messages import PlanFacts, RebuiltFacts, TotalsFacts
@@ -87,7 +87,7 @@ def find_tool(ask: Ask, prefix: str) -> ToolFacts:
 
 def told(tool: ToolFacts) -> str:
     """`conda 26.7.1`."""
-    return f"{tool.kind} {tool.version}".strip()
+    return f"{tool.name} {tool.version}".strip()
 
 
 class Rebuild:
