@@ -13,7 +13,8 @@ nox.options.error_on_external_run = False
 
 # Where the modules are that run on servers, on Python 3.8.
 STREAMED = [
-    f"src/envsync/{name}" for name in ("__init__.py", "errors.py", "tree", "conda", "agent")
+    f"src/envsync/{name}"
+    for name in ("__init__.py", "errors.py", "files", "tree", "conda", "agent")
 ]
 
 MEMORY = "/dev/shm"

@@ -15,7 +15,7 @@ import pytest
 from tests.pythons import NEWEST, OLDEST, REQUIRED, interpreters
 
 SOURCES = Path(__file__).parents[2] / "src"
-STREAMED = ("errors", "tree", "conda", "agent")
+STREAMED = ("errors", "files", "tree", "conda", "agent")
 
 # Imported inside try/except, where the interpreter happens to have them.
 OPTIONAL = {"zstandard", "compression"}

@@ -30,7 +30,7 @@ from envsync.push.ends.target_end import TargetEnd
 from envsync.told_commands import command_line, published_diff, what_there_is
 
 SOURCE = Path(__file__).parents[2] / "src" / "envsync"
-AGENT = ("agent", "conda", "tree", "errors.py")
+AGENT = ("agent", "conda", "tree", "files", "errors.py")
 _ANY_SLOT = re.compile(r"\{\w+\}")
 
 

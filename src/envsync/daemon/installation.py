@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from envsync.daemon.systemctl import Systemctl
 from envsync.daemon.units import Unit, UnitFile
 from envsync.errors import StorageFailed
+from envsync.files.whole import whole_file
 
 _FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
 
@@ -56,18 +55,9 @@ def _write(file: UnitFile) -> bool:
         return False
     try:
         _make_directory(file.path.parent)
-        descriptor, temporary = tempfile.mkstemp(prefix=".envsync-", dir=file.path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                os.fchmod(descriptor, _FILE_MODE)
-                stream.write(file.content)
-                stream.flush()
-                os.fsync(descriptor)
-            Path(temporary).replace(file.path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        with whole_file(str(file.path), sync=True) as stream:
+            os.fchmod(stream.fileno(), _FILE_MODE)
+            stream.write(file.content.encode())
     except OSError as error:
         raise StorageFailed(
             f"{file.path} cannot be written: {error.strerror}",

@@ -9,8 +9,8 @@ from typing import Any
 
 from envsync.daemon.duties import Duties, duties
 from envsync.daemon.log import Log
-from envsync.daemon.places import write_whole
 from envsync.errors import EnvsyncError
+from envsync.files.whole import whole_file
 from envsync.inventory import Inventory, load
 
 RELOAD_SETTLE_SECONDS = 0.3
@@ -99,7 +99,8 @@ class InventoryFile:
         """A copy for the children; where the disk takes none, they read the file itself."""
         self.in_force = self._kept
         try:
-            write_whole(self._kept, content)
+            with whole_file(str(self._kept), sync=True) as file:
+                file.write(content)
         except OSError as error:
             self.in_force = self.path
             self._log.warning(f"the inventory cannot be kept beside it: {error}")

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from envsync.daemon.state import read
 from envsync.errors import Locked, StorageFailed, UsageError
+from envsync.files.directories import state_directory
+from envsync.files.whole import whole_file
 
 _ADDRESS = "control.json"
 _LOCK = "daemon.lock"
@@ -37,16 +39,14 @@ class Places:
         By the hostname, as the inventory tells machines, but without its domain, which comes
         and goes: an /etc/machine-id is the same on servers that were made from one image.
         """
-        base = environ.get("XDG_STATE_HOME") or ""
-        if not base.startswith("/") and environ.get("HOME", "").startswith("/"):
-            base = f"{environ['HOME']}/.local/state"
-        if not base.startswith("/"):
+        base = state_directory(environ)
+        if base is None:
             raise UsageError(
                 "neither HOME nor XDG_STATE_HOME says where the daemon may keep what it knows",
                 hint="set XDG_STATE_HOME to a directory of this user",
             )
         own = hostname.lower().partition(".")[0]
-        state = Path(base, "envsync", f"on-{_NO_NAME.sub('_', own)}")
+        state = Path(base, f"on-{_NO_NAME.sub('_', own)}")
         return cls(state, _runtime(environ) or state)
 
     @property
@@ -65,8 +65,9 @@ class Places:
     def announce(self) -> None:
         """Note where the socket is: the service's runtime directory may not be the caller's."""
         text = json.dumps({"socket": str(self.socket)})
-        with contextlib.suppress(OSError):
-            write_whole(self.state / _ADDRESS, text.encode())
+        path = str(self.state / _ADDRESS)
+        with contextlib.suppress(OSError), whole_file(path, sync=True) as file:
+            file.write(text.encode())
 
     def announced_socket(self) -> Path:
         """Where a daemon of this user can be spoken to, if one runs."""
@@ -127,17 +128,6 @@ def _runs_already(lock_fd: int) -> Locked:
         f"a daemon of this user runs already (process {pid})",
         hint="`envsync status` shows what it does; after an upgrade it has to be started again",
     )
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """The file with exactly this content, or as it was: never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _runtime(environ: Mapping[str, str]) -> Path | None:

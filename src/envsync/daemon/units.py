@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envsync.errors import UsageError
+from envsync.files.directories import cache_home, state_home
 
 _SYSTEM_DIRECTORY = Path("/etc/systemd/system")
 DROP_IN = "50-install.conf"
@@ -65,13 +66,9 @@ class Service:
         Not the directories themselves: what a unit lists becomes a mount point, which can
         neither be renamed nor removed while the service runs.
         """
-        home = self.account.home
-        places = (("XDG_STATE_HOME", ".local/state"), ("XDG_CACHE_HOME", ".cache"))
-        given = [Path(self.variables.get(name, "")) for name, _ in places]
-        return tuple(
-            path if path.is_absolute() else home / usual
-            for path, (_, usual) in zip(given, places, strict=True)
-        )
+        environ = {**self.variables, "HOME": str(self.account.home)}
+        found = state_home(environ), cache_home(environ)
+        return tuple(Path(path) for path in found if path is not None)
 
     @property
     def linked_directories(self) -> tuple[Path, ...]:

@@ -13,13 +13,14 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from envsync import __version__
+from envsync.files.directories import cache_directory
+from envsync.files.whole import whole_file
 from envsync.inventory.model import Environment, Inventory, Server, Share, Watch
 from envsync.inventory.ownership import who_else_wrote
 
@@ -58,10 +59,8 @@ class Remembered:
         text = json.dumps(asdict(replace(inventory, path=None)), default=os.fspath)
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd, temporary = tempfile.mkstemp(dir=self._file.parent)
-            with os.fdopen(fd, "w") as file:
-                file.write(text)
-            Path(temporary).replace(self._file)
+            with whole_file(str(self._file)) as file:
+                file.write(text.encode())
             _forget_oldest(self._file.parent)
 
 
@@ -79,10 +78,8 @@ def _rules() -> list[str]:
 
 
 def _directory(environ: Mapping[str, str]) -> Path | None:
-    base = Path(environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():
-        base = Path(environ.get("HOME", ""), ".cache")
-    return base / "envsync" / "inventory" if base.is_absolute() else None
+    cache = cache_directory(environ)
+    return None if cache is None else Path(cache, "inventory")
 
 
 def _forget_oldest(directory: Path) -> None:

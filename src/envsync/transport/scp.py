@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from envsync.agent.server.home import cache_directory
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import BundleFacts
 from envsync.agent.wire.short_answers import SpaceFacts
 from envsync.errors import EnvsyncError, NoSpace, TransferFailed
+from envsync.files.directories import cache_directory
 from envsync.transport.effort import Effort
 from envsync.transport.job import Job, Sent
 from envsync.transport.stream import encoded, failed_paths, steps
@@ -98,7 +98,7 @@ def _directory() -> str:
     cache = cache_directory(os.environ)
     if os.environ.get("TMPDIR") or cache is None:
         return tempfile.gettempdir()
-    directory = Path(cache).parent
+    directory = Path(cache)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:

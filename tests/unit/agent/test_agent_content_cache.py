@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.server import boot
-from envsync.agent.server.home import cache_directory
+from envsync.agent.server.home import content_directory
 from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused
 from envsync.tree.local import LocalPaths
@@ -106,11 +106,11 @@ OWN_CACHE = f"{pwd.getpwuid(os.geteuid()).pw_dir}/.cache/envsync/content"
         ({"HOME": "/home/alice"}, "/home/alice/.cache/envsync/content"),
         ({"HOME": "/h", "XDG_CACHE_HOME": ""}, "/h/.cache/envsync/content"),
         ({"HOME": "/h", "XDG_CACHE_HOME": "/scratch"}, "/scratch/envsync/content"),
-        ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, None),
+        ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, "/h/.cache/envsync/content"),
     ],
 )
 def test_where_it_is_kept(environ: dict[str, str], expected: str | None) -> None:
-    assert cache_directory(environ) == expected
+    assert content_directory(environ) == expected
 
 
 def test_nobody_else_may_read_it(cache: str, looks: Trees, top: bytes) -> None:

@@ -13,7 +13,7 @@ import pytest
 from envsync.agent.operations import service
 from envsync.agent.operations.process import Process
 from envsync.agent.operations.service import Answer, Request, Service
-from envsync.agent.server.home import cache_directory
+from envsync.agent.server.home import content_directory
 from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.trees.trees import Trees
@@ -114,7 +114,7 @@ def test_what_was_hashed_is_remembered_after_who_asked_has_gone(
     session.ask("target.open", opening(server))
     session.ask("target.inspect", LOCKED)
     session.end()
-    cache = cache_directory({"XDG_CACHE_HOME": str(tmp_path)})
+    cache = content_directory({"XDG_CACHE_HOME": str(tmp_path)})
     assert Trees(cache, LocalPaths([])).snapshot(server.live).hashed_bytes == 0
 
 

@@ -154,7 +154,7 @@ def test_places(tmp_path: Path) -> None:
     # A domain comes and goes; what is paused stays so.
     assert Places.of(home, "server1.lab.example").state == places.state
     with pytest.raises(UsageError, match="neither HOME nor XDG_STATE_HOME"):
-        Places.of({}, "server1")
+        Places.of({"HOME": ""}, "server1")
 
 
 def test_one_daemon_for_a_user_and_machine(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ import zlib
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from envsync.agent.server.home import cache_directory
 from envsync.agent.server.remembered_file import load, store
+from envsync.files.directories import cache_directory
 
-STREAMED = ("errors", "tree", "conda", "agent")
+STREAMED = ("errors", "files", "tree", "conda", "agent")
 
 OUR_MAGIC = MAGIC_NUMBER.hex().encode()
 """The bytecode magic of this interpreter, which most servers' are of, too."""
@@ -67,7 +67,7 @@ def _remembered_path(is_compiled: bool) -> Optional[str]:
     if directory is None:
         return None
     name = "agent-%s" % (OUR_MAGIC.decode() if is_compiled else "text")
-    return os.path.join(os.path.dirname(directory), name)
+    return os.path.join(directory, name)
 
 
 def _statuses(found: Modules, is_compiled: bool) -> bytes:

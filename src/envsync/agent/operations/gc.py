@@ -9,7 +9,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Set
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.places.layout import STATE_DIRECTORY
-from envsync.agent.server.home import cache_directory
+from envsync.agent.server.home import content_directory
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import Target
@@ -27,7 +27,7 @@ def _gc(service: Service, request: Request) -> Answer:
     require_prefix(order.prefix)
     now_seconds = time.time()
     freed = service.counted("freed")
-    cache = cache_directory(os.environ)
+    cache = content_directory(os.environ)
     swept: List[SweepFacts] = []
     alive: Set[Tree] = set()
     for target in _targets(order, cache):

@@ -9,7 +9,7 @@ from typing import Callable, Dict, Tuple
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.server.facts import platform_facts, who
-from envsync.agent.server.home import cache_directory
+from envsync.agent.server.home import content_directory
 from envsync.agent.wire import codec
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import ListFacts, ServerFacts
@@ -29,14 +29,14 @@ def _health(service: Service, request: Request) -> Answer:
     from envsync.agent.target.health import health, trees_of_environments
 
     asked = request.read(AskEnvironments)
-    trees_of = trees_of_environments(cache_directory(os.environ), asked.local, asked.local_of)
+    trees_of = trees_of_environments(content_directory(os.environ), asked.local, asked.local_of)
     return Answer(to_json(health(asked.prefix, _server_facts(codec.undone()), trees_of)))
 
 
 def _list(service: Service, request: Request) -> Answer:
     from envsync.agent.target.catalogue import environments
 
-    found = environments(*request.read(AskEnvironments), cache_directory(os.environ))
+    found = environments(*request.read(AskEnvironments), content_directory(os.environ))
     return Answer(to_json(ListFacts(tuple(found), time.time())))
 
 

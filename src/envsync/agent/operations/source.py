@@ -6,12 +6,12 @@ import os
 from typing import Callable, Dict, List
 
 from envsync.agent.operations.service import Answer, Request, Service
-from envsync.agent.places.had_revisions import state_directory
-from envsync.agent.server.home import cache_directory
+from envsync.agent.server.home import content_directory
 from envsync.agent.source.source import Source
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.short_answers import SourceOpened
 from envsync.errors import AgentFailed
+from envsync.files.directories import state_directory
 from envsync.tree.manifest import REFERENCE_BYTES
 
 
@@ -21,7 +21,7 @@ def _open(service: Service, request: Request) -> Answer:
         arguments["prefix"],
         arguments["name"],
         arguments["local"],
-        cache_directory(os.environ),
+        content_directory(os.environ),
         state_directory(os.environ),
         service.helpers,
         is_base=bool(arguments.get("is_base")),

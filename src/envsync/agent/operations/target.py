@@ -7,7 +7,7 @@ from typing import Callable, Dict
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.places.staging_note import find_staging
-from envsync.agent.server.home import cache_directory
+from envsync.agent.server.home import content_directory
 from envsync.agent.target.target import Target
 from envsync.agent.wire.build_requests import Build
 from envsync.agent.wire.checked_json import to_json
@@ -39,7 +39,7 @@ def _open(service: Service, request: Request) -> Answer:
         opening.prefix,
         opening.name,
         opening.local,
-        cache_directory(os.environ),
+        content_directory(os.environ),
         opening.by,
         service.helpers,
         is_base=opening.is_base,

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from typing import Dict, List, Optional
+from typing import List, Optional
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Records
 from envsync.agent.server import machine
 from envsync.agent.server.filesystem import FINE_STAMPS, mount_of
-from envsync.agent.server.home import home
+from envsync.files.directories import home
 
 _KEPT_MAX = 5000
 
@@ -92,11 +92,3 @@ def _lines(path: str) -> List[str]:
         # What a disk made of a line is no revision, and takes no other with it.
         return [line.decode("ascii", "replace").strip() for line in lines if line]
     return []
-
-
-def state_directory(environ: os._Environ[str] | Dict[str, str]) -> Optional[str]:
-    """Where this user's state is kept; None for a user without a home."""
-    base = environ.get("XDG_STATE_HOME") or ""
-    if not base and home(environ):
-        base = os.path.join(home(environ), ".local", "state")
-    return os.path.join(base, "envsync") if os.path.isabs(base) else None

@@ -25,11 +25,10 @@ import json
 import os
 import shlex
 import stat
-import tempfile
 from typing import Any, List, NamedTuple, Optional
 
-from envsync.agent.server.filesystem import sync_directory
 from envsync.errors import Hint, NotFound, PreflightRefused
+from envsync.files.whole import sync_directory, whole_file
 from envsync.tree.safety import is_environment_name
 
 STATE_DIRECTORY = b".envsync"
@@ -256,21 +255,13 @@ def _let_group(fd: int, directory: bytes) -> None:
 
 
 def write_whole(path: bytes, *parts: bytes) -> None:
-    """Replace a file so that a reader, or a crash, finds the old bytes or the new."""
-    directory = os.path.dirname(path)
-    fd, temporary = tempfile.mkstemp(dir=directory)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            _let_group(fd, directory)
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    sync_directory(directory)
+    """Replace a file so that a reader, or a crash, finds the old bytes or the new.
+
+    The group may write it where that publishes.
+    """
+    with whole_file(path, sync=True) as file:
+        _let_group(file.fileno(), os.path.dirname(path))
+        file.writelines(parts)
 
 
 def write_json(path: bytes, document: Any) -> None:

@@ -19,6 +19,7 @@ from typing import Callable, Optional
 from envsync.agent.places.layout import Layout
 from envsync.agent.server import filesystem
 from envsync.errors import PreflightRefused
+from envsync.files import whole
 
 Step = Callable[[str], None]
 
@@ -55,8 +56,8 @@ class LiveName:
 
     def sync(self) -> None:
         """Make what was done with the name outlive a power cut."""
-        filesystem.sync_directory(os.path.dirname(self._places.live))
-        filesystem.sync_directory(self._places.trees)
+        whole.sync_directory(os.path.dirname(self._places.live))
+        whole.sync_directory(self._places.trees)
 
     def take_away(self, token: str = "") -> bytes:
         """Let nothing stand at the name; what stood there stays: which of `trees` it is now.

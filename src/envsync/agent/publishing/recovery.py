@@ -18,9 +18,9 @@ from envsync.agent.publishing.conclusion import Conclusion
 from envsync.agent.publishing.intent import DamagedIntent, find_intent, forget_intent
 from envsync.agent.publishing.surplus import keep_unrecorded
 from envsync.agent.publishing.switching import Switching
-from envsync.agent.server import filesystem
 from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused, StorageFailed
+from envsync.files import whole
 
 Step = Callable[[str], None]
 
@@ -64,7 +64,7 @@ class Recovery:
             if is_replaced:
                 return "an interrupted switch had happened, and was undone by hand since"
             return "an interrupted switch had not happened"
-        filesystem.sync_directory(os.path.dirname(self._places.live))
+        whole.sync_directory(os.path.dirname(self._places.live))
         self._protect_changed(new, event)
         self._conclusion.conclude(intent, is_recovered=True)
         return "an interrupted switch was completed"

@@ -168,15 +168,6 @@ def sync_filesystem(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def sync_directory(path: bytes) -> None:
-    """Make names created, renamed or removed in a directory outlive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def born_ns(path: bytes, directory_fd: int) -> Optional[int]:
     """When a file's inode was made, links not followed; None where nobody says.
 

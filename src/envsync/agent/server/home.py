@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from typing import Dict, Optional
+from typing import Mapping, Optional
+
+from envsync.files.directories import cache_directory
 
 
-def home(environ: os._Environ[str] | Dict[str, str]) -> str:
-    """The user's home, by the account where no variable says it; empty where there is none."""
-    if "HOME" in environ:
-        return environ["HOME"]
-    with contextlib.suppress(ImportError, KeyError):
-        import pwd
-
-        return pwd.getpwuid(os.geteuid()).pw_dir
-    return ""
-
-
-def cache_directory(environ: os._Environ[str] | Dict[str, str]) -> Optional[str]:
+def content_directory(environ: Mapping[str, str]) -> Optional[str]:
     """Where the content cache is kept; None for a user without a home."""
-    base = environ.get("XDG_CACHE_HOME") or ""
-    if not base and home(environ):
-        base = os.path.join(home(environ), ".cache")
-    return os.path.join(base, "envsync", "content") if os.path.isabs(base) else None
+    directory = cache_directory(environ)
+    return None if directory is None else os.path.join(directory, "content")

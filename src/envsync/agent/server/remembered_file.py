@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 import zlib
 from typing import Optional
+
+from envsync.files.whole import whole_file
 
 _SUM_BYTES = 4
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -36,16 +37,9 @@ def store(path: Optional[str], magic: bytes, body: bytes) -> None:
     if path is None:
         return
     with contextlib.suppress(OSError):
-        directory = os.path.dirname(path)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=directory)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.writelines([_head(magic, body), body])
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with whole_file(path) as file:
+            file.writelines([_head(magic, body), body])
 
 
 def _head(magic: bytes, body: bytes) -> bytes:

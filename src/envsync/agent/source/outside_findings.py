@@ -6,12 +6,12 @@ import os
 import stat
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, Set, Tuple
 
-from envsync.agent.server.home import home
 from envsync.agent.source.elf_files import Question
 from envsync.agent.trees.stat_rows import modes
 from envsync.agent.wire.messages import Finding
 from envsync.conda import elf, kernelspecs, outside
 from envsync.conda.outside import LeadsOutside
+from envsync.files.directories import home
 from envsync.tree.entry import FILE, SYMLINK, Entry, join
 
 if TYPE_CHECKING:

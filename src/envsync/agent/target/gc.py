@@ -28,11 +28,12 @@ from envsync.agent.target.target import Target
 from envsync.agent.trees.removal import measure, remove_tree
 from envsync.agent.wire.messages import SweepFacts
 from envsync.errors import CheckFailed, EnvsyncError, Locked
+from envsync.files.whole import TEMPORARY
 
 NETWORK_AGE_SECONDS = 7 * 86400.0
 """On a network filesystem, processes of other machines may have open what this one cannot see."""
 
-_TEMPORARY = b"tmp"
+_TEMPORARY = os.fsencode(TEMPORARY)
 Freed = Callable[[int], None]
 
 

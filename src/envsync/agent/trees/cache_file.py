@@ -6,10 +6,10 @@ import contextlib
 import json
 import os
 import struct
-import tempfile
 import zlib
 from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from envsync.files.whole import whole_file
 from envsync.tree.listing import Listing
 
 MAGIC = b"envsync content cache 5\n"
@@ -69,21 +69,14 @@ class CacheFile:
 
     def write(self, head: Head, directories: Dict[bytes, Known]) -> None:
         """Put another file in its place. OSError where that fails."""
-        directory = os.path.dirname(self._path)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=directory)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                room_bytes = len(_packed_head(head))
-                file.seek(room_bytes)
-                body_bytes, body_crc = _write_body(file, directories)
-                file.seek(0)
-                whole = head._replace(body_bytes=body_bytes, body_crc=body_crc)
-                file.write(_packed_head(whole, room_bytes))
-            os.replace(temporary, self._path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+        with whole_file(self._path) as file:
+            room_bytes = len(_packed_head(head))
+            file.seek(room_bytes)
+            body_bytes, body_crc = _write_body(file, directories)
+            file.seek(0)
+            whole = head._replace(body_bytes=body_bytes, body_crc=body_crc)
+            file.write(_packed_head(whole, room_bytes))
 
     def change_head(self, change: Callable[[Head], Head]) -> None:
         """Write a changed head over the one that is there, where it fits.

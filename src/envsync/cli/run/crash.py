@@ -13,6 +13,7 @@ from pathlib import Path
 
 from envsync import __version__
 from envsync.conda.credentials import redacted
+from envsync.files.directories import state_directory
 
 _KEPT = 20
 
@@ -33,11 +34,9 @@ def save_traceback(error: BaseException, environ: Mapping[str, str]) -> Path | N
 
 def _directory(environ: Mapping[str, str]) -> Path:
     """The user's state directory; a new temporary one for a user without a home."""
-    base = environ.get("XDG_STATE_HOME") or ""
-    if not base and environ.get("HOME"):
-        base = str(Path(environ["HOME"], ".local", "state"))
-    if not base.startswith("/"):
+    state = state_directory(environ)
+    if state is None:
         return Path(tempfile.mkdtemp(prefix="envsync-"))
-    directory = Path(base, "envsync")
+    directory = Path(state)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from envsync.agent.server.helper_processes import HelperProcesses
-from envsync.agent.server.home import cache_directory
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.wire.messages import Finding
 from envsync.errors import Locked, SourceRefused, StorageFailed
+from envsync.files.directories import cache_directory
 from envsync.push.ends.end import LocalEnd, Progress
 from envsync.push.ends.source_end import SourceEnd
 from envsync.push.order.settings import PushSettings
@@ -46,7 +46,7 @@ class UnpackPlace:
 
     def __init__(self, name: str) -> None:
         cache = cache_directory(os.environ)
-        base = Path(cache).parent if cache else _temporary()
+        base = Path(cache) if cache else _temporary()
         self.prefix = base / "unpacked" / name
         self.environment = self.prefix / "envs" / name
         try:
