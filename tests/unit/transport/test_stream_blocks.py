@@ -50,6 +50,13 @@ def test_blocks_of_any_codec_in_one_stream(
     assert decoded(stream, step) == b"".join(content * 3 for _, content in blocks)
 
 
+@given(st.sampled_from(WAYS), st.binary(min_size=1, max_size=500))
+def test_a_block_tells_what_it_becomes(how: tuple[str, int], content: bytes) -> None:
+    block = codec.encode(*how, content)
+    assert codec.content_bytes(block) == len(content)
+    assert codec.content_bytes(block[: HEAD.size - 1]) == 0
+
+
 @given(
     st.lists(
         st.tuples(

@@ -144,6 +144,11 @@ class Encoder:
         return b"".join((_HEAD.pack(tag, len(packed), len(data)), packed))
 
 
+def content_bytes(block: bytes) -> int:
+    """How many bytes a block says that it becomes; 0 where it has no head."""
+    return int(_HEAD.unpack_from(block)[2]) if len(block) >= _HEAD.size else 0
+
+
 def encode_all(name: str, level: int, data: bytes) -> bytes:
     """All of it as blocks."""
     starts = range(0, len(data), BLOCK_BYTES_MAX)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 import threading
 import time
 from collections.abc import Callable, Collection, Container, Generator, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 from envsync.agent.operations import bootstrap
 from envsync.agent.source.own_way import ReachFacts, RsyncEnded
 from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.codec import content_bytes
 from envsync.agent.wire.short_answers import RsyncFacts
 from envsync.errors import AgentFailed, EnvsyncError
 from envsync.push.ends.end import Answer, RemoteEnd
@@ -32,7 +32,6 @@ from envsync.tree.entry import InvalidEntry
 from envsync.tree.manifest import REFERENCE_BYTES, Manifest
 from envsync.tree.revision import revision_of
 
-_BLOCK_HEAD = struct.Struct("<BII")
 _SILENCE_SECONDS = 10.0
 _SILENT_MAX = 2
 
@@ -133,7 +132,7 @@ class RemoteSource(SourceEnd):
                 end.call("source.inspect")
             for block in end.receive("source.send", arguments, payload):
                 yield block
-                progress(_content_bytes(block))
+                progress(content_bytes(block))
 
     def ask(self, operation: str, arguments: Mapping[str, Any] | None = None) -> Answer:
         """Carry out one operation of the agent there."""
@@ -279,9 +278,3 @@ def _checked(payload: bytes, revision: str) -> Manifest:
         raise AgentFailed("the source's manifest is of another version than it said")
     return manifest
 
-
-def _content_bytes(block: bytes) -> int:
-    """What a block becomes, by its head; for the progress only."""
-    if len(block) < _BLOCK_HEAD.size:
-        return 0
-    return int(_BLOCK_HEAD.unpack_from(block)[2])
