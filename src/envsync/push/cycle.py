@@ -16,8 +16,7 @@ from envsync.agent.trees.storage import require_room
 from envsync.agent.wire.messages import PlanFacts, RecordFacts, SourceState, TargetState
 from envsync.errors import ConnectionLost, EnvsyncError, TransferFailed
 from envsync.push.ends.end import name_server
-from envsync.push.ends.relocated_source import RelocatedSource
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import How, TargetEnd
 from envsync.push.order.method import MIRROR, REBUILD, Method, choose_method
 from envsync.push.order.settings import PushSettings
@@ -56,7 +55,7 @@ class Push:
     def __init__(
         self,
         settings: PushSettings,
-        source: SourceEnd | RelocatedSource,
+        source: Source,
         target: TargetEnd,
         link: Link | None,
         reopen: Reopen,
@@ -97,26 +96,26 @@ class Push:
         def look() -> TargetState:
             return self._target.inspect(
                 lock=lock,
-                source=self._source.place,
-                keep=self._settings.keep if lock and self._source.is_changed else None,
+                source=self._source.look.place,
+                keep=self._settings.keep if lock and self._source.look.is_changed else None,
                 on_progress=self._pace.relay,
             )
 
         target = self._together.await_lock(self._target, look)
         self._settle_share(target)
-        if lock and self._source.is_being_hashed():
+        if lock and self._source.look.is_being_hashed():
             self._use_the_wait(target)
-        source = self._source.state()
+        source = self._source.look.state()
         for _ in range(SOURCE_ATTEMPTS):
             preflight.require_source(source)
             target = self._as_insisted(source, target)
             # A rebuild takes long, and has to know before it what it is for.
-            if not self._is_rebuilt(source, target) or self._source.confirmed(source):
+            if not self._is_rebuilt(source, target) or self._source.look.confirmed(source):
                 finish = self._prepare(source, target)
-                if self._source.confirmed(source):
+                if self._source.look.confirmed(source):
                     return finish()
             self._pace.begin("inspect")
-            source = self._source.renewed(source)
+            source = self._source.look.renewed(source)
         raise TransferFailed(
             "the source goes on changing; nothing was published",
             hint="push again when it is at rest",
@@ -147,7 +146,7 @@ class Push:
 
     def _confirm_early(self) -> None:
         """Once it is hashed, while the target looks at what came."""
-        self._source.confirmed(self._source.state())
+        self._source.look.confirmed(self._source.look.state())
 
     def _outline_for(self, target: TargetState) -> Manifest | None:
         """What can be sent before the source is hashed, where nothing forbids it."""
@@ -182,7 +181,7 @@ class Push:
         preflight.require_target(source, target, self._method.name)
         self._closer.refuse_the_same_place(target)
         if self._method.name != REBUILD:
-            source = self._source.mirrored(source)
+            source = self._source.answers.mirrored(source)
         if self._is_shared and preflight.is_in_step(source, target, self._method.name):
             return partial(self._in_step, source, target)
         if self._settings.dry_run:
@@ -203,7 +202,7 @@ class Push:
     def _in_step(self, source: SourceState, target: TargetState) -> PushReport:
         """The content is there. Where no record says so, write one."""
         record, outcome = target.record, IN_STEP
-        self._source.remember(source.revision)
+        self._source.look.remember(source.revision)
         if preflight.has_drifted(target) and not self._settings.dry_run:
             record, outcome = self._target.adopt(self._settings, source.revision), ADOPTED
         return replace(self._notes.report(outcome, self._method, source, target), record=record)
@@ -256,7 +255,7 @@ class Push:
         settings = self._settings
         other_platform = preflight.is_other_platform(source, target)
         order = Order(self._target.prefix, settings.keep, settings.from_history, other_platform)
-        requirements = self._source.requirements()
+        requirements = self._source.answers.requirements()
         rebuilt = Rebuild(self._target.ask, requirements, order, self._pace.relay).run()
         self._notes.late_warnings = rebuilt.warnings
         self._pace.begin("verify")
@@ -269,7 +268,7 @@ class Push:
             self._notes.ask_both_ends(source, target)
         processes = await_unused(self._target, self._settings)
         # Before the switch: whoever dies after it must find its own version there again.
-        self._source.remember(source.revision)
+        self._source.look.remember(source.revision)
         record = self._switch(source, target, sent)
         overwritten = ""
         if preflight.has_drifted(target):

@@ -23,8 +23,8 @@ from envsync.agent.wire.frames import CONTROL, DATA, HEARTBEAT, PAYLOAD, EndOfIn
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push.cycle import Push
 from envsync.push.ends.end import LocalEnd, RemoteEnd
-from envsync.push.ends.remote_source import RemoteSource
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.local_source import LocalSource, open_local
+from envsync.push.ends.remote_source import open_remote
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.places import Place
 from envsync.push.order.settings import PushSettings
@@ -234,6 +234,10 @@ class Scene:
             check_timeout_seconds=0.0,
         )
 
+    @staticmethod
+    def _opened(settings: PushSettings) -> LocalSource:
+        return open_local("server1", settings.source_prefix, NAME, settings.local)
+
     def pull(self, serve: Callable[[socket.socket], None], prefix: Path) -> PushReport:
         """Bring `myenv` of whoever serves here, below a prefix."""
         settings = self._settings()
@@ -243,7 +247,7 @@ class Scene:
 
         place = Place("server2", settings.source_prefix, open_link)
         with (
-            contextlib.closing(RemoteSource(place, NAME, settings.local)) as source,
+            contextlib.closing(open_remote(place, NAME, settings.local)) as source,
             contextlib.closing(LocalEnd("server1")) as end,
         ):
             target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
@@ -252,7 +256,7 @@ class Scene:
     def push(self, serve: Callable[[socket.socket], None], prefix: Path) -> PushReport:
         """Push `myenv` to whoever serves."""
         settings = self._settings()
-        source = SourceEnd(LocalEnd("server1"), settings.source_prefix, NAME, settings.local)
+        source = self._opened(settings)
         link = FakeLink(serve)
         seen = cast("Link", link)
         with contextlib.closing(link), opened(seen, prefix) as end:
@@ -264,7 +268,7 @@ class Scene:
     ) -> PushReport:
         """Push it while it is hashed, which goes on only when it may."""
         settings = self._settings()
-        source = SourceEnd(LocalEnd("server1"), settings.source_prefix, NAME, settings.local)
+        source = self._opened(settings)
         link = FakeLink(serve)
         seen = cast("Link", link)
         real = Hashing.files
@@ -279,8 +283,8 @@ class Scene:
             contextlib.closing(link),
             opened(seen, prefix) as end,
         ):
-            looking = pool.submit(source.state)
-            wait_until(lambda: source.is_being_hashed() or looking.done(), "it is hashed")
+            looking = pool.submit(source.look.state)
+            wait_until(lambda: source.look.is_being_hashed() or looking.done(), "it is hashed")
             target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
             report = Push(settings, source, target, seen, _no_way_back).run()
             looking.result()

@@ -15,7 +15,8 @@ import pytest
 from envsync.agent.source.source import Source
 from envsync.agent.trees.hashing import Hashing
 from envsync.errors import TransferFailed
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.local_source import LocalSource
+from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.order.places import Destination
@@ -83,16 +84,16 @@ def test_a_source_that_was_hashed_meanwhile_is_confirmed_early_and_referred_to(
 ) -> None:
     """While the target looks at what came; what it has then is not told once more."""
     arrived, confirming = threading.Event(), threading.Event()
-    manifest, sizes = SourceEnd.manifest, list[int]()
+    manifest, sizes = LocalSource.manifest, list[int]()
 
-    def told(source: SourceEnd, known: bytes, there: str = "") -> bytes:
-        found = manifest(source, known, there)
+    def told(source: LocalSource, known: bytes) -> bytes:
+        found = manifest(source, known)
         sizes.append(len(found))
         return found
 
     # As on another machine, at the same path.
-    monkeypatch.setattr(FanOut, "_toward", lambda fan_out, _: fan_out._source)
-    monkeypatch.setattr(SourceEnd, "manifest", told)
+    monkeypatch.setattr(FanOut, "_source_for", lambda fan_out, _: fan_out._source)
+    monkeypatch.setattr(LocalSource, "manifest", told)
     before(monkeypatch, Hashing, "files", must_come(arrived))
     before(monkeypatch, Sending, "settle", arrived.set)
     before(monkeypatch, Source, "confirm", confirming.set)
@@ -136,7 +137,7 @@ def test_a_push_that_fails_ends_no_helpers_of_who_still_looks(
     confirm, confirmed = Source.confirm, threading.Event()
     monkeypatch.setattr(helpers, "close", closing)
     monkeypatch.setattr(Source, "confirm", confirm_late)
-    monkeypatch.setattr(SourceEnd, "is_being_hashed", lambda _: step == "settle")
+    monkeypatch.setattr(SourceLook, "is_being_hashed", lambda _: step == "settle")
     monkeypatch.setattr(TargetEnd, "begin_alike", lambda *_, **__: False)
     monkeypatch.setattr(Sending if step == "settle" else TargetEnd, step, fail)
     before(monkeypatch, threading.Thread, "join", waited_for)

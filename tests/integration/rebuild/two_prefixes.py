@@ -10,7 +10,7 @@ from pathlib import Path
 from envsync.errors import ConnectionLost
 from envsync.push.cycle import Push
 from envsync.push.ends.end import LocalEnd
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.local_source import open_local
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.settings import PushSettings
 from envsync.push.steps.report import PushReport
@@ -58,7 +58,7 @@ class TwoPrefixes:
             method=method,
             **settings,  # type: ignore[arg-type]
         )
-        source = SourceEnd(LocalEnd("server1"), str(self.source), ENVIRONMENT, order.local)
+        source = open_local("server1", str(self.source), ENVIRONMENT, order.local)
         with self.end(order) as target:
             return Push(order, source, target, None, _no_way_back).run()
 

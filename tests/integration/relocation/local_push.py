@@ -7,8 +7,7 @@ from pathlib import Path
 
 from envsync.push.cycle import Push
 from envsync.push.ends.end import LocalEnd
-from envsync.push.ends.relocated_source import toward
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.local_source import open_local
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.settings import PushSettings
 from envsync.push.steps.report import PushReport
@@ -37,10 +36,10 @@ def push(
         **changes,  # type: ignore[arg-type]
     )
     (target / "envs").mkdir(parents=True, exist_ok=True)
-    origin = SourceEnd(LocalEnd("here"), str(source), NAME, settings.local)
+    origin = open_local("here", str(source), NAME, settings.local)
     end = LocalEnd("there")
     there = TargetEnd(end, str(target), name_there, settings.local, "test")
-    seen = toward(origin, f"{seen_at or target}/envs/{name_there}")
+    seen = origin.at(f"{seen_at or target}/envs/{name_there}")
     try:
         return Push(settings, seen, there, None, no_reopening).run()
     finally:

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from envsync.push.ends.end import LocalEnd, RemoteEnd
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.end import RemoteEnd
+from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.target_end import How, TargetEnd
 from envsync.push.order.settings import PushSettings
 from envsync.ssh.fabric_link import FabricLink, open_link
@@ -55,8 +55,8 @@ class TwoEnds:
         """A file of the source; directories are made as needed."""
         write_below(os.fsencode(self.source), path, content, mode, mtime_ns)
 
-    def open_source(self) -> SourceEnd:
-        return SourceEnd(LocalEnd("here"), str(self.source_prefix), NAME, [])
+    def open_source(self) -> LocalSource:
+        return open_local("here", str(self.source_prefix), NAME, [])
 
     def begin(self) -> StagedPush:
         """A push as far as staging, by a link and an agent of its own."""
@@ -66,19 +66,19 @@ class TwoEnds:
         self.stack.callback(end.close)
         target = TargetEnd(end, str(self.target_prefix), NAME, [], "test")
         source = self.open_source()
-        assert source.confirmed(source.state())
+        assert source.look.confirmed(source.look.state())
         target.inspect(lock=True)
         staged = target.stage(source.manifest(target.references()), 1)
         job = Job(
             link=link,
-            source_path=source.path,
+            source_path=source.supply.path,
             items=source.items(staged.fetches),
             all_fetches=True,
             tree=staged.tree,
             token=staged.token,
             python=target.python,
             ask=target.ask,
-            contents=source.contents,
+            contents=source.supply.contents,
             codecs=target.codecs,
             limit_bits_per_second=None,
             on_sent=self.sent_bytes.append,

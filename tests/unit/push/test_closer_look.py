@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from envsync.errors import RevisionHeld
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
@@ -39,7 +39,7 @@ def test_what_is_held_names_the_command(
     monkeypatch.setattr(preflight, "require_permission", refuse)
     state = SimpleNamespace(record=None, exists=False)
     target = cast(TargetEnd, SimpleNamespace(server="server2"))
-    look = CloserLook(settings, cast(SourceEnd, None), target)
+    look = CloserLook(settings, cast(Source, None), target)
     with pytest.raises(RevisionHeld) as caught:
         look.require_permission(state, state)  # type: ignore[arg-type]
     assert caught.value.hint.endswith(hint)

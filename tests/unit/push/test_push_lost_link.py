@@ -13,7 +13,7 @@ from envsync.agent.wire.checked_json import Arguments
 from envsync.errors import ConnectionLost
 from envsync.push.cycle import Push
 from envsync.push.ends.end import Answer, LocalEnd, Progress
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.local_source import source_of
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.settings import PushSettings
 from envsync.push.steps.report import ADOPTED, PUSHED, PushReport
@@ -66,7 +66,7 @@ class Scene:
 
     def push(self) -> PushReport:
         prefix = self.settings.source_prefix
-        source = SourceEnd(self.source, prefix, NAME, self.settings.local)
+        source = source_of(self.source, prefix, NAME, self.settings.local)
         try:
             return Push(self.settings, source, self._opened(self.target), None, self._again).run()
         finally:

@@ -66,13 +66,11 @@ def diff(
 
 
 def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
-    from envsync.push.ends.end import LocalEnd
-    from envsync.push.ends.relocated_source import toward
-    from envsync.push.ends.source_end import SourceEnd
+    from envsync.push.ends.local_source import open_local
 
-    prefix = site.own_prefix
-    source = SourceEnd(LocalEnd(site.own_name), prefix, environment, site.local(environment))
-    return toward(source, f"{place.prefix}/envs/{environment}").manifest(b"")
+    local = site.local(environment)
+    source = open_local(site.own_name, site.own_prefix, environment, local)
+    return source.at(f"{place.prefix}/envs/{environment}").manifest(b"")
 
 
 def _differences(

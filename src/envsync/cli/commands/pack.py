@@ -15,6 +15,7 @@ from envsync.errors import UsageError
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
     from envsync.cli.output.terminal import Terminal
+    from envsync.push.ends.source import Source
 
 
 class _Archive(NamedTuple):
@@ -89,8 +90,7 @@ def _format(output: Path) -> str:
 def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) -> tuple[str, ...]:
     """Pack it while it is at rest, with a line that moves meanwhile; what a person should know."""
     from envsync.cli.invocation.asking import lines_that_move
-    from envsync.push.ends.end import LocalEnd
-    from envsync.push.ends.source_end import SourceEnd
+    from envsync.push.ends.local_source import open_local
     from envsync.push.packing.pack_archive import write_archive
     from envsync.push.packing.packed_source import at_rest
     from envsync.push.preflight.preflight import credential_warning
@@ -100,19 +100,19 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
     file, form, force = archive
     with lines_that_move(terminal, [site.here_place()]) as (show, _):
 
-        def look() -> SourceEnd:
-            end = LocalEnd(site.own_name)
-            return SourceEnd(end, site.own_prefix, environment, site.local(environment))
+        def open_source() -> Source:
+            local = site.local(environment)
+            return open_local(site.own_name, site.own_prefix, environment, local)
 
         def told(done_bytes: int, total_bytes: int) -> None:
             show(Progress(site.own_name, "pack", done_bytes, total_bytes))
 
-        def write(source: SourceEnd) -> tuple[str, ...]:
-            credentials = credential_warning(source.credentials(), "the archive")
+        def write(source: Source) -> tuple[str, ...]:
+            credentials = credential_warning(source.answers.credentials(), "the archive")
             packed = write_archive(
                 where, file, form, force=force, is_private=bool(credentials), on_packed=told
             )
             return (*packed, *credentials)
 
         show(Progress(site.own_name, "inspect"))
-        return at_rest(look, write)
+        return at_rest(open_source, write)

@@ -101,19 +101,18 @@ def _is_unchanged(environment: str, path: str, before: str) -> bool:
 def _scan(site: Site, environment: str) -> None:
     """What the source is, by a stat pass; only what is new is read. Says so, or raises why not:
     a scan that ends in silence would be one that broke down, or none."""
-    from envsync.push.ends.end import LocalEnd
-    from envsync.push.ends.source_end import SourceEnd
+    from envsync.push.ends.local_source import open_local
     from envsync.push.preflight.preflight import require_source
 
-    end = LocalEnd(site.own_name)
-    source = SourceEnd(end, site.own_prefix, environment, site.local(environment))
-    state = source.state()
+    local = site.local(environment)
+    look = open_local(site.own_name, site.own_prefix, environment, local).look
+    state = look.state()
     for _ in range(SCAN_ATTEMPTS):
         require_source(state)
-        if source.confirmed(state):
+        if look.confirmed(state):
             _say(environment=environment, revision=state.revision)
             return
-        state = source.renewed(state)
+        state = look.renewed(state)
     raise SourceRefused(
         "it goes on changing while it is read",
         hint="`local:` names what belongs to this server alone, as a log that a job writes",

@@ -14,9 +14,9 @@ from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.errors import EnvsyncError
 from envsync.push.cycle import Push
-from envsync.push.ends.end import LocalEnd
-from envsync.push.ends.relocated_source import RelocatedSource, toward
-from envsync.push.ends.source_end import SourceEnd, path_known_as
+from envsync.push.ends.local_source import open_local
+from envsync.push.ends.source import Source
+from envsync.push.ends.source_look import path_known_as
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.fan_out.beginning import AT_ONCE, Beginning
 from envsync.push.fan_out.targets import Targets
@@ -63,7 +63,7 @@ class FanOut:
         # Importing and connecting keep this interpreter busy while the source is scanned.
         self._helpers = HelperProcesses.fork(carry_out, caller_shares=False)
         source = Place(source_server, settings.source_prefix, open_source)
-        self._source = _source_end(settings, source, self._helpers)
+        self._source = _opened(settings, source, self._helpers)
         self._route = "" if open_source is None else THROUGH_HERE
         self._targets = Targets(settings)
         self._together = OneCommand(())
@@ -83,7 +83,7 @@ class FanOut:
         Raises what is wrong with the source itself, before any server is touched, where
         that can be told at once.
         """
-        self._source.serves_several = len(destinations) > 1
+        self._source.look.serves_several = len(destinations) > 1
         self._together = OneCommand([destination.server for destination in destinations])
         self._targets.command = self._together.command
         inspecting = self._inspecting(on_progress)
@@ -120,14 +120,14 @@ class FanOut:
     @property
     def source_revision(self) -> str:
         """What the source was found to be; empty while that is not known."""
-        return self._source.known_revision
+        return self._source.look.known_revision
 
     def _begun(self, on_progress: OnProgress) -> threading.Thread:
         """Wait for the word, and then look once more where what was seen cannot count."""
         self._beginning.wait()
         # All is imported and connected: this interpreter has time to scan as well.
         self._helpers.caller_shares = True
-        self._source.look_again(is_changed=self._beginning.is_changed_since)
+        self._source.look.look_again(is_changed=self._beginning.is_changed_since)
         inspecting = self._inspecting(on_progress)
         self._may_begin.set()
         return inspecting
@@ -142,10 +142,10 @@ class FanOut:
 
         def relay(told: Mapping[str, Any]) -> None:
             hashed = told.get("hash_bytes", 0)
-            on_progress(Progress(self._source.server, "inspect", hashed))
+            on_progress(Progress(self._source.look.server, "inspect", hashed))
 
         try:
-            self._source.state(on_progress=relay)
+            self._source.look.state(on_progress=relay)
         except (EnvsyncError, OSError):
             return
 
@@ -207,16 +207,15 @@ class FanOut:
         reopen = partial(self._targets.again, destination)
         settings = self._settings_for(destination)
         with contextlib.closing(target):
-            source = self._toward(destination)
+            source = self._source_for(destination)
             pace = Pace(target.server, on_progress, self._counted_from(started))
             push = Push(settings, source, target, link, reopen, pace, self._together)
             report = push.run()
             self._note_spare(target)
             return report
 
-    def _toward(self, destination: Destination) -> SourceEnd | RelocatedSource:
-        there = path_known_as(destination.prefix, self._settings.name_there)
-        return toward(self._source, there)
+    def _source_for(self, destination: Destination) -> Source:
+        return self._source.at(path_known_as(destination.prefix, self._settings.name_there))
 
     def _settings_for(self, destination: Destination) -> PushSettings:
         settings = self._settings
@@ -250,18 +249,13 @@ class FanOut:
         )
 
 
-def _source_end(settings: PushSettings, source: Place, helpers: HelperProcesses) -> SourceEnd:
+def _opened(settings: PushSettings, source: Place, helpers: HelperProcesses) -> Source:
     if source.open_link is not None:
-        from envsync.push.ends.remote_source import RemoteSource
+        from envsync.push.ends.remote_source import open_remote
 
-        return RemoteSource(source, settings.environment, settings.local)
+        return open_remote(source, settings.environment, settings.local)
     if settings.method == PACK:
         from envsync.push.packing.packed_source import packed_source
 
         return packed_source(settings, source.server, helpers)
-    return SourceEnd(
-        LocalEnd(source.server, helpers),
-        settings.source_prefix,
-        settings.environment,
-        settings.local,
-    )
+    return open_local(source.server, source.prefix, settings.environment, settings.local, helpers)

@@ -11,24 +11,34 @@ import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.removal import remove_tree
-from envsync.agent.wire.messages import Finding
+from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.messages import Finding, PlaceFacts, SourceState
+from envsync.agent.wire.short_answers import SourceOpened
 from envsync.errors import Locked, SourceRefused, StorageFailed
 from envsync.files.directories import cache_directory
-from envsync.push.ends.end import LocalEnd, Progress
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.end import Answer, LocalEnd, Progress
+from envsync.push.ends.local_source import LocalSource, open_local
+from envsync.push.ends.source import Source
+from envsync.push.ends.source_look import SourceLook
 from envsync.push.order.settings import PushSettings
 from envsync.push.packing.extraction import make_directory
 from envsync.push.packing.pack_archive import write_archive
 from envsync.push.packing.unpacking import unpack
 from envsync.push.preflight import preflight
 
+if TYPE_CHECKING:
+    from envsync.agent.source.source import Source as AgentsSource
+
 T = TypeVar("T")
+Document = dict[str, Any]
+Amend = Callable[[Document, Document], Document]
+"""An answer of the end, and what it was asked with: what is answered instead."""
 
 
 class Filled(NamedTuple):
@@ -87,61 +97,107 @@ def _temporary() -> Path:
     return base
 
 
-class PackedSource(SourceEnd):
-    """What `fill` unpacks.
+class PackedEnd:
+    """An end whose source is what `fill` unpacks, and is answered for as the one it comes from.
 
     `origin` is the environment of that name here, if there is one: a target that holds a
     version of it may get this one, and the other way round.
     """
 
-    def __init__(self, end: LocalEnd, settings: PushSettings, fill: Fill, origin: SourceEnd | None):
+    def __init__(
+        self, end: LocalEnd, settings: PushSettings, fill: Fill, origin: LocalSource | None
+    ) -> None:
+        self._end = end
         self._unpacked = UnpackPlace(settings.environment)
         self._fill = fill
         self._origin = origin
         self._told: tuple[str, ...] | None = None
-        prefix = str(self._unpacked.prefix)
-        super().__init__(end, prefix, settings.environment, settings.local)
-        if origin is not None and not settings.archive:
-            self.place = origin.place
+        self.prefix = str(self._unpacked.prefix)
+        self._is_archive = bool(settings.archive)
+        self._place: PlaceFacts | None = None
+        self._amend: Mapping[str, Amend] = {
+            "source.open": self._opened,
+            "source.inspect": self._inspected,
+            "source.sees": self._sees,
+            "source.remember": self._remember,
+        }
 
-    def _inspect(self, on_progress: Progress | None = None) -> None:
+    @property
+    def server(self) -> str:
+        return self._end.server
+
+    @property
+    def agent(self) -> AgentsSource:
+        """The agent's own object, once it was opened."""
+        return self._end.service.source
+
+    def fill(self) -> None:
+        """Have it stand there; once it does, nothing is done."""
         if self._told is None:
             self._unpacked.clear()
             self._unpacked.environment.parent.mkdir(exist_ok=True)
             make_directory(self._unpacked.environment)
-            self._told, self._agent_here.earlier = self._fill(self._unpacked.environment)
-        super()._inspect(on_progress)
-        if self._state is not None:
-            found = tuple(Finding("pack", told) for told in self._told)
-            had = self._state.had if self._origin is None else self._state.had + self._origin.had()
-            findings = self._state.findings + found
-            self._state = self._state._replace(had=had, findings=findings)
+            self._told, self.agent.earlier = self._fill(self._unpacked.environment)
 
-    def sees(self, nonce: str) -> bool:
-        return self.place is not None and self._origin is not None and self._origin.sees(nonce)
+    def call(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any] | None = None,
+        payload: bytes = b"",
+        stream: Iterable[bytes] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Answer:
+        answer = self._end.call(operation, arguments, payload, stream, on_progress)
+        amend = self._amend.get(operation)
+        if amend is None:
+            return answer
+        return answer._replace(document=amend(answer.document, dict(arguments or {})))
 
-    def remember(self, revision: str) -> None:
-        super().remember(revision)
+    def _opened(self, document: Document, _: Document) -> Document:
+        opened = from_json(SourceOpened, document)
+        if self._origin is not None and not self._is_archive:
+            opened = opened._replace(place=self._origin.look.place)
+        self._place = opened.place
+        return dict(to_json(opened))
+
+    def _inspected(self, document: Document, _: Document) -> Document:
+        state = from_json(SourceState, document)
+        had = () if self._origin is None else self._origin.had()
+        found = tuple(Finding("pack", told) for told in self._told or ())
+        state = state._replace(had=state.had + had, findings=state.findings + found)
+        return dict(to_json(state))
+
+    def _sees(self, _: Document, arguments: Document) -> Document:
+        if self._place is None or self._origin is None:
+            return {"sees": False}
+        return {"sees": self._origin.look.sees(arguments["nonce"])}
+
+    def _remember(self, document: Document, arguments: Document) -> Document:
         if self._origin is not None:
-            self._origin.remember(revision)
+            self._origin.look.remember(arguments["revision"])
+        return document
 
     def close(self) -> None:
-        super().close()
+        self._end.close()
         self._unpacked.close()
 
 
-def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses) -> PackedSource:
+def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses) -> LocalSource:
     """The environment of these settings as conda-pack packs it, or what their archive has."""
+    name, local = settings.environment, settings.local
 
-    def look() -> SourceEnd:
-        end = LocalEnd(server, helpers)
-        return SourceEnd(end, settings.source_prefix, settings.environment, settings.local)
+    def open_origin() -> LocalSource:
+        return open_local(server, settings.source_prefix, name, local, helpers)
 
-    environment = Path(settings.source_prefix, "envs", settings.environment)
+    environment = Path(settings.source_prefix, "envs", name)
 
     def pack_here(top: Path) -> Filled:
         archive = top.parent / "packed.tar"
-        told = at_rest(look, lambda _: write_archive(environment, archive, "tar", force=True))
+
+        def write(_: Source) -> tuple[str, ...]:
+            return write_archive(environment, archive, "tar", force=True)
+
+        told = at_rest(open_origin, write)
         earlier = unpack(archive, top)
         archive.unlink()
         return Filled(told, earlier)
@@ -150,20 +206,22 @@ def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses)
         return Filled((), unpack(Path(settings.archive), top))
 
     fill = unpack_archive if settings.archive else pack_here
-    origin = look() if environment.is_dir() else None
-    return PackedSource(LocalEnd(server, helpers), settings, fill, origin)
+    origin = open_origin() if environment.is_dir() else None
+    end = PackedEnd(LocalEnd(server, helpers), settings, fill, origin)
+    look = SourceLook(end, end.prefix, name, local, before=end.fill)
+    return LocalSource(look, end.agent)
 
 
-def at_rest(look: Callable[[], SourceEnd], pack: Callable[[SourceEnd], T]) -> T:
+def at_rest(open_source: Callable[[], Source], pack: Callable[[Source], T]) -> T:
     """Pack an environment that is at rest, and the same before and after (P4).
 
     `pack` is given it as it was found before.
     """
-    source = look()
-    before = source.state()
+    source = open_source()
+    before = source.look.state()
     preflight.require_source(before)
     packed = pack(source)
-    after = look().state()
+    after = open_source().look.state()
     preflight.require_source(after)
     if after.revision != before.revision:
         raise SourceRefused(

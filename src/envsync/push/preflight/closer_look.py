@@ -7,8 +7,7 @@ from envsync.conda.kernelspecs import STANDS_AT
 from envsync.conda.outside import LEADS_TO
 from envsync.conda.platform_needs import glibc_mismatch
 from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
-from envsync.push.ends.relocated_source import RelocatedSource
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
@@ -20,9 +19,7 @@ DIFFERENCES_SHOWN = 12
 class CloserLook:
     """Of one push."""
 
-    def __init__(
-        self, settings: PushSettings, source: SourceEnd | RelocatedSource, target: TargetEnd
-    ) -> None:
+    def __init__(self, settings: PushSettings, source: Source, target: TargetEnd) -> None:
         self._settings = settings
         self._source = source
         self._target = target
@@ -42,7 +39,7 @@ class CloserLook:
 
     def require_inside(self) -> None:
         """Refuse what leads out of the environment, where `outside: fail` says so."""
-        if self._settings.outside == "fail" and self._source.outside():
+        if self._settings.outside == "fail" and self._source.answers.outside():
             found = self.outside()
             lead = "path leads" if len(found) == 1 else "paths lead"
             raise PreflightRefused(
@@ -70,7 +67,7 @@ class CloserLook:
         return (counts, *shown, *more)
 
     def refuse_the_same_place(self, target: TargetState) -> None:
-        if self._source.sees(target.nonce):
+        if self._source.look.sees(target.nonce):
             raise PreflightRefused(
                 "it is the same directory as the source, on a filesystem that both share",
                 hint="nothing to push: the environment is there already",
@@ -78,7 +75,7 @@ class CloserLook:
 
     def outside(self) -> tuple[str, ...]:
         """What leads out of the environment, and whether there is something on the target."""
-        lines = self._source.outside()
+        lines = self._source.answers.outside()
         paths = [line.rpartition(STANDS_AT)[2].rpartition(LEADS_TO)[2] for line in lines]
         absolute = [path for path in paths if path.startswith("/")]
         exists = dict(zip(absolute, self._target.existing(absolute), strict=True))
@@ -92,6 +89,6 @@ class CloserLook:
         """Where the target's C library is older: whether what is sent needs a newer one."""
         if not preflight.has_older_libc(source, target):
             return ()
-        path, needed = self._source.newest_glibc()
+        path, needed = self._source.answers.newest_glibc()
         message = glibc_mismatch(path, needed, target.platform.libc_version)
         return () if message is None else (message,)

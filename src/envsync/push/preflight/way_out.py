@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from envsync.agent.wire.messages import TargetState
 from envsync.errors import EnvsyncError
-from envsync.push.ends.relocated_source import RelocatedSource
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
@@ -15,9 +14,7 @@ from envsync.told_commands import command_line, published_diff
 class WayOut:
     """Of one push."""
 
-    def __init__(
-        self, settings: PushSettings, source: SourceEnd | RelocatedSource, target: TargetEnd
-    ) -> None:
+    def __init__(self, settings: PushSettings, source: Source, target: TargetEnd) -> None:
         self._settings = settings
         self._source = source
         self._target = target
@@ -43,10 +40,10 @@ class WayOut:
             return published_diff(name, self._target.server)
         if settings.archive or name != settings.environment:
             return ""
-        is_source_here = bool(self._source.path)
+        is_source_here = self._source.is_here
         if is_source_here == self._target.is_here:
             return ""
-        other = self._target.server if is_source_here else self._source.server
+        other = self._target.server if is_source_here else self._source.look.server
         return command_line("diff", name, other)
 
     def _again(self) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from envsync.agent.wire.messages import SourceState, TargetState
-from envsync.push.ends.relocated_source import RelocatedSource
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.source import Source
 from envsync.push.order.method import Method
 from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
@@ -20,7 +19,7 @@ class Reporting:
     def __init__(
         self,
         settings: PushSettings,
-        source: SourceEnd | RelocatedSource,
+        source: Source,
         server: str,
         closer: CloserLook,
         sending: Sending,
@@ -43,7 +42,7 @@ class Reporting:
         Before the switch: after it a version stands there, whatever becomes of the links.
         What leads outside comes last: that may be much, and a terminal shows the first few.
         """
-        credentials = preflight.credential_warning(self._source.credentials())
+        credentials = preflight.credential_warning(self._source.answers.credentials())
         told = (*self._closer.glibc(source, target), *credentials)
         self._asked_warnings = (*told, *self._closer.outside())
 

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.wire.messages import ORIGIN_NEW, PlanFacts
 from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
-from envsync.push.ends.relocated_source import RelocatedSource
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import KnownThere, Staged, TargetEnd
 from envsync.push.order.settings import PushSettings
 from envsync.push.preflight.closer_look import DIFFERENCES_SHOWN
@@ -58,7 +57,7 @@ class Sending:
     def __init__(
         self,
         settings: PushSettings,
-        source: SourceEnd | RelocatedSource,
+        source: Source,
         target: TargetEnd,
         link: Link | None,
         pace: Pace,
@@ -146,7 +145,7 @@ class Sending:
     def _manifest(self) -> bytes:
         """The source's, for this target."""
         if self._known is None:
-            packages = self._source.packages() if self._target.is_new else frozenset()
+            packages = self._source.answers.packages() if self._target.is_new else frozenset()
             self._known = self._target.known_there(packages, self._settings.keep)
         return self._source.manifest(self._known.references)
 
@@ -160,7 +159,8 @@ class Sending:
         job = self._job(self._source.items(staged.fetches), staged)
         job = replace(job, elsewhere=self._source.elsewhere(), has_versions=not self._target.is_new)
         choice = self._choose(job)
-        return Planned(staged.plan, choice, predicted_wire_bytes(job, choice, self._source.sample))
+        wire_bytes = predicted_wire_bytes(job, choice, self._source.answers.sample)
+        return Planned(staged.plan, choice, wire_bytes)
 
     def send(self) -> Sent:
         """Stage, transfer, verify."""
@@ -201,27 +201,29 @@ class Sending:
 
     def _look_closer(self) -> None:
         """Ask while the target builds what will be asked later."""
-        self._source.confirmed(self._source.state())
-        self._source.outside()
-        self._source.credentials()
+        look, answers = self._source.look, self._source.answers
+        look.confirmed(look.state())
+        answers.outside()
+        answers.credentials()
 
     def _job(self, items: Collection[Item], staged: Staged | None = None) -> Job:
         """Without a staging tree, only for what is sent to one that is still to be made."""
+        supply = self._source.supply
         return Job(
             link=self._link,
-            source_path=self._source.path,
+            source_path=supply.path,
             items=items,
             all_fetches=True,
             tree="" if staged is None else staged.tree,
             token="" if staged is None else staged.token,
             python=self._target.python,
             ask=self._target.ask,
-            contents=self._source.contents,
+            contents=supply.contents,
             codecs=self._target.codecs,
             limit_bits_per_second=self._settings.limit_bits_per_second,
             on_sent=self._pace.sent,
-            relayed=self._source.relayed,
-            direct=self._source.direct,
+            relayed=supply.relayed,
+            direct=supply.direct,
         )
 
     def _has_versions(self, plan: PlanFacts) -> bool:
@@ -263,10 +265,10 @@ class Sending:
 
         What it sent was not what it had, even where it is the same again by now.
         """
-        self._source.require_readable(
+        self._source.answers.require_readable(
             [path.encode("utf-8", "surrogateescape") for path in error.details]
         )
-        if self._source.changed() or self._sent_otherwise.issuperset(error.details):
+        if self._source.look.changed() or self._sent_otherwise.issuperset(error.details):
             return TransferFailed(
                 "the source changed during the push; nothing was published",
                 hint="push again when it is at rest",

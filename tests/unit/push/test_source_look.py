@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envsync.push.ends.end import LocalEnd
-from envsync.push.ends.source_end import SourceEnd
+from envsync.push.ends.source_look import SourceLook
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import environment
 from tests.unit.tree.trees import file
@@ -38,18 +38,18 @@ def end() -> Iterator[LocalEnd]:
 def test_what_is_known_is_told_while_somebody_asks_something_else(
     prefix: Path, end: LocalEnd
 ) -> None:
-    source = SourceEnd(end, str(prefix), NAME, ())
-    found = source.state()
-    with source._lock:
-        assert source.state() is found
+    look = SourceLook(end, str(prefix), NAME, ())
+    found = look.state()
+    with look._lock:
+        assert look.state() is found
 
 
 def test_it_is_changed_where_something_had_to_be_hashed(prefix: Path, end: LocalEnd) -> None:
-    source = SourceEnd(end, str(prefix), NAME, ())
-    assert not source.is_changed, "nobody knows yet"
-    state = source.state()
-    assert source.is_changed
-    assert source.confirmed(state)
-    again = SourceEnd(end, str(prefix), NAME, ())
+    look = SourceLook(end, str(prefix), NAME, ())
+    assert not look.is_changed, "nobody knows yet"
+    state = look.state()
+    assert look.is_changed
+    assert look.confirmed(state)
+    again = SourceLook(end, str(prefix), NAME, ())
     again.state()
     assert not again.is_changed

@@ -10,7 +10,10 @@ import pytest
 
 from envsync.agent.source.own_way import ReachFacts
 from envsync.push.ends.end import Answer
-from envsync.push.ends.remote_source import OwnWay, RemoteSource, _Direct
+from envsync.push.ends.own_direct import OwnDirect
+from envsync.push.ends.own_way import OwnWay
+from envsync.push.ends.source_look import SourceLook
+from envsync.push.ends.source_server import SourceServer
 
 IN_VAIN, GOT_IN = ReachFacts(-1, "Connection timed out"), ReachFacts(1, "")
 
@@ -45,7 +48,7 @@ class FakeSource:
 @pytest.mark.parametrize("found", [IN_VAIN, GOT_IN])
 def test_a_try_holds_up_nobody_and_is_made_once(found: ReachFacts) -> None:
     source = FakeSource(found)
-    direct = _Direct(cast(RemoteSource, source))
+    direct = OwnDirect(cast(SourceServer, source), cast(SourceLook, source))
     assert [direct.reach([["ssh", "server3"]]) for _ in range(2)] == [found, found]
     assert source.asked == ["source.reach"]
 

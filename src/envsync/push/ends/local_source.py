@@ -1,0 +1,97 @@
+"""A source on this machine: looked at and read by the agent's own code in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Container, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.trees.scan import NO_HELPERS
+from envsync.push.ends.end import LocalEnd
+from envsync.push.ends.items import items_of
+from envsync.push.ends.source import Outlined, Supply
+from envsync.push.ends.source_answers import SourceAnswers
+from envsync.push.ends.source_look import SourceLook
+from envsync.transport.job import Contents, Item
+
+if TYPE_CHECKING:
+    from envsync.agent.source.source import Source as AgentsSource
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSource:
+    """See `Source`. `agent` is what the look is answered from; `there` is as in `SourceAnswers`."""
+
+    look: SourceLook
+    agent: AgentsSource
+    there: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        return True
+
+    @property
+    def answers(self) -> SourceAnswers:
+        return SourceAnswers(self.look, self.there)
+
+    def at(self, there: str) -> LocalSource:
+        return replace(self, there=there if self.look.may_name_another(there) else "")
+
+    def outline(self) -> Outlined | None:
+        if len(os.fsencode(self.there)) > len(os.fsencode(self.look.path_known_as)):
+            # A file without room for the longer path stops the push before anything is sent,
+            # and which those are is not known yet.
+            return None
+        found = self.agent.outline()
+        return None if found is None else Outlined(*found)
+
+    def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
+        if self.look.serves_several:
+            return contextlib.nullcontext(self.agent.contents)
+        return self.agent.hashing_while_sent(self.there)
+
+    def manifest(self, known: bytes) -> bytes:
+        self.look.state()
+        return self.look.ask("source.manifest", {"there": self.there}, known).payload
+
+    def items(self, paths: Sequence[bytes]) -> Collection[Item]:
+        self.look.state()
+        return items_of(self.agent.version.manifest(self.there), paths)
+
+    def elsewhere(self) -> Container[bytes]:
+        return self.agent.version.rewritten(self.there)
+
+    @property
+    def supply(self) -> Supply:
+        return Supply(self.agent.path, partial(self.agent.contents, there=self.there))
+
+    def had(self) -> tuple[str, ...]:
+        """The revisions that this source has had, as far as this machine knows."""
+        return tuple(self.agent.had.revisions())
+
+    def close(self) -> None:
+        self.look.close()
+
+
+def open_local(
+    server: str,
+    prefix: str,
+    name: str,
+    local: Sequence[str],
+    helpers: HelperProcesses = NO_HELPERS,
+) -> LocalSource:
+    """The environment `name` of a prefix here; `server` is what this machine is called.
+
+    `local` are what is not sent of it (`tree.local`). It need not be there until it is looked at.
+    """
+    return source_of(LocalEnd(server, helpers), prefix, name, local)
+
+
+def source_of(end: LocalEnd, prefix: str, name: str, local: Sequence[str]) -> LocalSource:
+    """The same on an end that is there already, and has no other source."""
+    return LocalSource(SourceLook(end, prefix, name, local), end.service.source)

@@ -1,0 +1,80 @@
+"""A source on another server that sends to the target by itself: what it is asked for that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+from envsync.agent.source.own_way import ReachFacts, RsyncEnded
+from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.short_answers import RsyncFacts
+from envsync.errors import EnvsyncError
+from envsync.push.ends.source_look import SourceLook
+from envsync.push.ends.source_server import SourceServer
+
+
+class OwnDirect:
+    """See `Direct`; one for each push, which asks anew."""
+
+    def __init__(self, server: SourceServer, look: SourceLook) -> None:
+        """`server` is where the look is."""
+        self._server = server
+        self._look = look
+        self._rsync: RsyncFacts | None = None
+        self._reached: ReachFacts | None = None
+        self.agent_forwarded = False
+
+    @property
+    def server(self) -> str:
+        return self._look.server
+
+    @property
+    def source_path(self) -> bytes:
+        return os.fsencode(self._look.state().path)
+
+    def rsync(self) -> RsyncFacts:
+        if self._rsync is None:
+            self._rsync = from_json(RsyncFacts, self._look.ask("transfer.rsync").document)
+        return self._rsync
+
+    def reach(self, commands: Sequence[Sequence[str]]) -> ReachFacts:
+        if self._reached is None:
+            arguments = {"commands": [list(command) for command in commands]}
+            self._reached = self._server.own_way.tried(lambda: self._tried(arguments))
+        return self._reached
+
+    def _tried(self, arguments: Mapping[str, Any]) -> ReachFacts:
+        # It may take a minute, in which other pushes have questions to the source's agent.
+        with self._server.sender() as end:
+            found = from_json(ReachFacts, end.call("source.reach", arguments).document)
+        return found if found.which >= 0 else self._reach_with_agent(arguments) or found
+
+    def _reach_with_agent(self, arguments: Mapping[str, Any]) -> ReachFacts | None:
+        """The same with the user's agent; None where that is not forwarded."""
+        try:
+            with self._server.borrower() as end:
+                if end is None:
+                    return None
+                self.agent_forwarded = True
+                answer = end.call("source.reach", arguments)
+        except EnvsyncError as error:
+            return ReachFacts(-1, error.message)
+        return from_json(ReachFacts, answer.document)
+
+    def run(
+        self, argv: Sequence[bytes], paths: Sequence[bytes]
+    ) -> Generator[bytes, None, RsyncEnded]:
+        arguments = {"argv": [os.fsdecode(argument) for argument in argv]}
+        server, borrows = self._server, self.agent_forwarded
+        try:
+            with server.borrower() if borrows else server.sender() as end:
+                if end is None:
+                    return RsyncEnded(-1, "no agent listens any more")
+                answer = yield from end.receive("source.rsync", arguments, b"\0".join(paths))
+        except EnvsyncError as error:
+            if not borrows:
+                raise
+            # That link is one of its own: the other way is not lost with it.
+            return RsyncEnded(-1, error.message)
+        return from_json(RsyncEnded, answer.document)

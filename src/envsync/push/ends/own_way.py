@@ -1,0 +1,38 @@
+"""Whether sources on other servers get into targets by themselves, as far as a command knows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from envsync.agent.source.own_way import ReachFacts
+
+_SILENCE_SECONDS = 10.0
+_SILENT_MAX = 2
+
+
+class OwnWay:
+    """Whether it is worth waiting for a source to get into targets by itself, for one command.
+
+    A firewall that drops what the source begins is silent to each target anew. Where several
+    tries have ended in silence, and none got in, there are no more. Safe to share between threads.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._silent = 0
+        self._got_in = False
+
+    def tried(self, attempt: Callable[[], ReachFacts]) -> ReachFacts:
+        """What the attempt finds; it is not made where it would be in vain."""
+        if self._silent >= _SILENT_MAX and not self._got_in:
+            return ReachFacts(-1, "nor did it get an answer from others")
+        began_seconds = self._clock()
+        found = attempt()
+        was_silent = self._clock() - began_seconds > _SILENCE_SECONDS
+        with self._lock:
+            self._got_in = self._got_in or found.which >= 0
+            self._silent += found.which < 0 and was_silent
+        return found

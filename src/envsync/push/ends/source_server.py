@@ -1,0 +1,64 @@
+"""The other server that a source is on: its link, and the agents that work there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from envsync.agent.operations import bootstrap
+from envsync.errors import EnvsyncError
+from envsync.push.ends.end import RemoteEnd
+from envsync.push.ends.own_way import OwnWay
+from envsync.push.order.places import Place
+
+
+class SourceServer:
+    """One link, and `end`, which all pushes ask. Safe to share between threads, but for `end`."""
+
+    def __init__(self, place: Place) -> None:
+        """`place` has to be another server."""
+        assert place.open_link is not None, "another server is reached by a link"
+        self._place = place
+        self._links = contextlib.ExitStack()
+        self.own_way = OwnWay()
+        try:
+            self._link = self._links.enter_context(contextlib.closing(place.open_link()))
+            self.end = self._links.enter_context(
+                contextlib.closing(RemoteEnd(self._link, place.prefix))
+            )
+        except BaseException:
+            self._links.close()
+            raise
+
+    def close(self) -> None:
+        """End the agent and the link. May be called more than once."""
+        self._links.close()
+
+    @contextlib.contextmanager
+    def sender(self) -> Iterator[RemoteEnd]:
+        """An agent there of its own, until the block ends."""
+        with contextlib.ExitStack() as stack:
+            try:
+                end = RemoteEnd(self._link, self._place.prefix)
+            except EnvsyncError:
+                # A server that grants one session to a connection.
+                assert self._place.open_link is not None
+                link = stack.enter_context(contextlib.closing(self._place.open_link()))
+                end = RemoteEnd(link, self._place.prefix)
+            stack.callback(end.close)
+            yield end
+
+    @contextlib.contextmanager
+    def borrower(self) -> Iterator[RemoteEnd | None]:
+        """An agent there that has the user's own ssh agent, and a link of its own, until the
+        block ends; None where the user's ssh configuration does not forward that."""
+        link = self._link.lending()
+        if link is None:
+            yield None
+            return
+        command = bootstrap.COMMAND_WITH_AGENT
+        with (
+            contextlib.closing(link),
+            contextlib.closing(RemoteEnd(link, self._place.prefix, command)) as end,
+        ):
+            yield end
