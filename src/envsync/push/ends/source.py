@@ -48,8 +48,9 @@ class Source(Protocol):
     of a command: `look` is the same object for all that `at` gives, and so is what is asked
     once. Revisions are the source's own, at whatever path: relocation makes no other version.
     Every method but `at` and `close` may raise the `EnvsyncError` that the source's agent ended
-    with, `server` filled in. `manifest` and `items` look at the source where nobody has; what
-    comes from another server is believed only where it is what its revision says.
+    with. `manifest` and `items` look at the source where nobody has, and `elsewhere` is for
+    after that. What comes from another server is believed only where it is what its revision
+    says.
     """
 
     @property

@@ -24,8 +24,10 @@ PROBLEMS_SHOWN = LEFT_SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class SourceAnswers:
-    """Asked once for each version, by all pushes. `there` is the path that it is for; empty
-    where it is sent as it is."""
+    """Asked once for each version, by all pushes, when there was a look at it.
+
+    `there` is the path that it is for; empty where it is sent as it is.
+    """
 
     look: SourceLook
     there: str

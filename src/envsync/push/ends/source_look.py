@@ -28,7 +28,8 @@ def _stands_there() -> None:
 class SourceLook:
     """One environment where it stands: looked at once, asked by as many pushes as there are.
 
-    One of them is answered at a time. Safe to share between threads.
+    One of them is answered at a time; what ends that is raised with `server` filled in. Safe to
+    share between threads.
     """
 
     def __init__(

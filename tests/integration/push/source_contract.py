@@ -1,0 +1,256 @@
+"""What every implementation of `envsync.push.ends.source` is held to.
+
+A test module subclasses the suite and gives it an `opened`: the source of an environment with
+the files of `NODES`, as it is for the target that the implementation is about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.trees.outgoing import HEAD
+from envsync.agent.wire import codec
+from envsync.errors import AgentFailed, PreflightRefused
+from envsync.push.ends.source import Source
+from envsync.transport.job import Item
+from envsync.tree import manifest as manifests
+from envsync.tree.entry import FILE
+from envsync.tree.manifest import Manifest
+from envsync.tree.revision import revision_of
+from tests.unit.agent.pushes import environment
+from tests.unit.tree.trees import Tree, file, symlink
+
+SHORTER, LONGER = "/s/envs/myenv", f"/srv/{'x' * 250}/envs/myenv"
+ASKED_AT_ONCE = 8
+
+
+def nodes(stands_at: Path) -> Tree:
+    """An environment that names the place where it stands, with a program that has no room."""
+    place = os.fsencode(stands_at)
+    return environment(
+        {
+            b"bin/tool": file(b"#!%s/bin/python\nprint(1)\n" % place, 0o755),
+            b"bin/program": file(b"\x7fELF\0" + place + b"/lib\0rest", 0o755),
+            b"lib/plain.py": file(b"a = 1\n" * 300),
+            b"lib/deep/er/empty": file(b""),
+            b"data": symlink(b"/srv/nowhere"),
+        }
+    )
+
+
+def manifest_of(source: Source) -> Manifest:
+    return manifests.decode(source.manifest(b""))
+
+
+def files_of(manifest: Manifest) -> dict[bytes, bytes]:
+    """The digest of each file by its path."""
+    return {path: entry.content for path, entry in manifest.walk() if entry.kind == FILE}
+
+
+def read(source: Source, items: Collection[Item]) -> dict[bytes, bytes]:
+    """The contents of these files, by whatever way the source has for them."""
+    supply = source.supply
+    told: list[int] = []
+    if supply.relayed is None:
+        stream = b"".join(supply.contents(items, lambda _, size: told.append(size)))
+    else:
+        stream = b"".join(_decoded(supply.relayed(items, (codec.ZLIB, codec.NONE), told.append)))
+    assert sum(told) > 0
+    found, at = {}, 0
+    for number, (path, size_bytes) in enumerate(items):
+        assert HEAD.unpack_from(stream, at) == (number, size_bytes)
+        at += HEAD.size
+        found[path] = stream[at : at + size_bytes]
+        at += size_bytes
+    assert at == len(stream)
+    return found
+
+
+def _decoded(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    decoder = codec.Decoder()
+    for block in blocks:
+        yield from decoder.decode(block)
+    yield from decoder.finish()
+
+
+def place_of(source: Source) -> Path:
+    """Where it stands, which is on this machine in every test."""
+    return Path(source.look.state().path)
+
+
+class SourceContract:
+    @pytest.fixture
+    def opened(self) -> Source:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def source(self, opened: Source) -> Iterator[Source]:
+        yield opened
+        opened.close()
+        opened.close()
+
+    def test_it_is_looked_at_once_whatever_path_it_is_for(self, source: Source) -> None:
+        assert source.look.known_revision == ""
+        elsewhere = source.at(SHORTER)
+        assert elsewhere.look is source.look
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            looks = [pool.submit(source.look.state) for _ in range(ASKED_AT_ONCE)]
+            found = {id(look.result()) for look in looks}
+        assert found == {id(elsewhere.look.state())}
+        assert source.look.known_revision == source.look.state().revision
+        assert not source.look.is_being_hashed()
+
+    def test_it_is_confirmed_once_it_was_at_rest_and_renewed_where_it_was_not(
+        self, source: Source
+    ) -> None:
+        before = source.look.state()
+        assert source.look.confirmed(before)
+        (place_of(source) / "lib/added").write_bytes(b"new\n")
+        source.look.look_again(is_changed=True)
+        found = source.look.state()
+        assert found.revision != before.revision
+        assert not source.look.confirmed(before)
+        assert source.look.renewed(before) is found
+        assert source.look.confirmed(found)
+        assert b"lib/added" in files_of(manifest_of(source))
+
+    def test_a_change_that_left_no_trace_is_found_by_reading(self, source: Source) -> None:
+        path = place_of(source) / "lib/plain.py"
+        assert source.look.confirmed(source.look.state())
+        assert not source.look.changed()
+        before = path.stat()
+        path.write_bytes(b"b = 2\n" * 300)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert source.look.changed()
+
+    def test_the_manifest_is_that_of_the_revision_that_it_has_there(self, source: Source) -> None:
+        state = source.look.state()
+        manifest = manifest_of(source)
+        assert source.answers.mirrored(state).revision_there == revision_of(manifest)
+        assert source.answers.revision_there() == revision_of(manifest)
+        assert source.answers.mirrored(state).revision == state.revision
+
+    def test_what_the_target_has_is_referred_to(self, source: Source) -> None:
+        manifest = manifest_of(source)
+        known = b"".join(manifests.references(manifest))
+        assert len(source.manifest(known)) < len(source.manifest(b""))
+        assert revision_of(manifests.decode(source.manifest(known), manifest)) == revision_of(
+            manifest
+        )
+
+    def test_only_files_of_the_manifest_can_be_asked_for_and_each_once(
+        self, source: Source
+    ) -> None:
+        assert [*source.items([b"lib/plain.py"])] == [(b"lib/plain.py", 1800)]
+        assert not source.items([])
+        for wrong in ([b"lib/none"], [b"lib"], [b"data"], [b"lib/plain.py"] * 2):
+            with pytest.raises(AgentFailed):
+                source.items(wrong)
+
+    def test_contents_are_as_they_have_to_be_there(self, source: Source) -> None:
+        digests = files_of(manifest_of(source))
+        contents = read(source, source.items([*digests]))
+        hashed = {path: hashlib.sha256(content).digest() for path, content in contents.items()}
+        assert hashed == digests
+        named = os.fsencode(source.answers.there or source.look.path_known_as)
+        assert named in contents[b"bin/tool"]
+
+    def test_what_is_not_elsewhere_stands_below_its_path(self, source: Source) -> None:
+        digests = files_of(manifest_of(source))
+        path, elsewhere = source.supply.path, source.elsewhere()
+        assert bool(path) == source.is_here
+        assert (source.supply.relayed is None) == source.is_here
+        for name, digest in digests.items() if source.is_here else ():
+            content = Path(os.fsdecode(path), os.fsdecode(name)).read_bytes()
+            assert (hashlib.sha256(content).digest() != digest) == (name in elsewhere)
+
+    def test_pushes_ask_and_read_at_once(self, source: Source) -> None:
+        def pushed(_: int) -> tuple[bytes, dict[bytes, bytes], tuple[str, ...]]:
+            manifest = source.manifest(b"")
+            items = source.items([*files_of(manifests.decode(manifest))])
+            return manifest, read(source, items), source.answers.outside()
+
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            first, *others = pool.map(pushed, range(ASKED_AT_ONCE))
+        assert others == [first] * len(others)
+
+    def test_where_its_files_name_no_other_path_it_is_sent_as_it_is(self, source: Source) -> None:
+        stays = source.at(source.look.path_known_as)
+        state = stays.look.state()
+        assert stays.answers.there == ""
+        assert stays.answers.mirrored(state) == state
+        assert stays.elsewhere() == frozenset()
+        moved = source.at(SHORTER)
+        assert moved.answers.there == SHORTER
+        assert moved.answers.mirrored(state).revision_there != state.revision_there
+        # Only what stands there as it has to be can another server send by itself.
+        assert (stays.supply.direct is None) == source.is_here
+        assert moved.supply.direct is None
+
+    def test_a_path_that_a_file_has_no_room_for_is_refused(self, source: Source) -> None:
+        with pytest.raises(PreflightRefused) as caught:
+            source.at(LONGER).answers.mirrored(source.look.state())
+        assert caught.value.details
+        assert source.at(LONGER).outline() is None
+
+    def test_nothing_is_outlined_once_it_is_hashed(self, source: Source) -> None:
+        source.look.state()
+        assert source.outline() is None
+
+    def test_for_several_pushes_contents_are_read_as_ever(self, source: Source) -> None:
+        source.look.serves_several = True
+        items = source.at(source.look.path_known_as).items([b"bin/tool"])
+        with source.hashing_while_sent() as contents:
+            source.look.state()  # which waits for nobody
+            if not source.is_here:
+                with pytest.raises(AgentFailed):
+                    contents(items)
+                return
+            assert (place_of(source) / "bin/tool").read_bytes() in b"".join(contents(items))
+
+    def test_what_it_tells_of_itself(self, source: Source) -> None:
+        answers, known_as = source.answers, source.look.path_known_as
+        source.look.state()
+        assert answers.outside() == source.at(known_as).answers.outside()
+        assert [line.rpartition(" ")[2] for line in answers.outside()] == ["/srv/nowhere"]
+        assert answers.credentials() == ()
+        (place_of(source) / "etc").mkdir()
+        (place_of(source) / "etc/pip.conf").write_text("[global]\nindex-url = https://a:b@c/d\n")
+        source.look.look_again(is_changed=True)
+        source.look.state()
+        assert answers.credentials() == ("etc/pip.conf",)
+        assert answers.requirements() == source.at(SHORTER).answers.requirements()
+        assert answers.newest_glibc() == (b"", ())
+
+    def test_a_sample_has_one_figure_for_each_step(self, source: Source) -> None:
+        items = source.items([b"lib/plain.py"])
+        sample = source.answers.sample(items, (codec.ZLIB,), ((codec.ZLIB, 1), (codec.ZLIB, 9)))
+        assert sample.content_bytes == 1800
+        assert len(sample.packed_bytes) == len(sample.seconds) == 2
+        own = source.answers.sample(items, (codec.ZLIB, codec.NONE), ())
+        assert 0 < own.packed_bytes[0] < 1800
+
+    def test_its_files_can_be_read(self, source: Source) -> None:
+        source.look.state()
+        source.answers.require_readable([])
+        source.answers.require_readable([b"lib/plain.py", b"bin/tool"])
+
+    def test_it_knows_what_it_has_had(self, source: Source) -> None:
+        before = source.look.state()
+        source.look.remember("0" * 64)
+        assert "0" * 64 in source.look.renewed(before).had
+        assert not source.look.sees("no lock's")
+
+    def test_who_asks_for_what_is_known_does_not_wait_for_others(self, source: Source) -> None:
+        found = source.look.state()
+        with source.look._lock, ThreadPoolExecutor(1) as pool:
+            began = time.monotonic()
+            assert pool.submit(source.look.state).result(30) is found
+            assert time.monotonic() - began < 30
