@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.removal import remove_tree
-from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.checked_json import Arguments, from_json, to_json
 from envsync.agent.wire.messages import Finding, PlaceFacts, SourceState
 from envsync.agent.wire.short_answers import SourceOpened
 from envsync.errors import Locked, SourceRefused, StorageFailed
@@ -142,7 +142,7 @@ class PackedEnd:
     def call(
         self,
         operation: str,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Arguments | None = None,
         payload: bytes = b"",
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,
