@@ -21,10 +21,10 @@ from envsync.daemon.duties import Duties
 from envsync.daemon.inventory_file import InventoryFile, OwnName
 from envsync.daemon.keeper import Keeper
 from envsync.daemon.log import Log
-from envsync.daemon.notify import Notifier
 from envsync.daemon.orders import Order
 from envsync.daemon.places import Places
 from envsync.daemon.state import Store
+from envsync.daemon.systemd.notify import Notifier
 from envsync.daemon.watcher import INVENTORY, POLL_SECONDS, Watcher
 
 STOP_SECONDS = 6.0

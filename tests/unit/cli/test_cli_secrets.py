@@ -19,7 +19,7 @@ from envsync.cli.output.terminal import LINE_CHARACTERS_MAX, Terminal
 from envsync.cli.pushing.text import report_lines
 from envsync.cli.run.crash import save_traceback
 from envsync.daemon.log import Log
-from envsync.daemon.notify import _status_lines
+from envsync.daemon.systemd.notify import _status_lines
 from envsync.errors import CheckFailed
 from envsync.push.steps.report import PushReport
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.daemon.notify import STATUS_BYTES_MAX, Notifier
+from envsync.daemon.systemd.notify import STATUS_BYTES_MAX, Notifier
 
 
 class Listener:

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from envsync.daemon.units import Account, Service, system_unit, user_directory, user_unit
+from envsync.daemon.systemd.units import (
+    Account,
+    ServiceSpec,
+    system_unit,
+    user_directory,
+    user_unit,
+)
 from envsync.errors import UsageError
 
 ALICE = Account("alice", 1000, 1000, Path("/home/alice"))
-SERVICE = Service(
+SERVICE = ServiceSpec(
     account=ALICE,
     program=Path("/opt/envsync/bin/envsync"),
     inventory=Path("/home/alice/.config/envsync/config.yaml"),
@@ -67,14 +73,14 @@ def test_the_user_unit_names_no_path_but_the_program_and_the_inventory(tmp_path:
     ],
 )
 def test_a_path_reaches_systemd_as_it_is(path: str, written: str) -> None:
-    service = Service(ALICE, Path(path), Path("/i.yaml"), None, Path("/p"))
+    service = ServiceSpec(ALICE, Path(path), Path("/i.yaml"), None, Path("/p"))
     lines = system_unit(service).files[1].content.splitlines()
     assert f"ExecStart={written} daemon --config /i.yaml" in lines
 
 
 def test_the_users_own_places_are_kept() -> None:
     variables = {"XDG_STATE_HOME": "/data/state", "XDG_CACHE_HOME": "relative"}
-    service = Service(ALICE, Path("/e"), Path("/i"), None, Path("/p"), variables)
+    service = ServiceSpec(ALICE, Path("/e"), Path("/i"), None, Path("/p"), variables)
     content = system_unit(service).files[1].content
     assert "Environment=XDG_STATE_HOME=/data/state\n" in content
     assert "ReadWritePaths=-/data/state -/home/alice/.cache\n" in content
@@ -104,9 +110,9 @@ def test_a_program_below_tmp_is_let_into_the_services_own_tmp() -> None:
 def test_what_no_unit_can_say_is_refused() -> None:
     bad_name = Account("LAB\\alice", 1, 1, Path("/h"))
     with pytest.raises(UsageError):
-        system_unit(Service(bad_name, Path("/e"), Path("/i"), None, Path("/p")))
+        system_unit(ServiceSpec(bad_name, Path("/e"), Path("/i"), None, Path("/p")))
     with pytest.raises(UsageError):
-        system_unit(Service(ALICE, Path("/e\nUser=root"), Path("/i"), None, Path("/p")))
+        system_unit(ServiceSpec(ALICE, Path("/e\nUser=root"), Path("/i"), None, Path("/p")))
 
 
 @pytest.mark.parametrize(

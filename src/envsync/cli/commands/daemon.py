@@ -52,8 +52,8 @@ def daemon(context: click.Context, as_name: str | None) -> None:
 def _run(invocation: Invocation, as_name: str | None) -> None:
     from envsync.cli.output.terminal import escaped
     from envsync.daemon.log import Log
-    from envsync.daemon.notify import Notifier
     from envsync.daemon.service import Service, Setting
+    from envsync.daemon.systemd.notify import Notifier
     from envsync.inventory import find
 
     file = find(invocation.config, invocation.environ)

@@ -15,9 +15,9 @@ from envsync.errors import EnvsyncError, ServiceFailed, SomeServersFailed, Usage
 
 if TYPE_CHECKING:
     from envsync.cli.daemon.service_plan import ServicePlan
-    from envsync.daemon.installation import Written
-    from envsync.daemon.systemctl import Systemctl
-    from envsync.daemon.units import Unit
+    from envsync.daemon.systemd.installation import Written
+    from envsync.daemon.systemd.systemctl import Systemctl
+    from envsync.daemon.systemd.units import Unit
 
 
 @click.command(short_help="Let systemd run the daemon.")
@@ -82,10 +82,10 @@ def _show(terminal: Terminal, unit: Unit) -> None:
 
 
 def _install(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) -> None:
-    from envsync.daemon import installation
+    from envsync.daemon.systemd import installation
 
     terminal = invocation.terminal
-    for directory in plan.service.passing_directories:
+    for directory in plan.service.temporary_directories:
         terminal.warning(
             f"{directory} is emptied one day, and the service needs it: install envsync elsewhere"
         )
@@ -112,7 +112,7 @@ def _install(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) 
 
 
 def _activate(systemctl: Systemctl, unit: Unit, written: Sequence[Written]) -> str:
-    from envsync.daemon import installation
+    from envsync.daemon.systemd import installation
 
     changed = any(file.changed for file in written)
     try:

@@ -15,9 +15,9 @@ from pathlib import Path
 from envsync.cli.daemon.service_trial import CLOSED_PATH, Trial
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
-from envsync.daemon import units
-from envsync.daemon.systemctl import Systemctl
-from envsync.daemon.units import Account, Service, Unit
+from envsync.daemon.systemd import units
+from envsync.daemon.systemd.systemctl import Systemctl
+from envsync.daemon.systemd.units import Account, ServiceSpec, Unit
 from envsync.errors import EnvsyncError, InventoryError, StorageFailed, UsageError
 from envsync.inventory import Inventory, Server, load
 from envsync.inventory import find as find_inventory
@@ -29,7 +29,7 @@ _KEPT_VARIABLES = ("XDG_STATE_HOME", "XDG_CACHE_HOME")
 class ServicePlan:
     """Found by `find`; nothing has been changed yet."""
 
-    service: Service
+    service: ServiceSpec
     unit: Unit
     own_name: str
     targets: tuple[Server, ...]
@@ -87,7 +87,7 @@ def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> Servi
     site = Site.here(inventory, given, {"HOME": environ.get("HOME", "")})
     if site.own is None:
         raise _nameless(path, site.hostname)
-    service = Service(
+    service = ServiceSpec(
         account=_account(site.own_prefix),
         program=_program(),
         inventory=path,

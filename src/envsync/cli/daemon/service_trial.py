@@ -17,7 +17,7 @@ import click
 
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.daemon.units import Service
+from envsync.daemon.systemd.units import ServiceSpec
 from envsync.errors import AuthenticationRefused, EnvsyncError, ServiceFailed, from_json
 from envsync.inventory import Server
 
@@ -30,7 +30,7 @@ _NO_TICKET = "FILE:/nonexistent/ticket"
 class Trial:
     """One child for all servers; `run` it."""
 
-    def __init__(self, service: Service, own_name: str, servers: Sequence[Server]) -> None:
+    def __init__(self, service: ServiceSpec, own_name: str, servers: Sequence[Server]) -> None:
         self._service = service
         self._own_name = own_name
         self._servers = servers

@@ -1,6 +1,6 @@
 """The units of the service: the shipped files as they are, and beside them what differs here.
 
-The unit itself is the same on every machine (`systemd/` in this package and in the
+The unit itself is the same on every machine (here, and in the `systemd/` of the
 repository). What belongs to one machine and one user is in a drop-in: the program, the
 inventory, the paths that the service may write to.
 """
@@ -19,10 +19,10 @@ from envsync.files.directories import cache_home, state_home
 _SYSTEM_DIRECTORY = Path("/etc/systemd/system")
 DROP_IN = "50-install.conf"
 
-_SHIPPED = Path(__file__).with_name("systemd")
+_SHIPPED = Path(__file__).parent
 _SYSTEM_TEMPLATE, _USER_UNIT = "envsync@.service", "envsync.service"
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?")
-_PASSING = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - what PrivateTmp= replaces
+_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - what PrivateTmp= replaces
 _HEAD = "# Written by `envsync daemon install`: run that again instead of editing this.\n"
 
 
@@ -37,7 +37,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServiceSpec:
     """What is to be run, for whom, and on what. Paths are absolute.
 
     `own_name` is the server that this machine is, None where its hostname says so;
@@ -81,12 +81,12 @@ class Service:
         return tuple(found)
 
     @property
-    def passing_directories(self) -> tuple[Path, ...]:
+    def temporary_directories(self) -> tuple[Path, ...]:
         """Those of the program that are in a place of which the service has one of its own."""
         found = [
             path
             for path in self.program_directories
-            if any(path.is_relative_to(place) for place in _PASSING)
+            if any(path.is_relative_to(place) for place in _TEMPORARY)
         ]
         return tuple(path for path in found if not any(one in path.parents for one in found))
 
@@ -105,7 +105,7 @@ class Unit:
     files: tuple[UnitFile, ...]
 
 
-def system_unit(service: Service) -> Unit:
+def system_unit(service: ServiceSpec) -> Unit:
     """`envsync@USER.service`; raises `UsageError` for what no unit can say."""
     if _ACCOUNT_NAME.fullmatch(service.account.name) is None:
         raise UsageError(
@@ -120,12 +120,12 @@ def system_unit(service: Service) -> Unit:
         *("[Unit]", f"RequiresMountsFor={mounts}", ""),
         *("[Service]", *_service_lines(service), f"ReadWritePaths={writable}"),
     ]
-    if service.passing_directories:
-        lines.append(f"BindReadOnlyPaths={_paths('', service.passing_directories)}")
+    if service.temporary_directories:
+        lines.append(f"BindReadOnlyPaths={_paths('', service.temporary_directories)}")
     return _unit(name, _SYSTEM_TEMPLATE, _SYSTEM_DIRECTORY, lines)
 
 
-def user_unit(service: Service, directory: Path) -> Unit:
+def user_unit(service: ServiceSpec, directory: Path) -> Unit:
     """`envsync.service` of the user's own systemd."""
     return _unit(_USER_UNIT, _USER_UNIT, directory, ["[Service]", *_service_lines(service)])
 
@@ -145,7 +145,7 @@ def _unit(name: str, shipped: str, directory: Path, lines: Sequence[str]) -> Uni
     return Unit(name, files)
 
 
-def _service_lines(service: Service) -> list[str]:
+def _service_lines(service: ServiceSpec) -> list[str]:
     command = [_word(str(service.program)), *map(_word, service.arguments)]
     variables = [
         f"Environment={_quoted(f'{name}={value}')}" for name, value in service.variables.items()

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsync.daemon.systemctl import Systemctl
-from envsync.daemon.units import Unit, UnitFile
+from envsync.daemon.systemd.systemctl import Systemctl
+from envsync.daemon.systemd.units import Unit, UnitFile
 from envsync.errors import StorageFailed
 from envsync.files.whole import whole_file
 

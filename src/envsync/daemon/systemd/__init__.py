@@ -1,0 +1,1 @@
+"""What systemd is told and asked: the shipped units, systemctl, installation, sd_notify."""
