@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from envsync.daemon.duties import Duties, duties
+from envsync.daemon.assignments import Duties, duties
 from envsync.daemon.log import Log
 from envsync.errors import EnvsyncError
 from envsync.files.whole import whole_file

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from envsync.conda.credentials import redacted
-from envsync.daemon.state import Told
+from envsync.daemon.store import Told
 
 ERROR, WARNING, NOTICE, INFO, DEBUG = 3, 4, 5, 6, 7
 """Priorities, as syslog numbers them."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from envsync.daemon.state import HALTED, HELD, IN_STEP, Contents, ServerRow, SourceRow, Told
+from envsync.daemon.store import HALTED, HELD, IN_STEP, Contents, ServerRow, SourceRow, Told
 
 if TYPE_CHECKING:
-    from envsync.daemon.keeper import Keeper
+    from envsync.daemon.scheduler import Keeper
 
 AT_REST, SETTLING, PAUSED = "at rest", "settling", "paused"
 

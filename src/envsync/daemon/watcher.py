@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from envsync.agent.server.filesystem import mount_of
-from envsync.daemon.telltales import Place, signature, telltales
+from envsync.daemon.watch_points import Place, signature, telltales
 
 try:
     from watchdog.observers.inotify_c import (

@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from envsync.daemon.state import ServerRow, SourceRow, Store, read
+from envsync.daemon.store import ServerRow, SourceRow, Store, read
 from envsync.daemon.watcher import INVENTORY, Watcher
 
 _LIMIT = "/proc/sys/user/max_inotify_{}"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from envsync.cli.output import status_view
-from envsync.daemon.state import (
+from envsync.daemon.status import About, document
+from envsync.daemon.store import (
     HALTED,
     IN_STEP,
     LAGGING,
@@ -19,7 +20,6 @@ from envsync.daemon.state import (
     ServerRow,
     SourceRow,
 )
-from envsync.daemon.status import About, document
 
 REVISION = "ab" * 32
 REFUSED = {"message": "server3 refuses connections", "hint": "check that sshd runs there"}

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from envsync.daemon import control
-from envsync.daemon.answers import Answers
 from envsync.daemon.control import Door, ask
-from envsync.daemon.places import Places
-from envsync.daemon.state import Contents, SourceRow, Store, read
+from envsync.daemon.paths import Places
+from envsync.daemon.request_handler import Answers
+from envsync.daemon.store import Contents, SourceRow, Store, read
 from envsync.errors import EnvsyncError, Locked, NotFound, StorageFailed, UsageError
 
 if TYPE_CHECKING:
-    from envsync.daemon.keeper import Keeper
     from envsync.daemon.log import Log
+    from envsync.daemon.scheduler import Keeper
 
 
 @pytest.fixture

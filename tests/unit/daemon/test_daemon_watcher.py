@@ -15,7 +15,7 @@ if sys.version_info < (3, 11):
     pytest.skip("watchdog 7 needs Python 3.11", allow_module_level=True)
 from envsync.agent.server.filesystem import Mount
 from envsync.daemon import watcher as module
-from envsync.daemon.telltales import telltales
+from envsync.daemon.watch_points import telltales
 from envsync.daemon.watcher import INVENTORY, Watcher
 
 MARK = "mark"

@@ -15,7 +15,7 @@ from envsync.cli.invocation.options import common_options
 from envsync.errors import InventoryError
 
 if TYPE_CHECKING:
-    from envsync.daemon.orders import Order
+    from envsync.daemon.tasks import Order
 
 
 COMMANDS = {
@@ -52,7 +52,7 @@ def daemon(context: click.Context, as_name: str | None) -> None:
 def _run(invocation: Invocation, as_name: str | None) -> None:
     from envsync.cli.output.terminal import escaped
     from envsync.daemon.log import Log
-    from envsync.daemon.service import Service, Setting
+    from envsync.daemon.main_loop import Service, Setting
     from envsync.daemon.systemd.notify import Notifier
     from envsync.inventory import find
 

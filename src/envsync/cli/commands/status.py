@@ -56,9 +56,9 @@ def _watch(invocation: Invocation) -> None:
 def _document(invocation: Invocation) -> Document:
     import socket
 
-    from envsync.daemon import state
+    from envsync.daemon import store
     from envsync.daemon.control import ask
-    from envsync.daemon.places import Places
+    from envsync.daemon.paths import Places
     from envsync.daemon.status import About, document
 
     places = Places.of(invocation.environ, socket.gethostname())
@@ -67,7 +67,7 @@ def _document(invocation: Invocation) -> Document:
         found = answer["status"]
         assert isinstance(found, dict)
         return found
-    contents = state.read(places.database)
+    contents = store.read(places.database)
     about = About(
         inventory=str(contents.about.get("inventory", "")),
         inventory_error=contents.about.get("inventory_error"),

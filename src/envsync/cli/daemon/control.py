@@ -52,7 +52,7 @@ def _ask(invocation: Invocation, verb: str, environments: tuple[str, ...]) -> li
     import socket
 
     from envsync.daemon.control import ask
-    from envsync.daemon.places import Places
+    from envsync.daemon.paths import Places
 
     places = Places.of(invocation.environ, socket.gethostname())
     answer = ask(places.announced_socket(), {"verb": verb, "environments": list(environments)})

@@ -19,8 +19,8 @@ import click
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.conda.credentials import redacted_json
-from envsync.daemon import glance
-from envsync.daemon.orders import CHANGED_SINCE
+from envsync.daemon import change_digest
+from envsync.daemon.tasks import CHANGED_SINCE
 from envsync.errors import EnvsyncError, SourceRefused, UsageError
 from envsync.push.fan_out.beginning import AT_ONCE, Beginning
 
@@ -92,7 +92,7 @@ def _is_unchanged(environment: str, path: str, before: str) -> bool:
     """Says so where it is, and else what the next glance is to be compared with."""
     if not path:
         return False
-    found = glance.digest(path)
+    found = change_digest.digest(path)
     is_unchanged = bool(found) and found == before
     _say(environment=environment, glance=found, unchanged=is_unchanged)
     return is_unchanged

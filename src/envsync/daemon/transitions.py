@@ -2,7 +2,7 @@
 
 Seconds are of the wall clock, for they are kept over restarts. At a start no try is further
 away than `SLOW_MAX_SECONDS` or a rescan, so that a clock that was set back stops nothing; while
-the daemon runs, `daemon.book` sees it.
+the daemon runs, `daemon.sync_state` sees it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from envsync.daemon.state import (
+from envsync.daemon.store import (
     HALTED,
     HELD,
     IN_STEP,

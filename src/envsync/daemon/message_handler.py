@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from envsync.daemon import lag, triggers
-from envsync.daemon.book import Book
-from envsync.daemon.crew import AtWork, broken
+from envsync.daemon import transitions, triggers
+from envsync.daemon.install_check import Look
 from envsync.daemon.log import Log
-from envsync.daemon.look import Look
+from envsync.daemon.sync_state import Book
 from envsync.daemon.triggers import AT_REST, Activity
+from envsync.daemon.worker_pool import AtWork, broken
 
 REFUSED_MAX_SECONDS = 300.0
 
-_ORDINARY = lag.UNREACHABLE | {"locked"}
+_ORDINARY = transitions.UNREACHABLE | {"locked"}
 """Why no spare tree is made somewhere, where that needs no word."""
 
 
@@ -103,7 +103,7 @@ class Hearing:
         work.reported.add(server)
         if server in work.moved:
             return
-        if lag.is_of_the_source(report):
+        if transitions.is_of_the_source(report):
             work.source_failed = True
             self._source_failed(name, report["error"])
         if report.get("wants_spare"):

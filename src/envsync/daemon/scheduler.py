@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from envsync.daemon import triggers
-from envsync.daemon.book import Book
-from envsync.daemon.children import Child
-from envsync.daemon.crew import Crew, Start
-from envsync.daemon.duties import Duties
-from envsync.daemon.hearing import Hearing, Kept
+from envsync.daemon.assignments import Duties
+from envsync.daemon.install_check import Look
 from envsync.daemon.log import Log
-from envsync.daemon.look import Look
-from envsync.daemon.orders import Glance, Order
-from envsync.daemon.state import IN_STEP, SourceRow
+from envsync.daemon.message_handler import Hearing, Kept
+from envsync.daemon.store import IN_STEP, SourceRow
+from envsync.daemon.sync_state import Book
+from envsync.daemon.tasks import Glance, Order
 from envsync.daemon.triggers import AT_REST, Activity
+from envsync.daemon.worker_pool import Crew, Start
+from envsync.daemon.worker_process import Child
 
 READY_SECONDS = 5.0
 """How long before it may be pushed a child is made ready for it: the time to start one and

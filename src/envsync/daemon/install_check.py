@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 from envsync.agent.server.facts import running_processes
 from envsync.conda import busy
-from envsync.daemon.telltales import site_packages
 from envsync.daemon.triggers import Observation
+from envsync.daemon.watch_points import site_packages
 
 HISTORY_SECONDS = 60.0
 """How long after its record a package may be missing in the history."""

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from envsync.daemon.children import Child
 from envsync.daemon.log import Log
-from envsync.daemon.orders import BEGIN, CHANGED_SINCE, Order
+from envsync.daemon.tasks import BEGIN, CHANGED_SINCE, Order
+from envsync.daemon.worker_process import Child
 
 CHILDREN_MAX = 4
 """How many may push at a time, those aside that wait for a slow server; and how many to one."""

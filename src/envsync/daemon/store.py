@@ -48,7 +48,7 @@ class ServerRow:
 
     `revision` is the source's version that was last seen to stand there, `refused` the one
     that it is held or halted at. `since_seconds` is when it came into this state, for one that
-    lags when it began to. `place` is where the server's name led to (`duties.Duty.places`).
+    lags when it began to. `place` is where the server's name led to (`Duty.places`).
     """
 
     environment: str

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsync.daemon.state import read
+from envsync.daemon.store import read
 from envsync.errors import Locked, StorageFailed, UsageError
 from envsync.files.directories import state_directory
 from envsync.files.whole import whole_file

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.daemon import state
-from envsync.daemon.state import (
+from envsync.daemon import store as module
+from envsync.daemon.store import (
     HELD,
     IN_STEP,
     LAGGING,
@@ -88,7 +88,7 @@ def test_what_cannot_be_read_at_first_is_not_forgotten(
     tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody holds the database when the daemon starts: a backup, or a person with sqlite3."""
-    monkeypatch.setattr(state, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_BUSY_SECONDS", 0.05)
     file = tmp_path / "daemon.sqlite"
     before = opened(file)
     before.put_source(SOURCE)
@@ -165,7 +165,7 @@ def test_what_a_younger_envsync_has_added_is_passed_over(tmp_path: Path, opened:
 def test_a_kill_in_the_middle_of_a_write_leaves_the_one_before(tmp_path: Path) -> None:
     file = tmp_path / "daemon.sqlite"
     code = (
-        "import os, sys; from pathlib import Path; from envsync.daemon.state import *\n"
+        "import os, sys; from pathlib import Path; from envsync.daemon.store import *\n"
         "store = Store(Path(sys.argv[1])); store.put_source(SourceRow('myenv', 'one'))\n"
         "store._connection.execute('PRAGMA cache_size = 1'); store._write('BEGIN')\n"
         "store.put_source(SourceRow('myenv', 'two'))\n"

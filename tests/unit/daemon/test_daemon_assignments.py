@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.daemon.duties import Duty, duties
+from envsync.daemon.assignments import Duty, duties
 from envsync.errors import InventoryError, UsageError
 from envsync.inventory.model import Environment, Inventory, Server
 

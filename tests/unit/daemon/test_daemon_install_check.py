@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from envsync.conda.busy import YOUNG_SECONDS
-from envsync.daemon.look import HISTORY_SECONDS, Look
+from envsync.daemon.install_check import HISTORY_SECONDS, Look
 
 PACKAGES = "lib/python3.11/site-packages"
 

@@ -10,23 +10,31 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envsync.daemon import crew
-from envsync.daemon import keeper as module
-from envsync.daemon.answers import Answers
-from envsync.daemon.crew import (
+from envsync.daemon import scheduler as module
+from envsync.daemon import worker_pool
+from envsync.daemon.log import Log
+from envsync.daemon.message_handler import REFUSED_MAX_SECONDS
+from envsync.daemon.request_handler import Answers
+from envsync.daemon.store import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
+from envsync.daemon.tasks import BEGIN, CHANGED_SINCE, Order
+from envsync.daemon.triggers import Observation
+from envsync.daemon.worker_pool import (
     CHILDREN_MAX,
     END_MAX_SECONDS,
     SILENCE_MAX_SECONDS,
     SLOW_SECONDS,
     START_AGAIN_SECONDS,
 )
-from envsync.daemon.hearing import REFUSED_MAX_SECONDS
-from envsync.daemon.log import Log
-from envsync.daemon.orders import BEGIN, CHANGED_SINCE, Order
-from envsync.daemon.state import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
-from envsync.daemon.triggers import Observation
 from envsync.errors import PreflightRefused
-from tests.unit.daemon.kept import DOWN, RESCAN, SETTLE, Kept, PretendedChild, PretendedLook, looks
+from tests.unit.daemon.simulation import (
+    DOWN,
+    RESCAN,
+    SETTLE,
+    Kept,
+    PretendedChild,
+    PretendedLook,
+    looks,
+)
 
 REFUSED = {"code": "drift", "message": "it was changed there", "hint": "x", "details": []}
 BUSY = {"code": "source-refused", "message": "not at rest: pip is at it", "hint": "", "details": []}
@@ -625,7 +633,7 @@ def test_a_scan_waits_for_no_push(kept: Kept) -> None:
 
 
 def test_there_is_an_end_to_the_children(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "CHILDREN_HARD_MAX", CHILDREN_MAX + 1)
+    monkeypatch.setattr(worker_pool, "CHILDREN_HARD_MAX", CHILDREN_MAX + 1)
     six(kept)
     kept.now += SLOW_SECONDS
     assert len(kept.turn()) == 1

@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from envsync.daemon import status
-from envsync.daemon.answers import Answers
-from envsync.daemon.book import Book
-from envsync.daemon.children import Child
+from envsync.daemon.assignments import Duties
 from envsync.daemon.control import Door
-from envsync.daemon.duties import Duties
 from envsync.daemon.inventory_file import InventoryFile, OwnName
-from envsync.daemon.keeper import Keeper
 from envsync.daemon.log import Log
-from envsync.daemon.orders import Order
-from envsync.daemon.places import Places
-from envsync.daemon.state import Store
+from envsync.daemon.paths import Places
+from envsync.daemon.request_handler import Answers
+from envsync.daemon.scheduler import Keeper
+from envsync.daemon.store import Store
+from envsync.daemon.sync_state import Book
 from envsync.daemon.systemd.notify import Notifier
+from envsync.daemon.tasks import Order
 from envsync.daemon.watcher import INVENTORY, POLL_SECONDS, Watcher
+from envsync.daemon.worker_process import Child
 
 STOP_SECONDS = 6.0
 STORE_RETRY_SECONDS = 30.0

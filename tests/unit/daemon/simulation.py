@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from envsync.daemon.book import Book
-from envsync.daemon.children import Child
-from envsync.daemon.duties import Duties, Duty
-from envsync.daemon.keeper import Keeper
+from envsync.daemon.assignments import Duties, Duty
 from envsync.daemon.log import Log
-from envsync.daemon.orders import Order
-from envsync.daemon.state import ServerRow, Store
+from envsync.daemon.scheduler import Keeper
+from envsync.daemon.store import ServerRow, Store
+from envsync.daemon.sync_state import Book
+from envsync.daemon.tasks import Order
 from envsync.daemon.triggers import Observation
+from envsync.daemon.worker_process import Child
 
 SETTLE, RESCAN = 10.0, 3600.0
 DOWN = {"code": "connection-failed", "message": "it does not answer", "hint": "", "details": []}

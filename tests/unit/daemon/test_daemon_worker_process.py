@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from envsync.daemon.children import Child
+from envsync.daemon.worker_process import Child
 from tests.lab.namespaces import is_running
 
 
@@ -78,7 +78,7 @@ def test_one_that_does_not_listen_is_killed_with_all_that_it_started(
 
 
 def test_a_line_without_end(started: list[Child], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envsync.daemon.children.LINE_BYTES_MAX", 100_000)
+    monkeypatch.setattr("envsync.daemon.worker_process.LINE_BYTES_MAX", 100_000)
     child = start(started, "while True: os.write(1, b'x' * 10000)")
     assert heard(child) == []
     assert child.status == -9

@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from envsync.daemon import lag
-from envsync.daemon.duties import Duties
+from envsync.daemon import transitions
+from envsync.daemon.assignments import Duties
 from envsync.daemon.log import ERROR, INFO, WARNING, Log
-from envsync.daemon.state import (
+from envsync.daemon.store import (
     HALTED,
     HELD,
     IN_STEP,
@@ -96,7 +96,7 @@ class Book:
                 self._unreachable.pop(server, None)
                 row = None
             row = row or ServerRow(environment, server, since_seconds=now)
-            self._put(lag.clamped(replace(row, place=place), now, duties.rescan_seconds))
+            self._put(transitions.clamped(replace(row, place=place), now, duties.rescan_seconds))
         return moved
 
     def knows(self, environment: str) -> bool:
@@ -129,7 +129,7 @@ class Book:
             row.server
             for row in self.servers(environment)
             if row.state != PUSHING
-            and (changed or lag.is_wanted(row, revision, now))
+            and (changed or transitions.is_wanted(row, revision, now))
             and self._may_try(row.server, now)
         )
 
@@ -165,7 +165,7 @@ class Book:
         """A push to these begins."""
         for row in self.servers(environment):
             if row.server in servers:
-                self._put(lag.pushing(row, self._now()))
+                self._put(transitions.pushing(row, self._now()))
                 if row.server in self._unreachable:
                     self._unreachable[row.server].tried_by = environment
 
@@ -182,7 +182,7 @@ class Book:
         self.store.put_source(replace(row, revision=revision, checked_seconds=now, error=error))
         for server in self.servers(environment):
             if server.state == IN_STEP and server.revision != revision:
-                self._put(lag.lagging(server, now))
+                self._put(transitions.lagging(server, now))
         return row.revision != revision
 
     def source_checked(self, environment: str) -> None:
@@ -222,10 +222,12 @@ class Book:
         error = report.get("error")
         code = "" if error is None else str(error.get("code", ""))
         now = self._now()
-        if lag.is_of_the_source(report):
-            self._put(lag.postponed(before, now))
+        if transitions.is_of_the_source(report):
+            self._put(transitions.postponed(before, now))
             return
-        after = lag.reported(before, report, now, self.duties.rescan_seconds, self._jitter())
+        after = transitions.reported(
+            before, report, now, self.duties.rescan_seconds, self._jitter()
+        )
         after = self._reached(after, code, now)
         self._put(after)
         self._tell(before, after, report)
@@ -233,12 +235,12 @@ class Book:
     def _reached(self, row: ServerRow, code: str, now: float) -> ServerRow:
         """Keep all environments of a server that is out of reach to one pace."""
         server = row.server
-        if code not in lag.UNREACHABLE:
+        if code not in transitions.UNREACHABLE:
             if self._unreachable.pop(server, None) is not None:
                 self._due_again(server, now)
             return row
         reach = self._unreachable.setdefault(server, _Reach())
-        pace = lag.failed(
+        pace = transitions.failed(
             replace(row, attempts=reach.attempts), row.error or {}, "", now, 0.0, self._jitter()
         )
         reach.attempts += 1
@@ -249,7 +251,7 @@ class Book:
         """It answers: what else waits for it need not wait any longer."""
         for row in list(self.store.contents.servers.values()):
             code = (row.error or {}).get("code")
-            if row.server == server and row.state == RETRYING and code in lag.UNREACHABLE:
+            if row.server == server and row.state == RETRYING and code in transitions.UNREACHABLE:
                 self._put(replace(row, next_try_seconds=now))
 
     def ended(self, environment: str, servers: tuple[str, ...], said: Told | None) -> None:
@@ -260,9 +262,11 @@ class Book:
             if row.server not in servers or row.state != PUSHING:
                 continue
             if said is None:
-                self._put(lag.postponed(row, now))
+                self._put(transitions.postponed(row, now))
             else:
-                after = lag.failed(row, said, "", now, self.duties.rescan_seconds, self._jitter())
+                after = transitions.failed(
+                    row, said, "", now, self.duties.rescan_seconds, self._jitter()
+                )
                 self._put(after)
                 self._tell(row, after, {"error": said})
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from envsync.daemon.control import Answer, Request
-from envsync.daemon.keeper import Keeper
 from envsync.daemon.log import Log
+from envsync.daemon.scheduler import Keeper
 from envsync.errors import NotFound, PreflightRefused, UsageError
 from envsync.inventory.names import suggestion
 from envsync.told_commands import command_line
