@@ -10,7 +10,7 @@ from envsync.inventory.model import Inventory, Server
 
 
 @dataclass(frozen=True, slots=True)
-class Duty:
+class Assignment:
     """One environment of this machine, and the servers that it goes to."""
 
     environment: str
@@ -23,16 +23,16 @@ class Duty:
 
 
 @dataclass(frozen=True, slots=True)
-class Duties:
+class Assignments:
     """Everything that this machine pushes by itself."""
 
     own: str
     settle_seconds: float
     rescan_seconds: float
-    by_name: dict[str, Duty] = field(default_factory=dict)
+    by_name: dict[str, Assignment] = field(default_factory=dict)
 
 
-def duties(inventory: Inventory, own: str | None, hostname: str) -> Duties:
+def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> Assignments:
     """The environments with `watch: true` whose source is this machine.
 
     Raises `UsageError` where this machine has no clear name in the inventory: a daemon that
@@ -52,12 +52,12 @@ def duties(inventory: Inventory, own: str | None, hostname: str) -> Duties:
             hint="give it `prefix:`, for all servers or for this one",
         )
     watched = [entry for entry in inventory.environments if entry.watch and entry.source == own]
-    return Duties(
+    return Assignments(
         own=own,
         settle_seconds=inventory.watch.settle_seconds,
         rescan_seconds=inventory.watch.rescan_seconds,
         by_name={
-            entry.name: Duty(
+            entry.name: Assignment(
                 entry.name,
                 f"{prefix}/envs/{entry.name}",
                 tuple(server.name for server in inventory.targets(entry.name)),

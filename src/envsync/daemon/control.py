@@ -1,4 +1,4 @@
-"""The daemon's door: a socket for this user alone, one request and one answer a connection.
+"""The daemon's control socket: for this user alone, one request and one answer a connection.
 
 Both are a JSON document on one line.
 """
@@ -27,8 +27,8 @@ Request = Mapping[str, Any]
 Answer = dict[str, Any]
 
 
-class Door:
-    """The listening end. `fd` is to be waited for; then `answer_one`."""
+class ControlSocket:
+    """The listening end. `fd` is to be waited for; then `serve_one`."""
 
     def __init__(self, path: Path) -> None:
         """Takes the place of a socket whose daemon is gone: the caller holds the daemon's lock."""
@@ -55,7 +55,7 @@ class Door:
     def fd(self) -> int:
         return self._socket.fileno()
 
-    def answer_one(self, handle: Callable[[Request], Answer]) -> None:
+    def serve_one(self, handle: Callable[[Request], Answer]) -> None:
         """Let one caller in; what it gets is what `handle` gives, or the error that it raises.
 
         The wait for a slow caller is bounded, and short: nobody else can come in.

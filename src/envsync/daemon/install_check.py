@@ -1,7 +1,7 @@
-"""One look at a source before it is pushed: is an installer at work, is something half done?
+"""A check of a source before it is pushed: is an installer at work, is something half done?
 
 Cheap enough for the daemon's own process: /proc, and the few directories that tell. The
-push looks again, at everything.
+push checks again, and everything.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from envsync.daemon.watch_points import site_packages
 HISTORY_SECONDS = 60.0
 """How long after its record a package may be missing in the history."""
 
-LOOKS_SPARED_MAX = 20
+CHECKS_SPARED_MAX = 20
 """How often in a row it is only asked whether the installer that was seen is still there."""
 
 _RECORD_BYTES_MAX = 64 << 20
@@ -33,35 +33,35 @@ _PROCESS = re.compile(r"\(process (\d+)\)$")
 _DISTRIBUTION = re.compile(r"[+](?:.*::)?(\S+)")
 
 
-class Look:
-    """Looks at one source, and remembers which distributions were found complete."""
+class InstallCheck:
+    """Checks one source, and remembers which distributions were found complete."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._complete: dict[str, int] = {}
         self._packages = set(self._package_directories())
         self._saw_installer = False
-        self._at_work = ""
-        self._looks_spared = 0
+        self._busy = ""
+        self._checks_spared = 0
 
-    def glance(self) -> None:
+    def note_installer(self) -> None:
         """At the first hint of a change: who makes it may be gone when the source has settled."""
         self._saw_installer = self._saw_installer or bool(installer(self._path))
 
     def observe(self) -> Observation:
         """What can be seen now."""
         if not self._is_still_at_work():
-            self._at_work, self._looks_spared = installer(self._path), LOOKS_SPARED_MAX
-        if self._at_work:
+            self._busy, self._checks_spared = installer(self._path), CHECKS_SPARED_MAX
+        if self._busy:
             self._saw_installer = True
-            return Observation(busy=self._at_work)
+            return Observation(busy=self._busy)
         return Observation(unfinished=self.unfinished())
 
     def _is_still_at_work(self) -> bool:
         """Whether the process that was seen is there: asked often, and the rest now and then."""
-        found = _PROCESS.search(self._at_work)
-        self._looks_spared -= 1
-        return found is not None and self._looks_spared > 0 and os.path.exists(f"/proc/{found[1]}")
+        found = _PROCESS.search(self._busy)
+        self._checks_spared -= 1
+        return found is not None and self._checks_spared > 0 and os.path.exists(f"/proc/{found[1]}")
 
     def accept(self) -> None:
         """Everything that is there now is taken for whole."""
@@ -69,7 +69,7 @@ class Look:
         self._saw_installer = False
 
     def suspect(self, signs: tuple[str, ...]) -> None:
-        """An earlier look found these: a package that nobody has a record of is none the better
+        """An earlier check found these: a package that nobody has a record of is none the better
         for having stood there before this one."""
         suspected = {path for path in self._packages if _orphan(path) in signs}
         self._packages -= suspected

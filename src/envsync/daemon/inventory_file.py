@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from envsync.daemon.assignments import Duties, duties
+from envsync.daemon.assignments import Assignments, find_assignments
 from envsync.daemon.log import Log
 from envsync.errors import EnvsyncError
 from envsync.files.whole import whole_file
@@ -20,13 +20,13 @@ OwnName = Callable[[Inventory], str | None]
 
 
 class InventoryFile:
-    """`own_name` gives this machine's name in an inventory; `kept` is where the children read
+    """`own_name` gives this machine's name in an inventory; `copy` is where the workers read
     the one in force, for the file itself may be half edited."""
 
     def __init__(
         self,
         path: Path,
-        kept: Path,
+        copy: Path,
         hostname: str,
         own_name: OwnName,
         environ: Mapping[str, str],
@@ -34,10 +34,10 @@ class InventoryFile:
     ) -> None:
         self.path = path
         self.in_force = path
-        """What a child is to read."""
+        """What a worker is to read."""
         self.error: dict[str, Any] | None = None
         """Why the file is refused as it is now."""
-        self._kept = kept
+        self._copy = copy
         self._hostname = hostname
         self._own_name = own_name
         self._environ = environ
@@ -45,25 +45,25 @@ class InventoryFile:
         self._seen: object = None
         self._due_seconds: float | None = None
 
-    def read(self) -> Duties:
+    def read(self) -> Assignments:
         """What it asks for, which is in force from now on. Raises `EnvsyncError`."""
         self._seen = self._signature()
         found, content = self._consistent()
         self._keep(content)
         return found
 
-    def read_again(self) -> Duties | None:
+    def read_again(self) -> Assignments | None:
         """The same for one that was changed; None, and the old one stays, where it is refused."""
         self._due_seconds = None
         try:
             found = self.read()
         except EnvsyncError as error:
-            told = error.to_json()
-            if told != self.error:
+            document = error.to_json()
+            if document != self.error:
                 self._log.error("the inventory is refused, the old one stays in force:")
                 for line in (error.message, *error.details):
                     self._log.error(line)
-            self.error = told
+            self.error = document
             return None
         except OSError as error:
             self._log.error(f"the inventory cannot be read: {error}")
@@ -73,7 +73,7 @@ class InventoryFile:
 
     # When to read it again
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Somebody may have edited it."""
         if self._signature() != self._seen:
             self._due_seconds = time.monotonic() + RELOAD_SETTLE_SECONDS
@@ -86,20 +86,20 @@ class InventoryFile:
         """How long until it is to be read again; None where it is not."""
         return None if self._due_seconds is None else self._due_seconds - time.monotonic()
 
-    def _consistent(self) -> tuple[Duties, bytes]:
+    def _consistent(self) -> tuple[Assignments, bytes]:
         """What it asks for, and the very content that says so."""
         while True:
             inventory = load(self.path, self._environ)
-            found = duties(inventory, self._own_name(inventory), self._hostname)
+            found = find_assignments(inventory, self._own_name(inventory), self._hostname)
             content = self.path.read_bytes()
             if load(self.path, self._environ) == inventory:
                 return found, content
 
     def _keep(self, content: bytes) -> None:
-        """A copy for the children; where the disk takes none, they read the file itself."""
-        self.in_force = self._kept
+        """A copy for the workers; where the disk takes none, they read the file itself."""
+        self.in_force = self._copy
         try:
-            with whole_file(str(self._kept), sync=True) as file:
+            with whole_file(str(self._copy), sync=True) as file:
                 file.write(content)
         except OSError as error:
             self.in_force = self.path

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from envsync.conda.credentials import redacted
-from envsync.daemon.store import Told
+from envsync.daemon.store import ErrorDocument
 
 ERROR, WARNING, NOTICE, INFO, DEBUG = 3, 4, 5, 6, 7
 """Priorities, as syslog numbers them."""
@@ -43,11 +43,11 @@ class Log:
     def error(self, message: str, **fields: str) -> None:
         self._write(ERROR, message, fields)
 
-    def failure(self, told: Told, priority: int = WARNING, **fields: str) -> None:
+    def failure(self, error: ErrorDocument, priority: int = WARNING, **fields: str) -> None:
         """An error: its sentence, and the way out."""
-        hint = told.get("hint") or ""
-        message = f"{told.get('message', '')}{f' -> {hint}' if hint else ''}"
-        self._write(priority, message, {**fields, "code": str(told.get("code", ""))})
+        hint = error.get("hint") or ""
+        message = f"{error.get('message', '')}{f' -> {hint}' if hint else ''}"
+        self._write(priority, message, {**fields, "code": str(error.get("code", ""))})
 
     def close(self) -> None:
         if self._journal is not None:

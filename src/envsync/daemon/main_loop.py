@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from envsync.daemon import status
-from envsync.daemon.assignments import Duties
-from envsync.daemon.control import Door
+from envsync.daemon.assignments import Assignments
+from envsync.daemon.control import ControlSocket
 from envsync.daemon.inventory_file import InventoryFile, OwnName
 from envsync.daemon.log import Log
-from envsync.daemon.paths import Places
-from envsync.daemon.request_handler import Answers
-from envsync.daemon.scheduler import Keeper
+from envsync.daemon.paths import DaemonPaths
+from envsync.daemon.request_handler import RequestHandler
+from envsync.daemon.scheduler import Scheduler
 from envsync.daemon.store import Store
-from envsync.daemon.sync_state import Book
+from envsync.daemon.sync_state import SyncState
 from envsync.daemon.systemd.notify import Notifier
-from envsync.daemon.tasks import Order
+from envsync.daemon.tasks import Task
 from envsync.daemon.watcher import INVENTORY, POLL_SECONDS, Watcher
-from envsync.daemon.worker_process import Child
+from envsync.daemon.worker_process import WorkerProcess
 
 STOP_SECONDS = 6.0
 STORE_RETRY_SECONDS = 30.0
@@ -35,36 +35,36 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class DaemonSettings:
     """What the daemon was started with.
 
-    `own_name` gives this machine's name in an inventory, `argv` the command line of a child
-    that carries out an order with the inventory at a path.
+    `own_name` gives this machine's name in an inventory, `argv` the command line of a process
+    that carries out a task with the inventory at a path.
     """
 
     file: Path
     hostname: str
     own_name: OwnName
-    argv: Callable[[Order, Path, str], list[str]]
+    argv: Callable[[Task, Path, str], list[str]]
     environ: Mapping[str, str]
 
 
-class Service:
+class MainLoop:
     """Make one, and `run` it. Raises what forbids it to start."""
 
-    def __init__(self, setting: Setting, log: Log, notifier: Notifier) -> None:
-        self._setting = setting
+    def __init__(self, settings: DaemonSettings, log: Log, notifier: Notifier) -> None:
+        self._settings = settings
         self._log = log
         self._notifier = notifier
-        self._places = Places.of(setting.environ, setting.hostname)
+        self._paths = DaemonPaths.of(settings.environ, settings.hostname)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._inventory = InventoryFile(
-            setting.file,
-            self._places.inventory,
-            setting.hostname,
-            setting.own_name,
-            setting.environ,
+            settings.file,
+            self._paths.inventory,
+            settings.hostname,
+            settings.own_name,
+            settings.environ,
             log,
         )
         self._stopping = False
@@ -77,43 +77,44 @@ class Service:
 
     def run(self) -> None:
         """Until SIGTERM or Ctrl-C."""
-        lock = self._places.lock()
+        lock = self._paths.lock()
         try:
-            self._begin()
+            self._set_up()
             with self._signals():
-                self._ready()
+                self._announce_ready()
                 while not self._stopping:
                     self._turn()
             self._end()
         finally:
             os.close(lock)
 
-    def _begin(self) -> None:
+    def _set_up(self) -> None:
         found = self._inventory.read()
-        self._places.take_over(found.by_name)
-        self._store = Store(self._places.database)
-        self._store.put_about("inventory", str(self._setting.file))
-        self._keeper = Keeper(Book(self._store, self._log), self._log, self._start)
+        self._paths.take_over(found.by_name)
+        self._store = Store(self._paths.database)
+        self._store.put_about("inventory", str(self._settings.file))
+        self._scheduler = Scheduler(SyncState(self._store, self._log), self._log, self._start)
         self._watcher = Watcher(self._wake)
-        self._door = Door(self._places.socket)
-        self._places.announce()
+        self._control_socket = ControlSocket(self._paths.socket)
+        self._paths.announce()
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
-        self._selector.register(self._door.fd, selectors.EVENT_READ, self._asked)
-        self._answers = Answers(self._keeper, self._log, self.document)
+        self._selector.register(self._control_socket.fd, selectors.EVENT_READ, self._serve_request)
+        self._request_handler = RequestHandler(self._scheduler, self._log, self.document)
         self._adopt(found)
-        self._wake()  # what was adopted has never been looked at: the first turn comes at once
+        self._wake()  # what was adopted has never been checked: the first turn comes at once
 
-    def _adopt(self, found: Duties) -> None:
-        """Watch first, and look then: what changes in between is told of."""
+    def _adopt(self, found: Assignments) -> None:
+        """Watch first, and check then: what changes in between is hinted at."""
         self._watcher.watch(
-            {name: duty.path for name, duty in found.by_name.items()}, str(self._setting.file)
+            {name: assignment.path for name, assignment in found.by_name.items()},
+            str(self._settings.file),
         )
-        self._keeper.adopt(found)
-        self._tell_polled()
+        self._scheduler.adopt(found)
+        self._warn_polled()
 
-    def _ready(self) -> None:
+    def _announce_ready(self) -> None:
         self._notifier.ready(self._sentence())
-        found = self._keeper.book.duties
+        found = self._scheduler.sync_state.assignments
         nothing = "nothing: no environment here has `watch: true` and servers to `push_to:`"
         names = ", ".join(found.by_name) or nothing
         self._log.info(f"ready: {found.own} keeps in step {names}")
@@ -130,14 +131,14 @@ class Service:
         if due is not None and due <= 0:
             self._reload()
         self._watch(now)
-        self._keeper.turn()
-        self._mind_children()
-        self._mind_store(now)
+        self._scheduler.turn()
+        self._register_workers()
+        self._retry_store(now)
         self._notifier.watchdog()
-        self._say_status()
+        self._notify_status()
 
     def _wait_seconds(self) -> float:
-        until = [self._keeper.next_seconds(), WAKE_MAX_SECONDS]
+        until = [self._scheduler.next_seconds(), WAKE_MAX_SECONDS]
         due = self._inventory.due_in_seconds()
         until += [] if due is None else [due]
         if self._watcher.polled():
@@ -150,16 +151,16 @@ class Service:
         if now - self._polled_seconds >= POLL_SECONDS:
             self._polled_seconds = now
             self._watcher.poll()
-            self._inventory.look()
-        told = self._watcher.collect()
-        if INVENTORY in told:
-            self._inventory.look()
-        if told:
-            self._watcher.refresh(told)
-            self._keeper.hint(told)
-            self._tell_polled()
+            self._inventory.check()
+        hinted = self._watcher.collect()
+        if INVENTORY in hinted:
+            self._inventory.check()
+        if hinted:
+            self._watcher.refresh(hinted)
+            self._scheduler.hint(hinted)
+            self._warn_polled()
 
-    def _tell_polled(self) -> None:
+    def _warn_polled(self) -> None:
         polled = self._watcher.polled()
         for name, why in polled.items():
             if self._polled.get(name) != why:
@@ -167,31 +168,33 @@ class Service:
                 self._log.warning(text, environment=name or "the inventory")
         self._polled = polled
 
-    def _mind_children(self) -> None:
-        """Wait for those that are at work, and for no others."""
-        children = self._keeper.children
+    def _register_workers(self) -> None:
+        """Wait for the workers that there are, and for no others."""
+        processes = self._scheduler.processes
         waited = {
             key.fd for key in self._selector.get_map().values() if key.fd not in self._own_fds()
         }
-        for fd in waited - set(children):
+        for fd in waited - set(processes):
             self._selector.unregister(fd)
-        for fd in set(children) - waited:
-            self._selector.register(fd, selectors.EVENT_READ, lambda fd=fd: self._hear(fd))
+        for fd in set(processes) - waited:
+            self._selector.register(fd, selectors.EVENT_READ, lambda fd=fd: self._read_worker(fd))
 
     def _own_fds(self) -> set[int]:
-        return {self._wake_read, self._door.fd}
+        return {self._wake_read, self._control_socket.fd}
 
-    def _hear(self, fd: int) -> None:
-        child = self._keeper.children[fd]
-        self._keeper.hear(fd)
-        if child.is_over:
+    def _read_worker(self, fd: int) -> None:
+        process = self._scheduler.processes[fd]
+        self._scheduler.read_worker(fd)
+        if process.is_over:
             self._selector.unregister(fd)
 
-    def _start(self, order: Order) -> Child:
-        argv = self._setting.argv(order, self._inventory.in_force, self._keeper.book.duties.own)
-        return Child(argv, self._setting.environ)
+    def _start(self, task: Task) -> WorkerProcess:
+        argv = self._settings.argv(
+            task, self._inventory.in_force, self._scheduler.sync_state.assignments.own
+        )
+        return WorkerProcess(argv, self._settings.environ)
 
-    def _mind_store(self, now: float) -> None:
+    def _retry_store(self, now: float) -> None:
         trouble = self._store.trouble
         if trouble and now - self._stored_seconds >= STORE_RETRY_SECONDS:
             self._stored_seconds = now
@@ -205,17 +208,17 @@ class Service:
             self._log.warning(text)
             self._store_trouble = trouble
 
-    def _say_status(self) -> None:
+    def _notify_status(self) -> None:
         sentence = self._sentence()
         if sentence != self._status:
             self._status = sentence
             self._notifier.status(sentence)
 
     def _sentence(self) -> str:
-        return status.sentence(self._store.contents, self._inventory.error, self._keeper.busy())
+        return status.sentence(self._store.contents, self._inventory.error, self._scheduler.busy())
 
     def _reload(self) -> None:
-        """The file's new content, or the old one with a word about what is wrong."""
+        """The file's new content, or the old one with a line about what is wrong."""
         self._notifier.reloading()
         found = self._inventory.read_again()
         if found is not None:
@@ -225,18 +228,18 @@ class Service:
         self._store.put_about("inventory_error", self._inventory.error)
         self._notifier.ready(self._sentence())
 
-    def _asked(self) -> None:
-        self._door.answer_one(self._answers.to)
+    def _serve_request(self) -> None:
+        self._control_socket.serve_one(self._request_handler.handle)
 
     def document(self) -> dict[str, Any]:
         """Everything that `envsync status` shows."""
         return status.document(
             self._store.contents,
-            self._keeper,
+            self._scheduler,
             status.About(
                 pid=os.getpid(),
                 since_seconds=self._started_seconds,
-                inventory=str(self._setting.file),
+                inventory=str(self._settings.file),
                 inventory_error=self._inventory.error,
                 trouble=self._store.trouble,
                 polled=self._polled,
@@ -271,7 +274,7 @@ class Service:
     def _end(self) -> None:
         self._notifier.stopping()
         self._log.info("stopping")
-        self._door.close()
-        self._keeper.stop(STOP_SECONDS)
+        self._control_socket.close()
+        self._scheduler.stop(STOP_SECONDS)
         self._watcher.close()
         self._store.close()

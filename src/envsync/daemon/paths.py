@@ -26,14 +26,14 @@ _NO_NAME = re.compile(r"[^a-z0-9.-]")
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class DaemonPaths:
     """`state` is this machine's part of the user's state directory."""
 
     state: Path
     runtime: Path
 
     @classmethod
-    def of(cls, environ: Mapping[str, str], hostname: str) -> Places:
+    def of(cls, environ: Mapping[str, str], hostname: str) -> DaemonPaths:
         """Raises `UsageError` for a user without a home.
 
         By the hostname, as the inventory tells machines, but without its domain, which comes

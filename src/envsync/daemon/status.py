@@ -7,10 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from envsync.daemon.store import HALTED, HELD, IN_STEP, Contents, ServerRow, SourceRow, Told
+from envsync.daemon.store import (
+    HALTED,
+    HELD,
+    IN_STEP,
+    Contents,
+    ErrorDocument,
+    ServerRow,
+    SourceRow,
+)
 
 if TYPE_CHECKING:
-    from envsync.daemon.scheduler import Keeper
+    from envsync.daemon.scheduler import Scheduler
 
 AT_REST, SETTLING, PAUSED = "at rest", "settling", "paused"
 
@@ -22,13 +30,13 @@ class About:
     pid: int | None = None
     since_seconds: float | None = None
     inventory: str = ""
-    inventory_error: Told | None = None
+    inventory_error: ErrorDocument | None = None
     trouble: str = ""
     polled: Mapping[str, str] | None = None
 
 
 def sentence(
-    contents: Contents, inventory_error: Told | None, busy: Mapping[str, str] | None = None
+    contents: Contents, inventory_error: ErrorDocument | None, busy: Mapping[str, str] | None = None
 ) -> str:
     """One useful sentence for `systemctl status`; `busy` says who is at work on which source."""
     if inventory_error is not None:
@@ -52,7 +60,7 @@ def sentence(
     return text
 
 
-def document(contents: Contents, keeper: Keeper | None, about: About) -> dict[str, Any]:
+def document(contents: Contents, scheduler: Scheduler | None, about: About) -> dict[str, Any]:
     """Everything, JSON-ready."""
     polled = about.polled or {}
     names = sorted(contents.sources)
@@ -68,7 +76,7 @@ def document(contents: Contents, keeper: Keeper | None, about: About) -> dict[st
         "environments": [
             _source(
                 contents.sources[name],
-                _activity(contents.sources[name], keeper),
+                _activity(contents.sources[name], scheduler),
                 polled.get(name, ""),
                 sorted(
                     (row for row in contents.servers.values() if row.environment == name),
@@ -80,8 +88,8 @@ def document(contents: Contents, keeper: Keeper | None, about: About) -> dict[st
     }
 
 
-def _activity(row: SourceRow, keeper: Keeper | None) -> str:
-    activity = None if keeper is None else keeper.activity(row.environment)
+def _activity(row: SourceRow, scheduler: Scheduler | None) -> str:
+    activity = None if scheduler is None else scheduler.activity(row.environment)
     if activity is not None and activity.busy:
         return f"waiting for {activity.busy}"
     if row.paused:

@@ -24,21 +24,21 @@ WAITING = "waiting"
 HELD = "held"
 HALTED = "halted"
 
-Told = Mapping[str, Any]
+ErrorDocument = Mapping[str, Any]
 """An error, as `EnvsyncError.to_json` gives it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A source. `tolerated` are remains of installers that a person or a first look accepted,
-    `unfinished` what the last look found half done: as long as it says so, so does `error`."""
+    """A source. `tolerated` are remains of installers that a person or a first check accepted,
+    `unfinished` what the last check found half done: as long as it says so, so does `error`."""
 
     environment: str
     revision: str = ""
     checked_seconds: float = 0.0
     paused: bool = False
     tolerated: tuple[str, ...] = ()
-    error: Told | None = None
+    error: ErrorDocument | None = None
     unfinished: tuple[str, ...] = ()
 
 
@@ -48,7 +48,7 @@ class ServerRow:
 
     `revision` is the source's version that was last seen to stand there, `refused` the one
     that it is held or halted at. `since_seconds` is when it came into this state, for one that
-    lags when it began to. `place` is where the server's name led to (`Duty.places`).
+    lags when it began to. `place` is where the server's name led to (`Assignment.places`).
     """
 
     environment: str
@@ -59,7 +59,7 @@ class ServerRow:
     since_seconds: float = 0.0
     next_try_seconds: float | None = None
     attempts: int = 0
-    error: Told | None = None
+    error: ErrorDocument | None = None
     place: str = ""
 
 

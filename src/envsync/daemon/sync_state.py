@@ -1,4 +1,4 @@
-"""What the daemon knows, brought up to date by what it hears; each change is told once."""
+"""What the daemon knows, brought up to date by what is reported; each change is logged once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from envsync.daemon import transitions
-from envsync.daemon.assignments import Duties
+from envsync.daemon.assignments import Assignments
 from envsync.daemon.log import ERROR, INFO, WARNING, Log
 from envsync.daemon.store import (
     HALTED,
@@ -18,16 +18,16 @@ from envsync.daemon.store import (
     PUSHING,
     RETRYING,
     WAITING,
+    ErrorDocument,
     ServerRow,
     SourceRow,
     Store,
-    Told,
 )
 from envsync.tree.revision import short
 
 
 @dataclass(slots=True)
-class _Reach:
+class _Outage:
     """A server that cannot be reached: one environment at a time tries it, `tried_by`."""
 
     attempts: int = 0
@@ -35,7 +35,7 @@ class _Reach:
     tried_by: str = ""
 
 
-class Book:
+class SyncState:
     """One row for each source, and one for each environment on each server."""
 
     def __init__(
@@ -49,14 +49,14 @@ class Book:
         self._log = log
         self._clock = clock
         self._jitter = jitter
-        self._unreachable: dict[str, _Reach] = {}
-        self._duties: Duties | None = None
+        self._unreachable: dict[str, _Outage] = {}
+        self._assignments: Assignments | None = None
         self._latest_seconds = clock()
 
     @property
-    def duties(self) -> Duties:
-        assert self._duties is not None
-        return self._duties
+    def assignments(self) -> Assignments:
+        assert self._assignments is not None
+        return self._assignments
 
     def _now(self) -> float:
         """By the wall clock. Where that was set back, so is whatever is to come: else a server
@@ -71,22 +71,24 @@ class Book:
         for row in list(self.store.contents.servers.values()):
             if row.next_try_seconds is not None:
                 self._put(replace(row, next_try_seconds=row.next_try_seconds - seconds))
-        for reach in self._unreachable.values():
-            reach.next_try_seconds -= seconds
+        for outage in self._unreachable.values():
+            outage.next_try_seconds -= seconds
 
-    def adopt(self, duties: Duties) -> set[tuple[str, str]]:
+    def adopt(self, assignments: Assignments) -> set[tuple[str, str]]:
         """From now on these environments and servers; what is known of others is forgotten.
         Gives those copies whose server's name leads elsewhere now."""
-        self._duties = duties
+        self._assignments = assignments
         now = self._now()
         wanted = {
-            (duty.environment, server): duty.places.get(server, "")
-            for duty in duties.by_name.values()
-            for server in duty.servers
+            (assignment.environment, server): assignment.places.get(server, "")
+            for assignment in assignments.by_name.values()
+            for server in assignment.servers
         }
         for key in [key for key in self.store.contents.servers if key not in wanted]:
             self.store.drop_server(*key)
-        for name in [name for name in self.store.contents.sources if name not in duties.by_name]:
+        for name in [
+            name for name in self.store.contents.sources if name not in assignments.by_name
+        ]:
             self.store.drop_source(name)
         moved = set()
         for (environment, server), place in sorted(wanted.items()):
@@ -96,7 +98,9 @@ class Book:
                 self._unreachable.pop(server, None)
                 row = None
             row = row or ServerRow(environment, server, since_seconds=now)
-            self._put(transitions.clamped(replace(row, place=place), now, duties.rescan_seconds))
+            self._put(
+                transitions.clamped(replace(row, place=place), now, assignments.rescan_seconds)
+            )
         return moved
 
     def knows(self, environment: str) -> bool:
@@ -112,8 +116,8 @@ class Book:
         return [rows[environment, server] for server in self._names(environment)]
 
     def _names(self, environment: str) -> tuple[str, ...]:
-        duty = self.duties.by_name.get(environment)
-        return () if duty is None else duty.servers
+        assignment = self.assignments.by_name.get(environment)
+        return () if assignment is None else assignment.servers
 
     def _put(self, row: ServerRow) -> None:
         if self.store.contents.servers.get((row.environment, row.server)) != row:
@@ -121,7 +125,7 @@ class Book:
 
     # What is to be done
 
-    def wanted(self, environment: str, *, changed: bool) -> tuple[str, ...]:
+    def servers_due(self, environment: str, *, changed: bool) -> tuple[str, ...]:
         """The servers to push to now; with `changed`, whatever the source is by now."""
         now = self._now()
         revision = self.source(environment).revision
@@ -129,25 +133,25 @@ class Book:
             row.server
             for row in self.servers(environment)
             if row.state != PUSHING
-            and (changed or transitions.is_wanted(row, revision, now))
+            and (changed or transitions.is_push_due(row, revision, now))
             and self._may_try(row.server, now)
         )
 
     def _may_try(self, server: str, now: float) -> bool:
-        reach = self._unreachable.get(server)
-        return reach is None or (not self._is_tried(server) and now >= reach.next_try_seconds)
+        outage = self._unreachable.get(server)
+        return outage is None or (not self._is_tried(server) and now >= outage.next_try_seconds)
 
     def _is_tried(self, server: str) -> bool:
         """Whether the push that was to find out is still under way: whatever else became of it
         (a source that was not at rest, an inventory without it), the next one may try."""
-        row = self.store.contents.servers.get((self._pace(server).tried_by, server))
+        row = self.store.contents.servers.get((self._outage(server).tried_by, server))
         return row is not None and row.state == PUSHING
 
     def next_try_seconds(self, environment: str, left_out: Collection[str] = ()) -> float | None:
         """When `wanted` may say more by itself of servers that are not left out, by the wall
         clock; None where only by news."""
         times = [
-            max(row.next_try_seconds or 0.0, self._pace(row.server).next_try_seconds)
+            max(row.next_try_seconds or 0.0, self._outage(row.server).next_try_seconds)
             for row in self.servers(environment)
             if row.state not in (PUSHING, IN_STEP)
             and row.server not in left_out
@@ -156,20 +160,20 @@ class Book:
         ]
         return min(times, default=None)
 
-    def _pace(self, server: str) -> _Reach:
-        return self._unreachable.get(server, _Reach())
+    def _outage(self, server: str) -> _Outage:
+        return self._unreachable.get(server, _Outage())
 
-    # What was heard
+    # What was found out
 
-    def begun(self, environment: str, servers: tuple[str, ...]) -> None:
+    def push_started(self, environment: str, servers: tuple[str, ...]) -> None:
         """A push to these begins."""
         for row in self.servers(environment):
             if row.server in servers:
-                self._put(transitions.pushing(row, self._now()))
+                self._put(transitions.to_pushing(row, self._now()))
                 if row.server in self._unreachable:
                     self._unreachable[row.server].tried_by = environment
 
-    def source_is(self, environment: str, revision: str) -> bool:
+    def source_scanned(self, environment: str, revision: str) -> bool:
         """The source was scanned; whether it is another one than was known.
 
         What is half done in it stays so: that a scan can be made of it says nothing of that.
@@ -182,25 +186,25 @@ class Book:
         self.store.put_source(replace(row, revision=revision, checked_seconds=now, error=error))
         for server in self.servers(environment):
             if server.state == IN_STEP and server.revision != revision:
-                self._put(transitions.lagging(server, now))
+                self._put(transitions.to_lagging(server, now))
         return row.revision != revision
 
-    def source_checked(self, environment: str) -> None:
-        """A glance has found it as it was."""
+    def source_unchanged(self, environment: str) -> None:
+        """Its change digest is what it was."""
         row = self.source(environment)
         self.store.put_source(replace(row, checked_seconds=self._now()))
 
-    def source_failed(self, environment: str, error: Told) -> None:
+    def source_failed(self, environment: str, error: ErrorDocument) -> None:
         """It is not at rest, or not there: nothing of it is pushed."""
         row = self.source(environment)
         if not row.unfinished:
             self._put_failure(row, error)
 
-    def source_is_unfinished(self, environment: str, signs: tuple[str, ...]) -> None:
-        """A look has found that half done: nothing is pushed until another finds it whole."""
+    def install_unfinished(self, environment: str, signs: tuple[str, ...]) -> None:
+        """A check has found that half done: nothing is pushed until another finds it whole."""
         self._put_failure(replace(self.source(environment), unfinished=signs), _unfinished(signs))
 
-    def _put_failure(self, row: SourceRow, error: Told) -> None:
+    def _put_failure(self, row: SourceRow, error: ErrorDocument) -> None:
         before = self.source(row.environment)
         if before.error is None or before.error.get("message") != error.get("message"):
             self._log.failure(error, environment=row.environment)
@@ -208,13 +212,13 @@ class Book:
             return
         self.store.put_source(replace(row, error=dict(error)))
 
-    def source_is_finished(self, environment: str) -> None:
-        """A look has found nothing half done in it."""
+    def install_finished(self, environment: str) -> None:
+        """A check has found nothing half done in it."""
         row = self.source(environment)
         if row.unfinished:
             self.store.put_source(replace(row, unfinished=(), error=None))
 
-    def reported(self, environment: str, report: Mapping[str, Any]) -> None:
+    def push_ended(self, environment: str, report: Mapping[str, Any]) -> None:
         """A push to one server has ended."""
         before = self.store.contents.servers.get((environment, str(report.get("server", ""))))
         if before is None:
@@ -222,62 +226,64 @@ class Book:
         error = report.get("error")
         code = "" if error is None else str(error.get("code", ""))
         now = self._now()
-        if transitions.is_of_the_source(report):
-            self._put(transitions.postponed(before, now))
+        if transitions.is_source_error(report):
+            self._put(transitions.after_source_failure(before, now))
             return
-        after = transitions.reported(
-            before, report, now, self.duties.rescan_seconds, self._jitter()
+        after = transitions.after_report(
+            before, report, now, self.assignments.rescan_seconds, self._jitter()
         )
-        after = self._reached(after, code, now)
+        after = self._with_outage(after, code, now)
         self._put(after)
-        self._tell(before, after, report)
+        self._log_change(before, after, report)
 
-    def _reached(self, row: ServerRow, code: str, now: float) -> ServerRow:
+    def _with_outage(self, row: ServerRow, code: str, now: float) -> ServerRow:
         """Keep all environments of a server that is out of reach to one pace."""
         server = row.server
         if code not in transitions.UNREACHABLE:
             if self._unreachable.pop(server, None) is not None:
-                self._due_again(server, now)
+                self._retry_waiting(server, now)
             return row
-        reach = self._unreachable.setdefault(server, _Reach())
-        pace = transitions.failed(
-            replace(row, attempts=reach.attempts), row.error or {}, "", now, 0.0, self._jitter()
+        outage = self._unreachable.setdefault(server, _Outage())
+        pace = transitions.after_failure(
+            replace(row, attempts=outage.attempts), row.error or {}, "", now, 0.0, self._jitter()
         )
-        reach.attempts += 1
-        reach.next_try_seconds = pace.next_try_seconds or now
-        return replace(row, next_try_seconds=reach.next_try_seconds)
+        outage.attempts += 1
+        outage.next_try_seconds = pace.next_try_seconds or now
+        return replace(row, next_try_seconds=outage.next_try_seconds)
 
-    def _due_again(self, server: str, now: float) -> None:
+    def _retry_waiting(self, server: str, now: float) -> None:
         """It answers: what else waits for it need not wait any longer."""
         for row in list(self.store.contents.servers.values()):
             code = (row.error or {}).get("code")
             if row.server == server and row.state == RETRYING and code in transitions.UNREACHABLE:
                 self._put(replace(row, next_try_seconds=now))
 
-    def ended(self, environment: str, servers: tuple[str, ...], said: Told | None) -> None:
-        """A push's process is over. Of which servers nothing was heard, those are tried again:
+    def worker_ended(
+        self, environment: str, servers: tuple[str, ...], error: ErrorDocument | None
+    ) -> None:
+        """A push's worker is over. Of which servers nothing was reported, those are tried again:
         later, where it broke down; else as soon as the source is at rest."""
         now = self._now()
         for row in self.servers(environment):
             if row.server not in servers or row.state != PUSHING:
                 continue
-            if said is None:
-                self._put(transitions.postponed(row, now))
+            if error is None:
+                self._put(transitions.after_source_failure(row, now))
             else:
-                after = transitions.failed(
-                    row, said, "", now, self.duties.rescan_seconds, self._jitter()
+                after = transitions.after_failure(
+                    row, error, "", now, self.assignments.rescan_seconds, self._jitter()
                 )
                 self._put(after)
-                self._tell(row, after, {"error": said})
+                self._log_change(row, after, {"error": error})
 
-    def due_now(self, environment: str) -> None:
+    def retry_now(self, environment: str) -> None:
         """Forget every pause: somebody wants to see it done."""
         for row in self.servers(environment):
             self._unreachable.pop(row.server, None)
             if row.state not in (PUSHING, IN_STEP):
                 self._put(replace(row, next_try_seconds=self._now(), attempts=0))
 
-    def _tell(self, before: ServerRow, after: ServerRow, report: Mapping[str, Any]) -> None:
+    def _log_change(self, before: ServerRow, after: ServerRow, report: Mapping[str, Any]) -> None:
         """One line where something is other than it was."""
         about = {"environment": after.environment, "server": after.server}
         if after.state == IN_STEP:
@@ -293,8 +299,8 @@ class Book:
         known = before.error or {}
         if (error.get("code"), error.get("message")) == (known.get("code"), known.get("message")):
             return
-        told = {**error, "message": f"{_HOW[after.state]}: {error.get('message', '')}"}
-        self._log.failure(told, _PRIORITY.get(after.state, INFO), **about)
+        document = {**error, "message": f"{_HOW[after.state]}: {error.get('message', '')}"}
+        self._log.failure(document, _PRIORITY.get(after.state, INFO), **about)
 
 
 def _unfinished(signs: tuple[str, ...]) -> dict[str, Any]:

@@ -1,16 +1,16 @@
-"""What a child is to do, as values; and the word by which one begins that was made ready."""
+"""What a worker is to do, as values; and the line that starts one that was made ready."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-BEGIN = b"begin"
-CHANGED_SINCE = b"begin, it has changed since"
-"""The same for a source that changed after the child had looked at it."""
+START = b"begin"
+START_CHANGED = b"begin, it has changed since"
+"""The same for a source that changed after the worker had looked at it."""
 
 
-class Glance(NamedTuple):
+class DigestCheck(NamedTuple):
     """A scan that is spared where the digest of what stands at the path is still that one."""
 
     environment: str
@@ -19,16 +19,16 @@ class Glance(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Task:
     """Scan these environments, push one to these servers, or make those ready for the next push."""
 
     environments: tuple[str, ...]
     servers: tuple[str, ...] = ()
     is_settled: bool = False
     """Whether a scan is of a source that had come to rest: what it finds need not settle."""
-    glances: tuple[Glance, ...] = field(default=(), compare=False)
-    awaits_word: bool = field(default=False, compare=False)
-    """Whether it is to be made ready only, and to begin when it is told."""
+    digest_checks: tuple[DigestCheck, ...] = field(default=(), compare=False)
+    awaits_start: bool = field(default=False, compare=False)
+    """Whether it is to be made ready only, and to begin when it is started."""
 
     makes_spare: bool = False
     """Whether nothing is to be pushed, but a tree made for the next push to be built on."""

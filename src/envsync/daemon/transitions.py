@@ -1,4 +1,4 @@
-"""What becomes of one environment on one server: from each push's outcome to the next try. Pure.
+"""The states of one environment on one server: from each push's outcome to the next try. Pure.
 
 Seconds are of the wall clock, for they are kept over restarts. At a start no try is further
 away than `SLOW_MAX_SECONDS` or a rescan, so that a clock that was set back stops nothing; while
@@ -55,7 +55,7 @@ _HALTED = frozenset(
 Report = Mapping[str, Any]
 
 
-def is_of_the_source(report: Report) -> bool:
+def is_source_error(report: Report) -> bool:
     """Whether a push failed for what says nothing of the server: the source is not at rest, or
     is not there."""
     error = report.get("error") or {}
@@ -65,13 +65,13 @@ def is_of_the_source(report: Report) -> bool:
     )
 
 
-def pushing(row: ServerRow, now: float) -> ServerRow:
-    """While a child is at it."""
+def to_pushing(row: ServerRow, now: float) -> ServerRow:
+    """While a worker pushes to it."""
     since = row.since_seconds if row.state in (LAGGING, RETRYING, WAITING) else now
     return replace(row, state=PUSHING, since_seconds=since, next_try_seconds=None)
 
 
-def lagging(row: ServerRow, now: float) -> ServerRow:
+def to_lagging(row: ServerRow, now: float) -> ServerRow:
     """The source has another version than this server; held and halted ones may try it."""
     if row.state == PUSHING:
         return row
@@ -79,7 +79,7 @@ def lagging(row: ServerRow, now: float) -> ServerRow:
     return replace(row, state=LAGGING, since_seconds=since, next_try_seconds=None)
 
 
-def reported(
+def after_report(
     row: ServerRow, report: Report, now: float, rescan_seconds: float, jitter: float
 ) -> ServerRow:
     """After a push's report; `jitter` is a random number from 0 to 1."""
@@ -93,10 +93,12 @@ def reported(
             since_seconds=now,
             place=row.place,
         )
-    return failed(row, error, str(report.get("source_revision", "")), now, rescan_seconds, jitter)
+    return after_failure(
+        row, error, str(report.get("source_revision", "")), now, rescan_seconds, jitter
+    )
 
 
-def failed(
+def after_failure(
     row: ServerRow,
     error: Report,
     source_revision: str,
@@ -120,9 +122,9 @@ def failed(
     )
 
 
-def postponed(row: ServerRow, now: float) -> ServerRow:
+def after_source_failure(row: ServerRow, now: float) -> ServerRow:
     """After an error of the source: nothing was found out about this server."""
-    return lagging(replace(row, state=LAGGING), now) if row.state == PUSHING else row
+    return to_lagging(replace(row, state=LAGGING), now) if row.state == PUSHING else row
 
 
 def _state(code: str) -> str:
@@ -141,7 +143,7 @@ def _pause(code: str, state: str, attempts: int, rescan_seconds: float) -> float
     return min(first * 2.0 ** min(attempts, 30), ceiling)
 
 
-def is_wanted(row: ServerRow, source_revision: str, now: float) -> bool:
+def is_push_due(row: ServerRow, source_revision: str, now: float) -> bool:
     """Whether this server is to be pushed to now, the source being at rest at that revision."""
     if row.state == PUSHING:
         return False

@@ -1,4 +1,4 @@
-"""The few directories of an environment that tell that something was installed."""
+"""The few directories of an environment that are watched: they tell of every install."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 
-class Place(NamedTuple):
+class DirectoryId(NamedTuple):
     """Which directory stands at a path: another one may be put there."""
 
     device: int
     inode: int
 
 
-def telltales(environment: str) -> dict[str, Place]:
+def watch_points(environment: str) -> dict[str, DirectoryId]:
     """Each directory that is there now, by its path.
 
     conda writes into conda-meta, pip into a site-packages, both into bin; `lib` tells of
     another Python, and the two above tell of an environment that comes, goes or is replaced.
     """
-    found: dict[str, Place] = {}
+    found: dict[str, DirectoryId] = {}
     for path in (os.path.dirname(environment), *_candidates(os.path.realpath(environment))):
         try:
             status = os.stat(path)
         except OSError:
             continue
         if os.path.isdir(path):
-            found[path] = Place(status.st_dev, status.st_ino)
+            found[path] = DirectoryId(status.st_dev, status.st_ino)
     return found
 
 
@@ -42,7 +42,7 @@ def site_packages(environment: str) -> Iterator[str]:
                 yield os.path.join(top, name, "site-packages")
 
 
-def signature(paths: dict[str, Place]) -> tuple[tuple[str, int, int, int], ...]:
+def signature(paths: dict[str, DirectoryId]) -> tuple[tuple[str, int, int, int], ...]:
     """What differs once something was added to or taken from one of the directories."""
     found = []
     for path in paths:

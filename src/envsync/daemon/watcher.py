@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from envsync.agent.server.filesystem import mount_of
-from envsync.daemon.watch_points import Place, signature, telltales
+from envsync.daemon.watch_points import DirectoryId, signature, watch_points
 
 try:
     from watchdog.observers.inotify_c import (
@@ -36,41 +36,40 @@ POLL_SECONDS = 10.0
 INVENTORY = ""
 """The name under which the inventory's own directory is watched."""
 
-_UNTOLD = frozenset({b"__pycache__"})
+_IGNORED = frozenset({b"__pycache__"})
 _LIMITS = {
     errno.ENOSPC: ("fs.inotify.max_user_watches", 524288),
     errno.EMFILE: ("fs.inotify.max_user_instances", 1024),
 }
 
 
-class _Watched:
+class _EventHandler:
     """One directory, watched for one name; called by watchdog's thread."""
 
-    def __init__(self, tell: Callable[[], None], only: bytes | None) -> None:
+    def __init__(self, hint: Callable[[], None], only: bytes | None) -> None:
         """`only` is the one entry that counts; None where all do."""
-        self._tell = tell
+        self._hint = hint
         self._only = only
 
     def on_event(self, event: InotifyEvent) -> None:
         is_about_itself = event.is_delete_self or event.is_move_self
-        if event.name in _UNTOLD or (self._only not in (None, event.name) and not is_about_itself):
+        if event.name in _IGNORED or (self._only not in (None, event.name) and not is_about_itself):
             return
-        self._tell()
+        self._hint()
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:  # noqa: ARG002
-        self._tell()
+        self._hint()
 
     def on_queue_overflow(self) -> None:
-        self._tell()
+        self._hint()
 
 
 @dataclass(slots=True)
-class _Armed:
+class _WatchSet:
     """What is watched for one name: each directory with its watch, or its times."""
 
     path: str
-    watches: dict[str, tuple[Place, WatchDescriptor]] = field(default_factory=dict)
-    places: dict[str, Place] = field(default_factory=dict)
+    watches: dict[str, tuple[DirectoryId, WatchDescriptor]] = field(default_factory=dict)
     seen: object = None
     polled_because: str = ""
 
@@ -84,53 +83,55 @@ class Watcher:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._lock = threading.Lock()
-        self._told: set[str] = set()
-        self._armed: dict[str, _Armed] = {}
+        self._hinted: set[str] = set()
+        self._watch_sets: dict[str, _WatchSet] = {}
         self._inotify: InotifyFD | None = None
         self._why_not = ""
 
     def watch(self, environments: dict[str, str], inventory: str) -> None:
         """Watch these environments (path by name) and the inventory's file, and nothing else."""
         wanted = {**environments, INVENTORY: inventory}
-        for name in [name for name in self._armed if wanted.get(name) != self._armed[name].path]:
-            self._drop(name, self._armed[name].watches)
-            del self._armed[name]
+        for name in [
+            name for name in self._watch_sets if wanted.get(name) != self._watch_sets[name].path
+        ]:
+            self._drop(name, self._watch_sets[name].watches)
+            del self._watch_sets[name]
         for name, path in wanted.items():
-            self._armed.setdefault(name, _Armed(path))
+            self._watch_sets.setdefault(name, _WatchSet(path))
         self.refresh(wanted)
 
     def refresh(self, names: Iterable[str]) -> None:
         """Watch the directories that stand there now: others may have come in their place."""
         if self._inotify is not None and not self._inotify.is_alive():
-            self._begin_anew()
-            names = list(self._armed)
+            self._restart()
+            names = list(self._watch_sets)
         for name in names:
-            if name in self._armed:
-                self._arm(name, self._armed[name])
+            if name in self._watch_sets:
+                self._update(name, self._watch_sets[name])
 
     def collect(self) -> set[str]:
-        """The names that were told of since the last call, each to be looked at."""
+        """The names that something was hinted of since the last call, each to be checked."""
         with self._lock:
-            told, self._told = self._told, set()
-        return told
+            hinted, self._hinted = self._hinted, set()
+        return hinted
 
     def poll(self) -> None:
         """Look at what inotify does not tell of. To be called each `POLL_SECONDS`."""
-        for name, armed in self._armed.items():
-            if armed.polled_because:
-                self._arm(name, armed)
-                seen = signature(self._directories(name, armed.path))
-                if armed.seen is not None and seen != armed.seen:
-                    self._tell(name)
-                armed.seen = seen
+        for name, watch_set in self._watch_sets.items():
+            if watch_set.polled_because:
+                self._update(name, watch_set)
+                seen = signature(self._directories(name, watch_set.path))
+                if watch_set.seen is not None and seen != watch_set.seen:
+                    self._hint(name)
+                watch_set.seen = seen
 
     def polled(self) -> dict[str, str]:
         """Why an environment is looked at each `POLL_SECONDS`; those that inotify tells of are
         not in it."""
         return {
-            name: armed.polled_because
-            for name, armed in self._armed.items()
-            if armed.polled_because
+            name: watch_set.polled_because
+            for name, watch_set in self._watch_sets.items()
+            if watch_set.polled_because
         }
 
     def close(self) -> None:
@@ -139,29 +140,31 @@ class Watcher:
             self._inotify.join(2)
             self._inotify = None
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         """After watchdog's thread died: none of its watches is left."""
         self._inotify = None
-        for name, armed in self._armed.items():
-            armed.watches.clear()
-            self._tell(name)
+        for name, watch_set in self._watch_sets.items():
+            watch_set.watches.clear()
+            self._hint(name)
 
-    def _arm(self, name: str, armed: _Armed) -> None:
+    def _update(self, name: str, watch_set: _WatchSet) -> None:
         """Twice, for a directory may come between looking and watching."""
         for _ in range(2):
-            places = self._directories(name, armed.path)
-            gone = {p: w for p, w in armed.watches.items() if places.get(p) != w[0]}
+            directories = self._directories(name, watch_set.path)
+            gone = {p: w for p, w in watch_set.watches.items() if directories.get(p) != w[0]}
             self._drop(name, gone)
-            armed.polled_because = self._network(places) or self._add(name, armed, places)
-            if armed.polled_because:
-                self._drop(name, armed.watches)
-                armed.seen = armed.seen or signature(places)
+            watch_set.polled_because = self._network(directories) or self._add(
+                name, watch_set, directories
+            )
+            if watch_set.polled_because:
+                self._drop(name, watch_set.watches)
+                watch_set.seen = watch_set.seen or signature(directories)
                 return
-            armed.seen = None
+            watch_set.seen = None
 
-    def _directories(self, name: str, path: str) -> dict[str, Place]:
+    def _directories(self, name: str, path: str) -> dict[str, DirectoryId]:
         if name != INVENTORY:
-            return telltales(path)
+            return watch_points(path)
         found = {}
         for file in {path, os.path.realpath(path)}:
             directory = os.path.dirname(file)
@@ -169,29 +172,29 @@ class Watcher:
                 status = os.stat(directory)
             except OSError:
                 continue
-            found[directory] = Place(status.st_dev, status.st_ino)
+            found[directory] = DirectoryId(status.st_dev, status.st_ino)
         return found
 
     @staticmethod
-    def _network(places: dict[str, Place]) -> str:
-        for path in places:
+    def _network(directories: dict[str, DirectoryId]) -> str:
+        for path in directories:
             mount = mount_of(os.fsencode(path))
             if mount.is_network:
                 return f"{mount.mount_point} is {mount.kind}, which tells nothing of other machines"
         return ""
 
-    def _add(self, name: str, armed: _Armed, places: dict[str, Place]) -> str:
+    def _add(self, name: str, watch_set: _WatchSet, directories: dict[str, DirectoryId]) -> str:
         """Watch what is not watched yet; why that was not possible, or nothing."""
         if not CAN_WATCH:
             return "watchdog 7, which needs Python 3.11, is not here"
-        for path, place in places.items():
-            if path in armed.watches:
+        for path, identity in directories.items():
+            if path in watch_set.watches:
                 continue
             try:
                 wd = self._instance().add_callback(
                     os.fsencode(path),
                     _mask(),
-                    _Watched(lambda: self._tell(name), self._only(name, armed, path)),
+                    _EventHandler(lambda: self._hint(name), self._only(name, watch_set, path)),
                     _identity(name, path),
                 )
             except OSError as error:
@@ -200,18 +203,18 @@ class Watcher:
                 return _why(error)
             if wd == -1:
                 return f"{path} may not be read"
-            armed.watches[path] = (place, wd)
+            watch_set.watches[path] = (identity, wd)
         return ""
 
     @staticmethod
-    def _only(name: str, armed: _Armed, directory: str) -> bytes | None:
+    def _only(name: str, watch_set: _WatchSet, directory: str) -> bytes | None:
         """In the directory above, other environments come and go, and are none of its business."""
         if name == INVENTORY:
-            for file in (armed.path, os.path.realpath(armed.path)):
+            for file in (watch_set.path, os.path.realpath(watch_set.path)):
                 if os.path.dirname(file) == directory:
                     return os.fsencode(os.path.basename(file))
-        if directory == os.path.dirname(armed.path):
-            return os.fsencode(os.path.basename(armed.path))
+        if directory == os.path.dirname(watch_set.path):
+            return os.fsencode(os.path.basename(watch_set.path))
         return None
 
     def _instance(self) -> InotifyFD:
@@ -220,18 +223,18 @@ class Watcher:
             self._inotify.start()
         return self._inotify
 
-    def _drop(self, name: str, watches: dict[str, tuple[Place, WatchDescriptor]]) -> None:
+    def _drop(self, name: str, watches: dict[str, tuple[DirectoryId, WatchDescriptor]]) -> None:
         for path, (_, wd) in list(watches.items()):
             if self._inotify is not None:
                 self._inotify.remove_callbacks([(wd, _identity(name, path))])
-            armed = self._armed.get(name)
-            if armed is not None:
-                armed.watches.pop(path, None)
+            watch_set = self._watch_sets.get(name)
+            if watch_set is not None:
+                watch_set.watches.pop(path, None)
 
-    def _tell(self, name: str) -> None:
+    def _hint(self, name: str) -> None:
         with self._lock:
-            is_news = name not in self._told
-            self._told.add(name)
+            is_news = name not in self._hinted
+            self._hinted.add(name)
         if is_news:
             self._wake()
 

@@ -1,4 +1,4 @@
-"""The children at work: how many there may be, who was given what, and how they end."""
+"""The workers: how many there may be, which task each has, and how they end."""
 
 from __future__ import annotations
 
@@ -9,240 +9,245 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from envsync.daemon.log import Log
-from envsync.daemon.tasks import BEGIN, CHANGED_SINCE, Order
-from envsync.daemon.worker_process import Child
+from envsync.daemon.tasks import START, START_CHANGED, Task
+from envsync.daemon.worker_process import WorkerProcess
 
-CHILDREN_MAX = 4
+PUSHING_MAX = 4
 """How many may push at a time, those aside that wait for a slow server; and how many to one."""
 
-CHILDREN_HARD_MAX = 16
+WORKERS_MAX = 16
 """How many there may be with those."""
 
 SLOW_SECONDS = 180.0
-"""A child of which nothing was heard for so long waits for a slow server or a silent one, and
+"""A worker of which nothing was heard for so long waits for a slow server or a silent one, and
 makes room for pushes to others."""
 
 START_AGAIN_SECONDS = 10.0
 
 SILENCE_MAX_SECONDS = 86400.0
-"""A child that has said nothing for so long is killed: what it waits for has no end of its own
+"""A worker that has said nothing for so long is killed: what it waits for has no end of its own
 (a disk that is gone, a process that was stopped), and nobody else may take its place."""
 
 END_MAX_SECONDS = 10.0
-"""A child that was told to end and is still there after so long is killed."""
+"""A worker that was told to end and is still there after so long is killed."""
 
-Start = Callable[[Order], Child]
+StartProcess = Callable[[Task], WorkerProcess]
 
 
 @dataclass(slots=True)
-class AtWork:
-    """A child with its order, and what was heard of it.
+class Worker:
+    """A worker process with its task, and what it has reported.
 
-    `number` counts orders by when they began; 0 for one that awaits its word.
+    `start_number` counts tasks by when they were started; 0 for one that still awaits it.
     """
 
-    order: Order
-    child: Child
+    task: Task
+    process: WorkerProcess
     since_seconds: float
-    number: int = 0
-    is_changed_since: bool = False
-    heard_seconds: float = 0.0
-    heard: set[str] = field(default_factory=set)
-    """The environments of which it said what became of them."""
-    reported: set[str] = field(default_factory=set)
-    moved: set[str] = field(default_factory=set)
+    start_number: int = 0
+    is_source_changed: bool = False
+    message_seconds: float = 0.0
+    answered: set[str] = field(default_factory=set)
+    """The environments of which it has reported what became of them."""
+    reported_servers: set[str] = field(default_factory=set)
+    moved_servers: set[str] = field(default_factory=set)
     """The servers whose names lead elsewhere by now: what it says of them is not of those."""
     source_failed: bool = False
-    ended_seconds: float | None = None
-    """When it was told to end before its work was done."""
+    terminated_seconds: float | None = None
+    """When it was told to end before its task was done."""
     is_killed: bool = False
 
     @property
-    def is_ended(self) -> bool:
-        return self.ended_seconds is not None
+    def is_terminated(self) -> bool:
+        return self.terminated_seconds is not None
 
     @property
-    def has_begun(self) -> bool:
-        return self.number > 0
+    def has_started(self) -> bool:
+        return self.start_number > 0
 
     @property
     def is_ready(self) -> bool:
-        """Whether it waits for its word, and is there to hear it."""
-        return not self.has_begun and not self.child.is_over
+        """Whether it waits to be started, and is there."""
+        return not self.has_started and not self.process.is_over
 
 
-class Crew:
-    """`start` gives an order to a new child. Seconds are monotonic here."""
+class WorkerPool:
+    """`start` gives a task to a new process. Seconds are monotonic here."""
 
-    def __init__(self, start: Start, log: Log, clock: Callable[[], float]) -> None:
+    def __init__(self, start: StartProcess, log: Log, clock: Callable[[], float]) -> None:
         self._start = start
         self._log = log
         self._clock = clock
-        self._at_work: dict[int, AtWork] = {}
-        self._begun = 0
+        self._workers: dict[int, Worker] = {}
+        self._started = 0
         self._may_start_seconds = 0.0
 
     @property
-    def children(self) -> dict[int, Child]:
-        """Those at work, by the descriptor to wait for."""
-        return {fd: work.child for fd, work in self._at_work.items()}
+    def processes(self) -> dict[int, WorkerProcess]:
+        """By the descriptor to wait for."""
+        return {fd: worker.process for fd, worker in self._workers.items()}
 
     @property
     def is_scanning(self) -> bool:
-        return any(work.order.is_scan for work in self._at_work.values())
+        return any(worker.task.is_scan for worker in self._workers.values())
 
     def has_room(self) -> bool:
         """Whether one more may push."""
-        few = len(self._at_work) < CHILDREN_HARD_MAX
-        return self.may_start() and few and len(self._taking_room()) < CHILDREN_MAX
+        few = len(self._workers) < WORKERS_MAX
+        return self.can_start() and few and len(self._occupying()) < PUSHING_MAX
 
-    def may_start(self) -> bool:
+    def can_start(self) -> bool:
         """Whether a process may be had, as far as is known; a scan needs no more."""
         return self._clock() >= self._may_start_seconds
 
-    def room_seconds(self) -> float | None:
+    def seconds_to_room(self) -> float | None:
         """How long from now until there may be room; None where there is, or nobody can say."""
-        if not self.may_start():
+        if not self.can_start():
             return self._may_start_seconds - self._clock()
         if self.has_room():
             return None
-        heard = [work.heard_seconds for work in self._taking_room() if work.has_begun]
-        return min(heard) + SLOW_SECONDS - self._clock() if heard else None
+        answered = [worker.message_seconds for worker in self._occupying() if worker.has_started]
+        return min(answered) + SLOW_SECONDS - self._clock() if answered else None
 
-    def _taking_room(self) -> list[AtWork]:
+    def _occupying(self) -> list[Worker]:
         slow_before = self._clock() - SLOW_SECONDS
-        works = [work for work in self._at_work.values() if not work.order.is_scan]
+        workers = [worker for worker in self._workers.values() if not worker.task.is_scan]
         return [
-            work
-            for work in works
-            if not work.is_killed and (not work.has_begun or work.heard_seconds > slow_before)
+            worker
+            for worker in workers
+            if not worker.is_killed
+            and (not worker.has_started or worker.message_seconds > slow_before)
         ]
 
-    def crowded(self) -> frozenset[str]:
-        """The servers to which nobody else is to push now: a slow one does not get every child."""
-        pushes = [work for work in self._at_work.values() if work.order.is_push and work.has_begun]
+    def saturated_servers(self) -> frozenset[str]:
+        """The servers to which nobody else is to push now: a slow one does not get every worker."""
+        pushes = [
+            worker
+            for worker in self._workers.values()
+            if worker.task.is_push and worker.has_started
+        ]
         waited_for = Counter(
             server
-            for work in pushes
-            for server in set(work.order.servers) - work.reported - work.moved
+            for worker in pushes
+            for server in set(worker.task.servers) - worker.reported_servers - worker.moved_servers
         )
-        return frozenset(name for name, number in waited_for.items() if number >= CHILDREN_MAX)
+        return frozenset(name for name, number in waited_for.items() if number >= PUSHING_MAX)
 
-    def give(self, order: Order) -> AtWork | None:
+    def start(self, task: Task) -> Worker | None:
         """A process for it; where there is none, all of them wait a little."""
         try:
-            child = self._start(order)
+            process = self._start(task)
         except OSError as error:
             self._log.error(f"no process can be started: {error}")
             self._may_start_seconds = self._clock() + START_AGAIN_SECONDS
             return None
-        work = AtWork(order, child, self._clock())
-        if not order.awaits_word:
-            self._number(work)
-        self._at_work[child.fd] = work
-        return work
+        worker = Worker(task, process, self._clock())
+        if not task.awaits_start:
+            self._set_start_number(worker)
+        self._workers[process.fd] = worker
+        return worker
 
-    def begin(self, work: AtWork) -> None:
-        """Give the word to one that is ready."""
-        self._number(work)
-        work.child.tell(CHANGED_SINCE if work.is_changed_since else BEGIN)
+    def signal_start(self, worker: Worker) -> None:
+        """Have one begin that is ready."""
+        self._set_start_number(worker)
+        worker.process.send(START_CHANGED if worker.is_source_changed else START)
 
-    def _number(self, work: AtWork) -> None:
-        self._begun += 1
-        work.number = self._begun
-        work.heard_seconds = self._clock()
+    def _set_start_number(self, worker: Worker) -> None:
+        self._started += 1
+        worker.start_number = self._started
+        worker.message_seconds = self._clock()
 
-    def hear(self, fd: int) -> tuple[AtWork, list[dict[str, Any]]]:
-        """What one of them has said since; nothing is heard of one that was told nothing."""
-        work = self._at_work[fd]
-        documents = work.child.read()
+    def read(self, fd: int) -> tuple[Worker, list[dict[str, Any]]]:
+        """What one of them has reported since; of one that was not started, nothing."""
+        worker = self._workers[fd]
+        documents = worker.process.read()
         if documents:
-            work.heard_seconds = self._clock()
-        if work.child.is_over:
-            del self._at_work[fd]
-        return work, documents if work.has_begun else []
+            worker.message_seconds = self._clock()
+        if worker.process.is_over:
+            del self._workers[fd]
+        return worker, documents if worker.has_started else []
 
-    def end(self, work: AtWork) -> None:
+    def terminate(self, worker: Worker) -> None:
         """Tell it to end, and leave it some seconds for that."""
-        if work.ended_seconds is None:
-            work.ended_seconds = self._clock()
-        work.child.end()
+        if worker.terminated_seconds is None:
+            worker.terminated_seconds = self._clock()
+        worker.process.terminate()
 
     def kill_overdue(self) -> None:
-        """Kill who was told to end and has not, and who has been silent at its work for too
-        long; that it is over is heard as ever. One that cannot be killed is told of daily."""
-        for work in self._at_work.values():
-            why = self._overdue(work)
+        """Kill who was told to end and has not, and who has been silent at its task for too
+        long; that it is over is read as ever. One that cannot be killed is logged daily."""
+        for worker in self._workers.values():
+            why = self._overdue(worker)
             if why:
-                self._log.error(f"process {work.child.pid} is killed: {why}")
-                work.child.kill()
-                work.is_killed = True
-                work.heard_seconds = self._clock()
+                self._log.error(f"process {worker.process.pid} is killed: {why}")
+                worker.process.kill()
+                worker.is_killed = True
+                worker.message_seconds = self._clock()
 
-    def _overdue(self, work: AtWork) -> str:
-        if self._seconds_to_end(work) <= 0:
+    def _overdue(self, worker: Worker) -> str:
+        if self._seconds_to_end(worker) <= 0:
             return "it was told to end, and does not"
-        is_silent = self._clock() - work.heard_seconds > SILENCE_MAX_SECONDS
-        return "it says nothing any more" if is_silent and work.has_begun else ""
+        is_silent = self._clock() - worker.message_seconds > SILENCE_MAX_SECONDS
+        return "it says nothing any more" if is_silent and worker.has_started else ""
 
-    def _seconds_to_end(self, work: AtWork) -> float:
-        if work.ended_seconds is None or work.is_killed:
+    def _seconds_to_end(self, worker: Worker) -> float:
+        if worker.terminated_seconds is None or worker.is_killed:
             return float("inf")
-        return work.ended_seconds + END_MAX_SECONDS - self._clock()
+        return worker.terminated_seconds + END_MAX_SECONDS - self._clock()
 
     def next_seconds(self) -> float:
         """How long from now until somebody may have to be killed."""
-        return min(map(self._seconds_to_end, self._at_work.values()), default=float("inf"))
+        return min(map(self._seconds_to_end, self._workers.values()), default=float("inf"))
 
     def has_moved(self, environment: str, server: str) -> None:
-        """Who is at it with that server goes on, at the place where it was."""
-        for work in self._at_work.values():
-            if environment in work.order.environments:
-                work.moved.add(server)
+        """A worker that pushes to that server goes on, at the place where it was."""
+        for worker in self._workers.values():
+            if environment in worker.task.environments:
+                worker.moved_servers.add(server)
 
     def makes_spare(self, environment: str) -> frozenset[str]:
-        """The servers on which somebody makes a spare tree of it, and so has the lock."""
+        """The servers on which a worker makes a spare tree of it, and so has the lock."""
         making = self._making_spares(environment)
-        return frozenset(server for work in making for server in work.order.servers)
+        return frozenset(server for worker in making for server in worker.task.servers)
 
-    def end_spares(self, environment: str) -> bool:
-        """End who makes a spare tree of it, where it would be in the way; whether anybody did."""
+    def terminate_spares(self, environment: str) -> bool:
+        """End who makes a spare tree of it, where that is in the way; whether any worker did."""
         making = self._making_spares(environment)
-        for work in making:
-            self.end(work)
+        for worker in making:
+            self.terminate(worker)
         return bool(making)
 
-    def _making_spares(self, environment: str) -> list[AtWork]:
-        """One that even a kill does not end is in nobody's way: its lock yields to pushes."""
+    def _making_spares(self, environment: str) -> list[Worker]:
+        """A worker that even a kill does not end is in nobody's way: its lock yields to pushes."""
         return [
-            work
-            for work in self._at_work.values()
-            if work.order.makes_spare and environment in work.order.environments
-            if not work.is_killed
+            worker
+            for worker in self._workers.values()
+            if worker.task.makes_spare and environment in worker.task.environments
+            if not worker.is_killed
         ]
 
     def stop(self, within_seconds: float) -> None:
-        """End every child; what they were at is done again after the next start."""
+        """End every worker; what they were at is done again after the next start."""
         deadline = time.monotonic() + within_seconds
-        children = [work.child for work in self._at_work.values()]
-        for child in children:
-            child.end()
-        for child in children:
-            child.wait_over(deadline)
-        self._at_work.clear()
+        processes = [worker.process for worker in self._workers.values()]
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(deadline)
+        self._workers.clear()
 
 
-def broken(work: AtWork) -> dict[str, Any]:
-    """What is said of a child that ended without a word."""
-    status, said = work.child.status, work.child.said
-    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
+def crash_error(worker: Worker) -> dict[str, Any]:
+    """The error of a worker that ended without a report."""
+    status, stderr = worker.process.exit_status, worker.process.stderr_tail
+    last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
     how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
-    what = f"the process that {work.order.verb} ended by itself ({how})"
+    what = f"the process that {worker.task.verb} ended by itself ({how})"
     return {
         "code": "unexpected",
         "exit_code": 1,
         "server": None,
         "message": f"{what}: {last}" if last else what,
         "hint": "",
-        "details": said.splitlines(),
+        "details": stderr.splitlines(),
     }

@@ -1,6 +1,6 @@
-"""Child processes that scan and push, so that the daemon itself stays small.
+"""Worker processes, which scan and push, so that the daemon itself stays small.
 
-A child writes a JSON document a line to its stdout. It ends when it is told to, and when
+One writes a JSON document a line to its stdout. It ends when it is told to, and when
 its stdin ends: a daemon that was killed leaves nobody behind.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 END_SECONDS = 4.0
-"""How long a child may take to end by itself, so that the whole is well below 10 s."""
+"""How long one may take to end by itself, so that the whole is well below 10 s."""
 
 KILL_SECONDS = 1.5
 """How long one that was killed is waited for."""
@@ -26,21 +26,21 @@ LINE_BYTES_MAX = 8 << 20
 _READ_BYTES = 1 << 16
 _STDERR_LINES = 5
 
-_NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM")
+_NOT_FOR_WORKERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM")
 
 
-class Child:
-    """One child at work. `fd` is to be waited for; `read` never blocks."""
+class WorkerProcess:
+    """One that is at work. `fd` is to be waited for; `read` never blocks."""
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `_finish`
-        kept = {name: v for name, v in environ.items() if name not in _NOT_FOR_CHILDREN}
+        inherited = {name: v for name, v in environ.items() if name not in _NOT_FOR_WORKERS}
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=kept,
+            env=inherited,
             cwd="/",
             start_new_session=True,  # it is ended together with what it started
         )
@@ -48,7 +48,7 @@ class Child:
         os.set_blocking(self._process.stdout.fileno(), False)
         self._pending = b""
         self.is_over = False
-        self.said = ""
+        self.stderr_tail = ""
         """The end of what it wrote to stderr; known when it is over."""
 
     @property
@@ -61,12 +61,12 @@ class Child:
         return self._process.pid
 
     @property
-    def status(self) -> int | None:
+    def exit_status(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
         return self._process.returncode
 
     def read(self) -> list[dict[str, Any]]:
-        """What it has said since; `is_over` is true once there will be no more."""
+        """The documents that it has written since; `is_over` is true once there will be no more."""
         documents: list[dict[str, Any]] = []
         while True:
             try:
@@ -81,13 +81,13 @@ class Child:
             if len(self._pending) > LINE_BYTES_MAX:
                 self.kill()
 
-    def tell(self, word: bytes) -> None:
-        """A short line to its stdin; one that is gone is found so by `read`."""
+    def send(self, line: bytes) -> None:
+        """A short line to its stdin; a process that is gone is found so by `read`."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
-            os.write(self._process.stdin.fileno(), word + b"\n")
+            os.write(self._process.stdin.fileno(), line + b"\n")
 
-    def end(self) -> None:
+    def terminate(self) -> None:
         """Ask it to end, with everything that it started."""
         self._signal(signal.SIGTERM)
 
@@ -113,7 +113,7 @@ class Child:
         size = os.fstat(self._stderr.fileno()).st_size
         tail = os.pread(self._stderr.fileno(), _READ_BYTES, max(0, size - _READ_BYTES))
         lines = tail.decode("utf-8", "replace").splitlines()[-_STDERR_LINES:]
-        self.said = "\n".join(lines)
+        self.stderr_tail = "\n".join(lines)
         self._stderr.close()
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
@@ -125,8 +125,8 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def wait_over(self, deadline: float) -> None:
-        """Let it end until that monotonic second; then it is killed. What it still says is lost.
+    def wait(self, deadline: float) -> None:
+        """Let it end until that monotonic second; then it is killed. What it still writes is lost.
 
         One that waits in the kernel, for a network filesystem that is gone, ends when that lets
         it, and is left to it.

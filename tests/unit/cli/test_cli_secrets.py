@@ -81,7 +81,7 @@ def _json(text: str, _: Path, __: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 def _daemons_child(
     text: str, _: Path, __: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> str:
-    daemon_work._say(report=_report(text).to_json())
+    daemon_work._send(report=_report(text).to_json())
     return capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""A keeper whose children are pretended, and whose clock is moved by hand."""
+"""A scheduler whose worker processes are pretended, and whose clock is moved by hand."""
 
 from __future__ import annotations
 
@@ -7,61 +7,61 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from envsync.daemon.assignments import Duties, Duty
+from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
-from envsync.daemon.scheduler import Keeper
+from envsync.daemon.scheduler import Scheduler
 from envsync.daemon.store import ServerRow, Store
-from envsync.daemon.sync_state import Book
-from envsync.daemon.tasks import Order
+from envsync.daemon.sync_state import SyncState
+from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
-from envsync.daemon.worker_process import Child
+from envsync.daemon.worker_process import WorkerProcess
 
 SETTLE, RESCAN = 10.0, 3600.0
 DOWN = {"code": "connection-failed", "message": "it does not answer", "hint": "", "details": []}
 
 
-class PretendedChild:
+class FakeProcess:
     """Says what a test has it say."""
 
-    def __init__(self, order: Order) -> None:
-        self.order = order
+    def __init__(self, task: Task) -> None:
+        self.task = task
         self.fd = os.open(os.devnull, os.O_RDONLY)
-        self.said, self.status = "", 0
-        self.is_over = self.is_dismissed = self.is_killed = False
+        self.stderr_tail, self.exit_status = "", 0
+        self.is_over = self.is_told_to_end = self.is_killed = False
         self.pid = 4242
-        self.words: list[bytes] = []
+        self.sent: list[bytes] = []
         self._documents: list[dict[str, Any]] = []
 
     @property
     def has_begun(self) -> bool:
-        return not self.order.awaits_word or bool(self.words)
+        return not self.task.awaits_start or bool(self.sent)
 
-    def tell(self, word: bytes) -> None:
-        self.words.append(word)
+    def send(self, line: bytes) -> None:
+        self.sent.append(line)
 
-    def end(self) -> None:
+    def terminate(self) -> None:
         """It would end soon."""
-        self.is_dismissed = True
+        self.is_told_to_end = True
 
     def kill(self) -> None:
         """It would end at once."""
-        self.is_killed, self.status = True, -9
+        self.is_killed, self.exit_status = True, -9
 
     def say(self, **document: Any) -> None:
-        self._documents.append({"environment": self.order.environments[0], **document})
+        self._documents.append({"environment": self.task.environments[0], **document})
 
     def read(self) -> list[dict[str, Any]]:
         said, self._documents = self._documents, []
         return said
 
 
-class PretendedLook:
+class FakeInstallCheck:
     def __init__(self, path: str) -> None:
         self.seen = Observation()
         self.old: tuple[str, ...] = ()
         self.suspected: tuple[str, ...] = ()
 
-    def glance(self) -> None:
+    def note_installer(self) -> None:
         pass
 
     def accept(self) -> None:
@@ -77,106 +77,106 @@ class PretendedLook:
         return self.old
 
 
-class Kept:
+class SimulatedDaemon:
     """`one` and `two`, each on `a` and `b`; `world` is what a push would find at a source."""
 
-    def __init__(self, directory: Path, *, looks: dict[str, PretendedLook]) -> None:
+    def __init__(self, directory: Path, *, checks: dict[str, FakeInstallCheck]) -> None:
         self.now = 1000.0
         self.wall_ahead = 0.0
         self.no_process = False
         self.lines: list[str] = []
-        self.children: list[PretendedChild] = []
+        self.workers: list[FakeProcess] = []
         self.down: set[str] = set()
-        self.spares: list[Order] = []
-        """Orders to make a spare tree that were carried out."""
+        self.spares: list[Task] = []
+        """Tasks to make a spare tree that were carried out."""
         self.wanting_spares: set[str] = set()
         self.no_spare: dict[str, dict[str, Any]] = {}
         """Why none is made on a server."""
         self.refused: dict[str, dict[str, Any]] = {}
         self.world = {"one": "r1", "two": "r1"}
-        self.looks = looks
+        self.checks = checks
         self.store = Store(directory / "daemon.sqlite")
         self.store._connected().execute(
             "PRAGMA synchronous = OFF"
         )  # the disk is not what is tested
         log = Log(self.lines.append, {})
-        book = Book(self.store, log, clock=self._wall, jitter=lambda: 0.5)
-        self.keeper = Keeper(book, log, self._start, lambda: self.now, self._wall)
-        self.keeper.adopt(self.duties())
+        sync_state = SyncState(self.store, log, clock=self._wall, jitter=lambda: 0.5)
+        self.scheduler = Scheduler(sync_state, log, self._start, lambda: self.now, self._wall)
+        self.scheduler.adopt(self.assignments())
 
     @staticmethod
-    def duties(**servers: tuple[str, ...]) -> Duties:
+    def assignments(**servers: tuple[str, ...]) -> Assignments:
         wanted = servers or {"one": ("a", "b"), "two": ("a", "b")}
-        duties = {name: Duty(name, f"/p/envs/{name}", to) for name, to in wanted.items()}
-        return Duties("me", SETTLE, RESCAN, duties)
+        assignments = {name: Assignment(name, f"/p/envs/{name}", to) for name, to in wanted.items()}
+        return Assignments("me", SETTLE, RESCAN, assignments)
 
     def edit(self, **changes: Any) -> None:
         """The inventory says something else of `one`."""
-        found = self.duties()
+        found = self.assignments()
         found.by_name["one"] = replace(found.by_name["one"], **changes)
-        self.keeper.adopt(found)
+        self.scheduler.adopt(found)
 
     def _wall(self) -> float:
         return self.now + self.wall_ahead
 
-    def _start(self, order: Order) -> Child:
+    def _start(self, task: Task) -> WorkerProcess:
         if self.no_process:
             raise BlockingIOError(11, "Resource temporarily unavailable")
-        child = PretendedChild(order)
-        self.children.append(child)
-        return cast("Child", child)
+        worker = FakeProcess(task)
+        self.workers.append(worker)
+        return cast("WorkerProcess", worker)
 
-    def turn(self) -> list[Order]:
+    def turn(self) -> list[Task]:
         """One turn; what began in it."""
-        before = [child for child in self.children if child.has_begun]
-        self.keeper.turn()
-        began = [child for child in self.children if child.has_begun and child not in before]
-        return [child.order for child in began if not child.order.makes_spare]
+        before = [worker for worker in self.workers if worker.has_begun]
+        self.scheduler.turn()
+        began = [worker for worker in self.workers if worker.has_begun and worker not in before]
+        return [worker.task for worker in began if not worker.task.makes_spare]
 
-    def work(self) -> list[Order]:
-        """Turns, each child doing what it is to do, until there is nothing left for now."""
-        done: list[Order] = []
+    def work(self) -> list[Task]:
+        """Turns, each worker doing what it is to do, until there is nothing left for now."""
+        done: list[Task] = []
         while True:
-            self.keeper.turn()
-            self._end_dismissed()
+            self.scheduler.turn()
+            self._end_those_told_to()
             at_work = self.at_work()
             if not at_work:
                 return done
-            for child in at_work:
-                (self.spares if child.order.makes_spare else done).append(child.order)
-                self.finish(child)
+            for worker in at_work:
+                (self.spares if worker.task.makes_spare else done).append(worker.task)
+                self.finish(worker)
 
-    def at_work(self) -> list[PretendedChild]:
+    def at_work(self) -> list[FakeProcess]:
         """Those that have begun and not ended, in the order in which they were started."""
-        return [child for child in self.children if child.has_begun and not child.is_over]
+        return [worker for worker in self.workers if worker.has_begun and not worker.is_over]
 
-    def _end_dismissed(self) -> None:
-        for child in self.children:
-            if child.is_dismissed and not child.is_over:
-                self.end(child)
+    def _end_those_told_to(self) -> None:
+        for worker in self.workers:
+            if worker.is_told_to_end and not worker.is_over:
+                self.end(worker)
 
-    def finish(self, child: PretendedChild) -> None:
-        if child.order.makes_spare:
-            for server in child.order.servers:
+    def finish(self, worker: FakeProcess) -> None:
+        if worker.task.makes_spare:
+            for server in worker.task.servers:
                 if server in self.no_spare:
-                    child.say(error={**self.no_spare[server], "server": server})
-        for name in () if child.order.makes_spare else child.order.environments:
+                    worker.say(error={**self.no_spare[server], "server": server})
+        for name in () if worker.task.makes_spare else worker.task.environments:
             digest = f"digest {self.world[name]}"
-            known = [one.digest for one in child.order.glances if one.environment == name]
+            known = [one.digest for one in worker.task.digest_checks if one.environment == name]
             if known:
                 unchanged = known == [digest]
-                child.say(environment=name, glance=digest, unchanged=unchanged)
+                worker.say(environment=name, glance=digest, unchanged=unchanged)
                 if unchanged:
                     continue
-            child.say(environment=name, revision=self.world[name])
-            for server in child.order.servers:
-                child.say(environment=name, report=self._report(name, server))
-        self.end(child)
+            worker.say(environment=name, revision=self.world[name])
+            for server in worker.task.servers:
+                worker.say(environment=name, report=self._report(name, server))
+        self.end(worker)
 
-    def end(self, child: PretendedChild) -> None:
-        child.is_over = True
-        os.close(child.fd)
-        self.keeper.hear(child.fd)
+    def end(self, worker: FakeProcess) -> None:
+        worker.is_over = True
+        os.close(worker.fd)
+        self.scheduler.read_worker(worker.fd)
 
     def _report(self, name: str, server: str) -> dict[str, Any]:
         error = DOWN if server in self.down else self.refused.get(server)
@@ -186,12 +186,12 @@ class Kept:
         more = {"seconds": 0.1, "source_revision": self.world[name], "wants_spare": wants_spare}
         return {**report, **more}
 
-    def later(self, seconds: float) -> list[Order]:
+    def later(self, seconds: float) -> list[Task]:
         """As the loop does it, for so long."""
-        end, done = self.now + seconds, list[Order]()
+        end, done = self.now + seconds, list[Task]()
         while self.now < end:
             done += self.work()
-            self.now = min(end, self.now + self.keeper.next_seconds())
+            self.now = min(end, self.now + self.scheduler.next_seconds())
         return done + self.work()
 
     def row(self, name: str, server: str) -> ServerRow:
@@ -201,6 +201,6 @@ class Kept:
         return [self.row(n, s).state for n in ("one", "two") for s in ("a", "b")]
 
 
-def looks() -> dict[str, PretendedLook]:
-    """To be put in the place of `Look`, by path."""
-    return {f"/p/envs/{name}": PretendedLook(name) for name in ("one", "two", "three")}
+def checks() -> dict[str, FakeInstallCheck]:
+    """To be put in the place of `InstallCheck`, by path."""
+    return {f"/p/envs/{name}": FakeInstallCheck(name) for name in ("one", "two", "three")}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.daemon.assignments import Duty, duties
+from envsync.daemon.assignments import Assignment, find_assignments
 from envsync.errors import InventoryError, UsageError
 from envsync.inventory.model import Environment, Inventory, Server
 
@@ -23,7 +23,7 @@ def inventory(*environments: Environment, prefix: str | None = None) -> Inventor
 
 def test_only_what_this_machine_is_to_push_by_itself() -> None:
     to = ("server2", "server1")
-    found = duties(
+    found = find_assignments(
         inventory(
             Environment("mine", source="server1", push_to=to, watch=True),
             Environment("by-hand", source="server1", push_to=to),
@@ -34,7 +34,7 @@ def test_only_what_this_machine_is_to_push_by_itself() -> None:
         "host",
     )
     assert found.by_name == {
-        "mine": Duty("mine", "/p/envs/mine", ("server2",), {"server2": "server2 /p"})
+        "mine": Assignment("mine", "/p/envs/mine", ("server2",), {"server2": "server2 /p"})
     }
     assert (found.settle_seconds, found.rescan_seconds) == (10.0, 3600.0)
 
@@ -44,7 +44,9 @@ def test_where_a_server_s_name_leads_to() -> None:
     entry = Environment("mine", source="server1", push_to=("x",), watch=True, local=("logs/**",))
 
     def place(server: Server, prefix: str = "/p") -> str:
-        found = duties(Inventory(Path("/x"), prefix, (SERVERS[0], server), (entry,)), "server1", "")
+        found = find_assignments(
+            Inventory(Path("/x"), prefix, (SERVERS[0], server), (entry,)), "server1", ""
+        )
         assert found.by_name["mine"].local == ("logs/**",)
         return found.by_name["mine"].places["x"]
 
@@ -62,12 +64,12 @@ def test_where_a_server_s_name_leads_to() -> None:
 
 def test_a_machine_without_a_name() -> None:
     with pytest.raises(UsageError, match="not in the inventory: its hostname is 'host'") as raised:
-        duties(inventory(), None, "host")
+        find_assignments(inventory(), None, "host")
     assert raised.value.hint == "say which server it is: envsync daemon --as NAME"
     assert raised.value.details == ("servers: server1, server2, odd",)
 
 
 def test_a_machine_whose_conda_is_nowhere() -> None:
     with pytest.raises(InventoryError, match="does not say where conda is on odd"):
-        duties(inventory(), "odd", "host")
-    assert duties(inventory(prefix="/q"), "odd", "host").by_name == {}
+        find_assignments(inventory(), "odd", "host")
+    assert find_assignments(inventory(prefix="/q"), "odd", "host").by_name == {}

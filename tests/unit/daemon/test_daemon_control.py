@@ -1,4 +1,4 @@
-"""The daemon's door: who gets in, and what is answered."""
+"""The daemon's control socket: who gets in, and what is answered."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from envsync.daemon import control
-from envsync.daemon.control import Door, ask
-from envsync.daemon.paths import Places
-from envsync.daemon.request_handler import Answers
+from envsync.daemon.control import ControlSocket, ask
+from envsync.daemon.paths import DaemonPaths
+from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.store import Contents, SourceRow, Store, read
 from envsync.errors import EnvsyncError, Locked, NotFound, StorageFailed, UsageError
 
 if TYPE_CHECKING:
     from envsync.daemon.log import Log
-    from envsync.daemon.scheduler import Keeper
+    from envsync.daemon.scheduler import Scheduler
 
 
 @pytest.fixture
@@ -35,35 +35,35 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def door(path: Path) -> Iterator[Door]:
-    found = Door(path)
+def control_socket(path: Path) -> Iterator[ControlSocket]:
+    found = ControlSocket(path)
     yield found
     found.close()
     assert not path.exists()
 
 
-def answering(door: Door, answer: Any = None) -> threading.Thread:
+def answering(control_socket: ControlSocket, answer: Any = None) -> threading.Thread:
     def handle(request: control.Request) -> control.Answer:
         if isinstance(answer, EnvsyncError):
             raise answer
         return {"heard": dict(request)}
 
-    door._socket.settimeout(30)
-    thread = threading.Thread(target=door.answer_one, args=(handle,))
+    control_socket._socket.settimeout(30)
+    thread = threading.Thread(target=control_socket.serve_one, args=(handle,))
     thread.start()
     return thread
 
 
-def test_a_question_and_its_answer(door: Door, path: Path) -> None:
+def test_a_question_and_its_answer(control_socket: ControlSocket, path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    thread = answering(door)
+    thread = answering(control_socket)
     assert ask(path, {"verb": "status"}) == {"heard": {"verb": "status"}}
     thread.join()
 
 
-def test_an_error_arrives_as_its_own_class(door: Door, path: Path) -> None:
-    thread = answering(door, NotFound("no such environment", hint="try another"))
+def test_an_error_arrives_as_its_own_class(control_socket: ControlSocket, path: Path) -> None:
+    thread = answering(control_socket, NotFound("no such environment", hint="try another"))
     with pytest.raises(NotFound) as raised:
         ask(path, {"verb": "sync"})
     assert raised.value.hint == "try another"
@@ -72,16 +72,18 @@ def test_an_error_arrives_as_its_own_class(door: Door, path: Path) -> None:
 
 def test_no_daemon(tmp_path: Path, path: Path) -> None:
     assert ask(tmp_path / "none" / "control", {}) is None
-    Door(path)._socket.close()  # killed: the socket is left
+    ControlSocket(path)._socket.close()  # killed: the socket is left
     assert path.exists()
     assert ask(path, {}) is None
-    again = Door(path)  # and taken over
+    again = ControlSocket(path)  # and taken over
     again.close()
 
 
 @pytest.mark.parametrize("sent", [b"", b"no json\n", b"[1]\n", b"{", b"[" * 50_000 + b"\n"])
-def test_a_strange_caller_does_no_harm(door: Door, path: Path, sent: bytes) -> None:
-    thread = answering(door)
+def test_a_strange_caller_does_no_harm(
+    control_socket: ControlSocket, path: Path, sent: bytes
+) -> None:
+    thread = answering(control_socket)
     with socket.socket(socket.AF_UNIX) as caller, control._short(path) as name:
         caller.connect(name)
         caller.sendall(sent)
@@ -95,10 +97,10 @@ def test_a_strange_caller_does_no_harm(door: Door, path: Path, sent: bytes) -> N
 
 
 def test_a_caller_who_says_nothing_is_left(
-    door: Door, path: Path, monkeypatch: pytest.MonkeyPatch
+    control_socket: ControlSocket, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "_SEND_SECONDS", 0.05)
-    thread = answering(door)
+    thread = answering(control_socket)
     with socket.socket(socket.AF_UNIX) as caller, control._short(path) as name:
         caller.connect(name)
         thread.join(30)
@@ -106,11 +108,11 @@ def test_a_caller_who_says_nothing_is_left(
 
 
 def test_a_caller_who_dawdles_is_left(
-    door: Door, path: Path, monkeypatch: pytest.MonkeyPatch
+    control_socket: ControlSocket, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each byte of his comes in time, and the line never ends."""
     monkeypatch.setattr(control, "_SEND_SECONDS", 0.3)
-    thread = answering(door)
+    thread = answering(control_socket)
     with socket.socket(socket.AF_UNIX) as caller, control._short(path) as name:
         caller.connect(name)
         sent = 0
@@ -124,48 +126,50 @@ def test_a_caller_who_dawdles_is_left(
 
 
 def test_another_user_is_not_let_in(
-    door: Door, path: Path, monkeypatch: pytest.MonkeyPatch
+    control_socket: ControlSocket, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "_peer_uid", lambda _: 12345)
-    thread = answering(door)
+    thread = answering(control_socket)
     assert ask(path, {"verb": "status"}) is None
     thread.join()
 
 
 @pytest.mark.parametrize("verb", [None, 1, [], {"status": 1}, "what"])
 def test_what_the_daemon_does_not_know(verb: object) -> None:
-    keeper, log = cast("Keeper", None), cast("Log", None)
+    scheduler, log = cast("Scheduler", None), cast("Log", None)
     with pytest.raises(UsageError, match="does not know"):
-        Answers(keeper, log, dict).to({"verb": verb})
+        RequestHandler(scheduler, log, dict).handle({"verb": verb})
 
 
 def test_places(tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
-    places = Places.of(home, "server1")
-    assert places.database == tmp_path / ".local/state/envsync/on-server1/daemon.sqlite"
-    assert places.socket == tmp_path / "envsync/control"
-    assert places.announced_socket() == places.socket
-    service = Places.of({**home, "RUNTIME_DIRECTORY": "/run/envsync-alice:/run/other"}, "server1")
+    paths = DaemonPaths.of(home, "server1")
+    assert paths.database == tmp_path / ".local/state/envsync/on-server1/daemon.sqlite"
+    assert paths.socket == tmp_path / "envsync/control"
+    assert paths.announced_socket() == paths.socket
+    service = DaemonPaths.of(
+        {**home, "RUNTIME_DIRECTORY": "/run/envsync-alice:/run/other"}, "server1"
+    )
     assert service.socket == Path("/run/envsync-alice/control")
-    places.state.mkdir(parents=True)
+    paths.state.mkdir(parents=True)
     service.announce()
-    assert places.announced_socket() == service.socket
-    assert Places.of(home, "Odd/1").state == places.state.parent / "on-odd_1"
+    assert paths.announced_socket() == service.socket
+    assert DaemonPaths.of(home, "Odd/1").state == paths.state.parent / "on-odd_1"
     # A domain comes and goes; what is paused stays so.
-    assert Places.of(home, "server1.lab.example").state == places.state
+    assert DaemonPaths.of(home, "server1.lab.example").state == paths.state
     with pytest.raises(UsageError, match="neither HOME nor XDG_STATE_HOME"):
-        Places.of({"HOME": ""}, "server1")
+        DaemonPaths.of({"HOME": ""}, "server1")
 
 
 def test_one_daemon_for_a_user_and_machine(tmp_path: Path) -> None:
     """Whose home may be that of other machines, too."""
-    places = Places.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")
-    places.lock()
+    paths = DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")
+    paths.lock()
     with pytest.raises(Locked, match=r"runs already \(process \d+\)"):
-        places.lock()
-    other = Places.of({"XDG_STATE_HOME": str(tmp_path)}, "server2")
+        paths.lock()
+    other = DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server2")
     other.lock()
-    assert other.database != places.database
+    assert other.database != paths.database
 
 
 def test_a_place_where_nothing_can_be_locked(
@@ -176,28 +180,28 @@ def test_a_place_where_nothing_can_be_locked(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(StorageFailed, match=r"nothing can be locked in .*: No locks available"):
-        Places.of({"XDG_STATE_HOME": str(tmp_path)}, "server1").lock()
+        DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server1").lock()
 
 
 def test_what_was_kept_for_all_machines_in_one_place(tmp_path: Path) -> None:
     before = Store(tmp_path / "envsync/daemon.sqlite")
     before.put_source(SourceRow("mine", paused=True))
     before.close()
-    places = Places.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")
-    places.lock()
-    places.take_over({"of-another-machine"})
-    assert read(places.database) == Contents()
+    paths = DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")
+    paths.lock()
+    paths.take_over({"of-another-machine"})
+    assert read(paths.database) == Contents()
     at_work = os.open(tmp_path / "envsync/daemon.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(at_work, fcntl.LOCK_EX)
     with pytest.raises(Locked, match="runs already"):
-        places.take_over({"mine"})
-    assert read(places.database) == Contents()
+        paths.take_over({"mine"})
+    assert read(paths.database) == Contents()
     os.close(at_work)
-    places.take_over({"mine", "other"})
-    assert read(places.database).sources["mine"].paused
+    paths.take_over({"mine", "other"})
+    assert read(paths.database).sources["mine"].paused
     assert not (tmp_path / "envsync/daemon.sqlite").exists()
 
 
 def test_no_place_for_the_door() -> None:
     with pytest.raises(StorageFailed, match="cannot be made"):
-        Door(Path("/proc/envsync/control"))
+        ControlSocket(Path("/proc/envsync/control"))

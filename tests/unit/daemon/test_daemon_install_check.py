@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from envsync.conda.busy import YOUNG_SECONDS
-from envsync.daemon.install_check import HISTORY_SECONDS, Look
+from envsync.daemon.install_check import HISTORY_SECONDS, InstallCheck
 
 PACKAGES = "lib/python3.11/site-packages"
 
@@ -52,12 +52,12 @@ def condas(top: Path, name: str, *files: str) -> None:
 
 
 def unfinished(top: Path) -> list[str]:
-    return list(Look(str(top)).observe().unfinished)
+    return list(InstallCheck(str(top)).observe().unfinished)
 
 
 def test_what_is_whole_shows_nothing(top: Path) -> None:
     assert unfinished(top) == []
-    assert Look(str(top)).unfinished(only_old=True) == ()
+    assert InstallCheck(str(top)).unfinished(only_old=True) == ()
     assert unfinished(top.parent / "none") == []
 
 
@@ -70,16 +70,16 @@ def test_what_installers_leave(top: Path, name: str) -> None:
 
 
 def test_a_distribution_of_which_files_are_missing(top: Path) -> None:
-    look = Look(str(top))
-    assert look.observe().unfinished == ()
+    check = InstallCheck(str(top))
+    assert check.observe().unfinished == ()
     info = install(top, "half", ["half.py", "other.py"])
     (top / PACKAGES / "half.py").unlink()
-    assert look.observe().unfinished == ("half-1.0 is installed in part: half.py is missing",)
+    assert check.observe().unfinished == ("half-1.0 is installed in part: half.py is missing",)
     (top / PACKAGES / "other.py").unlink()
-    [sign] = look.observe().unfinished
+    [sign] = check.observe().unfinished
     assert sign == "half-1.0 is installed in part: half.py and 1 more of its RECORD are missing"
     shutil.rmtree(info)
-    assert look.observe().unfinished == ()
+    assert check.observe().unfinished == ()
 
 
 def test_a_distribution_without_record(top: Path) -> None:
@@ -118,32 +118,32 @@ def test_a_package_of_conda_without_what_its_recipe_deleted(top: Path, installer
 
 
 def test_a_package_that_was_begun_by_an_installer_that_is_gone(top: Path) -> None:
-    look = Look(str(top))
+    check = InstallCheck(str(top))
     (top / PACKAGES / "mine").mkdir()
-    assert look.observe().unfinished == ()  # made by hand
-    look._saw_installer = True
-    assert look.observe().unfinished == ("mine is in no installed distribution",)
+    assert check.observe().unfinished == ()  # made by hand
+    check._saw_installer = True
+    assert check.observe().unfinished == ("mine is in no installed distribution",)
     install(top, "mine_too", ["mine/__init__.py"])
-    assert look.observe().unfinished == ()
+    assert check.observe().unfinished == ()
     (top / PACKAGES / "condas").mkdir()
-    assert look.observe().unfinished == ("condas is in no installed distribution",)
+    assert check.observe().unfinished == ("condas is in no installed distribution",)
     record = f'{{"files": ["{PACKAGES}/condas/__init__.py"]}}'
     (top / "conda-meta/numpy-1.0-0.json").write_text(record)
-    assert look.observe().unfinished == ()
+    assert check.observe().unfinished == ()
     (top / PACKAGES / "other").mkdir()
-    look.accept()
-    look._saw_installer = True
-    assert look.observe().unfinished == ()
+    check.accept()
+    check._saw_installer = True
+    assert check.observe().unfinished == ()
 
 
 def test_what_an_earlier_look_suspected_is_suspected_still(top: Path) -> None:
     (top / PACKAGES / "mine").mkdir()
     (top / PACKAGES / "by_hand").mkdir()
-    look = Look(str(top))
-    look.suspect(("mine is in no installed distribution", "something else"))
-    assert look.observe().unfinished == ("mine is in no installed distribution",)
+    check = InstallCheck(str(top))
+    check.suspect(("mine is in no installed distribution", "something else"))
+    assert check.observe().unfinished == ("mine is in no installed distribution",)
     install(top, "mine_too", ["mine/__init__.py"])
-    assert look.observe().unfinished == ()
+    assert check.observe().unfinished == ()
 
 
 def test_a_package_that_the_history_does_not_mention(
@@ -164,11 +164,11 @@ def test_a_package_that_the_history_does_not_mention(
 
 def test_what_has_stood_there_for_long(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (top / PACKAGES / "~umpy").mkdir()
-    look = Look(str(top))
-    assert look.unfinished(only_old=True) == ()
+    check = InstallCheck(str(top))
+    assert check.unfinished(only_old=True) == ()
     later = time.time() + YOUNG_SECONDS + 1
     monkeypatch.setattr(time, "time", lambda: later)
-    assert look.unfinished(only_old=True) == (f"an installer left {PACKAGES}/~umpy",)
+    assert check.unfinished(only_old=True) == (f"an installer left {PACKAGES}/~umpy",)
 
 
 @pytest.mark.parametrize(("name", "is_one"), [("pip", True), ("python", False)])
@@ -185,6 +185,6 @@ def test_an_installer_at_work(top: Path, name: str, is_one: bool) -> None:
     try:
         assert process.stdout.read(1) == b"."
         at_work = f"pip (process {process.pid})" if is_one else ""
-        assert Look(str(top)).observe().busy == at_work
+        assert InstallCheck(str(top)).observe().busy == at_work
     finally:
         process.communicate()

@@ -99,7 +99,7 @@ def test_what_cannot_be_read_at_first_is_not_forgotten(
     other.execute("BEGIN EXCLUSIVE")
     store = opened(file)
     assert "locked" in store.trouble
-    # As the book does it with what it has not heard of.
+    # As the sync state does it with what it has not heard of.
     store.put_source(SourceRow("myenv", tolerated=("more",)))
     store.put_source(SourceRow("other"))
     store.put_server(ServerRow("myenv", "server2", since_seconds=99.0))

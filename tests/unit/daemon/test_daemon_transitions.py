@@ -26,16 +26,16 @@ OLD, NEW = "old" * 21, "new" * 21
 
 def after(code: str, row: ServerRow = ROW, now: float = NOW, jitter: float = 0.5) -> ServerRow:
     report: dict[str, Any] = {"error": {"code": code, "message": "m"}, "source_revision": NEW}
-    return transitions.reported(transitions.pushing(row, now), report, now, RESCAN, jitter)
+    return transitions.after_report(transitions.to_pushing(row, now), report, now, RESCAN, jitter)
 
 
 def test_a_push_that_succeeded_forgets_what_was_before() -> None:
     troubled = after("connection-failed", after("connection-failed"))
-    done = transitions.reported(troubled, {"error": None, "revision": NEW}, NOW, RESCAN, 0.5)
+    done = transitions.after_report(troubled, {"error": None, "revision": NEW}, NOW, RESCAN, 0.5)
     assert done == ServerRow("myenv", "server2", IN_STEP, NEW, since_seconds=NOW)
-    assert not transitions.is_wanted(done, NEW, NOW)
-    assert transitions.is_wanted(done, OLD, NOW)
-    assert not transitions.is_wanted(done, "", NOW)  # nobody has looked at the source yet
+    assert not transitions.is_push_due(done, NEW, NOW)
+    assert transitions.is_push_due(done, OLD, NOW)
+    assert not transitions.is_push_due(done, "", NOW)  # nobody has looked at the source yet
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_which_failure_makes_which_state(code: str, state: str) -> None:
     row = after(code)
     assert row.state == state
     assert row.error is not None
-    assert not transitions.is_wanted(row, NEW, NOW)
+    assert not transitions.is_push_due(row, NEW, NOW)
     assert row.next_try_seconds is not None
-    assert transitions.is_wanted(row, NEW, row.next_try_seconds)
+    assert transitions.is_push_due(row, NEW, row.next_try_seconds)
     # Another version may be another matter, where the version was what was refused.
-    assert transitions.is_wanted(row, OLD, NOW) is (state in (HELD, HALTED))
+    assert transitions.is_push_due(row, OLD, NOW) is (state in (HELD, HALTED))
 
 
 def test_an_environment_in_use_is_asked_for_ever_more_rarely() -> None:
@@ -99,7 +99,7 @@ def test_a_server_that_answers_again_is_tried_within_a_minute(jitter: float) -> 
 
 
 def test_a_push_of_which_only_the_source_was_to_blame() -> None:
-    row = transitions.postponed(transitions.pushing(ROW, NOW), NOW)
+    row = transitions.after_source_failure(transitions.to_pushing(ROW, NOW), NOW)
     assert (row.state, row.since_seconds, row.attempts) == (LAGGING, 50.0, 0)
 
 
@@ -115,18 +115,18 @@ def test_a_push_of_which_only_the_source_was_to_blame() -> None:
 )
 def test_whose_error_it_is(code: str, where: str, is_so: bool) -> None:
     report = {"server": "server2", "error": {"code": code, "server": where}}
-    assert transitions.is_of_the_source(report) is is_so
-    assert not transitions.is_of_the_source({"server": "server2", "error": None})
+    assert transitions.is_source_error(report) is is_so
+    assert not transitions.is_source_error({"server": "server2", "error": None})
 
 
 def test_a_push_under_way_is_left_alone() -> None:
-    row = transitions.pushing(ROW, NOW)
+    row = transitions.to_pushing(ROW, NOW)
     assert row.state == PUSHING
-    assert transitions.lagging(row, NOW) == row
-    assert not transitions.is_wanted(row, NEW, NOW + 1e9)
+    assert transitions.to_lagging(row, NOW) == row
+    assert not transitions.is_push_due(row, NEW, NOW + 1e9)
 
 
 def test_a_clock_that_was_set_back_stops_nothing() -> None:
     row = after("drift", now=NOW + 1e8)
-    assert not transitions.is_wanted(row, NEW, NOW)
-    assert transitions.is_wanted(transitions.clamped(row, NOW, RESCAN), NEW, NOW)
+    assert not transitions.is_push_due(row, NEW, NOW)
+    assert transitions.is_push_due(transitions.clamped(row, NOW, RESCAN), NEW, NOW)

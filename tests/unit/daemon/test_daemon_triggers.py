@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.daemon.triggers import (
-    AT_REST,
     BUSY_POLL_SECONDS,
+    NO_ACTIVITY,
     PATIENCE_SECONDS,
     UNFINISHED_POLL_MAX_SECONDS,
     Activity,
     Observation,
     changed,
-    looked,
+    checked,
 )
 
 SETTLE = 10.0
@@ -23,19 +23,19 @@ BROKEN = Observation(unfinished=("it has no RECORD",))
 
 
 def test_a_change_is_looked_at_once_it_has_settled() -> None:
-    activity = changed(AT_REST, 100.0, SETTLE)
+    activity = changed(NO_ACTIVITY, 100.0, SETTLE)
     assert not activity.is_due(109.9)
     assert activity.is_due(110.0)
-    assert looked(activity, QUIET, 110.0, SETTLE) == (AT_REST, True)
+    assert checked(activity, QUIET, 110.0, SETTLE) == (NO_ACTIVITY, True)
 
 
 def test_each_further_change_settles_anew() -> None:
-    activity = changed(changed(AT_REST, 100.0, SETTLE), 108.0, SETTLE)
-    assert activity.look_seconds == 118.0
+    activity = changed(changed(NO_ACTIVITY, 100.0, SETTLE), 108.0, SETTLE)
+    assert activity.check_seconds == 118.0
 
 
 def test_a_source_that_never_settles_is_looked_at_all_the_same() -> None:
-    activity, now = changed(AT_REST, 0.0, SETTLE), 0.0
+    activity, now = changed(NO_ACTIVITY, 0.0, SETTLE), 0.0
     while not activity.is_due(now):
         now += 5.0
         activity = changed(activity, now, SETTLE)
@@ -43,30 +43,30 @@ def test_a_source_that_never_settles_is_looked_at_all_the_same() -> None:
 
 
 def test_what_an_installer_wrote_last_settles_too() -> None:
-    activity = changed(AT_REST, 0.0, SETTLE)
-    activity, ready = looked(activity, BUSY, 10.0, SETTLE)
+    activity = changed(NO_ACTIVITY, 0.0, SETTLE)
+    activity, ready = checked(activity, BUSY, 10.0, SETTLE)
     assert (activity.busy, ready) == (BUSY.busy, False)
-    assert activity.look_seconds == 10.0 + BUSY_POLL_SECONDS
+    assert activity.check_seconds == 10.0 + BUSY_POLL_SECONDS
     activity = changed(activity, 10.2, SETTLE)
-    assert activity.look_seconds == 10.0 + BUSY_POLL_SECONDS  # its end is polled for
-    activity, ready = looked(activity, QUIET, 10.5, SETTLE)
-    assert (activity.look_seconds, ready) == (10.2 + SETTLE, False)
-    assert looked(activity, QUIET, 20.5, SETTLE) == (AT_REST, True)
+    assert activity.check_seconds == 10.0 + BUSY_POLL_SECONDS  # its end is polled for
+    activity, ready = checked(activity, QUIET, 10.5, SETTLE)
+    assert (activity.check_seconds, ready) == (10.2 + SETTLE, False)
+    assert checked(activity, QUIET, 20.5, SETTLE) == (NO_ACTIVITY, True)
 
 
 def test_a_broken_install_is_asked_about_ever_more_rarely_until_something_comes() -> None:
-    activity, now = changed(AT_REST, 0.0, SETTLE), 10.0
+    activity, now = changed(NO_ACTIVITY, 0.0, SETTLE), 10.0
     pauses = []
     for _ in range(8):
-        activity, ready = looked(activity, BROKEN, now, SETTLE)
+        activity, ready = checked(activity, BROKEN, now, SETTLE)
         assert not ready
-        assert activity.look_seconds is not None
-        pauses.append(activity.look_seconds - now)
-        now = activity.look_seconds
+        assert activity.check_seconds is not None
+        pauses.append(activity.check_seconds - now)
+        now = activity.check_seconds
     assert pauses == sorted(pauses)
     assert pauses[-1] == UNFINISHED_POLL_MAX_SECONDS
-    assert changed(activity, now, SETTLE).look_seconds == now + SETTLE
-    assert looked(activity, QUIET, now, SETTLE) == (AT_REST, True)
+    assert changed(activity, now, SETTLE).check_seconds == now + SETTLE
+    assert checked(activity, QUIET, now, SETTLE) == (NO_ACTIVITY, True)
 
 
 @given(
@@ -76,14 +76,14 @@ def test_a_broken_install_is_asked_about_ever_more_rarely_until_something_comes(
 def test_never_ready_while_busy_or_before_it_settled_and_always_in_the_end(
     steps: list[tuple[float, str]], settle: float
 ) -> None:
-    activity, now, is_busy = AT_REST, 0.0, False
+    activity, now, is_busy = NO_ACTIVITY, 0.0, False
     last, ready_count, is_owed = float("-inf"), 0, False
 
     def run_until(end: float, activity: Activity) -> tuple[Activity, int]:
         count = 0
-        while activity.look_seconds is not None and activity.look_seconds <= end:
-            when = activity.look_seconds
-            activity, ready = looked(activity, BUSY if is_busy else QUIET, when, settle)
+        while activity.check_seconds is not None and activity.check_seconds <= end:
+            when = activity.check_seconds
+            activity, ready = checked(activity, BUSY if is_busy else QUIET, when, settle)
             if ready:
                 assert not is_busy
                 assert when >= last + settle - 1e-6 or when - last >= PATIENCE_SECONDS
@@ -103,5 +103,5 @@ def test_never_ready_while_busy_or_before_it_settled_and_always_in_the_end(
             is_busy = False
     is_busy = False
     activity, count = run_until(now + 2 * settle + PATIENCE_SECONDS, activity)
-    assert activity == AT_REST
+    assert activity == NO_ACTIVITY
     assert count == 1 if is_owed else count <= 1

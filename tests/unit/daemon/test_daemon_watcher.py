@@ -15,14 +15,14 @@ if sys.version_info < (3, 11):
     pytest.skip("watchdog 7 needs Python 3.11", allow_module_level=True)
 from envsync.agent.server.filesystem import Mount
 from envsync.daemon import watcher as module
-from envsync.daemon.watch_points import telltales
+from envsync.daemon.watch_points import watch_points
 from envsync.daemon.watcher import INVENTORY, Watcher
 
 MARK = "mark"
 _EVENTS_MAX = Path("/proc/sys/fs/inotify/max_queued_events")
 
 
-class Told:
+class Hints:
     """A watcher, and what it has told."""
 
     def __init__(self, top: Path) -> None:
@@ -78,7 +78,7 @@ class Told:
         (self.envs / MARK / f"bin/{self._marks}").mkdir()
         return (found | self._until({MARK})) - {MARK}
 
-    def told(self, *expected: str) -> set[str]:
+    def hinted(self, *expected: str) -> set[str]:
         """What is told, once that is as much as is expected. Watches what is there by then."""
         return self._until(set(expected)) - {MARK}
 
@@ -96,15 +96,15 @@ class Told:
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[Told]:
-    found = Told(tmp_path)
+def hints(tmp_path: Path) -> Iterator[Hints]:
+    found = Hints(tmp_path)
     yield found
     found.watcher.close()
 
 
-def test_what_installers_do(told: Told) -> None:
-    one, _ = told.make("one"), told.make("two")
-    told.watch("one", "two")
+def test_what_installers_do(hints: Hints) -> None:
+    one, _ = hints.make("one"), hints.make("two")
+    hints.watch("one", "two")
     for path in (
         "conda-meta/numpy-1.0-0.json",
         "bin/tool",
@@ -112,125 +112,125 @@ def test_what_installers_do(told: Told) -> None:
         "lib/python3.11/site-packages/pure.py",
     ):
         (one / path).write_text("x")
-        assert told.told("one") == {"one"}, path
-        told.settle()
+        assert hints.hinted("one") == {"one"}, path
+        hints.settle()
     (one / "lib/python3.11/site-packages/pure.py").unlink()
-    assert told.told("one") == {"one"}
+    assert hints.hinted("one") == {"one"}
     (one / "share/deep").mkdir(parents=True)
-    told.told("one")
-    told.settle()
+    hints.hinted("one")
+    hints.settle()
     (one / "share/deep/file").write_text("x")  # for a rescan
     (one / "lib/python3.11/site-packages/__pycache__").mkdir()
-    (told.envs / "three").mkdir()  # none of their business
-    assert told.settle() == set()
+    (hints.envs / "three").mkdir()  # none of their business
+    assert hints.settle() == set()
 
 
-def test_directories_that_are_replaced_or_new(told: Told) -> None:
-    one = told.make("one")
-    told.watch("one")
+def test_directories_that_are_replaced_or_new(hints: Hints) -> None:
+    one = hints.make("one")
+    hints.watch("one")
     packages = one / "lib/python3.11/site-packages"
     packages.rename(one / "aside")
     packages.mkdir()
-    assert told.told("one") == {"one"}
-    told.settle()
+    assert hints.hinted("one") == {"one"}
+    hints.settle()
     (packages / "new.py").write_text("x")
-    assert told.told("one") == {"one"}, "the directory in its place is not watched"
+    assert hints.hinted("one") == {"one"}, "the directory in its place is not watched"
     (one / "lib/python3.12/site-packages").mkdir(parents=True)  # conda installed another Python
-    assert told.told("one") == {"one"}
-    told.settle()
+    assert hints.hinted("one") == {"one"}
+    hints.settle()
     (one / "lib/python3.12/site-packages/new.py").write_text("x")
-    assert told.told("one") == {"one"}
+    assert hints.hinted("one") == {"one"}
 
 
-def test_an_environment_that_goes_comes_and_is_exchanged(told: Told) -> None:
-    one, other = told.make("one"), told.make("other")
-    told.watch("one")
+def test_an_environment_that_goes_comes_and_is_exchanged(hints: Hints) -> None:
+    one, other = hints.make("one"), hints.make("other")
+    hints.watch("one")
     shutil.rmtree(one)
-    assert told.told("one") == {"one"}
-    told.settle()
-    told.make("one")
-    assert told.told("one") == {"one"}
-    told.settle()
+    assert hints.hinted("one") == {"one"}
+    hints.settle()
+    hints.make("one")
+    assert hints.hinted("one") == {"one"}
+    hints.settle()
     (one / "conda-meta/history").write_text("x")
-    assert told.told("one") == {"one"}
-    told.settle()
-    one.rename(told.envs / "aside")
+    assert hints.hinted("one") == {"one"}
+    hints.settle()
+    one.rename(hints.envs / "aside")
     other.rename(one)
-    assert told.told("one") == {"one"}
-    told.settle()
+    assert hints.hinted("one") == {"one"}
+    hints.settle()
     (one / "bin/tool").write_text("x")
-    assert told.told("one") == {"one"}
+    assert hints.hinted("one") == {"one"}
 
 
-def test_an_environment_that_is_a_link(told: Told, tmp_path: Path) -> None:
-    told.make("one").rename(tmp_path / "elsewhere")
-    (told.envs / "one").symlink_to(tmp_path / "elsewhere")
-    told.watch("one")
+def test_an_environment_that_is_a_link(hints: Hints, tmp_path: Path) -> None:
+    hints.make("one").rename(tmp_path / "elsewhere")
+    (hints.envs / "one").symlink_to(tmp_path / "elsewhere")
+    hints.watch("one")
     (tmp_path / "elsewhere/bin/tool").write_text("x")
-    assert told.told("one") == {"one"}
+    assert hints.hinted("one") == {"one"}
 
 
 @pytest.mark.parametrize("way", ["in-place", "rename", "link"])
-def test_the_inventory_as_editors_write_it(told: Told, way: str) -> None:
+def test_the_inventory_as_editors_write_it(hints: Hints, way: str) -> None:
     if way == "link":
-        (told.envs.parent / "real").mkdir()
-        told.inventory.rename(told.envs.parent / "real" / "envsync.yaml")
-        told.inventory.symlink_to(told.envs.parent / "real" / "envsync.yaml")
-    told.watch()
+        (hints.envs.parent / "real").mkdir()
+        hints.inventory.rename(hints.envs.parent / "real" / "envsync.yaml")
+        hints.inventory.symlink_to(hints.envs.parent / "real" / "envsync.yaml")
+    hints.watch()
     for _ in range(2):
-        file = told.inventory.resolve()
+        file = hints.inventory.resolve()
         if way == "rename":
             new = file.with_name(".envsync.yaml.swp")
             new.write_text("two")
             new.rename(file)
         else:
             file.write_text("two")
-        assert told.told(INVENTORY) == {INVENTORY}
-        told.settle()
-    (told.inventory.parent / "notes.txt").write_text("x")
-    assert told.settle() == set()
+        assert hints.hinted(INVENTORY) == {INVENTORY}
+        hints.settle()
+    (hints.inventory.parent / "notes.txt").write_text("x")
+    assert hints.settle() == set()
 
 
-def test_events_that_inotify_lost(told: Told) -> None:
+def test_events_that_inotify_lost(hints: Hints) -> None:
     """A real queue, which fills while nobody reads; the last thing in it says that it is full."""
-    told.make("one"), told.make("two")
-    others = told.make("none of their business"), told.make("nor this")
-    told.watch("one", "two")
-    with told.nobody_reads():
+    hints.make("one"), hints.make("two")
+    others = hints.make("none of their business"), hints.make("nor this")
+    hints.watch("one", "two")
+    with hints.nobody_reads():
         for number in range(int(_EVENTS_MAX.read_text())):
             others[number % 2].chmod(0o755)  # twice of the same would be one event
-        (told.envs / "two/bin/tool").write_text("x")
-    assert told.told("one", "two", INVENTORY) == {"one", "two", INVENTORY}
+        (hints.envs / "two/bin/tool").write_text("x")
+    assert hints.hinted("one", "two", INVENTORY) == {"one", "two", INVENTORY}
 
 
-def test_a_thread_of_watchdog_that_died(told: Told) -> None:
-    one = told.make("one")
-    told.watch("one")
-    assert told.watcher._inotify is not None
-    told.watcher._inotify.stop()
-    told.watcher._inotify.join(5)
-    told.watcher.refresh([])
-    assert "one" in told.told("one")
+def test_a_thread_of_watchdog_that_died(hints: Hints) -> None:
+    one = hints.make("one")
+    hints.watch("one")
+    assert hints.watcher._inotify is not None
+    hints.watcher._inotify.stop()
+    hints.watcher._inotify.join(5)
+    hints.watcher.refresh([])
+    assert "one" in hints.hinted("one")
     (one / "bin/tool").write_text("x")
-    assert told.told("one") == {"one"}
+    assert hints.hinted("one") == {"one"}
 
 
 def test_a_filesystem_of_other_machines_is_polled(
-    told: Told, monkeypatch: pytest.MonkeyPatch
+    hints: Hints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = told.make("one")
+    one = hints.make("one")
     monkeypatch.setattr(module, "mount_of", lambda _: Mount("nfs4", "/data", ()))
-    told.watch("one")
-    assert "/data is nfs4" in told.watcher.polled()["one"]
-    told.watcher.poll()
+    hints.watch("one")
+    assert "/data is nfs4" in hints.watcher.polled()["one"]
+    hints.watcher.poll()
     (one / "conda-meta/history").write_text("x")
-    told.watcher.poll()
-    assert told.told("one") == {"one"}
-    told.watcher.poll()
-    assert told.settle() == set()
+    hints.watcher.poll()
+    assert hints.hinted("one") == {"one"}
+    hints.watcher.poll()
+    assert hints.settle() == set()
 
 
-def test_about_ten_directories_are_watched(told: Told) -> None:
-    one = told.make("one")
+def test_about_ten_directories_are_watched(hints: Hints) -> None:
+    one = hints.make("one")
     (one / "lib/python3.12/site-packages").mkdir(parents=True)
-    assert len(telltales(str(one))) == 9
+    assert len(watch_points(str(one))) == 9

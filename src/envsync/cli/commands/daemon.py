@@ -15,7 +15,7 @@ from envsync.cli.invocation.options import common_options
 from envsync.errors import InventoryError
 
 if TYPE_CHECKING:
-    from envsync.daemon.tasks import Order
+    from envsync.daemon.tasks import Task
 
 
 COMMANDS = {
@@ -52,7 +52,7 @@ def daemon(context: click.Context, as_name: str | None) -> None:
 def _run(invocation: Invocation, as_name: str | None) -> None:
     from envsync.cli.output.terminal import escaped
     from envsync.daemon.log import Log
-    from envsync.daemon.main_loop import Service, Setting
+    from envsync.daemon.main_loop import DaemonSettings, MainLoop
     from envsync.daemon.systemd.notify import Notifier
     from envsync.inventory import find
 
@@ -70,24 +70,24 @@ def _run(invocation: Invocation, as_name: str | None) -> None:
         sys.stderr.flush()
 
     environ, hostname = dict(invocation.environ), socket.gethostname()
-    setting = Setting(
+    settings = DaemonSettings(
         file=file.absolute(),
         hostname=hostname,
         own_name=lambda inventory: inventory.own_name(as_name, environ, hostname),
         argv=_argv,
         environ=environ,
     )
-    Service(setting, Log(say, environ), Notifier.from_environ(environ)).run()
+    MainLoop(settings, Log(say, environ), Notifier.from_environ(environ)).run()
 
 
-def _argv(order: Order, inventory: Path, own: str) -> list[str]:
-    """The command line of the child that carries out an order."""
+def _argv(task: Task, inventory: Path, own: str) -> list[str]:
+    """The command line of the process that carries out a task."""
     argv = [sys.executable, "-m", "envsync", "--config", str(inventory), "daemon", "work"]
     argv += ["--as", own]
-    for environment in order.environments:
+    for environment in task.environments:
         argv += ["--environment", environment]
-    for glance in order.glances:
-        argv += ["--glance", *glance]
-    argv += ["--await-word"] if order.awaits_word else []
-    argv += ["--make-spare"] if order.makes_spare else []
-    return [*argv, *order.servers]
+    for check in task.digest_checks:
+        argv += ["--glance", *check]
+    argv += ["--await-word"] if task.awaits_start else []
+    argv += ["--make-spare"] if task.makes_spare else []
+    return [*argv, *task.servers]

@@ -58,16 +58,16 @@ def _document(invocation: Invocation) -> Document:
 
     from envsync.daemon import store
     from envsync.daemon.control import ask
-    from envsync.daemon.paths import Places
+    from envsync.daemon.paths import DaemonPaths
     from envsync.daemon.status import About, document
 
-    places = Places.of(invocation.environ, socket.gethostname())
-    answer = ask(places.announced_socket(), {"verb": "status"})
+    paths = DaemonPaths.of(invocation.environ, socket.gethostname())
+    answer = ask(paths.announced_socket(), {"verb": "status"})
     if answer is not None:
         found = answer["status"]
         assert isinstance(found, dict)
         return found
-    contents = store.read(places.database)
+    contents = store.read(paths.database)
     about = About(
         inventory=str(contents.about.get("inventory", "")),
         inventory_error=contents.about.get("inventory_error"),

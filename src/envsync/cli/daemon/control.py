@@ -52,9 +52,9 @@ def _ask(invocation: Invocation, verb: str, environments: tuple[str, ...]) -> li
     import socket
 
     from envsync.daemon.control import ask
-    from envsync.daemon.paths import Places
+    from envsync.daemon.paths import DaemonPaths
 
-    places = Places.of(invocation.environ, socket.gethostname())
+    places = DaemonPaths.of(invocation.environ, socket.gethostname())
     answer = ask(places.announced_socket(), {"verb": verb, "environments": list(environments)})
     if answer is None:
         raise NotFound("no daemon of this user runs here", hint="start one: envsync daemon")

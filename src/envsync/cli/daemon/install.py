@@ -100,8 +100,8 @@ def _install(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) 
         return
     result["done"] = _activate(systemctl, plan.unit, written)
     result["status"] = systemctl.property(plan.unit.name, "StatusText")
-    said = f": {result['status']}" if result["status"] else ""
-    terminal.say(f"{plan.unit.name}: enabled and {result['done']}{said}")
+    status = f": {result['status']}" if result["status"] else ""
+    terminal.say(f"{plan.unit.name}: enabled and {result['done']}{status}")
     if systemctl.of_user:
         result["lingers"] = plan.lingers()
         if not result["lingers"]:

@@ -52,8 +52,8 @@ class ServicePlan:
         for directory in self.service.written_directories:
             done = self._as_user(["mkdir", "-p", "-m", "700", str(directory)])
             if done.returncode != 0:
-                said = done.stderr.strip().rpartition(": ")[2]
-                raise StorageFailed(f"{directory} cannot be made: {said}")
+                message = done.stderr.strip().rpartition(": ")[2]
+                raise StorageFailed(f"{directory} cannot be made: {message}")
 
     def lingers(self) -> bool:
         """Whether the user's systemd runs without a login."""

@@ -79,8 +79,8 @@ class Trial:
             raise from_json(document["error"])
         by_name = {server.name: server for server in self._servers}
         return {
-            told["server"]: _mended(told["error"], by_name[told["server"]])
-            for told in document["result"]["servers"]
+            outcome["server"]: _mended(outcome["error"], by_name[outcome["server"]])
+            for outcome in document["result"]["servers"]
         }
 
     def _failure(self, error: Exception) -> ServiceFailed:
@@ -92,11 +92,11 @@ class Trial:
         )
 
 
-def _mended(told: dict[str, Any] | None, server: Server) -> EnvsyncError | None:
+def _mended(document: dict[str, Any] | None, server: Server) -> EnvsyncError | None:
     """The error with what mends it for a service: to unlock a key for a session does not."""
-    if told is None:
+    if document is None:
         return None
-    error = from_json(told)
+    error = from_json(document)
     error.server = server.name
     unusable = ("needs a passphrase", "no usable key")
     if isinstance(error, AuthenticationRefused) and any(

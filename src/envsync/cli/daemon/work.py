@@ -1,4 +1,4 @@
-"""`envsync daemon work`: one order of the daemon, in a process of its own. Not for people.
+"""`envsync daemon work`: one task of the daemon, in a process of its own. Not for people.
 
 It says what it finds as JSON documents, a line each, and ends when its stdin does.
 """
@@ -20,7 +20,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.conda.credentials import redacted_json
 from envsync.daemon import change_digest
-from envsync.daemon.tasks import CHANGED_SINCE
+from envsync.daemon.tasks import START_CHANGED
 from envsync.errors import EnvsyncError, SourceRefused, UsageError
 from envsync.push.fan_out.beginning import AT_ONCE, Beginning
 
@@ -47,21 +47,21 @@ def work(
     invocation: Invocation,
     as_name: str,
     environments: tuple[str, ...],
-    glances: tuple[tuple[str, str, str], ...],
+    digest_checks: tuple[tuple[str, str, str], ...],
     await_word: bool,
     make_spare: bool,
     servers: tuple[str, ...],
 ) -> None:
     """Scan the environments, or push the one to the servers.
 
-    One for which a glance is asked is scanned only where its digest is another one. With
+    One for which `--glance` is given is scanned only where its digest is another one. With
     `--await-word` the push is made ready, and begins with a line on stdin. With `--make-spare`
     nothing is pushed, but the next push is given something to be built on.
     """
     beginning = Beginning() if await_word else AT_ONCE
     _end_with_the_daemon(beginning)
     site = functools.cache(lambda: invocation.site(as_name))
-    known = {name: (path, digest) for name, path, digest in glances}
+    known = {name: (path, digest) for name, path, digest in digest_checks}
     for environment in environments:
         try:
             if make_spare:
@@ -71,30 +71,30 @@ def work(
             elif not _is_unchanged(environment, *known.get(environment, ("", ""))):
                 _scan(site(), environment)
         except EnvsyncError as error:
-            _say(environment=environment, error=error.to_json())
+            _send(environment=environment, error=error.to_json())
 
 
-_SAYING = threading.Lock()
+_SENDING = threading.Lock()
 
 
-def _say(**document: Any) -> None:
+def _send(**document: Any) -> None:
     """A line; several threads report, and a long one is not written at once.
 
-    The daemon keeps what is told on disk: without credentials.
+    The daemon keeps what is reported on disk: without credentials.
     """
     line = json.dumps(redacted_json(document)) + "\n"
-    with _SAYING:
+    with _SENDING:
         sys.stdout.write(line)
         sys.stdout.flush()
 
 
 def _is_unchanged(environment: str, path: str, before: str) -> bool:
-    """Says so where it is, and else what the next glance is to be compared with."""
+    """Says so where it is, and else what the next digest is to be compared with."""
     if not path:
         return False
     found = change_digest.digest(path)
     is_unchanged = bool(found) and found == before
-    _say(environment=environment, glance=found, unchanged=is_unchanged)
+    _send(environment=environment, glance=found, unchanged=is_unchanged)
     return is_unchanged
 
 
@@ -110,7 +110,7 @@ def _scan(site: Site, environment: str) -> None:
     for _ in range(SCAN_ATTEMPTS):
         require_source(state)
         if look.confirmed(state):
-            _say(environment=environment, revision=state.revision)
+            _send(environment=environment, revision=state.revision)
             return
         state = look.renewed(state)
     raise SourceRefused(
@@ -150,37 +150,37 @@ def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beg
             "wants_spare": found.server in fan_out.wanting_spares,
         }
         if document["source_revision"]:
-            _say(environment=environment, revision=document["source_revision"])
-        _say(environment=environment, report=document)
+            _send(environment=environment, revision=document["source_revision"])
+        _send(environment=environment, report=document)
 
     fan_out = FanOut(settings, site.own_name, beginning=beginning)
     fan_out.run(order.destinations, on_report=report)
 
 
 def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:
-    """What cannot be done there is said, a server each: the next push only takes longer."""
+    """What cannot be done there is reported, a server each: the next push only takes longer."""
     from envsync.cli.pushing.order import PushOptions, make_order
     from envsync.push.fan_out.spare import make_spares
     from envsync.push.questions.servers import Outcome
 
-    def say_failure(outcome: Outcome[bool]) -> None:
+    def send_failure(outcome: Outcome[bool]) -> None:
         if outcome.error is not None:
-            _say(environment=environment, error=outcome.error.to_json())
+            _send(environment=environment, error=outcome.error.to_json())
 
     order = make_order(site, PushOptions(environment, servers=servers))
-    make_spares(order.settings, order.destinations, say_failure)
+    make_spares(order.settings, order.destinations, send_failure)
 
 
 def _end_with_the_daemon(beginning: Beginning) -> None:
     """SIGTERM is Ctrl-C; so is the end of stdin, whose other end the daemon has.
 
-    What comes before that end is the word to begin.
+    What comes before that end is the line to begin by.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def wait() -> None:
-        while word := os.read(0, 4096):
-            beginning.say(is_changed_since=word.strip() == CHANGED_SINCE)
+        while line := os.read(0, 4096):
+            beginning.say(is_changed_since=line.strip() == START_CHANGED)
         os.kill(os.getpid(), signal.SIGTERM)
         late = threading.Timer(END_SECONDS, _leave)
         late.daemon = True  # an end that comes by itself does not wait for it

@@ -50,8 +50,8 @@ class Systemctl:
         sudo = "" if self.of_user else "sudo "
         return " ".join([f"{sudo}systemctl", *self._scope, *arguments])
 
-    def _failure(self, message: str, said: str, units: Sequence[str]) -> ServiceFailed:
-        details = said.strip().splitlines()
+    def _failure(self, message: str, stderr: str, units: Sequence[str]) -> ServiceFailed:
+        details = stderr.strip().splitlines()
         for unit in units:
             argv = ["journalctl", "--no-pager", "--output=cat", f"--lines={_LOG_LINES}"]
             argv += [f"--user-unit={unit}" if self.of_user else f"--unit={unit}"]
