@@ -10,7 +10,8 @@
     ├── AgentFailed                     7   the agent could not start or broke the protocol
     ├── PreflightRefused                8   something about either end forbids the push
     ├── SourceRefused                   9   the source is broken, busy or changing
-    │   └── SourceShrunk               10   the source lost so much that it looks ruined
+    │   ├── SourceShrunk               10   the source lost so much that it looks ruined
+    │   └── InstallUnfinished           9   an installation in it did not come to its end
     ├── TargetDrifted                  11   the target was changed by hand
     ├── NotFastForward                 12   the target holds a version this source never had
     ├── RevisionHeld                   13   that revision was rolled back or failed there
@@ -201,6 +202,13 @@ class SourceShrunk(SourceRefused):
     code = "source-shrunk"
     exit_code = 10
     default_hint = "if that is what you want: --allow-shrink"
+
+
+class InstallUnfinished(SourceRefused):
+    code = "unfinished"
+    default_hint = (
+        "install once more, or remove what was left; `envsync daemon sync` pushes it as it is"
+    )
 
 
 class TargetDrifted(EnvsyncError):

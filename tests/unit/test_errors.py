@@ -17,7 +17,10 @@ ALL = list(all_errors())
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
 
 # Classes that share their parent's exit code, each for a reason.
-SAME_EXIT_CODE = {"inventory": "to a script, an invalid inventory is a usage error"}
+SAME_EXIT_CODE = {
+    "inventory": "to a script, an invalid inventory is a usage error",
+    "unfinished": "to a script, a source with half an install is one that is not at rest",
+}
 
 
 def documented() -> dict[str, tuple[int, str]]:

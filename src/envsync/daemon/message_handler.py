@@ -12,10 +12,11 @@ from envsync.daemon.log import Log
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.triggers import NO_ACTIVITY, Activity
 from envsync.daemon.worker_pool import Worker, crash_error
+from envsync.errors import Locked, NotFound
 
 REFUSED_MAX_SECONDS = 300.0
 
-_ORDINARY = transitions.UNREACHABLE | {"locked"}
+_ORDINARY = transitions.UNREACHABLE | {Locked.code}
 """Why no spare tree is made somewhere, where that needs no line in the log."""
 
 
@@ -134,7 +135,7 @@ class MessageHandler:
         source = self._sources[name]
         source.pending_digest = ""
         self._sync_state.source_failed(name, error)
-        if error.get("code") == "not-found" or not source.activity.is_at_rest:
+        if error.get("code") == NotFound.code or not source.activity.is_at_rest:
             return
         settle = self._sync_state.assignments.settle_seconds
         pause = min(max(settle, 1.0) * 2**source.refusals, REFUSED_MAX_SECONDS)
@@ -163,7 +164,7 @@ class MessageHandler:
         names = [name for name in task.environments if name in self._sources]
         if not worker.has_started:
             return  # whoever wants to start it will see
-        error = crash_error(worker)
+        error = crash_error(worker).to_json()
         if task.makes_spare:
             if worker.process.exit_status and not worker.is_terminated:
                 for name in names:

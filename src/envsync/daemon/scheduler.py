@@ -17,6 +17,7 @@ from envsync.daemon.tasks import DigestCheck, Task
 from envsync.daemon.triggers import NO_ACTIVITY, Activity
 from envsync.daemon.worker_pool import StartProcess, WorkerPool
 from envsync.daemon.worker_process import WorkerProcess
+from envsync.errors import NotFound
 
 READY_SECONDS = 5.0
 """How long before it may be pushed a worker is made ready for it: the time to start one and
@@ -84,7 +85,7 @@ class Scheduler:
             old = check.unfinished(only_old=True)
             self.sync_state.store.put_source(SourceRow(name, tolerated=old))
         source, row = TrackedSource(path, check), self.sync_state.source(name)
-        if row.error is not None and row.error.get("code") != "not-found":
+        if row.error is not None and row.error.get("code") != NotFound.code:
             check.suspect(row.unfinished)
             now = self._clock()
             first = triggers.changed(NO_ACTIVITY, now, self.sync_state.assignments.settle_seconds)

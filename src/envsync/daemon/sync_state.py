@@ -23,6 +23,7 @@ from envsync.daemon.store import (
     SourceRow,
     Store,
 )
+from envsync.errors import InstallUnfinished
 from envsync.tree.revision import short
 
 
@@ -202,7 +203,8 @@ class SyncState:
 
     def install_unfinished(self, environment: str, signs: tuple[str, ...]) -> None:
         """A check has found that half done: nothing is pushed until another finds it whole."""
-        self._put_failure(replace(self.source(environment), unfinished=signs), _unfinished(signs))
+        error = InstallUnfinished(f"an installation is not finished: {signs[0]}", details=signs[1:])
+        self._put_failure(replace(self.source(environment), unfinished=signs), error.to_json())
 
     def _put_failure(self, row: SourceRow, error: ErrorDocument) -> None:
         before = self.source(row.environment)
@@ -301,19 +303,6 @@ class SyncState:
             return
         document = {**error, "message": f"{_HOW[after.state]}: {error.get('message', '')}"}
         self._log.failure(document, _PRIORITY.get(after.state, INFO), **about)
-
-
-def _unfinished(signs: tuple[str, ...]) -> dict[str, Any]:
-    """The error of a source in which an installer has left something half done."""
-    return {
-        "code": "unfinished",
-        "exit_code": 9,
-        "server": None,
-        "message": f"an installation is not finished: {signs[0]}",
-        "hint": "install once more, or remove what was left; "
-        "`envsync daemon sync` pushes it as it is",
-        "details": list(signs[1:]),
-    }
 
 
 _HOW = {HALTED: "halted", HELD: "held", WAITING: "waiting", RETRYING: "will be tried again"}

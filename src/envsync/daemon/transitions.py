@@ -21,6 +21,25 @@ from envsync.daemon.store import (
     WAITING,
     ServerRow,
 )
+from envsync.errors import (
+    AuthenticationRefused,
+    CheckFailed,
+    ConnectionFailed,
+    ConnectionLost,
+    EnvironmentInUse,
+    HostKeyRefused,
+    InventoryError,
+    Locked,
+    NotFastForward,
+    NotFound,
+    PreflightRefused,
+    RevisionHeld,
+    SourceRefused,
+    SourceShrunk,
+    TargetDrifted,
+    TransferFailed,
+    UsageError,
+)
 
 FIRST_SECONDS = 2.0
 UNREACHABLE_MAX_SECONDS = 30.0
@@ -36,19 +55,19 @@ IN_USE_SECONDS = 15.0
 
 _JITTER = 0.2
 
-UNREACHABLE = frozenset({"connection-failed", "connection-lost"})
-_QUICK = UNREACHABLE | {"locked", "transfer-failed", "interrupted"}
-_HELD = frozenset({"held", "check-failed"})
+UNREACHABLE = frozenset({ConnectionFailed.code, ConnectionLost.code})
+_QUICK = UNREACHABLE | {Locked.code, TransferFailed.code}
+_HELD = frozenset({RevisionHeld.code, CheckFailed.code})
 _HALTED = frozenset(
     {
-        "authentication-refused",
-        "drift",
-        "host-key-refused",
-        "inventory",
-        "not-fast-forward",
-        "preflight-refused",
-        "source-shrunk",
-        "usage",
+        AuthenticationRefused.code,
+        HostKeyRefused.code,
+        InventoryError.code,
+        NotFastForward.code,
+        PreflightRefused.code,
+        SourceShrunk.code,
+        TargetDrifted.code,
+        UsageError.code,
     }
 )
 
@@ -60,8 +79,8 @@ def is_source_error(report: Report) -> bool:
     is not there."""
     error = report.get("error") or {}
     is_its_own = error.get("server") == report.get("server")
-    return error.get("code") == "source-refused" or (
-        error.get("code") == "not-found" and not is_its_own
+    return error.get("code") == SourceRefused.code or (
+        error.get("code") == NotFound.code and not is_its_own
     )
 
 
@@ -132,7 +151,7 @@ def _state(code: str) -> str:
         return HELD
     if code in _HALTED:
         return HALTED
-    return WAITING if code == "in-use" else RETRYING
+    return WAITING if code == EnvironmentInUse.code else RETRYING
 
 
 def _pause(code: str, state: str, attempts: int, rescan_seconds: float) -> float:

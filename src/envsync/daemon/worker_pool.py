@@ -11,6 +11,7 @@ from typing import Any
 from envsync.daemon.log import Log
 from envsync.daemon.tasks import START, START_CHANGED, Task
 from envsync.daemon.worker_process import WorkerProcess
+from envsync.errors import EnvsyncError
 
 PUSHING_MAX = 4
 """How many may push at a time, those aside that wait for a slow server; and how many to one."""
@@ -237,17 +238,10 @@ class WorkerPool:
         self._workers.clear()
 
 
-def crash_error(worker: Worker) -> dict[str, Any]:
+def crash_error(worker: Worker) -> EnvsyncError:
     """The error of a worker that ended without a report."""
     status, stderr = worker.process.exit_status, worker.process.stderr_tail
     last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
     how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
     what = f"the process that {worker.task.verb} ended by itself ({how})"
-    return {
-        "code": "unexpected",
-        "exit_code": 1,
-        "server": None,
-        "message": f"{what}: {last}" if last else what,
-        "hint": "",
-        "details": stderr.splitlines(),
-    }
+    return EnvsyncError(f"{what}: {last}" if last else what, details=stderr.splitlines())
