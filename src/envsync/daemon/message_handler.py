@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from envsync.daemon import transitions, triggers
 from envsync.daemon.install_check import InstallCheck
-from envsync.daemon.log import Log
+from envsync.daemon.spares import Spares
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.triggers import NO_ACTIVITY, Activity
 from envsync.daemon.worker_pool import Worker, crash_error
-from envsync.errors import Locked, NotFound
+from envsync.errors import NotFound, from_json
 
 REFUSED_MAX_SECONDS = 300.0
-
-_ORDINARY = transitions.UNREACHABLE | {Locked.code}
-"""Why no spare tree is made somewhere, where that needs no line in the log."""
 
 
 @dataclass(slots=True)
@@ -38,43 +35,24 @@ class TrackedSource:
     """Its change digest before the last scan that went well."""
     pending_digest: str = ""
     """One whose scan is still to come."""
-    spares: set[str] = field(default_factory=set)
-    """The servers that have a tree for the next push, as far as one can be made."""
-    failed_spares: set[str] = field(default_factory=set)
-    """Those of them where it came to nothing: tried again after the next rescan."""
-    logged_spare_errors: dict[str, str] = field(default_factory=dict)
-    """What was logged last of why there is none, by server."""
     ready: Worker | None = None
     """The worker that was made ready to push it."""
 
-    def want_spare(self, server: str) -> None:
-        """A push left nothing there for the next one."""
-        self.spares.discard(server)
-        self.logged_spare_errors.pop(server, None)
-
-    def try_spares_again(self) -> None:
-        """Where one came to nothing, it may be had by now."""
-        self.spares -= self.failed_spares
-        self.failed_spares.clear()
-
 
 class MessageHandler:
-    """`hint` is told of a source that was found changed; `clock` gives monotonic seconds.
-
-    What is reported of a spare tree goes to the log alone: it is nobody's state.
-    """
+    """`hint` is told of a source that was found changed; `clock` gives monotonic seconds."""
 
     def __init__(
         self,
         sync_state: SyncState,
-        log: Log,
-        source: Mapping[str, TrackedSource],
+        sources: Mapping[str, TrackedSource],
+        spares: Spares,
         hint: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
         self._sync_state = sync_state
-        self._log = log
-        self._sources = source
+        self._sources = sources
+        self._spares = spares
         self._hint = hint
         self._clock = clock
 
@@ -90,7 +68,7 @@ class MessageHandler:
         worker.answered.add(name)
         if worker.task.makes_spare:
             if isinstance(error, dict):
-                self._spare_failed(name, worker, error)
+                self._spares.failed(name, worker, from_json(error))
         elif isinstance(error, dict):
             worker.source_failed = True
             self._source_failed(name, error)
@@ -108,7 +86,7 @@ class MessageHandler:
             worker.source_failed = True
             self._source_failed(name, report["error"])
         if report.get("wants_spare"):
-            self._sources[name].want_spare(server)
+            self._spares.used_up(name, server)
         self._sync_state.push_ended(name, report)
 
     def _digest_taken(self, worker: Worker, name: str, document: Mapping[str, Any]) -> None:
@@ -142,22 +120,6 @@ class MessageHandler:
         source.refusals += 1
         source.activity = triggers.changed(source.activity, self._clock(), pause)
 
-    def _spare_failed(self, name: str, worker: Worker, error: Mapping[str, Any]) -> None:
-        """One line, and none where it would be the same again; the next push to there only takes
-        longer."""
-        source, server = (
-            self._sources[name],
-            str(error.get("server") or ", ".join(worker.task.servers)),
-        )
-        source.failed_spares.update(
-            [server] if server in worker.task.servers else worker.task.servers
-        )
-        code, text = str(error.get("code", "")), str(error.get("message", ""))
-        if code not in _ORDINARY and source.logged_spare_errors.get(server) != text:
-            source.logged_spare_errors[server] = text
-            text = f"no tree was made there for the next push: {text}"
-            self._log.warning(text, environment=name, server=server, code=code)
-
     def worker_ended(self, worker: Worker) -> None:
         """Its process is over."""
         task = worker.task
@@ -166,9 +128,8 @@ class MessageHandler:
             return  # whoever wants to start it will see
         error = crash_error(worker).to_json()
         if task.makes_spare:
-            if worker.process.exit_status and not worker.is_terminated:
-                for name in names:
-                    self._spare_failed(name, worker, error)
+            for name in names:
+                self._spares.worker_ended(name, worker)
             return
         if task.is_push:
             # One that was reported may be pushed to again, by a younger worker.

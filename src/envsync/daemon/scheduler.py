@@ -11,6 +11,7 @@ from envsync.daemon.assignments import Assignments
 from envsync.daemon.install_check import InstallCheck
 from envsync.daemon.log import Log
 from envsync.daemon.message_handler import MessageHandler, TrackedSource
+from envsync.daemon.spares import Spares
 from envsync.daemon.store import IN_STEP, SourceRow
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tasks import DigestCheck, Task
@@ -44,8 +45,9 @@ class Scheduler:
         self._wall = wall
         self._sources: dict[str, TrackedSource] = {}
         self._pool = WorkerPool(start, log, clock)
+        self._spares = Spares(self._pool, log)
         self._message_handler = MessageHandler(
-            sync_state, log, self._sources, lambda name: self.hint([name]), clock
+            sync_state, self._sources, self._spares, lambda name: self.hint([name]), clock
         )
         self._to_scan: dict[str, bool] = {}
         self._next_rescan_seconds = 0.0
@@ -57,18 +59,20 @@ class Scheduler:
         moved_servers = self.sync_state.adopt(assignments)
         for name in [name for name in self._sources if name not in assignments.by_name]:
             self._dismiss(self._sources.pop(name))
+            self._spares.forget(name)
         for name, assignment in assignments.by_name.items():
             source = self._sources.get(name)
             self._dismiss(source)  # it was made ready by the inventory of before
             if source is None or source.path != assignment.path:
-                source = self._sources[name] = self._started(name, assignment.path)
+                source = self._sources[name] = self._track(name, assignment.path)
+                self._spares.forget(name)
             elif source.local != assignment.local:
                 source.digest = ""
                 self._to_scan[name] = False
             source.local = assignment.local
         for name, server in moved_servers:
-            self._terminate_spares(name, self._sources[name])
-            self._sources[name].want_spare(server)
+            self._spares.terminate(name)
+            self._spares.used_up(name, server)
             self._pool.has_moved(name, server)
         self._to_scan = {
             name: self._to_scan[name] for name in self._to_scan if name in self._sources
@@ -77,7 +81,7 @@ class Scheduler:
             self._next_rescan_seconds or float("inf"), self._clock() + assignments.rescan_seconds
         )
 
-    def _started(self, name: str, path: str) -> TrackedSource:
+    def _track(self, name: str, path: str) -> TrackedSource:
         """One that was not at rest when it was known last is checked before it is pushed."""
         check = InstallCheck(path)
         self._to_scan[name] = False
@@ -100,7 +104,7 @@ class Scheduler:
             if source is not None:
                 if source.activity.is_at_rest:
                     source.install_check.note_installer()
-                self._terminate_spares(name, source)
+                self._spares.terminate(name)
                 source.activity = triggers.changed(source.activity, now, settle)
                 if source.ready is not None:
                     source.ready.is_source_changed = True
@@ -113,7 +117,7 @@ class Scheduler:
         tolerated = tuple(sorted({*row.tolerated, *seen.unfinished}))
         self.sync_state.store.put_source(replace(row, tolerated=tolerated))
         self.sync_state.retry_now(name)
-        self._terminate_spares(name, source)
+        self._spares.terminate(name)
         source.activity = replace(
             NO_ACTIVITY, check_seconds=self._clock(), since_seconds=self._clock()
         )
@@ -143,8 +147,7 @@ class Scheduler:
         if now >= self._next_rescan_seconds:
             self._next_rescan_seconds = now + self.sync_state.assignments.rescan_seconds
             self._to_scan.update(dict.fromkeys(self._sources, False))
-            for source in self._sources.values():
-                source.try_spares_again()
+            self._spares.retry_failed()
         for name, source in self._sources.items():
             if source.activity.is_due(now):
                 self._check(name, source, now)
@@ -234,7 +237,7 @@ class Scheduler:
         if not self._may_push(name, source):
             return
         servers = self._servers_due(name, changed=source.is_changed)
-        locked = self._pool.makes_spare(name)
+        locked = self._spares.locked_servers(name)
         if locked and source.is_changed:
             return  # it was told to end, and does so soon
         servers = tuple(server for server in servers if server not in locked)
@@ -299,15 +302,8 @@ class Scheduler:
             if source.is_changed or not self._may_push(name, source):
                 continue
             in_step = [row.server for row in self.sync_state.servers(name) if row.state == IN_STEP]
-            servers = tuple(server for server in in_step if server not in source.spares)
-            if servers and self._pool.start(Task((name,), servers, makes_spare=True)):
-                source.spares.update(servers)
+            if self._spares.make(name, in_step):
                 return
-
-    def _terminate_spares(self, name: str, source: TrackedSource) -> None:
-        """It holds the lock there, and copies what is going to be replaced."""
-        if self._pool.terminate_spares(name):
-            source.spares.clear()
 
     # Workers
 

@@ -89,6 +89,10 @@ class WorkerPool:
         return {fd: worker.process for fd, worker in self._workers.items()}
 
     @property
+    def workers(self) -> list[Worker]:
+        return list(self._workers.values())
+
+    @property
     def is_scanning(self) -> bool:
         return any(worker.task.is_scan for worker in self._workers.values())
 
@@ -205,27 +209,6 @@ class WorkerPool:
         for worker in self._workers.values():
             if environment in worker.task.environments:
                 worker.moved_servers.add(server)
-
-    def makes_spare(self, environment: str) -> frozenset[str]:
-        """The servers on which a worker makes a spare tree of it, and so has the lock."""
-        making = self._making_spares(environment)
-        return frozenset(server for worker in making for server in worker.task.servers)
-
-    def terminate_spares(self, environment: str) -> bool:
-        """End who makes a spare tree of it, where that is in the way; whether any worker did."""
-        making = self._making_spares(environment)
-        for worker in making:
-            self.terminate(worker)
-        return bool(making)
-
-    def _making_spares(self, environment: str) -> list[Worker]:
-        """A worker that even a kill does not end is in nobody's way: its lock yields to pushes."""
-        return [
-            worker
-            for worker in self._workers.values()
-            if worker.task.makes_spare and environment in worker.task.environments
-            if not worker.is_killed
-        ]
 
     def stop(self, within_seconds: float) -> None:
         """End every worker; what they were at is done again after the next start."""
