@@ -3,40 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from envsync.daemon import transitions, triggers
-from envsync.daemon.install_check import InstallCheck
+from envsync.daemon import transitions
 from envsync.daemon.spares import Spares
 from envsync.daemon.sync_state import SyncState
-from envsync.daemon.triggers import NO_ACTIVITY, Activity
+from envsync.daemon.tracked_source import TrackedSource
 from envsync.daemon.worker_pool import Worker, crash_error
 from envsync.errors import NotFound, from_json
-
-REFUSED_MAX_SECONDS = 300.0
-
-
-@dataclass(slots=True)
-class TrackedSource:
-    """One environment as the scheduler sees it."""
-
-    path: str
-    install_check: InstallCheck
-    local: tuple[str, ...] = ()
-    """What was not pushed of it when it was adopted last."""
-    activity: Activity = NO_ACTIVITY
-    is_changed: bool = False
-    """It came to rest after a change, and has not been pushed since."""
-    refusals: int = 0
-    known_by: int = 0
-    """The start number of the task by which its revision became known."""
-    digest: str = ""
-    """Its change digest before the last scan that went well."""
-    pending_digest: str = ""
-    """One whose scan is still to come."""
-    ready: Worker | None = None
-    """The worker that was made ready to push it."""
 
 
 class MessageHandler:
@@ -91,19 +65,18 @@ class MessageHandler:
 
     def _digest_taken(self, worker: Worker, name: str, document: Mapping[str, Any]) -> None:
         """One that found something else is followed by a scan, or by a breakdown."""
-        self._sources[name].pending_digest = document["glance"]
+        self._sources[name].scans.pending_digest = document["glance"]
         if document.get("unchanged"):
             worker.answered.add(name)
             self._sync_state.source_unchanged(name)
 
     def _source_scanned(self, worker: Worker, name: str, revision: str) -> None:
         source = self._sources[name]
-        source.refusals = 0
+        source.accepted()
         if not worker.task.is_push:
-            source.digest, source.pending_digest = source.pending_digest, ""
-        if worker.start_number < source.known_by:
-            return  # a long push tells what the source was before somebody else looked at it
-        source.known_by = worker.start_number
+            source.scans.succeeded()
+        if not source.scans.is_latest(worker.start_number):
+            return
         is_news = self._sync_state.source_scanned(name, revision)
         if is_news and not worker.task.is_push and not worker.task.is_settled:
             self._hint(name)
@@ -111,14 +84,10 @@ class MessageHandler:
     def _source_failed(self, name: str, error: Mapping[str, Any]) -> None:
         """Ask again later, if that may help: a directory that is gone is told of when it comes."""
         source = self._sources[name]
-        source.pending_digest = ""
+        source.scans.failed()
         self._sync_state.source_failed(name, error)
-        if error.get("code") == NotFound.code or not source.activity.is_at_rest:
-            return
-        settle = self._sync_state.assignments.settle_seconds
-        pause = min(max(settle, 1.0) * 2**source.refusals, REFUSED_MAX_SECONDS)
-        source.refusals += 1
-        source.activity = triggers.changed(source.activity, self._clock(), pause)
+        if error.get("code") != NotFound.code and source.activity.is_at_rest:
+            source.refused(self._clock(), self._sync_state.assignments.settle_seconds)
 
     def worker_ended(self, worker: Worker) -> None:
         """Its process is over."""

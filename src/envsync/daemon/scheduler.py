@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from envsync.daemon import triggers
-from envsync.daemon.assignments import Assignments
+from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.install_check import InstallCheck
 from envsync.daemon.log import Log
-from envsync.daemon.message_handler import MessageHandler, TrackedSource
+from envsync.daemon.message_handler import MessageHandler
 from envsync.daemon.spares import Spares
+from envsync.daemon.standby import Standby
 from envsync.daemon.store import IN_STEP, SourceRow
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tasks import DigestCheck, Task
+from envsync.daemon.tracked_source import TrackedSource
 from envsync.daemon.triggers import NO_ACTIVITY, Activity
 from envsync.daemon.worker_pool import StartProcess, WorkerPool
 from envsync.daemon.worker_process import WorkerProcess
@@ -23,9 +24,6 @@ from envsync.errors import NotFound
 READY_SECONDS = 5.0
 """How long before it may be pushed a worker is made ready for it: the time to start one and
 to connect."""
-
-READY_MAX_SECONDS = 60.0
-"""A worker that is ready is not kept for longer: somebody keeps changing the source."""
 
 
 class Scheduler:
@@ -45,6 +43,7 @@ class Scheduler:
         self._wall = wall
         self._sources: dict[str, TrackedSource] = {}
         self._pool = WorkerPool(start, log, clock)
+        self._standby = Standby(self._pool, clock)
         self._spares = Spares(self._pool, log)
         self._message_handler = MessageHandler(
             sync_state, self._sources, self._spares, lambda name: self.hint([name]), clock
@@ -56,21 +55,22 @@ class Scheduler:
 
     def adopt(self, assignments: Assignments) -> None:
         """From now on these environments; new ones are checked at once."""
-        moved_servers = self.sync_state.adopt(assignments)
+        moved = self.sync_state.adopt(assignments)
         for name in [name for name in self._sources if name not in assignments.by_name]:
-            self._dismiss(self._sources.pop(name))
+            del self._sources[name]
+            self._standby.dismiss(name)
             self._spares.forget(name)
         for name, assignment in assignments.by_name.items():
             source = self._sources.get(name)
-            self._dismiss(source)  # it was made ready by the inventory of before
+            self._standby.dismiss(name)  # it was made ready by the inventory of before
             if source is None or source.path != assignment.path:
-                source = self._sources[name] = self._track(name, assignment.path)
+                self._sources[name] = self._track(assignment)
                 self._spares.forget(name)
             elif source.local != assignment.local:
-                source.digest = ""
+                source.local = assignment.local
+                source.scans.outdate()
                 self._to_scan[name] = False
-            source.local = assignment.local
-        for name, server in moved_servers:
+        for name, server in moved:
             self._spares.terminate(name)
             self._spares.used_up(name, server)
             self._pool.has_moved(name, server)
@@ -81,51 +81,48 @@ class Scheduler:
             self._next_rescan_seconds or float("inf"), self._clock() + assignments.rescan_seconds
         )
 
-    def _track(self, name: str, path: str) -> TrackedSource:
-        """One that was not at rest when it was known last is checked before it is pushed."""
-        check = InstallCheck(path)
+    def _track(self, assignment: Assignment) -> TrackedSource:
+        name, check = assignment.environment, InstallCheck(assignment.path)
         self._to_scan[name] = False
         if not self.sync_state.knows(name):
             old = check.unfinished(only_old=True)
             self.sync_state.store.put_source(SourceRow(name, tolerated=old))
-        source, row = TrackedSource(path, check), self.sync_state.source(name)
+        source, row = TrackedSource(assignment.path, assignment.local, check), self._row(name)
         if row.error is not None and row.error.get("code") != NotFound.code:
-            check.suspect(row.unfinished)
-            now = self._clock()
-            first = triggers.changed(NO_ACTIVITY, now, self.sync_state.assignments.settle_seconds)
-            source.activity = replace(first, unfinished=row.unfinished)
+            source.suspect(row.unfinished, self._clock(), self._settle_seconds)
         return source
+
+    @property
+    def _settle_seconds(self) -> float:
+        return self.sync_state.assignments.settle_seconds
+
+    def _row(self, name: str) -> SourceRow:
+        return self.sync_state.source(name)
 
     def hint(self, names: Iterable[str]) -> None:
         """Something may have changed there."""
-        now, settle = self._clock(), self.sync_state.assignments.settle_seconds
+        now = self._clock()
         for name in names:
             source = self._sources.get(name)
             if source is not None:
-                if source.activity.is_at_rest:
-                    source.install_check.note_installer()
+                source.hint(now, self._settle_seconds)
                 self._spares.terminate(name)
-                source.activity = triggers.changed(source.activity, now, settle)
-                if source.ready is not None:
-                    source.ready.is_source_changed = True
+                self._standby.source_changed(name)
 
     def sync(self, name: str) -> None:
         """A person wants it now: no pause, no settling, and what looks unfinished is accepted."""
         source = self._sources[name]
         seen = source.install_check.observe()
-        row = self.sync_state.source(name)
+        row = self._row(name)
         tolerated = tuple(sorted({*row.tolerated, *seen.unfinished}))
         self.sync_state.store.put_source(replace(row, tolerated=tolerated))
         self.sync_state.retry_now(name)
         self._spares.terminate(name)
-        source.activity = replace(
-            NO_ACTIVITY, check_seconds=self._clock(), since_seconds=self._clock()
-        )
-        source.refusals = 0
+        source.demand(self._clock())
 
     def pause(self, names: Iterable[str], *, paused: bool) -> None:
         for name in names:
-            self.sync_state.store.put_source(replace(self.sync_state.source(name), paused=paused))
+            self.sync_state.store.put_source(replace(self._row(name), paused=paused))
 
     def activity(self, name: str) -> Activity:
         """What goes on in one of the sources."""
@@ -167,7 +164,7 @@ class Scheduler:
             if source.activity.check_seconds is not None:
                 check = source.activity.check_seconds - now
                 ahead = check - self._ready_seconds()
-                until.append(check if source.ready is not None or ahead <= 0 else ahead)
+                until.append(check if self._standby.has(name) or ahead <= 0 else ahead)
             elif self._may_push(name, source):
                 next_try = self.sync_state.next_try_seconds(name, self._pool.saturated_servers())
                 until += [] if next_try is None else [next_try - wall]
@@ -179,22 +176,19 @@ class Scheduler:
         seen = replace(
             seen, unfinished=tuple(sign for sign in seen.unfinished if sign not in tolerated)
         )
-        settle = self.sync_state.assignments.settle_seconds
-        was = source.activity
-        source.activity, is_ready = triggers.checked(was, seen, now, settle)
-        if source.activity.busy and not was.busy:
+        was_busy = source.activity.busy
+        is_ready = source.checked(seen, now, self._settle_seconds)
+        if source.activity.busy and not was_busy:
             self._log.info(f"waiting for {source.activity.busy}", environment=name)
         if source.activity.unfinished:
             self.sync_state.install_unfinished(name, source.activity.unfinished)
         elif is_ready:
             self.sync_state.install_finished(name)
-            source.install_check.accept()
-            source.is_changed = True
 
     def _tolerated(self, name: str, unfinished: tuple[str, ...]) -> tuple[str, ...]:
         """Accepted remains that are still there; what stood there before the first check is. Not to
         be asked while an installer is at work: a check then does not say what else is there."""
-        row = self.sync_state.source(name)
+        row = self._row(name)
         still = tuple(sign for sign in row.tolerated if sign in unfinished)
         if still != row.tolerated:
             self.sync_state.store.put_source(replace(row, tolerated=still))
@@ -203,20 +197,19 @@ class Scheduler:
     # Made ready ahead
 
     def _ready_seconds(self) -> float:
-        return min(READY_SECONDS, self.sync_state.assignments.settle_seconds / 2)
+        return min(READY_SECONDS, self._settle_seconds / 2)
 
     def _may_make_ready(self, name: str, source: TrackedSource) -> bool:
-        row, activity = self.sync_state.source(name), source.activity
+        row, activity = self._row(name), source.activity
         is_going_to_rest = not (activity.is_at_rest or activity.busy or activity.unfinished)
         return is_going_to_rest and bool(row.revision) and not row.paused
 
     def _make_ready(self, name: str, source: TrackedSource, now: float) -> None:
         """Have a worker there, connected, when the source has settled."""
-        if source.ready is not None:
-            is_old = now - source.ready.since_seconds > READY_MAX_SECONDS
+        if self._standby.has(name):
             is_waited_for = source.is_changed or self._may_make_ready(name, source)
-            if is_old or not is_waited_for:
-                self._dismiss(source)
+            if self._standby.is_expired(name) or not is_waited_for:
+                self._standby.dismiss(name)
             return
         check_seconds = source.activity.check_seconds
         if check_seconds is None or now < check_seconds - self._ready_seconds():
@@ -224,12 +217,7 @@ class Scheduler:
         if self._may_make_ready(name, source) and self._pool.has_room():
             servers = self._servers_due(name, changed=True)
             if servers:
-                source.ready = self._pool.start(Task((name,), servers, awaits_start=True))
-
-    def _dismiss(self, source: TrackedSource | None) -> None:
-        if source is not None and source.ready is not None:
-            self._pool.terminate(source.ready)
-            source.ready = None
+                self._standby.prepare(name, servers)
 
     # Pushing and scanning
 
@@ -242,7 +230,7 @@ class Scheduler:
             return  # it was told to end, and does so soon
         servers = tuple(server for server in servers if server not in locked)
         if servers:
-            if not self._start_push(Task((name,), servers), source):
+            if not self._start_push(name, servers):
                 return
             self.sync_state.push_started(name, servers)
         elif source.is_changed:
@@ -250,25 +238,22 @@ class Scheduler:
         source.is_changed = False
 
     def _servers_due(self, name: str, *, changed: bool) -> tuple[str, ...]:
-        saturated_servers = self._pool.saturated_servers()
+        saturated = self._pool.saturated_servers()
         servers = self.sync_state.servers_due(name, changed=changed)
-        return tuple(server for server in servers if server not in saturated_servers)
+        return tuple(server for server in servers if server not in saturated)
 
-    def _start_push(self, task: Task, source: TrackedSource) -> bool:
+    def _start_push(self, name: str, servers: tuple[str, ...]) -> bool:
         """By the worker that is ready for exactly that, else by another."""
-        ready = source.ready
-        if ready is not None and ready.is_ready and ready.task == task:
-            source.ready = None
-            self._pool.signal_start(ready)
+        task = Task((name,), servers)
+        if self._standby.start(name, task):
             return True
-        self._dismiss(source)
         return self._pool.has_room() and self._pool.start(task) is not None
 
     def _may_push(self, name: str, source: TrackedSource) -> bool:
-        row = self.sync_state.source(name)
+        row = self._row(name)
         if row.paused or not source.activity.is_at_rest:
             return False
-        if source.ready is None and not self._pool.has_room():
+        if not self._standby.has(name) and not self._pool.has_room():
             return False
         # Without a revision its first scan is under way; with an error only a change helps.
         return source.is_changed or (bool(row.revision) and row.error is None)
@@ -288,9 +273,9 @@ class Scheduler:
 
     def _digest_check(self, name: str) -> DigestCheck:
         """What a rescan may be spared by; nothing where the last one failed, or was none."""
-        source, row = self._sources[name], self.sync_state.source(name)
+        source, row = self._sources[name], self._row(name)
         is_known = bool(row.revision) and row.error is None
-        return DigestCheck(name, source.path, source.digest if is_known else "")
+        return DigestCheck(name, source.path, source.scans.digest if is_known else "")
 
     # Ahead of the next push
 

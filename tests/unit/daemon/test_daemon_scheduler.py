@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from envsync.daemon import scheduler as module
 from envsync.daemon import worker_pool
 from envsync.daemon.log import Log
-from envsync.daemon.message_handler import REFUSED_MAX_SECONDS
 from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.store import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.tasks import START, START_CHANGED, Task
+from envsync.daemon.tracked_source import REFUSED_MAX_SECONDS
 from envsync.daemon.triggers import Observation
 from envsync.daemon.worker_pool import (
     END_MAX_SECONDS,
