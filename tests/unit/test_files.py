@@ -11,7 +11,7 @@ import pytest
 
 from envsync.agent.server.home import content_directory
 from envsync.cli.run.crash import save_traceback
-from envsync.daemon.places import Places
+from envsync.daemon.paths import DaemonPaths
 from envsync.errors import UsageError
 from envsync.files.directories import cache_directory, state_directory
 from envsync.files.whole import whole_file
@@ -46,9 +46,9 @@ def test_whoever_asks_is_told_the_same_place(
     assert kept == (None if cache is None else Path(cache, "inventory"))
     if state is None:
         with pytest.raises(UsageError):
-            Places.of(environ, "server1")
+            DaemonPaths.of(environ, "server1")
     else:
-        assert Places.of(environ, "server1").state == Path(state, "on-server1")
+        assert DaemonPaths.of(environ, "server1").state == Path(state, "on-server1")
 
 
 def test_a_traceback_goes_where_state_is(tmp_path: Path) -> None:
