@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import IntEnum
+
 from envsync.agent.wire.messages import SourceState, TargetState
 from envsync.push.ends.source import Source
-from envsync.push.order.method import Method
 from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
 from envsync.push.preflight.closer_look import CloserLook
+from envsync.push.steps.decision import Decision
 from envsync.push.steps.pace import Pace
 from envsync.push.steps.report import PushReport
 from envsync.push.steps.sending import Sending
+
+
+class About(IntEnum):
+    """What warnings are about, in the order in which they are told.
+
+    What leads outside comes last: that may be much, and a terminal shows the first few.
+    """
+
+    INSISTED = 0
+    SHARE = 1
+    STAGED = 2
+    SWITCH = 3
+    ENDS = 4
 
 
 class Reporting:
@@ -31,31 +47,31 @@ class Reporting:
         self._closer = closer
         self._sending = sending
         self._pace = pace
-        self.insisted: tuple[str, ...] = ()
-        self.share_warnings: tuple[str, ...] = ()
-        self.late_warnings: tuple[str, ...] = ()
-        self._asked_warnings: tuple[str, ...] = ()
+        self._warned: dict[About, tuple[str, ...]] = {}
+
+    def warn(self, about: About, warnings: Sequence[str]) -> None:
+        """Have these told at the end, in the place of what an earlier try said of the same."""
+        self._warned[about] = tuple(warnings)
 
     def ask_both_ends(self, source: SourceState, target: TargetState) -> None:
         """Have from them what a person should know of what is sent there.
 
-        Before the switch: after it a version stands there, whatever becomes of the links.
-        What leads outside comes last: that may be much, and a terminal shows the first few.
+        To be done before the switch: after it a version stands there, whatever becomes of the
+        links.
         """
         credentials = preflight.credential_warning(self._source.answers.credentials())
         told = (*self._closer.glibc(source, target), *credentials)
-        self._asked_warnings = (*told, *self._closer.outside())
+        self.warn(About.ENDS, (*told, *self._closer.outside()))
 
-    def report(
-        self, outcome: str, method: Method, source: SourceState, target: TargetState
-    ) -> PushReport:
+    def report(self, decision: Decision) -> PushReport:
         """What every outcome has in common; the caller adds the rest. The push is over, and
         nobody is asked anything."""
         self._pace.begin("done")
+        source, method = decision.source, decision.method
         return PushReport(
             server=self._server,
             environment=self._settings.name_there,
-            outcome=outcome,
+            outcome=decision.outcome,
             revision=source.revision,
             totals=source.totals,
             method=method.name,
@@ -63,12 +79,12 @@ class Reporting:
             wire_bytes=self._sending.wire_bytes,
             seconds=self._pace.total_seconds(),
             step_seconds=self._pace.step_seconds(),
-            warnings=self._warnings(method.name, source, target),
-            recovered=target.recovered,
+            warnings=self._warnings(decision),
+            recovered=decision.target.recovered,
             share="" if self._settings.share is None else str(self._settings.share),
         )
 
-    def _warnings(self, method: str, source: SourceState, target: TargetState) -> tuple[str, ...]:
-        found = preflight.warnings(source, target, method)
-        settled = (*found, *self.insisted, *self.share_warnings, *self.late_warnings)
-        return (*settled, *self._asked_warnings)
+    def _warnings(self, decision: Decision) -> tuple[str, ...]:
+        found = preflight.warnings(decision.source, decision.target, decision.method.name)
+        noted = [warning for about in About for warning in self._warned.get(about, ())]
+        return (*found, *noted)

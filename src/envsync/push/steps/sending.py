@@ -29,10 +29,20 @@ REPAIRS_MAX = 2
 SENT_AHEAD = "nothing was there yet, so it was sent while the source was hashed"
 
 
+class Lacking(NamedTuple):
+    """A staging tree that was brought forward as far as the target's own bytes go: what is still
+    to be sent, and what staging found."""
+
+    plan: PlanFacts
+    job: Job
+    warnings: tuple[str, ...]
+
+
 class Sent(NamedTuple):
     """What was sent, and how."""
 
     plan: PlanFacts
+    job: Job
     choice: Choice
 
 
@@ -49,10 +59,11 @@ class Planned(NamedTuple):
     plan: PlanFacts
     choice: Choice
     wire_bytes: int | None
+    warnings: tuple[str, ...]
 
 
 class Sending:
-    """One push's. `wire_bytes` counts as it goes; `warnings` are what staging found."""
+    """One push's. `wire_bytes` counts as it goes."""
 
     def __init__(
         self,
@@ -68,7 +79,6 @@ class Sending:
         self._link = link
         self._pace = pace
         self.wire_bytes: int | None = None
-        self.warnings: tuple[str, ...] = ()
         self._sent_otherwise: frozenset[str] = frozenset()
         self._ahead: _Ahead | None = None
         self._known: KnownThere | None = None
@@ -155,49 +165,65 @@ class Sending:
 
         manifest = self._manifest()
         staged = self._target.dry_plan(manifest, self._settings.keep)
-        self.warnings = staged.warnings
         job = self._job(self._source.items(staged.fetches), staged)
         job = replace(job, elsewhere=self._source.elsewhere(), has_versions=not self._target.is_new)
         choice = self._choose(job)
         wire_bytes = predicted_wire_bytes(job, choice, self._source.answers.sample)
-        return Planned(staged.plan, choice, wire_bytes)
+        return Planned(staged.plan, choice, wire_bytes, staged.warnings)
 
-    def send(self) -> Sent:
-        """Stage, transfer, verify."""
+    def stage(self) -> Lacking:
+        """Have a staging tree brought forward by a plan, and see what it lacks."""
         self._pace.begin("stage")
         manifest = self._manifest()
         self.look_meanwhile(self._look_closer)
         staged = self._target.stage(manifest, self._settings.keep, on_progress=self._pace.relay)
-        self.warnings = staged.warnings
         self._pace.begin("transfer", staged.plan.fetch_bytes)
         # Without any there is nothing to ask, nor to wait for who else asks the source.
         job = self._job(self._source.items(staged.fetches) if staged.fetches else (), staged)
-        # The job has them packed.
-        staged = replace(staged, fetches=())
         job = replace(
             job,
             elsewhere=self._source.elsewhere(),
             has_versions=self._has_versions(staged.plan),
         )
-        choice = self._choose(job)
-        if job.items:
-            choice = self._send(job, choice)
-        self._pace.begin("verify")
-        self._verify(job, choice)
-        return self._all_sent(staged.plan, choice)
+        # Without the paths that were asked for: the job has them packed.
+        return Lacking(staged.plan, job, staged.warnings)
 
-    def _all_sent(self, plan: PlanFacts, choice: Choice) -> Sent:
-        """What was sent, with what went ahead of the plan."""
+    def transfer(self, lacking: Lacking) -> Sent:
+        """Send what it lacks."""
+        choice = self._choose(lacking.job)
+        if lacking.job.items:
+            choice = self._send(lacking.job, choice)
+        return self._all_sent(Sent(lacking.plan, lacking.job, choice))
+
+    def verify(self, sent: Sent) -> None:
+        """Have the staging tree finished and hashed; what is wrong is sent once more, then given
+        up."""
+        self._pace.begin("verify")
+        for repair in range(REPAIRS_MAX):
+            try:
+                self._target.complete(on_progress=self._pace.relay)
+                return
+            except VerificationFailed as error:
+                wrong = {path.encode("utf-8", "surrogateescape") for path in error.details}
+                items = tuple(item for item in sent.job.items if item[0] in wrong)
+                if repair + 1 == REPAIRS_MAX or not items:
+                    raise self._why_wrong(error) from error
+                # By the way that knows of each file whether it came.
+                stream = replace(sent.choice, transport=StreamTransport())
+                self._send(_only(sent.job, items), stream)
+
+    def _all_sent(self, sent: Sent) -> Sent:
+        """The same with what went ahead of the plan."""
         ahead = self._ahead
         if ahead is None:
-            return Sent(plan, choice)
-        plan = plan._replace(
+            return sent
+        plan = sent.plan._replace(
             origin=ORIGIN_NEW,
-            fetch_files=plan.fetch_files + ahead.files,
-            fetch_bytes=plan.fetch_bytes + ahead.size_bytes,
-            new_bytes=plan.new_bytes + ahead.size_bytes,
+            fetch_files=sent.plan.fetch_files + ahead.files,
+            fetch_bytes=sent.plan.fetch_bytes + ahead.size_bytes,
+            new_bytes=sent.plan.new_bytes + ahead.size_bytes,
         )
-        return Sent(plan, replace(choice, reason=SENT_AHEAD))
+        return Sent(plan, sent.job, replace(sent.choice, reason=SENT_AHEAD))
 
     def _look_closer(self) -> None:
         """Ask while the target builds what will be asked later."""
@@ -245,20 +271,6 @@ class Sending:
         if sent.wire_bytes is not None:
             self.wire_bytes = (self.wire_bytes or 0) + sent.wire_bytes
         self._sent_otherwise = frozenset(map(os.fsdecode, sent.failed))
-
-    def _verify(self, job: Job, choice: Choice) -> None:
-        """Hash what arrived; what is wrong is sent once more, then given up."""
-        for repair in range(REPAIRS_MAX):
-            try:
-                self._target.complete(on_progress=self._pace.relay)
-                return
-            except VerificationFailed as error:
-                wrong = {path.encode("utf-8", "surrogateescape") for path in error.details}
-                items = tuple(item for item in job.items if item[0] in wrong)
-                if repair + 1 == REPAIRS_MAX or not items:
-                    raise self._why_wrong(error) from error
-                # By the way that knows of each file whether it came.
-                self._send(_only(job, items), replace(choice, transport=StreamTransport()))
 
     def _why_wrong(self, error: VerificationFailed) -> EnvsyncError:
         """A source that changed meanwhile is the usual cause, and is told as such.

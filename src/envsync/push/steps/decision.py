@@ -1,0 +1,65 @@
+"""What one step of a push hands to the next: values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from envsync.agent.wire.messages import PlanFacts, SourceState, TargetState, TotalsFacts
+from envsync.push.order.method import REBUILD, Method, choose_method
+from envsync.push.order.settings import PushSettings
+from envsync.push.preflight import preflight
+
+
+class Way(NamedTuple):
+    """By which method, and to a target of which platform: `insisted` says where a person
+    decided that, against what was found there."""
+
+    method: Method
+    target: TargetState
+    insisted: tuple[str, ...] = ()
+
+    @property
+    def is_rebuild(self) -> bool:
+        """Whether nothing is sent but what the environment asks for."""
+        return self.method.name == REBUILD
+
+
+def way_to(settings: PushSettings, source: SourceState, target: TargetState) -> Way:
+    """How that source comes to that target."""
+    insisted: tuple[str, ...] = ()
+    if settings.force_platform:
+        target, insisted = preflight.insisted(source, target)
+    method = choose_method(settings.method, source.platform, target.platform)
+    return Way(method, target, insisted)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What preflight comes to. `source` is as it has to be there, `target` as it was found.
+
+    `outcome` is what the push comes to if nothing fails: `in-step`, `planned` or `pushed`.
+    """
+
+    method: Method
+    source: SourceState
+    target: TargetState
+    outcome: str
+
+    @property
+    def is_rebuild(self) -> bool:
+        return self.method.name == REBUILD
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """How the tree in staging came to be: sent, or made there by `tool`, which has `totals` then
+    and `changes` of its own."""
+
+    plan: PlanFacts
+    transport: str = ""
+    transport_reason: str = ""
+    agent_forwarded: bool = False
+    totals: TotalsFacts | None = None
+    tool: str = ""
+    changes: tuple[str, ...] = ()

@@ -1,0 +1,72 @@
+"""What the steps of a push hand on to one another, and the order of what is told at the end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from envsync.agent.wire.messages import PlatformFacts
+from envsync.push.ends.source import Source
+from envsync.push.order.method import MIRROR, REBUILD
+from envsync.push.order.settings import PushSettings
+from envsync.push.preflight.closer_look import CloserLook
+from envsync.push.steps.decision import Decision, way_to
+from envsync.push.steps.pace import Pace
+from envsync.push.steps.report import PUSHED
+from envsync.push.steps.reporting import About, Reporting
+from envsync.push.steps.sending import Sending
+from tests.unit.push.test_preflight_platform import HERE, source, target
+
+SETTINGS = PushSettings("myenv", "/w/conda", "server1:/w/conda", "alice@server1")
+ARM = HERE._replace(machine="aarch64")
+
+
+@pytest.mark.parametrize(
+    ("other", "insists", "method", "platform"),
+    [
+        (HERE, False, MIRROR, HERE),
+        (HERE, True, MIRROR, HERE),
+        (ARM, False, REBUILD, ARM),
+        (ARM, True, MIRROR, HERE),
+    ],
+)
+def test_who_insists_on_a_platform_has_it_mirrored_and_told(
+    other: PlatformFacts, insists: bool, method: str, platform: PlatformFacts
+) -> None:
+    there = target(other)
+    way = way_to(replace(SETTINGS, force_platform=insists), source(), there)
+    assert (way.method.name, way.target.platform) == (method, platform)
+    assert way.is_rebuild == (method == REBUILD)
+    assert bool(way.insisted) == (insists and other != HERE)
+    assert there.platform == other
+
+
+def test_what_is_noted_is_told_in_its_order_and_once_for_several_tries() -> None:
+    quiet = SimpleNamespace(
+        answers=SimpleNamespace(credentials=tuple),
+        glibc=lambda *_: ("an older C library",),
+        outside=lambda: ("leads out",),
+        wire_bytes=None,
+    )
+    closer, sending = cast(CloserLook, quiet), cast(Sending, quiet)
+    notes = Reporting(SETTINGS, cast(Source, quiet), "server2", closer, sending, Pace("server2"))
+    way = way_to(SETTINGS, source(), target(HERE))
+    notes.ask_both_ends(source(), way.target)
+    for staged in ("found by a try", "found"):
+        notes.warn(About.STAGED, (staged,))
+    notes.warn(About.SWITCH, ["the answer was lost"])
+    notes.warn(About.SHARE, ["shared otherwise"])
+    notes.warn(About.INSISTED, ["insisted"])
+    report = notes.report(Decision(way.method, source(), way.target, PUSHED))
+    assert report.outcome == PUSHED
+    assert report.warnings == (
+        "insisted",
+        "shared otherwise",
+        "found",
+        "the answer was lost",
+        "an older C library",
+        "leads out",
+    )
