@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from envsync.agent.source.own_way import ReachFacts
+from envsync.agent.wire.source_requests import TryCommands
 from envsync.push.ends.end import Answer
 from envsync.push.ends.own_direct import OwnDirect
 from envsync.push.ends.own_way import OwnWay
@@ -39,9 +40,9 @@ class FakeSource:
     def borrower(self) -> Iterator[None]:
         yield None
 
-    def call(self, operation: str, arguments: dict[str, Any]) -> Answer:
+    def call(self, operation: str, asked: TryCommands) -> Answer:
         self.asked.append(operation)
-        assert arguments == {"commands": [["ssh", "server3"]]}
+        assert asked == TryCommands((("ssh", "server3"),))
         return Answer(self.found._asdict(), b"")
 
 

@@ -9,22 +9,40 @@ from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.server.home import content_directory
 from envsync.agent.source.source import Source
 from envsync.agent.wire.checked_json import to_json
-from envsync.agent.wire.short_answers import SourceOpened
+from envsync.agent.wire.short_answers import (
+    ConfirmedFacts,
+    CredentialFacts,
+    FindingsFacts,
+    GlibcFacts,
+    SeesFacts,
+    SourceOpened,
+)
+from envsync.agent.wire.source_requests import (
+    AskNonce,
+    AskSample,
+    AtPath,
+    InspectSource,
+    OpenSource,
+    Remember,
+    RunRsync,
+    SendFiles,
+    TryCommands,
+)
 from envsync.errors import AgentFailed
 from envsync.files.directories import state_directory
 from envsync.tree.manifest import REFERENCE_BYTES
 
 
 def _open(service: Service, request: Request) -> Answer:
-    arguments = request.arguments
+    opening = request.read(OpenSource)
     service.source = Source(
-        arguments["prefix"],
-        arguments["name"],
-        arguments["local"],
+        opening.prefix,
+        opening.name,
+        opening.local,
         content_directory(os.environ),
         state_directory(os.environ),
         service.helpers,
-        is_base=bool(arguments.get("is_base")),
+        is_base=opening.is_base,
     )
     opened = SourceOpened(service.source.place(), os.fsdecode(service.source.stands_at))
     return Answer(to_json(opened))
@@ -34,18 +52,18 @@ def _inspect(service: Service, request: Request) -> Answer:
     def changed() -> None:
         service.tell({"changed": True})
 
-    fresh = bool(request.arguments.get("fresh"))
+    fresh = request.read(InspectSource).fresh
     progress = service.counted("hash")
     return Answer(to_json(service.source.inspect(progress, changed, fresh=fresh)))
 
 
 def _confirm(service: Service, request: Request) -> Answer:
-    return Answer({"confirmed": service.source.confirm()})
+    return Answer(to_json(ConfirmedFacts(service.source.confirm())))
 
 
 def _manifest(service: Service, request: Request) -> Answer:
     """The manifest, without the directories whose references are in the payload."""
-    known, there = frozenset(_references(request.payload)), request.arguments.get("there", "")
+    known, there = frozenset(_references(request.payload)), request.read(AtPath).there
     return Answer({}, service.source.version.encoded_manifest(known, there))
 
 
@@ -56,7 +74,7 @@ def _packages(service: Service, request: Request) -> Answer:
 
 
 def _relocate(service: Service, request: Request) -> Answer:
-    return Answer(to_json(service.source.version.relocation_facts(request.arguments["there"])))
+    return Answer(to_json(service.source.version.relocation_facts(request.read(AtPath).there)))
 
 
 def _references(payload: bytes) -> List[bytes]:
@@ -68,15 +86,15 @@ def _references(payload: bytes) -> List[bytes]:
 def _findings(service: Service, request: Request) -> Answer:
     from envsync.agent.source.outside_findings import outside_findings
 
-    found = outside_findings(service.source.version, request.arguments["there"])
-    return Answer({"findings": to_json(found)})
+    found = outside_findings(service.source.version, request.read(AtPath).there)
+    return Answer(to_json(FindingsFacts(tuple(found))))
 
 
 def _credentials(service: Service, request: Request) -> Answer:
     from envsync.agent.source.credentials import files_with_credentials
 
     paths = files_with_credentials(service.source.version)
-    return Answer({"paths": [os.fsdecode(path) for path in paths]})
+    return Answer(to_json(CredentialFacts(tuple(map(os.fsdecode, paths)))))
 
 
 def _requirements(service: Service, request: Request) -> Answer:
@@ -87,15 +105,15 @@ def _requirements(service: Service, request: Request) -> Answer:
 
 def _glibc(service: Service, request: Request) -> Answer:
     path, version = service.source.version.newest_glibc()
-    return Answer({"path": os.fsdecode(path), "version": list(version)})
+    return Answer(to_json(GlibcFacts(os.fsdecode(path), tuple(version))))
 
 
 def _sees(service: Service, request: Request) -> Answer:
-    return Answer({"sees": service.source.sees(request.arguments["nonce"])})
+    return Answer(to_json(SeesFacts(service.source.sees(request.read(AskNonce).nonce))))
 
 
 def _remember(service: Service, request: Request) -> Answer:
-    service.source.had.remember(request.arguments["revision"])
+    service.source.had.remember(request.read(Remember).revision)
     return Answer({})
 
 
@@ -108,9 +126,10 @@ def _send(service: Service, request: Request) -> Answer:
     """The contents of the files in the payload, as encoded blocks, out of the session."""
     from envsync.agent.source.sending import best_codec, encoded_blocks, items_of
 
-    items = items_of(request.payload, request.arguments["sizes"])
-    name = best_codec(request.arguments["codecs"])
-    contents = service.source.contents(items, there=request.arguments["there"])
+    asked = request.read(SendFiles)
+    items = items_of(request.payload, asked.sizes)
+    name = best_codec(asked.codecs)
+    contents = service.source.contents(items, there=asked.there)
     for block in encoded_blocks(contents, name):
         service.emit(block)
     return Answer({"codec": name})
@@ -120,14 +139,14 @@ def _reach(service: Service, request: Request) -> Answer:
     """Whether this server gets into another one by itself, and by which of these commands."""
     from envsync.agent.source.own_way import reach
 
-    return Answer(to_json(reach(request.arguments["commands"])))
+    return Answer(to_json(reach(request.read(TryCommands).commands)))
 
 
 def _rsync(service: Service, request: Request) -> Answer:
     """Have this server's own rsync send the files in the payload; what it tells streams out."""
     from envsync.agent.source.own_way import run_rsync
 
-    ended = run_rsync(request.arguments["argv"], request.payload, service.emit)
+    ended = run_rsync(request.read(RunRsync).argv, request.payload, service.emit)
     return Answer(to_json(ended))
 
 
@@ -135,10 +154,9 @@ def _sample(service: Service, request: Request) -> Answer:
     """What the files in the payload come to by `steps`, or by what `send` would do."""
     from envsync.agent.source.sending import items_of, own_step
 
-    arguments = request.arguments
-    items = items_of(request.payload, arguments["sizes"])
-    steps = [(str(name), int(level)) for name, level in arguments["steps"]]
-    return Answer(to_json(service.source.sampled(items, steps or [own_step(arguments["codecs"])])))
+    asked = request.read(AskSample)
+    items = items_of(request.payload, asked.sizes)
+    return Answer(to_json(service.source.sampled(items, asked.steps or [own_step(asked.codecs)])))
 
 
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {

@@ -6,7 +6,7 @@ anybody may have edited or a crash cut short.
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Tuple, Type, TypeVar, Union, get_type_hints
+from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union, get_type_hints
 
 from envsync.errors import AgentFailed
 
@@ -30,6 +30,11 @@ def to_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: to_json(part) for key, part in value.items()}
     return value
+
+
+def as_json(arguments: Optional[Arguments]) -> Dict[str, Any]:
+    """The same of what an operation is asked for, which may be nothing."""
+    return dict(to_json(arguments or {}))
 
 
 def from_json(cls: Type[T], document: Any) -> T:

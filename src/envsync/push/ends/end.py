@@ -11,7 +11,7 @@ from envsync.agent.operations.service import Service
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.wire.channel import Channel
-from envsync.agent.wire.checked_json import Arguments, to_json
+from envsync.agent.wire.checked_json import Arguments, as_json
 from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
 from envsync.push.ends.opening import Opening
@@ -61,10 +61,6 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
 
-def _as_json(arguments: Arguments | None) -> dict[str, Any]:
-    return dict(to_json(arguments or {}))
-
-
 def _ignore(_: Mapping[str, Any]) -> None:
     pass
 
@@ -102,7 +98,7 @@ class LocalEnd:
         self._progress = on_progress or _ignore
         try:
             answer = self.service.call(
-                operation, _as_json(arguments), payload, lambda: next(blocks, None)
+                operation, as_json(arguments), payload, lambda: next(blocks, None)
             )
         except EnvsyncError as error:
             name_server(error, error.server or self._server)
@@ -193,7 +189,7 @@ class RemoteEnd:
 
     def _request(self, operation: str, arguments: Arguments | None, payload: bytes) -> None:
         self._calls += 1
-        given = _as_json(arguments)
+        given = as_json(arguments)
         request = {"operation": operation, "arguments": given, "number": self._calls}
         self._channel.send_message(request, payload)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.wire.source_requests import AtPath
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.items import items_of
 from envsync.push.ends.source import Outlined, Supply
@@ -57,7 +58,7 @@ class LocalSource:
 
     def manifest(self, known: bytes) -> bytes:
         self.look.state()
-        return self.look.ask("source.manifest", {"there": self.there}, known).payload
+        return self.look.ask("source.manifest", AtPath(self.there), known).payload
 
     def items(self, paths: Sequence[bytes]) -> Collection[Item]:
         self.look.state()

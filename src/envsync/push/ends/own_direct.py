@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
 
 from envsync.agent.source.own_way import ReachFacts, RsyncEnded
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.short_answers import RsyncFacts
+from envsync.agent.wire.source_requests import RunRsync, TryCommands
 from envsync.errors import EnvsyncError
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.source_server import SourceServer
@@ -40,24 +40,24 @@ class OwnDirect:
 
     def reach(self, commands: Sequence[Sequence[str]]) -> ReachFacts:
         if self._reached is None:
-            arguments = {"commands": [list(command) for command in commands]}
-            self._reached = self._server.own_way.tried(lambda: self._tried(arguments))
+            asked = TryCommands(tuple(map(tuple, commands)))
+            self._reached = self._server.own_way.tried(lambda: self._tried(asked))
         return self._reached
 
-    def _tried(self, arguments: Mapping[str, Any]) -> ReachFacts:
+    def _tried(self, asked: TryCommands) -> ReachFacts:
         # It may take a minute, in which other pushes have questions to the source's agent.
         with self._server.sender() as end:
-            found = from_json(ReachFacts, end.call("source.reach", arguments).document)
-        return found if found.which >= 0 else self._reach_with_agent(arguments) or found
+            found = from_json(ReachFacts, end.call("source.reach", asked).document)
+        return found if found.which >= 0 else self._reach_with_agent(asked) or found
 
-    def _reach_with_agent(self, arguments: Mapping[str, Any]) -> ReachFacts | None:
+    def _reach_with_agent(self, asked: TryCommands) -> ReachFacts | None:
         """The same with the user's agent; None where that is not forwarded."""
         try:
             with self._server.borrower() as end:
                 if end is None:
                     return None
                 self.agent_forwarded = True
-                answer = end.call("source.reach", arguments)
+                answer = end.call("source.reach", asked)
         except EnvsyncError as error:
             return ReachFacts(-1, error.message)
         return from_json(ReachFacts, answer.document)
@@ -65,13 +65,13 @@ class OwnDirect:
     def run(
         self, argv: Sequence[bytes], paths: Sequence[bytes]
     ) -> Generator[bytes, None, RsyncEnded]:
-        arguments = {"argv": [os.fsdecode(argument) for argument in argv]}
+        asked = RunRsync(tuple(map(os.fsdecode, argv)))
         server, borrows = self._server, self.agent_forwarded
         try:
             with server.borrower() if borrows else server.sender() as end:
                 if end is None:
                     return RsyncEnded(-1, "no agent listens any more")
-                answer = yield from end.receive("source.rsync", arguments, b"\0".join(paths))
+                answer = yield from end.receive("source.rsync", asked, b"\0".join(paths))
         except EnvsyncError as error:
             if not borrows:
                 raise

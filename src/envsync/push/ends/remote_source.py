@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from envsync.agent.wire.codec import content_bytes
+from envsync.agent.wire.source_requests import AtPath, InspectSource, SendFiles
 from envsync.errors import AgentFailed
 from envsync.push.ends.items import items_of
 from envsync.push.ends.own_direct import OwnDirect
@@ -78,15 +79,15 @@ class RemoteSource:
         self, items: Collection[Item], codecs: Sequence[str], progress: Callable[[int], None]
     ) -> Iterator[bytes]:
         """Encoded blocks, by an agent of their own: other pushes can ask meanwhile."""
-        sizes = [size for _, size in items]
-        arguments = {"codecs": list(codecs), "sizes": sizes, "there": self.there}
+        sizes = tuple(size for _, size in items)
+        asked = SendFiles(sizes, tuple(codecs), self.there)
         payload = b"\0".join(path for path, _ in items)
         with self.server.sender() as end:
             end.call("source.open", self.look.opening)
             state = self.look.state()
             if self.there or state.revision_there != state.revision:
-                end.call("source.inspect")
-            for block in end.receive("source.send", arguments, payload):
+                end.call("source.inspect", InspectSource())
+            for block in end.receive("source.send", asked, payload):
                 yield block
                 progress(content_bytes(block))
 
@@ -107,7 +108,7 @@ class CheckedManifests:
         revision = answers.revision_there()
         with self._lock:
             if revision not in self._checked:
-                told = answers.look.ask("source.manifest", {"there": answers.there})
+                told = answers.look.ask("source.manifest", AtPath(answers.there))
                 self._checked[revision] = _checked(told.payload, revision)
             return self._checked[revision]
 

@@ -14,6 +14,7 @@ from envsync.agent.wire.messages import (
     listed,
 )
 from envsync.agent.wire.short_answers import CredentialFacts, FindingsFacts, GlibcFacts
+from envsync.agent.wire.source_requests import AskSample, CodecStep
 from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, PreflightRefused
 from envsync.push.ends.source_look import SourceLook
@@ -98,13 +99,10 @@ class SourceAnswers:
         Without `steps`, as the source would encode them for a target that undoes `codecs`. As
         they are where it stands: what is rewritten compresses alike.
         """
-        arguments = {
-            "sizes": [size for _, size in items],
-            "codecs": list(codecs),
-            "steps": [list(step) for step in steps],
-        }
+        sizes = tuple(size for _, size in items)
+        asked = AskSample(sizes, tuple(codecs), tuple(CodecStep(*step) for step in steps))
         payload = b"\0".join(path for path, _ in items)
-        answer = self.look.ask("source.sample", arguments, payload)
+        answer = self.look.ask("source.sample", asked, payload)
         facts = from_json(SampleFacts, answer.document)
         if len(facts.packed_bytes) != max(1, len(steps)) or len(facts.seconds) < len(steps):
             raise AgentFailed("a sample of something else")

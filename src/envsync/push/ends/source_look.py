@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from envsync.agent.places.layout import BASE
-from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.checked_json import Arguments, from_json
 from envsync.agent.wire.messages import SourceState
 from envsync.agent.wire.short_answers import ConfirmedFacts, SeesFacts, SourceOpened
+from envsync.agent.wire.source_requests import AskNonce, AtPath, InspectSource, OpenSource, Remember
 from envsync.push.ends.end import Answer, End, Progress
 
 T = TypeVar("T")
@@ -55,12 +56,7 @@ class SourceLook:
         """Whether several pushes read it; to be set before they begin."""
         self.path_known_as = path_known_as(prefix, name)
         """What conda knows it by, and what is written into its files."""
-        self.opening: Mapping[str, Any] = {
-            "prefix": prefix,
-            "name": name,
-            "local": list(local),
-            "is_base": name == BASE,
-        }
+        self.opening = OpenSource(prefix, name, tuple(local), name == BASE)
         """What its agent was told to open it by, for another one there."""
         opened = from_json(SourceOpened, end.call("source.open", self.opening).document)
         self.place = opened.place
@@ -139,7 +135,7 @@ class SourceLook:
         A change that left no trace in a file's times is found, and known from then on.
         """
         assert self._state is not None
-        answer = self.ask("source.inspect", {"fresh": True})
+        answer = self.ask("source.inspect", InspectSource(fresh=True))
         return from_json(SourceState, answer.document).revision != self._state.revision
 
     def may_name_another(self, there: str) -> bool:
@@ -152,14 +148,14 @@ class SourceLook:
 
     def sees(self, nonce: str) -> bool:
         """Whether a target's lock stands in the source's own place."""
-        return from_json(SeesFacts, self.ask("source.sees", {"nonce": nonce}).document).sees
+        return from_json(SeesFacts, self.ask("source.sees", AskNonce(nonce)).document).sees
 
     def remember(self, revision: str) -> None:
         """Note that this source has had the revision."""
-        self.ask("source.remember", {"revision": revision})
+        self.ask("source.remember", Remember(revision))
 
     def ask(
-        self, operation: str, arguments: Mapping[str, Any] | None = None, payload: bytes = b""
+        self, operation: str, arguments: Arguments | None = None, payload: bytes = b""
     ) -> Answer:
         """Carry out one operation of the agent where the source is, when it is this one's turn."""
         with self._lock:
@@ -170,7 +166,7 @@ class SourceLook:
         with self._lock:
             key = operation, there
             if key not in self._answers:
-                document = self._end.call(operation, {"there": there}).document
+                document = self._end.call(operation, AtPath(there)).document
                 self._answers[key] = from_json(cls, document)
             return cast("T", self._answers[key])
 
@@ -185,7 +181,7 @@ class SourceLook:
         self._before()
         self._scanned.clear()
         try:
-            answer = self._end.call("source.inspect", on_progress=relay)
+            answer = self._end.call("source.inspect", InspectSource(), on_progress=relay)
         finally:
             self._is_hashing = False
             self._scanned.set()

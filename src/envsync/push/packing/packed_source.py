@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.removal import remove_tree
-from envsync.agent.wire.checked_json import Arguments, from_json, to_json
+from envsync.agent.wire.checked_json import Arguments, as_json, from_json, to_json
 from envsync.agent.wire.messages import Finding, PlaceFacts, SourceState
 from envsync.agent.wire.short_answers import SourceOpened
 from envsync.errors import Locked, SourceRefused, StorageFailed
@@ -151,7 +151,7 @@ class PackedEnd:
         amend = self._amend.get(operation)
         if amend is None:
             return answer
-        return answer._replace(document=amend(answer.document, dict(arguments or {})))
+        return answer._replace(document=amend(answer.document, as_json(arguments)))
 
     def _opened(self, document: Document, _: Document) -> Document:
         opened = from_json(SourceOpened, document)
