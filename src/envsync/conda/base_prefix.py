@@ -10,6 +10,8 @@ import posixpath
 import re
 from typing import Sequence
 
+from envsync.conda.site_packages import SITE_PACKAGES
+
 # What conda, mamba and micromamba write into environments, or have users write: the package
 # cache in records, neighbours, the commands in histories, and what activates.
 _OWN_PLACES = (
@@ -23,7 +25,7 @@ _OWN_PLACES = (
     rb"etc/fish/conf\.d/(?:conda|mamba|micromamba)\.fish",
     rb"shell/condabin",
     rb"bin/(?:python[0-9.]*t?|conda|conda-env|mamba|micromamba|activate|deactivate)",
-    rb"lib/python[0-9.]+t?/site-packages/(?:conda|xonsh/conda\.xsh)",
+    SITE_PACKAGES + rb"/(?:conda|xonsh/conda\.xsh)",
 )
 
 # What every conda prefix has at its top.

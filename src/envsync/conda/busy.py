@@ -6,13 +6,15 @@ import posixpath
 import re
 from typing import Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from envsync.conda.site_packages import SITE_PACKAGES
+
 YOUNG_SECONDS = 600.0
 """A leftover younger than this may belong to an installer that we cannot see."""
 
 HISTORY = b"conda-meta/history"
 
 _LEFTOVER = re.compile(
-    rb"(lib/(?:python|pypy)[0-9.]+t?/site-packages/~[^/]*|(?:.*/)?\.condatmp|.*\.c~)(?:/.*)?",
+    rb"(" + SITE_PACKAGES + rb"/~[^/]*|(?:.*/)?\.condatmp|.*\.c~)(?:/.*)?",
     re.DOTALL,
 )
 _INSTALLER = re.compile(rb"(conda|mamba|micromamba|conda-env|pip[0-9.]*|uv)(?:\.exe)?")

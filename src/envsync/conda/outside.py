@@ -15,6 +15,7 @@ from typing import Any, Collection, Dict, Iterable, Iterator, NamedTuple, Option
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from envsync.conda.base_prefix import base_of, is_condas, is_named_for_conda
+from envsync.conda.site_packages import SITE_PACKAGES
 
 FILE_MAX_BYTES = 1024 * 1024
 """Larger files are none of pip's and are not looked into."""
@@ -26,10 +27,10 @@ RUN_PATH = "RPATH"
 """The kind of what leads a binary out."""
 
 _IN_SITE_PACKAGES = re.compile(
-    rb"lib/(?:python|pypy)[0-9.]+t?/site-packages/(?:"
+    SITE_PACKAGES + rb"/(?:"
     rb"[^/]+\.pth|[^/]+\.egg-link|__editable__[^/]*\.py|[^/]+\.dist-info/direct_url\.json)"
 )
-_SITE_PACKAGES = re.compile(rb"lib/(?:python|pypy)[0-9.]+t?/site-packages(?:/[^/]+\.dist-info)?\Z")
+_SITE_PACKAGES = re.compile(SITE_PACKAGES + rb"(?:/[^/]+\.dist-info)?\Z")
 _QUOTED_PATH = re.compile(r"""(['"])(/[^'"\n]+)\1""")
 _ORIGIN = re.compile(rb"\$(?:ORIGIN(?=/|\Z)|\{ORIGIN\})")
 # Where the loader looks anyway, on every server.

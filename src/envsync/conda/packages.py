@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
+from envsync.conda.site_packages import SITE_PACKAGES
+
 CONDA = "conda"
 PYPI = "pypi"
 
 _CONDA_META = re.compile(rb"conda-meta/([^/]+\.json)")
-_SITE_PACKAGES = re.compile(rb"lib/(?:python|pypy)[0-9.]+t?/site-packages")
-_METADATA = re.compile(_SITE_PACKAGES.pattern + rb"/([^/~][^/]*\.(?:dist|egg)-info)(?=/|\Z)")
+_SITE_PACKAGES = re.compile(SITE_PACKAGES)
+_METADATA = re.compile(SITE_PACKAGES + rb"/([^/~][^/]*\.(?:dist|egg)-info)(?=/|\Z)")
 _EGG_PYTHON = re.compile(r"-py\d[\d.]*(?:-.*)?\Z")
 _VERSION_PART = re.compile(r"\d+|[a-z]+")
 

@@ -29,12 +29,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from envsync.conda.credentials import user_that_may_stay
 from envsync.conda.packages import CONDA, Installed, find_installed, normalized
+from envsync.conda.site_packages import SITE_PACKAGES
 
 RECORD_MAX_BYTES = 64 << 20
 NOARCH = "noarch"
 
 _HISTORY = b"conda-meta/history"
-_EGG_LINK = re.compile(rb"lib/(?:python|pypy)[0-9.]+t?/site-packages/([^/]+)\.egg-link")
+_EGG_LINK = re.compile(SITE_PACKAGES + rb"/([^/]+)\.egg-link")
 _METADATA = re.compile(r"(.*\.(?:dist|egg)-info)(?:/|\Z)")
 _TOKEN = re.compile(r"/t/[^/]+(?=/)")
 _SUBDIR = re.compile(r"/(?:noarch|[a-z]+-[a-z0-9_]+)/?\Z")

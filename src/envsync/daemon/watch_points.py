@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from envsync.conda.site_packages import is_python
+
 
 class DirectoryId(NamedTuple):
     """Which directory stands at a path: another one may be put there."""
@@ -38,7 +40,7 @@ def site_packages(environment: str) -> Iterator[str]:
         if os.path.islink(top):
             continue
         for name in _names(top):
-            if name.startswith(("python", "pypy")):
+            if is_python(os.fsencode(name)):
                 yield os.path.join(top, name, "site-packages")
 
 

@@ -7,11 +7,10 @@ from typing import Iterator
 
 from envsync.agent.source.version import SourceVersion
 from envsync.conda.requirements import RECORD_MAX_BYTES, Requirements, requirements
+from envsync.conda.site_packages import SITE_PACKAGES
 from envsync.tree.entry import join
 
-_WITH_RECORDS = re.compile(
-    rb"conda-meta|lib/(?:python|pypy)[0-9.]+t?/site-packages(?:/[^/]+\.(?:dist|egg)-info)?"
-)
+_WITH_RECORDS = re.compile(rb"conda-meta|" + SITE_PACKAGES + rb"(?:/[^/]+\.(?:dist|egg)-info)?")
 
 
 def source_requirements(source: SourceVersion) -> Requirements:

@@ -29,6 +29,7 @@ from envsync.agent.server.reading import read_start
 from envsync.agent.staging.staging import Holding
 from envsync.agent.trees.trees import Trees
 from envsync.conda import hints
+from envsync.conda.site_packages import SITE_PACKAGES, is_python
 from envsync.errors import PreflightRefused
 from envsync.tree.entry import join, split
 from envsync.tree.manifest import Manifest
@@ -41,7 +42,7 @@ CANDIDATES_MAX = 6
 """Trees that are looked into, those with the most packages in common first."""
 
 _NOTE_BYTES_MAX = 64 << 20
-_METADATA = re.compile(rb"lib/(?:python|pypy)[0-9.]+t?/site-packages/[^/]+\.dist-info\Z")
+_METADATA = re.compile(SITE_PACKAGES + rb"/[^/]+\.dist-info\Z")
 _RELEASE = re.compile(rb"conda-meta/([^/]+)\.json\Z")
 
 Known = Callable[[], Manifest]
@@ -227,7 +228,7 @@ def _package_paths(tree: bytes) -> Iterator[bytes]:
         if name.endswith(b".json"):
             yield join(b"conda-meta", name)
     for python in _names(os.path.join(tree, b"lib")):
-        if python.startswith((b"python", b"pypy")):
+        if is_python(python):
             packages = b"lib/%s/site-packages" % python
             for name in _names(os.path.join(tree, packages)):
                 if name.endswith(b".dist-info"):

@@ -15,10 +15,11 @@ from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
 from envsync.agent.wire.messages import Finding, PlaceFacts
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
+from envsync.conda.site_packages import PYTHON
 from envsync.errors import UNMOUNT, Hint, PreflightRefused
 from envsync.tree.manifest import Manifest
 
-_PYTHON_DIRECTORY = re.compile(rb"lib/(python[0-9]+\.[0-9]+t?)\Z")
+_PYTHON_DIRECTORY = re.compile(rb"lib/(" + PYTHON + rb")\Z")
 
 
 def require_prefix(prefix: str) -> None:
