@@ -7,9 +7,9 @@ version goes as a delta. What it could not send goes by stream.
 from __future__ import annotations
 
 import shutil
-import subprocess
 from dataclasses import replace
 
+from envsync.agent.server.program_version import version_text
 from envsync.agent.server.rsync_run import RsyncRun
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.short_answers import RsyncFacts
@@ -133,10 +133,7 @@ def _compresses(job: Job, program: str, said_there: str) -> bool:
     """Where both can do zstd, and the link is slower than that."""
     if job.size_bytes < _PROBE_FROM_BYTES or not rsync_command.speaks_zstd(said_there):
         return False
-    here = subprocess.run(
-        [program, "--version"], capture_output=True, check=False, text=True, timeout=10
-    )
-    if not rsync_command.speaks_zstd(here.stdout):
+    if not rsync_command.speaks_zstd(version_text(program)):
         return False
     return job.limit_bits_per_second is not None or (
         bytes_per_second(job) < _COMPRESS_BELOW_BYTES_PER_SECOND

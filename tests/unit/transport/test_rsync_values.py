@@ -6,15 +6,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.agent.server import rsync_run
+from envsync.agent.server import program_version, rsync_run
 from envsync.agent.staging.writer_guard import REFUSED
 from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
-from envsync.transport import rsync_command
+from envsync.transport import rsync, rsync_command
+from envsync.transport.job import Job
 from envsync.transport.rsync_command import RsyncCommand, joined
 from envsync.transport.rsync_failures import failure
 from envsync.transport.rsync_output import Output
@@ -194,3 +197,15 @@ def test_failures(
     assert words in error.message
     assert error.server == "server2"
     assert error.hint
+
+
+def test_an_rsync_that_does_not_say_what_it_can_sends_uncompressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One on a filesystem that does not answer, say; the link is slow."""
+    program = tmp_path / "rsync"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(program_version, "_SECONDS", 0.1)
+    job = cast(Job, SimpleNamespace(size_bytes=1 << 30, limit_bits_per_second=1_000_000))
+    assert not rsync._compresses(job, str(program), "Compress list:\n    zstd lz4\n")
