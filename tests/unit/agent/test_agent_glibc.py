@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.source.elf_files import ElfFiles, cache_start
+from envsync.agent.source.elf_files import ElfFiles
 from envsync.agent.source.glibc_needs import NOTHING, newest
 from envsync.agent.trees import cache_sweep
+from envsync.agent.trees.cache_names import cache_start
 from envsync.conda import elf
 from tests.unit.agent import disk
 
@@ -20,7 +21,7 @@ Ask = Callable[[], tuple[bytes, elf.Version]]
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    return Path(f"{cache_start(str(tmp_path / 'cache'), 1, 2)}91bc")
+    return Path(f"{cache_start(str(tmp_path / 'cache'), (1, 2))}91bc")
 
 
 @pytest.fixture
@@ -92,4 +93,4 @@ def test_it_goes_with_the_other_caches_of_its_tree(cache: Path) -> None:
     for alive, files in (({(1, 2)}, 0), (set(), 1)):
         swept = cache_sweep.sweep_cache(str(cache.parent), alive, later, dry_run=False)
         assert swept.files == files
-    assert cache_start(None, 1, 2) is None
+    assert cache_start(None, (1, 2)) is None

@@ -13,7 +13,8 @@ from envsync.agent.server.home import content_directory
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import Target
-from envsync.agent.trees.cache_sweep import Tree, sweep_cache
+from envsync.agent.trees.cache_names import Tree
+from envsync.agent.trees.cache_sweep import sweep_cache
 from envsync.agent.trees.storage import words
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import GcFacts, SweepFacts

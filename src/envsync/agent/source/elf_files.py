@@ -77,11 +77,6 @@ class ElfFiles(NamedTuple):
                     yield join(directory, entry.name), entry
 
 
-def cache_start(directory: Optional[str], device: int, inode: int) -> Optional[str]:
-    """How the paths begin of the files in which what is known of one tree is kept."""
-    return None if directory is None else os.path.join(directory, "%x-%x-" % (device, inode))
-
-
 def _read(place: bytes, entry: Entry, answer: Callable[[elf.Read], bytes]) -> Tuple[bytes, bool]:
     """What a file says, and whether it is for certain what the manifest has of it."""
     try:

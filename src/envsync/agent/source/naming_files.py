@@ -8,15 +8,13 @@ from envsync.agent.source.as_seen import changing, read_as_is
 from envsync.agent.source.prefix_search import Candidate, search
 from envsync.agent.source.relocation_cache import KEY_BYTES, Rewrites, Searched
 from envsync.agent.trees.cache_file import Known
-from envsync.agent.trees.stat_rows import Row, unpack
+from envsync.agent.trees.stat_rows import INODE_MASK, Row, unpack
 from envsync.conda.relocated_records import is_conda_record, is_pip_record
 from envsync.conda.relocation import Relocation
 from envsync.tree import listing as listings
 from envsync.tree.entry import FILE, SYMLINK, Entry, join, split
 from envsync.tree.manifest import reference
 from envsync.tree.revision import CACHE_DIRECTORY
-
-_INODE_MASK = (1 << 64) - 1
 
 
 class NamingFiles:
@@ -114,5 +112,5 @@ def is_compiled(path: bytes) -> bool:
 
 
 def _candidate(path: bytes, row: Row) -> Candidate:
-    inode = row.inode & _INODE_MASK
+    inode = row.inode & INODE_MASK
     return Candidate(path, inode, row.size_bytes, row.mtime_ns, row.ctime_ns)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+from functools import partial
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from envsync.agent.server.remembered_file import load, store
+from envsync.agent.trees.cache_names import cache_path
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.agent.wire.messages import RelocationFacts
 from envsync.conda.relocated_records import Rewritten
@@ -77,11 +78,9 @@ class RelocationCache:
         moves: Iterable[Tuple[bytes, bytes]],
     ) -> None:
         pairs = list(moves)
-        self._searched = self._rewrites = None
-        if directory is not None:
-            start = os.path.join(directory, "%x-%x-" % (device, inode))
-            self._searched = start + _key([old for old, _ in pairs])
-            self._rewrites = start + _key([path for pair in pairs for path in pair])
+        path_of = partial(cache_path, directory, (device, inode))
+        self._searched = path_of(_key([old for old, _ in pairs]))
+        self._rewrites = path_of(_key([path for pair in pairs for path in pair]))
 
     def searched(self) -> Searched:
         body = load(self._searched, _MAGIC)

@@ -15,6 +15,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 from envsync.agent.server import remembered_file
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.trees.cache_file import Known
+from envsync.agent.trees.cache_names import cache_path
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import modes
 from envsync.agent.wire.messages import Finding, listed
@@ -84,11 +85,9 @@ def _note_path(
     snapshot: Snapshot, environment: bytes, cache_directory: Optional[str]
 ) -> Optional[str]:
     """Beside the content cache's file and named as that is, so that it is swept with it."""
-    if cache_directory is None:
-        return None
     key = hashlib.sha256(b"what leads out of\0" + environment).hexdigest()[:20]
     scanned = snapshot.scan
-    return os.path.join(cache_directory, "%x-%x-%s" % (scanned.device, scanned.inode, key))
+    return cache_path(cache_directory, (scanned.device, scanned.inode), key)
 
 
 def _read(note: Optional[str], revision: str) -> Optional[List[Tuple[bytes, bytes]]]:

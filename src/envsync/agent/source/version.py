@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Collection, Mapping, Optional, Set, Tuple
 from envsync.agent.server.reading import read_start
 from envsync.agent.source import glibc_needs
 from envsync.agent.source.at_paths import AtPaths, Standing, toward
-from envsync.agent.source.elf_files import ElfFiles, cache_start
+from envsync.agent.source.elf_files import ElfFiles
 from envsync.agent.source.softlinks import Softlink
+from envsync.agent.trees.cache_names import cache_start
 from envsync.agent.trees.outgoing import Search
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import may_hold_programs
@@ -104,7 +105,7 @@ class SourceVersion:
         """Its binaries."""
         scanned = self.snapshot.scan
         worth = [path for path, rows in scanned.directories.items() if may_hold_programs(rows)]
-        cache = cache_start(self._standing.cache_directory, scanned.device, scanned.inode)
+        cache = cache_start(self._standing.cache_directory, (scanned.device, scanned.inode))
         return ElfFiles(self.manifest(), worth, self._place_of, cache)
 
     def _place_of(self, path: bytes) -> bytes:

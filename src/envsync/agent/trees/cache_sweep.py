@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from typing import Collection, NamedTuple, Optional, Tuple
+from typing import Collection, NamedTuple, Optional
+
+from envsync.agent.trees.cache_names import Tree, tree_of
 
 UNUSED_SECONDS = 7 * 86400.0
 """`relatime`, the usual mount option, notes a file's use once a day."""
-
-_FILE = re.compile(r"([0-9a-f]+)-([0-9a-f]+)-[0-9a-f]+\Z")
-
-Tree = Tuple[int, int]
-"""Device and inode of a top directory."""
 
 
 class Swept(NamedTuple):
@@ -40,16 +36,10 @@ def sweep_cache(
             path = os.path.join(str(directory), name)
             status = os.lstat(path)
             used_seconds = max(status.st_atime, status.st_mtime)
-            if _tree(name) in alive or now_seconds - used_seconds < UNUSED_SECONDS:
+            if tree_of(name) in alive or now_seconds - used_seconds < UNUSED_SECONDS:
                 continue
             if not dry_run:
                 os.unlink(path)
             files += 1
             size_bytes += status.st_size
     return Swept(files, size_bytes)
-
-
-def _tree(name: str) -> Optional[Tree]:
-    """Whose cache a file is; None for one that never got its name."""
-    matched = _FILE.match(name)
-    return None if matched is None else (int(matched[1], 16), int(matched[2], 16))

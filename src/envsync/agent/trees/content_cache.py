@@ -31,6 +31,7 @@ from typing import (
 
 from envsync.agent.server import boot
 from envsync.agent.trees.cache_file import CacheFile, Head, Known
+from envsync.agent.trees.cache_names import cache_path
 from envsync.agent.trees.changes import Moment, processes
 from envsync.agent.trees.division import Division, division
 from envsync.agent.trees.scan_pass import Scan
@@ -101,8 +102,8 @@ class ContentCache:
 
     def __init__(self, directory: Optional[str], device: int, inode: int, local: LocalPaths):
         patterns = hashlib.sha256("\0".join(local.patterns).encode("utf-8", "replace"))
-        name = "%x-%x-%s" % (device, inode, patterns.hexdigest()[:12])
-        self._file = None if directory is None else CacheFile(os.path.join(directory, name))
+        path = cache_path(directory, (device, inode), patterns.hexdigest()[:12])
+        self._file = None if path is None else CacheFile(path)
         self._device, self._inode = device, inode
         self._loaded: Optional[Tuple[str, Dict[bytes, Known]]] = None
 

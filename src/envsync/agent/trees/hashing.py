@@ -8,6 +8,7 @@ import os
 import struct
 import threading
 from collections import deque
+from stat import S_IFREG
 from typing import (
     TYPE_CHECKING,
     Callable,
@@ -23,7 +24,7 @@ from typing import (
 
 from envsync.agent.server.file_workers import FileWorkers, Job, is_full, processors
 from envsync.agent.server.reading import READ_FLAGS
-from envsync.agent.trees.stat_rows import unpack
+from envsync.agent.trees.stat_rows import INODE_MASK, KIND_MASK, unpack
 from envsync.tree.entry import join, split
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ SMALL_BYTES = 1 << 15
 PARALLEL_FILES_MIN = 2000
 PARALLEL_BYTES_MIN = 200 << 20
 _READ = struct.Struct("<Q32sH")
-_INODE_MASK = (1 << 64) - 1
 MISSING = b"\0" * 32
 """In place of a digest: the file is gone or may not be read."""
 
@@ -119,9 +119,9 @@ class Unhashed:
         found: List[Item] = []
         for number, row in enumerate(unpack(self.rows)):
             at = number * size
-            if row.mode & 0o170000 != 0o100000 or digests[at : at + size] != MISSING:
+            if row.mode & KIND_MASK != S_IFREG or digests[at : at + size] != MISSING:
                 continue
-            wanted = row.inode & _INODE_MASK
+            wanted = row.inode & INODE_MASK
             inode, digest = read.get(row.name, (-1, b""))
             if inode >= 0 and wanted in (0, inode):
                 digests[at : at + size] = digest

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from stat import S_IFLNK, S_IFREG
 from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from envsync.agent.server.filesystem import born_ns
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.hashing import MISSING, Hashing, Unhashed
 from envsync.agent.trees.scan_pass import Scan
-from envsync.agent.trees.stat_rows import Row, linked_files, unpack
+from envsync.agent.trees.stat_rows import INODE_MASK, KIND_MASK, Row, linked_files, unpack
 from envsync.agent.trees.vouchers import Vouchers
 from envsync.tree import listing as listings
 from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, join, split
@@ -17,7 +18,6 @@ from envsync.tree.manifest import Manifest, Totals
 from envsync.tree.outline import placeholder
 from envsync.tree.revision import CACHE_DIRECTORY, directory_digest, entries_digest
 
-_INODE_MASK = (1 << 64) - 1
 _MODE_BITS = 0o7775  # no world-write, ever
 _NO_DIGEST = bytes(DIGEST_BYTES)
 
@@ -83,7 +83,7 @@ class Build:
         files = size_bytes = 0
         for path, packed in self._rows.items():
             rows = unpack(packed)
-            contents = [placeholder(row.inode & _INODE_MASK) for row in rows]
+            contents = [placeholder(row.inode & INODE_MASK) for row in rows]
             entries = self._entries(path, rows, contents, groups)
             directories[path] = listings.encode(entries)
             sizes = [entry.size_bytes for entry in entries if entry.kind == FILE]
@@ -108,7 +108,7 @@ class Build:
             lacking = [
                 row.size_bytes
                 for row, digest in zip(rows, vouched)
-                if not digest and row.mode & 0o170000 == 0o100000
+                if not digest and row.mode & KIND_MASK == S_IFREG
             ]
             above, name = split(path)
             if not lacking and not (name == CACHE_DIRECTORY and above in late):
@@ -123,7 +123,7 @@ class Build:
             self.unreadable += [
                 join(path, row.name)
                 for row, content in zip(rows, contents)
-                if content == MISSING and row.mode & 0o170000 == 0o100000
+                if content == MISSING and row.mode & KIND_MASK == S_IFREG
             ]
             yield path, self._entries(path, rows, contents, groups)
 
@@ -152,7 +152,7 @@ class Build:
         found = self._vouchers.digests(directory, rows)
         if before:
             for number, row in enumerate(rows):
-                if found[number] is None and row.mode & 0o170000 == 0o100000:
+                if found[number] is None and row.mode & KIND_MASK == S_IFREG:
                     path = join(directory, row.name)
                     found[number] = self._as_before(path, row, before)
         return found
@@ -183,13 +183,13 @@ class Build:
         entries: List[Entry] = []
         new = tuple.__new__  # past the constructor: this is done for every entry there is
         for (name, mode, inode, size_bytes, mtime_ns, _, _), digest in zip(rows, contents):
-            kind = mode & 0o170000
-            if kind == 0o100000:
+            kind = mode & KIND_MASK
+            if kind == S_IFREG:
                 group = groups.get(inode, b"") if groups else b""
                 content = digest or _NO_DIGEST
                 fields = (name, FILE, mode & _MODE_BITS, size_bytes, mtime_ns, content, group)
                 entry = new(Entry, fields)
-            elif kind == 0o120000:
+            elif kind == S_IFLNK:
                 target = self._target(join(directory, name))
                 entry = Entry(name, SYMLINK, 0o777 & _MODE_BITS, 0, mtime_ns, target)
             else:

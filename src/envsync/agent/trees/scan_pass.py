@@ -8,6 +8,7 @@ import os
 import stat
 import struct
 from operator import attrgetter
+from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import (
     Any,
     Callable,
@@ -26,6 +27,7 @@ from typing import (
 
 from envsync.agent.trees.changes import Moment
 from envsync.agent.trees.stat_rows import (
+    KIND_MASK,
     NO_ROWS,
     Row,
     bounded_ns,
@@ -42,9 +44,7 @@ from envsync.tree.entry import join, split
 from envsync.tree.local import NFS_REMAINS, LocalPaths
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_KIND_MASK = 0o170000
-_DIRECTORY_KIND = 0o040000
-_KINDS = frozenset((0o100000, _DIRECTORY_KIND, 0o120000))
+_KINDS = frozenset((S_IFREG, S_IFDIR, S_IFLNK))
 _NFS_REMAINS = NFS_REMAINS.decode()
 DirectoriesOf = Callable[[int], Collection[bytes]]
 """The directories of the version that is at a top directory with this inode; asked only where
@@ -245,20 +245,20 @@ class ScanPass:
         self.entries += len(names)
         joined = "\0".join(names)
         found_modes = found.columns[0]
-        kinds = {mode & _KIND_MASK for mode in set(found_modes)}
+        kinds = {mode & KIND_MASK for mode in set(found_modes)}
         local = self._local_paths.names(path)
         is_odd = kinds - _KINDS or not joined.isascii() or _NFS_REMAINS in joined
         encoded = b"" if is_odd else joined.encode("ascii")
         if is_odd or (local is not None and any(map(local.fullmatch, encoded.split(b"\0")))):
             return self._odd_directory(path, found, local)
         self._add(path, found.columns, encoded)
-        if _DIRECTORY_KIND not in kinds:
+        if S_IFDIR not in kinds:
             return []
         start = path + b"/" if path else b""
         return [
             start + name.encode("ascii")
             for name, mode in zip(names, found_modes)
-            if mode & _KIND_MASK == _DIRECTORY_KIND
+            if mode & KIND_MASK == S_IFDIR
         ]
 
     def _odd_directory(
@@ -272,7 +272,7 @@ class ScanPass:
             return []
         names, *columns = zip(*kept)
         self._add(path, columns, b"\0".join(names))
-        return [join(path, row.name) for row in kept if row.mode & _KIND_MASK == _DIRECTORY_KIND]
+        return [join(path, row.name) for row in kept if row.mode & KIND_MASK == S_IFDIR]
 
     def _add(self, path: bytes, columns: Sequence[Tuple[int, ...]], names: bytes) -> None:
         self.directories[path] = pack_columns(columns) + names
@@ -308,10 +308,10 @@ class ScanPass:
         """The rows without what is local, special, or a remain of NFS."""
         kept: List[Row] = []
         for row in rows:
-            kind = row.mode & _KIND_MASK
+            kind = row.mode & KIND_MASK
             if local is not None and local.fullmatch(row.name):
                 self.local.append(join(path, row.name))
-            elif row.name.startswith(NFS_REMAINS) and kind != _DIRECTORY_KIND:
+            elif row.name.startswith(NFS_REMAINS) and kind != S_IFDIR:
                 continue
             elif kind in _KINDS:
                 kept.append(row)

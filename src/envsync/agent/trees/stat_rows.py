@@ -14,7 +14,10 @@ from operator import attrgetter
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 _INTEGERS = 6
-_SIGN_BIT_MASK = (1 << 64) - 1
+INODE_MASK = (1 << 64) - 1
+"""Of a row's inode: rows are signed numbers, and a filesystem's may use all 64 bits."""
+KIND_MASK = stat.S_IFMT(0o177777)
+"""Of a row's mode: with one of `stat.S_IFREG` and its like, for loops in which a call counts."""
 _TIME_MAX_NS = (1 << 63) - 1
 
 status_columns = attrgetter(
@@ -53,7 +56,7 @@ def pack_columns(columns: Sequence[Tuple[int, ...]]) -> bytes:
         modes_, inodes, sizes, mtimes, ctimes, links = columns
         times = [tuple(map(bounded_ns, column)) for column in (mtimes, ctimes)]
         integers = tuple(itertools.chain(modes_, inodes, sizes, *times, links))
-        integers = tuple(number & _SIGN_BIT_MASK for number in integers)
+        integers = tuple(number & INODE_MASK for number in integers)
         return struct.pack("<I%dQ" % len(integers), count, *integers)
 
 
@@ -118,7 +121,7 @@ def _linked(packed: bytes) -> List[Tuple[int, int]]:
     return [
         (at, links[at])
         for at in range(count)
-        if links[at] > 1 and modes_[at] & 0o170000 != 0o040000
+        if links[at] > 1 and modes_[at] & KIND_MASK != stat.S_IFDIR
     ]
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import struct
 from operator import attrgetter
-from typing import Dict, KeysView, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
-from envsync.agent.trees.stat_rows import Row
+from envsync.agent.trees.stat_rows import INODE_MASK, Row
 from envsync.tree.entry import join
 
 _STATUS = struct.Struct("<QQqqI")
@@ -39,9 +39,6 @@ class Vouchers:
         """Vouch for what another process has written for this one: its vouchers' `packed`."""
         self.packed.update(packed)
 
-    def keys(self) -> KeysView[bytes]:
-        return self.packed.keys()
-
     def row(self, directory: bytes, name: bytes) -> Row:
         """A file's status when it was vouched for, with one name. KeyError where it was not."""
         packed = self.packed[join(directory, name)]
@@ -60,12 +57,11 @@ class Vouchers:
         for name, mode, inode, size_bytes, mtime_ns, ctime_ns, links in rows:
             packed = get(start + name)
             if packed is not None:
-                status = status_of(inode & _INODE_MASK, size_bytes, mtime_ns, ctime_ns, mode)
+                status = status_of(inode & INODE_MASK, size_bytes, mtime_ns, ctime_ns, mode)
                 is_it = packed.startswith(status if links <= 1 else status[:_BEFORE_CTIME_BYTES])
                 packed = packed[_STATUS.size :] if is_it else None
             found.append(packed)
         return found
 
 
-_INODE_MASK = (1 << 64) - 1
 NO_VOUCHERS = Vouchers()
