@@ -16,7 +16,7 @@ from envsync.agent.source.own_way import RsyncEnded
 from envsync.errors import AgentFailed
 from envsync.transport import rsync_command
 from envsync.transport.job import Direct, Job, Sent
-from envsync.transport.rsync import DELTA_FROM_BYTES, Receiver, failed_run, is_old, stamped
+from envsync.transport.rsync import DELTA_FROM_BYTES, Receiver, failed_run, follow, is_old, stamped
 from envsync.transport.rsync_command import RsyncCommand
 from envsync.transport.rsync_failures import PARTIAL_EXIT_CODES, is_full
 from envsync.transport.rsync_output import Output
@@ -69,7 +69,7 @@ class DirectTransport:
             except StopIteration as stop:
                 ended = stop.value
                 break
-            job.on_sent(output.feed(data))
+            follow(job, output, data)
         if is_full(ended.said):
             raise failed_run(job, ended.exit_code, ended.said)
         # Whatever it did not bring comes through this machine.

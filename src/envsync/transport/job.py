@@ -114,7 +114,8 @@ class Job:
     `all_fetches` says that `items` is everything that the target asked for. `tree` is the
     staging tree's path on the target, `token` what it was marked with: a late writer of an
     earlier push finds another one and writes nothing. `python` is an interpreter there.
-    `on_sent` gets bytes of content sent since its last call. `relayed` is where the contents
+    `on_sent` gets bytes of content sent since its last call, `on_files` how many files are over
+    since its own, from a transport that can tell. `relayed` is where the contents
     come from if the source is on another server: then `contents` and `source_path` are of no use,
     and `direct` may be how it sends by itself.
     `has_versions` says that the target may have other versions of the files at their paths.
@@ -138,6 +139,7 @@ class Job:
     direct: Direct | None = None
     elsewhere: Container[bytes] = frozenset()
     has_versions: bool = False
+    on_files: Callable[[int], None] = lambda _: None
     is_taken: Callable[[], bool] = lambda: True
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 
 from envsync.agent.server.program_version import version_text
 from envsync.agent.server.rsync_run import RsyncRun
@@ -54,7 +55,7 @@ class RsyncTransport:
         if elsewhere:
             return self._send_both(job, elsewhere)
         output = Output()
-        run = RsyncRun(_command(job).argv(), lambda data: job.on_sent(output.feed(data)))
+        run = RsyncRun(_command(job).argv(), partial(follow, job, output))
         exit_code = run.finish(path for path, _ in job.items)
         if exit_code not in (0, *PARTIAL_EXIT_CODES) or is_full(run.said):
             raise failed_run(job, exit_code, run.said)
@@ -67,6 +68,14 @@ class RsyncTransport:
         sent = self.send(part) if items else Sent(0)
         made = _send_rest(job, elsewhere, sent.wire_bytes)
         return Sent(made.wire_bytes, (*sent.failed, *made.failed))
+
+
+def follow(job: Job, output: Output, data: bytes) -> None:
+    """Tell how far rsync is, by what it has printed since."""
+    files_before = output.files
+    job.on_sent(output.feed(data))
+    if output.files > files_before:
+        job.on_files(output.files - files_before)
 
 
 def stamped(job: Job, wire_bytes: int | None) -> Sent:
@@ -82,7 +91,9 @@ def _send_rest(job: Job, failed: tuple[bytes, ...], wire_bytes: int | None) -> S
     wanted = set(failed)
     items = tuple(item for item in job.items if item[0] in wanted)
     rest = StreamTransport().send(
-        replace(job, items=items, all_fetches=False, on_sent=lambda _: None)
+        replace(
+            job, items=items, all_fetches=False, on_sent=lambda _: None, on_files=lambda _: None
+        )
     )
     both = None if wire_bytes is None or rest.wire_bytes is None else wire_bytes + rest.wire_bytes
     return Sent(both, rest.failed)

@@ -6,16 +6,20 @@ import re
 
 _LINE_BYTES_MAX = 4096
 # Another server may tell it: Python refuses to read a number of thousands of digits.
-_PROGRESS = re.compile(rb"\s*(\d{1,18})\s+\d+%")
+_PROGRESS = re.compile(rb"\s*(\d{1,18})\s+\d+%(?:[^(]*\(xfr#(\d{1,18}),)?")
 _TOTAL = re.compile(rb"Total bytes (sent|received): (\d{1,18})")
 
 
 class Output:
-    """Takes apart the stdout of `--info=progress2,stats2`, however it was cut."""
+    """Takes apart the stdout of `--info=progress2,stats2`, however it was cut.
+
+    `files` are those that were sent so far.
+    """
 
     def __init__(self) -> None:
         self._line = b""
         self._sent_bytes = 0
+        self.files = 0
         self._totals: dict[bytes, int] = {}
 
     @property
@@ -31,6 +35,7 @@ class Output:
         for line in lines:
             if found := _PROGRESS.match(line):
                 self._sent_bytes = max(self._sent_bytes, int(found[1]))
+                self.files = max(self.files, int(found[2] or 0))
             elif found := _TOTAL.match(line):
                 self._totals[found[1]] = int(found[2])
         return self._sent_bytes - before

@@ -42,6 +42,9 @@ _ZLIB_STEPS = (Step("none", 0), Step("zlib", 1, 40e6))
 _PLAIN_STEPS = (Step("none", 0),)
 
 
+Hear = Callable[[Mapping[str, Any]], None]
+
+
 class StreamTransport:
     """Needs nothing on the target but Python."""
 
@@ -65,19 +68,23 @@ class StreamTransport:
         return Sent(wire_bytes, sent.failed + rest.failed)
 
     def _send(self, job: Job, operation: str) -> Sent:
-        def ask(blocks: Iterator[bytes]) -> Mapping[str, Any]:
-            document: Mapping[str, Any] = job.ask(operation, {}, job.selection(), blocks).document
+        def ask(blocks: Iterator[bytes], hear: Hear) -> Mapping[str, Any]:
+            answer = job.ask(operation, {}, job.selection(), blocks, hear)
+            document: Mapping[str, Any] = answer.document
             return document
 
         return self.send_as(job, ask)
 
-    def send_as(self, job: Job, ask: Callable[[Iterator[bytes]], Mapping[str, Any]]) -> Sent:
-        """Send it by an operation of its own, which is given the blocks."""
-        counter = _Counter(job.limit_bits_per_second)
+    def send_as(self, job: Job, ask: Callable[[Iterator[bytes], Hear], Mapping[str, Any]]) -> Sent:
+        """Send it by an operation of its own: `ask` gets the blocks, and what is to hear how far
+        the target is."""
+        counter, arrivals = _Counter(job.limit_bits_per_second), _Arrivals(job.on_files)
         # Closed also where the target stops half-way: what makes the blocks goes on otherwise.
         with contextlib.closing(_blocks(job)) as blocks:
-            document = ask(counter.counted(blocks))
-        return Sent(counter.wire_bytes, failed_paths(document))
+            document = ask(counter.counted(blocks), arrivals.hear)
+        failed = failed_paths(document)
+        arrivals.end(document)
+        return Sent(counter.wire_bytes, failed)
 
 
 def _blocks(job: Job) -> Generator[bytes, None, None]:
@@ -211,6 +218,26 @@ class _Ahead:
                 return
             except queue.Full:
                 continue
+
+
+class _Arrivals:
+    """Hands on how many files have arrived, by what the target tells while it takes them."""
+
+    def __init__(self, on_files: Callable[[int], None]) -> None:
+        self._on_files = on_files
+        self._files = 0
+
+    def hear(self, told: Mapping[str, Any]) -> None:
+        self._are(told.get("received_files", 0))
+
+    def end(self, document: Mapping[str, Any]) -> None:
+        """By the answer, which has been checked: the last of them are not told before it."""
+        self._are(document["files"])
+
+    def _are(self, files: int) -> None:
+        if files > self._files:
+            self._on_files(files - self._files)
+            self._files = files
 
 
 class _Counter:

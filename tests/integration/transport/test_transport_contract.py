@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,17 @@ def test_brings_every_file_exactly(ends: TwoEnds, transport: Transport) -> None:
     assert sum(ends.sent_bytes) == pytest.approx(push.job.size_bytes, rel=0.01)
     push.target.complete()
     assert push.staged_files() == ends.source_files()
+
+
+def test_tells_how_many_files_are_over_where_it_can(ends: TwoEnds, transport: Transport) -> None:
+    for number in range(300):
+        ends.write(b"d%d/%d" % (number % 7, number), b"%d" % number)
+    ends.write(b"large", os.urandom(3 << 20))
+    push, told = ends.begin(), list[int]()
+    transport.send(replace(push.job, on_files=told.append))
+    assert all(files > 0 for files in told)
+    # A bundle is one file until it has come.
+    assert sum(told) == (0 if transport.name == "scp" else len(push.job.items))
 
 
 def test_compresses(ends: TwoEnds, transport: Transport) -> None:

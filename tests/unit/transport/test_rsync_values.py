@@ -155,12 +155,15 @@ def test_output_however_it_is_cut(size: int) -> None:
     output = Output()
     told = [output.feed(said[at : at + size]) for at in range(0, len(said), size)]
     assert sum(told) == 10485760
+    assert output.files == 3
     assert output.wire_bytes == 1300
 
 
 def test_numbers_that_are_none_count_nothing() -> None:
     output = Output()
     assert output.feed(b"9" * 5000 + b"  10%\n") == 0
+    output.feed(b"1 100% 1.00MB/s 0:00:01 (xfr#" + b"9" * 50 + b", to-chk=0/4)\n")
+    assert output.files == 0
     output.feed(b"Total bytes sent: 1\nTotal bytes received: " + b"9" * 5000 + b"\n")
 
 

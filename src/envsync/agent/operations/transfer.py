@@ -121,8 +121,7 @@ class _Report:
         now = time.monotonic()
         if now - self._told >= PROGRESS_SECONDS:
             self._told = now
-            files, size_bytes = self._incoming.files, self._incoming.size_bytes
-            self._tell({"received_files": files, "received_bytes": size_bytes})
+            self._tell({"received_files": self._incoming.files})
 
 
 # A bundle: the same stream as a file

@@ -208,7 +208,12 @@ class TargetEnd:
         return told.is_shared, told.warnings
 
     def begin(
-        self, outline: bytes, keep: int, contents: Iterable[bytes], on_taking: Callable[[], None]
+        self,
+        outline: bytes,
+        keep: int,
+        contents: Iterable[bytes],
+        on_taking: Callable[[], None],
+        on_progress: Progress,
     ) -> Mapping[str, Any]:
         """Have a staging tree made by a manifest without contents, and send these at once.
 
@@ -219,6 +224,7 @@ class TargetEnd:
         def told(progress: Mapping[str, Any]) -> None:
             if "taking" in progress:
                 on_taking()
+            on_progress(progress)
 
         return self._told("transfer.begin", Build(keep), outline, told, contents).document
 

@@ -27,19 +27,29 @@ class Pace:
         self._seconds: dict[str, float] = {}
         self._done_bytes = 0
         self._total_bytes = 0
+        self._files = 0
 
     def begin(self, step: str, total_bytes: int = 0) -> None:
         """The next step; `total_bytes` is what it will have done in the end, where known."""
         now = time.monotonic()
         self._seconds[self._step] = self._seconds.get(self._step, 0.0) + now - self._step_started
         self._step, self._step_started = step, now
-        self._done_bytes, self._total_bytes = 0, total_bytes
+        self._done_bytes, self._total_bytes, self._files = 0, total_bytes, 0
         self._on_progress(Progress(self._server, step, 0, total_bytes))
 
     def sent(self, size_bytes: int) -> None:
         """Bytes of content that went out since the last call."""
         self._done_bytes += size_bytes
-        self._on_progress(Progress(self._server, self._step, self._done_bytes, self._total_bytes))
+        self._tell()
+
+    def sent_files(self, files: int) -> None:
+        """Files that are over since the last call."""
+        self._files += files
+        self._tell()
+
+    def _tell(self) -> None:
+        done = self._done_bytes, self._total_bytes, self._files
+        self._on_progress(Progress(self._server, self._step, *done))
 
     def relay(self, told: Mapping[str, Any]) -> None:
         """What the agent tells while it works."""

@@ -67,7 +67,7 @@ class PushReport:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one server's push is: the step, and bytes of it where they are known."""
+    """How far one server's push is: the step, bytes of it and files where they are known."""
 
     server: str
     step: str

@@ -21,7 +21,7 @@ from envsync.ssh.session import Link
 from envsync.transport.choice import Choice, choose
 from envsync.transport.job import Contents, Item, Job
 from envsync.transport.job import Sent as Transferred
-from envsync.transport.stream import StreamTransport
+from envsync.transport.stream import Hear, StreamTransport
 from envsync.tree import outline as outlines
 from envsync.tree.manifest import Manifest, encode
 
@@ -129,9 +129,9 @@ class Sending:
         # How long blocks wait for who is not ready yet tells nothing of the link.
         job = replace(job, is_taken=taken.is_set)
 
-        def ask(blocks: Iterator[bytes]) -> Mapping[str, Any]:
+        def ask(blocks: Iterator[bytes], hear: Hear) -> Mapping[str, Any]:
             nonlocal has_begun
-            document = self._target.begin(outline, self._settings.keep, blocks, taken.set)
+            document = self._target.begin(outline, self._settings.keep, blocks, taken.set, hear)
             has_begun = document.get("begun") is True
             return document
 
@@ -246,6 +246,7 @@ class Sending:
             ask=self._target.ask,
             contents=supply.contents,
             codecs=self._target.codecs,
+            on_files=self._pace.sent_files,
             limit_bits_per_second=self._settings.limit_bits_per_second,
             on_sent=self._pace.sent,
             relayed=supply.relayed,
