@@ -11,7 +11,7 @@ from pathlib import Path
 
 from envsync.agent.places.layout import layout
 from envsync.agent.places.records import Record, Records, record_from_json
-from envsync.tree.entry import KIND_NAMES
+from envsync.tree.entry import DIRECTORY, FILE, SYMLINK
 from envsync.tree.manifest import Manifest
 from tests.integration.push.places import environment
 from tests.lab.lab import LabHost
@@ -116,6 +116,7 @@ def _standing(path: Path, but: bytes = b"") -> StandingTree:
     return StandingTree(path, fingerprint(entries), frozenset(inodes))
 
 
+_KIND_NAMES = {FILE: "file", DIRECTORY: "directory", SYMLINK: "symlink"}
 _digests: dict[tuple[int, ...], bytes] = {}
 _DIGESTS_MAX = 20_000
 
@@ -145,7 +146,7 @@ def of_manifest(manifest: Manifest | None) -> Fingerprint:
     if manifest is None:
         return "damaged"
     return fingerprint(
-        (path, KIND_NAMES[entry.kind], entry.content) for path, entry in manifest.walk()
+        (path, _KIND_NAMES[entry.kind], entry.content) for path, entry in manifest.walk()
     )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from envsync.conda.credentials import redacted
 from envsync.daemon.store import ErrorDocument
 
-ERROR, WARNING, NOTICE, INFO, DEBUG = 3, 4, 5, 6, 7
+ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 """Priorities, as syslog numbers them."""
 
 _JOURNAL = "/run/systemd/journal/socket"

@@ -219,7 +219,6 @@ class Relocator:
                 "%s: %s" % (_shown(path), text) for path, text in sorted(self._problems.items())
             ),
             left=tuple(map(_shown, sorted({*self._left, *self._naming.widely}))),
-            rewritten_files=len(changed.paths),
         )
         return Relocated(changed.manifest, facts, changed.paths, rewrite)
 

@@ -74,9 +74,3 @@ class FrameWriter:
             else:
                 self._write(_HEAD.pack(kind[0], len(data)))
                 self._write(data)
-
-    def split(self, kind: bytes, data: bytes) -> None:
-        """Write data of any length as frames of one kind."""
-        view = memoryview(data)
-        for start in range(0, len(data), FRAME_BYTES_MAX):
-            self.frame(kind, bytes(view[start : start + FRAME_BYTES_MAX]))

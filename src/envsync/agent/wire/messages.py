@@ -97,14 +97,13 @@ class RelocationFacts(NamedTuple):
     """What a source's tree becomes at another place.
 
     `problems` say which files cannot be had there and why, `left` which name the old place
-    and stay as they are, because it does not matter. `rewritten_files` counts the others.
+    and stay as they are, because it does not matter.
     """
 
     revision: str
     totals: TotalsFacts
     problems: Tuple[str, ...]
     left: Tuple[str, ...]
-    rewritten_files: int
 
 
 class RecordFacts(NamedTuple):
