@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from envsync.daemon import transitions
 from envsync.daemon.spares import Spares
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tracked_source import TrackedSource
+from envsync.daemon.worker_messages import DigestTaken, Failure, Message, PushEnded, SourceScanned
 from envsync.daemon.worker_pool import Worker, crash_error
-from envsync.errors import NotFound, from_json
+from envsync.errors import EnvsyncError, NotFound
 
 
 class MessageHandler:
@@ -30,63 +30,66 @@ class MessageHandler:
         self._hint = hint
         self._clock = clock
 
-    def handle(self, worker: Worker, document: Mapping[str, Any]) -> None:
-        """One document of a worker."""
-        name = str(document.get("environment", ""))
+    def handle(self, worker: Worker, message: Message) -> None:
+        """One message of a worker."""
+        name = message.environment
         if name not in self._sources or name not in worker.task.environments:
             return
-        error, report = document.get("error"), document.get("report")
-        if isinstance(document.get("glance"), str):
-            self._digest_taken(worker, name, document)
+        if isinstance(message, DigestTaken):
+            self._digest_taken(worker, message)
             return
         worker.answered.add(name)
-        if worker.task.makes_spare:
-            if isinstance(error, dict):
-                self._spares.failed(name, worker, from_json(error))
-        elif isinstance(error, dict):
-            worker.source_failed = True
-            self._source_failed(name, error)
-        elif isinstance(report, dict):
-            self._push_ended(worker, name, report)
-        elif isinstance(document.get("revision"), str):
-            self._source_scanned(worker, name, document["revision"])
+        if isinstance(message, Failure):
+            self._failed(worker, message)
+        elif isinstance(message, PushEnded):
+            self._push_ended(worker, message)
+        else:
+            self._source_scanned(worker, message)
 
-    def _push_ended(self, worker: Worker, name: str, report: Mapping[str, Any]) -> None:
-        server = str(report.get("server", ""))
-        worker.reported_servers.add(server)
-        if server in worker.moved_servers:
-            return
-        if transitions.is_source_error(report):
-            worker.source_failed = True
-            self._source_failed(name, report["error"])
-        if report.get("wants_spare"):
-            self._spares.used_up(name, server)
-        self._sync_state.push_ended(name, report)
-
-    def _digest_taken(self, worker: Worker, name: str, document: Mapping[str, Any]) -> None:
+    def _digest_taken(self, worker: Worker, message: DigestTaken) -> None:
         """One that found something else is followed by a scan, or by a breakdown."""
-        self._sources[name].scans.pending_digest = document["glance"]
-        if document.get("unchanged"):
+        name = message.environment
+        self._sources[name].scans.pending_digest = message.glance
+        if message.unchanged:
             worker.answered.add(name)
             self._sync_state.source_unchanged(name)
 
-    def _source_scanned(self, worker: Worker, name: str, revision: str) -> None:
-        source = self._sources[name]
+    def _failed(self, worker: Worker, message: Failure) -> None:
+        if worker.task.makes_spare:
+            self._spares.failed(message.environment, worker, message.error)
+        else:
+            worker.source_failed = True
+            self._source_failed(message.environment, message.error)
+
+    def _push_ended(self, worker: Worker, message: PushEnded) -> None:
+        name, server = message.environment, message.report.server
+        worker.reported_servers.add(server)
+        if server in worker.moved_servers:
+            return
+        if message.error is not None and transitions.is_source_error(message.error, server):
+            worker.source_failed = True
+            self._source_failed(name, message.error)
+        if message.report.wants_spare:
+            self._spares.used_up(name, server)
+        self._sync_state.push_ended(message)
+
+    def _source_scanned(self, worker: Worker, message: SourceScanned) -> None:
+        source = self._sources[message.environment]
         source.accepted()
         if not worker.task.is_push:
             source.scans.succeeded()
         if not source.scans.is_latest(worker.start_number):
             return
-        is_news = self._sync_state.source_scanned(name, revision)
+        is_news = self._sync_state.source_scanned(message.environment, message.revision)
         if is_news and not worker.task.is_push and not worker.task.is_settled:
-            self._hint(name)
+            self._hint(message.environment)
 
-    def _source_failed(self, name: str, error: Mapping[str, Any]) -> None:
+    def _source_failed(self, name: str, error: EnvsyncError) -> None:
         """Ask again later, if that may help: a directory that is gone is told of when it comes."""
         source = self._sources[name]
         source.scans.failed()
         self._sync_state.source_failed(name, error)
-        if error.get("code") != NotFound.code and source.activity.is_at_rest:
+        if error.code != NotFound.code and source.activity.is_at_rest:
             source.refused(self._clock(), self._sync_state.assignments.settle_seconds)
 
     def worker_ended(self, worker: Worker) -> None:
@@ -95,7 +98,7 @@ class MessageHandler:
         names = [name for name in task.environments if name in self._sources]
         if not worker.has_started:
             return  # whoever wants to start it will see
-        error = crash_error(worker).to_json()
+        error = crash_error(worker)
         if task.makes_spare:
             for name in names:
                 self._spares.worker_ended(name, worker)

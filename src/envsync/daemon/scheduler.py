@@ -299,9 +299,9 @@ class Scheduler:
 
     def read_worker(self, fd: int) -> None:
         """A worker has reported something, or is over."""
-        worker, documents = self._pool.read(fd)
-        for document in documents:
-            self._message_handler.handle(worker, document)
+        worker, messages = self._pool.read(fd)
+        for message in messages:
+            self._message_handler.handle(worker, message)
         if worker.process.is_over:
             self._message_handler.worker_ended(worker)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 from envsync.daemon import transitions
 from envsync.daemon.assignments import Assignments
@@ -18,12 +17,12 @@ from envsync.daemon.store import (
     PUSHING,
     RETRYING,
     WAITING,
-    ErrorDocument,
     ServerRow,
     SourceRow,
     Store,
 )
-from envsync.errors import InstallUnfinished
+from envsync.daemon.worker_messages import PUSHED, PushEnded, PushOutcome
+from envsync.errors import EnvsyncError, InstallUnfinished
 from envsync.tree.revision import short
 
 
@@ -195,7 +194,7 @@ class SyncState:
         row = self.source(environment)
         self.store.put_source(replace(row, checked_seconds=self._now()))
 
-    def source_failed(self, environment: str, error: ErrorDocument) -> None:
+    def source_failed(self, environment: str, error: EnvsyncError) -> None:
         """It is not at rest, or not there: nothing of it is pushed."""
         row = self.source(environment)
         if not row.unfinished:
@@ -204,15 +203,15 @@ class SyncState:
     def install_unfinished(self, environment: str, signs: tuple[str, ...]) -> None:
         """A check has found that half done: nothing is pushed until another finds it whole."""
         error = InstallUnfinished(f"an installation is not finished: {signs[0]}", details=signs[1:])
-        self._put_failure(replace(self.source(environment), unfinished=signs), error.to_json())
+        self._put_failure(replace(self.source(environment), unfinished=signs), error)
 
-    def _put_failure(self, row: SourceRow, error: ErrorDocument) -> None:
+    def _put_failure(self, row: SourceRow, error: EnvsyncError) -> None:
         before = self.source(row.environment)
-        if before.error is None or before.error.get("message") != error.get("message"):
-            self._log.failure(error, environment=row.environment)
+        if before.error is None or before.error.get("message") != error.message:
+            self._log.failure(error.to_json(), environment=row.environment)
         elif before.unfinished == row.unfinished:
             return
-        self.store.put_source(replace(row, error=dict(error)))
+        self.store.put_source(replace(row, error=error.to_json()))
 
     def install_finished(self, environment: str) -> None:
         """A check has found nothing half done in it."""
@@ -220,48 +219,57 @@ class SyncState:
         if row.unfinished:
             self.store.put_source(replace(row, unfinished=(), error=None))
 
-    def push_ended(self, environment: str, report: Mapping[str, Any]) -> None:
+    def push_ended(self, ended: PushEnded) -> None:
         """A push to one server has ended."""
-        before = self.store.contents.servers.get((environment, str(report.get("server", ""))))
+        report, error = ended.report, ended.error
+        before = self.store.contents.servers.get((ended.environment, report.server))
         if before is None:
             return  # the inventory has lost it meanwhile
-        error = report.get("error")
-        code = "" if error is None else str(error.get("code", ""))
         now = self._now()
-        if transitions.is_source_error(report):
+        if error is None:
+            self._answered(report.server, now)
+            after = transitions.after_success(before, report.revision, now)
+            self._put(after)
+            self._log_success(before, after, report)
+        elif transitions.is_source_error(error, report.server):
             self._put(transitions.after_source_failure(before, now))
-            return
-        after = transitions.after_report(
-            before, report, now, self.assignments.rescan_seconds, self._jitter()
-        )
-        after = self._with_outage(after, code, now)
-        self._put(after)
-        self._log_change(before, after, report)
+        else:
+            self._push_failed(before, error, report.source_revision, now)
 
-    def _with_outage(self, row: ServerRow, code: str, now: float) -> ServerRow:
+    def _push_failed(
+        self, before: ServerRow, error: EnvsyncError, source_revision: str, now: float
+    ) -> None:
+        after = transitions.after_failure(
+            before, error, source_revision, now, self.assignments.rescan_seconds, self._jitter()
+        )
+        if error.code in transitions.UNREACHABLE:
+            after = self._unanswered(after, error, now)
+        else:
+            self._answered(before.server, now)
+        self._put(after)
+        self._log_failure(before, after, error)
+
+    def _unanswered(self, row: ServerRow, error: EnvsyncError, now: float) -> ServerRow:
         """Keep all environments of a server that is out of reach to one pace."""
-        server = row.server
-        if code not in transitions.UNREACHABLE:
-            if self._unreachable.pop(server, None) is not None:
-                self._retry_waiting(server, now)
-            return row
-        outage = self._unreachable.setdefault(server, _Outage())
+        outage = self._unreachable.setdefault(row.server, _Outage())
         pace = transitions.after_failure(
-            replace(row, attempts=outage.attempts), row.error or {}, "", now, 0.0, self._jitter()
+            replace(row, attempts=outage.attempts), error, "", now, 0.0, self._jitter()
         )
         outage.attempts += 1
         outage.next_try_seconds = pace.next_try_seconds or now
         return replace(row, next_try_seconds=outage.next_try_seconds)
 
-    def _retry_waiting(self, server: str, now: float) -> None:
-        """It answers: what else waits for it need not wait any longer."""
+    def _answered(self, server: str, now: float) -> None:
+        """What else waits for a server that was out of reach need not wait any longer."""
+        if self._unreachable.pop(server, None) is None:
+            return
         for row in list(self.store.contents.servers.values()):
             code = (row.error or {}).get("code")
             if row.server == server and row.state == RETRYING and code in transitions.UNREACHABLE:
                 self._put(replace(row, next_try_seconds=now))
 
     def worker_ended(
-        self, environment: str, servers: tuple[str, ...], error: ErrorDocument | None
+        self, environment: str, servers: tuple[str, ...], error: EnvsyncError | None
     ) -> None:
         """A push's worker is over. Of which servers nothing was reported, those are tried again:
         later, where it broke down; else as soon as the source is at rest."""
@@ -276,7 +284,7 @@ class SyncState:
                     row, error, "", now, self.assignments.rescan_seconds, self._jitter()
                 )
                 self._put(after)
-                self._log_change(row, after, {"error": error})
+                self._log_failure(row, after, error)
 
     def retry_now(self, environment: str) -> None:
         """Forget every pause: somebody wants to see it done."""
@@ -285,24 +293,24 @@ class SyncState:
             if row.state not in (PUSHING, IN_STEP):
                 self._put(replace(row, next_try_seconds=self._now(), attempts=0))
 
-    def _log_change(self, before: ServerRow, after: ServerRow, report: Mapping[str, Any]) -> None:
+    def _log_success(self, before: ServerRow, after: ServerRow, report: PushOutcome) -> None:
         """One line where something is other than it was."""
         about = {"environment": after.environment, "server": after.server}
-        if after.state == IN_STEP:
-            if report.get("outcome") == "pushed":
-                seconds = float(report.get("seconds", 0.0))
-                text = f"published {short(after.revision)} ({seconds:.1f} s)"
-                self._log.notice(text, **about, revision=after.revision)
-            elif before.revision != after.revision or before.error is not None:
-                text = f"in step at {short(after.revision)}"
-                self._log.info(text, **about, revision=after.revision)
-            return
-        error = after.error or {}
+        if report.outcome == PUSHED:
+            text = f"published {short(after.revision)} ({report.seconds:.1f} s)"
+            self._log.notice(text, **about, revision=after.revision)
+        elif before.revision != after.revision or before.error is not None:
+            text = f"in step at {short(after.revision)}"
+            self._log.info(text, **about, revision=after.revision)
+
+    def _log_failure(self, before: ServerRow, after: ServerRow, error: EnvsyncError) -> None:
+        """The same."""
         known = before.error or {}
-        if (error.get("code"), error.get("message")) == (known.get("code"), known.get("message")):
+        if (error.code, error.message) == (known.get("code"), known.get("message")):
             return
-        document = {**error, "message": f"{_HOW[after.state]}: {error.get('message', '')}"}
-        self._log.failure(document, _PRIORITY.get(after.state, INFO), **about)
+        document = {**error.to_json(), "message": f"{_HOW[after.state]}: {error.message}"}
+        priority = _PRIORITY.get(after.state, INFO)
+        self._log.failure(document, priority, environment=after.environment, server=after.server)
 
 
 _HOW = {HALTED: "halted", HELD: "held", WAITING: "waiting", RETRYING: "will be tried again"}

@@ -7,9 +7,7 @@ the daemon runs, `daemon.sync_state` sees it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from envsync.daemon.store import (
     HALTED,
@@ -27,6 +25,7 @@ from envsync.errors import (
     ConnectionFailed,
     ConnectionLost,
     EnvironmentInUse,
+    EnvsyncError,
     HostKeyRefused,
     InventoryError,
     Locked,
@@ -71,16 +70,12 @@ _HALTED = frozenset(
     }
 )
 
-Report = Mapping[str, Any]
 
-
-def is_source_error(report: Report) -> bool:
-    """Whether a push failed for what says nothing of the server: the source is not at rest, or
-    is not there."""
-    error = report.get("error") or {}
-    is_its_own = error.get("server") == report.get("server")
-    return error.get("code") == SourceRefused.code or (
-        error.get("code") == NotFound.code and not is_its_own
+def is_source_error(error: EnvsyncError, server: str) -> bool:
+    """Whether a push to that server failed for what says nothing of it: the source is not at
+    rest, or is not there."""
+    return error.code == SourceRefused.code or (
+        error.code == NotFound.code and error.server != server
     )
 
 
@@ -98,37 +93,29 @@ def to_lagging(row: ServerRow, now: float) -> ServerRow:
     return replace(row, state=LAGGING, since_seconds=since, next_try_seconds=None)
 
 
-def after_report(
-    row: ServerRow, report: Report, now: float, rescan_seconds: float, jitter: float
-) -> ServerRow:
-    """After a push's report; `jitter` is a random number from 0 to 1."""
-    error = report.get("error")
-    if error is None:
-        return ServerRow(
-            environment=row.environment,
-            server=row.server,
-            state=IN_STEP,
-            revision=str(report.get("revision", "")),
-            since_seconds=now,
-            place=row.place,
-        )
-    return after_failure(
-        row, error, str(report.get("source_revision", "")), now, rescan_seconds, jitter
+def after_success(row: ServerRow, revision: str, now: float) -> ServerRow:
+    """That version of the source stands there."""
+    return ServerRow(
+        environment=row.environment,
+        server=row.server,
+        state=IN_STEP,
+        revision=revision,
+        since_seconds=now,
+        place=row.place,
     )
 
 
 def after_failure(
     row: ServerRow,
-    error: Report,
+    error: EnvsyncError,
     source_revision: str,
     now: float,
     rescan_seconds: float,
     jitter: float,
 ) -> ServerRow:
-    """After an error that is this server's own."""
-    code = str(error.get("code", ""))
-    state = _state(code)
-    pause = _pause(code, state, row.attempts, rescan_seconds)
+    """After an error that is this server's own; `jitter` is a random number from 0 to 1."""
+    state = _state(error.code)
+    pause = _pause(error.code, state, row.attempts, rescan_seconds)
     stays = state == row.state or (row.state == PUSHING and state in (RETRYING, WAITING))
     return replace(
         row,
@@ -137,7 +124,7 @@ def after_failure(
         since_seconds=row.since_seconds if stays and row.since_seconds else now,
         next_try_seconds=now + pause * (1 + _JITTER * (2 * jitter - 1)),
         attempts=row.attempts + 1,
-        error=dict(error),
+        error=error.to_json(),
     )
 
 

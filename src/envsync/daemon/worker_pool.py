@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from envsync.daemon.log import Log
 from envsync.daemon.tasks import START, START_CHANGED, Task
+from envsync.daemon.worker_messages import Message, parse
 from envsync.daemon.worker_process import WorkerProcess
 from envsync.errors import EnvsyncError
 
@@ -162,7 +162,7 @@ class WorkerPool:
         worker.start_number = self._started
         worker.message_seconds = self._clock()
 
-    def read(self, fd: int) -> tuple[Worker, list[dict[str, Any]]]:
+    def read(self, fd: int) -> tuple[Worker, list[Message]]:
         """What one of them has reported since; of one that was not started, nothing."""
         worker = self._workers[fd]
         documents = worker.process.read()
@@ -170,7 +170,9 @@ class WorkerPool:
             worker.message_seconds = self._clock()
         if worker.process.is_over:
             del self._workers[fd]
-        return worker, documents if worker.has_started else []
+        if not worker.has_started:
+            return worker, []
+        return worker, [found for one in documents if (found := parse(one)) is not None]
 
     def terminate(self, worker: Worker) -> None:
         """Tell it to end, and leave it some seconds for that."""

@@ -20,6 +20,7 @@ from envsync.cli.pushing.text import report_lines
 from envsync.cli.run.crash import save_traceback
 from envsync.daemon.log import Log
 from envsync.daemon.systemd.notify import _status_lines
+from envsync.daemon.worker_messages import Failure
 from envsync.errors import CheckFailed
 from envsync.push.steps.report import PushReport
 
@@ -78,10 +79,10 @@ def _json(text: str, _: Path, __: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     return capsys.readouterr().out
 
 
-def _daemons_child(
+def _daemons_worker(
     text: str, _: Path, __: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> str:
-    daemon_work._send(report=_report(text).to_json())
+    daemon_work._send(Failure(text, CheckFailed(text, hint=text, details=[text])))
     return capsys.readouterr().out
 
 
@@ -118,7 +119,7 @@ def _command_line(text: str, *_: object) -> str:
 
 @pytest.mark.parametrize("text", CARRIED.values(), ids=CARRIED)
 @pytest.mark.parametrize(
-    "out", [_terminal, _json, _daemons_child, _records, _log, _crash, _command_line]
+    "out", [_terminal, _json, _daemons_worker, _records, _log, _crash, _command_line]
 )
 def test_nothing_lets_a_credential_out(
     out: Out,

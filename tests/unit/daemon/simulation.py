@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,10 +16,20 @@ from envsync.daemon.store import ServerRow, Store
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
+from envsync.daemon.worker_messages import (
+    DigestTaken,
+    Failure,
+    Message,
+    PushEnded,
+    PushOutcome,
+    SourceScanned,
+    to_document,
+)
 from envsync.daemon.worker_process import WorkerProcess
+from envsync.errors import ConnectionFailed, EnvsyncError
 
 SETTLE, RESCAN = 10.0, 3600.0
-DOWN = {"code": "connection-failed", "message": "it does not answer", "hint": "", "details": []}
+DOWN = ConnectionFailed("it does not answer")
 
 
 class FakeProcess:
@@ -47,12 +59,34 @@ class FakeProcess:
         """It would end at once."""
         self.is_killed, self.exit_status = True, -9
 
-    def say(self, **document: Any) -> None:
-        self._documents.append({"environment": self.task.environments[0], **document})
+    def report(self, message: Message) -> None:
+        self.report_document(json.loads(json.dumps(to_document(message))))
+
+    def report_document(self, document: dict[str, Any]) -> None:
+        self._documents.append(document)
+
+    def report_failure(self, error: EnvsyncError) -> None:
+        self.report(Failure(self.task.environments[0], error))
+
+    def report_revision(self, revision: str) -> None:
+        self.report(SourceScanned(self.task.environments[0], revision))
+
+    def report_push(
+        self,
+        server: str,
+        error: EnvsyncError | None = None,
+        *,
+        revision: str = "",
+        wants_spare: bool = False,
+    ) -> None:
+        """Where that fails, `revision` is the source's."""
+        stands, outcome = ("", "failed") if error else (revision, "pushed")
+        found = PushOutcome(server, outcome, stands, revision, 0.1, wants_spare)
+        self.report(PushEnded(self.task.environments[0], found, error))
 
     def read(self) -> list[dict[str, Any]]:
-        said, self._documents = self._documents, []
-        return said
+        documents, self._documents = self._documents, []
+        return documents
 
 
 class FakeInstallCheck:
@@ -90,9 +124,9 @@ class SimulatedDaemon:
         self.spares: list[Task] = []
         """Tasks to make a spare tree that were carried out."""
         self.wanting_spares: set[str] = set()
-        self.no_spare: dict[str, dict[str, Any]] = {}
+        self.no_spare: dict[str, EnvsyncError] = {}
         """Why none is made on a server."""
-        self.refused: dict[str, dict[str, Any]] = {}
+        self.refused: dict[str, EnvsyncError] = {}
         self.world = {"one": "r1", "two": "r1"}
         self.checks = checks
         self.store = Store(directory / "daemon.sqlite")
@@ -159,18 +193,20 @@ class SimulatedDaemon:
         if worker.task.makes_spare:
             for server in worker.task.servers:
                 if server in self.no_spare:
-                    worker.say(error={**self.no_spare[server], "server": server})
+                    error = copy(self.no_spare[server])
+                    error.server = server
+                    worker.report_failure(error)
         for name in () if worker.task.makes_spare else worker.task.environments:
             digest = f"digest {self.world[name]}"
             known = [one.digest for one in worker.task.digest_checks if one.environment == name]
             if known:
                 unchanged = known == [digest]
-                worker.say(environment=name, glance=digest, unchanged=unchanged)
+                worker.report(DigestTaken(name, digest, unchanged))
                 if unchanged:
                     continue
-            worker.say(environment=name, revision=self.world[name])
+            worker.report(SourceScanned(name, self.world[name]))
             for server in worker.task.servers:
-                worker.say(environment=name, report=self._report(name, server))
+                self.report_push(worker, server)
         self.end(worker)
 
     def end(self, worker: FakeProcess) -> None:
@@ -178,13 +214,14 @@ class SimulatedDaemon:
         os.close(worker.fd)
         self.scheduler.read_worker(worker.fd)
 
-    def _report(self, name: str, server: str) -> dict[str, Any]:
-        error = DOWN if server in self.down else self.refused.get(server)
-        revision = "" if error else self.world[name]
-        report = {"server": server, "revision": revision, "error": error, "outcome": "pushed"}
-        wants_spare = server in self.wanting_spares
-        more = {"seconds": 0.1, "source_revision": self.world[name], "wants_spare": wants_spare}
-        return {**report, **more}
+    def report_push(self, worker: FakeProcess, server: str) -> None:
+        """What a push to it would come to."""
+        worker.report_push(
+            server,
+            DOWN if server in self.down else self.refused.get(server),
+            revision=self.world[worker.task.environments[0]],
+            wants_spare=server in self.wanting_spares,
+        )
 
     def later(self, seconds: float) -> list[Task]:
         """As the loop does it, for so long."""

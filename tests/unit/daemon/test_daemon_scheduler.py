@@ -18,6 +18,7 @@ from envsync.daemon.store import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYI
 from envsync.daemon.tasks import START, START_CHANGED, Task
 from envsync.daemon.tracked_source import REFUSED_MAX_SECONDS
 from envsync.daemon.triggers import Observation
+from envsync.daemon.worker_messages import DigestTaken
 from envsync.daemon.worker_pool import (
     END_MAX_SECONDS,
     PUSHING_MAX,
@@ -25,7 +26,19 @@ from envsync.daemon.worker_pool import (
     SLOW_SECONDS,
     START_AGAIN_SECONDS,
 )
-from envsync.errors import PreflightRefused
+from envsync.errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    EnvsyncError,
+    Locked,
+    NotFound,
+    PreflightRefused,
+    RevisionHeld,
+    SourceRefused,
+    StorageFailed,
+    TargetDrifted,
+    TransferFailed,
+)
 from tests.unit.daemon.simulation import (
     DOWN,
     RESCAN,
@@ -36,9 +49,9 @@ from tests.unit.daemon.simulation import (
     checks,
 )
 
-REFUSED = {"code": "drift", "message": "it was changed there", "hint": "x", "details": []}
-BUSY = {"code": "source-refused", "message": "not at rest: pip is at it", "hint": "", "details": []}
-GONE = {"code": "not-found", "message": "there is no environment", "hint": "", "details": []}
+REFUSED = TargetDrifted("it was changed there", hint="x")
+BUSY = SourceRefused("not at rest: pip is at it")
+GONE = NotFound("there is no environment")
 
 
 @pytest.fixture
@@ -226,13 +239,14 @@ def test_a_spare_holds_back_no_other_server(daemon: SimulatedDaemon) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "lines"), [("preflight-refused", 1), ("locked", 0), ("connection-failed", 0)]
+    ("error", "lines"),
+    [(PreflightRefused("so it is"), 1), (Locked("so it is"), 0), (ConnectionFailed("so it is"), 0)],
 )
 def test_a_spare_that_came_to_nothing_is_tried_again_with_each_rescan(
-    daemon: SimulatedDaemon, code: str, lines: int
+    daemon: SimulatedDaemon, error: EnvsyncError, lines: int
 ) -> None:
     """There and nowhere else, until it is had; what is said of it is logged once."""
-    daemon.no_spare["b"] = {"code": code, "message": "so it is"}
+    daemon.no_spare["b"] = error
     _change(daemon, wanting={"a", "b"})
     daemon.later(SETTLE + 1)
     known = len(daemon.spares)
@@ -266,9 +280,9 @@ def test_a_spare_that_cannot_be_made_is_a_line_of_the_log(
 ) -> None:
     """And no state of anything: the next push only takes longer."""
     before = daemon.states()
-    making.say(error={"code": "storage-failed", "message": "its disk fails", "server": "b"})
-    for code in ("locked", "connection-failed", "connection-lost"):
-        making.say(error={"code": code, "message": "that is ordinary", "server": "a"})
+    making.report_failure(StorageFailed("its disk fails", server="b"))
+    for ordinary in (Locked, ConnectionFailed, ConnectionLost):
+        making.report_failure(ordinary("that is ordinary", server="a"))
     daemon.scheduler.read_worker(making.fd)
     daemon.end(making)
     [line] = daemon.lines
@@ -303,7 +317,7 @@ def test_a_rescan_is_spared_where_nothing_changed(daemon: SimulatedDaemon) -> No
         glance for glance in daemon.workers[-1].task.digest_checks if glance.environment == "one"
     ]
     assert (before.path, before.digest) == ("/p/envs/one", "digest r1")
-    daemon.store.put_source(replace(daemon.store.contents.sources["one"], error=GONE))
+    daemon.store.put_source(replace(daemon.store.contents.sources["one"], error=GONE.to_json()))
     daemon.now += RESCAN
     daemon.turn()
     assert [glance.digest for glance in daemon.workers[-1].task.digest_checks] == ["", "digest r1"]
@@ -421,7 +435,7 @@ def test_a_halted_server_waits_for_another_version_or_a_rescan(daemon: Simulated
 
 def test_a_rollback_there_stays(daemon: SimulatedDaemon) -> None:
     """Nothing is pushed while the source stays; what the next try meets is `held`."""
-    daemon.refused = {"b": {**REFUSED, "code": "held"}}
+    daemon.refused = {"b": RevisionHeld("it is held there")}
     assert daemon.later(3 * RESCAN) == [Task(("one", "two"))] * 3
     daemon.scheduler.sync("one")
     daemon.work()
@@ -435,7 +449,7 @@ def test_a_source_that_is_busy_says_nothing_of_servers(daemon: SimulatedDaemon) 
     assert [daemon.row("one", s).state for s in "ab"] == [PUSHING, PUSHING]
     worker = daemon.at_work()[-1]
     for server in "ab":
-        worker.say(report={"server": server, "error": BUSY, "revision": ""})
+        worker.report_push(server, BUSY)
     daemon.end(worker)
     assert [daemon.row("one", s).state for s in "ab"] == [LAGGING, LAGGING]
     assert daemon.turn() == []
@@ -459,7 +473,7 @@ def test_a_server_that_was_off_is_tried_again_whatever_became_of_a_try(
         daemon.turn()
     for worker in daemon.at_work():
         for server in worker.task.servers:
-            worker.say(report={"server": server, "error": BUSY, "revision": ""})
+            worker.report_push(server, BUSY)
         daemon.end(worker)
     daemon.down = set()
     daemon.later(60)
@@ -485,7 +499,7 @@ def test_an_environment_that_is_gone_and_comes_back(daemon: SimulatedDaemon) -> 
     daemon.now += SETTLE
     daemon.turn()
     worker = daemon.at_work()[-1]
-    worker.say(error=GONE)
+    worker.report_failure(GONE)
     daemon.end(worker)
     assert daemon.later(RESCAN / 2) == []
     error = daemon.store.contents.sources["one"].error
@@ -503,7 +517,7 @@ def test_a_worker_that_dies_is_not_started_again_at_once(daemon: SimulatedDaemon
     for number in range(8):
         worker = daemon.at_work()[-1]
         worker.exit_status, worker.stderr_tail = -9, "killed"
-        worker.say(revision="r1")
+        worker.report_revision("r1")
         daemon.end(worker)
         assert daemon.turn() == []
         row = daemon.row("one", "a")
@@ -512,6 +526,20 @@ def test_a_worker_that_dies_is_not_started_again_at_once(daemon: SimulatedDaemon
         daemon.now = row.next_try_seconds
         assert daemon.turn() == [Task(("one",), ("a", "b"))]
     assert "signal 9" in str(row.error)
+
+
+def test_a_report_that_is_none_is_passed_over(daemon: SimulatedDaemon) -> None:
+    """Nothing is believed of it, and the server is tried again."""
+    daemon.scheduler.hint(["one"])
+    daemon.now += SETTLE
+    daemon.turn()
+    worker = daemon.at_work()[-1]
+    worker.report_push("a", revision="r1")
+    worker.report_document({"environment": "one", "report": {"server": "b", "error": None}})
+    daemon.end(worker)
+    assert [daemon.row("one", s).state for s in "ab"] == [IN_STEP, RETRYING]
+    daemon.later(60)
+    assert daemon.states() == [IN_STEP] * 4
 
 
 @pytest.mark.parametrize("digest_checks", [True, False])
@@ -525,8 +553,8 @@ def test_a_scan_that_breaks_down_is_told_and_made_up_for(
     [worker] = daemon.at_work()
     worker.exit_status, worker.stderr_tail = -9, ""
     if digest_checks:
-        worker.say(glance="another", unchanged=False)
-    worker.say(environment="two", glance="digest r1", unchanged=True)
+        worker.report(DigestTaken("one", "another", unchanged=False))
+    worker.report(DigestTaken("two", "digest r1", unchanged=True))
     daemon.end(worker)
     [line] = [line for line in daemon.lines if "ended by itself" in line]
     assert "one: the process that scans ended by itself (signal 9)" in line
@@ -544,7 +572,7 @@ def test_what_breaks_down_every_time_is_asked_again_ever_later(daemon: Simulated
         for worker in daemon.at_work():
             worker.exit_status = -9
             if worker.task.is_scan:
-                worker.say(environment="two", glance="digest r1", unchanged=True)
+                worker.report(DigestTaken("two", "digest r1", unchanged=True))
             daemon.end(worker)
             pauses.append(daemon.now - before)
             before = daemon.now
@@ -566,8 +594,7 @@ def test_a_worker_that_hangs_is_killed_in_the_end(daemon: SimulatedDaemon) -> No
         daemon.turn()
         assert not worker.is_killed
         if server == "a":
-            report = {"server": "a", "error": None, "revision": "r1", "outcome": "in-step"}
-            worker.say(report=report)
+            worker.report_push("a", revision="r1")
             daemon.scheduler.read_worker(worker.fd)
     daemon.now += 2
     daemon.turn()
@@ -585,12 +612,12 @@ def test_a_slow_server_s_end_says_nothing_of_one_that_is_tried_again_meanwhile(
     daemon.now += SETTLE
     daemon.turn()
     slow = daemon.at_work()[-1]
-    slow.say(revision="r1")
-    slow.say(report={"server": "b", "error": DOWN, "revision": ""})
+    slow.report_revision("r1")
+    slow.report_push("b", DOWN)
     daemon.scheduler.read_worker(slow.fd)
     daemon.now += 3
     assert daemon.turn() == [Task(("one",), ("b",))]
-    slow.say(report={"server": "a", "error": None, "revision": "r1", "outcome": "in-step"})
+    slow.report_push("a", revision="r1")
     daemon.end(slow)
     assert [daemon.row("one", s).state for s in "ab"] == [IN_STEP, PUSHING]
     daemon.finish(daemon.at_work()[-1])
@@ -610,8 +637,8 @@ def six(daemon: SimulatedDaemon) -> list[FakeProcess]:
     daemon.now += SETTLE + 1
     assert len(daemon.turn()) == PUSHING_MAX
     for worker in daemon.at_work():
-        worker.say(revision="r1")
-        worker.say(report=daemon._report(worker.task.environments[0], "fast"))
+        worker.report_revision("r1")
+        daemon.report_push(worker, "fast")
         daemon.scheduler.read_worker(worker.fd)
     return daemon.at_work()
 
@@ -633,7 +660,7 @@ def test_a_slow_server_holds_back_no_other(daemon: SimulatedDaemon) -> None:
         daemon.finish(worker)
     assert daemon.turn() == []
     assert {daemon.row(f"e{number}", "fast").state for number in range(6)} == {IN_STEP}
-    daemon.refused = {"slow": {**DOWN, "code": "transfer-failed"}}
+    daemon.refused = {"slow": TransferFailed("it did not arrive")}
     daemon.finish(waiting[3])
     assert daemon.turn() == [Task(("e4",), ("slow",))]
     daemon.now += 60  # what is to be tried again there wakes nobody while it cannot be

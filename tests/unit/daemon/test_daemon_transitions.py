@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from envsync.daemon import transitions
@@ -17,7 +15,7 @@ from envsync.daemon.store import (
     WAITING,
     ServerRow,
 )
-from envsync.errors import all_errors
+from envsync.errors import all_errors, from_json
 
 ROW = ServerRow("myenv", "server2", since_seconds=50.0)
 RESCAN, NOW = 3600.0, 1000.0
@@ -25,13 +23,16 @@ OLD, NEW = "old" * 21, "new" * 21
 
 
 def after(code: str, row: ServerRow = ROW, now: float = NOW, jitter: float = 0.5) -> ServerRow:
-    report: dict[str, Any] = {"error": {"code": code, "message": "m"}, "source_revision": NEW}
-    return transitions.after_report(transitions.to_pushing(row, now), report, now, RESCAN, jitter)
+    error = from_json({"code": code, "message": "m"})
+    assert error.code == code
+    return transitions.after_failure(
+        transitions.to_pushing(row, now), error, NEW, now, RESCAN, jitter
+    )
 
 
 def test_a_push_that_succeeded_forgets_what_was_before() -> None:
     troubled = after("connection-failed", after("connection-failed"))
-    done = transitions.after_report(troubled, {"error": None, "revision": NEW}, NOW, RESCAN, 0.5)
+    done = transitions.after_success(troubled, NEW, NOW)
     assert done == ServerRow("myenv", "server2", IN_STEP, NEW, since_seconds=NOW)
     assert not transitions.is_push_due(done, NEW, NOW)
     assert transitions.is_push_due(done, OLD, NOW)
@@ -114,9 +115,8 @@ def test_a_push_of_which_only_the_source_was_to_blame() -> None:
     ],
 )
 def test_whose_error_it_is(code: str, where: str, is_so: bool) -> None:
-    report = {"server": "server2", "error": {"code": code, "server": where}}
-    assert transitions.is_source_error(report) is is_so
-    assert not transitions.is_source_error({"server": "server2", "error": None})
+    error = from_json({"code": code, "server": where})
+    assert transitions.is_source_error(error, "server2") is is_so
 
 
 def test_a_push_under_way_is_left_alone() -> None:

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -21,6 +21,15 @@ from envsync.cli.invocation.options import common_options
 from envsync.conda.credentials import redacted_json
 from envsync.daemon import change_digest
 from envsync.daemon.tasks import START_CHANGED
+from envsync.daemon.worker_messages import (
+    DigestTaken,
+    Failure,
+    Message,
+    PushEnded,
+    PushOutcome,
+    SourceScanned,
+    to_document,
+)
 from envsync.errors import EnvsyncError, SourceRefused, UsageError
 from envsync.push.fan_out.beginning import AT_ONCE, Beginning
 
@@ -71,18 +80,18 @@ def work(
             elif not _is_unchanged(environment, *known.get(environment, ("", ""))):
                 _scan(site(), environment)
         except EnvsyncError as error:
-            _send(environment=environment, error=error.to_json())
+            _send(Failure(environment, error))
 
 
 _SENDING = threading.Lock()
 
 
-def _send(**document: Any) -> None:
+def _send(message: Message) -> None:
     """A line; several threads report, and a long one is not written at once.
 
     The daemon keeps what is reported on disk: without credentials.
     """
-    line = json.dumps(redacted_json(document)) + "\n"
+    line = json.dumps(redacted_json(to_document(message))) + "\n"
     with _SENDING:
         sys.stdout.write(line)
         sys.stdout.flush()
@@ -94,7 +103,7 @@ def _is_unchanged(environment: str, path: str, before: str) -> bool:
         return False
     found = change_digest.digest(path)
     is_unchanged = bool(found) and found == before
-    _send(environment=environment, glance=found, unchanged=is_unchanged)
+    _send(DigestTaken(environment, found, is_unchanged))
     return is_unchanged
 
 
@@ -110,7 +119,7 @@ def _scan(site: Site, environment: str) -> None:
     for _ in range(SCAN_ATTEMPTS):
         require_source(state)
         if look.confirmed(state):
-            _send(environment=environment, revision=state.revision)
+            _send(SourceScanned(environment, state.revision))
             return
         state = look.renewed(state)
     raise SourceRefused(
@@ -140,18 +149,17 @@ def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beg
         settings = replace(settings, in_use_wait_seconds=0.0)  # it waits by trying again
 
     def report(found: PushReport) -> None:
-        document = {
-            "server": found.server,
-            "outcome": found.outcome,
-            "revision": found.revision,
-            "seconds": found.seconds,
-            "source_revision": found.revision or fan_out.source_revision,
-            "error": None if found.error is None else found.error.to_json(),
-            "wants_spare": found.server in fan_out.wanting_spares,
-        }
-        if document["source_revision"]:
-            _send(environment=environment, revision=document["source_revision"])
-        _send(environment=environment, report=document)
+        outcome = PushOutcome(
+            server=found.server,
+            outcome=found.outcome,
+            revision=found.revision,
+            source_revision=found.revision or fan_out.source_revision,
+            seconds=found.seconds,
+            wants_spare=found.server in fan_out.wanting_spares,
+        )
+        if outcome.source_revision:
+            _send(SourceScanned(environment, outcome.source_revision))
+        _send(PushEnded(environment, outcome, found.error))
 
     fan_out = FanOut(settings, site.own_name, beginning=beginning)
     fan_out.run(order.destinations, on_report=report)
@@ -165,7 +173,7 @@ def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None
 
     def send_failure(outcome: Outcome[bool]) -> None:
         if outcome.error is not None:
-            _send(environment=environment, error=outcome.error.to_json())
+            _send(Failure(environment, outcome.error))
 
     order = make_order(site, PushOptions(environment, servers=servers))
     make_spares(order.settings, order.destinations, send_failure)

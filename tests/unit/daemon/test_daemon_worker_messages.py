@@ -1,0 +1,105 @@
+"""What workers report arrives as it was, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from envsync.daemon import worker_messages
+from envsync.daemon.worker_messages import (
+    DigestTaken,
+    Failure,
+    Message,
+    PushEnded,
+    PushOutcome,
+    SourceScanned,
+    parse,
+    to_document,
+)
+from envsync.errors import TargetDrifted
+from envsync.push.steps import report
+
+OUTCOME = PushOutcome("server2", "pushed", "ab" * 32, "ab" * 32, 2.5, wants_spare=True)
+DRIFTED = TargetDrifted("it was changed there", details=["~ lib/x.py"], server="server2")
+REPORT = {**OUTCOME._asdict(), "error": None}
+
+
+def shown(message: Message | None) -> Any:
+    """Errors are equal to themselves alone."""
+    return message if message is None else (type(message), to_document(message))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Failure("myenv", DRIFTED),
+        DigestTaken("myenv", "", unchanged=False),
+        DigestTaken("myenv", "cd" * 32, unchanged=True),
+        SourceScanned("myenv", "ab" * 32),
+        PushEnded("myenv", OUTCOME, None),
+        PushEnded("myenv", OUTCOME._replace(outcome="failed", revision=""), DRIFTED),
+    ],
+)
+def test_each_message_arrives(message: Message) -> None:
+    found = parse(json.loads(json.dumps(to_document(message))))
+    assert shown(found) == shown(message)
+
+
+def test_the_members_are_those_that_other_versions_know() -> None:
+    """A daemon that was not started again after an upgrade starts workers of the new version."""
+    assert to_document(DigestTaken("e", "d", unchanged=True)) == {
+        "environment": "e",
+        "glance": "d",
+        "unchanged": True,
+    }
+    assert to_document(SourceScanned("e", "r")) == {"environment": "e", "revision": "r"}
+    assert to_document(Failure("e", DRIFTED)) == {"environment": "e", "error": DRIFTED.to_json()}
+    assert to_document(PushEnded("e", OUTCOME, DRIFTED)) == {
+        "environment": "e",
+        "report": {
+            "server": "server2",
+            "outcome": "pushed",
+            "revision": "ab" * 32,
+            "source_revision": "ab" * 32,
+            "seconds": 2.5,
+            "wants_spare": True,
+            "error": DRIFTED.to_json(),
+        },
+    }
+    assert worker_messages.PUSHED == report.PUSHED
+
+
+def test_members_of_a_later_version_are_passed_over() -> None:
+    later = {"environment": "e", "report": {**REPORT, "more": 1}, "more": 2}
+    assert parse(later) == PushEnded("e", OUTCOME, None)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"environment": "e"},
+        {"environment": 1, "revision": "r"},
+        {"revision": "r"},
+        {"environment": "e", "revision": None},
+        {"environment": "e", "glance": "d"},
+        {"environment": "e", "glance": "d", "unchanged": "no"},
+        {"environment": "e", "report": None},
+        {"environment": "e", "report": []},
+        {"environment": "e", "report": {**REPORT, "server": None}},
+        {"environment": "e", "report": {**REPORT, "seconds": "2"}},
+        {"environment": "e", "report": {"server": "server2", "error": None}},
+        {"error": DRIFTED.to_json()},
+    ],
+)
+def test_what_is_no_message_is_none(document: dict[str, Any]) -> None:
+    assert parse(document) is None
+
+
+def test_an_error_that_is_none_is_a_failure_all_the_same() -> None:
+    found = parse({"environment": "e", "report": {**REPORT, "error": "broken"}})
+    assert isinstance(found, PushEnded)
+    assert found.error is not None
+    assert found.error.code == "unexpected"
