@@ -83,7 +83,8 @@ class TrackedSource:
 
     def refused(self, now: float, settle_seconds: float) -> None:
         """It is to be asked again: ever later, as long as it is refused."""
-        pause = min(max(settle_seconds, 1.0) * 2**self.refusals, REFUSED_MAX_SECONDS)
+        doubled = 2.0 ** min(self.refusals, 10)  # no number of days is too many
+        pause = min(max(settle_seconds, 1.0) * doubled, REFUSED_MAX_SECONDS)
         self.refusals += 1
         self.activity = triggers.changed(self.activity, now, pause)
 
