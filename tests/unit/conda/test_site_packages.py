@@ -11,7 +11,7 @@ import pytest
 from envsync.agent.target.preparation import user_site_findings
 from envsync.conda.base_prefix import is_condas
 from envsync.conda.site_packages import SITE_PACKAGES, is_python
-from envsync.daemon.telltales import site_packages
+from envsync.daemon.watch_points import site_packages
 
 PYTHONS = ["python3.8", "python3.13t", "python3", "pypy3.10"]
 OTHERS = ["python", "python-doc", "python3.12-config", "pythonx", "R", "graalpy24"]
