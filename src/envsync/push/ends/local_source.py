@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Collection, Container, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,56 +23,55 @@ if TYPE_CHECKING:
     from envsync.agent.source.source import Source as AgentsSource
 
 
-@dataclass(frozen=True, slots=True)
 class LocalSource:
-    """See `Source`. `agent` is what the look is answered from; `there` is as in `SourceAnswers`."""
+    """See `Source`."""
 
-    look: SourceLook
-    agent: AgentsSource
-    there: str = ""
+    def __init__(self, look: SourceLook, agent: AgentsSource, there: str = "") -> None:
+        """`agent` is what the look is answered from; `there` is as for `SourceAnswers`."""
+        self.look = look
+        self.answers = SourceAnswers(look, there)
+        self._agent = agent
+        self._there = there
 
     @property
     def is_here(self) -> bool:
         return True
 
-    @property
-    def answers(self) -> SourceAnswers:
-        return SourceAnswers(self.look, self.there)
-
     def at(self, there: str) -> LocalSource:
-        return replace(self, there=there if self.look.may_name_another(there) else "")
+        seen_there = there if self.look.may_name_another(there) else ""
+        return LocalSource(self.look, self._agent, seen_there)
 
     def outline(self) -> Outlined | None:
-        if len(os.fsencode(self.there)) > len(os.fsencode(self.look.path_known_as)):
+        if len(os.fsencode(self._there)) > len(os.fsencode(self.look.path_known_as)):
             # A file without room for the longer path stops the push before anything is sent,
             # and which those are is not known yet.
             return None
-        found = self.agent.outline()
+        found = self._agent.outline()
         return None if found is None else Outlined(*found)
 
     def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
         if self.look.serves_several:
-            return contextlib.nullcontext(self.agent.contents)
-        return self.agent.hashing_while_sent(self.there)
+            return contextlib.nullcontext(self._agent.contents)
+        return self._agent.hashing_while_sent(self._there)
 
     def manifest(self, known: bytes) -> bytes:
         self.look.state()
-        return self.look.ask("source.manifest", AtPath(self.there), known).payload
+        return self.look.ask("source.manifest", AtPath(self._there), known).payload
 
     def items(self, paths: Sequence[bytes]) -> Collection[Item]:
         self.look.state()
-        return items_of(self.agent.version.manifest(self.there), paths)
+        return items_of(self._agent.version.manifest(self._there), paths)
 
     def elsewhere(self) -> Container[bytes]:
-        return self.agent.version.rewritten(self.there)
+        return self._agent.version.rewritten(self._there)
 
     @property
     def supply(self) -> Supply:
-        return Supply(self.agent.path, partial(self.agent.contents, there=self.there))
+        return Supply(self._agent.path, partial(self._agent.contents, there=self._there))
 
     def had(self) -> tuple[str, ...]:
         """The revisions that this source has had, as far as this machine knows."""
-        return tuple(self.agent.had.revisions())
+        return tuple(self._agent.had.revisions())
 
     def close(self) -> None:
         self.look.close()

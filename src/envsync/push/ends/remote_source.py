@@ -11,7 +11,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 
 from envsync.agent.wire.codec import content_bytes
 from envsync.agent.wire.source_requests import AtPath, InspectSource, SendFiles
@@ -30,25 +29,30 @@ from envsync.tree.manifest import REFERENCE_BYTES, Manifest
 from envsync.tree.revision import revision_of
 
 
-@dataclass(frozen=True, slots=True)
 class RemoteSource:
-    """See `Source`. `server` is where the look is; `there` is as in `SourceAnswers`."""
+    """See `Source`."""
 
-    look: SourceLook
-    server: SourceServer
-    manifests: CheckedManifests
-    there: str = ""
+    def __init__(
+        self,
+        look: SourceLook,
+        server: SourceServer,
+        checked: CheckedManifests,
+        there: str = "",
+    ) -> None:
+        """`server` is where the look is; `there` is as for `SourceAnswers`."""
+        self.look = look
+        self.answers = SourceAnswers(look, there)
+        self._server = server
+        self._checked = checked
+        self._there = there
 
     @property
     def is_here(self) -> bool:
         return False
 
-    @property
-    def answers(self) -> SourceAnswers:
-        return SourceAnswers(self.look, self.there)
-
     def at(self, there: str) -> RemoteSource:
-        return replace(self, there=there if self.look.may_name_another(there) else "")
+        seen_there = there if self.look.may_name_another(there) else ""
+        return RemoteSource(self.look, self._server, self._checked, seen_there)
 
     def outline(self) -> Outlined | None:
         return None
@@ -60,10 +64,10 @@ class RemoteSource:
         references = (
             known[at : at + REFERENCE_BYTES] for at in range(0, len(known), REFERENCE_BYTES)
         )
-        return manifests.encode(self.manifests.of(self.answers), frozenset(references))
+        return manifests.encode(self._checked.of(self.answers), frozenset(references))
 
     def items(self, paths: Sequence[bytes]) -> Collection[Item]:
-        return items_of(self.manifests.of(self.answers), paths)
+        return items_of(self._checked.of(self.answers), paths)
 
     def elsewhere(self) -> Container[bytes]:
         """Nothing stands on this machine, and what comes from there is as it has to be."""
@@ -72,7 +76,7 @@ class RemoteSource:
     @property
     def supply(self) -> Supply:
         # What is rewritten on its way does not stand there: no rsync of that server can send it.
-        direct = None if self.there else OwnDirect(self.server, self.look)
+        direct = None if self._there else OwnDirect(self._server, self.look)
         return Supply(relayed=self._relayed, direct=direct)
 
     def _relayed(
@@ -80,19 +84,19 @@ class RemoteSource:
     ) -> Iterator[bytes]:
         """Encoded blocks, by an agent of their own: other pushes can ask meanwhile."""
         sizes = tuple(size for _, size in items)
-        asked = SendFiles(sizes, tuple(codecs), self.there)
+        asked = SendFiles(sizes, tuple(codecs), self._there)
         payload = b"\0".join(path for path, _ in items)
-        with self.server.sender() as end:
+        with self._server.sender() as end:
             end.call("source.open", self.look.opening)
             state = self.look.state()
-            if self.there or state.revision_there != state.revision:
+            if self._there or state.revision_there != state.revision:
                 end.call("source.inspect", InspectSource())
             for block in end.receive("source.send", asked, payload):
                 yield block
                 progress(content_bytes(block))
 
     def close(self) -> None:
-        self.server.close()
+        self._server.close()
 
 
 class CheckedManifests:
@@ -101,16 +105,16 @@ class CheckedManifests:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._checked: dict[str, Manifest] = {}
+        self._found: dict[str, Manifest] = {}
 
     def of(self, answers: SourceAnswers) -> Manifest:
         """`AgentFailed` where it is not what was told of it."""
         revision = answers.revision_there()
         with self._lock:
-            if revision not in self._checked:
+            if revision not in self._found:
                 told = answers.look.ask("source.manifest", AtPath(answers.there))
-                self._checked[revision] = _checked(told.payload, revision)
-            return self._checked[revision]
+                self._found[revision] = _checked(told.payload, revision)
+            return self._found[revision]
 
 
 def open_remote(place: Place, name: str, local: Sequence[str]) -> RemoteSource:

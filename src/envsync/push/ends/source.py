@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from envsync.agent.wire.messages import SourceState
@@ -27,8 +26,7 @@ def come_encoded(*_: object, **__: object) -> Iterator[bytes]:
     raise AgentFailed("the contents of another server's environment come encoded")
 
 
-@dataclass(frozen=True, slots=True)
-class Supply:
+class Supply(NamedTuple):
     """How contents can be had: read on this machine, or else `relayed` from another server.
 
     `path` is where the environment stands here, and `contents` reads it, each call for itself.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import (
@@ -23,15 +22,14 @@ from envsync.transport.job import Item
 PROBLEMS_SHOWN = LEFT_SHOWN = 12
 
 
-@dataclass(frozen=True, slots=True)
 class SourceAnswers:
-    """Asked once for each version, by all pushes, when there was a look at it.
+    """Asked once for each version, by all pushes, when there was a look at it. Safe to share
+    between threads."""
 
-    `there` is the path that it is for; empty where it is sent as it is.
-    """
-
-    look: SourceLook
-    there: str
+    def __init__(self, look: SourceLook, there: str) -> None:
+        """`there` is the path that it is for; empty where it is sent as it is."""
+        self.look = look
+        self.there = there
 
     def mirrored(self, state: SourceState) -> SourceState:
         """What `state` is at the target; `PreflightRefused` where it cannot be had there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from envsync.agent.wire.messages import PlanFacts, SourceState, TargetState, TotalsFacts
@@ -34,8 +33,7 @@ def way_to(settings: PushSettings, source: SourceState, target: TargetState) -> 
     return Way(method, target, insisted)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What preflight comes to. `source` is as it has to be there, `target` as it was found.
 
     `outcome` is what the push comes to if nothing fails: `in-step`, `planned` or `pushed`.
@@ -51,8 +49,7 @@ class Decision:
         return self.method.name == REBUILD
 
 
-@dataclass(frozen=True, slots=True)
-class Brought:
+class Brought(NamedTuple):
     """How the tree in staging came to be: sent, or made there by `tool`, which has `totals` then
     and `changes` of its own."""
 
