@@ -100,14 +100,11 @@ class Push:
         if way.is_rebuild and not self._look.confirmed(source):
             return None
         decision = self._preflight(source, way, is_shared)
-        brought = None
-        if decision.outcome == PUSHED:
-            brought = self._rebuild(decision) if way.is_rebuild else self._send()
-        if not self._look.confirmed(source):
-            return None
-        if brought is not None:
-            return self._publish(decision, brought)
-        return self._planned(decision) if decision.outcome == PLANNED else self._in_step(decision)
+        if decision.outcome != PUSHED:
+            conclude = self._planned if decision.outcome == PLANNED else self._in_step
+            return conclude(decision) if self._look.confirmed(source) else None
+        brought = self._rebuild(decision) if way.is_rebuild else self._send()
+        return self._publish(decision, brought) if self._look.confirmed(source) else None
 
     def _inspect_target(self) -> TargetState:
         """What stands there, locked, unless nothing will be touched."""
