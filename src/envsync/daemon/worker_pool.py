@@ -52,7 +52,7 @@ class Worker:
     """The environments of which it has reported what became of them."""
     reported_servers: set[str] = field(default_factory=set)
     moved_servers: set[str] = field(default_factory=set)
-    """The servers whose names lead elsewhere by now: what it says of them is not of those."""
+    """The servers whose names lead elsewhere by now: what it reports of them is not of those."""
     source_failed: bool = False
     terminated_seconds: float | None = None
     """When it was told to end before its task was done."""
@@ -111,8 +111,8 @@ class WorkerPool:
             return self._may_start_seconds - self._clock()
         if self.has_room():
             return None
-        answered = [worker.message_seconds for worker in self._occupying() if worker.has_started]
-        return min(answered) + SLOW_SECONDS - self._clock() if answered else None
+        latest = [worker.message_seconds for worker in self._occupying() if worker.has_started]
+        return min(latest) + SLOW_SECONDS - self._clock() if latest else None
 
     def _occupying(self) -> list[Worker]:
         slow_before = self._clock() - SLOW_SECONDS
