@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
+from envsync.daemon import scheduler
 from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
 from envsync.daemon.scheduler import Scheduler
@@ -238,6 +241,13 @@ class SimulatedDaemon:
         return [self.row(n, s).state for n in ("one", "two") for s in ("a", "b")]
 
 
-def checks() -> dict[str, FakeInstallCheck]:
-    """To be put in the place of `InstallCheck`, by path."""
-    return {f"/p/envs/{name}": FakeInstallCheck(name) for name in ("one", "two", "three")}
+def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *unfinished: str) -> SimulatedDaemon:
+    """Where a check of `one` finds that half done."""
+    pretended = {f"/p/envs/{name}": FakeInstallCheck(name) for name in ("one", "two", "three")}
+    pretended["/p/envs/one"].seen = Observation(unfinished=unfinished)
+    monkeypatch.setattr(scheduler, "InstallCheck", pretended.__getitem__)
+    return SimulatedDaemon(tmp_path, checks=pretended)
+
+
+def check_of(daemon: SimulatedDaemon, name: str) -> FakeInstallCheck:
+    return daemon.checks[f"/p/envs/{name}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envsync.daemon import scheduler as module
-from envsync.daemon import worker_pool
+from envsync.daemon import scheduler, worker_pool
 from envsync.daemon.log import Log
 from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.store import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
@@ -27,15 +25,10 @@ from envsync.daemon.worker_pool import (
     START_AGAIN_SECONDS,
 )
 from envsync.errors import (
-    ConnectionFailed,
-    ConnectionLost,
-    EnvsyncError,
-    Locked,
     NotFound,
     PreflightRefused,
     RevisionHeld,
     SourceRefused,
-    StorageFailed,
     TargetDrifted,
     TransferFailed,
 )
@@ -46,34 +39,13 @@ from tests.unit.daemon.simulation import (
     FakeInstallCheck,
     FakeProcess,
     SimulatedDaemon,
-    checks,
+    check_of,
+    new,
 )
 
 REFUSED = TargetDrifted("it was changed there", hint="x")
 BUSY = SourceRefused("not at rest: pip is at it")
 GONE = NotFound("there is no environment")
-
-
-@pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedDaemon]:
-    """Everything is in step."""
-    found = new(tmp_path, monkeypatch)
-    found.later(60)
-    assert found.states() == [IN_STEP] * 4
-    yield found
-    found.store.close()
-
-
-def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *unfinished: str) -> SimulatedDaemon:
-    """Where a check of `one` finds that half done."""
-    pretended = checks()
-    pretended["/p/envs/one"].seen = Observation(unfinished=unfinished)
-    monkeypatch.setattr(module, "InstallCheck", pretended.__getitem__)
-    return SimulatedDaemon(tmp_path, checks=pretended)
-
-
-def check_of(daemon: SimulatedDaemon, name: str) -> FakeInstallCheck:
-    return daemon.checks[f"/p/envs/{name}"]
 
 
 def test_the_first_start_scans_once_and_pushes_what_has_settled(
@@ -143,72 +115,13 @@ def test_a_ready_worker_that_died_or_has_other_servers_is_replaced(daemon: Simul
     assert [worker.is_told_to_end for worker in pushes[-2:]] == [True, False]
 
 
-def test_a_spare_is_made_when_there_is_nothing_else_to_do(daemon: SimulatedDaemon) -> None:
-    """Once for each server that is in step, and again where a push has used it up."""
-    both = [Task((name,), ("a", "b"), makes_spare=True) for name in ("one", "two")]
-    assert daemon.spares == both
-    daemon.later(RESCAN + 1)
-    assert daemon.spares == both
-    _change(daemon, wanting={"b"})
-    daemon.later(SETTLE + 1)
-    assert daemon.spares == [*both, Task(("one",), ("b",), makes_spare=True)]
-
-
-def test_a_spare_is_not_made_for_a_server_that_is_behind(daemon: SimulatedDaemon) -> None:
-    daemon.down.add("b")
-    _change(daemon, wanting={"a", "b"})
-    daemon.later(SETTLE + 1)
-    assert daemon.spares[2:] == [Task(("one",), ("a",), makes_spare=True)]
-
-
-@pytest.mark.parametrize("event", ["hint", "sync"])
-def test_a_spare_that_is_in_the_way_is_given_up(daemon: SimulatedDaemon, event: str) -> None:
-    """It holds the lock there; it is made after what it was in the way of."""
-    _change(daemon, wanting={"a"})
-    daemon.now += SETTLE + 1
-    daemon.turn()
-    [push] = daemon.at_work()
-    daemon.finish(push)
-    daemon.turn()
-    [making] = daemon.at_work()
-    assert making.task == Task(("one",), ("a",), makes_spare=True)
-    if event == "hint":
-        daemon.scheduler.hint(["one"])
-    else:
-        daemon.scheduler.sync("one")
-    assert making.is_told_to_end
-    assert daemon.turn() == [], "who makes it still has the lock there"
-    daemon.end(making)
-    if event == "sync":
-        assert daemon.turn() == [Task(("one",), ("a", "b"))]
-    daemon.later(SETTLE + 1)
-    assert daemon.spares[2:] == [Task(("one",), ("a", "b"), makes_spare=True)]
-
-
-def test_a_spare_s_maker_that_does_not_end_is_killed(
-    daemon: SimulatedDaemon, making: FakeProcess
-) -> None:
-    """And nobody waits for one that the kernel keeps."""
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
-    daemon.now += END_MAX_SECONDS - 0.1
-    daemon.turn()
-    assert (making.is_told_to_end, making.is_killed) == (True, False)
-    daemon.now += daemon.scheduler.next_seconds()
-    assert daemon.turn() == [Task(("one",), ("a", "b"))]
-    assert making.is_killed
-    daemon.now += 60
-    daemon.turn()
-    assert len([line for line in daemon.lines if "was told to end, and does not" in line]) == 1
-
-
 def test_a_ready_worker_that_does_not_end_is_killed(daemon: SimulatedDaemon) -> None:
     daemon.scheduler.hint(["one"])
-    daemon.now += SETTLE - module.READY_SECONDS
+    daemon.now += SETTLE - scheduler.READY_SECONDS
     daemon.turn()
     worker = daemon.workers[-1]
     check_of(daemon, "one").seen = Observation(busy="pip (process 7)")
-    daemon.now += module.READY_SECONDS
+    daemon.now += scheduler.READY_SECONDS
     daemon.turn()
     daemon.turn()
     assert (worker.task.awaits_start, worker.is_told_to_end, worker.is_killed) == (
@@ -220,95 +133,6 @@ def test_a_ready_worker_that_does_not_end_is_killed(daemon: SimulatedDaemon) -> 
     daemon.turn()
     assert worker.is_killed
     daemon.end(worker)
-
-
-def test_a_spare_holds_back_no_other_server(daemon: SimulatedDaemon) -> None:
-    """One that was off, and answers again, is pushed to while a spare is still being made."""
-    daemon.down.add("b")
-    _change(daemon, wanting={"a"})
-    daemon.now += SETTLE + 1
-    daemon.turn()
-    [push] = daemon.at_work()
-    daemon.finish(push)
-    daemon.turn()
-    [making] = daemon.at_work()
-    assert making.task == Task(("one",), ("a",), makes_spare=True)
-    daemon.now += 60
-    assert daemon.turn() == [Task(("one",), ("b",))]
-    assert not making.is_told_to_end
-
-
-@pytest.mark.parametrize(
-    ("error", "lines"),
-    [(PreflightRefused("so it is"), 1), (Locked("so it is"), 0), (ConnectionFailed("so it is"), 0)],
-)
-def test_a_spare_that_came_to_nothing_is_tried_again_with_each_rescan(
-    daemon: SimulatedDaemon, error: EnvsyncError, lines: int
-) -> None:
-    """There and nowhere else, until it is had; what is said of it is logged once."""
-    daemon.no_spare["b"] = error
-    _change(daemon, wanting={"a", "b"})
-    daemon.later(SETTLE + 1)
-    known = len(daemon.spares)
-    again = Task(("one",), ("b",), makes_spare=True)
-    for tries in (1, 2):
-        daemon.later(RESCAN)
-        assert daemon.spares[known:] == [again] * tries
-    daemon.no_spare.clear()
-    daemon.later(3 * RESCAN)
-    assert daemon.spares[known:] == [again] * 3
-    assert len([line for line in daemon.lines if "so it is" in line]) == lines
-
-
-@pytest.fixture
-def making(daemon: SimulatedDaemon) -> FakeProcess:
-    """Who makes a spare tree of `one` on both servers."""
-    _change(daemon, wanting={"a", "b"})
-    daemon.now += SETTLE + 1
-    daemon.turn()
-    [push] = daemon.at_work()
-    daemon.finish(push)
-    daemon.turn()
-    [making] = daemon.at_work()
-    assert making.task == Task(("one",), ("a", "b"), makes_spare=True)
-    daemon.lines.clear()
-    return making
-
-
-def test_a_spare_that_cannot_be_made_is_a_line_of_the_log(
-    daemon: SimulatedDaemon, making: FakeProcess
-) -> None:
-    """And no state of anything: the next push only takes longer."""
-    before = daemon.states()
-    making.report_failure(StorageFailed("its disk fails", server="b"))
-    for ordinary in (Locked, ConnectionFailed, ConnectionLost):
-        making.report_failure(ordinary("that is ordinary", server="a"))
-    daemon.scheduler.read_worker(making.fd)
-    daemon.end(making)
-    [line] = daemon.lines
-    assert line.endswith(" one -> b: no tree was made there for the next push: its disk fails")
-    assert (daemon.states(), daemon.store.contents.sources["one"].error) == (before, None)
-
-
-@pytest.mark.parametrize("is_told_to_end", [False, True])
-def test_a_spare_whose_worker_breaks_down(
-    daemon: SimulatedDaemon, making: FakeProcess, is_told_to_end: bool
-) -> None:
-    if is_told_to_end:
-        daemon.scheduler.hint(["one"])
-    making.exit_status, making.stderr_tail = 1, "Traceback\nKeyError: 'x'"
-    before = daemon.states()
-    daemon.end(making)
-    assert (daemon.states(), daemon.store.contents.sources["one"].error) == (before, None)
-    line = " one -> a, b: no tree was made there for the next push: the process that makes it ended"
-    assert [line in one and "KeyError" in one for one in daemon.lines] == [True][is_told_to_end:]
-
-
-def _change(daemon: SimulatedDaemon, *, wanting: set[str]) -> None:
-    """A change of `one`, after whose push these servers have nothing for the next."""
-    daemon.wanting_spares |= wanting
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
 
 
 def test_a_rescan_is_spared_where_nothing_changed(daemon: SimulatedDaemon) -> None:
@@ -789,12 +613,12 @@ def test_other_local_paths_are_another_version(daemon: SimulatedDaemon) -> None:
 
 def test_a_worker_that_is_ready_does_not_go_by_the_old_inventory(daemon: SimulatedDaemon) -> None:
     daemon.scheduler.hint(["one"])
-    daemon.now += SETTLE - module.READY_SECONDS
+    daemon.now += SETTLE - scheduler.READY_SECONDS
     daemon.turn()
     ready = daemon.workers[-1]
     daemon.edit()
     assert (ready.task.awaits_start, ready.is_told_to_end) == (True, True)
-    daemon.now += module.READY_SECONDS
+    daemon.now += scheduler.READY_SECONDS
     assert daemon.turn() == [Task(("one",), ("a", "b"))]
     assert ready.sent == []
 
