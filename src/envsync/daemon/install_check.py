@@ -11,7 +11,7 @@ import csv
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from envsync.agent.server.facts import running_processes
 from envsync.conda import busy
@@ -32,15 +32,21 @@ _LATE_RECORDS = ("", "pip", "uv")
 _PROCESS = re.compile(r"\(process (\d+)\)$")
 _DISTRIBUTION = re.compile(r"[+](?:.*::)?(\S+)")
 
+_OF_PIP = re.compile(rb"^([^/\n]+)/", re.MULTILINE)
+_OF_CONDA = re.compile(rb'site-packages/([^/"]+)/')
+
 
 class InstallCheck:
     """Checks one source, and remembers which distributions were found complete."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, accepted: Collection[str] | None = None) -> None:
+        """`accepted` are the packages that an earlier one took for whole: what has come since
+        may be an installer's whom nobody saw. Without, whatever is there is taken for whole."""
         self._path = path
         self._complete: dict[str, int] = {}
         self._packages = set(self._package_directories())
-        self._saw_installer = False
+        self._accepted = self._packages if accepted is None else set(accepted)
+        self._saw_installer = not self._packages <= self._accepted
         self._busy = ""
         self._checks_spared = 0
 
@@ -55,6 +61,7 @@ class InstallCheck:
         if self._busy:
             self._saw_installer = True
             return Observation(busy=self._busy)
+        self._packages = set(self._package_directories())
         return Observation(unfinished=self.unfinished())
 
     def _is_still_at_work(self) -> bool:
@@ -64,16 +71,15 @@ class InstallCheck:
         return found is not None and self._checks_spared > 0 and os.path.exists(f"/proc/{found[1]}")
 
     def accept(self) -> None:
-        """Everything that is there now is taken for whole."""
-        self._packages = set(self._package_directories())
+        """Everything that was there at the last look is taken for whole. An environment that is
+        gone takes nothing along: it may come back as it was."""
+        self._accepted = self._packages or self._accepted
         self._saw_installer = False
 
-    def suspect(self, signs: tuple[str, ...]) -> None:
-        """An earlier check found these: a package that nobody has a record of is none the better
-        for having stood there before this one."""
-        suspected = {path for path in self._packages if _orphan(path) in signs}
-        self._packages -= suspected
-        self._saw_installer = self._saw_installer or bool(suspected)
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The packages that are taken for whole, as paths below the environment."""
+        return tuple(sorted(self._accepted))
 
     def unfinished(self, *, only_old: bool = False) -> tuple[str, ...]:
         """What is half done; with `only_old`, for so long that nobody is going to finish it."""
@@ -107,32 +113,50 @@ class InstallCheck:
 
     def _orphans(self) -> Iterator[str]:
         """New packages of which no installer has a record: one that was killed writes none."""
-        for path in self._package_directories():
-            if path not in self._packages and not self._is_claimed(path):
-                yield _orphan(path)
+        for path in self._unclaimed(self._packages - self._accepted):
+            yield f"{os.path.basename(path)} is in no installed distribution"
 
-    def _is_claimed(self, path: str) -> bool:
-        directory, name = os.path.split(path)
-        pips = [os.path.join(directory, info, "RECORD") for info in _names(directory)]
-        return self._is_condas(path) or _mention(pips, f"\n{name}/")
+    def _unclaimed(self, packages: set[str]) -> set[str]:
+        by_directory: dict[str, set[str]] = {}
+        for path in packages:
+            directory, name = os.path.split(path)
+            by_directory.setdefault(directory, set()).add(name)
+        left = {
+            os.path.join(directory, name)
+            for directory, names in by_directory.items()
+            for name in self._not_of_pip(directory, names)
+        }
+        not_of_conda = self._not_of_conda({os.path.basename(path) for path in left})
+        return {path for path in left if os.path.basename(path) in not_of_conda}
 
-    def _is_condas(self, path: str) -> bool:
-        """Whether a package of conda has brought this directory of a site-packages. conda's
+    def _not_of_pip(self, directory: str, names: set[str]) -> set[str]:
+        """Those of which no distribution in that site-packages speaks."""
+        top = os.path.join(self._path, directory)
+        records = [
+            os.path.join(top, info, "RECORD")
+            for info in _likely_first(_names(top), names)
+            if info.endswith(".dist-info")
+        ]
+        return _not_in(records, _OF_PIP, names)
+
+    def _not_of_conda(self, names: set[str]) -> set[str]:
+        """Those directories of a site-packages that no package of conda has brought. conda's
         records say so: an INSTALLER often tells of the pip that its package was built with."""
         meta = os.path.join(self._path, "conda-meta")
-        name = os.path.basename(path)
-        likely = name.partition("-")[0].lower().replace("_", "-")
-        records = sorted(_names(meta), key=lambda record: not record.startswith(likely))
-        paths = [os.path.join(meta, record) for record in records]
-        return _mention(paths, f"site-packages/{name}/")
+        records = [os.path.join(meta, record) for record in _likely_first(_names(meta), names)]
+        return _not_in(records, _OF_CONDA, names)
 
     def _package_directories(self) -> Iterator[str]:
-        for directory in site_packages(self._path):
-            for name in _names(directory):
-                path = os.path.join(directory, name)
-                is_package = name.isidentifier() and name != "__pycache__"
-                if is_package and os.path.isdir(path) and not os.path.islink(path):
-                    yield path
+        """By their paths below the environment."""
+        for directory in _relative(self._path, site_packages(self._path)):
+            with (
+                contextlib.suppress(OSError),
+                os.scandir(os.path.join(self._path, directory)) as found,
+            ):
+                for entry in found:
+                    is_package = entry.name.isidentifier() and entry.name != "__pycache__"
+                    if is_package and entry.is_dir(follow_symlinks=False):
+                        yield os.path.join(directory, entry.name)
 
     def _incomplete(self, dist_info: str) -> Iterator[str]:
         """What a distribution lacks of what its RECORD names. One that lacks nothing is read
@@ -145,7 +169,7 @@ class InstallCheck:
             return
         missing = _missing(dist_info)
         # A recipe of conda may delete what its RECORD names, and bring none at all.
-        if missing is None or self._is_condas(dist_info):
+        if missing is None or not self._not_of_conda({os.path.basename(dist_info)}):
             self._complete[dist_info] = changed_ns
         else:
             name = os.path.basename(dist_info).removesuffix(".dist-info")
@@ -161,10 +185,6 @@ def installer(path: str) -> str:
             if at_work is not None:
                 return f"{at_work} (process {process.pid})"
     return ""
-
-
-def _orphan(package: str) -> str:
-    return f"{os.path.basename(package)} is in no installed distribution"
 
 
 def _missing(dist_info: str) -> str | None:
@@ -244,13 +264,21 @@ def _changed_seconds(path: str) -> float:
         return float("inf")
 
 
-def _mention(records: list[str], words: str) -> bool:
-    """Whether one of the files has these words, also at its very beginning."""
+def _likely_first(records: list[str], names: Iterable[str]) -> list[str]:
+    """Those first that are called as what is asked for."""
+    likely = tuple(name.partition("-")[0].lower().replace("_", "-") for name in names)
+    return sorted(records, key=lambda one: not one.lower().replace("_", "-").startswith(likely))
+
+
+def _not_in(records: Iterable[str], pattern: re.Pattern[bytes], names: set[str]) -> set[str]:
+    """Those names that none of the files has; none is read once there is none left."""
+    left = set(map(os.fsencode, names))
     for record in records:
+        if not left:
+            break
         with contextlib.suppress(OSError), open(record, "rb") as file:
-            if words.encode() in b"\n" + file.read(_RECORD_BYTES_MAX):
-                return True
-    return False
+            left.difference_update(pattern.findall(file.read(_RECORD_BYTES_MAX)))
+    return set(map(os.fsdecode, left))
 
 
 def _relative(top: str, paths: Iterator[str]) -> Iterator[str]:

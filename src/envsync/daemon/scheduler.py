@@ -82,13 +82,18 @@ class Scheduler:
         )
 
     def _track(self, assignment: Assignment) -> TrackedSource:
-        name, check = assignment.environment, InstallCheck(assignment.path)
+        name, path = assignment.environment, assignment.path
+        accepted = self.sync_state.accepted_packages(name, path)
+        check = InstallCheck(path, accepted)
         self._to_scan[name] = False
         if not self.sync_state.knows(name):
             old = check.unfinished(only_old=True)
             self.sync_state.store.put_source(SourceRow(name, tolerated=old))
-        source, row = TrackedSource(assignment.path, assignment.local, check), self._row(name)
-        if row.error is not None and row.error.get("code") != NotFound.code:
+        if accepted is None:
+            self.sync_state.packages_accepted(name, path, check.accepted)
+        source, row = TrackedSource(path, assignment.local, check), self._row(name)
+        is_failed = row.error is not None and row.error.get("code") != NotFound.code
+        if is_failed or row.is_unchecked:
             source.suspect(row.unfinished, self._clock(), self._settle_seconds)
         return source
 
@@ -106,6 +111,7 @@ class Scheduler:
             source = self._sources.get(name)
             if source is not None:
                 source.hint(now, self._settle_seconds)
+                self.sync_state.source_hinted(name)
                 self._spares.terminate(name)
                 self._standby.source_changed(name)
 
@@ -183,6 +189,7 @@ class Scheduler:
         if source.activity.unfinished:
             self.sync_state.install_unfinished(name, source.activity.unfinished)
         elif is_ready:
+            self.sync_state.packages_accepted(name, source.path, source.install_check.accepted)
             self.sync_state.install_finished(name)
 
     def _tolerated(self, name: str, unfinished: tuple[str, ...]) -> tuple[str, ...]:

@@ -31,7 +31,11 @@ ErrorDocument = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class SourceRow:
     """A source. `tolerated` are remains of installers that a person or a first check accepted,
-    `unfinished` what the last check found half done: as long as it says so, so does `error`."""
+    `unfinished` what the last check found half done: as long as it says so, so does `error`.
+
+    It `is_unchecked` from the first hint of a change until a check finds it whole, which takes
+    the `packages` that are there for whole (`InstallCheck.accepted`; `path` is where they stand).
+    """
 
     environment: str
     revision: str = ""
@@ -40,6 +44,9 @@ class SourceRow:
     tolerated: tuple[str, ...] = ()
     error: ErrorDocument | None = None
     unfinished: tuple[str, ...] = ()
+    is_unchecked: bool = False
+    path: str = ""
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,12 @@ class SyncState:
         """Whether it was ever kept by a daemon here."""
         return environment in self.store.contents.sources
 
+    def accepted_packages(self, environment: str, path: str) -> tuple[str, ...] | None:
+        """The packages of what stands at that path that were taken for whole, also by an earlier
+        daemon; None where none has looked at it."""
+        row = self.store.contents.sources.get(environment)
+        return row.packages if row is not None and row.path == path else None
+
     def source(self, environment: str) -> SourceRow:
         return self.store.contents.sources[environment]
 
@@ -173,6 +179,10 @@ class SyncState:
                 if row.server in self._unreachable:
                     self._unreachable[row.server].tried_by = environment
 
+    def source_hinted(self, environment: str) -> None:
+        """Something may have changed there, and be half done: also for a daemon after this one."""
+        self._put_source(replace(self.source(environment), is_unchecked=True))
+
     def source_scanned(self, environment: str, revision: str) -> bool:
         """The source was scanned; whether it is another one than was known.
 
@@ -215,9 +225,16 @@ class SyncState:
 
     def install_finished(self, environment: str) -> None:
         """A check has found nothing half done in it."""
-        row = self.source(environment)
-        if row.unfinished:
-            self.store.put_source(replace(row, unfinished=(), error=None))
+        row = replace(self.source(environment), is_unchecked=False)
+        self._put_source(replace(row, unfinished=(), error=None) if row.unfinished else row)
+
+    def packages_accepted(self, environment: str, path: str, packages: tuple[str, ...]) -> None:
+        """What stands at that path has these, and they are taken for whole."""
+        self._put_source(replace(self.source(environment), path=path, packages=packages))
+
+    def _put_source(self, row: SourceRow) -> None:
+        if self.source(row.environment) != row:
+            self.store.put_source(row)
 
     def push_ended(self, ended: PushEnded) -> None:
         """A push to one server has ended."""

@@ -58,7 +58,6 @@ class TrackedSource:
 
     def suspect(self, unfinished: tuple[str, ...], now: float, settle_seconds: float) -> None:
         """It was not at rest when it was known last: it is checked before it is pushed."""
-        self.install_check.suspect(unfinished)
         first = triggers.changed(NO_ACTIVITY, now, settle_seconds)
         self.activity = replace(first, unfinished=unfinished)
 

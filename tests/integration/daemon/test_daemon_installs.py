@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 
 import pytest
@@ -17,6 +18,7 @@ from tests.integration.push.pip_process import (
 from tests.integration.push.places import environment, site_packages
 from tests.integration.push.tree_listing import assert_same, tree
 from tests.lab.lab import Lab, LabHost
+from tests.lab.namespaces import wait_until
 
 TARGET = "server2"
 
@@ -72,6 +74,34 @@ def test_installs(conda_lab: Lab) -> None:
         after(6)
         assert daemon.stop() == 0
         assert "Traceback" not in daemon.log()
+
+
+@pytest.mark.timeout(180)
+def test_an_install_that_does_not_survive_its_daemon(conda_lab: Lab) -> None:
+    """Both are killed at once; the daemon is stopped before; it begins when there is none."""
+    controller, target = conda_lab.controller, conda_lab[TARGET]
+    daemon = Daemon(controller, inventory(controller.prefix, push_to="[server2]"))
+    for number, end in enumerate((daemon.kill, daemon.stop, None), start=1):
+        daemon.start()
+        daemon.wait_state(TARGET, "in-step")
+        if end is None:
+            daemon.stop()
+        process = start_pip(controller, stops=HALF_DONE)
+        wait_stopped(process)
+        if end is not None:
+            daemon.wait_log("waiting for pip", times=number)
+            end()
+        process.send_signal(signal.SIGKILL)
+        process.thaw()
+        process.communicate(timeout=20)
+        daemon.start()
+        daemon.wait_log("an installation is not finished", times=number)
+        assert published(target) == 1
+        shutil.rmtree(site_packages(controller) / NAME)
+        wait_until(lambda: daemon.source()["error"] is None, "it is whole", timeout_seconds=20)
+        daemon.wait_state(TARGET, "in-step")
+        daemon.stop()
+    assert published(target) == 1
 
 
 def _kill_pip(controller: LabHost, daemon: Daemon) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -96,16 +97,22 @@ class FakeInstallCheck:
     def __init__(self, path: str) -> None:
         self.seen = Observation()
         self.old: tuple[str, ...] = ()
-        self.suspected: tuple[str, ...] = ()
+        self.known: Collection[str] | None = None
+        """What a scheduler said that was accepted before."""
+        self.accepted: tuple[str, ...] = ()
+        self.there: tuple[str, ...] = ()
+
+    def made(self, accepted: Collection[str] | None) -> FakeInstallCheck:
+        """As if it was made anew."""
+        self.known = accepted
+        self.accepted = self.there if accepted is None else tuple(accepted)
+        return self
 
     def note_installer(self) -> None:
         pass
 
     def accept(self) -> None:
-        pass
-
-    def suspect(self, signs: tuple[str, ...]) -> None:
-        self.suspected = signs
+        self.accepted = self.there
 
     def observe(self) -> Observation:
         return self.seen

@@ -131,19 +131,51 @@ def test_a_package_that_was_begun_by_an_installer_that_is_gone(top: Path) -> Non
     (top / "conda-meta/numpy-1.0-0.json").write_text(record)
     assert check.observe().unfinished == ()
     (top / PACKAGES / "other").mkdir()
+    assert check.observe().unfinished == ("other is in no installed distribution",)
+    (top / PACKAGES / "begun_after_that").mkdir()
     check.accept()
     check._saw_installer = True
-    assert check.observe().unfinished == ()
+    assert check.observe().unfinished == ("begun_after_that is in no installed distribution",)
 
 
-def test_what_an_earlier_look_suspected_is_suspected_still(top: Path) -> None:
-    (top / PACKAGES / "mine").mkdir()
+def test_what_came_while_nobody_watched_may_be_an_installer_s(top: Path) -> None:
     (top / PACKAGES / "by_hand").mkdir()
-    check = InstallCheck(str(top))
-    check.suspect(("mine is in no installed distribution", "something else"))
-    assert check.observe().unfinished == ("mine is in no installed distribution",)
-    install(top, "mine_too", ["mine/__init__.py"])
+    accepted = InstallCheck(str(top)).accepted
+    assert accepted == (f"{PACKAGES}/by_hand",)
+    (top / PACKAGES / "half").mkdir()
+    (top / PACKAGES / "by_hand/__pycache__").mkdir()  # whatever is done to what was accepted
+    check = InstallCheck(str(top), accepted)
+    for _ in range(2):
+        assert check.observe().unfinished == ("half is in no installed distribution",)
+    install(top, "half", ["half/__init__.py"])
     assert check.observe().unfinished == ()
+    check.accept()
+    assert check.accepted == (f"{PACKAGES}/by_hand", f"{PACKAGES}/half")
+
+
+def test_what_a_person_drops_in_where_nothing_came_meanwhile_is_theirs(top: Path) -> None:
+    """Where something did, from the check on that has accepted it."""
+    check = InstallCheck(str(top), InstallCheck(str(top)).accepted)
+    (top / PACKAGES / "mine").mkdir()
+    assert check.observe().unfinished == ()
+    install(top, "pips", ["namespace/pips/__init__.py"])
+    (top / PACKAGES / "condas").mkdir()
+    condas(top, "condas", "condas/__init__.py")
+    check = InstallCheck(str(top), (f"{PACKAGES}/mine",))
+    assert check.observe().unfinished == ()
+    check.accept()
+    (top / PACKAGES / "mine_too").mkdir()
+    assert check.observe().unfinished == ()
+
+
+def test_an_environment_that_is_gone_comes_back_as_it_was(top: Path) -> None:
+    (top / PACKAGES / "mine").mkdir()
+    check = InstallCheck(str(top))
+    top.rename(top.with_name("away"))
+    assert check.observe().unfinished == ()
+    check.accept()
+    top.with_name("away").rename(top)
+    assert InstallCheck(str(top), check.accepted).observe().unfinished == ()
 
 
 def test_a_package_that_the_history_does_not_mention(

@@ -190,11 +190,52 @@ def test_a_restart_does_not_push_what_is_broken(
     again = new(tmp_path, monkeypatch, *signs)
     again.world["one"] = "half"
     assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
-    assert check_of(again, "one").suspected == signs
     check_of(again, "one").seen = Observation()
     assert again.later(60) == [Task(("one",), ("a", "b"))]
     assert again.store.contents.sources["one"].error is None
     again.store.close()
+
+
+def test_an_install_that_ended_with_the_daemon_is_checked_before_anything_is_pushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, daemon: SimulatedDaemon
+) -> None:
+    """Also where a scan has found meanwhile what it has left."""
+    check_of(daemon, "one").seen = Observation(busy="pip (process 7)")
+    daemon.world["one"] = "half"
+    daemon.scheduler.hint(["one"])
+    daemon.scheduler.sync_state.source_scanned("one", "half")
+    assert daemon.row("one", "a").state == LAGGING
+    signs = ("half is in no installed distribution",)
+    again = new(tmp_path, monkeypatch, *signs)
+    again.world["one"] = "half"
+    assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
+    error = again.store.contents.sources["one"].error
+    assert error is not None
+    assert error["code"] == "unfinished"
+    check_of(again, "one").seen = Observation()
+    assert again.later(60) == [Task(("one",), ("a", "b"))]
+    assert not again.store.contents.sources["one"].is_unchecked
+    again.store.close()
+
+
+def test_the_packages_that_a_check_accepted_are_known_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, daemon: SimulatedDaemon
+) -> None:
+    """Of what stands at that path: at another one, it is a first look."""
+    assert check_of(daemon, "one").known is None
+    check_of(daemon, "one").there = ("x/numpy",)
+    daemon.scheduler.hint(["one"])
+    daemon.later(SETTLE - 1)
+    restarted = new(tmp_path, monkeypatch)
+    assert check_of(restarted, "one").known == ()
+    daemon.later(1)
+    restarted = new(tmp_path, monkeypatch)
+    assert check_of(restarted, "one").known == ("x/numpy",)
+    restarted.checks["/q/one"] = check_of(restarted, "two")
+    restarted.checks["/q/one"].there = ("y/numpy",)
+    restarted.edit(path="/q/one")
+    assert restarted.checks["/q/one"].known is None
+    assert restarted.store.contents.sources["one"].packages == ("y/numpy",)
 
 
 def test_a_person_may_have_it_pushed_as_it_is(daemon: SimulatedDaemon) -> None:
