@@ -32,7 +32,10 @@ _LATE_RECORDS = ("", "pip", "uv")
 _PROCESS = re.compile(r"\(process (\d+)\)$")
 _DISTRIBUTION = re.compile(r"[+](?:.*::)?(\S+)")
 
-_OF_PIP = re.compile(rb"^([^/\n]+)/", re.MULTILINE)
+_OF_PIP = re.compile(rb"^(?:\.\./)?([^/\r\n]+)(?:/|\r?$)", re.MULTILINE)
+"""Each directory of a site-packages of which a RECORD, an installed-files.txt (its paths begin
+in the egg-info) or a top_level.txt speaks; and names of files, which are nobody's directory."""
+
 _OF_CONDA = re.compile(rb'site-packages/([^/"]+)/')
 
 
@@ -133,9 +136,9 @@ class InstallCheck:
         """Those of which no distribution in that site-packages speaks."""
         top = os.path.join(self._path, directory)
         records = [
-            os.path.join(top, info, "RECORD")
+            os.path.join(top, info, record)
             for info in _likely_first(_names(top), names)
-            if info.endswith(".dist-info")
+            for record in _records(info)
         ]
         return _not_in(records, _OF_PIP, names)
 
@@ -262,6 +265,13 @@ def _changed_seconds(path: str) -> float:
         return os.lstat(path).st_ctime
     except OSError:
         return float("inf")
+
+
+def _records(info: str) -> tuple[str, ...]:
+    """The files of a distribution that say what it has brought: an egg-info has no RECORD."""
+    if info.endswith(".dist-info"):
+        return ("RECORD",)
+    return ("installed-files.txt", "top_level.txt") if info.endswith(".egg-info") else ()
 
 
 def _likely_first(records: list[str], names: Iterable[str]) -> list[str]:

@@ -178,6 +178,20 @@ def test_an_environment_that_is_gone_comes_back_as_it_was(top: Path) -> None:
     assert InstallCheck(str(top), check.accepted).observe().unfinished == ()
 
 
+@pytest.mark.parametrize(
+    ("record", "line"),
+    [("top_level.txt", "old\n"), ("installed-files.txt", "../old/__init__.py\nPKG-INFO\n")],
+)
+def test_an_old_pip_leaves_an_egg_info(top: Path, record: str, line: str) -> None:
+    info = top / PACKAGES / "Old_Name-1.0-py3.11.egg-info"
+    info.mkdir()
+    (top / PACKAGES / "old").mkdir()
+    check = InstallCheck(str(top), ())
+    assert check.observe().unfinished == ("old is in no installed distribution",)
+    (info / record).write_text(f"older\n{line}")
+    assert check.observe().unfinished == ()
+
+
 def test_a_package_that_the_history_does_not_mention(
     top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
