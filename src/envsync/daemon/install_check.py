@@ -74,7 +74,7 @@ class InstallCheck:
         return found is not None and self._checks_spared > 0 and os.path.exists(f"/proc/{found[1]}")
 
     def accept(self) -> None:
-        """Everything that was there at the last look is taken for whole. An environment that is
+        """Everything that was there at the last check is taken for whole. An environment that is
         gone takes nothing along: it may come back as it was."""
         self._accepted = self._packages or self._accepted
         self._saw_installer = False

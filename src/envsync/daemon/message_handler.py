@@ -98,20 +98,37 @@ class MessageHandler:
         names = [name for name in task.environments if name in self._sources]
         if not worker.has_started:
             return  # whoever wants to start it will see
-        error = crash_error(worker)
         if task.makes_spare:
             for name in names:
                 self._spares.worker_ended(name, worker)
-            return
+        elif task.is_push and worker.is_terminated:
+            self._push_terminated(names, worker)
+        else:
+            self._ended_by_itself(names, worker)
+
+    def _push_terminated(self, names: list[str], worker: Worker) -> None:
+        """What it has not come to is done again, also to find out what the source is."""
+        for name in names:
+            self._sync_state.worker_ended(name, _silent_servers(worker), None)
+            if name not in worker.answered:
+                self._sources[name].is_changed = True
+
+    def _ended_by_itself(self, names: list[str], worker: Worker) -> None:
+        task, error = worker.task, crash_error(worker)
         if task.is_push:
-            # One that was reported may be pushed to again, by a younger worker.
-            known = worker.reported_servers | worker.moved_servers
-            silent = tuple(server for server in task.servers if server not in known)
+            failure = None if worker.source_failed else error
             for name in names:
-                self._sync_state.worker_ended(name, silent, None if worker.source_failed else error)
+                self._sync_state.worker_ended(name, _silent_servers(worker), failure)
         # What a push leaves unsaid matters only where it was to find out what an earlier worker
         # could not: nothing else asks again before the next rescan.
         for name in names:
             is_in_doubt = task.is_scan or self._sync_state.source(name).error is not None
             if name not in worker.answered and is_in_doubt:
                 self._source_failed(name, error)
+
+
+def _silent_servers(worker: Worker) -> tuple[str, ...]:
+    """Of which it has said nothing. One that it reported may be pushed to again, by a younger
+    worker."""
+    known = worker.reported_servers | worker.moved_servers
+    return tuple(server for server in worker.task.servers if server not in known)

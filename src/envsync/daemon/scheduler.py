@@ -59,10 +59,12 @@ class Scheduler:
         for name in [name for name in self._sources if name not in assignments.by_name]:
             del self._sources[name]
             self._standby.dismiss(name)
+            self._pool.terminate_pushes(name)
             self._spares.forget(name)
         for name, assignment in assignments.by_name.items():
             source = self._sources.get(name)
             self._standby.dismiss(name)  # it was made ready by the inventory of before
+            self._pool.terminate_pushes(name, kept=assignment.servers)
             if source is None or source.path != assignment.path:
                 self._sources[name] = self._track(assignment)
                 self._spares.forget(name)
@@ -127,8 +129,12 @@ class Scheduler:
         source.demand(self._clock())
 
     def pause(self, names: Iterable[str], *, paused: bool) -> None:
+        """What is pushed of them now is ended, and done again after the pause."""
         for name in names:
             self.sync_state.store.put_source(replace(self._row(name), paused=paused))
+            if paused:
+                self._standby.dismiss(name)
+                self._pool.terminate_pushes(name)
 
     def activity(self, name: str) -> Activity:
         """What goes on in one of the sources."""

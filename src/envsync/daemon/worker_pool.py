@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from envsync.daemon.log import Log
@@ -179,6 +179,15 @@ class WorkerPool:
         if worker.terminated_seconds is None:
             worker.terminated_seconds = self._clock()
         worker.process.terminate()
+
+    def terminate_pushes(self, environment: str, kept: Collection[str] = ()) -> None:
+        """End every push of it under way to which another server than those is still left."""
+        for worker in self._workers.values():
+            task = worker.task
+            is_push = task.is_push and worker.has_started and environment in task.environments
+            left = set(task.servers) - worker.reported_servers - set(kept)
+            if is_push and left and not worker.is_terminated:
+                self.terminate(worker)
 
     def kill_overdue(self) -> None:
         """Kill who was told to end and has not, and who has been silent at its task for too

@@ -111,7 +111,28 @@ def test_servers_in_every_state(fresh_lab: Lab, source: Stamped, daemon: Daemon)
         assert version_at(host) == last
     assert "Traceback" not in daemon.log()
 
+    _paused_in_the_middle_of_a_push(fresh_lab, source, daemon)
     _ended_in_the_middle_of_a_push(fresh_lab, source, daemon)
+
+
+def _paused_in_the_middle_of_a_push(lab: Lab, source: Stamped, daemon: Daemon) -> None:
+    """It ends, nothing is half done, and it is done after the pause."""
+    two, before = lab["server2"], source.version
+    two.limit("1mbit")
+    source.change()
+    daemon.wait_state("server2", "pushing")
+    wait_until(lambda: two.processes("python.*-I"), "an agent is there", timeout_seconds=20)
+    daemon.command.ok("daemon", "pause", "myenv")
+    assert daemon.wait_state("server2", "lagging")["error"] is None
+    assert daemon.children() == []
+    two.unlimit()
+    wait_quiet(two)
+    assert version_at(two) == before
+    daemon.command.ok("daemon", "resume", "myenv")
+    for host in lab.targets:
+        wait_until(lambda: stands(host, source.version), "it is done", timeout_seconds=20)  # noqa: B023
+        daemon.wait_state(host.name, "in-step")
+    assert "is killed" not in daemon.log()
 
 
 def _ended_in_the_middle_of_a_push(lab: Lab, source: Stamped, daemon: Daemon) -> None:

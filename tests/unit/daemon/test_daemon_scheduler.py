@@ -588,6 +588,84 @@ def test_pause_and_resume(daemon: SimulatedDaemon) -> None:
     assert daemon.later(1) == [Task(("one",), ("a", "b"))]
 
 
+def _under_way(daemon: SimulatedDaemon) -> FakeProcess:
+    """A push of `one` to both."""
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    daemon.now += SETTLE
+    assert daemon.turn() == [Task(("one",), ("a", "b"))]
+    return daemon.at_work()[-1]
+
+
+def test_a_pause_ends_what_is_under_way(daemon: SimulatedDaemon) -> None:
+    """What was pushed by then stays so; the rest lags, and is pushed after the pause."""
+    worker = _under_way(daemon)
+    worker.report_revision("r2")
+    worker.report_push("a", revision="r2")
+    daemon.scheduler.read_worker(worker.fd)
+    daemon.scheduler.pause(["two"], paused=True)
+    assert not worker.is_told_to_end
+    daemon.scheduler.pause(["one"], paused=True)
+    assert worker.is_told_to_end
+    assert daemon.row("one", "b").state == PUSHING, "until it has ended"
+    worker.exit_status, worker.stderr_tail = 1, "envsync: stopped"
+    daemon.end(worker)
+    assert [daemon.row("one", server).state for server in "ab"] == [IN_STEP, LAGGING]
+    assert daemon.row("one", "b").error is None
+    assert not any("ended by itself" in line for line in daemon.lines)
+    assert daemon.later(60) == []
+    daemon.scheduler.pause(["one"], paused=False)
+    assert daemon.later(1) == [Task(("one",), ("b",))]
+    assert daemon.states()[:2] == [IN_STEP] * 2
+
+
+def test_a_pause_before_a_push_has_said_a_word(daemon: SimulatedDaemon) -> None:
+    """It was to find out what the source is, whose last scan had failed; and still is."""
+    daemon.scheduler.sync_state.source_failed("one", BUSY)
+    worker = _under_way(daemon)
+    daemon.scheduler.pause(["one"], paused=True)
+    daemon.end(worker)
+    assert daemon.later(60) == []
+    daemon.scheduler.pause(["one"], paused=False)
+    assert daemon.later(1) == [Task(("one",), ("a", "b"))]
+    assert daemon.store.contents.sources["one"].error is None
+
+
+def test_a_pause_dismisses_who_is_ready(daemon: SimulatedDaemon) -> None:
+    daemon.scheduler.hint(["one"])
+    daemon.later(SETTLE - 0.1)
+    ready = daemon.workers[-1]
+    assert (ready.task.awaits_start, ready.is_told_to_end) == (True, False)
+    daemon.scheduler.pause(["one"], paused=True)
+    assert ready.is_told_to_end
+
+
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_a_push_ends_when_a_server_is_taken_from_it(
+    daemon: SimulatedDaemon, is_reported: bool
+) -> None:
+    """As long as that is still to be pushed to; the others are pushed to again."""
+    worker = _under_way(daemon)
+    worker.report_revision("r2")
+    if is_reported:
+        worker.report_push("b", revision="r2")
+    daemon.scheduler.read_worker(worker.fd)
+    daemon.scheduler.adopt(daemon.assignments(one=("a",), two=("a", "b")))
+    assert worker.is_told_to_end is not is_reported
+    if not is_reported:
+        daemon.end(worker)
+        assert daemon.row("one", "a").state == LAGGING
+        assert daemon.turn() == [Task(("one",), ("a",))]
+
+
+def test_a_push_ends_when_its_environment_is_kept_no_longer(daemon: SimulatedDaemon) -> None:
+    worker = _under_way(daemon)
+    daemon.scheduler.adopt(daemon.assignments(two=("a", "b")))
+    assert worker.is_told_to_end
+    daemon.end(worker)
+    assert daemon.later(60) == []
+
+
 def test_a_pause_holds_also_when_all_is_asked_for(daemon: SimulatedDaemon) -> None:
     handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
     daemon.scheduler.pause(["one"], paused=True)

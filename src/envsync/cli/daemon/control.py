@@ -17,7 +17,8 @@ def pause(invocation: Invocation, environments: tuple[str, ...]) -> None:
     """Have the daemon push nothing of ENV until `envsync daemon resume`; by default, nothing at
     all.
 
-    A push that is under way ends as it would. The pause outlives the daemon's restart.
+    A push that is under way is ended; what it has sent is kept for the next one, and a switch
+    that has begun comes to its end. The pause outlives the daemon's restart.
     """
     names = _ask(invocation, "pause", environments)
     invocation.terminal.say(f"paused: {', '.join(names)}")
