@@ -252,7 +252,9 @@ def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *unfinished: str) -> Si
     """Where a check of `one` finds that half done."""
     pretended = {f"/p/envs/{name}": FakeInstallCheck(name) for name in ("one", "two", "three")}
     pretended["/p/envs/one"].seen = Observation(unfinished=unfinished)
-    monkeypatch.setattr(scheduler, "InstallCheck", pretended.__getitem__)
+    monkeypatch.setattr(
+        scheduler, "InstallCheck", lambda path, accepted: pretended[path].made(accepted)
+    )
     return SimulatedDaemon(tmp_path, checks=pretended)
 
 
