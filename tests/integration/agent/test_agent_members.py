@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.places.sharing import regroup
+
 # What is imported as another user, who may not read the checkout, is loaded before.
 from envsync.agent.publishing import publish, recovery, taking_away  # noqa: F401
 from envsync.agent.staging import reuse  # noqa: F401
@@ -298,3 +300,16 @@ def test_what_bars_a_member_is_said_and_mended(
         envs.chmod(0o2775)  # as the line says
     assert members.push(ALICE, 1) == 0
     assert members.push(BOB, 2) == 0
+
+
+def test_another_members_program_gets_no_rights_with_the_group(
+    tmp_path: Path, group: grp.struct_group
+) -> None:
+    """Root alone gives others' files to a group, which takes such bits away."""
+    for name, uid in (("mine", os.geteuid()), ("theirs", BOB)):
+        (tmp_path / name).touch()
+        os.chown(tmp_path / name, uid, BOB)
+        (tmp_path / name).chmod(0o6755)
+    list(regroup(os.fsencode(tmp_path), group.gr_gid))
+    modes = {path.name: path.stat().st_mode & 0o7777 for path in tmp_path.iterdir()}
+    assert modes == {"mine": 0o6755, "theirs": 0o755}

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import socket
+import stat
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from envsync.agent.places.local_room import can_be_shared, room
 from envsync.agent.server import filesystem
 from envsync.agent.target.push import TargetPush
 from envsync.agent.trees import file_copy, storage
+from envsync.agent.trees.file_copy import copied_mode
 from envsync.agent.wire.build_requests import Check, Publication
 from envsync.errors import NoSpace, PreflightRefused, StorageFailed
 from envsync.tree.local import LocalPaths
@@ -134,6 +136,54 @@ def test_what_the_version_brings_is_never_replaced(live: bytes, tree: bytes) -> 
         assert disk.read(tree) == {b"models": brought}
         os.unlink(tree + b"/models")
     assert os.listdir(outside) == []
+
+
+# --- what it gives nobody ---------------------------------------------------------------
+
+
+def status(mode: int, user_id: int, group_id: int) -> os.stat_result:
+    return os.stat_result((mode, 1, 1, 1, user_id, group_id, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("mode", "user_id", "group_id", "copied"),
+    [
+        (0o6755, 1, 1, 0o6755),
+        (0o6755, 2, 1, 0o755),  # another user made it, and would be the copy's owner by it
+        (0o6755, 1, 2, 0o4755),
+        (0o666, 1, 1, 0o664),
+        (0o1644, 2, 2, 0o1644),
+    ],
+)
+def test_a_copy_gives_nobody_rights(mode: int, user_id: int, group_id: int, copied: int) -> None:
+    assert copied_mode(status(mode, user_id, group_id), status(0o200, 1, 1)) == copied
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's file needs root")
+def test_another_users_program_does_not_come_to_run_as_who_carries_it(
+    live: bytes, tree: bytes
+) -> None:
+    write(live, b"local/id")
+    os.chown(live + b"/local/id", 4243, 4243)
+    os.chmod(live + b"/local/id", 0o6755)
+    rules = LocalPaths(["local/**"])
+    carry(live, [b"local"], tree, rules, is_ours=True)
+    assert stat.S_IMODE(os.lstat(tree + b"/local/id").st_mode) == 0o755
+    assert carry(live, [b"local"], tree, rules, is_ours=True) == set()
+
+
+@pytest.mark.parametrize(("mode", "carried"), [(0o777, 0o775), (0o1777, 0o1777)])
+def test_a_directory_stays_open_to_all_where_each_has_his_own_in_it(
+    live: bytes, tree: bytes, mode: int, carried: int
+) -> None:
+    write(live, b"local/a")
+    os.chmod(live + b"/local/a", 0o666)
+    os.chmod(live + b"/local", mode)
+    rules = LocalPaths(["local/**"])
+    carry(live, [b"local"], tree, rules, is_ours=True)
+    assert stat.S_IMODE(os.lstat(tree + b"/local").st_mode) == carried
+    assert stat.S_IMODE(os.lstat(tree + b"/local/a").st_mode) == 0o664
+    assert carry(live, [b"local"], tree, rules, is_ours=True) == set()
 
 
 # --- what cannot be carried -------------------------------------------------------------

@@ -13,7 +13,9 @@ from envsync.agent.server import filesystem
 from envsync.agent.trees import content_cache
 from envsync.agent.trees.scan_pass import open_directory
 from envsync.agent.trees.trees import Trees
+from envsync.tree.entry import split
 from envsync.tree.local import LocalPaths
+from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
 from tests.unit.agent import disk
 from tests.unit.agent.changes import CHANGES, TREE_BYTES, Change
@@ -142,3 +144,22 @@ def test_fresh_finds_what_no_status_tells(
     monkeypatch.setattr(content_cache.ContentCache, "summary", lambda _: lie)
     assert looks.snapshot(top).revision == "0" * 64
     assert looks.snapshot(top, fresh=True).revision not in (before.revision, "0" * 64)
+
+
+def test_a_set_id_bit_of_another_user_is_in_no_manifest(
+    looks: Trees, top: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is sent, the file belongs to who pushes."""
+    os.chmod(top + b"/bin/tool", 0o6755)
+    os.chmod(top + b"/bin", 0o2755)
+    mine = looks.snapshot(top).manifest()
+    user_id = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user_id + 1)
+    theirs = looks.snapshot(top, fresh=True).manifest()
+    assert [mode(mine, b"bin/tool"), mode(theirs, b"bin/tool")] == [0o6755, 0o755]
+    assert mode(theirs, b"bin") == 0o2755
+
+
+def mode(manifest: Manifest, path: bytes) -> int:
+    directory, name = split(path)
+    return next(entry.mode for entry in manifest.entries(directory) if entry.name == name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,3 +29,16 @@ def test_a_note_is_whole_or_none(leading: list[tuple[bytes, bytes]], cut: int) -
         assert softlinks._read(str(note), REVISION) == (leading if cut >= len(data) else None)
         note.unlink()
         assert softlinks._read(str(note), REVISION) is None
+
+
+def test_another_users_set_id_bit_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package cache may be everybody's."""
+    path = tmp_path / "tool"
+    path.touch()
+    path.chmod(0o4755)
+    assert softlinks._file(b"tool", os.fsencode(path)).mode == 0o4755
+    user_id = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user_id + 1)
+    assert softlinks._file(b"tool", os.fsencode(path)).mode == 0o755

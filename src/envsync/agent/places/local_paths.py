@@ -13,12 +13,12 @@ import stat
 from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Set
 
 from envsync.agent.server.filesystem import mounts_below
-from envsync.agent.trees.file_copy import UNFINISHED, copy_file
+from envsync.agent.trees.file_copy import UNFINISHED, copied_mode, copy_file
 from envsync.agent.trees.removal import remove_free_of_mounts
 from envsync.agent.trees.scan_pass import open_directory, opened_directory
 from envsync.agent.trees.storage import trouble
 from envsync.errors import PreflightRefused
-from envsync.tree.entry import join, split
+from envsync.tree.entry import WORLD_WRITE, join, split
 from envsync.tree.local import CACHES, NFS_REMAINS, LocalPaths
 
 _PATHS_MAX = 10
@@ -227,12 +227,14 @@ class _Carrying:
         return is_local and (self._is_ours or not stat.S_ISDIR(there.st_mode))
 
     def _is_same(self, path: bytes, live: os.stat_result, there: os.stat_result) -> bool:
-        if live.st_mode != there.st_mode or live.st_mtime_ns != there.st_mtime_ns:
+        is_kind = stat.S_IFMT(live.st_mode) == stat.S_IFMT(there.st_mode)
+        if not is_kind or live.st_mtime_ns != there.st_mtime_ns:
             return False
         if stat.S_ISLNK(live.st_mode):
             fds = self._live_fd, self._tree_fd
             return len({os.readlink(path, dir_fd=fd) for fd in fds}) == 1
-        return live.st_size == there.st_size
+        is_mode = stat.S_IMODE(there.st_mode) == copied_mode(live, there)
+        return is_mode and live.st_size == there.st_size
 
     def _clear(self, path: bytes) -> None:
         self._open_up(split(path)[0])
@@ -248,14 +250,14 @@ class _Carrying:
         self.touched.add(path)
         # Not the bit by which it may belong to a group: the tree hands that down itself.
         made = os.stat(path, dir_fd=self._tree_fd, follow_symlinks=False)
-        mode = stat.S_IMODE(live.st_mode) | (made.st_mode & stat.S_ISGID)
+        mode = _directory_mode(live) | (made.st_mode & stat.S_ISGID)
         self._stamps[path] = _Stamps(mode, live.st_atime_ns, live.st_mtime_ns)
 
     def _wish(self, path: bytes, there: os.stat_result, live: os.stat_result) -> None:
         """Let a local directory of ours that is there get the live one's mode and mtime."""
         if there.st_uid != os.geteuid() != 0:
             return
-        mode = stat.S_IMODE(live.st_mode) | (there.st_mode & stat.S_ISGID)
+        mode = _directory_mode(live) | (there.st_mode & stat.S_ISGID)
         if (stat.S_IMODE(there.st_mode), there.st_mtime_ns) != (mode, live.st_mtime_ns):
             self.touched.add(path)
             self._stamps[path] = _Stamps(mode, live.st_atime_ns, live.st_mtime_ns)
@@ -296,6 +298,12 @@ def _status(path: bytes, top_fd: int) -> Optional[os.stat_result]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return os.stat(path, dir_fd=top_fd, follow_symlinks=False)
     return None
+
+
+def _directory_mode(live: os.stat_result) -> int:
+    """Everybody may write where it is as in /tmp: what is in there stays its owner's."""
+    mode = stat.S_IMODE(live.st_mode)
+    return mode if mode & stat.S_ISVTX else mode & ~WORLD_WRITE
 
 
 def _names(directory: bytes, top_fd: int) -> List[bytes]:

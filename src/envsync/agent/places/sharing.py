@@ -11,6 +11,7 @@ from typing import Iterator, List, Tuple
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.server.facts import user_name
+from envsync.agent.trees.set_id import mode_for
 from envsync.errors import PreflightRefused
 from envsync.tree.entry import join
 from envsync.tree.local import LocalPaths
@@ -80,9 +81,11 @@ def regroup(top: bytes, gid: int) -> Iterator[bytes]:
         if status.st_gid != gid:
             full = os.path.join(top, path)
             os.chown(full, -1, gid, follow_symlinks=False)
-            if not stat.S_ISLNK(status.st_mode):
-                # Giving a file to another group takes its special bits away.
+            # Giving a file to another group takes its special bits away.
+            if stat.S_ISDIR(status.st_mode):
                 os.chmod(full, stat.S_IMODE(status.st_mode))
+            elif not stat.S_ISLNK(status.st_mode):
+                os.chmod(full, mode_for(os.geteuid(), status))
             yield path
 
 

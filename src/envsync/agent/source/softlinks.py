@@ -16,6 +16,7 @@ from envsync.agent.server import remembered_file
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.cache_names import cache_path
+from envsync.agent.trees.set_id import mode_for
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import modes
 from envsync.agent.wire.messages import Finding, listed
@@ -163,5 +164,5 @@ def _file(name: bytes, place: bytes) -> Entry:
         for part in iter(lambda: file.read(_READ_BYTES), b""):
             state.update(part)
             size_bytes += len(part)
-    mode = stat.S_IMODE(status.st_mode) & MODE_MASK
+    mode = mode_for(os.geteuid(), status) & MODE_MASK
     return Entry(name, FILE, mode, size_bytes, status.st_mtime_ns, state.digest())

@@ -11,7 +11,9 @@ from typing import Iterator, Optional, Tuple
 from envsync.agent.server.filesystem import clone
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.trees.hashing import BLOCK_BYTES
+from envsync.agent.trees.set_id import mode_for
 from envsync.agent.trees.storage import trouble
+from envsync.tree.entry import WORLD_WRITE
 
 UNFINISHED = 0o200
 """The mode of a copy until all of it is there: what was left by who died is known by it."""
@@ -50,6 +52,15 @@ def copy_file(path: bytes, from_fd: int, to_fd: int) -> None:
             os.close(new)
 
 
+def copied_mode(old: os.stat_result, new: os.stat_result) -> int:
+    """The mode of a copy, whoever the two files belong to: it gives away nobody's rights.
+
+    No set-id bit of another user or group, and never a world-writable file.
+    """
+    mode = mode_for(new.st_uid, old) & ~WORLD_WRITE
+    return mode if old.st_gid == new.st_gid else mode & ~stat.S_ISGID
+
+
 def _copy(old: int, new: int) -> None:
     """Copy contents, attributes, mtime and mode of an open file.
 
@@ -66,8 +77,9 @@ def _copy(old: int, new: int) -> None:
             break
     _copy_attributes(old, new)
     os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
-    # Last: it is what says that the file is whole.
-    os.fchmod(new, stat.S_IMODE(before.st_mode))
+    # Last: it is what says that the file is whole. As it was after its bytes were read: who
+    # writes to a file takes its set-id bits.
+    os.fchmod(new, copied_mode(after, os.fstat(new)))
 
 
 def _copy_data(old: int, new: int, size_bytes: int) -> None:

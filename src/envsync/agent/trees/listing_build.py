@@ -10,6 +10,7 @@ from envsync.agent.server.filesystem import born_ns
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.hashing import MISSING, Hashing, Unhashed
 from envsync.agent.trees.scan_pass import Scan
+from envsync.agent.trees.set_id import SET_ID, mode_for
 from envsync.agent.trees.stat_rows import INODE_MASK, KIND_MASK, Row, linked_files, unpack
 from envsync.agent.trees.vouchers import Vouchers
 from envsync.tree import listing as listings
@@ -185,9 +186,10 @@ class Build:
         for (name, mode, inode, size_bytes, mtime_ns, _, _), digest in zip(rows, contents):
             kind = mode & KIND_MASK
             if kind == S_IFREG:
+                bits = self._own_mode(join(directory, name)) if mode & SET_ID else mode
                 group = groups.get(inode, b"") if groups else b""
                 content = digest or _NO_DIGEST
-                fields = (name, FILE, mode & _MODE_BITS, size_bytes, mtime_ns, content, group)
+                fields = (name, FILE, bits & _MODE_BITS, size_bytes, mtime_ns, content, group)
                 entry = new(Entry, fields)
             elif kind == S_IFLNK:
                 target = self._target(join(directory, name))
@@ -196,6 +198,14 @@ class Build:
                 entry = Entry(name, DIRECTORY, mode & _MODE_BITS, 0, mtime_ns, b"")
             entries.append(entry)
         return tuple(entries)
+
+    def _own_mode(self, path: bytes) -> int:
+        """Of a file with a set-id bit, wherever it is sent as this user's."""
+        try:
+            status = os.stat(path, dir_fd=self._top_fd, follow_symlinks=False)
+        except OSError:
+            return 0  # it is gone: the pass after this one finds that out
+        return mode_for(os.geteuid(), status)
 
     def _before(self, directory: bytes) -> _Before:
         known = self._known.get(directory)
