@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from envsync.errors import NotFound, PreflightRefused, TargetDrifted
+from envsync.errors import CheckFailed, NotFound, PreflightRefused, TargetDrifted
 from tests.integration.agent.versions import (
     ONE,
     THREE,
@@ -14,6 +16,7 @@ from tests.integration.agent.versions import (
 )
 from tests.unit.agent import disk
 from tests.unit.agent.pushes import Server, records, require_sound
+from tests.unit.tree.trees import Tree
 
 pytestmark = pytest.mark.usefixtures("each_way")
 
@@ -86,3 +89,36 @@ def test_rollback_to_nothing(number: int | None, server: Server) -> None:
     server.push(ONE)
     with pytest.raises(NotFound):
         server.rollback(number)
+
+
+def fail_and_change(server: Server, nodes: Tree) -> None:
+    """A push whose check fails, after it has changed what it checks: that is kept."""
+    check = f"echo broken > {os.fsdecode(server.live)}/bin/tool; false"
+    with pytest.raises(CheckFailed) as failed:
+        server.push(nodes, keep=3, check=check)
+    assert "kept as generation" in failed.value.details[-1]
+
+
+def test_what_failed_its_check_is_not_gone_back_to_but_by_its_number(server: Server) -> None:
+    """Also where the same revision passed it later."""
+    server.push(ONE)
+    fail_and_change(server, TWO)
+    server.push(TWO, keep=3, retry_held=True)
+    assert server.rollback().revision == server.revision() == revision(ONE)
+    server.push(TWO, keep=3, retry_held=True)
+    server.rollback(2)
+    assert server.tree()[b"bin/tool"].data == b"broken\n"
+    # It was gone back from TWO, which is not what stands there now.
+    assert revision(TWO) in records(server).held()
+    require_sound(server)
+
+
+def test_a_first_version_that_failed_its_check_is_none_to_go_back_to(server: Server) -> None:
+    fail_and_change(server, ONE)
+    with pytest.raises(NotFound) as told:
+        server.rollback()
+    assert told.value.details == ("kept: number 1",)
+    assert not os.path.exists(server.live)
+    server.rollback(1)
+    assert server.tree()[b"bin/tool"].data == b"broken\n"
+    assert revision(ONE) in records(server).held()

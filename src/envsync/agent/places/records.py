@@ -29,6 +29,8 @@ from envsync.tree.manifest import Manifest, Totals
 _NUMBER_MAX = 10**9
 _FILE = re.compile(r"([0-9]{6,})\.json\Z")
 _HELD = "held.json"
+TAKEN_BACK = "it was changed before it was taken back"
+"""Why a version is kept that failed its check, or was never checked to the end."""
 
 
 class Record(NamedTuple):
@@ -51,6 +53,11 @@ class Record(NamedTuple):
     transport: str
     totals: Totals
     kept_because: str = ""
+
+    @property
+    def was_taken_back(self) -> bool:
+        """Whether it stood at the name only until its check failed."""
+        return self.kept_because == TAKEN_BACK
 
     def to_json(self) -> Dict[str, Any]:
         return {**self._asdict(), "totals": self.totals._asdict()}

@@ -7,7 +7,7 @@ import os
 from typing import Callable, Optional, Tuple, Union
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.records import Record, Records
+from envsync.agent.places.records import TAKEN_BACK, Record, Records
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.publishing.check import CheckFailure, run_check
 from envsync.agent.publishing.intent import Intent, forget_intent
@@ -15,6 +15,7 @@ from envsync.agent.publishing.switching import Switching
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_requests import Check
+from envsync.agent.wire.messages import KEPT
 from envsync.conda.packages import may_be_of_package
 from envsync.errors import HELD_THERE, CheckFailed, Hint, SourceRefused, StorageFailed
 from envsync.tree.difference import difference
@@ -91,11 +92,14 @@ class Conclusion:
                 is_recovered or self._is_more_than_added(new, found)
             ):
                 return False
-        changed = new._replace(kept_because="it was changed before it was taken back")
+        # No source ever had it: neither is it what is held, nor was that published.
+        changed = new._replace(source_revision="", method=KEPT, kept_because=TAKEN_BACK)
         if found is None:
             self._records.store(changed)
         else:
-            changed = changed._replace(revision=found.revision, totals=found.totals)
+            revision = found.revision
+            changed = changed._replace(revision=revision, source_revision=revision)
+            changed = changed._replace(totals=found.totals)
             self._records.store(changed, found.manifest())
         self._forget_staging(new)
         return True

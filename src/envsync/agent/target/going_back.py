@@ -99,10 +99,11 @@ class GoingBack:
         """Generation `number`, or the newest that was published before what stands there.
 
         Going back twice goes back twice: what was rolled back is newer, and is not taken. Nor
-        is it after a later push, while there is another.
+        is it after a later push, while there is another. What failed its check is never taken
+        but by its number: it was kept for what somebody did in it.
         """
         kept = [r for r in self._target.records.all() if r != current]
-        earlier = kept
+        earlier = [r for r in kept if not r.was_taken_back]
         missing = "there is no earlier version of %s to go back to" % self._target.name
         if number is not None:
             earlier = [r for r in kept if r.number == number]
@@ -111,7 +112,7 @@ class GoingBack:
                 self._target.name,
             )
         elif current is not None:
-            earlier = [r for r in kept if r.number < current.number]
+            earlier = [r for r in earlier if r.number < current.number]
             held = self._target.records.held()
             earlier = [r for r in earlier if r.source_revision not in held] or earlier
         if not earlier:
