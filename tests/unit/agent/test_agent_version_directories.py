@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
+import pytest
+
+from envsync.agent.places.records import Records
+from envsync.agent.server import filesystem
 from envsync.agent.source.source import Source
-from tests.unit.agent.pushes import NAME, Server, environment
+from envsync.agent.target.catalogue import environments
+from envsync.agent.trees.trees import Trees
+from envsync.errors import CheckFailed
+from tests.lab.namespaces import wait_until
+from tests.unit.agent.pushes import NAME, Server, environment, records
 from tests.unit.tree.trees import directory, file
 
 MODELS = ("models/checkpoints/**", "share/jupyter/lab/settings/**")
@@ -57,3 +66,56 @@ def test_what_the_version_had_in_such_a_directory_is_missed(server: Server) -> N
     write(server, b"models/checkpoints/a.pt")
     os.unlink(server.live + b"/models/config.json")
     assert is_changed(server)
+
+
+def look(server: Server) -> None:
+    """As `envsync list` does it, when what was written can be told from what will be."""
+    written_ns = os.stat(os.path.join(server.live, SETTING)).st_ctime_ns
+    wait_until(
+        lambda: time.time_ns() - written_ns > 1.2e9 * filesystem.FINE_MARGIN_SECONDS,
+        "its stamps are old",
+    )
+    list(environments(str(server.prefix), MODELS, {}, server.cache))
+
+
+def look_at_the_end(server: Server, step: str) -> None:
+    """At that step of a switch a tool writes a setting, and somebody looks."""
+
+    def on_step(now: str) -> None:
+        if now == step:
+            write(server, SETTING)
+            look(server)
+
+    server.push(EMPTY, local=MODELS, on_step=on_step)
+
+
+@pytest.mark.parametrize("step", ["check", "record", "recorded"])
+def test_so_it_is_between_a_switch_and_its_record(
+    server: Server, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.push(PLAIN, local=MODELS)
+    # Not by looking again, either.
+    monkeypatch.setattr(Trees, "_mistook", lambda *_: False)
+    look_at_the_end(server, step)
+    assert not is_changed(server)
+
+
+def test_a_look_that_knew_of_no_version_is_not_gone_on_from(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a look of another user's, before he may read what is on record."""
+    server.push(EMPTY, local=MODELS)
+    write(server, SETTING)
+    with monkeypatch.context() as blind:
+        blind.setattr(Records, "of_version", lambda *_: None)
+        look(server)
+        assert is_changed(server)
+    assert not is_changed(server)
+
+
+def test_a_check_that_leaves_a_local_file_there_keeps_no_version(server: Server) -> None:
+    server.push(PLAIN, local=MODELS)
+    path = os.fsdecode(os.path.join(server.live, SETTING))
+    with pytest.raises(CheckFailed):
+        server.push(EMPTY, local=MODELS, check=f"mkdir -p {path}; false")
+    assert not [record for record in records(server).all() if record.kept_because]

@@ -11,6 +11,7 @@ import re
 from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
 from envsync.agent.places.layout import (
+    INTENT,
     Layout,
     open_state_file,
     read_json,
@@ -131,6 +132,20 @@ class Records:
     def at(self, inode: int) -> Optional[Record]:
         """The newest record of the tree whose top directory has this inode."""
         return next((r for r in reversed(self.all()) if r.inode == inode), None)
+
+    def of_version(self, inode: int) -> Optional[Record]:
+        """The same; of a version that has just come to stand there, what its record will be.
+
+        Between a switch and the record the note of the switch alone says what stands there.
+        """
+        # In this order: the note goes when the record is there.
+        coming = self._coming()
+        return coming if coming is not None and coming.inode == inode else self.at(inode)
+
+    def _coming(self) -> Optional[Record]:
+        with contextlib.suppress(KeyError, ValueError):
+            return record_from_json(unsealed(read_json(self._places.file(INTENT)))["new"])
+        return None
 
     def next_number(self) -> int:
         numbers = [record.number for record in self.all()]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Collection, FrozenSet, Optional, Tuple
 
 from envsync.agent.places.records import Record, Records
+from envsync.agent.trees.scan_pass import Versions
 
 
-class VersionDirectories:
+class VersionDirectories(Versions):
     """Of one environment's versions, by the inode of the top directory; read when first asked.
 
     None where there is no record, or its manifest is missing or damaged.
@@ -18,7 +19,7 @@ class VersionDirectories:
         self._last: Optional[Tuple[Record, FrozenSet[bytes]]] = None
 
     def __call__(self, inode: int) -> Collection[bytes]:
-        record = self._records.at(inode)
+        record = self._records.of_version(inode)
         if record is None:
             return ()
         if self._last is None or self._last[0] != record:
@@ -26,3 +27,7 @@ class VersionDirectories:
             directories = frozenset(() if manifest is None else manifest.directories)
             self._last = record, directories
         return self._last[1]
+
+    def revision(self, inode: int) -> str:
+        record = self._records.of_version(inode)
+        return "" if record is None else record.revision

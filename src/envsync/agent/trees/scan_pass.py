@@ -75,9 +75,19 @@ class Scan(NamedTuple):
     moment: Moment
 
 
-def no_version(_: int) -> Collection[bytes]:
-    """Of a tree that is on no record."""
-    return ()
+class Versions:
+    """Which version is at a top directory with some inode: none, as of trees on no record."""
+
+    def __call__(self, _: int) -> Collection[bytes]:
+        """Its directories."""
+        return ()
+
+    def revision(self, _: int) -> str:
+        """What it was published as; cheaper to ask for. Empty where there is none."""
+        return ""
+
+
+no_version = Versions()
 
 
 def open_directory(path: bytes, top_fd: int | None = None) -> int:

@@ -18,9 +18,13 @@ _Key = Tuple[int, int]
 
 
 class Begun(NamedTuple):
-    """A search that runs, and the scan that it goes on from, of which the cache has the rows."""
+    """A search that runs, and the scan that it goes on from, of which the cache has the rows.
+
+    The tree had that `revision` then.
+    """
 
     cache: ContentCache
+    revision: str
     before: Scan
     search: Search
     since_seconds: float
@@ -37,7 +41,7 @@ def begin(top_fd: int, path: bytes, cache: ContentCache) -> Optional[Begun]:
         return None
     before = summary.scan
     search = Search(top_fd, path, before.moment, partial(division_of, before))
-    return Begun(cache, before, search, time.monotonic())
+    return Begun(cache, summary.revision, before, search, time.monotonic())
 
 
 class Searches:

@@ -19,8 +19,8 @@ from envsync.agent.trees.scan import (
     scan,
     scan_again,
 )
-from envsync.agent.trees.scan_pass import DirectoriesOf, Scan, no_version, opened_directory
-from envsync.agent.trees.searches import Searches, begin
+from envsync.agent.trees.scan_pass import Scan, Versions, no_version, opened_directory
+from envsync.agent.trees.searches import Begun, Searches, begin
 from envsync.agent.trees.settling import seconds_to_settle
 from envsync.agent.trees.snapshot import Later, Snapshot
 from envsync.agent.trees.vouchers import NO_VOUCHERS, Vouchers
@@ -35,7 +35,7 @@ class Trees:
         cache_directory: Optional[str],
         local: LocalPaths,
         helpers: HelperProcesses = NO_HELPERS,
-        directories_of: DirectoriesOf = no_version,
+        directories_of: Versions = no_version,
     ) -> None:
         """`directories_of` says what is of a version, where trees are versions on record."""
         self.local = local
@@ -140,6 +140,9 @@ class Trees:
             top = os.fstat(top_fd)
             cache = self.cache(top.st_dev, top.st_ino)
             begun = None if fresh else begin(top_fd, path, cache)
+        if begun is not None and self._mistook(begun):
+            begun.search.give_up()
+            begun = None
         if begun is not None:
             if ahead:
                 begun.read_ahead()
@@ -148,6 +151,23 @@ class Trees:
                 of = self.directories_of
                 return cache, scan_again(top_fd, self.local, path, before, self.helpers, search, of)
         return cache, scan(top_fd, self.local, path, self.helpers, self.directories_of)
+
+    def _mistook(self, begun: Begun) -> bool:
+        """Whether the last look took for local a directory that the version here has.
+
+        As one that was taken when nobody could tell which version it was: no look that goes on
+        from it would find that out.
+        """
+        before = begun.before
+        if not before.local:
+            return False
+        if self.directories_of.revision(before.inode) in ("", begun.revision):
+            return False
+        holding = [path for path in before.local if not self.local.matches(path)]
+        if not holding:
+            return False
+        of_version = self.directories_of(before.inode)
+        return any(path in of_version for path in holding)
 
     def _attempts(
         self,
