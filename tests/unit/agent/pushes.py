@@ -145,8 +145,9 @@ class Server:
         number: int | None = None,
         overwrite: bool = False,
         on_step: Callable[[str], None] = lambda _: None,
+        local: Sequence[str] = ("local",),
     ) -> RecordFacts:
-        target = self.target()
+        target = self.target(local)
         target.on_step = on_step
         try:
             return GoingBack(target).rollback(number, "bob@here", overwrite)

@@ -17,7 +17,7 @@ from envsync.agent.trees.file_copy import UNFINISHED, copied_mode, copy_file
 from envsync.agent.trees.removal import remove_free_of_mounts
 from envsync.agent.trees.scan_pass import open_directory, opened_directory
 from envsync.agent.trees.storage import trouble
-from envsync.errors import PreflightRefused
+from envsync.errors import EnvsyncError, PreflightRefused
 from envsync.tree.entry import WORLD_WRITE, join, split
 from envsync.tree.local import CACHES, NFS_REMAINS, LocalPaths
 
@@ -40,7 +40,8 @@ def carry(
     out. A file is carried whole or not at all.
 
     Raises the OSError of a disk that is full or fails, and `PreflightRefused` with the paths
-    where something else cannot be carried, unless it is a cache that is made anew.
+    where something else cannot be carried, unless it is a cache that is made anew. A tree that
+    is not ours has then nothing that it had not before.
     """
     if not local:
         return set()
@@ -49,9 +50,12 @@ def carry(
         carrying = _Carrying(live_fd, tree_fd, rules, mounts, is_ours=is_ours)
         try:
             carrying.run(local)
+            carrying.require_all()
+        except (EnvsyncError, OSError):
+            carrying.take_back()
+            raise
         finally:
             carrying.stamp_directories()
-    carrying.require_all()
     return carrying.touched
 
 
@@ -93,6 +97,7 @@ class _Carrying:
         self._is_ours = is_ours
         self._stamps: Dict[bytes, _Stamps] = {}
         self._ways: Set[bytes] = set()
+        self._made: List[bytes] = []
         self._left: List[str] = []
         self.touched: Set[bytes] = set()
 
@@ -119,6 +124,16 @@ class _Carrying:
             if trouble(error) is not None:
                 raise
             self._leave(path, error.strerror or str(error))
+
+    def take_back(self) -> None:
+        """Remove what was made in a version of old; what replaced something older stays."""
+        for path in reversed([] if self._is_ours else self._made):
+            # Others may have put something into such a directory.
+            with contextlib.suppress(OSError):
+                try:
+                    os.unlink(path, dir_fd=self._tree_fd)
+                except IsADirectoryError:
+                    os.rmdir(path, dir_fd=self._tree_fd)
 
     def _leave(self, path: bytes, why: str) -> None:
         if not self._is_cache(path):
@@ -185,14 +200,11 @@ class _Carrying:
         is_nothing = split(path)[1].startswith(NFS_REMAINS)
         if is_nothing or not (stat.S_ISREG(live.st_mode) or stat.S_ISLNK(live.st_mode)):
             return []
-        if there is not None:
-            if self._is_same(path, live, there):
-                return []
-            if not self._may_replace(is_local, there):
-                raise OSError(errno.EEXIST, _IN_THE_WAY)
-            is_older = not self._is_ours and live.st_mtime_ns < there.st_mtime_ns
-            if is_older and stat.S_IMODE(there.st_mode) != UNFINISHED:
-                return []
+        if there is None:
+            self._made.append(path)
+        elif self._stays(what, live, there):
+            return []
+        else:
             self._clear(path)
         self._open_up(split(path)[0])
         self._copy(path, live)
@@ -222,6 +234,15 @@ class _Carrying:
             for name in names
         ]
 
+    def _stays(self, what: _Pending, live: os.stat_result, there: os.stat_result) -> bool:
+        """Whether what is there is not to be replaced; OSError where it must not be."""
+        if self._is_same(what.path, live, there):
+            return True
+        if not self._may_replace(what.is_local, there):
+            raise OSError(errno.EEXIST, _IN_THE_WAY)
+        is_older = not self._is_ours and live.st_mtime_ns < there.st_mtime_ns
+        return is_older and stat.S_IMODE(there.st_mode) != UNFINISHED
+
     def _may_replace(self, is_local: bool, there: os.stat_result) -> bool:
         """Not what the version brings; nor, where it is a version's of old, a whole directory."""
         return is_local and (self._is_ours or not stat.S_ISDIR(there.st_mode))
@@ -247,6 +268,7 @@ class _Carrying:
     def _make_directory(self, path: bytes, live: os.stat_result) -> None:
         self._open_up(split(path)[0])
         os.mkdir(path, 0o700, dir_fd=self._tree_fd)
+        self._made.append(path)
         self.touched.add(path)
         # Not the bit by which it may belong to a group: the tree hands that down itself.
         made = os.stat(path, dir_fd=self._tree_fd, follow_symlinks=False)

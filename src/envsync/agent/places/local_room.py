@@ -25,15 +25,31 @@ class Room(NamedTuple):
 def room(tree: bytes, local: Collection[bytes]) -> Room:
     """What a tree's local paths take: blocks that are allocated, for holes stay holes."""
     size_bytes = inodes = 0
-    for _, status in _walk(tree, local):
+    for _, status in entries_of(tree, local):
         size_bytes += status.st_blocks * _ALLOCATED_BYTES
         inodes += 1
     return Room(size_bytes, inodes)
 
 
+def lacking(live: bytes, local: Collection[bytes], tree: bytes) -> Room:
+    """What is taken by those of the live tree's local paths that another has not, or has older."""
+    size_bytes = inodes = 0
+    for path, status in entries_of(live, local):
+        try:
+            there = os.lstat(os.path.join(tree, path[len(live) + 1 :]))
+        except OSError:
+            inodes += 1
+            size_bytes += status.st_blocks * _ALLOCATED_BYTES
+            continue
+        if stat.S_ISREG(status.st_mode) and there.st_mtime_ns < status.st_mtime_ns:
+            more = max(0, status.st_blocks - there.st_blocks)
+            size_bytes += more * _ALLOCATED_BYTES
+    return Room(size_bytes, inodes)
+
+
 def can_be_shared(tree: bytes, local: Collection[bytes], beside: bytes) -> bool:
     """Whether files made in the directory `beside` share the blocks of those that they copy."""
-    for path, status in _walk(tree, local):
+    for path, status in entries_of(tree, local):
         if stat.S_ISREG(status.st_mode) and status.st_blocks:
             with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
                 old = stack.enter_context(opened_file(path))
@@ -42,7 +58,7 @@ def can_be_shared(tree: bytes, local: Collection[bytes], beside: bytes) -> bool:
     return False
 
 
-def _walk(tree: bytes, local: Collection[bytes]) -> Iterator[Tuple[bytes, os.stat_result]]:
+def entries_of(tree: bytes, local: Collection[bytes]) -> Iterator[Tuple[bytes, os.stat_result]]:
     """Everything at and below local paths, as far as it can be looked at."""
     pending = [os.path.join(tree, path) for path in local]
     while pending:

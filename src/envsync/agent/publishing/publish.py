@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Collection, Dict, NamedTuple, Optional
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.local_paths import carry
+from envsync.agent.places.local_room import can_be_shared, lacking
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.signs import installer_findings
@@ -24,13 +25,14 @@ from envsync.agent.places.staging_note import forget_staging
 from envsync.agent.publishing.conclusion import Conclusion
 from envsync.agent.publishing.intent import Intent
 from envsync.agent.publishing.switching import Switching, appeared
+from envsync.agent.server.filesystem import space
 from envsync.agent.trees.content_cache import ContentCache
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.storage import failure_after_switch, trouble
+from envsync.agent.trees.storage import failure_after_switch, require_room, trouble
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_requests import Check
-from envsync.errors import PreflightRefused, SourceRefused, StorageFailed, TargetDrifted
+from envsync.errors import NoSpace, PreflightRefused, SourceRefused, StorageFailed, TargetDrifted
 from envsync.tree.manifest import Manifest
 
 Step = Callable[[str], None]
@@ -89,9 +91,10 @@ class Publisher:
 
         Raises `TargetDrifted` where the live tree changed since it was inspected, before or
         during the switch; `CheckFailed` where the check failed; `PreflightRefused` where a
-        local path cannot be carried. In all cases the version that stood there stands there
-        again. So it does where the disk fails before the switch; where it fails afterwards, the
-        error says that the new one stands there, and the next contact completes it.
+        local path cannot be carried, `NoSpace` where there is no room for them. In all cases the
+        version that stood there stands there again. So it does where the disk fails before the
+        switch; where it fails afterwards, the error says that the new one stands there, and the
+        next contact completes it.
         """
         try:
             self._prepare(switch)
@@ -192,12 +195,24 @@ class Publisher:
         is_ours = switch.manifest is not None
         live, rules = self._places.standing(), self._trees.local
         try:
+            if not is_ours:
+                self._require_room(live, local, switch.staged)
             touched = carry(live, local, switch.staged, rules, is_ours=is_ours)
-        except PreflightRefused:
+        except (PreflightRefused, NoSpace):
             self._switching.abandon()
             raise
         if touched:
             self._sync(switch.staged)
+
+    def _require_room(self, live: bytes, local: Collection[bytes], tree: bytes) -> None:
+        """For a version that comes back: for what was staged, `Staging` asked before it built."""
+        needed = lacking(live, local, tree)
+        if not needed.inodes and not needed.size_bytes:
+            return
+        size_bytes = needed.size_bytes
+        if size_bytes and can_be_shared(live, local, self._places.trees):
+            size_bytes = 0
+        require_room(space(self._places.trees), size_bytes, needed.inodes, is_rollback=True)
 
     def _require_no_installer(self) -> None:
         """One that has begun would find another version under its hands half-way."""

@@ -7,6 +7,7 @@ import time
 from typing import Optional
 
 from envsync.agent.places.records import Record
+from envsync.agent.places.unfinished_carry import undo_unfinished
 from envsync.agent.publishing.publish import Switch
 from envsync.agent.publishing.taking_away import Leave, TakingAway
 from envsync.agent.target.preparation import require_no_mounts
@@ -32,10 +33,7 @@ class GoingBack:
         tree = self._target.records.tree(record)
         if tree is None:
             raise NotFound("the tree of generation %d is gone" % record.number)
-        back: Optional[Snapshot] = None
-        with contextlib.suppress(SourceRefused):
-            back = self._target.trees.snapshot(tree)
-        if back is None or back.revision != record.revision:
+        if not self._is_as_recorded(tree, record):
             raise PreflightRefused(
                 "generation %d was changed since it was published" % record.number,
                 hint="push a good version instead",
@@ -64,6 +62,18 @@ class GoingBack:
         )
         self._target.publisher().publish(switch)
         return read_back(self._target, record)
+
+    def _is_as_recorded(self, tree: bytes, record: Record) -> bool:
+        """Whether an earlier version is what was published, once what died over it is undone."""
+        trees, recorded = self._target.trees, self._target.records.manifest(record)
+        with contextlib.suppress(SourceRefused):
+            back = trees.snapshot(tree)
+            if recorded is not None and undo_unfinished(
+                tree, back.scan.local, recorded, back.manifest()
+            ):
+                back = trees.snapshot(tree)
+            return back.revision == record.revision
+        return False
 
     def _looked_at_again(self) -> Optional[Snapshot]:
         """What stands there, now that nobody else may change it through envsync."""

@@ -31,21 +31,29 @@ _PATHS_MAX = 10
 SPARE_BYTES, SPARE_INODES = 64 << 20, 1000
 """What a push leaves free."""
 
+_SPARE = Space(SPARE_BYTES, SPARE_INODES)
+_SPARE_OF_ROLLBACK = Space(8 << 20, 100)
+"""Enough for its records: where a disk is nearly full, one wants to go back all the same."""
 
-def require_room(free: Space, new_bytes: int, new_inodes: int) -> None:
-    """Raise `NoSpace` where a push that makes so much would leave too little free."""
-    needed = new_bytes + SPARE_BYTES
+
+def require_room(
+    free: Space, new_bytes: int, new_inodes: int, *, is_rollback: bool = False
+) -> None:
+    """Raise `NoSpace` where a push or rollback that makes so much would leave too little free."""
+    what, spare = ("rollback", _SPARE_OF_ROLLBACK) if is_rollback else ("push", _SPARE)
+    needed = new_bytes + spare.free_bytes
     if needed > free.free_bytes:
         raise NoSpace(
-            "the push needs %s, %s of it to spare, and %s are free"
-            % (_megabytes(needed), _megabytes(SPARE_BYTES), _megabytes(free.free_bytes)),
+            "the %s needs %s, %s of it to spare, and %s are free"
+            % (what, *map(_megabytes, (needed, spare.free_bytes, free.free_bytes))),
             hint=Hint(_FREE),
         )
-    inodes = new_inodes + SPARE_INODES
+    spare_inodes = spare.free_inodes or 0
+    inodes = new_inodes + spare_inodes
     if free.free_inodes is not None and inodes > free.free_inodes:
         raise NoSpace(
-            "the push needs %d inodes, %d of them to spare, and %d are free"
-            % (inodes, SPARE_INODES, free.free_inodes),
+            "the %s needs %d inodes, %d of them to spare, and %d are free"
+            % (what, inodes, spare_inodes, free.free_inodes),
             hint=Hint(_FREE),
         )
 

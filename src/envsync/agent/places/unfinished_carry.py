@@ -1,0 +1,95 @@
+"""What a carry into an earlier version left that died over it: undone before that one is used.
+
+Into staging nobody has to look: the next push removes what is local there first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import Collection, Iterator, List, Set
+
+from envsync.agent.places.local_room import entries_of
+from envsync.agent.trees.file_copy import UNFINISHED
+from envsync.tree import listing as listings
+from envsync.tree.difference import difference
+from envsync.tree.entry import DIRECTORY, join, split
+from envsync.tree.manifest import Manifest
+
+_MADE = 0o700
+"""The permissions of a directory that a carry made, until everything is in it."""
+
+
+def undo_unfinished(
+    tree: bytes, local: Collection[bytes], recorded: Manifest, found: Manifest
+) -> bool:
+    """Take from a version what was not carried to the end; whether it may be another by that.
+
+    Local files that are not whole go, and empty directories that were to hold some; its own
+    directories that were left open get the modes and mtimes on record. `found` is what it is
+    now, with these paths as `local` ones. What is another user's stays as it is.
+    """
+    torn = [path for path, status in entries_of(tree, local) if _is_torn(status)]
+    for path in torn:
+        with contextlib.suppress(OSError):
+            _open_up(os.path.dirname(path))
+            os.unlink(path)
+    touched = {split(path[len(tree) + 1 :])[0] for path in torn}
+    empty = _empty(recorded, found)
+    for made in sorted(empty, reverse=True):
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.join(tree, made))
+        touched.add(split(made)[0])
+    _stamp(tree, recorded, touched.union(_left_open(recorded, found)))
+    return bool(empty)
+
+
+def _is_torn(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == UNFINISHED
+
+
+def _open_up(directory: bytes) -> None:
+    mode = stat.S_IMODE(os.lstat(directory).st_mode)
+    os.chmod(directory, mode | stat.S_IRWXU)
+
+
+def _empty(recorded: Manifest, found: Manifest) -> List[bytes]:
+    """Directories as a carry makes them, where nothing else tells the two apart."""
+    added, *others = difference(recorded, found)
+    if any(others):
+        return []
+    entries = [found.find(path) for path in added]
+    are_made = all(
+        entry is not None and entry.kind == DIRECTORY and entry.mode & 0o777 == _MADE
+        for entry in entries
+    )
+    return list(added) if are_made else []
+
+
+def _left_open(recorded: Manifest, found: Manifest) -> Iterator[bytes]:
+    """The version's directories that have another mode.
+
+    Of another mtime alone nothing is made: processes write in directories.
+    """
+    if found.mode != recorded.mode:
+        yield b""
+    for parent, listing in recorded.directories.items():
+        now = found.directories.get(parent, listing)
+        if now == listing:
+            continue
+        modes = {entry.name: entry.mode for entry in listings.decode(now)}
+        for entry in listings.decode(listing):
+            if entry.kind == DIRECTORY and modes.get(entry.name, entry.mode) != entry.mode:
+                yield join(parent, entry.name)
+
+
+def _stamp(tree: bytes, recorded: Manifest, directories: Set[bytes]) -> None:
+    """Children first."""
+    for path in sorted(directories, key=lambda path: path.count(b"/"), reverse=True):
+        of = recorded.find(path) if path else recorded
+        if of is not None:
+            with contextlib.suppress(OSError):
+                full = os.path.join(tree, path)
+                os.chmod(full, of.mode)
+                os.utime(full, ns=(of.mtime_ns, of.mtime_ns))

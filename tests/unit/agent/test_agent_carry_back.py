@@ -1,0 +1,206 @@
+"""Carrying local paths into a version that comes back: all of them, or nothing is left of it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.places import local_paths
+from envsync.agent.places.local_paths import carry
+from envsync.agent.places.local_room import Room, lacking
+from envsync.agent.server import filesystem
+from envsync.agent.trees import file_copy
+from envsync.errors import NoSpace, PreflightRefused
+from envsync.tree.local import LocalPaths
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import Server, die_in, environment, require_sound
+from tests.unit.tree.trees import directory, file
+
+OLD, NEW = (
+    environment(
+        {
+            b"lib/a": file(data),
+            b"closed": directory(0o555, 10**18),
+            b"closed/deep": directory(0o755, 10**18),
+            b"closed/deep/f": file(b"f"),
+        }
+    )
+    for data in (b"1", b"2")
+)
+LOCAL = LocalPaths(["local", "**/*.mine", "models/a/**"])
+PUBLISH = "envsync.agent.publishing.publish"
+
+
+@pytest.fixture
+def server(server: Server) -> Server:
+    """Two versions; the newer one stands, with a local file in a directory that is closed."""
+    for nodes in (OLD, NEW):
+        server.push(nodes, local=LOCAL.patterns)
+    write(server.live, b"closed/x.mine", b"x" * 5000)
+    return server
+
+
+def write(top: bytes, path: bytes, data: bytes = b"mine") -> None:
+    """The directory stays what it was."""
+    real = Path(os.fsdecode(top), os.fsdecode(path))
+    real.parent.mkdir(parents=True, exist_ok=True)
+    before = real.parent.stat()
+    real.parent.chmod(0o700)
+    real.write_bytes(data)
+    real.parent.chmod(before.st_mode & 0o7777)
+    os.utime(real.parent, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def rollback(server: Server) -> None:
+    server.rollback(local=LOCAL.patterns)
+
+
+def require_old(server: Server) -> None:
+    """The old version stands there, with its directories as they were published."""
+    found = server.tree()
+    assert {path: found[path] for path in OLD} == dict(OLD)
+    require_sound(server, LOCAL.patterns)
+
+
+# --- room -------------------------------------------------------------------------------
+
+
+def test_only_what_is_not_there_takes_room(tmp_path: Path) -> None:
+    live, tree = (os.fsencode(tmp_path / name) for name in ("live", "tree"))
+    for path, times in ((b"same", (1, 1)), (b"older", (2, 1)), (b"newer", (1, 2))):
+        for top, seconds in zip((live, tree), times, strict=True):
+            data = b"x" * 40960 if (top, path) == (live, b"older") else b"x"
+            write(top, b"local/" + path, data)
+            os.utime(top + b"/local/" + path, (seconds, seconds))
+    write(live, b"local/more/a", b"x" * 4096)
+    found = lacking(live, [b"local"], tree)
+    assert found.inodes == 2
+    assert 40960 <= found.size_bytes <= 60_000
+    assert lacking(live, [b"local/same", b"local/newer"], tree) == Room(0, 0)
+
+
+def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(server.live, b"local/big", os.urandom(3 << 20))
+    [earlier] = server.earlier()
+    before = disk.read(earlier)
+    for free in (filesystem.Space(10 << 20, None), filesystem.Space(1 << 30, 100)):
+        monkeypatch.setattr(f"{PUBLISH}.space", lambda _, free=free: free)
+        monkeypatch.setattr(f"{PUBLISH}.can_be_shared", lambda *_: False)
+        with pytest.raises(NoSpace, match="the rollback needs") as told:
+            rollback(server)
+        assert "free some space there" in told.value.hint
+        assert server.tree()[b"lib/a"].data == b"2"
+        assert disk.read(earlier) == before
+        require_sound(server, LOCAL.patterns)
+    monkeypatch.setattr(f"{PUBLISH}.space", lambda _: filesystem.Space(10 << 20, None))
+    monkeypatch.setattr(f"{PUBLISH}.can_be_shared", lambda *_: True)
+    rollback(server)
+    require_old(server)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_nothing_is_left_of_what_cannot_be_carried(
+    server: Server, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Half of it would fill a disk, and nobody would see why."""
+    write(server.live, b"models/a/b/c")
+    write(server.live, b"models/a/b/d")
+    [earlier] = server.earlier()
+    before = disk.read(earlier)
+    copies = iter((file_copy._copy, file_copy._copy))
+
+    def run_full(old: int, new: int) -> None:
+        copy = next(copies, None)
+        if copy is None:
+            raise OSError(number, os.strerror(number))
+        copy(old, new)
+
+    with monkeypatch.context() as full:
+        full.setattr(file_copy, "_copy", run_full)
+        with pytest.raises((OSError, PreflightRefused)):
+            rollback(server)
+    assert server.tree()[b"lib/a"].data == b"2"
+    assert disk.read(earlier) == before
+    rollback(server)
+    require_old(server)
+    assert server.tree()[b"models/a/b/d"].data == b"mine"
+
+
+def test_what_another_put_there_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, tree = (os.fsencode(tmp_path / name) for name in ("live", "tree"))
+    write(live, b"local/new/a")
+    os.mkdir(tree)
+
+    def fail(*_: object) -> None:
+        write(tree, b"local/new/theirs")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(file_copy, "_copy", fail)
+    with pytest.raises(OSError, match="No space"):
+        carry(live, [b"local"], tree, LOCAL, is_ours=False)
+    assert disk.read(tree)[b"local/new/theirs"].data == b"mine"
+    assert b"local/new/a" not in disk.read(tree)
+
+
+# --- who died over it -------------------------------------------------------------------
+
+
+def in_a_copy(monkeypatch: pytest.MonkeyPatch, die: Callable[[], None]) -> None:
+    copy_data = file_copy._copy_data
+
+    def half(old: int, new: int, size_bytes: int) -> None:
+        copy_data(old, new, size_bytes // 2)
+        die()
+
+    monkeypatch.setattr(file_copy, "clone", lambda *_: False)
+    monkeypatch.setattr(file_copy, "_copy_data", half)
+
+
+def before_a_copy(monkeypatch: pytest.MonkeyPatch, die: Callable[[], None]) -> None:
+    monkeypatch.setattr(local_paths._Carrying, "_copy", lambda *_: die())
+
+
+def in_a_new_directory(monkeypatch: pytest.MonkeyPatch, die: Callable[[], None]) -> None:
+    mkdir = os.mkdir
+
+    def last(path: bytes, *args: object, **kwargs: object) -> None:
+        mkdir(path, *args, **kwargs)  # type: ignore[arg-type]
+        if path == b"closed/new/deeper":
+            die()
+
+    monkeypatch.setattr(os, "mkdir", last)
+
+
+@pytest.mark.parametrize("moment", [in_a_copy, before_a_copy, in_a_new_directory])
+def test_what_is_half_carried_never_comes_to_stand_there(
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: Callable[[pytest.MonkeyPatch, Callable[[], None]], None],
+) -> None:
+    """Also where what was carried then is gone by now."""
+    if moment is in_a_new_directory:
+        os.unlink(server.live + b"/closed/x.mine")
+        os.chmod(server.live + b"/closed", 0o755)
+        write(server.live, b"closed/new/deeper/x.mine")
+
+    def killed(die: Callable[[], None]) -> None:
+        moment(monkeypatch, die)
+        rollback(server)
+
+    assert die_in(killed) == signal.SIGKILL
+    os.chmod(server.live + b"/closed", 0o755)
+    shutil.rmtree(server.live + b"/closed/new", ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(server.live + b"/closed/x.mine")
+    rollback(server)
+    require_old(server)
+    assert server.tree().keys() - OLD.keys() == set()
