@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from typing import Dict, FrozenSet, List, NamedTuple, Tuple
 
 from envsync.tree import listing as listings
@@ -45,6 +47,17 @@ def difference(before: Manifest, after: Manifest) -> Difference:
             if name in old and _identity(old[name]) != _identity(new[name])
         ]
     return Difference(tuple(sorted(added)), tuple(sorted(removed)), tuple(sorted(changed)))
+
+
+def digest_of_changes(after: Manifest, found: Difference) -> str:
+    """What the paths that differ have become: equal where the same was done to two versions."""
+    state = hashlib.sha256()
+    for directory, paths in itertools.groupby(found.paths, lambda path: split(path)[0]):
+        entries = _counted(after, directory)
+        for path in paths:
+            entry = entries.get(split(path)[1])
+            state.update(repr((path, None if entry is None else _identity(entry))).encode())
+    return state.hexdigest()
 
 
 def _same_rows(before: Manifest, after: Manifest, directory: bytes) -> bool:

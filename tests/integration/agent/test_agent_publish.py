@@ -42,7 +42,17 @@ from tests.unit.agent import disk
 from tests.unit.agent.conftest import memory
 from tests.unit.agent.pushes import Server, die_in, environment, records, require_sound
 from tests.unit.tree import trees as trees_
-from tests.unit.tree.trees import Node, Tree, directory, file, manifest_of, symlink, trees, variants
+from tests.unit.tree.trees import (
+    Node,
+    Tree,
+    directory,
+    file,
+    manifest_of,
+    symlink,
+    trees,
+    variants,
+    with_parents,
+)
 
 pytestmark = pytest.mark.usefixtures("each_way")
 
@@ -330,6 +340,33 @@ def test_what_a_check_leaves_behind_keeps_no_version(server: Server) -> None:
     with pytest.raises(CheckFailed):
         server.push(TWO, check="mkdir .pytest_cache; echo x > .pytest_cache/x; false")
     assert not [record for record in records(server).all() if record.kept_because]
+
+
+def test_nor_does_what_it_writes_into_where_no_package_is(server: Server) -> None:
+    """As a log that the version brings."""
+    logging = {**TWO, **with_parents({b"var/log": file(b"")})}
+    server.push(ONE)
+    with pytest.raises(CheckFailed):
+        server.push(logging, check="date >> var/log; false")
+    assert not [record for record in records(server).all() if record.kept_because]
+
+
+def test_what_a_check_does_to_each_version_is_kept_once(server: Server) -> None:
+    other = {**TWO, b"lib/more": file(b"more")}
+    check = "echo %s > bin/tool; rm lib/shared; false"
+    server.push(ONE)
+    for number, nodes in enumerate((TWO, other, TWO)):
+        with pytest.raises(CheckFailed):
+            server.push(nodes, check=check % "run", retry_held=True)
+        assert [record.number for record in records(server).all()] == [1, number + 2]
+    # In this one somebody works then.
+    [tree] = [tree for tree in server.earlier() if not os.path.exists(tree + b"/lib/shared")]
+    disk.write(tree + b"/lib/mine", b"a day of work")
+    for what in ("run", "run", "something else"):
+        with pytest.raises(CheckFailed):
+            server.push(other, check=check % what, retry_held=True)
+    assert [record.number for record in records(server).all()] == [1, 4, 6, 7]
+    assert kept_with(server, b"lib/mine") == [4]
 
 
 def test_so_it_is_where_the_switch_was_interrupted_days_ago(server: Server) -> None:

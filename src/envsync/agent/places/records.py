@@ -40,7 +40,8 @@ class Record(NamedTuple):
     `revision` is of the tree as published here, `source_revision` of the tree it came
     from; they differ only where a prefix was rewritten. `inode` is that of its top
     directory. `kept_because` is set where the version was overwritten although it had
-    changes of its own: no automatic clean-up removes it.
+    changes of its own: no automatic clean-up removes it. `own_changes` is a digest of those,
+    where they are known and a check may have made them.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Record(NamedTuple):
     transport: str
     totals: Totals
     kept_because: str = ""
+    own_changes: str = ""
 
     @property
     def was_taken_back(self) -> bool:
@@ -66,6 +68,8 @@ class Record(NamedTuple):
 
 def record_from_json(document: Any) -> Record:
     """The record of a document; ValueError where it is none."""
+    if isinstance(document, dict):
+        document = {"own_changes": "", **document}  # earlier releases wrote none
     try:
         return from_json(Record, document)
     except AgentFailed as error:

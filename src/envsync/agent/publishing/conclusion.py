@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, Optional, Tuple, Union
+from typing import Callable, Tuple, Union
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.records import TAKEN_BACK, Record, Records
+from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.publishing.check import CheckFailure, run_check
 from envsync.agent.publishing.intent import Intent, forget_intent
 from envsync.agent.publishing.switching import Switching
-from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.publishing.taken_back import keep_if_changed
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_requests import Check
-from envsync.agent.wire.messages import KEPT
-from envsync.conda.packages import may_be_of_package
-from envsync.errors import HELD_THERE, CheckFailed, Hint, SourceRefused, StorageFailed
-from envsync.tree.difference import difference
+from envsync.errors import HELD_THERE, CheckFailed, Hint
 
 Step = Callable[[str], None]
 
@@ -75,43 +72,6 @@ class Conclusion:
         self._on_step("recorded")
         return new
 
-    def _keep_if_changed(self, new: Record, *, is_recovered: bool) -> bool:
-        """Keep the version that does not stand at the name any more, where somebody worked in it.
-
-        For as long as its check took, or for days where the switch was interrupted. The next push
-        would build over that. Whether it is kept.
-        """
-        tree = self._records.tree(new)
-        if tree is None:
-            return False
-        found: Optional[Snapshot] = None
-        # One that goes on changing, or cannot be read, is not what it was.
-        with contextlib.suppress(SourceRefused, StorageFailed):
-            found = self._trees.snapshot(tree)
-            if found.revision == new.revision or not (
-                is_recovered or self._is_more_than_added(new, found)
-            ):
-                return False
-        # No source ever had it: neither is it what is held, nor was that published.
-        changed = new._replace(source_revision="", method=KEPT, kept_because=TAKEN_BACK)
-        if found is None:
-            self._records.store(changed)
-        else:
-            revision = found.revision
-            changed = changed._replace(revision=revision, source_revision=revision)
-            changed = changed._replace(totals=found.totals)
-            self._records.store(changed, found.manifest())
-        self._forget_staging(new)
-        return True
-
-    def _is_more_than_added(self, new: Record, found: Snapshot) -> bool:
-        """Not where there only are more files, and none of a package: a check leaves such."""
-        published = self._records.manifest(new)
-        if published is None:
-            return True
-        added, *others = difference(published, found.manifest())
-        return any(others) or any(map(may_be_of_package, added))
-
     def _forget_staging(self, new: Record) -> None:
         """The note of what is being built; that of another tree stays: a rollback ends no push."""
         note = find_staging(self._places)
@@ -125,7 +85,8 @@ class Conclusion:
         is_there_again = self._switching.take_back(new)
         kept: Tuple[str, ...] = ()
         try:
-            if self._keep_if_changed(new, is_recovered=is_recovered):
+            if keep_if_changed(self._trees, self._records, new, is_recovered=is_recovered):
+                self._forget_staging(new)
                 kept = ("it was changed meanwhile: that is kept as generation %d" % new.number,)
         except OSError:
             # A full disk bars no way back; but who worked there has to know.

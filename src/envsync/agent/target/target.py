@@ -291,5 +291,5 @@ class Target:
 
 def record_facts(record: Record) -> RecordFacts:
     fields = {**record._asdict(), "totals": TotalsFacts(*record.totals)}
-    del fields["inode"]
+    del fields["inode"], fields["own_changes"]
     return RecordFacts(**fields)

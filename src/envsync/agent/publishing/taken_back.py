@@ -1,0 +1,61 @@
+"""A version whose check failed is kept where somebody worked in it while it stood at the name."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Optional, Tuple
+
+from envsync.agent.places.records import TAKEN_BACK, Record, Records
+from envsync.agent.publishing.surplus import drop_alike
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.messages import KEPT
+from envsync.conda.packages import may_be_of_package
+from envsync.errors import SourceRefused, StorageFailed
+from envsync.tree.difference import difference, digest_of_changes
+from envsync.tree.manifest import Manifest
+
+_Found = Tuple[Snapshot, Manifest]
+
+
+def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered: bool) -> bool:
+    """Keep the version that does not stand at the name any more; whether there was a reason to.
+
+    It stood there for as long as its check took, or for days where that `is_recovered`. The next
+    push would build over what was done in it. Decision 1 says what counts.
+    """
+    tree = records.tree(new)
+    if tree is None:
+        return False
+    # No source ever had it: neither is it what is held, nor was that published.
+    kept = new._replace(source_revision="", method=KEPT, kept_because=TAKEN_BACK)
+    found = _found(trees, tree)
+    if found is None:
+        records.store(kept)
+        return True
+    snapshot, manifest = found
+    if snapshot.revision == new.revision:
+        return False
+    published = records.manifest(new)
+    changes = ""
+    if published is not None:
+        differing = difference(published, manifest)
+        is_work = is_recovered or any(map(may_be_of_package, differing.paths))
+        if not is_work:
+            return False
+        changes = digest_of_changes(manifest, differing)
+    revision = snapshot.revision
+    kept = kept._replace(revision=revision, source_revision=revision, own_changes=changes)
+    kept = kept._replace(totals=snapshot.totals)
+    records.store(kept, manifest)
+    if changes:
+        drop_alike(trees, records, kept)
+    return True
+
+
+def _found(trees: Trees, tree: bytes) -> Optional[_Found]:
+    """None where it goes on changing, or cannot be read: then it is not what it was."""
+    with contextlib.suppress(SourceRefused, StorageFailed):
+        snapshot = trees.snapshot(tree)
+        return snapshot, snapshot.manifest()
+    return None
