@@ -318,6 +318,18 @@ def test_xz_may_not_ask_for_gigabytes(tmp_path: Path, monkeypatch: pytest.Monkey
         unpacked(tmp_path, packed)
 
 
+@pytest.mark.parametrize("zeros", range(0, 40, 4))
+def test_xz_may_have_zeros_between_its_streams(monkeypatch: pytest.MonkeyPatch, zeros: int) -> None:
+    """However they lie to the blocks that are read, and at its end."""
+    data = tar(file("bin/tool", b"tool"), script())
+    one, two = lzma.compress(data[:700]), lzma.compress(data[700:])
+    for block_bytes in range(4, 24):
+        monkeypatch.setattr(extraction, "_BLOCK_BYTES", block_bytes)
+        file_ = io.BytesIO(one + bytes(zeros) + two + bytes(zeros))
+        with extraction._xz(file_, "rb") as stream:
+            assert stream.read() == data
+
+
 def test_of_entries_there_may_be_only_so_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,8 +52,7 @@ class _Xz(io.RawIOBase):
         while True:
             block = b""
             if self._stream.eof:
-                # Another may follow, behind zeros.
-                block = (self._stream.unused_data or self._file.read(_BLOCK_BYTES)).lstrip(b"\0")
+                block = self._behind_zeros(self._stream.unused_data)
                 if not block:
                     return 0
                 self._begin()
@@ -65,6 +64,14 @@ class _Xz(io.RawIOBase):
             if data:
                 view[: len(data)] = data
                 return len(data)
+
+    def _behind_zeros(self, block: bytes) -> bytes:
+        """What follows a stream: perhaps another, behind any number of zeros; empty at the end."""
+        while not block.strip(b"\0"):
+            block = self._file.read(_BLOCK_BYTES)
+            if not block:
+                return b""
+        return block.lstrip(b"\0")
 
 
 def _xz(file: BinaryIO, _: str) -> io.BufferedReader:
