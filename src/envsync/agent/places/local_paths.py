@@ -10,15 +10,16 @@ import contextlib
 import errno
 import os
 import stat
-from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Set
+from typing import Collection, Iterator, List, NamedTuple, Optional, Set
 
+from envsync.agent.places.directory_stamps import DirectoryStamps, is_below
 from envsync.agent.server.filesystem import mounts_below
 from envsync.agent.trees.file_copy import UNFINISHED, copied_mode, copy_file
 from envsync.agent.trees.removal import remove_free_of_mounts
 from envsync.agent.trees.scan_pass import open_directory, opened_directory
 from envsync.agent.trees.storage import trouble
 from envsync.errors import EnvsyncError, PreflightRefused
-from envsync.tree.entry import WORLD_WRITE, join, split
+from envsync.tree.entry import join, split
 from envsync.tree.local import CACHES, NFS_REMAINS, LocalPaths
 
 _PATHS_MAX = 10
@@ -56,6 +57,7 @@ def carry(
             raise
         finally:
             carrying.stamp_directories()
+    carrying.require_all()
     return carrying.touched
 
 
@@ -69,12 +71,6 @@ class _Pending(NamedTuple):
 
     path: bytes
     is_local: bool
-
-
-class _Stamps(NamedTuple):
-    mode: int
-    atime_ns: int
-    mtime_ns: int
 
 
 class _Carrying:
@@ -95,11 +91,14 @@ class _Carrying:
         self._rules = rules
         self._mounts = mounts
         self._is_ours = is_ours
-        self._stamps: Dict[bytes, _Stamps] = {}
+        self._stamps = DirectoryStamps(tree_fd)
         self._ways: Set[bytes] = set()
         self._made: List[bytes] = []
         self._left: List[str] = []
-        self.touched: Set[bytes] = set()
+
+    @property
+    def touched(self) -> Set[bytes]:
+        return self._stamps.touched
 
     def run(self, local: Collection[bytes]) -> None:
         for path in sorted(local):
@@ -206,7 +205,7 @@ class _Carrying:
             return []
         else:
             self._clear(path)
-        self._open_up(split(path)[0])
+        self._stamps.open_up(split(path)[0])
         self._copy(path, live)
         return []
 
@@ -224,7 +223,7 @@ class _Carrying:
         names = set(_names(path, self._live_fd))
         if is_local:
             if there is not None:
-                self._wish(path, there, live)
+                self._stamps.wish(path, there, live)
                 if self._is_ours:
                     names.update(_names(path, self._tree_fd))
             return [_Pending(join(path, name), True) for name in names]
@@ -258,52 +257,23 @@ class _Carrying:
         return is_mode and live.st_size == there.st_size
 
     def _clear(self, path: bytes) -> None:
-        self._open_up(split(path)[0])
-        for below in [kept for kept in self._stamps if kept == path or _is_below(kept, path)]:
-            del self._stamps[below]
-        if any(mount == path or _is_below(mount, path) for mount in self._mounts):
+        self._stamps.open_up(split(path)[0])
+        self._stamps.forget(path)
+        if any(mount == path or is_below(mount, path) for mount in self._mounts):
             raise OSError(errno.EBUSY, _MOUNTED)
         remove_free_of_mounts(path, self._tree_fd)
 
     def _make_directory(self, path: bytes, live: os.stat_result) -> None:
-        self._open_up(split(path)[0])
+        self._stamps.open_up(split(path)[0])
         os.mkdir(path, 0o700, dir_fd=self._tree_fd)
         self._made.append(path)
-        self.touched.add(path)
-        # Not the bit by which it may belong to a group: the tree hands that down itself.
-        made = os.stat(path, dir_fd=self._tree_fd, follow_symlinks=False)
-        mode = _directory_mode(live) | (made.st_mode & stat.S_ISGID)
-        self._stamps[path] = _Stamps(mode, live.st_atime_ns, live.st_mtime_ns)
-
-    def _wish(self, path: bytes, there: os.stat_result, live: os.stat_result) -> None:
-        """Let a local directory of ours that is there get the live one's mode and mtime."""
-        if there.st_uid != os.geteuid() != 0:
-            return
-        mode = _directory_mode(live) | (there.st_mode & stat.S_ISGID)
-        if (stat.S_IMODE(there.st_mode), there.st_mtime_ns) != (mode, live.st_mtime_ns):
-            self.touched.add(path)
-            self._stamps[path] = _Stamps(mode, live.st_atime_ns, live.st_mtime_ns)
-
-    def _open_up(self, directory: bytes) -> None:
-        """Make a directory of the tree ready to be changed; its stamps are put back at the end."""
-        self.touched.add(directory)
-        at = directory or b"."
-        status = os.stat(at, dir_fd=self._tree_fd, follow_symlinks=False)
-        if status.st_uid != os.geteuid() != 0:
-            # Nor could its stamps be put back, and then the version were another.
-            raise PermissionError(errno.EPERM, "its directory belongs to another user")
-        if directory not in self._stamps:
-            mode = stat.S_IMODE(status.st_mode)
-            self._stamps[directory] = _Stamps(mode, status.st_atime_ns, status.st_mtime_ns)
-        if status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
-            os.chmod(at, stat.S_IMODE(status.st_mode) | stat.S_IRWXU, dir_fd=self._tree_fd)
+        self._stamps.made(path, live)
 
     def stamp_directories(self) -> None:
-        """Give directories their modes and mtimes, children first."""
-        for path in sorted(self._stamps, key=_depth, reverse=True):
+        """Give directories their modes and mtimes."""
+        for path in self._stamps.children_first():
             with self._noting(path):
-                _put_stamps(path or b".", self._tree_fd, self._stamps[path])
-        self._stamps.clear()
+                self._stamps.put_back(path)
 
     def _copy(self, path: bytes, live: os.stat_result) -> None:
         if stat.S_ISLNK(live.st_mode):
@@ -322,33 +292,9 @@ def _status(path: bytes, top_fd: int) -> Optional[os.stat_result]:
     return None
 
 
-def _directory_mode(live: os.stat_result) -> int:
-    """Everybody may write where it is as in /tmp: what is in there stays its owner's."""
-    mode = stat.S_IMODE(live.st_mode)
-    return mode if mode & stat.S_ISVTX else mode & ~WORLD_WRITE
-
-
 def _names(directory: bytes, top_fd: int) -> List[bytes]:
     fd = open_directory(directory, top_fd)
     try:
         return list(map(os.fsencode, os.listdir(fd)))
     finally:
         os.close(fd)
-
-
-def _is_below(path: bytes, directory: bytes) -> bool:
-    return path.startswith(directory + b"/")
-
-
-def _depth(directory: bytes) -> int:
-    return directory.count(b"/") + 1 if directory else 0
-
-
-def _put_stamps(path: bytes, top_fd: int, stamps: _Stamps) -> None:
-    status = _status(path, top_fd)
-    if status is None:
-        return
-    if stat.S_IMODE(status.st_mode) != stamps.mode:
-        os.chmod(path, stamps.mode, dir_fd=top_fd)
-    if status.st_mtime_ns != stamps.mtime_ns:
-        os.utime(path, ns=(stamps.atime_ns, stamps.mtime_ns), dir_fd=top_fd)

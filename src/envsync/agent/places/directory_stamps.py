@@ -1,0 +1,92 @@
+"""Directories that are changed for a while: their modes and mtimes, put back at the end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Dict, List, NamedTuple, Set
+
+from envsync.tree.entry import WORLD_WRITE
+
+
+class _Stamps(NamedTuple):
+    mode: int
+    atime_ns: int
+    mtime_ns: int
+
+
+class DirectoryStamps:
+    """Of one open tree. `touched` are the directories that were made or changed."""
+
+    def __init__(self, top_fd: int) -> None:
+        self._top_fd = top_fd
+        self._stamps: Dict[bytes, _Stamps] = {}
+        self.touched: Set[bytes] = set()
+
+    def open_up(self, directory: bytes) -> None:
+        """Make a directory ready to be changed; it gets back the stamps that it has now."""
+        self.touched.add(directory)
+        at = directory or b"."
+        status = os.stat(at, dir_fd=self._top_fd, follow_symlinks=False)
+        if status.st_uid != os.geteuid() != 0:
+            # Nor could its stamps be put back, and then the version were another.
+            raise PermissionError(errno.EPERM, "its directory belongs to another user")
+        if directory not in self._stamps:
+            mode = stat.S_IMODE(status.st_mode)
+            self._stamps[directory] = _Stamps(mode, status.st_atime_ns, status.st_mtime_ns)
+        if status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(at, stat.S_IMODE(status.st_mode) | stat.S_IRWXU, dir_fd=self._top_fd)
+
+    def made(self, path: bytes, live: os.stat_result) -> None:
+        """Let one that was just made get the stamps of the `live` tree's."""
+        self.touched.add(path)
+        status = os.stat(path, dir_fd=self._top_fd, follow_symlinks=False)
+        self._stamps[path] = _Stamps(_mode(live, status), live.st_atime_ns, live.st_mtime_ns)
+
+    def wish(self, path: bytes, there: os.stat_result, live: os.stat_result) -> None:
+        """Let one of ours that is there get them as well."""
+        if there.st_uid != os.geteuid() != 0:
+            return
+        mode = _mode(live, there)
+        if (stat.S_IMODE(there.st_mode), there.st_mtime_ns) != (mode, live.st_mtime_ns):
+            self.touched.add(path)
+            self._stamps[path] = _Stamps(mode, live.st_atime_ns, live.st_mtime_ns)
+
+    def forget(self, path: bytes) -> None:
+        """What is there goes, with all below it."""
+        for below in [kept for kept in self._stamps if kept == path or is_below(kept, path)]:
+            del self._stamps[below]
+
+    def children_first(self) -> List[bytes]:
+        """Those that are to be stamped, in the order to do it in."""
+        return sorted(self._stamps, key=_depth, reverse=True)
+
+    def put_back(self, path: bytes) -> None:
+        """Give it its stamps, if it is there. OSError where that fails."""
+        stamps, at = self._stamps[path], path or b"."
+        try:
+            status = os.stat(at, dir_fd=self._top_fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if stat.S_IMODE(status.st_mode) != stamps.mode:
+            os.chmod(at, stamps.mode, dir_fd=self._top_fd)
+        if status.st_mtime_ns != stamps.mtime_ns:
+            os.utime(at, ns=(stamps.atime_ns, stamps.mtime_ns), dir_fd=self._top_fd)
+
+
+def _mode(live: os.stat_result, there: os.stat_result) -> int:
+    """The live one's, where everybody may write only as in /tmp: what is in it stays its owner's.
+
+    Not the bit by which it may belong to a group: the tree hands that down itself.
+    """
+    mode = stat.S_IMODE(live.st_mode) | (there.st_mode & stat.S_ISGID)
+    return mode if mode & stat.S_ISVTX else mode & ~WORLD_WRITE
+
+
+def is_below(path: bytes, directory: bytes) -> bool:
+    return path.startswith(directory + b"/")
+
+
+def _depth(directory: bytes) -> int:
+    return directory.count(b"/") + 1 if directory else 0
