@@ -68,19 +68,19 @@ def _empty(recorded: Manifest, found: Manifest) -> List[bytes]:
 
 
 def _left_open(recorded: Manifest, found: Manifest) -> Iterator[bytes]:
-    """The version's directories that have another mode.
+    """The version's directories that have its mode but that their owner may do anything in them.
 
-    Of another mtime alone nothing is made: processes write in directories.
+    Any other mode a person gave them. Of another mtime alone nothing is made: processes write in
+    directories.
     """
-    if found.mode != recorded.mode:
-        yield b""
     for parent, listing in recorded.directories.items():
         now = found.directories.get(parent, listing)
         if now == listing:
             continue
         modes = {entry.name: entry.mode for entry in listings.decode(now)}
         for entry in listings.decode(listing):
-            if entry.kind == DIRECTORY and modes.get(entry.name, entry.mode) != entry.mode:
+            opened = entry.mode | stat.S_IRWXU
+            if entry.kind == DIRECTORY and entry.mode != opened == modes.get(entry.name):
                 yield join(parent, entry.name)
 
 
