@@ -108,3 +108,44 @@ def test_this_machine_gets_conda_from_another(served: Lab, envsync: Envsync) -> 
         "pushed",
         "pushed",
     ]
+
+
+def test_environments_without_conda_stay_while_it_comes(served: Lab, envsync: Envsync) -> None:
+    """As where somebody pushed before the first bootstrap, or lost conda itself."""
+    host = served["server2"]
+    prefix = host.path(host.prefix)
+    shutil.rmtree(prefix, ignore_errors=True)
+    prefix.mkdir(parents=True)
+    (prefix / "lost+found").mkdir()
+    envsync("push", "myenv", "server2")
+    stood = environment(served, "server2").stat().st_ino
+    result = envsync.json("bootstrap", "server2")["result"]
+    assert (result["base"]["outcome"], result["environments"][0]["outcome"]) == (
+        "pushed",
+        "in-step",
+    )
+    assert environment(served, "server2").stat().st_ino == stood
+    for python in (f"{host.prefix}/bin/python", f"{host.prefix}/envs/myenv/bin/python"):
+        assert host.run([python, "-c", "print('it runs')"]).stdout == "it runs\n"
+    again = envsync.json("bootstrap", "server2")["result"]
+    assert again["base"]["outcome"] == "in-step"
+
+
+@pytest.mark.parametrize("left", ["note.txt", "lib/python3.13/x.py"])
+def test_what_is_no_conda_is_named_and_stays(served: Lab, envsync: Envsync, left: str) -> None:
+    """Nothing is ready then, and nothing was pushed; once it is away, it is."""
+    host = served["server2"]
+    prefix = host.path(host.prefix)
+    shutil.rmtree(prefix, ignore_errors=True)
+    file = prefix / left
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    for dry_run in (["--dry-run"], []):
+        error = envsync.json("bootstrap", "server2", *dry_run, status=8)["error"]
+        name = left.partition("/")[0]
+        assert error["message"] == f"{host.prefix} has no conda, but something else: {name}"
+        assert "move it out of the prefix" in error["hint"]
+    assert file.read_text() == "mine"
+    assert not environment(served, "server2").exists()
+    shutil.rmtree(prefix)
+    assert envsync.json("bootstrap", "server2")["result"]["base"]["outcome"] == "pushed"

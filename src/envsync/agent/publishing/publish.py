@@ -14,6 +14,7 @@ import os
 import time
 from typing import Any, Callable, Collection, Dict, NamedTuple, Optional
 
+from envsync.agent.places.base import takes_conda
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.local_paths import carry
@@ -24,6 +25,7 @@ from envsync.agent.places.signs import installer_findings
 from envsync.agent.places.staging_note import forget_staging
 from envsync.agent.publishing.conclusion import Conclusion
 from envsync.agent.publishing.intent import Intent
+from envsync.agent.publishing.laying_in import LAID_IN_FROM
 from envsync.agent.publishing.switching import Switching, appeared
 from envsync.agent.server.filesystem import space
 from envsync.agent.trees.content_cache import ContentCache
@@ -47,7 +49,8 @@ class Switch(NamedTuple):
     there now, where it has none of its own, so that it stays a generation. `expected` was
     found there at `inspected_seconds` of the monotonic clock. Before `not_before_seconds` a
     change of what is published could show no other stamps than it has. A `manifest` comes with
-    what was staged; without one, `staged` is an earlier version that comes back.
+    what was staged; without one, `staged` is an earlier version that comes back. What `lays_in`
+    goes into the directory that stands at the name: `publishing.laying_in`.
     """
 
     staged: bytes
@@ -60,6 +63,7 @@ class Switch(NamedTuple):
     event: Dict[str, Any]
     inspected_seconds: float
     not_before_seconds: float = 0.0
+    lays_in: bool = False
 
     def intent(self) -> Intent:
         """What whoever finds this switch interrupted needs of it."""
@@ -103,7 +107,12 @@ class Publisher:
             self._carry_local_paths(switch, before)
             self._require_no_installer()
             self._on_step("switch")
-            replaced = self._switching.give_name_to(switch.staged, is_free=switch.expected is None)
+            replaced = None
+            if switch.lays_in:
+                switch = self._lay_in(switch)
+            else:
+                is_free = switch.expected is None
+                replaced = self._switching.give_name_to(switch.staged, is_free=is_free)
         except OSError:
             with contextlib.suppress(OSError):
                 self._give_up(switch)
@@ -157,7 +166,8 @@ class Publisher:
         written to in place is found in the tree switched out, and the switch undone.
         """
         if switch.expected is None:
-            if os.path.lexists(self._places.live):
+            is_free = not os.path.lexists(self._places.live)
+            if not (takes_conda(self._places) if switch.lays_in else is_free):
                 self._switching.abandon()
                 raise appeared()
             return None
@@ -223,6 +233,15 @@ class Publisher:
                 "%s; nothing was switched" % at_work[0].message,
                 hint="push again when it is done there",
             )
+
+    def _lay_in(self, switch: Switch) -> Switch:
+        """The same switch, of the directory that stood there; from the note on it is finished."""
+        token = os.fsdecode(os.path.basename(switch.staged))
+        new = switch.new._replace(inode=self._places.inode() or 0)
+        switch = switch._replace(new=new, event={**switch.event, LAID_IN_FROM: token})
+        switch.intent().store(self._places)
+        self._switching.lay_in(token)
+        return switch
 
     def _give_up(self, switch: Switch) -> None:
         """Forget the switch, unless it takes the next contact to bring the name back."""

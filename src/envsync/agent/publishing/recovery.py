@@ -16,6 +16,7 @@ from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.records import Record, Records
 from envsync.agent.publishing.conclusion import Conclusion
 from envsync.agent.publishing.intent import DamagedIntent, find_intent, forget_intent
+from envsync.agent.publishing.laying_in import finish_laying_in
 from envsync.agent.publishing.surplus import keep_unrecorded
 from envsync.agent.publishing.switching import Switching
 from envsync.agent.trees.trees import Trees
@@ -64,6 +65,7 @@ class Recovery:
             if is_replaced:
                 return "an interrupted switch had happened, and was undone by hand since"
             return "an interrupted switch had not happened"
+        finish_laying_in(self._places, event)
         whole.sync_directory(os.path.dirname(self._places.live))
         self._protect_changed(new, event)
         self._conclusion.conclude(intent, is_recovered=True)

@@ -15,6 +15,7 @@ from envsync.agent.publishing.intent import (
     forget_intent,
     replaced_inode,
 )
+from envsync.agent.publishing.laying_in import lay_in
 from envsync.errors import PreflightRefused, TargetDrifted
 
 
@@ -37,6 +38,17 @@ class Switching:
         except PreflightRefused:
             self.abandon()
             raise
+        except FileExistsError as error:
+            self.abandon()
+            raise appeared() from error
+
+    def lay_in(self, token: str) -> None:
+        """Let one of `trees` fill the directory that stands at the name.
+
+        Where something came to stand in its way, the switch is abandoned.
+        """
+        try:
+            lay_in(self._places, token)
         except FileExistsError as error:
             self.abandon()
             raise appeared() from error

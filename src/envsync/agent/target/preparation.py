@@ -7,6 +7,7 @@ import re
 import shlex
 from typing import Iterable, List, Tuple
 
+from envsync.agent.places.base import has_conda, way_finding
 from envsync.agent.places.layout import BASE, STATE_DIRECTORY, Layout
 from envsync.agent.places.live_name import becomes_link
 from envsync.agent.places.members import owner_finding
@@ -69,7 +70,9 @@ def _no_room(places: Layout) -> PreflightRefused:
 def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
     """What is wrong with the place where the environment goes; each forbids a push."""
     found: List[Finding] = []
-    if os.path.isdir(places.live):
+    if os.path.isdir(places.live) and places.name == BASE:
+        found += _base_findings(places)
+    elif os.path.isdir(places.live):
         if is_mount_point(places.standing()):
             message = "%s is a mount point and cannot be switched" % os.fsdecode(places.live)
             found.append(Finding("mount-point", message, True))
@@ -91,6 +94,17 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
     if places.name != BASE and not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
         found.append(Finding("no-conda", "%s has no conda-meta: no conda there" % prefix))
     return tuple(found)
+
+
+def _base_findings(places: Layout) -> Tuple[Finding, ...]:
+    """Of a prefix that is there: a conda in it stays as it is, and whatever else does not move."""
+    found = [owner_finding(places)]
+    if not has_conda(places.standing()):
+        found.append(way_finding(places))
+        if is_mount_point(places.standing()):
+            message = "%s is a mount point: conda cannot be made ready beside it"
+            found.append(Finding("mounted-prefix", message % os.fsdecode(places.live), True))
+    return tuple(finding for finding in found if finding is not None)
 
 
 def mount_findings(places: Layout) -> Tuple[Finding, ...]:
@@ -169,8 +183,8 @@ def switch_findings(places: Layout) -> Tuple[Finding, ...]:
 
     Raises `PreflightRefused` where none can be made. Before anything is sent.
     """
-    if not becomes_link(places):
-        return ()
+    if places.name == BASE or not becomes_link(places):
+        return ()  # a base that is there is not switched
     message = (
         "the filesystem there cannot swap two directories: %s becomes a link to one in .envsync, "
         "and for the moment of this one switch the name is missing" % places.name

@@ -294,7 +294,8 @@ class TargetPush:
     def _complete(self, progress: Optional[Progress]) -> Snapshot:
         live = self._target.live
         # Once more: what has been mounted meanwhile would be copied, as a local path.
-        require_no_mounts(self._target.places)
+        if not self._target.is_base:
+            require_no_mounts(self._target.places)
         if live is None:
             self.staging.complete(self._wanted, None, ())
         else:
@@ -337,6 +338,9 @@ class TargetPush:
             event=event,
             inspected_seconds=self._target.inspected_seconds,
             not_before_seconds=self._settled_seconds,
+            lays_in=self._target.is_base
+            and live is None
+            and os.path.isdir(self._target.places.live),
         )
         record = self._target.publisher().publish(switch)
         self._clean_up(record, publication.keep)

@@ -17,6 +17,7 @@ from typing import (
     Tuple,
 )
 
+from envsync.agent.places.base import has_conda
 from envsync.agent.places.layout import INTENT, base_layout, layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records
@@ -133,7 +134,7 @@ class Target:
         elif not lock:
             recovered = self.recover_if_free()
         self.inspected_seconds = time.monotonic()
-        if os.path.isdir(self.places.live):
+        if self._has_version():
             self.trees.begin(self.places.standing())
             beside()
         self.live = live = self.snapshot(progress)
@@ -208,11 +209,16 @@ class Target:
                 lock.release()
         return None
 
+    def _has_version(self) -> bool:
+        """Whether one stands at the name; a prefix without conda is none, whatever is in it."""
+        is_there = os.path.isdir(self.places.live)
+        return is_there and not (self.is_base and not has_conda(self.places.standing()))
+
     def snapshot(
         self, progress: Optional[Progress] = None, fresh: bool = False
     ) -> Optional[Snapshot]:
         self.require_sound_link()
-        if not os.path.isdir(self.places.live):
+        if not self._has_version():
             return None
         try:
             # A glance: what is published is looked at again right before the switch.

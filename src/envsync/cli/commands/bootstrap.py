@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from envsync.cli.pushing.order import PushOrder
     from envsync.push.steps.report import PushReport
 
-LEFT_OUT = ("envs", "pkgs", ".envsync")
-"""Of a prefix: every server has its own."""
-
 
 @click.command(short_help="Give a new server conda and its environments.")
 @click.argument("server", metavar="SERVER")
@@ -88,6 +85,7 @@ def base_order(
     site: Site, server_name: str, from_server: str | None, *, dry_run: bool
 ) -> PushOrder:
     """A push of the prefix itself, from this machine or another server."""
+    from envsync.agent.places.base import OWN
     from envsync.agent.places.layout import BASE
     from envsync.cli.pushing.order import PushOrder, shared_with
     from envsync.push.order.places import Destination
@@ -106,7 +104,7 @@ def base_order(
         source_prefix=source.prefix,
         source=f"{source.server}:{source.prefix}",
         who=site.who,
-        local=(*DEFAULT_LOCAL, *LEFT_OUT),
+        local=(*DEFAULT_LOCAL, *OWN),
         dry_run=dry_run,
     )
     destination = Destination(

@@ -46,6 +46,9 @@ _HINTS = {
     "read-only-mount": "`sudo dmesg` there says why; then mount it read-write again",
     "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
     "mounted-inside": UNMOUNT,
+    "mounted-prefix": "make a directory on it, and set `prefix:` of that server to that",
+    "in-the-way": "if it is not needed, remove it there, else move it out of the prefix; then run "
+    "the same command again. `envs` and `pkgs` may stay",
     "not-a-directory": "move it away there",
     "state-elsewhere": "let `.envsync` be a plain directory there; or move the environment there "
     "and leave a link to it in `envs`",

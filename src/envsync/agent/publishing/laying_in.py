@@ -1,0 +1,88 @@
+"""Conda's base comes to a prefix that stands there already, perhaps with environments in it.
+
+Nothing of what is there moves. The base is renamed into the prefix entry by entry, `conda-meta`
+last, which makes it a conda; the note of the switch says from where, and who finds that goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, List, Mapping, Sequence
+
+from envsync.agent.places.base import OWN
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.staging_note import forget_staging
+from envsync.agent.server import filesystem
+from envsync.agent.trees.storage import words
+from envsync.errors import PreflightRefused, StorageFailed
+from envsync.files import whole
+
+LAID_IN_FROM = "laid_in_from"
+"""Of a switch's event: which of `trees` is laid in."""
+_LAST = b"conda-meta"
+
+
+def lay_in(places: Layout, token: str) -> None:
+    """Rename one of `trees` into the prefix, but for what the prefix has of its own.
+
+    May be called again after a crash. Raises OSError, FileExistsError where something came to
+    stand there meanwhile; what this call has moved is back in the tree then, or it is a
+    `StorageFailed`, and whoever comes next goes on.
+    """
+    tree = places.tree(token)
+    moved: List[bytes] = []
+    try:
+        for name in _in_order(tree):
+            if os.fsdecode(name) in OWN and os.path.lexists(os.path.join(places.live, name)):
+                continue
+            filesystem.rename_new(os.path.join(tree, name), os.path.join(places.live, name))
+            moved.append(name)
+        whole.sync_directory(places.live)
+    except OSError as error:
+        _move_back(places, tree, moved, error)
+        raise
+    _forget(places, tree)
+
+
+def finish_laying_in(places: Layout, event: Mapping[str, Any]) -> None:
+    """Go on with one that a crash cut short.
+
+    Raises `PreflightRefused` where something came to stand in its way.
+    """
+    token = event.get(LAID_IN_FROM)
+    if not isinstance(token, str) or not os.path.isdir(places.tree(token)):
+        return
+    try:
+        lay_in(places, token)
+    except FileExistsError as error:
+        name = os.fsdecode(error.filename or places.live)
+        raise PreflightRefused(
+            "conda came there only in part, and now %s is in its way" % name,
+            hint="move that away there, then run the same command again",
+        ) from error
+
+
+def _move_back(places: Layout, tree: bytes, moved: Sequence[bytes], why: OSError) -> None:
+    try:
+        for name in reversed(moved):
+            os.rename(os.path.join(places.live, name), os.path.join(tree, name))
+    except OSError:
+        raise StorageFailed(
+            "conda came there only in part: %s" % words(why),
+            hint="run the same command again: that completes it",
+        ) from why
+
+
+def _in_order(tree: bytes) -> List[bytes]:
+    return sorted(os.listdir(tree), key=lambda name: (name == _LAST, name))
+
+
+def _forget(places: Layout, tree: bytes) -> None:
+    """What is left is empty."""
+    for name in os.listdir(tree):
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.join(tree, name))
+    with contextlib.suppress(OSError):
+        os.rmdir(tree)
+    forget_staging(places)

@@ -1,0 +1,207 @@
+"""Conda's base comes to a prefix that holds environments and no conda; whoever dies on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.places.base import OWN
+from envsync.agent.server import filesystem
+from envsync.agent.target.target import Target
+from envsync.agent.wire.messages import TargetState
+from envsync.errors import PreflightRefused, TargetDrifted
+from tests.integration.agent.test_agent_mounts import bind, in_a_namespace
+from tests.integration.agent.versions import STEPS, kill_at
+from tests.unit.agent.pushes import Server, die_in, environment
+from tests.unit.tree.trees import file
+
+pytestmark = pytest.mark.usefixtures("each_way")
+
+BASE = environment({b"bin/python": file(b"python", 0o755), b"lib/x": file(b"x")})
+
+
+class Base(Server):
+    """A prefix itself, as `bootstrap` has it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, "base")
+        os.rmdir(self.prefix / "conda-meta")
+        mine = self.prefix / "envs/mine/lib"
+        mine.mkdir(parents=True)
+        (mine / "file").write_text("mine")
+        self.inodes = self.seen()
+
+    @property
+    def live(self) -> bytes:
+        return os.fsencode(self.prefix)
+
+    @property
+    def state(self) -> Path:
+        return self.prefix.parent / ".envsync" / self.prefix.name
+
+    def target_at(self, prefix: Path, local: object = ()) -> Target:
+        return Target(str(prefix), "base", OWN, self.cache, "alice@here", is_base=True)
+
+    def bring(self, **how: Callable[[], None] | Callable[[str], None]) -> None:
+        self.push(BASE, **how)  # type: ignore[arg-type]
+
+    def look(self) -> TargetState:
+        """As a push does first."""
+        target = self.target()
+        try:
+            return target.inspect(lock=True)
+        finally:
+            target.lock.release()
+
+    def seen(self) -> tuple[int, int]:
+        """What tells that environments have not been moved, nor their prefix."""
+        return self.prefix.stat().st_ino, (self.prefix / "envs/mine/lib/file").stat().st_ino
+
+    def is_laid_in(self) -> bool:
+        assert self.seen() == self.inodes
+        names = {path.name for path in self.prefix.iterdir()}
+        return names == {"bin", "lib", "conda-meta", "envs", "pkgs"}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Base:
+    return Base(tmp_path)
+
+
+def test_environments_stay_where_they_are(base: Base) -> None:
+    (base.prefix / "lost+found").mkdir()
+    assert not base.target().inspect(lock=False).exists
+    base.bring()
+    (base.prefix / "lost+found").rmdir()
+    assert base.is_laid_in()
+    state = base.target().inspect(lock=False)
+    assert state.exists
+    assert state.record is not None
+    assert state.record.revision == state.revision
+    assert base.earlier() == []
+    assert {path.name for path in base.state.iterdir()} & {"intent.json", "staging.json"} == set()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_each_step(step: str, base: Base) -> None:
+    assert die_in(lambda die: base.bring(on_step=kill_at(step, die))) == signal.SIGKILL
+    after = base.look()
+    assert after.exists is base.is_laid_in()
+    if not after.exists:
+        base.bring()
+    assert base.is_laid_in()
+    assert base.earlier() == []
+
+
+@pytest.mark.parametrize("moved", range(4))
+def test_killed_between_two_entries(
+    moved: int, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename_new = filesystem.rename_new
+
+    def with_renames(die: Callable[[], None]) -> None:
+        done: list[bytes] = []
+
+        def rename(source: bytes, target: bytes) -> None:
+            if len(done) == moved:
+                die()
+            done.append(source)
+            rename_new(source, target)
+
+        monkeypatch.setattr(filesystem, "rename_new", rename)
+        base.bring()
+
+    assert die_in(with_renames) == signal.SIGKILL
+    assert not base.is_laid_in()
+    assert base.look().recovered == "an interrupted switch was completed"
+    assert base.is_laid_in()
+
+
+def test_what_appeared_meanwhile_is_in_its_way(base: Base) -> None:
+    with pytest.raises(TargetDrifted, match="appeared"):
+        base.bring(before_publish=(base.prefix / "lib").touch)
+    assert not base.target().inspect(lock=False).exists
+    (base.prefix / "lib").unlink()
+    base.bring()
+    assert base.is_laid_in()
+
+
+def test_what_appeared_between_two_entries(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename_new = filesystem.rename_new
+
+    def rename(source: bytes, target: bytes) -> None:
+        if target.endswith(b"/lib"):
+            Path(os.fsdecode(target)).write_text("theirs")
+        rename_new(source, target)
+
+    monkeypatch.setattr(filesystem, "rename_new", rename)
+    with pytest.raises(TargetDrifted, match="appeared"):
+        base.bring()
+    monkeypatch.undo()
+    assert {path.name for path in base.prefix.iterdir()} == {"envs", "lib"}
+    (base.prefix / "lib").unlink()
+    base.bring()
+    assert base.is_laid_in()
+
+
+@pytest.mark.parametrize("name", ["note.txt", ".cache/", "lib/"])
+def test_anything_else_is_named(name: str, base: Base) -> None:
+    path = base.prefix / name
+    path.mkdir() if name.endswith("/") else path.write_text("x")
+    (found,) = base.look().findings
+    assert found.blocking
+    assert found.message.endswith(f"has no conda, but something else: {name.rstrip('/')}")
+
+
+def test_crashed_and_then_in_its_way(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named until it is gone; then it goes on."""
+    rename_new = filesystem.rename_new
+
+    def with_renames(die: Callable[[], None]) -> None:
+        def rename(source: bytes, target: bytes) -> None:
+            if target.endswith(b"/lib"):
+                die()
+            rename_new(source, target)
+
+        monkeypatch.setattr(filesystem, "rename_new", rename)
+        base.bring()
+
+    assert die_in(with_renames) == signal.SIGKILL
+    (base.prefix / "lib").write_text("theirs")
+    with pytest.raises(PreflightRefused, match="only in part"):
+        base.look()
+    (base.prefix / "lib").unlink()
+    assert base.look().exists
+    assert base.is_laid_in()
+
+
+def test_what_is_mounted_in_it_stays_mounted(base: Base, tmp_path: Path) -> None:
+    (tmp_path / "disk/theirs").mkdir(parents=True)
+
+    def act() -> None:
+        bind(tmp_path / "disk", os.fsencode(base.prefix / "envs"))
+        base.bring()
+        assert (base.prefix / "envs/theirs").is_dir()
+        assert base.look().exists
+
+    in_a_namespace(act)
+
+
+def test_a_prefix_that_is_a_mount_point_is_told(base: Base, tmp_path: Path) -> None:
+    """Unless conda is there already: then nothing has to be switched."""
+    disk = tmp_path / "disk"
+    (disk / "lost+found").mkdir(parents=True)
+
+    def act() -> None:
+        bind(disk, os.fsencode(base.prefix))
+        (found,) = base.look().findings
+        assert (found.kind, found.blocking) == ("mounted-prefix", True)
+        (disk / "conda-meta").mkdir()
+        (disk / "conda-meta/history").touch()
+        assert base.look().findings == ()
+
+    in_a_namespace(act)
