@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from envsync.agent.operations import bootstrap, bundle
@@ -36,7 +37,8 @@ class End(Protocol):
 
     Contract: `call` carries out one operation of the agent and returns its answer, or
     raises the `EnvsyncError` that it ended with, `server` filled in. Not to be called from
-    two threads at once. `stream` is consumed until it ends or the operation fails.
+    two threads at once. `stream` is consumed until it ends or the operation fails; what it
+    raises comes through, and tells of who made it.
     `close` may be called at any time and more than once; a remote agent ends with it,
     unless it is finishing a switch.
     """
@@ -153,17 +155,14 @@ class RemoteEnd:
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,
     ) -> Answer:
-        try:
+        progress = on_progress or _ignore
+        with self._speaking():
             self._request(operation, arguments, payload)
-            progress = on_progress or _ignore
-            answer = None if stream is None else self._send(stream, progress)
+        answer = None if stream is None else self._send(stream, progress)
+        with self._speaking():
             while answer is None:
                 answer = self._message(progress)
-            return answer
-        except EnvsyncError as error:
-            # Whatever the agent says of it: no server speaks for another.
-            name_server(error, self._server)
-            raise
+        return answer
 
     def receive(
         self, operation: str, arguments: Arguments | None = None, payload: bytes = b""
@@ -172,7 +171,7 @@ class RemoteEnd:
 
         Raises as `call`. Who stops early has to close the end: the agent goes on sending.
         """
-        try:
+        with self._speaking():
             self._request(operation, arguments, payload)
             while True:
                 data = self._channel.receive_data()
@@ -182,10 +181,16 @@ class RemoteEnd:
             answer = self._message(_ignore)
             while answer is None:
                 answer = self._message(_ignore)
+        return answer
+
+    @contextlib.contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """What fails inside is this server's, whatever its agent says: none speaks for another."""
+        try:
+            yield
         except EnvsyncError as error:
             name_server(error, self._server)
             raise
-        return answer
 
     def _request(self, operation: str, arguments: Arguments | None, payload: bytes) -> None:
         self._calls += 1
@@ -194,16 +199,27 @@ class RemoteEnd:
         self._channel.send_message(request, payload)
 
     def _send(self, stream: Iterable[bytes], progress: Progress) -> Answer | None:
-        """Send a stream; stops early where the answer is there already: a failure."""
+        """Send a stream; stops early where the answer is there already: a failure.
+
+        What the stream itself raises keeps the name that it has: it is the source's.
+        """
         for block in stream:
-            # A slice that is all of it is no copy.
-            for start in range(0, len(block), FRAME_BYTES_MAX):
-                self._channel.send(DATA, block[start : start + FRAME_BYTES_MAX])
-            while self._channel.pending():
-                answer = self._message(progress)
-                if answer is not None:
-                    return answer
-        self._channel.send(DATA_END)
+            with self._speaking():
+                answer = self._send_block(block, progress)
+            if answer is not None:
+                return answer
+        with self._speaking():
+            self._channel.send(DATA_END)
+        return None
+
+    def _send_block(self, block: bytes, progress: Progress) -> Answer | None:
+        # A slice that is all of it is no copy.
+        for start in range(0, len(block), FRAME_BYTES_MAX):
+            self._channel.send(DATA, block[start : start + FRAME_BYTES_MAX])
+        while self._channel.pending():
+            answer = self._message(progress)
+            if answer is not None:
+                return answer
         return None
 
     def _message(self, progress: Progress) -> Answer | None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.trees.storage import storage_failure
 from envsync.agent.wire.source_requests import AtPath
-from envsync.push.ends.end import LocalEnd
+from envsync.errors import EnvsyncError
+from envsync.push.ends.end import LocalEnd, name_server
 from envsync.push.ends.items import items_of
 from envsync.push.ends.source import Outlined, Supply
 from envsync.push.ends.source_answers import SourceAnswers
@@ -51,8 +53,13 @@ class LocalSource:
 
     def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
         if self.look.serves_several:
-            return contextlib.nullcontext(self._agent.contents)
-        return self._agent.hashing_while_sent(self._there)
+            return contextlib.nullcontext(self._named(self._agent.contents))
+        return self._hashing_while_sent()
+
+    @contextlib.contextmanager
+    def _hashing_while_sent(self) -> Iterator[Contents]:
+        with self._agent.hashing_while_sent(self._there) as contents:
+            yield self._named(contents)
 
     def manifest(self, known: bytes) -> bytes:
         self.look.state()
@@ -67,7 +74,28 @@ class LocalSource:
 
     @property
     def supply(self) -> Supply:
-        return Supply(self._agent.path, partial(self._agent.contents, there=self._there))
+        contents = self._named(partial(self._agent.contents, there=self._there))
+        return Supply(self._agent.path, contents)
+
+    def _named(self, contents: Contents) -> Contents:
+        """The same, whose failures are told as this machine's, not as whoever takes them."""
+
+        def named(
+            items: Collection[Item], progress: Callable[[int, int], None] | None = None
+        ) -> Iterator[bytes]:
+            try:
+                yield from contents(items, progress)
+            except EnvsyncError as error:
+                name_server(error, error.server or self.look.server)
+                raise
+            except OSError as error:
+                failure = storage_failure(error)
+                if failure is None:
+                    raise
+                name_server(failure, self.look.server)
+                raise failure from error
+
+        return named
 
     def had(self) -> tuple[str, ...]:
         """The revisions that this source has had, as far as this machine knows."""
