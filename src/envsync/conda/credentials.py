@@ -14,7 +14,7 @@ HIDDEN = "***"
 _END = r"\s\"'<>\\"
 _NAME = re.compile(
     r"(?<![a-z])(?:access[_-]?key|access[_-]?token|api[_-]?key|auth|auth[_-]?token|credential"
-    r"|passphrase|passw(?:or)?d|pwd|secret|sig|signature|token)s?(?![a-z])",
+    r"|passphrase|passw(?:or)?d|private[_-]?key|pwd|secret|sig|signature|token)s?(?![a-z])",
     re.IGNORECASE,
 )
 
@@ -38,13 +38,29 @@ _ASSIGNED = re.compile(
     r"(=(?!=)|\\?[\"']?[ \t]*:(?!:)[ \t]*(?:\\(?=[\"']))?|[ \t]+=(?!=)[ \t]*)"
 )
 # What a name ends with, where a word of it begins: PGPASSWORD, clientSecret, but not tiktoken.
-_SECRETS = r"(?:passw(?:or)?d|passphrase|secret|token|(?:secret|api|access|auth|account)[_-]?key)"
+_SECRETS = (
+    r"(?:passw(?:or)?d|passphrase|secret|token"
+    r"|(?:secret|api|access|auth|account|private)[_-]?key)"
+)
 _WORD_BEGINS = r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]))"
 _GLUED = (
     r"(?:access|admin|api|app|auth|bot|client|csrf|db|hub|id|login|my|mysql|pg|refresh|root"
     r"|session|user)"
 )
-_NAME_END = re.compile(r"%s(?i:%s?%s)[0-9]*\Z" % (_WORD_BEGINS, _GLUED, _SECRETS))
+_NAME_END = re.compile(r"%s(?i:%s?(?:%s|pass|pwd))[0-9]*\Z" % (_WORD_BEGINS, _GLUED, _SECRETS))
+# Of these a word alone says it; a version is none of theirs, for no package has such a name.
+_PASSWORD_END = re.compile(
+    r"%s(?i:%s?(?:passw(?:or)?d|passphrase|pass|pwd))[0-9]*\Z" % (_WORD_BEGINS, _GLUED)
+)
+# What passes, or is gone through.
+_OTHER_PASS = re.compile(
+    r"%s(?i:all|backward|by|first|forward|full|last|multi|next|one|render|second|single|test|third|two)"
+    r"[_.-]?(?i:pass)[0-9]*\Z" % _WORD_BEGINS
+)
+_PASS = re.compile(r"(?i:-*pass)\Z")
+_OF_A_PLACE = re.compile(r"(?i:-*(?:(?:old)?pwd|(?:[\w.-]{0,60}[_.-])?private[_-]?key))\Z")
+_PLACES = ("/", "~/", "'/", '"/', "'~/", '"~/')
+_COUNT = re.compile(r"[0-9]{1,5}(?![^\s,;)])")
 _ENDS = r"(?(1)\1)\.?(?=[\s\"'`;&#)\]}]|,(?:[\s\"'<>=!]|[\w.-]{1,60}=|\Z)|:\s|:?\Z)"
 _SWITCH = re.compile(r"([\"'])?(?i:true|false|yes|no|on|off|null|none)%s" % _ENDS)
 # Of a package, whose name may well end with `auth` or `api-key`; and a small number.
@@ -54,7 +70,7 @@ _VERSION = re.compile(
     r"|[0-9]+\.\*|[0-9]{1,5}|[0-9]+(?==\w)|\*)"
     r"(?:=[\w.*]{1,40}|-\w{1,40}_[0-9]+)?%s" % _ENDS
 )
-_PASSWORD = re.compile(r"passw|passphrase|pwd", re.IGNORECASE)
+_PASSWORD = re.compile(r"passw|passphrase|pwd|pass[0-9]*\Z", re.IGNORECASE)
 _PLACE = re.compile(r"(?:~|\.{1,2})?/[a-z]+[0-9]*/|[a-z][a-z+]{0,20}://")
 # As source code has it behind ` = `: a name, a call; shown with an exception.
 _EXPRESSION = re.compile(r"[A-Za-z_][A-Za-z_.]*(?:[(\[{].*)?\Z")
@@ -70,6 +86,9 @@ _USER_OPTION = re.compile(
     r"|\bcurl[ \t](?:[^\n|;]{0,300}?[ \t])?-[A-Za-z]{0,8}[uU][ \t]*)[\"']?[^%s:]{1,64}:)"
     r"(?!//|[0-9]+(?:\s|\Z))([^%s]+)" % (_END, _END)
 )
+_PROXY_OPTION = re.compile(
+    r"((?<![\w-])--proxy[ \t=]+[\"']?[^%s:/@]{1,64}:)[^%s]{1,1000}(?=@)" % (_END, _END)
+)
 _HEADER = re.compile(
     r"\b((?:Authorization:[ \t]*\w+|Bearer)[ \t]+)([A-Za-z0-9._~+/-]{8,}=*)", re.IGNORECASE
 )
@@ -80,15 +99,27 @@ _KNOWN_TOKEN = re.compile(
 _SIGNS = ("=", "_", "-", "%", ":", "/t/", "earer")
 
 
+_PASSES_MAX = 8
+"""What is taken out may let what stood beside it look like one: once, as far as was ever seen."""
+
+
 def redacted(text: str) -> str:
     """The text with `***` in the place of what looks like a credential."""
     if not any(sign in text for sign in _SIGNS):
         return text
+    for _ in range(_PASSES_MAX):
+        before, text = text, _redacted_once(text)
+        if text == before:
+            break
+    return text
+
+
+def _redacted_once(text: str) -> str:
     text = _USERINFO.sub(_without_password, text)
     text = _URL.sub(lambda url: _TOKEN_IN_PATH.sub(_without_value, url.group()), text)
     for pattern in (_ENCODED_USERINFO, _ENCODED_TOKEN):
         text = pattern.sub(lambda found: found.group(1) + HIDDEN, text)
-    for pattern in (_TOKEN_WITHOUT_SCHEME, _USER_OPTION, _HEADER):
+    for pattern in (_TOKEN_WITHOUT_SCHEME, _USER_OPTION, _PROXY_OPTION, _HEADER):
         text = pattern.sub(_without_value, text)
     text = _KNOWN_TOKEN.sub(HIDDEN, text)
     return _OPTION.sub(_without_named_value, _without_parameters(text))
@@ -137,15 +168,23 @@ def _names_secret(match: Match[str]) -> bool:
     if between == "=":
         is_named = _is_secret(name)
     else:
-        is_named = _before(match) != "/" and bool(_NAME_END.search(name))
+        is_named = _before(match) != "/" and _ends_as_secret(name)
         is_named = is_named and not _PLACE.match(match.string, match.end())
     return is_named and not _is_harmless(name, match.string, match.end())
 
 
 def _is_harmless(name: str, text: str, at: int) -> bool:
-    """Whether what is there is a switch, or a version, as of a package: `google-auth=2.29.0`."""
+    """Whether what is there is a switch, or a version, as of a package: `google-auth=2.29.0`.
+
+    Or a place, where the name is that of one as well: `pwd=/home/x`.
+    """
     if _SWITCH.match(text, at):
         return True
+    if _OF_A_PLACE.match(name) and text.startswith(_PLACES, at):
+        return True
+    if _PASSWORD_END.search(name):
+        # `pass=3 fail=0`: of tests.
+        return bool(name == name.lower() and _PASS.match(name) and _COUNT.match(text, at))
     version = _VERSION.match(text, at) if name == name.lower() else None
     return version is not None and ("." in version.group() or not _PASSWORD.search(name))
 
@@ -159,6 +198,8 @@ def _may_be_secret(match: Match[str], value: str) -> bool:
     if ":" not in between:
         return between == "=" or not _EXPRESSION.match(value)
     is_sentence = name.lower() == "token" and _before(match) not in ("'", '"')
+    if _PASS.match(name) and not _is_quoted(value):
+        return False  # `PASS: test_1`
     characters_min = _PASSWORD_MIN if _PASSWORD.search(name) else _SECRET_MIN
     return (_is_quoted(value) and not is_sentence) or _is_mixed(value, characters_min)
 
@@ -178,7 +219,11 @@ def _before(match: Match[str]) -> str:
 
 
 def _is_secret(name: str) -> bool:
-    return bool(_NAME.search(name) or _NAME_END.search(name))
+    return bool(_NAME.search(name)) or _ends_as_secret(name)
+
+
+def _ends_as_secret(name: str) -> bool:
+    return bool(_NAME_END.search(name)) and not _OTHER_PASS.search(name)
 
 
 def _without_named_value(match: Match[str]) -> str:
@@ -212,7 +257,10 @@ _FILES = (
     re.compile(rb"etc/conda/.*\.(?:sh|csh|fish|xsh|ps1|bat|json)\Z", re.DOTALL),
 )
 _RECORD = re.compile(rb"conda-meta/[^/]+\.json\Z")
-_NAMED = _SECRETS.encode()
+_NAMED = (
+    rb"(?:%s|[_-]pwd|(?<![a-z])%s?pass(?![0-9]{0,9}[ \t]*[=:][ \t]*[0-9]{1,3}(?:[\s;]|\Z)))"
+    % (_SECRETS.encode(), _GLUED.encode())
+)
 # What refers to another variable or a command is none, nor is a switch, or what is empty.
 _VALUE_GIVEN = (
     rb"(?![\"'\s$%#;,=`(<]|\*\*\*"

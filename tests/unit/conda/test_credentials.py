@@ -94,6 +94,21 @@ SECRET = "s3cr3tValue99"
         "secret = get(token=%s)",
         "secret = get(password:%s)",
         "--pad-token 0 --api-key %s",
+        "SMTP_PASS=%s",
+        "DB_PASS: %s",
+        "PASS=%s",
+        "pass = %s",
+        "user=a&pass=%s",
+        "--db-pass %s",
+        "dbPass='%s'",
+        '{"pass": "%s"}',
+        "PRIVATE_KEY=%s",
+        "PRIVATE_KEY: %s",
+        "MYSQL_PWD=%s",
+        "MYSQL_PWD: %s",
+        "pip --proxy u:%s@h:1",
+        "pip --proxy=u:a@%s@h:1 install x",
+        "curl --proxy 'u:%s@h:1' https://h/x",
     ],
 )
 def test_no_credential_is_left(text: str) -> None:
@@ -145,10 +160,30 @@ def test_no_credential_is_left(text: str) -> None:
         "conda-forge::tiktoken==0.7",
         "TIKTOKEN_CACHE_DIR=/data/tiktoken",
         "--max-tokens 512 --tiktoken fast",
+        "pass: 3 tests",
+        "pass=3 fail=0, xpass=1",
+        "PASS: test_resume2.sh",
+        "compass=1 bypass=1, compass: north1",
+        "pwd=/home/x and OLDPWD=~/y",
+        "PWD: /home/alice1/x",
+        "first_pass=step12 two-pass: x264a",
+        "x264 --pass 2",
+        "pass_rate=0.9",
+        "python-pass==1.0 and sshpass=1.06",
+        "private_key=/etc/ssl/lab.key",
+        "private_key: /home/alice/.ssh/id_ed25519",
+        "pip --proxy http://h:8080 --proxy h:8080",
     ],
 )
 def test_what_is_none_stays(text: str) -> None:
     assert redacted(text) == text
+
+
+@pytest.mark.parametrize("name", ["password", "db_password", "passwd", "DB_PASS", "mysql_pwd"])
+@pytest.mark.parametrize("value", ["12.34", "2024.1", "1.2.3-abc_1", "1.2=x", "12345"])
+def test_a_password_may_look_like_a_version(name: str, value: str) -> None:
+    assert redacted(f"{name}={value}") == f"{name}=***"
+    assert redacted(f"--{name} {value}") == f"--{name} ***"
 
 
 PACKAGES = (
@@ -252,6 +287,8 @@ def test_ordinary_lines_stay(line: str) -> None:
         "secret = ghp_aaaaaaaaaaaaaaaaaaaa(b1)",
         "token=1.2,token=secretX",
         "--token password: abc12345",
+        "curl -u --password=git+ssh://u:%3A%2F%2F&:#@'1.2}x,",
+        "API_KEYgit+ssh://--password=?;***_@-passwordhttps://",
     ],
 )
 def test_once_is_enough_where_one_is_in_another(text: str) -> None:
@@ -261,6 +298,31 @@ def test_once_is_enough_where_one_is_in_another(text: str) -> None:
 
 @given(st.text(max_size=200))
 def test_once_is_enough(text: str) -> None:
+    told = redacted(text)
+    assert redacted(told) == told
+
+
+PIECES = (
+    *("https://", "git+ssh://", "u:", "p@", "@", "host", "/t/", "/", "?", "#", "&", ";", ",", "."),
+    *(
+        "password",
+        "token",
+        "secret",
+        "API_KEY",
+        "PASS",
+        "pwd",
+        "--token ",
+        "--password=",
+        "=",
+        "==",
+    ),
+    *("curl -u ", "--proxy ", "Bearer ", "pypi-AbCdEfGh1234567890", "hunter2hunter", "tok123abc"),
+    *(":", " ", "'", '"', "\\", "***", "1.2", "true", "%3A%2F%2F", "%40", "-", "_", "{", "}", "\n"),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=16).map("".join))
+def test_once_is_enough_for_what_is_made_of_such(text: str) -> None:
     told = redacted(text)
     assert redacted(told) == told
 
@@ -334,6 +396,14 @@ def test_long_texts_take_no_longer_than_they_are() -> None:
         (b"etc/conda/activate.d/env_vars.csh", b"setenv HF_TOKEN abc\n", True),
         (b"etc/conda/activate.d/env_vars.fish", b"set -gx HF_TOKEN abc\n", True),
         (b"etc/conda/activate.d/env_vars.ps1", b'$env:HF_TOKEN = "abc"\n', True),
+        (ACTIVATE, b"export SMTP_PASS=hunter2\n", True),
+        (ACTIVATE, b"export DBPASS='hunter2'\nexport PASS=1\n", True),
+        (ACTIVATE, b"export MYSQL_PWD=hunter2\n", True),
+        (ACTIVATE, b"export PRIVATE_KEY=abcdef\n", True),
+        (ACTIVATE, b"export BYPASS=1\nCOMPASS=north\nPASS=1\nPASS=2;\nOLDPWD=/x\nPWD=x\n", False),
+        (ACTIVATE, b'export DB_PASS="$SAVED"\nexport MYSQL_PWD=\n', False),
+        (b"conda-meta/state", b'{"env_vars": {"SMTP_PASS": "x"}}', True),
+        (b"conda-meta/state", b'{"env_vars": {"BYPASS": "x", "PWD": "/x"}}', False),
         (ACTIVATE, b"unset HF_TOKEN\nset -e HF_TOKEN\nexport HF_TOKEN=\n", False),
         (ACTIVATE, b'export HF_TOKEN="$BACKUP"\nexport A_TOKEN=${B}\nlocal token=$1\n', False),
         (ACTIVATE, b"# asks for a password where there is none\nexport TOKENIZERS=1\n", False),
