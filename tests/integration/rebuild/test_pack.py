@@ -111,6 +111,8 @@ def test_packed_carried_and_unpacked_it_runs(conda_lab: Lab) -> None:
     assert len(told) == 1
     assert told[0] in refused["details"]
     assert (unpacked["outcome"], unpacked["record"]["method"]) == ("pushed", "pack")
+    # It is for whoever the user's own files are for, unless there are credentials in it (below).
+    assert controller.path(archive).stat().st_mode & 0o777 == 0o644
     top = f"{there}/envs/myenv"
     # Whoever could use it where it was packed can use it here, too.
     modes = other.run(["find", top, "-type", "d", "-printf", "%m\n"]).stdout.split()

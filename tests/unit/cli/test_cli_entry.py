@@ -298,3 +298,23 @@ def test_one_that_comes_while_the_end_is_told_leaves_no_traceback() -> None:
         finally:
             process.kill()
     assert (process.returncode, err) == (130, b"")
+
+
+UMASK = """\
+import os
+from envsync.cli.run import entry
+
+def tell(arguments, invocation):
+    print(f"{invocation.umask:03o} {os.umask(0):03o}")
+
+entry._invoke = tell
+entry.main()
+"""
+
+
+@pytest.mark.parametrize("umask", ["002", "022", "077"])
+def test_what_a_user_asked_for_is_as_private_as_he_has_it(umask: str) -> None:
+    """And what is kept here of him is his alone."""
+    command = ["sh", "-c", 'umask "$1"; exec "$2" -c "$3"', "sh", umask, sys.executable, UMASK]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == f"{umask} 077\n"

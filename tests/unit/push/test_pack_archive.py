@@ -70,17 +70,16 @@ def test_a_file_that_may_not_be_replaced_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["myenv.tar"]
 
 
-@pytest.mark.parametrize(("is_private", "mode"), [(True, 0o600), (False, 0o640)])
-def test_one_with_credentials_is_this_users_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_private: bool, mode: int
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_it_has_the_mode_that_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
     def pack(_: Path, output: str, *__: object) -> tuple[str, ...]:
         Path(output).touch()
         return ()
 
     monkeypatch.setattr(pack_archive, "_pack", pack)
-    monkeypatch.setattr(pack_archive, "_umask", lambda: 0o027)
     there = tmp_path / "myenv.tar"
     there.touch(0o644)
-    write_archive(tmp_path / "env", there, "tar", force=True, is_private=is_private)
+    write_archive(tmp_path / "env", there, "tar", force=True, mode=mode)
     assert there.stat().st_mode & 0o777 == mode

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 class _Archive(NamedTuple):
-    """What is to be made; `force` replaces what is there."""
+    """What is to be made; `force` replaces what is there. `mode` is as the user has files made."""
 
     file: Path
     form: str
     force: bool
+    mode: int
 
 
 @click.command(short_help="Pack an environment into a file.")
@@ -57,7 +58,8 @@ def pack(invocation: Invocation, environment: str, output: Path, force: bool) ->
     require_environment(site.own_prefix, environment)
     form = _format(output)
     began = time.monotonic()
-    warnings = _write(invocation.terminal, site, environment, _Archive(output, form, force))
+    archive = _Archive(output, form, force, 0o666 & ~invocation.umask)
+    warnings = _write(invocation.terminal, site, environment, archive)
     seconds = time.monotonic() - began
     size_bytes = output.stat().st_size
     invocation.result = {
@@ -91,13 +93,13 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
     """Pack it while it is at rest, with a line that moves meanwhile; what a person should know."""
     from envsync.cli.invocation.asking import lines_that_move
     from envsync.push.ends.local_source import open_local
-    from envsync.push.packing.pack_archive import write_archive
+    from envsync.push.packing.pack_archive import PRIVATE, write_archive
     from envsync.push.packing.packed_source import at_rest
     from envsync.push.preflight.preflight import credential_warning
     from envsync.push.steps.report import Progress
 
     where = Path(site.own_prefix, "envs", environment)
-    file, form, force = archive
+    file, form, force, mode = archive
     with lines_that_move(terminal, [site.here_place()]) as (show, _):
 
         def open_source() -> Source:
@@ -110,7 +112,12 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
         def write(source: Source) -> tuple[str, ...]:
             credentials = credential_warning(source.answers.credentials(), "the archive")
             packed = write_archive(
-                where, file, form, force=force, is_private=bool(credentials), on_packed=told
+                where,
+                file,
+                form,
+                force=force,
+                mode=PRIVATE if credentials else mode,
+                on_packed=told,
             )
             return (*packed, *credentials)
 

@@ -21,10 +21,11 @@ SCHEMA = 1
 
 class Invocation:
     """`result` is what the command found out, JSON-ready; it is printed even where an error
-    ended the command."""
+    ended the command. `umask` is the user's, for what is made for others than envsync."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], umask: int = 0o077) -> None:
         self.environ = environ
+        self.umask = umask
         self.config: Path | None = None
         self.verbose = False
         self.json = False

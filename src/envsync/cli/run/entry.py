@@ -105,7 +105,7 @@ def main() -> NoReturn:
     _open_standard_streams()
     _require_utf8()
     # What is kept here of this user (caches, staging, tracebacks) is for this user alone.
-    os.umask(0o077)
+    umask = os.umask(0o077)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries tell developers is no news to a user
     for stream in (sys.stdout, sys.stderr):
@@ -120,7 +120,7 @@ def main() -> NoReturn:
             # Under nohup, and in a shell's background, they are to be ignored.
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, stopper)
-        status = run(sys.argv[1:], Invocation(os.environ))
+        status = run(sys.argv[1:], Invocation(os.environ, umask))
     except KeyboardInterrupt as how:  # before the command, or while it was told how that ended
         status = Interruption(how, "").exit_code
     leave(status)

@@ -26,6 +26,8 @@ _SHORT = {".tgz": "tar.gz", ".tbz2": "tar.bz2", ".txz": "tar.xz"}
 
 _COMPRESSION_LEVEL = 4
 
+PRIVATE = 0o600
+
 OnPacked = Callable[[int, int], None]
 """Told how many bytes of files are in the archive, and of how many."""
 
@@ -63,14 +65,13 @@ def write_archive(
     form: str,
     *,
     force: bool,
-    is_private: bool = False,
+    mode: int = PRIVATE,
     on_packed: OnPacked = lambda _done, _total: None,
 ) -> tuple[str, ...]:
     """Pack `environment` into the file `output`, whole or not at all; conda-pack's warnings.
 
-    Nobody but this user can read one that `is_private`.
-    Raises `SourceRefused` for what cannot be packed, `UsageError` or `PreflightRefused` for a
-    place where no archive can be made.
+    Who may read it is in its `mode`. Raises `SourceRefused` for what cannot be packed,
+    `UsageError` or `PreflightRefused` for a place where no archive can be made.
     """
     there = _mode(output)
     if there is not None and stat.S_ISDIR(there):
@@ -87,7 +88,7 @@ def write_archive(
         told = _pack(environment, str(archive), form, on_packed)
         with archive.open("rb") as file:
             os.fsync(file.fileno())
-        archive.chmod(0o600 if is_private else 0o666 & ~_umask())
+        archive.chmod(mode)
         try:
             archive.replace(output)
         except PermissionError as error:
@@ -129,12 +130,6 @@ def _workplace(beside: Path) -> Iterator[Path]:
     finally:
         tempfile.tempdir = before
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 @contextlib.contextmanager
