@@ -18,15 +18,23 @@ _OTHER_NAMES = {
 }
 
 
+class NoneAllowed(IncompatiblePeer):
+    """The ssh configuration excludes all that paramiko has; the server was not even asked."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} of the ssh configuration leaves none that paramiko has")
+        self.key = key
+
+
 def allowed(own: Sequence[str], key: str, configured: str | None) -> tuple[str, ...]:
     """Those of `own`, in their order, that `configured` allows: a list of ssh_config, as
     `ssh -G` prints it, or as it is written there (`-aes*`).
 
-    Raises `IncompatiblePeer`, as for a server that has none of them, where none is left.
+    Raises `NoneAllowed` where none is left.
     """
     left = tuple(name for name in own if configured is None or _is_allowed(name, configured))
     if not left:
-        raise IncompatiblePeer(f"{key} of the ssh configuration leaves none that paramiko has")
+        raise NoneAllowed(key)
     return left
 
 

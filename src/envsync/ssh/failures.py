@@ -29,6 +29,7 @@ from envsync.errors import (
     NoSpace,
     TransferFailed,
 )
+from envsync.ssh.algorithms import NoneAllowed
 from envsync.ssh.handshakes import Dropped
 from envsync.ssh.refusals import (
     Place,
@@ -198,7 +199,17 @@ def _incompatible(error: BaseException, place: Place) -> EnvsyncError:
     return unreached(
         place,
         "has no algorithm in common with this client",
-        f"update its sshd; {place.ssh_command} -v   shows what it offers",
+        "update its sshd, or let the ssh configuration allow more; "
+        f"{place.ssh_command} -v   shows what it offers",
+        reason_of(error),
+    )
+
+
+def _excluded(error: NoneAllowed, place: Place) -> EnvsyncError:
+    return unreached(
+        place,
+        f"cannot be reached with the {error.key} that the ssh configuration allows",
+        f"let it allow more: {shlex.join(['ssh', '-G', place.settings.alias])}   shows what it has",
         reason_of(error),
     )
 
@@ -277,6 +288,7 @@ MEANINGS: dict[type[BaseException], Meaning] = {
     ssh_exception.ChannelException: _channel,
     ssh_exception.BadHostKeyException: _bad_host_key,
     ssh_exception.IncompatiblePeer: _incompatible,
+    NoneAllowed: _excluded,
     ssh_exception.ProxyCommandFailure: _proxy,
     ssh_exception.NoValidConnectionsError: _several,
     ssh_exception.CouldNotCanonicalize: _config,

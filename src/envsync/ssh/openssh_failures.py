@@ -174,15 +174,16 @@ def _no_banner(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
 
 
 def _no_socket(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
-    """Nobody was asked: there is not even a socket, mostly for want of this end's address."""
+    """Nobody was asked: mostly it is for the address of this end, by which there is no way."""
     settings = place.settings
     if settings.bind_address is None and settings.bind_interface is None:
         return _by(OSError(errno.EHOSTUNREACH, ""))(match, words, place)
+    why = [line for line in words.said if re.match(r"(?:bind|getaddrinfo|getifaddrs)\b", line)]
     return refusals.unreached(
         place,
         "cannot be reached from the address that the ssh configuration names",
         f"mend BindAddress or BindInterface there: {shlex.join(['ssh', '-G', settings.alias])}",
-        *(line for line in words.said if re.match(r"(?:bind|getaddrinfo|getifaddrs)\b", line)),
+        *(why or [match[0]]),
     )
 
 
@@ -212,7 +213,8 @@ _MEANINGS: tuple[tuple[str, _Meaning], ...] = (
     (r"^.*Could not resolve hostname .*", _by(socket.gaierror())),
     (r"^.*connect to (?:host|address) .*: Connection refused", _by(ConnectionRefusedError())),
     (r"^.*connect to (?:host|address) .*: (?:Connection|Operation) timed out", _by(TimeoutError())),
-    (r"^.*connect to (?:host|address) .*: failure", _no_socket),
+    # From the loopback there is a socket, and no way.
+    (r"^.*connect to (?:host|address) .*: (?:failure|Invalid argument)", _no_socket),
     (r"^.*connect to (?:host|address) .*", _by(OSError(errno.EHOSTUNREACH, ""))),
     (r"^Connection timed out during banner exchange.*", _no_banner),
     (r"^.*Unable to negotiate with .*", _by(IncompatiblePeer())),

@@ -95,6 +95,15 @@ def test_an_address_to_connect_from_that_is_not_there(line: str) -> None:
     assert "refuses connections" in meaning([(place, Words.of(asked))], []).message
 
 
+@pytest.mark.parametrize("interface", ["lo", None])
+def test_an_interface_from_which_there_is_no_way(interface: str | None) -> None:
+    place = replace(SERVER, settings=replace(SERVER.settings, bind_interface=interface))
+    line = "ssh: connect to host gpu02 port 2222: Invalid argument"
+    error = meaning([(place, Words.of([line]))], [])
+    assert ("ping" if interface is None else "mend BindAddress or BindInterface") in error.hint
+    assert error.details == (line,)
+
+
 def test_what_was_offered_and_tried_is_told() -> None:
     refused = meaning([(SERVER, Words.of(CASES[4][0].splitlines()))], [])
     assert refused.details == ("tried: /home/alice/my key",)

@@ -23,6 +23,7 @@ from envsync.errors import (
     TransferFailed,
 )
 from envsync.ssh import failures
+from envsync.ssh.algorithms import NoneAllowed
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.failures import MEANINGS, connecting
 from envsync.ssh.host_settings import HostSettings
@@ -81,6 +82,11 @@ EXAMPLES: list[tuple[Exception, type[EnvsyncError], str, str]] = [
         ConnectionFailed, "refuses connections", "sshd runs",
     ),
     (ssh_exception.IncompatiblePeer("x"), ConnectionFailed, "no algorithm in common", "update"),
+    (ssh_exception.IncompatiblePeer("x"), ConnectionFailed, "no algorithm in common", "allow more"),
+    (
+        NoneAllowed("HostKeyAlgorithms"),
+        ConnectionFailed, "the HostKeyAlgorithms that the ssh configuration allows", "ssh -G gpu02",
+    ),
     (ssh_exception.MessageOrderError("x"), ConnectionFailed, "does not speak SSH", "-v"),
     (ssh_exception.SSHException("x"), ConnectionFailed, "does not speak SSH", "-v"),
     (
