@@ -494,6 +494,27 @@ def test_one_environment_in_trouble_does_not_end_the_others(
     assert mine.generations == (1,)
 
 
+@pytest.mark.parametrize("closed", ["envs", "envs/.envsync"])
+def test_what_is_closed_to_this_user_stays_and_is_told(
+    closed: str, server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a prefix that is another user's: in there nothing is his to free."""
+    (server.prefix / closed).mkdir(exist_ok=True)
+    listed = os.listdir
+
+    def listdir(path: Any) -> Any:
+        if str(path).startswith(str(server.prefix / closed)):
+            raise PermissionError(13, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    [told] = ask(server).environments
+    assert told.name == Path(closed).name
+    assert told.stays[0].startswith(f"what is in {server.prefix / closed}, which is closed to")
+    assert told.stays[0].endswith("may run `envsync gc` there")
+    assert told.problems == ()
+
+
 def test_an_order_that_is_none_is_refused(server: Server, home: Path) -> None:
     with pytest.raises(AgentFailed):
         ask(server, keep="x")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Callable, Dict, Iterator, List, Optional, Set
+from typing import Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.places.layout import STATE_DIRECTORY
+from envsync.agent.server.facts import user_name
 from envsync.agent.server.home import content_directory
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.preparation import require_prefix
@@ -29,9 +30,10 @@ def _gc(service: Service, request: Request) -> Answer:
     now_seconds = time.time()
     freed = service.counted("freed")
     cache = content_directory(os.environ)
-    swept: List[SweepFacts] = []
+    names, closed = _names(order.prefix)
+    swept: List[SweepFacts] = [_closed(directory) for directory in closed]
     alive: Set[Tree] = set()
-    for target in _targets(order, cache):
+    for target in _targets(order, names, cache):
         keep = order.keep_of.get(target.name, order.keep)
         if os.path.isdir(target.places.state):
             rules = Rules(keep, order.drifted, order.dry_run, now_seconds)
@@ -44,13 +46,35 @@ def _gc(service: Service, request: Request) -> Answer:
     return Answer(to_json(GcFacts(tuple(swept), files, size_bytes)))
 
 
-def _targets(order: Collect, cache: Optional[str]) -> Iterator[Target]:
-    """Each environment of the prefix once, also one of which only earlier versions are left."""
-    envs = os.path.join(order.prefix, "envs")
+def _names(prefix: str) -> Tuple[Set[str], List[str]]:
+    """The environments of a prefix, also those of which only earlier versions are left; and the
+    directories that this user may not look into: they are another's."""
     names: Set[str] = set()
+    closed: List[str] = []
+    envs = os.path.join(prefix, "envs")
     for directory in (envs, os.path.join(envs, os.fsdecode(STATE_DIRECTORY))):
-        with contextlib.suppress(FileNotFoundError):
+        try:
             names.update(filter(is_environment_name, os.listdir(directory)))
+        except FileNotFoundError:
+            pass
+        except PermissionError:
+            closed.append(directory)
+    return names, closed[:1]
+
+
+def _closed(directory: str) -> SweepFacts:
+    """What is to be told of a directory in which only its owner can free anything."""
+    owner = "its owner"
+    with contextlib.suppress(OSError):
+        owner = user_name(os.stat(directory).st_uid)
+    stays = "what is in %s, which is closed to %s: %s may run `envsync gc` there"
+    told = stays % (directory, user_name(), owner)
+    return SweepFacts(os.path.basename(directory), (), 0, 0, (told,), "", ())
+
+
+def _targets(order: Collect, names: Set[str], cache: Optional[str]) -> Iterator[Target]:
+    """Each environment once."""
+    envs = os.path.join(order.prefix, "envs")
     seen: Set[bytes] = set()
     # A link to another environment shares that one's state, and its name is not the first.
     for name in sorted(names, key=lambda name: (os.path.islink(os.path.join(envs, name)), name)):
