@@ -74,15 +74,15 @@ class ControlSocket:
         self._path.unlink(missing_ok=True)
 
 
-def ask(path: Path, request: Request) -> Answer | None:
+def ask(path: Path, request: Request, *, within_seconds: float = ANSWER_SECONDS) -> Answer | None:
     """What the daemon at this socket answers; None where none runs. Raises its errors."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(ANSWER_SECONDS)
+        connection.settimeout(within_seconds)
         try:
             with _short(path) as name:
                 connection.connect(name)
             connection.sendall(json.dumps(dict(request)).encode() + b"\n")
-            line = _line(connection, ANSWER_SECONDS, _ANSWER_BYTES_MAX)
+            line = _line(connection, within_seconds, _ANSWER_BYTES_MAX)
         except (FileNotFoundError, ConnectionError, NotADirectoryError):
             return None
         except OSError as error:

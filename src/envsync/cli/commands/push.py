@@ -52,17 +52,19 @@ def push(invocation: Invocation, /, **options: Any) -> None:
       envsync push myenv @gpu --dry-run
       envsync push myenv "gpu[03-08]"
     """
+    from envsync.cli.pushing.daemons_word import held_back
     from envsync.cli.pushing.order import PushOptions, make_order
 
     site = invocation.site()
     order = make_order(site, PushOptions(**options))
     for server in order.left_out:
         invocation.terminal.note(f"{server} is the source: left out")
-    carry_out(invocation, order)
+    environment = site.inventory.environment(order.settings.environment)
+    carry_out(invocation, order, held_back(order, environment, invocation.environ))
 
 
-def carry_out(invocation: Invocation, order: PushOrder) -> None:
-    """Push, tell how it went, and raise what failed."""
+def carry_out(invocation: Invocation, order: PushOrder, warnings: Sequence[str] = ()) -> None:
+    """Push, tell how it went with these warnings beside its own, and raise what failed."""
     from envsync.cli.pushing.following import followed
 
     source = order.source
@@ -77,7 +79,7 @@ def carry_out(invocation: Invocation, order: PushOrder) -> None:
     def know(documents: Sequence[Document]) -> None:
         result["servers"] = documents
 
-    _raise_failures(invocation, followed(invocation, order, know), source.server)
+    _raise_failures(invocation, followed(invocation, order, know, warnings), source.server)
 
 
 def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], source: str) -> None:

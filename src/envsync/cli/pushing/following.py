@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from envsync.cli.invocation.in_order import InOrder, OnKnown
@@ -12,10 +14,13 @@ if TYPE_CHECKING:
     from envsync.push.steps.report import PushReport
 
 
-def followed(invocation: Invocation, order: PushOrder, on_known: OnKnown) -> list[PushReport]:
+def followed(
+    invocation: Invocation, order: PushOrder, on_known: OnKnown, warnings: Sequence[str] = ()
+) -> list[PushReport]:
     """The reports, in the order of the destinations; failures are told by the caller.
 
     `on_known` gets all that there are with each that comes, also of a push that is stopped.
+    Each has these `warnings` before its own.
     """
     from envsync.agent.operations.garbage import collect_rarely
 
@@ -30,11 +35,16 @@ def followed(invocation: Invocation, order: PushOrder, on_known: OnKnown) -> lis
     servers = [destination.server for destination in order.destinations]
     known = InOrder(servers, PushReport.to_json, on_known)
 
+    def told(report: PushReport) -> PushReport:
+        return replace(report, warnings=(*warnings, *report.warnings))
+
     def on_report(report: PushReport) -> None:
+        report = told(report)
         known.add(report.server, report)
         view.on_report(report)
 
     with view:
-        reports = fan_out.run(order.destinations, view.on_progress, on_report)
+        found = fan_out.run(order.destinations, view.on_progress, on_report)
+        reports = [told(report) for report in found]
     view.conclude(reports)
     return reports
