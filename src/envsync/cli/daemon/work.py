@@ -46,7 +46,7 @@ END_SECONDS = 3.0
 @click.command(hidden=True)
 @click.option("--as", "as_name", required=True)
 @click.option("--environment", "environments", required=True, multiple=True)
-@click.option("--glance", "glances", nargs=3, multiple=True, metavar="NAME PATH DIGEST")
+@click.option("--glance", "digest_checks", nargs=3, multiple=True, metavar="NAME PATH DIGEST")
 @click.option("--await-word", is_flag=True)
 @click.option("--make-spare", is_flag=True)
 @click.argument("servers", nargs=-1)
