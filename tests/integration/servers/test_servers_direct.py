@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.push.command import Envsync
+from tests.integration.push.command import Envsync, finish
 from tests.integration.push.stamped import Stamped, version_at
 from tests.integration.push.tree_listing import assert_same, tree
 from tests.integration.servers.test_servers_pull import INVENTORY
@@ -116,3 +117,26 @@ def test_with_the_users_agent_where_his_configuration_forwards_it(fresh_lab: Lab
         known.write_text(without_key + before)
     # There is no agent any more.
     assert push() == ("stream", "through this machine", False)
+
+
+def test_a_source_that_dies_is_told_by_its_own_name(fresh_lab: Lab) -> None:
+    """While its contents go through this machine: the target takes what comes, and is well."""
+    Stamped.in_lab(fresh_lab, file_bytes=60_000)
+    server1, server2 = fresh_lab["server1"], fresh_lab["server2"]
+    envsync = Envsync(server2)
+    envsync.configure(INVENTORY.format(prefix=server2.prefix))
+    config = server1.path(f"{server1.home()}/.ssh/config")
+    config.write_text("Host *\n  IdentityFile /nowhere\n  IdentitiesOnly yes\n")
+    there = fresh_lab["server3"].path(f"{server2.prefix}/envs/.envsync/myenv/trees")
+    server1.limit("4mbit")
+    process = envsync.start("push", "myenv", "server3", "--from", "server1")
+    try:
+        wait_until(lambda: any(there.glob("*/stamps/*")), "contents arrive", timeout_seconds=60)
+        for pid in server1.processes("python.*-I"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        told = finish(process, 90)
+    finally:
+        server1.unlimit()
+    assert (told.exit_code, told.error["server"]) == (7, "server1")
+    assert envsync.push("server3", "--from", "server1").server["outcome"] == "pushed"
