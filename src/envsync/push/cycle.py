@@ -214,7 +214,7 @@ class Push:
             self._notes.ask_both_ends(source, target)
         processes = await_unused(self._target, self._settings)
         # Before the switch: whoever dies after it must find its own version there again.
-        self._look.remember(source.revision)
+        self._look.remember(source.source_revision)
         record = self._switch(decision, brought)
         is_kept = preflight.has_drifted(target)
         report = replace(
@@ -233,7 +233,7 @@ class Push:
 
     def _switch(self, decision: Decision, brought: Brought) -> RecordFacts:
         """Publish; where the answer is lost, the target's record tells what became of it."""
-        settings, revision = self._settings, decision.source.revision
+        settings, revision = self._settings, decision.source.source_revision
         how = How(decision.method.name, brought.transport, brought.changes)
         try:
             return self._target.publish(settings, revision, how, on_progress=self._pace.relay)
@@ -247,7 +247,7 @@ class Push:
 
     def _in_step(self, decision: Decision) -> PushReport:
         """The content is there. Where no record says so, write one."""
-        revision, target = decision.source.revision, decision.target
+        revision, target = decision.source.source_revision, decision.target
         self._look.remember(revision)
         if preflight.has_drifted(target) and not self._settings.dry_run:
             record = self._target.adopt(self._settings, revision)

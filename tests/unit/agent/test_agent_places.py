@@ -214,6 +214,13 @@ def test_held_and_released(records: Records) -> None:
     records.release("a")
     records.release("never held")
     assert records.held() == {"b": "rolled back"}
+    records.hold("c", "rolled back", there="c at its prefix")
+    assert sorted(records.held()) == ["b", "c", "c at its prefix"]
+    records.release("another", "c at its prefix")
+    assert sorted(records.held()) == ["b", "c"]
+    records.log({"event": "publish", "revision": "c at its prefix", "source_revision": "c"})
+    records.release("another", "c at its prefix")
+    assert records.held() == {"b": "rolled back"}
 
 
 # --- locks ------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ _FILE = re.compile(r"([0-9]{6,})\.json\Z")
 _HELD = "held.json"
 TAKEN_BACK = "it was changed before it was taken back"
 """Why a version is kept that failed its check, or was never checked to the end."""
+_REVISIONS = ("source_revision", "revision")
 
 
 class Record(NamedTuple):
@@ -255,20 +256,35 @@ class Records:
         for event in self.history():
             what, who = event.get("event"), event.get("who")
             if what in ("publish", "rollback"):
-                held.pop(str(event.get("source_revision")), None)
+                for name in _REVISIONS:
+                    held.pop(str(event.get(name)), None)
             if what == "remove":
-                held[str(event.get("source_revision"))] = "removed by %s" % who
+                held.update((str(event.get(name)), "removed by %s" % who) for name in _REVISIONS)
             elif event.get("holds"):
-                held[str(event["holds"])] = "rolled back by %s" % who
+                names = [str(event[name]) for name in ("holds", "holds_there") if event.get(name)]
+                held.update((name, "rolled back by %s" % who) for name in names)
         return held
 
-    def hold(self, revision: str, reason: str) -> None:
-        self._store_held({**self.held(), revision: redacted(reason)})
+    def hold(self, revision: str, reason: str, *, there: str = "") -> None:
+        """Refuse a version from now on: by its source's revision, and by its own as it stood here.
 
-    def release(self, revision: str) -> None:
+        From a server with another prefix the same version has another revision.
+        """
+        reasons = dict.fromkeys((revision, there or revision), redacted(reason))
+        self._store_held({**self.held(), **reasons})
+
+    def release(self, *revisions: str) -> None:
+        """Refuse none of these any more, nor what once stood here as one of them."""
         held = self.held()
-        if held.pop(revision, None) is not None:
-            self._store_held(held)
+        if not held:
+            return
+        names = {*revisions}
+        for event in self.history():
+            if event.get("revision") in revisions:
+                names.add(str(event.get("source_revision")))
+        left = {name: reason for name, reason in held.items() if name not in names}
+        if left != held:
+            self._store_held(left)
 
     def _store_held(self, held: Dict[str, str]) -> None:
         write_json(self._places.file(_HELD), sealed(held))

@@ -57,16 +57,18 @@ class Conclusion:
             with contextlib.suppress(OSError):
                 if failure.is_verdict:
                     reason = "its check failed: %s" % failure.summary
-                    self._records.hold(new.source_revision, reason)
+                    self._records.hold(new.source_revision, reason, there=new.revision)
             raise self._taken_back(new, check, failure, is_recovered=is_recovered)
         self._on_step("record")
         if kept is not None:
             self._records.store(kept)
         self._records.store(new)
         self._records.log({"number": new.number, "revision": new.revision, **event})
-        self._records.release(new.source_revision)
+        self._records.release(new.source_revision, new.revision)
         if event.get("holds"):
-            self._records.hold(str(event["holds"]), "rolled back by %s" % event.get("who"))
+            reason = "rolled back by %s" % event.get("who")
+            there = str(event.get("holds_there") or "")
+            self._records.hold(str(event["holds"]), reason, there=there)
         self._forget_staging(new)
         forget_intent(self._places)
         self._on_step("recorded")

@@ -103,7 +103,8 @@ class TakingAway:
         self._records.store(record)
         self._records.log(event)
         # What a person took away, nobody brings back unasked.
-        self._records.hold(record.source_revision, "removed by %s" % event.get("who"))
+        reason = "removed by %s" % event.get("who")
+        self._records.hold(record.source_revision, reason, there=record.revision)
         remove(self._places.file(REMOVAL))
         return record
 

@@ -28,7 +28,14 @@ from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import require_good_disk
 from envsync.agent.trees.trees import Trees
 from envsync.agent.trees.vouchers import NO_VOUCHERS
-from envsync.agent.wire.messages import Finding, PlaceFacts, SampleFacts, SourceState, TotalsFacts
+from envsync.agent.wire.messages import (
+    AS_SENT,
+    Finding,
+    PlaceFacts,
+    SampleFacts,
+    SourceState,
+    TotalsFacts,
+)
 from envsync.conda.busy import HISTORY
 from envsync.errors import SourceRefused
 from envsync.tree.local import LocalPaths
@@ -58,7 +65,8 @@ class Source:
     ) -> None:
         self._places = base_layout(prefix) if is_base else layout(prefix, name)
         # It may be a version itself that was published here.
-        of_versions = VersionDirectories(Records(self._places))
+        self._records = Records(self._places)
+        of_versions = VersionDirectories(self._records)
         self._trees = Trees(cache_directory, LocalPaths(local), helpers, of_versions)
         self._cache_directory = cache_directory
         self.had = HadRevisions(self._places, state_directory)
@@ -166,12 +174,20 @@ class Source:
             path=os.fsdecode(self._places.path),
             revision=snapshot.revision,
             revision_there=snapshot.revision if here is None else here.facts.revision,
+            source_revision=self._source_revision(snapshot),
             totals=TotalsFacts(*snapshot.totals) if here is None else here.facts.totals,
             had=tuple(self.had.revisions()),
             findings=findings,
             platform=platform_facts(),
             hashed_bytes=snapshot.hashed_bytes,
         )
+
+    def _source_revision(self, snapshot: Snapshot) -> str:
+        """What is on record of a version that stands here as it was published; else its own."""
+        record = self._records.at(snapshot.scan.inode)
+        if record is None or record.revision != snapshot.revision or record.method not in AS_SENT:
+            return snapshot.revision
+        return record.source_revision
 
     def outline(self) -> Optional[Tuple[SourceState, Manifest]]:
         """What is known before the files are hashed; None where that is done.
@@ -191,6 +207,7 @@ class Source:
                 path=os.fsdecode(self._places.path),
                 revision="",
                 revision_there="",
+                source_revision="",
                 totals=TotalsFacts(*totals),
                 had=(),
                 findings=installer_findings(self._places) + busy_findings(scanned, self._places),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Optional
+from typing import Dict, Optional
 
 from envsync.agent.places.records import Record
 from envsync.agent.places.unfinished_carry import undo_unfinished
@@ -44,11 +44,12 @@ class GoingBack:
         kept = kept_record(self._target, live, current, publication)
         if kept is not None and not overwrite:
             raise TargetDrifted("it was changed by hand since it was published")
-        holds = "" if current is None else current.source_revision
-        if holds == record.source_revision:
-            holds = ""
         # In the event, so that who finishes an interrupted rollback holds it, too.
-        event = {**event_of("rollback", publication, live), "to": record.number, "holds": holds}
+        event = {
+            **event_of("rollback", publication, live),
+            "to": record.number,
+            **_held_for(record, current),
+        }
         switch = Switch(
             staged=tree,
             new=record,
@@ -129,3 +130,12 @@ class GoingBack:
             numbers = ", ".join(str(r.number) for r in kept)
             raise NotFound(missing, details=["kept: number %s" % numbers] if kept else ())
         return earlier[-1]
+
+
+def _held_for(record: Record, current: Optional[Record]) -> Dict[str, str]:
+    """What is held when `record` takes the place of `current`: nothing where that is the same."""
+    if current is None or current.source_revision == record.source_revision:
+        return {"holds": "", "holds_there": ""}
+    # To go back to the same bytes, published from elsewhere, refuses nobody anything.
+    there = "" if current.revision == record.revision else current.revision
+    return {"holds": current.source_revision, "holds_there": there}

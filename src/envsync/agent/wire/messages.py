@@ -9,6 +9,8 @@ from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 KEPT = "kept"
 """The method of a version that envsync did not publish: it was made by hand there."""
+AS_SENT = ("mirror", "adopt")
+"""The methods by which a version is its source's, but for paths that name another prefix."""
 GROUP_OWNED = "group-owned"
 """A kind of finding: another user's version stands there, which this one may replace."""
 DAMAGED_RECORD = "damaged-record"
@@ -80,12 +82,14 @@ class SourceState(NamedTuple):
     """What a source is. `had` are the source revisions that it has had itself.
 
     `revision_there` is that of the tree as it will be published: `revision` itself, but for
-    a relocation.
+    a relocation. `source_revision` goes on record with it: that of the first source, where this
+    is the version as it was published here, with another prefix in it perhaps.
     """
 
     path: str
     revision: str
     revision_there: str
+    source_revision: str
     totals: TotalsFacts
     had: Tuple[str, ...]
     findings: Tuple[Finding, ...]

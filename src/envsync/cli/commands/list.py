@@ -33,7 +33,8 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
     """Show which environments are on which SERVER: their revisions, and who put them there.
 
     Without servers: all of the inventory and this machine. The same revision is the same
-    content.
+    version, whatever prefix is written in it; what was made anew (--method rebuild) has that
+    of what it was made from.
     """
     from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
 

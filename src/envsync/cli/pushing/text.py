@@ -52,16 +52,22 @@ def _outcome(report: PushReport) -> str:
         return f"failed{code}, {duration(report.seconds)}"
     if report.outcome in (IN_STEP, ADOPTED):
         recorded = ", put on record" if report.outcome == ADOPTED else ""
-        return f"already at {short(report.revision)}{recorded} ({duration(report.seconds)})"
+        return f"already at {_revision(report)}{recorded} ({duration(report.seconds)})"
     if report.outcome == PLANNED:
         refused = "" if report.error is None else "would be refused; otherwise "
         return f"{refused}{_contents(report)}; {_would_send(report)}"
     return f"{_contents(report)}; {_sent(report)}, {duration(report.seconds)}"
 
 
+def _revision(report: PushReport) -> str:
+    """As `list` shows it: of what is on record the source's, and that may be another server's."""
+    record = report.record
+    return short(report.revision if record is None else record.source_revision)
+
+
 def _contents(report: PushReport) -> str:
     if report.totals is None:
-        return short(report.revision)
+        return _revision(report)
     return f"{count(report.totals.files, 'file')}, {size(report.totals.size_bytes)}"
 
 
@@ -129,7 +135,7 @@ def _plan_lines(report: PushReport, verbose: bool) -> Iterator[str]:
 
 
 def _verbose_lines(report: PushReport) -> Iterator[str]:
-    yield f"  revision {short(report.revision)}" if report.revision else "  no revision known"
+    yield f"  revision {_revision(report)}" if report.revision else "  no revision known"
     if report.connection:
         reason = f": {report.connection_reason}" if report.connection_reason else ""
         yield f"  connection {report.connection}{reason}"

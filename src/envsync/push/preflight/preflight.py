@@ -159,7 +159,7 @@ def is_in_step(source: SourceState, target: TargetState, method: str = MIRROR) -
     return (
         made is not None
         and made.method == method != MIRROR
-        and (made.revision, made.source_revision) == (target.revision, source.revision)
+        and (made.revision, made.source_revision) == (target.revision, source.source_revision)
     )
 
 
@@ -184,9 +184,11 @@ def require_permission(settings: PushSettings, source: SourceState, target: Targ
 
 
 def _require_not_held(settings: PushSettings, source: SourceState, target: TargetState) -> None:
-    reason = target.held.get(source.revision)
-    if reason is not None and not settings.retry_held:
-        raise RevisionHeld(f"revision {short(source.revision)} is held there: {reason}")
+    # As it would stand there, too: what was rolled back may have come from another prefix.
+    names = source.source_revision, source.revision, source.revision_there
+    held = next((name for name in names if name in target.held), None)
+    if held is not None and not settings.retry_held:
+        raise RevisionHeld(f"revision {short(held)} is held there: {target.held[held]}")
 
 
 def _require_not_shrunk(settings: PushSettings, source: SourceState, target: TargetState) -> None:
@@ -225,7 +227,7 @@ def _require_fast_forward(source: SourceState, target: TargetState) -> None:
     record = target.record
     if record is None or not target.exists:
         return
-    if record.source_revision not in (*source.had, source.revision):
+    if record.source_revision not in (*source.had, source.revision, source.source_revision):
         origin = f"from {record.source} ({published(record)})"
         if record.method == KEPT:
             # It was overwritten once, and put back since.

@@ -1,0 +1,123 @@
+"""One version at several prefixes is one version: held, recorded and replaced as such."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.places.layout import layout
+from envsync.agent.places.records import Record, Records
+from envsync.agent.target.going_back import GoingBack
+from envsync.agent.target.target import Target
+from envsync.errors import RevisionHeld
+from tests.integration.relocation.local_push import NAME, push
+
+
+@pytest.fixture(autouse=True)
+def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CACHE", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Path:
+    """A prefix with an environment that names it."""
+    prefix = tmp_path / "one"
+    meta = prefix / "envs" / NAME / "conda-meta"
+    meta.mkdir(parents=True)
+    (meta / "history").write_text(f"# cmd: conda create -p {prefix}/envs/{NAME}\n")
+    return prefix
+
+
+def change(prefix: Path) -> None:
+    (prefix / "envs" / NAME / "stamp").write_text("2\n")
+
+
+def record(prefix: Path) -> Record:
+    """Of what stands there."""
+    places = layout(str(prefix), NAME)
+    found = Records(places).at(places.inode() or 0)
+    assert found is not None
+    return found
+
+
+def roll_back(prefix: Path) -> None:
+    target = Target(str(prefix), NAME, (), None, "bob@there")
+    try:
+        GoingBack(target).rollback(None, "bob@there", overwrite=False)
+    finally:
+        target.lock.release()
+
+
+def forget_records(prefix: Path) -> None:
+    """As for who may not read them."""
+    for path in (prefix / "envs/.envsync" / NAME / "generations").glob("*.json"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_what_is_held_is_held_from_another_prefix_too(
+    one: Path, tmp_path: Path, *, knows: bool
+) -> None:
+    other, third = tmp_path / "the-other", tmp_path / "a/third"
+    for _ in range(2):
+        push(one, other)
+        push(one, third)
+        change(one)
+    if not knows:
+        forget_records(other)
+    roll_back(third)
+    for source in (one, other):
+        with pytest.raises(RevisionHeld, match="is held there: rolled back by bob@there"):
+            push(source, third)
+    done = push(other, third, retry_held=True, overwrite=not knows)
+    assert done.outcome == "pushed"
+    roll_back(third)
+    with pytest.raises(RevisionHeld):
+        push(one, third)
+    push(one, third, retry_held=True)
+    push(other, third)
+
+
+def test_a_removed_version_is_held_from_another_prefix_too(one: Path, tmp_path: Path) -> None:
+    other, third = tmp_path / "the-other", tmp_path / "a/third"
+    push(one, other)
+    push(one, third)
+    forget_records(other)
+    target = Target(str(third), NAME, (), None, "bob@there")
+    GoingBack(target).remove("bob@there", overwrite=False)
+    target.lock.release()
+    with pytest.raises(RevisionHeld, match="removed by bob@there"):
+        push(other, third)
+
+
+def test_what_is_on_record_names_the_first_source(one: Path, tmp_path: Path) -> None:
+    """So the same content has the same revision in `list`, wherever it came from."""
+    other, third = tmp_path / "the-other", tmp_path / "a/third"
+    first = push(one, other).record
+    assert first is not None
+    assert first.source_revision != first.revision
+    push(other, third)
+    assert record(third).source_revision == first.source_revision
+    push(other, one)
+    adopted = record(one)
+    assert adopted.method == "adopt"
+    assert adopted.source_revision == adopted.revision == first.source_revision
+    assert push(one, third).outcome == "in-step"
+    change(one)
+    for target in (other, third):
+        assert push(one, target).outcome == "pushed"
+    change(other)
+    assert record(other).revision != record(other).source_revision == record(third).source_revision
+
+
+def test_a_version_that_was_changed_is_one_of_its_own(one: Path, tmp_path: Path) -> None:
+    other, third = tmp_path / "the-other", tmp_path / "a/third"
+    push(one, other)
+    change(other)
+    push(other, third)
+    assert record(third).source_revision not in (
+        record(other).source_revision,
+        record(other).revision,
+    )
