@@ -131,6 +131,13 @@ class Inventory:
             )
         return listed.get(name) or Environment(_checked(names.environment_name, name))
 
+    def publishers(self, server: str) -> str:
+        """The group that may publish on a server, as far as the file says; empty where none is."""
+        shares = [entry.share for entry in self.servers if entry.name == server]
+        shares += [entry.share for entry in self.environments]
+        groups = (share.group for share in shares if share is not None and share.mode == "write")
+        return next(groups, "")
+
     def targets(self, environment_name: str) -> tuple[Server, ...]:
         """The servers of the environment's `push_to`, without its source."""
         environment = self.environment(environment_name)

@@ -25,5 +25,11 @@ def test_of_what_cannot_be_read_no_size_is_told() -> None:
     facts = ListFacts(environments=(READ, UNREAD), time_seconds=0.0)
     read, unread = rows_of(Outcome("server2", facts, None))
     assert read[2:6] == ("b196fb31b68f", "9", "65.7 MB", "1")
-    assert unread[2:6] == ("-", "-", "-", "1")
+    assert unread[2:6] == ("-", "-", "-", "-")
     assert unread[-1] == "files that may not be read"
+
+
+def test_of_closed_records_what_stands_there_is_told() -> None:
+    closed = READ._replace(generations=0, problem="what envsync keeps of it is closed")
+    (row,) = rows_of(Outcome("server2", ListFacts((closed,), 0.0), None))
+    assert row[2:] == ("b196fb31b68f", "9", "65.7 MB", "-", "-", "-", closed.problem)

@@ -43,7 +43,18 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
     ("found", "what", "command", "fails"),
     [
         (_health(prefix=PREFIX._replace(exists=False)), "no conda prefix", "bootstrap", True),
-        (_health(prefix=PREFIX._replace(is_writable=False)), "cannot be written", "chown", True),
+        (
+            _health(prefix=PREFIX._replace(is_writable=False)),
+            "cannot be written",
+            "'chmod u+rwx /w/conda/envs'",
+            True,
+        ),
+        (
+            _health(prefix=PREFIX._replace(is_writable=False, owner="root")),
+            "cannot be written",
+            "'sudo chown alice /w/conda/envs'",
+            True,
+        ),
         (
             _health(prefix=PREFIX._replace(is_writable=False, is_read_only=True)),
             "mounted read-only",
@@ -82,6 +93,19 @@ def test_each_trouble(found: Examination, what: str, command: str, fails: bool) 
     assert told.fails is fails
 
 
+@pytest.mark.parametrize("owner", ["carol", "root"])
+def test_nobody_is_told_to_take_away_what_another_publishes_in(owner: str) -> None:
+    others = StandingFacts("theirs", "closed", "")
+    prefix = PREFIX._replace(is_writable=False, owner=owner)
+    found = _health(prefix=prefix, environments=(others,))
+    [told] = complaints(found, PLATFORM)
+    assert "chown" not in told.command
+    assert f"have {owner} push there, or share it" in told.command
+    [told] = complaints(replace(found, publishers="lab"), PLATFORM)
+    assert "sudo chgrp lab /w/conda/envs && sudo chmod g+rwxs,-t /w/conda/envs" in told.command
+    assert told.fails
+
+
 @pytest.mark.parametrize(
     "prefix", [PREFIX._replace(exists=False), PREFIX._replace(has_conda=False)]
 )
@@ -117,7 +141,7 @@ def test_a_version_of_thousands_of_digits_is_no_error() -> None:
 def test_a_command_is_taken_for_what_it_is_by_both_shells() -> None:
     """A server says who is there and what stands there; a person pastes what mends it."""
     server = HEALTH.server._replace(who="$(evil)@server2")
-    prefix = PREFIX._replace(path="/w/my conda", is_writable=False)
+    prefix = PREFIX._replace(path="/w/my conda", is_writable=False, owner="root")
     [told] = complaints(_health(server=server, prefix=prefix), PLATFORM)
     *there, command = shlex.split(told.command)
     assert there == ["ssh", "-t", "alice@server2"]

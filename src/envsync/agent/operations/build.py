@@ -7,6 +7,7 @@ from typing import Callable, Dict, Tuple
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.operations.target import manifest_of
+from envsync.agent.places.members import require_open_records
 from envsync.agent.target.going_back import GoingBack
 from envsync.agent.target.preparation import content_findings
 from envsync.agent.target.publication import adopt
@@ -74,6 +75,7 @@ def _adopt(service: Service, request: Request) -> Answer:
 
 
 def _rollback(service: Service, request: Request) -> Answer:
+    require_open_records(service.target.places)
     return Answer(to_json(GoingBack(service.target).rollback(*request.read(GoBack))))
 
 

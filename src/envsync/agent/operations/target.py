@@ -6,6 +6,7 @@ import os
 from typing import Callable, Dict
 
 from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.places.members import require_open_records
 from envsync.agent.places.staging_note import find_staging
 from envsync.agent.server.home import content_directory
 from envsync.agent.target.target import Target
@@ -97,6 +98,8 @@ def _differences(service: Service, request: Request) -> Answer:
     from envsync.agent.target.questions import differences
 
     asked = request.read(AskDifferences)
+    if not request.payload:
+        require_open_records(service.target.places)
     other = manifest_of(service, request, packed=asked.packed) if request.payload else None
     return Answer(to_json(differences(service.target, other, asked.paths_max)))
 
@@ -116,10 +119,12 @@ def _dry_plan(service: Service, request: Request) -> Answer:
 def _verify(service: Service, request: Request) -> Answer:
     from envsync.agent.target.questions import verify
 
+    require_open_records(service.target.places)
     return Answer(to_json(verify(service.target, service.counted("verify"))))
 
 
 def _history(service: Service, request: Request) -> Answer:
+    require_open_records(service.target.places)
     return Answer({"events": service.target.history()})
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shlex
 import stat
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, NamedTuple, Optional, Tuple
 
 from envsync.agent.places.layout import SEARCH, Layout, group_writes
 from envsync.agent.places.sharing import walk
@@ -23,6 +23,13 @@ from envsync.errors import PreflightRefused
 from envsync.tree.sharing import WRITE
 
 _USE = os.W_OK | os.X_OK
+
+
+class ClosedRecords(NamedTuple):
+    """That another user's records cannot be read, and what to do about it."""
+
+    message: str
+    hint: str
 
 
 def is_foreign(path: bytes) -> bool:
@@ -55,14 +62,42 @@ def _require_open(places: Layout, owner: str) -> None:
             hint="%s or an administrator there has to run: %s"
             % (user_name(status.st_uid), _opening(parent, os.stat(places.standing()).st_gid)),
         )
-    above = os.path.dirname(places.state)
-    # One that is not there this user makes; and none is seen in a directory that is closed.
-    closed = [(above, os.X_OK), (places.state, os.R_OK | _USE)]
-    if any(os.path.isdir(path) and not os.access(path, mode) for path, mode in closed):
+    if _closed(places, os.R_OK | _USE):
         raise PreflightRefused(
             "what envsync keeps of %s there is open to %s alone" % (places.name, owner),
             hint="have %s push it once with `share: {..., mode: write}`, which opens it" % owner,
         )
+
+
+def _closed(places: Layout, mode: int) -> bytes:
+    """The directory of envsync's own that is closed to this user; empty where none is.
+
+    One that is not there this user makes; and none is seen in a directory that is closed.
+    """
+    needed = (os.path.dirname(places.state), os.X_OK), (places.state, mode)
+    closed = (path for path, mode in needed if os.path.isdir(path) and not os.access(path, mode))
+    return next(closed, b"")
+
+
+def closed_records(places: Layout) -> Optional[ClosedRecords]:
+    """What is to be said where this user may not read what envsync keeps; None where he may."""
+    closed = _closed(places, os.R_OK | os.X_OK)
+    if not closed:
+        return None
+    owner = user_name(os.stat(closed).st_uid)
+    return ClosedRecords(
+        "what envsync keeps of %s there belongs to %s and is closed to %s"
+        % (places.name, owner, user_name()),
+        "ask %s; or have %s push it with `share: {group: ..., mode: write}`, which opens it to "
+        "that group" % (owner, owner),
+    )
+
+
+def require_open_records(places: Layout) -> None:
+    """Raise `PreflightRefused` where what is on record cannot be told: it is not nothing."""
+    closed = closed_records(places)
+    if closed is not None:
+        raise PreflightRefused(closed.message, hint=closed.hint)
 
 
 def _opening(directory: bytes, gid: int, sudo: str = "") -> str:

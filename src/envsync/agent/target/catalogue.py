@@ -7,6 +7,7 @@ import os
 from typing import Iterator, Mapping, Optional, Sequence
 
 from envsync.agent.places.layout import layout
+from envsync.agent.places.members import closed_records
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.target.differences import package_paths
@@ -27,7 +28,8 @@ def environments(
     local_of: Mapping[str, Sequence[str]],
     cache_directory: Optional[str],
 ) -> Iterator[EnvironmentFacts]:
-    """Each environment of a prefix, by name. One that cannot be read has its `problem` set.
+    """Each environment of a prefix, by name. One that cannot be read has its `problem` set, and
+    so has one whose records are closed to this user.
 
     `local_of` are further local paths, of the environments that have some.
     """
@@ -53,6 +55,7 @@ def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
     except (EnvsyncError, OSError) as error:
         return EnvironmentFacts(name, "", None, False, nothing, 0, 0, words(error))
     record = records.at(snapshot.scan.inode)
+    closed = closed_records(places)
     return EnvironmentFacts(
         name=name,
         revision=snapshot.revision,
@@ -61,5 +64,5 @@ def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
         totals=TotalsFacts(*snapshot.totals),
         packages=len(list_packages(package_paths(manifest))),
         generations=sum(1 for other in records.all() if other != record),
-        problem="",
+        problem="" if closed is None else closed.message,
     )

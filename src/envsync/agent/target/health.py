@@ -12,6 +12,7 @@ from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequ
 
 from envsync.agent.places.layout import INTENT, STATE_DIRECTORY, Layout, layout
 from envsync.agent.places.locks import holder_at
+from envsync.agent.places.members import closed_records
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.conda_tool import tools
@@ -47,7 +48,8 @@ class StandingFacts(NamedTuple):
 
     `unpublished` (envsync never published there), `published`, `changed` (by hand, since),
     `interrupted` (a switch or its removal was cut short), `locked` (a push is under way), `missing`
-    (nothing stands there, versions are kept), `removed` (the same, on purpose), `unreadable`.
+    (nothing stands there, versions are kept), `removed` (the same, on purpose), `closed` (its
+    records are another user's), `unreadable`.
     """
 
     name: str
@@ -132,7 +134,12 @@ def driver_cuda_version() -> str:
 def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
     for name in _names(os.path.join(prefix, "envs")):
         try:
-            standing = StandingFacts(name, *_state(layout(prefix, name), trees_of))
+            places = layout(prefix, name)
+            closed = closed_records(places)
+            if closed is not None:
+                yield StandingFacts(name, "closed", closed.message)
+                continue
+            standing = StandingFacts(name, *_state(places, trees_of))
             # Without a version that is kept, an empty directory is all that a push left.
             if standing.state not in ("removed", "missing") or standing.reason:
                 yield standing

@@ -68,7 +68,8 @@ def _examined(
 
         def visit(place: Place) -> Examination:
             show(Progress(place.server, "examine"))
-            found = examine(place, environments_at(site, place))
+            publishers = site.inventory.publishers(place.server)
+            found = examine(place, environments_at(site, place), publishers)
             known.add(place.server, found)
             return found
 

@@ -81,9 +81,9 @@ def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
             facts.name,
             outcome.server,
             short(revision) or "-",
-            "-" if facts.problem else str(facts.packages),
-            "-" if facts.problem else size(facts.totals.size_bytes),
-            str(facts.generations),
+            str(facts.packages) if facts.revision else "-",
+            size(facts.totals.size_bytes) if facts.revision else "-",
+            "-" if facts.problem else str(facts.generations),
             # Both by the server's clock, which may be far from this one's.
             "-" if record is None else age(record.when_seconds, outcome.value.time_seconds),
             "-" if record is None else record.who,

@@ -17,11 +17,15 @@ from envsync.push.questions.examination import Examination
 from envsync.ssh.by_hand import ssh_command
 from envsync.told_commands import command_line, published_diff
 
+ROOT = "root"
 FREE_BYTES_NEEDED = 100 << 20
 FREE_BYTES_SCARCE = 5 << 30
 FREE_INODES_SCARCE = 100_000
 CLOCK_SECONDS_MAX = 5.0
 
+_OPEN_RECORDS = (
+    "ask its owner, who opens it to a group by a push with `share: {group: ..., mode: write}`"
+)
 _RSYNC_HOLES = (
     ((3, 2, 5), "CVE-2022-29154"),
     ((3, 4, 0), "CVE-2024-12084 to -12088 and CVE-2024-12747"),
@@ -76,11 +80,26 @@ def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
     elif not prefix.is_writable:
         user = health.server.who.partition("@")[0]
         what = f"{prefix.path}/envs belongs to {prefix.owner} and cannot be written by {user}"
-        mend = f"chown {shlex.quote(user)} {shlex.quote(prefix.path)}/envs"
-        yield what, _there(found, f"sudo {mend}"), True
+        yield what, _let_write(found, health, user), True
     elif not prefix.has_conda:
         what = f"{prefix.path} has no conda-meta: there is no conda"
         yield what, _bootstrap(found), False
+
+
+def _let_write(found: Examination, health: HealthFacts, user: str) -> str:
+    """What lets this user write in `envs`, and takes nothing from another one."""
+    prefix, envs = health.prefix, f"{shlex.quote(health.prefix.path)}/envs"
+    if prefix.owner == user:
+        return _there(found, f"chmod u+rwx {envs}")
+    if found.publishers:
+        group = shlex.quote(found.publishers)
+        return _there(found, f"sudo chgrp {group} {envs} && sudo chmod g+rwxs,-t {envs}")
+    if prefix.owner == ROOT and not health.environments:
+        return _there(found, f"sudo chown {shlex.quote(user)} {envs}")
+    return (
+        f"have {prefix.owner} push there, or share it (`share: {{group: ..., mode: write}}`); or "
+        "take a prefix of your own"
+    )
 
 
 def _bootstrap(found: Examination) -> str:
@@ -163,6 +182,7 @@ def _about(found: Examination, standing: StandingFacts) -> _Told:
         "missing": command_line("rollback", name, server),
         "unreadable": command_line("verify", name, server),
         "published": command_line("history", name, server),
+        "closed": _OPEN_RECORDS,
     }.get(standing.state)
     if mend is None or not standing.reason:
         return

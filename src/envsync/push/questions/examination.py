@@ -33,7 +33,8 @@ class Examination:
     """What was found out about a server until it was done, or an `error` ended it.
 
     `connection` is how it was reached (`here`: it is this machine), empty where it was not;
-    `reached` is where that led, None where no link was needed.
+    `reached` is where that led, None where no link was needed. `publishers` is the group that
+    is to publish there by the inventory, empty where none is.
     `is_reached` and `is_key_known` are None where that did not come up. `noise` is what its
     login files print. `clock_off_seconds` is how far its clock is ahead of this machine's.
     """
@@ -43,6 +44,7 @@ class Examination:
     connection: str = ""
     connection_reason: str = ""
     reached: Reached | None = None
+    publishers: str = ""
     is_reached: bool | None = None
     is_key_known: bool | None = None
     noise: bytes = b""
@@ -51,9 +53,9 @@ class Examination:
     error: EnvsyncError | None = None
 
 
-def examine(place: Place, asked: AskEnvironments) -> Examination:
+def examine(place: Place, asked: AskEnvironments, publishers: str = "") -> Examination:
     """Look at a place; never raises an `EnvsyncError`. `asked` are its environments."""
-    found = Examination(place.server, place.prefix)
+    found = Examination(place.server, place.prefix, publishers=publishers)
     try:
         if place.open_link is None:
             here = replace(found, connection=HERE, is_reached=True)

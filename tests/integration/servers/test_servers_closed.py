@@ -1,0 +1,85 @@
+"""What another user published, and keeps to himself: each command says so, and no untruth."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.integration.push.command import Envsync
+from tests.integration.push.stamped import Stamped
+from tests.lab.host import MEMBER, USER
+from tests.lab.lab import GROUP, Lab
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(os.geteuid() != 0, reason="several users need root"),
+]
+
+INVENTORY = """\
+prefix: {prefix}
+servers:
+  server1: {{}}
+  server2: {{user: {user}{more}}}
+environments:
+  myenv: {{source: server1, push_to: [server2]}}
+"""
+
+
+def _configure(envsync: Envsync, user: str, more: str = "") -> None:
+    text = INVENTORY.format(prefix=envsync.host.prefix, user=user, more=more)
+    envsync.configure(text)
+
+
+@pytest.fixture
+def envsync(fresh_lab: Lab) -> Envsync:
+    """Alice has published on server2, and Bob goes there."""
+    Stamped.in_lab(fresh_lab)
+    host, envsync = fresh_lab["server2"], Envsync(fresh_lab.controller)
+    uid = host.path(host.home(USER)).stat().st_uid
+    top = host.path(host.prefix)
+    for path in (top, *top.rglob("*")):
+        os.chown(path, uid, uid)
+    _configure(envsync, USER)
+    envsync.push()
+    _configure(envsync, MEMBER)
+    return envsync
+
+
+CLOSED = f"what envsync keeps of myenv there belongs to {USER} and is closed to {MEMBER}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("history", "myenv", "server2"),
+        ("verify", "myenv", "server2"),
+        ("diff", "myenv", "server2", "--published"),
+        ("rollback", "myenv", "server2"),
+    ],
+)
+def test_what_needs_the_records_is_refused(envsync: Envsync, command: tuple[str, ...]) -> None:
+    ran = envsync.run(*command)
+    assert (ran.exit_code, ran.error["message"]) == (8, CLOSED)
+    assert f"ask {USER}" in ran.error["hint"]
+
+
+def test_what_does_not_goes_on(envsync: Envsync) -> None:
+    assert envsync.ok("diff", "myenv", "server2").result["difference"]["added"] == 0
+    [listed] = envsync.ok("list", "server2").server["environments"]
+    assert (listed["record"], listed["problem"]) == (None, CLOSED)
+    assert len(listed["revision"]) == 64
+    ran = envsync.run("doctor", "server2")
+    [closed] = ran.server["environments"]
+    assert (closed["state"], closed["reason"]) == ("closed", CLOSED)
+    commands = {one["what"]: one["command"] for one in ran.server["complaints"]}
+    assert "envsync verify" not in str(commands)
+    assert "ask its owner" in commands[f"myenv: {CLOSED}"]
+
+
+def test_the_doctor_takes_nothing_from_another_user(envsync: Envsync) -> None:
+    ran = envsync.run("doctor", "server2")
+    assert ran.exit_code == 8
+    assert f"have {USER} push there" in ran.error["hint"]
+    _configure(envsync, MEMBER, f", share: {{group: {GROUP}, mode: write}}")
+    assert f"chgrp {GROUP} " in envsync.run("doctor", "server2").error["hint"]
