@@ -54,6 +54,8 @@ from typing import (
 SLOTS: Mapping[str, str] = {
     "server": "SERVER",
     "insist": "insist with --retry-held",
+    "overwrite": "--overwrite",
+    "allow_shrink": "--allow-shrink",
     "see_difference": "see what differs with `envsync diff`; ",
 }
 """What may be left open in a hint, and what stands there until somebody knows better."""
@@ -201,7 +203,7 @@ class SourceRefused(EnvsyncError):
 class SourceShrunk(SourceRefused):
     code = "source-shrunk"
     exit_code = 10
-    default_hint = "if that is what you want: --allow-shrink"
+    default_hint = Hint("if that is what you want: {allow_shrink}")
 
 
 class InstallUnfinished(SourceRefused):
@@ -214,13 +216,13 @@ class InstallUnfinished(SourceRefused):
 class TargetDrifted(EnvsyncError):
     code = "drift"
     exit_code = 11
-    default_hint = Hint("{see_difference}--overwrite keeps it as a generation")
+    default_hint = Hint("{see_difference}{overwrite} keeps it as a generation")
 
 
 class NotFastForward(EnvsyncError):
     code = "not-fast-forward"
     exit_code = 12
-    default_hint = "--overwrite replaces it and keeps it as a generation"
+    default_hint = Hint("{overwrite} replaces it and keeps it as a generation")
 
 
 class RevisionHeld(EnvsyncError):

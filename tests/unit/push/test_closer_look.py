@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from envsync.errors import RevisionHeld
+from envsync.errors import EnvsyncError, RevisionHeld
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.settings import PushSettings
@@ -37,9 +37,42 @@ def test_what_is_held_names_the_command(
         raise RevisionHeld("it is held there")
 
     monkeypatch.setattr(preflight, "require_permission", refuse)
+    monkeypatch.setattr(preflight, "missing_options", lambda *_: ())
     state = SimpleNamespace(record=None, exists=False)
     target = cast(TargetEnd, SimpleNamespace(server="server2"))
     look = CloserLook(settings, cast(Source, None), target)
     with pytest.raises(RevisionHeld) as caught:
         look.require_permission(state, state)  # type: ignore[arg-type]
+    assert caught.value.hint.endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ({}, "or insist: `envsync push myenv server2 --overwrite --retry-held`"),
+        ({"overwrite": True}, "or insist: `envsync push myenv server2 --overwrite --retry-held`"),
+        ({"retry_held": True}, "; --overwrite --retry-held keeps it as a generation"),
+        (
+            {"archive": "a.tar", "allow_shrink": True},
+            "or insist with --overwrite --allow-shrink --retry-held",
+        ),
+    ],
+)
+def test_every_option_that_it_takes_is_named_at_once(given: dict[str, object], hint: str) -> None:
+    """Else whoever does as he is told is refused for the next, and then for the first again."""
+    settings = replace(SETTINGS, **given)  # type: ignore[arg-type]
+    found = SimpleNamespace(added=1, removed=0, changed=0, packages=(), groups=(), paths=())
+    end = SimpleNamespace(server="server2", is_here=False, differences=lambda *_, **__: found)
+    record = SimpleNamespace(
+        revision="r", source_revision="r", source="s", who="w", when_seconds=0.0, method="mirror"
+    )
+    target = SimpleNamespace(
+        exists=True, held={"new": "rolled back"}, record=record, revision="changed", findings=()
+    )
+    target.totals = (1, 1, 1)
+    source = SimpleNamespace(revision="new", source_revision="new", revision_there="new", had=())
+    source.totals = (1, 1, 1)
+    look = CloserLook(settings, cast(Source, None), cast(TargetEnd, end))
+    with pytest.raises(EnvsyncError) as caught:
+        look.require_permission(source, target)  # type: ignore[arg-type]
     assert caught.value.hint.endswith(hint)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from typing import Any, Collection, Dict, List, NamedTuple, Optional
+from typing import Any, Collection, Dict, List, NamedTuple, Optional, Tuple
 
 from envsync.agent.places.layout import (
     INTENT,
@@ -40,9 +40,10 @@ class Record(NamedTuple):
 
     `revision` is of the tree as published here, `source_revision` of the tree it came
     from; they differ only where a prefix was rewritten. `inode` is that of its top
-    directory. `kept_because` is set where the version was overwritten although it had
-    changes of its own: no automatic clean-up removes it. `own_changes` is a digest of those,
-    where they are known and a check may have made them.
+    directory. `local` are the patterns of the local paths by which `revision` was told, none
+    in a record that is older than this field. `kept_because` is set where the version was
+    overwritten although it had changes of its own: no automatic clean-up removes it.
+    `own_changes` is a digest of those, where they are known and a check may have made them.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Record(NamedTuple):
     totals: Totals
     kept_because: str = ""
     own_changes: str = ""
+    local: Tuple[str, ...] = ()
 
     @property
     def was_taken_back(self) -> bool:
@@ -69,11 +71,10 @@ class Record(NamedTuple):
 
 def record_from_json(document: Any) -> Record:
     """The record of a document; ValueError where it is none."""
-    if isinstance(document, dict):
-        document = {"own_changes": "", **document}  # earlier releases wrote none
+    earlier = {"own_changes": "", "local": []}  # an earlier release wrote neither
     try:
-        return from_json(Record, document)
-    except AgentFailed as error:
+        return from_json(Record, {**earlier, **dict(document)})
+    except (AgentFailed, TypeError) as error:
         raise ValueError("not a record: %s" % error) from error
 
 

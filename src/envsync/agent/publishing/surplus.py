@@ -7,6 +7,7 @@ import os
 import time
 from typing import Optional, Sequence
 
+from envsync.agent.places.kept_versions import is_as_published
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import hindrance
 from envsync.agent.places.records import Record, Records
@@ -88,7 +89,7 @@ def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) 
 def _is_as_recorded(trees: Trees, tree: bytes, record: Record) -> bool:
     """Not where it goes on changing; OSError and `StorageFailed` where that cannot be told."""
     try:
-        return trees.snapshot(tree).revision == record.revision
+        return is_as_published(trees, tree, record)
     except SourceRefused:
         return False
 
@@ -123,5 +124,6 @@ def keep_unrecorded(
             transport="",
             totals=EMPTY.totals() if found is None else found.totals,
             kept_because=because,
+            local=trees.local.patterns,
         )
         records.store(record, None if found is None else found.manifest())

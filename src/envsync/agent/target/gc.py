@@ -11,6 +11,7 @@ import contextlib
 import os
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
 
+from envsync.agent.places.kept_versions import is_as_published
 from envsync.agent.places.layout import remove
 from envsync.agent.places.locks import expel_writers, holder_at, under_way
 from envsync.agent.places.members import hindrance
@@ -156,7 +157,7 @@ class _Sweep:
         if record.kept_because:
             return "%s (--drifted removes it)" % record.kept_because
         try:
-            if self._target.trees.snapshot(tree).revision == record.revision:
+            if is_as_published(self._target.trees, tree, record):
                 return ""
         except (EnvsyncError, OSError) as error:
             return "it cannot be read (%s)" % error

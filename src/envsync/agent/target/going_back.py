@@ -6,6 +6,7 @@ import contextlib
 import time
 from typing import Dict, Optional
 
+from envsync.agent.places.kept_versions import is_as_published
 from envsync.agent.places.records import Record
 from envsync.agent.places.unfinished_carry import undo_unfinished
 from envsync.agent.publishing.publish import Switch
@@ -68,12 +69,10 @@ class GoingBack:
         """Whether an earlier version is what was published, once what died over it is undone."""
         trees, recorded = self._target.trees, self._target.records.manifest(record)
         with contextlib.suppress(SourceRefused):
-            back = trees.snapshot(tree)
-            if recorded is not None and undo_unfinished(
-                tree, back.scan.local, recorded, back.manifest()
-            ):
+            if recorded is not None:
                 back = trees.snapshot(tree)
-            return back.revision == record.revision
+                undo_unfinished(tree, back.scan.local, recorded, back.manifest())
+            return is_as_published(trees, tree, record)
         return False
 
     def _looked_at_again(self) -> Optional[Snapshot]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from envsync.agent.places.records import Record
 from envsync.agent.server.facts import who
@@ -14,8 +14,13 @@ from envsync.agent.wire.messages import KEPT, RecordFacts
 from envsync.errors import AgentFailed, TargetDrifted
 
 
-def new_record(number: int, version: Snapshot, publication: Publication) -> Record:
-    """The record of a version that comes to stand there by a publication, or does already."""
+def new_record(
+    number: int, version: Snapshot, publication: Publication, local: Tuple[str, ...]
+) -> Record:
+    """The record of a version that comes to stand there by a publication, or does already.
+
+    `local` are the patterns that it was looked at by.
+    """
     return Record(
         number=number,
         revision=version.revision,
@@ -27,6 +32,7 @@ def new_record(number: int, version: Snapshot, publication: Publication) -> Reco
         method=publication.method,
         transport=publication.transport,
         totals=version.totals,
+        local=local,
     )
 
 
@@ -40,7 +46,8 @@ def adopt(target: Target, publication: Publication) -> RecordFacts:
     if live is None:
         raise AgentFailed("there is nothing to put on record")
     adopted = publication._replace(method="adopt", transport="")
-    record = new_record(target.records.next_number(), live, adopted)
+    local = target.trees.local.patterns
+    record = new_record(target.records.next_number(), live, adopted, local)
     target.records.store(record, live.manifest())
     target.records.log({"number": record.number, **event_of("adopt", publication, live)})
     return record_facts(record)
@@ -72,6 +79,7 @@ def kept_record(
         transport="",
         totals=live.totals,
         kept_because=reason,
+        local=target.trees.local.patterns,
     )
 
 

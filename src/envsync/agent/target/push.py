@@ -325,7 +325,7 @@ class TargetPush:
         current = self._target.current(live)
         kept = kept_record(self._target, live, current, publication)
         number = self._target.records.next_number() + (kept is not None)
-        new = new_record(number, verified, publication)
+        new = new_record(number, verified, publication, self._target.trees.local.patterns)
         event = event_of("publish", publication, live)
         switch = Switch(
             staged=self.staging.path,

@@ -297,5 +297,5 @@ class Target:
 
 def record_facts(record: Record) -> RecordFacts:
     fields = {**record._asdict(), "totals": TotalsFacts(*record.totals)}
-    del fields["inode"], fields["own_changes"]
+    del fields["inode"], fields["own_changes"], fields["local"]
     return RecordFacts(**fields)

@@ -46,6 +46,10 @@ class Trees:
         self._unstored: Dict[Tuple[int, int], Hashed] = {}
         self._stores_later = False
 
+    def by(self, local: LocalPaths) -> Trees:
+        """The same by other local paths; what they remember is apart."""
+        return Trees(self._cache_directory, local, self.helpers, self.directories_of)
+
     @contextlib.contextmanager
     def storing_later(self) -> Iterator[None]:
         """What is hashed meanwhile is stored when somebody asks for it, or at `close`."""

@@ -31,7 +31,8 @@ class CloserLook:
         try:
             preflight.require_permission(settings, source, target)
         except EnvsyncError as error:
-            self.way_out.complete(error, target)
+            missing = preflight.missing_options(settings, source, target)
+            self.way_out.complete(error, target, missing)
             is_other = error.code in ("drift", "not-fast-forward") and target.exists
             if is_other and not error.details:
                 error.details = self._differences(target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 
 from envsync.agent.places.layout import BASE
@@ -20,6 +20,7 @@ from envsync.conda import platform_needs
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.errors import (
     UNMOUNT,
+    EnvsyncError,
     NotFastForward,
     PreflightRefused,
     RevisionHeld,
@@ -33,6 +34,8 @@ from envsync.tree.manifest import Totals
 from envsync.tree.revision import short
 from envsync.tree.safety import shrinkage
 from envsync.tree.sharing import WRITE, Share
+
+_Require = Callable[[PushSettings, SourceState, TargetState], None]
 
 ANOTHER_BASE = "there is another conda at the prefix already: it stays as it is"
 _CREDENTIALS_SHOWN = 5
@@ -178,6 +181,35 @@ def require_permission(settings: PushSettings, source: SourceState, target: Targ
     _require_not_shrunk(settings, source, target)
     if settings.unattended:
         _require_not_removed(target)
+    _require_nothing_else(settings, source, target)
+
+
+def missing_options(
+    settings: PushSettings, source: SourceState, target: TargetState
+) -> tuple[str, ...]:
+    """The options without which that push is refused; who gives but one of them is told of the
+    next by another refusal."""
+    needed = {
+        "--overwrite": _require_nothing_else,
+        "--allow-shrink": _require_not_shrunk,
+        "--retry-held": _require_not_held,
+    }
+    return tuple(
+        option for option, require in needed.items() if _refuses(require, settings, source, target)
+    )
+
+
+def _refuses(
+    require: _Require, settings: PushSettings, source: SourceState, target: TargetState
+) -> bool:
+    try:
+        require(settings, source, target)
+    except EnvsyncError:
+        return True
+    return False
+
+
+def _require_nothing_else(settings: PushSettings, source: SourceState, target: TargetState) -> None:
     if not settings.overwrite:
         require_no_drift(target)
         _require_fast_forward(source, target)

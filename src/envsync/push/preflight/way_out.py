@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from envsync.agent.wire.messages import TargetState
 from envsync.errors import EnvsyncError
 from envsync.push.ends.source import Source
@@ -19,16 +21,39 @@ class WayOut:
         self._source = source
         self._target = target
 
-    def complete(self, error: EnvsyncError, target: TargetState | None = None) -> None:
+    def complete(
+        self,
+        error: EnvsyncError,
+        target: TargetState | None = None,
+        missing: Collection[str] = (),
+    ) -> None:
         """Put the whole commands into its hint: what shows the difference, and what insists.
 
         `target` is what stood there when it was refused; None where that has changed since.
+        What insists are the options that are `missing` and those that were given.
         """
         if error.leaves_open("see_difference"):
             error.fill(see_difference=see_difference(self._diff(target)))
-        again = self._again() if error.leaves_open("insist") else ""
-        if again:
-            error.fill(insist=f"insist: `{again} --retry-held`")
+        if error.leaves_open("insist"):
+            options, again = self._options("--retry-held", missing), self._again()
+            insist = f"insist: `{again} {options}`" if again else f"insist with {options}"
+            error.fill(insist=insist)
+        error.fill(
+            overwrite=self._options("--overwrite", missing),
+            allow_shrink=self._options("--allow-shrink", missing),
+        )
+
+    def _options(self, own: str, missing: Collection[str]) -> str:
+        """All that it takes, so that the next try is not refused for another of them."""
+        settings = self._settings
+        given = {
+            "--overwrite": settings.overwrite,
+            "--allow-shrink": settings.allow_shrink,
+            "--retry-held": settings.retry_held,
+        }
+        return " ".join(
+            option for option in given if given[option] or option in missing or option == own
+        )
 
     def _diff(self, target: TargetState | None) -> str:
         """What shows the same difference; empty where no command does.

@@ -1,0 +1,66 @@
+"""A pattern is taken out of `local:`: what was published before stays a version as published."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+
+from envsync.agent.target.gc import Rules, sweep
+from envsync.errors import PreflightRefused
+from tests.integration.agent.versions import ONE, THREE, TWO
+from tests.unit.agent import disk
+from tests.unit.agent.pushes import Server, records
+from tests.unit.tree.trees import file
+
+BEFORE = ("local", "mine", "*.cfg")
+"""What was local; `Server` looks by `local` alone, which is what is local now."""
+
+
+@pytest.fixture
+def pushed(server: Server) -> Server:
+    """Two versions, the first of which has local files of then."""
+    server.push(ONE, local=BEFORE)
+    os.mkdir(server.live + b"/mine")
+    disk.build(server.live + b"/mine", {b"f": file(b"of this server")})
+    disk.write(server.live + b"/a.cfg", b"of this server")
+    server.push(TWO, local=BEFORE)
+    return server
+
+
+def test_it_can_be_gone_back_to(pushed: Server) -> None:
+    pushed.rollback(overwrite=True)
+    tree = pushed.tree()
+    assert tree[b"bin/tool"].data == ONE[b"bin/tool"].data
+    assert tree[b"mine/f"].data == tree[b"a.cfg"].data == b"of this server"
+
+
+def test_what_was_changed_of_the_version_itself_is_found_all_the_same(pushed: Server) -> None:
+    (tree,) = pushed.earlier()
+    disk.shift_content(tree + b"/lib/shared")
+    with pytest.raises(PreflightRefused, match="was changed since"):
+        pushed.rollback(overwrite=True)
+
+
+def test_it_is_dropped_by_keep(pushed: Server) -> None:
+    pushed.push(THREE, keep=0)
+    assert [(r.number, r.kept_because[:11]) for r in records(pushed).all()] == [
+        (3, "overwritten"),
+        (4, ""),
+    ]
+
+
+def test_a_clean_up_frees_it(pushed: Server) -> None:
+    swept = sweep(pushed.target(), Rules(0, drifted=False, dry_run=False, now_seconds=time.time()))
+    assert (swept.generations, swept.stays) == ((1,), ())
+
+
+def test_a_record_of_before_is_judged_by_the_patterns_of_today(pushed: Server) -> None:
+    path = pushed.state / "generations/000001.json"
+    document = json.loads(path.read_text())
+    assert document.pop("local") == [*BEFORE]
+    path.write_text(json.dumps(document))
+    with pytest.raises(PreflightRefused, match="was changed since"):
+        pushed.rollback(overwrite=True)
