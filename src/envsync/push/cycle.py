@@ -212,7 +212,8 @@ class Push:
         source, target = decision.source, decision.target
         if not decision.is_rebuild:
             self._notes.ask_both_ends(source, target)
-        processes = await_unused(self._target, self._settings)
+        processes = await_unused(self._target, self._settings, self._pace.wait)
+        self._pace.begin("publish")
         # Before the switch: whoever dies after it must find its own version there again.
         self._look.remember(source.source_revision)
         record = self._switch(decision, brought)

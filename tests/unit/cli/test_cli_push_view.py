@@ -6,12 +6,13 @@ import io
 
 import pytest
 
+from envsync.agent.wire.messages import ProcessUse
 from envsync.cli.output.terminal import Terminal
 from envsync.cli.pushing.order import PushOrder
 from envsync.cli.pushing.view import PushView
 from envsync.push.order.places import Place
 from envsync.push.order.settings import PushSettings
-from envsync.push.steps.report import PushReport
+from envsync.push.steps.report import WAITING, Progress, PushReport
 
 SETTINGS = PushSettings("myenv", "/conda", "server1:/conda", "alice@server1")
 ORDER = PushOrder(SETTINGS, Place("server1", "/conda"), ())
@@ -28,3 +29,16 @@ def test_many_warnings_are_cut_where_that_saves_lines(count: int, shown: int) ->
     assert len(lines) == min(count, shown + 1)
     if count > shown:
         assert lines[-1] == f"envsync: and {count - shown} more warnings: see them with -v"
+
+
+def test_who_waits_is_told_for_which_processes_and_how_long() -> None:
+    told = io.StringIO()
+    view = PushView(Terminal(told, io.StringIO(), {}), ORDER, "server1", verbose=False)
+    uses = [ProcessUse(number, f"python {number}") for number in range(4)]
+    uses[0] = ProcessUse(0, "python --index https://u:secret@host/" + "x" * 99)
+    view.on_progress(Progress("server2", WAITING))
+    view.on_progress(Progress("server2", WAITING, waits_for=tuple(uses), wait_seconds=600.0))
+    (line,) = told.getvalue().splitlines()
+    assert line.startswith("myenv -> server2: 4 processes use it; waiting, 10 min 0 s at most: 0 ")
+    assert line.endswith(" ..., 1 python 1, 2 python 2 and 1 more")
+    assert "secret" not in line

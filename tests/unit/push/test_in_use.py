@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from envsync.agent.wire.messages import ProcessUse
-from envsync.push.preflight.in_use import used_there
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.order.settings import PushSettings
+from envsync.push.preflight import in_use
+from envsync.push.preflight.in_use import await_unused, used_there
 
 
 @pytest.mark.parametrize(
@@ -21,3 +28,21 @@ def test_each_is_named_as_far_as_there_is_room(count: int, said: str) -> None:
     error = used_there(uses, "end them", then=", and so on")
     assert (error.message, error.hint) == (said, "end them")
     assert error.details == tuple(f"{number}  job {number}" for number in range(min(count, 12)))
+
+
+def test_who_waits_says_so_once_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_use, "_POLL_SECONDS", 0.0)
+    job = (ProcessUse(7, "job"),)
+    told: list[object] = []
+
+    def waiting(how: str, *answers: tuple[ProcessUse, ...]) -> tuple[ProcessUse, ...]:
+        asked: Iterator[tuple[ProcessUse, ...]] = iter(answers)
+        target = cast(TargetEnd, SimpleNamespace(using=lambda: next(asked)))
+        settings = PushSettings("myenv", "/w", "server1:/w", "alice@server1", in_use=how)
+        return await_unused(target, settings, lambda *about: told.append(about))
+
+    assert waiting("publish", job) == job
+    assert waiting("wait", ()) == ()
+    assert told == []
+    assert waiting("wait", job, job, ()) == ()
+    assert told == [(job, 600.0)]

@@ -17,7 +17,7 @@ from envsync.cli.output.terminal import Terminal, escaped
 from envsync.cli.output.wording import count, duration, size
 from envsync.push.steps.report import Progress as Step
 
-_SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish", "done")
+_SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish", "waiting", "done")
 
 _SPINNER_WIDTH = 1
 _STEP_WIDTH = len("preflight")

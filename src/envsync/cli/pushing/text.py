@@ -8,13 +8,24 @@ from envsync.agent.wire.messages import PlanFacts
 from envsync.cli.output.terminal import listed
 from envsync.cli.output.wording import count, duration, size
 from envsync.cli.pushing.order import PushOrder
+from envsync.conda.credentials import redacted
 from envsync.push.order.method import ASKED_FOR, MIRROR, REBUILD
-from envsync.push.steps.report import ADOPTED, FAILED, IN_STEP, PLANNED, PUSHED, PushReport
+from envsync.push.steps.report import (
+    ADOPTED,
+    FAILED,
+    IN_STEP,
+    PLANNED,
+    PUSHED,
+    Progress,
+    PushReport,
+)
 from envsync.transport.direct import DirectTransport
 from envsync.tree.revision import short
 
 PACKAGES_SHOWN = 20
 CHANGES_SHOWN = 10
+PROCESSES_SHOWN = 3
+COMMAND_CHARACTERS_MAX = 60
 STEPS_SHOWN_FROM_SECONDS = 0.05
 REUSE_BYTES_MIN = 1 << 20
 
@@ -26,6 +37,23 @@ def start_line(order: PushOrder) -> str:
     name, there = order.settings.environment, order.settings.name_there
     renamed = "" if there == name else f" as {there}"
     return f"{name}{source} -> {listed(names)}{renamed} ..."
+
+
+def wait_line(environment: str, progress: Progress) -> str:
+    """For which processes a push waits, and how long at most."""
+    uses = progress.waits_for
+    users = count(len(uses), "process uses it", "processes use it")
+    names = [f"{use.pid} {_shortened(use.command)}" for use in uses[:PROCESSES_SHOWN]]
+    more = len(uses) - len(names)
+    shown = ", ".join(names) + (f" and {more} more" if more else "")
+    most = duration(progress.wait_seconds)
+    return f"{environment} -> {progress.server}: {users}; waiting, {most} at most: {shown}"
+
+
+def _shortened(command: str) -> str:
+    shown = redacted(command)
+    most = COMMAND_CHARACTERS_MAX
+    return shown if len(shown) <= most else shown[:most] + " ..."
 
 
 def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:

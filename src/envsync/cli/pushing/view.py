@@ -60,6 +60,11 @@ class PushView:
     def on_progress(self, progress: Progress) -> None:
         if self._live is not None and not self._closed:
             self._live.update(progress)
+        if progress.waits_for:
+            with self._lock:
+                if not self._closed:
+                    environment = self._order.settings.name_there
+                    self._terminal.say(push_text.wait_line(environment, progress))
 
     def on_report(self, report: PushReport) -> None:
         """Say how it went as soon as it is known. May be called from any thread."""

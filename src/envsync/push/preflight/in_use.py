@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from envsync.agent.wire.messages import ProcessUse
 from envsync.errors import EnvironmentInUse
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.settings import PushSettings
 
+OnWait = Callable[[tuple[ProcessUse, ...], float], None]
+
 _POLL_SECONDS = 2.0
 _PROCESSES_SHOWN = 12
 
 
-def await_unused(target: TargetEnd, settings: PushSettings) -> tuple[ProcessUse, ...]:
+def await_unused(
+    target: TargetEnd, settings: PushSettings, on_wait: OnWait
+) -> tuple[ProcessUse, ...]:
     """The processes that use it, as `in_use` decides about them: told, waited for, or refused.
+
+    `on_wait` is told, once, for which it waits and how many seconds at most.
 
     Raises `EnvironmentInUse` where they may not, or not for as long as they do.
     """
     deadline = time.monotonic() + settings.in_use_wait_seconds
+    is_told = False
     while True:
         processes = target.using()
         if not processes or settings.in_use == "publish":
             return processes
         require_unused(processes, settings, is_late=time.monotonic() > deadline)
+        if not is_told:
+            on_wait(processes, settings.in_use_wait_seconds)
+            is_told = True
         time.sleep(_POLL_SECONDS)
 
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from envsync.push.steps.report import Progress
+from envsync.agent.wire.messages import ProcessUse
+from envsync.push.steps.report import WAITING, Progress
 
 OnProgress = Callable[[Progress], None]
 
@@ -36,6 +37,12 @@ class Pace:
         self._step, self._step_started = step, now
         self._done_bytes, self._total_bytes, self._files = 0, total_bytes, 0
         self._on_progress(Progress(self._server, step, 0, total_bytes))
+
+    def wait(self, processes: tuple[ProcessUse, ...], seconds_max: float) -> None:
+        """A step in which nothing is done but to wait until these processes are over."""
+        self.begin(WAITING)
+        told = Progress(self._server, WAITING, waits_for=processes, wait_seconds=seconds_max)
+        self._on_progress(told)
 
     def sent(self, size_bytes: int) -> None:
         """Bytes of content that went out since the last call."""

@@ -11,6 +11,9 @@ from envsync.errors import EnvsyncError
 
 PUSHED, IN_STEP, ADOPTED, PLANNED, FAILED = "pushed", "in-step", "adopted", "planned", "failed"
 
+WAITING = "waiting"
+"""The step in which a push waits for processes (`in_use: wait`)."""
+
 THROUGH_HERE, STRAIGHT = "through this machine", "straight"
 STRAIGHT_WITH_AGENT = "straight, with your forwarded agent"
 """The routes of contents that come from another server."""
@@ -67,13 +70,18 @@ class PushReport:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one server's push is: the step, bytes of it and files where they are known."""
+    """How far one server's push is: the step, bytes of it and files where they are known.
+
+    `waits_for` are the processes that it has begun to wait for, `wait_seconds` at most.
+    """
 
     server: str
     step: str
     done_bytes: int = 0
     total_bytes: int = 0
     files: int = 0
+    waits_for: tuple[ProcessUse, ...] = ()
+    wait_seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
