@@ -60,6 +60,17 @@ def records(places: Layout) -> Records:
 # --- names ------------------------------------------------------------------------------
 
 
+def test_envs_is_made_open_as_conda_makes_it(tmp_path: Path) -> None:
+    """What is published in it is open: its modes are the source's."""
+    before = os.umask(0o077)
+    try:
+        layout(str(tmp_path), "myenv").create()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "envs").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "envs/.envsync").stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize("name", ["", "base", "..", "a/b", ".envsync", "-rf", "a\nb"])
 def test_names_that_no_environment_has(name: str, tmp_path: Path) -> None:
     with pytest.raises(PreflightRefused):

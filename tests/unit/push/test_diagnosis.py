@@ -84,6 +84,10 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
                 ("missing", "envsync rollback e server2"),
             )
         ),
+        *(
+            (_health(environments=(StandingFacts("e", state, "why"),)), "e: why", command, True)
+            for state, command in (("busy", "push again when"), ("blocked", "move it away"))
+        ),
     ],
 )
 def test_each_trouble(found: Examination, what: str, command: str, fails: bool) -> None:

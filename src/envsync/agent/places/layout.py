@@ -80,6 +80,7 @@ class Layout(NamedTuple):
 
     def create(self) -> None:
         """Make the state directory: private to the user, until a group is let in."""
+        _make_envs(os.path.dirname(os.path.dirname(self.state)))
         for path in (self.state, self.generations, self.trees):
             os.makedirs(path, mode=0o700, exist_ok=True)
         _open_as_above(os.path.dirname(self.state))
@@ -215,6 +216,14 @@ def _make_searchable(path: bytes, mode: int) -> None:
             "what is published would be out of reach below %s" % os.fsdecode(path),
             hint="its owner there has to run: chmod a+x %s" % shlex.quote(os.fsdecode(path)),
         ) from error
+
+
+def _make_envs(directory: bytes) -> None:
+    """Make the directory of the environments where it is not there: open, as conda makes it."""
+    if not os.path.isdir(directory):
+        os.makedirs(directory, exist_ok=True)
+        mode = stat.S_IMODE(os.stat(directory).st_mode)
+        os.chmod(directory, mode | 0o755)  # noqa: S103 - as conda makes it
 
 
 def _open_as_above(path: bytes) -> None:

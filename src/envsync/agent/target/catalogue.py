@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Iterator, Mapping, Optional, Sequence
 
-from envsync.agent.places.layout import layout
+from envsync.agent.places.layout import Layout, layout
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
@@ -38,10 +38,27 @@ def environments(
     with contextlib.suppress(FileNotFoundError):
         names = sorted(os.listdir(os.path.join(prefix, "envs")))
     for name in names:
-        history = os.path.join(prefix, "envs", name, "conda-meta", "history")
-        if is_environment_name(name) and os.path.exists(history):
+        if is_environment_name(name) and _is_one(layout(prefix, name)):
             patterns = (*local, *local_of.get(name, ()))
             yield _environment(prefix, name, Trees(cache_directory, LocalPaths(patterns)))
+
+
+def _is_one(places: Layout) -> bool:
+    """Also where its history is gone, by which conda knows it: what is on record was published."""
+    if _has_history(places):
+        return True
+    return os.path.isdir(places.live) and Records(places).at(places.inode() or 0) is not None
+
+
+def _has_history(places: Layout) -> bool:
+    return os.path.exists(os.path.join(places.path, b"conda-meta", b"history"))
+
+
+def _problem(places: Layout) -> str:
+    closed = closed_records(places)
+    if closed is not None:
+        return closed.message
+    return "" if _has_history(places) else "it has no conda-meta/history: conda sees none there"
 
 
 def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
@@ -55,7 +72,6 @@ def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
     except (EnvsyncError, OSError) as error:
         return EnvironmentFacts(name, "", None, False, nothing, 0, 0, words(error))
     record = records.at(snapshot.scan.inode)
-    closed = closed_records(places)
     return EnvironmentFacts(
         name=name,
         revision=snapshot.revision,
@@ -64,5 +80,5 @@ def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
         totals=TotalsFacts(*snapshot.totals),
         packages=len(list_packages(package_paths(manifest))),
         generations=sum(1 for other in records.all() if other != record),
-        problem="" if closed is None else closed.message,
+        problem=_problem(places),
     )

@@ -14,6 +14,7 @@ from envsync.agent.places.layout import INTENT, STATE_DIRECTORY, Layout, layout
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.records import Records
+from envsync.agent.places.signs import busy_findings
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.facts import user_name
@@ -49,7 +50,9 @@ class StandingFacts(NamedTuple):
     `unpublished` (envsync never published there), `published`, `changed` (by hand, since),
     `interrupted` (a switch or its removal was cut short), `locked` (a push is under way), `missing`
     (nothing stands there, versions are kept), `removed` (the same, on purpose), `closed` (its
-    records are another user's), `unreadable`.
+    records are another user's), `busy` (published, and an installer is at work, or left signs
+    of it), `blocked` (something else than a directory stands there), `unreadable`. A push is
+    refused where it is `busy` or `blocked`.
     """
 
     name: str
@@ -132,7 +135,7 @@ def driver_cuda_version() -> str:
 
 
 def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
-    for name in _names(os.path.join(prefix, "envs")):
+    for name in _names(prefix):
         try:
             places = layout(prefix, name)
             closed = closed_records(places)
@@ -147,16 +150,24 @@ def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
             yield StandingFacts(name, "unreadable", words(error))
 
 
-def _names(envs: str) -> List[str]:
+def _names(prefix: str) -> List[str]:
     """Environments that stand there, and those of which only earlier versions are left."""
+    envs = os.path.join(prefix, "envs")
     found = set()
     with contextlib.suppress(OSError):
         for name in os.listdir(envs):
-            if os.path.exists(os.path.join(envs, name, "conda-meta", "history")):
+            path = os.path.join(envs, name)
+            has_history = os.path.exists(os.path.join(path, "conda-meta", "history"))
+            if has_history or (os.path.islink(path) and _has_state(prefix, name)):
                 found.add(name)
     with contextlib.suppress(OSError):
         found.update(os.listdir(os.path.join(envs, os.fsdecode(STATE_DIRECTORY))))
     return sorted(filter(is_environment_name, found))
+
+
+def _has_state(prefix: str, name: str) -> bool:
+    """Of an environment on another disk, what is kept stands beside it."""
+    return is_environment_name(name) and os.path.isdir(layout(prefix, name).state)
 
 
 def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
@@ -167,6 +178,8 @@ def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
     if interrupted:
         what = "a switch" if interrupted == INTENT else "its removal"
         return "interrupted", "%s was cut short" % what
+    if os.path.lexists(places.live) and not os.path.isdir(places.live):
+        return "blocked", "%s is there and is no directory" % os.fsdecode(places.live)
     records = Records(places)
     inode = places.inode()
     if inode is None:
@@ -180,7 +193,11 @@ def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
     # Cheap: what was published was hashed then.
     trees = trees_of(places.name)
     trees.directories_of = VersionDirectories(records)
-    if trees.snapshot(places.standing(), glance=True).revision != record.revision:
+    snapshot = trees.snapshot(places.standing(), glance=True)
+    busy = [found.message for found in busy_findings(snapshot.scan, places) if found.blocking]
+    if busy:
+        return "busy", busy[0]
+    if snapshot.revision != record.revision:
         return "changed", "it was changed there since it was published"
     held = sorted(records.held().values())
     return "published", "a version is held: %s" % held[-1] if held else ""

@@ -39,12 +39,12 @@ _Require = Callable[[PushSettings, SourceState, TargetState], None]
 
 ANOTHER_BASE = "there is another conda at the prefix already: it stays as it is"
 _CREDENTIALS_SHOWN = 5
-_AFTER_THE_INSTALLER = (
+AFTER_THE_INSTALLER = (
     "push again when the installer is done; if it died, remove what it left, or install once more"
 )
 _HINTS = {
     "platform": "--method rebuild makes it anew there; --force-platform insists",
-    "busy": _AFTER_THE_INSTALLER,
+    "busy": AFTER_THE_INSTALLER,
     "read-only": "give yourself write permission there",
     "read-only-mount": "`sudo dmesg` there says why; then mount it read-write again",
     "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
@@ -120,7 +120,7 @@ def require_source(source: SourceState) -> None:
     """Refuse a source that is busy or broken (P4)."""
     blocking = list(dict.fromkeys(finding for finding in source.findings if finding.blocking))
     if blocking:
-        hint = _SOURCE_HINTS.get(blocking[0].kind, _AFTER_THE_INSTALLER)
+        hint = _SOURCE_HINTS.get(blocking[0].kind, AFTER_THE_INSTALLER)
         raise SourceRefused(
             f"the source is not at rest: {blocking[0].message}",
             details=[finding.message for finding in blocking[1:]],

@@ -13,6 +13,7 @@ from envsync.agent.target.health import HealthFacts, StandingFacts
 from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.push.order.places import HERE
+from envsync.push.preflight.preflight import AFTER_THE_INSTALLER
 from envsync.push.questions.examination import Examination
 from envsync.ssh.by_hand import ssh_command
 from envsync.told_commands import command_line, published_diff
@@ -26,6 +27,7 @@ CLOCK_SECONDS_MAX = 5.0
 _OPEN_RECORDS = (
     "ask its owner, who opens it to a group by a push with `share: {group: ..., mode: write}`"
 )
+_REFUSED = ("busy", "blocked")
 _RSYNC_HOLES = (
     ((3, 2, 5), "CVE-2022-29154"),
     ((3, 4, 0), "CVE-2024-12084 to -12088 and CVE-2024-12747"),
@@ -183,10 +185,12 @@ def _about(found: Examination, standing: StandingFacts) -> _Told:
         "unreadable": command_line("verify", name, server),
         "published": command_line("history", name, server),
         "closed": _OPEN_RECORDS,
+        "busy": AFTER_THE_INSTALLER,
+        "blocked": "move it away there",
     }.get(standing.state)
     if mend is None or not standing.reason:
         return
-    yield f"{standing.name}: {standing.reason}", mend, False
+    yield f"{standing.name}: {standing.reason}", mend, standing.state in _REFUSED
 
 
 def _there(found: Examination, command: str) -> str:

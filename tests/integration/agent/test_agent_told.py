@@ -1,0 +1,58 @@
+"""What `list` and `doctor` say of environments that are not as they should be."""
+
+from __future__ import annotations
+
+import os
+
+from envsync.agent.target import health
+from envsync.agent.target.catalogue import environments
+from envsync.agent.target.going_back import GoingBack
+from envsync.agent.wire.messages import EnvironmentFacts
+from tests.integration.agent.versions import ONE, TWO
+from tests.unit.agent.pushes import NAME, Server
+
+
+def listed(server: Server) -> list[EnvironmentFacts]:
+    return list(environments(str(server.prefix), ("local",), {}, server.cache))
+
+
+def standing(server: Server) -> list[health.StandingFacts]:
+    trees = server.target().trees
+    return list(health._standing(str(server.prefix), lambda _: trees))
+
+
+def test_what_is_on_record_is_listed_without_its_history(server: Server) -> None:
+    server.push(ONE)
+    assert [found.problem for found in listed(server)] == [""]
+    os.unlink(server.live + b"/conda-meta/history")
+    (found,) = listed(server)
+    assert (found.name, found.drifted) == (NAME, True)
+    assert "no conda-meta/history" in found.problem
+    server.prefix.joinpath("envs/none").mkdir()
+    assert len(listed(server)) == 1
+
+
+def test_what_was_removed_behind_a_link_is_known(server: Server) -> None:
+    elsewhere = server.prefix.parent / "elsewhere"
+    (elsewhere / "real").mkdir(parents=True)
+    os.symlink(elsewhere / "real", server.live)
+    for version in (ONE, TWO):
+        server.push(version)
+    target = server.target()
+    GoingBack(target).remove("bob@here", overwrite=True)
+    target.lock.release()
+    (found,) = standing(server)
+    assert (found.name, found.state) == (NAME, "removed")
+
+
+def test_what_refuses_a_push_is_found(server: Server) -> None:
+    server.push(ONE)
+    left = server.live + b"/lib/python3.11/site-packages/~foo"
+    os.makedirs(left)
+    (found,) = standing(server)
+    assert found.state == "busy"
+    assert "~foo" in found.reason
+    os.rename(server.live, server.live + b"-away")
+    server.prefix.joinpath("envs", NAME).write_text("a file")
+    (found,) = (one for one in standing(server) if one.name == NAME)
+    assert (found.state, found.reason.endswith("is there and is no directory")) == ("blocked", True)
