@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from typing import Dict, FrozenSet, List, NamedTuple, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.tree import listing as listings
 from envsync.tree.entry import Entry, join, split
 from envsync.tree.manifest import Manifest
-from envsync.tree.revision import CACHE_DIRECTORY, counted
+from envsync.tree.revision import CACHE_DIRECTORY, counted, source_of
 
 
 class Difference(NamedTuple):
@@ -46,7 +46,24 @@ def difference(before: Manifest, after: Manifest) -> Difference:
             for name in new
             if name in old and _identity(old[name]) != _identity(new[name])
         ]
-    return Difference(tuple(sorted(added)), tuple(sorted(removed)), tuple(sorted(changed)))
+    return Difference(
+        _without_compiled(added, of=removed),
+        _without_compiled(removed, of=added),
+        tuple(sorted(changed)),
+    )
+
+
+def _without_compiled(paths: Sequence[bytes], *, of: Sequence[bytes]) -> Tuple[bytes, ...]:
+    """Compiled code counts from when its source is gone, and it was there before that."""
+    sources = set(of)
+    return tuple(sorted(path for path in paths if _source(path) not in sources))
+
+
+def _source(path: bytes) -> Optional[bytes]:
+    directory, name = split(path)
+    parent, cache = split(directory)
+    source = source_of(name) if cache == CACHE_DIRECTORY else None
+    return None if source is None else join(parent, source)
 
 
 def digest_of_changes(after: Manifest, found: Difference) -> str:

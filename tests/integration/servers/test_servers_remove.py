@@ -40,7 +40,8 @@ def test_what_was_changed_there_is_kept_for_good(served: Lab, envsync: Envsync) 
     assert "envsync diff myenv server3 --published" in refused["hint"]
     planned = envsync.json("remove", "myenv", "server3", "-n", status=11)["result"]["servers"][0]
     assert planned["error"]["code"] == "drift"
-    envsync("remove", "myenv", "server3", "--overwrite")
+    removed = envsync("remove", "myenv", "server3", "--overwrite").stdout
+    assert removed.count("envsync gc") == removed.count("envsync gc server3 --drifted") == 1
     envsync("gc", "server3")
     envsync("rollback", "myenv", "server3")
     assert (top / "by-hand").read_text() == "precious"

@@ -318,3 +318,19 @@ def test_what_a_user_asked_for_is_as_private_as_he_has_it(umask: str) -> None:
     command = ["sh", "-c", 'umask "$1"; exec "$2" -c "$3"', "sh", umask, sys.executable, UMASK]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout == f"{umask} 077\n"
+
+
+@pytest.mark.parametrize("arguments", [["config", "path"], ["config", "path", "--json"]])
+def test_a_closed_stdout_is_told(tmp_path: Path, arguments: list[str]) -> None:
+    """Whoever reads an empty answer and a status of 0 takes it for one."""
+    config = tmp_path / "envsync.yaml"
+    config.write_text("servers: {}\n")
+    program = str(Path(sys.executable).with_name("envsync"))
+    ran = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", program, "--config", str(config), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "envsync: the output cannot be written: stdout is closed\n"

@@ -126,7 +126,7 @@ def test_an_entry_goes_before_a_hostname_that_every_machine_has() -> None:
     [
         ("list laptop", "no environments on laptop"),
         ("gc laptop", "laptop: nothing to free"),
-        ("history myenv laptop", "myenv on laptop: nothing was published there"),
+        ("history myenv laptop", "envsync: laptop: there is no environment 'myenv'"),
         ("verify myenv laptop", "envsync: laptop: there is no environment 'myenv'"),
         ("rollback myenv laptop", "envsync: laptop: there is no environment 'myenv' there"),
         ("remove myenv laptop", "envsync: laptop: there is no environment 'myenv' there"),
@@ -142,6 +142,21 @@ def test_every_command_asks_an_unlisted_machine(
     (tmp_path / "envsync.yaml").write_text(inventory)
     ended = envsync(*line.split())
     assert (ended.out + ended.err).startswith(told), ended
+
+
+def test_where_it_is_to_be_pushed_to_it_need_not_be_yet(
+    envsync: Envsync, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "laptop")
+    (tmp_path / "conda" / "envs").mkdir(parents=True)
+    (tmp_path / "envsync.yaml").write_text(
+        f"prefix: {tmp_path}/conda\nservers: {{laptop: {{}}}}\n"
+        "environments: {myenv: {push_to: [laptop]}}\n"
+    )
+    ended = envsync("history", "myenv", "laptop")
+    assert ended.status == 21
+    ended = envsync("history", "myenv")
+    assert (ended.status, ended.out) == (0, "myenv on laptop: nothing was published there\n")
 
 
 @pytest.mark.parametrize(

@@ -200,3 +200,13 @@ def test_short_is_what_people_see() -> None:
     revision = revision_of(manifest_of({}))
     assert revision.startswith(revisions.short(revision))
     assert len(revisions.short(revision)) == 12
+
+
+@pytest.mark.parametrize("gone", [b"lib/m.py", b"lib/orphan.py"])
+def test_compiled_code_is_no_news_beside_its_source(gone: bytes) -> None:
+    """It counts when its source is gone; but it was there before."""
+    there = having(b"lib/orphan.py", file(b"source"))
+    left = {path: node for path, node in there.items() if path != gone}
+    before, after = manifest_of(there), manifest_of(left)
+    assert difference(before, after) == ((), (gone,), ())
+    assert difference(after, before) == ((gone,), (), ())

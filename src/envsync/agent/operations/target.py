@@ -6,6 +6,7 @@ import os
 from typing import Callable, Dict
 
 from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.places.layout import require_live
 from envsync.agent.places.members import require_open_records
 from envsync.agent.places.staging_note import find_staging
 from envsync.agent.server.home import content_directory
@@ -125,7 +126,10 @@ def _verify(service: Service, request: Request) -> Answer:
 
 def _history(service: Service, request: Request) -> Answer:
     require_open_records(service.target.places)
-    return Answer({"events": service.target.history()})
+    events = service.target.history()
+    if not events:
+        require_live(service.target.places)
+    return Answer({"events": events})
 
 
 def manifest_of(service: Service, request: Request, *, packed: bool) -> Manifest:

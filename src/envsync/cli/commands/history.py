@@ -12,6 +12,7 @@ from envsync.cli.invocation.in_order import servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import moment
+from envsync.errors import NotFound
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
@@ -64,7 +65,12 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     places = [site.place(server) for server in site.servers_of("history", environment, servers)]
 
     def ask(end: End, place: Place, _: OnProgress) -> list[Event]:
-        return _history(site, environment, end, place)
+        try:
+            return _history(site, environment, end, place)
+        except NotFound:
+            if servers:
+                raise
+            return []  # not there yet, where the inventory wants it
 
     invocation.result = result = {"environment": environment}
     known = servers_in(result, [place.server for place in places], _document)

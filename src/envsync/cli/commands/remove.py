@@ -118,13 +118,11 @@ def _lines(order: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
         yield f"{order.environment} on {outcome.server}: {verb} ({contents})"
         return
     yield f"{order.environment} on {outcome.server}: removed ({contents})"
-    free, back = (
-        command_line("gc", outcome.server),
-        command_line("rollback", order.environment, outcome.server),
-    )
-    yield f"  kept until `{free}`; `{back}` brings it back"
-    if removed.record.kept_because:
-        yield f"  it was not what was published: only `{command_line('gc', '--drifted')}` frees it"
+    is_odd = bool(removed.record.kept_because)
+    free = command_line("gc", outcome.server, *(("--drifted",) if is_odd else ()))
+    back = command_line("rollback", order.environment, outcome.server)
+    why = ", as it was not what was published" if is_odd else ""
+    yield f"  kept until `{free}`{why}; `{back}` brings it back"
 
 
 def _document(outcome: Outcome[Removed]) -> dict[str, object]:

@@ -28,6 +28,7 @@ from envsync.cli.run.program import COMMANDS, program
 from envsync.errors import INTERRUPTED_EXIT_CODE, EnvsyncError, UsageError
 from envsync.inventory.names import suggestion
 
+_STDOUT = 1
 PIPE_CLOSED_EXIT_CODE = 128 + signal.SIGPIPE
 
 
@@ -102,7 +103,7 @@ class Interruption:
 
 def main() -> NoReturn:
     """What the console script does when all of it is there."""
-    _open_standard_streams()
+    is_heard = _open_standard_streams()
     _require_utf8()
     # What is kept here of this user (caches, staging, tracebacks) is for this user alone.
     umask = os.umask(0o077)
@@ -121,25 +122,37 @@ def main() -> NoReturn:
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, stopper)
         status = run(sys.argv[1:], Invocation(os.environ, umask))
+        if not is_heard:
+            status = _tell_unheard(status)
     except KeyboardInterrupt as how:  # before the command, or while it was told how that ended
         status = Interruption(how, "").exit_code
     leave(status)
 
 
-def _open_standard_streams() -> None:
+def _open_standard_streams() -> bool:
     """Have something behind descriptors 0 to 2, of which a caller may have closed some.
 
-    Else the next file or socket gets such a number, and what is printed goes into it.
+    Else the next file or socket gets such a number, and what is printed goes into it. Whether
+    what goes to stdout comes to anybody.
     """
+    is_heard = True
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            is_heard = is_heard and fd != _STDOUT
     nothing = Path(os.devnull)
     sys.stdin = sys.stdin or nothing.open()
     sys.stdout = sys.stdout or nothing.open("w")
     sys.stderr = sys.stderr or nothing.open("w")
+    return is_heard
+
+
+def _tell_unheard(status: int) -> int:
+    """The exit status where the answer went nowhere: what was to be done is done all the same."""
+    sys.stderr.write("envsync: the output cannot be written: stdout is closed\n")
+    return status or EnvsyncError.exit_code
 
 
 def _require_utf8() -> None:
