@@ -114,8 +114,15 @@ def _accept(place: Place) -> str:
         return f"{place.ssh_command}   and answer its question"
     port = [] if settings.port == 22 else ["-p", str(settings.port)]
     scan = shlex.join(["ssh-keyscan", "-H", *port, settings.hostname])
-    make = [] if file.parent.is_dir() else [shlex.join(["mkdir", "-m", "700", str(file.parent)])]
-    return "; ".join([*make, f"{scan} >> {shlex.quote(str(file))}"])
+    return "; ".join([*_make(file.parent), f"{scan} >> {shlex.quote(str(file))}"])
+
+
+def _make(directory: Path) -> list[str]:
+    """The command that makes `~/.ssh`, also where a home is yet to be."""
+    if directory.is_dir():
+        return []
+    parents = [] if directory.parent.is_dir() else ["-p"]
+    return [shlex.join(["mkdir", *parents, "-m", "700", str(directory)])]
 
 
 def _can_hold(file: Path) -> bool:
