@@ -25,9 +25,9 @@ from envsync.errors import (
     all_errors,
     from_json,
 )
+from envsync.hint_commands import command_line, published_diff, what_there_is
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.target_end import TargetEnd
-from envsync.told_commands import command_line, published_diff, what_there_is
 
 SOURCE = Path(__file__).parents[2] / "src" / "envsync"
 AGENT = ("agent", "conda", "tree", "files", "errors.py")

@@ -9,8 +9,8 @@ from envsync.daemon.control import Answer, Request
 from envsync.daemon.log import Log
 from envsync.daemon.scheduler import Scheduler
 from envsync.errors import NotFound, PreflightRefused, UsageError
+from envsync.hint_commands import command_line
 from envsync.inventory.names import suggestion
-from envsync.told_commands import command_line
 
 _LOG_MESSAGES = {"pause": "paused", "resume": "goes on", "sync": "asked for now"}
 

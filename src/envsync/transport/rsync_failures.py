@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envsync.agent.staging.writer_guard import REFUSED
 from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
-from envsync.told_commands import command_line
+from envsync.hint_commands import command_line
 
 PARTIAL_EXIT_CODES = frozenset({23, 24})
 """Some files could not be sent, or vanished: the others came."""

@@ -15,9 +15,9 @@ from envsync.agent.places.records import Records
 from envsync.agent.staging import staging
 from envsync.errors import EnvsyncError, NotFound, TransferFailed
 from envsync.tree.revision import revision_of
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, environment, require_sound
-from tests.unit.tree.trees import file, manifest_of
+from tests.support import disk
+from tests.support.pushes import Server, environment, require_sound
+from tests.support.trees import file, manifest_of
 
 VERSIONS = [environment({b"lib/m.py": file(b"m"), b"of": file(b"%d" % n)}) for n in range(5)]
 

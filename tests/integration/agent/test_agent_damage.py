@@ -22,9 +22,9 @@ from envsync.agent.trees.storage import trouble
 from envsync.agent.wire.messages import DAMAGED_RECORD
 from envsync.errors import EnvsyncError, NoSpace, StorageFailed, VerificationFailed
 from envsync.tree.revision import revision_of
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, die_in, environment, records, require_sound
-from tests.unit.tree.trees import file, manifest_of
+from tests.support import disk
+from tests.support.pushes import Server, die_in, environment, records, require_sound
+from tests.support.trees import file, manifest_of
 
 ONE = environment({b"bin/tool": file(b"one", 0o755), b"lib/shared": file(b"the same")})
 TWO = environment({b"bin/tool": file(b"two", 0o755), b"lib/shared": file(b"the same")})

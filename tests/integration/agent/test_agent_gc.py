@@ -26,9 +26,9 @@ from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import GcFacts, SweepFacts
 from envsync.errors import AgentFailed, CheckFailed
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, die_in, environment
-from tests.unit.tree.trees import file
+from tests.support import disk
+from tests.support.pushes import Server, die_in, environment
+from tests.support.trees import file
 
 VERSIONS = [
     environment({b"bin/tool": file(b"version %d" % n, 0o755), b"lib/x": file(b"%d" % n * 1000)})

@@ -14,9 +14,9 @@ from tests.integration.agent.versions import (
     revision,
     shift,
 )
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, records, require_sound
-from tests.unit.tree.trees import Tree
+from tests.support import disk
+from tests.support.pushes import Server, records, require_sound
+from tests.support.trees import Tree
 
 pytestmark = pytest.mark.usefixtures("each_way")
 

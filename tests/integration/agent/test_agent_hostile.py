@@ -11,8 +11,8 @@ from envsync.agent.target.publication import adopt
 from envsync.agent.target.push import TargetPush
 from envsync.agent.wire.build_requests import Check, Publication
 from envsync.errors import AgentFailed
-from tests.unit.agent.pushes import Server, environment
-from tests.unit.tree.trees import file, manifest_of, symlink
+from tests.support.pushes import Server, environment
+from tests.support.trees import file, manifest_of, symlink
 
 
 @pytest.fixture

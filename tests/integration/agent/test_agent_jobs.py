@@ -22,8 +22,8 @@ from envsync.agent.target.going_back import GoingBack
 from envsync.errors import PreflightRefused, TargetDrifted
 from envsync.tree.revision import revision_of
 from tests.integration.agent.conftest import written_to
-from tests.unit.agent.pushes import Server, environment, records
-from tests.unit.tree.trees import file, manifest_of
+from tests.support.pushes import Server, environment, records
+from tests.support.trees import file, manifest_of
 
 _JOB = """
 import mmap, sys

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.places.records import Record
-from tests.unit.agent.pushes import Server, environment
-from tests.unit.tree.trees import file
+from tests.support.pushes import Server, environment
+from tests.support.trees import file
 
 VERSIONS = [environment({b"bin/tool": file(b"version %d" % n, 0o755)}) for n in range(5)]
 

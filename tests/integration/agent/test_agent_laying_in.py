@@ -16,8 +16,8 @@ from envsync.agent.wire.messages import TargetState
 from envsync.errors import PreflightRefused, TargetDrifted
 from tests.integration.agent.test_agent_mounts import bind, in_a_namespace
 from tests.integration.agent.versions import STEPS, kill_at
-from tests.unit.agent.pushes import Server, die_in, environment
-from tests.unit.tree.trees import file
+from tests.support.pushes import Server, die_in, environment
+from tests.support.trees import file
 
 pytestmark = pytest.mark.usefixtures("each_way")
 

@@ -31,9 +31,9 @@ from tests.integration.agent.versions import (
     revision,
     shift,
 )
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import NAME, Server, die_in, require_sound
-from tests.unit.tree.trees import manifest_of
+from tests.support import disk
+from tests.support.pushes import NAME, Server, die_in, require_sound
+from tests.support.trees import manifest_of
 
 STEPS_TO_A_LINK = [*STEPS[: STEPS.index("switched")], "converting", *STEPS[3:]]
 

@@ -27,9 +27,9 @@ from envsync.errors import PreflightRefused
 from envsync.tree.revision import revision_of
 from envsync.tree.sharing import WRITE, Share
 from tests.integration.agent.conftest import refuse_exchange
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, environment, transfer
-from tests.unit.tree.trees import Tree, file, manifest_of
+from tests.support import disk
+from tests.support.pushes import Server, environment, transfer
+from tests.support.trees import Tree, file, manifest_of
 
 pytestmark = [
     pytest.mark.timeout(30),

@@ -21,8 +21,8 @@ from envsync.agent.trees.removal import remove_tree, remove_trees
 from envsync.agent.trees.scan_pass import open_directory
 from envsync.errors import AgentFailed, PreflightRefused
 from tests.lab import requirements
-from tests.unit.agent.pushes import Server, environment
-from tests.unit.tree.trees import file
+from tests.support.pushes import Server, environment
+from tests.support.trees import file
 
 _NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000
 _REFUSED, _FAILED = 77, 1

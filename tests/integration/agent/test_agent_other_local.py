@@ -11,9 +11,9 @@ import pytest
 from envsync.agent.target.gc import Rules, sweep
 from envsync.errors import PreflightRefused
 from tests.integration.agent.versions import ONE, THREE, TWO
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, records
-from tests.unit.tree.trees import file
+from tests.support import disk
+from tests.support.pushes import Server, records
+from tests.support.trees import file
 
 BEFORE = ("local", "mine", "*.cfg")
 """What was local; `Server` looks by `local` alone, which is what is local now."""

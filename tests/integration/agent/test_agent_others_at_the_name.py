@@ -20,9 +20,9 @@ from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import TargetDrifted
 from envsync.tree.revision import revision_of
 from tests.integration.agent.conftest import refuse_exchange, written_to
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, die_in, environment, records, require_sound
-from tests.unit.tree.trees import Tree, file, manifest_of
+from tests.support import disk
+from tests.support.pushes import Server, die_in, environment, records, require_sound
+from tests.support.trees import Tree, file, manifest_of
 
 ONE = environment({b"bin/tool": file(b"one", 0o755), b"lib/shared": file(b"the same")})
 TWO = environment({b"bin/tool": file(b"two", 0o755), b"lib/shared": file(b"the same")})

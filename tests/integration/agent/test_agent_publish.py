@@ -38,11 +38,10 @@ from tests.integration.agent.versions import (
     revision,
     shift,
 )
-from tests.unit.agent import disk
-from tests.unit.agent.conftest import memory
-from tests.unit.agent.pushes import Server, die_in, environment, records, require_sound
-from tests.unit.tree import trees as trees_
-from tests.unit.tree.trees import (
+from tests.support import disk
+from tests.support import trees as trees_
+from tests.support.pushes import Server, die_in, environment, records, require_sound
+from tests.support.trees import (
     Node,
     Tree,
     directory,
@@ -53,6 +52,7 @@ from tests.unit.tree.trees import (
     variants,
     with_parents,
 )
+from tests.unit.agent.conftest import memory
 
 pytestmark = pytest.mark.usefixtures("each_way")
 

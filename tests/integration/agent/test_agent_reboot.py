@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from envsync.agent.server import boot
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, environment
-from tests.unit.tree.trees import file
+from tests.support import disk
+from tests.support.pushes import Server, environment
+from tests.support.trees import file
 
 ONE = environment({b"bin/tool": file(b"one", 0o755), b"lib/shared": file(b"the same")})
 TWO = environment({b"bin/tool": file(b"two", 0o755), b"lib/shared": file(b"the same")})

@@ -24,8 +24,8 @@ from tests.integration.agent.versions import (
     revision,
     shift,
 )
-from tests.unit.agent.pushes import Server, die_in, records, require_sound
-from tests.unit.tree.trees import Tree, manifest_of
+from tests.support.pushes import Server, die_in, records, require_sound
+from tests.support.trees import Tree, manifest_of
 
 pytestmark = pytest.mark.usefixtures("each_way")
 

@@ -27,10 +27,10 @@ from envsync.agent.target.gc import Rules, sweep
 from envsync.errors import NotFound, PreflightRefused, SourceRefused
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
-from tests.unit.agent import disk
+from tests.support import disk
+from tests.support.pushes import Server, die_in, environment
+from tests.support.trees import Node, Tree, file, manifest_of, trees, variants
 from tests.unit.agent.conftest import memory
-from tests.unit.agent.pushes import Server, die_in, environment
-from tests.unit.tree.trees import Node, Tree, file, manifest_of, trees, variants
 
 NAMES = ("myenv", "other")
 STEPS = ("intent", "sync", "switch", "switched", "check", "record", "recorded")

@@ -25,9 +25,9 @@ from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import Finding, PlanFacts
 from envsync.errors import Locked, PreflightRefused, VerificationFailed
 from tests.lab.namespaces import wait_until
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, die_in, environment
-from tests.unit.tree.trees import Tree, file, manifest_of, symlink
+from tests.support import disk
+from tests.support.pushes import Server, die_in, environment
+from tests.support.trees import Tree, file, manifest_of, symlink
 
 LIBRARIES = {b"lib/%03d" % number: file(b"library %d" % number) for number in range(200)}
 VERSIONS = [

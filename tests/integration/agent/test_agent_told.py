@@ -9,7 +9,7 @@ from envsync.agent.target.catalogue import environments
 from envsync.agent.target.going_back import GoingBack
 from envsync.agent.wire.messages import EnvironmentFacts
 from tests.integration.agent.versions import ONE, TWO
-from tests.unit.agent.pushes import NAME, Server
+from tests.support.pushes import NAME, Server
 
 
 def listed(server: Server) -> list[EnvironmentFacts]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from envsync.tree.revision import revision_of
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, environment
-from tests.unit.tree.trees import Tree, file, manifest_of, symlink
+from tests.support import disk
+from tests.support.pushes import Server, environment
+from tests.support.trees import Tree, file, manifest_of, symlink
 
 ONE = environment({b"bin/tool": file(b"one", 0o755), b"lib/shared": file(b"the same")})
 TWO = environment({b"bin/tool": file(b"two", 0o755), b"lib/shared": file(b"the same")})

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.host import Host
 from tests.lab.lab import Lab
-from tests.unit.cli.documented_json import check_document
+from tests.support.documented_json import check_document
 
 INVENTORY = """\
 prefix: {prefix}

@@ -22,10 +22,10 @@ from envsync.errors import CheckFailed
 from envsync.tree.revision import revision_of
 from tests.disk.disk import Disk
 from tests.disk.fixtures import MakeDisk
-from tests.unit.agent import disk as real
+from tests.support import disk as real
+from tests.support.pushes import NAME, Server, environment, records, require_sound
+from tests.support.trees import Tree, file, manifest_of, symlink
 from tests.unit.agent.conftest import memory
-from tests.unit.agent.pushes import NAME, Server, environment, records, require_sound
-from tests.unit.tree.trees import Tree, file, manifest_of, symlink
 
 CUTS = int(os.environ.get("ENVSYNC_CUTS", "6"))
 """How many power cuts each scenario gets, of all that could be; they differ by ENVSYNC_SEED."""

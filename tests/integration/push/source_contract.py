@@ -24,8 +24,8 @@ from envsync.tree import manifest as manifests
 from envsync.tree.entry import FILE
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
-from tests.unit.agent.pushes import environment
-from tests.unit.tree.trees import Tree, file, symlink
+from tests.support.pushes import environment
+from tests.support.trees import Tree, file, symlink
 
 SHORTER, LONGER = "/s/envs/myenv", f"/srv/{'x' * 250}/envs/myenv"
 ASKED_AT_ONCE = 8

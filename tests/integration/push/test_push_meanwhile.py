@@ -24,9 +24,9 @@ from envsync.push.order.settings import PushSettings
 from envsync.push.steps.report import PushReport
 from envsync.push.steps.sending import SENT_AHEAD, Sending
 from envsync.tree import manifest as manifests
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import environment
-from tests.unit.tree.trees import file, manifest_of
+from tests.support import disk
+from tests.support.pushes import environment
+from tests.support.trees import file, manifest_of
 
 NODES = environment({b"lib/%d/%d" % (n % 9, n): file(b"%d" % n) for n in range(90)})
 WAIT_SECONDS = 30.0

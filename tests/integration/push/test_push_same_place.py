@@ -23,9 +23,9 @@ from envsync.push.steps.report import PushReport
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import trees
 from tests.lab.lab import Lab
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import environment
-from tests.unit.tree.trees import file
+from tests.support import disk
+from tests.support.pushes import environment
+from tests.support.trees import file
 
 NODES = environment({b"lib/%d" % n: file(b"%d" % n) for n in range(20)})
 WAIT_SECONDS = 30.0

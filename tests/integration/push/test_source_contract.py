@@ -22,7 +22,7 @@ from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.packed_source import packed_source
 from tests.integration.push.process_link import process_link
 from tests.integration.push.source_contract import SHORTER, SourceContract, nodes
-from tests.unit.agent import disk
+from tests.support import disk
 
 NAME = "myenv"
 

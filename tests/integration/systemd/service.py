@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.conda import ENVIRONMENT
 from tests.lab.lab import LabHost
+from tests.support.documented_json import check_document
 from tests.systemd.machine import HOME, USER, Machine
-from tests.unit.cli.documented_json import check_document
 
 ENVSYNC = str(Path(sys.executable).with_name("envsync"))
 INVENTORY = f"{HOME}/.config/envsync/config.yaml"

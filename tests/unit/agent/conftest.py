@@ -14,9 +14,9 @@ from envsync.agent.server import filesystem
 from envsync.agent.trees.trees import Trees
 from envsync.tree.local import LocalPaths
 from tests.lab.namespaces import wait_until
-from tests.unit.agent import disk
-from tests.unit.agent.changes import TREE
-from tests.unit.agent.pushes import Server
+from tests.support import disk
+from tests.support.changes import TREE
+from tests.support.pushes import Server
 
 
 @pytest.fixture(autouse=True)

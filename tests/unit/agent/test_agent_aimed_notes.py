@@ -19,8 +19,8 @@ from envsync.agent.staging.choice import NOTHING, StagingChoice
 from envsync.agent.staging.side_build import SideBuild
 from envsync.agent.target.going_back import GoingBack
 from envsync.errors import PreflightRefused
-from tests.unit.agent.pushes import Server, environment
-from tests.unit.tree.trees import file
+from tests.support.pushes import Server, environment
+from tests.support.trees import file
 
 ONE = environment({b"x": file(b"1")})
 

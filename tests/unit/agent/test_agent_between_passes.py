@@ -13,9 +13,9 @@ from envsync.agent.trees import hashing
 from envsync.agent.trees.between_passes import ATTEMPTS
 from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused
-from tests.unit.agent import disk
-from tests.unit.agent.changes import CHANGES, TREE, TREE_BYTES, Change
-from tests.unit.agent.disk import truth
+from tests.support import disk
+from tests.support.changes import CHANGES, TREE, TREE_BYTES, Change
+from tests.support.disk import truth
 
 
 def once(change: Callable[[], object]) -> Callable[[int], None]:

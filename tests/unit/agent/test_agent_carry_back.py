@@ -19,9 +19,9 @@ from envsync.agent.server import filesystem
 from envsync.agent.trees import file_copy
 from envsync.errors import NoSpace, PreflightRefused
 from envsync.tree.local import LocalPaths
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, die_in, environment, require_sound
-from tests.unit.tree.trees import directory, file
+from tests.support import disk
+from tests.support.pushes import Server, die_in, environment, require_sound
+from tests.support.trees import directory, file
 
 OLD, NEW = (
     environment(

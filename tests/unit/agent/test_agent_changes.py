@@ -25,10 +25,10 @@ from envsync.agent.trees.content_cache import StoredRows
 from envsync.agent.trees.scan_pass import Scan, opened_directory
 from envsync.agent.trees.trees import Trees
 from envsync.tree.local import LocalPaths
-from tests.unit.agent import disk
-from tests.unit.agent.changes import CHANGES, TREE, Change
+from tests.support import disk
+from tests.support.changes import CHANGES, TREE, Change
+from tests.support.trees import file, with_parents
 from tests.unit.agent.conftest import memory
-from tests.unit.tree.trees import file, with_parents
 
 LOCAL = LocalPaths(["**/local", "cache/**"])
 MORE = with_parents(

@@ -13,9 +13,9 @@ from envsync.agent.server.home import content_directory
 from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused
 from envsync.tree.local import LocalPaths
-from tests.unit.agent import disk
-from tests.unit.agent.changes import TREE_BYTES
-from tests.unit.agent.disk import truth
+from tests.support import disk
+from tests.support.changes import TREE_BYTES
+from tests.support.disk import truth
 
 
 def test_after_a_reboot_everything_is_hashed_again(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envsync.agent.target.differences import describe
-from tests.unit.tree.trees import directory, file, manifest_of, with_parents
+from tests.support.trees import directory, file, manifest_of, with_parents
 
 SITE = b"lib/python3.11/site-packages"
 BEFORE = with_parents({SITE + b"/old/a.py": file(b"1"), b"bin/tool": file(b"2")})

@@ -12,8 +12,8 @@ from envsync.agent.wire.build_requests import Build
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.target_requests import InspectTarget, OpenTarget
 from envsync.tree import manifest as manifests
-from tests.unit.agent.pushes import NAME, Server, environment
-from tests.unit.tree.trees import Tree, file, manifest_of
+from tests.support.pushes import NAME, Server, environment
+from tests.support.trees import Tree, file, manifest_of
 
 ONE: Tree = environment({b"lib/m.py": file(b"one")})
 TWO: Tree = environment({b"lib/m.py": file(b"two")})

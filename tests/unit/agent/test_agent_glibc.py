@@ -14,7 +14,7 @@ from envsync.agent.source.glibc_needs import NOTHING, newest
 from envsync.agent.trees import cache_sweep
 from envsync.agent.trees.cache_names import cache_start
 from envsync.conda import elf
-from tests.unit.agent import disk
+from tests.support import disk
 
 Ask = Callable[[], tuple[bytes, elf.Version]]
 

@@ -23,8 +23,8 @@ from envsync.agent.trees.vouchers import NO_VOUCHERS
 from envsync.tree.entry import join, split
 from envsync.tree.local import LocalPaths
 from envsync.tree.revision import combine, revision_of
-from tests.unit.agent import disk
-from tests.unit.tree.trees import file, manifest_of, with_parents
+from tests.support import disk
+from tests.support.trees import file, manifest_of, with_parents
 
 Parts = list[Unhashed]
 KNOWN = b"k" * 32

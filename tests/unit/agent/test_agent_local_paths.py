@@ -21,9 +21,9 @@ from envsync.agent.trees.file_copy import copied_mode
 from envsync.agent.wire.build_requests import Check, Publication
 from envsync.errors import NoSpace, PreflightRefused, StorageFailed
 from envsync.tree.local import LocalPaths
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, environment, require_sound
-from tests.unit.tree.trees import Tree, directory, file, manifest_of, symlink, with_parents
+from tests.support import disk
+from tests.support.pushes import Server, environment, require_sound
+from tests.support.trees import Tree, directory, file, manifest_of, symlink, with_parents
 
 MODELS = ("models/checkpoints/**", "share/jupyter/lab/settings/**")
 RULES = LocalPaths(MODELS)

@@ -10,10 +10,10 @@ import pytest
 from envsync.agent.source.outside_findings import outside_findings
 from envsync.agent.source.source import Source
 from envsync.conda import elf as reading
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import NAME, environment
-from tests.unit.conda.elf_file import RUNPATH, elf
-from tests.unit.tree.trees import file
+from tests.support import disk
+from tests.support.elf_file import RUNPATH, elf
+from tests.support.pushes import NAME, environment
+from tests.support.trees import file
 
 THERE = "/srv/conda/envs/other-name"
 

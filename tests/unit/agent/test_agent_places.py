@@ -24,9 +24,9 @@ from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.agent.target.preparation import place_findings
 from envsync.errors import Locked, NotFound, PreflightRefused
 from envsync.tree.manifest import Totals
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import die_in
-from tests.unit.tree.trees import file, manifest_of, symlink, with_parents
+from tests.support import disk
+from tests.support.pushes import die_in
+from tests.support.trees import file, manifest_of, symlink, with_parents
 
 RECORD = Record(
     number=3,

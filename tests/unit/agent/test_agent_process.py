@@ -21,10 +21,10 @@ from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.target_requests import InspectTarget, OpenTarget
 from envsync.tree.local import LocalPaths
-from tests.unit.agent import disk
+from tests.support import disk
+from tests.support.pushes import Server, environment
+from tests.support.trees import file
 from tests.unit.agent.conftest import wait_until_alone
-from tests.unit.agent.pushes import Server, environment
-from tests.unit.tree.trees import file
 
 
 @pytest.fixture

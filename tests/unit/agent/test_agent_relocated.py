@@ -18,9 +18,9 @@ from envsync.agent.trees.scan_pass import opened_directory
 from envsync.conda.relocation import between
 from envsync.errors import SourceRefused
 from envsync.tree.entry import Entry
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import NAME, environment
-from tests.unit.tree.trees import file
+from tests.support import disk
+from tests.support.pushes import NAME, environment
+from tests.support.trees import file
 
 LONGER = f"/srv/{'x' * 200}/envs/{NAME}"
 SHORTER = f"/s/envs/{NAME}"

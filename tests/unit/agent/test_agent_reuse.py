@@ -16,9 +16,9 @@ from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.target.push import TargetPush
 from envsync.agent.wire.messages import PlanFacts
 from envsync.tree.manifest import EMPTY, Manifest, decode, encode, references
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import Server, environment
-from tests.unit.tree.trees import Node, Tree, file, manifest_of
+from tests.support import disk
+from tests.support.pushes import Server, environment
+from tests.support.trees import Node, Tree, file, manifest_of
 
 SITE = b"lib/python3.11/site-packages/"
 BIG = os.urandom(1 << 20)

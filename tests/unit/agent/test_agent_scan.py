@@ -21,10 +21,10 @@ from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import join
 from envsync.tree.local import LocalPaths
-from tests.unit.agent import disk
-from tests.unit.agent.changes import CHANGES, TREE, Change
+from tests.support import disk
+from tests.support.changes import CHANGES, TREE, Change
+from tests.support.trees import file, with_parents
 from tests.unit.agent.conftest import memory, wait_until_alone
-from tests.unit.tree.trees import file, with_parents
 
 
 def look(top: bytes, local: LocalPaths | None = None) -> Scan:

@@ -17,10 +17,10 @@ from envsync.tree.entry import split
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
-from tests.unit.agent import disk
-from tests.unit.agent.changes import CHANGES, TREE_BYTES, Change
-from tests.unit.agent.disk import truth
-from tests.unit.tree.trees import Node, manifest_of, trees
+from tests.support import disk
+from tests.support.changes import CHANGES, TREE_BYTES, Change
+from tests.support.disk import truth
+from tests.support.trees import Node, manifest_of, trees
 
 
 @settings(max_examples=10)

@@ -23,10 +23,10 @@ from envsync.agent.trees.scan_pass import opened_directory
 from envsync.agent.trees.vouchers import NO_VOUCHERS
 from envsync.tree.local import LocalPaths
 from envsync.tree.revision import revision_of
-from tests.unit.agent import disk
+from tests.support import disk
+from tests.support.pushes import Server, environment
+from tests.support.trees import Node, directory, entry_of, few, file, manifest_of, trees
 from tests.unit.agent.conftest import memory
-from tests.unit.agent.pushes import Server, environment
-from tests.unit.tree.trees import Node, directory, entry_of, few, file, manifest_of, trees
 
 ENVIRONMENT = environment(
     {

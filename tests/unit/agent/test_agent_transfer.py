@@ -20,8 +20,8 @@ from envsync.agent.trees.outgoing import BLOCK_BYTES, GONE, HEAD, outgoing
 from envsync.agent.trees.scan_pass import open_directory
 from envsync.errors import NoSpace, TransferFailed
 from envsync.tree.entry import FILE, Entry, split
+from tests.support.trees import entry_of, file
 from tests.unit.agent.conftest import memory
-from tests.unit.tree.trees import entry_of, file
 
 Files = dict[bytes, bytes]
 Items = list[tuple[bytes, Entry]]

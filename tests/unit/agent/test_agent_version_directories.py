@@ -15,8 +15,8 @@ from envsync.agent.target.catalogue import environments
 from envsync.agent.trees.trees import Trees
 from envsync.errors import CheckFailed
 from tests.lab.namespaces import wait_until
-from tests.unit.agent.pushes import NAME, Server, environment, records
-from tests.unit.tree.trees import directory, file
+from tests.support.pushes import NAME, Server, environment, records
+from tests.support.trees import directory, file
 
 MODELS = ("models/checkpoints/**", "share/jupyter/lab/settings/**")
 PLAIN = environment({b"lib/a": file(b"a")})

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.documented_json import check_document
 from tests.unit.cli.conftest import Envsync
-from tests.unit.cli.documented_json import check_document
 
 VALID = """\
 prefix: /workspace/alice/miniconda3

@@ -17,9 +17,9 @@ from envsync.cli.daemon import work as daemon_work
 from envsync.cli.invocation.site import Site
 from envsync.errors import HostKeyRefused, SourceRefused
 from envsync.inventory import Environment, Inventory, Server
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import environment
-from tests.unit.tree.trees import file
+from tests.support import disk
+from tests.support.pushes import environment
+from tests.support.trees import file
 
 
 @pytest.fixture

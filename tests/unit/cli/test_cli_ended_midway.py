@@ -14,8 +14,8 @@ from envsync.push.order.places import Destination, Place
 from envsync.push.questions.examination import Examination
 from envsync.push.questions.servers import Outcome
 from envsync.push.steps.report import FAILED, PUSHED, PushReport
+from tests.support.documented_json import check_document
 from tests.unit.cli.conftest import Envsync
-from tests.unit.cli.documented_json import check_document
 
 INVENTORY = """\
 prefix: {prefix}

@@ -13,8 +13,8 @@ import pytest
 from envsync.cli.invocation.lazy_group import LazyGroup
 from envsync.cli.run.entry import Stopped, Stopper
 from envsync.cli.run.program import COMMANDS, program
+from tests.support.documented_json import check_document
 from tests.unit.cli.conftest import Envsync
-from tests.unit.cli.documented_json import check_document
 
 
 @pytest.mark.parametrize(

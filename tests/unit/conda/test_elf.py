@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.conda.elf import Version, needed_glibc, run_paths
-from tests.unit.conda.elf_file import RPATH, RUNPATH, elf
+from tests.support.elf_file import RPATH, RUNPATH, elf
 
 FILES = [sys.executable, math.__file__ if hasattr(math, "__file__") else "", "/bin/ls"]
 

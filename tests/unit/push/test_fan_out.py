@@ -15,8 +15,8 @@ from envsync.push.order.settings import PushSettings
 from envsync.push.questions import turns
 from envsync.push.steps.report import FAILED, PushReport
 from envsync.ssh.session import Link
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import NAME, environment
+from tests.support import disk
+from tests.support.pushes import NAME, environment
 
 
 @pytest.fixture

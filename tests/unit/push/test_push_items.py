@@ -6,7 +6,7 @@ import pytest
 
 from envsync.errors import AgentFailed
 from envsync.push.ends.items import items_of
-from tests.unit.tree.trees import file, manifest_of, symlink, with_parents
+from tests.support.trees import file, manifest_of, symlink, with_parents
 
 MANIFEST = manifest_of(
     with_parents({b"a": file(b"1"), b"d/a": file(b"22"), b"d/b": file(), b"d/l": symlink(b"a")})

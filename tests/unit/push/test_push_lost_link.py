@@ -17,9 +17,9 @@ from envsync.push.ends.local_source import source_of
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.settings import PushSettings
 from envsync.push.steps.report import ADOPTED, PUSHED, PushReport
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import NAME, environment
-from tests.unit.tree.trees import file, symlink
+from tests.support import disk
+from tests.support.pushes import NAME, environment
+from tests.support.trees import file, symlink
 
 TOLD = ("data (symlink) leads to /srv/nowhere, which is not there",)
 

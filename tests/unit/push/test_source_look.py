@@ -10,9 +10,9 @@ import pytest
 
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.source_look import SourceLook
-from tests.unit.agent import disk
-from tests.unit.agent.pushes import environment
-from tests.unit.tree.trees import file
+from tests.support import disk
+from tests.support.pushes import environment
+from tests.support.trees import file
 
 NAME = "myenv"
 

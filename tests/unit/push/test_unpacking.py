@@ -22,7 +22,7 @@ from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.pack_archive import write_archive
 from envsync.push.packing.packed_source import UnpackPlace
 from envsync.push.packing.unpacking import unpack
-from tests.unit.agent.disk import NOBODY
+from tests.support.disk import NOBODY
 
 Entry = tuple[tarfile.TarInfo, bytes]
 OLD = "/opt/old/envs/myenv"

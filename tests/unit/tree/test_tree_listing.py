@@ -19,7 +19,7 @@ from envsync.tree.entry import (
     Entry,
     InvalidEntry,
 )
-from tests.unit.tree.trees import Node, few, manifest_of, trees
+from tests.support.trees import Node, few, manifest_of, trees
 
 DIGEST = bytes(range(32))
 GOOD = Entry(b"a", FILE, 0o644, 3, 0, DIGEST)

@@ -13,7 +13,7 @@ from envsync.tree import listing as listings
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import FILE, InvalidEntry, check_name, split
 from envsync.tree.manifest import EMPTY, Manifest, Totals
-from tests.unit.tree.trees import (
+from tests.support.trees import (
     Node,
     directory,
     entry_of,

@@ -17,7 +17,7 @@ from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, check_name, spli
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.plan import STAGED, plan
 from envsync.tree.steps import Copy, Plan
-from tests.unit.tree.trees import (
+from tests.support.trees import (
     Node,
     Tree,
     directory,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from envsync.tree import revision as revisions
 from envsync.tree.difference import difference
 from envsync.tree.revision import directory_digest, revision_of, source_of
-from tests.unit.tree.trees import (
+from tests.support.trees import (
     Node,
     Tree,
     directory,

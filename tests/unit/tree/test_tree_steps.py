@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from envsync.tree.entry import FILE, LINK_GROUP_BYTES, Entry, split
 from envsync.tree.steps import COPIES_MAX, Copy, Files, Make, Sizes, copies_alike, packed
-from tests.unit.tree.trees import few
+from tests.support.trees import few
 
 PATHS = [b"a", b"d/a", b"d/b", b"d/x/a", b"d/c", b"e/\xff\n"]
 

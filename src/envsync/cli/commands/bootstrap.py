@@ -9,7 +9,7 @@ import click
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.errors import EnvsyncError, InventoryError, SomeServersFailed, UsageError
-from envsync.told_commands import command_line
+from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

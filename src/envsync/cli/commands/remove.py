@@ -13,7 +13,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
 from envsync.errors import UsageError
-from envsync.told_commands import command_line
+from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site

@@ -12,7 +12,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
 from envsync.errors import EnvsyncError, NotFound, VerificationFailed
-from envsync.told_commands import command_line, published_diff
+from envsync.hint_commands import command_line, published_diff
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import VerifyFacts

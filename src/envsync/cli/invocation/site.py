@@ -10,10 +10,10 @@ from pathlib import Path
 from envsync.agent.server.facts import user_name
 from envsync.cli.invocation.active_conda import active_conda_prefix
 from envsync.errors import InventoryError, UsageError
+from envsync.hint_commands import command_line
 from envsync.inventory import Inventory, Server
 from envsync.push.order.places import Place
 from envsync.ssh.session import Address, Link
-from envsync.told_commands import command_line
 from envsync.tree.local import DEFAULT_LOCAL
 
 

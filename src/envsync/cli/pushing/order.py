@@ -10,13 +10,13 @@ from typing import TypeVar
 
 from envsync.cli.invocation.site import Site
 from envsync.errors import NotFound, UsageError
+from envsync.hint_commands import command_line
 from envsync.inventory import Environment, Server, bits_per_second, environment_name
 from envsync.inventory import Share as ShareEntry
 from envsync.inventory.names import suggestion
 from envsync.push.order.method import AUTO, METHODS, PACK, REBUILD
 from envsync.push.order.places import Destination, Place
 from envsync.push.order.settings import PushSettings
-from envsync.told_commands import command_line
 from envsync.tree.sharing import Share
 
 T = TypeVar("T")

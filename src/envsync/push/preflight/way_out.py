@@ -6,11 +6,11 @@ from collections.abc import Collection
 
 from envsync.agent.wire.messages import TargetState
 from envsync.errors import EnvsyncError
+from envsync.hint_commands import command_line, published_diff
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
-from envsync.told_commands import command_line, published_diff
 
 
 class WayOut:

@@ -12,11 +12,11 @@ from envsync.agent.server.program_version import ToolFacts
 from envsync.agent.target.health import HealthFacts, StandingFacts
 from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
+from envsync.hint_commands import command_line, published_diff
 from envsync.push.order.places import HERE
 from envsync.push.preflight.preflight import AFTER_THE_INSTALLER
 from envsync.push.questions.examination import Examination
 from envsync.ssh.by_hand import ssh_command
-from envsync.told_commands import command_line, published_diff
 
 ROOT = "root"
 FREE_BYTES_NEEDED = 100 << 20

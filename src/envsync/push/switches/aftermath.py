@@ -20,8 +20,8 @@ from envsync.errors import (
     HostKeyRefused,
     Locked,
 )
+from envsync.hint_commands import command_line
 from envsync.push.ends.target_end import TargetEnd
-from envsync.told_commands import command_line
 from envsync.tree.revision import short
 
 PATIENCE_SECONDS = 90.0

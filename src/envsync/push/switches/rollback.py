@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from envsync.agent.wire.messages import RecordFacts, TargetState
 from envsync.errors import ConnectionLost, NotFound, TargetDrifted
+from envsync.hint_commands import command_line, published_diff, what_there_is
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight.way_out import see_difference
 from envsync.push.switches.aftermath import InDoubt, Reopen, state_after_loss, still_lost
-from envsync.told_commands import command_line, published_diff, what_there_is
 
 _IN_DOUBT = InDoubt(
     "the version before stands there or the earlier one, whole", ", before you go back once more"

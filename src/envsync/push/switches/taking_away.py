@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from envsync.agent.wire.messages import ProcessUse, RecordFacts, TargetState
 from envsync.errors import ConnectionLost, EnvsyncError, NotFound
+from envsync.hint_commands import command_line, published_diff, what_there_is
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight
 from envsync.push.preflight.in_use import used_there
 from envsync.push.preflight.same_place import OneCommand
 from envsync.push.preflight.way_out import see_difference
 from envsync.push.switches.aftermath import InDoubt, Reopen, state_after_loss
-from envsync.told_commands import command_line, published_diff, what_there_is
 
 _IN_DOUBT = InDoubt(
     "the version before stands there, whole, or nothing does", ", before you remove it once more"

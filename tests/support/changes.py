@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from tests.unit.agent import disk
-from tests.unit.tree.trees import directory, file, symlink, with_parents
+from tests.support import disk
+from tests.support.trees import directory, file, symlink, with_parents
 
 TREE = with_parents(
     {

@@ -25,8 +25,8 @@ from envsync.tree.entry import Entry
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
-from tests.unit.agent import disk
-from tests.unit.tree.trees import Node, Tree, file, manifest_of, with_parents
+from tests.support import disk
+from tests.support.trees import Node, Tree, file, manifest_of, with_parents
 
 NAME = "myenv"
 HISTORY = {b"conda-meta/history": file(b"==> now <==\n")}

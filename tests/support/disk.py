@@ -11,7 +11,7 @@ from envsync.agent.trees.trees import Trees
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, join
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
-from tests.unit.tree.trees import Node, Tree
+from tests.support.trees import Node, Tree
 
 KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK}
 NOBODY = 65534

@@ -1,0 +1,1 @@
+"""What tests of several rooms build on: trees as values and on disk, pushes in one process."""
