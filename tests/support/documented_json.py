@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parents[3] / "docs" / "json.md"
+PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 _ROW = re.compile(r"\| `(?P<field>\w+)` \| (?P<type>[^|]+) \|")
 _PLAIN: dict[str, tuple[type, ...]] = {
     "text": (str,),
