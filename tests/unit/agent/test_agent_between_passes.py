@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.trees import hashing
+from envsync.agent.trees import file_hash, hashing
 from envsync.agent.trees.between_passes import ATTEMPTS
 from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused
@@ -45,7 +45,7 @@ def test_a_directory_that_was_away_for_a_moment(
 ) -> None:
     """Its files could not be read, or others were in their place; their status says nothing."""
     decoy = with_decoy(top)
-    hash_file, calls = hashing.hash_file, iter([b"lib", b"bin"])
+    hash_file, calls = file_hash.hash_file, iter([b"lib", b"bin"])
 
     def meddled(top_fd: int, path: bytes, *rest: int) -> bytes | None:
         away = next((name for name in calls), b"")

@@ -14,11 +14,13 @@ from types import MappingProxyType
 import pytest
 
 from envsync.agent.trees import hashing
-from envsync.agent.trees.hashing import BLOCK_BYTES, MISSING, Hashing, Unhashed
+from envsync.agent.trees.file_hash import BLOCK_BYTES, MISSING
+from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
 from envsync.agent.trees.scan import scan
 from envsync.agent.trees.scan_pass import open_directory, opened_directory
 from envsync.agent.trees.stat_rows import Row, pack, unpack
+from envsync.agent.trees.unhashed import Unhashed
 from envsync.agent.trees.vouchers import NO_VOUCHERS
 from envsync.tree.entry import join, split
 from envsync.tree.local import LocalPaths
@@ -171,7 +173,7 @@ def test_a_worker_that_dies_is_an_error_and_no_answer(
 ) -> None:
     monkeypatch.setattr(hashing, "processors", lambda: 2)
     monkeypatch.setattr(hashing, "PARALLEL_FILES_MIN", 1)
-    monkeypatch.setattr(hashing, "_CODE", "os._exit(1)")
+    monkeypatch.setattr(hashing, "WORKER_CODE", "os._exit(1)")
     with pytest.raises(OSError, match=r"ended early|Broken pipe"):
         hashed(top_fd, CONTENTS)
 

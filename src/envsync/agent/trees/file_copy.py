@@ -10,7 +10,7 @@ from typing import Iterator, Optional, Tuple
 
 from envsync.agent.server.filesystem import clone
 from envsync.agent.server.reading import READ_FLAGS
-from envsync.agent.trees.hashing import BLOCK_BYTES
+from envsync.agent.trees.file_hash import BLOCK_BYTES
 from envsync.agent.trees.set_id import mode_for
 from envsync.agent.trees.storage import trouble
 from envsync.tree.entry import WORLD_WRITE

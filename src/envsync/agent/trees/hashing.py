@@ -3,192 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import struct
 import threading
 from collections import deque
-from stat import S_IFREG
-from typing import (
-    TYPE_CHECKING,
-    Callable,
-    Deque,
-    Dict,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent.server.file_workers import FileWorkers, Job, is_full, processors
-from envsync.agent.server.reading import READ_FLAGS
-from envsync.agent.trees.stat_rows import INODE_MASK, KIND_MASK, unpack
-from envsync.tree.entry import join, split
+from envsync.agent.trees.file_hash import BLOCK_BYTES, MISSING, WORKER_CODE, hash_file
+from envsync.agent.trees.unhashed import Item, Unhashed
+from envsync.tree.entry import split
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
-BLOCK_BYTES = 1 << 18
-SMALL_BYTES = 1 << 15
 PARALLEL_FILES_MIN = 2000
 PARALLEL_BYTES_MIN = 200 << 20
 _READ = struct.Struct("<Q32sH")
-MISSING = b"\0" * 32
-"""In place of a digest: the file is gone or may not be read."""
-
-
-_CODE = """
-import hashlib
-buffer = bytearray(block)
-view = memoryview(buffer)
-def answer(request):
-    inode, _, path = request.partition(b"/")
-    try:
-        fd = os.open(path, flags, dir_fd=top)
-    except OSError:
-        return bytes(32)
-    try:
-        if int(inode) and os.fstat(fd).st_ino != int(inode):
-            return bytes(32)
-        state = hashlib.sha256()
-        while True:
-            count = os.readv(fd, [buffer])
-            if not count:
-                return state.digest()
-            state.update(view[:count])
-    except OSError:
-        return bytes(32)
-    finally:
-        os.close(fd)
-"""
 
 Progress = Callable[[int], None]
 OnRead = Callable[[bytes, int, bytes], None]
-
-
-_NOTHING_READ: Mapping[bytes, Tuple[int, bytes]] = {}
-
-
-class Item:
-    """A file to hash: its path relative to the top, its size, and the row that it has.
-
-    Where `inode` is given, another file that is found at the path counts as missing.
-    """
-
-    __slots__ = ("digests", "inode", "name", "path", "row", "size_bytes")
-
-    def __init__(
-        self, part: Unhashed, row: int, name: bytes, size_bytes: int, inode: int = 0
-    ) -> None:
-        self.path = join(part.directory, name)
-        self.digests = part.digests
-        self.row = row
-        self.name = name
-        self.size_bytes = size_bytes
-        self.inode = inode
-
-    def take(self, digest: bytes) -> None:
-        """Have its digest."""
-        at = self.row * len(MISSING)
-        self.digests[at : at + len(MISSING)] = digest
-
-
-class Unhashed:
-    """The files of one directory that have to be hashed: objects only when it is their turn.
-
-    `rows` is the directory's packed status. `digests` has one for each row: `MISSING` for
-    what is to be hashed, and for what is no file, and afterwards for what could not be read.
-    """
-
-    __slots__ = ("digests", "directory", "files", "rows", "size_bytes")
-
-    def __init__(
-        self, directory: bytes, rows: bytes, digests: bytearray, files: int, size_bytes: int
-    ) -> None:
-        self.directory = directory
-        self.rows = rows
-        self.digests = digests
-        self.files = files
-        self.size_bytes = size_bytes
-
-    def items(self, read: Mapping[bytes, Tuple[int, bytes]] = _NOTHING_READ) -> List[Item]:
-        """The files, the largest first; but not those whose inode and digest were `read`."""
-        digests, size = self.digests, len(MISSING)
-        found: List[Item] = []
-        for number, row in enumerate(unpack(self.rows)):
-            at = number * size
-            if row.mode & KIND_MASK != S_IFREG or digests[at : at + size] != MISSING:
-                continue
-            wanted = row.inode & INODE_MASK
-            inode, digest = read.get(row.name, (-1, b""))
-            if inode >= 0 and wanted in (0, inode):
-                digests[at : at + size] = digest
-            else:
-                found.append(Item(self, number, row.name, row.size_bytes, wanted))
-        found.sort(key=lambda item: item.size_bytes, reverse=True)
-        return found
-
-    def contents(self) -> List[bytes]:
-        """The digests, row by row."""
-        digests, size = bytes(self.digests), len(MISSING)
-        return [digests[at : at + size] for at in range(0, len(digests), size)]
-
-
-def hash_open_file(fd: int) -> bytes:
-    """SHA-256 from the current position to the end."""
-    state = hashlib.sha256()
-    block = os.read(fd, SMALL_BYTES)
-    while block:
-        state.update(block)
-        if len(block) == SMALL_BYTES:
-            return _hash_rest(fd, state)
-        block = os.read(fd, SMALL_BYTES)
-    return state.digest()
-
-
-def _hash_rest(fd: int, state: _Hash) -> bytes:
-    # One large buffer for a large file; for a small one, having it costs more than reading.
-    buffer = bytearray(BLOCK_BYTES)
-    view = memoryview(buffer)
-    while True:
-        count = os.readv(fd, [buffer])
-        if not count:
-            return state.digest()
-        state.update(view[:count])
-
-
-def hash_file(top_fd: int, path: bytes, inode: int = 0) -> Optional[bytes]:
-    """SHA-256 of a file below an open directory; None where it cannot be read.
-
-    So it is where `inode` is given and another file is found.
-    """
-    try:
-        fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
-    except OSError:
-        return None
-    try:
-        if inode and os.fstat(fd).st_ino != inode:
-            return None
-        return hash_open_file(fd)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-
-
-def why_unreadable(top_fd: int, path: bytes) -> Optional[OSError]:
-    """The error that reading a file ends with; None where it can be read (now)."""
-    try:
-        fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
-        try:
-            hash_open_file(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        return error
-    return None
 
 
 class Hashing:
@@ -354,7 +184,7 @@ class Hashing:
                 if progress:
                     progress(sum(item.size_bytes for item in batch))
 
-        workers = FileWorkers(Job(_CODE, len(MISSING), BLOCK_BYTES), top_fd, _request)
+        workers = FileWorkers(Job(WORKER_CODE, len(MISSING), BLOCK_BYTES), top_fd, _request)
         workers.run(count, next_batch, take)
 
     def _await_readers(self) -> None:

@@ -8,10 +8,12 @@ from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, 
 
 from envsync.agent.server.filesystem import born_ns
 from envsync.agent.trees.cache_file import Known
-from envsync.agent.trees.hashing import MISSING, Hashing, Unhashed
+from envsync.agent.trees.file_hash import MISSING
+from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.set_id import SET_ID, mode_for
 from envsync.agent.trees.stat_rows import INODE_MASK, KIND_MASK, Row, linked_files, unpack
+from envsync.agent.trees.unhashed import Unhashed
 from envsync.agent.trees.vouchers import Vouchers
 from envsync.tree import listing as listings
 from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, join, split

@@ -7,7 +7,7 @@ import os
 from typing import List, NamedTuple, Optional, Sequence, Type, Union
 
 from envsync.agent.server.filesystem import Space
-from envsync.agent.trees.hashing import why_unreadable
+from envsync.agent.trees.file_hash import why_unreadable
 from envsync.errors import EnvsyncError, Hint, NoSpace, StorageFailed
 
 _BROKEN = frozenset(
