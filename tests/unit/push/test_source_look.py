@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from envsync.errors import SourceRefused
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.source_look import SourceLook
 from tests.support import disk
@@ -53,3 +54,17 @@ def test_it_is_changed_where_something_had_to_be_hashed(prefix: Path, end: Local
     again = SourceLook(end, str(prefix), NAME, ())
     again.state()
     assert not again.is_changed
+
+
+def test_what_goes_wrong_before_a_look_is_told_of_where_the_source_is(
+    prefix: Path, end: LocalEnd
+) -> None:
+    """And not of the target that asks."""
+
+    def unpack() -> None:
+        raise SourceRefused("the archive is damaged")
+
+    look = SourceLook(end, str(prefix), NAME, (), before=unpack)
+    with pytest.raises(SourceRefused) as raised:
+        look.state()
+    assert raised.value.server == end.server

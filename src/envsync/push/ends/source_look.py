@@ -12,6 +12,7 @@ from envsync.agent.wire.checked_json import Arguments, from_json
 from envsync.agent.wire.messages import SourceState
 from envsync.agent.wire.short_answers import ConfirmedFacts, SeesFacts, SourceOpened
 from envsync.agent.wire.source_requests import AskNonce, AtPath, InspectSource, OpenSource, Remember
+from envsync.errors import EnvsyncError
 from envsync.push.ends.end import Answer, End, Progress
 
 T = TypeVar("T")
@@ -170,6 +171,13 @@ class SourceLook:
                 self._answers[key] = from_json(cls, document)
             return cast("T", self._answers[key])
 
+    def _make_it_stand_there(self) -> None:
+        try:
+            self._before()
+        except EnvsyncError as error:
+            error.server = error.server or self.server
+            raise
+
     def _inspect(self, on_progress: Progress | None = None) -> None:
         def relay(told: Mapping[str, Any]) -> None:
             if told.get("changed"):
@@ -178,7 +186,7 @@ class SourceLook:
             elif on_progress:
                 on_progress(told)
 
-        self._before()
+        self._make_it_stand_there()
         self._scanned.clear()
         try:
             answer = self._end.call("source.inspect", InspectSource(), on_progress=relay)
