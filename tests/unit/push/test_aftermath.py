@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -74,7 +73,7 @@ class FakeTarget:
         if isinstance(self._answer, Unreachable):
             failed = self._answer
             self._next()
-            time.sleep(failed.seconds)
+            TIME.sleep(failed.seconds)
             raise failed.reason
         yield cast(TargetEnd, self)
 
@@ -119,10 +118,25 @@ Answer = TargetState | Busy | Unreachable | EnvsyncError
 DOWN = Unreachable(ConnectionFailed("server2:22 refuses connections"))
 
 
+class SimulatedTime:
+    """Goes on where somebody sleeps, and nowhere else."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self._seconds
+
+    def sleep(self, seconds: float) -> None:
+        self._seconds += seconds
+
+
+TIME = SimulatedTime()
+
+
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.001)
+def _simulated_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "time", TIME)
 
 
 def ask(target: FakeTarget, revision: str = NEW, before: TargetState = BEFORE) -> Aftermath:
@@ -248,7 +262,7 @@ def test_nobody_can_tell(answer: Answer) -> None:
 
 def test_who_slept_through_the_time_tries_once_more() -> None:
     """A laptop that was closed while it tried."""
-    target = FakeTarget(Unreachable(ConnectionLost("asleep"), seconds=0.1), PUBLISHED)
+    target = FakeTarget(Unreachable(ConnectionLost("asleep"), seconds=1e6), PUBLISHED)
     assert ask(target).record == record(5, NEW)
     assert target.contacts == 2
 
@@ -285,7 +299,7 @@ class OtherwiseSwitched(FakeTarget):
 
 
 ALONE = OneCommand(())
-ASLEEP = Unreachable(ConnectionLost("asleep"), seconds=0.1)
+ASLEEP = Unreachable(ConnectionLost("asleep"), seconds=1e6)
 
 
 def test_a_rollback_or_a_removal_is_asked_for_like_a_push() -> None:
