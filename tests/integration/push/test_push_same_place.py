@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from dataclasses import dataclass
@@ -14,12 +15,16 @@ from envsync.agent.places.layout import layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import Locked
+from envsync.push.ends.end import End
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.order.places import Destination
+from envsync.push.order.places import Destination, Place
 from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import same_place
+from envsync.push.preflight.same_place import OneCommand
+from envsync.push.questions.servers import for_each_server
 from envsync.push.steps.report import PushReport
+from envsync.push.switches.taking_away import Removal, Removed, take_away
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import trees
 from tests.lab.lab import Lab
@@ -154,3 +159,26 @@ def test_an_agent_that_does_not_end_is_not_waited_for_longer(
     monkeypatch.setattr(TargetEnd, "close", lambda _: None)
     outcomes = sorted(report.outcome for report in scene.push())
     assert outcomes == ["failed", "pushed"]
+
+
+def test_both_names_may_be_of_this_machine(scene: Scene) -> None:
+    """Whose lock goes with the end that took it, and not with the process."""
+    assert [report.error for report in scene.push()] == [None, None]
+    together = OneCommand(("one", "two"))
+
+    def ask(end: End, place: Place) -> Removed:
+        try:
+            target = TargetEnd(end, place.prefix, "myenv", (), "alice@here", together.command)
+            removal = Removal("myenv", "alice@here")
+            return take_away(target, lambda: contextlib.nullcontext(target), removal, together)
+        finally:
+            together.over(place.server)
+
+    places = [Place(name, str(scene.there), None) for name in ("one", "two")]
+    outcomes = for_each_server(places, ask)
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    told = [outcome.value.same_place_as for outcome in outcomes if outcome.value is not None]
+    assert sorted(told) in (["", "one"], ["", "two"])
+    [report] = [report for report in scene.push() if report.server == "one"]
+    assert report.error is not None
+    assert report.error.code == "held"

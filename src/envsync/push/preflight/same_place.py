@@ -14,7 +14,7 @@ from envsync.agent.wire.messages import TargetState
 from envsync.errors import Locked
 from envsync.push.ends.target_end import TargetEnd
 
-_GONE_SECONDS = 10.0
+_GONE_SECONDS = 30.0
 """So long after all is done its agent may hold the lock: it is told to end, and does."""
 _ASK_SECONDS = 0.05
 

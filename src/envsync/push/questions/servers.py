@@ -35,7 +35,8 @@ class Outcome(Generic[T]):
 def open_end(place: Place) -> Iterator[End]:
     """The environments of a place, until the block ends."""
     if place.open_link is None:
-        yield LocalEnd(place.server)
+        with contextlib.closing(LocalEnd(place.server)) as here:
+            yield here
         return
     with (
         contextlib.closing(place.open_link()) as link,
