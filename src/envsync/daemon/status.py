@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from envsync import __version__
 from envsync.daemon.store import (
     HALTED,
     HELD,
@@ -68,6 +69,7 @@ def document(contents: Contents, scheduler: Scheduler | None, about: About) -> d
         "daemon": {
             "running": about.pid is not None,
             "pid": about.pid,
+            "version": None if about.pid is None else __version__,
             "since_seconds": about.since_seconds,
             "inventory": about.inventory,
             "inventory_error": about.inventory_error,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from envsync import __version__
 from envsync.cli.output import status_view
 from envsync.daemon.status import About, document
 from envsync.daemon.store import (
@@ -107,3 +108,21 @@ def test_what_is_wrong_with_the_daemon_itself() -> None:
         "what the daemon knows cannot be kept: the disk is full",
         "myenv is looked at every 10 s: NFS",
     ]
+
+
+@pytest.mark.parametrize(("version", "named"), [("0.0.9", "0.0.9"), (None, "of an older version")])
+def test_a_daemon_of_another_version_is_named_with_its_restart(
+    version: str | None, named: str
+) -> None:
+    found = shown()
+    assert found["daemon"]["version"] == __version__
+    found["daemon"]["version"] = version
+    [(told, way_out)] = status_view.troubles(found)
+    assert told == f"the daemon that runs is envsync {named}, and this is {__version__}"
+    assert "systemctl restart envsync@USER" in way_out
+
+
+def test_of_no_daemon_no_version_is_told() -> None:
+    found = shown(about=About())
+    assert found["daemon"]["version"] is None
+    assert not list(status_view.troubles(found))

@@ -66,6 +66,7 @@ def _document(invocation: Invocation) -> Document:
     if answer is not None:
         found = answer["status"]
         assert isinstance(found, dict)
+        found["daemon"].setdefault("version", None)  # one that is older does not tell it
         return found
     contents = store.read(paths.database)
     about = About(

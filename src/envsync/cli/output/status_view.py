@@ -7,10 +7,15 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from envsync import __version__
 from envsync.cli.output.wording import age, duration, moment
 
 TITLES = ("ENVIRONMENT", "SERVER", "REVISION", "STATE", "SINCE", "NEXT TRY")
 _WIDTH_MIN = 40
+_RESTART = (
+    "restart it: sudo systemctl restart envsync@USER, or systemctl --user restart envsync; "
+    "one in a terminal: end it there, and start it again"
+)
 
 Document = Mapping[str, Any]
 
@@ -69,6 +74,9 @@ def whereabouts(document: Document) -> Iterator[str]:
 def troubles(document: Document) -> Iterator[tuple[str, str]]:
     """What is wrong with the daemon or a source, each with the way out, if there is one."""
     daemon = document["daemon"]
+    if daemon["running"] and daemon["version"] != __version__:
+        version = daemon["version"] or "of an older version"
+        yield f"the daemon that runs is envsync {version}, and this is {__version__}", _RESTART
     refused = daemon["inventory_error"]
     if refused is not None:
         details = "; ".join([refused["message"], *refused["details"]])

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from envsync import __version__
 from envsync.errors import UsageError
 from envsync.files.directories import cache_home, state_home
 
@@ -23,7 +24,6 @@ _SHIPPED = Path(__file__).parent
 _SYSTEM_TEMPLATE, _USER_UNIT = "envsync@.service", "envsync.service"
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?")
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - what PrivateTmp= replaces
-_HEAD = "# Written by `envsync daemon install`: run that again instead of editing this.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +140,17 @@ def _unit(name: str, shipped: str, directory: Path, lines: Sequence[str]) -> Uni
     drop_in = directory / f"{name}.d" / DROP_IN
     files = (
         UnitFile(directory / shipped, (_SHIPPED / shipped).read_text(encoding="utf-8")),
-        UnitFile(drop_in, _HEAD + "\n".join(lines) + "\n"),
+        UnitFile(drop_in, "\n".join([_head(), *lines, ""])),
     )
     return Unit(name, files)
+
+
+def _head() -> str:
+    """Names the version: after an upgrade the file differs, so the old daemon is restarted."""
+    return (
+        f"# Written by `envsync daemon install` of envsync {__version__}: "
+        "run that again instead of editing this."
+    )
 
 
 def _service_lines(service: ServiceSpec) -> list[str]:

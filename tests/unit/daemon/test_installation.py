@@ -1,0 +1,48 @@
+"""What `daemon install` does with a unit: written once, restarted where it has to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envsync.daemon.systemd import installation, units
+from envsync.daemon.systemd.systemctl import Systemctl
+from envsync.daemon.systemd.units import Account, ServiceSpec, Unit, user_unit
+
+SERVICE = ServiceSpec(
+    account=Account("alice", 1000, 1000, Path("/home/alice")),
+    program=Path("/opt/envsync/bin/envsync"),
+    inventory=Path("/home/alice/config.yaml"),
+    own_name="server1",
+    prefix=Path("/conda"),
+)
+
+
+class RunningService(Systemctl):
+    """A systemd that has the service running, and does what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__({}, of_user=True)
+
+    def do(self, verb: str, *units: str) -> None:
+        pass
+
+    def property(self, unit: str, name: str) -> str:
+        return {"ActiveState": "active", "LoadState": "loaded"}[name]
+
+
+def install(unit: Unit) -> str:
+    written = installation.write(unit)
+    changed = any(file.changed for file in written)
+    return installation.activate(RunningService(), unit, changed=changed)
+
+
+def test_a_daemon_of_another_version_is_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(user_unit(SERVICE, tmp_path))
+    assert install(user_unit(SERVICE, tmp_path)) == "running"
+    monkeypatch.setattr(units, "__version__", "99.0")
+    assert install(user_unit(SERVICE, tmp_path)) == "restarted"
+    assert install(user_unit(SERVICE, tmp_path)) == "running"
