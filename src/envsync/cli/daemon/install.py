@@ -63,7 +63,7 @@ def _document(plan: ServicePlan, *, dry_run: bool) -> dict[str, Any]:
         "inventory": str(service.inventory),
         "dry_run": dry_run,
         "files": [
-            {"path": str(file.path), "content": file.content, "changed": None}
+            {"path": str(file.path), "content": file.content, "changed": None, "before": None}
             for file in plan.unit.files
         ],
         "done": None,
@@ -93,7 +93,9 @@ def _install(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) 
     written = installation.write(plan.unit)
     for file, outcome in zip(result["files"], written, strict=True):
         file["changed"] = outcome.changed
-        terminal.say(f"{outcome.path}: {'written' if outcome.changed else 'as it was'}")
+        file["before"] = None if outcome.before is None else str(outcome.before)
+        kept = f"; what stood there is {outcome.before}" if outcome.before else ""
+        terminal.say(f"{outcome.path}: {'written' if outcome.changed else 'as it was'}{kept}")
     systemctl = plan.systemctl
     if not systemctl.runs():
         _tell_no_systemd(terminal, plan)

@@ -16,13 +16,16 @@ _FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
 
 @dataclass(frozen=True, slots=True)
 class Written:
+    """`before` is where that is which stood there, if there was something to keep."""
+
     path: Path
     changed: bool
+    before: Path | None
 
 
 def write(unit: Unit) -> tuple[Written, ...]:
     """Bring every file of the unit to its content; whole or not at all."""
-    return tuple(Written(file.path, _write(file)) for file in unit.files)
+    return tuple(_write(file) for file in unit.files)
 
 
 def differs(file: UnitFile) -> bool:
@@ -50,20 +53,39 @@ def activate(systemctl: Systemctl, unit: Unit, *, changed: bool) -> str:
     return "restarted" if is_active else "started"
 
 
-def _write(file: UnitFile) -> bool:
+def _write(file: UnitFile) -> Written:
     if not differs(file):
-        return False
+        return Written(file.path, changed=False, before=None)
     try:
         _make_directory(file.path.parent)
-        with whole_file(str(file.path), sync=True) as stream:
-            os.fchmod(stream.fileno(), _FILE_MODE)
-            stream.write(file.content.encode())
+        before = _keep_before(file)
+        _put(file.path, file.content.encode())
     except OSError as error:
         raise StorageFailed(
             f"{file.path} cannot be written: {error.strerror}",
             hint="envsync daemon install --dry-run   shows what belongs there",
         ) from error
-    return True
+    return Written(file.path, changed=True, before=before)
+
+
+def _keep_before(file: UnitFile) -> Path | None:
+    """Somebody may have edited it: where what stood there has been put aside."""
+    if file.before is None:
+        return None
+    try:
+        content = file.path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if not content:
+        return None
+    _put(file.before, content)
+    return file.before
+
+
+def _put(path: Path, content: bytes) -> None:
+    with whole_file(str(path), sync=True) as stream:
+        os.fchmod(stream.fileno(), _FILE_MODE)
+        stream.write(content)
 
 
 def _make_directory(directory: Path) -> None:

@@ -93,8 +93,11 @@ class ServiceSpec:
 
 @dataclass(frozen=True, slots=True)
 class UnitFile:
+    """`before` is where what stood there is kept, None where nobody has a say in it but us."""
+
     path: Path
     content: str
+    before: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,12 @@ def user_directory(home: Path, environ: Mapping[str, str]) -> Path:
 def _unit(name: str, shipped: str, directory: Path, lines: Sequence[str]) -> Unit:
     drop_in = directory / f"{name}.d" / DROP_IN
     files = (
-        UnitFile(directory / shipped, (_SHIPPED / shipped).read_text(encoding="utf-8")),
+        UnitFile(
+            directory / shipped,
+            (_SHIPPED / shipped).read_text(encoding="utf-8"),
+            # systemd reads nothing that is called so.
+            before=directory / f"{shipped}.before",
+        ),
         UnitFile(drop_in, "\n".join([_head(), *lines, ""])),
     )
     return Unit(name, files)
