@@ -77,10 +77,10 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ) -> Inventory:
+def load(path: Path, environ: Mapping[str, str] | None = os.environ) -> Inventory:
     """The inventory of a file; one whose content was valid before is not validated again.
 
-    `environ` says where what was read before is remembered. Raises `InventoryError` whose
+    `environ` says where what was read before is remembered; with None nothing is. Raises `InventoryError` whose
     message and details give every fault with file, line, key path and what was expected.
     """
     content = _read(path)

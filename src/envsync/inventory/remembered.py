@@ -31,14 +31,14 @@ _KEPT_MAX = 8
 class Remembered:
     """What is remembered of one content. Reading and writing never raise OSError."""
 
-    def __init__(self, content: bytes, environ: Mapping[str, str]) -> None:
-        """`environ` says where the cache is."""
+    def __init__(self, content: bytes, environ: Mapping[str, str] | None) -> None:
+        """`environ` says where the cache is; with None there is none."""
         names = [
             field.name for kind in (Server, Environment, Share, Watch) for field in fields(kind)
         ]
         parts = [__version__, *_rules(), *names, ""]
         key = hashlib.sha256("\0".join(parts).encode() + content)
-        directory = _directory(environ)
+        directory = None if environ is None else _directory(environ)
         self._file = None if directory is None else directory / key.hexdigest()
 
     def inventory(self, path: Path) -> Inventory | None:

@@ -128,6 +128,11 @@ def test_a_memory_of_somebody_else_is_none(
     assert load(file) == first
 
 
+def test_nothing_is_remembered_where_that_is_not_wanted(file: Path) -> None:
+    load(file, None)
+    assert not Path(os.environ["XDG_CACHE_HOME"], "envsync").exists()
+
+
 def test_without_a_cache_directory_it_is_read_each_time(file: Path, tmp_path: Path) -> None:
     assert load(file, {"HOME": ""}) == load(file)
     unwritable = tmp_path / "no-directory"

@@ -128,7 +128,7 @@ def _inventory(given: Path | None, environ: Mapping[str, str]) -> tuple[Path, In
         )
     path = path.absolute()
     # Nothing is remembered: under sudo that would leave root's files in the user's cache.
-    return path, load(path, {})
+    return path, load(path, None)
 
 
 def _nameless(path: Path, hostname: str) -> InventoryError:
