@@ -9,13 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent.wire import messages, short_answers
+from envsync.agent.wire import (
+    build_requests,
+    checked_json,
+    messages,
+    server_requests,
+    short_answers,
+    source_requests,
+    target_requests,
+)
 from envsync.agent.wire.checked_json import from_json, is_encodable, to_json
 from envsync.errors import AgentFailed
 
+REQUESTS = (build_requests, server_requests, source_requests, target_requests)
 CLASSES: list[Any] = [
     value
-    for module in (messages, short_answers)
+    for module in (messages, short_answers, *REQUESTS)
     for value in vars(module).values()
     if isinstance(value, type) and hasattr(value, "_fields") and value.__module__ == module.__name__
 ]
@@ -145,3 +154,22 @@ def test_names_that_are_no_text_survive() -> None:
     facts = messages.ReceiveFacts(1, 2, (path,))
     back = from_json(messages.ReceiveFacts, json.loads(json.dumps(to_json(facts)).encode()))
     assert back.failed[0].encode("utf-8", "surrogateescape") == b"lib/\xff\xfe"
+
+
+def test_many_numbers_are_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sizes of all files of a source: one by one, 200,000 take half a second."""
+
+    def each(kind: Any, value: Any) -> bool:
+        assert kind is not int, "one by one"
+        return True
+
+    monkeypatch.setattr(checked_json, "_is_plain", each)
+    asked = source_requests.SendFiles(tuple(range(1000)), ("zstd",), "")
+    assert from_json(source_requests.SendFiles, to_json(asked)) == asked
+
+
+@pytest.mark.parametrize("wrong", [True, 1.0, "1", None, 1 << 64, -(1 << 64)])
+def test_one_wrong_number_among_many_is_found(wrong: Any) -> None:
+    document = {"sizes": [1, 2, wrong, 3], "codecs": [], "there": ""}
+    with pytest.raises(AgentFailed):
+        from_json(source_requests.SendFiles, document)

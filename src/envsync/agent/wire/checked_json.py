@@ -6,7 +6,7 @@ anybody may have edited or a crash cut short.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union, get_type_hints
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union, get_type_hints
 
 from envsync.errors import AgentFailed
 
@@ -52,6 +52,8 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         inner = next(part for part in kind.__args__ if part is not type(None))
         return None if value is None else _parse(inner, value, where)
     if origin is tuple and isinstance(value, list):
+        if kind.__args__[0] is int and _are_integers(value):
+            return tuple(value)
         return tuple(_parse(kind.__args__[0], part, where) for part in value)
     if origin is dict and isinstance(value, dict):
         return {
@@ -82,6 +84,11 @@ def _is_plain(kind: Any, value: Any) -> bool:
     if kind is str:
         return is_encodable(value)
     return kind is bool or (kind is int and abs(value) < _INTEGER_MAX)
+
+
+def _are_integers(values: List[Any]) -> bool:
+    """The same of many: the sizes of a source's files may be 200,000."""
+    return set(map(type, values)) == {int} and max(map(abs, values)) < _INTEGER_MAX
 
 
 def is_encodable(text: str) -> bool:
