@@ -80,8 +80,9 @@ def _refuse_foreign(path: Path) -> None:
 def load(path: Path, environ: Mapping[str, str] | None = os.environ) -> Inventory:
     """The inventory of a file; one whose content was valid before is not validated again.
 
-    `environ` says where what was read before is remembered; with None nothing is. Raises `InventoryError` whose
-    message and details give every fault with file, line, key path and what was expected.
+    `environ` says where what was read before is remembered; with None nothing is. Raises
+    `InventoryError` whose message and details give every fault with file, line, key path and
+    what was expected.
     """
     content = _read(path)
     remembered = Remembered(content, environ)
