@@ -86,17 +86,24 @@ def ask(path: Path, request: Request, *, within_seconds: float = ANSWER_SECONDS)
         except (FileNotFoundError, ConnectionError, NotADirectoryError):
             return None
         except OSError as error:
-            raise EnvsyncError(
-                f"the daemon does not answer: {error.strerror or 'no answer in time'}",
-                hint="look at what it does: journalctl --user -u envsync, or -u envsync@USER",
-            ) from error
+            raise _unanswered(error.strerror or "no answer in time") from error
     if not line:
         return None
+    if not line.endswith(b"\n"):
+        # It ended meanwhile, or this process was stopped for longer than it waits.
+        raise _unanswered("its answer was cut short")
     answer = json.loads(line)
     if isinstance(answer.get("error"), dict):
         raise from_json(answer["error"])
     assert isinstance(answer, dict)
     return answer
+
+
+def _unanswered(why: str) -> EnvsyncError:
+    return EnvsyncError(
+        f"the daemon does not answer: {why}",
+        hint="look at what it does: journalctl --user -u envsync, or -u envsync@USER",
+    )
 
 
 def _answered(request: Any, handle: Callable[[Request], Answer]) -> Answer:

@@ -79,6 +79,27 @@ def test_no_daemon(tmp_path: Path, path: Path) -> None:
     again.close()
 
 
+def test_half_an_answer_is_no_bug(tmp_path: Path) -> None:
+    """A push by hand asks the daemon, too, and is not to end where that ends meanwhile."""
+    path = tmp_path / "control"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(path))
+        listening.listen(1)
+        listening.settimeout(30)
+
+        def end_early() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b'{"status": {"dae')
+
+        thread = threading.Thread(target=end_early)
+        thread.start()
+        with pytest.raises(EnvsyncError, match="cut short"):
+            ask(path, {"verb": "status"})
+        thread.join()
+
+
 @pytest.mark.parametrize("sent", [b"", b"no json\n", b"[1]\n", b"{", b"[" * 50_000 + b"\n"])
 def test_a_strange_caller_does_no_harm(
     control_socket: ControlSocket, path: Path, sent: bytes
