@@ -9,6 +9,7 @@ import pytest
 
 from envsync.agent.server.conda_tool import find_tool, tools
 from envsync.agent.server.program_version import ToolFacts
+from envsync.errors import PreflightRefused
 
 
 @pytest.fixture
@@ -63,3 +64,26 @@ def test_conda_s_records_tell_the_version_of_the_prefix_s_own_alone(prefix: Path
 def test_without_any_there_is_none(prefix: Path) -> None:
     assert list(tools(str(prefix))) == []
     assert find_tool(str(prefix)) == ToolFacts("", "", "")
+
+
+def test_one_that_does_not_start_is_passed_over(prefix: Path) -> None:
+    """As after the prefix was moved: what its first line names is not there."""
+    mamba = prefix / "condabin" / "mamba"
+    program(mamba, "1.5.8")
+    mamba.write_text("#!/no/such/python\n")
+    conda = program(prefix / "condabin" / "conda", "24.1.0")
+    assert find_tool(str(prefix)) == ToolFacts("conda", conda, "24.1.0")
+
+
+def test_where_none_starts_each_is_named_with_what_it_said(prefix: Path) -> None:
+    mamba, conda = prefix / "bin" / "mamba", prefix.parent / "path" / "conda"
+    for path, text in ((mamba, "#!/no/such/python\n"), (conda, "#!/bin/sh\nexit 3\n")):
+        path.write_text(text)
+        path.chmod(0o755)
+    with pytest.raises(PreflightRefused, match=f"starts: {mamba}, {conda}") as refused:
+        find_tool(str(prefix))
+    first, second = refused.value.details
+    assert first.startswith(f"{mamba} --version: ")
+    assert "not found" in first
+    assert second == f"{conda} --version: it ended with exit code 3"
+    assert "--method mirror" in refused.value.hint

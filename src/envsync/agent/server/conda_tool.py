@@ -5,28 +5,50 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from typing import Iterator, List, Sequence, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 from envsync.agent.server.program_version import ToolFacts, version_of
-from envsync.agent.server.tool_run import run, tool_environment
+from envsync.agent.server.tool_run import Ran, run, tool_environment
+from envsync.errors import PreflightRefused
 
 TOOLS = ("mamba", "micromamba", "conda")
 _VERSION_SECONDS = 30.0
 
 
 def find_tool(prefix: str) -> ToolFacts:
-    """The one that a rebuild takes, as it says that it is; all empty where there is none."""
+    """The first that starts, as it says that it is; all empty where there is none.
+
+    Raises `PreflightRefused` where there are some, and none of them starts.
+    """
+    dead: Dict[str, str] = {}
     for name, path in _candidates(prefix):
+        if path in dead:
+            continue
         said = run([path, "--version"], tool_environment({}), _VERSION_SECONDS)
-        words = said.output.split() if said.status == 0 else []
-        version = next((word for word in words if word[:1].isdigit()), "")
-        return ToolFacts(name, path, version[:40])
+        if said.status == 0:
+            version = next((word for word in said.output.split() if word[:1].isdigit()), "")
+            return ToolFacts(name, path, version[:40])
+        dead[path] = _why(said)
+    if dead:
+        raise PreflightRefused(
+            "no tool there that could make it starts: %s" % ", ".join(dead),
+            details=["%s --version: %s" % one for one in dead.items()],
+            hint="mend or remove it there, or use --method mirror",
+        )
     return ToolFacts("", "", "")
 
 
+def _why(ran: Ran) -> str:
+    """Why a tool did not start, in one line: what it said last, or how it ended."""
+    if ran.status is None:
+        return "no answer within %g s" % _VERSION_SECONDS
+    said = [line.strip() for line in ran.output.splitlines() if line.strip()]
+    return said[-1][:300] if said else "it ended with exit code %d" % ran.status
+
+
 def tools(prefix: str) -> Iterator[ToolFacts]:
-    """Each that is there, the one that a rebuild takes first; conda's records tell the version of
-    the prefix's own."""
+    """Each that is there, in the order in which a rebuild tries them; conda's records tell the
+    version of the prefix's own."""
     seen = set()
     for name, path in _candidates(prefix):
         if name not in seen:
