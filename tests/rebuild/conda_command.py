@@ -66,13 +66,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _create(options: argparse.Namespace) -> None:
-    if any(options.prefix.iterdir()):
+    # As the strictest of them: conda takes an empty directory, micromamba 1 and mamba 2.0 do not.
+    if os.path.lexists(options.prefix):
         raise Failed("CondaValueError", f"prefix already exists: {options.prefix}")
     cache = Path(os.environ["CONDA_TEST_PKGS"])
     specs = [line for line in options.file.read_text().splitlines() if line]
     records = await _solved(specs, options.channel, cache)
     half = os.environ.get("CONDA_TEST_WAIT", "")
     if half and Path(half).exists():
+        options.prefix.mkdir()
         (options.prefix / "half-installed").write_text("yes\n")
         print("Executing transaction: ...working...", flush=True)
         while Path(half).exists():

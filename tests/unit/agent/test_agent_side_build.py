@@ -8,8 +8,10 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from envsync.agent.places.layout import layout
-from envsync.agent.staging.side_build import SideBuild
+from envsync.agent.staging.side_build import SideBuild, built_at, discard, unfinished
 
 RECORD = "lib/python3.11/site-packages/x-1.dist-info/RECORD"
 
@@ -29,12 +31,55 @@ def conda_record(script: bytes, pip: bytes) -> bytes:
     return json.dumps({"paths_data": {"paths": paths}}).encode()
 
 
-def test_the_digests_of_what_is_rewritten_follow(tmp_path: Path) -> None:
+@pytest.fixture
+def build(tmp_path: Path) -> SideBuild:
     (tmp_path / "envs").mkdir()
     places = layout(str(tmp_path), "myenv")
     places.create()
     build = SideBuild(places)
     build.begin()
+    return build
+
+
+def test_the_tool_makes_the_directory_and_the_note_names_it_before(
+    build: SideBuild, tmp_path: Path
+) -> None:
+    """micromamba 1 and mamba 2.0 refuse a directory that is there, even an empty one."""
+    places = layout(str(tmp_path), "myenv")
+    assert not os.path.lexists(build.path)
+    assert built_at(places) == build.path
+    assert unfinished(places) == []
+    os.mkdir(build.path)
+    assert unfinished(places) == [build.path]
+    another = SideBuild(places)
+    another.begin()
+    assert not os.path.lexists(build.path)
+    assert built_at(places) == another.path
+    discard(places)
+    assert built_at(places) is None
+
+
+def test_a_record_that_is_none_counts_as_missing(build: SideBuild) -> None:
+    assert build.packages() == ()
+    records = Path(os.fsdecode(build.path), "conda-meta")
+    records.mkdir(parents=True)
+    assert build.packages() == ()
+    for name, text in {
+        "a": "junk",
+        "b": "[]",
+        "c": "{}",
+        "d": '{"name": 3}',
+        "e": "[" * 100_000,
+        "f": '{"name": "lab"}',
+    }.items():
+        (records / f"{name}-1-0.json").write_text(text)
+    (records / "g-1-0.json").write_bytes(b"\xff\xfe")
+    (records / "h-1-0.json").mkdir()
+    assert build.packages() == ("lab",)
+
+
+def test_the_digests_of_what_is_rewritten_follow(build: SideBuild, tmp_path: Path) -> None:
+    places = layout(str(tmp_path), "myenv")
     top = Path(os.fsdecode(build.path))
 
     def script(where: bytes) -> bytes:

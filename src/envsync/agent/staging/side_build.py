@@ -122,7 +122,11 @@ class SideBuild:
         self.path = _place(places.path)
 
     def begin(self) -> None:
-        """An empty directory; whatever an earlier try left is gone."""
+        """Nothing stands there, and whatever an earlier try left is gone.
+
+        The tool makes the directory: micromamba before 2.4 refuses one that is there, even
+        an empty one. The note names it before that.
+        """
         discard(self._places)
         if built_at(self._places) is not None:
             raise PreflightRefused(
@@ -130,16 +134,17 @@ class SideBuild:
                 hint="have that user run `envsync gc` there, or use --method mirror",
             )
         write_json(self._places.file(NOTE), {"path": os.fsdecode(self.path)})
-        os.mkdir(self.path, 0o700)
 
     def packages(self) -> Tuple[str, ...]:
-        """The names of the packages that conda's tool has installed."""
-        names = []
-        for name in os.listdir(os.path.join(self.path, b"conda-meta")):
-            if name.endswith(b".json"):
-                with open(os.path.join(self.path, b"conda-meta", name), "rb") as file:
-                    names.append(str(json.loads(file.read())["name"]))
-        return tuple(sorted(names))
+        """The names of the packages that conda's tool has installed; a record that is none
+        counts as missing, as all do where there is no directory of them."""
+        records = os.path.join(self.path, b"conda-meta")
+        try:
+            listed = os.listdir(records)
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        found = [_package(os.path.join(records, one)) for one in listed if one.endswith(b".json")]
+        return tuple(sorted(name for name in found if name))
 
     def finish(self) -> None:
         """Write the final name over this place's everywhere; the digests in records follow.
@@ -198,6 +203,17 @@ class SideBuild:
                     details=[os.fsdecode(os.path.relpath(path, self.path))],
                     hint="set `prefix:` of that server to the real path of the prefix",
                 )
+
+
+def _package(record: bytes) -> str:
+    """The name in a package's record; empty where it is none."""
+    try:
+        with open(record, "rb") as file:
+            document = json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
+        return ""
+    name = document.get("name") if isinstance(document, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def _place(final: bytes) -> bytes:
