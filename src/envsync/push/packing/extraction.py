@@ -19,11 +19,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, NoReturn, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple, NoReturn, cast
 
 from envsync.agent.server.filesystem import space
 from envsync.agent.staging.writing import space_guard
 from envsync.errors import NoSpace, NotFound, SourceRefused
+from envsync.push.packing.proof import Proved
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
@@ -79,12 +80,15 @@ def _xz(file: BinaryIO, _: str) -> io.BufferedReader:
 
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_FRAME_HEADER_BYTES = 18
+"""At most; zstd's says whether a checksum follows the content."""
 _OPENERS: tuple[tuple[bytes, Callable[..., object]], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
     (b"\xfd7zXZ", _xz),
 )
 _MODE_BITS = 0o775
+ANEW = "copy it here again, or make it anew: envsync pack ENV -o FILE"
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
 _IMPOSSIBLE = (
     errno.EEXIST,
@@ -110,19 +114,29 @@ _DESCRIBING = (
 )
 
 
-def extract(archive: Path, top: Path) -> list[str]:
-    """Make every entry of an archive below the empty directory `top`; its symlinks, by path.
+class Extracted(NamedTuple):
+    """The symlinks, by path: they lead wherever the archive says.
 
-    They lead wherever the archive says. Raises `SourceRefused` where the archive is damaged or
-    an entry would stand elsewhere, `NotFound` where there is none.
+    `is_proven` where something in the archive says that it is as it was written.
     """
-    with _opened(archive) as tar:
+
+    symlinks: tuple[str, ...]
+    is_proven: bool
+
+
+def extract(archive: Path, top: Path) -> Extracted:
+    """Make every entry of an archive below the empty directory `top`.
+
+    Raises `SourceRefused` where the archive is damaged or an entry would stand elsewhere,
+    `NotFound` where there is none.
+    """
+    with _opened(archive) as (tar, proof):
         extraction = _Extraction(top)
         for member in _members(tar):
             with _made(member.name):
                 extraction.take(tar, member)
         extraction.finish()
-    return extraction.symlinks
+    return Extracted(tuple(extraction.symlinks), proof is None or proof.is_there)
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -192,15 +206,20 @@ def _made(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
-    """The archive as a stream; read to its very end, where its checksum is."""
+def _opened(archive: Path) -> Iterator[tuple[tarfile.TarFile, Proved | None]]:
+    """The archive as a stream; read to its very end, where its checksum is.
+
+    What proves it, where its compression does not: known after the block.
+    """
     import zstandard
 
     try:
         with archive.open("rb") as file:
-            stream = _decompressed(file)
+            content, has_checksum = _decompressed(file)
+            proof = None if has_checksum else Proved(content)
+            stream = cast("IO[bytes]", content if proof is None else proof)
             with _Tar.open(fileobj=stream, mode="r|") as tar:
-                yield tar
+                yield tar, proof
             _read_to_end(stream)
     except (FileNotFoundError, IsADirectoryError) as error:
         if error.filename != str(archive):
@@ -209,10 +228,9 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     except (*_DAMAGED, zstandard.ZstdError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        raise SourceRefused(
-            f"{archive} is damaged, or no archive: {error}",
-            hint="copy it here again, or make it anew: envsync pack ENV -o FILE",
-        ) from error
+        raise SourceRefused(f"{archive} is damaged, or no archive: {error}", hint=ANEW) from error
+    if proof is not None and proof.is_refuted:
+        raise SourceRefused(f"{archive} is damaged: it is not what was written", hint=ANEW)
 
 
 def _read_to_end(stream: IO[bytes]) -> None:
@@ -225,19 +243,20 @@ def _read_to_end(stream: IO[bytes]) -> None:
             )
 
 
-def _decompressed(file: BinaryIO) -> IO[bytes]:
-    """By what it is, whatever its name says."""
-    magic = file.read(6)
+def _decompressed(file: BinaryIO) -> tuple[IO[bytes], bool]:
+    """By what it is, whatever its name says; and whether a checksum of the content is in it."""
+    magic = file.read(_FRAME_HEADER_BYTES)
     file.seek(0)
     if magic.startswith(_ZSTD):
         import zstandard
 
+        has_checksum = bool(zstandard.get_frame_parameters(magic).has_checksum)
         reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        return cast("IO[bytes]", reader)
+        return cast("IO[bytes]", reader), has_checksum
     for start, opener in _OPENERS:
         if magic.startswith(start):
-            return cast("IO[bytes]", opener(file, "rb"))
-    return file
+            return cast("IO[bytes]", opener(file, "rb")), True
+    return file, False
 
 
 class _Extraction:

@@ -18,6 +18,7 @@ from typing import Any
 
 from envsync.agent.staging.writing import space_guard
 from envsync.errors import PreflightRefused, SourceRefused, UsageError
+from envsync.push.packing.proof import Proving
 
 FORMATS = ("tar.zst", "tar.gz", "tar.bz2", "tar.xz", "tar")
 """What `unpack` reads; the first is the default."""
@@ -25,6 +26,9 @@ FORMATS = ("tar.zst", "tar.gz", "tar.bz2", "tar.xz", "tar")
 _SHORT = {".tgz": "tar.gz", ".tbz2": "tar.bz2", ".txz": "tar.xz"}
 
 _COMPRESSION_LEVEL = 4
+
+_ZSTD_LEVEL = 9
+"""conda-pack takes this one of zstd, whatever it is told."""
 
 PRIVATE = 0o600
 
@@ -159,6 +163,32 @@ def _further_names_as_files() -> Iterator[None]:
         TarArchive._add_bytes = before  # noqa: SLF001
 
 
+@contextlib.contextmanager
+def _proven() -> Iterator[None]:
+    """Let every format tell whether it is whole: conda-pack's zstd has no checksum, a tar none."""
+    import zstandard
+    from conda_pack import formats
+
+    before = formats.archive
+
+    def archive(fileobj: Any, path: str, arcroot: str, form: str, **rest: Any) -> Any:
+        if form == "tar":
+            made = before(Proving(fileobj), path, arcroot, form, **rest)
+            made.close_file = True
+            return made
+        made = before(fileobj, path, arcroot, form, **rest)
+        if form == "tar.zst":
+            compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, threads=1, write_checksum=True)
+            made.fileobj = compressor.stream_writer(fileobj, closefd=False)
+        return made
+
+    formats.archive = archive
+    try:
+        yield
+    finally:
+        formats.archive = before
+
+
 def _names(environment: Path) -> tuple[str, ...]:
     """The paths that an environment's files may name it by: with links and without."""
     known_as = environment.absolute()
@@ -219,6 +249,7 @@ def _pack(environment: Path, output: str, form: str, on_packed: OnPacked) -> tup
         with (
             warnings.catch_warnings(record=True) as caught,
             _further_names_as_files(),
+            _proven(),
             _every_name_recorded(_names(environment)),
         ):
             warnings.simplefilter("always")

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from envsync.agent.staging.writing import space_guard
+from envsync.agent.wire.messages import listed
 from envsync.errors import SourceRefused
 from envsync.push.packing.conda_unpack import UNPACK, has_conda_unpack, settle
 from envsync.push.packing.extraction import extract
+from envsync.push.packing.recorded_digests import differing
+
+_NAMES_SHOWN = 5
 
 
 def unpack(archive: Path, top: Path) -> tuple[bytes, ...]:
@@ -18,11 +22,40 @@ def unpack(archive: Path, top: Path) -> tuple[bytes, ...]:
     leads out. Symlinks may lead anywhere, as they may in an environment: nothing is read or
     written through one, and the push tells of those that lead out.
     """
-    symlinks = extract(archive, top)
+    extracted = extract(archive, top)
     if not has_conda_unpack(top):
+        _refuse_below(archive, top)
         raise SourceRefused(
             f"{archive} is no archive of conda-pack's, or its end is missing: it has no {UNPACK}",
             hint="make one with `envsync pack`, or with `conda pack` without --dest-prefix",
         )
+    if not extracted.is_proven:
+        _require_as_recorded(archive, top)
     with space_guard():
-        return settle(top, symlinks)
+        return settle(top, extracted.symlinks)
+
+
+def _refuse_below(archive: Path, top: Path) -> None:
+    """Refuse an archive whose environment has directories above it, which `--arcroot` makes."""
+    there = top
+    while not has_conda_unpack(there):
+        inside = list(there.iterdir())
+        if len(inside) != 1 or inside[0].is_symlink() or not inside[0].is_dir():
+            return
+        [there] = inside
+    raise SourceRefused(
+        f"{archive} has its environment below {there.relative_to(top)}/",
+        hint="make one with `envsync pack`, or with `conda pack` without --arcroot",
+    )
+
+
+def _require_as_recorded(archive: Path, top: Path) -> None:
+    """Refuse what no checksum speaks for where files are not those that were installed."""
+    differ = differing(top)
+    if differ:
+        names = listed(differ, _NAMES_SHOWN)
+        raise SourceRefused(
+            f"{archive} is damaged: conda or pip have something else on record of {names}",
+            hint="copy it here again; if somebody edited that, pack it with `envsync pack`, or "
+            "as .tar.gz: such an archive has a checksum",
+        )

@@ -1,0 +1,68 @@
+"""What proves that a plain tar came as it was written: the last block of the file.
+
+gzip, bzip2, xz and zstd have checksums of their own; a tar has one of its headers alone. So
+behind its end, where no reader of tars looks, stands one more block, with the digest of all
+that is before it. What is unpacked has nothing of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import IO
+
+_BLOCK_BYTES = 512
+_SAYS = b"envsync: sha256 of all before this block: "
+
+
+def _block(digest: str) -> bytes:
+    return (_SAYS + digest.encode() + b"\n").ljust(_BLOCK_BYTES, b"\0")
+
+
+class Proving:
+    """A file to write a tar into; `close` writes the proof, and leaves the file open."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self._digest.update(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.write(_block(self._digest.hexdigest()))
+
+
+class Proved:
+    """A tar to read, to its very end; then it is known whether it proves anything."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._last = b""
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        if len(data) >= _BLOCK_BYTES:
+            self._digest.update(self._last)
+            self._digest.update(memoryview(data)[:-_BLOCK_BYTES])
+            self._last = data[-_BLOCK_BYTES:]
+        else:
+            both = self._last + data
+            before = max(0, len(both) - _BLOCK_BYTES)
+            self._digest.update(both[:before])
+            self._last = both[before:]
+        return data
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has the block of a proof."""
+        return self._last.startswith(_SAYS)
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether it has one, and it is that of something else."""
+        return self.is_there and self._last != _block(self._digest.hexdigest())

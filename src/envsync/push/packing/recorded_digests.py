@@ -1,0 +1,122 @@
+"""What conda and pip have on record of an unpacked environment's files, against what is there.
+
+It is all that tells whether an archive without a checksum is damaged. It must be asked before
+anything is rewritten, and tells nothing of a file that nobody has a digest of, nor of one whose
+prefix `conda-pack` may have rewritten.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import os
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+_CONDA_RECORD = re.compile(r"conda-meta/[^/]+\.json")
+_PIP_RECORD = re.compile(r"(.+/)?site-packages/[^/]+\.dist-info/RECORD")
+_BLOCK_BYTES = 1 << 20
+
+
+class _Claim(NamedTuple):
+    """What a file should be; without digests nothing is said of it."""
+
+    path: str
+    size_bytes: int
+    digests: tuple[str, ...]
+
+
+def differing(top: Path) -> list[str]:
+    """The files that are as long as what their packages brought, and are something else.
+
+    Another length is somebody's edit, or another installer's file: what damages an archive
+    changes no length. Where several packages have a file, one that agrees is enough.
+    """
+    sizes = dict(_files(top))
+    claims = defaultdict(list)
+    for claim in _claims_of_conda(top, sizes):
+        claims[claim.path].append(claim)
+    # conda's own installer may have rewritten what a record inside of a package says.
+    condas = frozenset(claims)
+    for claim in _claims_of_pip(top, sizes):
+        if claim.path not in condas:
+            claims[claim.path].append(claim)
+    return sorted(
+        path for path, of_it in claims.items() if _is_something_else(top, path, sizes[path], of_it)
+    )
+
+
+def _files(top: Path) -> Iterator[tuple[str, int]]:
+    """Every regular file that is behind no link, with its size."""
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        with os.scandir(top / below) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{below}{entry.name}/")
+                elif entry.is_file(follow_symlinks=False):
+                    yield below + entry.name, entry.stat(follow_symlinks=False).st_size
+
+
+def _is_something_else(top: Path, path: str, size_bytes: int, claims: Iterable[_Claim]) -> bool:
+    claims = list(claims)
+    if not all(claim.digests and claim.size_bytes == size_bytes for claim in claims):
+        return False
+    digest = hashlib.sha256()
+    with (top / path).open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return not any(digest.hexdigest() in claim.digests for claim in claims)
+
+
+def _claims_of_conda(top: Path, sizes: Mapping[str, int]) -> Iterator[_Claim]:
+    for record in filter(_CONDA_RECORD.fullmatch, sizes):
+        try:
+            listed = json.loads((top / record).read_bytes())["paths_data"]["paths"]
+        except (KeyError, TypeError, ValueError, RecursionError):
+            continue
+        for one in listed if isinstance(listed, list) else ():
+            path = one.get("_path") if isinstance(one, dict) else None
+            if isinstance(path, str) and path in sizes:
+                yield _claim_of_conda(path, one)
+
+
+def _claim_of_conda(path: str, one: Mapping[str, object]) -> _Claim:
+    """As it came in its package, or as conda made it; a text's prefix may be anything by now."""
+    size_bytes = one.get("size_in_bytes")
+    is_text = bool(one.get("prefix_placeholder")) and one.get("file_mode") != "binary"
+    if is_text or type(size_bytes) is not int:
+        return _Claim(path, -1, ())
+    said = (one.get("sha256"), one.get("sha256_in_prefix"))
+    return _Claim(path, size_bytes, tuple(text for text in said if type(text) is str and text))
+
+
+def _claims_of_pip(top: Path, sizes: Mapping[str, int]) -> Iterator[_Claim]:
+    """Of what is below its `site-packages`: scripts beside it name an interpreter by its path."""
+    for record in filter(_PIP_RECORD.fullmatch, sizes):
+        where = posixpath.dirname(posixpath.dirname(record))
+        text = (top / record).read_text(encoding="utf-8", errors="surrogateescape")
+        try:
+            rows = [row for row in csv.reader(text.splitlines()) if len(row) == 3]
+        except csv.Error:
+            continue
+        for name, said, size in rows:
+            kind, _, digest = said.partition("=")
+            path = posixpath.join(where, name)
+            if path in sizes and kind == "sha256" and re.fullmatch("[0-9]{1,18}", size):
+                yield _Claim(path, int(size), _as_hex(digest))
+
+
+def _as_hex(digest: str) -> tuple[str, ...]:
+    try:
+        decoded = base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4))
+    except ValueError:
+        return ()
+    return (decoded.hex(),) if len(decoded) == hashlib.sha256().digest_size else ()
