@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from envsync.errors import EnvsyncError, NotFound, SourceRefused, StorageFailed, UsageError
-from envsync.push.packing import extraction, packed_source
+from envsync.push.packing import conda_unpack, extraction, packed_source
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.pack_archive import write_archive
 from envsync.push.packing.packed_source import UnpackPlace
@@ -233,6 +233,29 @@ def dated(mtime: str) -> bytes:
 def test_what_cannot_be_made_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(SourceRefused, match="impossible"):
         unpacked(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    ("content", "records"),
+    [(b"a" * 2_000_000, [("x", "a", "text")]), (b"/", [("x", "/", "text")] * 40)],
+    ids=["every letter", "again and again"],
+)
+def test_what_is_replaced_may_not_grow_without_end(
+    tmp_path: Path, content: bytes, records: Sequence[object]
+) -> None:
+    with pytest.raises(SourceRefused, match="makes 'x' too large"):
+        unpacked(tmp_path, tar(file("x", content), script(*records)))
+    assert sum(path.lstat().st_size for path in tmp_path.rglob("*")) < 100_000_000
+
+
+def test_a_large_text_that_names_its_place_may_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conda_unpack, "_GROWTH_MAX_BYTES", 0)
+    line = f"{OLD}/bin/tool wrote a line into the log, as it does {'again and ' * 50}again\n"
+    data = tar(file("log", line.encode() * 100), script(("log", OLD, "text")))
+    top = unpacked(tmp_path, data)
+    assert (top / "log").read_text().count(f"{top}/bin/tool") == 100
 
 
 @pytest.mark.parametrize("leads_to", ["/nonexistent/data", "/etc", "../../../..", "s/up/../x"])

@@ -23,6 +23,7 @@ from envsync.push.packing.extraction import path_inside
 UNPACK = "bin/conda-unpack"
 _HISTORY = "conda-meta/history"
 _NAMES_MAX = 8  # an environment has three; what a made-up archive says more is not looked for
+_GROWTH_MAX_BYTES = 32 << 20
 _ITS_OWN = (UNPACK, "bin/conda_unpack_progress.py")
 _RECORDS = re.compile(r"^_prefix_records = (\[.*?^\])$", re.MULTILINE | re.DOTALL)
 _ANY_PYTHON = re.compile(rb"\A#! ?/usr/bin/env (python[0-9.]*)(?=[ \t\r\n])")
@@ -69,8 +70,9 @@ def _stood_at(records: Iterable[_Record]) -> Iterator[bytes]:
 
 def _settle_files(top: Path, records: Iterable[_Record], moved: Relocation) -> None:
     """What `conda-unpack` does, and what it leaves: scripts that take any Python there is."""
+    room = _Room()
     for record in records:
-        _rewrite(top, record, moved)
+        _rewrite(top, record, moved, room)
     python = b"#!" + os.fsencode(top) + b"/bin/"
     for path in sorted((top / "bin").iterdir()):
         if stat.S_ISREG(path.lstat().st_mode):
@@ -115,7 +117,27 @@ def _interpreters(top: Path) -> Iterator[_Record]:
                 yield _Record(name, placeholder, "binary")
 
 
-def _rewrite(top: Path, record: _Record, moved: Relocation) -> None:
+class _Room:
+    """What files may grow by in all: a made-up archive may replace every letter by the path."""
+
+    def __init__(self) -> None:
+        self._left_bytes = _GROWTH_MAX_BYTES
+        self._known: set[str] = set()
+
+    def take(self, path: str, size_bytes: int, grows_bytes: int) -> None:
+        """As much as what is rewritten, and some; `SourceRefused` where it is more."""
+        if path not in self._known:
+            self._known.add(path)
+            self._left_bytes += size_bytes
+        self._left_bytes -= max(0, grows_bytes)
+        if self._left_bytes < 0:
+            raise SourceRefused(
+                f"{UNPACK} of the archive makes {path!r} too large: what it replaces there is "
+                "no path where it stood"
+            )
+
+
+def _rewrite(top: Path, record: _Record, moved: Relocation, room: _Room) -> None:
     """As conda-unpack does it; where it stood is replaced only where that is meant."""
     from conda_pack.prefixes import replace_prefix
 
@@ -128,6 +150,10 @@ def _rewrite(top: Path, record: _Record, moved: Relocation) -> None:
         )
 
     def change(data: bytes) -> bytes:
+        if record.mode == TEXT:
+            old = os.fsencode(record.placeholder)
+            grows_bytes = data.count(old) * (len(os.fsencode(top)) - len(old))
+            room.take(record.path, len(data), grows_bytes)
         if record.mode == TEXT and os.fsencode(record.placeholder) in moved.old_names:
             return moved.rewrite(data, Placeholder(TEXT, 0))
         return replace_prefix(data, record.mode, record.placeholder, str(top))  # type: ignore[no-any-return]
