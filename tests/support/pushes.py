@@ -25,6 +25,7 @@ from envsync.tree.entry import Entry
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
+from envsync.tree.sharing import Share
 from tests.support import disk
 from tests.support.trees import Node, Tree, file, manifest_of, with_parents
 
@@ -42,6 +43,8 @@ class Server:
 
     def __init__(self, root: Path, name: str = NAME) -> None:
         self.name = name
+        self.share: Share | None = None
+        """What pushes are told."""
         self.prefix = root / "prefix"
         self.cache = str(root / "cache")
         self.scratch = root / "source"
@@ -102,6 +105,8 @@ class Server:
             try:
                 target.inspect(lock=True)
                 push = TargetPush(target)
+                if self.share is not None:
+                    push.share(self.share)
                 wanted = manifest_of(nodes)
                 if is_hashed_meanwhile and target.refer_to(wanted_packages(wanted)):
                     push.begin_alike(keep)

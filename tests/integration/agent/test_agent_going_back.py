@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import subprocess
 
 import pytest
 
 from envsync.errors import CheckFailed, NotFound, PreflightRefused, TargetDrifted
+from envsync.tree.sharing import READ, WRITE, Share
 from tests.integration.agent.versions import (
     ONE,
     THREE,
@@ -61,6 +64,54 @@ def test_the_version_that_a_push_replaces_stays_also_after_a_rollback(server: Se
     disk.write(rolled_back + b"/lib/late", b"by a job")
     server.push(THREE)
     assert server.rollback().revision == server.revision() == revision(ONE)
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_rollback_after_one_that_was_taken_back_gives_another_version(
+    keep: int, server: Server
+) -> None:
+    """What was rolled back stands there once more, and in its earlier tree, perhaps."""
+    for version in (ONE, TWO, THREE):
+        server.push(version, keep=keep)
+    server.rollback()
+    server.push(THREE, keep=keep, retry_held=True)
+    back = [server.rollback().revision for _ in range(min(keep, 2))]
+    assert back == [revision(TWO), revision(ONE)][:keep]
+    require_sound(server)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_rollback_after_another_share_gives_another_version(keep: int, server: Server) -> None:
+    """The same version with other modes takes no earlier one's place."""
+    group = grp.getgrgid(os.getegid()).gr_name
+    for version in (ONE, TWO):
+        server.push(version, keep=keep)
+    for mode in (READ, WRITE):
+        server.share = Share(group, mode)
+        server.push(TWO, keep=keep)
+    assert server.rollback().revision == server.revision() == revision(ONE)
+    require_sound(server)
+
+
+def test_a_job_may_go_on_in_a_version_that_is_shared_from_now_on(server: Server) -> None:
+    server.push(ONE)
+    with open(server.live + b"/lib/shared", "ab") as log:
+        job = subprocess.Popen(["sleep", "60"], stdout=log)
+        try:
+            server.share = Share(grp.getgrgid(os.getegid()).gr_name, READ)
+            server.push(ONE, keep=0)
+            assert os.fstat(log.fileno()).st_nlink == 1, "it does not write into nothing"
+        finally:
+            job.kill()
+            job.wait()
+
+
+def test_what_stands_there_is_no_version_to_go_back_to(server: Server) -> None:
+    server.push(ONE, keep=2)
+    server.push(ONE, keep=2)
+    with pytest.raises(NotFound) as told:
+        server.rollback()
+    assert told.value.details == ("kept: number 1",)
 
 
 def test_rollback_of_a_changed_environment_is_refused_until_told(server: Server) -> None:

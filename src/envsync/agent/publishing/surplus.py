@@ -12,7 +12,7 @@ from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import hindrance
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import find_staging
-from envsync.agent.server.facts import who
+from envsync.agent.server.facts import may_be_written_to, who
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
@@ -26,17 +26,18 @@ def drop_surplus(
 ) -> int:
     """Remove earlier versions beyond `keep`, never one that has changes of its own.
 
+    What is `live` once more in an earlier tree goes first: to go back to it would change nothing.
     The one with the inode `replaced`, which stood there until now, goes last: after a rollback
     it may be the oldest.
     One whose tree is no longer what was published is marked, and stays from then on. One of
     another user's is left to that user.
     """
     earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
-    earlier.sort(key=lambda record: record.inode == replaced)
+    earlier.sort(key=lambda record: (record.revision != live.revision, record.inode == replaced))
     dropped = 0
     for record in earlier[: max(0, len(earlier) - keep)]:
         tree = records.tree(record)
-        if tree is not None and hindrance(tree):
+        if tree is not None and (hindrance(tree) or _is_worked_in(tree, record, live)):
             continue
         if tree is not None and not _is_as_recorded(trees, tree, record):
             records.store(record._replace(kept_because="it was changed after it was replaced"))
@@ -84,6 +85,14 @@ def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) 
                 remove_tree(path)
                 removed += 1
     return removed
+
+
+def _is_worked_in(tree: bytes, record: Record, live: Record) -> bool:
+    """Whether a job may still write into what was `live` in another tree; asked of no other.
+
+    One that was published again stood there a moment ago, and would go before its time.
+    """
+    return record.revision == live.revision and may_be_written_to(tree)
 
 
 def _is_as_recorded(trees: Trees, tree: bytes, record: Record) -> bool:

@@ -68,9 +68,12 @@ class StagingChoice:
             self._trees.begin(possible.tree)
             return
 
-    def candidate(self, live: Optional[Record], keep: int) -> Candidate:
-        """The tree to build on, hashed; `live` is the record of what stands at the name."""
-        for tree, origin, revision in self._possible(live, keep):
+    def candidate(self, live: Optional[Record], keep: int, wanted: str = "") -> Candidate:
+        """The tree to build on, hashed; `live` is the record of what stands at the name.
+
+        `wanted` is the revision that will be built, where that may be on record already.
+        """
+        for tree, origin, revision in self._possible(live, keep, wanted):
             with contextlib.suppress(SourceRefused, StorageFailed):
                 snapshot = self._trees.snapshot(tree)
                 is_it = revision in (None, snapshot.revision)
@@ -82,12 +85,12 @@ class StagingChoice:
             # did: their modes, times and owners would change as well.
         return NOTHING
 
-    def _possible(self, live: Optional[Record], keep: int) -> Iterator[_Possible]:
+    def _possible(self, live: Optional[Record], keep: int, wanted: str = "") -> Iterator[_Possible]:
         records = self._records.all()
         noted = self._noted(records)
         if noted is not None:
             yield noted
-        surplus = self._surplus(records, live, keep)
+        surplus = self._surplus(_next_to_go(records, live, keep, wanted))
         if surplus is not None:
             yield surplus
 
@@ -103,11 +106,8 @@ class StagingChoice:
                 return _Possible(path, ORIGIN_SPARE if note.is_set_aside else ORIGIN_RESUMED, None)
         return None
 
-    def _surplus(
-        self, records: Sequence[Record], live: Optional[Record], keep: int
-    ) -> Optional[_Possible]:
+    def _surplus(self, record: Optional[Record]) -> Optional[_Possible]:
         """The version that goes next, where nothing says that somebody needs it as it is."""
-        record = _next_to_go(records, live, keep)
         tree = None if record is None else self._records.tree(record)
         if record is None or tree is None or not may_build_on(tree):
             return None
@@ -117,11 +117,16 @@ class StagingChoice:
         return _Possible(tree, ORIGIN_SPARE, record.revision)
 
 
-def _next_to_go(records: Sequence[Record], live: Optional[Record], keep: int) -> Optional[Record]:
+def _next_to_go(
+    records: Sequence[Record], live: Optional[Record], keep: int, wanted: str
+) -> Optional[Record]:
     """The earlier version that `keep` would drop after the next publish; None where none.
 
-    What is kept for a reason of its own does not count, be it the one that stands there.
+    What is kept for a reason of its own does not count, be it the one that stands there. Nor does
+    that one where it is published again: of one version in two trees the earlier tree goes.
     """
     earlier = [r for r in records if not r.kept_because and (live is None or r.inode != live.inode)]
-    surplus = len(earlier) + (live is not None and not live.kept_because) - keep
-    return earlier[0] if earlier and surplus > 0 else None
+    counts = live is not None and not live.kept_because and live.revision != wanted
+    if not earlier or len(earlier) + counts <= keep:
+        return None
+    return next((record for record in earlier if record.revision == wanted), earlier[0])

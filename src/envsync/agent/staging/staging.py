@@ -97,11 +97,15 @@ class Staging:
         note = find_staging(self._places)
         return note is None or note.is_set_aside
 
-    def choose(self, live: Optional[Record], keep: int) -> None:
-        """Settle on a tree, and shut out every process that still writes into it."""
+    def choose(self, live: Optional[Record], keep: int, wanted: str = "") -> None:
+        """Settle on a tree, and shut out every process that still writes into it.
+
+        `wanted` is the revision that will be built, where that may be on record already.
+        """
+        looked = None if wanted else self._looked
         writers = expel_writers(self._places)
         try:
-            self._take(self._looked or self._choice.candidate(live, keep))
+            self._take(looked or self._choice.candidate(live, keep, wanted))
         finally:
             os.close(writers)
 

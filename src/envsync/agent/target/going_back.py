@@ -30,7 +30,7 @@ class GoingBack:
         """Put an earlier version back, exactly; what stood there becomes a generation, held."""
         live = self._looked_at_again()
         current = self._target.current(live)
-        record = self._earlier(number, current)
+        record = self._earlier(number, current, live)
         tree = self._target.records.tree(record)
         if tree is None:
             raise NotFound("the tree of generation %d is gone" % record.number)
@@ -105,12 +105,16 @@ class GoingBack:
         )
         return record_facts(taking.run(leave))
 
-    def _earlier(self, number: Optional[int], current: Optional[Record]) -> Record:
+    def _earlier(
+        self, number: Optional[int], current: Optional[Record], live: Optional[Snapshot]
+    ) -> Record:
         """Generation `number`, or the newest that was published before what stands there.
 
         Going back twice goes back twice: what was rolled back is newer, and is not taken. Nor
-        is it after a later push, while there is another. What failed its check is never taken
-        but by its number: it was kept for what somebody did in it.
+        is it after a later push, while there is another. Nor is what stands there already, of
+        which there may be an earlier tree: it was published again, with other modes or after a
+        rollback. What failed its check is never taken but by its number: it was kept for what
+        somebody did in it.
         """
         kept = [r for r in self._target.records.all() if r != current]
         earlier = [r for r in kept if not r.was_taken_back]
@@ -122,7 +126,9 @@ class GoingBack:
                 self._target.name,
             )
         elif current is not None:
+            stands = (current.revision, "" if live is None else live.revision)
             earlier = [r for r in earlier if r.number < current.number]
+            earlier = [r for r in earlier if r.revision not in stands]
             held = self._target.records.held()
             earlier = [r for r in earlier if r.source_revision not in held] or earlier
         if not earlier:

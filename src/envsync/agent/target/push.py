@@ -39,6 +39,7 @@ from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, Pla
 from envsync.errors import AgentFailed, NoSpace, SourceRefused, StorageFailed, TransferFailed
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.revision import revision_of
 from envsync.tree.sharing import WRITE, Share, shared
 from envsync.tree.steps import Files, Plan
 
@@ -75,6 +76,7 @@ class TargetPush:
         self._verified: Optional[Snapshot] = None
         self._settled_seconds = 0.0
         self._shared: Optional[Tuple[int, str]] = None
+        self._changes_modes = False
         self.findings: Tuple[Finding, ...] = ()
 
     @property
@@ -116,6 +118,7 @@ class TargetPush:
         if self._target.lock.is_held:
             members.open_state(places, gid, share.mode)
         is_so = sharing.is_shared(places.standing(), gid, share.mode)
+        self._changes_modes = not is_so
         warnings = sharing.closed_parents(places, gid)
         if share.mode == WRITE:
             warnings += members.closed_to_publishers(places, gid)
@@ -243,10 +246,17 @@ class TargetPush:
             self._staging.close()
         self.findings = switch_findings(self._target.places)
         staging, self._looked = self._looked or self._new_staging(), None
-        staging.choose(self._target.replaced(self._target.live), keep)
+        staging.choose(self._target.replaced(self._target.live), keep, self._published_before())
         self._hand_down(staging)
         self._staging = staging
         return staging
+
+    def _published_before(self) -> str:
+        """The revision that is built, where it may be on record: it is published once more, after a
+        rollback or with other modes. Of all others that is not asked, for it takes a pass.
+        """
+        is_possible = self._changes_modes or self._target.records.held()
+        return revision_of(self._wanted) if is_possible else ""
 
     @property
     def staging(self) -> Staging:
