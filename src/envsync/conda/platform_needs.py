@@ -68,7 +68,7 @@ def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
         Mismatch("the source is for %s %s, the target is %s" % (noun, mine, its), True)
         for noun, mine, its in (
             ("the system", source.system, target.system),
-            ("the architecture", _machine(source), _machine(target)),
+            ("the architecture", kernel_machine(source.machine), kernel_machine(target.machine)),
             ("the C library", source.libc, target.libc),
         )
         if mine and its and mine != its
@@ -114,8 +114,9 @@ def cuda_mismatch(need: CudaNeed, driver: str) -> Optional[str]:
     return text
 
 
-def _machine(platform: Platform) -> str:
-    return _SAME_MACHINE.get(platform.machine.lower(), platform.machine)
+def kernel_machine(machine: str) -> str:
+    """A machine by the name that Linux has for it."""
+    return _SAME_MACHINE.get(machine.lower(), machine)
 
 
 def _version(text: str) -> Tuple[int, ...]:

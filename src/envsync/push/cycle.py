@@ -163,7 +163,8 @@ class Push:
         if way.is_rebuild:
             return None
         preflight.require_source(outlined.state)
-        preflight.require_target(outlined.state, way.target)
+        is_archive = bool(self._settings.archive)
+        preflight.require_target(outlined.state, way.target, is_archive=is_archive)
         return outlined.manifest
 
     def _preflight(self, source: SourceState, way: Way, is_shared: bool) -> Decision:
@@ -171,7 +172,8 @@ class Push:
         self._pace.begin("preflight")
         self._notes.warn(About.INSISTED, way.insisted)
         method, target = way.method, way.target
-        preflight.require_target(source, target, method.name)
+        is_archive = bool(self._settings.archive)
+        preflight.require_target(source, target, method.name, is_archive=is_archive)
         self._closer.refuse_the_same_place(target)
         if not way.is_rebuild:
             source = self._source.answers.mirrored(source)

@@ -44,3 +44,10 @@ def test_an_older_c_library_alone_forbids_nothing() -> None:
     assert preflight.has_older_libc(source(), older)
     assert not preflight.has_older_libc(source(), target(HERE))
     assert preflight.warnings(source(), older) == ()
+
+
+def test_nothing_makes_what_an_archive_has_anew() -> None:
+    there = target(HERE._replace(machine="aarch64"))
+    with pytest.raises(PreflightRefused, match="aarch64") as refused:
+        preflight.require_target(source(), there, is_archive=True)
+    assert "--" not in refused.value.hint

@@ -32,6 +32,7 @@ from envsync.agent.wire.messages import (
     AS_SENT,
     Finding,
     PlaceFacts,
+    PlatformFacts,
     SampleFacts,
     SourceState,
     TotalsFacts,
@@ -77,6 +78,8 @@ class Source:
         self._hashing = Hashing()
         self.earlier: Tuple[bytes, ...] = ()
         """Where it stood before it was packed; set before it is inspected."""
+        self.platform: Optional[PlatformFacts] = None
+        """What it is for, where that is another than this machine; set like `earlier`."""
 
     @property
     def path(self) -> bytes:
@@ -178,7 +181,7 @@ class Source:
             totals=TotalsFacts(*snapshot.totals) if here is None else here.facts.totals,
             had=tuple(self.had.revisions()),
             findings=findings,
-            platform=platform_facts(),
+            platform=self.platform or platform_facts(),
             hashed_bytes=snapshot.hashed_bytes,
         )
 
@@ -211,7 +214,7 @@ class Source:
                 totals=TotalsFacts(*totals),
                 had=(),
                 findings=installer_findings(self._places) + busy_findings(scanned, self._places),
-                platform=platform_facts(),
+                platform=self.platform or platform_facts(),
                 hashed_bytes=0,
             )
             return state, manifest

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.wire.checked_json import Arguments, as_json, from_json, to_json
-from envsync.agent.wire.messages import Finding, PlaceFacts, SourceState
+from envsync.agent.wire.messages import Finding, PlaceFacts, PlatformFacts, SourceState
 from envsync.agent.wire.short_answers import SourceOpened
+from envsync.conda.platform_needs import kernel_machine
 from envsync.errors import Locked, SourceRefused, StorageFailed
 from envsync.files.directories import cache_directory
 from envsync.push.ends.end import Answer, LocalEnd, Progress
@@ -29,6 +31,7 @@ from envsync.push.ends.source_look import SourceLook
 from envsync.push.order.settings import PushSettings
 from envsync.push.packing.extraction import make_directory
 from envsync.push.packing.pack_archive import write_archive
+from envsync.push.packing.packed_platform import packed_platform
 from envsync.push.packing.unpacking import unpack
 from envsync.push.preflight import preflight
 
@@ -42,10 +45,12 @@ Amend = Callable[[Document, Document], Document]
 
 
 class Filled(NamedTuple):
-    """What a person should know of an unpacked tree, and the paths where it stood before."""
+    """What a person should know of an unpacked tree, the paths where it stood before, and what
+    it is for, where that is another platform than this machine's."""
 
     told: tuple[str, ...]
     earlier: tuple[bytes, ...]
+    platform: PlatformFacts | None = None
 
 
 Fill = Callable[[Path], Filled]
@@ -137,7 +142,9 @@ class PackedEnd:
             self._unpacked.clear()
             self._unpacked.environment.parent.mkdir(exist_ok=True)
             make_directory(self._unpacked.environment)
-            self._told, self.agent.earlier = self._fill(self._unpacked.environment)
+            filled = self._fill(self._unpacked.environment)
+            self._told, self.agent.earlier = filled.told, filled.earlier
+            self.agent.platform = filled.platform
 
     def call(
         self,
@@ -203,13 +210,22 @@ def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses)
         return Filled(told, earlier)
 
     def unpack_archive(top: Path) -> Filled:
-        return Filled((), unpack(Path(settings.archive), top))
+        earlier = unpack(Path(settings.archive), top)
+        return Filled((), earlier, _other_platform(top))
 
     fill = unpack_archive if settings.archive else pack_here
     origin = open_origin() if environment.is_dir() else None
     end = PackedEnd(LocalEnd(server, helpers), settings, fill, origin)
     look = SourceLook(end, end.prefix, name, local, before=end.fill)
     return LocalSource(look, end.agent)
+
+
+def _other_platform(top: Path) -> PlatformFacts | None:
+    """What was packed elsewhere is for; of its C library nothing is known."""
+    packed, here = packed_platform(top), platform_facts()
+    if packed is None or packed == (here.system, kernel_machine(here.machine)):
+        return None
+    return PlatformFacts(packed.system, packed.machine, "", "")
 
 
 def at_rest(open_source: Callable[[], Source], pack: Callable[[Source], T]) -> T:

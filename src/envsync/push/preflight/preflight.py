@@ -43,6 +43,8 @@ AFTER_THE_INSTALLER = (
     "push again when the installer is done; if it died, remove what it left, or install once more"
 )
 _HINTS = {
+    "archive-platform": "bring it to a server of its own platform, or pack the environment on a "
+    "machine of that server's",
     "platform": "--method rebuild makes it anew there; --force-platform insists",
     "busy": AFTER_THE_INSTALLER,
     "read-only": "give yourself write permission there",
@@ -128,9 +130,18 @@ def require_source(source: SourceState) -> None:
         )
 
 
-def require_target(source: SourceState, target: TargetState, method: str = MIRROR) -> None:
-    """Refuse a target that cannot take the environment, whatever its version."""
-    refuse(_target_findings(source, target, method))
+def require_target(
+    source: SourceState, target: TargetState, method: str = MIRROR, *, is_archive: bool = False
+) -> None:
+    """Refuse a target that cannot take the environment, whatever its version.
+
+    Nothing makes that of an archive anew, so no such way out is told.
+    """
+    findings = _target_findings(source, target, method)
+    if is_archive:
+        kinds = {"platform": "archive-platform"}
+        findings = (one._replace(kind=kinds.get(one.kind, one.kind)) for one in findings)
+    refuse(findings)
 
 
 def refuse(findings: Iterable[Finding]) -> None:

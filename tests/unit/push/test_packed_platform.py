@@ -1,0 +1,94 @@
+"""An archive is for the platform of its packages, whoever unpacks it."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.server.facts import platform_facts
+from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.wire.messages import PlatformFacts
+from envsync.push.order.settings import PushSettings
+from envsync.push.packing.conda_unpack import UNPACK
+from envsync.push.packing.packed_platform import PackedPlatform, packed_platform
+from envsync.push.packing.packed_source import packed_source
+
+AARCH64 = PackedPlatform("Linux", "aarch64")
+
+
+def program(order: str, machine: int) -> bytes:
+    data = 1 if order == "<" else 2
+    return b"\x7fELF\x02" + bytes([data]) + bytes(10) + struct.pack(order + "HH", 2, machine)
+
+
+def tree(top: Path, subdirs: list[object], python: bytes = b"") -> Path:
+    for directory in ("conda-meta", "bin"):
+        (top / directory).mkdir(parents=True)
+    for number, subdir in enumerate(subdirs):
+        record = top / "conda-meta" / f"p{number}-1-0.json"
+        record.write_text(json.dumps(subdir if subdir == [] else {"subdir": subdir}))
+    (top / "bin/python3.11").write_bytes(python)
+    (top / "bin/python").symlink_to("python3.11")
+    return top
+
+
+@pytest.mark.parametrize(
+    ("subdirs", "python", "expected"),
+    [
+        (["noarch", "linux-aarch64", "linux-64", "linux-aarch64"], b"", AARCH64),
+        (["linux-64"], program("<", 183), PackedPlatform("Linux", "x86_64")),
+        (["osx-arm64"], b"", PackedPlatform("Darwin", "aarch64")),
+        (["noarch", 7, [], "beos-64", "linux-32"], program("<", 183), AARCH64),
+        ([], program("<", 62), PackedPlatform("Linux", "x86_64")),
+        ([], program(">", 22), PackedPlatform("Linux", "s390x")),
+        ([], program("<", 3), None),
+        ([], b"#!/bin/sh\n", None),
+        ([], b"\x7fELF", None),
+        ([], b"\x7fELF" + bytes(40), None),
+    ],
+)
+def test_it_is_in_the_records_or_in_the_interpreter(
+    tmp_path: Path, subdirs: list[object], python: bytes, expected: PackedPlatform | None
+) -> None:
+    assert packed_platform(tree(tmp_path, subdirs, python)) == expected
+
+
+def test_nothing_is_read_through_a_link(tmp_path: Path) -> None:
+    outside = tree(tmp_path / "outside", ["linux-aarch64"], program("<", 183))
+    top = tmp_path / "top"
+    top.mkdir()
+    for name in ("conda-meta", "bin"):
+        (top / name).symlink_to(outside / name)
+    assert packed_platform(top) is None
+
+
+@pytest.mark.parametrize("subdir", ["linux-aarch64", "linux-s390x", "noarch"])
+def test_the_source_is_of_that_platform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subdir: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    archive = tmp_path / "e.tar"
+    with tarfile.open(archive, "w") as tar:
+        for name, content in (
+            ("conda-meta/history", b""),
+            ("conda-meta/p-1-0.json", json.dumps({"subdir": subdir}).encode()),
+            (UNPACK, b"_prefix_records = [\n\n]\n"),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    settings = PushSettings("e", str(tmp_path), "s", "me@s", archive=str(archive))
+    source = packed_source(settings, "s", NO_HELPERS)
+    try:
+        platform = source.look.state().platform
+    finally:
+        source.close()
+    here, machine = platform_facts(), subdir.partition("-")[2]
+    is_here = machine in ("", here.machine)
+    assert platform == (here if is_here else PlatformFacts("Linux", machine, "", ""))
