@@ -124,14 +124,15 @@ class Push:
     def _settle_share(self, target: TargetState) -> bool:
         """Who shares it there is settled before anything is built, and before it is shown.
 
-        Whether what stands there is shared so already.
+        Whether what stands there is shared so already, or with nobody where nothing is said.
         """
         share = self._settings.share
         preflight.require_shared(target, share)
-        if share is None:
+        if share is None and not preflight.is_shared(target):
             return True
         preflight.refuse(target.findings)
-        is_shared, warnings = self._target.share(share)
+        unshare, settle = self._target.unshare, self._target.share
+        is_shared, warnings = unshare() if share is None else settle(share)
         self._notes.warn(About.SHARE, warnings)
         return is_shared
 

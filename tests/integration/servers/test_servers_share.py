@@ -125,3 +125,63 @@ def test_members_of_the_group_publish_by_turns(fresh_lab: Lab) -> None:
     refused = envsync.push(expect=8).error
     assert refused["message"].endswith(f"envs/myenv belongs to {USER}, not to {MEMBER}")
     assert "share:" in refused["hint"]
+
+
+def test_what_is_shared_no_longer_is_taken_back(fresh_lab: Lab) -> None:
+    source = Stamped.in_lab(fresh_lab)
+    (source.top / "secret").write_text("x")
+    (source.top / "secret").chmod(0o640)
+    host, envsync = fresh_lab["server2"], Envsync(fresh_lab.controller)
+    _give_to_user(host)
+    for mode in ("write", "read"):
+        _configure(envsync, more=f", share: {{group: {GROUP}, mode: {mode}}}")
+        envsync.push()
+        envsync.configure(_plain(envsync))
+        assert envsync.push("--dry-run").server["outcome"] == "planned"
+        assert envsync.push().server["outcome"] == "pushed"
+        _require_private(host)
+        assert envsync.push().server["outcome"] == "in-step"
+    # What stood there while it was shared is what the next version is built on.
+    source.change()
+    envsync.push()
+    _require_private(host)
+    # What a person opened by hand is that person's business.
+    environment(host).chmod(0o2775)
+    assert envsync.push().server["outcome"] == "in-step"
+
+
+def _plain(envsync: Envsync, user: str = USER) -> str:
+    inventory = INVENTORY.format(prefix=envsync.host.prefix, user=user, group=GROUP, more="")
+    return inventory.replace(f", share: {{group: {GROUP}}}", "")
+
+
+def _require_private(host: LabHost) -> None:
+    """What is in the state is its owner's alone, and nothing in the environment the group's."""
+    for path in (state(host), *state(host).iterdir(), *(state(host) / "generations").iterdir()):
+        assert path.lstat().st_mode & 0o2077 == 0, path
+    top = environment(host)
+    for path in (top, *top.rglob("*")):
+        status = path.lstat()
+        assert status.st_gid == _uid(host, USER), path
+        assert not status.st_mode & 0o2020 or stat.S_ISLNK(status.st_mode), path
+
+
+def test_what_another_member_left_stays_where_it_is_shared_no_longer(fresh_lab: Lab) -> None:
+    source = Stamped.in_lab(fresh_lab)
+    host, envsync = fresh_lab["server2"], Envsync(fresh_lab.controller)
+    _give_to_user(host)
+    envs = host.path(f"{host.prefix}/envs")
+    os.chown(envs, -1, GROUP_NUMBER)
+    envs.chmod(0o2775)
+    for user in (USER, MEMBER, USER):
+        source.change()
+        _configure(envsync, more=f", share: {{group: {GROUP}, mode: write}}", user=user)
+        envsync.push()
+    envsync.configure(_plain(envsync))
+    report = envsync.push().server
+    assert report["outcome"] == "pushed"
+    [warning] = report["warnings"]
+    assert warning.startswith(f"versions of {MEMBER} are kept there")
+    assert _uid(host, MEMBER) in [path.stat().st_uid for path in trees(host)]
+    assert state(host).stat().st_mode & 0o7777 == 0o700
+    assert envsync.push().server["outcome"] == "in-step"

@@ -34,6 +34,10 @@ def _share(service: Service, request: Request) -> Answer:
     return Answer(to_json(ShareFacts(*service.push.share(request.read(Share)))))
 
 
+def _unshare(service: Service, _: Request) -> Answer:
+    return Answer(to_json(ShareFacts(*service.push.unshare())))
+
+
 def _settle(service: Service, request: Request) -> Answer:
     service.push.settle(service.counted("verify"))
     return Answer({})
@@ -86,6 +90,7 @@ def _remove(service: Service, request: Request) -> Answer:
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
     "prepare": _prepare,
     "share": _share,
+    "unshare": _unshare,
     "begin_alike": _begin_alike,
     "settle": _settle,
     "stage": _stage,

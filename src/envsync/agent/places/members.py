@@ -14,15 +14,18 @@ import stat
 from typing import Iterator, NamedTuple, Optional, Tuple
 
 from envsync.agent.places.layout import SEARCH, Layout, group_writes
+from envsync.agent.places.records import Record
 from envsync.agent.places.sharing import walk
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.server.reading import READ_FLAGS
-from envsync.agent.wire.messages import GROUP_OWNED, Finding
+from envsync.agent.wire.messages import GROUP_OWNED, SHARED, Finding
 from envsync.errors import PreflightRefused
 from envsync.tree.sharing import WRITE
 
 _USE = os.W_OK | os.X_OK
+_OPEN, _CLOSED = (0o660, 0o2770), (0o600, 0o700)
+"""The modes of files and directories in the state."""
 
 
 class ClosedRecords(NamedTuple):
@@ -145,7 +148,56 @@ def open_state(places: Layout, gid: int, what: str) -> None:
 
     Only what belongs to this user is changed. The push lock must be held.
     """
-    file_mode, mode = (0o660, 0o2770) if what == WRITE else (0o600, 0o700)
+    _give_all(places, gid, *(_OPEN if what == WRITE else _CLOSED))
+
+
+def close_state(places: Layout) -> None:
+    """Let no group in any more: the same for an environment that is shared with none."""
+    if is_open(places):
+        _give_all(places, -1, *_CLOSED)
+
+
+def is_open(places: Layout) -> bool:
+    """Whether envsync let a group write what it keeps of the environment."""
+    with contextlib.suppress(OSError):  # none is there, or it is closed to this user
+        return group_writes(os.stat(places.state))
+    return False
+
+
+def was_shared(places: Layout, record: Optional[Record]) -> bool:
+    """Whether a version of this user's stands at the name that envsync gave to a group.
+
+    `record` is that version's. Of modes that a person set by hand none says anything.
+    """
+    if record is None or is_foreign(places.standing()):
+        return False
+    is_on_record = is_open(places) if record.share is None else bool(record.share)
+    return is_on_record and bool(os.stat(places.standing()).st_mode & stat.S_ISGID)
+
+
+def shared_finding(places: Layout, record: Optional[Record]) -> Optional[Finding]:
+    """That a group has what stands at the name, or what envsync keeps of it, from envsync."""
+    if not (is_open(places) or was_shared(places, record)):
+        return None
+    return Finding(SHARED, "%s is shared with a group there" % os.fsdecode(places.live))
+
+
+def of_others(places: Layout) -> Tuple[str, ...]:
+    """Warnings of what stays another user's, where the environment is shared no longer."""
+    if not is_open(places):
+        return ()
+    if is_foreign(places.state):
+        told = os.fsdecode(places.state), user_name(os.stat(places.state).st_uid)
+        return ("%s stays open to its group, for it belongs to %s, who alone can close it" % told,)
+    owners = [os.lstat(path).st_uid for path in places.other_trees() if is_foreign(path)]
+    return tuple(
+        "versions of %s are kept there, which stay %s's and which %s cannot get at any more: have "
+        "an administrator remove them, or share it again" % ((user_name(uid),) * 3)
+        for uid in sorted(set(owners))
+    )
+
+
+def _give_all(places: Layout, gid: int, file_mode: int, mode: int) -> None:
     search = 0 if places.linked_tree() is None else SEARCH
     for directory in (places.generations, places.state):
         for name in sorted(os.listdir(directory)):
@@ -157,7 +209,10 @@ def open_state(places: Layout, gid: int, what: str) -> None:
 
 
 def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
-    """Through a descriptor: in a group's directory, a name may be another thing at any time."""
+    """Through a descriptor: in a group's directory, a name may be another thing at any time.
+
+    With a `gid` of -1 the group stays what it is.
+    """
     try:
         fd = os.open(path, READ_FLAGS)
     except OSError:
@@ -169,7 +224,7 @@ def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
         if status.st_uid != os.geteuid() or not is_plain:
             return
         # The group before the mode: nobody else gets in between.
-        if status.st_gid != gid:
+        if gid not in (-1, status.st_gid):
             os.fchown(fd, -1, gid)
         mode = directory_mode if is_directory else file_mode
         if stat.S_IMODE(os.fstat(fd).st_mode) != mode:

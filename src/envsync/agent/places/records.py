@@ -32,6 +32,7 @@ _FILE = re.compile(r"([0-9]{6,})\.json\Z")
 _HELD = "held.json"
 TAKEN_BACK = "it was changed before it was taken back"
 """Why a version is kept that failed its check, or was never checked to the end."""
+_NOT_IN_EARLIER_RELEASES: Dict[str, Any] = {"own_changes": "", "local": [], "share": None}
 _REVISIONS = ("source_revision", "revision")
 
 
@@ -44,6 +45,8 @@ class Record(NamedTuple):
     in a record that is older than this field. `kept_because` is set where the version was
     overwritten although it had changes of its own: no automatic clean-up removes it.
     `own_changes` is a digest of those, where they are known and a check may have made them.
+    `share` is what it was published for a group to do (`tree.sharing`), empty where nothing; None
+    in a record that is older than this field.
     """
 
     number: int
@@ -59,6 +62,7 @@ class Record(NamedTuple):
     kept_because: str = ""
     own_changes: str = ""
     local: Tuple[str, ...] = ()
+    share: Optional[str] = None
 
     @property
     def was_taken_back(self) -> bool:
@@ -71,9 +75,8 @@ class Record(NamedTuple):
 
 def record_from_json(document: Any) -> Record:
     """The record of a document; ValueError where it is none."""
-    earlier = {"own_changes": "", "local": []}  # an earlier release wrote neither
     try:
-        return from_json(Record, {**earlier, **dict(document)})
+        return from_json(Record, {**_NOT_IN_EARLIER_RELEASES, **dict(document)})
     except (AgentFailed, TypeError) as error:
         raise ValueError("not a record: %s" % error) from error
 

@@ -47,6 +47,7 @@ from envsync.tree.entry import DIRECTORY, FILE, join, split
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.outline import plan_whole
 from envsync.tree.plan import Held, plan
+from envsync.tree.sharing import SETGID
 from envsync.tree.steps import Files, Make, Plan
 
 Progress = Callable[[int], None]
@@ -74,6 +75,7 @@ class Staging:
         self._looked: Optional[Candidate] = None
         self._touched: Set[bytes] = set()
         self._stock: Optional[Stock] = None
+        self._was_shared = False
         self.token = ""
         self.origin = ORIGIN_NEW
 
@@ -133,13 +135,17 @@ class Staging:
             os.mkdir(self.path, 0o700)
         else:
             os.rename(self._places.tree(chosen.token), self.path)
-        inode = os.lstat(self.path).st_ino
+        status = os.lstat(self.path)
+        inode = status.st_ino
         note_staging(self._places, self.token, inode)
         stale = self._records.at(inode)
         if stale is not None:
             self._records.forget(stale)
         # Last: as long as there is a record of it, it may be gone back to as it is.
-        os.chmod(self.path, 0o700)
+        # Also of one that is cut again it has to be known whether it was a group's: `leave_group`.
+        handed_down = 0 if chosen.token is None else status.st_mode & SETGID
+        os.chmod(self.path, 0o700 | handed_down)
+        self._was_shared = bool(handed_down) and status.st_gid != os.getegid()
         self._writer = TreeWriter(open_directory(self.path))
 
     def set_aside(self) -> None:
@@ -299,6 +305,12 @@ class Staging:
     def regroup(self, gid: int) -> None:
         """Give what an earlier version left in another group this one."""
         self._touched.update(split(path)[0] for path in regroup(self.path, gid))
+
+    def leave_group(self) -> None:
+        """Take from a group what an earlier version, or a push that was cut, was to give to it."""
+        if self._was_shared:
+            self.regroup(os.getegid())
+            os.chown(self.path, -1, os.getegid())
 
     def verify(self, wanted: Manifest, progress: Optional[Progress] = None) -> Snapshot:
         """Hash what stands in the staging against the manifest.

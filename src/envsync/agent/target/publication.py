@@ -15,11 +15,16 @@ from envsync.errors import AgentFailed, TargetDrifted
 
 
 def new_record(
-    number: int, version: Snapshot, publication: Publication, local: Tuple[str, ...]
+    number: int,
+    version: Snapshot,
+    publication: Publication,
+    local: Tuple[str, ...],
+    share: Optional[str] = None,
 ) -> Record:
     """The record of a version that comes to stand there by a publication, or does already.
 
-    `local` are the patterns that it was looked at by.
+    `local` are the patterns that it was looked at by; `share` is what it was built for a group to
+    do, None where it was not built now.
     """
     return Record(
         number=number,
@@ -33,6 +38,7 @@ def new_record(
         transport=publication.transport,
         totals=version.totals,
         local=local,
+        share=share,
     )
 
 
@@ -80,6 +86,7 @@ def kept_record(
         totals=live.totals,
         kept_because=reason,
         local=target.trees.local.patterns,
+        share=None if current is None else current.share,
     )
 
 

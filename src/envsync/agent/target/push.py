@@ -124,6 +124,18 @@ class TargetPush:
             warnings += members.closed_to_publishers(places, gid)
         return is_so, warnings
 
+    def unshare(self) -> Tuple[bool, Tuple[str, ...]]:
+        """What is built from now on is for no group; whether what stands here is so already.
+
+        What envsync keeps of it is closed. With warnings of what is another user's to close.
+        """
+        places = self._target.places
+        self._changes_modes = members.was_shared(places, self._target.current(self._target.live))
+        warnings = members.of_others(places)
+        if self._target.lock.is_held:
+            members.close_state(places)
+        return not self._changes_modes, warnings
+
     def _as_shared(self, wanted: Manifest) -> Manifest:
         return wanted if self._shared is None else shared(wanted, self._shared[1])
 
@@ -314,6 +326,8 @@ class TargetPush:
             self._make_room_for_environments()
         if self._shared is not None:
             self.staging.regroup(self._shared[0])
+        else:
+            self.staging.leave_group()
         self._verified = verified = self.staging.verify(self._wanted, progress)
         wait_seconds = self._target.trees.seconds_to_settle(self.staging.path, verified.scan)
         self._settled_seconds = time.monotonic() + wait_seconds
@@ -335,7 +349,9 @@ class TargetPush:
         current = self._target.current(live)
         kept = kept_record(self._target, live, current, publication)
         number = self._target.records.next_number() + (kept is not None)
-        new = new_record(number, verified, publication, self._target.trees.local.patterns)
+        share = "" if self._shared is None else self._shared[1]
+        local = self._target.trees.local.patterns
+        new = new_record(number, verified, publication, local, share)
         event = event_of("publish", publication, live)
         switch = Switch(
             staged=self.staging.path,

@@ -20,6 +20,7 @@ from typing import (
 from envsync.agent.places.base import has_conda
 from envsync.agent.places.layout import INTENT, base_layout, layout
 from envsync.agent.places.locks import PushLock
+from envsync.agent.places.members import shared_finding
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.signs import NO_HISTORY, busy_findings
 from envsync.agent.places.version_directories import VersionDirectories
@@ -149,6 +150,8 @@ class Target:
             busy = busy_findings(live.scan, self.places)
             # Without its history it is changed like any other, which is drift.
             found += [finding for finding in busy if finding.kind != NO_HISTORY]
+            shared = shared_finding(self.places, self.current(live))
+            found += [] if shared is None else [shared]
         damaged = self.records.damaged()
         if damaged:
             message = "the record %s there is damaged" % os.fsdecode(damaged[0])
@@ -297,5 +300,6 @@ class Target:
 
 def record_facts(record: Record) -> RecordFacts:
     fields = {**record._asdict(), "totals": TotalsFacts(*record.totals)}
-    del fields["inode"], fields["own_changes"], fields["local"]
+    for name in ("inode", "own_changes", "local", "share"):
+        del fields[name]
     return RecordFacts(**fields)

@@ -13,6 +13,8 @@ AS_SENT = ("mirror", "adopt")
 """The methods by which a version is its source's, but for paths that name another prefix."""
 GROUP_OWNED = "group-owned"
 """A kind of finding: another user's version stands there, which this one may replace."""
+SHARED = "shared"
+"""A kind of finding: envsync let a group use what stands there, or what it keeps of that."""
 DAMAGED_RECORD = "damaged-record"
 """A kind of finding: what was published there may not be known any more."""
 

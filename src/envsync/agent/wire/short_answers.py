@@ -61,7 +61,8 @@ class ExistingFacts(NamedTuple):
 
 
 class ShareFacts(NamedTuple):
-    """Whether what stands there is shared so already, and what a person should know."""
+    """Whether what stands there is shared so already, or with none, as was asked for; and what a
+    person should know."""
 
     is_shared: bool
     warnings: Tuple[str, ...]

@@ -207,6 +207,11 @@ class TargetEnd:
         told = from_json(ShareFacts, self._end.call("build.share", share).document)
         return told.is_shared, told.warnings
 
+    def unshare(self) -> tuple[bool, tuple[str, ...]]:
+        """Have it shared with no group any more; whether what stands there is so, and warnings."""
+        told = from_json(ShareFacts, self._end.call("build.unshare").document)
+        return told.is_shared, told.warnings
+
     def begin(
         self,
         outline: bytes,

@@ -10,6 +10,7 @@ from envsync.agent.wire.messages import (
     DAMAGED_RECORD,
     GROUP_OWNED,
     KEPT,
+    SHARED,
     Finding,
     RecordFacts,
     SourceState,
@@ -68,7 +69,7 @@ _SOURCE_HINTS = {
 def warnings(source: SourceState, target: TargetState, method: str = MIRROR) -> tuple[str, ...]:
     """What does not stop the push."""
     findings = (*source.findings, *_target_findings(source, target, method))
-    told = (finding for finding in findings if finding.kind != GROUP_OWNED)
+    told = (finding for finding in findings if finding.kind not in (GROUP_OWNED, SHARED))
     return tuple(finding.message for finding in told if not finding.blocking)
 
 
@@ -163,6 +164,11 @@ def require_shared(target: TargetState, share: Share | None) -> None:
             for finding in target.findings
             if finding.kind == GROUP_OWNED
         )
+
+
+def is_shared(target: TargetState) -> bool:
+    """Whether envsync has a group use what stands there, or what it keeps of that."""
+    return any(finding.kind == SHARED for finding in target.findings)
 
 
 def is_in_step(source: SourceState, target: TargetState, method: str = MIRROR) -> bool:
