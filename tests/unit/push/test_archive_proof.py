@@ -138,6 +138,7 @@ def test_without_a_checksum_records_tell(tmp_path: Path) -> None:
         {"_path": "x", "size_in_bytes": 7},
         {"_path": "x", "sha256": 7, "size_in_bytes": 7},
         {"_path": "x", "sha256": HEX, "size_in_bytes": "7"},
+        said("x.pyc", b"written"),
         {"_path": "link", "sha256": HEX, "size_in_bytes": 7},
         {"_path": "../x", "sha256": HEX, "size_in_bytes": 7},
         {"_path": ["x"], "sha256": HEX},
@@ -150,6 +151,7 @@ def test_what_conda_may_have_otherwise_is_accepted(
     top = tmp_path / "top"
     (top / "conda-meta").mkdir(parents=True)
     (top / "x").write_bytes(b"brought")
+    (top / "x.pyc").write_bytes(b"renewed")
     (top / "link").symlink_to("x")
     (tmp_path / "x").write_bytes(b"outside")
     record = top / "conda-meta/x-1-0.json"

@@ -2,7 +2,7 @@
 
 It is all that tells whether an archive without a checksum is damaged. It must be asked before
 anything is rewritten, and tells nothing of a file that nobody has a digest of, nor of one whose
-prefix `conda-pack` may have rewritten.
+prefix `conda-pack` may have rewritten, nor of bytecode, which Python itself rewrites.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def differing(top: Path) -> list[str]:
     Another length is somebody's edit, or another installer's file: what damages an archive
     changes no length. Where several packages have a file, one that agrees is enough.
     """
-    sizes = dict(_files(top))
+    sizes = {path: size for path, size in _files(top) if not path.endswith(".pyc")}
     claims = defaultdict(list)
     for claim in _claims_of_conda(top, sizes):
         claims[claim.path].append(claim)
