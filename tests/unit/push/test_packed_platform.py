@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ import pytest
 from envsync.agent.server.facts import platform_facts
 from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.wire.messages import PlatformFacts
+from envsync.errors import PreflightRefused
+from envsync.push.cycle import Push
+from envsync.push.ends.end import LocalEnd
+from envsync.push.ends.target_end import TargetEnd
+from envsync.push.order.method import PACK
 from envsync.push.order.settings import PushSettings
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.packed_platform import PackedPlatform, packed_platform
@@ -67,13 +73,19 @@ def test_nothing_is_read_through_a_link(tmp_path: Path) -> None:
     assert packed_platform(top) is None
 
 
-@pytest.mark.parametrize("subdir", ["linux-aarch64", "linux-s390x", "noarch"])
-def test_the_source_is_of_that_platform(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subdir: str
-) -> None:
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A prefix; and a home of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    archive = tmp_path / "e.tar"
+    (tmp_path / "prefix/envs").mkdir(parents=True)
+    (tmp_path / "prefix/conda-meta").mkdir()
+    return tmp_path / "prefix"
+
+
+def archive_for(subdir: str, prefix: Path) -> PushSettings:
+    """The order to unpack one of a package of that platform."""
+    archive = prefix.parent / "e.tar"
     with tarfile.open(archive, "w") as tar:
         for name, content in (
             ("conda-meta/history", b""),
@@ -83,12 +95,31 @@ def test_the_source_is_of_that_platform(
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    settings = PushSettings("e", str(tmp_path), "s", "me@s", archive=str(archive))
-    source = packed_source(settings, "s", NO_HELPERS)
+    return PushSettings("e", str(prefix), "s", "me@s", method=PACK, archive=str(archive))
+
+
+@pytest.mark.parametrize("subdir", ["linux-aarch64", "linux-s390x", "noarch"])
+def test_the_source_is_of_that_platform(here: Path, subdir: str) -> None:
+    source = packed_source(archive_for(subdir, here), "s", NO_HELPERS)
     try:
         platform = source.look.state().platform
     finally:
         source.close()
-    here, machine = platform_facts(), subdir.partition("-")[2]
-    is_here = machine in ("", here.machine)
-    assert platform == (here if is_here else PlatformFacts("Linux", machine, "", ""))
+    facts, machine = platform_facts(), subdir.partition("-")[2]
+    is_this = machine in ("", facts.machine)
+    assert platform == (facts if is_this else PlatformFacts("Linux", machine, "", ""))
+
+
+def test_a_push_of_it_is_refused_with_a_way_that_there_is(here: Path) -> None:
+    order = archive_for("linux-s390x", here)
+    source = packed_source(order, "s", NO_HELPERS)
+    end = LocalEnd("server2")
+    target = TargetEnd(end, str(here), "e", order.local, order.who)
+    try:
+        with pytest.raises(PreflightRefused, match="the architecture s390x") as refused:
+            Push(order, source, target, None, lambda: nullcontext(target)).run()
+    finally:
+        source.close()
+        end.service.target.lock.release()
+    assert "--method" not in refused.value.hint
+    assert list((here / "envs").glob("e")) == []
