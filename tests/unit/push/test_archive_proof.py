@@ -14,6 +14,7 @@ import pytest
 import zstandard
 
 from envsync.errors import SourceRefused
+from envsync.push.packing import extraction, pack_archive
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.extraction import extract
 from envsync.push.packing.pack_archive import FORMATS, write_archive
@@ -83,6 +84,17 @@ def test_a_proof_of_something_else_is_refused(environment: Path, tmp_path: Path)
     archive.write_bytes(flipped(data, len(data) - 512 + 60))  # the digest
     with pytest.raises(SourceRefused, match="is damaged: it is not what was written"):
         unpacked(archive, "refuted")
+
+
+def test_what_is_unpacked_at_once_is_not_hashed_for_it(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack_archive, "Proving", None)
+    monkeypatch.setattr(extraction, "Proved", None)
+    archive = tmp_path / "archive.tar"
+    write_archive(environment, archive, "tar", force=False, proves=False)
+    unpack(archive, _made(tmp_path / "top"), is_own=True)
+    assert (tmp_path / "top/text").read_text() == (environment / "text").read_text()
 
 
 def plain(*files: tuple[str, bytes]) -> bytes:

@@ -124,13 +124,14 @@ class Extracted(NamedTuple):
     is_proven: bool
 
 
-def extract(archive: Path, top: Path) -> Extracted:
+def extract(archive: Path, top: Path, *, is_own: bool = False) -> Extracted:
     """Make every entry of an archive below the empty directory `top`.
 
+    One that is our `own`, of a moment ago, needs no proof.
     Raises `SourceRefused` where the archive is damaged or an entry would stand elsewhere,
     `NotFound` where there is none.
     """
-    with _opened(archive) as (tar, proof):
+    with _opened(archive, is_own=is_own) as (tar, proof):
         extraction = _Extraction(top)
         for member in _members(tar):
             with _made(member.name):
@@ -206,7 +207,7 @@ def _made(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tuple[tarfile.TarFile, Proved | None]]:
+def _opened(archive: Path, *, is_own: bool) -> Iterator[tuple[tarfile.TarFile, Proved | None]]:
     """The archive as a stream; read to its very end, where its checksum is.
 
     What proves it, where its compression does not: known after the block.
@@ -216,7 +217,7 @@ def _opened(archive: Path) -> Iterator[tuple[tarfile.TarFile, Proved | None]]:
     try:
         with archive.open("rb") as file:
             content, has_checksum = _decompressed(file)
-            proof = None if has_checksum else Proved(content)
+            proof = None if has_checksum or is_own else Proved(content)
             stream = cast("IO[bytes]", content if proof is None else proof)
             with _Tar.open(fileobj=stream, mode="r|") as tar:
                 yield tar, proof

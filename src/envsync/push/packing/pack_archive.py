@@ -70,12 +70,14 @@ def write_archive(
     *,
     force: bool,
     mode: int = PRIVATE,
+    proves: bool = True,
     on_packed: OnPacked = lambda _done, _total: None,
 ) -> tuple[str, ...]:
     """Pack `environment` into the file `output`, whole or not at all; conda-pack's warnings.
 
-    Who may read it is in its `mode`. Raises `SourceRefused` for what cannot be packed,
-    `UsageError` or `PreflightRefused` for a place where no archive can be made.
+    Who may read it is in its `mode`. Where it `proves`, it says itself whether it is whole.
+    Raises `SourceRefused` for what cannot be packed, `UsageError` or `PreflightRefused` for a
+    place where no archive can be made.
     """
     there = _mode(output)
     if there is not None and stat.S_ISDIR(there):
@@ -89,7 +91,7 @@ def write_archive(
         )
     with space_guard(), _workplace(parent) as place:
         archive = place / "archive"
-        told = _pack(environment, str(archive), form, on_packed)
+        told = _pack(environment, str(archive), form, on_packed, proves)
         with archive.open("rb") as file:
             os.fsync(file.fileno())
         archive.chmod(mode)
@@ -242,14 +244,16 @@ def _every_name_recorded(names: Sequence[str]) -> Iterator[None]:
         Packer.add = before
 
 
-def _pack(environment: Path, output: str, form: str, on_packed: OnPacked) -> tuple[str, ...]:
+def _pack(
+    environment: Path, output: str, form: str, on_packed: OnPacked, proves: bool
+) -> tuple[str, ...]:
     import conda_pack
 
     try:
         with (
             warnings.catch_warnings(record=True) as caught,
             _further_names_as_files(),
-            _proven(),
+            _proven() if proves else contextlib.nullcontext(),
             _every_name_recorded(_names(environment)),
         ):
             warnings.simplefilter("always")

@@ -202,10 +202,10 @@ def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses)
         archive = top.parent / "packed.tar"
 
         def write(_: Source) -> tuple[str, ...]:
-            return write_archive(environment, archive, "tar", force=True)
+            return write_archive(environment, archive, "tar", force=True, proves=False)
 
         told = at_rest(open_origin, write)
-        earlier = unpack(archive, top)
+        earlier = unpack(archive, top, is_own=True)
         archive.unlink()
         return Filled(told, earlier)
 

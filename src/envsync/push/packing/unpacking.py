@@ -14,15 +14,16 @@ from envsync.push.packing.recorded_digests import differing
 _NAMES_SHOWN = 5
 
 
-def unpack(archive: Path, top: Path) -> tuple[bytes, ...]:
+def unpack(archive: Path, top: Path, *, is_own: bool = False) -> tuple[bytes, ...]:
     """Unpack into the empty directory `top`, and give what names its prefix this one.
 
     The paths where it stood, if the archive says them: they may be named still. Raises
     `SourceRefused` where the archive is damaged, is none of conda-pack's, or has a path that
     leads out. Symlinks may lead anywhere, as they may in an environment: nothing is read or
-    written through one, and the push tells of those that lead out.
+    written through one, and the push tells of those that lead out. Of one that this command
+    itself has packed, which is its `own`, nothing has to prove that it is whole.
     """
-    extracted = extract(archive, top)
+    extracted = extract(archive, top, is_own=is_own)
     if not has_conda_unpack(top):
         _refuse_below(archive, top)
         raise SourceRefused(
