@@ -55,6 +55,7 @@ from tests.support.trees import (
 from tests.unit.agent.conftest import memory
 
 pytestmark = pytest.mark.usefixtures("each_way")
+IN_IT = "cd $CONDA_PREFIX"
 
 
 # --- what a push leaves -----------------------------------------------------------------
@@ -334,11 +335,17 @@ def test_a_full_disk_bars_no_way_back_but_it_is_told(
     assert Path(told.rpartition(" ")[2], "lib/mine").read_text() == "a day of work"
 
 
+def test_what_a_check_writes_where_it_stands_is_no_change(server: Server) -> None:
+    server.push(ONE, check="echo x > report.txt")
+    server.push(TWO)
+    assert [record.number for record in records(server).all()] == [1, 2], "none is kept as changed"
+
+
 def test_what_a_check_leaves_behind_keeps_no_version(server: Server) -> None:
     """`.pytest_cache`, a core file: with each try there would be one more whole environment."""
     server.push(ONE)
     with pytest.raises(CheckFailed):
-        server.push(TWO, check="mkdir .pytest_cache; echo x > .pytest_cache/x; false")
+        server.push(TWO, check=f"{IN_IT}; mkdir .pytest_cache; echo x > .pytest_cache/x; false")
     assert not [record for record in records(server).all() if record.kept_because]
 
 
@@ -347,13 +354,13 @@ def test_nor_does_what_it_writes_into_where_no_package_is(server: Server) -> Non
     logging = {**TWO, **with_parents({b"var/log": file(b"")})}
     server.push(ONE)
     with pytest.raises(CheckFailed):
-        server.push(logging, check="date >> var/log; false")
+        server.push(logging, check=f"{IN_IT}; date >> var/log; false")
     assert not [record for record in records(server).all() if record.kept_because]
 
 
 def test_what_a_check_does_to_each_version_is_kept_once(server: Server) -> None:
     other = {**TWO, b"lib/more": file(b"more")}
-    check = "echo %s > bin/tool; rm lib/shared; false"
+    check = IN_IT + "; echo %s > bin/tool; rm lib/shared; false"
     server.push(ONE)
     for number, nodes in enumerate((TWO, other, TWO)):
         with pytest.raises(CheckFailed):
@@ -406,7 +413,9 @@ def test_a_check_that_fails_on_the_first_push_leaves_nothing(server: Server) -> 
 def test_a_check_sees_the_new_version_at_its_place(server: Server) -> None:
     server.push(ONE)
     prefix = os.fsdecode(server.live)
-    server.push(TWO, check=f'[ "$(cat bin/tool)" = two ] && [ "$CONDA_PREFIX" = "{prefix}" ]')
+    server.push(
+        TWO, check=f'[ "$(cat $CONDA_PREFIX/bin/tool)" = two ] && [ $CONDA_PREFIX = "{prefix}" ]'
+    )
     assert server.revision() == revision(TWO)
 
 

@@ -200,7 +200,7 @@ def test_a_rollback_does_not_lose_a_change(small_lab: Lab) -> None:
     assert mine in [contents(tree(place)) for place in trees(target)]
 
 
-@pytest.mark.parametrize("check", ["bin/python -c 'import nothing_there'", "sleep 60"])
+@pytest.mark.parametrize("check", ["python -c 'import nothing_there'", "sleep 60"])
 def test_a_failing_check_takes_the_version_back(
     conda_lab: Lab, envsync: Envsync, check: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -65,22 +66,39 @@ def test_it_runs_as_if_the_environment_were_activated(
     monkeypatch.setenv("SECRET_OF_THE_AGENT", "x")
     (tmp_path / "bin").mkdir()
     tool = tmp_path / "bin" / "tool"
-    tool.write_text('#!/bin/sh\n[ "$CONDA_PREFIX" = "$PWD" ] && [ -z "$SECRET_OF_THE_AGENT" ]\n')
+    tool.write_text(
+        f'#!/bin/sh\n[ "$CONDA_PREFIX" = {tmp_path} ] && [ -z "$SECRET_OF_THE_AGENT" ]\n'
+    )
     tool.chmod(0o755)
     assert check("tool", tmp_path) is None
     assert check('read line; [ -z "$line" ]', tmp_path) is None, "stdin is closed"
 
 
+@pytest.mark.parametrize("end", ["true", "false"])
+def test_what_it_writes_where_it_stands_is_gone_afterwards(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, scratch = tmp_path / "live", tmp_path / "tmp"
+    live.mkdir()
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    asked = "stat -c %a . > $CONDA_PREFIX/mode; mkdir -p closed/x && echo x > closed/x/report.txt"
+    check(f"{asked}; chmod 0 closed; {end}", live)
+    assert (live / "mode").read_text() == "700\n"
+    assert {path.name for path in tmp_path.rglob("*")} == {"live", "tmp", "mode"}
+
+
 def test_when_the_time_is_up_everything_it_started_is_killed(tmp_path: Path) -> None:
     began = time.monotonic()
-    failure = check("sleep 61 & echo $! > child; echo started; sleep 62", tmp_path, 0.5)
+    command = "sleep 61 & echo $! > $CONDA_PREFIX/child; echo started; sleep 62"
+    failure = check(command, tmp_path, 0.5)
     assert time.monotonic() - began < 20
     assert failure == CheckFailure("not done after 0.5 s", ("started",))
     require_gone(int((tmp_path / "child").read_text()))
 
 
 def test_what_it_leaves_behind_is_killed_too(tmp_path: Path) -> None:
-    assert check("sleep 63 & echo $! > child", tmp_path) is None
+    assert check("sleep 63 & echo $! > $CONDA_PREFIX/child", tmp_path) is None
     require_gone(int((tmp_path / "child").read_text()))
 
 

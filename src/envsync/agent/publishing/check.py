@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import tempfile
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, NamedTuple, Optional, Tuple
+
+from envsync.agent.trees.removal import remove_tree
 
 OUTPUT_LINES = 10
 OUTPUT_BYTES = 64 << 10
@@ -27,8 +29,9 @@ class CheckFailure(NamedTuple):
 def run_check(command: str, timeout_seconds: float, live: bytes) -> Optional[CheckFailure]:
     """Run `sh -c command` as if the environment were activated; None where it succeeded.
 
-    It runs in a session of its own with its stdin closed, and is killed with all that it
-    started when the time is up. Raises nothing: whoever finishes a switch that was
+    It runs in a session of its own with its stdin closed, in a private directory that goes
+    afterwards: what it writes where it stands is no change of the environment. It is killed with
+    all that it started when the time is up. Raises nothing: whoever finishes a switch that was
     interrupted runs it again, and must get past it.
     """
     if not command:
@@ -41,14 +44,26 @@ def run_check(command: str, timeout_seconds: float, live: bytes) -> Optional[Che
         return CheckFailure("it could not be run: %s" % reason, (), is_verdict=False)
 
 
+@contextlib.contextmanager
+def _private_directory() -> Iterator[bytes]:
+    path = os.fsencode(tempfile.mkdtemp(prefix="envsync-check-"))
+    try:
+        yield path
+    finally:
+        # What a process that got away still writes there says nothing of the environment.
+        with contextlib.suppress(OSError):
+            remove_tree(path)
+
+
 def _run(command: str, timeout_seconds: float, live: bytes) -> Optional[CheckFailure]:
-    with tempfile.TemporaryFile() as output:
+    os.stat(live)
+    with _private_directory() as directory, tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             ["/bin/sh", "-c", command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            cwd=live,
+            cwd=directory,
             env=_environment(live),
             start_new_session=True,
         )
