@@ -83,6 +83,7 @@ class Hint(NamedTuple):
 
 
 UNMOUNT = "unmount it there; a link in the environment may lead to where it is mounted instead"
+NO_MOUNT_POINT = "unmount it there: an environment has to be a plain directory in `envs`"
 HELD_THERE = Hint("this revision is held there; change the environment, or {insist}")
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.going_back import GoingBack
 from envsync.agent.trees.removal import remove_tree, remove_trees
 from envsync.agent.trees.scan_pass import open_directory
 from envsync.errors import AgentFailed, PreflightRefused
@@ -105,6 +106,56 @@ def test_a_push_over_a_version_that_something_is_mounted_in_is_refused(
 
     in_a_namespace(act)
     assert is_whole(dataset)
+
+
+def test_a_rollback_to_a_version_that_something_is_mounted_in_is_refused(
+    server: Server, dataset: Path
+) -> None:
+    def act() -> None:
+        tree = _mounted_then_switched(server, dataset)
+        with pytest.raises(PreflightRefused) as refused:
+            server.rollback(local=LOCAL)
+        where = os.fsdecode(tree + b"/data")
+        assert refused.value.message == f"something is mounted inside generation 1, at {where}"
+        assert server.tree()[b"bin/tool"] == VERSIONS[1][b"bin/tool"]
+
+    in_a_namespace(act)
+    assert is_whole(dataset)
+
+
+def test_going_back_from_a_mount_point_or_to_one_is_refused_as_such(server: Server) -> None:
+    def act() -> None:
+        server.push(VERSIONS[0])
+        server.push(VERSIONS[1])
+        (earlier,) = server.earlier()
+        for path, name in ((server.live, os.fsdecode(server.live)), (earlier, "generation 1")):
+            bind(Path(os.fsdecode(path)), path)
+            with pytest.raises(PreflightRefused) as refused:
+                server.rollback()
+            assert refused.value.message == f"{name} is a mount point and cannot be switched"
+            subprocess.run(["umount", path], check=True)
+        server.rollback()
+
+    in_a_namespace(act)
+
+
+def test_what_is_in_an_overlays_lower_layer_is_not_removed(server: Server, tmp_path: Path) -> None:
+    def act() -> None:
+        server.push(VERSIONS[0])
+        layers = tmp_path / "layers"
+        layers.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", layers], check=True)
+        for name in ("upper", "work"):
+            (layers / name).mkdir()
+        where = f"lowerdir={server.prefix},upperdir={layers}/upper,workdir={layers}/work"
+        overlay = ["-t", "overlay", "overlay", "-o", where]
+        subprocess.run(["mount", *overlay, str(server.prefix)], check=True)
+        with pytest.raises(PreflightRefused, match="lower layer") as refused:
+            GoingBack(server.target()).remove("bob@here", overwrite=False)
+        subprocess.run(["sh", "-c", refused.value.hint.split("`")[1]], check=True)
+        assert not os.path.exists(server.live)
+
+    in_a_namespace(act)
 
 
 def test_what_is_mounted_during_a_push_is_not_copied(server: Server, dataset: Path) -> None:

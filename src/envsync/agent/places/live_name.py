@@ -22,6 +22,7 @@ from envsync.errors import PreflightRefused
 from envsync.files import whole
 
 Step = Callable[[str], None]
+_LOWER_LAYER = "it is in an overlay's lower layer"
 
 
 class LiveName:
@@ -162,9 +163,23 @@ def becomes_link(places: Layout) -> bool:
     """
     if places.linked_tree() is not None or not os.path.isdir(places.live):
         return False
-    if filesystem.mount_of(places.live).kind == "overlay" and not _can_move(places):
-        raise cannot_switch(places, "it is in an overlay's lower layer")
+    if _is_in_lower_layer(places):
+        raise cannot_switch(places, _LOWER_LAYER)
     return not can_exchange(places)
+
+
+def require_movable(places: Layout) -> None:
+    """Raise `PreflightRefused` where what stands at the name can be moved nowhere in one step."""
+    if places.linked_tree() is None and _is_in_lower_layer(places):
+        path = os.fsdecode(places.live)
+        raise PreflightRefused(
+            "%s cannot be taken away in one step: %s" % (path, _LOWER_LAYER),
+            hint=_move_away(path),
+        )
+
+
+def _is_in_lower_layer(places: Layout) -> bool:
+    return filesystem.mount_of(places.live).kind == "overlay" and not _can_move(places)
 
 
 def _can_move(places: Layout) -> bool:
@@ -190,6 +205,9 @@ def cannot_switch(places: Layout, reason: str) -> PreflightRefused:
     path = os.fsdecode(places.live)
     return PreflightRefused(
         "%s cannot be replaced in one step: %s" % (path, reason),
-        hint="move it away there (`mv %s %s`), then push again"
-        % (shlex.quote(path), shlex.quote(path + "-before")),
+        hint="%s, then push again" % _move_away(path),
     )
+
+
+def _move_away(path: str) -> str:
+    return "move it away there (`mv %s %s`)" % (shlex.quote(path), shlex.quote(path + "-before"))

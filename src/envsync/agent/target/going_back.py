@@ -7,11 +7,12 @@ import time
 from typing import Dict, Optional
 
 from envsync.agent.places.kept_versions import is_as_published
+from envsync.agent.places.live_name import require_movable
 from envsync.agent.places.records import Record
 from envsync.agent.places.unfinished_carry import undo_unfinished
 from envsync.agent.publishing.publish import Switch
 from envsync.agent.publishing.taking_away import Leave, TakingAway
-from envsync.agent.target.preparation import require_no_mounts
+from envsync.agent.target.preparation import require_no_mounts, require_no_mounts_in
 from envsync.agent.target.publication import event_of, kept_record, read_back
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
@@ -34,6 +35,7 @@ class GoingBack:
         tree = self._target.records.tree(record)
         if tree is None:
             raise NotFound("the tree of generation %d is gone" % record.number)
+        require_no_mounts_in(tree, "generation %d" % record.number)
         if not self._is_as_recorded(tree, record):
             raise PreflightRefused(
                 "generation %d was changed since it was published" % record.number,
@@ -91,6 +93,7 @@ class GoingBack:
         live = self._looked_at_again()
         if live is None:
             raise NotFound("there is no environment %s there" % self._target.name)
+        require_movable(self._target.places)
         current = self._target.current(live)
         publication = Publication(live.revision, "", by, "remove", "", 0, Check(), True)
         kept = kept_record(self._target, live, current, publication, "removed")

@@ -17,7 +17,7 @@ from envsync.agent.server.filesystem import existing_parent, is_mount_point, mou
 from envsync.agent.wire.messages import Finding, PlaceFacts
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
 from envsync.conda.site_packages import PYTHON
-from envsync.errors import UNMOUNT, Hint, PreflightRefused
+from envsync.errors import NO_MOUNT_POINT, UNMOUNT, Hint, PreflightRefused
 from envsync.tree.manifest import Manifest
 
 _PYTHON_DIRECTORY = re.compile(rb"lib/(" + PYTHON + rb")\Z")
@@ -73,11 +73,7 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
     if os.path.isdir(places.live) and places.name == BASE:
         found += _base_findings(places)
     elif os.path.isdir(places.live):
-        if is_mount_point(places.standing()):
-            message = "%s is a mount point and cannot be switched" % os.fsdecode(places.live)
-            found.append(Finding("mount-point", message, True))
-        else:
-            found += mount_findings(places)
+        found += mount_findings(places.standing(), os.fsdecode(places.live))
         owned = owner_finding(places)
         found += [] if owned is None else [owned]
     elif os.path.lexists(places.live):
@@ -107,22 +103,29 @@ def _base_findings(places: Layout) -> Tuple[Finding, ...]:
     return tuple(finding for finding in found if finding is not None)
 
 
-def mount_findings(places: Layout) -> Tuple[Finding, ...]:
-    """What is mounted in what stands there: it would move with that, and is nobody's to remove."""
-    mounts = mounted_within(places.standing())
+def mount_findings(tree: bytes, name: str) -> Tuple[Finding, ...]:
+    """What is mounted in a version, or on it: it would go along, and is nobody's to remove."""
+    if is_mount_point(tree):
+        message = "%s is a mount point and cannot be switched" % name
+        return (Finding("mount-point", message, True),)
     message = "something is mounted inside %s, at %s"
-    names = [(os.fsdecode(places.live), os.fsdecode(mount)) for mount in mounts]
+    names = [(name, os.fsdecode(mount)) for mount in mounted_within(tree)]
     return tuple(Finding("mounted-inside", message % name, True) for name in names)
 
 
 def require_no_mounts(places: Layout) -> None:
     """Raise `PreflightRefused` where something is mounted in what stands there."""
-    found = mount_findings(places)
+    require_no_mounts_in(places.standing(), os.fsdecode(places.live))
+
+
+def require_no_mounts_in(tree: bytes, name: str) -> None:
+    """The same of any version, by what it is called."""
+    found = mount_findings(tree, name)
     if found:
         raise PreflightRefused(
             found[0].message,
             details=[finding.message for finding in found[1:]],
-            hint=UNMOUNT,
+            hint=NO_MOUNT_POINT if found[0].kind == "mount-point" else UNMOUNT,
         )
 
 

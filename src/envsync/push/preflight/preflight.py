@@ -20,6 +20,7 @@ from envsync.agent.wire.messages import (
 from envsync.conda import platform_needs
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.errors import (
+    NO_MOUNT_POINT,
     UNMOUNT,
     EnvsyncError,
     NotFastForward,
@@ -50,7 +51,7 @@ _HINTS = {
     "busy": AFTER_THE_INSTALLER,
     "read-only": "give yourself write permission there",
     "read-only-mount": "`sudo dmesg` there says why; then mount it read-write again",
-    "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
+    "mount-point": NO_MOUNT_POINT,
     "mounted-inside": UNMOUNT,
     "mounted-prefix": "make a directory on it, and set `prefix:` of that server to that",
     "in-the-way": "if it is not needed, remove it there, else move it out of the prefix; then run "
