@@ -18,6 +18,7 @@ from envsync.agent.places.sharing import regroup
 
 # What is imported as another user, who may not read the checkout, is loaded before.
 from envsync.agent.publishing import publish, recovery, taking_away  # noqa: F401
+from envsync.agent.server.facts import user_name
 from envsync.agent.staging import reuse  # noqa: F401
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.going_back import GoingBack
@@ -313,3 +314,17 @@ def test_another_members_program_gets_no_rights_with_the_group(
     list(regroup(os.fsencode(tmp_path), group.gr_gid))
     modes = {path.name: path.stat().st_mode & 0o7777 for path in tmp_path.iterdir()}
     assert modes == {"mine": 0o6755, "theirs": 0o755}
+
+
+def test_a_directory_that_another_closed_is_that_ones_to_open(members: Members) -> None:
+    """`_as_user` has a umask of 077."""
+    made = Path(os.fsdecode(members.server.live)) / "lib/made"
+    assert members.run(BOB, made.mkdir) == 0
+
+    def refused() -> None:
+        with pytest.raises(PreflightRefused, match="may not be read: lib/made") as found:
+            members.server.target().inspect(lock=True)
+        told = f"it belongs to {user_name(BOB)}, who has to run there: chmod -R g+rX {made}"
+        assert found.value.hint == told
+
+    assert members.run(ALICE, refused) == 0

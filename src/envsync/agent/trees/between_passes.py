@@ -6,8 +6,8 @@ import os
 import stat
 from typing import Callable, Collection, Dict, List, NamedTuple, Optional
 
-from envsync.agent.server.facts import user_name
 from envsync.agent.trees.cache_file import Known
+from envsync.agent.trees.closed_paths import how_to_read_files
 from envsync.agent.trees.content_cache import ContentCache, Summary
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
@@ -157,16 +157,8 @@ def _require_readable(top_fd: int, unreadable: List[bytes]) -> None:
         raise SourceRefused(
             "files that may not be read",
             details=[os.fsdecode(path) for path in unreadable[:10]],
-            hint=_how_to_read(top_fd, unreadable[0]),
+            hint=how_to_read_files(top_fd, unreadable[0]),
         )
-
-
-def _how_to_read(top_fd: int, path: bytes) -> str:
-    """As bytecode that root's Python left: its mode is not this user's to change."""
-    owner = os.stat(path, dir_fd=top_fd, follow_symlinks=False).st_uid
-    if owner == os.geteuid():
-        return "chmod u+r on them"
-    return "they belong to %s, who has to run there: chmod a+r on them" % user_name(owner)
 
 
 def _totals(entries: int, directories: Dict[bytes, Known]) -> Totals:

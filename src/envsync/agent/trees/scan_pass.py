@@ -26,6 +26,7 @@ from typing import (
 )
 
 from envsync.agent.trees.changes import Moment
+from envsync.agent.trees.closed_paths import how_to_read_directory
 from envsync.agent.trees.stat_rows import (
     KIND_MASK,
     NO_ROWS,
@@ -240,7 +241,8 @@ class ScanPass:
             found = _NOTHING
         except PermissionError as error:
             raise SourceRefused(
-                "a directory may not be read: %s" % os.fsdecode(path), hint="chmod u+rx on it"
+                "a directory may not be read: %s" % os.fsdecode(path),
+                hint=how_to_read_directory(self._top_fd, path),
             ) from error
         except OSError as error:
             if trouble(error) is not None:

@@ -1,0 +1,36 @@
+"""What is to be done about a path of a tree that this user may not read: its owner's to do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+from envsync.agent.server.facts import user_name
+
+
+def how_to_read_files(top_fd: int, path: bytes) -> str:
+    """As bytecode that root's Python left: its mode is not this user's to change.
+
+    `path` is one of them, below the open directory.
+    """
+    owner = os.stat(path, dir_fd=top_fd, follow_symlinks=False).st_uid
+    if owner == os.geteuid():
+        return "chmod u+r on them"
+    return "they belong to %s, who has to run there: chmod a+r on them" % user_name(owner)
+
+
+def how_to_read_directory(top_fd: int, path: bytes) -> str:
+    """As one that another member of the group made with a umask of 077."""
+    own = "chmod u+rx on it"
+    try:
+        status = os.stat(path or b".", dir_fd=top_fd, follow_symlinks=False)
+        top = os.readlink(b"/proc/self/fd/%d" % top_fd)
+    except OSError:
+        return own
+    if status.st_uid == os.geteuid():
+        return own
+    is_shared = status.st_gid in (os.getegid(), *os.getgroups())
+    command = "chmod -R %s+rX %s"
+    full = shlex.quote(os.fsdecode(os.path.join(top, path)))
+    told = user_name(status.st_uid), command % ("g" if is_shared else "a", full)
+    return "it belongs to %s, who has to run there: %s" % told
