@@ -109,6 +109,7 @@ _plain_files = Hashing.files
 
 
 def _files(self, *arguments):
+    import os
     import time
 
     while os.path.exists({HASHING_WAITS!r}):
