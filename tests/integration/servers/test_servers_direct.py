@@ -138,5 +138,7 @@ def test_a_source_that_dies_is_told_by_its_own_name(fresh_lab: Lab) -> None:
         told = finish(process, 90)
     finally:
         server1.unlimit()
-    assert (told.exit_code, told.error["server"]) == (7, "server1")
+    # Its agent ended, or its link did: whichever is seen first.
+    assert told.exit_code in (6, 7)
+    assert told.error["server"] == "server1"
     assert envsync.push("server3", "--from", "server1").server["outcome"] == "pushed"
