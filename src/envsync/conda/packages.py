@@ -91,8 +91,8 @@ def from_dist_info_name(dirname: str) -> Optional[Package]:
 
 
 def may_be_of_package(path: bytes) -> bool:
-    """Whether a new file at a relative path may be of one that an installer has brought: each
-    brings some there."""
+    """Whether what was added, changed or removed at a relative path may be an installer's work:
+    each leaves some there."""
     return path.partition(b"/")[0] in (b"conda-meta", b"lib", b"bin")
 
 

@@ -20,15 +20,21 @@ from tests.unit.daemon.simulation import RESCAN, SETTLE, FakeProcess, SimulatedD
 @pytest.fixture
 def making(daemon: SimulatedDaemon) -> FakeProcess:
     """Who makes a spare tree of `one` on both servers."""
-    _change(daemon, wanting={"a", "b"})
+    found = _making(daemon, "a", "b")
+    daemon.lines.clear()
+    return found
+
+
+def _making(daemon: SimulatedDaemon, *servers: str) -> FakeProcess:
+    """Who makes a spare tree of `one` on these after a push has used up theirs."""
+    _change(daemon, wanting=set(servers))
     daemon.now += SETTLE + 1
     daemon.turn()
     [push] = daemon.at_work()
     daemon.finish(push)
     daemon.turn()
     [making] = daemon.at_work()
-    assert making.task == Task(("one",), ("a", "b"), makes_spare=True)
-    daemon.lines.clear()
+    assert making.task == Task(("one",), servers, makes_spare=True)
     return making
 
 
@@ -53,14 +59,7 @@ def test_a_spare_is_not_made_for_a_server_that_is_behind(daemon: SimulatedDaemon
 @pytest.mark.parametrize("event", ["hint", "sync"])
 def test_a_spare_that_is_in_the_way_is_given_up(daemon: SimulatedDaemon, event: str) -> None:
     """It holds the lock there; it is made after what it was in the way of."""
-    _change(daemon, wanting={"a"})
-    daemon.now += SETTLE + 1
-    daemon.turn()
-    [push] = daemon.at_work()
-    daemon.finish(push)
-    daemon.turn()
-    [making] = daemon.at_work()
-    assert making.task == Task(("one",), ("a",), makes_spare=True)
+    making = _making(daemon, "a")
     if event == "hint":
         daemon.scheduler.hint(["one"])
     else:
@@ -94,14 +93,7 @@ def test_a_spare_s_maker_that_does_not_end_is_killed(
 def test_a_spare_holds_back_no_other_server(daemon: SimulatedDaemon) -> None:
     """One that was off, and answers again, is pushed to while a spare is still being made."""
     daemon.down.add("b")
-    _change(daemon, wanting={"a"})
-    daemon.now += SETTLE + 1
-    daemon.turn()
-    [push] = daemon.at_work()
-    daemon.finish(push)
-    daemon.turn()
-    [making] = daemon.at_work()
-    assert making.task == Task(("one",), ("a",), makes_spare=True)
+    making = _making(daemon, "a")
     daemon.now += 60
     assert daemon.turn() == [Task(("one",), ("b",))]
     assert not making.is_told_to_end
