@@ -54,6 +54,20 @@ def test_killed_in_a_push(before: Tree | None, step: str, server: Server) -> Non
     require_sound(server)
 
 
+def test_a_question_that_finishes_a_switch_still_knows_its_own_command(server: Server) -> None:
+    """Two names for one place: the other one is told, whoever recovers in between."""
+    server.push(ONE)
+    assert die_in(lambda die: server.push(TWO, on_step=kill_at("switched", die))) == signal.SIGKILL
+    first, again = server.target(), server.target()
+    first.lock.of_command("this command", "server2")
+    first.lock.acquire()
+    first.lock.release()
+    again.lock.of_command("this command", "again")
+    assert again.inspect(lock=False).recovered
+    assert again.inspect(lock=True).same_place_as == "server2"
+    again.lock.release()
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_while_overwriting_a_change(step: str, server: Server) -> None:
     """What was changed by hand is a generation afterwards, or still stands there."""

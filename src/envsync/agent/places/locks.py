@@ -75,7 +75,9 @@ class PushLock:
 
     def _say_who(self, fd: int) -> None:
         self.nonce = secrets.token_hex(16)
-        self.other_name = self._name_in(fd)
+        name = self._name_in(fd)
+        if name != self._server:
+            self.other_name = name
         document = {
             "command": self._command,
             "server": self._server,

@@ -24,7 +24,7 @@ from envsync.agent.places.members import shared_finding
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.signs import NO_HISTORY, busy_findings
 from envsync.agent.places.version_directories import VersionDirectories
-from envsync.agent.server.facts import platform_facts, processes_using, who
+from envsync.agent.server.facts import platform_facts, processes_using
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.target import preparation
@@ -188,28 +188,28 @@ class Target:
 
     def recover(self) -> Optional[str]:
         """Finish or forget an interrupted switch or removal, with the lock held; what was done."""
-        return self._recover(self.lock) if self.places.interrupted() else None
+        return self._recover() if self.places.interrupted() else None
 
-    def _recover(self, lock: PushLock) -> Optional[str]:
+    def _recover(self) -> Optional[str]:
         if self.places.interrupted() == INTENT:
             from envsync.agent.publishing.recovery import Recovery
 
             return Recovery(self.places, self.trees, self.records, self.on_step).run()
         from envsync.agent.publishing.taking_away import TakingAway
 
-        return TakingAway(self.places, self.trees, self.records, lock, self.on_step).recover()
+        return TakingAway(self.places, self.trees, self.records, self.lock, self.on_step).recover()
 
     def recover_if_free(self) -> Optional[str]:
         """Finish an interrupted switch where nobody holds the lock; all that a question changes."""
-        if not self.places.interrupted():
+        if self.lock.is_held or not self.places.interrupted():
             return None
-        lock = PushLock(self.places, who())
+        # By its own lock: what it says of the command must not give way to another's.
         with contextlib.suppress(Exception):
-            lock.acquire()
+            self.lock.acquire()
             try:
-                return self._recover(lock)
+                return self._recover()
             finally:
-                lock.release()
+                self.lock.release()
         return None
 
     def _has_version(self) -> bool:
