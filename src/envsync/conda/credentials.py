@@ -1,4 +1,4 @@
-"""Credentials in texts: conda's and pip's URLs, tokens, options of commands.
+"""Credentials go out of texts: conda's and pip's URLs, tokens, options of commands.
 
 `redacted` is applied where a text leaves: to a terminal, into JSON, a record, a log, or over
 the wire. It may take away too much, and never changes its own result.
@@ -7,230 +7,33 @@ the wire. It may take away too much, and never changes its own result.
 from __future__ import annotations
 
 import re
-from typing import Any, Match
+from typing import Any
 
 HIDDEN = "***"
 
-_END = r"\s\"'<>\\"
-_NAME = re.compile(
-    r"(?<![a-z])(?:access[_-]?key|access[_-]?token|api[_-]?key|auth|auth[_-]?token|credential"
-    r"|passphrase|passw(?:or)?d|private[_-]?key|pwd|secret|sig|signature|token)s?(?![a-z])",
+_SIGNS = re.compile(
+    "@|%|/t/|akia|auth|bearer|cred|curl|gh[pousr]_|github_pat_|glpat-|hf_|key|pass|pwd|pypi-"
+    "|secret|sig|tk-|token|user",
     re.IGNORECASE,
 )
-
-# The userinfo of a URL: up to the last @ before the path. A bare name is one only with ssh.
-_USERINFO = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://([^%s/?#]*)@" % _END)
+"""One of these is in every text that has something to hide (`credential_texts`); most have none."""
 _USERS_ONLY = ("ssh", "git+ssh", "sftp", "rsync", "ssh+git")
-# conda's: https://HOST/t/TOKEN/CHANNEL
-_URL = re.compile(r"://[^%s]+" % _END)
-_TOKEN_IN_PATH = re.compile(r"(/t/)([^/?#]+)")
-_TOKEN_WITHOUT_SCHEME = re.compile(
-    r"((?:[A-Za-z0-9-]\.[A-Za-z]{2,24}(?::[0-9]{1,5})?|[A-Za-z0-9\]-]:[0-9]{1,5}"
-    r"|(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3})/t/)([^%s/?#]+)" % _END
-)
-# The same as part of another URL.
-_ENCODED = r"(?:[^%s%%/?#&=]|%%(?!2F|3F|23)[0-9A-F]{2})" % _END
-_ENCODED_USERINFO = re.compile(r"(%%3A%%2F%%2F)%s+(?=%%40)" % _ENCODED, re.IGNORECASE)
-_ENCODED_TOKEN = re.compile(r"(%%2Ft%%2F)%s+" % _ENCODED, re.IGNORECASE)
-# A name and its value; begun only where a word begins, so that no text takes long.
-_ASSIGNED = re.compile(
-    r"(?<![\w.-])([\w.-]+)"
-    r"(=(?!=)|\\?[\"']?[ \t]*:(?!:)[ \t]*(?:\\(?=[\"']))?|[ \t]+=(?!=)[ \t]*)"
-)
-# What a name ends with, where a word of it begins: PGPASSWORD, clientSecret, but not tiktoken.
-_SECRETS = (
-    r"(?:passw(?:or)?d|passphrase|secret|token"
-    r"|(?:secret|api|access|auth|account|private)[_-]?key)"
-)
-_WORD_BEGINS = r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]))"
-_GLUED = (
-    r"(?:access|admin|api|app|auth|bot|client|csrf|db|hub|id|login|my|mysql|pg|refresh|root"
-    r"|session|user)"
-)
-_NAME_END = re.compile(r"%s(?i:%s?(?:%s|pass|pwd))[0-9]*\Z" % (_WORD_BEGINS, _GLUED, _SECRETS))
-# Of these a word alone says it; a version is none of theirs, for no package has such a name.
-_PASSWORD_END = re.compile(
-    r"%s(?i:%s?(?:passw(?:or)?d|passphrase|pass|pwd))[0-9]*\Z" % (_WORD_BEGINS, _GLUED)
-)
-# What passes, or is gone through.
-_OTHER_PASS = re.compile(
-    r"%s(?i:all|backward|by|first|forward|full|last|multi|next|one|render|second|single|test|third|two)"
-    r"[_.-]?(?i:pass)[0-9]*\Z" % _WORD_BEGINS
-)
-_PASS = re.compile(r"(?i:-*pass)\Z")
-_OF_A_PLACE = re.compile(r"(?i:-*(?:(?:old)?pwd|(?:[\w.-]{0,60}[_.-])?private[_-]?key))\Z")
-_PLACES = ("/", "~/", "'/", '"/', "'~/", '"~/')
-_COUNT = re.compile(r"[0-9]{1,5}(?![^\s,;)])")
-_ENDS = r"(?(1)\1)\.?(?=[\s\"'`;&#)\]}]|,(?:[\s\"'<>=!]|[\w.-]{1,60}=|\Z)|:\s|:?\Z)"
-_SWITCH = re.compile(r"([\"'])?(?i:true|false|yes|no|on|off|null|none)%s" % _ENDS)
-# Of a package, whose name may well end with `auth` or `api-key`; and a small number.
-_VERSION = re.compile(
-    r"([\"'])?[~^<>=!]{0,2}"
-    r"(?:[0-9]+(?:\.[0-9]+)+(?:\.?(?:a|b|rc|post|dev)[0-9]+)*(?:\.\*)?"
-    r"|[0-9]+\.\*|[0-9]{1,5}|[0-9]+(?==\w)|\*)"
-    r"(?:=[\w.*]{1,40}|-\w{1,40}_[0-9]+)?%s" % _ENDS
-)
-_PASSWORD = re.compile(r"passw|passphrase|pwd|pass[0-9]*\Z", re.IGNORECASE)
-_PLACE = re.compile(r"(?:~|\.{1,2})?/[a-z]+[0-9]*/|[a-z][a-z+]{0,20}://")
-# As source code has it behind ` = `: a name, a call; shown with an exception.
-_EXPRESSION = re.compile(r"[A-Za-z_][A-Za-z_.]*(?:[(\[{].*)?\Z")
-_DIGIT, _LETTER = re.compile(r"[0-9]"), re.compile(r"[A-Za-z]")
-_SECRET_MIN, _PASSWORD_MIN = 8, 5
-"""Behind a colon, what is shorter is a word of a sentence. Passwords are short."""
-# In quotes, all up to the other one, and what is joined to it, as a shell has it.
-_QUOTED = r"(?:'[^'\n]*'?|\"[^\"\n]*\"?)"
-_VALUE = re.compile(r"%s[^%s&;#]*|[^%s&;#]+" % (_QUOTED, _END, _END))
-_OPTION = re.compile(r"(?<![\w-])(--[\w-]+)([ \t]+)(%s[^%s]*|[^%s]+)" % (_QUOTED, _END, _END))
-_USER_OPTION = re.compile(
-    r"((?:(?<![\w-])--(?:proxy-)?user[ \t=]+"
-    r"|\bcurl[ \t](?:[^\n|;]{0,300}?[ \t])?-[A-Za-z]{0,8}[uU][ \t]*)[\"']?[^%s:]{1,64}:)"
-    r"(?!//|[0-9]+(?:\s|\Z))([^%s]+)" % (_END, _END)
-)
-_PROXY_OPTION = re.compile(
-    r"((?<![\w-])--proxy[ \t=]+[\"']?[^%s:/@]{1,64}:)[^%s]{1,1000}(?=@)" % (_END, _END)
-)
-_HEADER = re.compile(
-    r"\b((?:Authorization:[ \t]*\w+|Bearer)[ \t]+)([A-Za-z0-9._~+/-]{8,}=*)", re.IGNORECASE
-)
-_KNOWN_TOKEN = re.compile(
-    r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|pypi-[\w-]{16,}"
-    r"|hf_[A-Za-z0-9]{16,}|tk-[0-9a-f]{8}-[0-9a-f-]{16,}|AKIA[0-9A-Z]{16})"
-)
-_SIGNS = ("=", "_", "-", "%", ":", "/t/", "earer")
-
-
 _PASSES_MAX = 8
 """What is taken out may let what stood beside it look like one: once, as far as was ever seen."""
 
 
 def redacted(text: str) -> str:
     """The text with `***` in the place of what looks like a credential."""
-    if not any(sign in text for sign in _SIGNS):
+    if not _SIGNS.search(text):
         return text
+    # Its patterns take 0.005 s to compile, and most contacts with a server never need them.
+    from envsync.conda.credential_texts import without_credentials
+
     for _ in range(_PASSES_MAX):
-        before, text = text, _redacted_once(text)
+        before, text = text, without_credentials(text)
         if text == before:
             break
     return text
-
-
-def _redacted_once(text: str) -> str:
-    text = _USERINFO.sub(_without_password, text)
-    text = _URL.sub(lambda url: _TOKEN_IN_PATH.sub(_without_value, url.group()), text)
-    for pattern in (_ENCODED_USERINFO, _ENCODED_TOKEN):
-        text = pattern.sub(lambda found: found.group(1) + HIDDEN, text)
-    for pattern in (_TOKEN_WITHOUT_SCHEME, _USER_OPTION, _PROXY_OPTION, _HEADER):
-        text = pattern.sub(_without_value, text)
-    text = _KNOWN_TOKEN.sub(HIDDEN, text)
-    return _OPTION.sub(_without_named_value, _without_parameters(text))
-
-
-def user_that_may_stay(scheme: str, userinfo: str) -> str:
-    """The name in an address that lets nobody in by itself, as `git` of ssh; else nothing."""
-    return userinfo.partition(":")[0] if scheme.lower() in _USERS_ONLY else ""
-
-
-def _without_password(match: Match[str]) -> str:
-    scheme, userinfo = match.groups()
-    user = user_that_may_stay(scheme, userinfo)
-    if userinfo != user:
-        user = "%s:%s" % (user, HIDDEN) if user else HIDDEN
-    return "%s://%s@" % (scheme, user)
-
-
-def _without_value(match: Match[str]) -> str:
-    return match.group(1) + HIDDEN
-
-
-def _without_parameters(text: str) -> str:
-    """Each NAME=VALUE whose name says so; also one that is the value of another, as a URL's is."""
-    parts, end, plain_end = [], 0, 0
-    for match in _ASSIGNED.finditer(text):
-        # The rest of a value that is none is none either, and not looked at again and again.
-        is_done = match.start() < end or (match.group(2) != "=" and match.end() < plain_end)
-        value = None if is_done or not _names_secret(match) else _VALUE.match(text, match.end())
-        if value is None:
-            continue
-        if _may_be_secret(match, value.group()):
-            parts += [text[end : match.end()], HIDDEN]
-            end = value.end()
-        elif ":" in match.group(2) and not _is_quoted(value.group()):
-            plain_end = value.end()
-    return "".join([*parts, text[end:]])
-
-
-def _names_secret(match: Match[str]) -> bool:
-    """Whether the name of what is assigned says so; a path with a colon behind it is no name.
-
-    Nor is it one of a credential where a switch, a version, or a place stands behind it.
-    """
-    name, between = match.groups()
-    if between == "=":
-        is_named = _is_secret(name)
-    else:
-        is_named = _before(match) != "/" and _ends_as_secret(name)
-        is_named = is_named and not _PLACE.match(match.string, match.end())
-    return is_named and not _is_harmless(name, match.string, match.end())
-
-
-def _is_harmless(name: str, text: str, at: int) -> bool:
-    """Whether what is there is a switch, or a version, as of a package: `google-auth=2.29.0`.
-
-    Or a place, where the name is that of one as well: `pwd=/home/x`.
-    """
-    if _SWITCH.match(text, at):
-        return True
-    if _OF_A_PLACE.match(name) and text.startswith(_PLACES, at):
-        return True
-    if _PASSWORD_END.search(name):
-        # `pass=3 fail=0`: of tests.
-        return bool(name == name.lower() and _PASS.match(name) and _COUNT.match(text, at))
-    version = _VERSION.match(text, at) if name == name.lower() else None
-    return version is not None and ("." in version.group() or not _PASSWORD.search(name))
-
-
-def _may_be_secret(match: Match[str], value: str) -> bool:
-    """Behind a colon only what looks like one: `password: Permission denied` is a sentence.
-
-    So is `unexpected token: 'identifier'`; what has a name in quotes is JSON, or the like.
-    """
-    name, between = match.groups()
-    if ":" not in between:
-        return between == "=" or not _EXPRESSION.match(value)
-    is_sentence = name.lower() == "token" and _before(match) not in ("'", '"')
-    if _PASS.match(name) and not _is_quoted(value):
-        return False  # `PASS: test_1`
-    characters_min = _PASSWORD_MIN if _PASSWORD.search(name) else _SECRET_MIN
-    return (_is_quoted(value) and not is_sentence) or _is_mixed(value, characters_min)
-
-
-def _is_quoted(value: str) -> bool:
-    return value.startswith(("'", '"'))
-
-
-def _is_mixed(value: str, characters_min: int) -> bool:
-    """Whether it has letters and digits, and is long; what is hidden in it does not count."""
-    is_long = len(value.strip("'\"").replace("*", "")) >= characters_min
-    return is_long and bool(_DIGIT.search(value) and _LETTER.search(value))
-
-
-def _before(match: Match[str]) -> str:
-    return match.string[max(0, match.start() - 1) : match.start()]
-
-
-def _is_secret(name: str) -> bool:
-    return bool(_NAME.search(name)) or _ends_as_secret(name)
-
-
-def _ends_as_secret(name: str) -> bool:
-    return bool(_NAME_END.search(name)) and not _OTHER_PASS.search(name)
-
-
-def _without_named_value(match: Match[str]) -> str:
-    name, between, value = match.groups()
-    is_hidden = _is_secret(name) and not name.startswith("--no-")
-    is_hidden = is_hidden and not _is_harmless(name, value, 0)
-    return name + between + (HIDDEN if is_hidden else value)
 
 
 def redacted_json(value: Any) -> Any:
@@ -244,70 +47,6 @@ def redacted_json(value: Any) -> Any:
     return value
 
 
-# Files that hold credentials
-
-FILE_MAX_BYTES = 64 << 20
-"""A record of conda's that lists many files has some megabytes."""
-
-_FILES = (
-    re.compile(rb"conda-meta/(?:history|state|[^/]+\.json)\Z"),
-    re.compile(rb"(?:.*/)?[^/]+\.dist-info/direct_url\.json\Z"),
-    re.compile(rb"(?:pip\.(?:conf|ini)|etc/pip\.conf|\.netrc|\.pypirc|\.npmrc|etc/npmrc)\Z"),
-    re.compile(rb"(?:\.?condarc|condarc\.d/[^/]+)\Z"),
-    re.compile(rb"etc/conda/.*\.(?:sh|csh|fish|xsh|ps1|bat|json)\Z", re.DOTALL),
-)
-_RECORD = re.compile(rb"conda-meta/[^/]+\.json\Z")
-_NAMED = (
-    rb"(?:%s|[_-]pwd|(?<![a-z])%s?pass(?![0-9]{0,9}[ \t]*[=:][ \t]*[0-9]{1,3}(?:[\s;]|\Z)))"
-    % (_SECRETS.encode(), _GLUED.encode())
-)
-# What refers to another variable or a command is none, nor is a switch, or what is empty.
-_VALUE_GIVEN = (
-    rb"(?![\"'\s$%#;,=`(<]|\*\*\*"
-    rb"|(?:true|false|yes|no|on|off|null|none|~)(?:[\"'\s;,#&)}]|\Z))\S"
-)
-_GIVEN = rb"[\"']?" + _VALUE_GIVEN
-# Each begins with plain text, which is found at once in records of many megabytes.
-_IN_ADDRESSES = (
-    re.compile(rb"://[^\s\"'<>\\/?#@]*:[^\s\"'<>\\/?#]+@"),
-    re.compile(rb"https?://[^\s\"'<>\\/?#]+@"),
-    re.compile(rb"://[^\s\"'<>\\/]+(?:/[^\s\"'<>\\/]+){0,3}/t/[A-Za-z0-9_-]{4,}"),
-    re.compile(
-        rb"://[^\s\"'<>\\]{0,500}?[?&][\w-]{0,20}(?:token|signature|api_?key|secret)[\w-]{0,20}=\w"
-    ),
-)
-_IN_SETTINGS = (
-    re.compile(rb"(?m)^[ \t]*(?:machine[ \t]+\S+.{0,500}[ \t])?password[ \t]+\S"),
-    # In settings, and in scripts that are run when the environment is activated.
-    re.compile(
-        rb"(?im)(?:^[ \t]*|\bexport[ \t]+|\$(?:env:)?)[\w-]{0,60}%s[0-9]{0,9}[ \t]*[=:][ \t]*%s"
-        % (_NAMED, _GIVEN)
-    ),
-    re.compile(
-        rb"(?im)\b(?:setenv|set[ \t]+-\w{1,9})[ \t]+[\w-]{0,60}%s[0-9]{0,9}[ \t]+%s"
-        % (_NAMED, _GIVEN)
-    ),
-    # npm's name the registry before it: //HOST/:_authToken=...
-    re.compile(
-        rb"(?im)^[ \t]*(?://\S{1,500}:)?_(?:auth|authToken|password)[ \t]*=[ \t]*%s" % _GIVEN
-    ),
-    # conda's own variables are in JSON.
-    re.compile(rb"(?i)\"[\w-]{0,60}%s[0-9]{0,9}\"\s{0,9}:\s{0,9}\"%s" % (_NAMED, _VALUE_GIVEN)),
-)
-
-
-def may_hold_credentials(path: bytes) -> bool:
-    """Whether a file of an environment is one of those in which tools keep URLs and tokens."""
-    return any(pattern.match(path) for pattern in _FILES)
-
-
-def may_be_in(directory: bytes) -> bool:
-    """Whether a directory may have such a file, so that its entries are worth a look."""
-    named = directory in (b"", b"conda-meta", b"condarc.d", b"etc", b"etc/conda")
-    return named or directory.endswith(b".dist-info") or directory.startswith(b"etc/conda/")
-
-
-def holds_credentials(path: bytes, content: bytes) -> bool:
-    """Whether one of these files has some; of a record it is only the addresses that may."""
-    patterns = _IN_ADDRESSES if _RECORD.match(path) else (*_IN_ADDRESSES, *_IN_SETTINGS)
-    return any(pattern.search(content) for pattern in patterns)
+def user_that_may_stay(scheme: str, userinfo: str) -> str:
+    """The name in an address that lets nobody in by itself, as `git` of ssh; else nothing."""
+    return userinfo.partition(":")[0] if scheme.lower() in _USERS_ONLY else ""

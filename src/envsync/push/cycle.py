@@ -30,7 +30,7 @@ from envsync.push.steps.reporting import About, Reporting
 from envsync.push.steps.sending import Sending
 from envsync.push.switches.aftermath import Publication, Reopen, aftermath
 from envsync.ssh.session import Link
-from envsync.transport.stream import StreamTransport
+from envsync.transport.names import AUTO, STREAM
 from envsync.tree.manifest import Manifest
 
 SOURCE_ATTEMPTS = 4
@@ -142,7 +142,7 @@ class Push:
         Any other reads what it will be asked about.
         """
         has_nothing = not (target.exists or target.generations or target.held)
-        may_stream = self._settings.transport in ("auto", StreamTransport.name)
+        may_stream = self._settings.transport in (AUTO, STREAM)
         if not (has_nothing and may_stream) or self._settings.method == REBUILD:
             self._target.prepare(self._settings.keep)
             return

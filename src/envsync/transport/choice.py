@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from envsync.errors import TransferFailed, UsageError
 from envsync.transport.direct import WORTHWHILE_BYTES, DirectTransport
 from envsync.transport.job import Job, Transport
+from envsync.transport.names import AUTO, NAMED
 from envsync.transport.rsync import RsyncTransport
 from envsync.transport.scp import ScpTransport
 from envsync.transport.stream import StreamTransport
 
-AUTO = "auto"
 _WHY_AUTO = "it needs nothing there but Python, and no second connection"
 
 
@@ -28,7 +28,7 @@ class Choice:
 
 
 def transports() -> tuple[Transport, ...]:
-    """All there are, the preferred one first (see docs/decisions/0005-transports.md)."""
+    """Those in `NAMED`, in that order (see docs/decisions/0005-transports.md)."""
     return (StreamTransport(), RsyncTransport(), ScpTransport())
 
 
@@ -43,8 +43,8 @@ def choose(name: str, job: Job) -> Choice:
     available = transports()
     chosen = next((transport for transport in available if transport.name == name), None)
     if chosen is None:
-        names = ", ".join(transport.name for transport in available)
-        raise UsageError(f"there is no transport {name!r}", hint=f"one of: auto, {names}")
+        names = ", ".join((AUTO, *NAMED))
+        raise UsageError(f"there is no transport {name!r}", hint=f"one of: {names}")
     refusal = chosen.refusal(job)
     if refusal is not None:
         raise TransferFailed(

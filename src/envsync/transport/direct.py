@@ -16,6 +16,7 @@ from envsync.agent.source.own_way import RsyncEnded
 from envsync.errors import AgentFailed
 from envsync.transport import rsync_command
 from envsync.transport.job import Direct, Job, Sent
+from envsync.transport.names import DIRECT
 from envsync.transport.rsync import DELTA_FROM_BYTES, Receiver, failed_run, follow, is_old, stamped
 from envsync.transport.rsync_command import RsyncCommand
 from envsync.transport.rsync_failures import PARTIAL_EXIT_CODES, is_full
@@ -34,7 +35,7 @@ _SSH = (
 class DirectTransport:
     """Needs rsync on both servers, and that the source gets into the target by itself."""
 
-    name = "direct"
+    name = DIRECT
 
     def refusal(self, job: Job) -> str | None:
         direct = job.direct

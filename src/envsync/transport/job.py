@@ -13,12 +13,15 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from envsync.agent.source.own_way import ReachFacts, RsyncEnded
 from envsync.agent.wire.checked_json import Arguments
 from envsync.agent.wire.short_answers import RsyncFacts
 from envsync.ssh.session import Link
+
+if TYPE_CHECKING:
+    # It comes with what starts rsyncs, which most pushes never do.
+    from envsync.agent.source.own_way import ReachFacts, RsyncEnded
 
 Item = tuple[bytes, int]
 """A file to send: its path below the environment's top, and its size in bytes."""

@@ -18,6 +18,7 @@ from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError, Trans
 from envsync.transport import rsync_command
 from envsync.transport.job import Job, Sent
 from envsync.transport.link_rate import bytes_per_second
+from envsync.transport.names import RSYNC
 from envsync.transport.rsync_command import RsyncCommand
 from envsync.transport.rsync_failures import PARTIAL_EXIT_CODES, failure, is_full
 from envsync.transport.rsync_output import Output
@@ -33,7 +34,7 @@ DELTA_FROM_BYTES = 1 << 20
 class RsyncTransport:
     """Needs rsync on both ends and ssh here."""
 
-    name = "rsync"
+    name = RSYNC
 
     def refusal(self, job: Job) -> str | None:
         if job.relayed is not None:

@@ -22,6 +22,7 @@ from envsync.errors import EnvsyncError, NoSpace, TransferFailed
 from envsync.files.directories import cache_directory
 from envsync.transport.effort import Effort
 from envsync.transport.job import Job, Sent
+from envsync.transport.names import SCP
 from envsync.transport.stream import encoded, failed_paths, steps
 
 _READ_BYTES = 1 << 20
@@ -32,7 +33,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class ScpTransport:
     """Needs SFTP on the server, and room for the bundle on both ends."""
 
-    name = "scp"
+    name = SCP
 
     def refusal(self, job: Job) -> str | None:
         if job.relayed is not None:

@@ -22,6 +22,7 @@ from envsync.agent.wire.messages import ReceiveFacts
 from envsync.transport import delta
 from envsync.transport.effort import CRAWLING_BYTES_PER_SECOND, Effort, Sending, Step
 from envsync.transport.job import Job, Sent
+from envsync.transport.names import STREAM
 
 _BLOCKS_AHEAD = 8
 WORKERS_MAX = 2
@@ -48,7 +49,7 @@ Hear = Callable[[Mapping[str, Any]], None]
 class StreamTransport:
     """Needs nothing on the target but Python."""
 
-    name = "stream"
+    name = STREAM
 
     def refusal(self, job: Job) -> str | None:  # noqa: ARG002
         return None

@@ -238,7 +238,7 @@ def _with_another_filesystem_below(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _without_find(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "_PROGRAMS", "/nowhere")
+    monkeypatch.setattr(changes, "_FINDS", (b"/nowhere/find",))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_find_of_another_kind(
     program = tmp_path / "find"
     program.write_text(f"#!/bin/sh\n{says}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(changes, "_PROGRAMS", str(tmp_path))
+    monkeypatch.setattr(changes, "_FINDS", (os.fsencode(program),))
     before = whole(top)
     assert touched(top, before.moment) is None
     assert again(top, before).signature == before.signature

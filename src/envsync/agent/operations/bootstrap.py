@@ -27,9 +27,14 @@ EXIT_OLD_PYTHON = 70
 
 _FIRST_LINE = "import sys;sys.version_info>=(3,8) or sys.exit(%d);exec(bytes.fromhex('%s'))"
 
+# Its first word needs nothing that is not in the interpreter yet: while the rest is imported
+# here, the modules are on their way.
 _LOADER = """\
-import importlib.machinery, json, marshal, os, struct, sys, zlib
-from importlib.util import MAGIC_NUMBER
+import posix, sys
+magic = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
+posix.umask(63)
+posix.write(1, b"\\n" + TOKEN + b"\\n" + magic.hex().encode() + b"\\n")
+import importlib.machinery, json, marshal, os, struct, zlib
 def read(size):
     parts = []
     while size:
@@ -39,8 +44,6 @@ def read(size):
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
-os.umask(63)
-os.write(1, b"\\n" + TOKEN + b"\\n" + MAGIC_NUMBER.hex().encode() + b"\\n")
 form, size = struct.unpack("<BI", read(5))
 data = zlib.decompress(read(size))
 modules = marshal.loads(data) if form else json.loads(data)

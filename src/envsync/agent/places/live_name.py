@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shlex
 import stat
 from typing import Callable, Optional
@@ -68,7 +67,7 @@ class LiveName:
         places = self._places
         tree = places.linked_tree()
         if tree is None:
-            tree = places.tree(token or secrets.token_hex(8))
+            tree = places.tree(token or os.urandom(8).hex())
             _let_move(places.live)
             os.rename(places.live, tree)
         else:
@@ -97,7 +96,7 @@ class LiveName:
             filesystem.exchange(tree, self._places.live)
             return tree
         except filesystem.ExchangeRefused as refused:
-            aside = self._places.tree(secrets.token_hex(8))
+            aside = self._places.tree(os.urandom(8).hex())
             link = self._new_link(tree)
             try:
                 os.rename(self._places.live, aside)

@@ -7,7 +7,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import signal
 import time
 from typing import Any, Dict, Iterable, NamedTuple, Optional
@@ -74,7 +73,7 @@ class PushLock:
         self._fd = fd
 
     def _say_who(self, fd: int) -> None:
-        self.nonce = secrets.token_hex(16)
+        self.nonce = os.urandom(16).hex()
         name = self._name_in(fd)
         if name != self._server:
             self.other_name = name

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
@@ -69,7 +68,7 @@ class TakingAway:
             "when_seconds": time.time(),
             "replaced_revision": leave.expected.revision,
         }
-        token = secrets.token_hex(8)
+        token = os.urandom(8).hex()
         note = {"record": leave.record.to_json(), "event": event, "token": token}
         write_json(self._places.file(REMOVAL), sealed(note))
         self._lock.sync()

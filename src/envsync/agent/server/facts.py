@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent.wire.messages import PlatformFacts, ProcessUse
@@ -40,7 +39,7 @@ def _glibc() -> str:
 
 def who() -> str:
     """The user and the host: `alice@server1`."""
-    return "%s@%s" % (user_name(), socket.gethostname())
+    return "%s@%s" % (user_name(), os.uname().nodename)
 
 
 def user_name(number: Optional[int] = None) -> str:

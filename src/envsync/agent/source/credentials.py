@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Tuple
 
-from envsync.conda import credentials
+from envsync.conda import credential_files
 from envsync.tree.entry import FILE, join
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def files_with_credentials(source: SourceVersion) -> Tuple[bytes, ...]:
     """Their paths."""
     manifest = source.manifest()
-    directories = [d for d in manifest.directories if credentials.may_be_in(d)]
+    directories = [d for d in manifest.directories if credential_files.may_be_in(d)]
     paths = [
         join(directory, entry.name)
         for directory in directories
@@ -23,11 +23,11 @@ def files_with_credentials(source: SourceVersion) -> Tuple[bytes, ...]:
     ]
     return tuple(
         path
-        for path in sorted(filter(credentials.may_hold_credentials, paths))
+        for path in sorted(filter(credential_files.may_hold_credentials, paths))
         if _holds_some(source, path)
     )
 
 
 def _holds_some(source: SourceVersion, path: bytes) -> bool:
-    content = source.read(path, credentials.FILE_MAX_BYTES)
-    return content is not None and credentials.holds_credentials(path, content)
+    content = source.read(path, credential_files.FILE_MAX_BYTES)
+    return content is not None and credential_files.holds_credentials(path, content)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from typing import List
 
 from envsync.agent.places.layout import Layout
@@ -53,4 +52,6 @@ def _remove(directory: bytes) -> None:
     if os.path.islink(directory):
         os.unlink(directory)
     else:
+        import shutil  # there seldom is one
+
         shutil.rmtree(directory)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from typing import (
     Callable,
@@ -130,7 +129,7 @@ class Staging:
             # Now: a damaged cache is made anew from the tree, which is about to move.
             known = self._found.known()
             self._found = self._found._replace(known=lambda: known)
-        self.token = secrets.token_hex(8)
+        self.token = os.urandom(8).hex()
         if chosen.token is None:
             os.mkdir(self.path, 0o700)
         else:

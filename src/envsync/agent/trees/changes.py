@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import time
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -32,7 +31,7 @@ _CLOCK_TOLERANCE_NS = 20_000
 _READINGS = 5
 _ENVIRONMENT = {"LC_ALL": "C"}
 _Asked = Tuple[Sequence[bytes], List[bytes]]
-_PROGRAMS = "/usr/bin:/bin:/usr/local/bin"
+_FINDS = (b"/usr/bin/find", b"/bin/find", b"/usr/local/bin/find")
 
 
 class Moment(NamedTuple):
@@ -177,9 +176,9 @@ class _Find:
         # What vanishes stamps the directory that it was in.
         options = [*depth, b"-xdev", b"-ignore_readdir_race"]
         asked = [*options, b"-newerct", newer, b"-printf", b"%y%p\\0"]
-        program = shutil.which("find", path=_PROGRAMS)
+        program = next((path for path in _FINDS if os.access(path, os.X_OK)), None)
         if program is not None:
-            self._begin([os.fsencode(program), *(top + place for place in places), *asked])
+            self._begin([program, *(top + place for place in places), *asked])
 
     def _begin(self, command: List[bytes]) -> None:
         """Start it with nothing to read and nowhere to complain; the rest is as closed here."""

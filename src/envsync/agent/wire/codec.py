@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import struct
 import sys
 import zlib
 from typing import Any, List, Optional, Sequence, Tuple
 
-from envsync.agent.wire.zstd_command import ZstdCommand, raw_frame
+from envsync.agent.wire.zstd_command import ZstdCommand, is_there, raw_frame
 from envsync.errors import TransferFailed
 
 ZSTD, ZLIB, NONE = "zstd", "zlib", "none"
@@ -52,7 +51,7 @@ def undone() -> Tuple[str, ...]:
     used here. The first call loads it, which takes some ms: it is for who is about to send.
     """
     names = [name for name in (STREAMED, ZSTD) if _module_undoes(name)]
-    if ZSTD not in names and shutil.which("zstd"):
+    if ZSTD not in names and is_there():
         names.append(ZSTD)
     return (*names, ZLIB, NONE)
 

@@ -27,6 +27,13 @@ def raw_frame(content: bytes) -> bytes:
     return b"".join(parts)
 
 
+def is_there() -> bool:
+    """Whether there is such a command."""
+    import shutil  # not at each start of the agent: it brings every format of an archive
+
+    return shutil.which("zstd") is not None
+
+
 class ZstdCommand:
     """Frames in, content out; what comes out lags behind what went in.
 
@@ -34,7 +41,7 @@ class ZstdCommand:
     """
 
     def __init__(self) -> None:
-        import subprocess  # not at each start of the agent, which mostly has the module
+        import subprocess  # nor this: mostly there is the module
 
         self._process = subprocess.Popen(
             ["zstd", "-d", "-c", "-q"],  # noqa: S607 - what the PATH there has

@@ -17,6 +17,7 @@ from envsync.inventory.names import suggestion
 from envsync.push.order.method import AUTO, METHODS, PACK, REBUILD
 from envsync.push.order.places import Destination, Place
 from envsync.push.order.settings import PushSettings
+from envsync.transport import names as transports
 from envsync.tree.sharing import Share
 
 T = TypeVar("T")
@@ -181,9 +182,7 @@ def _settings(
 
 
 def _require_transport(name: str) -> None:
-    from envsync.transport.choice import AUTO, transports
-
-    names = (AUTO, *(transport.name for transport in transports()))
+    names = (transports.AUTO, *transports.NAMED)
     if name not in names:
         raise UsageError(
             f"there is no transport {name!r}{suggestion(name, names)}",

@@ -19,7 +19,7 @@ from envsync.push.steps.report import (
     Progress,
     PushReport,
 )
-from envsync.transport.direct import DirectTransport
+from envsync.transport.names import DIRECT
 from envsync.tree.revision import short
 
 PACKAGES_SHOWN = 20
@@ -110,7 +110,7 @@ def _sent(report: PushReport) -> str:
         wire = f"{size(report.wire_bytes)} on the wire, "
     files = count(plan.fetch_files, "file")
     # What goes straight from server to server has no other way.
-    is_told = report.route and report.transport == DirectTransport.name
+    is_told = report.route and report.transport == DIRECT
     transport = "" if is_told else report.transport
     way = ", ".join(part for part in (transport, report.route) if part)
     return f"{files} sent ({size(plan.fetch_bytes)}, {wire}{way}){_reused(plan)}"

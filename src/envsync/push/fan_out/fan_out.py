@@ -13,7 +13,6 @@ from typing import Any
 from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.errors import EnvsyncError
-from envsync.push.cycle import Push
 from envsync.push.ends.local_source import open_local
 from envsync.push.ends.source import Source
 from envsync.push.ends.source_look import path_known_as
@@ -35,7 +34,7 @@ from envsync.push.steps.report import (
     PushReport,
 )
 from envsync.ssh.session import Link
-from envsync.transport.direct import DirectTransport
+from envsync.transport.names import DIRECT
 
 OnReport = Callable[[PushReport], None]
 
@@ -209,6 +208,8 @@ class FanOut:
         with contextlib.closing(target):
             source = self._source_for(destination)
             pace = Pace(target.server, on_progress, self._counted_from(started))
+            from envsync.push.cycle import Push
+
             push = Push(settings, source, target, link, reopen, pace, self._together)
             report = push.run()
             self._note_spare(target)
@@ -228,7 +229,7 @@ class FanOut:
             self.wanting_spares.add(target.server)
 
     def _route_of(self, report: PushReport) -> str:
-        if report.transport != DirectTransport.name:
+        if report.transport != DIRECT:
             return self._route
         return STRAIGHT_WITH_AGENT if report.agent_forwarded else STRAIGHT
 

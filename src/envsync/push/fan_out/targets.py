@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 
 from envsync.push.ends.end import End, LocalEnd, RemoteEnd
 from envsync.push.ends.target_end import TargetEnd
@@ -50,7 +51,10 @@ class Targets:
 
     def over(self, link: Link, destination: Destination) -> TargetEnd:
         """The target by an agent that is started there."""
-        return self._target(RemoteEnd(link, destination.prefix), destination)
+        end = RemoteEnd(link, destination.prefix)
+        # While the agent loads its modules: ours for the push take as long.
+        import_module("envsync.push.cycle")
+        return self._target(end, destination)
 
     @contextlib.contextmanager
     def again(self, destination: Destination) -> Iterator[TargetEnd]:
