@@ -14,7 +14,7 @@ import sys
 import threading
 from typing import Any
 
-from envsync.agent.operations.garbage import collect_rarely
+from envsync.agent.operations.python_gc import collect_rarely
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.pushing.order import PushOptions, PushOrder, make_order
 from envsync.push.fan_out.beginning import Beginning

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.operations import transfer
+from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import BASE, REMOVAL, base_layout, layout, read_json, write_json
-from envsync.agent.places.seal import sealed, unsealed
 from envsync.agent.places.staging_note import note_staging
 from envsync.agent.staging import leftovers, side_build, writer_guard
 from envsync.agent.staging.choice import NOTHING, StagingChoice
@@ -128,9 +128,9 @@ def test_a_removal_takes_nothing_from_elsewhere(server: Server, victim: Path) ->
     with pytest.raises(KeyboardInterrupt):
         GoingBack(target).remove("alice", overwrite=False)
     path = target.places.file(REMOVAL)
-    note = unsealed(read_json(path))
+    note = verified(read_json(path))
     aimed = os.path.relpath(victim, os.fsdecode(target.places.trees))
-    write_json(path, sealed({**note, "token": aimed}))
+    write_json(path, with_checksum({**note, "token": aimed}))
     target.lock.release()
     again = server.target()
     again.inspect(lock=True)

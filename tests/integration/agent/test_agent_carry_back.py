@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.places import local_paths
+from envsync.agent.places.local_disk_usage import DiskUsage, missing_usage
 from envsync.agent.places.local_paths import carry
-from envsync.agent.places.local_room import Room, lacking
 from envsync.agent.server import filesystem
 from envsync.agent.trees import file_copy
 from envsync.errors import NoSpace, PreflightRefused
@@ -80,10 +80,10 @@ def test_only_what_is_not_there_takes_room(tmp_path: Path) -> None:
             write(top, b"local/" + path, data)
             os.utime(top + b"/local/" + path, (seconds, seconds))
     write(live, b"local/more/a", b"x" * 4096)
-    found = lacking(live, [b"local"], tree)
+    found = missing_usage(live, [b"local"], tree)
     assert found.inodes == 2
     assert 40960 <= found.size_bytes <= 60_000
-    assert lacking(live, [b"local/same", b"local/newer"], tree) == Room(0, 0)
+    assert missing_usage(live, [b"local/same", b"local/newer"], tree) == DiskUsage(0, 0)
 
 
 def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPa
     before = disk.read(earlier)
     for free in (filesystem.Space(10 << 20, None), filesystem.Space(1 << 30, 100)):
         monkeypatch.setattr(f"{PUBLISH}.space", lambda _, free=free: free)
-        monkeypatch.setattr(f"{PUBLISH}.can_be_shared", lambda *_: False)
+        monkeypatch.setattr(f"{PUBLISH}.can_share_blocks", lambda *_: False)
         with pytest.raises(NoSpace, match="the rollback needs") as told:
             rollback(server)
         assert "free some space there" in told.value.hint
@@ -100,7 +100,7 @@ def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPa
         assert disk.read(earlier) == before
         require_sound(server, LOCAL.patterns)
     monkeypatch.setattr(f"{PUBLISH}.space", lambda _: filesystem.Space(10 << 20, None))
-    monkeypatch.setattr(f"{PUBLISH}.can_be_shared", lambda *_: True)
+    monkeypatch.setattr(f"{PUBLISH}.can_share_blocks", lambda *_: True)
     rollback(server)
     require_old(server)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.places import signs
+from envsync.agent.places import busy_findings
+from envsync.agent.places.directory_identity import directory_identity
 from envsync.agent.places.layout import layout
-from envsync.agent.places.place import place_facts
 from envsync.agent.source.outside_findings import outside_findings
 from envsync.agent.source.source import Source
 from envsync.agent.target.catalogue import environments
@@ -306,11 +306,11 @@ def test_an_installer_is_seen_by_the_name_that_it_was_given(
         ) as installer:
             assert installer.stdout is not None
             installer.stdout.readline()
-            [finding] = signs.installer_findings(places)
+            [finding] = busy_findings.installer_findings(places)
             installer.communicate()
         assert finding.blocking
         assert str(installer.pid) in finding.message
-    assert signs.installer_findings(places) == ()
+    assert busy_findings.installer_findings(places) == ()
 
 
 def _dangling(server: Server) -> None:
@@ -411,5 +411,5 @@ def test_the_place_of_the_source_is_refused_and_nothing_written(lock: bool, serv
         with pytest.raises(PreflightRefused, match="the same directory as the source"):
             target.inspect(lock=lock, source=source.place())
     assert disk.read(os.fsencode(server.prefix)) == before
-    other = place_facts(os.fsencode(server.scratch))
+    other = directory_identity(os.fsencode(server.scratch))
     assert server.target().inspect(lock=lock, source=other).exists

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.places import local_paths, local_room
+from envsync.agent.places import local_disk_usage, local_paths
+from envsync.agent.places.local_disk_usage import can_share_blocks, disk_usage
 from envsync.agent.places.local_paths import carry
-from envsync.agent.places.local_room import can_be_shared, room
 from envsync.agent.server import filesystem
 from envsync.agent.target.push import TargetPush
 from envsync.agent.trees import file_copy, storage
@@ -269,7 +269,7 @@ def test_no_mount_point_is_crossed(
     assert disk.read(tree).keys() == {b"models", b"models/checkpoints"}
 
 
-# --- room -------------------------------------------------------------------------------
+# --- disk usage -------------------------------------------------------------------------
 
 
 def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,12 +277,12 @@ def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPa
     write(server.live, CHECKPOINT, os.urandom(3 << 20))
     free = filesystem.Space(storage.SPARE_BYTES + (2 << 20), None)
     monkeypatch.setattr("envsync.agent.staging.staging.space", lambda _: free)
-    monkeypatch.setattr("envsync.agent.staging.staging.can_be_shared", lambda *_: False)
+    monkeypatch.setattr("envsync.agent.staging.staging.can_share_blocks", lambda *_: False)
     with pytest.raises(NoSpace, match="the push needs 70 MB"):
         server.push(CONFIGURED, local=MODELS)
-    monkeypatch.setattr("envsync.agent.staging.staging.can_be_shared", lambda *_: True)
+    monkeypatch.setattr("envsync.agent.staging.staging.can_share_blocks", lambda *_: True)
     server.push(CONFIGURED, local=MODELS)
-    monkeypatch.setattr("envsync.agent.staging.staging.can_be_shared", lambda *_: False)
+    monkeypatch.setattr("envsync.agent.staging.staging.can_share_blocks", lambda *_: False)
     # What it is built on now has had them as well, and those go first.
     server.push(OTHER, local=MODELS)
 
@@ -298,16 +298,16 @@ def test_holes_stay_holes(live: bytes, tree: bytes) -> None:
         assert os.fstat(copied.fileno()).st_size == 64 << 20
         copied.seek(32 << 20)
         assert copied.read(5) == b"data\0"
-    assert room(tree, [b"local"]).size_bytes < 4 << 20
-    assert room(tree, [b"local"]).inodes == 2
+    assert disk_usage(tree, [b"local"]).size_bytes < 4 << 20
+    assert disk_usage(tree, [b"local"]).inodes == 2
 
 
 def test_shared_blocks_are_tried(live: bytes, tree: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     write(live, b"local/a", b"x" * 5000)
     for answer in (True, False):
-        monkeypatch.setattr(local_room, "clone", lambda *_, answer=answer: answer)
-        assert can_be_shared(live, [b"local"], tree) is answer
-    assert not can_be_shared(tree, [], tree)
+        monkeypatch.setattr(local_disk_usage, "clone", lambda *_, answer=answer: answer)
+        assert can_share_blocks(live, [b"local"], tree) is answer
+    assert not can_share_blocks(tree, [], tree)
 
 
 # --- as they are at the switch ----------------------------------------------------------

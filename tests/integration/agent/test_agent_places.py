@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from envsync.agent.places import layout as layouts
 from envsync.agent.places import locks
 from envsync.agent.places.layout import Layout, layout, read_json, write_json, write_whole
-from envsync.agent.places.locks import PushLock, expel_writers, nonce_at
+from envsync.agent.places.locks import PushLock, fence_writers, nonce_at
 from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.agent.target.preparation import place_findings
 from envsync.errors import Locked, NotFound, PreflightRefused
@@ -339,7 +339,7 @@ def test_a_writer_that_outlives_its_push_is_ended(
     places: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "WRITERS_GRACE_SECONDS", 0.1)
-    os.close(expel_writers(places))
+    os.close(fence_writers(places))
     code = (
         "import fcntl, sys\n"
         "file = open(sys.argv[1], 'r+')\n"
@@ -352,7 +352,7 @@ def test_a_writer_that_outlives_its_push_is_ended(
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"locked\n"
-        os.close(expel_writers(places))
+        os.close(fence_writers(places))
         assert writer.wait(timeout=30) == -signal.SIGKILL
 
 
@@ -360,10 +360,10 @@ def test_writers_are_waited_for_but_not_for_ever(
     places: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "WRITERS_WAIT_SECONDS", 0.2)
-    os.close(expel_writers(places))
+    os.close(fence_writers(places))
     writer = os.open(places.file("writers"), os.O_RDWR)
     fcntl.flock(writer, fcntl.LOCK_SH)
     with pytest.raises(Locked, match="still writing"):
-        expel_writers(places)
+        fence_writers(places)
     os.close(writer)
-    os.close(expel_writers(places))
+    os.close(fence_writers(places))

@@ -126,7 +126,7 @@ def test_a_file_says_when_it_was_made(tmp_path: Path) -> None:
     os.utime(path, (5, 5))
     os.chmod(path, 0o700)
     fd = open_directory(os.fsencode(tmp_path))
-    born, none = filesystem.born_ns(b"file", fd), filesystem.born_ns(b"none", fd)
+    born, none = filesystem.birth_time_ns(b"file", fd), filesystem.birth_time_ns(b"none", fd)
     os.close(fd)
     assert none is None
     # Where the filesystem keeps it.

@@ -13,8 +13,8 @@ import signal
 import threading
 from typing import Any, Dict, Optional
 
-from envsync.agent.operations.garbage import collect_rarely
 from envsync.agent.operations.helper_work import carry_out
+from envsync.agent.operations.python_gc import collect_rarely
 from envsync.agent.operations.service import Answer, Service
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.wire.channel import Channel

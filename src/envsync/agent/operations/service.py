@@ -69,9 +69,9 @@ class Request(NamedTuple):
 
 
 _OPERATIONS: Dict[str, str] = {
-    "hello": "questions",
-    "health": "questions",
-    "list": "questions",
+    "hello": "server",
+    "health": "server",
+    "list": "server",
     "source": "source",
     "target": "target",
     "build": "build",

@@ -1,4 +1,4 @@
-"""A prefix that conda is to come to: whether there is one, and what is in its way."""
+"""Whether conda's base can be installed into a prefix: what is there, and what is in its way."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def has_conda(prefix: bytes) -> bool:
     return any(os.path.lexists(os.path.join(prefix, path)) for path in _OF_CONDA)
 
 
-def in_the_way(prefix: bytes) -> List[str]:
-    """What is there that is no conda, and neither what every prefix has of its own."""
+def obstacles(prefix: bytes) -> List[str]:
+    """The names in the prefix that stand in the way of a conda: all but its `OWN`."""
     return sorted(os.fsdecode(name) for name in os.listdir(prefix) if os.fsdecode(name) not in OWN)
 
 
-def takes_conda(places: Layout) -> bool:
-    """Whether conda can be laid into the directory that is there."""
+def can_take_conda(places: Layout) -> bool:
+    """Whether conda's base can be installed into the directory that is there."""
     prefix = places.live
-    return os.path.isdir(prefix) and not has_conda(prefix) and not in_the_way(prefix)
+    return os.path.isdir(prefix) and not has_conda(prefix) and not obstacles(prefix)
 
 
-def way_finding(places: Layout) -> Optional[Finding]:
-    """What forbids that conda comes to the directory that is there."""
+def obstacle_finding(places: Layout) -> Optional[Finding]:
+    """What forbids that conda's base is installed into the directory that is there."""
     where = os.fsdecode(places.live)
     try:
-        names = in_the_way(places.live)
+        names = obstacles(places.live)
     except PermissionError:
         return Finding("read-only", "%s cannot be looked into" % where, True)
     if names:

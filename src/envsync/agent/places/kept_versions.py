@@ -1,4 +1,4 @@
-"""Whether a version that is kept is still what was published."""
+"""Whether a kept version is unchanged since it was published."""
 
 from __future__ import annotations
 

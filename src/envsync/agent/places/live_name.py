@@ -1,4 +1,4 @@
-"""How a tree comes to stand at an environment's name, and how it goes from there.
+"""Puts a tree at an environment's name, or takes it away.
 
 Swapped with what stands there, in one step. Where the filesystem cannot do that (NFS, Lustre,
 old ZFS), the name is a link to one of `trees`, and a new link is renamed over it, which is one

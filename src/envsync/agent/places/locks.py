@@ -1,4 +1,4 @@
-"""Who may build: one push at a time for an environment, and nobody beside a live writer."""
+"""The push lock: one push at a time for an environment; late writers are fenced off."""
 
 from __future__ import annotations
 
@@ -205,8 +205,8 @@ def nonce_at(places: Layout) -> str:
         return ""
 
 
-def expel_writers(places: Layout) -> int:
-    """See to it that no process of an earlier push fills the staging; others stay locked out.
+def fence_writers(places: Layout) -> int:
+    """Wait until no process of an earlier push writes to the staging tree; keep new ones out.
 
     Returns a descriptor: close it when the staging carries its new token, which a writer
     that starts late compares. The push lock must be held: whoever still writes has lost the

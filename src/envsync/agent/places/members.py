@@ -1,4 +1,4 @@
-"""Several users who publish one environment: what the group gets, and what stays its owner's.
+"""Publishing by several users of a group: what the group may do, and what stays the owner's.
 
 Each version belongs to who published it. Its top directory, writable for the group, may be
 moved by any member, so versions of several users can be switched; nothing of another user's
@@ -36,7 +36,7 @@ class ClosedRecords(NamedTuple):
 
 
 def is_foreign(path: bytes) -> bool:
-    """Whether somebody else's; nothing is to root."""
+    """Whether a path belongs to another user; to root, none does."""
     return os.geteuid() not in (0, os.lstat(path).st_uid)
 
 
@@ -243,8 +243,8 @@ def may_build_on(tree: bytes) -> bool:
     return next(_of_others(tree), None) is None
 
 
-def hindrance(tree: bytes) -> str:
-    """Why this user cannot remove a whole tree; empty where he can."""
+def why_unremovable(tree: bytes) -> str:
+    """Why this user cannot remove the whole tree; empty where he can."""
     if is_foreign(tree):
         owner = user_name(os.lstat(tree).st_uid)
         return "it belongs to %s, whose own `envsync gc` removes it" % owner

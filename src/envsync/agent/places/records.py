@@ -10,6 +10,7 @@ import os
 import re
 from typing import Any, Collection, Dict, List, NamedTuple, Optional, Tuple
 
+from envsync.agent.places.checksummed_json import has_checksum, verified, with_checksum
 from envsync.agent.places.layout import (
     INTENT,
     Layout,
@@ -19,7 +20,6 @@ from envsync.agent.places.layout import (
     write_json,
     write_whole,
 )
-from envsync.agent.places.seal import is_sealed, sealed, unsealed
 from envsync.agent.wire.checked_json import from_json
 from envsync.conda.credentials import redacted, redacted_json
 from envsync.errors import AgentFailed
@@ -153,7 +153,7 @@ class Records:
 
     def _coming(self) -> Optional[Record]:
         with contextlib.suppress(KeyError, ValueError):
-            return record_from_json(unsealed(read_json(self._places.file(INTENT)))["new"])
+            return record_from_json(verified(read_json(self._places.file(INTENT)))["new"])
         return None
 
     def next_number(self) -> int:
@@ -248,8 +248,8 @@ class Records:
             return {}
         with contextlib.suppress(ValueError):
             # Files of old have no digest.
-            if not isinstance(document, dict) or is_sealed(document):
-                document = unsealed(document)
+            if not isinstance(document, dict) or has_checksum(document):
+                document = verified(document)
             held: Dict[str, str] = document
             if all(type(reason) is str for reason in held.values()):
                 return held
@@ -291,7 +291,7 @@ class Records:
             self._store_held(left)
 
     def _store_held(self, held: Dict[str, str]) -> None:
-        write_json(self._places.file(_HELD), sealed(held))
+        write_json(self._places.file(_HELD), with_checksum(held))
 
     def _path(self, number: int, kind: str) -> bytes:
         return os.path.join(self._places.generations, b"%06d.%s" % (number, kind.encode()))

@@ -1,4 +1,4 @@
-"""An environment that a group of users shares: whether that can be had here, and whether it is."""
+"""Giving an environment's tree to a group of users, and finding what is not the group's yet."""
 
 from __future__ import annotations
 

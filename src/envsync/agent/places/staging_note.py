@@ -1,4 +1,4 @@
-"""The note of the tree that is being built, or was set aside for the next push to build on."""
+"""The state file that says which tree is the staging tree, or a spare one set aside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which directories a version on record has: those stay its own, whatever comes to be in them."""
+"""The directories of each version on record: local files in them do not make them local."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any, Dict, NamedTuple, Optional
 
+from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import INTENT, Layout, read_json, remove, write_json
 from envsync.agent.places.records import Record, record_from_json
-from envsync.agent.places.seal import sealed, unsealed
 from envsync.agent.wire.build_requests import Check
 from envsync.agent.wire.checked_json import from_json
 from envsync.errors import AgentFailed
@@ -37,13 +37,13 @@ class Intent(NamedTuple):
             "check": self.check._asdict(),
             "event": self.event,
         }
-        write_json(places.file(INTENT), sealed(document))
+        write_json(places.file(INTENT), with_checksum(document))
 
 
 def find_intent(places: Layout) -> Intent:
     """The note that stands there; `DamagedIntent` where it is none."""
     try:
-        document = unsealed(read_json(places.file(INTENT)))
+        document = verified(read_json(places.file(INTENT)))
         return Intent(
             record_from_json(document["new"]),
             None if document["kept"] is None else record_from_json(document["kept"]),

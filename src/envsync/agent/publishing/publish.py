@@ -14,14 +14,14 @@ import os
 import time
 from typing import Any, Callable, Collection, Dict, NamedTuple, Optional
 
-from envsync.agent.places.base import takes_conda
+from envsync.agent.places.base import can_take_conda
+from envsync.agent.places.busy_findings import installer_findings
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
+from envsync.agent.places.local_disk_usage import can_share_blocks, missing_usage
 from envsync.agent.places.local_paths import carry
-from envsync.agent.places.local_room import can_be_shared, lacking
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records
-from envsync.agent.places.signs import installer_findings
 from envsync.agent.places.staging_note import forget_staging
 from envsync.agent.publishing.conclusion import Conclusion
 from envsync.agent.publishing.intent import Intent
@@ -167,7 +167,7 @@ class Publisher:
         """
         if switch.expected is None:
             is_free = not os.path.lexists(self._places.live)
-            if not (takes_conda(self._places) if switch.lays_in else is_free):
+            if not (can_take_conda(self._places) if switch.lays_in else is_free):
                 self._switching.abandon()
                 raise appeared()
             return None
@@ -216,11 +216,11 @@ class Publisher:
 
     def _require_room(self, live: bytes, local: Collection[bytes], tree: bytes) -> None:
         """For a version that comes back: for what was staged, `Staging` asked before it built."""
-        needed = lacking(live, local, tree)
+        needed = missing_usage(live, local, tree)
         if not needed.inodes and not needed.size_bytes:
             return
         size_bytes = needed.size_bytes
-        if size_bytes and can_be_shared(live, local, self._places.trees):
+        if size_bytes and can_share_blocks(live, local, self._places.trees):
             size_bytes = 0
         require_room(space(self._places.trees), size_bytes, needed.inodes, is_rollback=True)
 

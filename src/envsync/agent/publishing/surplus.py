@@ -9,7 +9,7 @@ from typing import Optional, Sequence
 
 from envsync.agent.places.kept_versions import is_as_published
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.members import hindrance
+from envsync.agent.places.members import why_unremovable
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import find_staging
 from envsync.agent.server.facts import may_be_written_to, who
@@ -37,7 +37,7 @@ def drop_surplus(
     dropped = 0
     for record in earlier[: max(0, len(earlier) - keep)]:
         tree = records.tree(record)
-        if tree is not None and (hindrance(tree) or _is_worked_in(tree, record, live)):
+        if tree is not None and (why_unremovable(tree) or _is_worked_in(tree, record, live)):
             continue
         if tree is not None and not _is_as_recorded(trees, tree, record):
             records.store(record._replace(kept_because="it was changed after it was replaced"))
@@ -60,7 +60,7 @@ def drop_alike(trees: Trees, records: Records, newest: Record) -> None:
     for record in records.all():
         is_alike = record.was_taken_back and record.own_changes == newest.own_changes
         tree = records.tree(record)
-        if not is_alike or record.number >= newest.number or tree is None or hindrance(tree):
+        if not is_alike or record.number >= newest.number or tree is None or why_unremovable(tree):
             continue
         # What resists, or cannot be read, is in nobody's way.
         with contextlib.suppress(OSError, StorageFailed):
@@ -80,7 +80,7 @@ def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) 
     removed = 0
     needed = {record.inode for record in records.all()} | set(keep_inodes)
     for path in places.other_trees():
-        if os.lstat(path).st_ino not in needed and not hindrance(path):
+        if os.lstat(path).st_ino not in needed and not why_unremovable(path):
             with contextlib.suppress(OSError):
                 remove_tree(path)
                 removed += 1

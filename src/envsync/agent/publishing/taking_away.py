@@ -12,12 +12,12 @@ import os
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
+from envsync.agent.places.busy_findings import installer_findings
+from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import REMOVAL, Layout, read_json, remove, write_json
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records, record_from_json
-from envsync.agent.places.seal import sealed, unsealed
-from envsync.agent.places.signs import installer_findings
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
@@ -70,7 +70,7 @@ class TakingAway:
         }
         token = os.urandom(8).hex()
         note = {"record": leave.record.to_json(), "event": event, "token": token}
-        write_json(self._places.file(REMOVAL), sealed(note))
+        write_json(self._places.file(REMOVAL), with_checksum(note))
         self._lock.sync()
         self._on_step("switch")
         tree = self._name.take_away(token)
@@ -166,5 +166,5 @@ class TakingAway:
 
 def _read(document: Any) -> Tuple[Record, Dict[str, Any], str]:
     """What a note says; ValueError, KeyError or TypeError where it is damaged."""
-    note = unsealed(document)
+    note = verified(document)
     return record_from_json(note["record"]), dict(note["event"]), str(note["token"])

@@ -168,10 +168,10 @@ def sync_filesystem(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def born_ns(path: bytes, directory_fd: int) -> Optional[int]:
-    """When a file's inode was made, links not followed; None where nobody says.
+def birth_time_ns(path: bytes, directory_fd: int) -> Optional[int]:
+    """The birth time of a file's inode, links not followed; None where the kernel does not say.
 
-    A number that was given to another file since has another birth.
+    An inode number that was reused for another file has another one.
     """
     function = getattr(_libc, "statx", None)
     found = ctypes.create_string_buffer(_STATX_BYTES)

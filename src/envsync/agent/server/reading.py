@@ -1,4 +1,4 @@
-"""Opening a file of an environment, which anybody may replace at any time."""
+"""Opening a file safely that anybody may replace at any time."""
 
 from __future__ import annotations
 

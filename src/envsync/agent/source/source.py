@@ -6,12 +6,12 @@ import contextlib
 import os
 from typing import Callable, Iterable, Iterator, Optional, Sequence, Tuple
 
-from envsync.agent.places.had_revisions import HadRevisions
+from envsync.agent.places.busy_findings import busy_findings, installer_findings, mapping_findings
+from envsync.agent.places.directory_identity import directory_identity
 from envsync.agent.places.layout import base_layout, layout, require_live
 from envsync.agent.places.locks import nonce_at
-from envsync.agent.places.place import place_facts
 from envsync.agent.places.records import Records
-from envsync.agent.places.signs import busy_findings, installer_findings, mapping_findings
+from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import HelperProcesses
@@ -30,8 +30,8 @@ from envsync.agent.trees.trees import Trees
 from envsync.agent.trees.vouchers import NO_VOUCHERS
 from envsync.agent.wire.messages import (
     AS_SENT,
+    DirectoryIdentity,
     Finding,
-    PlaceFacts,
     PlatformFacts,
     SampleFacts,
     SourceState,
@@ -70,7 +70,7 @@ class Source:
         of_versions = VersionDirectories(self._records)
         self._trees = Trees(cache_directory, LocalPaths(local), helpers, of_versions)
         self._cache_directory = cache_directory
-        self.had = HadRevisions(self._places, state_directory)
+        self.had = RevisionHistory(self._places, state_directory)
         self._search: Optional[Search] = None
         self._version: Optional[SourceVersion] = None
         self._hashed: Optional[Hashed] = None
@@ -98,9 +98,9 @@ class Source:
         parent, name = os.path.split(self._places.live)
         return os.path.join(os.path.realpath(parent), name)
 
-    def place(self) -> Optional[PlaceFacts]:
+    def place(self) -> Optional[DirectoryIdentity]:
         """What tells this place from every other; None where there is no environment."""
-        return place_facts(self.path)
+        return directory_identity(self.path)
 
     def inspect(
         self,

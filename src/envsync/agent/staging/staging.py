@@ -22,9 +22,9 @@ from typing import (
 )
 
 from envsync.agent.places.layout import Layout
+from envsync.agent.places.local_disk_usage import DiskUsage, can_share_blocks, disk_usage
 from envsync.agent.places.local_paths import carry
-from envsync.agent.places.local_room import Room, can_be_shared, room
-from envsync.agent.places.locks import expel_writers
+from envsync.agent.places.locks import fence_writers
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.sharing import regroup
 from envsync.agent.places.staging_note import find_staging, forget_staging, note_staging
@@ -104,7 +104,7 @@ class Staging:
         `wanted` is the revision that will be built, where that may be on record already.
         """
         looked = None if wanted else self._looked
-        writers = expel_writers(self._places)
+        writers = fence_writers(self._places)
         try:
             self._take(looked or self._choice.candidate(live, keep, wanted))
         finally:
@@ -184,20 +184,20 @@ class Staging:
         """Raise `NoSpace` where the plan does not fit, or what is carried of `live` with it."""
         assert self._plan is not None
         free = space(self._places.trees)
-        carried = Room(0, 0) if live is None else self._room_for(live, local)
+        carried = DiskUsage(0, 0) if live is None else self._room_for(live, local)
         new_bytes = self._plan.new_bytes() + carried.size_bytes
         require_room(free, new_bytes, self._plan.new_inodes() + carried.inodes)
 
-    def _room_for(self, live: bytes, local: Collection[bytes]) -> Room:
+    def _room_for(self, live: bytes, local: Collection[bytes]) -> DiskUsage:
         """What the live tree's local paths take beyond those that go from this one first."""
         if not local:
-            return Room(0, 0)
+            return DiskUsage(0, 0)
         going = () if self._found is None else self._found.scan.local
-        needed, freed = room(live, local), room(self.path, going)
+        needed, freed = disk_usage(live, local), disk_usage(self.path, going)
         size_bytes = max(0, needed.size_bytes - freed.size_bytes)
-        if size_bytes and can_be_shared(live, local, self.path):
+        if size_bytes and can_share_blocks(live, local, self.path):
             size_bytes = 0
-        return Room(size_bytes, max(0, needed.inodes - freed.inodes))
+        return DiskUsage(size_bytes, max(0, needed.inodes - freed.inodes))
 
     def bring_forward(
         self, holdings: Sequence[Holding], progress: Optional[Progress] = None

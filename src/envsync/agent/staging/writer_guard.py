@@ -2,7 +2,7 @@
 
 This file is a program of its own: its text is put, in hex, into the command line of an
 interpreter there. It enters the staging tree, takes the lock that every writer holds
-(`agent.places.locks.expel_writers`), and hands both on to rsync. A receiver that starts late, for a
+(`agent.places.locks.fence_writers`), and hands both on to rsync. A receiver that starts late, for a
 push that is over, finds another token and writes nothing.
 
 Arguments: the state directory in hex, the token, rsync's path in hex, rsync's arguments.

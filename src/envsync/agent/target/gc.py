@@ -13,8 +13,8 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequenc
 
 from envsync.agent.places.kept_versions import is_as_published
 from envsync.agent.places.layout import remove
-from envsync.agent.places.locks import expel_writers, holder_at, under_way
-from envsync.agent.places.members import hindrance
+from envsync.agent.places.locks import fence_writers, holder_at, under_way
+from envsync.agent.places.members import why_unremovable
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import (
     find_staging,
@@ -143,7 +143,7 @@ class _Sweep:
         using = _Users([self._trees[record.inode] for record in surplus])
         for record in surplus:
             tree = self._trees[record.inode]
-            reason = hindrance(tree) or self._changed(record, tree)
+            reason = why_unremovable(tree) or self._changed(record, tree)
             reason = reason or using.of(tree) or self._too_young(tree)
             if reason:
                 self._stays.append("generation %d: %s" % (record.number, reason))
@@ -196,7 +196,7 @@ class _Sweep:
             self._count(sum(map(measure, parts)))
             return
         try:
-            writers = expel_writers(self._target.places)
+            writers = fence_writers(self._target.places)
         except Locked as error:
             self._stays.append("an unfinished push: %s" % error.message)
             return
@@ -223,7 +223,7 @@ class _Sweep:
     def _drop_trees(self, trees: Sequence[bytes]) -> None:
         using = _Users(trees)
         for tree in trees:
-            reason = hindrance(tree) or using.of(tree) or self._too_young(tree)
+            reason = why_unremovable(tree) or using.of(tree) or self._too_young(tree)
             if reason:
                 self._stays.append("an unfinished push: %s" % reason)
             elif self._remove_tree(tree):

@@ -6,10 +6,10 @@ import contextlib
 import time
 from typing import Dict, Optional
 
+from envsync.agent.places.carry_recovery import undo_interrupted_carry
 from envsync.agent.places.kept_versions import is_as_published
 from envsync.agent.places.live_name import require_movable
 from envsync.agent.places.records import Record
-from envsync.agent.places.unfinished_carry import undo_unfinished
 from envsync.agent.publishing.publish import Switch
 from envsync.agent.publishing.taking_away import Leave, TakingAway
 from envsync.agent.target.preparation import require_no_mounts, require_no_mounts_in
@@ -73,7 +73,7 @@ class GoingBack:
         with contextlib.suppress(SourceRefused):
             if recorded is not None:
                 back = trees.snapshot(tree)
-                undo_unfinished(tree, back.scan.local, recorded, back.manifest())
+                undo_interrupted_carry(tree, back.scan.local, recorded, back.manifest())
             return is_as_published(trees, tree, record)
         return False
 

@@ -10,11 +10,11 @@ import re
 import shutil
 from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from envsync.agent.places.busy_findings import busy_findings
 from envsync.agent.places.layout import INTENT, STATE_DIRECTORY, Layout, layout
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.records import Records
-from envsync.agent.places.signs import busy_findings
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.facts import user_name

@@ -7,14 +7,14 @@ import re
 import shlex
 from typing import Iterable, List, Tuple
 
-from envsync.agent.places.base import has_conda, way_finding
+from envsync.agent.places.base import has_conda, obstacle_finding
+from envsync.agent.places.directory_identity import directory_identity, is_same_directory
 from envsync.agent.places.layout import BASE, STATE_DIRECTORY, Layout
 from envsync.agent.places.live_name import becomes_link
 from envsync.agent.places.members import owner_finding
-from envsync.agent.places.place import is_same_place, place_facts
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
-from envsync.agent.wire.messages import Finding, PlaceFacts
+from envsync.agent.wire.messages import DirectoryIdentity, Finding
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
 from envsync.conda.site_packages import PYTHON
 from envsync.errors import NO_MOUNT_POINT, UNMOUNT, Hint, PreflightRefused
@@ -96,7 +96,7 @@ def _base_findings(places: Layout) -> Tuple[Finding, ...]:
     """Of a prefix that is there: a conda in it stays as it is, and whatever else does not move."""
     found = [owner_finding(places)]
     if not has_conda(places.standing()):
-        found.append(way_finding(places))
+        found.append(obstacle_finding(places))
         if is_mount_point(places.standing()):
             message = "%s is a mount point: conda cannot be made ready beside it"
             found.append(Finding("mounted-prefix", message % os.fsdecode(places.live), True))
@@ -170,10 +170,10 @@ def _leads_to(prefix: str, places: Layout) -> str:
     return "another environment, %s" % os.fsdecode(name) if parent == envs else ""
 
 
-def require_another_place(places: Layout, source: PlaceFacts) -> None:
+def require_another_place(places: Layout, source: DirectoryIdentity) -> None:
     """Raise `PreflightRefused` where the source stands in this very place; nothing is written."""
-    here = place_facts(places.standing())
-    if here is not None and is_same_place(here, source):
+    here = directory_identity(places.standing())
+    if here is not None and is_same_directory(here, source):
         raise PreflightRefused(
             "it is the same directory as the source, on a filesystem that both share",
             hint="nothing to push: the environment is there already",

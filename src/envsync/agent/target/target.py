@@ -18,11 +18,11 @@ from typing import (
 )
 
 from envsync.agent.places.base import has_conda
+from envsync.agent.places.busy_findings import NO_HISTORY, busy_findings
 from envsync.agent.places.layout import INTENT, base_layout, layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.members import shared_finding
 from envsync.agent.places.records import Record, Records
-from envsync.agent.places.signs import NO_HISTORY, busy_findings
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import platform_facts, processes_using
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
@@ -33,8 +33,8 @@ from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import (
     DAMAGED_RECORD,
+    DirectoryIdentity,
     Finding,
-    PlaceFacts,
     ProcessUse,
     RecordFacts,
     TargetState,
@@ -113,7 +113,7 @@ class Target:
         self,
         *,
         lock: bool,
-        source: Optional[PlaceFacts] = None,
+        source: Optional[DirectoryIdentity] = None,
         progress: Optional[Progress] = None,
         beside: Callable[[], None] = lambda: None,
     ) -> TargetState:

@@ -6,7 +6,7 @@ import os
 from stat import S_IFLNK, S_IFREG
 from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from envsync.agent.server.filesystem import born_ns
+from envsync.agent.server.filesystem import birth_time_ns
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.file_hash import MISSING
 from envsync.agent.trees.hashing import Hashing
@@ -171,7 +171,7 @@ class Build:
         """Not where its inode was made after the row was: by another file, of the same size and
         time, that got the number of one that was removed. As when packages are installed anew."""
         if old.inode not in self._linked:
-            born = born_ns(path, self._top_fd)
+            born = birth_time_ns(path, self._top_fd)
             self._linked[old.inode] = born is None or born <= old.ctime_ns
         return self._linked[old.inode]
 

@@ -51,8 +51,8 @@ class ProcessUse(NamedTuple):
     command: str
 
 
-class PlaceFacts(NamedTuple):
-    """What tells a directory from every other on any machine (see `agent.places.place`).
+class DirectoryIdentity(NamedTuple):
+    """What tells a directory from every other on any machine: `agent.places.directory_identity`.
 
     Device and inode as text: the network has numbers of 64 bits.
     """

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional, Tuple
 
-from envsync.agent.wire.messages import Finding, PlaceFacts, ProcessUse
+from envsync.agent.wire.messages import DirectoryIdentity, Finding, ProcessUse
 
 
 class SourceOpened(NamedTuple):
     """`place` is None where there is no such environment; `stands_at` is its path without links."""
 
-    place: Optional[PlaceFacts]
+    place: Optional[DirectoryIdentity]
     stands_at: str
 
 

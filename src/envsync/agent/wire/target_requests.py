@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional, Tuple
 
-from envsync.agent.wire.messages import PlaceFacts
+from envsync.agent.wire.messages import DirectoryIdentity
 
 
 class OpenTarget(NamedTuple):
@@ -28,7 +28,7 @@ class InspectTarget(NamedTuple):
     stands, for a push; with `keep`, what a version will be built on is looked at as well."""
 
     lock: bool
-    source: Optional[PlaceFacts] = None
+    source: Optional[DirectoryIdentity] = None
     keep: Optional[int] = None
 
 

@@ -131,7 +131,7 @@ def _scan(site: Site, environment: str) -> None:
 
 def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beginning) -> None:
     """As `envsync push`, with nobody there to ask."""
-    from envsync.agent.operations.garbage import collect_rarely
+    from envsync.agent.operations.python_gc import collect_rarely
 
     collect_rarely()
     from envsync.cli.pushing.order import PushOptions, make_order

@@ -22,7 +22,7 @@ def followed(
     `on_known` gets all that there are with each that comes, also of a push that is stopped.
     Each has these `warnings` before its own.
     """
-    from envsync.agent.operations.garbage import collect_rarely
+    from envsync.agent.operations.python_gc import collect_rarely
 
     collect_rarely()  # imports, too, make many objects and no garbage
     from envsync.cli.pushing.view import PushView

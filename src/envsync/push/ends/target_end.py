@@ -20,8 +20,8 @@ from envsync.agent.wire.build_requests import (
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import (
     DifferenceFacts,
+    DirectoryIdentity,
     Finding,
-    PlaceFacts,
     PlanFacts,
     ProcessUse,
     PublishFacts,
@@ -134,7 +134,7 @@ class TargetEnd:
         self,
         *,
         lock: bool,
-        source: PlaceFacts | None = None,
+        source: DirectoryIdentity | None = None,
         keep: int | None = None,
         on_progress: Progress | None = None,
     ) -> TargetState:

@@ -19,7 +19,7 @@ from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.wire.checked_json import Arguments, as_json, from_json, to_json
-from envsync.agent.wire.messages import Finding, PlaceFacts, PlatformFacts, SourceState
+from envsync.agent.wire.messages import DirectoryIdentity, Finding, PlatformFacts, SourceState
 from envsync.agent.wire.short_answers import SourceOpened
 from envsync.conda.platform_needs import kernel_machine
 from envsync.errors import Locked, SourceRefused, StorageFailed
@@ -119,7 +119,7 @@ class PackedEnd:
         self._told: tuple[str, ...] | None = None
         self.prefix = str(self._unpacked.prefix)
         self._is_archive = bool(settings.archive)
-        self._place: PlaceFacts | None = None
+        self._place: DirectoryIdentity | None = None
         self._amend: Mapping[str, Amend] = {
             "source.open": self._opened,
             "source.inspect": self._inspected,

@@ -1,4 +1,4 @@
-"""What local paths take on the disk, where they are carried to another tree."""
+"""The disk space that local paths take, and that carrying them to another tree needs."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _ALLOCATED_BYTES = 512
 """What `st_blocks` counts in, whatever the filesystem's blocks are."""
 
 
-class Room(NamedTuple):
-    """What local paths take on the disk."""
+class DiskUsage(NamedTuple):
+    """Allocated bytes and inodes."""
 
     size_bytes: int
     inodes: int
 
 
-def room(tree: bytes, local: Collection[bytes]) -> Room:
-    """What a tree's local paths take: blocks that are allocated, for holes stay holes."""
+def disk_usage(tree: bytes, local: Collection[bytes]) -> DiskUsage:
+    """Of a tree's local paths: allocated blocks, since holes stay holes."""
     size_bytes = inodes = 0
     for _, status in entries_of(tree, local):
         size_bytes += status.st_blocks * _ALLOCATED_BYTES
         inodes += 1
-    return Room(size_bytes, inodes)
+    return DiskUsage(size_bytes, inodes)
 
 
-def lacking(live: bytes, local: Collection[bytes], tree: bytes) -> Room:
-    """What is taken by those of the live tree's local paths that another has not, or has older."""
+def missing_usage(live: bytes, local: Collection[bytes], tree: bytes) -> DiskUsage:
+    """Of those of the live tree's local paths that another tree lacks or has older."""
     size_bytes = inodes = 0
     for path, status in entries_of(live, local):
         try:
@@ -44,10 +44,10 @@ def lacking(live: bytes, local: Collection[bytes], tree: bytes) -> Room:
         if stat.S_ISREG(status.st_mode) and there.st_mtime_ns < status.st_mtime_ns:
             more = max(0, status.st_blocks - there.st_blocks)
             size_bytes += more * _ALLOCATED_BYTES
-    return Room(size_bytes, inodes)
+    return DiskUsage(size_bytes, inodes)
 
 
-def can_be_shared(tree: bytes, local: Collection[bytes], beside: bytes) -> bool:
+def can_share_blocks(tree: bytes, local: Collection[bytes], beside: bytes) -> bool:
     """Whether files made in the directory `beside` share the blocks of those that they copy."""
     for path, status in entries_of(tree, local):
         if stat.S_ISREG(status.st_mode) and status.st_blocks:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from envsync.agent.places.signs import mapping_findings
+from envsync.agent.places.busy_findings import mapping_findings
 from envsync.tree.local import LocalPaths
 
 MAPPING = """

@@ -1,4 +1,4 @@
-"""Whether two ends look at one directory, which a shared filesystem shows on both.
+"""Tells whether two ends see the same directory, on a filesystem that both have mounted.
 
 Found without writing: what is written to the one would be written to the other.
 """
@@ -10,16 +10,16 @@ from typing import Optional
 
 from envsync.agent.server.boot import boot_id
 from envsync.agent.server.filesystem import mount_of
-from envsync.agent.wire.messages import PlaceFacts
+from envsync.agent.wire.messages import DirectoryIdentity
 
 
-def place_facts(path: bytes) -> Optional[PlaceFacts]:
-    """What tells a directory from every other; None where there is none."""
+def directory_identity(path: bytes) -> Optional[DirectoryIdentity]:
+    """The identity of the directory at a path; None where there is none."""
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return PlaceFacts(
+    return DirectoryIdentity(
         boot=boot_id(),
         device=str(status.st_dev),
         inode=str(status.st_ino),
@@ -28,7 +28,7 @@ def place_facts(path: bytes) -> Optional[PlaceFacts]:
     )
 
 
-def is_same_place(one: PlaceFacts, other: PlaceFacts) -> bool:
+def is_same_directory(one: DirectoryIdentity, other: DirectoryIdentity) -> bool:
     """Whether both are the same directory.
 
     One kernel tells by device and inode, in whatever container. Two see the same only

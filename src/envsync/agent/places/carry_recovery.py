@@ -1,6 +1,6 @@
-"""What a carry into an earlier version left that died over it: undone before that one is used.
+"""Undoes an interrupted carry of local paths into an earlier version, before that is used.
 
-Into staging nobody has to look: the next push removes what is local there first.
+A staging tree needs none of it: the next push removes its local paths first.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import stat
 from typing import Collection, Iterator, List, Set
 
-from envsync.agent.places.local_room import entries_of
+from envsync.agent.places.local_disk_usage import entries_of
 from envsync.agent.trees.file_copy import UNFINISHED
 from envsync.tree import listing as listings
 from envsync.tree.difference import difference
@@ -21,10 +21,10 @@ _MADE = 0o700
 """The permissions of a directory that a carry made, until everything is in it."""
 
 
-def undo_unfinished(
+def undo_interrupted_carry(
     tree: bytes, local: Collection[bytes], recorded: Manifest, found: Manifest
 ) -> bool:
-    """Take from a version what was not carried to the end; whether it may be another by that.
+    """Remove what an interrupted carry left; whether the version may have changed by that.
 
     Local files that are not whole go, and empty directories that were to hold some; its own
     directories that were left open get the modes and mtimes on record. `found` is what it is

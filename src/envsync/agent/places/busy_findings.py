@@ -1,4 +1,4 @@
-"""Whether an installer is at work on an environment, from one scan and /proc."""
+"""Findings that an installer is at work on an environment, or died there: by a scan and /proc."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DELETED = b" (deleted)"
 
 
 def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
-    """What says that the environment is being changed, or was left half-changed."""
+    """Each sign that the environment is being changed, or was left half-changed."""
     signs = busy.signs(_suspects(scanned), time.time())
     left = tuple(
         Finding(NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.places.place import is_same_place, place_facts
-from envsync.agent.wire.messages import PlaceFacts
+from envsync.agent.places.directory_identity import directory_identity, is_same_directory
+from envsync.agent.wire.messages import DirectoryIdentity
 
-HERE = PlaceFacts(boot="a", device="1", inode="2", changed_ns=3, is_network=False)
+HERE = DirectoryIdentity(boot="a", device="1", inode="2", changed_ns=3, is_network=False)
 SERVED = HERE._replace(boot="b", device="9", is_network=True)
 
 
@@ -30,23 +30,23 @@ SERVED = HERE._replace(boot="b", device="9", is_network=True)
     ],
 )
 def test_one_kernel_knows_and_two_share_what_the_network_shows(
-    other: PlaceFacts, is_same: bool
+    other: DirectoryIdentity, is_same: bool
 ) -> None:
     """The last: a machine cloned from another has its inodes and times, and is no share."""
-    assert is_same_place(HERE, other) is is_same
-    assert is_same_place(other, HERE) is is_same
+    assert is_same_directory(HERE, other) is is_same
+    assert is_same_directory(other, HERE) is is_same
 
 
 def test_without_a_boot_identity_nothing_is_taken_for_the_same() -> None:
     unknown = HERE._replace(boot="")
-    assert not is_same_place(unknown, unknown)
+    assert not is_same_directory(unknown, unknown)
 
 
 def test_by_whatever_path(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").symlink_to("a")
-    one, other = (place_facts(os.fsencode(tmp_path / name)) for name in "ab")
+    one, other = (directory_identity(os.fsencode(tmp_path / name)) for name in "ab")
     assert one is not None
     assert other is not None
-    assert is_same_place(one, other)
-    assert place_facts(os.fsencode(tmp_path / "c")) is None
+    assert is_same_directory(one, other)
+    assert directory_identity(os.fsencode(tmp_path / "c")) is None

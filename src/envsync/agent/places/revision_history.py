@@ -1,4 +1,4 @@
-"""The versions that an environment has itself had: only these may be replaced by its own.
+"""The source revisions that an environment has had: a push of it may replace only these.
 
 The log is in the user's home, which many machines may have at once, and `/opt/conda/envs/NAME`
 is another environment on each of them. So it goes by the machine as well, except where whoever
@@ -21,7 +21,7 @@ from envsync.files.directories import home
 _KEPT_MAX = 5000
 
 
-class HadRevisions:
+class RevisionHistory:
     """Source revisions: pushed from here, by the user's own log, or received here, by records."""
 
     def __init__(self, places: Layout, state_directory: Optional[str]) -> None:

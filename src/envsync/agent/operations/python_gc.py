@@ -1,4 +1,4 @@
-"""When Python looks for garbage."""
+"""Tunes Python's cyclic garbage collector."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _OBJECTS = 100_000
 
 
 def collect_rarely() -> None:
-    """Have this process look for cycles of objects after far more of them than Python would.
+    """Have this process collect cycles far less often than Python would.
 
     What scans and manifests are made of, tuples and bytes by the hundred thousand, has no
     cycles, and looking for some took a tenth of a push's processor time.

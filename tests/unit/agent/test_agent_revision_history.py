@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.places import had_revisions
-from envsync.agent.places.had_revisions import HadRevisions
+from envsync.agent.places import revision_history
 from envsync.agent.places.layout import layout
+from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.server import filesystem, machine
 
 R1, R3 = "1" * 64, "3" * 64
 
 
-def had(prefix: Path, home: Path) -> HadRevisions:
-    return HadRevisions(layout(str(prefix), "myenv"), str(home / ".local/state/envsync"))
+def had(prefix: Path, home: Path) -> RevisionHistory:
+    return RevisionHistory(layout(str(prefix), "myenv"), str(home / ".local/state/envsync"))
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_what_another_machine_had_at_that_path(
 ) -> None:
     """Is what this one had only where both have one environment there."""
     mount = filesystem.Mount(kind, "/", ())
-    monkeypatch.setattr(had_revisions, "mount_of", lambda _: mount)
+    monkeypatch.setattr(revision_history, "mount_of", lambda _: mount)
     on(monkeypatch, "server3")
     had(tmp_path / where, home).remember(R3)
     assert had(tmp_path / where, home).revisions() == [R3]
@@ -71,7 +71,7 @@ def test_a_disk_that_is_mounted_in_a_home_is_the_machine_s_own(
     def mount_of(path: bytes) -> filesystem.Mount:
         return filesystem.Mount("ext4", "/scratch" if path.startswith(disk) else "/", ())
 
-    monkeypatch.setattr(had_revisions, "mount_of", mount_of)
+    monkeypatch.setattr(revision_history, "mount_of", mount_of)
     on(monkeypatch, "server3")
     had(home / "scratch", home).remember(R3)
     on(monkeypatch, "server1")
