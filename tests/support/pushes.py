@@ -13,9 +13,9 @@ from pathlib import Path
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.staging.reuse import wanted_packages
-from envsync.agent.target.going_back import GoingBack
 from envsync.agent.target.push import TargetPush
 from envsync.agent.target.spare import make_spare
+from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.target.target import Target
 from envsync.agent.trees.outgoing import outgoing
 from envsync.agent.trees.scan_pass import open_directory
@@ -155,7 +155,7 @@ class Server:
         target = self.target(local)
         target.on_step = on_step
         try:
-            return GoingBack(target).rollback(number, "bob@here", overwrite)
+            return TargetSwitches(target).rollback(number, "bob@here", overwrite)
         finally:
             target.lock.release()
 

@@ -17,7 +17,7 @@ from envsync.agent.places.staging_note import note_staging
 from envsync.agent.staging import leftovers, side_build, writer_guard
 from envsync.agent.staging.choice import NOTHING, StagingChoice
 from envsync.agent.staging.side_build import SideBuild
-from envsync.agent.target.going_back import GoingBack
+from envsync.agent.target.switches import TargetSwitches
 from envsync.errors import PreflightRefused
 from tests.support.pushes import Server, environment
 from tests.support.trees import file
@@ -126,7 +126,7 @@ def test_a_removal_takes_nothing_from_elsewhere(server: Server, victim: Path) ->
     target.on_step = die
     target.inspect(lock=True)
     with pytest.raises(KeyboardInterrupt):
-        GoingBack(target).remove("alice", overwrite=False)
+        TargetSwitches(target).remove("alice", overwrite=False)
     path = target.places.file(REMOVAL)
     note = verified(read_json(path))
     aimed = os.path.relpath(victim, os.fsdecode(target.places.trees))

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.places import layout
-from envsync.agent.publishing.surplus import discard_trees
+from envsync.agent.publishing.prune import remove_orphaned_trees
 from envsync.agent.source.source import Source
-from envsync.agent.target import questions as target_questions
-from envsync.agent.target.going_back import GoingBack
+from envsync.agent.target import queries as target_questions
+from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.trees.storage import trouble
 from envsync.agent.wire.messages import DAMAGED_RECORD
 from envsync.errors import EnvsyncError, NoSpace, StorageFailed, VerificationFailed
@@ -219,7 +219,7 @@ def test_what_is_held_by_an_older_version(server: Server) -> None:
 def test_what_was_removed_is_held_by_the_history_too(server: Server) -> None:
     server.push(ONE)
     target = server.target()
-    GoingBack(target).remove("bob@here", overwrite=False)
+    TargetSwitches(target).remove("bob@here", overwrite=False)
     target.lock.release()
     (server.state / "held.json").write_bytes(b"")
     assert records(server).held() == {REVISIONS[0]: "removed by bob@here"}
@@ -256,7 +256,7 @@ def test_records_that_cannot_be_listed_are_not_no_records(
 
     monkeypatch.setattr(os, "listdir", fail)
     with pytest.raises(OSError, match="Input/output"):
-        discard_trees(server.target().places, records(server), [])
+        remove_orphaned_trees(server.target().places, records(server), [])
     monkeypatch.undo()
     require_sound(server)
 

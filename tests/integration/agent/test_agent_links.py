@@ -19,7 +19,7 @@ from envsync.agent.source.outside_findings import outside_findings
 from envsync.agent.source.source import Source
 from envsync.agent.target.catalogue import environments
 from envsync.agent.target.gc import Rules, sweep
-from envsync.agent.target.questions import verify
+from envsync.agent.target.queries import verify
 from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
 from tests.integration.agent.conftest import refuse_exchange
 from tests.integration.agent.versions import (

@@ -17,12 +17,12 @@ import pytest
 from envsync.agent.places.sharing import regroup
 
 # What is imported as another user, who may not read the checkout, is loaded before.
-from envsync.agent.publishing import publish, recovery, taking_away  # noqa: F401
+from envsync.agent.publishing import publish, recovery, remove  # noqa: F401
 from envsync.agent.server.facts import user_name
 from envsync.agent.staging import reuse  # noqa: F401
 from envsync.agent.target.gc import Rules, sweep
-from envsync.agent.target.going_back import GoingBack
 from envsync.agent.target.push import TargetPush
+from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.wire.build_requests import Check, Publication
 from envsync.errors import PreflightRefused
 from envsync.tree.revision import revision_of
@@ -228,10 +228,10 @@ def test_what_another_made_within_a_version_bars_nothing(members: Members) -> No
 def test_each_goes_back_to_the_others_and_takes_it_away(members: Members) -> None:
     def roll_back() -> None:
         target = members.server.target()
-        GoingBack(target).rollback(None, "bob@here", overwrite=False)
+        TargetSwitches(target).rollback(None, "bob@here", overwrite=False)
 
     def take_away() -> None:
-        GoingBack(members.server.target()).remove("bob@here", overwrite=False)
+        TargetSwitches(members.server.target()).remove("bob@here", overwrite=False)
 
     assert members.push(BOB, 1) == 0
     assert members.run(BOB, roll_back) == 0

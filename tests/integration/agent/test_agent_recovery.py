@@ -13,7 +13,7 @@ import pytest
 
 from envsync.agent.places import records as recording
 from envsync.agent.places import staging_note
-from envsync.agent.publishing import conclusion
+from envsync.agent.publishing import finalize
 from envsync.errors import CheckFailed
 from tests.integration.agent.versions import (
     ONE,
@@ -100,7 +100,7 @@ def test_killed_in_a_rollback(step: str, server: Server) -> None:
     [
         pytest.param("write_json", [recording], id="at each record"),
         pytest.param("remove", [recording, staging_note], id="at each file that goes"),
-        pytest.param("run_check", [conclusion], id="in the check"),
+        pytest.param("run_check", [finalize], id="in the check"),
     ],
 )
 @pytest.mark.parametrize("number", range(3))

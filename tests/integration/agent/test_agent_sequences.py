@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from envsync.agent.places.records import Record
 from envsync.agent.server import filesystem
-from envsync.agent.target import questions as target_questions
+from envsync.agent.target import queries as target_questions
 from envsync.agent.target.gc import Rules, sweep
 from envsync.errors import NotFound, PreflightRefused, SourceRefused
 from envsync.tree.manifest import Manifest

@@ -6,7 +6,7 @@ import os
 
 from envsync.agent.target import health
 from envsync.agent.target.catalogue import environments
-from envsync.agent.target.going_back import GoingBack
+from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.wire.messages import EnvironmentFacts
 from tests.integration.agent.versions import ONE, TWO
 from tests.support.pushes import NAME, Server
@@ -39,7 +39,7 @@ def test_what_was_removed_behind_a_link_is_known(server: Server) -> None:
     for version in (ONE, TWO):
         server.push(version)
     target = server.target()
-    GoingBack(target).remove("bob@here", overwrite=True)
+    TargetSwitches(target).remove("bob@here", overwrite=True)
     target.lock.release()
     (found,) = standing(server)
     assert (found.name, found.state) == (NAME, "removed")

@@ -8,10 +8,10 @@ from typing import Callable, Dict, Tuple
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.operations.target import manifest_of
 from envsync.agent.places.members import require_open_records
-from envsync.agent.target.going_back import GoingBack
 from envsync.agent.target.preparation import content_findings
 from envsync.agent.target.publication import adopt
 from envsync.agent.target.spare import make_spare, wants_spare
+from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.wire.build_requests import Build, GoBack, Keeping, Publication, Remove
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import Finding, PlanFacts, PublishFacts, StageFacts
@@ -80,11 +80,11 @@ def _adopt(service: Service, request: Request) -> Answer:
 
 def _rollback(service: Service, request: Request) -> Answer:
     require_open_records(service.target.places)
-    return Answer(to_json(GoingBack(service.target).rollback(*request.read(GoBack))))
+    return Answer(to_json(TargetSwitches(service.target).rollback(*request.read(GoBack))))
 
 
 def _remove(service: Service, request: Request) -> Answer:
-    return Answer(to_json(GoingBack(service.target).remove(*request.read(Remove))))
+    return Answer(to_json(TargetSwitches(service.target).remove(*request.read(Remove))))
 
 
 OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {

@@ -19,7 +19,7 @@ from envsync.agent.staging.side_build import SideBuild
 from envsync.agent.staging.staging import Holding
 from envsync.agent.staging.writing import space_guard
 from envsync.agent.target.preparation import cuda_findings, user_site_findings
-from envsync.agent.target.questions import OWN
+from envsync.agent.target.queries import OWN
 from envsync.agent.wire.build_requests import Keeping
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.agent.wire.messages import RebuiltFacts, TotalsFacts

@@ -96,7 +96,7 @@ def _references(service: Service, request: Request) -> Answer:
 
 
 def _differences(service: Service, request: Request) -> Answer:
-    from envsync.agent.target.questions import differences
+    from envsync.agent.target.queries import differences
 
     asked = request.read(AskDifferences)
     if not request.payload:
@@ -107,7 +107,7 @@ def _differences(service: Service, request: Request) -> Answer:
 
 def _dry_plan(service: Service, request: Request) -> Answer:
     from envsync.agent.target.preparation import content_findings
-    from envsync.agent.target.questions import dry_plan
+    from envsync.agent.target.queries import dry_plan
 
     asked = request.read(Build)
     wanted = manifest_of(service, request, packed=asked.packed)
@@ -118,7 +118,7 @@ def _dry_plan(service: Service, request: Request) -> Answer:
 
 
 def _verify(service: Service, request: Request) -> Answer:
-    from envsync.agent.target.questions import verify
+    from envsync.agent.target.queries import verify
 
     require_open_records(service.target.places)
     return Answer(to_json(verify(service.target, service.counted("verify"))))

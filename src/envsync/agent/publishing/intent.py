@@ -1,4 +1,4 @@
-"""The note of a switch that is under way: what whoever finds it needs to finish or forget it."""
+"""The write-ahead note of a switch: what recovery needs to finish or forget it."""
 
 from __future__ import annotations
 

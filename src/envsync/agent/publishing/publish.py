@@ -4,7 +4,7 @@
     -> carry its local paths as they are now -> switch -> compare what was switched out
     -> check -> record -> forget the intent
 
-From the check on it is `conclusion`; whatever dies anywhere, `recovery` follows.
+From the check on it is `finalize`; whatever dies anywhere, `recovery` follows.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from envsync.agent.places.local_paths import carry
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import forget_staging
-from envsync.agent.publishing.conclusion import Conclusion
+from envsync.agent.publishing.base_install import INSTALLED_FROM
+from envsync.agent.publishing.finalize import Finalizer
 from envsync.agent.publishing.intent import Intent
-from envsync.agent.publishing.laying_in import LAID_IN_FROM
 from envsync.agent.publishing.switching import Switching, appeared
 from envsync.agent.server.filesystem import space
 from envsync.agent.trees.content_cache import ContentCache
@@ -49,8 +49,8 @@ class Switch(NamedTuple):
     there now, where it has none of its own, so that it stays a generation. `expected` was
     found there at `inspected_seconds` of the monotonic clock. Before `not_before_seconds` a
     change of what is published could show no other stamps than it has. A `manifest` comes with
-    what was staged; without one, `staged` is an earlier version that comes back. What `lays_in`
-    goes into the directory that stands at the name: `publishing.laying_in`.
+    what was staged; without one, `staged` is an earlier version that comes back. What
+    `installs_base` goes into the directory that stands at the name: `publishing.base_install`.
     """
 
     staged: bytes
@@ -63,7 +63,7 @@ class Switch(NamedTuple):
     event: Dict[str, Any]
     inspected_seconds: float
     not_before_seconds: float = 0.0
-    lays_in: bool = False
+    installs_base: bool = False
 
     def intent(self) -> Intent:
         """What whoever finds this switch interrupted needs of it."""
@@ -88,7 +88,7 @@ class Publisher:
         self._on_step = on_step
         self._name = LiveName(places, on_step)
         self._switching = Switching(places, records, self._name)
-        self._conclusion = Conclusion(places, trees, records, self._switching, on_step)
+        self._finalizer = Finalizer(places, trees, records, self._switching, on_step)
 
     def publish(self, switch: Switch) -> Record:
         """Make `switch.staged` the live tree and return its record.
@@ -108,7 +108,7 @@ class Publisher:
             self._require_no_installer()
             self._on_step("switch")
             replaced = None
-            if switch.lays_in:
+            if switch.installs_base:
                 switch = self._lay_in(switch)
             else:
                 is_free = switch.expected is None
@@ -121,7 +121,7 @@ class Publisher:
             self._name.sync()
             self._on_step("switched")
             self._compare(switch, before, replaced)
-            return self._conclusion.conclude(switch.intent())
+            return self._finalizer.finalize(switch.intent())
         except OSError as error:
             failure = failure_after_switch(error)
             if failure is None:
@@ -167,7 +167,7 @@ class Publisher:
         """
         if switch.expected is None:
             is_free = not os.path.lexists(self._places.live)
-            if not (can_take_conda(self._places) if switch.lays_in else is_free):
+            if not (can_take_conda(self._places) if switch.installs_base else is_free):
                 self._switching.abandon()
                 raise appeared()
             return None
@@ -238,9 +238,9 @@ class Publisher:
         """The same switch, of the directory that stood there; from the note on it is finished."""
         token = os.fsdecode(os.path.basename(switch.staged))
         new = switch.new._replace(inode=self._places.inode() or 0)
-        switch = switch._replace(new=new, event={**switch.event, LAID_IN_FROM: token})
+        switch = switch._replace(new=new, event={**switch.event, INSTALLED_FROM: token})
         switch.intent().store(self._places)
-        self._switching.lay_in(token)
+        self._switching.install_base(token)
         return switch
 
     def _give_up(self, switch: Switch) -> None:

@@ -1,4 +1,4 @@
-"""A switch that was interrupted is finished, or forgotten.
+"""Recovery from an interrupted switch: it is finished, or forgotten.
 
 Whatever died in between, one fact decides: which inode stands at the name. The new one: the
 switch happened, and what follows it is done now. Any other: it did not, and the staging tree
@@ -14,10 +14,10 @@ from typing import Any, Callable, Dict
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.records import Record, Records
-from envsync.agent.publishing.conclusion import Conclusion
+from envsync.agent.publishing.base_install import resume_base_install
+from envsync.agent.publishing.finalize import Finalizer
 from envsync.agent.publishing.intent import DamagedIntent, find_intent, forget_intent
-from envsync.agent.publishing.laying_in import finish_laying_in
-from envsync.agent.publishing.surplus import keep_unrecorded
+from envsync.agent.publishing.prune import record_orphaned_trees
 from envsync.agent.publishing.switching import Switching
 from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused, StorageFailed
@@ -41,7 +41,7 @@ class Recovery:
         self._records = records
         self._name = LiveName(places, on_step)
         self._switching = Switching(places, records, self._name)
-        self._conclusion = Conclusion(places, trees, records, self._switching, on_step)
+        self._finalizer = Finalizer(places, trees, records, self._switching, on_step)
 
     def run(self) -> str:
         """Finish or forget the switch whose intent is there; what was done.
@@ -52,7 +52,7 @@ class Recovery:
             intent = find_intent(self._places)
         except DamagedIntent:
             # What stands there without a record counts as changed by hand.
-            keep_unrecorded(self._places, self._trees, self._records)
+            record_orphaned_trees(self._places, self._trees, self._records)
             forget_intent(self._places)
             return "the note of an interrupted switch was damaged"
         new, kept, _, event = intent
@@ -65,10 +65,10 @@ class Recovery:
             if is_replaced:
                 return "an interrupted switch had happened, and was undone by hand since"
             return "an interrupted switch had not happened"
-        finish_laying_in(self._places, event)
+        resume_base_install(self._places, event)
         whole.sync_directory(os.path.dirname(self._places.live))
         self._protect_changed(new, event)
-        self._conclusion.conclude(intent, is_recovered=True)
+        self._finalizer.finalize(intent, is_recovered=True)
         return "an interrupted switch was completed"
 
     def _protect_changed(self, new: Record, event: Dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The name passes to another tree, or back; and what is left of a switch that was not to be."""
+"""The rename of a switch: the name goes to another tree, or back; and how a switch is abandoned."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Optional, Tuple
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.records import Record, Records
+from envsync.agent.publishing.base_install import install_base
 from envsync.agent.publishing.intent import (
     DamagedIntent,
     find_intent,
     forget_intent,
     replaced_inode,
 )
-from envsync.agent.publishing.laying_in import lay_in
 from envsync.errors import PreflightRefused, TargetDrifted
 
 
 class Switching:
-    """Of one environment, whose intent is on disk. The push lock must be held."""
+    """Switches one environment, whose intent is on disk. The push lock must be held."""
 
     def __init__(self, places: Layout, records: Records, name: LiveName) -> None:
         self._places = places
@@ -42,13 +42,13 @@ class Switching:
             self.abandon()
             raise appeared() from error
 
-    def lay_in(self, token: str) -> None:
-        """Let one of `trees` fill the directory that stands at the name.
+    def install_base(self, token: str) -> None:
+        """Move what is in one of `trees` into the directory that stands at the name.
 
         Where something came to stand in its way, the switch is abandoned.
         """
         try:
-            lay_in(self._places, token)
+            install_base(self._places, token)
         except FileExistsError as error:
             self.abandon()
             raise appeared() from error
@@ -100,5 +100,5 @@ class Switching:
 
 
 def appeared() -> TargetDrifted:
-    """What ends a push to a name that was free, and is not any more."""
+    """The error where the name was free and is taken now."""
     return TargetDrifted("an environment appeared there during the push", hint="push again")

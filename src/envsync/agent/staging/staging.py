@@ -148,7 +148,7 @@ class Staging:
         self._writer = TreeWriter(open_directory(self.path))
 
     def set_aside(self) -> None:
-        """Leave what was completed and verified for the next push to build on."""
+        """Removal what was completed and verified for the next push to build on."""
         inode = os.lstat(self.path).st_ino
         note_staging(self._places, self.token, inode, is_set_aside=True)
 

@@ -1,1 +1,1 @@
-"""The end that a version comes to: what a push, a rollback, `gc` or a question does there."""
+"""The target's end: what a push, a rollback, `gc` or a query does there."""

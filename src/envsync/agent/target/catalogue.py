@@ -1,4 +1,4 @@
-"""All environments of one server, for `list`."""
+"""Lists all environments of one server, for `list`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two versions of an environment compared as a person thinks of them: packages first."""
+"""Compares two versions of an environment for people: packages first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Freeing what nobody needs on a target: `envsync gc`.
+"""Frees disk space on a target, for `envsync gc`.
 
 An environment is swept with its push lock held, so no push runs beside it. Whatever dies in
 between, a record is forgotten before its tree goes, and a tree that no record knows is what

@@ -1,4 +1,4 @@
-"""What a server has for envsync, and what stands there: looked at without changing anything."""
+"""A server's health for `doctor`: its tools, space and environments. Changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a place can take a push at all: named refusals, found by looking."""
+"""The target's own checks before a push: whether the environment can be put there at all."""
 
 from __future__ import annotations
 

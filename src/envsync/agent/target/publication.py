@@ -1,4 +1,4 @@
-"""What a version is published with: who, from where, how, and what of it goes on record."""
+"""Makes the records and history lines of publications: who, from where, when and how."""
 
 from __future__ import annotations
 

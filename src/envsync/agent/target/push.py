@@ -15,8 +15,8 @@ from typing import Callable, Collection, Optional, Sequence, Tuple
 from envsync.agent.places import members, sharing
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Record
+from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
 from envsync.agent.publishing.publish import Switch
-from envsync.agent.publishing.surplus import discard_trees, drop_surplus
 from envsync.agent.staging import leftovers
 from envsync.agent.staging.blocks import Bases, Patching
 from envsync.agent.staging.incoming import Incoming
@@ -30,7 +30,7 @@ from envsync.agent.target.publication import (
     new_record,
     read_back,
 )
-from envsync.agent.target.questions import plan_facts, plan_reusing
+from envsync.agent.target.queries import plan_facts, plan_reusing
 from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import trouble, words
@@ -364,7 +364,7 @@ class TargetPush:
             event=event,
             inspected_seconds=self._target.inspected_seconds,
             not_before_seconds=self._settled_seconds,
-            lays_in=self._target.is_base
+            installs_base=self._target.is_base
             and live is None
             and os.path.isdir(self._target.places.live),
         )
@@ -377,6 +377,6 @@ class TargetPush:
         target = self._target
         with contextlib.suppress(OSError, SourceRefused, StorageFailed):
             replaced = None if target.live is None else target.live.scan.inode
-            drop_surplus(target.trees, target.records, live, keep, replaced)
-            discard_trees(target.places, target.records, [live.inode])
+            prune_generations(target.trees, target.records, live, keep, replaced)
+            remove_orphaned_trees(target.places, target.records, [live.inode])
             leftovers.discard(target.places)

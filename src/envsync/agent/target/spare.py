@@ -1,4 +1,4 @@
-"""A tree made ready for the next push to build on, before there is one.
+"""Makes a spare tree ahead, for the next push to build on.
 
 Once a target has as many earlier versions as `keep` says, each push is built on the one that
 it will drop: only what changed is written. Until then the first push after another would copy

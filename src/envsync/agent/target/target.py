@@ -195,9 +195,9 @@ class Target:
             from envsync.agent.publishing.recovery import Recovery
 
             return Recovery(self.places, self.trees, self.records, self.on_step).run()
-        from envsync.agent.publishing.taking_away import TakingAway
+        from envsync.agent.publishing.remove import Remover
 
-        return TakingAway(self.places, self.trees, self.records, self.lock, self.on_step).recover()
+        return Remover(self.places, self.trees, self.records, self.lock, self.on_step).recover()
 
     def recover_if_free(self) -> Optional[str]:
         """Finish an interrupted switch where nobody holds the lock; all that a question changes."""

@@ -61,7 +61,7 @@ class Base(Server):
         """What tells that environments have not been moved, nor their prefix."""
         return self.prefix.stat().st_ino, (self.prefix / "envs/mine/lib/file").stat().st_ino
 
-    def is_laid_in(self) -> bool:
+    def is_installed(self) -> bool:
         assert self.seen() == self.inodes
         names = {path.name for path in self.prefix.iterdir()}
         return names == {"bin", "lib", "conda-meta", "envs", "pkgs"}
@@ -77,7 +77,7 @@ def test_environments_stay_where_they_are(base: Base) -> None:
     assert not base.target().inspect(lock=False).exists
     base.bring()
     (base.prefix / "lost+found").rmdir()
-    assert base.is_laid_in()
+    assert base.is_installed()
     state = base.target().inspect(lock=False)
     assert state.exists
     assert state.record is not None
@@ -90,10 +90,10 @@ def test_environments_stay_where_they_are(base: Base) -> None:
 def test_killed_at_each_step(step: str, base: Base) -> None:
     assert die_in(lambda die: base.bring(on_step=kill_at(step, die))) == signal.SIGKILL
     after = base.look()
-    assert after.exists is base.is_laid_in()
+    assert after.exists is base.is_installed()
     if not after.exists:
         base.bring()
-    assert base.is_laid_in()
+    assert base.is_installed()
     assert base.earlier() == []
 
 
@@ -116,9 +116,9 @@ def test_killed_between_two_entries(
         base.bring()
 
     assert die_in(with_renames) == signal.SIGKILL
-    assert not base.is_laid_in()
+    assert not base.is_installed()
     assert base.look().recovered == "an interrupted switch was completed"
-    assert base.is_laid_in()
+    assert base.is_installed()
 
 
 def test_what_appeared_meanwhile_is_in_its_way(base: Base) -> None:
@@ -127,7 +127,7 @@ def test_what_appeared_meanwhile_is_in_its_way(base: Base) -> None:
     assert not base.target().inspect(lock=False).exists
     (base.prefix / "lib").unlink()
     base.bring()
-    assert base.is_laid_in()
+    assert base.is_installed()
 
 
 def test_what_appeared_between_two_entries(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_what_appeared_between_two_entries(base: Base, monkeypatch: pytest.Monke
     assert {path.name for path in base.prefix.iterdir()} == {"envs", "lib"}
     (base.prefix / "lib").unlink()
     base.bring()
-    assert base.is_laid_in()
+    assert base.is_installed()
 
 
 @pytest.mark.parametrize("name", ["note.txt", ".cache/", "lib/"])
@@ -176,7 +176,7 @@ def test_crashed_and_then_in_its_way(base: Base, monkeypatch: pytest.MonkeyPatch
         base.look()
     (base.prefix / "lib").unlink()
     assert base.look().exists
-    assert base.is_laid_in()
+    assert base.is_installed()
 
 
 def test_what_is_mounted_in_it_stays_mounted(base: Base, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What can be asked about a target without changing anything there."""
+"""Read-only queries about a target: differences, dry run, verify."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking an environment away: what stood at the name becomes a generation, until `gc`.
+"""Removes an environment: what stood at the name becomes a generation, until `gc`.
 
 A note is on disk before the one rename, and goes when everything after it is done. Whatever
 dies in between, `recover` asks whether the version is among the earlier ones: if so what
@@ -23,8 +23,8 @@ from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
 
 
-class Leave(NamedTuple):
-    """What is to be taken away, as it was found, and the record that it is kept by."""
+class Removal(NamedTuple):
+    """What is to be removed, as it was found, and the record that it is kept by."""
 
     expected: Snapshot
     record: Record
@@ -32,7 +32,7 @@ class Leave(NamedTuple):
     by: str
 
 
-class TakingAway:
+class Remover:
     def __init__(
         self,
         places: Layout,
@@ -48,41 +48,41 @@ class TakingAway:
         self._on_step = on_step
         self._name = LiveName(places)
 
-    def run(self, leave: Leave) -> Record:
-        """Take it away; `TargetDrifted`, and it stands there still, where it changed meanwhile."""
+    def run(self, removal: Removal) -> Record:
+        """Remove it; `TargetDrifted`, and it stands there still, where it changed meanwhile."""
         at_work = installer_findings(self._places)
         if at_work:
             raise TargetDrifted(
                 "%s; nothing was removed" % at_work[0].message,
                 hint="remove it when the installer is done there",
             )
-        if leave.is_new_record:
-            self._records.store_manifest(leave.record.number, leave.expected.manifest())
+        if removal.is_new_record:
+            self._records.store_manifest(removal.record.number, removal.expected.manifest())
         event = {
             "event": "remove",
-            "who": leave.by,
-            "source": leave.record.source,
-            "source_revision": leave.record.source_revision,
-            "revision": leave.record.revision,
-            "number": leave.record.number,
+            "who": removal.by,
+            "source": removal.record.source,
+            "source_revision": removal.record.source_revision,
+            "revision": removal.record.revision,
+            "number": removal.record.number,
             "when_seconds": time.time(),
-            "replaced_revision": leave.expected.revision,
+            "replaced_revision": removal.expected.revision,
         }
         token = os.urandom(8).hex()
-        note = {"record": leave.record.to_json(), "event": event, "token": token}
+        note = {"record": removal.record.to_json(), "event": event, "token": token}
         write_json(self._places.file(REMOVAL), with_checksum(note))
         self._lock.sync()
         self._on_step("switch")
         tree = self._name.take_away(token)
         self._on_step("switched")
-        self._compare(leave, tree)
-        return self._finish(leave.record, event)
+        self._compare(removal, tree)
+        return self._finish(removal.record, event)
 
-    def _compare(self, leave: Leave, tree: bytes) -> None:
+    def _compare(self, removal: Removal, tree: bytes) -> None:
         """What was taken away must be what was looked at; else it gets its name back."""
         try:
             if self._trees.is_still(
-                tree, self._trees.scan_again(tree, leave.expected.scan), leave.expected
+                tree, self._trees.scan_again(tree, removal.expected.scan), removal.expected
             ):
                 return
         except (SourceRefused, StorageFailed):
@@ -90,7 +90,7 @@ class TakingAway:
             pass
         self._name.give_to(tree, is_free=True)
         self._name.sync()
-        self._give_up(leave.record, is_new=leave.is_new_record)
+        self._give_up(removal.record, is_new=removal.is_new_record)
         raise TargetDrifted(
             "the environment was changed there in the moment of the removal, which was undone",
             hint="run the same command again",
@@ -148,7 +148,7 @@ class TakingAway:
 
     def _without_note(self) -> Optional[str]:
         """A damaged note: what stands without a record is kept, as after a damaged intent."""
-        from envsync.agent.publishing.surplus import DAMAGED_NOTE
+        from envsync.agent.publishing.prune import DAMAGED_NOTE
 
         path = self._places.file(REMOVAL)
         if not os.path.lexists(path):
@@ -159,9 +159,9 @@ class TakingAway:
         return "the note of an interrupted removal was damaged"
 
     def _keep_unrecorded(self, because: str) -> None:
-        from envsync.agent.publishing.surplus import keep_unrecorded
+        from envsync.agent.publishing.prune import record_orphaned_trees
 
-        keep_unrecorded(self._places, self._trees, self._records, because)
+        record_orphaned_trees(self._places, self._trees, self._records, because)
 
 
 def _read(document: Any) -> Tuple[Record, Dict[str, Any], str]:

@@ -1,4 +1,4 @@
-"""Versions that nobody asked to keep: those that may go, and those that must not."""
+"""Prunes earlier versions beyond `keep`, and trees that no record knows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from envsync.errors import SourceRefused, StorageFailed
 from envsync.tree.manifest import EMPTY
 
 
-def drop_surplus(
+def prune_generations(
     trees: Trees, records: Records, live: Record, keep: int, replaced: Optional[int] = None
 ) -> int:
     """Remove earlier versions beyond `keep`, never one that has changes of its own.
@@ -51,8 +51,8 @@ def drop_surplus(
     return dropped
 
 
-def drop_alike(trees: Trees, records: Records, newest: Record) -> None:
-    """Remove versions that were taken back with the very changes that the newest of them has.
+def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
+    """Remove versions that failed their check with the very changes that the newest of them has.
 
     A check that writes into what it checks leaves one with each push. Byte for byte the same was
     done in them, so nothing is lost; not where more was done since, or another user owns it.
@@ -69,8 +69,8 @@ def drop_alike(trees: Trees, records: Records, newest: Record) -> None:
                 remove_tree(tree)
 
 
-def discard_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:
-    """Remove every tree that no record and no staging needs; how many went.
+def remove_orphaned_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:
+    """Remove every tree that no record and no staging needs; how many were removed.
 
     0, and nothing is removed, where a record is damaged, or one of a version that may not go
     has lost its tree: that might be any of them.
@@ -106,10 +106,10 @@ def _is_as_recorded(trees: Trees, tree: bytes, record: Record) -> bool:
 DAMAGED_NOTE = "its switch was interrupted, and the note of that was damaged"
 
 
-def keep_unrecorded(
+def record_orphaned_trees(
     places: Layout, trees: Trees, records: Records, because: str = DAMAGED_NOTE
 ) -> None:
-    """Record each tree that was a version, perhaps, and has no record: none is lost."""
+    """Record each tree that may be a version and has no record, so that none is lost."""
     staging = find_staging(places)
     for tree in places.other_trees():
         inode = os.lstat(tree).st_ino

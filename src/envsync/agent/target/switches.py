@@ -1,4 +1,4 @@
-"""An earlier version at the name again, or none: `rollback` and `remove`."""
+"""`rollback` and `remove` on a target."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from envsync.agent.places.kept_versions import is_as_published
 from envsync.agent.places.live_name import require_movable
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.publish import Switch
-from envsync.agent.publishing.taking_away import Leave, TakingAway
+from envsync.agent.publishing.remove import Removal, Remover
 from envsync.agent.target.preparation import require_no_mounts, require_no_mounts_in
 from envsync.agent.target.publication import event_of, kept_record, read_back
 from envsync.agent.target.target import Target, record_facts
@@ -21,8 +21,8 @@ from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrifted
 
 
-class GoingBack:
-    """Of one environment; each of its ways looks first, and locks."""
+class TargetSwitches:
+    """Of one environment. Each method takes the push lock, and looks at what stands there first."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -89,7 +89,7 @@ class GoingBack:
         return live
 
     def remove(self, by: str, overwrite: bool) -> RecordFacts:
-        """Let nothing stand at the name; what stood there becomes a generation, held."""
+        """Remove what stands at the name; it becomes a generation, held."""
         live = self._looked_at_again()
         if live is None:
             raise NotFound("there is no environment %s there" % self._target.name)
@@ -101,12 +101,10 @@ class GoingBack:
             raise TargetDrifted("it is not what was published there")
         record = kept or current
         assert record is not None, "what needs no new record has one"
-        leave = Leave(live, record, kept is not None, by)
+        removal = Removal(live, record, kept is not None, by)
         target = self._target
-        taking = TakingAway(
-            target.places, target.trees, target.records, target.lock, target.on_step
-        )
-        return record_facts(taking.run(leave))
+        remover = Remover(target.places, target.trees, target.records, target.lock, target.on_step)
+        return record_facts(remover.run(removal))
 
     def _earlier(
         self, number: Optional[int], current: Optional[Record], live: Optional[Snapshot]

@@ -1,4 +1,4 @@
-"""A version whose check failed is kept where somebody worked in it while it stood at the name."""
+"""Keeps a version whose check failed, if somebody changed it while it was live."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from typing import Optional, Tuple
 
 from envsync.agent.places.records import TAKEN_BACK, Record, Records
-from envsync.agent.publishing.surplus import drop_alike
+from envsync.agent.publishing.prune import prune_duplicates
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import KEPT
@@ -19,7 +19,7 @@ _Found = Tuple[Snapshot, Manifest]
 
 
 def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered: bool) -> bool:
-    """Keep the version that does not stand at the name any more; whether there was a reason to.
+    """Keep the version that was switched out again, if it was changed; whether it was.
 
     It stood there for as long as its check took, or for days where that `is_recovered`. The next
     push would build over what was done in it. Decision 1 says what counts.
@@ -49,7 +49,7 @@ def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered
     kept = kept._replace(totals=snapshot.totals)
     records.store(kept, manifest)
     if changes:
-        drop_alike(trees, records, kept)
+        prune_duplicates(trees, records, kept)
     return True
 
 

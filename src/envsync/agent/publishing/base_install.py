@@ -1,4 +1,4 @@
-"""Conda's base comes to a prefix that stands there already, perhaps with environments in it.
+"""Installs conda's base into a prefix that exists already, perhaps with environments in it.
 
 Nothing of what is there moves. The base is renamed into the prefix entry by entry, `conda-meta`
 last, which makes it a conda; the note of the switch says from where, and who finds that goes on.
@@ -18,12 +18,12 @@ from envsync.agent.trees.storage import words
 from envsync.errors import PreflightRefused, StorageFailed
 from envsync.files import whole
 
-LAID_IN_FROM = "laid_in_from"
-"""Of a switch's event: which of `trees` is laid in."""
+INSTALLED_FROM = "laid_in_from"
+"""Of a switch's event: which of `trees` is installed."""
 _LAST = b"conda-meta"
 
 
-def lay_in(places: Layout, token: str) -> None:
+def install_base(places: Layout, token: str) -> None:
     """Rename one of `trees` into the prefix, but for what the prefix has of its own.
 
     May be called again after a crash. Raises OSError, FileExistsError where something came to
@@ -45,16 +45,16 @@ def lay_in(places: Layout, token: str) -> None:
     _forget(places, tree)
 
 
-def finish_laying_in(places: Layout, event: Mapping[str, Any]) -> None:
-    """Go on with one that a crash cut short.
+def resume_base_install(places: Layout, event: Mapping[str, Any]) -> None:
+    """Go on with an installation that a crash cut short.
 
     Raises `PreflightRefused` where something came to stand in its way.
     """
-    token = event.get(LAID_IN_FROM)
+    token = event.get(INSTALLED_FROM)
     if not isinstance(token, str) or not os.path.isdir(places.tree(token)):
         return
     try:
-        lay_in(places, token)
+        install_base(places, token)
     except FileExistsError as error:
         name = os.fsdecode(error.filename or places.live)
         raise PreflightRefused(

@@ -1,4 +1,4 @@
-"""What follows the switch: check -> record -> forget the intent; or the way back."""
+"""Finalizes a switch: check -> record -> forget the intent; or switches back."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.publishing.check import CheckFailure, run_check
+from envsync.agent.publishing.failed_version import keep_if_changed
 from envsync.agent.publishing.intent import Intent, forget_intent
 from envsync.agent.publishing.switching import Switching
-from envsync.agent.publishing.taken_back import keep_if_changed
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_requests import Check
 from envsync.errors import HELD_THERE, CheckFailed, Hint
@@ -22,8 +22,8 @@ Step = Callable[[str], None]
 _COMMAND_CHARACTERS_MAX = 1000
 
 
-class Conclusion:
-    """Of one environment's switches. The push lock must be held."""
+class Finalizer:
+    """Finalizes the switches of one environment. The push lock must be held."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Conclusion:
         self._switching = switching
         self._on_step = on_step
 
-    def conclude(self, switch: Intent, *, is_recovered: bool = False) -> Record:
+    def finalize(self, switch: Intent, *, is_recovered: bool = False) -> Record:
         """Check what stands at the name now, and put it on record; may be run again after a crash.
 
         `is_recovered` says that it is, and that it may have stood there for long.
