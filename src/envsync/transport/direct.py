@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from envsync.agent.source.own_way import RsyncEnded
+from envsync.agent.source.direct_send import RsyncEnded
 from envsync.errors import AgentFailed
 from envsync.transport import rsync_command
 from envsync.transport.job import Direct, Job, Sent

@@ -21,7 +21,7 @@ from envsync.ssh.session import Link
 
 if TYPE_CHECKING:
     # It comes with what starts rsyncs, which most pushes never do.
-    from envsync.agent.source.own_way import ReachFacts, RsyncEnded
+    from envsync.agent.source.direct_send import ReachFacts, RsyncEnded
 
 Item = tuple[bytes, int]
 """A file to send: its path below the environment's top, and its size in bytes."""
@@ -63,7 +63,8 @@ class Relayed(Protocol):
 
 
 class Direct(Protocol):
-    """A source on another server that may send to the target by itself (`agent.source.own_way`)."""
+    """A source on another server that may send to the target by itself
+    (`agent.source.direct_send`)."""
 
     @property
     def server(self) -> str: ...

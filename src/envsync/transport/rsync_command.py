@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from envsync.agent.server.rsync_run import IO_TIMEOUT_SECONDS
-from envsync.agent.staging import leftovers, writer_guard
+from envsync.agent.staging import scratch_files, writer_guard
 
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+@:,=-]*")
 
@@ -50,8 +50,8 @@ class RsyncCommand:
             b"-s",
             # Modes and times are the agent's, by the manifest. Nobody else looks in till then.
             b"--chmod=F600",
-            b"--partial-dir=" + posixpath.join(state, leftovers.PARTIAL),
-            b"--temp-dir=" + posixpath.join(state, leftovers.TEMPORARY),
+            b"--partial-dir=" + posixpath.join(state, scratch_files.PARTIAL),
+            b"--temp-dir=" + posixpath.join(state, scratch_files.TEMPORARY),
             *self._delta_options(),
             b"--timeout=%d" % IO_TIMEOUT_SECONDS,
             b"--no-human-readable",

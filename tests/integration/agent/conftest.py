@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from envsync.agent.server import filesystem
-from envsync.agent.trees import between_passes, trees
+from envsync.agent.trees import stable_hashing, trees
 from tests.unit.agent.conftest import _short_margin, server, top
 
 __all__ = ["_short_margin", "each_way", "refuse_exchange", "server", "top", "written_to"]
@@ -53,8 +53,8 @@ def written_to(path: bytes) -> Iterator[None]:
             (trees, "rescan"),
             (trees, "are_directories_unchanged"),
             (trees, "scan_again"),
-            (between_passes, "scan_again"),
-            (between_passes, "glance_again"),
+            (stable_hashing, "scan_again"),
+            (stable_hashing, "glance_again"),
         ):
             look = after_a_write(getattr(module, name))
             stack.enter_context(mock.patch.object(module, name, look))

@@ -14,7 +14,7 @@ from envsync.agent.operations import transfer
 from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import BASE, REMOVAL, base_layout, layout, read_json, write_json
 from envsync.agent.places.staging_note import note_staging
-from envsync.agent.staging import leftovers, side_build, writer_guard
+from envsync.agent.staging import scratch_files, side_build, writer_guard
 from envsync.agent.staging.choice import NOTHING, StagingChoice
 from envsync.agent.staging.side_build import SideBuild
 from envsync.agent.target.switches import TargetSwitches
@@ -84,7 +84,7 @@ def test_the_next_push_removes_a_build_and_nothing_else(server: Server, victim: 
     for path in (SideBuild(places).path, os.fsencode(victim)):
         Path(os.fsdecode(path)).mkdir(exist_ok=True)
         write_json(places.file(side_build.NOTE), {"path": os.fsdecode(path)})
-        leftovers.discard(places)
+        scratch_files.discard(places)
         assert os.path.lexists(path) == (path == os.fsencode(victim))
         assert not os.path.lexists(places.file(side_build.NOTE))
     assert whole(victim)
@@ -163,9 +163,9 @@ def test_nothing_is_built_behind_a_link(server: Server, victim: Path) -> None:
 
 def test_a_bundle_is_not_taken_from_behind_a_link(server: Server, victim: Path) -> None:
     state = os.fsencode(server.state)
-    Path(os.fsdecode(leftovers.bundle(state, "old"))).symlink_to(victim / "key")
-    [found] = leftovers.bundles(state)
-    new = leftovers.bundle(state, "new")
+    Path(os.fsdecode(scratch_files.bundle(state, "old"))).symlink_to(victim / "key")
+    [found] = scratch_files.bundles(state)
+    new = scratch_files.bundle(state, "new")
     assert transfer._take_over(found, new) == 0
     assert not os.path.lexists(new)
 
@@ -185,6 +185,6 @@ def test_rsync_writes_nowhere_else(name: str, server: Server, victim: Path) -> N
     assert whole(victim)
     (state / name).rmdir()
     (state / name).symlink_to(victim)
-    leftovers.discard(server.target().places)
+    scratch_files.discard(server.target().places)
     assert whole(victim)
     assert not os.path.lexists(state / name)

@@ -20,7 +20,7 @@ from envsync.agent.places.layout import layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.server.facts import AGENT_MARK
 from envsync.agent.server.filesystem import Mount
-from envsync.agent.staging import leftovers, side_build
+from envsync.agent.staging import scratch_files, side_build
 from envsync.agent.target import gc as collecting
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.wire.checked_json import from_json
@@ -133,7 +133,7 @@ def test_what_interrupted_pushes_left_goes(server: Server) -> None:
     pushed(server, 1)
     interrupt(server)
     state = os.fsencode(server.state)
-    Path(os.fsdecode(leftovers.bundle(state, "0123"))).write_bytes(b"x" * 70_000)
+    Path(os.fsdecode(scratch_files.bundle(state, "0123"))).write_bytes(b"x" * 70_000)
     (server.state / "rsync-partial").mkdir()
     (server.state / "rsync-partial/half").write_bytes(b"x" * 1000)
     (server.state / "tmpabcdef").write_bytes(b"x" * 10)

@@ -20,7 +20,7 @@ from envsync.agent.trees.listing_build import Build
 from envsync.agent.trees.outgoing import outgoing
 from envsync.agent.trees.scan import scan
 from envsync.agent.trees.scan_pass import opened_directory
-from envsync.agent.trees.vouchers import NO_VOUCHERS
+from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
 from envsync.tree.local import LocalPaths
 from envsync.tree.revision import revision_of
 from tests.support import disk
@@ -56,7 +56,7 @@ def filled(
         try:
             with opened_directory(source) as top_fd:
                 scanned = scan(top_fd, LocalPaths(["local"]), source)
-                build = Build(top_fd, scanned.directories, {}, NO_VOUCHERS, None)
+                build = Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
                 outline, _ = build.outline(scanned)
                 begun = push.begin(outline, 1)
                 assert begun is not None

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from envsync.agent.server import boot, filesystem
 from envsync.agent.server.filesystem import Mount
-from envsync.agent.trees import changes, division, removal, scan, searches
+from envsync.agent.trees import changes, partition, removal, running_searches, scan
 from envsync.agent.trees import trees as trees_
 from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.changes import Moment, Search
@@ -64,7 +64,7 @@ def _tick(_short_margin: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def _divided(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "by three":
         monkeypatch.setattr(changes, "processes", lambda **_: 3)
-        monkeypatch.setattr(division, "ENTRIES_MIN", 1)
+        monkeypatch.setattr(partition, "ENTRIES_MIN", 1)
 
 
 @pytest.fixture
@@ -427,7 +427,7 @@ def test_what_was_begun_long_ago_is_begun_anew(
         os.waitid(os.P_PID, find._pid, os.WEXITED | os.WNOWAIT)
     disk.shift_content(top + b"/lib/m.py")
     let_rest(top)
-    monkeypatch.setattr(searches, "_AGE_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(running_searches, "_AGE_SECONDS_MAX", 0.0)
     assert looks.snapshot(top).revision != first.revision
 
 

@@ -74,7 +74,7 @@ class Place:
         for number in range(FILES):
             path = self.staged / self.name(number)
             status = path.stat()
-            vouched = self.writer.vouchers.packed[os.fsencode(self.name(number))]
+            vouched = self.writer.written.packed[os.fsencode(self.name(number))]
             expected = (0o100750, MTIME_NS, content_of(number))
             if (status.st_mode, status.st_mtime_ns, path.read_bytes()) != expected:
                 return False
@@ -127,7 +127,7 @@ def test_what_is_not_what_it_should_be_comes_from_elsewhere(place: Place, fork: 
     work.run(place.copies())
     lacking = {os.fsencode(place.name(number)) for number in (4, 8, *range(1, FILES, 2))}
     assert {make.path for make in work.failed} == lacking
-    assert not lacking & place.writer.vouchers.packed.keys()
+    assert not lacking & place.writer.written.packed.keys()
     assert not (place.staged / place.name(4)).exists(), "no wrong file is left"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from envsync.agent.operations.service import Service
-from envsync.agent.trees import changes, searches
+from envsync.agent.trees import changes, running_searches
 from envsync.agent.wire.build_requests import Build
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.target_requests import InspectTarget, OpenTarget
@@ -30,7 +30,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
             paths.append(path)
             super().__init__(top_fd, path, *args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(searches, "Search", Spied)
+    monkeypatch.setattr(running_searches, "Search", Spied)
     return paths
 
 

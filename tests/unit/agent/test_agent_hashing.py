@@ -21,7 +21,7 @@ from envsync.agent.trees.scan import scan
 from envsync.agent.trees.scan_pass import open_directory, opened_directory
 from envsync.agent.trees.stat_rows import Row, pack, unpack
 from envsync.agent.trees.unhashed import Unhashed
-from envsync.agent.trees.vouchers import NO_VOUCHERS
+from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
 from envsync.tree.entry import join, split
 from envsync.tree.local import LocalPaths
 from envsync.tree.revision import combine, revision_of
@@ -230,7 +230,7 @@ def test_a_cache_directory_comes_after_its_sources(tmp_path: Path) -> None:
     with opened_directory(os.fsencode(tmp_path)) as top_fd:
         scanned = scan(top_fd, LocalPaths([]))
         expected, found = (
-            Build(top_fd, scanned.directories, {}, NO_VOUCHERS, None, hashing_).directories()
+            Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None, hashing_).directories()
             for hashing_ in (Hashing(), Reversed())
         )
     assert found == expected

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.source.as_seen import read_as_is
 from envsync.agent.source.relocated_contents import Contents
 from envsync.agent.source.source import Source
+from envsync.agent.source.verified_read import read_verified
 from envsync.agent.source.version import SourceVersion
 from envsync.agent.trees.scan_pass import opened_directory
 from envsync.conda.relocation import between
@@ -137,9 +137,9 @@ def test_what_is_remembered_of_a_binary_holds_while_its_record_says_the_same(
 
     def counted(top_fd: int, path: bytes, entry: Entry) -> bytes:
         read.append(path)
-        return read_as_is(top_fd, path, entry)
+        return read_verified(top_fd, path, entry)
 
-    monkeypatch.setattr("envsync.agent.source.relocated.read_as_is", counted)
+    monkeypatch.setattr("envsync.agent.source.relocated.read_verified", counted)
     assert inspected(declared).rewritten(SHORTER) >= {b"bin/program"}
     assert b"bin/program" not in read
 
@@ -148,11 +148,11 @@ def test_a_file_that_is_removed_meanwhile_is_told_as_a_change(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def then_removed(top_fd: int, path: bytes, entry: Entry) -> bytes:
-        content = read_as_is(top_fd, path, entry)
+        content = read_verified(top_fd, path, entry)
         os.unlink(path, dir_fd=top_fd)
         return content
 
-    monkeypatch.setattr("envsync.agent.source.relocated.read_as_is", then_removed)
+    monkeypatch.setattr("envsync.agent.source.relocated.read_verified", then_removed)
     with pytest.raises(SourceRefused, match="changed while it was read"):
         inspected(base).relocation_facts(LONGER)
 

@@ -221,7 +221,7 @@ def test_a_copy_is_hashed_as_it_is_made() -> None:
         assert not writer.copy_file(holding, b"old", b"bad", entry(b"bad", b"changed"))
         assert not writer.copy_file(holding, b"gone", b"bad", entry(b"bad", b"content"))
         assert os.listdir(top_fd) == ["new"], "and no wrong file is left"
-        assert writer.vouchers.packed.keys() == {b"new"}
+        assert writer.written.packed.keys() == {b"new"}
         writer.close()
 
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from envsync.agent.source.own_way import ReachFacts
+from envsync.agent.source.direct_send import ReachFacts
 from envsync.agent.wire.source_requests import TryCommands
 from envsync.push.ends.end import Answer
 from envsync.push.ends.own_direct import OwnDirect

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.source.own_way import reach
+from envsync.agent.source.direct_send import reach
 from tests.lab.namespaces import children, wait_until
 
 _RUNS = """

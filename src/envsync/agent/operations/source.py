@@ -137,14 +137,14 @@ def _send(service: Service, request: Request) -> Answer:
 
 def _reach(service: Service, request: Request) -> Answer:
     """Whether this server gets into another one by itself, and by which of these commands."""
-    from envsync.agent.source.own_way import reach
+    from envsync.agent.source.direct_send import reach
 
     return Answer(to_json(reach(request.read(TryCommands).commands)))
 
 
 def _rsync(service: Service, request: Request) -> Answer:
     """Have this server's own rsync send the files in the payload; what it tells streams out."""
-    from envsync.agent.source.own_way import run_rsync
+    from envsync.agent.source.direct_send import run_rsync
 
     ended = run_rsync(request.read(RunRsync).argv, request.payload, service.emit)
     return Answer(to_json(ended))

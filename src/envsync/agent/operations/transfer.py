@@ -22,7 +22,7 @@ from envsync.agent.operations.target import manifest_of
 from envsync.agent.server.filesystem import clone, space
 from envsync.agent.server.program_version import version_text
 from envsync.agent.server.reading import READ_FLAGS
-from envsync.agent.staging import leftovers
+from envsync.agent.staging import scratch_files
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter, space_guard
 from envsync.agent.wire import codec
@@ -131,13 +131,13 @@ def _bundle(service: Service, request: Request) -> Answer:
     """Where a bundle goes, and what an earlier push left of one: its length and digest."""
     staging = service.push.staging
     state = _state(service)
-    path = leftovers.bundle(state, staging.token)
+    path = scratch_files.bundle(state, staging.token)
     digest = hashlib.sha256()
     size_bytes = 0
     with space_guard():
         if os.path.islink(path):
             os.unlink(path)
-        for found in leftovers.bundles(state):
+        for found in scratch_files.bundles(state):
             if found != path and not size_bytes:
                 size_bytes = _take_over(found, path)
             if found != path:
@@ -176,7 +176,7 @@ def _copy(old: BinaryIO, path: bytes) -> int:
 
 
 def _unpack(service: Service, request: Request) -> Answer:
-    path = leftovers.bundle(_state(service), service.push.staging.token)
+    path = scratch_files.bundle(_state(service), service.push.staging.token)
     try:
         with open(path, "rb") as bundle:
             incoming = service.push.receiver(_items(service, request))

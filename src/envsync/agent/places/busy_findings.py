@@ -7,7 +7,7 @@ from typing import Iterator, Tuple
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.server.facts import mapped_for_writing, running_processes
-from envsync.agent.trees.content_cache import suspects_of
+from envsync.agent.trees.content_cache import busy_candidates_of
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.wire.messages import Finding
 from envsync.conda import busy
@@ -20,7 +20,7 @@ _DELETED = b" (deleted)"
 
 def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
     """Each sign that the environment is being changed, or was left half-changed."""
-    signs = busy.signs(_suspects(scanned), time.time())
+    signs = busy.signs(_busy_candidates(scanned), time.time())
     left = tuple(
         Finding(NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking)
         for sign in signs
@@ -57,6 +57,6 @@ def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
     )
 
 
-def _suspects(scanned: Scan) -> Iterator[Tuple[bytes, float]]:
+def _busy_candidates(scanned: Scan) -> Iterator[Tuple[bytes, float]]:
     """Paths that could be signs, with the time of their last change."""
-    return ((path, time_ns / 1e9) for path, time_ns in suspects_of(scanned))
+    return ((path, time_ns / 1e9) for path, time_ns in busy_candidates_of(scanned))

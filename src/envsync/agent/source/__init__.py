@@ -1,1 +1,1 @@
-"""The end that a version comes from. Nothing here writes into an environment."""
+"""The source's end: scanning, reading and relocating. Nothing here writes into an environment."""

@@ -1,4 +1,4 @@
-"""The files of a source that carry a password or a token to wherever they are sent."""
+"""Finds the files of a source that contain passwords or tokens."""
 
 from __future__ import annotations
 

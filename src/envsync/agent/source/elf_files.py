@@ -1,4 +1,4 @@
-"""What is asked of the headers of an environment's binaries, read once for each content.
+"""Reads the ELF headers of an environment's binaries, once for each content.
 
 The answers are remembered beside the content cache, in files named as those are, and swept
 with them. They go by digest, and so outlive any change of times.

@@ -1,4 +1,4 @@
-"""Which glibc the files of an environment need."""
+"""The newest glibc that an environment's files need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What leads out of a source's environment, and in from outside: the target may lack it."""
+"""Findings of what leads out of a source's environment, or into it from outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files hold one of a few strings, by reading them: on all processors.
+"""RunningSearches files for a few byte strings, on all processors.
 
 A file counts only where it still has the status that a scan saw.
 """

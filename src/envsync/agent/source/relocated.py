@@ -1,4 +1,4 @@
-"""A source's tree as it has to be at another place: its manifest, and its files' contents.
+"""Relocates a source's tree: its manifest and its files' contents for another path.
 
 The source is only read. Which files name its path is found by reading them once; what they
 become is worked out from their bytes whenever it is needed, so no copy is kept anywhere.
@@ -20,8 +20,7 @@ from typing import (
     Tuple,
 )
 
-from envsync.agent.source.as_seen import read_as_is
-from envsync.agent.source.naming_files import NamingFiles, is_compiled
+from envsync.agent.source.files_with_prefix import FilesWithPrefix, is_compiled
 from envsync.agent.source.relocated_contents import Contents
 from envsync.agent.source.relocation_cache import (
     Declared,
@@ -31,6 +30,7 @@ from envsync.agent.source.relocation_cache import (
 )
 from envsync.agent.source.softlinks import Softlink
 from envsync.agent.source.softlinks import read as read_softlink
+from envsync.agent.source.verified_read import read_verified
 from envsync.agent.trees.changed_tree import ChangedTree
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import RelocationFacts
@@ -54,7 +54,7 @@ class Relocated(NamedTuple):
 
 
 class Relocator:
-    """Works out one relocation of one state of a source."""
+    """Makes one relocation of one state of a source."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Relocator:
         self._before = cache.rewrites()
         searched = cache.searched()
         searched.contents.update(clean)
-        self._naming = NamingFiles(top_fd, snapshot.known(), relocation, self._before, searched)
+        self._naming = FilesWithPrefix(top_fd, snapshot.known(), relocation, self._before, searched)
         self._tree = ChangedTree(snapshot)
         self._problems: Dict[bytes, str] = {}
         self._left: List[bytes] = []
@@ -149,7 +149,7 @@ class Relocator:
         """
         if entry.content in self._before.files and self._holds(entry.content, contents):
             contents.files[entry.content] = same
-        elif self._relocation.names_any(read_as_is(self._top_fd, path, entry)):
+        elif self._relocation.names_any(read_verified(self._top_fd, path, entry)):
             self._left.append(path)
             contents.files[entry.content] = same
         else:
@@ -194,7 +194,7 @@ class Relocator:
         return Records(basis, result)
 
     def _rewritten(self, path: bytes, entry: Entry, contents: Contents) -> Rewritten:
-        content = read_as_is(self._top_fd, path, entry)
+        content = read_verified(self._top_fd, path, entry)
         there = contents.rewritten(self._top_fd, path, content)
         return Rewritten(len(content), hashlib.sha256(there).digest(), len(there))
 

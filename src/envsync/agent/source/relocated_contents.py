@@ -1,4 +1,4 @@
-"""What a source's files become at another place, from the bytes that they have here."""
+"""Rewrites the contents of a source's files for another path."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import hashlib
 from typing import Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
-from envsync.agent.source.as_seen import read, read_as_is
+from envsync.agent.source.verified_read import read, read_verified
 from envsync.conda.relocated_records import (
     Rewritten,
     is_conda_record,
@@ -72,7 +72,7 @@ class Contents:
         if self._placeholders is None:
             found: Dict[bytes, Placeholder] = {}
             for record, entry in self._conda_records:
-                for path, placeholder in placeholders(read_as_is(top_fd, record, entry)).items():
+                for path, placeholder in placeholders(read_verified(top_fd, record, entry)).items():
                     if path in self._digests:
                         found[self._digests[path]] = placeholder
             self._placeholders = found

@@ -1,4 +1,4 @@
-"""What is known of an environment's relocations, so that nothing is read twice.
+"""Caches an environment's relocations on disk, so that no file is searched twice.
 
 Two files beside the content cache's, named as those are, and swept with them: which contents
 name the paths that are left behind (`Searched`), and what they become for one place

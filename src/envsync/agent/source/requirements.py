@@ -1,4 +1,4 @@
-"""What a source's environment asks for, read from its own records."""
+"""Reads an environment's requirements from conda's and pip's records, for a rebuild."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WITH_RECORDS = re.compile(rb"conda-meta|" + SITE_PACKAGES + rb"(?:/[^/]+\.(?:di
 
 
 def source_requirements(source: SourceVersion) -> Requirements:
-    """What it takes to make this version again elsewhere."""
+    """The requirements for making this version again elsewhere."""
     return requirements(_paths(source), lambda path: source.read(path, RECORD_MAX_BYTES))
 
 

@@ -1,4 +1,4 @@
-"""What files would come to on the wire, by compressing some of the blocks that would be sent."""
+"""Estimates how well files compress, from a sample of their blocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Steps = Sequence[Tuple[str, int]]
 
 
 def sampled(top_fd: int, items: Sequence[Tuple[bytes, int]], steps: Steps) -> SampleFacts:
-    """What the sample is and what it becomes by each codec and level in `steps`."""
+    """The sample's size and what each codec and level in `steps` makes of it."""
     content_bytes = 0
     packed = [0] * len(steps)
     seconds = [0.0] * len(steps)

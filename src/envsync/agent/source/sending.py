@@ -1,4 +1,4 @@
-"""A source's contents as encoded blocks, for a target that is on another server.
+"""Encodes a source's contents as blocks, for a target on another server.
 
 Reading and compressing overlap; a few blocks are made ahead of what is sent.
 """

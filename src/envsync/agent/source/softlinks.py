@@ -1,4 +1,4 @@
-"""Symlinks that stand for files of conda's package cache, and those files in their place.
+"""Finds conda's soft links into its package cache, which are sent as the files they stand for.
 
 With `always_softlink`, or where its cache is on another filesystem, conda makes symlinks to
 its package cache instead of hard links. Another server has no such cache.

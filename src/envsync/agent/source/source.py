@@ -15,19 +15,19 @@ from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import HelperProcesses
-from envsync.agent.source.at_paths import Standing, toward
+from envsync.agent.source.relocations import SourcePaths, relocation_to
 from envsync.agent.source.softlinks import finding, softlinks
 from envsync.agent.source.version import SourceVersion
-from envsync.agent.trees.between_passes import Hashed
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
 from envsync.agent.trees.outgoing import Progress, Search, outgoing
 from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.trees.scan_pass import Scan, opened_directory
 from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.stable_hashing import Hashed
 from envsync.agent.trees.storage import require_good_disk
 from envsync.agent.trees.trees import Trees
-from envsync.agent.trees.vouchers import NO_VOUCHERS
+from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
 from envsync.agent.wire.messages import (
     AS_SENT,
     DirectoryIdentity,
@@ -94,7 +94,7 @@ class Source:
 
     @property
     def stands_at(self) -> bytes:
-        """As `Standing.stands_at`."""
+        """As `SourcePaths.stands_at`."""
         parent, name = os.path.split(self._places.live)
         return os.path.join(os.path.realpath(parent), name)
 
@@ -120,17 +120,17 @@ class Source:
         self._require_environment()
         busy_before = installer_findings(self._places) + self._mapped()
         snapshot = self._looked(progress, on_change, fresh=fresh)
-        standing = self._standing()
-        links = softlinks(snapshot, standing.known_as, self._cache_directory)
-        self._version = SourceVersion(standing, snapshot, links, self._search)
+        paths = self._paths()
+        links = softlinks(snapshot, paths.known_as, self._cache_directory)
+        self._version = SourceVersion(paths, snapshot, links, self._search)
         mapped = self._mapped()
         if mapped:
             self._believe_nothing()
         findings = busy_before + busy_findings(snapshot.scan, self._places) + mapped
         return self._state(findings + _left_out(snapshot) + finding(links))
 
-    def _standing(self) -> Standing:
-        return Standing(
+    def _paths(self) -> SourcePaths:
+        return SourcePaths(
             self._places.path, self.stands_at, self.path, self._cache_directory, self.earlier
         )
 
@@ -204,7 +204,7 @@ class Source:
         # Whoever asks waits for it, and nobody yet for the hashes.
         with self._hashing.going_first():
             with opened_directory(self.path) as top_fd:
-                build = Build(top_fd, scanned.directories, {}, NO_VOUCHERS, None)
+                build = Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
                 manifest, totals = build.outline(scanned)
             state = SourceState(
                 path=os.fsdecode(self._places.path),
@@ -288,7 +288,7 @@ class Source:
         the environment will stand at the path `there`, it is known then which files name this
         one; the contents are those that stand here all the same.
         """
-        self._search = Search(toward(self._standing(), there).needles) if there else None
+        self._search = Search(relocation_to(self._paths(), there).needles) if there else None
         with self._hashing.reading() as on_read, contextlib.ExitStack() as preparing:
             preparing.enter_context(self._hashing.going_first())
 

@@ -1,4 +1,4 @@
-"""The version of a source that was found there: what it consists of, here and at other paths."""
+"""A version of a source as it was scanned: its manifest and contents, here and relocated."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Collection, Mapping, Optional, Set, Tuple
 
 from envsync.agent.server.reading import read_start
 from envsync.agent.source import glibc_needs
-from envsync.agent.source.at_paths import AtPaths, Standing, toward
 from envsync.agent.source.elf_files import ElfFiles
+from envsync.agent.source.relocations import Relocations, SourcePaths, relocation_to
 from envsync.agent.source.softlinks import Softlink
 from envsync.agent.trees.cache_names import cache_start
 from envsync.agent.trees.outgoing import Search
@@ -30,32 +30,32 @@ class SourceVersion:
 
     def __init__(
         self,
-        standing: Standing,
+        paths: SourcePaths,
         snapshot: Snapshot,
         softlinks: Mapping[bytes, Softlink],
         search: Optional[Search],
     ) -> None:
         """`search` is what was learnt of the contents when they were sent ahead."""
-        self._standing = standing
+        self._paths = paths
         self.snapshot = snapshot
         self.softlinks = softlinks
-        self._at_paths = AtPaths(standing, snapshot, softlinks, search)
+        self._relocations = Relocations(paths, snapshot, softlinks, search)
         self._manifest: Optional[Manifest] = None
 
     @property
     def known_as(self) -> bytes:
         """The path by which conda knows it, and which is written into its files."""
-        return self._standing.known_as
+        return self._paths.known_as
 
     @property
     def stands_at(self) -> bytes:
         """The same path without links."""
-        return self._standing.stands_at
+        return self._paths.stands_at
 
     @property
     def names(self) -> Tuple[bytes, ...]:
         """Every path that its files may name it by."""
-        paths = (self.known_as, self.stands_at, *self._standing.earlier)
+        paths = (self.known_as, self.stands_at, *self._paths.earlier)
         return tuple(dict.fromkeys(paths))
 
     @property
@@ -69,7 +69,7 @@ class SourceVersion:
         None where it stays and has no links into a package cache: those are the files that
         they stand for, at any path.
         """
-        return self._at_paths.at(there) if there or self.softlinks else None
+        return self._relocations.at(there) if there or self.softlinks else None
 
     def manifest(self, there: str = "") -> Manifest:
         """Its manifest, or what that becomes at the path `there`."""
@@ -86,11 +86,11 @@ class SourceVersion:
 
     def relocation(self, there: str) -> Relocation:
         """How its paths become those of the path `there`; empty where it stays."""
-        return toward(self._standing, there)
+        return relocation_to(self._paths, there)
 
     def relocation_facts(self, there: str) -> RelocationFacts:
         """What the tree becomes at the path `there`."""
-        return self._at_paths.facts(there)
+        return self._relocations.facts(there)
 
     def rewritten(self, there: str) -> Set[bytes]:
         """The paths of the files whose contents are other ones at `there`, or no files here."""
@@ -105,13 +105,13 @@ class SourceVersion:
         """Its binaries."""
         scanned = self.snapshot.scan
         worth = [path for path, rows in scanned.directories.items() if may_hold_programs(rows)]
-        cache = cache_start(self._standing.cache_directory, (scanned.device, scanned.inode))
+        cache = cache_start(self._paths.cache_directory, (scanned.device, scanned.inode))
         return ElfFiles(self.manifest(), worth, self._place_of, cache)
 
     def _place_of(self, path: bytes) -> bytes:
         """Where the content stands of a file of the manifest."""
         softlink = self.softlinks.get(path)
-        return os.path.join(self._standing.path, path) if softlink is None else softlink.place
+        return os.path.join(self._paths.path, path) if softlink is None else softlink.place
 
     def read(self, path: bytes, size_bytes_max: int = outside.FILE_MAX_BYTES) -> Optional[bytes]:
         """A small file of the environment; None where it is large or unreadable."""

@@ -1,1 +1,1 @@
-"""Building the next version beside the one that stands there, from whatever is there or comes."""
+"""Builds the next version beside the live one, from files on the server and what is sent."""

@@ -1,4 +1,4 @@
-"""Large files of which the target has most already: only the blocks that are new travel.
+"""Block-wise transfer of large files of which the target has most already.
 
 The target tells the digests of the blocks of what it has at a file's path: what an interrupted
 push left of it, or the version that stands there. The source answers with what to copy from

@@ -1,4 +1,4 @@
-"""Which tree a push builds on.
+"""Chooses the tree that a push builds on.
 
 In this order: what an interrupted push left, or was set aside for this one; the earlier version
 that `keep` would drop once this one is published (double buffering: only what changed is

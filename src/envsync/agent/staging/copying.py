@@ -1,4 +1,4 @@
-"""Copying files from other trees of this server into the staging tree: on all processors.
+"""Copies files from other trees of this server into the staging tree, on all processors.
 
 A file costs five system calls and its hash. So where there are many, the processes that scan
 beside the agent's own take batches of them as well.
@@ -105,10 +105,10 @@ class Copying:
         """Take over what a helper did; whether it did it."""
         if answer is None:
             return False
-        vouchers, failed, error_number = answer
+        written, failed, error_number = answer
         if error_number:
             raise OSError(error_number, os.strerror(error_number))
-        self._site.writer.vouchers.take(vouchers)
+        self._site.writer.written.take(written)
         self.failed += [Make(batch[number].path, batch[number].entry) for number in failed]
         done_bytes = sum(copy.entry.size_bytes for copy in batch)
         self._progress(done_bytes - sum(batch[number].entry.size_bytes for number in failed))
@@ -116,7 +116,7 @@ class Copying:
 
 
 def copy_share(order: Tuple[Any, ...]) -> Optional[Tuple[Any, ...]]:
-    """A helper's part, for `Copying`: vouchers, the numbers of what failed, and an errno.
+    """A helper's part, for `Copying`: what was written, the numbers of what failed, and an errno.
 
     None where it has to be done elsewhere. While it writes it holds the writers' lock, so that
     nobody builds in the same place after the agent that asked for it is gone.
@@ -142,7 +142,7 @@ def copy_share(order: Tuple[Any, ...]) -> Optional[Tuple[Any, ...]]:
                     failed.append(number)
         except OSError as error:
             return {}, [], error.errno
-        return writer.vouchers.packed, failed, 0
+        return writer.written.packed, failed, 0
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The stream of `outgoing`, taken apart and written into the staging tree."""
+"""Writes the stream of `agent.trees.outgoing` into the staging tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a plan, set right by what came of it."""
+"""Corrects a plan's figures by what was really copied."""
 
 from __future__ import annotations
 

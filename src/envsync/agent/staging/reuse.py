@@ -1,4 +1,4 @@
-"""Contents that a server has elsewhere: in other environments, earlier versions, conda's cache.
+"""Finds contents on this server to reuse: in other environments, earlier versions, conda's cache.
 
 What is known of those is believed only as far as which file to try: a file is hashed while
 it is copied, and one that is not what it was taken for comes from the source like any other.

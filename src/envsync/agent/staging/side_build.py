@@ -1,4 +1,4 @@
-"""An environment that the server's own tools make, beside its name and as long as it.
+"""Builds an environment with the server's own tools, at another path of the same length.
 
 conda writes an environment's path into its files, and what it made cannot be renamed. So it
 is made at a path of the same length as the name that it will have, and that name is written

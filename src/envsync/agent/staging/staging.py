@@ -32,7 +32,7 @@ from envsync.agent.server.filesystem import space
 from envsync.agent.staging.blocks import LARGE_BYTES
 from envsync.agent.staging.choice import NOTHING, Candidate, StagingChoice
 from envsync.agent.staging.copying import Copying, Site
-from envsync.agent.staging.stock import Stock
+from envsync.agent.staging.incremental_listing import IncrementalListing
 from envsync.agent.staging.writing import TreeWriter, space_guard
 from envsync.agent.trees.removal import remove_trees
 from envsync.agent.trees.scan_pass import open_directory
@@ -73,7 +73,7 @@ class Staging:
         self._found: Optional[Snapshot] = None
         self._looked: Optional[Candidate] = None
         self._touched: Set[bytes] = set()
-        self._stock: Optional[Stock] = None
+        self._incremental: Optional[IncrementalListing] = None
         self._was_shared = False
         self.token = ""
         self.origin = ORIGIN_NEW
@@ -116,7 +116,7 @@ class Staging:
         Nobody goes on with it: it has no record any more, and the note is of the new one.
         """
         self.close()
-        self._touched, self._stock = set(), None
+        self._touched, self._incremental = set(), None
         self._take(NOTHING)
 
     def give_up(self) -> None:
@@ -148,16 +148,16 @@ class Staging:
         self._writer = TreeWriter(open_directory(self.path))
 
     def set_aside(self) -> None:
-        """Removal what was completed and verified for the next push to build on."""
+        """Leave what was completed and verified for the next push to build on."""
         inode = os.lstat(self.path).st_ino
         note_staging(self._places, self.token, inode, is_set_aside=True)
 
-    def take_stock(self, progress: Optional[Progress] = None) -> Manifest:
-        """Look at what was completed, to build on it further; it was hashed on its way in."""
-        vouchers, stock = self.writer.vouchers, self._stock
-        self._touched, self._stock = set(), None
-        known = {} if stock is None else stock.known
-        self._found = self._trees.snapshot_private(self.path, None, (), vouchers, progress, known)
+    def snapshot_completed(self, progress: Optional[Progress] = None) -> Manifest:
+        """Take a snapshot of what was completed, to build on; it was hashed as it was written."""
+        written, incremental = self.writer.written, self._incremental
+        self._touched, self._incremental = set(), None
+        known = {} if incremental is None else incremental.known
+        self._found = self._trees.snapshot_private(self.path, None, (), written, progress, known)
         self.origin = ORIGIN_RESUMED
         return self._found.manifest()
 
@@ -172,13 +172,13 @@ class Staging:
     def plan_whole(self, outline: Manifest) -> Plan:
         """What a new tree needs to become what an outline names."""
         self._plan = plan_whole(outline)
-        self._stock = Stock(self.writer, self._plan)
+        self._incremental = IncrementalListing(self.writer, self._plan)
         return self._plan
 
     def look_meanwhile(self, files: int) -> bool:
-        """While nothing else is to be done: take stock of one directory, where one is complete
-        now that so many files have come. Whether there was one."""
-        return self._stock is not None and self._stock.look(files)
+        """While there is nothing else to do: list one more directory that is complete, now that so
+        many files have come. Whether there was one."""
+        return self._incremental is not None and self._incremental.look(files)
 
     def require_space(self, live: Optional[bytes] = None, local: Collection[bytes] = ()) -> None:
         """Raise `NoSpace` where the plan does not fit, or what is carried of `live` with it."""
@@ -321,7 +321,7 @@ class Staging:
             self.path,
             self._found,
             self._touched,
-            self.writer.vouchers,
+            self.writer.written,
             progress,
             of_version=wanted.directories,
         )

@@ -1,4 +1,4 @@
-"""Making entries in a tree that nobody else may see yet.
+"""Writes entries into a tree that nobody else uses yet.
 
 Every file is made anew under its own name: nothing that exists is ever opened for writing,
 so no byte that a process has open or mapped changes, and no inode is shared.
@@ -19,7 +19,7 @@ from envsync.agent.trees.file_hash import BLOCK_BYTES, SMALL_BYTES, hash_open_fi
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.scan_pass import open_directory
 from envsync.agent.trees.storage import storage_failure
-from envsync.agent.trees.vouchers import Vouchers
+from envsync.agent.trees.written_digests import WrittenDigests
 from envsync.tree.entry import DIRECTORY, MODE_MASK, Entry, split
 
 _PERMISSIONS = MODE_MASK & 0o777
@@ -39,11 +39,11 @@ def space_guard() -> Iterator[None]:
 
 
 class TreeWriter:
-    """Writes below one open directory. `vouchers` says what was hashed on its way in."""
+    """Writes below one open directory. `written` says what was hashed on its way in."""
 
     def __init__(self, top_fd: int) -> None:
         self.top_fd = top_fd
-        self.vouchers = Vouchers()
+        self.written = WrittenDigests()
         self._parent: Optional[bytes] = None
         self._parent_fd = -1
         self._buffer = bytearray(BLOCK_BYTES)
@@ -87,7 +87,7 @@ class TreeWriter:
                 s = os.fstat(fd)
         finally:
             os.close(fd)
-        self.vouchers.add(path, s, digest)
+        self.written.add(path, s, digest)
         return True
 
     def copy_file(self, source_fd: int, source: bytes, path: bytes, entry: Entry) -> bool:
@@ -206,7 +206,7 @@ class TreeWriter:
 
     def remove(self, path: bytes, kind: int = 0) -> None:
         """Remove one entry, a directory with what is left in it. Absence is fine."""
-        self.vouchers.drop(path)
+        self.written.drop(path)
         directory, name = split(path)
         with contextlib.suppress(FileNotFoundError):
             parent_fd = self._directory(directory)

@@ -24,7 +24,7 @@ from envsync.agent.places.staging_note import (
 )
 from envsync.agent.server.facts import processes_below
 from envsync.agent.server.filesystem import mount_of
-from envsync.agent.staging import leftovers
+from envsync.agent.staging import scratch_files
 from envsync.agent.target.target import Target
 from envsync.agent.trees.removal import measure, remove_tree
 from envsync.agent.wire.messages import SweepFacts
@@ -188,7 +188,7 @@ class _Sweep:
         trees = [path for inode, path in self._trees.items() if inode not in known]
         found = [path for path in trees if os.path.lexists(path) and path not in self._resisting]
         places = self._target.places
-        parts = leftovers.bundles(places.state) + leftovers.unfinished(places)
+        parts = scratch_files.bundles(places.state) + scratch_files.unfinished(places)
         if not found and not parts and not os.path.lexists(note_path(places)):
             return
         if self._rules.dry_run:
@@ -203,7 +203,7 @@ class _Sweep:
         try:
             self._drop_trees(found)
             self._count(sum(map(measure, parts)))
-            leftovers.discard(places)
+            scratch_files.discard(places)
             if not any(map(os.path.lexists, found)) and not ready:
                 forget_staging(self._target.places)
         finally:

@@ -17,7 +17,7 @@ from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
 from envsync.agent.publishing.publish import Switch
-from envsync.agent.staging import leftovers
+from envsync.agent.staging import scratch_files
 from envsync.agent.staging.blocks import Bases, Patching
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.plan_figures import with_copied, with_failed
@@ -200,7 +200,7 @@ class TargetPush:
         outline, self._outline = self._outline, None
         if outline is not None:
             self.staging.complete(outline, None, ())
-            self._target.begun = self.staging.take_stock(progress)
+            self._target.begun = self.staging.snapshot_completed(progress)
             self._is_ahead = True
 
     def stage(
@@ -379,4 +379,4 @@ class TargetPush:
             replaced = None if target.live is None else target.live.scan.inode
             prune_generations(target.trees, target.records, live, keep, replaced)
             remove_orphaned_trees(target.places, target.records, [live.inode])
-            leftovers.discard(target.places)
+            scratch_files.discard(target.places)

@@ -1,4 +1,4 @@
-"""The file of a content cache: a head of JSON, then what is known of each directory, packed."""
+"""The file format of a content cache: a head of JSON, then each directory's rows, packed."""
 
 from __future__ import annotations
 

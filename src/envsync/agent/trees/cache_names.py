@@ -1,5 +1,5 @@
-"""What the files are called in which things are remembered of one tree, so that they are swept
-when it is gone: `DEVICE-INODE-KEY`, in hexadecimal digits."""
+"""Names of cache files that belong to one tree, `DEVICE-INODE-KEY` in hexadecimal digits, so that
+they are removed when the tree is gone."""
 
 from __future__ import annotations
 

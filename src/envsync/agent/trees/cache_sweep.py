@@ -1,4 +1,4 @@
-"""Freeing content-cache files whose tree is gone.
+"""Removes content-cache files of trees that are gone.
 
 A file names its tree by device and inode only. One of another prefix, or of a disk that is
 not mounted right now, cannot be told from one whose tree is gone; so only what nothing has

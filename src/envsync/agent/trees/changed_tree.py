@@ -1,4 +1,4 @@
-"""A tree of which some entries are other ones: what its manifest, revision and totals are then."""
+"""Applies changes to a snapshot's entries: the manifest, revision and totals that result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changed in a tree since a moment, by the change times of its entries.
+"""Finds what changed in a tree since a moment, by the change times of its entries.
 
 The kernel stamps an inode's ctime with its own clock at each change of content, status or
 count of links, and a directory's where a name in it is made, removed or renamed; no call sets
@@ -17,7 +17,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Set
 
 from envsync.agent.server import boot
 from envsync.agent.server.filesystem import holds_mounts, mount_of
-from envsync.agent.trees.division import PARTS, Division
+from envsync.agent.trees.partition import PARTS, Partition
 from envsync.tree.entry import split
 
 TRUSTED_KINDS = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
@@ -86,14 +86,14 @@ class Search:
         top_fd: int,
         path: bytes,
         since: Moment,
-        division: Callable[[], Division] = Division,
+        partition: Callable[[], Partition] = Partition,
         *,
         is_urgent: bool = False,
     ) -> None:
         """Begin it, by a descriptor of the tree's top.
 
         It finds what changed until its own `moment`, and perhaps what did later. Where there
-        are processors for several, each has a part of the `division`: where it `is_urgent`,
+        are processors for several, each has a part of the `partition`: where it `is_urgent`,
         of all processors.
         """
         self.moment = Moment.now()._replace(read_ns=since.read_ns)
@@ -103,7 +103,7 @@ class Search:
         if mount.kind in TRUSTED_KINDS and since.may_be_gone_on_from() and not holds_mounts(path):
             since_ns = since.time_ns - int(mount.stamp_margin_seconds * 1e9)
             count = processes(is_urgent=is_urgent)
-            parts = division() if count > 1 else Division()
+            parts = partition() if count > 1 else Partition()
             asked = _asked(parts, count, self._top_fd)
             self._running = [_Find(self._top_fd, *where, since_ns) for where in asked]
 
@@ -139,17 +139,17 @@ def processes(*, is_urgent: bool = False) -> int:
     return max(1, min(PARTS, processors if is_urgent else processors // 2))
 
 
-def _asked(division: Division, count: int, top_fd: int) -> Iterator[_Asked]:
+def _asked(partition: Partition, count: int, top_fd: int) -> Iterator[_Asked]:
     """For each process the directories that it looks at, and how deep.
 
     Those that are gone are left out: that stamped what they were in.
     """
-    parts = [division.parts[number::count] for number in range(count)]
-    for part in parts if division.parts else [((b"",),)]:
+    parts = [partition.parts[number::count] for number in range(count)]
+    for part in parts if partition.parts else [((b"",),)]:
         places = [place for pieces in part for place in pieces if _is_there(top_fd, place)]
         if places:
             yield places, []
-    upper = [place for place in division.upper if _is_there(top_fd, place)]
+    upper = [place for place in partition.upper if _is_there(top_fd, place)]
     if upper:
         yield upper, [b"-maxdepth", b"1"]
 

@@ -1,4 +1,4 @@
-"""What was hashed before, by status: a file per tree in the user's own cache directory.
+"""The content cache: what was hashed before, by file status; a file per tree in the user's cache.
 
 A tree is known by device and inode of its top directory, so a rename keeps what is known
 of it. A row counts only while inode, size, mtime and ctime are what they were (or while the
@@ -30,12 +30,12 @@ from typing import (
 )
 
 from envsync.agent.server import boot
+from envsync.agent.trees.busy_candidates import BusyCandidates, busy_candidates
 from envsync.agent.trees.cache_file import CacheFile, Head, Known
 from envsync.agent.trees.cache_names import cache_path
 from envsync.agent.trees.changes import Moment, processes
-from envsync.agent.trees.division import Division, division
+from envsync.agent.trees.partition import Partition, partition
 from envsync.agent.trees.scan_pass import Scan
-from envsync.agent.trees.suspects import Suspects, suspects
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Totals
 
@@ -58,26 +58,26 @@ class CacheLost(Exception):
 class StoredRows(Mapping[bytes, bytes]):
     """The packed rows of each directory, as a scan has them, read when somebody asks.
 
-    `suspects` and `division` are those of these rows (see there), and at hand. They were
+    `busy_candidates` and `partition` are those of these rows (see there), and at hand. They were
     `compared` where a further scan read some of them again, and found them the same.
     """
 
     def __init__(
         self,
         known: Callable[[], Dict[bytes, Known]],
-        suspects: Suspects,
-        division: Division,
+        busy_candidates: BusyCandidates,
+        partition: Partition,
         *,
         compared: bool = False,
     ) -> None:
         self._known = known
-        self.suspects = suspects
-        self.division = division
+        self.busy_candidates = busy_candidates
+        self.partition = partition
         self.compared = compared
 
     def as_compared(self) -> StoredRows:
         """The same, after that."""
-        return StoredRows(self._known, self.suspects, self.division, compared=True)
+        return StoredRows(self._known, self.busy_candidates, self.partition, compared=True)
 
     def __getitem__(self, path: bytes) -> bytes:
         return self._known()[path].rows
@@ -195,9 +195,9 @@ def _seen(scan: Scan) -> List[Any]:
     """What a scan saw besides its rows and its signature, as JSON has it."""
     left_out = [_texts(scan.local), _texts(scan.special), _texts(scan.foreign)]
     numbers = [scan.mode, scan.mtime_ns, scan.entries, scan.newest_ns]
-    found = suspects_of(scan)
+    found = busy_candidates_of(scan)
     paths, times = _texts(path for path, _ in found), [time_ns for _, time_ns in found]
-    parts, upper = division_of(scan)
+    parts, upper = partition_of(scan)
     divided = [[_texts(part) for part in parts], _texts(upper)]
     return [*left_out, numbers, list(scan.moment), paths, times, divided]
 
@@ -207,7 +207,7 @@ def _scan(head: Head, known: Callable[[], Dict[bytes, Known]]) -> Scan:
     local, special, foreign, numbers, moment, paths, times, divided = head.seen
     mode, mtime_ns, entries, newest_ns = _integers(numbers)
     parts, upper = divided
-    by_processes = Division(tuple(_paths(part) for part in parts), _paths(upper))
+    by_processes = Partition(tuple(_paths(part) for part in parts), _paths(upper))
     suspected = tuple(zip(_paths(paths), _integers(times)))
     return Scan(
         directories=StoredRows(known, suspected, by_processes),
@@ -225,18 +225,18 @@ def _scan(head: Head, known: Callable[[], Dict[bytes, Known]]) -> Scan:
     )
 
 
-def suspects_of(scan: Scan) -> Suspects:
+def busy_candidates_of(scan: Scan) -> BusyCandidates:
     """What in a scanned tree could be a sign of an installer."""
     rows = scan.directories
-    return rows.suspects if isinstance(rows, StoredRows) else suspects(rows)
+    return rows.busy_candidates if isinstance(rows, StoredRows) else busy_candidates(rows)
 
 
-def division_of(scan: Scan) -> Division:
+def partition_of(scan: Scan) -> Partition:
     """How a scanned tree is divided for those who look through it again, if several do."""
     rows = scan.directories
     if isinstance(rows, StoredRows):
-        return rows.division
-    return division(rows) if processes(is_urgent=True) > 1 else Division()
+        return rows.partition
+    return partition(rows) if processes(is_urgent=True) > 1 else Partition()
 
 
 def _integers(values: Sequence[object]) -> Tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""One file copied as it is: its bytes, holes, attributes and times, whole or not at all."""
+"""Copies one file: its bytes, holes, attributes and times, whole or not at all."""
 
 from __future__ import annotations
 

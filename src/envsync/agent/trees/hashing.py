@@ -1,4 +1,4 @@
-"""SHA-256 of many files, on all processors where there is enough to do."""
+"""Hashes many files by SHA-256, on all processors where there is enough to do."""
 
 from __future__ import annotations
 

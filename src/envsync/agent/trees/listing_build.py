@@ -1,4 +1,4 @@
-"""From a scan to listings: one attempt, hashing only what is not known."""
+"""Builds listings from a scan in one attempt, hashing only what is not known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.set_id import SET_ID, mode_for
 from envsync.agent.trees.stat_rows import INODE_MASK, KIND_MASK, Row, linked_files, unpack
 from envsync.agent.trees.unhashed import Unhashed
-from envsync.agent.trees.vouchers import Vouchers
+from envsync.agent.trees.written_digests import WrittenDigests
 from envsync.tree import listing as listings
 from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, join, split
 from envsync.tree.manifest import Manifest, Totals
@@ -36,7 +36,7 @@ class Build:
         top_fd: int,
         rows: Mapping[bytes, bytes],
         known: Dict[bytes, Known],
-        vouchers: Vouchers,
+        written: WrittenDigests,
         progress: Optional[Progress],
         hashing: Optional[Hashing] = None,
     ) -> None:
@@ -44,7 +44,7 @@ class Build:
         self._hashing = hashing or Hashing()
         self._rows = rows
         self._known = known
-        self._vouchers = vouchers
+        self._written = written
         self._progress = progress
         self.hashed_bytes = 0
         self.unreadable: List[bytes] = []
@@ -107,17 +107,17 @@ class Build:
         for path in changed:
             self._hashing.give_way()
             rows = unpack(self._rows[path])
-            vouched = self._vouched(path, rows)
+            known = self._known_digests(path, rows)
             lacking = [
                 row.size_bytes
-                for row, digest in zip(rows, vouched)
+                for row, digest in zip(rows, known)
                 if not digest and row.mode & KIND_MASK == S_IFREG
             ]
             above, name = split(path)
             if not lacking and not (name == CACHE_DIRECTORY and above in late):
-                yield path, self._entries(path, rows, vouched, groups)
+                yield path, self._entries(path, rows, known, groups)
                 continue
-            digests = bytearray().join([digest or _NO_DIGEST for digest in vouched])
+            digests = bytearray().join([digest or _NO_DIGEST for digest in known])
             late[path] = Unhashed(path, self._rows[path], digests, len(lacking), sum(lacking))
         for part in self._hashed(late):
             path = part.directory
@@ -147,12 +147,12 @@ class Build:
                 if one.directory in held:
                     ready.append(held.pop(one.directory))
 
-    def _vouched(self, directory: bytes, rows: Sequence[Row]) -> List[Optional[bytes]]:
+    def _known_digests(self, directory: bytes, rows: Sequence[Row]) -> List[Optional[bytes]]:
         """Each file's digest, where its status says that it is still the one that was hashed."""
         before = self._before(directory)
-        if not before and not self._vouchers:
+        if not before and not self._written:
             return [None] * len(rows)
-        found = self._vouchers.digests(directory, rows)
+        found = self._written.digests(directory, rows)
         if before:
             for number, row in enumerate(rows):
                 if found[number] is None and row.mode & KIND_MASK == S_IFREG:
@@ -268,7 +268,7 @@ def _known(
 
 
 def _same_content(old: Row, new: Row) -> bool:
-    """Whether a row still vouches for the bytes.
+    """Whether the bytes are still those of a row.
 
     Any write changes ctime. So does a new hard link elsewhere (`conda create --clone`),
     but then the link count differs too, and nothing else does. That it is the same file at

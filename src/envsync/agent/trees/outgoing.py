@@ -1,4 +1,4 @@
-"""The contents of many files as one stream, made while they are read.
+"""Sends the contents of many files as one stream, made while they are read.
 
 For each file, in the order agreed on: its number, its size, its bytes. A file that is gone
 has `GONE` for its size and no bytes; one that is shorter than it was is filled up with

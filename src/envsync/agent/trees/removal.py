@@ -1,4 +1,4 @@
-"""Removing whole trees, whatever modes they carry, never through a link nor what is mounted."""
+"""Removes whole trees, whatever their modes, never through a link or into a mount."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pass over a directory tree: the status of every entry, nothing opened but directories.
+"""Scans a directory tree: the status of every entry, nothing opened but directories.
 
 The result is compact and comparable: each directory becomes the packed status of its
 entries, and all of them one signature. Two scans with one signature saw no difference in
@@ -13,7 +13,7 @@ from typing import Collection, Dict, List, Optional, Tuple
 
 from envsync.agent.server.helper_processes import SCAN, HelperProcesses, Share
 from envsync.agent.trees.changes import Moment, Search
-from envsync.agent.trees.content_cache import StoredRows, division_of
+from envsync.agent.trees.content_cache import StoredRows, partition_of
 from envsync.agent.trees.scan_pass import (
     DirectoriesOf,
     Scan,
@@ -152,7 +152,7 @@ def scan_again(
     processors. As `scan` otherwise.
     """
     if search is None:
-        parts = partial(division_of, before)
+        parts = partial(partition_of, before)
         search = Search(top_fd, path, before.moment, parts, is_urgent=is_urgent)
     touched = search.touched()
     if before.foreign:

@@ -26,7 +26,6 @@ from typing import (
 )
 
 from envsync.agent.trees.changes import Moment
-from envsync.agent.trees.closed_paths import how_to_read_directory
 from envsync.agent.trees.stat_rows import (
     KIND_MASK,
     NO_ROWS,
@@ -40,6 +39,7 @@ from envsync.agent.trees.stat_rows import (
     unpack,
 )
 from envsync.agent.trees.storage import trouble
+from envsync.agent.trees.unreadable_paths import how_to_read_directory
 from envsync.errors import SourceRefused
 from envsync.tree.entry import join, split
 from envsync.tree.local import NFS_REMAINS, LocalPaths

@@ -1,4 +1,4 @@
-"""Set-id bits, by which a program runs with its owner's rights: a copy's owner is another."""
+"""Set-id bits, which a copy that belongs to another user must not get."""
 
 from __future__ import annotations
 

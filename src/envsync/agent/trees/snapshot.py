@@ -1,4 +1,4 @@
-"""What a tree was at one moment."""
+"""A snapshot of a tree: what it was at one moment."""
 
 from __future__ import annotations
 

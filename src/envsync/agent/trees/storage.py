@@ -1,4 +1,4 @@
-"""What it means when a disk is full, fails, or has become read-only."""
+"""Translates system errors of disks (full, failing, read-only) into errors for people."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Trouble(NamedTuple):
 
 
 def trouble(error: OSError) -> Optional[Trouble]:
-    """The disk's trouble behind an error of the system; None where it is another."""
+    """The disk's trouble behind a system error; None where the error is another."""
     if error.errno == errno.ENOSPC:
         return Trouble(NoSpace, "its disk is full", _FREE)
     if error.errno == errno.EDQUOT:

@@ -1,4 +1,4 @@
-"""Looks at trees: a snapshot is believed where the cache has it, and else hashed."""
+"""Takes snapshots of trees: from the content cache where that is valid, else by hashing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Callable, Collection, Dict, Iterator, Optional, Tuple
 
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.helper_processes import HelperProcesses
-from envsync.agent.trees.between_passes import Attempts, Hashed, Progress
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.content_cache import CacheLost, ContentCache, StoredRows
 from envsync.agent.trees.hashing import Hashing
+from envsync.agent.trees.racy_timestamps import seconds_to_settle
+from envsync.agent.trees.running_searches import RunningSearch, RunningSearches, begin
 from envsync.agent.trees.scan import (
     NO_HELPERS,
     are_directories_unchanged,
@@ -20,10 +21,9 @@ from envsync.agent.trees.scan import (
     scan_again,
 )
 from envsync.agent.trees.scan_pass import Scan, Versions, no_version, opened_directory
-from envsync.agent.trees.searches import Begun, Searches, begin
-from envsync.agent.trees.settling import seconds_to_settle
 from envsync.agent.trees.snapshot import Later, Snapshot
-from envsync.agent.trees.vouchers import NO_VOUCHERS, Vouchers
+from envsync.agent.trees.stable_hashing import Attempts, Hashed, Progress
+from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS, WrittenDigests
 from envsync.tree.local import LocalPaths
 
 
@@ -42,7 +42,7 @@ class Trees:
         self.directories_of = directories_of
         self._cache_directory = cache_directory
         self.helpers = helpers
-        self._searches = Searches()
+        self._searches = RunningSearches()
         self._unstored: Dict[Tuple[int, int], Hashed] = {}
         self._stores_later = False
 
@@ -156,7 +156,7 @@ class Trees:
                 return cache, scan_again(top_fd, self.local, path, before, self.helpers, search, of)
         return cache, scan(top_fd, self.local, path, self.helpers, self.directories_of)
 
-    def _mistook(self, begun: Begun) -> bool:
+    def _mistook(self, begun: RunningSearch) -> bool:
         """Whether the last look took for local a directory that the version here has.
 
         As one that was taken when nobody could tell which version it was: no look that goes on
@@ -182,7 +182,7 @@ class Trees:
         hashing: Optional[Hashing] = None,
     ) -> Attempts:
         of = self.directories_of
-        return Attempts(top_fd, path, cache, self.local, NO_VOUCHERS, progress, hashing, of)
+        return Attempts(top_fd, path, cache, self.local, NO_WRITTEN_DIGESTS, progress, hashing, of)
 
     def begin(self, path: bytes) -> None:
         """Have it found out meanwhile what changed in a tree that a `snapshot` will be taken of."""
@@ -208,7 +208,7 @@ class Trees:
         if not isinstance(rows, StoredRows) or rows.compared:
             cache.seen_again(now)
         if isinstance(rows, StoredRows):
-            now = now._replace(directories=StoredRows(later, rows.suspects, rows.division))
+            now = now._replace(directories=StoredRows(later, rows.busy_candidates, rows.partition))
         return Snapshot(summary.revision, summary.totals, now, later, 0)
 
     def unconfirmed(
@@ -243,14 +243,14 @@ class Trees:
         path: bytes,
         before: Optional[Snapshot],
         touched: Collection[bytes],
-        vouchers: Vouchers,
+        written: WrittenDigests,
         progress: Optional[Progress] = None,
         known: Optional[Dict[bytes, Known]] = None,
         of_version: Collection[bytes] = (),
     ) -> Snapshot:
         """A tree that only this process writes to, after it did so.
 
-        A file whose status is that of its voucher was hashed as it was written.
+        A file whose status is in `written` was hashed as it was written.
         One pass is enough, and after an earlier look (`before`) only over what was
         touched since. Without one, `known` are directories that were looked at one by one.
         `of_version` are the directories of the version that it is to be.
@@ -264,7 +264,7 @@ class Trees:
                 scanned = rescan(top_fd, self.local, before.scan, touched, lambda _: of_version)
             cache = self.cache(scanned.device, scanned.inode)
             known = before.known() if before is not None else known or {}
-            attempts = Attempts(top_fd, path, cache, self.local, vouchers, progress)
+            attempts = Attempts(top_fd, path, cache, self.local, written, progress)
             hashed = attempts.once(scanned, known, 0.0)
             # Nobody else writes there: none of it can change and show the same stamps.
             hashed._replace(settled_ns=scanned.newest_ns).keep()

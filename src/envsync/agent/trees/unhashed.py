@@ -1,4 +1,4 @@
-"""What waits to be hashed, packed by directory: 200,000 objects would take 100 MB."""
+"""The files that wait to be hashed, packed by directory: 200,000 objects would take 100 MB."""
 
 from __future__ import annotations
 

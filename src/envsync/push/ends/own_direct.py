@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Sequence
 
-from envsync.agent.source.own_way import ReachFacts, RsyncEnded
+from envsync.agent.source.direct_send import ReachFacts, RsyncEnded
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.short_answers import RsyncFacts
 from envsync.agent.wire.source_requests import RunRsync, TryCommands

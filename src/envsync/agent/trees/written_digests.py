@@ -1,6 +1,6 @@
-"""Files whose bytes were hashed as they were written, and their status after that.
+"""Digests of files that were hashed as they were written, each with the status after that.
 
-Only the process that writes a tree gives vouchers for it, and nobody else may write there.
+Only the process that writes a tree notes them, and nobody else may write there.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ _numbers = attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns", "st_mod
 _BEFORE_CTIME_BYTES = struct.calcsize("<QQq")
 
 
-class Vouchers:
+class WrittenDigests:
     """Digests by path, each good for one status. Packed: there may be 200,000."""
 
     def __init__(self) -> None:
         self.packed: Dict[bytes, bytes] = {}
 
     def add(self, path: bytes, status: os.stat_result, digest: bytes) -> None:
-        """Vouch for a file that has this status."""
+        """Note the digest of a file that has this status."""
         self.packed[path] = _STATUS.pack(*_numbers(status)) + digest
 
     def drop(self, path: bytes) -> None:
-        """No longer vouch for it. Absence is fine."""
+        """Forget a file. Absence is fine."""
         self.packed.pop(path, None)
 
     def __len__(self) -> int:
         return len(self.packed)
 
     def take(self, packed: Dict[bytes, bytes]) -> None:
-        """Vouch for what another process has written for this one: its vouchers' `packed`."""
+        """Add what another process has written for this one: `packed` of its own."""
         self.packed.update(packed)
 
     def row(self, directory: bytes, name: bytes) -> Row:
-        """A file's status when it was vouched for, with one name. KeyError where it was not."""
+        """A file's status when it was written for, with one name. KeyError where it was not."""
         packed = self.packed[join(directory, name)]
         inode, size_bytes, mtime_ns, ctime_ns, mode = _STATUS.unpack_from(packed)
         return Row(name, mode, inode, size_bytes, mtime_ns, ctime_ns, 1)
@@ -64,4 +64,4 @@ class Vouchers:
         return found
 
 
-NO_VOUCHERS = Vouchers()
+NO_WRITTEN_DIGESTS = WrittenDigests()

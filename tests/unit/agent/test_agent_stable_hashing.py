@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.trees import file_hash, hashing
-from envsync.agent.trees.between_passes import ATTEMPTS
+from envsync.agent.trees.stable_hashing import ATTEMPTS
 from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused
 from tests.support import disk

@@ -1,4 +1,4 @@
-"""Stamps of changes: how soon a further one shows another, and what is believed until then."""
+"""Racy timestamps: a change so soon after another that both may have the same timestamp."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from envsync.agent.trees.stat_rows import pack, unpack
 
 
 def let_stamps_settle(scanned: Scan, margin_seconds: float) -> int:
-    """Wait until a further change of the newest file would show another stamp; the stamp up to
-    which that is sure.
+    """Wait until a further change of the newest file would have another timestamp; the timestamp
+    up to which that is certain.
 
     Coarse stamps may be another machine's, whose clock
     need not agree with ours: there the wait is the whole margin, whatever the clocks say.
@@ -25,7 +25,7 @@ def let_stamps_settle(scanned: Scan, margin_seconds: float) -> int:
 
 
 def seconds_to_settle(scanned: Scan, margin_seconds: float) -> float:
-    """How long until each further change of a tree shows other stamps than this scan saw."""
+    """How long until each further change of a tree has other timestamps than this scan saw."""
     if margin_seconds >= COARSE_MARGIN_SECONDS:
         return margin_seconds
     age_seconds = (time.time_ns() - scanned.newest_ns) / 1e9
@@ -33,7 +33,7 @@ def seconds_to_settle(scanned: Scan, margin_seconds: float) -> float:
 
 
 def without_racy(directories: Dict[bytes, Known], settled_ns: int) -> Dict[bytes, Known]:
-    """The rows with such files unknown that changed too shortly before they were hashed."""
+    """The same rows, with those files marked unknown that changed too shortly before hashing."""
     kept: Dict[bytes, Known] = {}
     for path, known in directories.items():
         rows = unpack(known.rows)

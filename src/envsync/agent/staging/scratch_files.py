@@ -1,4 +1,4 @@
-"""What a push puts beside the trees: a bundle, rsync's unfinished files, a build.
+"""A push's temporary files in the state directory, and their removal.
 
 STATE/bundle-TOKEN     what `scp` sends before it is unpacked
 STATE/rsync-partial    files that an interrupted rsync goes on with

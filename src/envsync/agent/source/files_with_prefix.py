@@ -1,12 +1,12 @@
-"""Which files of a tree name the place that it leaves; each content is searched once."""
+"""Finds the files of a tree that contain its prefix; each content is searched once."""
 
 from __future__ import annotations
 
 from typing import Collection, Dict, List, Mapping, Tuple
 
-from envsync.agent.source.as_seen import changing, read_as_is
 from envsync.agent.source.prefix_search import Candidate, search
 from envsync.agent.source.relocation_cache import KEY_BYTES, Rewrites, Searched
+from envsync.agent.source.verified_read import read_verified, source_changed
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.stat_rows import INODE_MASK, Row, unpack
 from envsync.conda.relocated_records import is_conda_record, is_pip_record
@@ -17,11 +17,11 @@ from envsync.tree.manifest import reference
 from envsync.tree.revision import CACHE_DIRECTORY
 
 
-class NamingFiles:
+class FilesWithPrefix:
     """Of one state of a source, found by `find`.
 
-    `files` name the place, `widely` do so in UTF-16 or UTF-32, `records` are conda's and pip's
-    own and are not searched; `links` are what symlinks that lead there become.
+    `files` contain the prefix, `widely` those that do so in UTF-16 or UTF-32, `records` are
+    conda's and pip's own and are not searched; `links` are what symlinks that lead there become.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class NamingFiles:
         rows = [_candidate(path, row) for path, (_, row) in candidates.items()]
         found = search(self._top_fd, self._relocation.needles, rows)
         if found.changed:
-            raise changing(found.changed)
+            raise source_changed(found.changed)
         for path, (entry, _) in candidates.items():
             if path in found.holding_wide and self._names_widely(path, entry):
                 self.widely[path] = entry
@@ -90,7 +90,7 @@ class NamingFiles:
         return not (is_compiled(path) and split(split(path)[0])[1] == CACHE_DIRECTORY)
 
     def _names_widely(self, path: bytes, entry: Entry) -> bool:
-        return self._relocation.names_any_widely(read_as_is(self._top_fd, path, entry))
+        return self._relocation.names_any_widely(read_verified(self._top_fd, path, entry))
 
     def names_nothing(self, path: bytes, entry: Entry) -> None:
         """Remember that of its content, which need not be searched again."""

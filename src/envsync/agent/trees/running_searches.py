@@ -1,4 +1,4 @@
-"""Searches for what changed in trees, begun before anybody needs what they find."""
+"""Searches for changes in trees that are started ahead, while other work goes on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.trees.changes import Search
-from envsync.agent.trees.content_cache import ContentCache, division_of
+from envsync.agent.trees.content_cache import ContentCache, partition_of
 from envsync.agent.trees.scan_pass import Scan
 
 _AGE_SECONDS_MAX = 2.0
@@ -17,8 +17,8 @@ _AGE_SECONDS_MAX = 2.0
 _Key = Tuple[int, int]
 
 
-class Begun(NamedTuple):
-    """A search that runs, and the scan that it goes on from, of which the cache has the rows.
+class RunningSearch(NamedTuple):
+    """A running search, and the scan that it goes on from, of which the cache has the rows.
 
     The tree had that `revision` then.
     """
@@ -34,21 +34,21 @@ class Begun(NamedTuple):
         self.cache.of_tree(self.before.signature)
 
 
-def begin(top_fd: int, path: bytes, cache: ContentCache) -> Optional[Begun]:
-    """Begin one where the last look can be gone on from."""
+def begin(top_fd: int, path: bytes, cache: ContentCache) -> Optional[RunningSearch]:
+    """Start a search, where the cache has a scan to go on from."""
     summary = cache.summary()
     if summary is None:
         return None
     before = summary.scan
-    search = Search(top_fd, path, before.moment, partial(division_of, before))
-    return Begun(cache, summary.revision, before, search, time.monotonic())
+    search = Search(top_fd, path, before.moment, partial(partition_of, before))
+    return RunningSearch(cache, summary.revision, before, search, time.monotonic())
 
 
-class Searches:
-    """Those that run, one for a tree."""
+class RunningSearches:
+    """The running searches, one for a tree."""
 
     def __init__(self) -> None:
-        self._begun: Dict[_Key, Begun] = {}
+        self._begun: Dict[_Key, RunningSearch] = {}
 
     def __len__(self) -> int:
         return len(self._begun)
@@ -61,8 +61,8 @@ class Searches:
             if begun is not None:
                 self._begun[key] = begun
 
-    def take(self, top_fd: int) -> Optional[Begun]:
-        """The search of that tree that has been begun, unless that was too long ago."""
+    def take(self, top_fd: int) -> Optional[RunningSearch]:
+        """The running search of that tree, unless it was started too long ago."""
         begun = self._begun.pop(_key(top_fd), None)
         if begun is None or time.monotonic() - begun.since_seconds <= _AGE_SECONDS_MAX:
             return begun
@@ -75,7 +75,7 @@ class Searches:
             begun.read_ahead()
 
     def give_up(self) -> None:
-        """Nobody will ask."""
+        """End all of them; nobody will ask."""
         while self._begun:
             self._begun.popitem()[1].search.give_up()
 

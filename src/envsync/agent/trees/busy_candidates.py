@@ -1,4 +1,4 @@
-"""What in a tree could be a sign that an installer is at work there, or died there."""
+"""Selects the paths of a tree that may be signs of an installer, for `conda.busy`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from envsync.agent.trees.stat_rows import row_names, unpack
 from envsync.conda import busy
 from envsync.tree.entry import join
 
-Suspects = Tuple[Tuple[bytes, int], ...]
+BusyCandidates = Tuple[Tuple[bytes, int], ...]
 """Relative paths, each with the time of its last change in nanoseconds."""
 
 _HISTORY_DIRECTORY = busy.HISTORY.rpartition(b"/")[0]
 
 
-def suspects(directories: Mapping[bytes, bytes]) -> Suspects:
+def busy_candidates(directories: Mapping[bytes, bytes]) -> BusyCandidates:
     """The paths that `busy.signs` has to know of, by the packed rows of each directory."""
     return tuple(_found(directories))
 

@@ -1,4 +1,4 @@
-"""Hashing between two stat passes: what changed meanwhile is hashed again, until they agree."""
+"""Hashes a tree between two stat passes, and hashes again what changed until they agree."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import stat
 from typing import Callable, Collection, Dict, List, NamedTuple, Optional
 
 from envsync.agent.trees.cache_file import Known
-from envsync.agent.trees.closed_paths import how_to_read_files
 from envsync.agent.trees.content_cache import ContentCache, Summary
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.racy_timestamps import let_stamps_settle, without_racy
 from envsync.agent.trees.scan import glance_again, scan_again
 from envsync.agent.trees.scan_pass import DirectoriesOf, Scan, no_version
-from envsync.agent.trees.settling import let_stamps_settle, without_racy
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import pack, unpack
 from envsync.agent.trees.storage import require_good_disk
-from envsync.agent.trees.vouchers import Vouchers
+from envsync.agent.trees.unreadable_paths import how_to_read_files
+from envsync.agent.trees.written_digests import WrittenDigests
 from envsync.errors import SourceRefused
 from envsync.tree.entry import split
 from envsync.tree.local import LocalPaths
@@ -30,7 +30,8 @@ Progress = Callable[[int], None]
 
 
 class Hashed(NamedTuple):
-    """A snapshot for which files were read; those that changed after `settled_ns` may again.
+    """A snapshot for which files were read. Those that changed after `settled_ns` may change again
+    without a trace.
 
     `changed` are the directories of which something was not known before.
     """
@@ -77,7 +78,7 @@ class Attempts:
         path: bytes,
         cache: ContentCache,
         local: LocalPaths,
-        vouchers: Vouchers,
+        written: WrittenDigests,
         progress: Optional[Progress],
         hashing: Optional[Hashing] = None,
         directories_of: DirectoriesOf = no_version,
@@ -88,7 +89,7 @@ class Attempts:
         self._cache = cache
         self._local = local
         self._directories_of = directories_of
-        self._vouchers = vouchers
+        self._written = written
         self._progress = progress
         self._hashed_bytes = 0
 
@@ -140,7 +141,7 @@ class Attempts:
     def _attempt(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
         settled_ns = let_stamps_settle(scanned, margin_seconds)
         build = Build(
-            self._top_fd, scanned.directories, known, self._vouchers, self._progress, self._hashing
+            self._top_fd, scanned.directories, known, self._written, self._progress, self._hashing
         )
         directories = build.directories()
         self._hashed_bytes += build.hashed_bytes

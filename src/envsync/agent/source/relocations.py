@@ -1,4 +1,4 @@
-"""A source's version as it has to be at other paths: searched and rewritten when asked for."""
+"""The relocations of a source's version to other paths, each made when first asked for."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from envsync.conda.relocation import Relocation
 
 
-class Standing(NamedTuple):
-    """Where it stands here: as conda knows it, in fact, and where the user's cache is.
+class SourcePaths(NamedTuple):
+    """The paths of a source here: as conda knows it, in fact, and where the user's cache is.
 
     `stands_at` is the path that conda knows without links, which installers may have written
     into its files instead; but for a link of ours to one of its versions (`path`): nobody
@@ -36,46 +36,46 @@ class Standing(NamedTuple):
     earlier: Tuple[bytes, ...] = ()
 
 
-def toward(standing: Standing, there: str) -> Relocation:
-    """How an environment's paths become those of the path `there`; empty where it stays."""
+def relocation_to(paths: SourcePaths, there: str) -> Relocation:
+    """The relocation from these paths to the path `there`; empty where it stays."""
     from envsync.conda.base_prefix import base_of
     from envsync.conda.relocation import Relocation, between
 
     if not there:
         return Relocation(())
     # By the name that conda knows it by, and by the directory's own.
-    known_as = standing.known_as
+    known_as = paths.known_as
     base = base_of(known_as)
     return between(
         known_as,
-        standing.stands_at,
+        paths.stands_at,
         os.fsencode(there),
         real_base=os.path.realpath(base) if base else b"",
-        earlier=standing.earlier,
+        earlier=paths.earlier,
     )
 
 
-class AtPaths:
-    """Of one snapshot. At the path "" it stays, and only its soft links are files instead."""
+class Relocations:
+    """Of one snapshot. The path "" means: it stays, and only its soft links become files."""
 
     def __init__(
         self,
-        standing: Standing,
+        paths: SourcePaths,
         snapshot: Snapshot,
         softlinks: Mapping[bytes, Softlink],
         search: Optional[Search],
     ) -> None:
         """`search` is what was learnt of the contents when they were sent ahead."""
-        self._standing = standing
+        self._paths = paths
         self._snapshot = snapshot
         self._softlinks = dict(softlinks)
         self._search = search
         self._made: Dict[str, Relocated] = {}
 
     def facts(self, there: str) -> RelocationFacts:
-        """What it becomes there; where that is remembered, nothing is read."""
+        """The facts of a relocation; where they are cached, no file is read."""
         if there not in self._made and not self._softlinks:
-            before = self._cache(toward(self._standing, there)).rewrites()
+            before = self._cache(relocation_to(self._paths, there)).rewrites()
             if before.facts is not None and before.source_revision == self._snapshot.revision:
                 return before.facts
         return self.at(there).facts
@@ -85,9 +85,9 @@ class AtPaths:
         if there not in self._made:
             from envsync.agent.source.relocated import Relocator
 
-            relocation = toward(self._standing, there)
+            relocation = relocation_to(self._paths, there)
             cache = self._cache(relocation)
-            with opened_directory(self._standing.path) as top_fd:
+            with opened_directory(self._paths.path) as top_fd:
                 clean = self._known_without(relocation.needles)
                 relocator = Relocator(
                     top_fd, self._snapshot, relocation, cache, clean, self._softlinks
@@ -108,5 +108,5 @@ class AtPaths:
 
         scanned = self._snapshot.scan
         return RelocationCache(
-            self._standing.cache_directory, scanned.device, scanned.inode, relocation.moves
+            self._paths.cache_directory, scanned.device, scanned.inode, relocation.moves
         )

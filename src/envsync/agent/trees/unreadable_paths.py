@@ -1,4 +1,4 @@
-"""What is to be done about a path of a tree that this user may not read: its owner's to do."""
+"""Hints on how to make paths readable that this user may not read."""
 
 from __future__ import annotations
 

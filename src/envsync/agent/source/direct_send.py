@@ -1,4 +1,4 @@
-"""What a server does to send to another one by itself, by its own ssh and rsync."""
+"""Sends from this server straight to another one, by its own ssh and rsync."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REACH_SECONDS = 25.0
 
 
 class ReachFacts(NamedTuple):
-    """Which of the commands got in, from 0 on; -1, and what the last one said, where none did."""
+    """Which of the commands connected, from 0 on; -1 where none did, and what the last one said."""
 
     which: int
     said: str
@@ -24,7 +24,7 @@ class RsyncEnded(NamedTuple):
 
 
 def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:
-    """Try to get in by each of these ssh commands, without anybody being asked anything."""
+    """Try each of these ssh commands until one connects; none may prompt."""
     said = "there is no ssh"
     for number, argv in enumerate(commands):
         try:

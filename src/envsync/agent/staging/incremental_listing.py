@@ -1,4 +1,4 @@
-"""Looking at a tree while it is being filled: at each directory as soon as all of it has come."""
+"""Lists the directories of a staging tree while it is received, each as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class _Waiting(NamedTuple):
     path: bytes
 
 
-class Stock:
-    """What is known of the directories that are complete, while others are still to come.
+class IncrementalListing:
+    """Listings of the directories that are complete, while others are still to come.
 
     It spares the look at the whole tree, which has to follow, the work where a directory then
     is as it was here. Nothing of it is believed otherwise.
     """
 
     def __init__(self, writer: TreeWriter, work: Plan) -> None:
-        """`work` builds the tree from nothing; its fetches come in their order."""
+        """`work` builds the tree from nothing; its files are fetched in their order."""
         self._writer = writer
         self._files = dict(work.fetches.listings())
         self._others = _others(work)
@@ -58,7 +58,7 @@ class Stock:
         while path in self._entries:
             rows[path] = pack(self._rows(path))
             path = join(path, CACHE_DIRECTORY)
-        build = Build(self._writer.top_fd, rows, {}, self._writer.vouchers, None)
+        build = Build(self._writer.top_fd, rows, {}, self._writer.written, None)
         self.known.update(build.directories())
 
     def _rows(self, directory: bytes) -> List[Row]:
@@ -66,7 +66,7 @@ class Stock:
 
         KeyError or FileNotFoundError where something did not come.
         """
-        row = self._writer.vouchers.row
+        row = self._writer.written.row
         files = listings.names(self._files.get(directory, b""))
         rows = [row(directory, name) for name in files]
         for name in self._others.get(directory, ()):

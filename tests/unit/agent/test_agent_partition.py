@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from envsync.agent.trees import division as division_
-from envsync.agent.trees.division import Division, division
+from envsync.agent.trees import partition as division_
+from envsync.agent.trees.partition import Partition, partition
 from envsync.agent.trees.stat_rows import NO_ROWS, Row, pack, row_count
 from envsync.tree.entry import join, split
 
@@ -30,7 +30,7 @@ TREES = {
 }
 
 
-def looked_at(found: Division, directories: dict[bytes, bytes]) -> list[bytes]:
+def looked_at(found: Partition, directories: dict[bytes, bytes]) -> list[bytes]:
     """The directories whose entries somebody looks at, as often as somebody does."""
     seen = list(found.upper)
     for part in found.parts:
@@ -43,7 +43,7 @@ def looked_at(found: Division, directories: dict[bytes, bytes]) -> list[bytes]:
 def test_all_of_it_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(division_, "ENTRIES_MIN", 0)
     tree = TREES[name]
-    found = division(tree)
+    found = partition(tree)
     if b"" in [piece for part in found.parts for piece in part]:
         assert found.parts == ((b"",),)
     else:
@@ -62,7 +62,7 @@ def test_in_parts_of_about_equal_size(name: str, monkeypatch: pytest.MonkeyPatch
             for piece in part
             if path == piece or path.startswith(join(piece, b""))
         )
-        for part in division(tree).parts
+        for part in partition(tree).parts
     ]
     assert len(sizes) == division_.PARTS
     largest = max(row_count(packed) for packed in tree.values())
@@ -70,4 +70,4 @@ def test_in_parts_of_about_equal_size(name: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_small_one_is_not_divided() -> None:
-    assert division(TREES["a large one below"]) == Division()
+    assert partition(TREES["a large one below"]) == Partition()

@@ -1,4 +1,4 @@
-"""A source's files as a manifest has them, while somebody may be writing to it."""
+"""Reads a source's files and checks that they are what the manifest says."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def read(top_fd: int, path: bytes) -> bytes:
         return file.read()
 
 
-def read_as_is(top_fd: int, path: bytes, entry: Entry) -> bytes:
-    """A file's content, for certain the one that the manifest has; else `SourceRefused`."""
+def read_verified(top_fd: int, path: bytes, entry: Entry) -> bytes:
+    """A file's content, whose digest is the manifest's; else `SourceRefused`."""
     try:
         content = read(top_fd, path)
     except OSError as error:
-        raise changing([path]) from error
+        raise source_changed([path]) from error
     if hashlib.sha256(content).digest() != entry.content:
-        raise changing([path])
+        raise source_changed([path])
     return content
 
 
-def changing(paths: Iterable[bytes]) -> SourceRefused:
-    """What ends a relocation of a source that is being written to."""
+def source_changed(paths: Iterable[bytes]) -> SourceRefused:
+    """The error where a source is written to while it is read."""
     return SourceRefused(
         "it changed while it was read",
         details=[os.fsdecode(path) for path in sorted(paths)[:10]],

@@ -1,4 +1,4 @@
-"""A tree divided among processes that look through it at once."""
+"""Partitions a tree among processes that scan or search it at once."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _PIECES_PER_PART = 8
 """The pieces are so small that parts of them come out about equal."""
 
 
-class Division(NamedTuple):
-    """Directories that are looked at with all that is below them, in equal parts, and the
-    `upper` ones above these, each for itself alone. Without parts, one has to do it all."""
+class Partition(NamedTuple):
+    """Directories that are searched with all that is below them, in equal parts, and the
+    `upper` ones above these, each for itself alone. Without parts, one process does it all."""
 
     parts: Tuple[Tuple[bytes, ...], ...] = ()
     upper: Tuple[bytes, ...] = ()
 
 
-def division(directories: Mapping[bytes, bytes]) -> Division:
-    """A division of the tree with these packed rows."""
+def partition(directories: Mapping[bytes, bytes]) -> Partition:
+    """A partition of the tree with these packed rows."""
     sizes, below = _sizes(directories)
     if sizes[b""] < ENTRIES_MIN:
-        return Division()
+        return Partition()
     limit = sizes[b""] // (PARTS * _PIECES_PER_PART)
     pieces: List[bytes] = []
     upper: List[bytes] = []
@@ -39,7 +39,7 @@ def division(directories: Mapping[bytes, bytes]) -> Division:
         else:
             upper.append(path)
             pending += below[path]
-    return Division(_dealt(pieces, sizes), tuple(upper))
+    return Partition(_dealt(pieces, sizes), tuple(upper))
 
 
 def _sizes(directories: Mapping[bytes, bytes]) -> Tuple[Dict[bytes, int], Dict[bytes, List[bytes]]]:
