@@ -17,8 +17,8 @@ from typing import Any
 from envsync.agent.operations.python_gc import collect_rarely
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.pushing.order import PushOptions, PushOrder, make_order
-from envsync.push.fan_out.beginning import Beginning
 from envsync.push.fan_out.fan_out import FanOut
+from envsync.push.fan_out.start_signal import StartSignal
 
 _PUSHES = 3
 _READY_SECONDS = 2.0
@@ -33,9 +33,9 @@ def main() -> None:
 
 
 def _pushed(order: PushOrder) -> dict[str, Any]:
-    beginning = Beginning()
-    fan_out = FanOut(order.settings, order.source.server, beginning=beginning)
-    word = threading.Timer(_READY_SECONDS, lambda: beginning.say(is_changed_since=True))
+    start_signal = StartSignal()
+    fan_out = FanOut(order.settings, order.source.server, start_signal=start_signal)
+    word = threading.Timer(_READY_SECONDS, lambda: start_signal.say(is_changed_since=True))
     word.start()
     [report] = fan_out.run(order.destinations)
     word.join()

@@ -14,21 +14,21 @@ from envsync.agent.server.filesystem import Space
 from envsync.agent.trees.storage import require_room
 from envsync.agent.wire.messages import ProcessUse, RecordFacts, SourceState, TargetState
 from envsync.errors import ConnectionLost, EnvsyncError, TransferFailed
+from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.end import name_server
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import How, TargetEnd
-from envsync.push.order.method import REBUILD
-from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
-from envsync.push.preflight.closer_look import CloserLook
+from envsync.push.preflight.end_checks import EndChecks
 from envsync.push.preflight.in_use import await_unused, require_unused
-from envsync.push.preflight.same_place import OneCommand
-from envsync.push.steps.decision import Brought, Decision, Way, way_to
-from envsync.push.steps.pace import Pace
+from envsync.push.request.method import REBUILD
+from envsync.push.request.settings import PushSettings
+from envsync.push.steps.decision import Decision, MethodChoice, StagingResult, method_for
+from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.push.steps.reporting import About, Reporting
 from envsync.push.steps.sending import Sending
-from envsync.push.switches.aftermath import Publication, Reopen, aftermath
+from envsync.push.switches.in_doubt import Publication, Reopen, resolve_publication
 from envsync.ssh.session import Link
 from envsync.transport.names import AUTO, STREAM
 from envsync.tree.manifest import Manifest
@@ -46,23 +46,23 @@ class Push:
         target: TargetEnd,
         link: Link | None,
         reopen: Reopen,
-        pace: Pace | None = None,
-        together: OneCommand | None = None,
+        progress: ProgressTracker | None = None,
+        command_locks: CommandLocks | None = None,
     ) -> None:
         """`reopen` connects to the target once more, for when an answer was lost.
 
-        `together` are the pushes of the same command, which may be to the same place.
+        `command_locks` are the pushes of the same command, which may be to the same place.
         """
         self._settings = settings
         self._source = source
         self._look = source.look
         self._target = target
         self._reopen = reopen
-        self._together = together or OneCommand(())
-        self._pace = pace = pace or Pace(target.server)
-        self._closer = closer = CloserLook(settings, source, target)
-        self._sending = sending = Sending(settings, source, target, link, pace)
-        self._notes = Reporting(settings, source, target.server, closer, sending, pace)
+        self._command_locks = command_locks or CommandLocks(())
+        self._progress = progress = progress or ProgressTracker(target.server)
+        self._checks = checks = EndChecks(settings, source, target)
+        self._sending = sending = Sending(settings, source, target, link, progress)
+        self._notes = Reporting(settings, source, target.server, checks, sending, progress)
 
     def run(self) -> PushReport:
         """Push, and report. Raises the `EnvsyncError` that ended it, `server` filled in."""
@@ -70,7 +70,7 @@ class Push:
             return self._run()
         except EnvsyncError as error:
             error.server = error.server or self._target.server
-            self._closer.way_out.complete(error)
+            self._checks.refusal_hints.complete(error)
             raise
         finally:
             self._sending.end()
@@ -83,18 +83,18 @@ class Push:
         source = self._look.state()
         for _ in range(SOURCE_ATTEMPTS):
             preflight.require_source(source)
-            way = way_to(self._settings, source, target)
+            way = method_for(self._settings, source, target)
             report = self._push(source, way, is_shared)
             if report is not None:
                 return report
-            self._pace.begin("inspect")
+            self._progress.begin("inspect")
             source = self._look.renewed(source)
         raise TransferFailed(
             "the source goes on changing; nothing was published",
             hint="push again when it is at rest",
         )
 
-    def _push(self, source: SourceState, way: Way, is_shared: bool) -> PushReport | None:
+    def _push(self, source: SourceState, way: MethodChoice, is_shared: bool) -> PushReport | None:
         """This version of the source; None where that was not at rest: nothing is published."""
         # A rebuild takes long, and has to know before it what it is for.
         if way.is_rebuild and not self._look.confirmed(source):
@@ -108,7 +108,7 @@ class Push:
 
     def _inspect_target(self) -> TargetState:
         """What stands there, locked, unless nothing will be touched."""
-        self._pace.begin("inspect")
+        self._progress.begin("inspect")
         lock = not self._settings.dry_run
 
         def look() -> TargetState:
@@ -116,10 +116,10 @@ class Push:
                 lock=lock,
                 source=self._look.place,
                 keep=self._settings.keep if lock and self._look.is_changed else None,
-                on_progress=self._pace.relay,
+                on_progress=self._progress.relay,
             )
 
-        return self._together.await_lock(self._target, look)
+        return self._command_locks.await_lock(self._target, look)
 
     def _settle_share(self, target: TargetState) -> bool:
         """Who shares it there is settled before anything is built, and before it is shown.
@@ -160,7 +160,7 @@ class Push:
         outlined = self._source.outline()
         if outlined is None:
             return None
-        way = way_to(self._settings, outlined.state, target)
+        way = method_for(self._settings, outlined.state, target)
         if way.is_rebuild:
             return None
         preflight.require_source(outlined.state)
@@ -168,55 +168,59 @@ class Push:
         preflight.require_target(outlined.state, way.target, is_archive=is_archive)
         return outlined.manifest
 
-    def _preflight(self, source: SourceState, way: Way, is_shared: bool) -> Decision:
+    def _preflight(self, source: SourceState, way: MethodChoice, is_shared: bool) -> Decision:
         """Refuse what must not be, and settle what the push is to come to."""
-        self._pace.begin("preflight")
+        self._progress.begin("preflight")
         self._notes.warn(About.INSISTED, way.insisted)
         method, target = way.method, way.target
         is_archive = bool(self._settings.archive)
         preflight.require_target(source, target, method.name, is_archive=is_archive)
-        self._closer.refuse_the_same_place(target)
+        self._checks.refuse_the_same_place(target)
         if not way.is_rebuild:
             source = self._source.answers.mirrored(source)
         if is_shared and preflight.is_in_step(source, target, method.name):
             return Decision(method, source, target, IN_STEP)
         if self._settings.dry_run:
             return Decision(method, source, target, PLANNED)
-        self._closer.require_permission(source, target)
+        self._checks.require_permission(source, target)
         return Decision(method, source, target, PUSHED)
 
-    def _send(self) -> Brought:
+    def _send(self) -> StagingResult:
         """What the target lacks comes from the source."""
-        self._closer.require_inside()
+        self._checks.require_inside()
         staged = self._sending.stage()
         self._notes.warn(About.STAGED, staged.warnings)
         sent = self._sending.transfer(staged)
         self._sending.verify(sent)
         choice = sent.choice
-        return Brought(sent.plan, choice.transport.name, choice.reason, choice.agent_forwarded)
+        return StagingResult(
+            sent.plan, choice.transport.name, choice.reason, choice.agent_forwarded
+        )
 
-    def _rebuild(self, decision: Decision) -> Brought:
+    def _rebuild(self, decision: Decision) -> StagingResult:
         """Nothing is sent but what the environment asks for; the target's own tools make it."""
-        from envsync.push.rebuilding.rebuild import Order, Rebuild
+        from envsync.push.rebuilding.rebuild import Rebuild, RebuildRequest
 
-        self._pace.begin("rebuild")
+        self._progress.begin("rebuild")
         settings = self._settings
         other_platform = preflight.is_other_platform(decision.source, decision.target)
-        order = Order(self._target.prefix, settings.keep, settings.from_history, other_platform)
+        order = RebuildRequest(
+            self._target.prefix, settings.keep, settings.from_history, other_platform
+        )
         requirements = self._source.answers.requirements()
-        made = Rebuild(self._target.ask, requirements, order, self._pace.relay).run()
+        made = Rebuild(self._target.ask, requirements, order, self._progress.relay).run()
         self._notes.warn(About.STAGED, made.warnings)
-        self._pace.begin("verify")
-        self._target.complete(on_progress=self._pace.relay)
-        return Brought(made.plan, totals=made.totals, tool=made.tool, changes=made.changes)
+        self._progress.begin("verify")
+        self._target.complete(on_progress=self._progress.relay)
+        return StagingResult(made.plan, totals=made.totals, tool=made.tool, changes=made.changes)
 
-    def _publish(self, decision: Decision, brought: Brought) -> PushReport:
-        self._pace.begin("publish")
+    def _publish(self, decision: Decision, brought: StagingResult) -> PushReport:
+        self._progress.begin("publish")
         source, target = decision.source, decision.target
         if not decision.is_rebuild:
             self._notes.ask_both_ends(source, target)
-        processes = await_unused(self._target, self._settings, self._pace.wait)
-        self._pace.begin("publish")
+        processes = await_unused(self._target, self._settings, self._progress.wait)
+        self._progress.begin("publish")
         # Before the switch: whoever dies after it must find its own version there again.
         self._look.remember(source.source_revision)
         record = self._switch(decision, brought)
@@ -235,17 +239,17 @@ class Push:
         )
         return report if brought.totals is None else replace(report, totals=brought.totals)
 
-    def _switch(self, decision: Decision, brought: Brought) -> RecordFacts:
+    def _switch(self, decision: Decision, brought: StagingResult) -> RecordFacts:
         """Publish; where the answer is lost, the target's record tells what became of it."""
         settings, revision = self._settings, decision.source.source_revision
         how = How(decision.method.name, brought.transport, brought.changes)
         try:
-            return self._target.publish(settings, revision, how, on_progress=self._pace.relay)
+            return self._target.publish(settings, revision, how, on_progress=self._progress.relay)
         except ConnectionLost as lost:
-            self._pace.begin("reconnect")
+            self._progress.begin("reconnect")
             seconds = settings.check_timeout_seconds if settings.check else 0.0
             publication = Publication(settings.name_there, revision, decision.target, seconds)
-            found = aftermath(lost, self._reopen, publication)
+            found = resolve_publication(lost, self._reopen, publication)
             self._notes.warn(About.SWITCH, found.warnings)
             return found.record
 
@@ -260,15 +264,15 @@ class Push:
 
     def _planned(self, decision: Decision) -> PushReport:
         """What a push would do, and what would be refused first."""
-        self._pace.begin("plan")
+        self._progress.begin("plan")
         processes = self._target.using()
         plan = self._plan_rebuild if decision.is_rebuild else self._plan_sending
         return replace(plan(decision, processes), in_use=processes)
 
     def _plan_rebuild(self, decision: Decision, processes: Sequence[ProcessUse]) -> PushReport:
-        from envsync.push.rebuilding.rebuild import find_tool, told
+        from envsync.push.rebuilding.rebuild import find_tool, tool_label
 
-        tool = told(find_tool(self._target.ask, self._target.prefix))
+        tool = tool_label(find_tool(self._target.ask, self._target.prefix))
         refused = self._refused(decision, processes)
         return replace(self._notes.report(decision), tool=tool, error=refused)
 
@@ -280,7 +284,7 @@ class Push:
         free = Space(decision.target.free_bytes, decision.target.free_inodes)
         new_files = plan.fetch_files + plan.copy_files
         room = partial(require_room, free, plan.new_bytes, new_files)
-        refused = self._refused(decision, processes, self._closer.require_inside, room)
+        refused = self._refused(decision, processes, self._checks.require_inside, room)
         return replace(
             self._notes.report(decision),
             plan=plan,
@@ -299,7 +303,7 @@ class Push:
     ) -> EnvsyncError | None:
         """What would be refused first, for a report of what would be done."""
         try:
-            self._closer.require_permission(decision.source, decision.target)
+            self._checks.require_permission(decision.source, decision.target)
             for require in requirements:
                 require()
             require_unused(processes, self._settings)

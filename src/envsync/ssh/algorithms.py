@@ -1,4 +1,4 @@
-"""Which of its algorithms paramiko may use: those that the ssh configuration does not exclude.
+"""Selects those of paramiko's algorithms that the ssh configuration allows.
 
 A person who restricts them means every client: by a policy of the house, or because large
 messages of a key exchange are lost on the way.

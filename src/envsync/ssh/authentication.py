@@ -1,4 +1,4 @@
-"""Lets a user in by public key: the agent's keys and the identity files, as ssh would.
+"""Public-key authentication: by the agent's keys and the identity files, as ssh would.
 
 Never asks: no password, no passphrase. A file that needs one is left to the agent.
 """

@@ -1,4 +1,4 @@
-"""Which implementation goes the way to a server, and why: a rule about values.
+"""Chooses the implementation of a link, fabric or the system's ssh: a rule about values.
 
 fabric over paramiko is the default. The system's `ssh` is taken for what paramiko cannot
 do, before anything is tried, so that nobody is told about a refusal that `ssh` avoids.

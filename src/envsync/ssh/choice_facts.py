@@ -1,4 +1,4 @@
-"""Looks up what bears on the choice of an implementation; asks no server."""
+"""Gathers the facts for the choice of an implementation; asks no server."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from envsync.ssh import mux
 from envsync.ssh.choice import HopFacts
 from envsync.ssh.host_settings import HostSettings
-from envsync.ssh.way import Hop, Way
+from envsync.ssh.resolved_route import Hop, ResolvedRoute
 
 _ANSWER_SECONDS = 2.0
 _KLIST_SECONDS = 5.0
 
 
-def facts(way: Way) -> tuple[HopFacts, ...]:
+def facts(route: ResolvedRoute) -> tuple[HopFacts, ...]:
     """Of every hop, first hop first."""
-    environ = way.config.environ
-    asks_for_ticket = any(hop.settings.gssapi for hop in way.hops)
+    environ = route.config.environ
+    asks_for_ticket = any(hop.settings.gssapi for hop in route.hops)
     has_ticket = asks_for_ticket and _has_ticket(environ)
-    return tuple(_of_hop(hop, has_ticket=has_ticket) for hop in way.hops)
+    return tuple(_of_hop(hop, has_ticket=has_ticket) for hop in route.hops)
 
 
 def live_master(settings: HostSettings) -> Path | None:

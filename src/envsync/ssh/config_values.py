@@ -1,4 +1,4 @@
-"""What the values of an ssh configuration mean: `~`, `%x` and `${NAME}` are filled in."""
+"""Expands the values of an ssh configuration: `~`, `%x` and `${NAME}`."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from envsync.ssh.choice import DEFAULT_REASON, FABRIC
 from envsync.ssh.fabric_session import FabricSession, close_quietly
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.hop_opener import WINDOW_BYTES, HopOpener
+from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, LinkChoice, Reached, Timeouts
-from envsync.ssh.way import Way
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -40,12 +40,12 @@ def open_link(
 ) -> FabricLink:
     """An authenticated link; raises as `session.Link` says. `environ` is where HOME,
     SSH_AUTH_SOCK and PATH are looked up, the process's own by default."""
-    way = Way.find(address, os.environ if environ is None else environ)
-    return open_way(way, timeouts, limiter)
+    route = ResolvedRoute.find(address, os.environ if environ is None else environ)
+    return open_route(route, timeouts, limiter)
 
 
-def open_way(
-    way: Way,
+def open_route(
+    route: ResolvedRoute,
     timeouts: Timeouts,
     limiter: HandshakeLimiter,
     chosen: LinkChoice = LinkChoice(FABRIC, DEFAULT_REASON),  # noqa: B008 - frozen
@@ -53,15 +53,15 @@ def open_way(
     opened: list[Connection] = []
     again: Callable[[], Connection] | None = None
     try:
-        for number, hop in enumerate(way.hops):
-            opener = HopOpener(hop, way.config, timeouts, opened[-1] if opened else None)
-            again = partial(opener.open, limiter, way.route[number - 1] if number else None)
+        for number, hop in enumerate(route.hops):
+            opener = HopOpener(hop, route.config, timeouts, opened[-1] if opened else None)
+            again = partial(opener.open, limiter, route.settings[number - 1] if number else None)
             opened.append(again())
     except BaseException:
         _close_all(opened)
         raise
     assert again is not None
-    return FabricLink(way, timeouts, opened, again, chosen)
+    return FabricLink(route, timeouts, opened, again, chosen)
 
 
 class FabricLink:
@@ -69,26 +69,26 @@ class FabricLink:
 
     def __init__(
         self,
-        way: Way,
+        route: ResolvedRoute,
         timeouts: Timeouts,
         connections: Sequence[Connection],
         connect_again: Callable[[], Connection],
         chosen: LinkChoice,
     ) -> None:
         """`connections`, one for each hop; `connect_again` makes a further one of the last."""
-        self._way = way
+        self._route = route
         self._timeouts = timeouts
         self._connections = [*connections]
-        self._hops = len(way.hops)
+        self._hops = len(route.hops)
         self._connect_again = connect_again
         self._lock = threading.Lock()
         self._closed = False
-        self._place = way.last.place
+        self._place = route.last.place
         self.chosen = chosen
 
     @property
     def server(self) -> str:
-        return self._way.server
+        return self._route.server
 
     @property
     def reached(self) -> Reached:
@@ -121,16 +121,16 @@ class FabricLink:
 
     def ssh_argv(self) -> Sequence[str]:
         return system_ssh.ssh_argv(
-            self._way.address, self._way.route, self._way.config, self._timeouts
+            self._route.address, self._route.settings, self._route.config, self._timeouts
         )
 
     def ssh_host(self) -> str:
         return self._place.settings.alias
 
-    def lending(self) -> Link | None:
-        from envsync.ssh.openssh_link import open_lending
+    def with_agent_forwarding(self) -> Link | None:
+        from envsync.ssh.openssh_link import open_forwarding
 
-        return open_lending(self._way, self._timeouts)
+        return open_forwarding(self._route, self._timeouts)
 
     def close(self) -> None:
         self._closed = True

@@ -1,4 +1,4 @@
-"""Bounds how many handshakes a host sees at once, and tries dropped ones again.
+"""Limits the concurrent handshakes with a host, and retries dropped ones.
 
 sshd as it is shipped drops connections at random once ten are not authenticated yet
 (`MaxStartups 10:30:100`): fifty servers behind one jump host are enough.

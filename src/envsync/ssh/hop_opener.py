@@ -1,4 +1,4 @@
-"""One hop on the way to a server: a connection by fabric over paramiko.
+"""Opens one hop of a route: a connection by fabric over paramiko.
 
 fabric as it comes accepts any host key, on jump hosts too, loads no known_hosts and sets
 no time limit. Everything it is given here, on every hop, is there for one of these.
@@ -24,9 +24,9 @@ from envsync.ssh.host_keys import RefuseUnlessKnown
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.proxy_command import ProxyCommandSocket
 from envsync.ssh.refusals import Place
+from envsync.ssh.resolved_route import Hop
 from envsync.ssh.session import Timeouts
 from envsync.ssh.ssh_config import UserConfig
-from envsync.ssh.way import Hop
 
 # Fast first; nothing that OpenSSH no longer offers.
 _CIPHERS = (

@@ -1,4 +1,4 @@
-"""Which host keys are known for a host, and whether the one it offers is among them.
+"""Known host keys, and whether the one that a host offers is among them.
 
 `ssh-keygen -F` finds the lines where it exists (hashed names, patterns, ports); elsewhere
 they are matched here. Nothing is ever added to known_hosts.

@@ -1,4 +1,4 @@
-"""Importing fabric and paramiko without what a session never uses of theirs.
+"""Imports fabric and paramiko without the parts that a session never uses.
 
 Both import invoke, which brings `unittest.mock` for whoever tests task files, and with it
 asyncio and ssl; and a YAML reader of its own, with a second one behind it. Together they were

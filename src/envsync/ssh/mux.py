@@ -62,11 +62,11 @@ def open_session(
     timeout_seconds: float,
     *,
     is_subsystem: bool = False,
-    lends_agent: bool = False,
+    forwards_agent: bool = False,
 ) -> socket.socket:
     """Start a command with these stdin, stdout and stderr, of which the master gets copies.
 
-    `lends_agent`: with the user's agent, where the master was started to forward it.
+    `forwards_agent`: with the user's agent, where the master was started to forward it.
 
     What is returned stands for the session: closing it ends that, and `ExitStatus` reads
     from it how the command ended. Raises `SessionRefused`, or OSError and EOFError where
@@ -74,7 +74,7 @@ def open_session(
     """
     control = _connected(path, timeout_seconds)
     try:
-        flags = (False, False, lends_agent, is_subsystem)  # the first: terminal, X11
+        flags = (False, False, forwards_agent, is_subsystem)  # the first: terminal, X11
         request = struct.pack(">III4II", _NEW_SESSION, _REQUEST, 0, *flags, _NO_ESCAPE_CHARACTER)
         _send(control, request + _text("") + _text(command))
         for stream in streams:

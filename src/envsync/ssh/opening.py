@@ -1,4 +1,4 @@
-"""Opens a link to a server by the implementation that can go the way."""
+"""Opens a link to a server by the implementation that can go the route."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from paramiko.ssh_exception import IncompatiblePeer
 from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
 from envsync.ssh import choice, choice_facts
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
+from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, LinkChoice, Timeouts
-from envsync.ssh.way import Way
 
 
 def open_link(
@@ -25,21 +25,21 @@ def open_link(
     """An authenticated link; raises as `session.Link` says. `environ` is where HOME,
     SSH_AUTH_SOCK and PATH are looked up, the process's own by default. `use_masters`: over
     the user's own ControlMaster, where one is live."""
-    way = Way.find(address, os.environ if environ is None else environ)
+    route = ResolvedRoute.find(address, os.environ if environ is None else environ)
     if not use_masters:
-        way = way.without_masters()
-    timeouts = timeouts.at_least(way.connect_timeout_seconds)
-    reason = choice.reason_for_ssh(choice_facts.facts(way))
-    if way.config.ssh_command is None:
-        return _without_ssh(way, timeouts, limiter, reason)
+        route = route.without_masters()
+    timeouts = timeouts.at_least(route.connect_timeout_seconds)
+    reason = choice.reason_for_ssh(choice_facts.facts(route))
+    if route.config.ssh_command is None:
+        return _without_ssh(route, timeouts, limiter, reason)
     if reason is not None:
-        return _by_ssh(way, timeouts, limiter, reason)
+        return _by_ssh(route, timeouts, limiter, reason)
     try:
-        return _by_fabric(way, timeouts, limiter)
+        return _by_fabric(route, timeouts, limiter)
     except EnvsyncError as refused:
         if not _may_be_ours(refused):
             raise
-        return _second_try(way, timeouts, limiter, refused)
+        return _second_try(route, timeouts, limiter, refused)
 
 
 def _may_be_ours(error: EnvsyncError) -> bool:
@@ -48,22 +48,22 @@ def _may_be_ours(error: EnvsyncError) -> bool:
 
 
 def _second_try(
-    way: Way, timeouts: Timeouts, limiter: HandshakeLimiter, refused: EnvsyncError
+    route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter, refused: EnvsyncError
 ) -> Link:
     """Once, by what the user would type. Where that fails too, the first reason stands."""
     reason = f"it gets in where fabric could not: {refused.message}"
     try:
-        return _by_ssh(way, timeouts, limiter, reason)
+        return _by_ssh(route, timeouts, limiter, reason)
     except EnvsyncError as error:
         refused.details = (*refused.details, f"the system's ssh: {error.message}")
         raise refused from error
 
 
 def _without_ssh(
-    way: Way, timeouts: Timeouts, limiter: HandshakeLimiter, reason: str | None
+    route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter, reason: str | None
 ) -> Link:
     try:
-        return _by_fabric(way, timeouts, limiter)
+        return _by_fabric(route, timeouts, limiter)
     except (AuthenticationRefused, HostKeyRefused) as error:
         if reason is not None:
             error.hint = "install openssh-client: its ssh command can do what is needed here"
@@ -75,13 +75,15 @@ def _without_ssh(
         raise
 
 
-def _by_fabric(way: Way, timeouts: Timeouts, limiter: HandshakeLimiter) -> Link:
+def _by_fabric(route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter) -> Link:
     from envsync.ssh import fabric_link  # 0.2 s
 
-    return fabric_link.open_way(way, timeouts, limiter)
+    return fabric_link.open_route(route, timeouts, limiter)
 
 
-def _by_ssh(way: Way, timeouts: Timeouts, limiter: HandshakeLimiter, reason: str) -> Link:
+def _by_ssh(
+    route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter, reason: str
+) -> Link:
     from envsync.ssh import openssh_link
 
-    return openssh_link.open_way(way, timeouts, limiter, LinkChoice(choice.OPENSSH, reason))
+    return openssh_link.open_route(route, timeouts, limiter, LinkChoice(choice.OPENSSH, reason))

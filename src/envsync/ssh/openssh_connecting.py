@@ -1,4 +1,4 @@
-"""An ssh of our own connects to a server, or it is said what stood in its way."""
+"""Connects to a server by an ssh of our own, or raises what stood in its way."""
 
 from __future__ import annotations
 
@@ -9,42 +9,53 @@ from envsync.ssh import failures, openssh_failures, refusals, system_ssh
 from envsync.ssh.handshakes import Dropped, HandshakeLimiter
 from envsync.ssh.openssh_failures import Words
 from envsync.ssh.openssh_master import Master, MasterEnded, MasterSilent
+from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Timeouts
-from envsync.ssh.way import Way
 
 
 def connect(
-    way: Way, timeouts: Timeouts, limiter: HandshakeLimiter, *, lends_agent: bool = False
+    route: ResolvedRoute,
+    timeouts: Timeouts,
+    limiter: HandshakeLimiter,
+    *,
+    forwards_agent: bool = False,
 ) -> Master:
     """A master that is connected. Dropped handshakes are tried again, as the limiter decides.
 
     Raises the error that says why there is none; then no process of it is left.
     """
-    first = way.hops[0].settings
+    first = route.hops[0].settings
     try:
         return limiter.call(
-            first.hostname, first.port, lambda: _connected(way, timeouts, lends_agent=lends_agent)
+            first.hostname,
+            first.port,
+            lambda: _connected(route, timeouts, forwards_agent=forwards_agent),
         )
     except Dropped as dropped:
-        raise failures.connecting(dropped.__cause__ or dropped, way.hops[0].place) from None
+        raise failures.connecting(dropped.__cause__ or dropped, route.hops[0].place) from None
 
 
-def _connected(way: Way, timeouts: Timeouts, *, lends_agent: bool) -> Master:
+def _connected(route: ResolvedRoute, timeouts: Timeouts, *, forwards_agent: bool) -> Master:
     def argv(logs: Path) -> Sequence[str]:
         return system_ssh.ssh_argv(
-            way.address, way.route, way.config, timeouts, logs, lends_agent=lends_agent
+            route.address,
+            route.settings,
+            route.config,
+            timeouts,
+            logs,
+            forwards_agent=forwards_agent,
         )
 
-    master = Master(argv, way.last.settings.alias, way.config.environ)
-    handshake_seconds = len(way.hops) * (timeouts.connect_seconds + timeouts.banner_seconds)
+    master = Master(argv, route.last.settings.alias, route.config.environ)
+    handshake_seconds = len(route.hops) * (timeouts.connect_seconds + timeouts.banner_seconds)
     try:
         master.await_connection(handshake_seconds + timeouts.authentication_seconds)
     except MasterSilent:
-        words = _words(way, master)
+        words = _words(route, master)
         master.close()
         raise openssh_failures.silence(words, timeouts, handshake_seconds) from None
     except MasterEnded:
-        words, said = _words(way, master), master.said
+        words, said = _words(route, master), master.said
         master.close()
         error = openssh_failures.meaning(words, said)
         if openssh_failures.is_dropped(words):
@@ -56,8 +67,8 @@ def _connected(way: Way, timeouts: Timeouts, *, lends_agent: bool) -> Master:
     return master
 
 
-def _words(way: Way, master: Master) -> list[tuple[refusals.Place, Words]]:
+def _words(route: ResolvedRoute, master: Master) -> list[tuple[refusals.Place, Words]]:
     return [
         (hop.place, Words.of(master.log(system_ssh.log_name(number))))
-        for number, hop in enumerate(way.hops)
+        for number, hop in enumerate(route.hops)
     ]

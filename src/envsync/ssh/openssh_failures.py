@@ -1,4 +1,4 @@
-"""What the last words of the system's `ssh` mean: the same errors as paramiko's exceptions.
+"""Translates the last words of the system's `ssh` into the same errors as paramiko's exceptions.
 
 ssh has one exit status for everything, so its words decide. They have been the same for
 ten years and more; what is not known here is told as it stands.

@@ -19,41 +19,47 @@ from paramiko.sftp import SFTPError
 from paramiko.ssh_exception import SSHException
 
 from envsync.ssh import choice, mux, refusals, sftp_upload, system_ssh
+from envsync.ssh.agent_forwarding import may_forward_agent
 from envsync.ssh.choice_facts import live_master
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
-from envsync.ssh.lending import may_lend
 from envsync.ssh.openssh_connecting import connect
 from envsync.ssh.openssh_master import Master
 from envsync.ssh.openssh_session import OpensshSession
 from envsync.ssh.openssh_sftp import SftpChannel
+from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import LinkChoice, Reached, Timeouts
-from envsync.ssh.way import Way
 
 _ALIVE_SECONDS = 5.0
 
 
-def open_way(
-    way: Way,
+def open_route(
+    route: ResolvedRoute,
     timeouts: Timeouts,
     limiter: HandshakeLimiter = SHARED_LIMITER,
     chosen: LinkChoice = LinkChoice(choice.OPENSSH, "asked for"),  # noqa: B008 - frozen
 ) -> OpensshLink:
     """A link over the user's live master where there is one, else over an ssh of our own."""
-    connect_again = partial(connect, way, timeouts, limiter)
-    path = live_master(way.last.settings)
+    connect_again = partial(connect, route, timeouts, limiter)
+    path = live_master(route.last.settings)
     if path is not None:
-        return OpensshLink(way, timeouts, chosen, connect_again, [Connection(path)])
-    return OpensshLink(way, timeouts, chosen, connect_again, [Connection.of(connect_again())])
+        return OpensshLink(route, timeouts, chosen, connect_again, [Connection(path)])
+    return OpensshLink(route, timeouts, chosen, connect_again, [Connection.of(connect_again())])
 
 
-def open_lending(way: Way, timeouts: Timeouts) -> OpensshLink | None:
-    """As `session.Link.lending`: over an ssh of our own, each session of which has the agent."""
-    if not may_lend(way):
+def open_forwarding(route: ResolvedRoute, timeouts: Timeouts) -> OpensshLink | None:
+    """As `session.Link.with_agent_forwarding`: over an ssh of our own, each
+    session of which has the agent."""
+    if not may_forward_agent(route):
         return None
-    connect_again = partial(connect, way, timeouts, SHARED_LIMITER, lends_agent=True)
+    connect_again = partial(connect, route, timeouts, SHARED_LIMITER, forwards_agent=True)
     chosen = LinkChoice(choice.OPENSSH, "it forwards the agent")
     return OpensshLink(
-        way, timeouts, chosen, connect_again, [Connection.of(connect_again())], lends_agent=True
+        route,
+        timeouts,
+        chosen,
+        connect_again,
+        [Connection.of(connect_again())],
+        forwards_agent=True,
     )
 
 
@@ -75,17 +81,17 @@ class OpensshLink:
 
     def __init__(
         self,
-        way: Way,
+        route: ResolvedRoute,
         timeouts: Timeouts,
         chosen: LinkChoice,
         connect_again: Callable[[], Master],
         connections: Sequence[Connection],
         *,
-        lends_agent: bool = False,
+        forwards_agent: bool = False,
     ) -> None:
         """`connect_again` makes a further ssh, for when those there are take no more sessions."""
-        self._way = way
-        self._lends_agent = lends_agent
+        self._route = route
+        self._forwards_agent = forwards_agent
         self._timeouts = timeouts
         self._connect_again = connect_again
         self._connections = [*connections]
@@ -96,11 +102,11 @@ class OpensshLink:
 
     @property
     def server(self) -> str:
-        return self._way.server
+        return self._route.server
 
     @property
     def reached(self) -> Reached:
-        return self._way.last.settings.reached
+        return self._route.last.settings.reached
 
     def run(self, command: str) -> OpensshSession:
         return self._session(command, is_subsystem=False)
@@ -122,19 +128,19 @@ class OpensshLink:
                 )  # fmt: skip
         except (SSHException, SFTPError, EOFError) as error:
             if "request failed" in session.stderr_tail():
-                raise refusals.no_command(self._way.last.place, error) from error
+                raise refusals.no_command(self._route.last.place, error) from error
             raise refusals.lost(self.server, error) from error
         finally:
             session.close()
 
     def ssh_argv(self) -> Sequence[str]:
-        return system_ssh.sharing_argv(self._way.config, self._connections[0].control_path)
+        return system_ssh.sharing_argv(self._route.config, self._connections[0].control_path)
 
     def ssh_host(self) -> str:
-        return self._way.last.settings.alias
+        return self._route.last.settings.alias
 
-    def lending(self) -> OpensshLink | None:
-        return open_lending(self._way, self._timeouts)
+    def with_agent_forwarding(self) -> OpensshLink | None:
+        return open_forwarding(self._route, self._timeouts)
 
     def close(self) -> None:
         with self._lock:
@@ -156,7 +162,7 @@ class OpensshLink:
         try:
             return self._session_on(another, command, is_subsystem=is_subsystem)
         except mux.SessionRefused as error:
-            raise refusals.no_session(self._way.last.place, str(error)) from error
+            raise refusals.no_session(self._route.last.place, str(error)) from error
 
     def _another(self) -> Connection:
         connection = Connection.of(self._connect_again())
@@ -210,10 +216,10 @@ class OpensshLink:
         try:
             return mux.open_session(
                 connection.control_path, command, streams, seconds,
-                is_subsystem=is_subsystem, lends_agent=self._lends_agent,
+                is_subsystem=is_subsystem, forwards_agent=self._forwards_agent,
             )  # fmt: skip
         except TimeoutError as error:
-            place = self._way.last.place
+            place = self._route.last.place
             hint = f"it may be overloaded; {place.ssh_command}   shows whether it answers at all"
             raise refusals.unreached(place, "opened no session in time", hint) from error
         except (OSError, EOFError) as error:
@@ -231,7 +237,7 @@ class OpensshLink:
 
     @property
     def _last_log(self) -> str:
-        return system_ssh.log_name(len(self._way.hops) - 1)
+        return system_ssh.log_name(len(self._route.hops) - 1)
 
     def _is_openssh(self) -> bool:
         """Whether the server is known to be OpenSSH; of the user's own master, it is not."""

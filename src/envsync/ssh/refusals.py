@@ -1,4 +1,4 @@
-"""What a person is told when a server refuses us, or we refuse it.
+"""The errors for people where a server refuses us, or we refuse it.
 
 Whatever the libraries raise is translated in `failures`; these are the sentences.
 """
@@ -19,7 +19,7 @@ from envsync.errors import (
     ConnectionLost,
     HostKeyRefused,
 )
-from envsync.ssh import by_hand
+from envsync.ssh import manual_commands
 from envsync.ssh.host_settings import HostSettings
 
 
@@ -45,12 +45,12 @@ class Place:
     @property
     def ssh_command(self) -> str:
         """What a person types to go the same way by hand."""
-        return by_hand.ssh_command(self.settings.reached)
+        return manual_commands.ssh_command(self.settings.reached)
 
     @property
     def copy_command(self) -> str:
         """What a person types to have a key let in."""
-        return by_hand.copy_command(self.settings.reached)
+        return manual_commands.copy_command(self.settings.reached)
 
 
 def lost(server: str, reason: BaseException | str | None = None) -> ConnectionLost:

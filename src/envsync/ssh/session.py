@@ -1,4 +1,4 @@
-"""The seam between envsync and SSH: a link to a server, and sessions on it.
+"""The protocol between envsync and SSH: a link to a server, and sessions on it.
 
 Two nouns. A *link* is an authenticated connection to one server. A *session* is one
 command on it: stdin, stdout and an exit status. Everything above this layer knows only
@@ -154,7 +154,7 @@ class Link(Protocol):
         """The host argument that goes with `ssh_argv`."""
         ...
 
-    def lending(self) -> Link | None:
+    def with_agent_forwarding(self) -> Link | None:
         """A further link there, whose sessions can use the user's own agent until it is closed.
 
         None where the user's ssh configuration does not forward it to that server, where no

@@ -1,4 +1,4 @@
-"""What the ssh configuration says about a host.
+"""The ssh configuration of a user, looked up for a host.
 
 The system's own `ssh -G` answers where it exists: it knows Include, Match, tokens and
 whatever the next OpenSSH adds. Elsewhere paramiko's parser does (`parsed_config`).

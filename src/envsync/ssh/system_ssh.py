@@ -1,4 +1,4 @@
-"""The system's `ssh`, told to go the way that a link of ours went."""
+"""Command lines of the system's `ssh` that go the same route as a link of ours."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def ssh_argv(
     timeouts: Timeouts,
     logs: Path | None = None,
     *,
-    lends_agent: bool = False,
+    forwards_agent: bool = False,
 ) -> list[str]:
     """Without the host. Raises `ConnectionFailed` where there is no `ssh` command.
 
-    With `logs`, each hop writes what it does into a file there: see `log_name`. `lends_agent`:
+    With `logs`, each hop writes what it does into a file there: see `log_name`. `forwards_agent`:
     the server may be lent the agent that the configuration forwards to it, no other hop is.
     """
     if config.ssh_command is None:
@@ -37,7 +37,7 @@ def ssh_argv(
             hint="install openssh-client, or use a transport that needs none",
             server=address.server,
         )
-    lent = route[-1].forward_agent if lends_agent else None
+    lent = route[-1].forward_agent if forwards_agent else None
     last = len(route) - 1
     hops = [
         [*_options(hop, config, timeouts, lent if number == last else None), *_log(logs, number)]

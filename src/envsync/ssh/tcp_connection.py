@@ -1,4 +1,4 @@
-"""A TCP connection to the first host of a way."""
+"""A TCP connection to the first host of a route."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ from envsync.push.ends.end import LocalEnd, RemoteEnd
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.remote_source import open_remote
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.order.places import Place
-from envsync.push.order.settings import PushSettings
+from envsync.push.request.places import Place
+from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
 from envsync.ssh.session import Link
 from tests.lab.namespaces import wait_until

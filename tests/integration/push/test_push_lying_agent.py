@@ -29,7 +29,7 @@ from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push.ends import opening
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.steps.report import PUSHED, PushReport
-from envsync.push.switches import aftermath
+from envsync.push.switches import in_doubt
 from envsync.ssh.session import Link
 from envsync.tree import manifest as manifests
 from tests.integration.push.lying import (
@@ -68,7 +68,7 @@ def scenery() -> Iterator[Scene]:
         patch.delenv("XDG_CACHE_HOME", raising=False)
         patch.delenv("XDG_STATE_HOME", raising=False)
         patch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.0)
-        patch.setattr(aftermath, "PATIENCE_SECONDS", 0.0)
+        patch.setattr(in_doubt, "PATIENCE_SECONDS", 0.0)
         yield Scene(Path(root))
 
 

@@ -19,8 +19,8 @@ from envsync.push.ends.local_source import LocalSource
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.order.places import Destination
-from envsync.push.order.settings import PushSettings
+from envsync.push.request.places import Destination
+from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
 from envsync.push.steps.sending import SENT_AHEAD, Sending
 from envsync.tree import manifest as manifests

@@ -15,16 +15,16 @@ from envsync.agent.places.layout import layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import Locked
+from envsync.push.ends import command_locks
+from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.end import End
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.order.places import Destination, Place
-from envsync.push.order.settings import PushSettings
-from envsync.push.preflight import same_place
-from envsync.push.preflight.same_place import OneCommand
-from envsync.push.questions.servers import for_each_server
+from envsync.push.queries.servers import for_each_server
+from envsync.push.request.places import Destination, Place
+from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
-from envsync.push.switches.taking_away import Removal, Removed, take_away
+from envsync.push.switches.remove import Removal, Removed, remove_environment
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import trees
 from tests.lab.lab import Lab
@@ -155,7 +155,7 @@ def test_an_agent_that_does_not_end_is_not_waited_for_longer(
     scene: Scene, refused: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that was suspended: its push is over, and it has the lock still."""
-    monkeypatch.setattr(same_place, "_GONE_SECONDS", 0.2)
+    monkeypatch.setattr(command_locks, "_GONE_SECONDS", 0.2)
     monkeypatch.setattr(TargetEnd, "close", lambda _: None)
     outcomes = sorted(report.outcome for report in scene.push())
     assert outcomes == ["failed", "pushed"]
@@ -164,15 +164,17 @@ def test_an_agent_that_does_not_end_is_not_waited_for_longer(
 def test_both_names_may_be_of_this_machine(scene: Scene) -> None:
     """Whose lock goes with the end that took it, and not with the process."""
     assert [report.error for report in scene.push()] == [None, None]
-    together = OneCommand(("one", "two"))
+    command_locks = CommandLocks(("one", "two"))
 
     def ask(end: End, place: Place) -> Removed:
         try:
-            target = TargetEnd(end, place.prefix, "myenv", (), "alice@here", together.command)
+            target = TargetEnd(end, place.prefix, "myenv", (), "alice@here", command_locks.command)
             removal = Removal("myenv", "alice@here")
-            return take_away(target, lambda: contextlib.nullcontext(target), removal, together)
+            return remove_environment(
+                target, lambda: contextlib.nullcontext(target), removal, command_locks
+            )
         finally:
-            together.over(place.server)
+            command_locks.over(place.server)
 
     places = [Place(name, str(scene.there), None) for name in ("one", "two")]
     outcomes = for_each_server(places, ask)

@@ -15,11 +15,11 @@ from envsync.errors import NotFound
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.remote_source import RemoteSource, open_remote
 from envsync.push.ends.source import Source
-from envsync.push.order.method import PACK
-from envsync.push.order.places import Place
-from envsync.push.order.settings import PushSettings
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.packed_source import packed_source
+from envsync.push.request.method import PACK
+from envsync.push.request.places import Place
+from envsync.push.request.settings import PushSettings
 from tests.integration.push.process_link import process_link
 from tests.integration.push.source_contract import SHORTER, SourceContract, nodes
 from tests.support import disk

@@ -12,7 +12,7 @@ from envsync.push.cycle import Push
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.local_source import open_local
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.order.settings import PushSettings
+from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
 from tests.conda import ENVIRONMENT
 from tests.conda.environments import create

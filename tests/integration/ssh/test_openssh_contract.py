@@ -15,9 +15,9 @@ import pytest
 
 from envsync.errors import ConnectionFailed, ConnectionLost
 from envsync.ssh import mux
-from envsync.ssh.openssh_link import OpensshLink, open_way
+from envsync.ssh.openssh_link import OpensshLink, open_route
+from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
-from envsync.ssh.way import Way
 from tests.integration.ssh.masters import UsersMaster, descendants, wait_until
 from tests.integration.ssh.session_contract import (
     LIMIT_SECONDS,
@@ -35,7 +35,9 @@ from tests.lab.namespaces import is_running
 def open_by_ssh(
     sshd: LoopbackSshd, timeouts: Timeouts | None = None, address: Address | None = None
 ) -> OpensshLink:
-    return open_way(Way.find(address or sshd.address, sshd.environ), timeouts or Timeouts())
+    return open_route(
+        ResolvedRoute.find(address or sshd.address, sshd.environ), timeouts or Timeouts()
+    )
 
 
 @pytest.fixture
@@ -183,10 +185,10 @@ def test_nothing_is_left_behind(sshd: LoopbackSshd) -> None:
 def test_nothing_is_left_behind_by_who_is_killed(sshd: LoopbackSshd) -> None:
     script = (
         "import os, sys, time\n"
-        "from envsync.ssh.openssh_link import open_way\n"
+        "from envsync.ssh.openssh_link import open_route\n"
         "from envsync.ssh.session import Address, Timeouts\n"
-        "from envsync.ssh.way import Way\n"
-        "link = open_way(Way.find(Address('s', sys.argv[1]), os.environ), Timeouts())\n"
+        "from envsync.ssh.resolved_route import ResolvedRoute\n"
+        "link = open_route(ResolvedRoute.find(Address('s', sys.argv[1]), os.environ), Timeouts())\n"
         "session = link.run(\"exec /bin/sh -c 'exec cat'\")\n"
         "print(link.ssh_argv()[link.ssh_argv().index('-S') + 1], flush=True)\n"
         "time.sleep(60)\n"

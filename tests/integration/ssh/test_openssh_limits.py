@@ -11,9 +11,9 @@ import pytest
 
 from envsync.errors import ConnectionFailed
 from envsync.ssh.handshakes import HandshakeLimiter
-from envsync.ssh.openssh_link import OpensshLink, open_way
+from envsync.ssh.openssh_link import OpensshLink, open_route
+from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Timeouts
-from envsync.ssh.way import Way
 from tests.integration.ssh.test_ssh_timeouts import home, server, stalling_server
 from tests.lab.loopback_sshd import LoopbackSshd
 
@@ -26,8 +26,8 @@ SOON_SECONDS = 25.0
 
 def link_to(port: int, home: Path, timeouts: Timeouts) -> OpensshLink:
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
-    way = Way.find(Address("server2", "127.0.0.1", port=port), environ)
-    return open_way(way, timeouts, ONCE)
+    way = ResolvedRoute.find(Address("server2", "127.0.0.1", port=port), environ)
+    return open_route(way, timeouts, ONCE)
 
 
 def test_no_banner(home: Path) -> None:
@@ -65,8 +65,8 @@ def test_who_is_dropped_tries_again(tmp_path: Path) -> None:
                 loiterer.close()
             threading.Event().wait(seconds)
 
-        way = Way.find(sshd.address, sshd.environ)
-        open_way(way, Timeouts(), HandshakeLimiter(sleep=sleep)).close()
+        way = ResolvedRoute.find(sshd.address, sshd.environ)
+        open_route(way, Timeouts(), HandshakeLimiter(sleep=sleep)).close()
     assert len(slept) >= 2
 
 
@@ -77,7 +77,7 @@ def test_who_is_always_dropped_is_told(tmp_path: Path) -> None:
         create_connection(("127.0.0.1", sshd.port)) as loiterer,
     ):
         assert loiterer.recv(3) == b"SSH"
-        way = Way.find(sshd.address, sshd.environ)
+        way = ResolvedRoute.find(sshd.address, sshd.environ)
         with pytest.raises(ConnectionFailed, match="closed the connection"):
-            open_way(way, Timeouts(), HandshakeLimiter(attempts=3, sleep=slept.append))
+            open_route(way, Timeouts(), HandshakeLimiter(attempts=3, sleep=slept.append))
     assert len(slept) == 2

@@ -16,8 +16,8 @@ from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
 from envsync.ssh import fabric_link, openssh_link
 from envsync.ssh.handshakes import SHARED_LIMITER
 from envsync.ssh.opening import open_link
+from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, LinkChoice, Timeouts
-from envsync.ssh.way import Way
 from tests.integration.ssh.agents import agent, ssh_add
 from tests.integration.ssh.masters import UsersMaster
 from tests.integration.ssh.session_contract import LIMIT_SECONDS, read_all, sh
@@ -46,10 +46,10 @@ def by(request: pytest.FixtureRequest) -> Callable[[LoopbackSshd], Link]:
     """Each implementation for itself: neither lets in what the other refuses."""
 
     def open_it(sshd: LoopbackSshd) -> Link:
-        way = Way.find(sshd.address, sshd.environ)
+        way = ResolvedRoute.find(sshd.address, sshd.environ)
         if request.param == "ssh":
-            return openssh_link.open_way(way, Timeouts())
-        return fabric_link.open_way(way, Timeouts(), SHARED_LIMITER)
+            return openssh_link.open_route(way, Timeouts())
+        return fabric_link.open_route(way, Timeouts(), SHARED_LIMITER)
 
     return open_it
 
@@ -167,8 +167,8 @@ def test_a_key_in_the_agent_only(sshd: LoopbackSshd, tmp_path: Path) -> None:
         ssh_add(variables, key)
         shutil.copy(f"{key}.pub", sshd.authorized_keys)
         key.unlink()
-        way = Way.find(sshd.address, {**sshd.environ, **variables})
-        link = openssh_link.open_way(way, Timeouts())
+        way = ResolvedRoute.find(sshd.address, {**sshd.environ, **variables})
+        link = openssh_link.open_route(way, Timeouts())
         assert works(link)
         link.close()
 
@@ -389,8 +389,8 @@ class Asking:
 def test_the_identity_file_of_the_inventory(sshd: LoopbackSshd, tmp_path: Path) -> None:
     key = make_key(tmp_path / "with space %d")
     shutil.copy(f"{key}.pub", sshd.authorized_keys)
-    way = Way.find(replace(sshd.address, identity_file=key), sshd.environ)
-    link = openssh_link.open_way(way, Timeouts())
+    way = ResolvedRoute.find(replace(sshd.address, identity_file=key), sshd.environ)
+    link = openssh_link.open_route(way, Timeouts())
     assert works(link)
     link.close()
 

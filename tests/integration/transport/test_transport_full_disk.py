@@ -13,8 +13,8 @@ from tests.lab.namespaces import wait_until
 PUSH = """
 import json, sys
 from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.order.settings import PushSettings
-from envsync.push.order.places import Destination
+from envsync.push.request.settings import PushSettings
+from envsync.push.request.places import Destination
 from envsync.ssh.fabric_link import open_link
 from envsync.ssh.session import Address
 

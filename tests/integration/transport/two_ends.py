@@ -12,7 +12,7 @@ from pathlib import Path
 from envsync.push.ends.end import RemoteEnd
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.target_end import How, TargetEnd
-from envsync.push.order.settings import PushSettings
+from envsync.push.request.settings import PushSettings
 from envsync.ssh.fabric_link import FabricLink, open_link
 from envsync.transport.job import Job
 from tests.lab.loopback_sshd import LoopbackSshd

@@ -10,9 +10,9 @@ import pytest
 
 from envsync.agent.wire.messages import GcFacts
 from envsync.errors import ConnectionFailed
-from envsync.push.order.places import Destination, Place
-from envsync.push.questions.examination import Examination
-from envsync.push.questions.servers import Outcome
+from envsync.push.queries.examination import Examination
+from envsync.push.queries.servers import Outcome
+from envsync.push.request.places import Destination, Place
 from envsync.push.steps.report import FAILED, PUSHED, PushReport
 from tests.support.documented_json import check_document
 from tests.unit.cli.conftest import Envsync
@@ -153,8 +153,8 @@ def test_a_doctor(
 
     refused = ConnectionFailed("it refuses connections", server="server4")
     found = Examination("server4", "/conda", is_reached=False, error=refused)
-    monkeypatch.setattr("envsync.push.questions.servers.for_each_place", for_each_place)
-    monkeypatch.setattr("envsync.push.questions.examination.examine", lambda *_: found)
+    monkeypatch.setattr("envsync.push.queries.servers.for_each_place", for_each_place)
+    monkeypatch.setattr("envsync.push.queries.examination.examine", lambda *_: found)
     [told] = ended("doctor", "server3", "server4", status=status)["result"]["servers"]
     assert told["server"] == "server4"
     assert told["complaints"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envsync.agent.wire.messages import GcFacts, SweepFacts
 from envsync.cli.commands.gc import _judged, _lines
-from envsync.push.questions.servers import Outcome
+from envsync.push.queries.servers import Outcome
 
 
 def test_who_makes_a_tree_for_the_next_push_is_told_as_that() -> None:

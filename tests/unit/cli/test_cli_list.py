@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envsync.agent.wire.messages import EnvironmentFacts, ListFacts, TotalsFacts
 from envsync.cli.commands.list import rows_of
-from envsync.push.questions.servers import Outcome
+from envsync.push.queries.servers import Outcome
 
 READ = EnvironmentFacts(
     name="myenv",

@@ -10,8 +10,8 @@ from envsync.agent.wire.messages import ProcessUse
 from envsync.cli.output.terminal import Terminal
 from envsync.cli.pushing.order import PushOrder
 from envsync.cli.pushing.view import PushView
-from envsync.push.order.places import Place
-from envsync.push.order.settings import PushSettings
+from envsync.push.request.places import Place
+from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import WAITING, Progress, PushReport
 
 SETTINGS = PushSettings("myenv", "/conda", "server1:/conda", "alice@server1")

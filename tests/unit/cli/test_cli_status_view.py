@@ -117,9 +117,9 @@ def test_a_daemon_of_another_version_is_named_with_its_restart(
     found = shown()
     assert found["daemon"]["version"] == __version__
     found["daemon"]["version"] = version
-    [(told, way_out)] = status_view.troubles(found)
+    [(told, hint)] = status_view.troubles(found)
     assert told == f"the daemon that runs is envsync {named}, and this is {__version__}"
-    assert "systemctl restart envsync@USER" in way_out
+    assert "systemctl restart envsync@USER" in hint
 
 
 def test_of_no_daemon_no_version_is_told() -> None:

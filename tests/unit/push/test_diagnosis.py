@@ -12,9 +12,9 @@ from envsync.agent.server.program_version import ToolFacts
 from envsync.agent.target.health import HealthFacts, PrefixFacts, StandingFacts
 from envsync.agent.wire.messages import PlatformFacts, ServerFacts
 from envsync.errors import ConnectionFailed
-from envsync.push.order.places import HERE
-from envsync.push.questions.diagnosis import complaints, rsync_holes
-from envsync.push.questions.examination import Examination
+from envsync.push.queries.diagnosis import complaints, rsync_holes
+from envsync.push.queries.examination import Examination
+from envsync.push.request.places import HERE
 from envsync.ssh.session import Reached
 
 PLATFORM = PlatformFacts("Linux", "x86_64", "glibc", "2.36")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from envsync.errors import ConnectionFailed, ConnectionLost
+from envsync.push import server_pool
 from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.order.places import Destination
-from envsync.push.order.settings import PushSettings
-from envsync.push.questions import turns
+from envsync.push.request.places import Destination
+from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import FAILED, PushReport
 from envsync.ssh.session import Link
 from tests.support import disk
@@ -57,7 +57,7 @@ def test_what_ended_because_it_was_stopped_is_not_told(fan_out: FanOut) -> None:
 def test_servers_that_are_silent_while_they_are_opened_hold_up_nobody(
     fan_out: FanOut, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(server_pool, "PATIENCE_SECONDS", 0.05)
     reached = threading.Event()
 
     def be_silent() -> Link:
@@ -68,6 +68,8 @@ def test_servers_that_are_silent_while_they_are_opened_hold_up_nobody(
         reached.set()
         raise ConnectionFailed("it refuses connections")
 
-    silent = [Destination(f"server{number}", "/p", be_silent) for number in range(turns.AT_ONCE)]
+    silent = [
+        Destination(f"server{number}", "/p", be_silent) for number in range(server_pool.AT_ONCE)
+    ]
     reports = fan_out.run([*silent, Destination("last", "/p", refuse)])
     assert {report.outcome for report in reports} == {FAILED}

@@ -10,9 +10,9 @@ import pytest
 
 from envsync.agent.wire.messages import ProcessUse
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import in_use
 from envsync.push.preflight.in_use import await_unused, used_there
+from envsync.push.request.settings import PushSettings
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from envsync.errors import PreflightRefused
 from envsync.push.cycle import Push
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.order.method import PACK
-from envsync.push.order.settings import PushSettings
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.packed_platform import PackedPlatform, packed_platform
 from envsync.push.packing.packed_source import packed_source
+from envsync.push.request.method import PACK
+from envsync.push.request.settings import PushSettings
 
 AARCH64 = PackedPlatform("Linux", "aarch64")
 

@@ -10,11 +10,11 @@ import pytest
 
 from envsync.agent.wire.messages import PlatformFacts
 from envsync.push.ends.source import Source
-from envsync.push.order.method import MIRROR, REBUILD
-from envsync.push.order.settings import PushSettings
-from envsync.push.preflight.closer_look import CloserLook
-from envsync.push.steps.decision import Decision, way_to
-from envsync.push.steps.pace import Pace
+from envsync.push.preflight.end_checks import EndChecks
+from envsync.push.request.method import MIRROR, REBUILD
+from envsync.push.request.settings import PushSettings
+from envsync.push.steps.decision import Decision, method_for
+from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import PUSHED
 from envsync.push.steps.reporting import About, Reporting
 from envsync.push.steps.sending import Sending
@@ -37,7 +37,7 @@ def test_who_insists_on_a_platform_has_it_mirrored_and_told(
     other: PlatformFacts, insists: bool, method: str, platform: PlatformFacts
 ) -> None:
     there = target(other)
-    way = way_to(replace(SETTINGS, force_platform=insists), source(), there)
+    way = method_for(replace(SETTINGS, force_platform=insists), source(), there)
     assert (way.method.name, way.target.platform) == (method, platform)
     assert way.is_rebuild == (method == REBUILD)
     assert bool(way.insisted) == (insists and other != HERE)
@@ -51,9 +51,11 @@ def test_what_is_noted_is_told_in_its_order_and_once_for_several_tries() -> None
         outside=lambda: ("leads out",),
         wire_bytes=None,
     )
-    closer, sending = cast(CloserLook, quiet), cast(Sending, quiet)
-    notes = Reporting(SETTINGS, cast(Source, quiet), "server2", closer, sending, Pace("server2"))
-    way = way_to(SETTINGS, source(), target(HERE))
+    checks, sending = cast(EndChecks, quiet), cast(Sending, quiet)
+    notes = Reporting(
+        SETTINGS, cast(Source, quiet), "server2", checks, sending, ProgressTracker("server2")
+    )
+    way = method_for(SETTINGS, source(), target(HERE))
     notes.ask_both_ends(source(), way.target)
     for staged in ("found by a try", "found"):
         notes.warn(About.STAGED, (staged,))

@@ -15,7 +15,7 @@ from envsync.push.cycle import Push
 from envsync.push.ends.end import Answer, LocalEnd, Progress
 from envsync.push.ends.local_source import source_of
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.order.settings import PushSettings
+from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import ADOPTED, PUSHED, PushReport
 from tests.support import disk
 from tests.support.pushes import NAME, environment

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from envsync.errors import ConnectionFailed, EnvsyncError, NotFound
+from envsync.push import server_pool
 from envsync.push.ends.end import End, LocalEnd
-from envsync.push.order.places import Place
-from envsync.push.questions import turns
-from envsync.push.questions.servers import Outcome, for_each_server
+from envsync.push.queries.servers import Outcome, for_each_server
+from envsync.push.request.places import Place
 from envsync.ssh.session import Link
 
 
@@ -54,13 +54,13 @@ def test_at_most_so_many_at_a_time() -> None:
 
 def test_a_server_at_work_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only one that does not answer gives it up: a disk that many share is hashed by few."""
-    monkeypatch.setattr(turns, "PATIENCE_SECONDS", -1.0)
-    monkeypatch.setattr(turns, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(server_pool, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(server_pool, "_LOOK_SECONDS", 0.0)
     looks, seen_often = [0], threading.Event()
     at_work, most = set[str](), [0]
-    begin = turns.Turns.begin
+    begin = server_pool.ServerPool.begin
 
-    def counted(self: turns.Turns[Place, object]) -> None:
+    def counted(self: server_pool.ServerPool[Place, object]) -> None:
         begin(self)
         looks[0] += 1
         if looks[0] > 20:
@@ -72,7 +72,7 @@ def test_a_server_at_work_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> No
         assert seen_often.wait(60)
         at_work.discard(place.server)
 
-    monkeypatch.setattr(turns.Turns, "begin", counted)
+    monkeypatch.setattr(server_pool.ServerPool, "begin", counted)
     for_each_server(_places(6), ask, at_once=2)
     assert most == [2]
 

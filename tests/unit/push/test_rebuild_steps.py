@@ -12,7 +12,7 @@ from envsync.agent.wire.messages import PlanFacts, RebuiltFacts, TotalsFacts
 from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
 from envsync.errors import NoSpace, PreflightRefused, RebuildFailed
 from envsync.push.ends.end import Answer
-from envsync.push.rebuilding.rebuild import TRIES_MAX, Order, Rebuild
+from envsync.push.rebuilding.rebuild import TRIES_MAX, Rebuild, RebuildRequest
 
 WANTED = Requirements(
     ("https://conda.example/lab",),
@@ -47,7 +47,7 @@ class Target:
         return Answer({"status": int(bool(output)), "output": output}, b"")
 
     def rebuild(self, *, other_platform: bool = False) -> tuple[str, ...]:
-        order = Order("/p", 1, from_history=False, other_platform=other_platform)
+        order = RebuildRequest("/p", 1, from_history=False, other_platform=other_platform)
         return Rebuild(self, WANTED, order, lambda _: None).run().changes
 
     @property
@@ -104,7 +104,7 @@ def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(said: str, told: 
     place = "file:///home/alice/mylab-0.1.whl"
     wanted = WANTED._replace(pip=(PipRequirement("mylab", "0.1", place, False, True),))
     target = Target(pip=[said])
-    order = Order("/p", 1, from_history=False, other_platform=False)
+    order = RebuildRequest("/p", 1, from_history=False, other_platform=False)
     with pytest.raises(RebuildFailed) as caught:
         Rebuild(target, wanted, order, lambda _: None).run()
     assert caught.value.message.startswith(f"mylab came from {place}, {told}")
@@ -133,7 +133,7 @@ def test_on_another_platform_what_is_not_there_is_left_out() -> None:
 def test_there_is_a_limit() -> None:
     many = tuple(CondaRequirement(f"p{n}", "1.2.3", "0", "linux-64") for n in range(TRIES_MAX))
     target = Target(create=[f"nothing provides requested p{n}" for n in range(TRIES_MAX)] + ["x"])
-    order = Order("/p", 1, from_history=False, other_platform=False)
+    order = RebuildRequest("/p", 1, from_history=False, other_platform=False)
     wanted = WANTED._replace(conda=many)
     with pytest.raises(RebuildFailed, match=f"after {TRIES_MAX} tries") as caught:
         Rebuild(target, wanted, order, lambda _: None).run()

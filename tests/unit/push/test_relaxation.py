@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
-from envsync.push.order.method import AUTO, MIRROR, PACK, REBUILD, choose_method
 from envsync.push.rebuilding.relaxation import (
     DROPPED,
     Pin,
@@ -21,6 +20,7 @@ from envsync.push.rebuilding.relaxation import (
     relax_missing,
     specs,
 )
+from envsync.push.request.method import AUTO, MIRROR, PACK, REBUILD, choose_method
 
 
 def asked(*conda: CondaRequirement, pip: tuple[PipRequirement, ...] = ()) -> Requirements:

@@ -11,9 +11,9 @@ from envsync.ssh.choice import HopFacts, reason_for_ssh
 from envsync.ssh.host_keys import KnownHosts, KnownKey
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.refusals import Place
+from envsync.ssh.resolved_route import Hop, ResolvedRoute
 from envsync.ssh.session import Address
 from envsync.ssh.ssh_config import UserConfig
-from envsync.ssh.way import Hop, Way
 
 PLAIN = HopFacts("gpu02", identities=("ssh-ed25519",))
 
@@ -45,9 +45,11 @@ def test_any_hop_counts_and_is_named() -> None:
     assert reason_for_ssh([PLAIN, PLAIN]) is None
 
 
-def way(settings: HostSettings, environ: dict[str, str], known: KnownHosts | None = None) -> Way:
+def way(
+    settings: HostSettings, environ: dict[str, str], known: KnownHosts | None = None
+) -> ResolvedRoute:
     hop = Hop(Place("server2", settings), known or KnownHosts("gpu02"))
-    return Way(Address("server2", "gpu02"), UserConfig(environ), (hop,))
+    return ResolvedRoute(Address("server2", "gpu02"), UserConfig(environ), (hop,))
 
 
 def settings_of(config: str, home: Path) -> HostSettings:
@@ -107,7 +109,9 @@ def test_behind_a_jump_host_no_address_of_ours_counts(tmp_path: Path) -> None:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "config").write_text("BindAddress 10.0.0.5\n")
     environ = {"HOME": str(tmp_path), "PATH": "/nonexistent"}
-    facts = choice_facts.facts(Way.find(Address("server2", "gpu02", jump="bastion"), environ))
+    facts = choice_facts.facts(
+        ResolvedRoute.find(Address("server2", "gpu02", jump="bastion"), environ)
+    )
     assert [hop.connects_by for hop in facts] == ["BindAddress 10.0.0.5", None]
 
 

@@ -18,10 +18,10 @@ from envsync.ssh import tcp_connection
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.host_keys import KnownHosts, KnownKey, known_hosts
 from envsync.ssh.host_settings import Destination, HostSettings
+from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.route import find_route, parse_jump
 from envsync.ssh.session import Address, Reached, Timeouts
 from envsync.ssh.ssh_config import UserConfig
-from envsync.ssh.way import Way
 
 
 def config_in(home: Path, text: str) -> UserConfig:
@@ -142,8 +142,8 @@ def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> No
 def test_connect_timeout_lengthens_and_does_not_shorten(tmp_path: Path) -> None:
     lines = "Host slow\n ConnectTimeout 90\nHost h\n ConnectTimeout 2\n"
     environ = config_in(tmp_path, lines).environ
-    slow = Way.find(Address("s", "h", jump="slow"), environ).connect_timeout_seconds
-    quick = Way.find(Address("s", "h"), environ).connect_timeout_seconds
+    slow = ResolvedRoute.find(Address("s", "h", jump="slow"), environ).connect_timeout_seconds
+    quick = ResolvedRoute.find(Address("s", "h"), environ).connect_timeout_seconds
     assert (slow, quick) == (90, 2)
     usual = Timeouts()
     assert usual.at_least(quick) == usual

@@ -88,8 +88,8 @@ def base_order(
     from envsync.agent.places.base import OWN
     from envsync.agent.places.layout import BASE
     from envsync.cli.pushing.order import PushOrder, shared_with
-    from envsync.push.order.places import Destination
-    from envsync.push.order.settings import PushSettings
+    from envsync.push.request.places import Destination
+    from envsync.push.request.settings import PushSettings
     from envsync.tree.local import DEFAULT_LOCAL
 
     server = site.server(server_name)

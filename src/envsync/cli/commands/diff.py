@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from envsync.agent.wire.messages import DifferenceFacts
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
-    from envsync.push.order.places import Place
+    from envsync.push.request.places import Place
 
 PATHS_MAX = 4000
 """As many as fit into one answer of the agent."""

@@ -15,9 +15,9 @@ from envsync.errors import EnvsyncError, PreflightRefused, SomeServersFailed
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
-    from envsync.push.order.places import Place
-    from envsync.push.questions.diagnosis import Complaint
-    from envsync.push.questions.examination import Examination
+    from envsync.push.queries.diagnosis import Complaint
+    from envsync.push.queries.examination import Examination
+    from envsync.push.request.places import Place
 
 TITLES = (
     "SERVER", "REACHED", "KEY", "PREFIX", "PYTHON", "RSYNC", "ZSTD", "CONDA", "NOISE",
@@ -60,8 +60,8 @@ def _examined(
     invocation: Invocation, site: Site, places: Sequence[Place], known: InOrder[Examination]
 ) -> list[Examination]:
     from envsync.cli.invocation.asking import environments_at, lines_that_move
-    from envsync.push.questions.examination import examine
-    from envsync.push.questions.servers import for_each_place
+    from envsync.push.queries.examination import examine
+    from envsync.push.queries.servers import for_each_place
     from envsync.push.steps.report import Progress
 
     with lines_that_move(invocation.terminal, places) as (show, forget):
@@ -84,7 +84,7 @@ def _examined(
 
 def _complaints(found: Examination) -> tuple[Complaint, ...]:
     from envsync.agent.server.facts import platform_facts
-    from envsync.push.questions.diagnosis import complaints
+    from envsync.push.queries.diagnosis import complaints
 
     return complaints(found, platform_facts())
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from envsync.cli.invocation.asking import OnProgress
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
-    from envsync.push.order.places import Place
-    from envsync.push.questions.servers import Outcome
+    from envsync.push.queries.servers import Outcome
+    from envsync.push.request.places import Place
 
 
 @click.command(short_help="Free disk that no version needs any more.")
@@ -40,13 +40,13 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     from envsync.agent.wire.checked_json import from_json
     from envsync.agent.wire.messages import GcFacts
     from envsync.cli.invocation.asking import ask_servers, raise_failures
-    from envsync.push.preflight.same_place import OneCommand
+    from envsync.push.ends.command_locks import CommandLocks
 
     site = invocation.site()
 
     places = site.places(servers) if servers else site.everywhere()
     names = [place.server for place in places]
-    command = OneCommand(names).command
+    command = CommandLocks(names).command
 
     def ask(end: End, place: Place, on_progress: OnProgress) -> GcFacts:
         order = _order(site, place, command, drifted=drifted, dry_run=dry_run)
@@ -85,7 +85,7 @@ def _order(site: Site, place: Place, command: str, *, drifted: bool, dry_run: bo
 
 def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
     """The outcome with an error where not all was done."""
-    from envsync.push.questions.servers import Outcome
+    from envsync.push.queries.servers import Outcome
 
     if outcome.value is None:
         return outcome

@@ -17,8 +17,8 @@ from envsync.errors import NotFound
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
-    from envsync.push.order.places import Place
-    from envsync.push.questions.servers import Outcome
+    from envsync.push.queries.servers import Outcome
+    from envsync.push.request.places import Place
 
 TITLES = ("WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY")
 VERBOSE_TITLES = (*TITLES, "FROM", "TRANSPORT")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from envsync.agent.wire.messages import ListFacts
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
-    from envsync.push.order.places import Place
-    from envsync.push.questions.servers import Outcome
+    from envsync.push.queries.servers import Outcome
+    from envsync.push.request.places import Place
 
 TITLES = (
     "ENVIRONMENT", "SERVER", "REVISION", "PACKAGES", "SIZE", "KEPT", "PUBLISHED", "BY", "",

@@ -17,11 +17,11 @@ from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
+    from envsync.push.ends.command_locks import CommandLocks
     from envsync.push.ends.end import End
-    from envsync.push.order.places import Place
-    from envsync.push.preflight.same_place import OneCommand
-    from envsync.push.questions.servers import Outcome
-    from envsync.push.switches.taking_away import Removal, Removed
+    from envsync.push.queries.servers import Outcome
+    from envsync.push.request.places import Place
+    from envsync.push.switches.remove import Removal, Removed
 
 
 @click.command(short_help="Take an environment away from servers.")
@@ -48,8 +48,8 @@ def remove(
     It is held, so that nothing pushes the same version there again unasked.
     """
     from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
-    from envsync.push.preflight.same_place import OneCommand
-    from envsync.push.switches.taking_away import Removal
+    from envsync.push.ends.command_locks import CommandLocks
+    from envsync.push.switches.remove import Removal
 
     site = invocation.site()
     order = Removal(
@@ -59,13 +59,13 @@ def remove(
     _refuse_source(site, order, places)
 
     names = [place.server for place in places]
-    together = OneCommand(names)
+    command_locks = CommandLocks(names)
 
     def ask(end: End, place: Place, _: OnProgress) -> Removed:
         try:
-            return _remove(site, order, end, place, together)
+            return _remove(site, order, end, place, command_locks)
         finally:
-            together.over(place.server)
+            command_locks.over(place.server)
 
     invocation.result = result = {"environment": order.environment, "dry_run": dry_run}
     known = servers_in(result, names, _document)
@@ -86,18 +86,20 @@ def _refuse_source(site: Site, order: Removal, places: list[Place]) -> None:
         )
 
 
-def _remove(site: Site, order: Removal, end: End, place: Place, together: OneCommand) -> Removed:
+def _remove(
+    site: Site, order: Removal, end: End, place: Place, command_locks: CommandLocks
+) -> Removed:
     from envsync.cli.invocation.asking import target_again, target_of
-    from envsync.push.switches.taking_away import take_away
+    from envsync.push.switches.remove import remove_environment
 
-    target = target_of(site, order.environment, end, place, together.command)
+    target = target_of(site, order.environment, end, place, command_locks.command)
     reopen = partial(target_again, site, order.environment, place)
-    return take_away(target, reopen, order, together)
+    return remove_environment(target, reopen, order, command_locks)
 
 
 def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:
     """The outcome with an error also where a dry run found that it would be refused."""
-    from envsync.push.questions.servers import Outcome
+    from envsync.push.queries.servers import Outcome
 
     refused = None if outcome.value is None else outcome.value.refused
     return Outcome(outcome.server, outcome.value, outcome.error or refused)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from envsync.agent.wire.messages import RecordFacts
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
-    from envsync.push.order.places import Place
+    from envsync.push.request.places import Place
 
 
 @click.command(short_help="Put the previous version back.")

@@ -96,9 +96,9 @@ def _print(terminal: Terminal, document: Document) -> None:
     rows = status_view.rows(document)
     if rows:
         terminal.table((*status_view.TITLES, ""), rows)
-    for text, way_out in status_view.troubles(document):
+    for text, hint in status_view.troubles(document):
         terminal.warning(text)
-        if way_out:
-            terminal.note(f"  → {way_out}")
-    for where, way_out in status_view.hints(document).items():
-        terminal.note(f"{where} → {way_out}")
+        if hint:
+            terminal.note(f"  → {hint}")
+    for where, hint in status_view.hints(document).items():
+        terminal.note(f"{where} → {hint}")

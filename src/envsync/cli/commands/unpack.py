@@ -38,8 +38,8 @@ def unpack(
     """
     from envsync.cli.commands.push import carry_out
     from envsync.cli.pushing.order import PushOptions, make_unpack_order, require_archive
-    from envsync.push.order.method import PACK
     from envsync.push.packing.pack_archive import FORMATS, format_of
+    from envsync.push.request.method import PACK
     from envsync.tree.safety import is_environment_name
 
     said = format_of(archive.name)

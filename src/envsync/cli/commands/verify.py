@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from envsync.cli.invocation.asking import OnProgress
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
-    from envsync.push.order.places import Place
-    from envsync.push.questions.servers import Outcome
+    from envsync.push.queries.servers import Outcome
+    from envsync.push.request.places import Place
 
 PATHS_SHOWN = 20
 
@@ -81,7 +81,7 @@ def _is_source(site: Site, outcome: Outcome[VerifyFacts]) -> bool:
 
 def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
     """The outcome with an error where the bytes are not what was published."""
-    from envsync.push.questions.servers import Outcome
+    from envsync.push.queries.servers import Outcome
 
     facts = outcome.value
     error: EnvsyncError | None = outcome.error

@@ -122,8 +122,8 @@ def try_servers(invocation: Invocation, servers: tuple[str, ...], as_name: str |
     """Open a link to each SERVER, and start the agent there."""
     from envsync.cli.invocation.site import link_opener
     from envsync.push.ends.end import End
-    from envsync.push.order.places import Place
-    from envsync.push.questions.servers import for_each_server
+    from envsync.push.queries.servers import for_each_server
+    from envsync.push.request.places import Place
 
     site = invocation.site(as_name)
     places = [

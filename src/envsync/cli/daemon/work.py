@@ -31,7 +31,7 @@ from envsync.daemon.worker_messages import (
     to_document,
 )
 from envsync.errors import EnvsyncError, SourceRefused, UsageError
-from envsync.push.fan_out.beginning import AT_ONCE, Beginning
+from envsync.push.fan_out.start_signal import AT_ONCE, StartSignal
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
@@ -67,8 +67,8 @@ def work(
     `--await-word` the push is made ready, and begins with a line on stdin. With `--make-spare`
     nothing is pushed, but the next push is given something to be built on.
     """
-    beginning = Beginning() if await_word else AT_ONCE
-    _end_with_the_daemon(beginning)
+    start_signal = StartSignal() if await_word else AT_ONCE
+    _end_with_the_daemon(start_signal)
     site = functools.cache(lambda: invocation.site(as_name))
     known = {name: (path, digest) for name, path, digest in digest_checks}
     for environment in environments:
@@ -76,7 +76,7 @@ def work(
             if make_spare:
                 _make_spares(site(), environment, servers)
             elif servers:
-                _push(site(), environment, servers, beginning)
+                _push(site(), environment, servers, start_signal)
             elif not _is_unchanged(environment, *known.get(environment, ("", ""))):
                 _scan(site(), environment)
         except EnvsyncError as error:
@@ -129,14 +129,16 @@ def _scan(site: Site, environment: str) -> None:
     )
 
 
-def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beginning) -> None:
+def _push(
+    site: Site, environment: str, servers: tuple[str, ...], start_signal: StartSignal
+) -> None:
     """As `envsync push`, with nobody there to ask."""
     from envsync.agent.operations.python_gc import collect_rarely
 
     collect_rarely()
     from envsync.cli.pushing.order import PushOptions, make_order
     from envsync.push.fan_out.fan_out import FanOut
-    from envsync.push.order.method import PACK
+    from envsync.push.request.method import PACK
 
     order = make_order(site, PushOptions(environment, servers=servers))
     settings = replace(order.settings, unattended=True)
@@ -161,7 +163,7 @@ def _push(site: Site, environment: str, servers: tuple[str, ...], beginning: Beg
             _send(SourceScanned(environment, outcome.source_revision))
         _send(PushEnded(environment, outcome, found.error))
 
-    fan_out = FanOut(settings, site.own_name, beginning=beginning)
+    fan_out = FanOut(settings, site.own_name, start_signal=start_signal)
     fan_out.run(order.destinations, on_report=report)
 
 
@@ -169,7 +171,7 @@ def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None
     """What cannot be done there is reported, a server each: the next push only takes longer."""
     from envsync.cli.pushing.order import PushOptions, make_order
     from envsync.push.fan_out.spare import make_spares
-    from envsync.push.questions.servers import Outcome
+    from envsync.push.queries.servers import Outcome
 
     def send_failure(outcome: Outcome[bool]) -> None:
         if outcome.error is not None:
@@ -179,7 +181,7 @@ def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None
     make_spares(order.settings, order.destinations, send_failure)
 
 
-def _end_with_the_daemon(beginning: Beginning) -> None:
+def _end_with_the_daemon(start_signal: StartSignal) -> None:
     """SIGTERM is Ctrl-C; so is the end of stdin, whose other end the daemon has.
 
     What comes before that end is the line to begin by.
@@ -188,7 +190,7 @@ def _end_with_the_daemon(beginning: Beginning) -> None:
 
     def wait() -> None:
         while line := os.read(0, 4096):
-            beginning.say(is_changed_since=line.strip() == START_CHANGED)
+            start_signal.say(is_changed_since=line.strip() == START_CHANGED)
         os.kill(os.getpid(), signal.SIGTERM)
         late = threading.Timer(END_SECONDS, _leave)
         late.daemon = True  # an end that comes by itself does not wait for it

@@ -24,9 +24,9 @@ from envsync.errors import EnvsyncError
 from envsync.push.ends.end import End
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.order.places import Destination, Place
-from envsync.push.order.settings import PushSettings
-from envsync.push.questions.servers import for_each_server
+from envsync.push.queries.servers import for_each_server
+from envsync.push.request.places import Destination, Place
+from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.tree.local import DEFAULT_LOCAL
 from envsync.tree.revision import short

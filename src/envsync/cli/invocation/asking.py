@@ -13,8 +13,8 @@ from envsync.cli.output.terminal import Terminal
 from envsync.errors import SomeServersFailed
 from envsync.push.ends.end import End
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.order.places import Place
-from envsync.push.questions.servers import Outcome, for_each_server, open_end
+from envsync.push.queries.servers import Outcome, for_each_server, open_end
+from envsync.push.request.places import Place
 from envsync.push.steps.report import Progress
 from envsync.tree.local import DEFAULT_LOCAL
 

@@ -12,7 +12,7 @@ from envsync.cli.invocation.active_conda import active_conda_prefix
 from envsync.errors import InventoryError, UsageError
 from envsync.hint_commands import command_line
 from envsync.inventory import Inventory, Server
-from envsync.push.order.places import Place
+from envsync.push.request.places import Place
 from envsync.ssh.session import Address, Link
 from envsync.tree.local import DEFAULT_LOCAL
 

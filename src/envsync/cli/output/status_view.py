@@ -113,16 +113,16 @@ def reasons(document: Document, width: int) -> Iterator[str]:
     """Lines for below the table, on a terminal of that many columns."""
     width = max(width, _WIDTH_MIN)
     ways_out = hints(document)
-    told = [(text, way_out) for text, way_out in troubles(document)]
+    told = [(text, hint) for text, hint in troubles(document)]
     for source in document["environments"]:
         for server in source["servers"]:
             if _why(server):
                 where = f"{source['environment']} on {server['server']}"
                 told.append((f"{where}: {_why(server)}", ways_out.get(where, "")))
-    for text, way_out in told:
+    for text, hint in told:
         yield from textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
         yield from textwrap.wrap(
-            way_out,
+            hint,
             width,
             initial_indent="  → ",
             subsequent_indent="    ",

@@ -14,9 +14,9 @@ from envsync.hint_commands import command_line
 from envsync.inventory import Environment, Server, bits_per_second, environment_name
 from envsync.inventory import Share as ShareEntry
 from envsync.inventory.names import suggestion
-from envsync.push.order.method import AUTO, METHODS, PACK, REBUILD
-from envsync.push.order.places import Destination, Place
-from envsync.push.order.settings import PushSettings
+from envsync.push.request.method import AUTO, METHODS, PACK, REBUILD
+from envsync.push.request.places import Destination, Place
+from envsync.push.request.settings import PushSettings
 from envsync.transport import names as transports
 from envsync.tree.sharing import Share
 

@@ -9,7 +9,7 @@ from envsync.cli.output.terminal import listed
 from envsync.cli.output.wording import count, duration, size
 from envsync.cli.pushing.order import PushOrder
 from envsync.conda.credentials import redacted
-from envsync.push.order.method import ASKED_FOR, MIRROR, REBUILD
+from envsync.push.request.method import ASKED_FOR, MIRROR, REBUILD
 from envsync.push.steps.report import (
     ADOPTED,
     FAILED,

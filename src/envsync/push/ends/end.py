@@ -1,4 +1,4 @@
-"""The two ends of a push, called the same way wherever they are."""
+"""An end of a push: the same calls for this machine and for a server."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from envsync.agent.trees.storage import storage_failure
 from envsync.agent.wire.source_requests import AtPath
 from envsync.errors import EnvsyncError
 from envsync.push.ends.end import LocalEnd, name_server
-from envsync.push.ends.items import items_of
+from envsync.push.ends.requested_files import requested_files
 from envsync.push.ends.source import Outlined, Supply
 from envsync.push.ends.source_answers import SourceAnswers
 from envsync.push.ends.source_look import SourceLook
@@ -67,7 +67,7 @@ class LocalSource:
 
     def items(self, paths: Sequence[bytes]) -> Collection[Item]:
         self.look.state()
-        return items_of(self._agent.version.manifest(self._there), paths)
+        return requested_files(self._agent.version.manifest(self._there), paths)
 
     def elsewhere(self) -> Container[bytes]:
         return self._agent.version.rewritten(self._there)

@@ -1,4 +1,4 @@
-"""A session until the agent's first frame: login files, a token, and why it may not come."""
+"""Reads a session up to the agent's first frame, past what login files print."""
 
 from __future__ import annotations
 

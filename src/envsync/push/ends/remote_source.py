@@ -15,13 +15,13 @@ from contextlib import AbstractContextManager
 from envsync.agent.wire.codec import content_bytes
 from envsync.agent.wire.source_requests import AtPath, InspectSource, SendFiles
 from envsync.errors import AgentFailed
-from envsync.push.ends.items import items_of
-from envsync.push.ends.own_direct import OwnDirect
+from envsync.push.ends.remote_direct import RemoteDirect
+from envsync.push.ends.requested_files import requested_files
 from envsync.push.ends.source import Outlined, Supply, come_encoded
 from envsync.push.ends.source_answers import SourceAnswers
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.source_server import SourceServer
-from envsync.push.order.places import Place
+from envsync.push.request.places import Place
 from envsync.transport.job import Contents, Item
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import InvalidEntry
@@ -67,7 +67,7 @@ class RemoteSource:
         return manifests.encode(self._checked.of(self.answers), frozenset(references))
 
     def items(self, paths: Sequence[bytes]) -> Collection[Item]:
-        return items_of(self._checked.of(self.answers), paths)
+        return requested_files(self._checked.of(self.answers), paths)
 
     def elsewhere(self) -> Container[bytes]:
         """Nothing stands on this machine, and what comes from there is as it has to be."""
@@ -76,7 +76,7 @@ class RemoteSource:
     @property
     def supply(self) -> Supply:
         # What is rewritten on its way does not stand there: no rsync of that server can send it.
-        direct = None if self._there else OwnDirect(self._server, self.look)
+        direct = None if self._there else RemoteDirect(self._server, self.look)
         return Supply(relayed=self._relayed, direct=direct)
 
     def _relayed(

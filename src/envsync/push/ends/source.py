@@ -1,4 +1,4 @@
-"""The seam between a push and the environment that is pushed, here or on another server."""
+"""The protocol of a source: the environment that is pushed, here or on another server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a source tells of the version that was found, to whoever it is for."""
+"""Queries to the version that was found on a source, each answered once for all pushes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A look at a source: what was found, whether that still holds, and who may ask meanwhile."""
+"""A look at a source: what was found, whether it is still valid, and locking among its users."""
 
 from __future__ import annotations
 

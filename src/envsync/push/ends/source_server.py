@@ -1,4 +1,4 @@
-"""The other server that a source is on: its link, and the agents that work there."""
+"""The remote server of a source: its link, and the agents that work there."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from envsync.agent.operations import bootstrap
 from envsync.errors import EnvsyncError
+from envsync.push.ends.circuit_breaker import CircuitBreaker
 from envsync.push.ends.end import RemoteEnd
-from envsync.push.ends.own_way import OwnWay
-from envsync.push.order.places import Place
+from envsync.push.request.places import Place
 
 
 class SourceServer:
@@ -20,7 +20,7 @@ class SourceServer:
         assert place.open_link is not None, "another server is reached by a link"
         self._place = place
         self._links = contextlib.ExitStack()
-        self.own_way = OwnWay()
+        self.circuit_breaker = CircuitBreaker()
         try:
             self._link = self._links.enter_context(contextlib.closing(place.open_link()))
             self.end = self._links.enter_context(
@@ -49,10 +49,10 @@ class SourceServer:
             yield end
 
     @contextlib.contextmanager
-    def borrower(self) -> Iterator[RemoteEnd | None]:
+    def forwarding_sender(self) -> Iterator[RemoteEnd | None]:
         """An agent there that has the user's own ssh agent, and a link of its own, until the
         block ends; None where the user's ssh configuration does not forward that."""
-        link = self._link.lending()
+        link = self._link.with_agent_forwarding()
         if link is None:
             yield None
             return

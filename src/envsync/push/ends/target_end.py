@@ -49,7 +49,7 @@ from envsync.agent.wire.target_requests import (
 )
 from envsync.errors import AgentFailed
 from envsync.push.ends.end import Answer, End, Progress, RemoteEnd
-from envsync.push.order.settings import PushSettings
+from envsync.push.request.settings import PushSettings
 from envsync.tree.manifest import ENTRIES_MAX, REFERENCE_BYTES
 from envsync.tree.sharing import Share
 
@@ -97,7 +97,7 @@ class TargetEnd:
     def __init__(
         self, end: End, prefix: str, name: str, local: Sequence[str], by: str, command: str = ""
     ) -> None:
-        """`command` is what its lock tells the pushes of one command by: `preflight.same_place`."""
+        """`command` is what its lock tells the pushes of one command by: `command_locks`."""
         self._end = end
         self.ask = end.call
         self.prefix = prefix

@@ -1,1 +1,1 @@
-"""Many targets at once: opened, pushed to, ended together."""
+"""Pushes to many targets at once."""

@@ -1,4 +1,4 @@
-"""The same push to many servers at once; one server's trouble stays its own."""
+"""The same push to many servers at once; a failure of one leaves the others alone."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.errors import EnvsyncError
+from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.local_source import open_local
 from envsync.push.ends.source import Source
 from envsync.push.ends.source_look import path_known_as
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.fan_out.beginning import AT_ONCE, Beginning
+from envsync.push.fan_out.start_signal import AT_ONCE, StartSignal
 from envsync.push.fan_out.targets import Targets
-from envsync.push.order.method import PACK
-from envsync.push.order.places import HERE, Destination, Place
-from envsync.push.order.settings import PushSettings
-from envsync.push.preflight.same_place import OneCommand
-from envsync.push.questions.turns import Turns
-from envsync.push.steps.pace import OnProgress, Pace
+from envsync.push.request.method import PACK
+from envsync.push.request.places import HERE, Destination, Place
+from envsync.push.request.settings import PushSettings
+from envsync.push.server_pool import ServerPool
+from envsync.push.steps.progress import OnProgress, ProgressTracker
 from envsync.push.steps.report import (
     FAILED,
     STRAIGHT,
@@ -47,17 +47,17 @@ class FanOut:
         settings: PushSettings,
         source_server: str,
         open_source: Callable[[], Link] | None = None,
-        beginning: Beginning = AT_ONCE,
+        start_signal: StartSignal = AT_ONCE,
     ) -> None:
         """`open_source` opens a link to the source; none where it is this machine.
 
-        Until `beginning` is said, everything is made ready: the source is looked at, and agents
+        Until `start_signal` is given, everything is made ready: the source is looked at, and agents
         are there on the targets, which have been asked nothing and hold no lock.
         """
         self._settings = settings
-        self._beginning = beginning
+        self._start_signal = start_signal
         self._may_begin = threading.Event()
-        if beginning is AT_ONCE:
+        if start_signal is AT_ONCE:
             self._may_begin.set()
         # Importing and connecting keep this interpreter busy while the source is scanned.
         self._helpers = HelperProcesses.fork(carry_out, caller_shares=False)
@@ -65,7 +65,7 @@ class FanOut:
         self._source = _opened(settings, source, self._helpers)
         self._route = "" if open_source is None else THROUGH_HERE
         self._targets = Targets(settings)
-        self._together = OneCommand(())
+        self._command_locks = CommandLocks(())
         # Where no agent has said a word yet: those cost time, and nothing else.
         self._opening: set[str] = set()
         self.wanting_spares: set[str] = set()
@@ -83,8 +83,8 @@ class FanOut:
         that can be told at once.
         """
         self._source.look.serves_several = len(destinations) > 1
-        self._together = OneCommand([destination.server for destination in destinations])
-        self._targets.command = self._together.command
+        self._command_locks = CommandLocks([destination.server for destination in destinations])
+        self._targets.command = self._command_locks.command
         inspecting = self._inspecting(on_progress)
         reports: dict[str, PushReport] = {}
 
@@ -94,26 +94,26 @@ class FanOut:
                 report = self._push(destination, on_progress)
             finally:
                 self._opening.discard(destination.server)
-                self._together.over(destination.server)
+                self._command_locks.over(destination.server)
             reports[destination.server] = report
             if report.outcome != FAILED or not self._targets.stopped:
                 on_report(report)  # what `stop` ended is nobody's news
 
-        turns = Turns(serve, destinations, lambda place: place.server in self._opening)
+        pool = ServerPool(serve, destinations, lambda place: place.server in self._opening)
         try:
-            turns.begin()
-            if self._beginning is not AT_ONCE:
+            pool.begin()
+            if self._start_signal is not AT_ONCE:
                 inspecting = self._begun(on_progress)
-            turns.finish()
+            pool.finish()
             inspecting.join()
         except BaseException:
             # Ctrl-C: a server that is silent must not hold up the end of the process.
             self.stop()
-            turns.abandon()
+            pool.abandon()
             raise
         self._helpers.close()
         self._source.close()
-        turns.results()  # a bug that one server met; the others are done
+        pool.results()  # a bug that one server met; the others are done
         return [reports[destination.server] for destination in destinations]
 
     @property
@@ -123,10 +123,10 @@ class FanOut:
 
     def _begun(self, on_progress: OnProgress) -> threading.Thread:
         """Wait for the word, and then look once more where what was seen cannot count."""
-        self._beginning.wait()
+        self._start_signal.wait()
         # All is imported and connected: this interpreter has time to scan as well.
         self._helpers.caller_shares = True
-        self._source.look.look_again(is_changed=self._beginning.is_changed_since)
+        self._source.look.look_again(is_changed=self._start_signal.is_changed_since)
         inspecting = self._inspecting(on_progress)
         self._may_begin.set()
         return inspecting
@@ -207,10 +207,10 @@ class FanOut:
         settings = self._settings_for(destination)
         with contextlib.closing(target):
             source = self._source_for(destination)
-            pace = Pace(target.server, on_progress, self._counted_from(started))
+            progress = ProgressTracker(target.server, on_progress, self._counted_from(started))
             from envsync.push.cycle import Push
 
-            push = Push(settings, source, target, link, reopen, pace, self._together)
+            push = Push(settings, source, target, link, reopen, progress, self._command_locks)
             report = push.run()
             self._note_spare(target)
             return report
@@ -237,7 +237,7 @@ class FanOut:
         """End every push. May be called from any thread."""
         self._targets.stop()
         self._source.close()
-        self._together.stop()
+        self._command_locks.stop()
         self._may_begin.set()
 
     def _failed(self, destination: Destination, error: EnvsyncError, started: float) -> PushReport:

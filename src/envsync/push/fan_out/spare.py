@@ -1,4 +1,4 @@
-"""Making targets ready for the next push, while there is none."""
+"""Makes spare trees on targets, for the next push to build on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import partial
 
 from envsync.push.ends.end import End
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.order.places import Destination, Place
-from envsync.push.order.settings import PushSettings
-from envsync.push.questions.servers import Outcome, for_each_server
+from envsync.push.queries.servers import Outcome, for_each_server
+from envsync.push.request.places import Destination, Place
+from envsync.push.request.settings import PushSettings
 
 
 def make_spares(

@@ -1,4 +1,4 @@
-"""The targets of one command: opened, opened once more, and ended all at once."""
+"""The targets of one command: opens, reopens and closes them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from importlib import import_module
 
 from envsync.push.ends.end import End, LocalEnd, RemoteEnd
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.order.places import Destination
-from envsync.push.order.settings import PushSettings
-from envsync.push.steps.pace import OnProgress
+from envsync.push.request.places import Destination
+from envsync.push.request.settings import PushSettings
+from envsync.push.steps.progress import OnProgress
 from envsync.push.steps.report import Progress
 from envsync.ssh.session import Link
 

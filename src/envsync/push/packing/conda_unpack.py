@@ -1,4 +1,4 @@
-"""What the `conda-unpack` of an archive would do, without running anything of the archive.
+"""Does what an archive's `conda-unpack` would do, without running anything of the archive.
 
 The files that name the prefix where they were packed are given the one where they stand now.
 """

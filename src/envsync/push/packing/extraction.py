@@ -1,4 +1,4 @@
-"""An archive's entries become files below one directory; nothing in the archive is believed.
+"""Extracts an archive below one directory; nothing in the archive is trusted.
 
 Every entry goes below that directory, which is empty at first, through directories that were
 made here, and never through a link.

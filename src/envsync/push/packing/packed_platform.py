@@ -1,4 +1,4 @@
-"""Which platform an unpacked environment is for: that of its packages, not of who unpacks it."""
+"""Finds which platform an unpacked environment is for, by its packages."""
 
 from __future__ import annotations
 

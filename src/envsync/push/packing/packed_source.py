@@ -1,4 +1,4 @@
-"""A source that comes out of an archive: unpacked in private, and then like any other.
+"""A source from an archive: unpacked in private, then like any other.
 
 It is unpacked in the user's cache directory, at a path of its own for each name, so what this
 machine has pushed under that name is remembered. Packed here or elsewhere makes no difference.
@@ -28,12 +28,12 @@ from envsync.push.ends.end import Answer, LocalEnd, Progress
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.source import Source
 from envsync.push.ends.source_look import SourceLook
-from envsync.push.order.settings import PushSettings
 from envsync.push.packing.extraction import make_directory
 from envsync.push.packing.pack_archive import write_archive
 from envsync.push.packing.packed_platform import packed_platform
 from envsync.push.packing.unpacking import unpack
 from envsync.push.preflight import preflight
+from envsync.push.request.settings import PushSettings
 
 if TYPE_CHECKING:
     from envsync.agent.source.source import Source as AgentsSource

@@ -1,4 +1,4 @@
-"""What proves that a plain tar came as it was written: the last block of the file.
+"""A checksum in the last block of a plain tar: proves that it is as it was written.
 
 gzip, bzip2, xz and zstd have checksums of their own; a tar has one of its headers alone. So
 behind its end, where no reader of tars looks, stands one more block, with the digest of all

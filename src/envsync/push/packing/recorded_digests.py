@@ -1,4 +1,4 @@
-"""What conda and pip have on record of an unpacked environment's files, against what is there.
+"""Compares an unpacked environment's files with the digests that conda and pip recorded.
 
 It is all that tells whether an archive without a checksum is damaged. It must be asked before
 anything is rewritten, and tells nothing of a file that nobody has a digest of, nor of one whose

@@ -1,4 +1,4 @@
-"""Unpacking an archive of conda-pack's, for the place where it is unpacked."""
+"""Unpacks an archive of conda-pack's for the path where it is unpacked."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What forbids a push, what a person should know of it, and the way out."""
+"""Preflight: what forbids a push, what a person should know, and the hint that helps."""

@@ -1,4 +1,4 @@
-"""Processes that use the environment on the target: they decide whether it may be replaced now."""
+"""Decides whether an environment may be replaced while processes use it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from envsync.agent.wire.messages import ProcessUse
 from envsync.errors import EnvironmentInUse
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.order.settings import PushSettings
+from envsync.push.request.settings import PushSettings
 
 OnWait = Callable[[tuple[ProcessUse, ...], float], None]
 

@@ -1,4 +1,4 @@
-"""What forbids a push, and what a person should know: decided from two states."""
+"""The preflight rules: what forbids a push and what to warn of, decided from two states."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from envsync.errors import (
     SourceShrunk,
     TargetDrifted,
 )
-from envsync.push.order.method import MIRROR, REBUILD
-from envsync.push.order.settings import PushSettings
+from envsync.push.request.method import MIRROR, REBUILD
+from envsync.push.request.settings import PushSettings
 from envsync.tree.manifest import Totals
 from envsync.tree.revision import short
 from envsync.tree.safety import shrinkage
@@ -99,7 +99,7 @@ def is_other_platform(source: SourceState, target: TargetState) -> bool:
 
 
 def platform_findings(source: SourceState, target: TargetState) -> Iterator[Finding]:
-    """What forbids it. An older C library forbids nothing: see `CloserLook.glibc`."""
+    """What forbids it. An older C library forbids nothing: see `EndChecks.glibc`."""
     for mismatch in mismatches(Platform(*source.platform), Platform(*target.platform)):
         if mismatch.refused:
             yield Finding("platform", mismatch.message, True)

@@ -1,1 +1,1 @@
-"""The method `rebuild`: the target makes the environment anew, and pins give way."""
+"""The method `rebuild`: the target's own tools make the environment, and pins are relaxed."""

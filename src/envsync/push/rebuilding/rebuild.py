@@ -1,4 +1,4 @@
-"""Making an environment anew on the target, with the target's own tools.
+"""Rebuilds an environment on the target, with the target's own tools.
 
     what the source asks for -> create there, relaxing what fails -> pip -> into the staging tree
 
@@ -54,8 +54,8 @@ Read = Callable[[str], Trouble]
 NEEDS_A_TOOL = "install conda, mamba or micromamba in the prefix there, or use --method mirror"
 
 
-class Order(NamedTuple):
-    """What a rebuild is told: the target's prefix, and how the environment is asked for."""
+class RebuildRequest(NamedTuple):
+    """What a rebuild is asked for: the target's prefix, and how the environment is asked for."""
 
     prefix: str
     keep: int
@@ -85,7 +85,7 @@ def find_tool(ask: Ask, prefix: str) -> ToolFacts:
     return tool
 
 
-def told(tool: ToolFacts) -> str:
+def tool_label(tool: ToolFacts) -> str:
     """`conda 26.7.1`."""
     return f"{tool.name} {tool.version}".strip()
 
@@ -94,7 +94,7 @@ class Rebuild:
     """One environment on one target. `ask` carries out the agent's operations there."""
 
     def __init__(
-        self, ask: Ask, requirements: Requirements, order: Order, on_progress: Progress
+        self, ask: Ask, requirements: Requirements, order: RebuildRequest, on_progress: Progress
     ) -> None:
         self._ask = ask
         self._requirements = requirements
@@ -115,7 +115,7 @@ class Rebuild:
         facts = from_json(RebuiltFacts, answer.document)
         found = tuple(finding.message for finding in facts.findings)
         changes = tuple(map(str, self._relaxed))
-        return Rebuilt(facts.plan, facts.totals, told(tool), changes, (*warnings, *found))
+        return Rebuilt(facts.plan, facts.totals, tool_label(tool), changes, (*warnings, *found))
 
     def _call(self, operation: str, arguments: Arguments) -> Answer:
         return self._ask(operation, arguments, on_progress=self._on_progress)
@@ -151,7 +151,7 @@ class Rebuild:
             }
             return from_json(RunFacts, self._call("rebuild.create", arguments).document)
 
-        self._until_it_succeeds(told(tool), pins, create, solver_messages.read_conda)
+        self._until_it_succeeds(tool_label(tool), pins, create, solver_messages.read_conda)
 
     def _install(self) -> tuple[str, ...]:
         """pip's part; what `pip check` says of it where something gave way."""

@@ -1,4 +1,4 @@
-"""Pins that give way, one step at a time and only those that were in the way.
+"""Relaxes pins, one step at a time and only those that were in the way.
 
 A package is asked for as the source has it: version and build. When a tool says that it
 cannot be had, its build goes first, then its version to a compatible range, and last, on

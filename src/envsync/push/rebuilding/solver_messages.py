@@ -1,4 +1,4 @@
-"""What conda, mamba, micromamba and pip say when they cannot install something.
+"""Parses what conda, mamba, micromamba and pip say when they cannot install something.
 
 Only what names the trouble is read: which packages, and whether they are missing, in each
 other's way, or whether the channel or the network is the trouble, which nothing can be

@@ -1,1 +1,1 @@
-"""What the steps of the cycle do that take more than a line, their pace, and the report."""
+"""The longer steps of the cycle, their progress, and the report."""

@@ -1,16 +1,16 @@
-"""What one step of a push hands to the next: values."""
+"""The values that the steps of a push hand on."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from envsync.agent.wire.messages import PlanFacts, SourceState, TargetState, TotalsFacts
-from envsync.push.order.method import REBUILD, Method, choose_method
-from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
+from envsync.push.request.method import REBUILD, Method, choose_method
+from envsync.push.request.settings import PushSettings
 
 
-class Way(NamedTuple):
+class MethodChoice(NamedTuple):
     """By which method, and to a target of which platform: `insisted` says where a person
     decided that, against what was found there."""
 
@@ -24,13 +24,13 @@ class Way(NamedTuple):
         return self.method.name == REBUILD
 
 
-def way_to(settings: PushSettings, source: SourceState, target: TargetState) -> Way:
-    """How that source comes to that target."""
+def method_for(settings: PushSettings, source: SourceState, target: TargetState) -> MethodChoice:
+    """The method by which that source comes to that target."""
     insisted: tuple[str, ...] = ()
     if settings.force_platform:
         target, insisted = preflight.insisted(source, target)
     method = choose_method(settings.method, source.platform, target.platform)
-    return Way(method, target, insisted)
+    return MethodChoice(method, target, insisted)
 
 
 class Decision(NamedTuple):
@@ -49,8 +49,8 @@ class Decision(NamedTuple):
         return self.method.name == REBUILD
 
 
-class Brought(NamedTuple):
-    """How the tree in staging came to be: sent, or made there by `tool`, which has `totals` then
+class StagingResult(NamedTuple):
+    """How the tree in staging was made: sent, or made there by `tool`, which has `totals` then
     and `changes` of its own."""
 
     plan: PlanFacts

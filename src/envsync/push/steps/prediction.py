@@ -1,4 +1,4 @@
-"""How many bytes a push would put on the wire: what a dry run says of it."""
+"""Predicts how many bytes a push would put on the wire, for a dry run."""
 
 from __future__ import annotations
 

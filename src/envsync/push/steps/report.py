@@ -1,4 +1,4 @@
-"""What became of a push, for people and programs alike."""
+"""The report of a push, and its progress, for people and programs alike."""
 
 from __future__ import annotations
 

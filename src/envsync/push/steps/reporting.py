@@ -1,4 +1,4 @@
-"""What is told of a push at its end, gathered on the way."""
+"""Gathers what is told of a push at its end."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import IntEnum
 
 from envsync.agent.wire.messages import SourceState, TargetState
 from envsync.push.ends.source import Source
-from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
-from envsync.push.preflight.closer_look import CloserLook
+from envsync.push.preflight.end_checks import EndChecks
+from envsync.push.request.settings import PushSettings
 from envsync.push.steps.decision import Decision
-from envsync.push.steps.pace import Pace
+from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import PushReport
 from envsync.push.steps.sending import Sending
 
@@ -37,16 +37,16 @@ class Reporting:
         settings: PushSettings,
         source: Source,
         server: str,
-        closer: CloserLook,
+        checks: EndChecks,
         sending: Sending,
-        pace: Pace,
+        progress: ProgressTracker,
     ) -> None:
         self._settings = settings
         self._source = source
         self._server = server
-        self._closer = closer
+        self._checks = checks
         self._sending = sending
-        self._pace = pace
+        self._progress = progress
         self._warned: dict[About, tuple[str, ...]] = {}
 
     def warn(self, about: About, warnings: Sequence[str]) -> None:
@@ -60,13 +60,13 @@ class Reporting:
         links.
         """
         credentials = preflight.credential_warning(self._source.answers.credentials())
-        told = (*self._closer.glibc(source, target), *credentials)
-        self.warn(About.ENDS, (*told, *self._closer.outside()))
+        told = (*self._checks.glibc(source, target), *credentials)
+        self.warn(About.ENDS, (*told, *self._checks.outside()))
 
     def report(self, decision: Decision) -> PushReport:
         """What every outcome has in common; the caller adds the rest. The push is over, and
         nobody is asked anything."""
-        self._pace.begin("done")
+        self._progress.begin("done")
         source, method = decision.source, decision.method
         return PushReport(
             server=self._server,
@@ -77,8 +77,8 @@ class Reporting:
             method=method.name,
             method_reason=method.reason,
             wire_bytes=self._sending.wire_bytes,
-            seconds=self._pace.total_seconds(),
-            step_seconds=self._pace.step_seconds(),
+            seconds=self._progress.total_seconds(),
+            step_seconds=self._progress.step_seconds(),
             warnings=self._warnings(decision),
             recovered=decision.target.recovered,
             share="" if self._settings.share is None else str(self._settings.share),

@@ -1,4 +1,4 @@
-"""Bringing what a target lacks into its staging tree: staged, sent, and verified there."""
+"""Stages, sends and verifies what a target lacks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from envsync.agent.wire.messages import ORIGIN_NEW, PlanFacts
 from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import KnownThere, Staged, TargetEnd
-from envsync.push.order.settings import PushSettings
-from envsync.push.preflight.closer_look import DIFFERENCES_SHOWN
-from envsync.push.steps.pace import Pace
+from envsync.push.preflight.end_checks import DIFFERENCES_SHOWN
+from envsync.push.request.settings import PushSettings
+from envsync.push.steps.progress import ProgressTracker
 from envsync.ssh.session import Link
 from envsync.transport.choice import Choice, choose
 from envsync.transport.job import Contents, Item, Job
@@ -71,13 +71,13 @@ class Sending:
         source: Source,
         target: TargetEnd,
         link: Link | None,
-        pace: Pace,
+        progress: ProgressTracker,
     ) -> None:
         self._settings = settings
         self._source = source
         self._target = target
         self._link = link
-        self._pace = pace
+        self._progress = progress
         self.wire_bytes: int | None = None
         self._sent_otherwise: frozenset[str] = frozenset()
         self._ahead: _Ahead | None = None
@@ -115,12 +115,12 @@ class Sending:
         items, encoded = outlines.files(outline), encode(outline)
         del outline  # as large as the listings of 200,000 files
         job = replace(self._job(items), contents=contents)
-        self._pace.begin("transfer", job.size_bytes)
+        self._progress.begin("transfer", job.size_bytes)
         if self._send_begun(job, encoded):
             self._ahead = _Ahead(len(job.items), job.size_bytes)
         # What was not right is found by the plan, and sent like anything else.
         self._sent_otherwise = frozenset()
-        self._pace.begin("inspect")
+        self._progress.begin("inspect")
 
     def _send_begun(self, job: Job, outline: bytes) -> bool:
         """Send while the target still makes ready for it; whether it took that."""
@@ -146,9 +146,9 @@ class Sending:
         is_begun = self._ahead is not None
         if self._known is not None and self._known.has_most:
             keep = self._settings.keep
-            is_begun = self._target.begin_alike(keep, on_progress=self._pace.relay)
+            is_begun = self._target.begin_alike(keep, on_progress=self._progress.relay)
         if is_begun:
-            self._target.settle(on_progress=self._pace.relay)
+            self._target.settle(on_progress=self._progress.relay)
             # What stands in staging is what the manifest can refer to from now on.
             self._known = self._target.known_there(frozenset())
 
@@ -173,11 +173,11 @@ class Sending:
 
     def stage(self) -> Lacking:
         """Have a staging tree brought forward by a plan, and see what it lacks."""
-        self._pace.begin("stage")
+        self._progress.begin("stage")
         manifest = self._manifest()
         self.look_meanwhile(self._look_closer)
-        staged = self._target.stage(manifest, self._settings.keep, on_progress=self._pace.relay)
-        self._pace.begin("transfer", staged.plan.fetch_bytes)
+        staged = self._target.stage(manifest, self._settings.keep, on_progress=self._progress.relay)
+        self._progress.begin("transfer", staged.plan.fetch_bytes)
         # Without any there is nothing to ask, nor to wait for who else asks the source.
         job = self._job(self._source.items(staged.fetches) if staged.fetches else (), staged)
         job = replace(
@@ -198,10 +198,10 @@ class Sending:
     def verify(self, sent: Sent) -> None:
         """Have the staging tree finished and hashed; what is wrong is sent once more, then given
         up."""
-        self._pace.begin("verify")
+        self._progress.begin("verify")
         for repair in range(REPAIRS_MAX):
             try:
-                self._target.complete(on_progress=self._pace.relay)
+                self._target.complete(on_progress=self._progress.relay)
                 return
             except VerificationFailed as error:
                 wrong = {path.encode("utf-8", "surrogateescape") for path in error.details}
@@ -246,9 +246,9 @@ class Sending:
             ask=self._target.ask,
             contents=supply.contents,
             codecs=self._target.codecs,
-            on_files=self._pace.sent_files,
+            on_files=self._progress.sent_files,
             limit_bits_per_second=self._settings.limit_bits_per_second,
-            on_sent=self._pace.sent,
+            on_sent=self._progress.sent,
             relayed=supply.relayed,
             direct=supply.direct,
         )

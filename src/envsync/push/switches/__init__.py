@@ -1,1 +1,1 @@
-"""Other switches than a push's, and what became of any whose answer was lost."""
+"""Rollback and remove, and what became of a switch whose answer was lost."""

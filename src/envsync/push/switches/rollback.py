@@ -1,4 +1,4 @@
-"""Going back to an earlier version on a target, and what became of it where the answer is lost."""
+"""Rolls a target back to an earlier version; resolves it where the answer is lost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from envsync.agent.wire.messages import RecordFacts, TargetState
 from envsync.errors import ConnectionLost, NotFound, TargetDrifted
 from envsync.hint_commands import command_line, published_diff, what_there_is
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.preflight.way_out import see_difference
-from envsync.push.switches.aftermath import InDoubt, Reopen, state_after_loss, still_lost
+from envsync.push.preflight.refusal_hints import see_difference
+from envsync.push.switches.in_doubt import InDoubt, Reopen, state_after_loss, still_lost
 
 _IN_DOUBT = InDoubt(
     "the version before stands there or the earlier one, whole", ", before you go back once more"

@@ -1,4 +1,4 @@
-"""Questions to many servers at once; one server's trouble stays its own."""
+"""Queries many servers at once; a failure of one leaves the others alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 from envsync.errors import EnvsyncError
 from envsync.push.ends.end import End, LocalEnd, RemoteEnd
-from envsync.push.order.places import Place
-from envsync.push.questions.turns import AT_ONCE, Turns
+from envsync.push.request.places import Place
+from envsync.push.server_pool import AT_ONCE, ServerPool
 
 T = TypeVar("T")
 
@@ -80,8 +80,8 @@ def for_each_place(
     *,
     at_once: int = AT_ONCE,
 ) -> list[Outcome[T]]:
-    """Visit every place, `at_once` at a time and more where some are silent (see `turns`); the
-    outcomes in the order of the places.
+    """Visit every place, `at_once` at a time and more where some are silent
+    (`push.server_pool`); the outcomes in the order of the places.
 
     A failure is an outcome, never raised; a bug is, once the others are done. An
     interruption (Ctrl-C) does not wait for servers that do not answer.
@@ -92,13 +92,13 @@ def for_each_place(
         on_outcome(outcome)
         return outcome
 
-    turns = Turns(serve, places, is_waiting, at_once)
+    pool = ServerPool(serve, places, is_waiting, at_once)
     try:
-        turns.finish()
+        pool.finish()
     except BaseException:
-        turns.abandon()
+        pool.abandon()
         raise
-    return turns.results()
+    return pool.results()
 
 
 def _outcome(place: Place, visit: Callable[[Place], T]) -> Outcome[T]:

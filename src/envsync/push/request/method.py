@@ -1,4 +1,4 @@
-"""By which method an environment comes to a target, and why."""
+"""Chooses the method by which an environment comes to a target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way to a server: every hop, with what the configuration and known_hosts say of it."""
+"""The route to a server, with what the configuration and known_hosts say of every hop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from envsync.ssh.ssh_config import UserConfig
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One host on the way; the last one is the server."""
+    """One host of the route; the last one is the server."""
 
     place: Place
     known: KnownHosts
@@ -28,15 +28,15 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """Found once for a link, whichever implementation goes it. `hops` is never empty."""
+class ResolvedRoute:
+    """Resolved once for a link, whichever implementation opens it. `hops` is never empty."""
 
     address: Address
     config: UserConfig
     hops: tuple[Hop, ...]
 
     @classmethod
-    def find(cls, address: Address, environ: Mapping[str, str]) -> Way:
+    def find(cls, address: Address, environ: Mapping[str, str]) -> ResolvedRoute:
         """Raises as `session.Link` says; no host has been asked yet."""
         config = UserConfig(environ)
         try:
@@ -55,8 +55,8 @@ class Way:
             hops.append(Hop(place, _known(place, config)))
         return cls(address, config, tuple(hops))
 
-    def without_masters(self) -> Way:
-        """The same way for whom no connection is open: the user's ControlMasters do not count."""
+    def without_masters(self) -> ResolvedRoute:
+        """The same route without the user's ControlMasters."""
         hops = []
         for hop in self.hops:
             settings = replace(hop.settings, control_path=None)
@@ -68,13 +68,13 @@ class Way:
         return self.address.server
 
     @property
-    def route(self) -> tuple[HostSettings, ...]:
+    def settings(self) -> tuple[HostSettings, ...]:
         return tuple(hop.settings for hop in self.hops)
 
     @property
     def connect_timeout_seconds(self) -> float:
-        """The longest `ConnectTimeout` on the way; 0 where there is none."""
-        return max(settings.connect_timeout_seconds for settings in self.route)
+        """The longest `ConnectTimeout` of the route; 0 where there is none."""
+        return max(settings.connect_timeout_seconds for settings in self.settings)
 
     @property
     def last(self) -> Hop:

@@ -1,12 +1,12 @@
-"""The word that pushes may begin, for a fan-out that was made ready ahead of it."""
+"""The start signal for a fan-out that was made ready ahead."""
 
 from __future__ import annotations
 
 import threading
 
 
-class Beginning:
-    """Said once, waited for by many. Safe to share between threads."""
+class StartSignal:
+    """Given once, waited for by many. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._said = threading.Event()
@@ -21,5 +21,5 @@ class Beginning:
         self._said.wait()
 
 
-AT_ONCE = Beginning()
+AT_ONCE = StartSignal()
 AT_ONCE.say(is_changed_since=False)

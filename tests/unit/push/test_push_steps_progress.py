@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from envsync.push.steps.pace import Pace
+from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import Progress
 
 
 def test_bytes_and_files_of_a_step_are_told_together() -> None:
     told: list[Progress] = []
-    pace = Pace("server2", told.append)
-    pace.begin("transfer", 100)
-    pace.sent(40)
-    pace.sent_files(3)
-    pace.sent(60)
-    pace.sent_files(2)
+    progress = ProgressTracker("server2", told.append)
+    progress.begin("transfer", 100)
+    progress.sent(40)
+    progress.sent_files(3)
+    progress.sent(60)
+    progress.sent_files(2)
     assert told[-1] == Progress("server2", "transfer", 100, 100, 5)
-    pace.begin("verify")
-    pace.relay({"verify_bytes": 7, "other": 3})
+    progress.begin("verify")
+    progress.relay({"verify_bytes": 7, "other": 3})
     assert told[-1] == Progress("server2", "verify", 7)

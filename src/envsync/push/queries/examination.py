@@ -1,4 +1,4 @@
-"""A look at one server from the first packet to the last environment: what `doctor` tells."""
+"""Examines one server for `doctor`, from the first packet to the last environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from envsync.errors import (
     HostKeyRefused,
 )
 from envsync.push.ends.end import End, LocalEnd, RemoteEnd
-from envsync.push.order.places import HERE, Place
+from envsync.push.request.places import HERE, Place
 from envsync.ssh.session import Link, Reached
 
 EXAMINATION_SECONDS = 120.0

@@ -1,4 +1,4 @@
-"""The user's own agent, lent to a server for as long as a link of its own stands.
+"""Agent forwarding: the user's ssh agent on a server, for as long as a link of its own lasts.
 
 sshd makes one socket for a connection, tells every later session of it, and leaves it there
 until the connection ends: so nothing else goes over this one. It is the system's `ssh` that
@@ -12,16 +12,16 @@ import socket
 
 from envsync.ssh.authentication import agent_socket
 from envsync.ssh.host_settings import HostSettings
+from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.ssh_config import UserConfig
-from envsync.ssh.way import Way
 
 _ANSWER_SECONDS = 5.0
 
 
-def may_lend(way: Way) -> bool:
+def may_forward_agent(route: ResolvedRoute) -> bool:
     """Whether the user's configuration forwards an agent to that server, and one answers here."""
-    path = _forwarded_socket(way.last.settings, way.config)
-    return path is not None and way.config.ssh_command is not None and _is_answered(path)
+    path = _forwarded_socket(route.last.settings, route.config)
+    return path is not None and route.config.ssh_command is not None and _is_answered(path)
 
 
 def _forwarded_socket(settings: HostSettings, config: UserConfig) -> str | None:

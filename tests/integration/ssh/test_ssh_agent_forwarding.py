@@ -12,9 +12,9 @@ import pytest
 
 from envsync.ssh.choice import FABRIC
 from envsync.ssh.opening import open_link
-from envsync.ssh.openssh_link import open_way
+from envsync.ssh.openssh_link import open_route
+from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
-from envsync.ssh.way import Way
 from tests.integration.ssh import agents
 from tests.integration.ssh.agents import ssh_add
 from tests.integration.ssh.masters import UsersMaster, wait_until
@@ -57,7 +57,7 @@ def links(
 @contextlib.contextmanager
 def lent_by(link: Link) -> Iterator[Link | None]:
     """The link that lends the agent; in the end sshd has taken the agent's socket away."""
-    lending = link.lending()
+    lending = link.with_agent_forwarding()
     if lending is None:
         yield None
         return
@@ -134,7 +134,9 @@ def test_over_the_users_own_master_too(
     environ = {**sshd.environ, **agent}
     with (
         UsersMaster(sshd, tmp_path / "master"),
-        contextlib.closing(open_way(Way.find(sshd.address, environ), Timeouts())) as link,
+        contextlib.closing(
+            open_route(ResolvedRoute.find(sshd.address, environ), Timeouts())
+        ) as link,
         lent_by(link) as lending,
     ):
         assert lending is not None

@@ -1,4 +1,4 @@
-"""What is wrong with a server, and the command that mends it: decided from what was found."""
+"""Diagnoses a server from what `doctor` found: what is wrong, and the command that helps."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from envsync.agent.target.health import HealthFacts, StandingFacts
 from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.hint_commands import command_line, published_diff
-from envsync.push.order.places import HERE
 from envsync.push.preflight.preflight import AFTER_THE_INSTALLER
-from envsync.push.questions.examination import Examination
-from envsync.ssh.by_hand import ssh_command
+from envsync.push.queries.examination import Examination
+from envsync.push.request.places import HERE
+from envsync.ssh.manual_commands import ssh_command
 
 ROOT = "root"
 FREE_BYTES_NEEDED = 100 << 20

@@ -1,4 +1,4 @@
-"""The files that a target asks for: believed only where the manifest has them."""
+"""Checks the files that a target requests against the manifest."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from envsync.tree.manifest import Manifest
 from envsync.tree.steps import Sizes
 
 
-def items_of(manifest: Manifest, paths: Sequence[bytes]) -> Collection[Item]:
-    """The files that a target asks for, with their sizes in bytes.
+def requested_files(manifest: Manifest, paths: Sequence[bytes]) -> Collection[Item]:
+    """The files that a target requests, with their sizes in bytes.
 
     Raises `AgentFailed` where it asks for what is none of the manifest's, or twice.
     """

@@ -1,4 +1,7 @@
-"""Two names for one place: a host may be in the inventory twice, or servers share a filesystem.
+"""Locks that one command takes on several servers, where two names may lead to one place.
+
+A host may be in the inventory twice, or servers share a filesystem. What one command does in both
+meets at one lock. One is served, and the other finds it done.
 
 What one command does in both meets at one lock. One is served, and the other finds it done.
 """
@@ -19,21 +22,21 @@ _GONE_SECONDS = 30.0
 _ASK_SECONDS = 0.05
 
 
-class OneCommand:
-    """What one command does on several servers, of which it holds a lock. Safe to share between
-    threads. `command` is what a lock tells it by; empty for a single server, which meets no
-    other of its own."""
+class CommandLocks:
+    """The locks that one command holds on several servers. Safe to share between threads.
+    `command` is what a lock tells it by; empty for a single server, which meets no other of its
+    own."""
 
     def __init__(self, servers: Sequence[str]) -> None:
         self.command = secrets.token_hex(16) if len(servers) > 1 else ""
         self._over = {server: threading.Event() for server in servers}
 
     def over(self, server: str) -> None:
-        """What is done on this server has ended, whatever became of it."""
+        """Note that what is done on this server has ended, whatever became of it."""
         self._over[server].set()
 
     def stop(self) -> None:
-        """Let nobody wait any longer."""
+        """Release everybody who waits."""
         for event in self._over.values():
             event.set()
 

@@ -1,4 +1,4 @@
-"""The command that gets a push on which was refused, put into its hint."""
+"""Completes the hint of a refused push with the commands that show why, or insist."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from envsync.errors import EnvsyncError
 from envsync.hint_commands import command_line, published_diff
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
+from envsync.push.request.settings import PushSettings
 
 
-class WayOut:
+class RefusalHints:
     """Of one push."""
 
     def __init__(self, settings: PushSettings, source: Source, target: TargetEnd) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envsync.errors import AgentFailed
-from envsync.push.ends.items import items_of
+from envsync.push.ends.requested_files import requested_files
 from tests.support.trees import file, manifest_of, symlink, with_parents
 
 MANIFEST = manifest_of(
@@ -20,7 +20,7 @@ MANIFEST = manifest_of(
 )
 def test_files_come_with_their_sizes_in_the_order_asked_for(paths: list[bytes]) -> None:
     sizes = {b"a": 1, b"d/a": 2, b"d/b": 0}
-    assert list(items_of(MANIFEST, paths)) == [(path, sizes[path]) for path in paths]
+    assert list(requested_files(MANIFEST, paths)) == [(path, sizes[path]) for path in paths]
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_files_come_with_their_sizes_in_the_order_asked_for(paths: list[bytes]) 
 )
 def test_anything_else_is_refused(paths: list[bytes], why: str) -> None:
     with pytest.raises(AgentFailed, match=why):
-        items_of(MANIFEST, paths)
+        requested_files(MANIFEST, paths)

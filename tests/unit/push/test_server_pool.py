@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from envsync.push.questions import turns as module
-from envsync.push.questions.turns import Turns
+from envsync.push import server_pool as module
+from envsync.push.server_pool import ServerPool
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +30,9 @@ def test_the_silent_give_their_places_to_others() -> None:
                 others_done.set()
         return place
 
-    turns = Turns(serve, range(30))
-    turns.finish()
-    assert turns.results() == list(range(30))
+    pool = ServerPool(serve, range(30))
+    pool.finish()
+    assert pool.results() == list(range(30))
 
 
 @pytest.mark.parametrize("why", ["they are at work", "there are as many as can be"])
@@ -48,10 +48,10 @@ def test_places_are_not_given_without_end(why: str, monkeypatch: pytest.MonkeyPa
         begun.append(place)
         assert may_end.wait(60)
 
-    turns = Turns(serve, range(6), lambda _: is_waiting, at_once=2)
+    pool = ServerPool(serve, range(6), lambda _: is_waiting, at_once=2)
     for _ in range(3):
-        turns.begin()
-    assert len(turns._running) == 2
+        pool.begin()
+    assert len(pool._running) == 2
     may_end.set()
-    turns.finish()
+    pool.finish()
     assert sorted(begun) == [*range(6)]

@@ -1,4 +1,4 @@
-"""Many servers, some at a time; one that keeps everybody waiting gives its place to another."""
+"""A thread pool for many servers, some at a time; a slow one gives its slot to another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ P = TypeVar("P")
 T = TypeVar("T")
 
 
-class Turns(Generic[P, T]):
+class ServerPool(Generic[P, T]):
     """`begin`, `finish` and `results`; or `abandon` at any time, which waits for nobody."""
 
     def __init__(

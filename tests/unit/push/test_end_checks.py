@@ -11,9 +11,9 @@ import pytest
 from envsync.errors import EnvsyncError, RevisionHeld
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
-from envsync.push.preflight.closer_look import CloserLook
+from envsync.push.preflight.end_checks import EndChecks
+from envsync.push.request.settings import PushSettings
 
 SETTINGS = PushSettings("myenv", "/w/conda", "server1:/w/conda", "alice@server1")
 
@@ -40,7 +40,7 @@ def test_what_is_held_names_the_command(
     monkeypatch.setattr(preflight, "missing_options", lambda *_: ())
     state = SimpleNamespace(record=None, exists=False)
     target = cast(TargetEnd, SimpleNamespace(server="server2"))
-    look = CloserLook(settings, cast(Source, None), target)
+    look = EndChecks(settings, cast(Source, None), target)
     with pytest.raises(RevisionHeld) as caught:
         look.require_permission(state, state)  # type: ignore[arg-type]
     assert caught.value.hint.endswith(hint)
@@ -72,7 +72,7 @@ def test_every_option_that_it_takes_is_named_at_once(given: dict[str, object], h
     target.totals = (1, 1, 1)
     source = SimpleNamespace(revision="new", source_revision="new", revision_there="new", had=())
     source.totals = (1, 1, 1)
-    look = CloserLook(settings, cast(Source, None), cast(TargetEnd, end))
+    look = EndChecks(settings, cast(Source, None), cast(TargetEnd, end))
     with pytest.raises(EnvsyncError) as caught:
         look.require_permission(source, target)  # type: ignore[arg-type]
     assert caught.value.hint.endswith(hint)

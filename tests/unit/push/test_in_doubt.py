@@ -22,13 +22,13 @@ from envsync.errors import (
     NotFound,
     PreflightRefused,
 )
+from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.end import name_server
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.preflight.same_place import OneCommand
-from envsync.push.switches import aftermath as module
-from envsync.push.switches.aftermath import Aftermath, Publication, aftermath
+from envsync.push.switches import in_doubt as module
+from envsync.push.switches.in_doubt import Publication, ResolvedPublication, resolve_publication
+from envsync.push.switches.remove import Removal, remove_environment
 from envsync.push.switches.rollback import roll_back
-from envsync.push.switches.taking_away import Removal, take_away
 
 OLD, NEW, OTHER = "0" * 64, "a" * 64, "b" * 64
 NOTHING = TotalsFacts(0, 0, 0)
@@ -139,9 +139,11 @@ def _simulated_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "time", TIME)
 
 
-def ask(target: FakeTarget, revision: str = NEW, before: TargetState = BEFORE) -> Aftermath:
+def ask(
+    target: FakeTarget, revision: str = NEW, before: TargetState = BEFORE
+) -> ResolvedPublication:
     lost = ConnectionLost("the connection was lost", details=["why"], server="server2")
-    return aftermath(lost, target.reopen, Publication("myenv", revision, before, 0.0))
+    return resolve_publication(lost, target.reopen, Publication("myenv", revision, before, 0.0))
 
 
 PUBLISHED = state(record(4, OLD), live=record(5, NEW))
@@ -161,7 +163,7 @@ PUBLISHED = state(record(4, OLD), live=record(5, NEW))
 )
 def test_it_was_published(answers: list[Answer]) -> None:
     found = ask(FakeTarget(*answers))
-    assert found == Aftermath(record(5, NEW))
+    assert found == ResolvedPublication(record(5, NEW))
 
 
 def test_it_was_published_and_replaced_since() -> None:
@@ -293,12 +295,12 @@ class OtherwiseSwitched(FakeTarget):
     def roll_back(self) -> RecordFacts:
         return roll_back(cast(TargetEnd, self), self.reopen, None, "bob@server1", overwrite=False)
 
-    def take_away(self) -> RecordFacts | None:
+    def remove_environment(self) -> RecordFacts | None:
         removal = Removal("myenv", "bob@server1")
-        return take_away(cast(TargetEnd, self), self.reopen, removal, ALONE).record
+        return remove_environment(cast(TargetEnd, self), self.reopen, removal, ALONE).record
 
 
-ALONE = OneCommand(())
+ALONE = CommandLocks(())
 ASLEEP = Unreachable(ConnectionLost("asleep"), seconds=1e6)
 
 
@@ -307,7 +309,7 @@ def test_a_rollback_or_a_removal_is_asked_for_like_a_push() -> None:
     back = state(record(4, OLD), live=record(5, NEW))
     assert OtherwiseSwitched(BEFORE, BEFORE, ASLEEP, back).roll_back() == record(5, NEW)
     gone = state(record(4, OLD))
-    assert OtherwiseSwitched(BEFORE, BEFORE, ASLEEP, gone).take_away() == record(4, OLD)
+    assert OtherwiseSwitched(BEFORE, BEFORE, ASLEEP, gone).remove_environment() == record(4, OLD)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +326,7 @@ def test_a_removal_after_a_rollback_tells_of_the_version_that_stood_there(
     before = state(record(4, NEW), record(5, OTHER), live=record(3, OLD))
     target = OtherwiseSwitched(before, before._replace(revision=OTHER if changed else OLD), after)
     removal = Removal("myenv", "bob@server1", overwrite=True)
-    removed = take_away(cast(TargetEnd, target), target.reopen, removal, ALONE)
+    removed = remove_environment(cast(TargetEnd, target), target.reopen, removal, ALONE)
     assert removed.record is not None
     assert removed.record.number == number
 
@@ -333,16 +335,16 @@ def test_a_removal_that_did_not_happen_is_none() -> None:
     """What was kept before is no proof, whoever published and removed there since."""
     before = state(record(3, OLD), live=record(4, NEW))
     with pytest.raises(ConnectionLost):
-        OtherwiseSwitched(before, before, before).take_away()
+        OtherwiseSwitched(before, before, before).remove_environment()
     with pytest.raises(ConnectionLost):
-        OtherwiseSwitched(before, before, state(record(3, OLD))).take_away()
+        OtherwiseSwitched(before, before, state(record(3, OLD))).remove_environment()
 
 
 def test_what_is_not_there_is_not_locked() -> None:
     """The lock's file would stay behind."""
     target = OtherwiseSwitched(state())
     with pytest.raises(NotFound):
-        target.take_away()
+        target.remove_environment()
     assert not target.locked
 
 
@@ -355,7 +357,7 @@ def test_what_is_not_there_is_not_locked() -> None:
             "tells which, before you go back once more",
         ),
         (
-            lambda: OtherwiseSwitched(BEFORE, BEFORE, DOWN).take_away(),
+            lambda: OtherwiseSwitched(BEFORE, BEFORE, DOWN).remove_environment(),
             "the version before stands there, whole, or nothing does",
             "tells which, before you remove it once more",
         ),
@@ -371,7 +373,7 @@ def test_nobody_can_tell_of_another_switch(
     assert raised.value.details == ("why", f"then: {DOWN.reason}")
 
 
-@pytest.mark.parametrize("ask", [OtherwiseSwitched.take_away, OtherwiseSwitched.roll_back])
+@pytest.mark.parametrize("ask", [OtherwiseSwitched.remove_environment, OtherwiseSwitched.roll_back])
 def test_a_command_in_a_hint_is_for_a_shell(ask: Callable[[OtherwiseSwitched], object]) -> None:
     """Without an inventory a server is called as it was written, with any user."""
     server = r"CORP\\alice@h"

@@ -1,4 +1,4 @@
-"""A source on another server that sends to the target by itself: what it is asked for that."""
+"""A source on another server that sends straight to the target."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.source_server import SourceServer
 
 
-class OwnDirect:
-    """See `Direct`; one for each push, which asks anew."""
+class RemoteDirect:
+    """See `Direct`; one for each push, which tries anew."""
 
     def __init__(self, server: SourceServer, look: SourceLook) -> None:
         """`server` is where the look is."""
@@ -41,7 +41,7 @@ class OwnDirect:
     def reach(self, commands: Sequence[Sequence[str]]) -> ReachFacts:
         if self._reached is None:
             asked = TryCommands(tuple(map(tuple, commands)))
-            self._reached = self._server.own_way.tried(lambda: self._tried(asked))
+            self._reached = self._server.circuit_breaker.call(lambda: self._tried(asked))
         return self._reached
 
     def _tried(self, asked: TryCommands) -> ReachFacts:
@@ -53,7 +53,7 @@ class OwnDirect:
     def _reach_with_agent(self, asked: TryCommands) -> ReachFacts | None:
         """The same with the user's agent; None where that is not forwarded."""
         try:
-            with self._server.borrower() as end:
+            with self._server.forwarding_sender() as end:
                 if end is None:
                     return None
                 self.agent_forwarded = True
@@ -66,14 +66,14 @@ class OwnDirect:
         self, argv: Sequence[bytes], paths: Sequence[bytes]
     ) -> Generator[bytes, None, RsyncEnded]:
         asked = RunRsync(tuple(map(os.fsdecode, argv)))
-        server, borrows = self._server, self.agent_forwarded
+        server, forwards = self._server, self.agent_forwarded
         try:
-            with server.borrower() if borrows else server.sender() as end:
+            with server.forwarding_sender() if forwards else server.sender() as end:
                 if end is None:
                     return RsyncEnded(-1, "no agent listens any more")
                 answer = yield from end.receive("source.rsync", asked, b"\0".join(paths))
         except EnvsyncError as error:
-            if not borrows:
+            if not forwards:
                 raise
             # That link is one of its own: the other way is not lost with it.
             return RsyncEnded(-1, error.message)

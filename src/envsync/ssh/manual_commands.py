@@ -1,4 +1,4 @@
-"""What a person types to go by hand where a link leads, the same way."""
+"""Commands, for hints, by which a person reaches the server of a link."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from envsync.ssh.session import Reached
 
 
 def ssh_command(reached: Reached, *options: str) -> str:
-    """A shell there; what is to be run in its place goes behind it, as one word."""
+    """The command for a shell there; what is to be run instead goes behind it, as one word."""
     way = [] if reached.jump is None else ["-J", reached.jump]
     return _command(reached, ["ssh", *options], way)
 
 
 def copy_command(reached: Reached) -> str:
-    """Have a key let in there."""
+    """The command that lets a key in there."""
     way = [] if reached.jump is None else ["-o", f"ProxyJump={reached.jump}"]
     return _command(reached, ["ssh-copy-id"], way)
 

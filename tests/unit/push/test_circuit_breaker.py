@@ -10,9 +10,9 @@ import pytest
 
 from envsync.agent.source.direct_send import ReachFacts
 from envsync.agent.wire.source_requests import TryCommands
+from envsync.push.ends.circuit_breaker import CircuitBreaker
 from envsync.push.ends.end import Answer
-from envsync.push.ends.own_direct import OwnDirect
-from envsync.push.ends.own_way import OwnWay
+from envsync.push.ends.remote_direct import RemoteDirect
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.source_server import SourceServer
 
@@ -25,7 +25,7 @@ class FakeSource:
     server = "server2"
 
     def __init__(self, found: ReachFacts) -> None:
-        self.own_way = OwnWay()
+        self.circuit_breaker = CircuitBreaker()
         self.found = found
         self.asked: list[str] = []
 
@@ -37,7 +37,7 @@ class FakeSource:
         yield self
 
     @contextlib.contextmanager
-    def borrower(self) -> Iterator[None]:
+    def forwarding_sender(self) -> Iterator[None]:
         yield None
 
     def call(self, operation: str, asked: TryCommands) -> Answer:
@@ -49,7 +49,7 @@ class FakeSource:
 @pytest.mark.parametrize("found", [IN_VAIN, GOT_IN])
 def test_a_try_holds_up_nobody_and_is_made_once(found: ReachFacts) -> None:
     source = FakeSource(found)
-    direct = OwnDirect(cast(SourceServer, source), cast(SourceLook, source))
+    direct = RemoteDirect(cast(SourceServer, source), cast(SourceLook, source))
     assert [direct.reach([["ssh", "server3"]]) for _ in range(2)] == [found, found]
     assert source.asked == ["source.reach"]
 
@@ -75,7 +75,7 @@ def test_how_often_silence_is_waited_for(tries: list[tuple[ReachFacts, float]], 
         count, now_seconds = count + 1, now_seconds + seconds
         return found
 
-    way = OwnWay(lambda: now_seconds)
-    found = [way.tried(attempt) for _ in tries]
+    breaker = CircuitBreaker(lambda: now_seconds)
+    found = [breaker.call(attempt) for _ in tries]
     assert count == made
     assert [one.which < 0 for one in found[made:]] == [True] * (len(tries) - made)

@@ -1,4 +1,4 @@
-"""Removing an environment from a target: guarded like a publish, and kept until `gc`."""
+"""Removes an environment from a target: guarded like a publish, and kept until `gc`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from envsync.agent.wire.messages import ProcessUse, RecordFacts, TargetState
 from envsync.errors import ConnectionLost, EnvsyncError, NotFound
 from envsync.hint_commands import command_line, published_diff, what_there_is
+from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight
 from envsync.push.preflight.in_use import used_there
-from envsync.push.preflight.same_place import OneCommand
-from envsync.push.preflight.way_out import see_difference
-from envsync.push.switches.aftermath import InDoubt, Reopen, state_after_loss
+from envsync.push.preflight.refusal_hints import see_difference
+from envsync.push.switches.in_doubt import InDoubt, Reopen, state_after_loss
 
 _IN_DOUBT = InDoubt(
     "the version before stands there, whole, or nothing does", ", before you remove it once more"
@@ -42,16 +42,18 @@ class Removed:
     same_place_as: str = ""
 
 
-def take_away(target: TargetEnd, reopen: Reopen, removal: Removal, together: OneCommand) -> Removed:
+def remove_environment(
+    target: TargetEnd, reopen: Reopen, removal: Removal, command_locks: CommandLocks
+) -> Removed:
     """Take it away, or in a dry run say what would be and why it would be refused.
 
-    Where the answer is lost, the target tells whether it happened. `together` is what the same
+    Where the answer is lost, the target tells whether it happened. `command_locks` is what the same
     command takes away elsewhere, which may be the same place.
     """
     # A lock would leave its file behind, also for a name that was never there.
     state = target.inspect(lock=False)
     if not removal.dry_run and (state.exists or state.generations):
-        state = together.await_lock(target, lambda: target.inspect(lock=True))
+        state = command_locks.await_lock(target, lambda: target.inspect(lock=True))
     if state.same_place_as and not state.exists:
         return Removed(state, same_place_as=state.same_place_as)
     _require_environment(target, state)

@@ -1,4 +1,4 @@
-"""The places of a push: prefixes on servers, and how to get there."""
+"""The places of a push: prefixes on servers, and how to connect to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preflight where two states do not tell enough: both ends are asked for more."""
+"""The preflight checks that query both ends; those on two states alone are in `preflight`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from envsync.conda.platform_needs import glibc_mismatch
 from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.order.settings import PushSettings
 from envsync.push.preflight import preflight
-from envsync.push.preflight.way_out import WayOut, shows_source
+from envsync.push.preflight.refusal_hints import RefusalHints, shows_source
+from envsync.push.request.settings import PushSettings
 
 DIFFERENCES_SHOWN = 12
 
 
-class CloserLook:
+class EndChecks:
     """Of one push."""
 
     def __init__(self, settings: PushSettings, source: Source, target: TargetEnd) -> None:
         self._settings = settings
         self._source = source
         self._target = target
-        self.way_out = WayOut(settings, source, target)
+        self.refusal_hints = RefusalHints(settings, source, target)
 
     def require_permission(self, source: SourceState, target: TargetState) -> None:
         """Preflight's decisions; where packages differ, the error names them."""
@@ -32,7 +32,7 @@ class CloserLook:
             preflight.require_permission(settings, source, target)
         except EnvsyncError as error:
             missing = preflight.missing_options(settings, source, target)
-            self.way_out.complete(error, target, missing)
+            self.refusal_hints.complete(error, target, missing)
             is_other = error.code in ("drift", "not-fast-forward") and target.exists
             if is_other and not error.details:
                 error.details = self._differences(target)

@@ -1,4 +1,4 @@
-"""What became of a switch whose answer was lost on the way."""
+"""Resolves a switch in doubt: one whose answer was lost with the link."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
-class Aftermath:
+class ResolvedPublication:
     """A publication that did happen. `warnings` are what happened to it since."""
 
     record: RecordFacts
@@ -133,7 +133,9 @@ def still_lost(
     return ConnectionLost(message, hint=hint, details=(*lost.details, *details), server=lost.server)
 
 
-def aftermath(lost: ConnectionLost, reopen: Reopen, publication: Publication) -> Aftermath:
+def resolve_publication(
+    lost: ConnectionLost, reopen: Reopen, publication: Publication
+) -> ResolvedPublication:
     """What the target says of a publication after the answer to it was `lost`.
 
     Raises `ConnectionLost` where nothing was published or the server cannot be asked in time,
@@ -145,7 +147,7 @@ def aftermath(lost: ConnectionLost, reopen: Reopen, publication: Publication) ->
     record = publication.record_in(state)
     if record is None:
         raise _not_published(lost, publication, state)
-    return Aftermath(record, _since(record, state))
+    return ResolvedPublication(record, _since(record, state))
 
 
 def _look(publication: Publication, target: TargetEnd) -> TargetState:

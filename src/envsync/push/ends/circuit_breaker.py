@@ -1,4 +1,4 @@
-"""Whether sources on other servers get into targets by themselves, as far as a command knows."""
+"""A circuit breaker for direct sends: after several tries without an answer, no more are made."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _SILENCE_SECONDS = 10.0
 _SILENT_MAX = 2
 
 
-class OwnWay:
-    """Whether it is worth waiting for a source to get into targets by itself, for one command.
+class CircuitBreaker:
+    """Tries whether a source gets into targets by itself, until that is known to be in vain.
 
     A firewall that drops what the source begins is silent to each target anew. Where several
     tries have ended in silence, and none got in, there are no more. Safe to share between threads.
@@ -25,8 +25,8 @@ class OwnWay:
         self._silent = 0
         self._got_in = False
 
-    def tried(self, attempt: Callable[[], ReachFacts]) -> ReachFacts:
-        """What the attempt finds; it is not made where it would be in vain."""
+    def call(self, attempt: Callable[[], ReachFacts]) -> ReachFacts:
+        """What the attempt finds; it is not made once the circuit is open."""
         if self._silent >= _SILENT_MAX and not self._got_in:
             return ReachFacts(-1, "nor did it get an answer from others")
         began_seconds = self._clock()

@@ -1,4 +1,4 @@
-"""How far a push is: its steps, their seconds, and what is told meanwhile."""
+"""Tracks a push's progress: its steps, their seconds, and what is told meanwhile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from envsync.push.steps.report import WAITING, Progress
 OnProgress = Callable[[Progress], None]
 
 
-class Pace:
+class ProgressTracker:
     """One push's steps. `started` is the monotonic second at which connecting began; else now."""
 
     def __init__(

@@ -1,1 +1,0 @@
-"""What a push is told: values, before any server is asked."""

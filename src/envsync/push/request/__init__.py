@@ -1,0 +1,1 @@
+"""What a push is told, as values: settings, method and places."""
