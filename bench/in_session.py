@@ -16,7 +16,7 @@ from typing import Any
 
 from envsync.agent.operations.python_gc import collect_rarely
 from envsync.cli.invocation.invocation import Invocation
-from envsync.cli.pushing.order import PushOptions, PushOrder, make_order
+from envsync.cli.pushing.request import PushOptions, PushRequest, resolve_push
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.fan_out.start_signal import StartSignal
 
@@ -28,16 +28,16 @@ _READY_SECONDS = 2.0
 def main() -> None:
     collect_rarely()
     options = PushOptions(sys.argv[1], (sys.argv[2],))
-    order = make_order(Invocation(os.environ).site(), options)
-    print(json.dumps([_pushed(order) for _ in range(_PUSHES)]))
+    request = resolve_push(Invocation(os.environ).site(), options)
+    print(json.dumps([_pushed(request) for _ in range(_PUSHES)]))
 
 
-def _pushed(order: PushOrder) -> dict[str, Any]:
+def _pushed(request: PushRequest) -> dict[str, Any]:
     start_signal = StartSignal()
-    fan_out = FanOut(order.settings, order.source.server, start_signal=start_signal)
+    fan_out = FanOut(request.settings, request.source.server, start_signal=start_signal)
     word = threading.Timer(_READY_SECONDS, lambda: start_signal.say(is_changed_since=True))
     word.start()
-    [report] = fan_out.run(order.destinations)
+    [report] = fan_out.run(request.destinations)
     word.join()
     if report.error is not None:
         raise report.error

@@ -26,7 +26,7 @@ MODULES = (
     "envsync.cli.invocation.asking",
     "envsync.cli.invocation.site",
     "envsync.cli.pushing.view",
-    "envsync.cli.pushing.order",
+    "envsync.cli.pushing.request",
     "envsync.agent.operations.source",
     "envsync.push.cycle",
     "envsync.push.fan_out.fan_out",

@@ -1,4 +1,4 @@
-"""The base prefix that an environment belongs to, and what of it is conda's own.
+"""The base prefix of an environment, and which of its paths are conda's own.
 
 A prefix can be a directory with much else in it (`/usr/local`, a user's home), so not all
 that stands below one means conda.

@@ -1,4 +1,4 @@
-"""Credentials go out of texts: conda's and pip's URLs, tokens, options of commands.
+"""Redacts credentials in texts: conda's and pip's URLs, tokens, options of commands.
 
 `redacted` is applied where a text leaves: to a terminal, into JSON, a record, a log, or over
 the wire. It may take away too much, and never changes its own result.

@@ -1,4 +1,4 @@
-"""What an ELF file needs of the C library, and where its other libraries are looked for.
+"""Reads from an ELF file which glibc it needs and where it looks for libraries.
 
 Only what the file's own loader would look up counts: a string that merely looks like a
 version or a path, or a version that the file itself provides, is none of it.

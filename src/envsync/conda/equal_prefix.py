@@ -1,4 +1,4 @@
-"""One prefix in the place of another of the same length: every byte else stays where it is.
+"""Replaces a prefix by another of the same length, so that every other byte stays in place.
 
 An environment knows its own path: in scripts, in binaries, in `.pyc` files, in records. Where
 the new path is as long as the old, it can be written over it in every kind of file, and no

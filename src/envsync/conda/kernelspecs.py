@@ -1,4 +1,4 @@
-"""Jupyter's kernelspecs that start an environment's Python and stand outside of it.
+"""Finds Jupyter's kernelspecs outside an environment that start its Python.
 
 `ipython kernel install --user` writes one into the user's home. It does not travel with the
 environment, and a notebook elsewhere does not find its kernel.

@@ -1,4 +1,4 @@
-"""Strings by which files that name an old path are found, whatever their encoding.
+"""The byte strings to search for, to find files that contain an old path in any encoding.
 
 UTF-16 and UTF-32 are in what Qt, C++ and programs of Windows wrote. A path in them is only
 found: nobody knows how much room it has, or who counts its characters.

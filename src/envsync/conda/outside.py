@@ -1,4 +1,4 @@
-"""What in an environment leads out of it, and so leads elsewhere on another server.
+"""Finds what in an environment leads out of it, and so leads elsewhere on another server.
 
 Editable installs, lines of `.pth` files, `.egg-link` files, symlinks, and where binaries look
 for their libraries. Python goes on silently without them, or worse, with whatever stands at

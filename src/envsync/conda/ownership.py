@@ -1,4 +1,4 @@
-"""Which package a path belongs to, by what conda and pip wrote down when they installed."""
+"""Which package owns a path, by what conda and pip recorded when they installed it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The packages of an environment, told from the names of its files.
+"""Lists and compares an environment's packages, by the names of its files.
 
 conda keeps one `conda-meta/NAME-VERSION-BUILD.json` a package; pip and its kind keep one
 `site-packages/NAME-VERSION.dist-info` (older: `.egg-info`). A Python package that conda

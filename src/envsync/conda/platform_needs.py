@@ -1,4 +1,4 @@
-"""Whether what was built on one machine runs on another."""
+"""Checks whether what was built on one machine runs on another."""
 
 from __future__ import annotations
 

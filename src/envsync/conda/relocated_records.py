@@ -1,4 +1,4 @@
-"""What conda and pip recorded of files that a relocation rewrote.
+"""Updates what conda and pip recorded of files that a relocation rewrote.
 
 Their records name each file's SHA-256. Where they named what the file was, they have to
 name what it is there; where they were wrong already, they stay as they are. They are edited

@@ -1,4 +1,4 @@
-"""An environment's own path inside its files, and how it becomes another one.
+"""Rewrites an environment's own path inside its files to another one.
 
 A file tells where its environment stands in one of these ways:
 

@@ -1,4 +1,4 @@
-"""What an environment asks for, so that it can be made again elsewhere.
+"""An environment's requirements, so that it can be made again elsewhere.
 
 Told from what conda and pip wrote down: names, versions, builds and channels from
 `conda-meta/*.json`, pip's packages from `*.dist-info`, what a person asked for from

@@ -1,4 +1,4 @@
-"""Where a zip archive begins in a file: some begin behind a program, some files are none at all.
+"""Finds where a zip archive begins in a file: some begin behind a program.
 
 Whatever reads such archives has their signature in it as well, so that alone tells nothing.
 """

@@ -1,4 +1,4 @@
-"""What a daemon has to do: which environments it keeps in step, and on which servers."""
+"""The environments that a daemon keeps in step, and their servers."""
 
 from __future__ import annotations
 

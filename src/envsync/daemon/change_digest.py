@@ -1,4 +1,4 @@
-"""Whether an environment may have changed since it was scanned: a digest over its inode changes.
+"""A digest over a tree's inode changes, to skip a scan where nothing changed.
 
 Whatever is done to an entry changes its inode's ctime, and whatever is made, renamed or
 removed that of the directory. So this is all that a rescan has to ask for, at a fraction of

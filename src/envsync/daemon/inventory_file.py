@@ -1,4 +1,4 @@
-"""The inventory's file: read, found changed, and kept as it is in force."""
+"""Reads the inventory's file, notices changes, and keeps a copy of the one in force."""
 
 from __future__ import annotations
 

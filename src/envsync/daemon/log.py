@@ -1,4 +1,4 @@
-"""What the daemon says of its work: fields for the journal, lines for people.
+"""The daemon's log: fields for the journal, lines for people.
 
 Under systemd each line goes to the journal by its own protocol, so that `journalctl
 ENVSYNC_SERVER=server2` finds it; on a terminal it is a line with the time.

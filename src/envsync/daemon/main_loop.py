@@ -1,4 +1,4 @@
-"""The daemon's loop: one thread that waits for everything, and does a little of it at a time."""
+"""The daemon's main loop: one thread that waits for all events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers report of sources and servers, taken into the sync state."""
+"""Applies workers' reports to the sync state."""
 
 from __future__ import annotations
 

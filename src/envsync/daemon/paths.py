@@ -1,4 +1,4 @@
-"""Where the daemon keeps what it knows, and where it can be spoken to.
+"""The daemon's files and socket.
 
 Both are this machine's own: a home may be that of several servers, each with a daemon.
 """

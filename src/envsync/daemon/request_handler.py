@@ -1,4 +1,4 @@
-"""The requests to the daemon, carried out: its status, pause, resume, sync."""
+"""Carries out requests to the daemon: status, pause, resume, sync."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be done when: sources are checked after a hint, workers scan and push them."""
+"""Schedules the work: checks sources after a hint, has workers scan and push them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spare trees, for the next push to be built on: where there is one, and who is making one.
+"""Schedules the making of spare trees, and tracks where there is one.
 
 What comes of them goes to the log alone: it is nobody's state. Without one the next push only
 takes longer.

@@ -1,4 +1,4 @@
-"""Workers that are made ready ahead: started and connected when their source may be pushed."""
+"""Standby workers: started and connected ahead of the push that they wait for."""
 
 from __future__ import annotations
 

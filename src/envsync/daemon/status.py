@@ -1,4 +1,4 @@
-"""What the daemon knows, as `envsync status` and `systemctl status` show it."""
+"""The daemon's status, as `envsync status` and `systemctl status` show it."""
 
 from __future__ import annotations
 

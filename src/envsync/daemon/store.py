@@ -1,4 +1,4 @@
-"""What the daemon knows of each environment and server, kept through every kind of end.
+"""The database of what the daemon knows of each environment and server; survives crashes.
 
 One small SQLite database under the user's state directory. What is in memory counts; where
 it cannot be written (a full disk), the service goes on and says so.

@@ -1,4 +1,4 @@
-"""What the daemon knows, brought up to date by what is reported; each change is logged once."""
+"""The sync state of all sources and servers, updated by reports; each change is logged once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker is to do, as values; and the line that starts one that was made ready."""
+"""The tasks of workers, as values, and the line that starts one made ready ahead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The states of one environment on one server: from each push's outcome to the next try. Pure.
+"""The state transitions of one environment on one server. Pure.
 
 Seconds are of the wall clock, for they are kept over restarts. At a start no try is further
 away than `SLOW_MAX_SECONDS` or a rescan, so that a clock that was set back stops nothing; while

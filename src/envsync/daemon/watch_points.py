@@ -1,4 +1,4 @@
-"""The few directories of an environment that are watched: they tell of every install."""
+"""The few directories of an environment that are watched: every install changes one."""
 
 from __future__ import annotations
 

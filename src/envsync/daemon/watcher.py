@@ -1,4 +1,4 @@
-"""Hints that something changed: inotify where it is of use, else looking at times.
+"""Watches directories for changes: by inotify where that works, else by polling.
 
 A hint may be lost, late or wrong, and nothing depends on it: whoever gets one looks. What
 inotify itself loses (a full queue, a limit, a directory that was replaced) is a hint, too.

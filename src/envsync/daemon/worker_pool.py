@@ -1,4 +1,4 @@
-"""The workers: how many there may be, which task each has, and how they end."""
+"""The pool of workers: their number, their tasks, and how they end."""
 
 from __future__ import annotations
 

@@ -204,11 +204,11 @@ class Push:
         self._progress.begin("rebuild")
         settings = self._settings
         other_platform = preflight.is_other_platform(decision.source, decision.target)
-        order = RebuildRequest(
+        request = RebuildRequest(
             self._target.prefix, settings.keep, settings.from_history, other_platform
         )
         requirements = self._source.answers.requirements()
-        made = Rebuild(self._target.ask, requirements, order, self._progress.relay).run()
+        made = Rebuild(self._target.ask, requirements, request, self._progress.relay).run()
         self._notes.warn(About.STAGED, made.warnings)
         self._progress.begin("verify")
         self._target.complete(on_progress=self._progress.relay)

@@ -1,4 +1,4 @@
-"""Which transport a push takes, and why."""
+"""Chooses the transport of a push."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is new in large files that the target has in another version (`agent.staging.blocks`)."""
+"""Sends only the new blocks of large files that the target has in another version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the server that has it straight to the one that gets it, by rsync.
+"""The direct transport: from a source on another server straight to the target, by rsync.
 
 For a source on another server that gets into the target by its own means: its own ssh, keys
 and known hosts. Where those do not do, and the user's ssh configuration forwards his agent to

@@ -1,4 +1,4 @@
-"""How hard a stream compresses: what gets the most content through, found by trying."""
+"""Adapts how hard a stream compresses: it tries which step gets the most content through."""
 
 from __future__ import annotations
 

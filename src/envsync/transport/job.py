@@ -1,4 +1,4 @@
-"""The seam between a push and the ways its bytes can travel."""
+"""The protocol of a transport, and the job that it is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast the link is, measured by sending a little over it."""
+"""Measures a link's rate by sending a little over it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The system's rsync on both ends, over the system's ssh.
+"""The transport rsync: the system's rsync on both ends, over the system's ssh.
 
 It sends contents only, each file as a new one; a file that the live tree has in an older
 version goes as a delta. What it could not send goes by stream.

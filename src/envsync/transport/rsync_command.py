@@ -1,4 +1,4 @@
-"""The command lines of both rsyncs: values in, arguments out."""
+"""Builds the command lines of both rsyncs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it means when rsync ends as it should not."""
+"""Translates rsync's exit codes and messages into errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rsync prints while it sends: progress, and figures in the end."""
+"""Parses what rsync prints while it sends: progress, and figures in the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One file, sent by SFTP and unpacked there: for servers on which little else works.
+"""The transport scp: one file, sent by SFTP and unpacked there, where little else works.
 
 The file is the stream of `stream`, written to disk here first. What of it arrived before
 an interruption is not sent again.

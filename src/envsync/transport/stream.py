@@ -1,4 +1,4 @@
-"""One compressed stream over the session that is open already.
+"""The transport stream: one compressed stream over the open session.
 
 Reading, compressing, sending and writing overlap. How hard it compresses is found while
 it goes (`transport.effort`).

@@ -24,7 +24,7 @@ from envsync.agent.operations.service import Answer
 from envsync.agent.server import filesystem
 from envsync.agent.wire.frames import CONTROL, DATA, DATA_END, HEARTBEAT, PAYLOAD
 from envsync.cli.output.terminal import Terminal
-from envsync.cli.pushing.text import report_lines
+from envsync.cli.pushing.report_text import report_lines
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push.ends import opening
 from envsync.push.ends.target_end import TargetEnd

@@ -8,20 +8,20 @@ import pytest
 
 from envsync.agent.wire.messages import ProcessUse
 from envsync.cli.output.terminal import Terminal
-from envsync.cli.pushing.order import PushOrder
+from envsync.cli.pushing.request import PushRequest
 from envsync.cli.pushing.view import PushView
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import WAITING, Progress, PushReport
 
 SETTINGS = PushSettings("myenv", "/conda", "server1:/conda", "alice@server1")
-ORDER = PushOrder(SETTINGS, Place("server1", "/conda"), ())
+REQUEST = PushRequest(SETTINGS, Place("server1", "/conda"), ())
 
 
 @pytest.mark.parametrize(("count", "shown"), [(5, 5), (6, 6), (7, 5)])
 def test_many_warnings_are_cut_where_that_saves_lines(count: int, shown: int) -> None:
     told = io.StringIO()
-    view = PushView(Terminal(io.StringIO(), told, {}), ORDER, "server1", verbose=False)
+    view = PushView(Terminal(io.StringIO(), told, {}), REQUEST, "server1", verbose=False)
     warnings = tuple(f"number {number}" for number in range(count))
     view.conclude([PushReport("server2", "myenv", "pushed", warnings=warnings)])
     lines = told.getvalue().splitlines()
@@ -33,7 +33,7 @@ def test_many_warnings_are_cut_where_that_saves_lines(count: int, shown: int) ->
 
 def test_who_waits_is_told_for_which_processes_and_how_long() -> None:
     told = io.StringIO()
-    view = PushView(Terminal(told, io.StringIO(), {}), ORDER, "server1", verbose=False)
+    view = PushView(Terminal(told, io.StringIO(), {}), REQUEST, "server1", verbose=False)
     uses = [ProcessUse(number, f"python {number}") for number in range(4)]
     uses[0] = ProcessUse(0, "python --index https://u:secret@host/" + "x" * 99)
     view.on_progress(Progress("server2", WAITING))

@@ -16,7 +16,7 @@ from envsync.agent.wire.messages import ProcessUse
 from envsync.cli.daemon import work as daemon_work
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.output.terminal import LINE_CHARACTERS_MAX, Terminal
-from envsync.cli.pushing.text import report_lines
+from envsync.cli.pushing.report_text import report_lines
 from envsync.cli.run.crash import save_traceback
 from envsync.daemon.log import Log
 from envsync.daemon.systemd.notify import _status_lines

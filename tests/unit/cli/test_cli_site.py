@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.server.facts import user_name
-from envsync.cli.commands.bootstrap import base_order
+from envsync.cli.commands.bootstrap import base_request
 from envsync.cli.invocation.site import Site
-from envsync.cli.pushing.order import PushOptions, make_order, make_pull_order, make_unpack_order
+from envsync.cli.pushing.request import PushOptions, resolve_pull, resolve_push, resolve_unpack
 from envsync.errors import InventoryError, UsageError
 from envsync.inventory import Inventory, Server
 from tests.unit.cli.conftest import Envsync
@@ -46,25 +46,25 @@ def test_this_machine_is_by_its_own_name_wherever_a_server_is_named(site: Site) 
 @every_site
 def test_what_is_brought_to_this_machine_goes_over_no_link(site: Site) -> None:
     options = PushOptions("myenv", ("laptop",), from_server="server1")
-    orders = {
-        "pull": make_pull_order(site, options),
-        "push --from": make_order(site, options),
-        "unpack": make_unpack_order(site, options, Path("myenv.tar")),
-        "bootstrap --from": base_order(site, "laptop", "server1", dry_run=False),
+    requests = {
+        "pull": resolve_pull(site, options),
+        "push --from": resolve_push(site, options),
+        "unpack": resolve_unpack(site, options, Path("myenv.tar")),
+        "bootstrap --from": base_request(site, "laptop", "server1", dry_run=False),
     }
-    for what, order in orders.items():
-        [here] = order.destinations
+    for what, request in requests.items():
+        [here] = request.destinations
         assert (here.server, here.prefix, here.open_link) == ("laptop", "/conda", None), what
 
 
 @every_site
 def test_it_is_named_as_the_source_as_well(site: Site) -> None:
-    order = base_order(site, "server2", "laptop", dry_run=False)
-    assert order.source == site.here_place()
+    request = base_request(site, "server2", "laptop", dry_run=False)
+    assert request.source == site.here_place()
     with pytest.raises(UsageError, match="laptop is this machine"):
-        make_pull_order(site, PushOptions("myenv", from_server="laptop"))
+        resolve_pull(site, PushOptions("myenv", from_server="laptop"))
     with pytest.raises(UsageError, match="laptop is where conda comes from") as refused:
-        base_order(site, "laptop", None, dry_run=False)
+        base_request(site, "laptop", None, dry_run=False)
     assert "--from" in refused.value.hint
 
 

@@ -1,4 +1,4 @@
-"""Starting the agent on a server: one fixed command, everything else through stdin.
+"""Starts the agent on a server: one fixed command, everything else through stdin.
 
 The command is `exec /bin/sh -c '...'` of fixed ASCII, for the login shell may be csh or
 fish. What it reads: a line with the preferred interpreter, a line of Python that loads the

@@ -1,4 +1,4 @@
-"""The modules that an agent is made of, as one reply to its interpreter's first word.
+"""Bundles the agent's modules for an interpreter on a server.
 
 Reading, packing and compressing them takes 0.04 s of processor time, a twentieth of a push
 that has nothing to do. So what was made is remembered in the user's cache, on the machine that

@@ -1,4 +1,4 @@
-"""The operation that frees what nobody needs on a server."""
+"""The operation `gc`, which frees disk space on a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a helper process is asked to do: a part of a scan, or some files to copy."""
+"""Carries out the requests to a helper process: a part of a scan, or some files to copy."""
 
 from __future__ import annotations
 

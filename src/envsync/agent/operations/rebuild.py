@@ -1,4 +1,4 @@
-"""Operations that make an environment anew with the server's own tools.
+"""Operations that rebuild an environment with the server's own tools.
 
 In this order, after `target.inspect` with its lock: `tool`, `create` until it
 succeeds, perhaps `pip` until it does, `stage`; then `build.complete` and `build.publish`.

@@ -1,4 +1,4 @@
-"""Operations by which files' contents come into the staging tree."""
+"""Operations that bring files' contents into the staging tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which boot of the machine this is."""
+"""Identifies the current boot of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server's own mamba, micromamba or conda: where it is, and what it is asked to do."""
+"""Finds the server's own mamba, micromamba or conda, and makes its command lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server is and does right now, read from /proc and the interpreter."""
+"""Facts about this server and its processes, from /proc and the interpreter."""
 
 from __future__ import annotations
 

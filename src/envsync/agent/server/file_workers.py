@@ -1,4 +1,4 @@
-"""Fresh interpreters that read files and answer a few bytes for each: on all processors.
+"""Runs batches of files through worker interpreters, on all processors.
 
 Python's threads gain next to nothing here: half of all files are below 4 KiB, and the
 interpreter's lock is held for most of each. The workers are started afresh and never forked:

@@ -1,4 +1,4 @@
-"""What the kernel says of filesystems: kind, free space, identity, and four system calls."""
+"""Filesystems as the kernel tells: kind, free space, identity, and four system calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which machine this is, among those that one home directory may be on."""
+"""Identifies this machine among those that share a home directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program of this server says of versions."""
+"""Asks a program for its version."""
 
 from __future__ import annotations
 

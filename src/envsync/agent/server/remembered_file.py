@@ -1,4 +1,4 @@
-"""A small file in the user's cache: written whole, and nothing where it is damaged.
+"""A small cache file: written whole, and ignored where it is damaged.
 
 Nor where somebody else could have written it, as in a cache directory that several share.
 """

@@ -1,4 +1,4 @@
-"""One run of this server's rsync, from start to end; never left behind."""
+"""Runs this server's rsync once, and never leaves it behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running a tool of the server's own: bounded, quiet, and gone when nobody waits for it."""
+"""Runs a tool of the server's with a time limit; it ends when nobody waits for it."""
 
 from __future__ import annotations
 

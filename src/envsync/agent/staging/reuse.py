@@ -28,7 +28,7 @@ from envsync.agent.places.records import Records
 from envsync.agent.server.reading import read_start
 from envsync.agent.staging.staging import Holding
 from envsync.agent.trees.trees import Trees
-from envsync.conda import hints
+from envsync.conda import installer_digests
 from envsync.conda.site_packages import SITE_PACKAGES, is_python
 from envsync.errors import PreflightRefused
 from envsync.tree.entry import join, split
@@ -178,7 +178,7 @@ class Elsewhere:
             (
                 (join(release, path), digest)
                 for release in (releases if contents else ())
-                for path, digest in hints.in_conda_note(
+                for path, digest in installer_digests.in_conda_record(
                     _read(os.path.join(self._cache_path(release), b"info", b"paths.json"))
                 )
             ),
@@ -202,7 +202,9 @@ def _holding(
         yield Holding(path, Found(found), name)
 
 
-def _first(noted: Iterable[hints.Hint], contents: Set[bytes]) -> Dict[bytes, bytes]:
+def _first(
+    noted: Iterable[installer_digests.FileDigest], contents: Set[bytes]
+) -> Dict[bytes, bytes]:
     found: Dict[bytes, bytes] = {}
     for path, digest in noted:
         if digest in contents and not os.path.isabs(path):
@@ -210,17 +212,17 @@ def _first(noted: Iterable[hints.Hint], contents: Set[bytes]) -> Dict[bytes, byt
     return found
 
 
-def _noted(candidate: Candidate) -> Iterator[hints.Hint]:
+def _noted(candidate: Candidate) -> Iterator[installer_digests.FileDigest]:
     """What conda and pip noted of the files of an environment that nobody has hashed yet."""
     for path in sorted(candidate.packages):
         if _METADATA.match(path):
             beside = split(path)[0]
-            for inside, digest in hints.in_pip_record(
+            for inside, digest in installer_digests.in_pip_record(
                 _read(os.path.join(candidate.path, path, b"RECORD"))
             ):
                 yield os.path.normpath(join(beside, inside)), digest
         else:
-            yield from hints.in_conda_note(_read(os.path.join(candidate.path, path)))
+            yield from installer_digests.in_conda_record(_read(os.path.join(candidate.path, path)))
 
 
 def _package_paths(tree: bytes) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What a target is told to do: build a version, publish it, go back to one."""
+"""Requests to build and publish a version on a target."""
 
 from __future__ import annotations
 

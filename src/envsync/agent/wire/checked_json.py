@@ -1,4 +1,4 @@
-"""Named tuples as JSON, and back: believed only where every field is of its kind.
+"""Converts named tuples to JSON and back, with every field type-checked.
 
 What another end says comes in this way, and so does what stands in a file of our own, which
 anybody may have edited or a crash cut short.

@@ -1,4 +1,4 @@
-"""A stream in blocks, each compressed for itself, so that the sender can change its mind.
+"""Compresses a stream in independent blocks, so that the sender can change the codec at any time.
 
 A block is a head (how, bytes that follow, bytes that they become) and data. It never
 becomes more than `BLOCK_BYTES_MAX`, nor less than it was sent as: that bounds memory and

@@ -1,4 +1,4 @@
-"""What the two ends tell each other, as values; checked where they come in (`checked_json`).
+"""The messages between two ends, as values; checked where they come in (`checked_json`).
 
 Paths and names are text with surrogate escapes, so that any bytes survive JSON.
 """

@@ -1,4 +1,4 @@
-"""What a server is asked about all of its environments."""
+"""Requests about all environments of a server."""
 
 from __future__ import annotations
 

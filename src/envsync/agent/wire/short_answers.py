@@ -1,4 +1,4 @@
-"""Answers of a field or two, as values: checked where they come in, as every message is."""
+"""Answers of one or two fields, as values; checked where they come in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an end is asked about an environment that comes from it."""
+"""Requests to a source."""
 
 from __future__ import annotations
 

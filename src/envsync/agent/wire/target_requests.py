@@ -1,4 +1,4 @@
-"""What an end is asked about an environment that comes to it."""
+"""Requests to a target."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from envsync.cli.invocation.in_order import Document, OnKnown
     from envsync.cli.invocation.site import Site
-    from envsync.cli.pushing.order import PushOrder
+    from envsync.cli.pushing.request import PushRequest
     from envsync.push.steps.report import PushReport
 
 
@@ -36,7 +36,7 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     from envsync.cli.pushing.following import followed
 
     site = invocation.site()
-    base = base_order(site, server, from_server, dry_run=dry_run)
+    base = base_request(site, server, from_server, dry_run=dry_run)
     invocation.result = result = {
         "server": server,
         "dry_run": dry_run,
@@ -81,13 +81,13 @@ def _require_base(invocation: Invocation, report: PushReport) -> None:
         raise error
 
 
-def base_order(
+def base_request(
     site: Site, server_name: str, from_server: str | None, *, dry_run: bool
-) -> PushOrder:
+) -> PushRequest:
     """A push of the prefix itself, from this machine or another server."""
     from envsync.agent.places.base import OWN
     from envsync.agent.places.layout import BASE
-    from envsync.cli.pushing.order import PushOrder, shared_with
+    from envsync.cli.pushing.request import PushRequest, shared_with
     from envsync.push.request.places import Destination
     from envsync.push.request.settings import PushSettings
     from envsync.tree.local import DEFAULT_LOCAL
@@ -114,7 +114,7 @@ def base_order(
         server.limit_bits_per_second,
         shared_with(server.share),
     )
-    return PushOrder(settings, source, (destination,))
+    return PushRequest(settings, source, (destination,))
 
 
 def _subscribed(site: Site, server: str) -> Iterator[str]:
@@ -140,14 +140,14 @@ def _brought(
     `between` are where it goes, and where it comes from if nobody is its source.
     """
     from envsync.cli.pushing.following import followed
-    from envsync.cli.pushing.order import PushOptions, make_order
+    from envsync.cli.pushing.request import PushOptions, resolve_push
     from envsync.push.steps.report import FAILED, PushReport
 
     server, else_from = between
     source = site.inventory.environment(environment).source or else_from
     try:
-        order = make_order(site, PushOptions(environment, (server,), from_server=source))
-        [report] = followed(invocation, order, on_known)
+        request = resolve_push(site, PushOptions(environment, (server,), from_server=source))
+        [report] = followed(invocation, request, on_known)
     except EnvsyncError as error:
         return PushReport(server, environment, FAILED, error=error)
     return report

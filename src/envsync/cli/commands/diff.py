@@ -37,7 +37,7 @@ def diff(
     hand. Read it as: what was added, removed and changed there.
     """
     from envsync.cli.invocation.asking import OnProgress, ask_servers
-    from envsync.cli.pushing.order import require_environment
+    from envsync.cli.pushing.request import require_environment
 
     site = invocation.site()
     environment = site.inventory.environment(environment).name  # never base

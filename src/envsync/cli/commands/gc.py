@@ -49,8 +49,8 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     command = CommandLocks(names).command
 
     def ask(end: End, place: Place, on_progress: OnProgress) -> GcFacts:
-        order = _order(site, place, command, drifted=drifted, dry_run=dry_run)
-        return from_json(GcFacts, end.call("gc", order, on_progress=on_progress).document)
+        request = _request(site, place, command, drifted=drifted, dry_run=dry_run)
+        return from_json(GcFacts, end.call("gc", request, on_progress=on_progress).document)
 
     invocation.result = result = {"dry_run": dry_run}
     known = servers_in(result, names, _judged_document)
@@ -63,7 +63,7 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     raise_failures(invocation.terminal, outcomes)
 
 
-def _order(site: Site, place: Place, command: str, *, drifted: bool, dry_run: bool) -> Collect:
+def _request(site: Site, place: Place, command: str, *, drifted: bool, dry_run: bool) -> Collect:
     from envsync.agent.wire.server_requests import Collect
     from envsync.cli.invocation.asking import environments_at
     from envsync.inventory.model import Environment

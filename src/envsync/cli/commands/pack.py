@@ -51,7 +51,7 @@ def pack(invocation: Invocation, environment: str, output: Path, force: bool) ->
     """
     import time
 
-    from envsync.cli.pushing.order import require_environment
+    from envsync.cli.pushing.request import require_environment
 
     site = invocation.site()
     environment = site.inventory.environment(environment).name  # never base

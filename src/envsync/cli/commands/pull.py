@@ -25,6 +25,6 @@ def pull(invocation: Invocation, /, **options: Any) -> None:
     never overwritten unless you say so.
     """
     from envsync.cli.commands.push import carry_out
-    from envsync.cli.pushing.order import PushOptions, make_pull_order
+    from envsync.cli.pushing.request import PushOptions, resolve_pull
 
-    carry_out(invocation, make_pull_order(invocation.site(), PushOptions(**options)))
+    carry_out(invocation, resolve_pull(invocation.site(), PushOptions(**options)))

@@ -13,7 +13,7 @@ from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefu
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.in_order import Document
-    from envsync.cli.pushing.order import PushOrder
+    from envsync.cli.pushing.request import PushRequest
     from envsync.push.steps.report import PushReport
 
 
@@ -52,34 +52,34 @@ def push(invocation: Invocation, /, **options: Any) -> None:
       envsync push myenv @gpu --dry-run
       envsync push myenv "gpu[03-08]"
     """
-    from envsync.cli.pushing.daemons_word import held_back
-    from envsync.cli.pushing.order import PushOptions, make_order
+    from envsync.cli.pushing.daemon_warning import install_warning
+    from envsync.cli.pushing.request import PushOptions, resolve_push
 
     site = invocation.site()
-    order = make_order(site, PushOptions(**options))
-    for server in order.left_out:
+    request = resolve_push(site, PushOptions(**options))
+    for server in request.left_out:
         invocation.terminal.note(f"{server} is the source: left out")
-    environment = site.inventory.environment(order.settings.environment)
-    carry_out(invocation, order, held_back(order, environment, invocation.environ))
+    environment = site.inventory.environment(request.settings.environment)
+    carry_out(invocation, request, install_warning(request, environment, invocation.environ))
 
 
-def carry_out(invocation: Invocation, order: PushOrder, warnings: Sequence[str] = ()) -> None:
+def carry_out(invocation: Invocation, request: PushRequest, warnings: Sequence[str] = ()) -> None:
     """Push, tell how it went with these warnings beside its own, and raise what failed."""
     from envsync.cli.pushing.following import followed
 
-    source = order.source
+    source = request.source
     invocation.result = result = {
-        "environment": order.settings.environment,
-        "name_there": order.settings.name_there,
+        "environment": request.settings.environment,
+        "name_there": request.settings.name_there,
         "source": {"server": source.server, "prefix": source.prefix},
-        "dry_run": order.settings.dry_run,
+        "dry_run": request.settings.dry_run,
         "servers": [],
     }
 
     def know(documents: Sequence[Document]) -> None:
         result["servers"] = documents
 
-    _raise_failures(invocation, followed(invocation, order, know, warnings), source.server)
+    _raise_failures(invocation, followed(invocation, request, know, warnings), source.server)
 
 
 def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], source: str) -> None:

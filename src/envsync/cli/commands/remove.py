@@ -52,49 +52,50 @@ def remove(
     from envsync.push.switches.remove import Removal
 
     site = invocation.site()
-    order = Removal(
+    removal = Removal(
         site.inventory.environment(environment).name, site.who, overwrite, used, dry_run
     )
     places = site.places(servers)
-    _refuse_source(site, order, places)
+    _refuse_source(site, removal, places)
 
     names = [place.server for place in places]
     command_locks = CommandLocks(names)
 
     def ask(end: End, place: Place, _: OnProgress) -> Removed:
         try:
-            return _remove(site, order, end, place, command_locks)
+            return _remove(site, removal, end, place, command_locks)
         finally:
             command_locks.over(place.server)
 
-    invocation.result = result = {"environment": order.environment, "dry_run": dry_run}
+    invocation.result = result = {"environment": removal.environment, "dry_run": dry_run}
     known = servers_in(result, names, _document)
     outcomes = ask_servers(invocation.terminal, "remove", places, ask, known)
     for outcome in outcomes:
-        for line in _lines(order, outcome):
+        for line in _lines(removal, outcome):
             invocation.terminal.say(line)
     raise_failures(invocation.terminal, [_judged(outcome) for outcome in outcomes])
 
 
-def _refuse_source(site: Site, order: Removal, places: list[Place]) -> None:
+def _refuse_source(site: Site, removal: Removal, places: list[Place]) -> None:
     """The one that pushes it is where it is made: conda itself removes it there."""
-    source = site.inventory.environment(order.environment).source
+    source = site.inventory.environment(removal.environment).source
     if source is not None and source in {place.server for place in places}:
         raise UsageError(
-            f"{source} is the source of {order.environment}: envsync removes it from targets only",
-            hint=f"there: conda env remove -n {order.environment}",
+            f"{source} is the source of {removal.environment}: "
+            "envsync removes it from targets only",
+            hint=f"there: conda env remove -n {removal.environment}",
         )
 
 
 def _remove(
-    site: Site, order: Removal, end: End, place: Place, command_locks: CommandLocks
+    site: Site, removal: Removal, end: End, place: Place, command_locks: CommandLocks
 ) -> Removed:
     from envsync.cli.invocation.asking import target_again, target_of
     from envsync.push.switches.remove import remove_environment
 
-    target = target_of(site, order.environment, end, place, command_locks.command)
-    reopen = partial(target_again, site, order.environment, place)
-    return remove_environment(target, reopen, order, command_locks)
+    target = target_of(site, removal.environment, end, place, command_locks.command)
+    reopen = partial(target_again, site, removal.environment, place)
+    return remove_environment(target, reopen, removal, command_locks)
 
 
 def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:
@@ -105,24 +106,24 @@ def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:
     return Outcome(outcome.server, outcome.value, outcome.error or refused)
 
 
-def _lines(order: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
+def _lines(removal: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
     removed = outcome.value
     if removed is None:
         return
     if removed.same_place_as:
         place = f"it is the same place as {removed.same_place_as}"
-        yield f"{order.environment} on {outcome.server}: removed; {place}"
+        yield f"{removal.environment} on {outcome.server}: removed; {place}"
         return
     totals = removed.state.totals
     contents = f"{count(totals.files, 'file')}, {size(totals.size_bytes)}"
     if removed.record is None:
         verb = "would be removed" if removed.refused is None else "would be refused"
-        yield f"{order.environment} on {outcome.server}: {verb} ({contents})"
+        yield f"{removal.environment} on {outcome.server}: {verb} ({contents})"
         return
-    yield f"{order.environment} on {outcome.server}: removed ({contents})"
+    yield f"{removal.environment} on {outcome.server}: removed ({contents})"
     is_odd = bool(removed.record.kept_because)
     free = command_line("gc", outcome.server, *(("--drifted",) if is_odd else ()))
-    back = command_line("rollback", order.environment, outcome.server)
+    back = command_line("rollback", removal.environment, outcome.server)
     why = ", as it was not what was published" if is_odd else ""
     yield f"  kept until `{free}`{why}; `{back}` brings it back"
 

@@ -37,7 +37,7 @@ def unpack(
       envsync unpack download.tar.gz @gpu --as myenv
     """
     from envsync.cli.commands.push import carry_out
-    from envsync.cli.pushing.order import PushOptions, make_unpack_order, require_archive
+    from envsync.cli.pushing.request import PushOptions, require_archive, resolve_unpack
     from envsync.push.packing.pack_archive import FORMATS, format_of
     from envsync.push.request.method import PACK
     from envsync.tree.safety import is_environment_name
@@ -51,4 +51,4 @@ def unpack(
             hint=f"--as NAME gives it one; archives end with .{', .'.join(FORMATS)}",
         )
     options = PushOptions(environment, servers=servers, method=PACK, **rest)
-    carry_out(invocation, make_unpack_order(invocation.site(), options, archive))
+    carry_out(invocation, resolve_unpack(invocation.site(), options, archive))

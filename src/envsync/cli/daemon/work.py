@@ -136,12 +136,12 @@ def _push(
     from envsync.agent.operations.python_gc import collect_rarely
 
     collect_rarely()
-    from envsync.cli.pushing.order import PushOptions, make_order
+    from envsync.cli.pushing.request import PushOptions, resolve_push
     from envsync.push.fan_out.fan_out import FanOut
     from envsync.push.request.method import PACK
 
-    order = make_order(site, PushOptions(environment, servers=servers))
-    settings = replace(order.settings, unattended=True)
+    request = resolve_push(site, PushOptions(environment, servers=servers))
+    settings = replace(request.settings, unattended=True)
     if settings.method == PACK:
         raise UsageError(
             f"the daemon packs nothing: every change would be {environment} as a whole again",
@@ -164,12 +164,12 @@ def _push(
         _send(PushEnded(environment, outcome, found.error))
 
     fan_out = FanOut(settings, site.own_name, start_signal=start_signal)
-    fan_out.run(order.destinations, on_report=report)
+    fan_out.run(request.destinations, on_report=report)
 
 
 def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:
     """What cannot be done there is reported, a server each: the next push only takes longer."""
-    from envsync.cli.pushing.order import PushOptions, make_order
+    from envsync.cli.pushing.request import PushOptions, resolve_push
     from envsync.push.fan_out.spare import make_spares
     from envsync.push.queries.servers import Outcome
 
@@ -177,8 +177,8 @@ def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None
         if outcome.error is not None:
             _send(Failure(environment, outcome.error))
 
-    order = make_order(site, PushOptions(environment, servers=servers))
-    make_spares(order.settings, order.destinations, send_failure)
+    request = resolve_push(site, PushOptions(environment, servers=servers))
+    make_spares(request.settings, request.destinations, send_failure)
 
 
 def _end_with_the_daemon(start_signal: StartSignal) -> None:

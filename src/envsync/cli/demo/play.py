@@ -19,7 +19,7 @@ from envsync.cli.demo.narration import Narration
 from envsync.cli.demo.stage import Stage, require_environment, stage
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.output.wording import count, duration, size
-from envsync.cli.pushing.text import report_lines
+from envsync.cli.pushing.report_text import report_lines
 from envsync.errors import EnvsyncError
 from envsync.push.ends.end import End
 from envsync.push.ends.target_end import TargetEnd

@@ -1,4 +1,4 @@
-"""The conda that this shell uses: the prefix where nothing else says one."""
+"""Finds the conda that this shell uses: the prefix where nothing else says one."""
 
 from __future__ import annotations
 

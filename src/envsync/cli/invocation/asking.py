@@ -1,4 +1,4 @@
-"""A question to several servers, as every command but `push` asks it."""
+"""Queries several servers, as every command but `push` does."""
 
 from __future__ import annotations
 

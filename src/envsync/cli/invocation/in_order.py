@@ -1,4 +1,4 @@
-"""What comes of several servers at once, in the order in which they were named."""
+"""Collects the outcomes of several servers, in the order in which they were named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures and moments as people write them."""
+"""Formats sizes, counts, durations and times for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A push from the command line, carried out and followed."""
+"""Runs a push from the command line and shows its progress."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from envsync.cli.invocation.in_order import InOrder, OnKnown
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.invocation import Invocation
-    from envsync.cli.pushing.order import PushOrder
+    from envsync.cli.pushing.request import PushRequest
     from envsync.push.steps.report import PushReport
 
 
 def followed(
-    invocation: Invocation, order: PushOrder, on_known: OnKnown, warnings: Sequence[str] = ()
+    invocation: Invocation, request: PushRequest, on_known: OnKnown, warnings: Sequence[str] = ()
 ) -> list[PushReport]:
     """The reports, in the order of the destinations; failures are told by the caller.
 
@@ -29,10 +29,10 @@ def followed(
     from envsync.push.fan_out.fan_out import FanOut
     from envsync.push.steps.report import PushReport
 
-    source = order.source
-    fan_out = FanOut(order.settings, source.server, source.open_link)
-    view = PushView(invocation.terminal, order, source.server, verbose=invocation.verbose)
-    servers = [destination.server for destination in order.destinations]
+    source = request.source
+    fan_out = FanOut(request.settings, source.server, source.open_link)
+    view = PushView(invocation.terminal, request, source.server, verbose=invocation.verbose)
+    servers = [destination.server for destination in request.destinations]
     known = InOrder(servers, PushReport.to_json, on_known)
 
     def told(report: PushReport) -> PushReport:
@@ -44,7 +44,7 @@ def followed(
         view.on_report(report)
 
     with view:
-        found = fan_out.run(order.destinations, view.on_progress, on_report)
+        found = fan_out.run(request.destinations, view.on_progress, on_report)
         reports = [told(report) for report in found]
     view.conclude(reports)
     return reports

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from envsync.cli.output.terminal import Terminal, listed
-from envsync.cli.pushing import text as push_text
-from envsync.cli.pushing.order import PushOrder
+from envsync.cli.pushing import report_text as push_text
+from envsync.cli.pushing.request import PushRequest
 from envsync.push.steps.report import Progress, PushReport
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ class PushView:
     interrupted push falls silent."""
 
     def __init__(
-        self, terminal: Terminal, order: PushOrder, source_server: str, *, verbose: bool
+        self, terminal: Terminal, request: PushRequest, source_server: str, *, verbose: bool
     ) -> None:
         self._terminal = terminal
-        self._order = order
+        self._request = request
         self._source_server = source_server
         self._verbose = verbose
         self._live: LiveProgress | None = None
@@ -39,11 +39,11 @@ class PushView:
         if self._terminal.is_interactive:
             from envsync.cli.output.progress import LiveProgress
 
-            names = [destination.server for destination in self._order.destinations]
+            names = [destination.server for destination in self._request.destinations]
             self._live = LiveProgress(self._terminal, self._source_server, names)
             self._live.start()
         else:
-            self._terminal.say(push_text.start_line(self._order))
+            self._terminal.say(push_text.start_line(self._request))
         return self
 
     def __exit__(
@@ -63,12 +63,12 @@ class PushView:
         if progress.waits_for:
             with self._lock:
                 if not self._closed:
-                    environment = self._order.settings.name_there
+                    environment = self._request.settings.name_there
                     self._terminal.say(push_text.wait_line(environment, progress))
 
     def on_report(self, report: PushReport) -> None:
         """Say how it went as soon as it is known. May be called from any thread."""
-        is_only = len(self._order.destinations) == 1
+        is_only = len(self._request.destinations) == 1
         with self._lock:
             if self._closed or (report.outcome == "failed" and is_only):
                 return  # the error itself is told in the end

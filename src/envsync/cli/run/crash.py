@@ -1,4 +1,4 @@
-"""Where the traceback of a bug goes: a file, for a person who is asked to report it."""
+"""Saves the traceback of a bug to a file, for the person who is asked to report it."""
 
 from __future__ import annotations
 

@@ -94,21 +94,21 @@ class Rebuild:
     """One environment on one target. `ask` carries out the agent's operations there."""
 
     def __init__(
-        self, ask: Ask, requirements: Requirements, order: RebuildRequest, on_progress: Progress
+        self, ask: Ask, requirements: Requirements, request: RebuildRequest, on_progress: Progress
     ) -> None:
         self._ask = ask
         self._requirements = requirements
-        self._order = order
+        self._request = request
         self._on_progress = on_progress
         self._relaxed: list[Relaxation] = []
 
     def run(self) -> Rebuilt:
         """Make it, and take it into the staging tree. Nothing is left behind where that fails."""
-        tool = find_tool(self._ask, self._order.prefix)
+        tool = find_tool(self._ask, self._request.prefix)
         try:
             self._create(tool)
             warnings = self._install()
-            answer = self._call("rebuild.stage", Keeping(self._order.keep))
+            answer = self._call("rebuild.stage", Keeping(self._request.keep))
         except EnvsyncError as error:
             self._give_up(error)
             raise
@@ -128,23 +128,23 @@ class Rebuild:
             error.__context__ = second
 
     def _create(self, tool: ToolFacts) -> None:
-        order, requirements = self._order, self._requirements
-        if order.other_platform and not order.from_history:
+        request, requirements = self._request, self._requirements
+        if request.other_platform and not request.from_history:
             self._relaxed += built_for_another(requirements)
         pins = conda_pins(
-            requirements, other_platform=order.other_platform, from_history=order.from_history
+            requirements, other_platform=request.other_platform, from_history=request.from_history
         )
         if not pins:
             raise RebuildFailed(
                 "the source names no packages"
-                + (" that anybody asked for" if order.from_history else ""),
+                + (" that anybody asked for" if request.from_history else ""),
                 hint="use --method mirror",
             )
 
         def create(pins: Sequence[Pin]) -> RunFacts:
             arguments = {
                 "tool": to_json(tool),
-                "prefix": order.prefix,
+                "prefix": request.prefix,
                 "channels": list(requirements.channels),
                 "specs": list(specs(pins)),
                 "names": list(names(pins)),
@@ -155,17 +155,17 @@ class Rebuild:
 
     def _install(self) -> tuple[str, ...]:
         """pip's part; what `pip check` says of it where something gave way."""
-        order = self._order
+        request = self._request
         pins = pip_pins(
             self._requirements,
-            other_platform=order.other_platform,
-            from_history=order.from_history,
+            other_platform=request.other_platform,
+            from_history=request.from_history,
         )
         if not pins:
             return ()
 
         def install(pins: Sequence[Pin]) -> RunFacts:
-            arguments = {"requirements": list(specs(pins)), "closed": not order.from_history}
+            arguments = {"requirements": list(specs(pins)), "closed": not request.from_history}
             return from_json(RunFacts, self._call("rebuild.pip", arguments).document)
 
         before = len(self._relaxed)

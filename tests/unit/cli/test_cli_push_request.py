@@ -10,13 +10,13 @@ import pytest
 
 from envsync.cli.commands.pull import pull
 from envsync.cli.invocation.site import Site
-from envsync.cli.pushing.order import (
+from envsync.cli.pushing.request import (
     PushOptions,
-    PushOrder,
-    make_order,
-    make_pull_order,
+    PushRequest,
     require_archive,
     require_environment,
+    resolve_pull,
+    resolve_push,
 )
 from envsync.cli.run.program import program
 from envsync.errors import EnvsyncError, InventoryError, NotFound, UsageError
@@ -53,19 +53,19 @@ def site(prefix: str) -> Site:
     return Site(inventory, "server1", "server1", None)
 
 
-def _order(site: Site, *servers: str, **options: Any) -> PushOrder:
-    return make_order(site, PushOptions("myenv", servers, **options))
+def _request(site: Site, *servers: str, **options: Any) -> PushRequest:
+    return resolve_push(site, PushOptions("myenv", servers, **options))
 
 
-def _servers(order: PushOrder) -> list[str]:
-    return [destination.server for destination in order.destinations]
+def _servers(request: PushRequest) -> list[str]:
+    return [destination.server for destination in request.destinations]
 
 
 def test_the_inventory_says_where_to_and_how(site: Site, prefix: str) -> None:
-    order = _order(site)
-    assert _servers(order) == ["server2", "server3"]
-    assert order.left_out == ()
-    settings = order.settings
+    request = _request(site)
+    assert _servers(request) == ["server2", "server3"]
+    assert request.left_out == ()
+    settings = request.settings
     assert settings.source == f"server1:{prefix}"
     assert settings.who.endswith("@server1")
     assert settings.local == (*DEFAULT_LOCAL, "mine/**")
@@ -74,7 +74,7 @@ def test_the_inventory_says_where_to_and_how(site: Site, prefix: str) -> None:
 
 
 def test_options_reach_the_settings(site: Site) -> None:
-    order = _order(
+    request = _request(
         site,
         "server2",
         dry_run=True,
@@ -85,7 +85,7 @@ def test_options_reach_the_settings(site: Site) -> None:
         transport="stream",
         method="mirror",
     )
-    settings = order.settings
+    settings = request.settings
     assert settings.dry_run
     assert settings.overwrite
     assert settings.allow_shrink
@@ -95,46 +95,46 @@ def test_options_reach_the_settings(site: Site) -> None:
 
 
 def test_a_server_has_its_own_limit_unless_one_is_given(site: Site) -> None:
-    limits = [each.limit_bits_per_second for each in _order(site, "@gpu").destinations]
+    limits = [each.limit_bits_per_second for each in _request(site, "@gpu").destinations]
     assert limits == [None, 10**6]
-    order = _order(site, "server3", limit="1Gbit")
-    assert order.destinations[0].limit_bits_per_second is None
-    assert order.settings.limit_bits_per_second == 10**9
+    request = _request(site, "server3", limit="1Gbit")
+    assert request.destinations[0].limit_bits_per_second is None
+    assert request.settings.limit_bits_per_second == 10**9
 
 
 def test_this_machine_is_left_out_and_told_where_it_was_named(site: Site) -> None:
-    order = _order(site, "server2", "server1")
-    assert _servers(order) == ["server2"]
-    assert order.left_out == ("server1",)
+    request = _request(site, "server2", "server1")
+    assert _servers(request) == ["server2"]
+    assert request.left_out == ("server1",)
 
 
 def test_a_server_may_have_a_prefix_of_its_own(site: Site) -> None:
-    order = _order(site, "elsewhere", "server2")
-    assert [d.prefix for d in order.destinations] == ["/data/miniconda3", site.own_prefix]
+    request = _request(site, "elsewhere", "server2")
+    assert [d.prefix for d in request.destinations] == ["/data/miniconda3", site.own_prefix]
 
 
 def test_another_name_there(site: Site) -> None:
-    settings = _order(site, "server2", name_there="other").settings
+    settings = _request(site, "server2", name_there="other").settings
     assert (settings.environment, settings.name_there) == ("myenv", "other")
     with pytest.raises(UsageError, match="--as: expected an environment"):
-        _order(site, "server2", name_there="../x")
+        _request(site, "server2", name_there="../x")
 
 
 def test_another_server_can_be_the_source(site: Site, prefix: str) -> None:
-    order = _order(site, "server1", "server2", "server3", from_server="server2")
-    assert _servers(order) == ["server1", "server3"]
-    assert [d.open_link is None for d in order.destinations] == [True, False]
-    assert (order.source.server, order.settings.source) == ("server2", f"server2:{prefix}")
-    assert order.left_out == ("server2",)
+    request = _request(site, "server1", "server2", "server3", from_server="server2")
+    assert _servers(request) == ["server1", "server3"]
+    assert [d.open_link is None for d in request.destinations] == [True, False]
+    assert (request.source.server, request.settings.source) == ("server2", f"server2:{prefix}")
+    assert request.left_out == ("server2",)
 
 
 def test_a_pull_has_this_machine_for_its_target(site: Site) -> None:
-    order = make_pull_order(site, PushOptions("myenv", from_server="server3"))
-    assert order.source.open_link is not None
-    [destination] = order.destinations
+    request = resolve_pull(site, PushOptions("myenv", from_server="server3"))
+    assert request.source.open_link is not None
+    [destination] = request.destinations
     assert (destination.server, destination.open_link) == ("server1", None)
     with pytest.raises(UsageError, match="server1 is this machine"):
-        make_pull_order(site, PushOptions("myenv", from_server="server1"))
+        resolve_pull(site, PushOptions("myenv", from_server="server1"))
 
 
 @pytest.mark.parametrize("insisted", [True, False])
@@ -143,16 +143,16 @@ def test_a_pull_can_insist_on_another_platform(site: Site, insisted: bool) -> No
     # Below the program, as ever: click keeps what a command's first context says of `--help`.
     with program.make_context("envsync", ["pull"], resilient_parsing=True) as above:
         written = pull.make_context("pull", arguments, above, resilient_parsing=True).params
-    order = make_pull_order(site, PushOptions(**written))
-    assert order.settings.force_platform is insisted
+    request = resolve_pull(site, PushOptions(**written))
+    assert request.settings.force_platform is insisted
 
 
 def test_zero_configuration(prefix: str) -> None:
     site = Site(Inventory.without_file(), None, "here", prefix)
-    order = _order(site, "alice@gpu7", "bob@gpu7")
+    request = _request(site, "alice@gpu7", "bob@gpu7")
     there = [("alice@gpu7", prefix), ("bob@gpu7", prefix)]
-    assert [(d.server, d.prefix) for d in order.destinations] == there
-    assert order.settings.source == f"here:{prefix}"
+    assert [(d.server, d.prefix) for d in request.destinations] == there
+    assert request.settings.source == f"here:{prefix}"
 
 
 @pytest.mark.parametrize(
@@ -171,22 +171,22 @@ def test_zero_configuration(prefix: str) -> None:
 )
 def test_what_is_refused(site: Site, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        make_order(site, PushOptions("myenv", **options))
+        resolve_push(site, PushOptions("myenv", **options))
     assert message in caught.value.message
 
 
 def test_a_near_name_is_offered(site: Site) -> None:
     with pytest.raises(NotFound, match="there is no environment 'mynev' here; did you mean 'my"):
-        make_order(site, PushOptions("mynev", ("server2",)))
+        resolve_push(site, PushOptions("mynev", ("server2",)))
 
 
 def test_a_link_that_leads_to_nothing(site: Site, prefix: str) -> None:
     Path(prefix, "envs", "gone").symlink_to("/nonexistent/env")
     with pytest.raises(NotFound, match="'gone' here is a link to /nonexistent/env") as caught:
-        make_order(site, PushOptions("gone", ("server2",)))
+        resolve_push(site, PushOptions("gone", ("server2",)))
     assert caught.value.hint.endswith(f"rm {prefix}/envs/gone")
     with pytest.raises(NotFound) as missed:
-        make_order(site, PushOptions("gune", ("server2",)))
+        resolve_push(site, PushOptions("gune", ("server2",)))
     assert "did you mean" not in missed.value.message
 
 
@@ -200,27 +200,27 @@ def test_without_an_inventory_this_machine_is_known_by_its_hostname(prefix: str)
 def test_no_server_and_no_inventory(prefix: str) -> None:
     site = Site(Inventory.without_file(), None, "here", prefix)
     with pytest.raises(UsageError, match="no server was named") as caught:
-        _order(site)
+        _request(site)
     assert caught.value.hint == "envsync push myenv SERVER"
 
 
 def test_base_is_refused_with_its_reason(site: Site) -> None:
     with pytest.raises(InventoryError, match="base is conda itself") as caught:
-        make_order(site, PushOptions("base", ("server2",)))
+        resolve_push(site, PushOptions("base", ("server2",)))
     assert "`envsync bootstrap SERVER`" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["../x", "a b", "-x"])
 def test_what_no_environment_is_called(site: Site, name: str) -> None:
     with pytest.raises(EnvsyncError, match="expected an environment"):
-        make_order(site, PushOptions(name, ("server2",)))
+        resolve_push(site, PushOptions(name, ("server2",)))
 
 
 def test_the_inventory_names_another_source(site: Site) -> None:
     other = Site(site.inventory, "server2", "server2", None)
     with pytest.raises(UsageError, match="server1 pushes myenv, and this is server2"):
-        _order(other, "server3")
-    assert _servers(_order(other, "server3", from_server="server2")) == ["server3"]
+        _request(other, "server3")
+    assert _servers(_request(other, "server3", from_server="server2")) == ["server3"]
 
 
 def test_a_prefix_that_may_not_be_looked_at_has_nothing() -> None:
@@ -237,7 +237,7 @@ def test_a_pull_heeds_what_the_inventory_says_of_this_server(site: Site, prefix:
     )
     others = site.inventory.servers[1:]
     site = replace(site, inventory=replace(site.inventory, servers=(own, *others)))
-    [here] = make_pull_order(site, PushOptions("myenv", from_server="server2")).destinations
+    [here] = resolve_pull(site, PushOptions("myenv", from_server="server2")).destinations
     assert (here.server, here.prefix, here.open_link) == ("server1", "/elsewhere", None)
     assert here.limit_bits_per_second == 9000
     assert str(here.share) == "lab may read"

@@ -1,4 +1,4 @@
-"""What the daemon of this machine knows of an environment that a person pushes by hand."""
+"""The daemon's warning of an unfinished install, for a push by hand."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING
 from envsync.errors import EnvsyncError, InstallUnfinished
 
 if TYPE_CHECKING:
-    from envsync.cli.pushing.order import PushOrder
+    from envsync.cli.pushing.request import PushRequest
     from envsync.inventory.model import Environment
 
 _WITHIN_SECONDS = 1.0
 """A daemon that waits for a dead disk holds up no push."""
 
 
-def held_back(
-    order: PushOrder, environment: Environment, environ: Mapping[str, str]
+def install_warning(
+    request: PushRequest, environment: Environment, environ: Mapping[str, str]
 ) -> tuple[str, ...]:
     """The warning that the daemon has seen an installation begin there and not end.
 
     Such a package cannot be told from one that somebody has copied there, but by who saw the
     installer. Nothing where no daemon watches it here, or none answers.
     """
-    if not environment.watch or order.source.open_link is not None:
+    if not environment.watch or request.source.open_link is not None:
         return ()
     # Only now: most pushes need nothing of the daemon's.
     from envsync.daemon.control import ask

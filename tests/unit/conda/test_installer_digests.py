@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.conda.hints import in_conda_note, in_pip_record
+from envsync.conda.installer_digests import in_conda_record, in_pip_record
 
 DIGEST = hashlib.sha256(b"content").digest()
 PACKED = hashlib.sha256(b"with a placeholder").digest()
@@ -23,8 +23,8 @@ def test_a_package_record_tells_digests_as_installed() -> None:
         {"_path": "lib/link", "path_type": "softlink"},
     ]
     expected = [(b"lib/a.so", DIGEST), (b"bin/b", DIGEST)]
-    assert list(in_conda_note(json.dumps({"paths_data": {"paths": rows}}).encode())) == expected
-    assert list(in_conda_note(json.dumps({"paths": rows}).encode())) == expected
+    assert list(in_conda_record(json.dumps({"paths_data": {"paths": rows}}).encode())) == expected
+    assert list(in_conda_record(json.dumps({"paths": rows}).encode())) == expected
 
 
 def test_a_pip_record_tells_paths_beside_it() -> None:
@@ -42,18 +42,18 @@ def test_a_pip_record_tells_paths_beside_it() -> None:
     [b"", b"{", b"[]", b'"x"', b"{}", b'{"paths": 3}', b'{"paths": [null, 1, {}]}', b"[" * 100_000],
 )
 def test_odd_notes_tell_nothing(document: bytes) -> None:
-    assert list(in_conda_note(document)) == []
+    assert list(in_conda_record(document)) == []
 
 
 def test_what_no_file_is_called_is_not_told() -> None:
     """It would be opened, which ends in another error than of a file that is not there."""
     row = {"_path": "a\0b", "sha256": DIGEST.hex()}
-    assert list(in_conda_note(json.dumps({"paths": [row]}).encode())) == []
+    assert list(in_conda_record(json.dumps({"paths": [row]}).encode())) == []
     noted = base64.urlsafe_b64encode(DIGEST).rstrip(b"=")
     assert list(in_pip_record(b"a\0b,sha256=%s,7\n" % noted)) == []
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_are_fatal(content: bytes) -> None:
-    for _, digest in (*in_conda_note(content), *in_pip_record(content)):
+    for _, digest in (*in_conda_record(content), *in_pip_record(content)):
         assert len(digest) == len(DIGEST)

@@ -1,4 +1,4 @@
-"""What a push command line means: settings and destinations, or why it is refused."""
+"""Resolves a push command line to settings and destinations, or says why it is refused."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PushOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class PushOrder:
+class PushRequest:
     """`left_out` are servers that were named although they are the source."""
 
     settings: PushSettings
@@ -54,7 +54,7 @@ class PushOrder:
     left_out: tuple[str, ...] = ()
 
 
-def make_order(site: Site, options: PushOptions) -> PushOrder:
+def resolve_push(site: Site, options: PushOptions) -> PushRequest:
     """Everything that can be refused without touching a server is refused here."""
     environment = site.inventory.environment(options.environment)
     source = _source(site, options, environment)
@@ -68,7 +68,7 @@ def make_order(site: Site, options: PushOptions) -> PushOrder:
         )
     if source.open_link is None:
         require_environment(settings.source_prefix, environment.name)
-    return PushOrder(
+    return PushRequest(
         settings,
         source,
         tuple(_destination(site, server, options) for server in servers),
@@ -76,7 +76,7 @@ def make_order(site: Site, options: PushOptions) -> PushOrder:
     )
 
 
-def make_pull_order(site: Site, options: PushOptions) -> PushOrder:
+def resolve_pull(site: Site, options: PushOptions) -> PushRequest:
     """The same towards this machine, from `options.from_server`."""
     environment = site.inventory.environment(options.environment)
     assert options.from_server is not None
@@ -88,10 +88,10 @@ def make_pull_order(site: Site, options: PushOptions) -> PushOrder:
         )
     settings = _settings(site, options, environment, source)
     # What the inventory says of this server holds, whoever has it brought here.
-    return PushOrder(settings, source, (_destination(site, site.here_server, options),))
+    return PushRequest(settings, source, (_destination(site, site.here_server, options),))
 
 
-def make_unpack_order(site: Site, options: PushOptions, archive: Path) -> PushOrder:
+def resolve_unpack(site: Site, options: PushOptions, archive: Path) -> PushRequest:
     """The environment in an archive, under the name `options.environment`."""
     environment = site.inventory.environment(options.environment)
     here = site.here_place()
@@ -102,7 +102,7 @@ def make_unpack_order(site: Site, options: PushOptions, archive: Path) -> PushOr
     )
     servers = site.servers_of("unpack", environment.name, options.servers)
     destinations = tuple(_destination(site, server, options) for server in servers)
-    return PushOrder(settings, here, destinations)
+    return PushRequest(settings, here, destinations)
 
 
 def require_archive(path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from envsync.agent.wire.messages import PlanFacts
 from envsync.cli.output.terminal import listed
 from envsync.cli.output.wording import count, duration, size
-from envsync.cli.pushing.order import PushOrder
+from envsync.cli.pushing.request import PushRequest
 from envsync.conda.credentials import redacted
 from envsync.push.request.method import ASKED_FOR, MIRROR, REBUILD
 from envsync.push.steps.report import (
@@ -30,11 +30,11 @@ STEPS_SHOWN_FROM_SECONDS = 0.05
 REUSE_BYTES_MIN = 1 << 20
 
 
-def start_line(order: PushOrder) -> str:
+def start_line(request: PushRequest) -> str:
     """`myenv -> server2, server3 ...`; with the source where it is another server."""
-    names = [destination.server for destination in order.destinations]
-    source = "" if order.source.open_link is None else f": {order.source.server}"
-    name, there = order.settings.environment, order.settings.name_there
+    names = [destination.server for destination in request.destinations]
+    source = "" if request.source.open_link is None else f": {request.source.server}"
+    name, there = request.settings.environment, request.settings.name_there
     renamed = "" if there == name else f" as {there}"
     return f"{name}{source} -> {listed(names)}{renamed} ..."
 

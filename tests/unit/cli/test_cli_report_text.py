@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from envsync.agent.wire.messages import PlanFacts, ProcessUse, TotalsFacts
-from envsync.cli.pushing.text import report_lines
+from envsync.cli.pushing.report_text import report_lines
 from envsync.errors import TargetDrifted
 from envsync.push.steps.report import PushReport
 

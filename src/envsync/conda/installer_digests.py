@@ -1,7 +1,7 @@
-"""What conda and pip noted of the files that they installed: paths and SHA-256.
+"""The SHA-256 digests that conda and pip recorded of the files that they installed.
 
-Hints, never proof: files change after they were installed, and notes can be wrong. Who
-copies a file for its hint hashes what was copied.
+Hints, never proof: files change after they were installed, and records can be wrong. Who
+copies a file for its digest hashes what was copied.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import csv
 import json
 from typing import Any, Iterator, Tuple
 
-Hint = Tuple[bytes, bytes]
+FileDigest = Tuple[bytes, bytes]
 """A path, relative to where the note says, and the SHA-256 of the file there."""
 
 _DIGEST_BYTES = 32
 
 
-def in_conda_note(content: bytes) -> Iterator[Hint]:
+def in_conda_record(content: bytes) -> Iterator[FileDigest]:
     """Of a package's record in `conda-meta`, or of `info/paths.json` in the package cache.
 
     Where conda wrote the prefix into a file, the digest is that of the file as installed.
@@ -34,7 +34,7 @@ def in_conda_note(content: bytes) -> Iterator[Hint]:
             yield path, digest
 
 
-def _of_row(row: Any) -> Hint:
+def _of_row(row: Any) -> FileDigest:
     if not isinstance(row, dict) or not isinstance(row.get("_path"), str):
         return b"", b""
     noted = row.get("sha256_in_prefix") or row.get("sha256")
@@ -44,7 +44,7 @@ def _of_row(row: Any) -> Hint:
         return b"", b""
 
 
-def in_pip_record(content: bytes) -> Iterator[Hint]:
+def in_pip_record(content: bytes) -> Iterator[FileDigest]:
     """Of a `RECORD` in a `.dist-info` directory; paths are relative to that one's parent."""
     lines = content.decode("utf-8", "surrogateescape").splitlines()
     try:
