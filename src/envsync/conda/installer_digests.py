@@ -19,7 +19,8 @@ _DIGEST_BYTES = 32
 
 
 def in_conda_record(content: bytes) -> Iterator[FileDigest]:
-    """Of a package's record in `conda-meta`, or of `info/paths.json` in the package cache.
+    """The digests in a package's record in `conda-meta`, or in `info/paths.json` in the package
+    cache.
 
     Where conda wrote the prefix into a file, the digest is that of the file as installed.
     """
@@ -45,7 +46,7 @@ def _of_row(row: Any) -> FileDigest:
 
 
 def in_pip_record(content: bytes) -> Iterator[FileDigest]:
-    """Of a `RECORD` in a `.dist-info` directory; paths are relative to that one's parent."""
+    """The digests in a `RECORD` in a `.dist-info` directory; paths are relative to its parent."""
     lines = content.decode("utf-8", "surrogateescape").splitlines()
     try:
         for path, noted, *_ in (row for row in csv.reader(lines) if len(row) > 1):

@@ -36,7 +36,7 @@ class Needles(NamedTuple):
 
 
 def needles(paths: Sequence[bytes]) -> Needles:
-    """Those for these spellings of paths."""
+    """The needles for these spellings of paths."""
     wide = (_encoded(path, encoding).strip(b"\0") for path in paths for encoding, _ in _ENCODINGS)
     return Needles(tuple(paths), tuple(dict.fromkeys(filter(None, wide))))
 

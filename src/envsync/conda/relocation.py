@@ -66,7 +66,7 @@ def between(
     real_base: bytes = b"",
     earlier: Sequence[bytes] = (),
 ) -> Relocation:
-    """From an environment's path to another one; both are PREFIX/envs/NAME.
+    """The relocation of an environment's path to another one; both are PREFIX/envs/NAME.
 
     `real` is its path here without symlinks, which programs may have written down as well.
     Where that is all that differs, it stays in a binary that has no room: at the other end

@@ -19,7 +19,7 @@ _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def digest(environment: str) -> str:
-    """The same as long as nothing was done to the tree; empty where it cannot be told (yet)."""
+    """A digest that stays the same while the tree is unchanged; empty where that is unknown."""
     found = hashlib.sha256()
     old_ns = time.time_ns() - int(YOUNG_SECONDS * 1e9)
     try:

@@ -33,7 +33,8 @@ class _Trees:
 
 
 class Spares:
-    """Of all environments. A worker that makes one is ended where it is in the way."""
+    """The spare trees of all environments. A worker that makes one is ended where it is in the
+    way."""
 
     def __init__(self, pool: WorkerPool, log: Log) -> None:
         self._pool = pool

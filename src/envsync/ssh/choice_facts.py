@@ -18,7 +18,7 @@ _KLIST_SECONDS = 5.0
 
 
 def facts(route: ResolvedRoute) -> tuple[HopFacts, ...]:
-    """Of every hop, first hop first."""
+    """The facts of every hop, first hop first."""
     environ = route.config.environ
     asks_for_ticket = any(hop.settings.gssapi for hop in route.hops)
     has_ticket = asks_for_ticket and _has_ticket(environ)

@@ -17,7 +17,8 @@ class _Stamps(NamedTuple):
 
 
 class DirectoryStamps:
-    """Of one open tree. `touched` are the directories that were made or changed."""
+    """The changed directories of one open tree. `touched` are the directories that were made or
+    changed."""
 
     def __init__(self, top_fd: int) -> None:
         self._top_fd = top_fd

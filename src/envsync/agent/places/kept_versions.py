@@ -8,7 +8,7 @@ from envsync.tree.local import LocalPaths
 
 
 def is_as_published(trees: Trees, tree: bytes, record: Record) -> bool:
-    """By the local paths of today, or by those of when it was published.
+    """Whether the version is unchanged, by the local paths of today or of when it was published.
 
     What has been local then was never of that version, whatever the inventory says since.
     Raises as `Trees.snapshot` does.

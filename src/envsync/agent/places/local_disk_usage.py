@@ -23,7 +23,7 @@ class DiskUsage(NamedTuple):
 
 
 def disk_usage(tree: bytes, local: Collection[bytes]) -> DiskUsage:
-    """Of a tree's local paths: allocated blocks, since holes stay holes."""
+    """What a tree's local paths take: allocated blocks, since holes stay holes."""
     size_bytes = inodes = 0
     for _, status in entries_of(tree, local):
         size_bytes += status.st_blocks * _ALLOCATED_BYTES
@@ -32,7 +32,7 @@ def disk_usage(tree: bytes, local: Collection[bytes]) -> DiskUsage:
 
 
 def missing_usage(live: bytes, local: Collection[bytes], tree: bytes) -> DiskUsage:
-    """Of those of the live tree's local paths that another tree lacks or has older."""
+    """What those of the live tree's local paths take that another tree lacks or has older."""
     size_bytes = inodes = 0
     for path, status in entries_of(live, local):
         try:

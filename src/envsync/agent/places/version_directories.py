@@ -9,7 +9,8 @@ from envsync.agent.trees.scan_pass import Versions
 
 
 class VersionDirectories(Versions):
-    """Of one environment's versions, by the inode of the top directory; read when first asked.
+    """The directories of one environment's versions, by the inode of the top directory; read when
+    first asked.
 
     None where there is no record, or its manifest is missing or damaged.
     """

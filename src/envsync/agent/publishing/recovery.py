@@ -27,7 +27,7 @@ Step = Callable[[str], None]
 
 
 class Recovery:
-    """Of one environment. The push lock must be held."""
+    """Recovers one environment. The push lock must be held."""
 
     def __init__(
         self,

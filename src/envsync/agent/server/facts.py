@@ -86,7 +86,7 @@ def processes_using(path: bytes) -> Tuple[ProcessUse, ...]:
 
 
 def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...]]:
-    """The same for each of several directories, looked up once."""
+    """As `processes_using`, for each of several directories, with one look at the processes."""
     inside = {path: os.path.realpath(path) + b"/" for path in paths}
     found: Dict[bytes, List[ProcessUse]] = {path: [] for path in paths}
     for pid in _own_pids():

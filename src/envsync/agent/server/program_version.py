@@ -20,7 +20,7 @@ class ToolFacts(NamedTuple):
 
 
 def version_of(program: str) -> str:
-    """By the first line that it prints when asked for it."""
+    """A program's version, by the first line that it prints when asked for it."""
     found = re.search(r"\d+(?:\.\d+)+\w*", version_text(program).partition("\n")[0])
     return "" if found is None else found.group()
 

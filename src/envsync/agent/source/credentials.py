@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def files_with_credentials(source: SourceVersion) -> Tuple[bytes, ...]:
-    """Their paths."""
+    """The paths of these files."""
     manifest = source.manifest()
     directories = [d for d in manifest.directories if credential_files.may_be_in(d)]
     paths = [

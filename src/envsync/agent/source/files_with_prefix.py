@@ -18,7 +18,7 @@ from envsync.tree.revision import CACHE_DIRECTORY
 
 
 class FilesWithPrefix:
-    """Of one state of a source, found by `find`.
+    """The files with the prefix in one state of a source, found by `find`.
 
     `files` contain the prefix, `widely` those that do so in UTF-16 or UTF-32, `records` are
     conda's and pip's own and are not searched; `links` are what symlinks that lead there become.

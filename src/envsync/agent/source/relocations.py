@@ -56,7 +56,8 @@ def relocation_to(paths: SourcePaths, there: str) -> Relocation:
 
 
 class Relocations:
-    """Of one snapshot. The path "" means: it stays, and only its soft links become files."""
+    """The relocations of one snapshot. The path "" means: it stays, and only its soft links become
+    files."""
 
     def __init__(
         self,

@@ -119,7 +119,7 @@ def require_no_mounts(places: Layout) -> None:
 
 
 def require_no_mounts_in(tree: bytes, name: str) -> None:
-    """The same of any version, by what it is called."""
+    """As `require_no_mounts`, for any version, by what it is called."""
     found = mount_findings(tree, name)
     if found:
         raise PreflightRefused(

@@ -22,7 +22,8 @@ from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrif
 
 
 class TargetSwitches:
-    """Of one environment. Each method takes the push lock, and looks at what stands there first."""
+    """The switches of one environment. Each method takes the push lock, and looks at what stands
+    there first."""
 
     def __init__(self, target: Target) -> None:
         self._target = target

@@ -29,7 +29,7 @@ def remove_tree(path: bytes, directory_fd: Optional[int] = None) -> None:
 
 
 def remove_trees(paths: Sequence[bytes], directory_fd: int) -> None:
-    """The same for several below an open directory; what is mounted is looked up once."""
+    """As `remove_tree`, for several below an open directory, with one look at the mounts."""
     mounts: Sequence[bytes] = ()
     with contextlib.suppress(OSError):  # without /proc nobody can say what is mounted
         top = os.readlink(b"/proc/self/fd/%d" % directory_fd)
@@ -47,7 +47,7 @@ def _refuse(mounts: Iterable[bytes]) -> None:
 
 
 def remove_free_of_mounts(path: bytes, directory_fd: Optional[int] = None) -> None:
-    """The same for who has seen that nothing is mounted there or below."""
+    """As `remove_tree`, where the caller has seen that nothing is mounted there or below."""
     try:
         status = os.stat(path, dir_fd=directory_fd, follow_symlinks=False)
     except FileNotFoundError:

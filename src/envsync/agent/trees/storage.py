@@ -108,7 +108,8 @@ def storage_failure(error: OSError) -> Optional[EnvsyncError]:
 
 
 def failure_after_switch(error: OSError) -> Optional[EnvsyncError]:
-    """... where the other version stands there already, and only its record is missing."""
+    """As `storage_failure`, where the other version stands there already, and only its record is
+    missing."""
     found = trouble(error)
     if found is None:
         return None

@@ -12,14 +12,15 @@ class Keeping(NamedTuple):
 
 
 class Build(NamedTuple):
-    """The same with a manifest in the payload, `packed` or not."""
+    """As `Keeping`, with a manifest in the payload, `packed` or not."""
 
     keep: int
     packed: bool = False
 
 
 class AskBlocks(NamedTuple):
-    """Of the files in the payload; `is_sample` where that is to tell whether it is worth it."""
+    """Asks for the blocks of the files in the payload; `is_sample` where that is to tell whether
+    it is worth it."""
 
     is_sample: bool
 

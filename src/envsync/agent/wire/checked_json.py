@@ -33,7 +33,7 @@ def to_json(value: Any) -> Any:
 
 
 def as_json(arguments: Optional[Arguments]) -> Dict[str, Any]:
-    """The same of what an operation is asked for, which may be nothing."""
+    """As `to_json`, of what an operation is asked for, which may be nothing."""
     return dict(to_json(arguments or {}))
 
 

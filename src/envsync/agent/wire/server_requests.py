@@ -6,8 +6,8 @@ from typing import Dict, NamedTuple, Tuple
 
 
 class AskEnvironments(NamedTuple):
-    """Those of `prefix`. `local` are the paths that belong to the server; `local_of` names
-    further ones for the environments that have them."""
+    """Asks for the environments of `prefix`. `local` are the paths that belong to the server;
+    `local_of` names further ones for the environments that have them."""
 
     prefix: str
     local: Tuple[str, ...]

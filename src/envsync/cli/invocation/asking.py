@@ -89,7 +89,7 @@ def environments_at(site: Site, place: Place) -> AskEnvironments:
 
 @contextlib.contextmanager
 def target_again(site: Site, environment: str, place: Place) -> Iterator[TargetEnd]:
-    """The same over a new link, until the block ends; for when the first one was lost."""
+    """As `target_of` over a new link, until the block ends; for when the first one was lost."""
     with open_end(place) as end:
         yield target_of(site, environment, end, place)
 

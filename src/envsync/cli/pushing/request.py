@@ -55,7 +55,7 @@ class PushRequest:
 
 
 def resolve_push(site: Site, options: PushOptions) -> PushRequest:
-    """Everything that can be refused without touching a server is refused here."""
+    """The request of a push. What can be refused without touching a server is refused here."""
     environment = site.inventory.environment(options.environment)
     source = _source(site, options, environment)
     settings = _settings(site, options, environment, source)
@@ -77,7 +77,7 @@ def resolve_push(site: Site, options: PushOptions) -> PushRequest:
 
 
 def resolve_pull(site: Site, options: PushOptions) -> PushRequest:
-    """The same towards this machine, from `options.from_server`."""
+    """The request of a pull: to this machine, from `options.from_server`."""
     environment = site.inventory.environment(options.environment)
     assert options.from_server is not None
     source = site.place(site.server(options.from_server))
@@ -92,7 +92,7 @@ def resolve_pull(site: Site, options: PushOptions) -> PushRequest:
 
 
 def resolve_unpack(site: Site, options: PushOptions, archive: Path) -> PushRequest:
-    """The environment in an archive, under the name `options.environment`."""
+    """The request to unpack an archive as the environment `options.environment`."""
     environment = site.inventory.environment(options.environment)
     here = site.here_place()
     settings = replace(

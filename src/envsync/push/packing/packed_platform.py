@@ -40,7 +40,8 @@ class PackedPlatform(NamedTuple):
 
 
 def packed_platform(top: Path) -> PackedPlatform | None:
-    """By conda's records, most of which say it, else by the interpreter; None where neither does.
+    """The platform by conda's records, most of which say it, else by the interpreter; None where
+    neither does.
 
     Nothing is read through a link.
     """

@@ -17,7 +17,7 @@ DIFFERENCES_SHOWN = 12
 
 
 class EndChecks:
-    """Of one push."""
+    """The checks of one push."""
 
     def __init__(self, settings: PushSettings, source: Source, target: TargetEnd) -> None:
         self._settings = settings

@@ -14,7 +14,7 @@ from envsync.push.request.settings import PushSettings
 
 
 class RefusalHints:
-    """Of one push."""
+    """The hints of one push's refusals."""
 
     def __init__(self, settings: PushSettings, source: Source, target: TargetEnd) -> None:
         self._settings = settings

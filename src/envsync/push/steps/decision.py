@@ -11,7 +11,7 @@ from envsync.push.request.settings import PushSettings
 
 
 class MethodChoice(NamedTuple):
-    """By which method, and to a target of which platform: `insisted` says where a person
+    """The method, and the target with its platform: `insisted` says where a person
     decided that, against what was found there."""
 
     method: Method

@@ -30,7 +30,7 @@ class About(IntEnum):
 
 
 class Reporting:
-    """Of one push, which notes here what its steps found out."""
+    """The report of one push, which notes here what its steps found out."""
 
     def __init__(
         self,
