@@ -1,56 +1,86 @@
-"""Imports fabric and paramiko without the parts that a session never uses.
+"""Imports fabric's libraries without the parts that a session never uses.
 
-Both import invoke, which brings `unittest.mock` for whoever tests task files, and with it
-asyncio and ssl; and a YAML reader of its own, with a second one behind it. Together they were
-a fifth of the processor time that a push spends on imports. Here both come when they are used.
+invoke brings `unittest.mock` for whoever tests task files, and with it asyncio and ssl; and a
+YAML reader of its own, with a second one behind it. paramiko asks `importlib.metadata` for its
+own version, which brings email, csv and zipfile. Together they were a third of the processor
+time that a push spends on imports. Here each comes when somebody uses it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 _MOCK = "unittest.mock"
+_METADATA = "importlib.metadata"
 _YAML = "invoke.vendor.yaml"
 _lock = threading.Lock()
 
 
-def import_invoke() -> None:
-    """Import invoke, if it is not there yet. From any thread, and before fabric is imported."""
+def import_libraries() -> None:
+    """Import invoke and paramiko, if they are not there yet. From any thread, and before fabric
+    or paramiko is imported otherwise."""
     with _lock:
-        if "invoke" in sys.modules:
+        if "paramiko" in sys.modules:
             return
-        sys.modules.setdefault(_MOCK, _MockLater(_MOCK))
         sys.meta_path.insert(0, _YamlLater)
         try:
-            importlib.import_module("invoke")
+            with _standing_in(_MOCK, Mock=_mock), _standing_in(_METADATA, version=_version):
+                importlib.import_module("invoke")
+                importlib.import_module("paramiko")
         finally:
             sys.meta_path.remove(_YamlLater)
-            if isinstance(sys.modules.get(_MOCK), _MockLater):
-                del sys.modules[_MOCK]
 
 
-class _MockLater(ModuleType):
-    """`unittest.mock` while invoke is imported, which wants `Mock` of it: brought when called.
+class StandIn(ModuleType):
+    """A module with a few things of its own, and all others of the real one, which comes then."""
 
-    Whatever else a later invoke may want is the real module's.
-    """
-
-    @staticmethod
-    def Mock(*args: Any, **kwargs: Any) -> Any:  # noqa: N802 - the name that stands for it
-        return importlib.import_module(_MOCK).Mock(*args, **kwargs)
+    def __init__(self, name: str, **own: object) -> None:
+        super().__init__(name)
+        self.__dict__.update(own)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)  # what the import system asks every module
-        sys.modules.pop(_MOCK, None)
-        return getattr(importlib.import_module(_MOCK), name)
+        return getattr(_real(self.__name__), name)
+
+
+@contextlib.contextmanager
+def _standing_in(name: str, **own: object) -> Iterator[None]:
+    """Within, a stand-in has the name, where no module has it yet."""
+    sys.modules.setdefault(name, StandIn(name, **own))
+    try:
+        yield
+    finally:
+        if isinstance(sys.modules.get(name), StandIn):
+            del sys.modules[name]
+
+
+def _real(name: str) -> ModuleType:
+    if isinstance(sys.modules.get(name), StandIn):
+        del sys.modules[name]
+    return importlib.import_module(name)
+
+
+def _mock(*args: Any, **kwargs: Any) -> Any:
+    return _real(_MOCK).Mock(*args, **kwargs)
+
+
+def _version(distribution: str) -> str:
+    """A package's own version, by what stands beside it; else what the real module says."""
+    file = getattr(sys.modules.get(distribution), "__file__", None)
+    beside = [] if file is None else [*Path(file).parent.parent.glob(f"{distribution}-*.dist-info")]
+    if len(beside) == 1:
+        return beside[0].stem.partition("-")[2]
+    return str(_real(_METADATA).version(distribution))
 
 
 class _YamlLater:

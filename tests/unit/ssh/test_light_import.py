@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
 BEGIN = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from envsync.ssh.light_import import import_invoke
+from envsync.ssh.light_import import import_libraries
 with ThreadPoolExecutor(4) as pool:
-    list(pool.map(lambda _: import_invoke(), range(4)))
+    list(pool.map(lambda _: import_libraries(), range(4)))
 import fabric, invoke, paramiko
 """
 
@@ -34,6 +35,8 @@ def test_what_it_never_uses_is_not_there() -> None:
     assert isinstance(found, list)
     assert not {
         "asyncio",
+        "email",
+        "importlib.metadata",
         "ssl",
         "unittest",
         "unittest.mock",
@@ -50,6 +53,9 @@ def test_what_it_never_uses_is_not_there() -> None:
         ("import unittest.mock; said = unittest.mock.Mock(return_value=1)()", 1),
         ("from unittest.mock import patch; said = patch.__name__", "patch"),
         ("said = fabric.Config(runtime_path=None).run.shell", "/bin/bash"),
+        ("said = paramiko.metadata.version('paramiko') == paramiko.__version__", True),
+        ("from importlib import metadata; said = metadata.version('click')", version("click")),
+        ("said = paramiko.__version__", version("paramiko")),
     ],
 )
 def test_what_is_used_after_all_is_the_real_one(program: str, expected: object) -> None:
@@ -59,7 +65,7 @@ def test_what_is_used_after_all_is_the_real_one(program: str, expected: object) 
 def test_a_later_invoke_may_want_more_of_it() -> None:
     said = run("""
 from envsync.ssh import light_import
-sys.modules["unittest.mock"] = light_import._MockLater("unittest.mock")
+sys.modules["unittest.mock"] = light_import.StandIn("unittest.mock", Mock=light_import._mock)
 from unittest.mock import Mock, patch
 said = [patch.__name__, Mock(return_value=2)(), type(sys.modules["unittest.mock"]).__name__]
 """)
@@ -79,4 +85,13 @@ except EnvsyncError as error:
     said = sorted(sys.modules)
 """)
     assert isinstance(said, list)
-    assert not {"asyncio", "unittest.mock", "invoke.vendor.yaml.loader"} & {*said}
+    absent = {"asyncio", "unittest.mock", "invoke.vendor.yaml.loader", "importlib.metadata"}
+    assert not absent & {*said}
+
+
+def test_a_version_that_no_directory_tells_is_asked_for() -> None:
+    said = run_alone("""
+from envsync.ssh import light_import
+said = light_import._version("click")
+""")
+    assert said == version("click")

@@ -144,9 +144,9 @@ class Site:
 
 def link_opener(server: Server, *, use_masters: bool = True) -> Callable[[], Link]:
     def open_it() -> Link:
-        from envsync.ssh.light_import import import_invoke
+        from envsync.ssh.light_import import import_libraries
 
-        import_invoke()
+        import_libraries()
         from envsync.ssh.opening import open_link  # its libraries cost 0.1 s
 
         return open_link(
