@@ -12,8 +12,8 @@ from typing import Any
 HIDDEN = "***"
 
 _SIGNS = re.compile(
-    "@|%|/t/|akia|auth|bearer|cred|curl|gh[pousr]_|github_pat_|glpat-|hf_|key|pass|pwd|pypi-"
-    "|secret|sig|tk-|token|user",
+    "://|%|/t/|akia|auth|bearer|cred|curl|gh[pousr]_|github_pat_|glpat-|hf_|key|pass|proxy|pwd"
+    "|pypi-|secret|sig|tk-|token|user",
     re.IGNORECASE,
 )
 """One of these is in every text that has something to hide (`credential_texts`); most have none."""
