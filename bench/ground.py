@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Sample
+from envsync.agent.trees.cache_names import cache_start
 from tests.conda import ENVIRONMENT
 from tests.lab.host import CHECKOUT, INTERFACE, Host
 from tests.lab.lab import Lab, LabHost
@@ -169,6 +170,16 @@ class Ground:
     def forget_source(self) -> None:
         """As if envsync had never read anything on the source."""
         self._remove(self.source, _memory(self.source))
+
+    def forget_tree(self, environment: str) -> None:
+        """As if envsync had never read that environment on the source; all else it knows."""
+        top = self.source.path(self.prefix / "envs" / environment).stat()
+        content, _ = _memory(self.source)
+        directory = self.source.path(content / "content")
+        tree = cache_start(str(directory), (top.st_dev, top.st_ino))
+        for path in directory.iterdir():
+            if str(path).startswith(str(tree)):
+                path.unlink()
 
     def remove_published(self, environment: str) -> None:
         """One environment and all of its versions, on the target."""

@@ -57,7 +57,7 @@ def clone(rate: str, label: str, bar: float) -> Rows:
 
         def prepare() -> None:
             ground.remove_published(_CLONE)
-            ground.forget_source()
+            ground.forget_tree(_CLONE)
             ground.settle()
 
         push = Contestant("envsync", lambda: make.pushed("pushed", environment=_CLONE), prepare)
