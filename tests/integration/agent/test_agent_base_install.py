@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,9 @@ from tests.support.trees import file
 
 pytestmark = pytest.mark.usefixtures("each_way")
 
-BASE = environment({b"bin/python": file(b"python", 0o755), b"lib/x": file(b"x")})
+BASE = environment(
+    {b"LICENSE.txt": file(b"l"), b"bin/python": file(b"python", 0o755), b"lib/x": file(b"x")}
+)
 
 
 class Base(Server):
@@ -64,7 +67,7 @@ class Base(Server):
     def is_installed(self) -> bool:
         assert self.seen() == self.inodes
         names = {path.name for path in self.prefix.iterdir()}
-        return names == {"bin", "lib", "conda-meta", "envs", "pkgs"}
+        return names == {"LICENSE.txt", "bin", "lib", "conda-meta", "envs", "pkgs"}
 
 
 @pytest.fixture
@@ -97,7 +100,7 @@ def test_killed_at_each_step(step: str, base: Base) -> None:
     assert base.earlier() == []
 
 
-@pytest.mark.parametrize("moved", range(4))
+@pytest.mark.parametrize("moved", range(5))
 def test_killed_between_two_entries(
     moved: int, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,3 +208,34 @@ def test_a_prefix_that_is_a_mount_point_is_told(base: Base, tmp_path: Path) -> N
         assert base.look().findings == ()
 
     in_a_namespace(act)
+
+
+@pytest.mark.parametrize("holds", ["environments", "nothing", "conda"])
+def test_a_prefix_behind_a_link(holds: str, base: Base, tmp_path: Path) -> None:
+    """Of the user's own, to another disk perhaps: the base goes where it leads."""
+    real = base.prefix.rename(tmp_path / "elsewhere")
+    base.prefix.symlink_to(real)
+    if holds == "nothing":
+        shutil.rmtree(real / "envs")
+    elif holds == "conda":
+        (real / "conda-meta").mkdir()
+        (real / "conda-meta/history").touch()
+        assert base.look().exists
+        return
+    base.bring()
+    assert base.look().exists
+    assert base.prefix.is_symlink()
+    assert (real / "bin/python").is_file()
+
+
+def test_nobody_is_told_to_give_a_directory_away(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is there may be everybody's; one that is not may become this user's."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PreflightRefused, match="is not writable for") as refused:
+        base.look()
+    assert refused.value.hint.startswith("set `prefix:` of ")
+    with pytest.raises(PreflightRefused, match=r"is not there, and .* cannot make it") as refused:
+        base.target_at(tmp_path / "new/prefix").inspect(lock=False)
+    assert refused.value.hint.endswith(f" {tmp_path}/new")

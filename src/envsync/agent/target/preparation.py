@@ -59,10 +59,18 @@ def make_room(places: Layout, *, touch: bool) -> None:
 
 
 def _no_room(places: Layout) -> PreflightRefused:
-    parent = os.path.dirname(places.live)
-    command = "install -d -m 755 -o %s %s" % (user_name(), shlex.quote(os.fsdecode(parent)))
+    """With what mends it; a directory that is there is nobody's to give away."""
+    parent, user = os.fsdecode(os.path.dirname(places.live)), user_name()
+    if os.path.isdir(parent):
+        return PreflightRefused(
+            "%s is not writable for %s" % (parent, user),
+            hint=Hint(
+                "set `prefix:` of {server} to a place in a directory that %s may write in" % user
+            ),
+        )
+    command = "install -d -m 755 -o %s %s" % (user, shlex.quote(parent))
     return PreflightRefused(
-        "%s is not there or not writable for %s" % (os.fsdecode(parent), user_name()),
+        "%s is not there, and %s cannot make it" % (parent, user),
         hint="an administrator there has to run: sudo %s" % command,
     )
 
@@ -93,10 +101,13 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
 
 
 def _base_findings(places: Layout) -> Tuple[Finding, ...]:
-    """Of a prefix that is there: a conda in it stays as it is, and whatever else does not move."""
+    """Of a prefix that is there: a conda in it stays as it is, and whatever else does not move.
+
+    What an interrupted installation of the base has brought is in nobody's way: it is resumed.
+    """
     found = [owner_finding(places)]
     if not has_conda(places.standing()):
-        found.append(obstacle_finding(places))
+        found.append(None if places.interrupted() else obstacle_finding(places))
         if is_mount_point(places.standing()):
             message = "%s is a mount point: conda cannot be made ready beside it"
             found.append(Finding("mounted-prefix", message % os.fsdecode(places.live), True))
@@ -163,7 +174,7 @@ def _leads_to(prefix: str, places: Layout) -> str:
     if places.live == places.path:
         is_lost = os.path.islink(places.path) and not os.path.isdir(places.path)
         return "no directory" if is_lost else ""
-    if _is_base(prefix, places):
+    if places.name != BASE and _is_base(prefix, places):
         return "conda itself"
     if STATE_DIRECTORY in places.live.split(b"/"):
         return "a version that envsync keeps"
