@@ -208,6 +208,20 @@ def test_pip_tells_of_what_conda_does_not(tmp_path: Path) -> None:
     assert differing(tmp_path) == []
 
 
+def test_what_pip_put_over_a_file_of_condas_is_accepted(tmp_path: Path) -> None:
+    """A newer version of the same length, of a package that is in conda's cache no more."""
+    (tmp_path / DIST_INFO).mkdir(parents=True)
+    (tmp_path / "conda-meta").mkdir()
+    path = "lib/python3.11/site-packages/x.py"
+    (tmp_path / "conda-meta/x-1-0.json").write_bytes(conda_record(said(path, b"x = 1")))
+    (tmp_path / DIST_INFO / "RECORD").write_text(pip_line("x.py", b"x = 2"))
+    found = []
+    for content in (b"x = 1", b"x = 2", b"x = 3"):
+        (tmp_path / path).write_bytes(content)
+        found.append(differing(tmp_path))
+    assert found == [[], [], [path]]
+
+
 def test_an_environment_below_a_directory_is_told(tmp_path: Path) -> None:
     """As `conda pack --arcroot a/b` packs it."""
     stream = io.BytesIO()

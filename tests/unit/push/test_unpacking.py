@@ -10,7 +10,7 @@ import os
 import tarfile
 import tempfile
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -246,6 +246,28 @@ def test_what_is_replaced_may_not_grow_without_end(
     with pytest.raises(SourceRefused, match="makes 'x' too large"):
         unpacked(tmp_path, tar(file("x", content), script(*records)))
     assert sum(path.lstat().st_size for path in tmp_path.rglob("*")) < 100_000_000
+
+
+def test_a_file_is_read_once_for_all_that_it_is_named_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large one may be named again and again."""
+    changed: list[str] = []
+    replace = conda_unpack._replace
+
+    def count(path: Path, change: Callable[[bytes], bytes]) -> None:
+        changed.append(path.name)
+        replace(path, change)
+
+    monkeypatch.setattr(conda_unpack, "_replace", count)
+    records = [("x", f"/opt/{number}/e", "text") for number in range(3)]
+    data = tar(file("x", b"/opt/2/e/y /opt/0/e/y\n"), script(*records))
+    top = unpacked(tmp_path, data)
+    assert (top / "x").read_text() == f"{top}/y {top}/y\n"
+    assert changed.count("x") == 1
+    (tmp_path / "many").mkdir()
+    with pytest.raises(SourceRefused, match="names 'x' 300 times"):
+        unpacked(tmp_path / "many", tar(entry("x"), script(*records * 100)))
 
 
 def test_a_large_text_that_names_its_place_may_grow(

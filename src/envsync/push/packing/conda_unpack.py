@@ -12,7 +12,8 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ UNPACK = "bin/conda-unpack"
 _HISTORY = "conda-meta/history"
 _NAMES_MAX = 8  # an environment has three; what a made-up archive says more is not looked for
 _GROWTH_MAX_BYTES = 32 << 20
+_RECORDS_OF_FILE_MAX = 100  # conda-pack has one for each package that brought it, we some more
 _ITS_OWN = (UNPACK, "bin/conda_unpack_progress.py")
 _RECORDS = re.compile(r"^_prefix_records = (\[.*?^\])$", re.MULTILINE | re.DOTALL)
 _ANY_PYTHON = re.compile(rb"\A#! ?/usr/bin/env (python[0-9.]*)(?=[ \t\r\n])")
@@ -71,8 +73,11 @@ def _stood_at(records: Iterable[_Record]) -> Iterator[bytes]:
 def _settle_files(top: Path, records: Iterable[_Record], moved: Relocation) -> None:
     """What `conda-unpack` does, and what it leaves: scripts that take any Python there is."""
     room = _Room()
+    by_path = defaultdict(list)
     for record in records:
-        _rewrite(top, record, moved, room)
+        by_path[record.path].append(record)
+    for of_it in by_path.values():
+        _rewrite(top, of_it, moved, room)
     python = b"#!" + os.fsencode(top) + b"/bin/"
     for path in sorted((top / "bin").iterdir()):
         if stat.S_ISREG(path.lstat().st_mode):
@@ -137,34 +142,41 @@ class _Room:
             )
 
 
-def _rewrite(top: Path, record: _Record, moved: Relocation, room: _Room) -> None:
-    """As conda-unpack does it; where it stood is replaced only where that is meant."""
-    from conda_pack.prefixes import replace_prefix
-
-    path = top / path_inside(record.path)
+def _rewrite(top: Path, records: Sequence[_Record], moved: Relocation, room: _Room) -> None:
+    """One file, as conda-unpack does it; where it stood is replaced only where that is meant."""
+    named = records[0].path
+    path = top / path_inside(named)
     real = os.path.realpath(path.parent)
     is_below = (real + "/").startswith(os.path.realpath(top) + "/")
     if not is_below or not os.path.lexists(path) or not stat.S_ISREG(path.lstat().st_mode):
-        raise SourceRefused(
-            f"{UNPACK} of the archive names {record.path!r}, which is no file of it"
-        )
+        raise SourceRefused(f"{UNPACK} of the archive names {named!r}, which is no file of it")
+    if len(records) > _RECORDS_OF_FILE_MAX:
+        raise SourceRefused(f"{UNPACK} of the archive names {named!r} {len(records)} times")
 
     def change(data: bytes) -> bytes:
-        if record.mode == TEXT:
-            old = os.fsencode(record.placeholder)
-            grows_bytes = data.count(old) * (len(os.fsencode(top)) - len(old))
-            room.take(record.path, len(data), grows_bytes)
-        if record.mode == TEXT and os.fsencode(record.placeholder) in moved.old_names:
-            return moved.rewrite(data, Placeholder(TEXT, 0))
-        return replace_prefix(data, record.mode, record.placeholder, str(top))  # type: ignore[no-any-return]
+        for record in records:
+            data = _rewritten(data, record, top, moved, room)
+        return data
 
     try:
         _replace(path, change)
     except ValueError as error:
         raise SourceRefused(
-            f"{record.path} has no room for the path where it is unpacked",
+            f"{named} has no room for the path where it is unpacked",
             hint="set XDG_CACHE_HOME to a shorter path",
         ) from error
+
+
+def _rewritten(data: bytes, record: _Record, top: Path, moved: Relocation, room: _Room) -> bytes:
+    from conda_pack.prefixes import replace_prefix
+
+    if record.mode == TEXT:
+        old = os.fsencode(record.placeholder)
+        grows_bytes = data.count(old) * (len(os.fsencode(top)) - len(old))
+        room.take(record.path, len(data), grows_bytes)
+        if old in moved.old_names:
+            return moved.rewrite(data, Placeholder(TEXT, 0))
+    return replace_prefix(data, record.mode, record.placeholder, str(top))  # type: ignore[no-any-return]
 
 
 def _replace(path: Path, change: Callable[[bytes], bytes]) -> None:

@@ -42,10 +42,11 @@ def differing(top: Path) -> list[str]:
     claims = defaultdict(list)
     for claim in _claims_of_conda(top, sizes):
         claims[claim.path].append(claim)
-    # conda's own installer may have rewritten what a record inside of a package says.
+    # conda's own installer may have rewritten what a record inside of a package says: of its
+    # files such a record speaks only where pip may have put its own in their place.
     condas = frozenset(claims)
     for claim in _claims_of_pip(top, sizes):
-        if claim.path not in condas:
+        if claim.path not in condas or claim.size_bytes == sizes[claim.path]:
             claims[claim.path].append(claim)
     return sorted(
         path for path, of_it in claims.items() if _is_something_else(top, path, sizes[path], of_it)
