@@ -228,6 +228,7 @@ def test_a_server_that_is_read_only_is_told_as_that(conda_lab: Lab, envsync: Env
         told = done.stderr
         assert "/myenv/lock: Read-only file system\n" in told
         assert "Errno" not in told
+        assert "`envsync doctor server2` tells of its disk" in " ".join(told.split())
         told = envsync("push", "myenv", "server2", "--as", "other", status=8).stderr
         assert "/envs/.envsync is mounted read-only\n  → `sudo dmesg` there says why" in told
         told = envsync("doctor", "server2", status=8).stderr

@@ -114,6 +114,14 @@ def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(said: str, told: 
     ]
 
 
+def test_what_a_tool_says_is_no_more_than_a_line() -> None:
+    """Also where it is binary, as of a program that is damaged."""
+    with pytest.raises(RebuildFailed) as failed:
+        Target(create=["\x00\x1b\ufffd" * 10_000]).rebuild()
+    assert failed.value.message.startswith("mamba 1.5.8 there failed: \\x00\\x1b\\ufffd")
+    assert len(failed.value.message) < 400
+
+
 def test_all_that_gave_way_is_told_where_it_was_not_enough() -> None:
     with pytest.raises(RebuildFailed) as caught:
         Target(create=[GONE]).rebuild()

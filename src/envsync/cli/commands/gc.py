@@ -12,6 +12,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
 from envsync.errors import EnvsyncError, Locked, PreflightRefused
+from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import GcFacts, SweepFacts
@@ -97,7 +98,8 @@ def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
         error = PreflightRefused(
             f"{count(len(problems), 'thing')} could not be removed",
             details=[*problems, *locked],
-            hint="mend that there, or let the owner of those files run `envsync gc`",
+            hint=f"mend that there (`{command_line('doctor', outcome.server)}` tells of its "
+            "disk), or let the owner of those files run `envsync gc`",
         )
     elif locked:
         error = Locked(

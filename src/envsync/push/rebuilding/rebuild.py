@@ -9,7 +9,7 @@ and the next try is made. Every step is told and recorded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from envsync.agent.server.program_version import ToolFacts
@@ -48,6 +48,7 @@ TRIES_MAX = 40
 """A solver may name one package a time, and takes seconds for it."""
 
 OUTPUT_LINES = 15
+_LINE_CHARACTERS = 300
 
 Ask = Callable[..., Answer]
 Read = Callable[[str], Trouble]
@@ -187,7 +188,7 @@ class Rebuild:
             ran = attempt(pins)
             if ran.status == 0:
                 return
-            trouble = read(ran.output)
+            trouble = _in_a_line(read(ran.output))
             outcome = _relaxed(pins, trouble)
             if not outcome.relaxations:
                 raise self._failure(tool, trouble, ran.output, pins)
@@ -203,7 +204,7 @@ class Rebuild:
         self, tool: str, trouble: Trouble, output: str, pins: Sequence[Pin]
     ) -> EnvsyncError:
         gave_way = [f"gave way: {relaxation}" for relaxation in self._relaxed]
-        said = [line.rstrip()[:300] for line in output.splitlines() if line.strip()]
+        said = [line.rstrip()[:_LINE_CHARACTERS] for line in output.splitlines() if line.strip()]
         details = [*gave_way, *said[-OUTPUT_LINES:]]
         if trouble.kind == SPACE:
             return NoSpace(f"{tool} there ran out of space: {trouble.summary}", details=details)
@@ -235,6 +236,14 @@ def _without_its_place(pin: Pin, trouble: Trouble) -> tuple[str, str]:
         "use --method mirror or pack",
     ]
     return f"{pin.name} came from {pin.place}, {what}", ", or ".join(ways)
+
+
+def _in_a_line(trouble: Trouble) -> Trouble:
+    """A tool may say anything, and it comes to stand in sentences and on record: a line of text."""
+    summary = trouble.summary
+    if not summary.isprintable():
+        summary = summary.encode("unicode_escape").decode("ascii")
+    return replace(trouble, summary=summary[:_LINE_CHARACTERS])
 
 
 def _relaxed(pins: tuple[Pin, ...], trouble: Trouble) -> Outcome:
