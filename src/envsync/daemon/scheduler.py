@@ -60,11 +60,14 @@ class Scheduler:
             del self._sources[name]
             self._standby.dismiss(name)
             self._pool.terminate_pushes(name)
+            self._spares.terminate(name)
             self._spares.forget(name)
         for name, assignment in assignments.by_name.items():
             source = self._sources.get(name)
             self._standby.dismiss(name)  # it was made ready by the inventory of before
             self._pool.terminate_pushes(name, kept=assignment.servers)
+            if not self._spares.locked_servers(name).issubset(assignment.servers):
+                self._spares.terminate(name)
             if source is None or source.path != assignment.path:
                 self._sources[name] = self._track(assignment)
                 self._spares.forget(name)
@@ -129,12 +132,13 @@ class Scheduler:
         source.demand(self._clock())
 
     def pause(self, names: Iterable[str], *, paused: bool) -> None:
-        """What is pushed of them now is ended, and done again after the pause."""
+        """What is done of them on servers is ended, and done again after the pause."""
         for name in names:
             self.sync_state.store.put_source(replace(self._row(name), paused=paused))
             if paused:
                 self._standby.dismiss(name)
                 self._pool.terminate_pushes(name)
+                self._spares.terminate(name)
 
     def activity(self, name: str) -> Activity:
         """What goes on in one of the sources."""

@@ -73,6 +73,19 @@ def test_a_spare_that_is_in_the_way_is_given_up(daemon: SimulatedDaemon, event: 
     assert daemon.spares[2:] == [Task(("one",), ("a", "b"), makes_spare=True)]
 
 
+@pytest.mark.parametrize("servers", [("a", "b"), ("a",), (), None])
+def test_a_spare_of_what_is_not_to_be_pushed_any_more_is_given_up(
+    daemon: SimulatedDaemon, making: FakeProcess, servers: tuple[str, ...] | None
+) -> None:
+    """Paused (here None), taken from a server, or from the inventory: nothing is written there."""
+    if servers is None:
+        daemon.scheduler.pause(["one"], paused=True)
+    else:
+        left = {"one": servers} if servers else {}
+        daemon.scheduler.adopt(daemon.assignments(**left, two=("a", "b")))
+    assert making.is_told_to_end is (servers != ("a", "b"))
+
+
 def test_a_spare_s_maker_that_does_not_end_is_killed(
     daemon: SimulatedDaemon, making: FakeProcess
 ) -> None:
