@@ -110,12 +110,20 @@ def test_this_machine_gets_conda_from_another(served: Lab, envsync: Envsync) -> 
     ]
 
 
-def test_environments_without_conda_stay_while_it_comes(served: Lab, envsync: Envsync) -> None:
+@pytest.mark.parametrize("is_link", [False, True], ids=["directory", "link"])
+def test_environments_without_conda_stay_while_it_comes(
+    served: Lab, envsync: Envsync, *, is_link: bool, request: pytest.FixtureRequest
+) -> None:
     """As where somebody pushed before the first bootstrap, or lost conda itself."""
     host = served["server2"]
     prefix = host.path(host.prefix)
     shutil.rmtree(prefix, ignore_errors=True)
-    prefix.mkdir(parents=True)
+    if is_link:
+        (prefix.parent / "elsewhere").mkdir(parents=True)
+        prefix.symlink_to("elsewhere")
+        request.addfinalizer(prefix.unlink)
+    else:
+        prefix.mkdir(parents=True)
     (prefix / "lost+found").mkdir()
     envsync("push", "myenv", "server2")
     stood = environment(served, "server2").stat().st_ino
