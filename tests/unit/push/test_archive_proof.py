@@ -222,6 +222,16 @@ def test_what_pip_put_over_a_file_of_condas_is_accepted(tmp_path: Path) -> None:
     assert found == [[], [], [path]]
 
 
+@pytest.mark.parametrize(("data", "what"), [(b"PK\x03\x04", "zip"), (b"hsqs", "squashfs")])
+def test_what_conda_pack_makes_but_a_tar_is_not_called_damaged(
+    tmp_path: Path, data: bytes, what: str
+) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(data + bytes(1000))
+    with pytest.raises(SourceRefused, match=f"is a {what}, and only a tar can be"):
+        unpacked(archive, "top")
+
+
 def test_an_environment_below_a_directory_is_told(tmp_path: Path) -> None:
     """As `conda pack --arcroot a/b` packs it."""
     stream = io.BytesIO()

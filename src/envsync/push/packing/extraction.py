@@ -87,6 +87,8 @@ _OPENERS: tuple[tuple[bytes, Callable[..., object]], ...] = (
     (b"BZh", bz2.open),
     (b"\xfd7zXZ", _xz),
 )
+_OTHERS = ((b"PK\x03\x04", "a zip"), (b"hsqs", "a squashfs"))
+"""What conda-pack makes as well, and no server of ours has a use for."""
 _MODE_BITS = 0o775
 ANEW = "copy it here again, or make it anew: envsync pack ENV -o FILE"
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
@@ -257,6 +259,12 @@ def _decompressed(file: BinaryIO) -> tuple[IO[bytes], bool]:
     for start, opener in _OPENERS:
         if magic.startswith(start):
             return cast("IO[bytes]", opener(file, "rb")), True
+    for start, what in _OTHERS:
+        if magic.startswith(start):
+            raise SourceRefused(
+                f"{file.name} is {what}, and only a tar can be unpacked",
+                hint="make one with `envsync pack`, or with `conda pack --format tar.gz`",
+            )
     return file, False
 
 
