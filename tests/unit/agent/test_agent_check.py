@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from envsync.agent.publishing import check as checks
 from envsync.agent.publishing.check import OUTPUT_LINES, CheckFailure, run_check
+from envsync.agent.trees.removal import remove_tree
 
 
 def check(command: str, live: Path, timeout_seconds: float = 20.0) -> CheckFailure | None:
-    return run_check(command, timeout_seconds, os.fsencode(live))
+    return run_check(command, timeout_seconds, os.fsencode(live), os.fsencode(live.parent))
 
 
 @pytest.mark.parametrize("command", ["", "true", "exit 0", "echo fine; echo well >&2"])
@@ -86,6 +90,35 @@ def test_what_it_writes_where_it_stands_is_gone_afterwards(
     check(f"{asked}; chmod 0 closed; {end}", live)
     assert (live / "mode").read_text() == "700\n"
     assert {path.name for path in tmp_path.rglob("*")} == {"live", "tmp", "mode"}
+
+
+def _all_but(anothers: bytes) -> Callable[[bytes], None]:
+    """What removes a directory that is this user's."""
+
+    def remove(path: bytes) -> None:
+        if path == anothers:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+        remove_tree(path)
+
+    return remove
+
+
+@pytest.mark.parametrize("who", ["its agent", "another user"])
+def test_what_one_left_that_was_killed_goes_with_the_next(
+    who: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another user has something at its name, it runs elsewhere."""
+    live, scratch = tmp_path / "live", tmp_path / "tmp"
+    live.mkdir()
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    check("pwd > $CONDA_PREFIX/first", live)
+    left = Path((live / "first").read_text().strip())
+    (left / "report").mkdir(parents=True)
+    if who == "another user":
+        monkeypatch.setattr(checks, "remove_tree", _all_but(bytes(left)))
+    assert check('test -z "$(ls)" && test $(stat -c %a .) = 700', live) is None
+    assert list(scratch.iterdir()) == [left] * (who == "another user")
 
 
 def test_when_the_time_is_up_everything_it_started_is_killed(tmp_path: Path) -> None:

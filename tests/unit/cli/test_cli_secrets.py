@@ -140,6 +140,6 @@ def test_of_a_long_output_no_half_line_is_kept(tmp_path: Path) -> None:
     # What is kept begins within the password.
     missing = OUTPUT_BYTES - len(first.partition("plain")[2]) - 1
     said.write_text(first + "y" * missing + "\n")
-    failure = run_check(f"cat {said}; false", 20.0, bytes(tmp_path))
+    failure = run_check(f"cat {said}; false", 20.0, bytes(tmp_path), bytes(tmp_path))
     assert failure is not None
     assert [set(line) for line in failure.output] == [{"y"}]

@@ -26,18 +26,21 @@ class CheckFailure(NamedTuple):
     is_verdict: bool = True
 
 
-def run_check(command: str, timeout_seconds: float, live: bytes) -> Optional[CheckFailure]:
+def run_check(
+    command: str, timeout_seconds: float, live: bytes, state: bytes
+) -> Optional[CheckFailure]:
     """Run `sh -c command` as if the environment were activated; None where it succeeded.
 
     It runs in a session of its own with its stdin closed, in a private directory that goes
     afterwards: what it writes where it stands is no change of the environment. It is killed with
     all that it started when the time is up. Raises nothing: whoever finishes a switch that was
-    interrupted runs it again, and must get past it.
+    interrupted runs it again, and must get past it. The environment is locked, and known by its
+    directory `state`: what one left that was killed with its agent goes with the next.
     """
     if not command:
         return None
     try:
-        return _run(command, timeout_seconds, live)
+        return _run(command, timeout_seconds, live, state)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         # No process to be had, no place for its output, a command that is too long.
         reason = getattr(error, "strerror", None) or str(error)
@@ -45,19 +48,30 @@ def run_check(command: str, timeout_seconds: float, live: bytes) -> Optional[Che
 
 
 @contextlib.contextmanager
-def _private_directory() -> Iterator[bytes]:
-    path = os.fsencode(tempfile.mkdtemp(prefix="envsync-check-"))
+def _private_directory(state: bytes) -> Iterator[bytes]:
+    status = os.stat(state)
+    name = "envsync-check-%d-%x-%x" % (os.geteuid(), status.st_dev, status.st_ino)
+    path = os.fsencode(os.path.join(tempfile.gettempdir(), name))
+    _discard(path)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:  # somebody else's
+        path = os.fsencode(tempfile.mkdtemp(prefix=name))
     try:
         yield path
     finally:
-        # What a process that got away still writes there says nothing of the environment.
-        with contextlib.suppress(OSError):
-            remove_tree(path)
+        _discard(path)
 
 
-def _run(command: str, timeout_seconds: float, live: bytes) -> Optional[CheckFailure]:
+def _discard(path: bytes) -> None:
+    """What a process that got away still writes there says nothing of the environment."""
+    with contextlib.suppress(OSError):
+        remove_tree(path)
+
+
+def _run(command: str, timeout_seconds: float, live: bytes, state: bytes) -> Optional[CheckFailure]:
     os.stat(live)
-    with _private_directory() as directory, tempfile.TemporaryFile() as output:
+    with _private_directory(state) as directory, tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             ["/bin/sh", "-c", command],
             stdin=subprocess.DEVNULL,

@@ -51,7 +51,8 @@ class Finalizer:
             held = CheckFailure("its check failed there", ())
             raise self._taken_back(new, check, held, is_recovered=is_recovered)
         self._on_step("check")
-        failure = run_check(check.command, check.timeout_seconds, self._places.path)
+        live, state = self._places.path, self._places.state
+        failure = run_check(check.command, check.timeout_seconds, live, state)
         if failure is not None:
             # Before the way back, so that whoever finishes it knows; but no full disk bars that.
             with contextlib.suppress(OSError):
