@@ -82,6 +82,10 @@ class Hint(NamedTuple):
         return _SLOT.sub(lambda slot: known[slot.group(1)], self.template)
 
 
+ANOTHERS = (
+    "have its owner push it, or share it (`share: {group: ..., mode: write}`); or push to a prefix "
+    "of your own"
+)
 UNMOUNT = "unmount it there; a link in the environment may lead to where it is mounted instead"
 NO_MOUNT_POINT = "unmount it there: an environment has to be a plain directory in `envs`"
 HELD_THERE = Hint("this revision is held there; change the environment, or {insist}")

@@ -148,6 +148,12 @@ def test_what_is_shared_no_longer_is_taken_back(fresh_lab: Lab) -> None:
     # What a person opened by hand is that person's business.
     environment(host).chmod(0o2775)
     assert envsync.push().server["outcome"] == "in-step"
+    # To another user, who may not read all of it, nobody has to open it.
+    envsync.configure(_plain(envsync, MEMBER))
+    for dry_run in ([], ["--dry-run"]):
+        refused = envsync.push(*dry_run, expect=8).error
+        assert refused["message"].endswith(f"envs/myenv belongs to {USER}, not to {MEMBER}")
+        assert refused["hint"].startswith("have its owner push it, or share it")
 
 
 def _plain(envsync: Envsync, user: str = USER) -> str:

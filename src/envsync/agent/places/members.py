@@ -19,7 +19,7 @@ from envsync.agent.places.sharing import walk
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.server.reading import READ_FLAGS
-from envsync.agent.wire.messages import GROUP_OWNED, SHARED, Finding
+from envsync.agent.wire.messages import FOREIGN_OWNER, GROUP_OWNED, SHARED, Finding
 from envsync.errors import PreflightRefused
 from envsync.tree.sharing import WRITE
 
@@ -51,7 +51,7 @@ def owner_finding(places: Layout) -> Optional[Finding]:
     names = os.fsdecode(places.live), user_name(status.st_uid), user_name()
     message = "%s belongs to %s, not to %s" % names
     if not (group_writes(status) and os.access(places.standing(), _USE)):
-        return Finding("foreign-owner", message, True)
+        return Finding(FOREIGN_OWNER, message, True)
     _require_open(places, user_name(status.st_uid))
     return Finding(GROUP_OWNED, message)
 

@@ -14,10 +14,10 @@ from envsync.agent.places.live_name import becomes_link
 from envsync.agent.places.members import owner_finding
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
-from envsync.agent.wire.messages import DirectoryIdentity, Finding
+from envsync.agent.wire.messages import FOREIGN_OWNER, DirectoryIdentity, Finding
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
 from envsync.conda.site_packages import PYTHON
-from envsync.errors import NO_MOUNT_POINT, UNMOUNT, Hint, PreflightRefused
+from envsync.errors import ANOTHERS, NO_MOUNT_POINT, UNMOUNT, Hint, PreflightRefused
 from envsync.tree.manifest import Manifest
 
 _PYTHON_DIRECTORY = re.compile(rb"lib/(" + PYTHON + rb")\Z")
@@ -112,6 +112,13 @@ def _base_findings(places: Layout) -> Tuple[Finding, ...]:
             message = "%s is a mount point: conda cannot be made ready beside it"
             found.append(Finding("mounted-prefix", message % os.fsdecode(places.live), True))
     return tuple(finding for finding in found if finding is not None)
+
+
+def refuse_anothers(findings: Iterable[Finding]) -> None:
+    """Raise `PreflightRefused` where another user's version is not to be replaced by this one."""
+    for finding in findings:
+        if finding.kind == FOREIGN_OWNER:
+            raise PreflightRefused(finding.message, hint=ANOTHERS)
 
 
 def mount_findings(tree: bytes, name: str) -> Tuple[Finding, ...]:

@@ -138,7 +138,13 @@ class Target:
         if self._has_version():
             self.trees.begin(self.places.standing())
             beside()
-        self.live = live = self.snapshot(progress)
+        try:
+            self.live = live = self.snapshot(progress)
+        except PreflightRefused:
+            if source is not None:
+                # Nobody has to open his files to who may not replace them.
+                preparation.refuse_anothers(findings)
+            raise
         if self.lock.is_held:
             self.find_again(live)
         return self._state(live, findings + self._findings(live), recovered)

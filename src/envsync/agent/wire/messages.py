@@ -11,6 +11,8 @@ KEPT = "kept"
 """The method of a version that envsync did not publish: it was made by hand there."""
 AS_SENT = ("mirror", "adopt")
 """The methods by which a version is its source's, but for paths that name another prefix."""
+FOREIGN_OWNER = "foreign-owner"
+"""A kind of finding: another user's version stands there, which this one may not replace."""
 GROUP_OWNED = "group-owned"
 """A kind of finding: another user's version stands there, which this one may replace."""
 SHARED = "shared"

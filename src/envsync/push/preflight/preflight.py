@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from envsync.agent.places.layout import BASE
 from envsync.agent.wire.messages import (
     DAMAGED_RECORD,
+    FOREIGN_OWNER,
     GROUP_OWNED,
     KEPT,
     SHARED,
@@ -20,6 +21,7 @@ from envsync.agent.wire.messages import (
 from envsync.conda import platform_needs
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.errors import (
+    ANOTHERS,
     NO_MOUNT_POINT,
     UNMOUNT,
     EnvsyncError,
@@ -59,8 +61,7 @@ _HINTS = {
     "not-a-directory": "move it away there",
     "state-elsewhere": "let `.envsync` be a plain directory there; or move the environment there "
     "and leave a link to it in `envs`",
-    "foreign-owner": "have its owner push it, or share it (`share: {group: ..., mode: write}`); or "
-    "push to a prefix of your own",
+    FOREIGN_OWNER: ANOTHERS,
 }
 _SOURCE_HINTS = {
     "mapped": "push again when it has ended; a file that is this server's own belongs into `local:`"
@@ -161,7 +162,7 @@ def require_shared(target: TargetState, share: Share | None) -> None:
     """Refuse to replace another user's version, unless a group is to publish here."""
     if share is None or share.mode != WRITE:
         refuse(
-            finding._replace(kind="foreign-owner", blocking=True)
+            finding._replace(kind=FOREIGN_OWNER, blocking=True)
             for finding in target.findings
             if finding.kind == GROUP_OWNED
         )
