@@ -224,7 +224,7 @@ class Push:
         # Before the switch: whoever dies after it must find its own version there again.
         self._look.remember(source.source_revision)
         record = self._switch(decision, brought)
-        is_kept = preflight.has_drifted(target)
+        is_kept = preflight.has_drifted(target) or preflight.is_foreign(source, target)
         report = replace(
             self._notes.report(decision),
             plan=brought.plan,
@@ -242,7 +242,8 @@ class Push:
     def _switch(self, decision: Decision, brought: StagingResult) -> RecordFacts:
         """Publish; where the answer is lost, the target's record tells what became of it."""
         settings, revision = self._settings, decision.source.source_revision
-        how = How(decision.method.name, brought.transport, brought.changes)
+        is_foreign = preflight.is_foreign(decision.source, decision.target)
+        how = How(decision.method.name, brought.transport, brought.changes, is_foreign)
         try:
             return self._target.publish(settings, revision, how, on_progress=self._progress.relay)
         except ConnectionLost as lost:

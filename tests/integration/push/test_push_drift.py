@@ -152,8 +152,17 @@ def test_a_version_of_another_source_is_not_overwritten(small_lab: Lab) -> None:
     refused = envsync.push("server3", expect=NOT_FAST_FORWARD)
     assert f"{second.user}@server2" in refused.said
     assert contents(tree(environment(third))) == before
-    envsync.push("server3", "--overwrite")
+    pushed = envsync.push("server3", "--overwrite").server
+    assert "kept as a generation" in pushed["overwritten"]
     assert_same(tree(environment(controller)), tree(environment(third)))
+    for version in (b"3", b"4"):
+        rewrite(environment(controller) / "share/lab/version", version)
+        envsync.push("server3")
+        assert before in [contents(tree(place)) for place in trees(third)]
+    stays = envsync.ok("gc", "server3").server["freed"]["environments"][0]["stays"]
+    assert "whose source never had it (--drifted removes it)" in stays[0]
+    envsync.ok("rollback", "myenv", "server3", "--to", "2")
+    assert contents(tree(environment(third))) == before
 
 
 def test_rollback_gives_the_old_bytes_and_holds(small_lab: Lab) -> None:

@@ -43,7 +43,8 @@ class Record(NamedTuple):
     from; they differ only where a prefix was rewritten. `inode` is that of its top
     directory. `local` are the patterns of the local paths by which `revision` was told, none
     in a record that is older than this field. `kept_because` is set where the version was
-    overwritten although it had changes of its own: no automatic clean-up removes it.
+    overwritten although it had changes of its own, or came from a source that the one which
+    overwrote it knows nothing of: no automatic clean-up removes it.
     `own_changes` is a digest of those, where they are known and a check may have made them.
     `share` is what it was published for a group to do (`tree.sharing`), empty where nothing; None
     in a record that is older than this field.

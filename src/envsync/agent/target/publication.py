@@ -66,9 +66,17 @@ def kept_record(
     publication: Publication,
     what: str = "overwritten",
 ) -> Optional[Record]:
-    """A record for a version that has none, or was changed since: nothing is lost."""
-    if live is None or (current is not None and current.revision == live.revision):
+    """A record for a version that has none, or was changed since: nothing is lost.
+
+    For one that the source never had it is the record that it has, with the reason to keep it.
+    """
+    if live is None:
         return None
+    if current is not None and current.revision == live.revision:
+        if not publication.overwrites_foreign:
+            return None
+        reason = "%s by %s, whose source never had it" % (what, publication.who)
+        return current._replace(kept_because=reason)
     reason = "%s by %s; it was never published" % (what, publication.who)
     if current is not None:
         reason = "%s by %s; it had been changed by hand" % (what, publication.who)

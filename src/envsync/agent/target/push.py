@@ -348,7 +348,9 @@ class TargetPush:
         self.staging.close()
         current = self._target.current(live)
         kept = kept_record(self._target, live, current, publication)
-        number = self._target.records.next_number() + (kept is not None)
+        number, kept_manifest = self._target.records.next_number(), None
+        if live is not None and kept is not None and kept.number == number:
+            number, kept_manifest = number + 1, live.manifest()
         share = "" if self._shared is None else self._shared[1]
         local = self._target.trees.local.patterns
         new = new_record(number, verified, publication, local, share)
@@ -359,7 +361,7 @@ class TargetPush:
             manifest=verified.manifest(),
             expected=live,
             kept=kept,
-            kept_manifest=None if kept is None or live is None else live.manifest(),
+            kept_manifest=kept_manifest,
             check=publication.check,
             event=event,
             inspected_seconds=self._target.inspected_seconds,

@@ -45,6 +45,8 @@ class Publication(NamedTuple):
     retry_held: bool
     changes: Tuple[str, ...] = ()
     """What of the source could not be had there, where it was made anew."""
+    overwrites_foreign: bool = False
+    """Whether what stands there is a version that the source never had: it is kept for good."""
 
 
 class GoBack(NamedTuple):

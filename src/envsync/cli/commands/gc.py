@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Free disk that no version needs any more.")
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
-@click.option("--drifted", is_flag=True, help="Also versions that were kept as changed by hand.")
+@click.option(
+    "--drifted", is_flag=True, help="Also versions that stay because --overwrite replaced them."
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be freed.")
 @common_options
 @click.pass_obj
@@ -35,7 +37,8 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     and what is cached of trees that are gone.
 
     Without servers: all of the inventory and this machine. What stands at a name never goes,
-    nor what a process has open, nor, without --drifted, a version that was changed by hand.
+    nor what a process has open, nor, without --drifted, a version that was changed by hand or
+    came from another source.
     Exit status 14 where a push was under way: that environment was left alone.
     """
     from envsync.agent.wire.checked_json import from_json

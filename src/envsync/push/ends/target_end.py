@@ -84,11 +84,12 @@ class KnownThere(NamedTuple):
 
 
 class How(NamedTuple):
-    """How a version came: what its record says of it."""
+    """How a version came, which its record says; and whether over one that its source never had."""
 
     method: str
     transport: str
     changes: tuple[str, ...] = ()
+    overwrites_foreign: bool = False
 
 
 class TargetEnd:
@@ -357,4 +358,5 @@ def _publication(settings: PushSettings, source_revision: str, how: How) -> Publ
         check=Check(settings.check, settings.check_timeout_seconds),
         retry_held=settings.retry_held,
         changes=how.changes,
+        overwrites_foreign=how.overwrites_foreign,
     )

@@ -274,11 +274,17 @@ def _require_not_removed(target: TargetState) -> None:
         )
 
 
-def _require_fast_forward(source: SourceState, target: TargetState) -> None:
+def is_foreign(source: SourceState, target: TargetState) -> bool:
+    """Whether the source never had what was published there last."""
     record = target.record
     if record is None or not target.exists:
-        return
-    if record.source_revision not in (*source.had, source.revision, source.source_revision):
+        return False
+    return record.source_revision not in (*source.had, source.revision, source.source_revision)
+
+
+def _require_fast_forward(source: SourceState, target: TargetState) -> None:
+    record = target.record
+    if record is not None and is_foreign(source, target):
         origin = f"from {record.source} ({published(record)})"
         if record.method == KEPT:
             # It was overwritten once, and put back since.
