@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
+import itertools
 import lzma
 import os
 import tarfile
 import tempfile
+import threading
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -420,6 +423,31 @@ def test_what_another_user_put_there_is_not_used(what: str, homeless: Path, tmp_
     with pytest.raises(SourceRefused, match="alone"):
         UnpackPlace("myenv")
     assert not list(tmp_path.rglob("unpacked"))
+
+
+def test_what_goes_while_it_is_still_unpacked_goes_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at Ctrl-C, which waits for nobody."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    place = UnpackPlace("myenv")
+    place.environment.mkdir(parents=True)
+    is_at_work = threading.Event()
+
+    def write() -> None:
+        with contextlib.suppress(FileNotFoundError):
+            for number in itertools.count():
+                (place.environment / f"{number % 9}").mkdir(exist_ok=True)
+                (place.environment / f"{number % 9}/{number}").touch()
+                if number == 500:
+                    is_at_work.set()
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    is_at_work.wait()
+    place.close()
+    writer.join()
+    assert [path.name for path in place.prefix.iterdir()] == ["lock"]
 
 
 def test_no_file(tmp_path: Path) -> None:

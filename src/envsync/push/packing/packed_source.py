@@ -7,6 +7,7 @@ machine has pushed under that name is remembered. Packed here or elsewhere makes
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -79,7 +80,23 @@ class UnpackPlace:
             raise Locked(f"another envsync is unpacking {name} on this machine") from None
 
     def clear(self) -> None:
-        remove_tree(os.fsencode(self.prefix / "envs"))
+        """Take away all that is unpacked, also from who is at it still: Ctrl-C waits for nobody.
+
+        Without its name there is nowhere to go on unpacking, but for the entry that is under way.
+        """
+        going = self.prefix / "going"
+        self._remove(going)
+        with contextlib.suppress(FileNotFoundError):
+            (self.prefix / "envs").rename(going)
+        self._remove(going)
+
+    def _remove(self, going: Path) -> None:
+        try:
+            remove_tree(os.fsencode(going))
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            remove_tree(os.fsencode(going))
 
     def close(self) -> None:
         if not self._lock.closed:
