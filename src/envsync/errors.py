@@ -56,6 +56,7 @@ SLOTS: Mapping[str, str] = {
     "insist": "insist with --retry-held",
     "overwrite": "--overwrite",
     "allow_shrink": "--allow-shrink",
+    "check_config": "envsync config check",
     "see_difference": "see what differs with `envsync diff`; ",
 }
 """What may be left open in a hint, and what stands there until somebody knows better."""

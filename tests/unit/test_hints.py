@@ -160,8 +160,12 @@ def _told() -> Iterator[tuple[Path, list[str]]]:
 def test_what_a_person_is_told_to_type_is_there() -> None:
     told = list(_told())
     assert len(told) > 10
-    for path, (name, *words) in told:
-        command = program.get_command(click.Context(program), name)
-        assert command is not None, f"{path}: envsync {name}"
+    for path, words in told:
+        command: click.Command = program
+        for name in words:
+            if isinstance(command, click.Group):
+                found = command.get_command(click.Context(command), name)
+                assert found is not None, f"{path}: envsync {' '.join(words)}"
+                command = found
         options = {option for param in command.params for option in param.opts}
         assert {word for word in words if word.startswith("-")} <= options, path

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from envsync.errors import InventoryError
+from envsync.errors import Hint, InventoryError
 
 KeyPath = tuple[str | int, ...]
 
-_HINT = "mend the file, then look again with `envsync config check`"
+_HINT = Hint("mend the file, then look again with `{check_config}`")
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,18 @@ def test_an_invalid_one_stops_every_command(envsync: Envsync, home: Path, line: 
     assert (ended.status, ended.out) == (2, "")
     assert f"envsync: {file}:1: prefix: expected an absolute path" in ended.err
     assert f"  {file}:3: servers.server1.prot: expected one of" in ended.err
+    assert "`envsync config check`" in ended.err
     document = check_document(envsync(*line.split(), "--json").out)
     assert document["error"]["code"] == "inventory"
+
+
+def test_where_an_invalid_one_was_named_that_one_is_to_be_checked(
+    envsync: Envsync, tmp_path: Path
+) -> None:
+    file = tmp_path / "of lab.yaml"
+    file.write_text(INVALID)
+    ended = envsync("--config", str(file), "list")
+    assert f"look again with `envsync config check --config '{file}'`" in ended.err
 
 
 @pytest.mark.parametrize("line", ["config check", "push myenv server2", "list"])

@@ -60,6 +60,7 @@ def test_when_it_is_tried_next() -> None:
     assert "h" in second
     paused = SourceRow("myenv", REVISION, paused=True)
     assert [row[5] for row in status_view.rows(shown(soon, source=paused))] == ["paused"]
+    assert [row[5] for row in status_view.rows(shown(soon, about=About()))] == ["-"]
 
 
 def test_what_is_not_in_step_is_told_with_its_way_out() -> None:
@@ -92,7 +93,9 @@ def test_where_no_daemon_runs() -> None:
         status_view.whereabouts(document(Contents(), None, About()))
     )
     [told] = status_view.whereabouts(shown(about=About()))
-    assert told == "no daemon runs here; this is what the last one knew"
+    assert told == (
+        "no daemon runs here (start one: envsync daemon); this is what the last one knew"
+    )
     [told] = status_view.whereabouts(document(Contents(), None, RUNNING))
     assert told.startswith("it keeps nothing in step: /etc/envsync.yaml")
     assert not list(status_view.whereabouts(shown()))

@@ -22,12 +22,15 @@ Document = Mapping[str, Any]
 
 def rows(document: Document) -> list[tuple[str, ...]]:
     """A row for each environment and server; one more column than `TITLES`, which says why."""
+    is_running = document["daemon"]["running"]
     return [
-        _row(source, server) for source in document["environments"] for server in source["servers"]
+        _row(source, server, is_running=is_running)
+        for source in document["environments"]
+        for server in source["servers"]
     ]
 
 
-def _row(source: Document, server: Document) -> tuple[str, ...]:
+def _row(source: Document, server: Document, *, is_running: bool) -> tuple[str, ...]:
     from envsync.tree.revision import short
 
     return (
@@ -36,14 +39,16 @@ def _row(source: Document, server: Document) -> tuple[str, ...]:
         short(server["revision"]) or "-",
         server["state"],
         age(server["since_seconds"]),
-        _next_try(server, source),
+        _next_try(server, source, is_running=is_running),
         _why(server),
     )
 
 
-def _next_try(server: Document, source: Document) -> str:
+def _next_try(server: Document, source: Document, *, is_running: bool) -> str:
     if source["paused"]:
         return "paused"
+    if not is_running:
+        return "-"
     when = server["next_try_seconds"]
     if server["state"] == "lagging" and source["activity"] != "at rest":
         return str(source["activity"])
@@ -64,8 +69,8 @@ def whereabouts(document: Document) -> Iterator[str]:
     """What there is to say of the daemon itself, where it is not simply at work."""
     daemon, sources = document["daemon"], document["environments"]
     if not daemon["running"]:
-        yield ("no daemon runs here; this is what the last one knew" if sources else
-               "no daemon runs here; start one: envsync daemon")  # fmt: skip
+        known = "; this is what the last one knew" if sources else ""
+        yield f"no daemon runs here (start one: envsync daemon){known}"
     elif not sources:
         yield (f"it keeps nothing in step: {daemon['inventory']} has no environment with "
                "`watch: true` and `push_to:` whose source is this machine")  # fmt: skip
