@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from envsync.agent.places.records import Record
+from envsync.agent.wire.server_requests import AskEnvironments
+from envsync.errors import NotFound
+from envsync.push.ends.end import LocalEnd
 from tests.support.pushes import Server, environment
 from tests.support.trees import file
 
@@ -82,3 +86,15 @@ def test_where_a_record_is_damaged_no_tree_is_removed(server: Server) -> None:
     for version in VERSIONS[2:]:
         server.push(version)
     assert (tree / "bin/tool").read_text() == "version 0"
+
+
+def test_what_was_deleted_by_hand_is_no_version_to_go_back_to(server: Server) -> None:
+    shutil.rmtree(server.live)
+    asked = AskEnvironments(str(server.prefix), (), {})
+    [told] = LocalEnd("here").call("health", asked).document["environments"]
+    assert (told["state"], told["reason"]) == ("missing", "1 earlier version is kept")
+    assert server.rollback().number == 1
+    assert server.tree() == VERSIONS[0]
+    shutil.rmtree(server.live)
+    with pytest.raises(NotFound, match="there is no earlier version of myenv"):
+        server.rollback()

@@ -205,6 +205,10 @@ class Records:
                     return path
         return None
 
+    def kept(self) -> List[Record]:
+        """Those of earlier versions that are there to go back to."""
+        return [record for record in self.all() if self.tree(record) is not None]
+
     def log(self, event: Dict[str, Any]) -> None:
         """Add a line to the history. A line is one write, so lines never mix."""
         line = json.dumps(redacted_json(event), sort_keys=True).encode() + b"\n"

@@ -79,6 +79,6 @@ def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
         drifted=record is not None and record.revision != snapshot.revision,
         totals=TotalsFacts(*snapshot.totals),
         packages=len(list_packages(package_paths(manifest))),
-        generations=sum(1 for other in records.all() if other != record),
+        generations=sum(1 for other in records.kept() if other != record),
         problem=_problem(places),
     )

@@ -183,7 +183,7 @@ def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
     records = Records(places)
     inode = places.inode()
     if inode is None:
-        kept = _counted(len(records.all()))
+        kept = _counted(len(records.kept()))
         return ("removed" if records.was_removed() else "missing"), kept
     record = records.at(inode)
     if record is None:

@@ -118,7 +118,7 @@ class TargetSwitches:
         rollback. What failed its check is never taken but by its number: it was kept for what
         somebody did in it.
         """
-        kept = [r for r in self._target.records.all() if r != current]
+        kept = [r for r in self._target.records.kept() if r != current]
         earlier = [r for r in kept if not r.was_taken_back]
         missing = "there is no earlier version of %s to go back to" % self._target.name
         if number is not None:
