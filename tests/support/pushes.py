@@ -44,7 +44,8 @@ class Server:
     def __init__(self, root: Path, name: str = NAME) -> None:
         self.name = name
         self.share: Share | None = None
-        """What pushes are told."""
+        self.overwrites_foreign = False
+        """What pushes are told, both."""
         self.prefix = root / "prefix"
         self.cache = str(root / "cache")
         self.scratch = root / "source"
@@ -125,6 +126,7 @@ class Server:
                         keep=keep,
                         check=Check(check, 20.0),
                         retry_held=retry_held,
+                        overwrites_foreign=self.overwrites_foreign,
                     )
                 )
             finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from envsync.agent.places.records import Record
 from envsync.agent.wire.server_requests import AskEnvironments
 from envsync.errors import NotFound
 from envsync.push.ends.end import LocalEnd
-from tests.support.pushes import Server, environment
+from tests.support.pushes import Server, die_in, environment
 from tests.support.trees import file
 
 VERSIONS = [environment({b"bin/tool": file(b"version %d" % n, 0o755)}) for n in range(5)]
@@ -98,3 +100,26 @@ def test_what_was_deleted_by_hand_is_no_version_to_go_back_to(server: Server) ->
     shutil.rmtree(server.live)
     with pytest.raises(NotFound, match="there is no earlier version of myenv"):
         server.rollback()
+
+
+@pytest.mark.parametrize("step", ["switch", "switched", "record", "recorded", ""])
+def test_a_version_of_another_source_stays_whatever_died_as_it_was_overwritten(
+    step: str, server: Server
+) -> None:
+    def push(die: Callable[[], None]) -> None:
+        def on_step(name: str) -> None:
+            if name == step:
+                die()
+
+        server.push(VERSIONS[2], keep=0, on_step=on_step)
+
+    server.overwrites_foreign = True
+    assert die_in(push) == (signal.SIGKILL if step else 0)
+    server.push(VERSIONS[2], keep=0)
+    server.overwrites_foreign = False
+    for version in VERSIONS[3:]:
+        server.push(version, keep=0)
+    record, _ = generation(server, 2)
+    assert record.kept_because == "overwritten by alice@server1, whose source never had it"
+    assert server.rollback(2).number == 2
+    assert server.tree() == VERSIONS[1]
