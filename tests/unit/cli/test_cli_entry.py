@@ -53,6 +53,23 @@ def test_a_command_line_that_makes_no_sense(envsync: Envsync, line: str, message
     assert (ended.status, ended.out, ended.err) == (2, "", message)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ("rollback --to x myenv h --json", "rollback"),
+        ("rollback myenv --json", "rollback"),
+        ("push --nonsense --json", "push"),
+        ("push myenv h --json --limit", "push"),
+        ("nonsense --json", ""),
+    ],
+)
+def test_json_names_the_command_that_was_misused(
+    arguments: str, command: str, envsync: Envsync
+) -> None:
+    document = check_document(envsync(*arguments.split()).out)
+    assert (document["command"], document["exit_code"]) == (command, 2)
+
+
 def test_so_does_json(envsync: Envsync) -> None:
     ended = envsync("push", "--nonsense", "--json")
     document = check_document(ended.out)

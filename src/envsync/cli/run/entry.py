@@ -214,7 +214,10 @@ def _carry_out(
     except EnvsyncError as error:
         return error
     except click.ClickException as error:
-        return _usage_error(error, arguments)
+        path = _command_path(error, arguments)
+        # An option that is wrong may have come before the one that tells which command it is.
+        invocation.command = invocation.command or path.partition(" ")[2]
+        return _usage_error(error, path)
     except KeyboardInterrupt as how:
         return Interruption(how, invocation.command)
     except BrokenPipeError:
@@ -242,14 +245,18 @@ def _invoke(arguments: Sequence[str], invocation: Invocation) -> None:
         program.invoke(context)
 
 
-def _usage_error(error: click.ClickException, arguments: Sequence[str]) -> UsageError:
+def _usage_error(error: click.ClickException, path: str) -> UsageError:
     message = _usage_message(error).rstrip(".")
+    return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help")
+
+
+def _command_path(error: click.ClickException, arguments: Sequence[str]) -> str:
+    """The command that a usage error is about: `envsync rollback`."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
-        path = context.command_path
-    else:  # click does not say in which command an option has no value
-        path = " ".join(["envsync", *[word for word in arguments if word in COMMANDS][:1]])
-    return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help")
+        return context.command_path
+    # click does not say in which command an option has no value
+    return " ".join(["envsync", *[word for word in arguments if word in COMMANDS][:1]])
 
 
 def _usage_message(error: click.ClickException) -> str:
