@@ -17,8 +17,8 @@ from envsync.agent.target.push import TargetPush
 from envsync.agent.target.spare import make_spare
 from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.target.target import Target
+from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import outgoing
-from envsync.agent.trees.scan_pass import open_directory
 from envsync.agent.wire.build_requests import Check, Publication
 from envsync.agent.wire.messages import RecordFacts
 from envsync.tree.entry import Entry

@@ -19,9 +19,9 @@ from envsync.agent.staging.blocks import (
     parse,
     runs,
 )
+from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import BLOCK_BYTES as PIECE_BYTES
 from envsync.agent.trees.outgoing import GONE, HEAD
-from envsync.agent.trees.scan_pass import open_directory
 from envsync.agent.wire.build_requests import AskBlocks
 from envsync.errors import AgentFailed
 from envsync.transport.job import Item, Job

@@ -18,8 +18,8 @@ import pytest
 from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.switches import TargetSwitches
+from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.removal import remove_tree, remove_trees
-from envsync.agent.trees.scan_pass import open_directory
 from envsync.errors import AgentFailed, PreflightRefused
 from tests.lab import requirements
 from tests.support.pushes import Server, environment

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.target.push import TargetPush
 from envsync.agent.trees import listing_build
+from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.listing_build import Build
 from envsync.agent.trees.outgoing import outgoing
 from envsync.agent.trees.scan import scan
-from envsync.agent.trees.scan_pass import opened_directory
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
 from envsync.tree.local import LocalPaths
 from envsync.tree.revision import revision_of

@@ -22,7 +22,8 @@ from envsync.agent.trees import trees as trees_
 from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.changes import Moment, Search
 from envsync.agent.trees.content_cache import StoredRows
-from envsync.agent.trees.scan_pass import Scan, opened_directory
+from envsync.agent.trees.directory_read import opened_directory
+from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.trees import Trees
 from envsync.tree.local import LocalPaths
 from tests.support import disk

@@ -18,7 +18,7 @@ from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.staging import copying
 from envsync.agent.staging.copying import Copying, Site
 from envsync.agent.staging.writing import TreeWriter
-from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.trees.directory_read import open_directory
 from envsync.tree.entry import FILE, Entry
 from envsync.tree.steps import Copies, Copy, packed
 from tests.unit.agent.conftest import wait_until_alone

@@ -14,11 +14,11 @@ from types import MappingProxyType
 import pytest
 
 from envsync.agent.trees import hashing
+from envsync.agent.trees.directory_read import open_directory, opened_directory
 from envsync.agent.trees.file_hash import BLOCK_BYTES, MISSING
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
 from envsync.agent.trees.scan import scan
-from envsync.agent.trees.scan_pass import open_directory, opened_directory
 from envsync.agent.trees.stat_rows import Row, pack, unpack
 from envsync.agent.trees.unhashed import Unhashed
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS

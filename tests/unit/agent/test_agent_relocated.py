@@ -14,7 +14,7 @@ from envsync.agent.source.relocated_contents import Contents
 from envsync.agent.source.source import Source
 from envsync.agent.source.verified_read import read_verified
 from envsync.agent.source.version import SourceVersion
-from envsync.agent.trees.scan_pass import opened_directory
+from envsync.agent.trees.directory_read import opened_directory
 from envsync.conda.relocation import between
 from envsync.errors import SourceRefused
 from envsync.tree.entry import Entry

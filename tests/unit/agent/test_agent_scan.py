@@ -13,9 +13,10 @@ import pytest
 
 from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.scan import are_directories_unchanged, rescan, scan
-from envsync.agent.trees.scan_pass import Scan, open_directory
+from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.stat_rows import has_names_elsewhere, unpack
 from envsync.errors import SourceRefused
 from envsync.tree import manifest as manifests

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from envsync.agent.server import filesystem
 from envsync.agent.trees import content_cache
-from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.trees import Trees
 from envsync.tree.entry import split
 from envsync.tree.local import LocalPaths

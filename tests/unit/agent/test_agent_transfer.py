@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from envsync.agent.staging import writing
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter
+from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import BLOCK_BYTES, GONE, HEAD, outgoing
-from envsync.agent.trees.scan_pass import open_directory
 from envsync.errors import NoSpace, TransferFailed
 from envsync.tree.entry import FILE, Entry, split
 from tests.support.trees import entry_of, file

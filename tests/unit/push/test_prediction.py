@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.source.sampling import SAMPLE_BLOCKS_MAX, sampled
+from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import BLOCK_BYTES
-from envsync.agent.trees.scan_pass import open_directory
 from envsync.agent.wire import codec
 from envsync.agent.wire.messages import SampleFacts
 from envsync.push.steps.prediction import likely_step

@@ -14,9 +14,9 @@ from typing import Collection, Iterator, List, NamedTuple, Optional, Set
 
 from envsync.agent.places.directory_stamps import DirectoryStamps, is_below
 from envsync.agent.server.filesystem import mounts_below
+from envsync.agent.trees.directory_read import open_directory, opened_directory
 from envsync.agent.trees.file_copy import UNFINISHED, copied_mode, copy_file
 from envsync.agent.trees.removal import remove_free_of_mounts
-from envsync.agent.trees.scan_pass import open_directory, opened_directory
 from envsync.agent.trees.storage import trouble
 from envsync.errors import EnvsyncError, PreflightRefused
 from envsync.tree.entry import join, split

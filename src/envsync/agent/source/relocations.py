@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from envsync.agent.source.softlinks import Softlink
+from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.outgoing import Search
-from envsync.agent.trees.scan_pass import opened_directory
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import RelocationFacts
 

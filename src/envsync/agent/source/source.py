@@ -18,11 +18,12 @@ from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.source.relocations import SourcePaths, relocation_to
 from envsync.agent.source.softlinks import finding, softlinks
 from envsync.agent.source.version import SourceVersion
+from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
 from envsync.agent.trees.outgoing import Progress, Search, outgoing
 from envsync.agent.trees.scan import NO_HELPERS
-from envsync.agent.trees.scan_pass import Scan, opened_directory
+from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stable_hashing import Hashed
 from envsync.agent.trees.storage import require_good_disk

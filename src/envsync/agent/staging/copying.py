@@ -25,7 +25,7 @@ from typing import (
 
 from envsync.agent.server.helper_processes import COPY, HelperProcesses
 from envsync.agent.staging.writing import TreeWriter
-from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.trees.directory_read import open_directory
 from envsync.tree.entry import Entry
 from envsync.tree.steps import COPIES_MAX, Copies, Copy, Make
 

@@ -34,8 +34,8 @@ from envsync.agent.staging.choice import NOTHING, Candidate, StagingChoice
 from envsync.agent.staging.copying import Copying, Site
 from envsync.agent.staging.incremental_listing import IncrementalListing
 from envsync.agent.staging.writing import TreeWriter, space_guard
+from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.removal import remove_trees
-from envsync.agent.trees.scan_pass import open_directory
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import require_room
 from envsync.agent.trees.trees import Trees

@@ -15,9 +15,9 @@ from typing import Iterator, Optional
 
 from envsync.agent.server.filesystem import clone
 from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.file_hash import BLOCK_BYTES, SMALL_BYTES, hash_open_file
 from envsync.agent.trees.removal import remove_tree
-from envsync.agent.trees.scan_pass import open_directory
 from envsync.agent.trees.storage import storage_failure
 from envsync.agent.trees.written_digests import WrittenDigests
 from envsync.tree.entry import DIRECTORY, MODE_MASK, Entry, split

@@ -9,7 +9,7 @@ import stat
 from typing import Dict, Iterable, List, Optional, Sequence
 
 from envsync.agent.server.filesystem import mounted_within
-from envsync.agent.trees.scan_pass import open_directory
+from envsync.agent.trees.directory_read import open_directory
 from envsync.tree.entry import join
 
 

@@ -14,13 +14,8 @@ from typing import Collection, Dict, List, Optional, Tuple
 from envsync.agent.server.helper_processes import SCAN, HelperProcesses, Share
 from envsync.agent.trees.changes import Moment, Search
 from envsync.agent.trees.content_cache import StoredRows, partition_of
-from envsync.agent.trees.scan_pass import (
-    DirectoriesOf,
-    Scan,
-    ScanPass,
-    no_version,
-    opened_directory,
-)
+from envsync.agent.trees.directory_read import opened_directory
+from envsync.agent.trees.scan_pass import DirectoriesOf, Scan, ScanPass, no_version
 from envsync.agent.trees.stat_rows import Row, bounded_ns, subdirectories
 from envsync.errors import EnvsyncError
 from envsync.tree.entry import join, split

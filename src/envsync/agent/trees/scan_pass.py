@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import stat
 import struct
-from operator import attrgetter
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import (
     Any,
     Callable,
     Collection,
     Dict,
-    Iterator,
     List,
     Mapping,
     NamedTuple,
@@ -26,6 +23,7 @@ from typing import (
 )
 
 from envsync.agent.trees.changes import Moment
+from envsync.agent.trees.directory_read import NO_ENTRIES, Entries, ForeignDevice, read_directory
 from envsync.agent.trees.stat_rows import (
     KIND_MASK,
     NO_ROWS,
@@ -34,23 +32,17 @@ from envsync.agent.trees.stat_rows import (
     pack,
     pack_columns,
     row_count,
-    status_columns,
     subdirectories,
     unpack,
 )
-from envsync.agent.trees.storage import trouble
-from envsync.agent.trees.unreadable_paths import how_to_read_directory
-from envsync.errors import SourceRefused
 from envsync.tree.entry import join, split
 from envsync.tree.local import NFS_REMAINS, LocalPaths
 
-_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = frozenset((S_IFREG, S_IFDIR, S_IFLNK))
 _NFS_REMAINS = NFS_REMAINS.decode()
 DirectoriesOf = Callable[[int], Collection[bytes]]
 """The directories of the version that is at a top directory with this inode; asked only where
 one of them may hold nothing but local paths."""
-_name = attrgetter("name")
 
 
 class Scan(NamedTuple):
@@ -89,21 +81,6 @@ class Versions:
 
 
 no_version = Versions()
-
-
-def open_directory(path: bytes, top_fd: int | None = None) -> int:
-    """A descriptor of a directory that is not a symbolic link; relative to `top_fd` if given."""
-    return os.open(path or b".", _DIRECTORY_FLAGS, dir_fd=top_fd)
-
-
-@contextlib.contextmanager
-def opened_directory(path: bytes) -> Iterator[int]:
-    """The same, until the block ends."""
-    fd = open_directory(path)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 class ScanPass:
@@ -233,23 +210,10 @@ class ScanPass:
     def directory(self, path: bytes) -> List[bytes]:
         """Read one directory; its subdirectories, to be read next."""
         try:
-            found = _read(path, self._top_fd, self._top.st_dev)
-        except _ForeignDevice:
+            found = read_directory(path, self._top_fd, self._top.st_dev)
+        except ForeignDevice:
             self.foreign.append(path)
-            found = _NOTHING
-        except (FileNotFoundError, NotADirectoryError):
-            found = _NOTHING
-        except PermissionError as error:
-            raise SourceRefused(
-                "a directory may not be read: %s" % os.fsdecode(path),
-                hint=how_to_read_directory(self._top_fd, path),
-            ) from error
-        except OSError as error:
-            if trouble(error) is not None:
-                raise
-            # Also a path too long for the kernel: of that only the end helps.
-            what = "%s: ...%s" % (error.strerror, os.fsdecode(path[-200:]))
-            raise SourceRefused("a directory cannot be read: %s" % what) from error
+            found = NO_ENTRIES
         if not found.names:
             self.directories[path] = NO_ROWS
             return []
@@ -274,7 +238,7 @@ class ScanPass:
         ]
 
     def _odd_directory(
-        self, path: bytes, found: _Found, local: Optional[Pattern[bytes]]
+        self, path: bytes, found: Entries, local: Optional[Pattern[bytes]]
     ) -> List[bytes]:
         """A directory with names that are not ASCII, or with entries that are left out."""
         encoded = [Row(*row) for row in zip(map(os.fsencode, found.names), *found.columns)]
@@ -335,44 +299,3 @@ class ScanPass:
 def _subdirectories(path: bytes, packed: bytes) -> Dict[bytes, int]:
     """The inodes of the directories in one that has these rows."""
     return {join(path, row.name): row.inode for row in subdirectories(packed)}
-
-
-class _Found(NamedTuple):
-    names: List[str]
-    columns: Tuple[Tuple[int, ...], ...]
-
-
-_NOTHING = _Found([], ())
-
-
-class _ForeignDevice(Exception):
-    pass
-
-
-def _read(path: bytes, top_fd: int, device: int) -> _Found:
-    """The entries of one directory by their names as text, and their status column by column."""
-    fd = open_directory(path, top_fd)
-    try:
-        if os.fstat(fd).st_dev != device:
-            raise _ForeignDevice
-        try:
-            with os.scandir(fd) as found:
-                entries = sorted(found, key=_name)
-            # Plain tuples, transposed: making a Row of each costs half as much again.
-            rows = [status_columns(entry.stat(follow_symlinks=False)) for entry in entries]
-        except FileNotFoundError:
-            return _what_stays(fd)
-    finally:
-        os.close(fd)
-    return _Found(list(map(_name, entries)), tuple(zip(*rows)))
-
-
-def _what_stays(fd: int) -> _Found:
-    """The entries of a directory in which some vanish while it is read."""
-    names: List[str] = []
-    rows: List[Tuple[int, ...]] = []
-    for name in sorted(os.listdir(fd)):
-        with contextlib.suppress(FileNotFoundError):
-            rows.append(status_columns(os.stat(name, dir_fd=fd, follow_symlinks=False)))
-            names.append(name)
-    return _Found(names, tuple(zip(*rows)))

@@ -10,6 +10,7 @@ from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.content_cache import CacheLost, ContentCache, StoredRows
+from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.racy_timestamps import seconds_to_settle
 from envsync.agent.trees.running_searches import RunningSearch, RunningSearches, begin
@@ -20,7 +21,7 @@ from envsync.agent.trees.scan import (
     scan,
     scan_again,
 )
-from envsync.agent.trees.scan_pass import Scan, Versions, no_version, opened_directory
+from envsync.agent.trees.scan_pass import Scan, Versions, no_version
 from envsync.agent.trees.snapshot import Later, Snapshot
 from envsync.agent.trees.stable_hashing import Attempts, Hashed, Progress
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS, WrittenDigests

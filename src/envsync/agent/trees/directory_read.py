@@ -1,0 +1,96 @@
+"""Opens one directory of a tree, and reads the status of its entries."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from operator import attrgetter
+from typing import Iterator, List, NamedTuple, Tuple
+
+from envsync.agent.trees.stat_rows import status_columns
+from envsync.agent.trees.storage import trouble
+from envsync.agent.trees.unreadable_paths import how_to_read_directory
+from envsync.errors import SourceRefused
+
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_name = attrgetter("name")
+
+
+class Entries(NamedTuple):
+    """The entries of a directory by their names as text, sorted; their status column by column."""
+
+    names: List[str]
+    columns: Tuple[Tuple[int, ...], ...]
+
+
+NO_ENTRIES = Entries([], ())
+
+
+class ForeignDevice(Exception):
+    """It is on another filesystem than the tree."""
+
+
+def open_directory(path: bytes, top_fd: int | None = None) -> int:
+    """A descriptor of a directory that is not a symbolic link; relative to `top_fd` if given."""
+    return os.open(path or b".", _DIRECTORY_FLAGS, dir_fd=top_fd)
+
+
+@contextlib.contextmanager
+def opened_directory(path: bytes) -> Iterator[int]:
+    """The same, until the block ends."""
+    fd = open_directory(path)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_directory(path: bytes, top_fd: int, device: int) -> Entries:
+    """The entries of one directory; none where it has vanished, or is a directory no more.
+
+    Raises `ForeignDevice` where it is not on this `device`, `SourceRefused` where it cannot be
+    read, OSError where that is trouble of the machine or its disk.
+    """
+    try:
+        return _read(path, top_fd, device)
+    except (FileNotFoundError, NotADirectoryError):
+        return NO_ENTRIES
+    except PermissionError as error:
+        raise SourceRefused(
+            "a directory may not be read: %s" % os.fsdecode(path),
+            hint=how_to_read_directory(top_fd, path),
+        ) from error
+    except OSError as error:
+        if trouble(error) is not None:
+            raise
+        # Also a path too long for the kernel: of that only the end helps.
+        what = "%s: ...%s" % (error.strerror, os.fsdecode(path[-200:]))
+        raise SourceRefused("a directory cannot be read: %s" % what) from error
+
+
+def _read(path: bytes, top_fd: int, device: int) -> Entries:
+    fd = open_directory(path, top_fd)
+    try:
+        if os.fstat(fd).st_dev != device:
+            raise ForeignDevice
+        try:
+            with os.scandir(fd) as found:
+                entries = sorted(found, key=_name)
+            # Plain tuples, transposed: making a Row of each costs half as much again.
+            rows = [status_columns(entry.stat(follow_symlinks=False)) for entry in entries]
+        except FileNotFoundError:
+            return _what_stays(fd)
+    finally:
+        os.close(fd)
+    return Entries(list(map(_name, entries)), tuple(zip(*rows)))
+
+
+def _what_stays(fd: int) -> Entries:
+    """The entries of a directory in which some vanish while it is read."""
+    names: List[str] = []
+    rows: List[Tuple[int, ...]] = []
+    for name in sorted(os.listdir(fd)):
+        with contextlib.suppress(FileNotFoundError):
+            rows.append(status_columns(os.stat(name, dir_fd=fd, follow_symlinks=False)))
+            names.append(name)
+    return Entries(names, tuple(zip(*rows)))
