@@ -12,7 +12,6 @@ import os
 import time
 from typing import Callable, Collection, Optional, Sequence, Tuple
 
-from envsync.agent.places import members, sharing
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
@@ -23,6 +22,7 @@ from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.plan_figures import with_copied, with_failed
 from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.staging.staging import Holding, Staging
+from envsync.agent.target import group_access
 from envsync.agent.target.preparation import require_no_mounts, switch_findings
 from envsync.agent.target.publication import (
     event_of,
@@ -40,7 +40,7 @@ from envsync.errors import AgentFailed, NoSpace, SourceRefused, StorageFailed, T
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.revision import revision_of
-from envsync.tree.sharing import WRITE, Share, shared
+from envsync.tree.sharing import Share
 from envsync.tree.steps import Files, Plan
 
 Progress = Callable[[int], None]
@@ -75,8 +75,7 @@ class TargetPush:
         self._wanted: Manifest = EMPTY
         self._verified: Optional[Snapshot] = None
         self._settled_seconds = 0.0
-        self._shared: Optional[Tuple[int, str]] = None
-        self._changes_modes = False
+        self._access = group_access.NO_GROUP
         self.findings: Tuple[Finding, ...] = ()
 
     @property
@@ -111,37 +110,16 @@ class TargetPush:
 
         Raises `PreflightRefused` where this user cannot. With what a person should know.
         """
-        places = self._target.places
-        gid = sharing.group_number(share)
-        self._shared = gid, share.mode
-        members.require_same_group(places, gid)
-        if self._target.lock.is_held:
-            members.open_state(places, gid, share.mode)
-        is_so = sharing.is_shared(places.standing(), gid, share.mode)
-        self._changes_modes = not is_so
-        warnings = sharing.closed_parents(places, gid)
-        if share.mode == WRITE:
-            warnings += members.closed_to_publishers(places, gid)
-        return is_so, warnings
+        self._access, warnings = group_access.for_group(self._target, share)
+        return not self._access.is_new, warnings
 
     def unshare(self) -> Tuple[bool, Tuple[str, ...]]:
         """What is built from now on is for no group; whether what stands here is so already.
 
         What envsync keeps of it is closed. With warnings of what is another user's to close.
         """
-        places = self._target.places
-        self._changes_modes = members.was_shared(places, self._target.current(self._target.live))
-        warnings = members.of_others(places)
-        if self._target.lock.is_held:
-            members.close_state(places)
-        return not self._changes_modes, warnings
-
-    def _as_shared(self, wanted: Manifest) -> Manifest:
-        return wanted if self._shared is None else shared(wanted, self._shared[1])
-
-    def _hand_down(self, staging: Staging) -> None:
-        if self._shared is not None:
-            sharing.hand_down(staging.writer.top_fd, self._shared[0])
+        self._access, warnings = group_access.for_no_group(self._target)
+        return not self._access.is_new, warnings
 
     def begin(self, outline: Manifest, keep: int) -> Optional[Tuple[PlanFacts, Files]]:
         """Build an environment that is not here at all by its outline, ahead of `stage`.
@@ -160,8 +138,8 @@ class TargetPush:
         self._staging = staging
         if staging.origin != ORIGIN_NEW:
             return None
-        self._hand_down(staging)
-        outline = self._as_shared(outline)
+        self._access.hand_down(staging)
+        outline = self._access.applied(outline)
         work = staging.plan_whole(outline)
         staging.require_space()
         fetches = staging.bring_forward(())
@@ -183,9 +161,9 @@ class TargetPush:
         staging.choose(None, keep)
         if staging.origin != ORIGIN_NEW:
             return False
-        self._hand_down(staging)
+        self._access.hand_down(staging)
         holding = Holding(alike.path, alike.manifest, alike.name)
-        outline = self._as_shared(alike.manifest)
+        outline = self._access.applied(alike.manifest)
         work = staging.plan(outline, [holding])
         with contextlib.suppress(NoSpace):
             staging.require_space()
@@ -215,7 +193,7 @@ class TargetPush:
         `beside` are further trees of this server that contents may be copied from.
         """
         self._target.require_lock()
-        self._wanted, self._verified = self._as_shared(wanted), None
+        self._wanted, self._verified = self._access.applied(wanted), None
         staging = self._begun(keep)
         copied, self._copied = self._copied, None
         if copied is not None:
@@ -227,7 +205,7 @@ class TargetPush:
                 raise
             # Something in that tree is not this user's to change, and would not be the next time.
             staging.begin_anew()
-            self._hand_down(staging)
+            self._access.hand_down(staging)
             facts, work, fetches = self._bring_forward(staging, beside, progress)
         if copied is not None:
             facts = with_copied(facts, copied[1], work)
@@ -259,7 +237,7 @@ class TargetPush:
         self.findings = switch_findings(self._target.places)
         staging, self._looked = self._looked or self._new_staging(), None
         staging.choose(self._target.replaced(self._target.live), keep, self._published_before())
-        self._hand_down(staging)
+        self._access.hand_down(staging)
         self._staging = staging
         return staging
 
@@ -267,7 +245,7 @@ class TargetPush:
         """The revision that is built, where it may be on record: it is published once more, after a
         rollback or with other modes. Of all others that is not asked, for it takes a pass.
         """
-        is_possible = self._changes_modes or self._target.records.held()
+        is_possible = self._access.is_new or self._target.records.held()
         return revision_of(self._wanted) if is_possible else ""
 
     @property
@@ -324,10 +302,7 @@ class TargetPush:
             self.staging.complete(self._wanted, self._target.places.standing(), live.scan.local)
         if self._target.is_base:
             self._make_room_for_environments()
-        if self._shared is not None:
-            self.staging.regroup(self._shared[0])
-        else:
-            self.staging.leave_group()
+        self._access.regroup(self.staging)
         self._verified = verified = self.staging.verify(self._wanted, progress)
         wait_seconds = self._target.trees.seconds_to_settle(self.staging.path, verified.scan)
         self._settled_seconds = time.monotonic() + wait_seconds
@@ -351,9 +326,8 @@ class TargetPush:
         number, kept_manifest = self._target.records.next_number(), None
         if live is not None and kept is not None and kept.number == number:
             number, kept_manifest = number + 1, live.manifest()
-        share = "" if self._shared is None else self._shared[1]
         local = self._target.trees.local.patterns
-        new = new_record(number, verified, publication, local, share)
+        new = new_record(number, verified, publication, local, self._access.mode)
         event = event_of("publish", publication, live)
         switch = Switch(
             staged=self.staging.path,
