@@ -20,9 +20,8 @@ from envsync.agent.staging import scratch_files
 from envsync.agent.staging.blocks import Bases, Patching
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.plan_figures import with_copied, with_failed
-from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.staging.staging import Holding, Staging
-from envsync.agent.target import group_access
+from envsync.agent.target import build_ahead, group_access
 from envsync.agent.target.preparation import require_no_mounts, switch_findings
 from envsync.agent.target.publication import (
     event_of,
@@ -36,7 +35,7 @@ from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import trouble, words
 from envsync.agent.wire.build_requests import Publication
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
-from envsync.errors import AgentFailed, NoSpace, SourceRefused, StorageFailed, TransferFailed
+from envsync.errors import AgentFailed, SourceRefused, StorageFailed, TransferFailed
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.revision import revision_of
@@ -71,7 +70,7 @@ class TargetPush:
         self._looked: Optional[Staging] = None
         self._outline: Optional[Manifest] = None
         self._is_ahead = False
-        self._copied: Optional[Tuple[Holding, PlanFacts]] = None
+        self._copied: Optional[build_ahead.Copied] = None
         self._wanted: Manifest = EMPTY
         self._verified: Optional[Snapshot] = None
         self._settled_seconds = 0.0
@@ -128,23 +127,15 @@ class TargetPush:
         is done, where something of it is here already.
         """
         self._target.require_lock()
-        if self._target.live is not None or self._target.records.all():
+        if not build_ahead.has_to_come(self._target, outline):
             return None
-        if self._target.elsewhere().has_most_of(wanted_packages(outline)):
-            # Then it is quicker to wait for the hashes, which tell what need not come.
+        staging = self._begun_anew(keep)
+        if staging is None:
             return None
-        staging = self._new_staging()
-        staging.choose(None, keep)
-        self._staging = staging
-        if staging.origin != ORIGIN_NEW:
-            return None
-        self._access.hand_down(staging)
         outline = self._access.applied(outline)
-        work = staging.plan_whole(outline)
-        staging.require_space()
-        fetches = staging.bring_forward(())
+        begun = build_ahead.by_outline(staging, outline)
         self._outline = outline
-        return plan_facts(work, (), staging.origin, ()), fetches
+        return begun
 
     def begin_alike(self, keep: int, progress: Optional[Progress] = None) -> bool:
         """While the source is hashed: copy the tree that `Target.refer_to` found, to build on it.
@@ -153,25 +144,27 @@ class TargetPush:
         where that tree is too different to be worth its space.
         """
         self._target.require_lock()
-        alike = self._target.alike
-        is_new = self._target.live is None and not self._target.records.all()
-        if alike is None or not alike.is_close or not is_new:
+        alike = build_ahead.tree_alike(self._target)
+        if alike is None:
             return False
-        self._staging = staging = self._new_staging()
-        staging.choose(None, keep)
-        if staging.origin != ORIGIN_NEW:
+        staging = self._begun_anew(keep)
+        if staging is None:
             return False
-        self._access.hand_down(staging)
-        holding = Holding(alike.path, alike.manifest, alike.name)
         outline = self._access.applied(alike.manifest)
-        work = staging.plan(outline, [holding])
-        with contextlib.suppress(NoSpace):
-            staging.require_space()
-            # What cannot be copied is lacking then, and comes with the rest.
-            staging.bring_forward([holding], progress)
+        self._copied = build_ahead.by_copy(staging, alike, outline, progress)
+        if self._copied is not None:
             self._outline = outline
-            self._copied = holding, plan_facts(work, [holding], staging.origin, ())
-        return self._outline is not None
+        return self._copied is not None
+
+    def _begun_anew(self, keep: int) -> Optional[Staging]:
+        """A new tree to build on; None where an earlier push has left one."""
+        staging = self._new_staging()
+        staging.choose(None, keep)
+        self._staging = staging
+        if staging.origin != ORIGIN_NEW:
+            return None
+        self._access.hand_down(staging)
+        return staging
 
     def settle(self, progress: Optional[Progress] = None) -> None:
         """Finish what was begun, when its files have come, and look at all of it."""
@@ -197,7 +190,7 @@ class TargetPush:
         staging = self._begun(keep)
         copied, self._copied = self._copied, None
         if copied is not None:
-            beside = (*beside, copied[0])
+            beside = (*beside, copied.holding)
         try:
             facts, work, fetches = self._bring_forward(staging, beside, progress)
         except OSError as error:
@@ -208,7 +201,7 @@ class TargetPush:
             self._access.hand_down(staging)
             facts, work, fetches = self._bring_forward(staging, beside, progress)
         if copied is not None:
-            facts = with_copied(facts, copied[1], work)
+            facts = with_copied(facts, copied.facts, work)
         return with_failed(facts, work, fetches), fetches
 
     def _bring_forward(
