@@ -1,4 +1,4 @@
-"""Whether conda's base can be installed into a prefix: what is there, and what is in its way."""
+"""Conda's base in a prefix: whether it can be installed there, and what is in its way."""
 
 from __future__ import annotations
 
@@ -44,3 +44,11 @@ def obstacle_finding(places: Layout) -> Optional[Finding]:
     if not os.access(places.live, os.W_OK | os.X_OK):
         return Finding("read-only", "%s is not writable" % where, True)
     return None
+
+
+def make_room_for_environments(base: bytes) -> None:
+    """Make the directories in a base that environments and packages will be in."""
+    for name in (b"envs", b"pkgs"):
+        path = os.path.join(base, name)
+        os.makedirs(path, exist_ok=True)
+        os.chmod(path, 0o755)  # noqa: S103 - as conda makes them

@@ -1,17 +1,54 @@
-"""Makes the records and history lines of publications: who, from where, when and how."""
+"""Makes the records, history lines and switches of publications: who, from where, when and how."""
 
 from __future__ import annotations
 
+import os
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.places.records import Record
+from envsync.agent.publishing.publish import Switch
 from envsync.agent.server.facts import who
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.build_requests import Publication
 from envsync.agent.wire.messages import KEPT, RecordFacts
 from envsync.errors import AgentFailed, TargetDrifted
+
+
+class Verified(NamedTuple):
+    """A version that was built at `tree`, for a group to do what `share` says; it was hashed.
+
+    From `settled_seconds` of the monotonic clock on, a change of it would show another stamp.
+    """
+
+    tree: bytes
+    version: Snapshot
+    settled_seconds: float
+    share: str
+
+
+def switch_to(target: Target, verified: Verified, publication: Publication) -> Switch:
+    """The switch to a version that was built, from what stands there."""
+    live, version = target.live, verified.version
+    kept = kept_record(target, live, target.current(live), publication)
+    number, kept_manifest = target.records.next_number(), None
+    if live is not None and kept is not None and kept.number == number:
+        number, kept_manifest = number + 1, live.manifest()
+    local = target.trees.local.patterns
+    return Switch(
+        staged=verified.tree,
+        new=new_record(number, version, publication, local, verified.share),
+        manifest=version.manifest(),
+        expected=live,
+        kept=kept,
+        kept_manifest=kept_manifest,
+        check=publication.check,
+        event=event_of("publish", publication, live),
+        inspected_seconds=target.inspected_seconds,
+        not_before_seconds=verified.settled_seconds,
+        installs_base=target.is_base and live is None and os.path.isdir(target.places.live),
+    )
 
 
 def new_record(

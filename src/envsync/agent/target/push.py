@@ -7,15 +7,13 @@ receive, `complete`, `publish`. `begin` or `begin_alike`, and `settle`, may come
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import time
 from typing import Callable, Collection, Optional, Sequence, Tuple
 
+from envsync.agent.places.base import make_room_for_environments
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
-from envsync.agent.publishing.publish import Switch
 from envsync.agent.staging import scratch_files
 from envsync.agent.staging.blocks import Bases, Patching
 from envsync.agent.staging.incoming import Incoming
@@ -23,16 +21,11 @@ from envsync.agent.staging.plan_figures import with_copied, with_failed
 from envsync.agent.staging.staging import Holding, Staging
 from envsync.agent.target import build_ahead, group_access
 from envsync.agent.target.preparation import require_no_mounts, switch_findings
-from envsync.agent.target.publication import (
-    event_of,
-    kept_record,
-    new_record,
-    read_back,
-)
+from envsync.agent.target.publication import Verified, read_back, switch_to
 from envsync.agent.target.queries import plan_facts, plan_reusing
 from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.storage import trouble, words
+from envsync.agent.trees.storage import is_of_entry, trouble, words
 from envsync.agent.wire.build_requests import Publication
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
 from envsync.errors import AgentFailed, SourceRefused, StorageFailed, TransferFailed
@@ -43,22 +36,6 @@ from envsync.tree.sharing import Share
 from envsync.tree.steps import Files, Plan
 
 Progress = Callable[[int], None]
-
-
-_RESISTS = frozenset(
-    (
-        errno.EPERM,
-        errno.EACCES,
-        errno.EBUSY,
-        errno.EEXIST,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.ENOTEMPTY,
-        errno.ELOOP,
-    )
-)
-"""What comes of an entry that is another's, or of another kind than it was: not of a disk, nor of
-a machine without memory or descriptors."""
 
 
 class TargetPush:
@@ -72,8 +49,7 @@ class TargetPush:
         self._is_ahead = False
         self._copied: Optional[build_ahead.Copied] = None
         self._wanted: Manifest = EMPTY
-        self._verified: Optional[Snapshot] = None
-        self._settled_seconds = 0.0
+        self._verified: Optional[Verified] = None
         self._access = group_access.NO_GROUP
         self.findings: Tuple[Finding, ...] = ()
 
@@ -194,7 +170,7 @@ class TargetPush:
         try:
             facts, work, fetches = self._bring_forward(staging, beside, progress)
         except OSError as error:
-            if staging.origin == ORIGIN_NEW or error.errno not in _RESISTS:
+            if staging.origin == ORIGIN_NEW or not is_of_entry(error):
                 raise
             # Something in that tree is not this user's to change, and would not be the next time.
             staging.begin_anew()
@@ -294,49 +270,21 @@ class TargetPush:
         else:
             self.staging.complete(self._wanted, self._target.places.standing(), live.scan.local)
         if self._target.is_base:
-            self._make_room_for_environments()
+            make_room_for_environments(self.staging.path)
         self._access.regroup(self.staging)
-        self._verified = verified = self.staging.verify(self._wanted, progress)
-        wait_seconds = self._target.trees.seconds_to_settle(self.staging.path, verified.scan)
-        self._settled_seconds = time.monotonic() + wait_seconds
-        return verified
-
-    def _make_room_for_environments(self) -> None:
-        for name in (b"envs", b"pkgs"):
-            path = os.path.join(self.staging.path, name)
-            os.makedirs(path, exist_ok=True)
-            os.chmod(path, 0o755)  # noqa: S103 - as conda makes them
+        version = self.staging.verify(self._wanted, progress)
+        wait_seconds = self._target.trees.seconds_to_settle(self.staging.path, version.scan)
+        settled_seconds = time.monotonic() + wait_seconds
+        self._verified = Verified(self.staging.path, version, settled_seconds, self._access.mode)
+        return version
 
     def publish(self, publication: Publication) -> RecordFacts:
         """The guarded switch, the check, the record; then versions beyond `keep` go."""
-        live = self._target.live
         verified, self._verified = self._verified, None
         if verified is None:
             raise AgentFailed("what is to be published was not verified")
         self.staging.close()
-        current = self._target.current(live)
-        kept = kept_record(self._target, live, current, publication)
-        number, kept_manifest = self._target.records.next_number(), None
-        if live is not None and kept is not None and kept.number == number:
-            number, kept_manifest = number + 1, live.manifest()
-        local = self._target.trees.local.patterns
-        new = new_record(number, verified, publication, local, self._access.mode)
-        event = event_of("publish", publication, live)
-        switch = Switch(
-            staged=self.staging.path,
-            new=new,
-            manifest=verified.manifest(),
-            expected=live,
-            kept=kept,
-            kept_manifest=kept_manifest,
-            check=publication.check,
-            event=event,
-            inspected_seconds=self._target.inspected_seconds,
-            not_before_seconds=self._settled_seconds,
-            installs_base=self._target.is_base
-            and live is None
-            and os.path.isdir(self._target.places.live),
-        )
+        switch = switch_to(self._target, verified, publication)
         record = self._target.publisher().publish(switch)
         self._clean_up(record, publication.keep)
         return read_back(self._target, record)

@@ -20,6 +20,18 @@ _BROKEN = frozenset(
         errno.EBADMSG,  # ... or has another checksum
     }
 )
+_OF_ENTRY = frozenset(
+    {
+        errno.EPERM,
+        errno.EACCES,
+        errno.EBUSY,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENOTEMPTY,
+        errno.ELOOP,
+    }
+)
 _FREE = "free some space there (`envsync gc {server}` frees what no version needs)"
 _MEND = "look at `dmesg` there and see to the disk"
 _REMOUNT = "see in `dmesg` there why, and mount it read-write again"
@@ -84,6 +96,12 @@ def trouble(error: OSError) -> Optional[Trouble]:
     if error.errno in _BROKEN:
         return Trouble(StorageFailed, "its disk fails (%s)" % os.strerror(error.errno), _MEND)
     return None
+
+
+def is_of_entry(error: OSError) -> bool:
+    """Whether it comes of an entry that is another's, or of another kind than it was: not of a
+    disk, nor of a machine without memory or descriptors."""
+    return error.errno in _OF_ENTRY
 
 
 def words(error: Union[EnvsyncError, OSError]) -> str:
