@@ -277,12 +277,12 @@ def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPa
     write(server.live, CHECKPOINT, os.urandom(3 << 20))
     free = filesystem.Space(storage.SPARE_BYTES + (2 << 20), None)
     monkeypatch.setattr("envsync.agent.staging.staging.space", lambda _: free)
-    monkeypatch.setattr("envsync.agent.staging.staging.can_share_blocks", lambda *_: False)
+    monkeypatch.setattr("envsync.agent.places.local_disk_usage.can_share_blocks", lambda *_: False)
     with pytest.raises(NoSpace, match="the push needs 70 MB"):
         server.push(CONFIGURED, local=MODELS)
-    monkeypatch.setattr("envsync.agent.staging.staging.can_share_blocks", lambda *_: True)
+    monkeypatch.setattr("envsync.agent.places.local_disk_usage.can_share_blocks", lambda *_: True)
     server.push(CONFIGURED, local=MODELS)
-    monkeypatch.setattr("envsync.agent.staging.staging.can_share_blocks", lambda *_: False)
+    monkeypatch.setattr("envsync.agent.places.local_disk_usage.can_share_blocks", lambda *_: False)
     # What it is built on now has had them as well, and those go first.
     server.push(OTHER, local=MODELS)
 

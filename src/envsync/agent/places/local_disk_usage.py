@@ -31,6 +31,19 @@ def disk_usage(tree: bytes, local: Collection[bytes]) -> DiskUsage:
     return DiskUsage(size_bytes, inodes)
 
 
+def added_usage(
+    live: bytes, local: Collection[bytes], tree: bytes, going: Collection[bytes]
+) -> DiskUsage:
+    """What the live tree's local paths take in another tree, beyond those that go from it first."""
+    if not local:
+        return DiskUsage(0, 0)
+    needed, freed = disk_usage(live, local), disk_usage(tree, going)
+    size_bytes = max(0, needed.size_bytes - freed.size_bytes)
+    if size_bytes and can_share_blocks(live, local, tree):
+        size_bytes = 0
+    return DiskUsage(size_bytes, max(0, needed.inodes - freed.inodes))
+
+
 def missing_usage(live: bytes, local: Collection[bytes], tree: bytes) -> DiskUsage:
     """What those of the live tree's local paths take that another tree lacks or has older."""
     size_bytes = inodes = 0

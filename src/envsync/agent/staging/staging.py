@@ -8,31 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
-from typing import (
-    Callable,
-    Collection,
-    Dict,
-    Iterator,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Set,
-)
+from typing import Callable, Collection, Iterator, List, NamedTuple, Optional, Sequence, Set
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.local_disk_usage import DiskUsage, can_share_blocks, disk_usage
+from envsync.agent.places.local_disk_usage import DiskUsage, added_usage
 from envsync.agent.places.local_paths import carry
 from envsync.agent.places.locks import fence_writers
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.sharing import regroup
 from envsync.agent.places.staging_note import find_staging, forget_staging, note_staging
 from envsync.agent.server.filesystem import space
-from envsync.agent.staging.blocks import LARGE_BYTES
 from envsync.agent.staging.choice import NOTHING, Candidate, StagingChoice
 from envsync.agent.staging.copying import Copying, Site
 from envsync.agent.staging.incremental_listing import IncrementalListing
+from envsync.agent.staging.plan_steps import after_contents, before_contents, stamp_directories
 from envsync.agent.staging.writing import TreeWriter, space_guard
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.removal import remove_trees
@@ -42,7 +31,7 @@ from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED
 from envsync.errors import VerificationFailed
 from envsync.tree.difference import difference
-from envsync.tree.entry import DIRECTORY, FILE, join, split
+from envsync.tree.entry import DIRECTORY, split
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.outline import plan_whole
 from envsync.tree.plan import Held, plan
@@ -183,21 +172,12 @@ class Staging:
     def require_space(self, live: Optional[bytes] = None, local: Collection[bytes] = ()) -> None:
         """Raise `NoSpace` where the plan does not fit, or what is carried of `live` with it."""
         assert self._plan is not None
-        free = space(self._places.trees)
-        carried = DiskUsage(0, 0) if live is None else self._room_for(live, local)
+        free, carried = space(self._places.trees), DiskUsage(0, 0)
+        if live is not None:
+            going = () if self._found is None else self._found.scan.local
+            carried = added_usage(live, local, self.path, going)
         new_bytes = self._plan.new_bytes() + carried.size_bytes
         require_room(free, new_bytes, self._plan.new_inodes() + carried.inodes)
-
-    def _room_for(self, live: bytes, local: Collection[bytes]) -> DiskUsage:
-        """What the live tree's local paths take beyond those that go from this one first."""
-        if not local:
-            return DiskUsage(0, 0)
-        going = () if self._found is None else self._found.scan.local
-        needed, freed = disk_usage(live, local), disk_usage(self.path, going)
-        size_bytes = max(0, needed.size_bytes - freed.size_bytes)
-        if size_bytes and can_share_blocks(live, local, self.path):
-            size_bytes = 0
-        return DiskUsage(size_bytes, max(0, needed.inodes - freed.inodes))
 
     def bring_forward(
         self, holdings: Sequence[Holding], progress: Optional[Progress] = None
@@ -214,12 +194,7 @@ class Staging:
                 for path in _standing(work.touched_directories(), self._found):
                     writer.unlock_directory(path)
                 self._discard_local()
-            for path, entry in _gone_first(work):
-                writer.remove(path, entry.kind)
-            for path, _ in work.directories:
-                writer.make_directory(path)
-            for path, entry in work.symlinks:
-                writer.make_symlink(path, entry)
+            before_contents(writer, work)
             failed = self._copy(work, holdings, progress)
         # What was copied is only remembered by where: it may be 200,000 files.
         self._touched |= work.touched_directories()
@@ -259,47 +234,18 @@ class Staging:
         """
         assert self._plan is not None
         work, writer = self._plan, self.writer
+        self._touched |= work.touched_directories()
+        self._touched.update(path for path, _ in work.directories)
+        for path, entry in work.restamp:
+            self._touched.add(split(path)[0])
+            if entry.kind == DIRECTORY:
+                self._touched.add(path)
         with space_guard():
-            for path, entry, _, source in work.repeats:
-                writer.copy_file(writer.top_fd, source, path, entry)
-            for link in work.links:
-                # Where the leader did not come, verification says so.
-                with contextlib.suppress(FileNotFoundError):
-                    writer.make_link(link.path, link.leader)
-            for path, entry in work.restamp:
-                if entry.kind != DIRECTORY:
-                    writer.stamp(path, entry)
-                self._touched.add(split(path)[0])
+            after_contents(writer, work)
             if live is not None:
                 rules = self._trees.local
                 self._touched |= carry(live, local, self.path, rules, is_ours=True)
-            self._stamp_directories(wanted)
-
-    def _stamp_directories(self, wanted: Manifest) -> None:
-        """Give directories their modes and mtimes again, children first: last of all.
-
-        Only those that something was done in: the others still have theirs, and the
-        content cache knows them.
-        """
-        assert self._plan is not None
-        work = self._plan
-        self._touched |= work.touched_directories()
-        self._touched.update(path for path, _ in work.directories)
-        self._touched.update(path for path, entry in work.restamp if entry.kind == DIRECTORY)
-        planned = dict(work.directories)
-        by_parent: Dict[bytes, Set[bytes]] = {}
-        for path in self._touched - planned.keys() - {b""}:
-            parent, name = split(path)
-            by_parent.setdefault(parent, set()).add(name)
-        for parent, names in by_parent.items():
-            for entry in wanted.entries(parent):
-                if entry.name in names:
-                    planned[join(parent, entry.name)] = entry
-        for path in sorted(planned, key=lambda path: path.count(b"/"), reverse=True):
-            self.writer.stamp(path, planned[path])
-        # Without its owner's write permission a directory cannot be moved to another one.
-        os.chmod(b".", wanted.mode | stat.S_IWUSR, dir_fd=self.writer.top_fd)
-        os.utime(self.writer.top_fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
+            stamp_directories(writer, work, self._touched, wanted)
 
     def regroup(self, gid: int) -> None:
         """Give what an earlier version left in another group this one."""
@@ -352,13 +298,3 @@ def _standing(touched: Collection[bytes], found: Snapshot) -> Iterator[bytes]:
     """
     standing = found.scan.directories
     return (path for path in touched if path in standing)
-
-
-def _gone_first(work: Plan) -> Iterator[Make]:
-    """What goes before anything comes: not what a large file can be made of (`blocks`)."""
-    if not work.remove:
-        return
-    made_anew = {path for path, entry in work.fetches if entry.size_bytes >= LARGE_BYTES}
-    for make in work.remove:
-        if make.entry.kind != FILE or make.path not in made_anew:
-            yield make

@@ -1,0 +1,71 @@
+"""Carries out a plan's steps on a staging tree: those before the contents come, and those after."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import Dict, Iterator, Set
+
+from envsync.agent.staging.blocks import LARGE_BYTES
+from envsync.agent.staging.writing import TreeWriter
+from envsync.tree.entry import DIRECTORY, FILE, join, split
+from envsync.tree.manifest import Manifest
+from envsync.tree.steps import Make, Plan
+
+
+def before_contents(writer: TreeWriter, work: Plan) -> None:
+    """Remove what goes; make directories and symbolic links."""
+    for path, entry in _gone_first(work):
+        writer.remove(path, entry.kind)
+    for path, _ in work.directories:
+        writer.make_directory(path)
+    for path, entry in work.symlinks:
+        writer.make_symlink(path, entry)
+
+
+def _gone_first(work: Plan) -> Iterator[Make]:
+    """What goes before anything comes: not what a large file can be made of (`blocks`)."""
+    if not work.remove:
+        return
+    made_anew = {path for path, entry in work.fetches if entry.size_bytes >= LARGE_BYTES}
+    for make in work.remove:
+        if make.entry.kind != FILE or make.path not in made_anew:
+            yield make
+
+
+def after_contents(writer: TreeWriter, work: Plan) -> None:
+    """Repeat contents within the tree, make hard links, and stamp files that are there already."""
+    for path, entry, _, source in work.repeats:
+        writer.copy_file(writer.top_fd, source, path, entry)
+    for link in work.links:
+        # Where the leader did not come, verification says so.
+        with contextlib.suppress(FileNotFoundError):
+            writer.make_link(link.path, link.leader)
+    for path, entry in work.restamp:
+        if entry.kind != DIRECTORY:
+            writer.stamp(path, entry)
+
+
+def stamp_directories(
+    writer: TreeWriter, work: Plan, touched: Set[bytes], wanted: Manifest
+) -> None:
+    """Give the directories that something was done in their modes and mtimes again, children
+    first: last of all.
+
+    The others still have theirs, and the content cache knows them.
+    """
+    planned = dict(work.directories)
+    by_parent: Dict[bytes, Set[bytes]] = {}
+    for path in touched - planned.keys() - {b""}:
+        parent, name = split(path)
+        by_parent.setdefault(parent, set()).add(name)
+    for parent, names in by_parent.items():
+        for entry in wanted.entries(parent):
+            if entry.name in names:
+                planned[join(parent, entry.name)] = entry
+    for path in sorted(planned, key=lambda path: path.count(b"/"), reverse=True):
+        writer.stamp(path, planned[path])
+    # Without its owner's write permission a directory cannot be moved to another one.
+    os.chmod(b".", wanted.mode | stat.S_IWUSR, dir_fd=writer.top_fd)
+    os.utime(writer.top_fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
