@@ -17,6 +17,12 @@ from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.source.relocations import SourcePaths, relocation_to
 from envsync.agent.source.softlinks import finding, softlinks
+from envsync.agent.source.source_state import (
+    left_out,
+    source_revision,
+    state_of,
+    unhashed_state,
+)
 from envsync.agent.source.version import SourceVersion
 from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.hashing import Hashing
@@ -30,7 +36,6 @@ from envsync.agent.trees.storage import require_good_disk
 from envsync.agent.trees.trees import Trees
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
 from envsync.agent.wire.messages import (
-    AS_SENT,
     DirectoryIdentity,
     Finding,
     PlatformFacts,
@@ -128,7 +133,14 @@ class Source:
         if mapped:
             self._believe_nothing()
         findings = busy_before + busy_findings(snapshot.scan, self._places) + mapped
-        return self._state(findings + _left_out(snapshot) + finding(links))
+        return state_of(
+            self._places.path,
+            self._version,
+            source_revision(self._records, snapshot),
+            self.had.revisions(),
+            findings + left_out(snapshot.scan) + finding(links),
+            self._platform(),
+        )
 
     def _paths(self) -> SourcePaths:
         return SourcePaths(
@@ -171,27 +183,8 @@ class Source:
         self._scanned = None
         return snapshot
 
-    def _state(self, findings: Tuple[Finding, ...]) -> SourceState:
-        """Of the version that was just found."""
-        snapshot, here = self.version.snapshot, self.version.at("")
-        return SourceState(
-            path=os.fsdecode(self._places.path),
-            revision=snapshot.revision,
-            revision_there=snapshot.revision if here is None else here.facts.revision,
-            source_revision=self._source_revision(snapshot),
-            totals=TotalsFacts(*snapshot.totals) if here is None else here.facts.totals,
-            had=tuple(self.had.revisions()),
-            findings=findings,
-            platform=self.platform or platform_facts(),
-            hashed_bytes=snapshot.hashed_bytes,
-        )
-
-    def _source_revision(self, snapshot: Snapshot) -> str:
-        """What is on record of a version that stands here as it was published; else its own."""
-        record = self._records.at(snapshot.scan.inode)
-        if record is None or record.revision != snapshot.revision or record.method not in AS_SENT:
-            return snapshot.revision
-        return record.source_revision
+    def _platform(self) -> PlatformFacts:
+        return self.platform or platform_facts()
 
     def outline(self) -> Optional[Tuple[SourceState, Manifest]]:
         """What is known before the files are hashed; None where that is done.
@@ -207,17 +200,8 @@ class Source:
             with opened_directory(self.path) as top_fd:
                 build = Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
                 manifest, totals = build.outline(scanned)
-            state = SourceState(
-                path=os.fsdecode(self._places.path),
-                revision="",
-                revision_there="",
-                source_revision="",
-                totals=TotalsFacts(*totals),
-                had=(),
-                findings=installer_findings(self._places) + busy_findings(scanned, self._places),
-                platform=self.platform or platform_facts(),
-                hashed_bytes=0,
-            )
+            found = installer_findings(self._places) + busy_findings(scanned, self._places)
+            state = unhashed_state(self._places.path, TotalsFacts(*totals), found, self._platform())
             return state, manifest
 
     def confirm(self) -> bool:
@@ -310,16 +294,3 @@ class Source:
     def sees(self, nonce: str) -> bool:
         """Whether a target's lock stands in this very place: a shared filesystem."""
         return bool(nonce) and nonce_at(self._places) == nonce
-
-
-def _left_out(snapshot: Snapshot) -> Tuple[Finding, ...]:
-    """Entries that cannot travel."""
-    special = [
-        Finding("special", "%s is a socket, pipe or device and is not sent" % os.fsdecode(path))
-        for path in snapshot.scan.special
-    ]
-    foreign = [
-        Finding("foreign", "%s is another filesystem mounted there" % os.fsdecode(path), True)
-        for path in snapshot.scan.foreign
-    ]
-    return tuple(special + foreign)

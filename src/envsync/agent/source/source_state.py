@@ -1,0 +1,79 @@
+"""What is told of a source: the state that it was found in, hashed or not yet."""
+
+from __future__ import annotations
+
+import os
+from typing import Iterable, Tuple
+
+from envsync.agent.places.records import Records
+from envsync.agent.source.version import SourceVersion
+from envsync.agent.trees.scan_pass import Scan
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.wire.messages import (
+    AS_SENT,
+    Finding,
+    PlatformFacts,
+    SourceState,
+    TotalsFacts,
+)
+
+
+def state_of(
+    path: bytes,
+    version: SourceVersion,
+    source_revision: str,
+    had: Iterable[str],
+    findings: Tuple[Finding, ...],
+    platform: PlatformFacts,
+) -> SourceState:
+    """Of a version, as `source_revision` knows it; `had` are those that the source has had."""
+    snapshot, here = version.snapshot, version.at("")
+    return SourceState(
+        path=os.fsdecode(path),
+        revision=snapshot.revision,
+        revision_there=snapshot.revision if here is None else here.facts.revision,
+        source_revision=source_revision,
+        totals=TotalsFacts(*snapshot.totals) if here is None else here.facts.totals,
+        had=tuple(had),
+        findings=findings,
+        platform=platform,
+        hashed_bytes=snapshot.hashed_bytes,
+    )
+
+
+def unhashed_state(
+    path: bytes, totals: TotalsFacts, findings: Tuple[Finding, ...], platform: PlatformFacts
+) -> SourceState:
+    """Of what was scanned and is not hashed: it has no revision."""
+    return SourceState(
+        path=os.fsdecode(path),
+        revision="",
+        revision_there="",
+        source_revision="",
+        totals=totals,
+        had=(),
+        findings=findings,
+        platform=platform,
+        hashed_bytes=0,
+    )
+
+
+def source_revision(records: Records, snapshot: Snapshot) -> str:
+    """What is on record of a version that stands here as it was published; else its own."""
+    record = records.at(snapshot.scan.inode)
+    if record is None or record.revision != snapshot.revision or record.method not in AS_SENT:
+        return snapshot.revision
+    return record.source_revision
+
+
+def left_out(scanned: Scan) -> Tuple[Finding, ...]:
+    """Entries that cannot travel."""
+    special = [
+        Finding("special", "%s is a socket, pipe or device and is not sent" % os.fsdecode(path))
+        for path in scanned.special
+    ]
+    foreign = [
+        Finding("foreign", "%s is another filesystem mounted there" % os.fsdecode(path), True)
+        for path in scanned.foreign
+    ]
+    return tuple(special + foreign)
