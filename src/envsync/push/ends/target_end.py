@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from envsync.agent.places.layout import BASE
@@ -21,22 +19,16 @@ from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import (
     DifferenceFacts,
     DirectoryIdentity,
-    Finding,
-    PlanFacts,
     ProcessUse,
     PublishFacts,
     RecordFacts,
     ServerFacts,
-    StageFacts,
     TargetState,
     VerifyFacts,
 )
 from envsync.agent.wire.short_answers import (
     DoneFacts,
-    ExistingFacts,
-    FindingsFacts,
     HolderFacts,
-    ReferencesFacts,
     ShareFacts,
     UseFacts,
 )
@@ -47,40 +39,14 @@ from envsync.agent.wire.target_requests import (
     InspectTarget,
     OpenTarget,
 )
-from envsync.errors import AgentFailed
+from envsync.push.ends import target_answers
 from envsync.push.ends.end import Answer, End, Progress, RemoteEnd
+from envsync.push.ends.target_answers import KnownThere, Staged
 from envsync.push.request.settings import PushSettings
-from envsync.tree.manifest import ENTRIES_MAX, REFERENCE_BYTES
 from envsync.tree.sharing import Share
 
 _PACKED_FROM_BYTES = 256 << 10
 _PACKED_LEVEL = 1
-# It becomes part of rsync's command line here, and of the receiver's there.
-_PLACE = re.compile(r"/[^\0]*/trees/[0-9a-f]{16}")
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A staging tree brought forward: the plan, and the files that have to be sent.
-
-    `tree` is its path there, `token` what a writer has to present. `warnings` are what was
-    found only now that the environment is known.
-    """
-
-    plan: PlanFacts
-    fetches: tuple[bytes, ...]
-    tree: str
-    token: str
-    warnings: tuple[str, ...] = ()
-
-
-class KnownThere(NamedTuple):
-    """`references` stand for directories of the source's manifest; `has_most` says that half of
-    its packages are there under other names, `has_begun` that an earlier push left something."""
-
-    references: bytes
-    has_most: bool
-    has_begun: bool
 
 
 class How(NamedTuple):
@@ -159,10 +125,7 @@ class TargetEnd:
         if not paths:
             return ()
         answer = self._end.call("target.existing", AskExisting(tuple(paths)))
-        found = from_json(ExistingFacts, answer.document).existing
-        if len(found) != len(paths):
-            raise AgentFailed("the target answered for other paths than it was asked about")
-        return found
+        return target_answers.existing(answer, paths)
 
     def using(self) -> tuple[ProcessUse, ...]:
         """The processes there that use the environment."""
@@ -180,12 +143,8 @@ class TargetEnd:
         """
         payload = b"\0".join(sorted(packages))
         answer = self._end.call("target.references", AskReferences(keep), payload)
-        found = answer.payload
-        if len(found) % REFERENCE_BYTES or len(found) > REFERENCE_BYTES * ENTRIES_MAX:
-            raise AgentFailed("the target sent references that are none")
-        facts = from_json(ReferencesFacts, answer.document)
-        self._codecs = facts.codecs
-        return KnownThere(found, facts.has_most, facts.has_begun)
+        known, self._codecs = target_answers.known_there(answer)
+        return known
 
     def differences(self, manifest: bytes, paths_max: int) -> DifferenceFacts:
         """What stands there against a manifest, or against its record where that is empty."""
@@ -195,9 +154,7 @@ class TargetEnd:
     def dry_plan(self, manifest: bytes, keep: int) -> Staged:
         """What a push of that manifest would do; nothing is touched, so there is no tree."""
         answer = self._told("target.dry_plan", Build(keep), manifest)
-        facts = from_json(PlanFacts, answer.document)
-        warnings = _messages(from_json(FindingsFacts, answer.document).findings)
-        return Staged(facts, _fetches(answer), tree="", token="", warnings=warnings)
+        return target_answers.predicted(answer)
 
     def prepare(self, keep: int) -> None:
         """Let it read what `stage` will need; nothing is touched."""
@@ -244,7 +201,8 @@ class TargetEnd:
 
     def stage(self, manifest: bytes, keep: int, on_progress: Progress | None = None) -> Staged:
         """Bring a staging tree forward as far as the target's own bytes go."""
-        return _staged(self._told("build.stage", Build(keep), manifest, on_progress))
+        answer = self._told("build.stage", Build(keep), manifest, on_progress)
+        return target_answers.staged(answer)
 
     def _told(
         self,
@@ -277,7 +235,7 @@ class TargetEnd:
         answer = self._end.call("build.publish", publication, on_progress=on_progress)
         published = from_json(PublishFacts, answer.document)
         self.wants_spare = published.wants_spare
-        return _of_revision(published.record, source_revision)
+        return target_answers.of_revision(published.record, source_revision)
 
     def make_spare(self, keep: int, on_progress: Progress | None = None) -> bool:
         """Make a tree for the next push to build on; whether it was made.
@@ -294,7 +252,7 @@ class TargetEnd:
         """Record what stands there already."""
         publication = _publication(settings, source_revision, How("mirror", ""))
         answer = self._end.call("build.adopt", publication)
-        return _of_revision(from_json(RecordFacts, answer.document), source_revision)
+        return target_answers.of_revision(from_json(RecordFacts, answer.document), source_revision)
 
     def rollback(self, number: int | None, by: str, overwrite: bool) -> RecordFacts:
         """Put an earlier version back: the newest, or generation `number`."""
@@ -313,38 +271,10 @@ class TargetEnd:
 
     def history(self) -> list[Mapping[str, Any]]:
         """What happened to the environment there, oldest first."""
-        events = self._end.call("target.history").document.get("events")
-        if not isinstance(events, list):
-            raise AgentFailed("a history that is none")
-        return [event for event in events if isinstance(event, dict)]
+        return target_answers.events(self._end.call("target.history"))
 
     def close(self) -> None:
         self._end.close()
-
-
-def _staged(answer: Answer) -> Staged:
-    facts = from_json(StageFacts, answer.document)
-    if not _PLACE.fullmatch(facts.tree) or not facts.tree.endswith("/" + facts.token):
-        raise AgentFailed("the target builds at an impossible place")
-    warnings = _messages(facts.findings)
-    return Staged(facts.plan, _fetches(answer), facts.tree, facts.token, warnings)
-
-
-def _messages(findings: Sequence[Finding]) -> tuple[str, ...]:
-    return tuple(finding.message for finding in findings)
-
-
-def _fetches(answer: Answer) -> tuple[bytes, ...]:
-    if answer.payload.count(b"\0") >= ENTRIES_MAX:
-        raise AgentFailed("the target asked for more files than there can be")
-    return tuple(answer.payload.split(b"\0")) if answer.payload else ()
-
-
-def _of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:
-    """The record that was read back there, which has to be that of what was pushed."""
-    if record.source_revision != source_revision:
-        raise AgentFailed("the target has another version on record than was pushed")
-    return record
 
 
 def _publication(settings: PushSettings, source_revision: str, how: How) -> Publication:

@@ -13,7 +13,8 @@ from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.wire.messages import ORIGIN_NEW, PlanFacts
 from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
 from envsync.push.ends.source import Source
-from envsync.push.ends.target_end import KnownThere, Staged, TargetEnd
+from envsync.push.ends.target_answers import KnownThere, Staged
+from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight.end_checks import DIFFERENCES_SHOWN
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.progress import ProgressTracker

@@ -1,0 +1,100 @@
+"""What a target answers, as values: checked, for nothing that comes from there is trusted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.messages import Finding, PlanFacts, RecordFacts, StageFacts
+from envsync.agent.wire.short_answers import ExistingFacts, FindingsFacts, ReferencesFacts
+from envsync.errors import AgentFailed
+from envsync.push.ends.end import Answer
+from envsync.tree.manifest import ENTRIES_MAX, REFERENCE_BYTES
+
+# It becomes part of rsync's command line here, and of the receiver's there.
+_PLACE = re.compile(r"/[^\0]*/trees/[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A staging tree brought forward: the plan, and the files that have to be sent.
+
+    `tree` is its path there, `token` what a writer has to present. `warnings` are what was
+    found only now that the environment is known.
+    """
+
+    plan: PlanFacts
+    fetches: tuple[bytes, ...]
+    tree: str
+    token: str
+    warnings: tuple[str, ...] = ()
+
+
+class KnownThere(NamedTuple):
+    """`references` stand for directories of the source's manifest; `has_most` says that half of
+    its packages are there under other names, `has_begun` that an earlier push left something."""
+
+    references: bytes
+    has_most: bool
+    has_begun: bool
+
+
+def staged(answer: Answer) -> Staged:
+    """A staging tree, at a place where one may be."""
+    facts = from_json(StageFacts, answer.document)
+    if not _PLACE.fullmatch(facts.tree) or not facts.tree.endswith("/" + facts.token):
+        raise AgentFailed("the target builds at an impossible place")
+    warnings = _messages(facts.findings)
+    return Staged(facts.plan, _fetches(answer), facts.tree, facts.token, warnings)
+
+
+def predicted(answer: Answer) -> Staged:
+    """What a push would do: nothing was touched, so there is no tree."""
+    facts = from_json(PlanFacts, answer.document)
+    warnings = _messages(from_json(FindingsFacts, answer.document).findings)
+    return Staged(facts, _fetches(answer), tree="", token="", warnings=warnings)
+
+
+def _messages(findings: Sequence[Finding]) -> tuple[str, ...]:
+    return tuple(finding.message for finding in findings)
+
+
+def _fetches(answer: Answer) -> tuple[bytes, ...]:
+    if answer.payload.count(b"\0") >= ENTRIES_MAX:
+        raise AgentFailed("the target asked for more files than there can be")
+    return tuple(answer.payload.split(b"\0")) if answer.payload else ()
+
+
+def known_there(answer: Answer) -> tuple[KnownThere, tuple[str, ...]]:
+    """What the target has of a source, and the codecs that it undoes."""
+    found = answer.payload
+    if len(found) % REFERENCE_BYTES or len(found) > REFERENCE_BYTES * ENTRIES_MAX:
+        raise AgentFailed("the target sent references that are none")
+    facts = from_json(ReferencesFacts, answer.document)
+    return KnownThere(found, facts.has_most, facts.has_begun), facts.codecs
+
+
+def existing(answer: Answer, paths: Sequence[str]) -> tuple[bool, ...]:
+    """Whether something is there, of each of the paths that it was asked about."""
+    found = from_json(ExistingFacts, answer.document).existing
+    if len(found) != len(paths):
+        raise AgentFailed("the target answered for other paths than it was asked about")
+    return found
+
+
+def of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:
+    """The record that was read back there, which has to be that of what was pushed."""
+    if record.source_revision != source_revision:
+        raise AgentFailed("the target has another version on record than was pushed")
+    return record
+
+
+def events(answer: Answer) -> list[Mapping[str, Any]]:
+    """The lines of a history."""
+    found = answer.document.get("events")
+    if not isinstance(found, list):
+        raise AgentFailed("a history that is none")
+    return [event for event in found if isinstance(event, dict)]
