@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from envsync.conda.credentials import redacted
-from envsync.daemon.store import ErrorDocument
+from envsync.daemon.rows import ErrorDocument
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 """Priorities, as syslog numbers them."""

@@ -10,9 +10,9 @@ from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.install_check import InstallCheck
 from envsync.daemon.log import Log
 from envsync.daemon.message_handler import MessageHandler
+from envsync.daemon.rows import IN_STEP, SourceRow
 from envsync.daemon.spares import Spares
 from envsync.daemon.standby import Standby
-from envsync.daemon.store import IN_STEP, SourceRow
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tasks import DigestCheck, Task
 from envsync.daemon.tracked_source import TrackedSource

@@ -8,15 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from envsync import __version__
-from envsync.daemon.store import (
-    HALTED,
-    HELD,
-    IN_STEP,
-    Contents,
-    ErrorDocument,
-    ServerRow,
-    SourceRow,
-)
+from envsync.daemon.rows import HALTED, HELD, IN_STEP, Contents, ErrorDocument, ServerRow, SourceRow
 
 if TYPE_CHECKING:
     from envsync.daemon.scheduler import Scheduler

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from envsync.daemon import transitions
 from envsync.daemon.assignments import Assignments
 from envsync.daemon.log import ERROR, INFO, WARNING, Log
-from envsync.daemon.store import (
+from envsync.daemon.rows import (
     HALTED,
     HELD,
     IN_STEP,
@@ -19,8 +19,8 @@ from envsync.daemon.store import (
     WAITING,
     ServerRow,
     SourceRow,
-    Store,
 )
+from envsync.daemon.store import Store
 from envsync.daemon.worker_messages import PUSHED, PushEnded, PushOutcome
 from envsync.errors import EnvsyncError, InstallUnfinished
 from envsync.tree.revision import short

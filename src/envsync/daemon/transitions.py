@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from envsync.daemon.store import (
+from envsync.daemon.rows import (
     HALTED,
     HELD,
     IN_STEP,

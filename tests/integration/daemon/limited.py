@@ -10,7 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
-from envsync.daemon.store import ServerRow, SourceRow, Store, read
+from envsync.daemon.rows import ServerRow, SourceRow
+from envsync.daemon.store import Store, read
 from envsync.daemon.watcher import INVENTORY, Watcher
 
 _LIMIT = "/proc/sys/user/max_inotify_{}"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.server.filesystem import sync_filesystem
-from envsync.daemon.store import HELD, IN_STEP, Contents, ServerRow, SourceRow, Store
+from envsync.daemon.rows import HELD, IN_STEP, Contents, ServerRow, SourceRow
+from envsync.daemon.store import Store
 from tests.disk.disk import Disk
 from tests.disk.fixtures import MakeDisk
 

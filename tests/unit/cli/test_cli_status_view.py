@@ -9,8 +9,7 @@ import pytest
 
 from envsync import __version__
 from envsync.cli.output import status_view
-from envsync.daemon.status import About, document
-from envsync.daemon.store import (
+from envsync.daemon.rows import (
     HALTED,
     IN_STEP,
     LAGGING,
@@ -21,6 +20,7 @@ from envsync.daemon.store import (
     ServerRow,
     SourceRow,
 )
+from envsync.daemon.status import About, document
 
 REVISION = "ab" * 32
 REFUSED = {"message": "server3 refuses connections", "hint": "check that sshd runs there"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.daemon.store import IN_STEP
+from envsync.daemon.rows import IN_STEP
 from tests.unit.daemon.simulation import SimulatedDaemon, new
 
 

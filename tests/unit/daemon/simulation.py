@@ -15,8 +15,9 @@ import pytest
 from envsync.daemon import scheduler
 from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
+from envsync.daemon.rows import ServerRow
 from envsync.daemon.scheduler import Scheduler
-from envsync.daemon.store import ServerRow, Store
+from envsync.daemon.store import Store
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation

@@ -20,7 +20,8 @@ from envsync.daemon import control
 from envsync.daemon.control import ControlSocket, ask
 from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.request_handler import RequestHandler
-from envsync.daemon.store import Contents, SourceRow, Store, read
+from envsync.daemon.rows import Contents, SourceRow
+from envsync.daemon.store import Store, read
 from envsync.errors import EnvsyncError, Locked, NotFound, StorageFailed, UsageError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from envsync.daemon import scheduler, worker_pool
 from envsync.daemon.log import Log
 from envsync.daemon.request_handler import RequestHandler
-from envsync.daemon.store import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
+from envsync.daemon.rows import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.tasks import START, START_CHANGED, Task
 from envsync.daemon.tracked_source import REFUSED_MAX_SECONDS
 from envsync.daemon.triggers import Observation

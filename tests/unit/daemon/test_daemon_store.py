@@ -13,17 +13,8 @@ from pathlib import Path
 import pytest
 
 from envsync.daemon import store as module
-from envsync.daemon.store import (
-    HELD,
-    IN_STEP,
-    LAGGING,
-    PUSHING,
-    Contents,
-    ServerRow,
-    SourceRow,
-    Store,
-    read,
-)
+from envsync.daemon.rows import HELD, IN_STEP, LAGGING, PUSHING, Contents, ServerRow, SourceRow
+from envsync.daemon.store import Store, read
 
 SOURCE = SourceRow("myenv", "ab" * 32, 12.5, True, ("an installer left ~umpy",), {"code": "x"})
 HELD_ROW = ServerRow("myenv", "server2", HELD, "", "ab" * 32, 3.0, 9.0, 2, {"code": "held"})

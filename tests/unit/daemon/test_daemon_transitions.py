@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envsync.daemon import transitions
-from envsync.daemon.store import (
+from envsync.daemon.rows import (
     HALTED,
     HELD,
     IN_STEP,
