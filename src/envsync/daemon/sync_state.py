@@ -9,21 +9,12 @@ from dataclasses import dataclass, replace
 
 from envsync.daemon import transitions
 from envsync.daemon.assignments import Assignments
-from envsync.daemon.log import ERROR, INFO, WARNING, Log
-from envsync.daemon.rows import (
-    HALTED,
-    HELD,
-    IN_STEP,
-    PUSHING,
-    RETRYING,
-    WAITING,
-    ServerRow,
-    SourceRow,
-)
+from envsync.daemon.log import Log
+from envsync.daemon.push_log import log_failure, log_success
+from envsync.daemon.rows import IN_STEP, PUSHING, RETRYING, ServerRow, SourceRow
 from envsync.daemon.store import Store
-from envsync.daemon.worker_messages import PUSHED, PushEnded, PushOutcome
+from envsync.daemon.worker_messages import PushEnded
 from envsync.errors import EnvsyncError, InstallUnfinished
-from envsync.tree.revision import short
 
 
 @dataclass(slots=True)
@@ -247,7 +238,7 @@ class SyncState:
             self._answered(report.server, now)
             after = transitions.after_success(before, report.revision, now)
             self._put(after)
-            self._log_success(before, after, report)
+            log_success(self._log, before, after, report)
         elif transitions.is_source_error(error, report.server):
             self._put(transitions.after_source_failure(before, now))
         else:
@@ -264,7 +255,7 @@ class SyncState:
         else:
             self._answered(before.server, now)
         self._put(after)
-        self._log_failure(before, after, error)
+        log_failure(self._log, before, after, error)
 
     def _unanswered(self, row: ServerRow, error: EnvsyncError, now: float) -> ServerRow:
         """Keep all environments of a server that is out of reach to one pace."""
@@ -301,7 +292,7 @@ class SyncState:
                     row, error, "", now, self.assignments.rescan_seconds, self._jitter()
                 )
                 self._put(after)
-                self._log_failure(row, after, error)
+                log_failure(self._log, row, after, error)
 
     def retry_now(self, environment: str) -> None:
         """Forget every pause: somebody wants to see it done."""
@@ -309,26 +300,3 @@ class SyncState:
             self._unreachable.pop(row.server, None)
             if row.state not in (PUSHING, IN_STEP):
                 self._put(replace(row, next_try_seconds=self._now(), attempts=0))
-
-    def _log_success(self, before: ServerRow, after: ServerRow, report: PushOutcome) -> None:
-        """One line where something is other than it was."""
-        about = {"environment": after.environment, "server": after.server}
-        if report.outcome == PUSHED:
-            text = f"published {short(after.revision)} ({report.seconds:.1f} s)"
-            self._log.notice(text, **about, revision=after.revision)
-        elif before.revision != after.revision or before.error is not None:
-            text = f"in step at {short(after.revision)}"
-            self._log.info(text, **about, revision=after.revision)
-
-    def _log_failure(self, before: ServerRow, after: ServerRow, error: EnvsyncError) -> None:
-        """The same."""
-        known = before.error or {}
-        if (error.code, error.message) == (known.get("code"), known.get("message")):
-            return
-        document = {**error.to_json(), "message": f"{_HOW[after.state]}: {error.message}"}
-        priority = _PRIORITY.get(after.state, INFO)
-        self._log.failure(document, priority, environment=after.environment, server=after.server)
-
-
-_HOW = {HALTED: "halted", HELD: "held", WAITING: "waiting", RETRYING: "will be tried again"}
-_PRIORITY = {HALTED: ERROR, HELD: WARNING}

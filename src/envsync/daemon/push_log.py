@@ -1,0 +1,33 @@
+"""Logs what pushes came to: one line where something is other than it was."""
+
+from __future__ import annotations
+
+from envsync.daemon.log import ERROR, INFO, WARNING, Log
+from envsync.daemon.rows import HALTED, HELD, RETRYING, WAITING, ServerRow
+from envsync.daemon.worker_messages import PUSHED, PushOutcome
+from envsync.errors import EnvsyncError
+from envsync.tree.revision import short
+
+_HOW = {HALTED: "halted", HELD: "held", WAITING: "waiting", RETRYING: "will be tried again"}
+_PRIORITY = {HALTED: ERROR, HELD: WARNING}
+
+
+def log_success(log: Log, before: ServerRow, after: ServerRow, report: PushOutcome) -> None:
+    """Of a server that has the source's version now."""
+    about = {"environment": after.environment, "server": after.server}
+    if report.outcome == PUSHED:
+        text = f"published {short(after.revision)} ({report.seconds:.1f} s)"
+        log.notice(text, **about, revision=after.revision)
+    elif before.revision != after.revision or before.error is not None:
+        text = f"in step at {short(after.revision)}"
+        log.info(text, **about, revision=after.revision)
+
+
+def log_failure(log: Log, before: ServerRow, after: ServerRow, error: EnvsyncError) -> None:
+    """Of a server that could not be pushed to, and what comes of that."""
+    known = before.error or {}
+    if (error.code, error.message) == (known.get("code"), known.get("message")):
+        return
+    document = {**error.to_json(), "message": f"{_HOW[after.state]}: {error.message}"}
+    priority = _PRIORITY.get(after.state, INFO)
+    log.failure(document, priority, environment=after.environment, server=after.server)
