@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from envsync.daemon.assignments import Assignment, Assignments
-from envsync.daemon.install_check import InstallCheck
+from envsync.daemon.assignments import Assignments
 from envsync.daemon.log import Log
 from envsync.daemon.message_handler import MessageHandler
 from envsync.daemon.rows import IN_STEP, SourceRow
+from envsync.daemon.source_checks import SourceChecks
 from envsync.daemon.spares import Spares
 from envsync.daemon.standby import Standby
 from envsync.daemon.sync_state import SyncState
@@ -19,7 +19,6 @@ from envsync.daemon.tracked_source import TrackedSource
 from envsync.daemon.triggers import NO_ACTIVITY, Activity
 from envsync.daemon.worker_pool import StartProcess, WorkerPool
 from envsync.daemon.worker_process import WorkerProcess
-from envsync.errors import NotFound
 
 READY_SECONDS = 5.0
 """How long before it may be pushed a worker is made ready for it: the time to start one and
@@ -38,10 +37,10 @@ class Scheduler:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.sync_state = sync_state
-        self._log = log
         self._clock = clock
         self._wall = wall
         self._sources: dict[str, TrackedSource] = {}
+        self._checks = SourceChecks(sync_state, log, clock)
         self._pool = WorkerPool(start, log, clock)
         self._standby = Standby(self._pool, clock)
         self._spares = Spares(self._pool, log)
@@ -49,6 +48,7 @@ class Scheduler:
             sync_state, self._sources, self._spares, lambda name: self.hint([name]), clock
         )
         self._to_scan: dict[str, bool] = {}
+        """Those to be scanned, and whether they have settled."""
         self._next_rescan_seconds = 0.0
 
     # What comes from outside
@@ -69,7 +69,8 @@ class Scheduler:
             if not self._spares.locked_servers(name).issubset(assignment.servers):
                 self._spares.terminate(name)
             if source is None or source.path != assignment.path:
-                self._sources[name] = self._track(assignment)
+                self._sources[name] = self._checks.track(assignment)
+                self._to_scan[name] = False
                 self._spares.forget(name)
             elif source.local != assignment.local:
                 source.local = assignment.local
@@ -85,22 +86,6 @@ class Scheduler:
         self._next_rescan_seconds = min(
             self._next_rescan_seconds or float("inf"), self._clock() + assignments.rescan_seconds
         )
-
-    def _track(self, assignment: Assignment) -> TrackedSource:
-        name, path = assignment.environment, assignment.path
-        accepted = self.sync_state.accepted_packages(name, path)
-        check = InstallCheck(path, accepted)
-        self._to_scan[name] = False
-        if not self.sync_state.knows(name):
-            old = check.unfinished(only_old=True)
-            self.sync_state.store.put_source(SourceRow(name, tolerated=old))
-        if accepted is None:
-            self.sync_state.packages_accepted(name, path, check.accepted)
-        source, row = TrackedSource(path, assignment.local, check), self._row(name)
-        is_failed = row.error is not None and row.error.get("code") != NotFound.code
-        if is_failed or row.is_unchecked:
-            source.suspect(row.unfinished, self._clock(), self._settle_seconds)
-        return source
 
     @property
     def _settle_seconds(self) -> float:
@@ -123,10 +108,7 @@ class Scheduler:
     def sync(self, name: str) -> None:
         """A person wants it now: no pause, no settling, and what looks unfinished is accepted."""
         source = self._sources[name]
-        seen = source.install_check.observe()
-        row = self._row(name)
-        tolerated = tuple(sorted({*row.tolerated, *seen.unfinished}))
-        self.sync_state.store.put_source(replace(row, tolerated=tolerated))
+        self._checks.tolerate(name, source)
         self.sync_state.retry_now(name)
         self._spares.terminate(name)
         source.demand(self._clock())
@@ -163,7 +145,7 @@ class Scheduler:
             self._spares.retry_failed()
         for name, source in self._sources.items():
             if source.activity.is_due(now):
-                self._check(name, source, now)
+                self._checks.check(name, source, now)
         for name, source in self._sources.items():
             self._make_ready(name, source, now)
             self._push(name, source)
@@ -185,31 +167,6 @@ class Scheduler:
                 next_try = self.sync_state.next_try_seconds(name, self._pool.saturated_servers())
                 until += [] if next_try is None else [next_try - wall]
         return max(0.02, min(until))
-
-    def _check(self, name: str, source: TrackedSource, now: float) -> None:
-        seen = source.install_check.observe()
-        tolerated = () if seen.busy else self._tolerated(name, seen.unfinished)
-        seen = replace(
-            seen, unfinished=tuple(sign for sign in seen.unfinished if sign not in tolerated)
-        )
-        was_busy = source.activity.busy
-        is_ready = source.checked(seen, now, self._settle_seconds)
-        if source.activity.busy and not was_busy:
-            self._log.info(f"waiting for {source.activity.busy}", environment=name)
-        if source.activity.unfinished:
-            self.sync_state.install_unfinished(name, source.activity.unfinished)
-        elif is_ready:
-            self.sync_state.packages_accepted(name, source.path, source.install_check.accepted)
-            self.sync_state.install_finished(name)
-
-    def _tolerated(self, name: str, unfinished: tuple[str, ...]) -> tuple[str, ...]:
-        """Accepted remains that are still there; what stood there before the first check is. Not to
-        be asked while an installer is at work: a check then does not say what else is there."""
-        row = self._row(name)
-        still = tuple(sign for sign in row.tolerated if sign in unfinished)
-        if still != row.tolerated:
-            self.sync_state.store.put_source(replace(row, tolerated=still))
-        return still
 
     # Made ready ahead
 

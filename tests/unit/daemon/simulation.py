@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from envsync.daemon import scheduler
+from envsync.daemon import source_checks
 from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
 from envsync.daemon.rows import ServerRow
@@ -254,7 +254,7 @@ def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *unfinished: str) -> Si
     pretended = {f"/p/envs/{name}": FakeInstallCheck(name) for name in ("one", "two", "three")}
     pretended["/p/envs/one"].seen = Observation(unfinished=unfinished)
     monkeypatch.setattr(
-        scheduler, "InstallCheck", lambda path, accepted: pretended[path].made(accepted)
+        source_checks, "InstallCheck", lambda path, accepted: pretended[path].made(accepted)
     )
     return SimulatedDaemon(tmp_path, checks=pretended)
 
