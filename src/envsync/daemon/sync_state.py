@@ -67,7 +67,7 @@ class SyncState:
 
     def adopt(self, assignments: Assignments) -> set[tuple[str, str]]:
         """From now on these environments and servers; what is known of others is forgotten.
-        Gives those copies whose server's name leads elsewhere now."""
+        Returns the environments, each with a server of it whose name leads elsewhere now."""
         self._assignments = assignments
         now = self._now()
         wanted = {
@@ -145,8 +145,8 @@ class SyncState:
         return row is not None and row.state == PUSHING
 
     def next_try_seconds(self, environment: str, left_out: Collection[str] = ()) -> float | None:
-        """When `wanted` may say more by itself of servers that are not left out, by the wall
-        clock; None where only by news."""
+        """When, by the wall clock, `servers_due` may name another server that is not left out,
+        though nothing new is known; None where it will not."""
         times = [
             max(row.next_try_seconds or 0.0, self._outage(row.server).next_try_seconds)
             for row in self.servers(environment)
@@ -202,7 +202,7 @@ class SyncState:
             self._put_failure(row, error)
 
     def install_unfinished(self, environment: str, signs: tuple[str, ...]) -> None:
-        """A check has found that half done: nothing is pushed until another finds it whole."""
+        """A check has found these signs: nothing is pushed until another one finds none."""
         error = InstallUnfinished(f"an installation is not finished: {signs[0]}", details=signs[1:])
         self._put_failure(replace(self.source(environment), unfinished=signs), error)
 

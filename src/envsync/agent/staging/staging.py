@@ -79,7 +79,7 @@ class Staging:
                 self._looked.found.known()
 
     def begin_to_look(self, live: Optional[Record], keep: int) -> None:
-        """The same beside the caller, as far as that can be."""
+        """Begin that look in the background, and return at once."""
         if self._is_at_rest():
             self._choice.begin(live, keep)
 

@@ -67,7 +67,7 @@ class TargetPush:
             self._looked.look(self._target.replaced(live), keep)
 
     def prepare_beside(self, keep: int) -> None:
-        """The same, as far as it needs nobody to wait for it; also before `live` was looked at."""
+        """Begin that in the background, and return at once; also before `live` was looked at."""
         target = self._target
         if not target.lock.is_held:
             return
@@ -243,7 +243,7 @@ class TargetPush:
         return Bases(trees)
 
     def patching(self, items: Collection[Tuple[bytes, Entry]]) -> Patching:
-        """The same for files that are made of what is here and what comes."""
+        """What takes the stream of files that are made of `bases` and of blocks that come."""
         self._verified = None
         return Patching(self.staging.writer, items, self.bases())
 
