@@ -1,4 +1,4 @@
-"""`python -m envsync`: the command, for whoever knows the interpreter and not the script."""
+"""`python -m envsync`: the command, where the script is not on the PATH."""
 
 from envsync.cli import main
 

@@ -59,24 +59,25 @@ SLOTS: Mapping[str, str] = {
     "check_config": "envsync config check",
     "see_difference": "see what differs with `envsync diff`; ",
 }
-"""What may be left open in a hint, and what stands there until somebody knows better."""
+"""The slots that a hint may leave open, each with the text that stands in for it until it is
+filled."""
 _SLOT = re.compile("{(" + "|".join(SLOTS) + ")}")
 
 
 class Hint(NamedTuple):
-    """A hint that leaves something open, as it is raised where not all of it is known.
+    """A hint with open slots, raised where not everything that it names is known.
 
-    The template has `{slots}`: `{server}` is the error's own, as a shell takes it; for the
-    others whoever knows the whole command gives it (`EnvsyncError.fill`). What has been put
-    into a slot is not looked through for others. A hint that is a plain text has none,
-    whatever is in it.
+    The template has `{slots}`. `{server}` becomes the error's own server, quoted for a shell; the
+    others are filled by a caller that knows the whole command (`EnvsyncError.fill`). Text put into
+    a slot is not searched for further slots. A hint that is a plain string has no slots, whatever
+    is in it.
     """
 
     template: str
     known: Mapping[str, str] = {}
 
     def text(self, server: Optional[str]) -> str:
-        """As a person reads it."""
+        """Return the hint as a person reads it."""
         known = {**SLOTS, **self.known}
         if server:
             known["server"] = shlex.quote(server)
@@ -99,9 +100,9 @@ def _hint_text(hint: Union[str, Hint], server: Optional[str]) -> str:
 class EnvsyncError(Exception):
     """The root of the tree.
 
-    `message` is one sentence without the server's name; `hint` is the command or the
-    step that mends it, or empty; `details` are further lines (paths, packages) that a
-    person may need; `server` is filled in by whoever knows it, and is then in the hint, too.
+    `message` is one sentence without the server's name. `hint` is the command or the step that
+    mends the failure, or empty. `details` are further lines (paths, packages) that a person may
+    need. `server` is filled in by the caller that knows it; the hint then names it, too.
     """
 
     code: ClassVar[str] = "unexpected"
@@ -124,7 +125,7 @@ class EnvsyncError(Exception):
 
     @property
     def hint(self) -> str:
-        """As a person reads it; `advice` is what it is made of."""
+        """The hint as a person reads it, made from `advice`."""
         return _hint_text(self.advice, self.server)
 
     @hint.setter
@@ -132,21 +133,21 @@ class EnvsyncError(Exception):
         self.advice = hint
 
     def leaves_open(self, slot: str) -> bool:
-        """Whether the hint has that slot, and nobody has filled it yet."""
+        """Return whether the hint has the slot `slot` and nobody has filled it yet."""
         hint = self.advice
         return isinstance(hint, Hint) and slot not in hint.known and f"{{{slot}}}" in hint.template
 
     def fill(self, **slots: str) -> None:
-        """Put what is known now into those slots of the hint that are still open."""
+        """Fill these slots of the hint; those already filled stay as they are."""
         if isinstance(self.advice, Hint):
             self.advice = self.advice._replace(known={**slots, **self.advice.known})
 
     def to_json(self) -> Dict[str, Any]:
-        """As a person or a script is told it."""
+        """Return the error as `--json` prints it."""
         return self._document(self.hint)
 
     def to_wire(self) -> Dict[str, Any]:
-        """The same for the other end of a link, which may fill what the hint leaves open."""
+        """Return the error for the other end of a link, with its open slots still open."""
         advice = self.advice
         return self._document(advice if isinstance(advice, str) else [*advice])
 
@@ -296,22 +297,23 @@ class SomeServersFailed(EnvsyncError):
 
 INTERRUPTED_EXIT_CODE = 130
 
-# JSON can spell them, and nothing can encode them; the others stand for bytes of a path.
+# JSON can spell these surrogates, but nothing can encode them. U+DC80 to U+DCFF stand for bytes of
+# a path (surrogateescape) and are kept.
 _NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def all_errors(root: Type[EnvsyncError] = EnvsyncError) -> Iterator[Type[EnvsyncError]]:
-    """The class and everything below it, parents first."""
+    """Yield `root` and all its subclasses, parents first."""
     yield root
     for child in root.__subclasses__():
         yield from all_errors(child)
 
 
 def from_json(document: Any) -> EnvsyncError:
-    """The error that `to_json` or `to_wire` described, as its own class; an unknown code gives
-    the root.
+    """Return the error that `to_json` or `to_wire` described, as an instance of its own class.
 
-    What is not as it should be is left empty: it comes from the other side.
+    An unknown code gives `EnvsyncError`. The document comes from the other side, so malformed
+    fields are left empty.
     """
     if not isinstance(document, dict):
         document = {}
@@ -335,5 +337,5 @@ def _advice(value: Any) -> Union[str, Hint]:
 
 
 def _text(value: Any) -> str:
-    """The text, without surrogates that stand for no byte; empty where it is none."""
+    """Return `value` with surrogates that stand for no byte replaced; "" unless it is a string."""
     return _NO_BYTES.sub("\ufffd", value) if isinstance(value, str) else ""

@@ -1,1 +1,1 @@
-"""Files of envsync's own: where a user's are kept, and how one is written whole."""
+"""envsync's own files: where a user's are kept, and how one is written atomically."""

@@ -1,6 +1,6 @@
-"""Where envsync keeps what is a user's own, as the XDG base directory specification says.
+"""The directories for a user's own envsync files, by the XDG base directory specification.
 
-For agents, daemons and commands alike: they look into the same files.
+Agents, daemons and commands all use these, and so find the same files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _OURS = "envsync"
 
 
 def home(environ: Mapping[str, str]) -> str:
-    """The user's home, by the account where no variable says it; empty where there is none."""
+    """Return the user's home: `$HOME`, else the account's; "" where there is none."""
     if "HOME" in environ:
         return environ["HOME"]
     with contextlib.suppress(ImportError, KeyError):
@@ -24,27 +24,30 @@ def home(environ: Mapping[str, str]) -> str:
 
 
 def state_directory(environ: Mapping[str, str]) -> Optional[str]:
-    """What cannot be found out anew; None for a user without a home."""
+    """Return the directory for data that cannot be recomputed; None for a user without a home."""
     return _ours(state_home(environ))
 
 
 def cache_directory(environ: Mapping[str, str]) -> Optional[str]:
-    """What can; None for a user without a home."""
+    """Return the directory for data that can be recomputed; None for a user without a home."""
     return _ours(cache_home(environ))
 
 
 def state_home(environ: Mapping[str, str]) -> Optional[str]:
-    """Where all programs keep their state."""
+    """Return the base directory for all programs' state; None for a user without a home."""
     return _base(environ, "XDG_STATE_HOME", ".local/state")
 
 
 def cache_home(environ: Mapping[str, str]) -> Optional[str]:
-    """Where all programs have their caches."""
+    """Return the base directory for all programs' caches; None for a user without a home."""
     return _base(environ, "XDG_CACHE_HOME", ".cache")
 
 
 def _base(environ: Mapping[str, str], variable: str, usual: str) -> Optional[str]:
-    """The variable's directory, which is to be ignored where it is relative, else the usual."""
+    """Return the directory that `variable` names, else `usual` under the home.
+
+    The specification says to ignore a relative path in the variable.
+    """
     given = environ.get(variable, "")
     base = given if os.path.isabs(given) else os.path.join(home(environ), usual)
     return base if os.path.isabs(base) else None

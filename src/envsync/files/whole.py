@@ -1,4 +1,4 @@
-"""A file is written whole, in one step: a reader, or a crash, finds the old one or the new."""
+"""Atomic writes: after a crash, and for any reader, a file is the old one or the new one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 from typing import IO, AnyStr, Iterator, Tuple, Union
 
 TEMPORARY = "tmp"
-"""How the name of one begins that has not got its own yet; a crash may leave it so."""
+"""The prefix of a file's name while it is being written; a crash can leave such a file behind."""
 
 
 @contextlib.contextmanager
 def whole_file(path: AnyStr, *, sync: bool = False) -> Iterator[IO[bytes]]:
-    """A file to write, which is `path` once the block is done, and is nowhere where that fails.
+    """Open a file that replaces `path` when the block succeeds and is removed when it fails.
 
-    This user's alone (0600) unless the block changes that. With `sync` it outlives a power
-    cut from then on. Its directory has to be there.
+    Its mode is 0600 unless the block changes that. With `sync` the file survives a power cut once
+    the block is done. Its directory must exist.
     """
     directory = os.path.dirname(path)
     fd, temporary = _temporary_file(directory)
@@ -35,7 +35,10 @@ def whole_file(path: AnyStr, *, sync: bool = False) -> Iterator[IO[bytes]]:
 
 
 def _temporary_file(directory: Union[str, bytes]) -> Tuple[int, bytes]:
-    """As `mkstemp` makes one, whose module is half as long to import as all of this layer."""
+    """Create a temporary file as `mkstemp` does.
+
+    Importing `tempfile` would take half as long as importing all of this layer.
+    """
     name = TEMPORARY + os.urandom(8).hex()
     path = os.path.join(os.fsencode(directory), name.encode())
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -43,7 +46,7 @@ def _temporary_file(directory: Union[str, bytes]) -> Tuple[int, bytes]:
 
 
 def sync_directory(path: AnyStr) -> None:
-    """Make names created, renamed or removed in a directory outlive a power cut."""
+    """Make names created, renamed or removed in a directory survive a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
