@@ -1,4 +1,4 @@
-"""What an environment is made of, and what a push has to do: pure values, no I/O.
+"""Pure values, without I/O: what an environment consists of, and what a push has to do.
 
 Part of the agent: stdlib only, Python 3.8.
 """

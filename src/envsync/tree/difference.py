@@ -1,4 +1,4 @@
-"""What differs between two manifests, as paths."""
+"""The difference between two manifests, as paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from envsync.tree.revision import CACHE_DIRECTORY, counted, source_of
 
 
 class Difference(NamedTuple):
-    """Paths, sorted: only in the second, only in the first, in both with other content."""
+    """Sorted paths: only in the second manifest, only in the first, in both with other content."""
 
     added: Tuple[bytes, ...]
     removed: Tuple[bytes, ...]
@@ -28,9 +28,9 @@ class Difference(NamedTuple):
 
 
 def difference(before: Manifest, after: Manifest) -> Difference:
-    """Differences that make another revision: kind, execute bit, content, link target.
+    """Return the differences that make another revision: kind, execute bit, content, link target.
 
-    Empty exactly where the two revisions are equal.
+    The result is empty exactly where the two revisions are equal.
     """
     added: List[bytes] = []
     removed: List[bytes] = []
@@ -54,7 +54,10 @@ def difference(before: Manifest, after: Manifest) -> Difference:
 
 
 def _without_compiled(paths: Sequence[bytes], *, of: Sequence[bytes]) -> Tuple[bytes, ...]:
-    """Compiled code counts from when its source is gone, and it was there before that."""
+    """Return `paths`, sorted, without compiled files whose source is in `of`.
+
+    A compiled file starts to count when its source is removed, but it was there before.
+    """
     sources = set(of)
     return tuple(sorted(path for path in paths if _source(path) not in sources))
 
@@ -67,7 +70,10 @@ def _source(path: bytes) -> Optional[bytes]:
 
 
 def digest_of_changes(after: Manifest, found: Difference) -> str:
-    """What the paths that differ have become: equal where the same was done to two versions."""
+    """Return a digest of what the differing paths have become in `after`.
+
+    It is equal where the same change was made to two versions.
+    """
     state = hashlib.sha256()
     for directory, paths in itertools.groupby(found.paths, lambda path: split(path)[0]):
         entries = _counted(after, directory)
@@ -78,7 +84,7 @@ def digest_of_changes(after: Manifest, found: Difference) -> str:
 
 
 def _same_rows(before: Manifest, after: Manifest, directory: bytes) -> bool:
-    """Whether a directory cannot differ: same bytes, and the same sources beside it."""
+    """Return whether a directory cannot differ: same bytes, and the same sources beside it."""
     if before.directories.get(directory) != after.directories.get(directory):
         return False
     parent, name = split(directory)

@@ -18,16 +18,15 @@ SIZE_MAX_BYTES = 1 << 56
 
 
 class InvalidEntry(ValueError):
-    """Bytes from elsewhere that describe no acceptable entry."""
+    """Raised for bytes from elsewhere that describe no acceptable entry."""
 
 
 class Entry(NamedTuple):
     """A file, a directory or a symbolic link, by its name in its directory.
 
-    `mode` is the permission bits without world-write. `size_bytes` is 0 for anything but
-    a file. `content` is a file's SHA-256, a link's target, or empty for a directory.
-    `link_group` is empty, or the same 8 bytes for all names of one file inside the
-    environment.
+    `mode` is the permission bits without world-write. `size_bytes` is 0 for anything but a file.
+    `content` is a file's SHA-256, a link's target, or empty for a directory. `link_group` is empty,
+    or the same 8 bytes for all names of one file inside the environment.
     """
 
     name: bytes
@@ -72,11 +71,11 @@ def check_entry(entry: Entry) -> None:
 
 
 def join(directory: bytes, name: bytes) -> bytes:
-    """The path of `name` in `directory`, both relative to the environment's top."""
+    """Return the path of `name` in `directory`, both relative to the environment's top."""
     return directory + b"/" + name if directory else name
 
 
 def split(path: bytes) -> tuple[bytes, bytes]:
-    """The directory and the name of a relative path."""
+    """Return the directory and the name of a relative path."""
     directory, _, name = path.rpartition(b"/")
     return directory, name

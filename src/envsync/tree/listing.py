@@ -30,7 +30,7 @@ Listing = bytes
 
 
 def encode(entries: Iterable[Entry]) -> Listing:
-    """The bytes of entries that are sorted by name."""
+    """Return the bytes of `entries`, which must be sorted by name."""
     parts: List[bytes] = []
     pack = _HEAD.pack
     for name, kind, mode, size_bytes, mtime_ns, content, group in entries:
@@ -44,16 +44,19 @@ def encode(entries: Iterable[Entry]) -> Listing:
 
 
 def decode(listing: Listing) -> Tuple[Entry, ...]:
-    """The entries, as `encode` took them. For bytes of our own making only."""
+    """Return the entries that `encode` was given. Only for bytes of envsync's own making."""
     return _decode(listing)[0]
 
 
 def _decode(listing: Listing) -> Tuple[Tuple[Entry, ...], int]:
-    """The entries, and where they end: beyond the listing, where that is cut short."""
+    """Return the entries and the position where they end.
+
+    That position lies beyond the end of a listing that is cut short.
+    """
     entries: List[Entry] = []
     position, end = 0, len(listing)
     unpack_from, head_size = _HEAD.unpack_from, _HEAD.size
-    # Past the constructor, which takes a third of the whole time.
+    # `tuple.__new__` avoids Entry's constructor, which takes a third of the whole time.
     new = tuple.__new__
     while position < end:
         kind, mode, name_size, content_size, mtime_ns, size = unpack_from(listing, position)
@@ -71,7 +74,7 @@ def _decode(listing: Listing) -> Tuple[Tuple[Entry, ...], int]:
 
 
 def names(listing: Listing) -> Iterator[bytes]:
-    """The names of the entries. For bytes of our own making only."""
+    """Yield the names of the entries. Only for bytes of envsync's own making."""
     position = 0
     while position < len(listing):
         kind, _, name_size, content_size, _, _ = _HEAD.unpack_from(listing, position)
@@ -82,10 +85,11 @@ def names(listing: Listing) -> Iterator[bytes]:
 
 
 def decode_foreign(listing: Listing, entries_max: int = 1 << 32) -> Tuple[Entry, ...]:
-    """The entries of bytes from elsewhere; `InvalidEntry` where a scan could not have made them.
+    """Return the entries of bytes from elsewhere, after checking them.
 
-    Names must ascend strictly, so nothing comes twice, and the bytes must be exactly what
-    `encode` gives for the result. More than `entries_max` are refused unread.
+    Names must ascend strictly, so nothing comes twice, and the bytes must be exactly what `encode`
+    gives for the result. A listing of more than `entries_max` entries is refused before it is
+    decoded. Raises `InvalidEntry` for anything that a scan could not have made.
     """
     try:
         if len(listing) > entries_max * _HEAD.size and _count(listing) > entries_max:
@@ -93,7 +97,8 @@ def decode_foreign(listing: Listing, entries_max: int = 1 << 32) -> Tuple[Entry,
         entries, end = _decode(listing)
     except struct.error as error:
         raise InvalidEntry("a listing that is cut short") from error
-    # Nothing else can be stray: every byte up to there is a field that is checked below.
+    # There can be no other stray bytes: each one up to `end` belongs to a field that is checked
+    # below.
     if end != len(listing):
         raise InvalidEntry("a listing that is cut short")
     previous = b""
@@ -106,7 +111,7 @@ def decode_foreign(listing: Listing, entries_max: int = 1 << 32) -> Tuple[Entry,
 
 
 def _count(listing: Listing) -> int:
-    """How many entries there seem to be; in memory they would take ten times their bytes."""
+    """Count the entries without decoding them: in memory they would take ten times their bytes."""
     count = position = 0
     while position < len(listing):
         kind, _, name_size, content_size, _, _ = _HEAD.unpack_from(listing, position)
@@ -117,18 +122,19 @@ def _count(listing: Listing) -> int:
 
 
 FEW_MARKS = 48
-"""Up to so many, searching encoded listings for them is quicker than decoding them all."""
+"""The most marks for which searching encoded listings is quicker than decoding them all."""
 
 _TOGETHER = 256
-"""Listings that are searched as one: most have nothing, and each search has a beginning."""
+"""How many listings are joined and searched as one: most contain no mark, and each search has a
+fixed cost."""
 
 
 def that_may_hold(
     listings: Mapping[bytes, Listing], marks: Collection[bytes]
 ) -> Iterator[Tuple[bytes, Listing]]:
-    """The directories whose entries may have one of these contents or hard-link groups.
+    """Yield the directories whose entries may have one of the contents or hard-link groups `marks`.
 
-    In all others, none has.
+    No entry of any other directory has one.
     """
     every = iter(listings.items())
     if len(marks) > FEW_MARKS:
@@ -146,5 +152,5 @@ def that_may_hold(
 
 
 def link_group(first_path: bytes) -> bytes:
-    """The name of a hard-link group: made from the first of its members' paths."""
+    """Return the id of a hard-link group, made from the first of its members' paths."""
     return hashlib.sha256(first_path).digest()[:LINK_GROUP_BYTES]

@@ -13,18 +13,20 @@ DEFAULT_LOCAL: Tuple[str, ...] = (
     "etc/jupyter/migrated",
     "share/jupyter/lab/settings/**",
 )
-"""What tools write into an environment for one machine alone: variables that conda sets,
-font and numba caches (compiled for this CPU), and Jupyter's run-time settings."""
+"""Paths that tools write for one machine alone: variables that conda sets, font and numba caches
+(compiled for this CPU), and Jupyter's run-time settings."""
 
 CACHES: Tuple[str, ...] = (
     "var/cache/fontconfig/**",
     "**/__pycache__/*.nbi",
     "**/__pycache__/*.nbc",
 )
-"""Of these, what tools make anew where it is lacking: nobody misses it."""
+"""The default local paths that tools make anew when they are missing, so that nothing is lost with
+them."""
 
 NFS_REMAINS = b".nfs"
-"""What NFS makes of a file that was deleted while open: it can be neither copied nor kept."""
+"""The prefix of the name that NFS gives to a file deleted while open; it can be neither copied nor
+kept."""
 
 _ANY_CHARACTER = rb"(?:[^/\x80-\xff]|[\xc2-\xf4][\x80-\xbf]+|[\x80-\xff])"
 
@@ -50,7 +52,7 @@ class LocalPaths:
         )
 
     def names(self, directory: bytes) -> Optional[Pattern[bytes]]:
-        """What matches the local names in a directory; None where no name can be local."""
+        """Return a pattern of the local names in `directory`; None where no name can be local."""
         if self._any_directory is None or not self._any_directory.fullmatch(directory):
             return None
         parts: List[bytes] = [
@@ -59,7 +61,7 @@ class LocalPaths:
         return re.compile(b"|".join(parts), re.DOTALL) if parts else None
 
     def matches(self, path: bytes) -> bool:
-        """Whether a path is local, or lies below a local directory."""
+        """Return whether a path is local or lies below a local directory."""
         while path:
             directory, _, name = path.rpartition(b"/")
             rule = self.names(directory)
@@ -109,7 +111,7 @@ def _translate_component(token: str) -> bytes:
 
 
 def _translate_class(inner: str) -> bytes:
-    """What stands between brackets: `!` first negates, `a-z` is a range of ASCII."""
+    """Translate the inside of `[...]`: a leading `!` negates, `a-z` is a range of ASCII."""
     negated = inner.startswith("!")
     rest = inner[negated:]
     members: List[str] = []

@@ -1,4 +1,4 @@
-"""Every entry of an environment: what drives transfer, verification and the record."""
+"""Every entry of an environment: the basis of transfer, verification and the record."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ _WHOLE, _REFERENCE = 0, 1
 REFERENCE_BYTES = 12
 
 ENTRIES_MAX = 2_000_000
-"""More entries than any environment has; beyond it a manifest is taken for an attack."""
+"""More entries than any environment has; a manifest with more is treated as an attack."""
 
 
 class Manifest(NamedTuple):
     """An environment's entries, directory by directory.
 
-    `directories` maps each directory's path, relative to the top (b"" is the top itself),
-    to its encoded listing. `mode` and `mtime_ns` are the top directory's own. Values are
-    never changed after they were made; two equal manifests have equal fields.
+    `directories` maps each directory's path, relative to the top (b"" is the top itself), to its
+    encoded listing. `mode` and `mtime_ns` are the top directory's own. Values never change after
+    they are made; two equal manifests have equal fields.
     """
 
     directories: Mapping[bytes, Listing]
@@ -52,17 +52,17 @@ class Manifest(NamedTuple):
     mtime_ns: int
 
     def entries(self, directory: bytes) -> Tuple[Entry, ...]:
-        """The entries of one directory; none where there is no such directory."""
+        """Return the entries of one directory; none if there is no such directory."""
         return listings.decode(self.directories.get(directory, b""))
 
     def walk(self) -> Iterator[Tuple[bytes, Entry]]:
-        """Every entry with its path, a directory before what is in it."""
+        """Yield every entry with its path, each directory before its contents."""
         for directory in sorted(self.directories):
             for entry in self.entries(directory):
                 yield join(directory, entry.name), entry
 
     def find(self, path: bytes) -> Optional[Entry]:
-        """The entry at a path, or None."""
+        """Return the entry at `path`, or None."""
         directory, name = split(path)
         for entry in self.entries(directory):
             if entry.name == name:
@@ -70,8 +70,8 @@ class Manifest(NamedTuple):
         return None
 
     def places(self, contents: Collection[bytes]) -> Dict[bytes, Collection[bytes]]:
-        """The paths of files by their content, of those that have one of these contents."""
-        # A set of one takes five times the memory of a tuple, and most are of one.
+        """Return the paths of the files that have one of these contents, by content."""
+        # Most collections hold one path, and a set of one takes five times the memory of a tuple.
         places: Dict[bytes, Collection[bytes]] = {}
         several: Dict[bytes, Set[bytes]] = {}
         for directory, rows in listings.that_may_hold(self.directories, contents):
@@ -93,7 +93,7 @@ class Manifest(NamedTuple):
             yield path
 
     def totals(self) -> Totals:
-        """How many entries there are, and the bytes of the files' contents."""
+        """Return the number of entries and files, and the bytes of the files' contents."""
         entries = files = size_bytes = 0
         groups = set()
         for directory in self.directories:
@@ -110,7 +110,7 @@ class Manifest(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Counts of a manifest; a file with several names counts its bytes once."""
+    """The totals of a manifest; the bytes of a file with several names count once."""
 
     entries: int
     files: int
@@ -121,18 +121,18 @@ EMPTY = Manifest({}, 0o755, 0)
 
 
 def reference(directory: bytes, listing: Listing) -> bytes:
-    """What stands for a directory that the other side is known to have."""
+    """Return the digest that stands for a directory that the other side is known to have."""
     digest = hashlib.sha256(struct.pack("<I", len(directory)) + directory + listing)
     return digest.digest()[:REFERENCE_BYTES]
 
 
 def references(manifest: Manifest) -> Dict[bytes, bytes]:
-    """Each directory's path by its reference."""
+    """Return a map from each directory's reference to its path."""
     return {reference(path, rows): path for path, rows in manifest.directories.items()}
 
 
 def digest(manifest: Manifest) -> str:
-    """SHA-256 of everything in the manifest, mtimes and modes too; not the revision."""
+    """Return the SHA-256 of the whole manifest, mtimes and modes included; not the revision."""
     state = hashlib.sha256(_HEAD.pack(manifest.mode, manifest.mtime_ns, 0))
     for path in sorted(manifest.directories):
         rows = manifest.directories[path]
@@ -143,7 +143,10 @@ def digest(manifest: Manifest) -> str:
 
 
 def encode(manifest: Manifest, known: Collection[bytes] = ()) -> bytes:
-    """The manifest as bytes; a directory whose reference is in `known` becomes just that."""
+    """Return the manifest as bytes.
+
+    A directory whose reference is in `known` is sent as that reference alone.
+    """
     parts: List[bytes] = [
         _MAGIC,
         _HEAD.pack(manifest.mode, manifest.mtime_ns, len(manifest.directories)),
@@ -162,11 +165,11 @@ def encode(manifest: Manifest, known: Collection[bytes] = ()) -> bytes:
 
 
 def decode(data: bytes, base: Manifest = EMPTY) -> Manifest:
-    """The manifest of bytes from elsewhere, every rule checked; `InvalidEntry` otherwise.
+    """Return the manifest of bytes from elsewhere, after checking every rule.
 
-    References are looked up in `base`, which is trusted. After this, no path of the
-    manifest leads out of the tree, every directory is an entry of its parent, and nothing
-    comes twice.
+    References are looked up in `base`, which is trusted. In the result, no path leads out of the
+    tree, every directory is an entry of its parent, and nothing comes twice. Raises `InvalidEntry`
+    otherwise.
     """
     try:
         manifest, referenced = _decode(data, base)
@@ -177,7 +180,7 @@ def decode(data: bytes, base: Manifest = EMPTY) -> Manifest:
 
 
 def decode_own(data: bytes) -> Manifest:
-    """The manifest of bytes that `encode` gave us and a digest vouches for; not checked again."""
+    """Return the manifest of bytes that `encode` made and a digest vouches for, unchecked."""
     return _decode(data, EMPTY)[0]
 
 
@@ -216,10 +219,10 @@ def _decode(data: bytes, base: Manifest) -> Tuple[Manifest, Set[bytes]]:
 
 
 def check(manifest: Manifest, trusted: Collection[bytes] = (), base: Manifest = EMPTY) -> None:
-    """Refuse a manifest that no scan could have made; `InvalidEntry` says why.
+    """Raise `InvalidEntry` for a manifest that no scan could have made.
 
-    Directories in `trusted` are the same in `base`, which is known to be sound, so they
-    are not decoded again.
+    Directories in `trusted` are the same in `base`, which is known to be sound, so they are not
+    decoded again.
     """
     if manifest.mode & ~MODE_MASK:
         raise InvalidEntry("mode %o of the top directory" % manifest.mode)

@@ -1,10 +1,10 @@
-"""What is known of an environment before its files are hashed: a manifest without contents.
+"""Outlines: manifests without contents, made before an environment's files are hashed.
 
-With it a target that has nothing yet can take the files while the source is still hashing
-them. It vouches for nothing: what it brought is compared with the manifest like everything
-else that stands in a staging tree.
+With an outline, a target that has nothing yet can receive files while the source is still hashing
+them. It vouches for nothing: the files that arrive are compared with the manifest like everything
+else in a staging tree.
 
-In place of its SHA-256 each file has its inode's number: no two are taken for the same.
+In place of its SHA-256 each file has its inode number, so no two files are taken to be equal.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _PLACEHOLDER = struct.Struct(">%dxQ" % (DIGEST_BYTES - 8))
 
 
 def placeholder(inode: int) -> bytes:
-    """What stands for the contents of a file that nobody has hashed yet."""
+    """Return the placeholder for the contents of a file that is not hashed yet."""
     return _PLACEHOLDER.pack(inode)
 
 
 def files(outline: Manifest) -> Sizes:
-    """The files to send, in the order in which they are taken."""
+    """Return the files to send, in the order in which they are received."""
     found = Sizes()
     seen: Set[bytes] = set()
     for directory in sorted(outline.directories):
@@ -40,9 +40,9 @@ def files(outline: Manifest) -> Sizes:
 
 
 def plan_whole(outline: Manifest) -> Plan:
-    """How an outline is built where nothing stands: as `plan.plan`, but nothing is compared.
+    """Return the plan that builds an outline in an empty tree, where nothing has to be compared.
 
-    What is fetched comes in the order of `files`, with content b"": any will do.
+    Its fetches are in the order of `files`, with content b"": any content will do.
     """
     directories: List[Make] = []
     symlinks: List[Make] = []

@@ -1,8 +1,8 @@
-"""What a target still needs: from values to a value.
+"""The plan: what a target still needs, as a pure function.
 
-`plan` compares the source's manifest with what stands in the staging tree and with what
-other trees of the target hold. It reads nothing and changes nothing; carrying it out in
-the order of its fields turns the staging tree into the source's.
+`plan` compares the source's manifest with the staging tree and with what other trees of the target
+hold. It reads nothing and changes nothing. Carrying out the result in the order of its fields turns
+the staging tree into the source's.
 """
 
 from __future__ import annotations
@@ -25,22 +25,25 @@ from envsync.tree.steps import (
 )
 
 STAGED = -1
-"""As a holding: the staging tree itself, once the transfer is done."""
+"""The number that stands for the staging tree as a holding, once the transfer is done."""
 
 
 class Held(Protocol):
-    """What a tree of the target is believed to hold: whoever copies from it hashes that."""
+    """A tree of the target with the contents it is believed to hold.
+
+    Whoever copies from it hashes what it copies.
+    """
 
     def places(self, contents: Collection[bytes]) -> Mapping[bytes, Collection[bytes]]:
-        """The paths in it by content, of files that have one of these contents."""
+        """Return the paths of files in the tree that have one of these contents, by content."""
         ...
 
 
 def plan(wanted: Manifest, staged: Manifest, holdings: Sequence[Held] = ()) -> Plan:
-    """The steps from `staged` to `wanted`, taking bytes from `holdings` where they have them.
+    """Return the steps from `staged` to `wanted`, copying from `holdings` what they have.
 
-    A file that a holding has under the same path is preferred over one elsewhere, and an
-    earlier holding over a later one.
+    A file that a holding has under the same path is preferred over one elsewhere, and an earlier
+    holding over a later one.
     """
     work = _Work(wanted, staged, holdings)
     for directory in sorted(set(wanted.directories) | set(staged.directories)):
@@ -51,13 +54,13 @@ def plan(wanted: Manifest, staged: Manifest, holdings: Sequence[Held] = ()) -> P
 
 
 class _Work:
-    """The plan while it is being made."""
+    """A plan in the making."""
 
     def __init__(self, wanted: Manifest, staged: Manifest, holdings: Sequence[Held]) -> None:
         self._wanted = wanted
         self._staged = staged
         self._holdings = holdings
-        # The live tree as a rule: most of what is needed it has under the same path.
+        # This is usually the live tree, which has most of what is needed under the same path.
         first = holdings[0] if holdings else EMPTY
         self._first = first if isinstance(first, Manifest) else EMPTY
         self._copies: List[Copies] = []
@@ -91,7 +94,7 @@ class _Work:
             self._need(directory, needed)
 
     def _is_needed(self, path: bytes, new: Entry, old: Entry | None) -> bool:
-        """Whether it is a file that has to be made; every other step is noted."""
+        """Return whether `new` is a plain file that has to be made; plan any other step."""
         if new == old:
             return False
         if new.link_group:
@@ -107,7 +110,7 @@ class _Work:
         return new.kind == FILE and not new.link_group
 
     def _need(self, directory: bytes, files: Sequence[Entry]) -> None:
-        """Files that have to be made; what the first holding has in their place is settled."""
+        """Add files that have to be made; what the first holding has at the same path is copied."""
         alike: Sequence[Entry] = ()
         listing = self._first.directories.get(directory)
         if listing == self._wanted.directories[directory]:
@@ -119,12 +122,12 @@ class _Work:
         self._copies += copies_alike(0, directory, alike)
         self._needed.add(directory, files)
         for entry in files:
-            # By its hash: of two contents that seem to be one, nothing is lost but some time.
+            # Only the hash is kept: two contents that collide cost some time and nothing else.
             mark = hash(entry.content)
             (self._repeated if mark in self._contents else self._contents).add(mark)
 
     def resolve_groups(self) -> None:
-        """Make every hard-link group that is not already exactly so from its first name."""
+        """Plan to make each hard-link group that is not already right, from its first name."""
         if not self._regroup:
             return
         wanted = _groups(self._wanted, self._regroup)
@@ -138,7 +141,7 @@ class _Work:
                 if make.path not in removed:
                     self._remove.append(make)
                     removed.add(make.path)
-            # Whatever else stands at a member's path does not stay and goes already.
+            # Anything else at a member's path does not stay, so it is in `_remove` already.
             self._leaders.append(members[0])
             self._links += [Link(make.path, members[0].path) for make in members[1:]]
         for directory, leaders in by_directory(sorted(self._leaders)):
@@ -158,7 +161,7 @@ class _Work:
         )
 
     def _distribute(self) -> Tuple[List[Copy], Files, List[Copy]]:
-        """Decide for each file that is needed where its bytes come from."""
+        """Decide for each needed file where its bytes come from."""
         held = self._held_places()
         copies: List[Copy] = []
         fetches = Files()
@@ -197,7 +200,7 @@ class _Work:
 
 
 def _stays(old: Entry, new: Entry) -> bool:
-    """Whether the staged path can remain, perhaps with another mode or mtime."""
+    """Return whether the staged path can remain, perhaps with another mode or mtime."""
     if old.kind != new.kind:
         return False
     if new.kind == DIRECTORY:

@@ -1,9 +1,9 @@
 """The environment's identity: what makes two trees the same version.
 
-A revision is a digest over path, kind, owner-execute bit and content or link target. Not
-in it: mtimes, other mode bits, owners, hard-link groups, and `__pycache__` files whose
-source is in the manifest, for Python writes those by itself wherever the environment is
-used. `.nfs*` names and what `local:` names are in no manifest to begin with.
+A revision is a digest over path, kind, owner-execute bit and content or link target. It does not
+cover mtimes, other mode bits, owners, hard-link groups, or `__pycache__` files whose source is in
+the manifest, because Python writes those by itself wherever the environment is used. `.nfs*` names
+and what `local:` names are not in a manifest to begin with.
 """
 
 from __future__ import annotations
@@ -31,36 +31,39 @@ _CACHED = re.compile(
 
 
 def short(revision: str) -> str:
-    """As people see it."""
+    """Return the revision as people see it."""
     return revision[:SHOWN_DIGITS]
 
 
 def source_of(name: bytes) -> Optional[bytes]:
-    """The source file's name that a file in `__pycache__` belongs to.
+    """Return the name of the source file that a file in `__pycache__` belongs to, or None.
 
-    `spam.cpython-311.opt-1.pyc` belongs to `spam.py`; Python writes such a file under a
-    name with a number after it and renames it, and a crash leaves that name behind.
+    `spam.cpython-311.opt-1.pyc` belongs to `spam.py`. Python writes such a file under a name with a
+    number after it and then renames it; a crash leaves the numbered name behind.
     """
     head, _, suffix = name.rpartition(b".")
     stem, _, tag = head.rpartition(b".")
     if suffix == b"pyc" and stem and _is_tag(tag):
-        return stem + b".py"  # what the expression would find, at half of its price
+        return stem + b".py"  # what _CACHED would find, at half the cost
     match = _CACHED.match(name)
     return match.group(1) + b".py" if match else None
 
 
 @functools.lru_cache(maxsize=64)
 def _is_tag(text: bytes) -> bool:
-    """Whether it names an interpreter, as `cpython-311`: there are few, and many files of each."""
+    """Return whether `text` names an interpreter, such as `cpython-311`.
+
+    The result is cached because there are few tags and many files of each.
+    """
     return _TAG.fullmatch(text) is not None
 
 
 def counted(
     directory: bytes, entries: Tuple[Entry, ...], sources: AbstractSet[bytes]
 ) -> Tuple[Entry, ...]:
-    """The entries of a directory that are part of the revision.
+    """Return the entries of a directory that are part of the revision.
 
-    `sources` are the names in the parent of a `__pycache__` directory; elsewhere unused.
+    `sources` are the names in the parent of a `__pycache__` directory; unused for others.
     """
     if split(directory)[1] == CACHE_DIRECTORY:
         return tuple([e for e in entries if e.kind != FILE or source_of(e.name) not in sources])
@@ -69,25 +72,26 @@ def counted(
 
 
 def python_sources(listing: Listing) -> FrozenSet[bytes]:
-    """The names in a directory that `__pycache__` files may belong to."""
+    """Return the names in a directory that `__pycache__` files may belong to."""
     return frozenset(name for name in listings.names(listing) if name.endswith(b".py"))
 
 
 def directory_digest(directories: Mapping[bytes, Listing], directory: bytes) -> bytes:
-    """What one directory adds to the revision; empty where nothing of it counts."""
+    """Return the directory's part of the revision; empty if none of its entries counts."""
     return entries_digest(directories, directory, listings.decode(directories[directory]))
 
 
 def entries_digest(
     directories: Mapping[bytes, Listing], directory: bytes, entries: Tuple[Entry, ...]
 ) -> bytes:
-    """The same, for who has the directory's entries decoded already."""
+    """Return what `directory_digest` does, given the directory's `entries` already decoded."""
     sources: FrozenSet[bytes] = frozenset()
     parent, name = split(directory)
     if name == CACHE_DIRECTORY:
         sources = python_sources(directories.get(parent, b""))
     parts: List[bytes] = []
-    # Taken apart at once: this is done for every entry of an environment, at both ends.
+    # The entry is unpacked at once because this runs for every entry of an environment, at both
+    # ends.
     for entry_name, kind, mode, _, _, content, _ in counted(directory, entries, sources):
         is_executable = kind == FILE and mode & 0o100 != 0
         parts += (_start(kind, is_executable, len(entry_name), len(content)), entry_name, content)
@@ -96,12 +100,12 @@ def entries_digest(
 
 @functools.lru_cache(maxsize=1024)
 def _start(kind: int, is_executable: bool, name_bytes: int, content_bytes: int) -> bytes:
-    """What stands before an entry in a directory's digest: the same for many."""
+    """Return the bytes before an entry in a directory's digest; cached because many share them."""
     return b"%d %d %d %d\0" % (kind, is_executable, name_bytes, content_bytes)
 
 
 def combine(digests: Mapping[bytes, bytes]) -> str:
-    """The revision of directories' digests, as 64 hex digits."""
+    """Return the revision of the directories' digests, as 64 hex digits."""
     state = hashlib.sha256()
     for directory in sorted(digests):
         part = digests[directory]
@@ -113,6 +117,6 @@ def combine(digests: Mapping[bytes, bytes]) -> str:
 
 
 def revision_of(manifest: Manifest) -> str:
-    """The manifest's revision, as 64 hex digits."""
+    """Return the manifest's revision, as 64 hex digits."""
     directories = manifest.directories
     return combine({path: directory_digest(directories, path) for path in directories})

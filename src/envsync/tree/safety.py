@@ -1,4 +1,4 @@
-"""Rules about two states that stop a push until a person confirms: each named, all pure."""
+"""Rules about two states that stop a push until a person confirms; each is named and pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ SHRINK_FILES_MIN = 200
 large package (torch is 15,000 of 90,000 files) stays below it."""
 EMPTIED_FRACTION = 0.1
 EMPTIED_FILES_MIN = 10
-"""A small one that lost less than that has been emptied if hardly anything is left of it."""
+"""The least size of a tree that can count as emptied: one that lost fewer than SHRINK_FILES_MIN
+files is emptied if hardly anything is left of it."""
 
 
 class Shrinkage(NamedTuple):
@@ -26,7 +27,7 @@ class Shrinkage(NamedTuple):
 
 
 def shrinkage(source: Totals, target: Totals) -> Optional[Shrinkage]:
-    """The loss, where it is so large that the source is probably in ruins."""
+    """Return the loss if it is so large that the source is probably in ruins, else None."""
     before, now = target.files, source.files
     has_shrunk = before - now >= SHRINK_FILES_MIN and now < before * (1 - SHRINK_FRACTION)
     is_emptied = before >= EMPTIED_FILES_MIN and now <= before * EMPTIED_FRACTION
@@ -34,10 +35,10 @@ def shrinkage(source: Totals, target: Totals) -> Optional[Shrinkage]:
 
 
 def is_environment_name(name: str) -> bool:
-    """Whether a name can be that of an environment: one path component, nothing odd.
+    """Return whether `name` can be an environment's: one path component, nothing odd.
 
-    `base` is not one: it is conda itself, and a push would replace the conda that other
-    environments of the target hang on.
+    `base` cannot: it is conda itself, and a push would replace the conda that other environments of
+    the target depend on.
     """
     if not name or name in ("base", ".", "..") or name[0] in "-.":
         return False

@@ -1,7 +1,7 @@
-"""What modes a shared environment has: a pure function of the source's and of who may what.
+"""The modes of a shared environment, from the source's modes and what the group may do.
 
-Members of the group may read, or also write; directories hand the group down (setgid).
-Others keep what the source gives them, and nobody but the owner's group ever gets to write.
+Members of the group may read, or also write; directories pass the group on (setgid). Others keep
+the access that the source gives them, and only the owner and the group can ever write.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _GROUP_WRITE = 0o020
 
 
 class Share(NamedTuple):
-    """A group of the server, by name, and what it may do: `read` or `write`."""
+    """A group of the server, by name, and what its members may do: `read` or `write`."""
 
     group: str
     mode: str
@@ -29,7 +29,7 @@ class Share(NamedTuple):
 
 
 def shared_mode(mode: int, what: str, *, is_directory: bool) -> int:
-    """The mode that an entry has when its group may do `what`."""
+    """Return the mode of an entry whose group may do `what` (`READ` or `WRITE`)."""
     granted = 0o7 if what == WRITE else 0o5
     mode |= ((mode >> 6) & granted) << 3
     if what == READ:
@@ -38,7 +38,7 @@ def shared_mode(mode: int, what: str, *, is_directory: bool) -> int:
 
 
 def shared(manifest: Manifest, what: str) -> Manifest:
-    """The manifest with the modes of a shared environment."""
+    """Return the manifest with the modes of a shared environment."""
     directories: Dict[bytes, Listing] = {}
     for path, listing in manifest.directories.items():
         entries = [

@@ -1,6 +1,6 @@
 """A plan and its steps.
 
-Files are packed until it is their turn: by the hundred thousand, objects would take 100 MB.
+Files stay packed until it is their turn: hundreds of thousands of objects would take 100 MB.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from envsync.tree.entry import Entry, join, split
 from envsync.tree.listing import Listing
 
 COPIES_MAX = 200
-"""So many are a share of the work that nobody waits long for."""
+"""The most files in one `Copies`, so that a share of the work never takes long."""
 
 
 class Make(NamedTuple):
-    """One path to be made, and what it has to be."""
+    """A path to make, and the entry that it becomes."""
 
     path: bytes
     entry: Entry
 
 
 class Copy(NamedTuple):
-    """One file whose bytes are on the target: in which holding, under which path."""
+    """One file whose bytes are on the target: at path `source` of holding number `holding`."""
 
     path: bytes
     entry: Entry
@@ -34,16 +34,16 @@ class Copy(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A further name of a file in the same tree."""
+    """A further name, `path`, of the file `leader` in the same tree."""
 
     path: bytes
     leader: bytes
 
 
 class Copies(NamedTuple):
-    """Some files of one directory whose bytes one holding has: as many `Copy`.
+    """Several `Copy` of files in one directory whose bytes one holding has, packed.
 
-    `sources` are their paths there; empty where those are the same.
+    `sources` are their paths in the holding; empty where those are the same.
     """
 
     holding: int
@@ -61,13 +61,13 @@ class Copies(NamedTuple):
 
 
 def copies_alike(holding: int, directory: bytes, entries: Sequence[Entry]) -> Iterator[Copies]:
-    """What a holding has of a directory under the same paths."""
+    """Yield copies of files that a holding has under the same paths."""
     for at in range(0, len(entries), COPIES_MAX):
         yield _copies(holding, directory, entries[at : at + COPIES_MAX], ())
 
 
 def packed(copies: Iterable[Copy]) -> Iterator[Copies]:
-    """The same copies: what comes one after the other from a holding into a directory together."""
+    """Pack `copies`: successive ones with the same holding and directory become one."""
     for (holding, directory), group in itertools.groupby(copies, _from_and_to):
         alike = list(group)
         for at in range(0, len(alike), COPIES_MAX):
@@ -89,7 +89,7 @@ def _copies(
 
 
 class Files(Collection[Make]):
-    """Paths and what they have to be, in the order in which they were added: as many `Make`."""
+    """A packed collection of files to make (`Make`), in the order in which they were added."""
 
     def __init__(self, files: Iterable[Make] = ()) -> None:
         self._parts: List[Tuple[bytes, Listing, int]] = []
@@ -99,7 +99,7 @@ class Files(Collection[Make]):
             self.add(directory, entries)
 
     def add(self, directory: bytes, entries: Sequence[Entry]) -> None:
-        """Files of one directory."""
+        """Add files of one directory."""
         if entries:
             self._parts.append((directory, listings.encode(entries), len(entries)))
             self._count += len(entries)
@@ -118,12 +118,12 @@ class Files(Collection[Make]):
             yield directory, listings.decode(listing)
 
     def listings(self) -> Iterator[Tuple[bytes, Listing]]:
-        """The directories, and those of their files that come there, as often as they come."""
+        """Yield each directory with its files, once for each time that files were added there."""
         for directory, listing, _ in self._parts:
             yield directory, listing
 
     def counts(self) -> Iterator[Tuple[bytes, int]]:
-        """The directories, as often as they come, and how many files of each come there."""
+        """Yield each directory with a number of files, once for each time that some were added."""
         for directory, _, count in self._parts:
             yield directory, count
 
@@ -148,14 +148,14 @@ class Files(Collection[Make]):
 
 
 class Sizes(Collection[Tuple[bytes, int]]):
-    """Files' paths, each with its size in bytes, in the order in which they were added."""
+    """File paths with their sizes in bytes, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._parts: List[Tuple[bytes, bytes, array[int]]] = []
         self._count = 0
 
     def add(self, directory: bytes, names: Sequence[bytes], sizes: Sequence[int]) -> None:
-        """Files of one directory."""
+        """Add files of one directory."""
         if names:
             self._parts.append((directory, b"\0".join(names), array("Q", sizes)))
             self._count += len(names)
@@ -174,7 +174,7 @@ class Sizes(Collection[Tuple[bytes, int]]):
 
 
 def by_directory(files: Iterable[Make]) -> Iterator[Tuple[bytes, List[Entry]]]:
-    """What comes one after the other in a directory together."""
+    """Group successive files of the same directory."""
     for directory, group in itertools.groupby(files, lambda make: split(make.path)[0]):
         yield directory, [make.entry for make in group]
 
@@ -182,9 +182,9 @@ def by_directory(files: Iterable[Make]) -> Iterator[Tuple[bytes, List[Entry]]]:
 class Plan(NamedTuple):
     """Steps to carry out in this order; paths are relative to the tree's top.
 
-    `remove` (children first), `directories` (parents first), `symlinks`, `copies` from
-    holdings, `fetches` from the source, `repeats` (copies of what was just fetched),
-    `links`, then `restamp` for mode and mtime of what is already there.
+    `remove` (children first), `directories` (parents first), `symlinks`, `copies` from holdings,
+    `fetches` from the source, `repeats` (copies of what was just fetched), `links`, then `restamp`
+    for mode and mtime of what is already there.
     """
 
     remove: Tuple[Make, ...]
@@ -197,7 +197,7 @@ class Plan(NamedTuple):
     restamp: Tuple[Make, ...]
 
     def touched_directories(self) -> Set[bytes]:
-        """The directories in which carrying it out makes or removes something."""
+        """Return the directories in which the plan makes or removes something."""
         makes = (self.remove, self.directories, self.symlinks)
         touched = {split(make.path)[0] for group in makes for make in group}
         touched |= self.fetches.directories()
@@ -217,7 +217,7 @@ class Plan(NamedTuple):
         return sum(copies.size_bytes for copies in self.copies) + repeated_bytes
 
     def new_bytes(self) -> int:
-        """Bytes of disk that carrying it out takes before anything is given back."""
+        """Return the bytes of disk that the plan takes before it gives any back."""
         return self.fetch_bytes() + self.copy_bytes()
 
     def new_inodes(self) -> int:
