@@ -1,8 +1,8 @@
-"""One YAML text as plain values, with the line of every one of them.
+"""A YAML text as plain values, each with its line.
 
-Every scalar stays the text that was written (nothing written: None): what it means is
-for the schema to say, so that no `no` becomes False, no `0123` octal and no `check: true`
-a boolean. The file is bounded in depth and in size after its aliases are followed.
+Every scalar stays text as written, or None where nothing is written. The schema decides what it
+means, so that no `no` becomes False, no `0123` octal and no `check: true` a boolean. Depth and size
+are bounded, after aliases are followed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Value = Union[None, str, "list[Value]", "dict[str, Value]"]
 
 MAX_DEPTH = 16
 MAX_VALUES = 50_000
-"""After aliases: about what 2000 servers with every key need."""
+"""The limit after aliases are followed: about what 2000 servers with every key need."""
 
 _NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 _TAG = "tag:yaml.org,2002:"
@@ -29,7 +29,7 @@ _TAGS = frozenset(_TAG + kind for kind in (*_TEXT_TAGS, "map", "seq"))
 
 
 class _Refused(Exception):
-    """Something that makes the whole document unusable, and its line."""
+    """A fault that makes the whole document unusable, with its line."""
 
     def __init__(self, text: str, line: int | None = None, path: KeyPath = ()) -> None:
         super().__init__(text)
@@ -38,17 +38,17 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The values, the line (from 1) of each, and what was wrong on the way."""
+    """The values, the line (from 1) of each, and the problems found while reading."""
 
     value: Value
     lines: dict[KeyPath, int]
     problems: list[Problem] = field(default_factory=list)
 
     def locate(self, path: KeyPath) -> tuple[KeyPath, int]:
-        """The part of `path` that makes sense in the file, and the nearest line.
+        """Return the part of `path` that makes sense in the file, and the nearest line.
 
-        A key that is missing keeps its name; what lies inside a scalar (the short form
-        of a server) does not.
+        A missing key keeps its name; steps inside a scalar (the short form of a server) are
+        dropped.
         """
         value, line, shown = self.value, self.lines.get((), 1), path
         for depth, step in enumerate(path):
@@ -60,7 +60,7 @@ class Document:
 
 
 def parse(text: str) -> Document:
-    """The document of a text; where it cannot be used at all, its value is None and says why."""
+    """Return the document of `text`; an unusable text gives the value None and the reason."""
     reader = _Reader()
     try:
         node = _compose(text)
@@ -75,7 +75,7 @@ def parse(text: str) -> Document:
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """Refuses depth while it composes, before Python's own recursion limit would."""
+    """A loader that refuses deep nesting before Python's own recursion limit would."""
 
     depth = 0
 
@@ -102,14 +102,14 @@ def _compose(text: str) -> yaml.Node | None:
         words = f"expected text without control characters, got {chr(error.character)!r}"
         raise _Refused(words, line) from error
     except (ValueError, OverflowError) as error:
-        # Of an escape such as "\U00110000", of which PyYAML checks the digits alone.
+        # An escape such as "\U00110000": PyYAML checks only that its digits are hexadecimal.
         line = 1 if loader is None else loader.get_mark().line + 1
         words = "expected valid YAML: an escape that stands for no character"
         raise _Refused(words, line) from error
 
 
 class _Reader:
-    """Turns nodes into values, once for every alias that names them."""
+    """Converts nodes into values, once for every alias that refers to them."""
 
     def __init__(self) -> None:
         self.lines: dict[KeyPath, int] = {}
@@ -156,7 +156,7 @@ class _Reader:
                 continue
             own_lines[key] = line
             inner = (*path, key)
-            self.lines.setdefault(inner, line)  # an own key is read before a merged one
+            self.lines.setdefault(inner, line)  # a mapping's own key is read before a merged one
             mapping[key] = self.read(value_node, inner, depth + 1)
         for merged in self._merged(node, path, depth):
             mapping = {**merged, **mapping}
@@ -165,7 +165,7 @@ class _Reader:
     def _merged(
         self, node: yaml.MappingNode, path: KeyPath, depth: int
     ) -> Iterator[dict[str, Value]]:
-        """What `<<: *anchor` brings in; the mapping's own keys and earlier ones come first."""
+        """Yield the mappings that `<<: *anchor` merges; own keys and earlier merges win."""
         for key_node, value_node in node.value:
             if not _is_merge(key_node):
                 continue

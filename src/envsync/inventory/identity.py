@@ -1,4 +1,4 @@
-"""Which entry of the inventory a machine is, told from its hostname."""
+"""Finding a machine's own entry in the inventory from its hostname."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 
 def own_server_names(entries: Sequence[tuple[str, str]], hostname: str) -> list[str]:
-    """The names among `entries` (name, host) that fit the hostname best; mostly none or one.
+    """Return the names among `entries` (name, host) that fit the hostname best; mostly none or one.
 
-    A name counts more than a host, an equal text more than one that is equal up to the
-    domain. Two full names with different domains never fit each other.
+    A name counts more than a host, and an exact match more than a match up to the domain. Two full
+    names with different domains never match.
     """
     own = hostname.rstrip(".").lower()
     if not own or _short(own) == "localhost":
-        return []  # every machine calls itself that
+        return []  # every machine has this name
     tests = (
         [(name, name.lower() == own) for name, _ in entries],
         [(name, _same_but_for_domain(name, own)) for name, _ in entries],

@@ -1,4 +1,4 @@
-"""From a file to an `Inventory`: where it is found, how it is read, what is refused."""
+"""From a file to an `Inventory`: finding, reading and validating it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 1024 * 1024
 SYSTEM_FILE = Path("/etc/envsync/config.yaml")
 
-# Of a directory above it, and of a name that no file has.
+# Errors for a directory above the file, and for a name that no file can have.
 _NONE_THERE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
@@ -31,11 +31,12 @@ def find(
     directory: Path = Path(),
     system_file: Path = SYSTEM_FILE,
 ) -> Path | None:
-    """The inventory's file: given, `$ENVSYNC_CONFIG`, here, the user's, the system's; or None.
+    """Return the path of the inventory, or None if there is none.
 
-    What is named is returned whether it is there or not. `envsync.yaml` in the current
-    directory is refused (`InventoryError`) where somebody else could have put it: its
-    checks are commands that run as the user.
+    The order is: `explicit`, `$ENVSYNC_CONFIG`, the current directory, the user's file, the
+    system's. A path from the first two is returned whether the file exists or not. `envsync.yaml`
+    in the current directory is refused (`InventoryError`) if somebody else could have put it there,
+    because its checks are commands that run as the user.
     """
     named = explicit or environ.get("ENVSYNC_CONFIG")
     if named:
@@ -49,7 +50,10 @@ def find(
 
 
 def _is_there(path: Path) -> bool:
-    """Raises `InventoryError` for a link that leads nowhere: who made it meant no other file."""
+    """Return whether `path` is a file; a dangling link raises `InventoryError`.
+
+    Whoever made such a link did not mean another file to be used.
+    """
     try:
         if path.is_symlink() and not path.exists():
             raise _not_there(path)
@@ -62,7 +66,7 @@ def _is_there(path: Path) -> bool:
 
 def _user_files(environ: Mapping[str, str]) -> Iterator[Path]:
     base = Path(environ.get("XDG_CONFIG_HOME", ""))
-    if base.is_absolute():  # the XDG specification: a relative one is to be ignored
+    if base.is_absolute():  # the XDG specification says to ignore a relative path
         yield base / "envsync" / "config.yaml"
     elif environ.get("HOME"):
         yield Path(environ["HOME"], ".config", "envsync", "config.yaml")
@@ -78,11 +82,10 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def load(path: Path, environ: Mapping[str, str] | None = os.environ) -> Inventory:
-    """The inventory of a file; one whose content was valid before is not validated again.
+    """Return the inventory in a file; content that was valid before is not validated again.
 
-    `environ` says where what was read before is remembered; with None nothing is. Raises
-    `InventoryError` whose message and details give every fault with file, line, key path and
-    what was expected.
+    `environ` says where inventories are remembered; with None, none is. Raises an `InventoryError`
+    whose message and details give every fault with file, line, key path and what was expected.
     """
     content = _read(path)
     remembered = Remembered(content, environ)
@@ -94,7 +97,7 @@ def load(path: Path, environ: Mapping[str, str] | None = os.environ) -> Inventor
 
 
 def _validated(path: Path, text: str) -> Inventory:
-    # Here, because pydantic and yaml cost 0.2 s that most commands need not pay.
+    # Imported here because pydantic and yaml cost 0.2 s, which most commands need not pay.
     from envsync.inventory import document, references, schema
     from envsync.inventory.problems import inventory_error
 

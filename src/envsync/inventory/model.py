@@ -42,18 +42,18 @@ class Server:
     port: int | None = None
     jump: str | None = None
     identity_file: Path | None = None
-    """As written, with its `~`: an inventory says the same in every home."""
+    """The path as written, with its `~`, so that an inventory means the same in every home."""
     prefix: str | None = None
-    """conda's base directory there; None where neither entry nor inventory gives one."""
+    """conda's base directory there; None if neither entry nor inventory gives one."""
     groups: tuple[str, ...] = ()
     limit_bits_per_second: int | None = None
     share: Share | None = None
-    """For every environment there that does not say it itself."""
+    """The share of every environment there that has none of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """How one environment is kept; the defaults are those of one that is not listed."""
+    """How one environment is kept; the defaults are those of an unlisted environment."""
 
     name: str
     source: str | None = None
@@ -65,7 +65,7 @@ class Environment:
     check_timeout_seconds: float = 60.0
     in_use: InUse = "publish"
     local: tuple[str, ...] = ()
-    """Globs to be added to the shipped defaults, which are not in here."""
+    """Globs to add to the shipped defaults, which are not included."""
     outside: Outside = "warn"
     watch: bool = False
     share: Share | None = None
@@ -73,7 +73,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """When the daemon acts."""
+    """The daemon's intervals."""
 
     settle_seconds: float = 10.0
     rescan_seconds: float = 3600.0
@@ -81,7 +81,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The whole file, or, where `path` is None, its absence: any host is a server then."""
+    """The whole file, or where `path` is None, the lack of one: any host is a server then."""
 
     path: Path | None = None
     prefix: str | None = None
@@ -91,13 +91,13 @@ class Inventory:
 
     @classmethod
     def without_file(cls, prefix: str | None = None) -> Inventory:
-        """Zero configuration: the ssh configuration alone, one prefix for all servers."""
+        """Return the inventory used without a file: ssh configuration and one prefix for all."""
         return cls(prefix=None if prefix is None else _checked(names.prefix, prefix))
 
     def select(self, tokens: Sequence[str], unlisted: Sequence[Server] = ()) -> tuple[Server, ...]:
-        """The servers that `SERVER`, `@GROUP` or `RANGE` name, in that order, each once.
+        """Return the servers that `SERVER`, `@GROUP` or `RANGE` tokens name, in order, each once.
 
-        `unlisted` are known by their names as well, those of the file before them.
+        Servers in `unlisted` can be named as well; the file's take precedence over them.
         """
         chosen: dict[str, Server] = {}
         unknown: list[str] = []
@@ -112,7 +112,7 @@ class Inventory:
         return tuple(chosen.values())
 
     def server(self, name: str, unlisted: Sequence[Server] = ()) -> Server:
-        """One server by its name; no group, no range. `unlisted` as in `select`."""
+        """Return the server of that name, which is no group or range; `unlisted` as in `select`."""
         found = self._by_name(unlisted).get(name)
         if found is not None:
             return found
@@ -121,7 +121,7 @@ class Inventory:
         raise self._unknown([name])
 
     def environment(self, name: str) -> Environment:
-        """The entry of that name, or the defaults where the inventory does not list it."""
+        """Return the entry of that name, or the defaults if the inventory does not list it."""
         listed = {environment.name: environment for environment in self.environments}
         if name == names.BASE:
             raise InventoryError(
@@ -132,14 +132,14 @@ class Inventory:
         return listed.get(name) or Environment(_checked(names.environment_name, name))
 
     def publishers(self, server: str) -> str:
-        """The group that may publish on a server, as far as the file says; empty where none is."""
+        """Return the group that may publish on a server, as the file says; "" if there is none."""
         shares = [entry.share for entry in self.servers if entry.name == server]
         shares += [entry.share for entry in self.environments]
         groups = (share.group for share in shares if share is not None and share.mode == "write")
         return next(groups, "")
 
     def targets(self, environment_name: str) -> tuple[Server, ...]:
-        """The servers of the environment's `push_to`, without its source."""
+        """Return the servers of the environment's `push_to`, without its source."""
         environment = self.environment(environment_name)
         if not environment.push_to:
             listed = [entry.name for entry in self.environments if entry.push_to]
@@ -158,10 +158,10 @@ class Inventory:
     def own_name(
         self, as_name: str | None, environ: Mapping[str, str], hostname: str
     ) -> str | None:
-        """Which entry this machine is: `--as`, `$ENVSYNC_SELF`, else by its hostname.
+        """Return the entry that is this machine: by `--as`, `$ENVSYNC_SELF`, else by its hostname.
 
-        None where nothing fits. A name that is given must be in the inventory, and a
-        hostname must not fit two entries: both raise `InventoryError`.
+        Returns None if no entry fits. Raises `InventoryError` if a given name is not in the
+        inventory or the hostname fits two entries.
         """
         given = as_name or environ.get("ENVSYNC_SELF")
         if given:
@@ -184,7 +184,7 @@ class Inventory:
 
     def _own(self, given: str) -> str:
         try:
-            # A name alone: without a file, `server` would take a user for a part of it.
+            # Only a name is allowed: without a file, `server` would accept `USER@HOST` as well.
             return self.server(_checked(names.server_name, given)).name
         except InventoryError as error:
             error.hint = (
@@ -196,7 +196,7 @@ class Inventory:
         return {server.name: server for server in (*unlisted, *self.servers)}
 
     def _resolve(self, token: str, unlisted: Sequence[Server]) -> Iterable[Server | str]:
-        """The servers of one token; in the place of each that is unknown, its name."""
+        """Return the servers of one token, with the name of each unknown server in its place."""
         if token.startswith("@"):
             members = [server for server in self.servers if token[1:] in server.groups]
             return members or [token]
@@ -207,8 +207,11 @@ class Inventory:
         return [by_name.get(name, name) for name in expanded]
 
     def _bare(self, token: str) -> Server:
-        """A host by what was written: two users of one are two servers, and a hint that names
-        one of them leads there as that user."""
+        """Return a server for a host that is not in an inventory; its name is the token as written.
+
+        Two users of one host are two servers, so that a hint that names one of them leads to that
+        user.
+        """
         user, _, host = token.rpartition("@")
         return Server(
             name=token,
@@ -249,7 +252,7 @@ def _listing(title: str, entries: Sequence[str]) -> list[str]:
 
 
 def _checked(check: Callable[[str], _T], text: str) -> _T:
-    """What `check` makes of a text from the command line; its complaint as an `InventoryError`."""
+    """Return `check(text)`; its complaint about a command-line text becomes an `InventoryError`."""
     try:
         return check(text)
     except ValueError as error:

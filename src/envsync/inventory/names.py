@@ -1,8 +1,8 @@
-"""What may be called what: servers, groups, environments, hosts, users and paths.
+"""The rules for names: servers, groups, environments, hosts, users and paths.
 
-Every function takes a text and gives it back in its final form, or raises `ValueError`
-whose text completes "expected ...". Names end up in file names, in ssh's arguments and
-on terminals, so what they may contain is listed, not what they may not.
+Every function returns its text in its final form, or raises a `ValueError` whose text completes
+"expected ...". Names end up in file names, in ssh's arguments and on terminals, so the rules list
+what is allowed, not what is forbidden.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NOT_A_HOST = re.compile(r"\d+|true|false|yes|no|on|off|null|none", re.IGNORECAS
 
 _ENVIRONMENT_NAME_MAX_BYTES = 200
 BASE = "base"
-"""The name that conda itself has for its own prefix."""
+"""conda's own name for its prefix."""
 
 
 def server_name(text: str) -> str:
@@ -43,7 +43,7 @@ def group_name(text: str) -> str:
 
 
 def environment_name(text: str) -> str:
-    """A name under `PREFIX/envs` that conda takes too; never `base`, which is conda itself."""
+    """Check a name under `PREFIX/envs` that conda accepts too; never `base` (conda itself)."""
     if text == BASE:
         raise ValueError(
             "an environment other than base, which is conda itself and differs on every server"
@@ -62,7 +62,7 @@ def host(text: str) -> str:
         raise ValueError("a host without its user, which has a key of its own (`user:`)")
     if _HOST.fullmatch(text) is None or _NOT_A_HOST.fullmatch(text):
         raise ValueError("a host name, an address or a host of ~/.ssh/config")
-    if text.count(":") == 1:  # an address of IPv6 has more
+    if text.count(":") == 1:  # an IPv6 address has more colons
         raise ValueError("a host without its port, which has a key of its own (`port:`)")
     return text
 
@@ -74,7 +74,7 @@ def user(text: str) -> str:
 
 
 def jump(text: str) -> str:
-    """One hop or several with commas between, each `[USER@]HOST[:PORT]`."""
+    """Check one or more comma-separated hops, each `[USER@]HOST[:PORT]`."""
     hops = [hop.strip() for hop in text.split(",")]
     for hop in hops:
         match = _HOP.fullmatch(hop)
@@ -95,7 +95,10 @@ def _is_hop(match: re.Match[str]) -> bool:
 
 
 def prefix(text: str) -> str:
-    """conda's base directory, in one spelling: no `//`, no `.` or `..`, no slash at the end."""
+    """Return conda's base directory in one spelling: no `//`, `.` or final slash.
+
+    A path with `..` is refused.
+    """
     expected = "an absolute path such as /workspace/alice/miniconda3"
     if not text.startswith("/") or not text.isprintable() or len(text.encode()) > 1024:
         raise ValueError(expected)
@@ -108,7 +111,7 @@ def prefix(text: str) -> str:
 
 
 def local_glob(text: str) -> str:
-    """A glob of paths in an environment; one that would take in all of it is refused."""
+    """Check a glob of paths in an environment; one that would match all of it is refused."""
     parts = text.split("/")
     if (
         not text.isprintable()
@@ -122,11 +125,11 @@ def local_glob(text: str) -> str:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'server2'?`, or nothing where no known word is near."""
+    """Return `; did you mean 'server2'?`, or "" if no known word is near."""
     near = nearest(word, known)
     return "" if near is None else f"; did you mean {near!r}?"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is nearest; None where none is near."""
+    """Return the known word nearest to `word`, or None if none is near."""
     return next(iter(difflib.get_close_matches(word, sorted(set(known)), n=1, cutoff=0.6)), None)

@@ -1,4 +1,4 @@
-"""Whose a file is that says what runs as this user."""
+"""Who else can write a file whose contents run as this user."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import stat
 
 
 def who_else_wrote(status: os.stat_result) -> str | None:
-    """What a person is told where somebody else could have written it: completes "the file ...".
+    """Return why somebody else could have written the file, to complete "the file ..."; else None.
 
-    Root could always have.
+    Root does not count, because it can always write.
     """
     if status.st_uid not in (os.geteuid(), 0):
         return "belongs to another user"

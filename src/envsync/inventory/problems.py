@@ -1,4 +1,4 @@
-"""What is wrong with an inventory, and how it is told."""
+"""Problems in an inventory, and the error that reports them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HINT = Hint("mend the file, then look again with `{check_config}`")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault: where, a text such as "expected X, got Y", and the line where it is known."""
+    """One fault: its key path, a text such as "expected X, got Y", and its line if known."""
 
     path: KeyPath
     text: str
@@ -24,7 +24,7 @@ class Problem:
 def inventory_error(
     file: object, problems: Sequence[Problem], locate: Callable[[KeyPath], tuple[KeyPath, int]]
 ) -> InventoryError:
-    """All problems as one error: the first of them in the message, the others in the details."""
+    """Return all problems as one error: the first in its message, the others in its details."""
     told = sorted(set(_told(file, problems, locate)))
     lines = [text for _, text in told]
     return InventoryError(lines[0], hint=_HINT, details=lines[1:])
@@ -41,7 +41,7 @@ def _told(
 
 
 def key_path_text(path: KeyPath) -> str:
-    """`servers.gpu[03-08].groups[0]`; a key with unprintable characters is escaped."""
+    """Return a key path such as `servers.gpu[03-08].groups[0]`; unprintable keys are escaped."""
     text = ""
     for step in path:
         if isinstance(step, int):
@@ -53,7 +53,7 @@ def key_path_text(path: KeyPath) -> str:
 
 
 def shown(value: object) -> str:
-    """What stands there, short enough for a message."""
+    """Return a value as a message shows it, shortened."""
     if value is None:
         return "nothing"
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
 """Durations and rates as people write them: `10s`, `1h30m`, `200Mbit`.
 
-Like `names`, these raise `ValueError` whose text completes "expected ...".
+As in `names`, the text of a `ValueError` completes "expected ...".
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _MAX_SECONDS = 366 * 86400.0
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _RATE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(?:([kKmMgGtT]?)([bB]it|B)(?:/s)?)")
 _MIN_BITS_PER_SECOND = 8_000
-"""Below a kilobyte a second no push ends; it is a slip of the unit."""
+"""At less than a kilobyte a second no push would ever finish; the unit is probably a mistake."""
 
 
 def duration_seconds(text: str) -> float:
-    """Seconds of `500ms`, `10s`, `5m`, `1h30m`, `2d`; a bare number is seconds."""
+    """Return the seconds of `500ms`, `10s`, `5m`, `1h30m`, `2d`; a bare number is in seconds."""
     text = text.strip()
     if re.fullmatch(r"\d{1,9}(?:\.\d{1,6})?", text):
         seconds = float(text)
@@ -42,7 +42,7 @@ def positive_duration_seconds(text: str) -> float:
 
 
 def bits_per_second(text: str) -> int:
-    """Bits a second of `200Mbit` (bits) or `25MB` (bytes), `/s` or not; decimal factors."""
+    """Return the bits per second of `200Mbit` or `25MB` (bytes), with or without `/s`; decimal."""
     match = _RATE.fullmatch(text.strip())
     if match is None:
         raise ValueError("a rate such as 200Mbit (bits a second) or 25MB (bytes a second)")

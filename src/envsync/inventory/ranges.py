@@ -7,7 +7,7 @@ import math
 import re
 
 MAX_MEMBERS = 1024
-"""More than any lab has; a slip such as `[1-99999999]` must not fill the memory."""
+"""More than any lab has; a mistake such as `[1-99999999]` must not fill the memory."""
 
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _PART = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
@@ -16,15 +16,15 @@ _EXPECTED = "a range such as gpu[03-08] or gpu[01-03,07]"
 
 
 def is_range(text: str) -> bool:
-    """Whether the text has brackets, well formed or not."""
+    """Return whether the text has brackets, well formed or not."""
     return "[" in text or "]" in text
 
 
 def expand(text: str) -> tuple[str, ...]:
-    """The names that a range stands for, in the order written; a plain name is itself.
+    """Return the names in a range, in the order written; a plain name is itself.
 
-    Zero padding is kept. Several brackets give every combination, the last one fastest.
-    Raises `ValueError` whose text completes "expected ...".
+    Zero padding is kept. Several brackets give every combination, the last one varying fastest.
+    Raises a `ValueError` whose text completes "expected ...".
     """
     pieces = _BRACKETS.split(text)
     literals, insides = pieces[0::2], pieces[1::2]
@@ -46,7 +46,7 @@ def expand(text: str) -> tuple[str, ...]:
 
 
 def _span(part: str) -> tuple[int, int, int]:
-    """Low, high and padded width (0 for none) of `03-08` or `7`."""
+    """Return low, high and padded width (0 for none) of `03-08` or `7`."""
     match = _PART.fullmatch(part.strip())
     if match is None:
         raise ValueError(_EXPECTED)

@@ -1,8 +1,7 @@
-"""What the entries of an inventory say of each other: every name must lead somewhere.
+"""References between an inventory's entries: every name must exist.
 
-Works on the document as it was read, before and whatever the schema says, so that a
-person gets every complaint at once. What has the wrong shape is passed over here: the
-schema complains of it.
+These checks use the document as it was read, whatever the schema says about it, so that a person
+gets every complaint at once. Values of the wrong shape are skipped here; the schema reports them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from envsync.inventory.schema import ServerEntry, boolean
 MAX_SERVERS = 20_000
 """More than any lab has; ranges of ranges must not fill the memory."""
 _SUGGESTIONS = 50
-"""For each, every name is compared with what is written, which takes its time."""
+"""The most suggestions in one run: each compares a word with every known name, which is slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class _Known:
         return "" if next(self._left, None) is None else names.suggestion(word, known)
 
     def members(self, token: str) -> list[str]:
-        """The servers of a token; of names, all that it has, known or not."""
+        """Return the servers of a token; those that a name or range gives may be unknown."""
         if token.startswith("@"):
             return [name for name, groups in self.groups_by_server.items() if token[1:] in groups]
         return list(_expanded(token))
@@ -51,7 +50,7 @@ class _Known:
 
 
 def find_problems(document: Document) -> list[Problem]:
-    """Names given twice, names that nothing has, environments that go nowhere."""
+    """Return a problem for each duplicate or unknown name and each environment without a target."""
     top = _mapping(document.value)
     servers = _mapping(top.get("servers"))
     problems: list[Problem] = []
@@ -72,9 +71,10 @@ _LIKELY_NAMES = ("jump", "host")
 
 
 def misplaced(document: Document) -> Iterator[Problem]:
-    """`user: alice`, not far enough to the right, would be a server with that name.
+    """Yield a problem for each server key that is probably a setting indented too little.
 
-    A bastion may be called `jump`: that only below a server of which nothing is said.
+    `user: alice` at the level of the servers would be a server named `user`. A bastion may really
+    be called `jump`, so `jump` and `host` count only below a server without settings.
     """
     before: Value = ""
     for key, entry in _mapping(_mapping(document.value).get("servers")).items():
@@ -101,7 +101,7 @@ def _duplicates(servers: Mapping[str, Value], document: Document) -> Iterator[Pr
 
 
 def _shared_hosts(servers: Mapping[str, Value]) -> Iterator[Problem]:
-    """A range of servers with one host would be one machine under several names."""
+    """Yield a problem for each range of servers with one host: one machine under several names."""
     for key, entry in servers.items():
         host = entry if isinstance(entry, str) else _mapping(entry).get("host")
         members = _expanded(key)
@@ -144,13 +144,13 @@ def _groups(entry: Value) -> frozenset[str]:
 
 
 def _texts(value: Value) -> dict[int, str]:
-    """The texts of a list by their place in it."""
+    """Return the strings in a list by their index."""
     items = value if isinstance(value, list) else []
     return {index: item for index, item in enumerate(items) if isinstance(item, str)}
 
 
 def _expanded(text: str) -> tuple[str, ...]:
-    """The names of a range; none where it is malformed."""
+    """Return the names of a range; none if it is malformed."""
     try:
         return ranges.expand(text)
     except ValueError:

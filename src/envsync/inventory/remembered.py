@@ -1,10 +1,10 @@
-"""Inventories that were read before, by their content: validating one costs 0.2 s.
+"""A cache of validated inventories by content, because validating one takes 0.2 s.
 
-A file per inventory in the user's own cache directory, named by the digest of everything
-that its meaning depends on: its content and what reads it. Nothing of it depends on the home
-or on the machine, so a cache that moves with its home, or that two machines share, is right
-in both. A damaged one is none, and so is one that somebody else could have written, as in a
-cache directory that several share: its checks would run as this user.
+Each inventory is a file in the user's own cache directory, named by the digest of everything that
+its meaning depends on: its content and the code that reads it. Nothing in it depends on the home or
+the machine, so a cache that moves with its home, or that two machines share, is right in both. A
+damaged file is ignored, and so is one that somebody else could have written, as in a cache
+directory that several users share, because its checks would run as this user.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _KEPT_MAX = 8
 
 
 class Remembered:
-    """What is remembered of one content. Reading and writing never raise OSError."""
+    """The cache entry for one content. Reading and writing never raise OSError."""
 
     def __init__(self, content: bytes, environ: Mapping[str, str] | None) -> None:
-        """`environ` says where the cache is; with None there is none."""
+        """Find the cache by `environ`; None means no cache."""
         names = [
             field.name for kind in (Server, Environment, Share, Watch) for field in fields(kind)
         ]
@@ -42,7 +42,7 @@ class Remembered:
         self._file = None if directory is None else directory / key.hexdigest()
 
     def inventory(self, path: Path) -> Inventory | None:
-        """The inventory that stands at `path`; None where its content is not known."""
+        """Return the inventory with `path` as its path; None if the content is not in the cache."""
         if self._file is None:
             return None
         try:
@@ -65,8 +65,11 @@ class Remembered:
 
 
 def _rules() -> list[str]:
-    """What changes with the modules here, which say what is valid: in a clone that was updated,
-    too, whose version stays. By ctime as well: some package managers give all one mtime."""
+    """Return a fingerprint of the modules here, which say what is valid.
+
+    The version alone is not enough: it stays the same when a clone is updated. The ctime is
+    included because some package managers give all files one mtime.
+    """
     found = []
     with contextlib.suppress(OSError), os.scandir(_HERE) as entries:
         for entry in entries:

@@ -1,7 +1,7 @@
-"""The inventory file as pydantic models: which keys there are and what each may hold.
+"""The inventory file as pydantic models: its keys and what each may hold.
 
-The values are texts, as `document` leaves them. A validator's `ValueError` completes
-"expected ..."; the models put no other words of their own into a message.
+The values are strings, as `document` leaves them. The text of a validator's `ValueError` completes
+"expected ..."; no other wording of the models gets into a message.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from envsync.inventory.problems import KeyPath, Problem, shown
 
 _TRUE = frozenset({"true", "yes", "on"})
 _FALSE = frozenset({"false", "no", "off"})
-# `port 22`, `port:22`, `port=22`: YAML takes all of it for one text.
+# YAML reads each of `port 22`, `port:22` and `port=22` as one string.
 _KEY_OF_SORTS = re.compile(r"(?!host:)(\w+)[\s:=]\s*(\S+)")
 
 
 def _text(parse: Callable[[str], object]) -> BeforeValidator:
-    """A validator of texts by `parse`; what is no text gets the complaint of a wrong text."""
+    """Return a validator of strings by `parse`.
+
+    Any other value gets the same complaint as a wrong string.
+    """
 
     def validate(value: object) -> object:
         return parse(value if isinstance(value, str) else "")
@@ -63,14 +66,14 @@ def boolean(text: str) -> bool:
 
 
 def _host(text: str) -> str:
-    """A host, or as many hosts as the range that the entry is named by."""
+    """Check a host, or a range with as many hosts as the range of servers in the entry's name."""
     for member in ranges.expand(text):
         names.host(member)
     return text
 
 
 def _identity_file(text: str) -> Path:
-    """As written: whose home `~` is, the ssh layer says, each time that it goes there."""
+    """Return the path as written: the ssh layer expands `~` each time it connects."""
     expected = "a path that starts with / or ~/"
     if not text.startswith(("/", "~")) or not text.isprintable():
         raise ValueError(expected)
@@ -82,7 +85,7 @@ def _identity_file(text: str) -> Path:
 
 
 def _command(text: str) -> str:
-    # Half a character, as "\ud800", cannot be sent.
+    # A lone surrogate such as "\ud800" cannot be encoded, and so not sent.
     if not text.strip() or "\0" in text or text.encode(errors="ignore").decode() != text:
         raise ValueError('a shell command such as python -c "import numpy"')
     return text
@@ -108,7 +111,7 @@ Prefix = Annotated[str, _text(names.prefix)]
 
 
 class _Entry(BaseModel):
-    """Frozen, without unknown keys; a key with nothing behind it is as good as absent."""
+    """A frozen model without unknown keys; a key without a value counts as absent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -183,7 +186,7 @@ class InventoryFile(_Entry):
 
 
 def validate(value: object) -> InventoryFile | list[Problem]:
-    """The validated file, or everything that is wrong with it."""
+    """Return the validated file, or a list of everything that is wrong with it."""
     try:
         return InventoryFile.model_validate(value)
     except ValidationError as error:
@@ -193,13 +196,13 @@ def validate(value: object) -> InventoryFile | list[Problem]:
     return [
         _problem(detail)
         for detail in details
-        # What is missing because its name is misspelt is told as that.
+        # A key that is missing because it is misspelt is reported as the misspelling alone.
         if detail["type"] != "missing" or _path(detail) not in meant
     ]
 
 
 def _problem(detail: Mapping[str, Any]) -> Problem:
-    """A pydantic complaint in the words of this project."""
+    """Return a pydantic complaint in envsync's words."""
     path, kind, value = _path(detail), detail["type"], detail["input"]
     if _is_unknown(detail):
         return Problem(path, _unknown_key(path))
@@ -245,7 +248,7 @@ def _shape(kind: str, path: KeyPath) -> str:
 
 
 def _known_keys(path: KeyPath) -> list[str]:
-    """Those that are known where that key stands, in alphabetical order."""
+    """Return the keys allowed in the place of the key at `path`, in alphabetical order."""
     models: dict[str, type[BaseModel]] = {"servers": ServerEntry, "environments": EnvironmentEntry}
     if len(path) == 1:
         model: type[BaseModel] = InventoryFile

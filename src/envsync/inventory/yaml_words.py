@@ -1,6 +1,6 @@
-"""What a YAML parser's complaint comes to: the line that is to be mended, and how.
+"""YAML parser complaints in plain words: which line to mend, and how.
 
-A parser says what it had expected of its grammar. A person has forgotten a colon.
+A parser reports what its grammar expected; the person has forgotten a colon.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import yaml
 
-# Of the context and the problem together, the first that is found; `{}` is what a group found,
-# `{line}` the line where the thing begins that the parser was at.
+# The first pattern found in the parser's context and problem, joined, applies. `{}` is what a group
+# matched, `{line}` the line where the construct begins that the parser was reading.
 _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"'\\t' that cannot start", "a tab, where there can be spaces only"),
     (r"found character '@' that cannot start", 'a group needs quotes, as in "@gpu"'),
@@ -68,14 +68,14 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
 
 
 def yaml_complaint(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
-    """The line (from 1), and what completes "expected valid YAML: "."""
+    """Return the line (from 1) and the text that completes "expected valid YAML: "."""
     mark = error.problem_mark or error.context_mark
     began = error.context_mark
     said = " ".join(part.strip() for part in (error.context, error.problem) if part)
     if began is not None and (
         mark is None
         or mark.index >= len(text.rstrip())  # what is never closed is mended where it begins
-        or "could not find expected ':'" in said  # it was looked for up to the next line
+        or "could not find expected ':'" in said  # the parser looks for it up to the next line
     ):
         mark = began
     line = 1 if mark is None else mark.line + 1
@@ -83,7 +83,7 @@ def yaml_complaint(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
 
 
 def _slip(text: str, error: yaml.MarkedYAMLError) -> str | None:
-    """The way out of two slips that an inventory invites, which the parser's words do not show."""
+    """Return the way out of two likely mistakes that the parser does not name, or None."""
     mark = error.problem_mark
     if mark is None:
         return None
