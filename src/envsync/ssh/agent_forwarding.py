@@ -1,9 +1,10 @@
-"""Agent forwarding: the user's ssh agent on a server, for as long as a link of its own lasts.
+"""Agent forwarding: the user's ssh agent on a server, for the lifetime of a link of its own.
 
-sshd makes one socket for a connection, tells every later session of it, and leaves it there
-until the connection ends: so nothing else goes over this one. It is the system's `ssh` that
-forwards. It tells the agent what it is forwarded to, and the agent keeps to where its keys may
-be used (`ssh-add -h`). paramiko does not, and an agent takes that for a use on this machine.
+sshd makes one socket per connection, offers it to every later session, and keeps it until the
+connection ends, so nothing else goes over this link. The system's `ssh` does the forwarding: it
+tells the agent where it is forwarded to, and the agent enforces where its keys may be used
+(`ssh-add -h`). paramiko does not tell it, so an agent would take such a use for one on this
+machine.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ _ANSWER_SECONDS = 5.0
 
 
 def may_forward_agent(route: ResolvedRoute) -> bool:
-    """Whether the user's configuration forwards an agent to that server, and one answers here."""
+    """Return whether the configuration forwards an agent to that server and it answers here."""
     path = _forwarded_socket(route.last.settings, route.config)
     return path is not None and route.config.ssh_command is not None and _is_answered(path)
 
 
 def _forwarded_socket(settings: HostSettings, config: UserConfig) -> str | None:
-    """Where the agent listens here that the configuration forwards to that host."""
+    """Return the local socket of the agent that is to be forwarded to that host, or None."""
     named = settings.forward_agent
     if named is None or named == "yes":
         return None if named is None else agent_socket(settings, config)

@@ -1,7 +1,7 @@
-"""Selects those of paramiko's algorithms that the ssh configuration allows.
+"""Selects the paramiko algorithms that the ssh configuration allows.
 
-A person who restricts them means every client: by a policy of the house, or because large
-messages of a key exchange are lost on the way.
+Whoever restricts them means every client: because of a site policy, or because large key exchange
+messages get lost on the network.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from paramiko.ssh_exception import IncompatiblePeer
 
-# The same, or what is as good as that, by the names that an older OpenSSH has for it.
+# The same algorithm, or one as good, under the name that an older OpenSSH has for it.
 _OTHER_NAMES = {
     "curve25519-sha256@libssh.org": ("curve25519-sha256",),
     "mlkem768x25519-sha256": ("sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com"),
@@ -19,7 +19,7 @@ _OTHER_NAMES = {
 
 
 class NoneAllowed(IncompatiblePeer):
-    """The ssh configuration excludes all that paramiko has; the server was not even asked."""
+    """The ssh configuration excludes all that paramiko has; the server was not contacted."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"{key} of the ssh configuration leaves none that paramiko has")
@@ -27,10 +27,10 @@ class NoneAllowed(IncompatiblePeer):
 
 
 def allowed(own: Sequence[str], key: str, configured: str | None) -> tuple[str, ...]:
-    """Those of `own`, in their order, that `configured` allows: a list of ssh_config, as
-    `ssh -G` prints it, or as it is written there (`-aes*`).
+    """Return the names in `own` that `configured` allows, in their order.
 
-    Raises `NoneAllowed` where none is left.
+    `configured` is a list of ssh_config, as `ssh -G` prints it or as the file has it (`-aes*`);
+    None allows all. Raises `NoneAllowed` if nothing is left.
     """
     left = tuple(name for name in own if configured is None or _is_allowed(name, configured))
     if not left:
@@ -43,5 +43,5 @@ def _is_allowed(name: str, configured: str) -> bool:
     patterns = configured.lstrip("+-^").split(",")
     if configured.startswith("-"):
         return not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    # What "+" and "^" add, or put first, comes to what there is anyway.
+    # "+" and "^" only add names or put them first, so they exclude nothing.
     return configured.startswith(("+", "^")) or not set(patterns).isdisjoint(names)

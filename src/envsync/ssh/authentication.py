@@ -1,6 +1,6 @@
-"""Public-key authentication: by the agent's keys and the identity files, as ssh would.
+"""Public-key authentication by the agent's keys and the identity files, in ssh's order.
 
-Never asks: no password, no passphrase. A file that needs one is left to the agent.
+It never prompts for a password or a passphrase. A file that needs one is left to the agent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from envsync.ssh.ssh_config import UserConfig
 
 @dataclass(slots=True)
 class PublicKeys:
-    """An authentication strategy for `SSHClient.connect`; keeps count of what it tried."""
+    """An authentication strategy for `SSHClient.connect` that records what it tried."""
 
     place: Place
     config: UserConfig
@@ -47,7 +47,7 @@ class PublicKeys:
     allowed: list[str] = field(default_factory=list)
 
     def authenticate(self, transport: Transport) -> None:
-        """Raises `AuthenticationRefused`, or `ConnectionFailed` where it took too long."""
+        """Log in; raises `AuthenticationRefused`, or `ConnectionFailed` if it takes too long."""
         deadline = time.monotonic() + self.timeout_seconds
         with contextlib.closing(_Agent(self._agent_socket(), self.timeout_seconds)) as agent:
             for name, key in self._candidates(agent, transport):
@@ -61,7 +61,7 @@ class PublicKeys:
         raise refusals.authentication_refused(self.place, self.tried, self.locked, allowed)
 
     def _ways_in(self, transport: Transport) -> list[str]:
-        """What the server takes instead of these keys; empty where it does not say."""
+        """Return the methods that the server accepts besides these keys; empty if unknown."""
         try:
             transport.auth_none(self.place.settings.user)
         except BadAuthenticationType as error:
@@ -96,8 +96,11 @@ class PublicKeys:
         return refusals.timed_out(self.place, "finish the authentication", self.timeout_seconds)
 
     def _candidates(self, agent: _Agent, transport: Transport) -> Iterator[tuple[str, PKey]]:
-        """In OpenSSH's order: agent keys that the configuration names, other agent keys
-        (unless IdentitiesOnly), files."""
+        """Yield the keys with their names, in OpenSSH's order.
+
+        That is: agent keys that the configuration names, other agent keys (unless IdentitiesOnly),
+        files.
+        """
         settings = self.place.settings
         usable = {*transport.preferred_pubkeys, "ssh-rsa"}
         in_agent = [key for key in agent.keys if key.get_name() in usable]
@@ -117,11 +120,11 @@ class PublicKeys:
         try:
             return PKey.from_path(path)
         except TypeError:
-            # cryptography's way to say that the file needs a passphrase.
+            # cryptography raises this for a file that needs a passphrase.
             self.locked.append(str(path))
         except FileNotFoundError:
             pass
-        # The last is a FIDO key's, for instance: its file alone lets nobody in.
+        # UnsupportedAlgorithm is a FIDO key's, for instance: its file alone cannot log in.
         except (
             ValueError, UnknownKeyType, SSHException, OSError, UnsupportedAlgorithm
         ) as error:  # fmt: skip
@@ -134,7 +137,7 @@ class PublicKeys:
 
 
 def agent_socket(settings: HostSettings, config: UserConfig) -> str | None:
-    """Where the agent listens that lets the user in to that host; None for none."""
+    """Return the socket of the agent to use for that host, or None for no agent."""
     named = settings.identity_agent
     if named == NO_AGENT:
         return None
@@ -144,7 +147,7 @@ def agent_socket(settings: HostSettings, config: UserConfig) -> str | None:
 
 
 def _public_blob(path: Path) -> bytes | None:
-    """The public half of an identity, from the file beside it (which needs no passphrase)."""
+    """Return an identity's public half, from the file beside it, which needs no passphrase."""
     file = path if path.suffix == ".pub" else Path(f"{path}.pub")
     try:
         return base64.b64decode(file.read_bytes().split()[1], validate=True)
@@ -153,10 +156,10 @@ def _public_blob(path: Path) -> bytes | None:
 
 
 class _AgentKey(AgentKey):
-    """A key of an agent, whose user or whose owner may not let it be used here.
+    """An agent's key, whose use the user or the owner may refuse.
 
-    paramiko signs in the thread that reads, and what is raised there ends the connection. An
-    empty signature is refused by the server, and the next key is tried.
+    paramiko signs in its reader thread, where an exception ends the connection. An empty signature
+    is refused by the server instead, and the next key is tried.
     """
 
     refusal = ""
@@ -171,9 +174,9 @@ class _AgentKey(AgentKey):
 
 
 class _Agent(AgentSSH):
-    """A connection to an agent at a given socket, bounded: a forwarded agent may be gone.
+    """A connection to an agent at a given socket, with a time limit: a forwarded agent may be gone.
 
-    paramiko's own `Agent` reads the process's environment and waits for ever.
+    paramiko's own `Agent` reads the process's environment and waits forever.
     """
 
     def __init__(self, path: str | None, timeout_seconds: float) -> None:
@@ -187,7 +190,7 @@ class _Agent(AgentSSH):
             connection.connect(path)
             self._connect(connection)
         except (OSError, SSHException):
-            # A dangling variable, as after a re-login: the files may still do.
+            # The variable may be stale, as after a re-login; the identity files may still work.
             connection.close()
 
     @property
@@ -195,7 +198,7 @@ class _Agent(AgentSSH):
         return self._found
 
     def _connect(self, connection: socket.socket) -> None:
-        """As paramiko's, which takes comments for UTF-8 and gives up at one that is none."""
+        """Read the agent's keys; paramiko's method gives up at a comment that is not UTF-8."""
         self._conn = connection
         kind, answer = self._send_message(cSSH2_AGENTC_REQUEST_IDENTITIES)  # type: ignore[attr-defined]
         if kind != SSH2_AGENT_IDENTITIES_ANSWER:
@@ -209,6 +212,6 @@ class _Agent(AgentSSH):
 def _told_keys(agent: _Agent, answer: Message) -> Iterator[_AgentKey]:
     for _ in range(answer.get_int()):
         blob, comment = answer.get_binary(), answer.get_binary()
-        # One that cannot be understood is none that could be used.
+        # A key that cannot be parsed could not be used either.
         with contextlib.suppress(ValueError, SSHException, UnsupportedAlgorithm):
             yield _AgentKey(agent, blob, comment.decode("utf-8", "backslashreplace"))

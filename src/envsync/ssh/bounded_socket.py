@@ -1,7 +1,7 @@
-"""A socket that gives up when the other side takes nothing for too long.
+"""A socket that gives up when the peer accepts no data for too long.
 
-paramiko writes with short socket timeouts and tries again for ever: a server that was
-suspended would hold the writer, and everybody who waits for its lock, until it wakes.
+paramiko writes with short socket timeouts and retries forever: a suspended server would block the
+writer, and every thread that waits for its lock, until it wakes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-# Enough for what a server says before its first line of SSH, if it says anything.
+# Enough for what a server sends before its first SSH line, if anything.
 _HEARD_BYTES = 8192
 _SHOWN_BYTES = 80
 
@@ -31,7 +31,7 @@ class SocketLike(Protocol):
 
 
 class BoundedSocket:
-    """`inner`, whose `send` fails for good after `silence_seconds` without progress."""
+    """A wrapper of `inner` whose `send` fails for good after `silence_seconds` without progress."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class BoundedSocket:
         self._clock = clock
         self._stalled_since: float | None = None
         self._heard = b""
-        # Transport.close looks at this attribute of its socket.
+        # paramiko's Transport.close reads this attribute of its socket.
         self._closed = False
 
     def send(self, data: bytes) -> int:
@@ -68,7 +68,7 @@ class BoundedSocket:
 
     @property
     def heard(self) -> str:
-        """The first line of whoever does not speak SSH; empty where it does, or is silent."""
+        """The first line from a peer that does not speak SSH; empty if it does or sent nothing."""
         lines = self._heard.splitlines()
         if any(line.startswith(b"SSH-") for line in lines):
             return ""

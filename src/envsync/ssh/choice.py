@@ -1,7 +1,7 @@
-"""Chooses the implementation of a link, fabric or the system's ssh: a rule about values.
+"""Chooses the implementation of a link, fabric or the system's ssh: a pure rule.
 
-fabric over paramiko is the default. The system's `ssh` is taken for what paramiko cannot
-do, before anything is tried, so that nobody is told about a refusal that `ssh` avoids.
+fabric over paramiko is the default. The system's `ssh` is chosen for what paramiko cannot do,
+before anything is tried, so that nobody sees a refusal that `ssh` avoids.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ DEFAULT_REASON = "nothing on the way needs the system's ssh"
 
 @dataclass(frozen=True, slots=True)
 class HopFacts:
-    """What bears on the choice at one host of the way; `host` is as a person calls it.
+    """The facts about one host of the route that decide the choice.
 
-    `only_by_authority`: known_hosts has no key of it, but an authority that may have signed
-    one; `only_by_command`, `only_by_dns`: nor that, but a KnownHostsCommand or the DNS may tell
-    one. `connects_by`: the setting that has the connection made in a way of its own.
-    `identities`: the kinds of the key files that are there (`ssh-ed25519`). `has_ticket` counts
-    only where the configuration allows GSSAPI.
+    `host` is the user's name for it. `only_by_authority`: known_hosts has no key for it, but an
+    authority that may have signed one. `only_by_command`, `only_by_dns`: known_hosts has neither,
+    but a KnownHostsCommand or the DNS may supply a key. `connects_by`: the setting that changes how
+    the connection is made. `identities`: the types of the key files that exist (`ssh-ed25519`).
+    `has_ticket` is set only if the configuration allows GSSAPI.
     """
 
     host: str
@@ -37,7 +37,7 @@ class HopFacts:
 
 
 def reason_for_ssh(hops: Sequence[HopFacts]) -> str | None:
-    """Why the system's ssh has to do it; None where fabric can."""
+    """Return why the system's ssh is needed; None if fabric will do."""
     return next((reason for hop in hops if (reason := _reason(hop))), None)
 
 

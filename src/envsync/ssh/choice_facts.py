@@ -1,4 +1,4 @@
-"""Gathers the facts for the choice of an implementation; asks no server."""
+"""Gathers the facts for the choice of an implementation, without contacting a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KLIST_SECONDS = 5.0
 
 
 def facts(route: ResolvedRoute) -> tuple[HopFacts, ...]:
-    """The facts of every hop, first hop first."""
+    """Return the facts of every hop, first hop first."""
     environ = route.config.environ
     asks_for_ticket = any(hop.settings.gssapi for hop in route.hops)
     has_ticket = asks_for_ticket and _has_ticket(environ)
@@ -26,9 +26,9 @@ def facts(route: ResolvedRoute) -> tuple[HopFacts, ...]:
 
 
 def live_master(settings: HostSettings) -> Path | None:
-    """The control socket of the user's own master to that host, where one answers."""
+    """Return the control socket of the user's own live master to that host, or None."""
     path = settings.control_path
-    # "ask": every session over it would ask a question on the user's screen.
+    # With "ask", every session over the master would prompt on the user's screen.
     if path is None or settings.control_master in ("ask", "autoask"):
         return None
     return path if mux.is_ours(path) and mux.is_alive(path, _ANSWER_SECONDS) else None
@@ -52,9 +52,9 @@ def _of_hop(hop: Hop, *, has_ticket: bool) -> HopFacts:
 
 
 def _connects_by(hop: Hop) -> str | None:
-    """What the configuration says of the socket itself, where fabric does not heed it.
+    """Return the setting that changes how the socket is made and that fabric ignores, or None.
 
-    As with `ssh`, none of it is about a host behind a jump host.
+    As with `ssh`, these settings do not apply to a host behind a jump host.
     """
     settings = hop.settings
     if settings.proxy_command is not None:
@@ -69,7 +69,7 @@ def _connects_by(hop: Hop) -> str | None:
 
 
 def _kind(identity: Path) -> str | None:
-    """The kind of an identity, by its public half; empty where only the private is there."""
+    """Return a key's type from its public half: None without a key, "unknown" without that half."""
     file = identity if identity.suffix == ".pub" else Path(f"{identity}.pub")
     try:
         return file.read_text(errors="replace").split()[0]
@@ -78,7 +78,10 @@ def _kind(identity: Path) -> str | None:
 
 
 def _is_file(path: Path) -> bool:
-    """False also for one that this user may not look at: a common configuration names such."""
+    """Return whether `path` is a file; False if this user may not look.
+
+    Common configurations name such files.
+    """
     try:
         return path.is_file()
     except OSError:
@@ -102,5 +105,5 @@ def _has_ticket(environ: Mapping[str, str]) -> bool:
         return done.returncode == 0
     name = environ.get("KRB5CCNAME") or f"/tmp/krb5cc_{os.getuid()}"  # noqa: S108
     kind, _, path = name.rpartition(":")
-    # A cache in the kernel or in a daemon cannot be looked at: somebody named it.
+    # A cache in the kernel or in a daemon cannot be inspected, but somebody configured it.
     return kind not in ("", "FILE", "DIR") or os.path.exists(path)  # noqa: PTH110 - never raises

@@ -19,7 +19,7 @@ _IDENTITIES = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A user's home directory, and the one that the password database has, if it has him."""
+    """A user's home directory, and that in the password database, None for a user not in it."""
 
     path: Path
     account: Path | None
@@ -29,23 +29,23 @@ class Home:
         return self.path != self.account
 
     def tilde(self, text: str) -> str:
-        """A path with its `~` or `~USER` filled in; of a user who is not there, it stays."""
+        """Return a path with `~` or `~USER` expanded; that of an unknown user stays as it is."""
         if text == "~" or text.startswith("~/"):
             return str(self.path) + text[1:]
         return os.path.expanduser(text)  # noqa: PTH111 - not Path's, which raises
 
     def moved(self, text: str) -> str:
-        """`ssh -G` has expanded the `~` of known_hosts files already, and not to HOME."""
+        """Return a known_hosts path under this home: `ssh -G` expanded its `~`, but not to HOME."""
         return text if self.account is None else self.moved_from(self.account, text)
 
     def moved_from(self, old: Path, text: str) -> str:
-        """A path in `.ssh` of another home as one in that of this."""
+        """Return a path in `.ssh` of the home `old` as one in this home, others unchanged."""
         there = f"{old}/.ssh/"
         return f"{self.path}/.ssh/{text[len(there) :]}" if text.startswith(there) else text
 
 
 class ConfigValues:
-    """The values for one host, by their names in lower case, as lists."""
+    """The values for one host, as lists by their names in lower case."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class ConfigValues:
         }
 
     def settings(self) -> HostSettings:
-        """Everything that is needed to reach the host; what was insisted on counts."""
+        """Return everything needed to reach the host; what the user insisted on wins."""
         given, identities = self._identities()
         agent = NO_AGENT if self._is_none("identityagent") else self._one("identityagent")
         revoked = self._one("revokedhostkeys")
@@ -95,7 +95,7 @@ class ConfigValues:
             revoked_host_keys=None if revoked is None else Path(self._expanded(revoked)),
             known_hosts_command=self._one("knownhostscommand"),
             given_identity=given,
-            # `ssh -G` has expanded its tokens; paramiko's parser does not.
+            # `ssh -G` expands the tokens in it; paramiko's parser does not.
             control_path=None if control is None or "%" in control else Path(control),
             control_master=self._one("controlmaster"),
             pkcs11_provider=self._one("pkcs11provider"),
@@ -107,7 +107,7 @@ class ConfigValues:
             bind_address=self._one("bindaddress"),
             bind_interface=self._one("bindinterface"),
             proxy_passes_socket=self._one("proxyusefdpass") == "yes",
-            # `ssh -G` says "true" where the file says "yes".
+            # `ssh -G` prints "true" where the file has "yes".
             trusts_dns=self._one("verifyhostkeydns") in ("yes", "true"),
             connect_timeout_seconds=self._seconds("connecttimeout"),
             algorithms=Algorithms(
@@ -126,16 +126,16 @@ class ConfigValues:
         return None if value.lower() in ("", "none") else value
 
     def _seconds(self, key: str) -> float:
-        """`ssh -G` tells every time in seconds; paramiko's parser leaves `2m` as it is."""
+        """Return a time in seconds as `ssh -G` prints it; 0 for `2m`, left as it is by paramiko."""
         value = self._first(key)
         return float(value) if value.isdecimal() else 0.0
 
     def _is_none(self, key: str) -> bool:
-        """Whether it says that there is none, and not just nothing."""
+        """Return whether the value is an explicit "none" rather than missing."""
         return self._first(key).lower() == "none"
 
     def _identities(self) -> tuple[Path | None, tuple[Path, ...]]:
-        """The identity that somebody insisted on, and all of them, that one first."""
+        """Return the identity that the user insisted on, and all identities, that one first."""
         identities = self._paths(self._values.get("identityfile") or _IDENTITIES)
         if self._destination.identity_file is None:
             return None, identities
@@ -155,7 +155,7 @@ class ConfigValues:
         return tuple(dict.fromkeys(Path(self._expanded(name)) for name in kept))
 
     def _expanded(self, text: str) -> str:
-        """With `~`, `%x` and `${NAME}` filled in."""
+        """Return `text` with `~`, `%x` and `${NAME}` expanded."""
         text = self._filled(self._home.tilde(text))
         return re.sub(r"\$\{(\w+)\}", lambda found: self._environ.get(found[1], ""), text)
 

@@ -1,4 +1,4 @@
-"""A link by fabric over paramiko: the one that envsync uses unless told otherwise."""
+"""A link by fabric over paramiko: the default implementation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fabric import Connection
     from paramiko import Channel, Transport
 
-# Without a handler, Python prints what paramiko logs straight to the terminal.
+# Without a handler, Python would print paramiko's log straight to the terminal.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
@@ -38,8 +38,10 @@ def open_link(
     environ: Mapping[str, str] | None = None,
     limiter: HandshakeLimiter = SHARED_LIMITER,
 ) -> FabricLink:
-    """An authenticated link; raises as `session.Link` says. `environ` is where HOME,
-    SSH_AUTH_SOCK and PATH are looked up, the process's own by default."""
+    """Return an authenticated link; raises as `session.Link` says.
+
+    HOME, SSH_AUTH_SOCK and PATH are looked up in `environ`, by default the process's own.
+    """
     route = ResolvedRoute.find(address, os.environ if environ is None else environ)
     return open_route(route, timeouts, limiter)
 
@@ -75,7 +77,7 @@ class FabricLink:
         connect_again: Callable[[], Connection],
         chosen: LinkChoice,
     ) -> None:
-        """`connections`, one for each hop; `connect_again` makes a further one of the last."""
+        """Take one connection per hop; `connect_again` opens a further one to the last."""
         self._route = route
         self._timeouts = timeouts
         self._connections = [*connections]
@@ -137,10 +139,10 @@ class FabricLink:
         _close_all(self._connections)
 
     def _channel(self, start: Callable[[Channel], object]) -> Channel:
-        """A channel on which `start` was granted.
+        """Return a channel on which `start` was granted.
 
-        On a connection of its own where those that there are take no more sessions:
-        `MaxSessions 1` is all that some servers grant.
+        A new connection is opened if the existing ones accept no more sessions: some servers allow
+        no more than `MaxSessions 1`.
         """
         for connection in self._connections[self._hops - 1 :]:
             channel = self._channel_on(connection.transport, start)
@@ -159,13 +161,13 @@ class FabricLink:
     def _channel_on(
         self, transport: Transport, start: Callable[[Channel], object]
     ) -> Channel | None:
-        """None where a session is refused; within the channel's time limit, all of it."""
+        """Return a started channel, within the channel's time limit; None if refused."""
         if not transport.is_active():
             raise refusals.lost(self.server, transport.get_exception())
         seconds = self._timeouts.channel_seconds
         try:
             channel = transport.open_session(window_size=WINDOW_BYTES, timeout=seconds)
-            # paramiko waits for the answer for ever; a closed channel ends that wait.
+            # paramiko waits for the answer forever; closing the channel ends that wait.
             alarm = threading.Timer(seconds, close_quietly, [channel])
             alarm.daemon = True
             alarm.start()
@@ -176,7 +178,7 @@ class FabricLink:
         except ChannelException:
             return None
         except (SSHException, OSError, EOFError) as error:
-            # An end of file on a link that stood is its end, even before paramiko knows.
+            # An end of file on an established link is its end, even before paramiko knows.
             if isinstance(error, EOFError) or not transport.is_active():
                 raise refusals.lost(self.server, transport.get_exception() or error) from error
             if "Channel closed" in str(error):

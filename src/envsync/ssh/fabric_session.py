@@ -1,4 +1,4 @@
-"""One command on a paramiko channel, held to the contract of `session.Session`."""
+"""One command on a paramiko channel, by the contract of `session.Session`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from paramiko import Channel
 
 _STDERR_TAIL_BYTES = 4096
-# How long `close` waits for the link to take its goodbye before it gives up the link.
+# How long `close` waits for the link to accept its goodbye before it gives up the link.
 _CLOSE_SECONDS = 1.0
 
 
 class FabricSession:
-    """`cut` ends the whole link: the last resort when it no longer moves."""
+    """A session on `channel`; `cut` ends the whole link, as a last resort when it is stuck."""
 
     def __init__(
         self, channel: Channel, server: str, silence_seconds: float, cut: Callable[[], None]
@@ -39,8 +39,8 @@ class FabricSession:
         self._taken = 0
         self._stderr: deque[bytes] = deque()
         channel.settimeout(silence_seconds)
-        # A command's stderr shares the channel's window with its stdout: unread, it
-        # would stop both.
+        # A command's stderr shares the channel's window with its stdout: left unread, it would
+        # block both.
         self._drain = threading.Thread(target=self._drain_stderr, daemon=True)
         self._drain.start()
 
@@ -59,7 +59,7 @@ class FabricSession:
 
     def read(self, size: int) -> bytes:
         if self._taken == len(self._ahead) or self._closed:
-            # All there is: paramiko moves what is left in its buffer after every read.
+            # Read everything: paramiko moves the rest of its buffer after every read.
             self._ahead = self._receive(1 << 30)
             self._taken = 0
         piece = self._ahead[self._taken : self._taken + size]
@@ -69,8 +69,8 @@ class FabricSession:
     def _receive(self, size: int) -> bytes:
         with self._lost_if_it_fails("sent nothing"):
             data: bytes = self._channel.recv(size)
-            # paramiko ends the stream alike when the command closes it and when the
-            # link breaks; only the former is announced.
+            # In paramiko the stream ends the same way when the command closes it and when the link
+            # breaks; only the former is announced.
             if data or (self._channel.eof_received and not self._closed):
                 return data
             transport = self._channel.get_transport()
@@ -99,7 +99,7 @@ class FabricSession:
             if self._closed:
                 return
             self._closed = True
-        # On a frozen link, saying goodbye blocks, and so does a write that is under way.
+        # On a frozen link the goodbye blocks, and so does a write in progress.
         goodbye = threading.Thread(target=close_quietly, args=[self._channel], daemon=True)
         goodbye.start()
         goodbye.join(_CLOSE_SECONDS)
@@ -142,6 +142,6 @@ class FabricSession:
 
 
 def close_quietly(channel: Channel) -> None:
-    """Close a channel, on a link that may be broken already; it may block on a frozen one."""
+    """Close a channel whose link may be broken already; this can block on a frozen link."""
     with contextlib.suppress(SSHException, OSError, EOFError):
         channel.close()

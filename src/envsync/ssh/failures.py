@@ -1,8 +1,7 @@
-"""The one place that knows what an exception of the libraries below means to a person.
+"""The one place that translates exceptions of the libraries below into errors for a person.
 
-`connecting` serves everything until a link stands; after that, whatever fails means that
-the connection was lost. A unit test holds `MEANINGS` against every exception class that
-paramiko has.
+`connecting` covers everything until a link is established; any failure after that means that the
+connection was lost. A unit test checks `MEANINGS` against every exception class of paramiko.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from envsync.ssh.refusals import (
 
 Meaning: TypeAlias = Callable[[Any, Place], EnvsyncError]
 
-# What sshd says before it closes a connection unasked.
+# What sshd sends before it closes a connection unasked.
 PENALTY = "Not allowed at this time"
 _CROWDED = "Exceeded MaxStartups"
 _NO_CHANNEL = "Timeout opening channel"
@@ -51,7 +50,7 @@ _BUSY_HINT = "it may be overloaded; {}   shows whether it answers at all"
 
 
 def connecting(error: BaseException, place: Place) -> EnvsyncError:
-    """What `error` means when it came while a link to `place` was being opened."""
+    """Return the meaning of an `error` raised while a link to `place` was being opened."""
     if isinstance(error, EnvsyncError):
         if error.server is None:
             error.server = place.server
@@ -59,12 +58,12 @@ def connecting(error: BaseException, place: Place) -> EnvsyncError:
     for cls in type(error).__mro__:
         if cls in MEANINGS:
             return MEANINGS[cls](error, place)
-    # Whatever else comes out of paramiko's reader was provoked by what the server sent.
+    # Anything else out of paramiko's reader was provoked by data from the server.
     return _protocol(error, place)
 
 
 def upload_failed(error: BaseException, server: str, path: str) -> EnvsyncError:
-    """What `error` means when it came from the server's sftp while `path` was sent."""
+    """Return the meaning of an `error` of the server's sftp while `path` was being sent."""
     if isinstance(error, EnvsyncError):
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -76,9 +75,9 @@ def upload_failed(error: BaseException, server: str, path: str) -> EnvsyncError:
 
 
 def is_dropped(error: BaseException, heard: str = "") -> bool:
-    """Whether the server hung up before it could have meant us in particular.
+    """Return whether the server hung up before it could have meant this client in particular.
 
-    `heard` is what it said before any SSH.
+    `heard` is what it sent before any SSH.
     """
     if heard and not is_crowded(heard):
         return False
@@ -89,7 +88,7 @@ def is_dropped(error: BaseException, heard: str = "") -> bool:
 
 
 def is_crowded(heard: str) -> bool:
-    """Whether a server that says this has too many callers just now."""
+    """Return whether a server that sends this has too many connections at the moment."""
     return _CROWDED in heard
 
 
@@ -268,9 +267,9 @@ def _sftp(error: BaseException, place: Place) -> EnvsyncError:
 
 MEANINGS: dict[type[BaseException], Meaning] = {
     socket.gaierror: _not_found,
-    # Python's own check of a name, before anybody is asked.
+    # Python checks the name itself before any lookup.
     UnicodeError: _not_found,
-    # Of what the server sent.
+    # This one is about data from the server.
     UnicodeDecodeError: _protocol,
     ConnectionRefusedError: _refused,
     TimeoutError: _silent,

@@ -1,7 +1,7 @@
-"""Limits the concurrent handshakes with a host, and retries dropped ones.
+"""Limits concurrent handshakes per host, and retries dropped ones.
 
-sshd as it is shipped drops connections at random once ten are not authenticated yet
-(`MaxStartups 10:30:100`): fifty servers behind one jump host are enough.
+By default sshd drops connections at random once ten are unauthenticated (`MaxStartups 10:30:100`);
+fifty servers behind one jump host are enough for that.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 
 class Dropped(Exception):
-    """The server closed the connection before it knew who was asking: worth another try."""
+    """The server closed the connection before it knew the client: worth another try."""
 
 
 @dataclass(frozen=True)
 class HandshakeLimiter:
-    """At most `at_once` handshakes with each host, in this process; shared by all links."""
+    """Allows at most `at_once` handshakes per host in this process; shared by all links."""
 
-    # Leaves room below sshd's ten for other people and other processes.
+    # Six leaves room below sshd's ten for other people and other processes.
     at_once: int = 6
     attempts: int = 5
     first_delay_seconds: float = 0.25
@@ -37,13 +37,13 @@ class HandshakeLimiter:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def call(self, host: str, port: int, attempt: Callable[[], T]) -> T:
-        """What `attempt` returns; `Dropped` is raised only after the last attempt."""
+        """Return what `attempt` returns; `Dropped` is raised only by the last attempt."""
         for number in range(self.attempts - 1):
             try:
                 with self._slot(host, port):
                     return attempt()
             except Dropped:
-                # Half to full delay, doubling: the crowd that was dropped spreads out.
+                # Half to all of a delay that doubles, so that dropped clients spread out.
                 self.sleep(self.first_delay_seconds * 2**number * (0.5 + self.jitter() / 2))
         with self._slot(host, port):
             return attempt()

@@ -1,7 +1,7 @@
 """Opens one hop of a route: a connection by fabric over paramiko.
 
-fabric as it comes accepts any host key, on jump hosts too, loads no known_hosts and sets
-no time limit. Everything it is given here, on every hop, is there for one of these.
+By default fabric accepts any host key, on jump hosts too, loads no known_hosts and sets no time
+limit. Every argument that it gets here, on every hop, mends one of these.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from envsync.ssh.resolved_route import Hop
 from envsync.ssh.session import Timeouts
 from envsync.ssh.ssh_config import UserConfig
 
-# Fast first; nothing that OpenSSH no longer offers.
+# Fastest first; nothing that OpenSSH no longer offers.
 _CIPHERS = (
     "aes128-gcm@openssh.com", "aes256-gcm@openssh.com",
     "aes128-ctr", "aes192-ctr", "aes256-ctr",
 )  # fmt: skip
-# paramiko asks for new keys every 512 MB, which stops the stream each time. OpenSSH lets
-# ciphers with 128-bit blocks, which all of the above are, go on for 2**32 blocks.
+# paramiko rekeys every 512 MB, which stops the stream each time. OpenSSH allows 2**32 blocks for
+# ciphers with 128-bit blocks, which all of the above have.
 _REKEY_BYTES = 2**36
 WINDOW_BYTES = 16 << 20
 
 
 class HopOpener:
-    """Opens one hop; every attempt has its own connection, since a failed one is spent."""
+    """Opens one hop, with a new connection for each attempt: a failed one cannot be used again."""
 
     def __init__(
         self, hop: Hop, config: UserConfig, timeouts: Timeouts, gateway: Connection | None
@@ -51,7 +51,7 @@ class HopOpener:
         self._config = config
         self._timeouts = timeouts
         self._gateway = gateway
-        # Of the last attempt; None where it came to none.
+        # The last attempt's socket; None if it did not get that far.
         self._socket: BoundedSocket | None = None
 
     def open(self, limiter: HandshakeLimiter, behind: HostSettings | None) -> Connection:
@@ -64,7 +64,7 @@ class HopOpener:
             cause = (isinstance(error, Dropped) and error.__cause__) or error
             place = replace(self._place, heard=self._heard())
             if behind is not None and self._socket is None:
-                # The jump host opened no way on: that is about the jump host.
+                # The jump host opened no onward channel, so the error is about the jump host.
                 onward = self._settings.endpoint
                 place = Place(place.server, behind, is_jump=True, onward=onward)
             raise failures.connecting(cause, place) from error
@@ -84,8 +84,8 @@ class HopOpener:
             port=self._settings.port,
             gateway=self._gateway if self._gateway is not None else False,
             forward_agent=False,
-            # An empty configuration of its own: fabric's files and its reading of
-            # ~/.ssh/config would come on top of what was found here.
+            # The configuration is empty because fabric would add its own files and its own reading
+            # of ~/.ssh/config to what was found here.
             config=Config(ssh_config=SSHConfig(), lazy=True),
             connect_kwargs=self._connect_kwargs(sock),
         )
@@ -115,7 +115,7 @@ class HopOpener:
     def _connect_kwargs(self, sock: socket.socket | ProxyCommandSocket | None) -> dict[str, Any]:
         timeouts = self._timeouts
         kwargs: dict[str, Any] = {
-            # Bounds the whole key exchange: paramiko's own limits start anew with each line.
+            # Bounds the whole key exchange: paramiko's own limits restart with each line.
             "timeout": 2 * timeouts.banner_seconds,
             "banner_timeout": timeouts.banner_seconds,
             "auth_timeout": timeouts.authentication_seconds,
@@ -147,7 +147,7 @@ class HopOpener:
 
 
 def _cause(error: BaseException, sock: socket.socket | ProxyCommandSocket | None) -> BaseException:
-    """Why a connection was dropped; `sock` is closed."""
+    """Return why a connection was dropped, given its closed `sock`."""
     if isinstance(sock, ProxyCommandSocket):
         said = sock.failure()
         if said is not None:

@@ -1,7 +1,7 @@
-"""Known host keys, and whether the one that a host offers is among them.
+"""Known host keys, and whether the key that a host offers is among them.
 
-`ssh-keygen -F` finds the lines where it exists (hashed names, patterns, ports); elsewhere
-they are matched here. Nothing is ever added to known_hosts.
+`ssh-keygen -F`, where it exists, finds the lines (hashed names, patterns, ports); elsewhere they
+are matched here. Nothing is ever added to known_hosts.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ REVOKED, AUTHORITY = "@revoked", "@cert-authority"
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """One line of a known_hosts file that is about the host."""
+    """One line of a known_hosts file that names the host."""
 
     algorithm: str
     blob: bytes
     marker: str
     where: str
-    # It is about the host, but not about the port.
+    # The line names the host, but not the port.
     by_host_only: bool = False
 
     @property
     def file(self) -> str:
-        """Without the number of the line."""
+        """The file name, without the line number."""
         name, _, number = self.where.rpartition(":")
         return name if number.isdecimal() else self.where
 
 
 @dataclass(frozen=True, slots=True)
 class KnownHosts:
-    """The lines about one host; `name` is how the files call it."""
+    """The lines about one host; `name` is the host as the files spell it."""
 
     name: str
     keys: tuple[KnownKey, ...] = ()
-    # What might have had a line about it, and could not be asked: for a person.
+    # Sources that might know the host but could not be asked, worded for a person.
     unasked: tuple[str, ...] = ()
 
     @property
@@ -70,7 +70,7 @@ class KnownHosts:
         return any(key.marker == AUTHORITY for key in self.keys)
 
     def preferred(self, algorithms: Sequence[str]) -> tuple[str, ...]:
-        """`algorithms`, those first for which a key is known, as OpenSSH asks for them.
+        """Return `algorithms` with those of known keys first, the order in which OpenSSH asks.
 
         Otherwise a server with several keys would offer one that is not in the file.
         """
@@ -81,10 +81,10 @@ class KnownHosts:
 
 
 def known_hosts(settings: HostSettings, config: UserConfig) -> KnownHosts:
-    """What all the known_hosts files say about the host.
+    """Return what all the known_hosts files say about the host.
 
-    As OpenSSH: where nothing is known under `[host]:port`, a key of the plain host counts,
-    too; but it is no proof that the one at that port has changed.
+    As in OpenSSH, a key of the plain host counts if nothing is known under `[host]:port`, but it
+    does not prove that the key at that port has changed.
     """
     name, *more = _names(settings)
     keys = _keys_of(name, settings, config)
@@ -98,7 +98,10 @@ def known_hosts(settings: HostSettings, config: UserConfig) -> KnownHosts:
 
 
 def _names(settings: HostSettings) -> tuple[str, ...]:
-    """As OpenSSH: an alias stands for itself; a port is named, and failing that left out."""
+    """Return the names to look up, in order: an alias alone, or `[host]:port` and then the host.
+
+    OpenSSH does the same; for port 22 there is only the host.
+    """
     if settings.host_key_alias is not None:
         return (settings.host_key_alias,)
     host = settings.hostname.lower()
@@ -109,7 +112,7 @@ def _keys_of(name: str, settings: HostSettings, config: UserConfig) -> tuple[Kno
     return tuple(
         key
         for file in _files(settings)
-        # As OpenSSH: a file that this user may not read does not count.
+        # As in OpenSSH, a file that this user cannot read does not count.
         if os.access(file, os.R_OK) and file.is_file()
         for key in _lines_about(name, file, config)
     )
@@ -152,7 +155,7 @@ def _found_by_keygen(command: str, name: str, file: Path) -> Iterator[tuple[str,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise refusals.known_hosts_unreadable(str(file), str(error)) from error
-    # 1 is "not found". The file may hold a revocation: what is not read is not trusted.
+    # Status 1 is "not found". Any other is an error, because the unread file may hold a revocation.
     if done.returncode not in (0, 1):
         raise refusals.known_hosts_unreadable(str(file), done.stderr.decode(errors="replace"))
     where = str(file)
@@ -165,7 +168,7 @@ def _found_by_keygen(command: str, name: str, file: Path) -> Iterator[tuple[str,
 
 
 def _lines(content: bytes) -> list[str]:
-    """As OpenSSH: a line ends at a newline only, not in the middle of someone's comment."""
+    """Return the lines as OpenSSH splits them: only at newlines, not within someone's comment."""
     return content.decode("utf-8", "replace").split("\n")
 
 
@@ -179,7 +182,7 @@ def _matching(name: str, file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _is_about(name: str, patterns: str) -> bool:
-    """Whether a line's first field, hashed or a list of patterns, names the host."""
+    """Return whether a line's first field, hashed or a list of patterns, matches the host."""
     if patterns.startswith("|1|"):
         try:
             return HostKeys.hash_host(name, patterns) == patterns
@@ -188,7 +191,7 @@ def _is_about(name: str, patterns: str) -> bool:
     matched = False
     for pattern in patterns.split(","):
         negated = pattern.startswith("!")
-        # Brackets are part of "[host]:port" here, and no character class.
+        # Brackets are part of "[host]:port" here, not a character class.
         escaped = pattern.lstrip("!").replace("[", "[[]").lower()
         if fnmatch.fnmatchcase(name.lower(), escaped):
             if negated:
@@ -210,16 +213,16 @@ def _parse(line: str, where: str) -> KnownKey | None:
 
 @dataclass(slots=True)
 class RefuseUnlessKnown(MissingHostKeyPolicy):
-    """Lets a connection go on only with a key that known_hosts has for the host.
+    """Lets a connection continue only with a key that known_hosts has for the host.
 
-    It is asked about every key, because the client itself is given none: paramiko's own
-    comparison knows one key of a type for a host, and no markers.
+    It is asked about every key because the client itself is given none: paramiko's own comparison
+    knows only one key of each type per host, and no markers.
     """
 
     place: Place
     known: KnownHosts
     config: UserConfig
-    # Set once a key was accepted: what stands here was compared.
+    # The fingerprint of the accepted key; None until a key was compared and accepted.
     accepted: str | None = field(default=None, init=False)
 
     def missing_host_key(self, client: SSHClient, hostname: str, key: PKey) -> None:  # noqa: ARG002
@@ -248,18 +251,18 @@ class RefuseUnlessKnown(MissingHostKeyPolicy):
         raise refusals.unknown_host_key(self.place, kind, fingerprint, notes)
 
     def insist_on_verdict(self) -> None:
-        """Raises unless a key was compared and accepted: a second lock on the door."""
+        """Raise unless a key was compared and accepted: a second safeguard."""
         if self.accepted is None:
             raise SSHException("the host key was not checked")
 
     def _refuse_if_in_revocation_list(self, key: PKey, offered: str) -> None:
-        """`RevokedHostKeys`: a list of keys, or a KRL, which only ssh-keygen can read."""
+        """Refuse a key in `RevokedHostKeys`: a key list, or a KRL that only ssh-keygen can read."""
         file = self.place.settings.revoked_host_keys
         if file is not None and self._is_in_revocation_list(key, file):
             raise refusals.revoked_host_key(self.place, offered, str(file))
 
     def _is_in_revocation_list(self, key: PKey, file: Path) -> bool:
-        """As OpenSSH: a list that cannot be read revokes everything."""
+        """Return whether the list has the key; as in OpenSSH, an unreadable one revokes all."""
         try:
             content = file.read_bytes()
         except OSError:

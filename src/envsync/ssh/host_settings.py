@@ -1,4 +1,4 @@
-"""A host that is to be reached, as someone named it and as it is reached."""
+"""A host to reach: as the user named it, and with the settings to reach it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from envsync.ssh.session import Reached
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A host as someone named it, with what they insisted on."""
+    """A host as the user named it, with the settings that the user insisted on."""
 
     host: str
     user: str | None = None
@@ -20,12 +20,12 @@ class Destination:
 
 
 NO_AGENT = "none"
-"""As an `IdentityAgent`: no agent is asked, not even that of SSH_AUTH_SOCK."""
+"""The value of `IdentityAgent` for which no agent is asked, not even that of SSH_AUTH_SOCK."""
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithms:
-    """Which ones the configuration allows, as lists of ssh_config; None where it says nothing."""
+    """The allowed algorithms, as lists of ssh_config; None where the configuration says nothing."""
 
     ciphers: str | None = None
     macs: str | None = None
@@ -35,7 +35,7 @@ class Algorithms:
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """Everything that is needed to reach one host, after the configuration was asked."""
+    """Everything needed to reach one host, after the configuration was read."""
 
     alias: str
     hostname: str
@@ -51,20 +51,20 @@ class HostSettings:
     global_known_hosts: tuple[Path, ...] = ()
     revoked_host_keys: Path | None = None
     known_hosts_command: str | None = None
-    # The one that somebody insisted on; it is the first of `identity_files`, too.
+    # The identity that the user insisted on; it is also the first of `identity_files`.
     given_identity: Path | None = None
     control_path: Path | None = None
     control_master: str | None = None
     pkcs11_provider: str | None = None
     certificate_files: tuple[Path, ...] = ()
     gssapi: bool = False
-    # "yes", or the path or `$VARIABLE` of an agent's socket; None where none is forwarded.
+    # "yes", or the path or `$VARIABLE` of an agent's socket; None if no agent is forwarded.
     forward_agent: str | None = None
     remote_command: str | None = None
     address_family: str = "any"
     bind_address: str | None = None
     bind_interface: str | None = None
-    # The ProxyCommand hands over a connected socket, and carries no bytes itself.
+    # The ProxyCommand passes a connected socket and carries no data itself.
     proxy_passes_socket: bool = False
     trusts_dns: bool = False
     connect_timeout_seconds: float = 0.0
@@ -72,14 +72,14 @@ class HostSettings:
 
     @property
     def reached(self) -> Reached:
-        """The same for who is not of this layer."""
+        """What the layers above may know of this host."""
         return Reached(
             self.alias, self.hostname, self.user, self.port, self.jump, self.given_identity
         )
 
     @property
     def endpoint(self) -> str:
-        """For a person, without the user: `gpu02.lab.example`, `[::1]:2222`."""
+        """The host and port for a person, without the user: `gpu02.lab.example`, `[::1]:2222`."""
         if self.port == 22:
             return self.hostname
         name = f"[{self.hostname}]" if ":" in self.hostname else self.hostname

@@ -1,9 +1,9 @@
 """Imports fabric's libraries without the parts that a session never uses.
 
-invoke brings `unittest.mock` for whoever tests task files, and with it asyncio and ssl; and a
-YAML reader of its own, with a second one behind it. paramiko asks `importlib.metadata` for its
-own version, which brings email, csv and zipfile. Together they were a third of the processor
-time that a push spends on imports. Here each comes when somebody uses it.
+invoke imports `unittest.mock`, for testing task files, and with it asyncio and ssl; and a YAML
+reader of its own, with a second one behind it. paramiko asks `importlib.metadata` for its own
+version, which imports email, csv and zipfile. Together they took a third of the processor time that
+a push spends on imports. Here each is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ _lock = threading.Lock()
 
 
 def import_libraries() -> None:
-    """Import invoke and paramiko, if they are not there yet. From any thread, and before fabric
-    or paramiko is imported otherwise."""
+    """Import invoke and paramiko, if they are not imported yet.
+
+    Any thread may call this, before fabric or paramiko is imported in another way.
+    """
     with _lock:
         if "paramiko" in sys.modules:
             return
@@ -41,7 +43,7 @@ def import_libraries() -> None:
 
 
 class StandIn(ModuleType):
-    """A module with a few things of its own, and all others of the real one, which comes then."""
+    """A module with a few attributes of its own; any other imports and asks the real module."""
 
     def __init__(self, name: str, **own: object) -> None:
         super().__init__(name)
@@ -49,13 +51,13 @@ class StandIn(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
-            raise AttributeError(name)  # what the import system asks every module
+            raise AttributeError(name)  # the import system asks every module for these
         return getattr(_real(self.__name__), name)
 
 
 @contextlib.contextmanager
 def _standing_in(name: str, **own: object) -> Iterator[None]:
-    """Within, a stand-in has the name, where no module has it yet."""
+    """Put a stand-in under `name` within the block, unless a module is there already."""
     sys.modules.setdefault(name, StandIn(name, **own))
     try:
         yield
@@ -75,7 +77,7 @@ def _mock(*args: Any, **kwargs: Any) -> Any:
 
 
 def _version(distribution: str) -> str:
-    """A package's own version, by what stands beside it; else what the real module says."""
+    """Return a package's version from its `.dist-info` directory, else from the real module."""
     file = getattr(sys.modules.get(distribution), "__file__", None)
     beside = [] if file is None else [*Path(file).parent.parent.glob(f"{distribution}-*.dist-info")]
     if len(beside) == 1:
@@ -84,7 +86,7 @@ def _version(distribution: str) -> str:
 
 
 class _YamlLater:
-    """A finder for invoke's own YAML reader alone: loaded when something of it is asked for."""
+    """A finder for invoke's own YAML reader only, which it loads on first use."""
 
     @staticmethod
     def find_spec(

@@ -1,4 +1,4 @@
-"""Commands, for hints, by which a person reaches the server of a link."""
+"""Commands, for hints, with which a person reaches the server of a link."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from envsync.ssh.session import Reached
 
 
 def ssh_command(reached: Reached, *options: str) -> str:
-    """The command for a shell there; what is to be run instead goes behind it, as one word."""
+    """Return the command for a shell there; a command to run instead is appended as one word."""
     way = [] if reached.jump is None else ["-J", reached.jump]
     return _command(reached, ["ssh", *options], way)
 
 
 def copy_command(reached: Reached) -> str:
-    """The command that lets a key in there."""
+    """Return the command that adds a public key to the account there."""
     way = [] if reached.jump is None else ["-o", f"ProxyJump={reached.jump}"]
     return _command(reached, ["ssh-copy-id"], way)
 

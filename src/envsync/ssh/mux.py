@@ -1,8 +1,8 @@
 """A client of a running `ssh` master: commands over the connection that it holds.
 
-OpenSSH describes this protocol (PROTOCOL.mux, version 4 since 2010). It is spoken here,
-and not by an `ssh -S` for each command, because that one does not tell when a session was
-granted or why not, has 255 for whatever went wrong, and keeps stdout open until it ends.
+OpenSSH documents this protocol (PROTOCOL.mux, version 4 since 2010). It is spoken here instead of
+running `ssh -S` for each command, because that does not say when a session was granted or why not,
+exits with 255 for any failure, and keeps stdout open until it ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PATH_BYTES_MAX = 107
-"""What the kernel takes as the path of a Unix socket."""
+"""The kernel's limit for the path of a Unix socket."""
 
 _VERSION = 4
 _HELLO = 0x00000001
@@ -37,7 +37,7 @@ class SessionRefused(Exception):
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a socket of this user stands there: in /tmp, anybody may have put one."""
+    """Return whether `path` is a socket of this user: in /tmp, anybody may have put one there."""
     try:
         status = path.lstat()
     except (OSError, ValueError):
@@ -46,7 +46,7 @@ def is_ours(path: Path) -> bool:
 
 
 def is_alive(path: Path, timeout_seconds: float) -> bool:
-    """Whether a master answers there. It does not ask the server."""
+    """Return whether a master answers there; the server is not asked."""
     try:
         with _connected(path, timeout_seconds) as control:
             _send(control, struct.pack(">II", _ALIVE_CHECK, _REQUEST))
@@ -64,17 +64,15 @@ def open_session(
     is_subsystem: bool = False,
     forwards_agent: bool = False,
 ) -> socket.socket:
-    """Start a command with these stdin, stdout and stderr, of which the master gets copies.
+    """Start a command with these stdin, stdout and stderr, which are passed to the master.
 
-    `forwards_agent`: with the user's agent, where the master was started to forward it.
-
-    What is returned stands for the session: closing it ends that, and `ExitStatus` reads
-    from it how the command ended. Raises `SessionRefused`, or OSError and EOFError where
-    no master answers in time.
+    With `forwards_agent` the command can use the user's agent, if the master was started to forward
+    it. Closing the returned socket ends the session, and `ExitStatus` reads from it how the command
+    ended. Raises `SessionRefused`, or OSError and EOFError if no master answers in time.
     """
     control = _connected(path, timeout_seconds)
     try:
-        flags = (False, False, forwards_agent, is_subsystem)  # the first: terminal, X11
+        flags = (False, False, forwards_agent, is_subsystem)  # the first two: terminal, X11
         request = struct.pack(">III4II", _NEW_SESSION, _REQUEST, 0, *flags, _NO_ESCAPE_CHARACTER)
         _send(control, request + _text("") + _text(command))
         for stream in streams:
@@ -88,7 +86,7 @@ def open_session(
 
 
 class ExitStatus:
-    """Finds the exit status in what comes from a session's control socket, bit by bit."""
+    """Finds the exit status in the data from a session's control socket, fed piece by piece."""
 
     def __init__(self) -> None:
         self._ahead = b""

@@ -1,4 +1,4 @@
-"""Opens a link to a server by the implementation that can go the route."""
+"""Opens a link to a server by the implementation that can handle the route."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ def open_link(
     limiter: HandshakeLimiter = SHARED_LIMITER,
     use_masters: bool = True,
 ) -> Link:
-    """An authenticated link; raises as `session.Link` says. `environ` is where HOME,
-    SSH_AUTH_SOCK and PATH are looked up, the process's own by default. `use_masters`: over
-    the user's own ControlMaster, where one is live."""
+    """Return an authenticated link; raises as `session.Link` says.
+
+    HOME, SSH_AUTH_SOCK and PATH are looked up in `environ`, by default the process's own. With
+    `use_masters` the link goes over the user's own ControlMaster if one is live.
+    """
     route = ResolvedRoute.find(address, os.environ if environ is None else environ)
     if not use_masters:
         route = route.without_masters()
@@ -43,14 +45,14 @@ def open_link(
 
 
 def _may_be_ours(error: EnvsyncError) -> bool:
-    """Whether another client may get in: by a key, a method, or an algorithm of its own."""
+    """Return whether another client may succeed: by a key, a method or an algorithm that it has."""
     return isinstance(error, AuthenticationRefused) or isinstance(error.__cause__, IncompatiblePeer)
 
 
 def _second_try(
     route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter, refused: EnvsyncError
 ) -> Link:
-    """Once, by what the user would type. Where that fails too, the first reason stands."""
+    """Try once as the user would by hand; if that fails too, raise the first error."""
     reason = f"it gets in where fabric could not: {refused.message}"
     try:
         return _by_ssh(route, timeouts, limiter, reason)
@@ -76,7 +78,7 @@ def _without_ssh(
 
 
 def _by_fabric(route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter) -> Link:
-    from envsync.ssh import fabric_link  # 0.2 s
+    from envsync.ssh import fabric_link  # imported here because it takes 0.2 s
 
     return fabric_link.open_route(route, timeouts, limiter)
 

@@ -1,4 +1,4 @@
-"""Connects to a server by an ssh of our own, or raises what stood in its way."""
+"""Connects to a server by an ssh process of our own, or raises why it cannot."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def connect(
     *,
     forwards_agent: bool = False,
 ) -> Master:
-    """A master that is connected. Dropped handshakes are tried again, as the limiter decides.
+    """Return a connected master; the limiter retries dropped handshakes.
 
-    Raises the error that says why there is none; then no process of it is left.
+    Raises the error that says why there is none; no process of it is left then.
     """
     first = route.hops[0].settings
     try:

@@ -1,7 +1,7 @@
 """Translates the last words of the system's `ssh` into the same errors as paramiko's exceptions.
 
-ssh has one exit status for everything, so its words decide. They have been the same for
-ten years and more; what is not known here is told as it stands.
+ssh has one exit status for everything, so its words decide. They have not changed for ten years and
+more; unknown ones are reported as they are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DEBUG = re.compile(r"debug\d: ")
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What `ssh -v` wrote about one hop: its messages, and the steps it told of."""
+    """What `ssh -v` wrote about one hop: its messages, and the steps that it logged."""
 
     said: tuple[str, ...]
     steps: tuple[str, ...]
@@ -40,19 +40,19 @@ class Words:
         return cls(tuple(line for line in kept if not _DEBUG.match(line)), steps)
 
     def find(self, pattern: str) -> list[str]:
-        """The first group of the pattern, for each step that has it."""
+        """Return the first group of the pattern in each step that matches."""
         found = (re.search(pattern, line) for line in self.steps)
         return [match[1] for match in found if match]
 
     @property
     def heard(self) -> str:
-        """What the server said before any SSH."""
+        """What the server sent before any SSH."""
         lines = self.find(r"_exchange_identification: banner line \d+: (.*)")
         return lines[0] if lines else ""
 
     @property
     def host_key(self) -> tuple[str, str]:
-        """Type and fingerprint of the key that the server offered."""
+        """The type and fingerprint of the key that the server offered."""
         offered = self.find(r"^Server host (?:key|certificate): (\S+ SHA256:[^ ,]+)")
         kind, _, fingerprint = (offered or ["(unknown) (unknown)"])[-1].partition(" ")
         return kind.replace("-cert-v01@openssh.com", ""), fingerprint
@@ -62,7 +62,7 @@ _Meaning: TypeAlias = Callable[[re.Match[str], Words, Place], EnvsyncError]
 
 
 def meaning(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> EnvsyncError:
-    """Why no connection came about; `said` is what was printed outside the hops' logs."""
+    """Return why no connection was made; `said` is what was printed outside the hops' logs."""
     for number, (place, words) in enumerate(hops):
         onward = hops[number + 1][0].settings.endpoint if number + 1 < len(hops) else ""
         text = "\n".join(words.said)
@@ -83,7 +83,7 @@ def meaning(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> Envsync
 def silence(
     hops: Sequence[tuple[Place, Words]], timeouts: Timeouts, seconds: float
 ) -> ConnectionFailed:
-    """What was awaited when the time was over: by the first hop that has not come through."""
+    """Return what the first unfinished hop was waiting for when the time was over."""
     place, words = next(
         (hop for hop in hops if not hop[1].find("^(Authenticated to |Authentication succeeded)")),
         hops[-1],
@@ -96,7 +96,7 @@ def silence(
 
 
 def is_dropped(hops: Sequence[tuple[Place, Words]]) -> bool:
-    """Whether the first server hung up before it could have meant us in particular."""
+    """Return whether the first server hung up before it could have meant this client."""
     words = hops[0][1]
     if words.heard and not failures.is_crowded(words.heard):
         return False
@@ -111,7 +111,7 @@ _HUNG_UP = (
 
 
 def _by(error: BaseException) -> _Meaning:
-    """What an exception of the same kind means when it comes from paramiko."""
+    """Return a meaning: that of the same kind of exception from paramiko."""
 
     def mean(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
         kind = type(error)
@@ -174,7 +174,7 @@ def _no_banner(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
 
 
 def _no_socket(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
-    """Nobody was asked: mostly it is for the address of this end, by which there is no way."""
+    """No packet was sent; mostly there is no route from the local address that was asked for."""
     settings = place.settings
     if settings.bind_address is None and settings.bind_interface is None:
         return _by(OSError(errno.EHOSTUNREACH, ""))(match, words, place)
@@ -199,7 +199,7 @@ def _bad_configuration(match: re.Match[str], _: Words, place: Place) -> EnvsyncE
 _NO_WAY_ON = ChannelException(OPEN_FAILED_CONNECT_FAILED, "")
 _NO_ANSWER_YET = socket.gaierror(socket.EAI_AGAIN, "")
 
-# The first that is found counts: what says more comes before what follows from it.
+# The first match counts: a message that says more comes before those that follow from it.
 _MEANINGS: tuple[tuple[str, _Meaning], ...] = (
     (r"^.*(?:REVOKED HOST KEY DETECTED|is marked as revoked).*", _revoked_key),
     (r"^Host key .* revoked by file (?P<where>.+)", _revoked_key),
@@ -213,7 +213,7 @@ _MEANINGS: tuple[tuple[str, _Meaning], ...] = (
     (r"^.*Could not resolve hostname .*", _by(socket.gaierror())),
     (r"^.*connect to (?:host|address) .*: Connection refused", _by(ConnectionRefusedError())),
     (r"^.*connect to (?:host|address) .*: (?:Connection|Operation) timed out", _by(TimeoutError())),
-    # From the loopback there is a socket, and no way.
+    # A socket bound to the loopback address can be made, but has no route.
     (r"^.*connect to (?:host|address) .*: (?:failure|Invalid argument)", _no_socket),
     (r"^.*connect to (?:host|address) .*", _by(OSError(errno.EHOSTUNREACH, ""))),
     (r"^Connection timed out during banner exchange.*", _no_banner),

@@ -1,7 +1,7 @@
-"""A link by the system's `ssh`: for what paramiko cannot do.
+"""A link by the system's `ssh`, for what paramiko cannot do.
 
-One `ssh` holds the connection, the user's own where one is running, and every session
-goes over it (see `mux`).
+One `ssh` holds the connection, the user's own if one is running, and every session goes over it
+(see `mux`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def open_route(
     limiter: HandshakeLimiter = SHARED_LIMITER,
     chosen: LinkChoice = LinkChoice(choice.OPENSSH, "asked for"),  # noqa: B008 - frozen
 ) -> OpensshLink:
-    """A link over the user's live master where there is one, else over an ssh of our own."""
+    """Return a link over the user's live master if there is one, else over an ssh of our own."""
     connect_again = partial(connect, route, timeouts, limiter)
     path = live_master(route.last.settings)
     if path is not None:
@@ -47,8 +47,10 @@ def open_route(
 
 
 def open_forwarding(route: ResolvedRoute, timeouts: Timeouts) -> OpensshLink | None:
-    """As `session.Link.with_agent_forwarding`: over an ssh of our own, each
-    session of which has the agent."""
+    """Return a link over an ssh of our own whose sessions have the user's agent.
+
+    It is what `session.Link.with_agent_forwarding` promises.
+    """
     if not may_forward_agent(route):
         return None
     connect_again = partial(connect, route, timeouts, SHARED_LIMITER, forwards_agent=True)
@@ -65,7 +67,7 @@ def open_forwarding(route: ResolvedRoute, timeouts: Timeouts) -> OpensshLink | N
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A running ssh, by its control socket; `master` is None where it is the user's."""
+    """A running ssh, by its control socket; `master` is None if it is the user's."""
 
     control_path: Path
     master: Master | None = None
@@ -76,8 +78,10 @@ class Connection:
 
 
 class OpensshLink:
-    """`session.Link` over a running ssh, and further ones where that takes no session more:
-    `MaxSessions 1` is all that some servers grant."""
+    """A `session.Link` over a running ssh, and over further ones when it accepts no more sessions.
+
+    Some servers allow no more than `MaxSessions 1`.
+    """
 
     def __init__(
         self,
@@ -89,7 +93,7 @@ class OpensshLink:
         *,
         forwards_agent: bool = False,
     ) -> None:
-        """`connect_again` makes a further ssh, for when those there are take no more sessions."""
+        """Take `connect_again` to start a further ssh when the others accept no more sessions."""
         self._route = route
         self._forwards_agent = forwards_agent
         self._timeouts = timeouts
@@ -176,7 +180,7 @@ class OpensshLink:
     def _session_on(
         self, connection: Connection, command: str, *, is_subsystem: bool
     ) -> OpensshSession:
-        """Raises `mux.SessionRefused` where that connection takes no more."""
+        """Start a command on `connection`; raises `mux.SessionRefused` if it takes no more."""
         if self._closed:
             raise refusals.lost(self.server, "the link was closed here")
         pairs = [socket.socketpair() for _ in range(3)]
@@ -188,7 +192,8 @@ class OpensshLink:
                 ours.close()
             raise
         finally:
-            # The master has its own by now: its end of a stream is the last one.
+            # The master has its own copies by now; closing ours leaves it the only holder of each
+            # end.
             for _, stream in pairs:
                 stream.close()
         stdin, stdout, stderr = (pair[0] for pair in pairs)
@@ -226,7 +231,7 @@ class OpensshLink:
             raise refusals.lost(self.server, self._why_lost(connection) or error) from error
 
     def _why_lost(self, connection: Connection) -> str | None:
-        """None where the connection still stands."""
+        """Return why the connection was lost; None if it is still up."""
         if self._closed:
             return "the link was closed here"
         if mux.is_alive(connection.control_path, _ALIVE_SECONDS):
@@ -240,7 +245,7 @@ class OpensshLink:
         return system_ssh.log_name(len(self._route.hops) - 1)
 
     def _is_openssh(self) -> bool:
-        """Whether the server is known to be OpenSSH; of the user's own master, it is not."""
+        """Return whether the server is known to be OpenSSH; never for the user's own master."""
         master = self._connections[0].master
         lines = [] if master is None else master.log(self._last_log)
         return any("remote software version OpenSSH" in line for line in lines)

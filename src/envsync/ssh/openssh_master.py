@@ -1,4 +1,4 @@
-"""The system's `ssh` as a process of ours that holds one connection for many sessions."""
+"""The system's `ssh` as a child process that holds one connection for many sessions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ _ANSWER_SECONDS = 5.0
 _END_SECONDS = 2.0
 _TAIL_LINES = 40
 _LOG_BYTES = 64 << 10
-# ssh appends 17 characters to the path of its socket while it makes it.
+# ssh appends 17 characters to the path of its socket while it creates it.
 _DIRECTORY_BYTES_MAX = mux.PATH_BYTES_MAX - len("/envsync-12345678/control") - 17
 
-# ssh, and who ends it: its input is closed by `close`, or by the kernel when this process
-# dies, however that happens. What is printed is ssh's, and ends with it. It is told until it
-# ends: ssh misses a signal that comes after it looked for one, and before it waits.
+# Runs ssh and ends it when this script's input is closed: by `close`, or by the kernel when this
+# process dies, however that happens. The output is ssh's, and ends with it. The signal is repeated
+# until ssh ends, because ssh misses one that arrives after it checked for signals and before it
+# waits.
 _SUPERVISOR = """\
 directory=$1
 shift
@@ -45,7 +46,7 @@ rm -rf -- "$directory"
 
 
 class MasterEnded(Exception):
-    """ssh ended before the connection stood."""
+    """ssh ended before the connection was established."""
 
 
 class MasterSilent(Exception):
@@ -53,12 +54,12 @@ class MasterSilent(Exception):
 
 
 class Master:
-    """`start` it, use `control_path` (see `mux`), and `close` it."""
+    """A started ssh: use its `control_path` (see `mux`), and `close` it."""
 
     def __init__(
         self, argv: Callable[[Path], Sequence[str]], host: str, environ: Mapping[str, str]
     ) -> None:
-        """`argv` gives ssh's options, with the directory for the logs of its hops."""
+        """Start ssh; `argv` returns its options, given the directory for the logs of its hops."""
         self.directory = Path(tempfile.mkdtemp(prefix="envsync-", dir=_directory(environ)))
         self.control_path = self.directory / "control"
         self._said: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -72,7 +73,8 @@ class Master:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=quiet(environ),
-                # No terminal, so no question can be asked, and no Ctrl-C: we end it.
+                # Without a terminal ssh cannot prompt, and Ctrl-C does not reach it: `close` ends
+                # it.
                 start_new_session=True,
             )
         except BaseException:
@@ -82,7 +84,7 @@ class Master:
         self._listener.start()
 
     def await_connection(self, timeout_seconds: float) -> None:
-        """Until the connection stands and the user is let in."""
+        """Wait until the connection is established and the user logged in."""
         deadline = time.monotonic() + timeout_seconds
         while not self.control_path.exists():
             if self._ended.wait(_POLL_SECONDS):
@@ -94,20 +96,20 @@ class Master:
 
     @property
     def said(self) -> list[str]:
-        """The last lines that ssh, or a ProxyCommand of it, wrote to stderr."""
+        """The last lines that ssh, or its ProxyCommand, wrote to stderr."""
         if self._ended.is_set():
             self._listener.join(_END_SECONDS)
         return list(self._said)
 
     def log(self, name: str) -> list[str]:
-        """What `ssh -v -E NAME` wrote about one hop."""
+        """Return the lines that `ssh -v -E NAME` wrote about one hop."""
         with contextlib.suppress(OSError), (self.directory / name).open("rb") as file:
             text = file.read(_LOG_BYTES).decode("utf-8", "replace")
             return [line.strip() for line in text.splitlines()]
         return []
 
     def last_words(self, name: str) -> str:
-        """Why the connection ended, as far as that hop's log tells."""
+        """Return why the connection ended, as far as that hop's log says."""
         said = [line for line in self.log(name) if not re.match(r"debug\d: ", line)]
         return said[-1] if said else "ssh ended"
 
@@ -135,13 +137,13 @@ class Master:
 
 
 def quiet(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables with which ssh and its helpers ask nobody anything."""
+    """Return variables with which ssh and its helpers never prompt."""
     kept = {name: value for name, value in environ.items() if name != "SSH_ASKPASS"}
     return {**kept, "SSH_ASKPASS_REQUIRE": "never"}
 
 
 def _directory(environ: Mapping[str, str]) -> str:
-    """Where a private directory can be made whose sockets the kernel takes."""
+    """Return a directory for a private one whose socket paths the kernel accepts."""
     for directory in (environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()):
         if (
             directory

@@ -1,4 +1,4 @@
-"""One command over a running `ssh` master, held to the contract of `session.Session`."""
+"""One command over a running `ssh` master, by the contract of `session.Session`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _JOIN_SECONDS = 1.0
 
 
 class OpensshSession:
-    """`why_lost` tells whether the link still stands: None, or why it does not."""
+    """A session; `why_lost` returns why the link is lost, or None if it is still up."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class OpensshSession:
                 return data
             if self._closed:
                 raise EOFError("closed")
-            # The stream ends alike when the command closes it and when the link breaks.
+            # The stream ends the same way when the command closes it and when the link breaks.
             if not self._ended_cleanly and self._status is None:
                 reason = self._why_lost()
                 if reason is not None:
@@ -74,7 +74,7 @@ class OpensshSession:
             return b""
 
     def has_output(self) -> bool:
-        """Whether a `read` would return at once."""
+        """Return whether `read` would return at once."""
         with selectors.PollSelector() as selector:
             selector.register(self._stdout, selectors.EVENT_READ)
             return bool(selector.select(0))
@@ -98,7 +98,8 @@ class OpensshSession:
             if self._closed:
                 return
             self._closed = True
-        # This wakes who waits in a read or a write, and only then are they closed.
+        # The shutdown wakes a thread that waits in a read or a write; only then are the sockets
+        # closed.
         for stream in (self._stdin, self._stdout, self._control, self._stderr):
             with contextlib.suppress(OSError):
                 stream.shutdown(socket.SHUT_RDWR)
@@ -108,11 +109,11 @@ class OpensshSession:
             self._stdout.close()
 
     def _watch(self) -> None:
-        """Reads stderr, which would stop the command when it is full, and the exit status."""
+        """Read the exit status, and stderr, which would block the command once it is full."""
         status = ExitStatus()
         with selectors.DefaultSelector() as selector, self._control, self._stderr:
             for stream in (self._control, self._stderr):
-                stream.setblocking(True)  # there is something, or it has ended
+                stream.setblocking(True)  # it is only read when it has data or has ended
                 selector.register(stream, selectors.EVENT_READ)
             while selector.get_map():
                 for key, _ in selector.select():

@@ -1,4 +1,4 @@
-"""A session of the system's `ssh` as what paramiko's SFTP needs of its channel."""
+"""A session of the system's `ssh` as the channel that paramiko's SFTP needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from envsync.ssh.openssh_session import OpensshSession
 
 
 class SftpChannel:
-    """Give it to `SFTPClient`; closing that ends the session."""
+    """A channel for `SFTPClient`; closing that ends the session."""
 
     def __init__(self, session: OpensshSession) -> None:
         self._session = session

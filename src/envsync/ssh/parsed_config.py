@@ -1,6 +1,6 @@
-"""The ssh configuration as paramiko's parser reads it: for machines without an `ssh` command.
+"""The ssh configuration as paramiko's parser reads it, for machines without an `ssh` command.
 
-What that parser does not understand is refused where it is met. Skipped in silence, it
+Anything that this parser does not understand is refused where it applies. Skipped silently, it
 could lead to another server, or past a jump host.
 """
 
@@ -20,7 +20,7 @@ from paramiko.ssh_exception import ConfigParseError, CouldNotCanonicalize
 from envsync.errors import ConnectionFailed
 
 _LINE = re.compile(r"\s*(\w+)\s*[=\s]\s*(.*?)\s*\Z")
-# What `Match` may ask here; the others need a shell, the network or a newer ssh.
+# What `Match` may test here; the others need a shell, the network or a newer ssh.
 _MATCHES = frozenset({"all", "final", "host", "originalhost", "user", "localuser"})
 _SEVERAL_FILES = ("userknownhostsfile", "globalknownhostsfile")
 
@@ -28,10 +28,10 @@ _SEVERAL_FILES = ("userknownhostsfile", "globalknownhostsfile")
 def parsed_values(
     host: str, insisted: Iterable[str], files: Iterable[Path], home: Path
 ) -> dict[str, list[str]]:
-    """The values for a host by their names in lower case, as lists.
+    """Return the values for a host, as lists by their names in lower case.
 
-    `insisted` are lines that come before all files, so that they count (also for `Match
-    user`). Raises `ConnectionFailed` where a file cannot be read, or not by this parser.
+    The lines `insisted` come before all files and so take precedence (also for `Match user`).
+    Raises `ConnectionFailed` if a file cannot be read, or needs more than this parser.
     """
     parser = SSHConfig()
     parser.parse(["Host *", *insisted])
@@ -45,14 +45,14 @@ def parsed_values(
         found: dict[str, Any] = dict(parser.lookup(host))
         return _values(found)
     except (ConfigParseError, CouldNotCanonicalize, OSError, KeyError, ValueError) as error:
-        # KeyError: paramiko asks for the name of a user who has no passwd entry.
+        # KeyError: paramiko looks up the name of a user who has no passwd entry.
         raise unreadable(host, str(error)) from error
 
 
 def _values(found: dict[str, Any]) -> dict[str, list[str]]:
     order = list(found)
     if "proxyjump" in found and "proxycommand" in found:
-        # As OpenSSH: the one that is met first.
+        # As in OpenSSH, the first of them counts.
         found.pop(max("proxyjump", "proxycommand", key=order.index))
     values = {key: v if isinstance(v, list) else [str(v)] for key, v in found.items()}
     for key in _SEVERAL_FILES:
@@ -62,7 +62,7 @@ def _values(found: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _not_understood(lines: Iterable[str], file: Path, home: Path) -> Iterator[tuple[str, str]]:
-    """Where (`FILE:LINE`) there is something that needs the real `ssh`, and what."""
+    """Yield each place (`FILE:LINE`) that needs the real `ssh`, with what is there."""
     for number, line in enumerate(lines, 1):
         match = _LINE.match(line)
         if match is None or line.lstrip().startswith("#"):
@@ -73,7 +73,7 @@ def _not_understood(lines: Iterable[str], file: Path, home: Path) -> Iterator[tu
             yield where, "Include"
         elif key == "match":
             words = (word.lstrip("!").lower() for word in shlex.split(value))
-            # Each is followed by its argument, but for these two.
+            # All but these are followed by an argument.
             for word in words:
                 if word not in _MATCHES:
                     yield where, f"Match {word}"
@@ -84,11 +84,11 @@ def _not_understood(lines: Iterable[str], file: Path, home: Path) -> Iterator[tu
 
 
 def _included(value: str, file: Path, home: Path) -> list[str]:
-    """The files that an `Include` leads to: none is none that could be missed."""
+    """Return the files that an `Include` matches; if there are none, nothing is missed."""
     patterns = [
         str(home) + name[1:] if name.startswith("~/") else name for name in shlex.split(value)
     ]
-    # Not Path.glob: it takes no absolute pattern.
+    # Path.glob accepts no absolute pattern.
     return [path for name in patterns for path in glob.glob(str(file.parent / name))]  # noqa: PTH207
 
 

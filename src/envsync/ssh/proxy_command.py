@@ -1,7 +1,7 @@
 """A ProxyCommand as a socket.
 
-paramiko has one of its own, which cannot tell how much a write took and leaves the
-process behind; a socket pair gives the transport a real socket.
+paramiko's own cannot tell how much a write accepted, and leaves the process behind; a socket pair
+gives the transport a real socket.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import tempfile
 import threading
 from collections.abc import Mapping
 
-# How long it may take to end after its input has.
+# How long the command may take to end once its input has ended, in seconds.
 _END_SECONDS = 0.2
 _SAID_BYTES = 500
 
 
 class ProxyCommandSocket:
-    """What the command reads and writes, as a socket; closing it ends the command."""
+    """A ProxyCommand's stdin and stdout as one socket; closing it ends the command."""
 
     def __init__(self, command: str, environ: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
         self.command = command
         self._socket = ours
-        # A file, and no pipe: nobody has to read it, however much it says.
+        # A file needs no reader, however much the command writes, unlike a pipe.
         self._last_words = ""
         self._closing = threading.Lock()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         try:
-            # As OpenSSH: the user's shell, replaced by the command.
+            # As in OpenSSH: the user's shell, replaced by the command.
             self._process = subprocess.Popen(
                 [environ.get("SHELL") or "/bin/sh", "-c", f"exec {command}"],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=self._said,
-                # No terminal, and no window either: nobody is asked for anything.
+                # With no terminal and no askpass window, nobody is prompted.
                 env={**environ, "SSH_ASKPASS_REQUIRE": "never"},
                 start_new_session=True,
             )
@@ -57,7 +57,7 @@ class ProxyCommandSocket:
         self._socket.settimeout(seconds)
 
     def failure(self) -> str | None:
-        """After `close`: how it failed, for a person; None where it seems that it did not."""
+        """Return, after `close`, how the command failed, or None if it seems that it did not."""
         if self._last_words:
             return self._last_words
         status = self._process.returncode
@@ -65,14 +65,14 @@ class ProxyCommandSocket:
 
     def close(self) -> None:
         self._socket.close()
-        # paramiko's reader closes it, too.
+        # paramiko's reader thread closes it, too.
         with self._closing:
             if not self._said.closed:
                 self._collect()
 
     def _collect(self) -> None:
         try:
-            # Most end with their input; how they end says whether they failed.
+            # Most commands end with their input; their exit status says whether they failed.
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self._end()

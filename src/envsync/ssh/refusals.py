@@ -1,6 +1,6 @@
-"""The errors for people where a server refuses us, or we refuse it.
+"""The errors for a person where a server refuses us, or we refuse it.
 
-Whatever the libraries raise is translated in `failures`; these are the sentences.
+Library exceptions are translated in `failures`; the sentences are here.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from envsync.ssh.host_settings import HostSettings
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where on the way to a server something failed."""
+    """The place on the way to a server where something failed."""
 
     server: str
     settings: HostSettings
     is_jump: bool = False
     # False for a host that only its jump host can reach.
     is_direct: bool = True
-    # The host that a jump host was asked to go on to.
+    # The host to which a jump host was asked to forward.
     onward: str = ""
-    # What was received before any SSH: a line for a person, empty where it was SSH.
+    # What was received before any SSH: a line for a person, empty if the server spoke SSH.
     heard: str = ""
 
     @property
@@ -44,12 +44,12 @@ class Place:
 
     @property
     def ssh_command(self) -> str:
-        """What a person types to go the same way by hand."""
+        """The command with which a person takes the same route by hand."""
         return manual_commands.ssh_command(self.settings.reached)
 
     @property
     def copy_command(self) -> str:
-        """What a person types to have a key let in."""
+        """The command with which a person adds a public key there."""
         return manual_commands.copy_command(self.settings.reached)
 
 
@@ -105,7 +105,7 @@ def unknown_host_key(
 
 
 def _accept(place: Place) -> str:
-    """The command after which the host's key is known."""
+    """Return the command that makes the host's key known."""
     settings = place.settings
     file = next((file for file in settings.user_known_hosts if _can_hold(file)), None)
     if file is None:
@@ -118,7 +118,7 @@ def _accept(place: Place) -> str:
 
 
 def _make(directory: Path) -> list[str]:
-    """The command that makes `~/.ssh`, also where a home is yet to be."""
+    """Return the command that makes `~/.ssh`, and the home if that is missing too."""
     if directory.is_dir():
         return []
     parents = [] if directory.parent.is_dir() else ["-p"]
@@ -126,14 +126,14 @@ def _make(directory: Path) -> list[str]:
 
 
 def _can_hold(file: Path) -> bool:
-    """Not /dev/null, which many a configuration has here."""
+    """Return whether known_hosts lines can be kept in `file`; many configurations use /dev/null."""
     return not os.access(file, os.F_OK) or file.is_file()
 
 
 def changed_host_key(
     place: Place, name: str, offered: str, known: Sequence[str], files: Collection[str] = ()
 ) -> HostKeyRefused:
-    """`known` are the keys that it had, `files` those that have them."""
+    """Return the error for a changed key; `known` are its old keys, `files` the files with them."""
     named = files or [str(file) for file in place.settings.user_known_hosts[:1]]
     remove = [
         shlex.join(["ssh-keygen", "-R", name, *(["-f", file] if file else [])])
@@ -167,8 +167,11 @@ def known_hosts_unreadable(file: str, reason: str) -> HostKeyRefused:
 def authentication_refused(
     place: Place, tried: Sequence[str], locked: Sequence[str], allowed: Sequence[str]
 ) -> AuthenticationRefused:
-    """`tried`: keys that were offered; `locked`: key files that need a passphrase;
-    `allowed`: ways to log in that the server offers, empty where it did not tell."""
+    """Return the error for a user who is not let in.
+
+    `tried` are the keys that were offered, `locked` the key files that need a passphrase, `allowed`
+    the authentication methods that the server offers, empty if it did not say.
+    """
     settings = place.settings
     takes_passwords = not allowed or not {"password", "keyboard-interactive"}.isdisjoint(allowed)
     copy = place.copy_command

@@ -1,4 +1,4 @@
-"""The route to a server, with what the configuration and known_hosts say of every hop."""
+"""The route to a server, with the configuration and the known host keys of every hop."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRoute:
-    """Resolved once for a link, whichever implementation opens it. `hops` is never empty."""
+    """A route resolved once per link, for any implementation. `hops` is never empty."""
 
     address: Address
     config: UserConfig
@@ -37,7 +37,7 @@ class ResolvedRoute:
 
     @classmethod
     def find(cls, address: Address, environ: Mapping[str, str]) -> ResolvedRoute:
-        """Raises as `session.Link` says; no host has been asked yet."""
+        """Resolve a route without contacting any host; raises as `session.Link` says."""
         config = UserConfig(environ)
         try:
             route = find_route(address, config)
@@ -56,7 +56,7 @@ class ResolvedRoute:
         return cls(address, config, tuple(hops))
 
     def without_masters(self) -> ResolvedRoute:
-        """The same route without the user's ControlMasters."""
+        """Return the route without the user's ControlMasters."""
         hops = []
         for hop in self.hops:
             settings = replace(hop.settings, control_path=None)
@@ -73,7 +73,7 @@ class ResolvedRoute:
 
     @property
     def connect_timeout_seconds(self) -> float:
-        """The longest `ConnectTimeout` of the route; 0 where there is none."""
+        """The longest `ConnectTimeout` of the route in seconds; 0 if there is none."""
         return max(settings.connect_timeout_seconds for settings in self.settings)
 
     @property

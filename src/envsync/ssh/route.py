@@ -10,20 +10,20 @@ from envsync.ssh.host_settings import Destination, HostSettings
 from envsync.ssh.session import Address
 from envsync.ssh.ssh_config import UserConfig
 
-# More hops than anybody has; fewer than a configuration that jumps in a circle.
+# More hops than any real route; stops at a configuration that jumps in a circle.
 _MOST_HOPS = 8
 
-# What may stand in a command line or a configuration as a host or a user: no leading
-# dash (an option), no blank, quote, control or shell character.
+# What a host or a user may contain on a command line or in a configuration: no leading dash (an
+# option), no blank, quote, control or shell character.
 _HOST = re.compile(r"(?!-)[\w.:%\[\]-]+\Z")
 _USER = re.compile(r"(?!-)[\w.@\\+$-]+\Z")
 
 
 def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]:
-    """The hops in the order in which they are opened; the last one is the server.
+    """Return the hops in the order in which they are opened; the last one is the server.
 
-    Raises `UsageError` for names that cannot be hosts and users, `ConnectionFailed` where the
-    configuration is of no use, `AuthenticationRefused` where the identity file is missing.
+    Raises `UsageError` for names that cannot be hosts or users, `ConnectionFailed` if the
+    configuration is unusable, `AuthenticationRefused` if the identity file is missing.
     """
     first = Destination(
         address.host, address.user, address.port, address.jump, address.identity_file
@@ -31,7 +31,7 @@ def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]
     route = _hops(first, config, ())
     if address.identity_file is not None:
         given = route[-1].identity_files[0]
-        # The private half may be in an agent only; ssh goes by the public one then.
+        # The private half may exist only in an agent; ssh then identifies it by the public half.
         if not os.access(given, os.R_OK) and not os.access(f"{given}.pub", os.R_OK):
             raise AuthenticationRefused(
                 f"the identity file {given} cannot be read",
@@ -55,13 +55,13 @@ def _hops(
     if settings.jump is None:
         return (settings, *behind)
     *before, last = settings.jump.split(",")
-    # As `ssh -J a,b`: b is reached through a, and only a may have a ProxyJump of its own.
+    # As in `ssh -J a,b`: b is reached through a, and only a may have a ProxyJump of its own.
     hop = parse_jump(last, ",".join(before) or None)
     return _hops(hop, config, (settings, *behind))
 
 
 def parse_jump(text: str, jump: str | None = None) -> Destination:
-    """`[user@]host[:port]` or `ssh://...`, as in ProxyJump."""
+    """Parse `[user@]host[:port]` or `ssh://...`, as in ProxyJump."""
     text = text.strip().removeprefix("ssh://").rstrip("/")
     user, at, rest = text.rpartition("@")
     found = re.fullmatch(r"(\[[^][]+\]|[^][:]+|[^][:]*(?::[^][:]*){2,})(?::(\d+))?", rest)

@@ -1,8 +1,8 @@
 """The protocol between envsync and SSH: a link to a server, and sessions on it.
 
-Two nouns. A *link* is an authenticated connection to one server. A *session* is one
-command on it: stdin, stdout and an exit status. Everything above this layer knows only
-these protocols; `contract` in the docstrings is what every implementation is tested for.
+A *link* is an authenticated connection to one server. A *session* is one command on it: stdin,
+stdout and an exit status. Everything above this layer knows only these protocols; the paragraphs
+marked "Contract" are what every implementation is tested for.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is and how to get in; None means "what the ssh configuration says".
+    """A server's host and how to log in; None means "what the ssh configuration says".
 
-    `host` may be an alias in `~/.ssh/config`. `jump` is a host of the same kind, or
-    several separated by commas, first hop first.
+    `host` may be an alias in `~/.ssh/config`. `jump` is a host of the same kind, or several
+    separated by commas, first hop first.
     """
 
     server: str
@@ -31,7 +31,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Bounds of every wait on a link, in seconds."""
+    """The limits of every wait on a link, in seconds."""
 
     connect_seconds: float = 15.0
     banner_seconds: float = 15.0
@@ -41,7 +41,7 @@ class Timeouts:
     silence_seconds: float = 60.0
 
     def at_least(self, seconds: float) -> Timeouts:
-        """With so much time, or more, for all that `ConnectTimeout` is about."""
+        """Return these limits with everything that `ConnectTimeout` covers at `seconds` or more."""
         return replace(
             self,
             connect_seconds=max(self.connect_seconds, seconds),
@@ -52,9 +52,9 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """Where a link leads, by the ssh configuration; `alias` is what that was asked for.
+    """The host that a link leads to, by the ssh configuration; `alias` is the name asked for.
 
-    `given_identity` is the key that somebody insisted on.
+    `given_identity` is the key that the user insisted on.
     """
 
     alias: str
@@ -67,7 +67,7 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class LinkChoice:
-    """Which implementation a link has (`fabric`, `ssh`), and one clause that says why."""
+    """The implementation of a link (`fabric`, `ssh`), and one clause that says why."""
 
     name: str
     reason: str
@@ -76,14 +76,13 @@ class LinkChoice:
 class Session(Protocol):
     """One running command.
 
-    Contract: `write` blocks until all of `data` is accepted, at most
-    `Timeouts.silence_seconds` without progress. `read` returns between 1 and `size`
-    bytes, or b"" once the command has closed its stdout. Both raise `ConnectionLost`
-    (with the server's name) when the link is gone or silent for too long. `write` and
-    `read` may be called from two threads at once. `close` may be called at any time, from
-    any thread, more than once; it unblocks a waiting `read` or `write` and never raises.
-    After `close`, both raise `ConnectionLost`, and so does `write` after `close_stdin` or
-    once the command has ended: whoever writes reads the exit status and the stderr then.
+    Contract: `write` blocks until all of `data` is accepted, at most `Timeouts.silence_seconds`
+    without progress. `read` returns between 1 and `size` bytes, or b"" once the command has closed
+    its stdout. Both raise `ConnectionLost` (with the server's name) when the link is gone or silent
+    for too long. `write` and `read` may be called from two threads at once. `close` may be called
+    at any time, from any thread, more than once; it unblocks a waiting `read` or `write` and never
+    raises. After `close`, both raise `ConnectionLost`, and so does `write` after `close_stdin` or
+    once the command has ended; the caller then reads the exit status and stderr.
     """
 
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
@@ -95,11 +94,11 @@ class Session(Protocol):
         ...
 
     def exit_status(self, timeout_seconds: float) -> int | None:
-        """The command's exit status; None where it did not end in time or left none."""
+        """Return the exit status; None if the command did not end in time or left none."""
         ...
 
     def stderr_tail(self) -> str:
-        """The last 4 KiB or less that the command wrote to stderr, decoded leniently."""
+        """Return the last 4 KiB or less of the command's stderr, decoded leniently."""
         ...
 
     def close(self) -> None: ...
@@ -108,10 +107,10 @@ class Session(Protocol):
 class Link(Protocol):
     """An authenticated connection to one server.
 
-    Contract: opening a link verified the host key of every hop against known_hosts
-    before any credential was sent. `run` starts `command` by the server's login shell, so
-    it must be `exec /bin/sh -c '...'` of fixed ASCII. Failures are `ConnectionFailed`,
-    `HostKeyRefused`, `AuthenticationRefused` or `ConnectionLost`, with server and hint.
+    Contract: opening a link verified the host key of every hop against known_hosts before any
+    credential was sent. `run` starts `command` in the server's login shell, so it must be `exec
+    /bin/sh -c '...'` of fixed ASCII. Failures are `ConnectionFailed`, `HostKeyRefused`,
+    `AuthenticationRefused` or `ConnectionLost`, with server and hint.
     """
 
     @property
@@ -135,30 +134,30 @@ class Link(Protocol):
     ) -> None:
         """Send one file to an absolute path there, created with mode 0600.
 
-        Bytes before `offset` are taken to be there already. `progress` is called with the
-        number of bytes sent since the last call. After a failure a prefix of the file is
-        there, and a later call may go on from its length.
+        Bytes before `offset` are assumed to be there already. `progress` is called with the number
+        of bytes sent since the last call. After a failure a prefix of the file is there, and a
+        later call may continue from its length.
         """
         ...
 
     def ssh_argv(self) -> Sequence[str]:
-        """The system's `ssh` with options that give it the same answers as this link.
+        """Return the system's `ssh` with options that give it the same answers as this link.
 
-        BatchMode, strict host key checking, the same user, port, identity, jump hosts and
-        known_hosts files; without the host. Raises `ConnectionFailed` where there is no
-        `ssh` command.
+        They are BatchMode, strict host key checking, and the same user, port, identity, jump hosts
+        and known_hosts files; the host is left out. Raises `ConnectionFailed` if there is no `ssh`
+        command.
         """
         ...
 
     def ssh_host(self) -> str:
-        """The host argument that goes with `ssh_argv`."""
+        """Return the host argument that goes with `ssh_argv`."""
         ...
 
     def with_agent_forwarding(self) -> Link | None:
-        """A further link there, whose sessions can use the user's own agent until it is closed.
+        """Open a further link whose sessions can use the user's own agent until it is closed.
 
-        None where the user's ssh configuration does not forward it to that server, where no
-        agent listens, or where there is no `ssh` command. Raises as the opening of a link does.
+        Returns None if the user's ssh configuration does not forward the agent to that server, if
+        no agent listens, or if there is no `ssh` command. Raises as the opening of a link does.
         """
         ...
 

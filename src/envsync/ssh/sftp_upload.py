@@ -1,4 +1,4 @@
-"""One file to a server by SFTP, from an offset on."""
+"""Sends one file to a server by SFTP, starting at an offset."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from paramiko import SFTPClient
 
 _READ_BYTES = 1 << 20
-# paramiko asks for 32 KiB in each request, which every server must take. OpenSSH takes 256
-# KiB; with 128 KiB a file arrives half as fast again.
+# paramiko uses requests of 32 KiB, which every server must accept. OpenSSH accepts 256 KiB; with
+# 128 KiB a file arrives half as fast again.
 _OPENSSH_REQUEST_BYTES = 128 << 10
 
 
@@ -32,14 +32,18 @@ def send_file(
     *,
     is_openssh: bool,
 ) -> None:
-    """Whatever fails, a prefix of the source stands at `destination`: writes are in order."""
+    """Send `source` from `offset` on; after any failure a prefix of it is at `destination`.
+
+    Writes are in order.
+    """
     with source.open("rb") as local:
         local.seek(offset)
         size = os.fstat(local.fileno()).st_size
         try:
-            # "r+" never creates: a resumed file that vanished is a failure, and no hole.
+            # "r+" never creates: if a resumed file has vanished, this fails instead of leaving a
+            # hole.
             with sftp.open(destination, "r+b" if offset else "wb") as remote:
-                # Before the first byte, so that no other mode ever held content.
+                # Set before the first byte, so that the content never has another mode.
                 remote.chmod(0o600)
                 if is_openssh:
                     remote.MAX_REQUEST_SIZE = _OPENSSH_REQUEST_BYTES
@@ -47,8 +51,8 @@ def send_file(
                 remote.seek(offset)
                 while data := local.read(_READ_BYTES):
                     if local.tell() >= size:
-                        # Waits for what became of every write before it: paramiko throws
-                        # away the answers that nobody waited for, a full disk's too.
+                        # Waits for the result of every earlier write: paramiko discards the answers
+                        # that nobody waited for, even that of a full disk.
                         remote.set_pipelined(False)
                     remote.write(data)
                     if progress is not None:

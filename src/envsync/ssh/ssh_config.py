@@ -1,7 +1,7 @@
-"""The ssh configuration of a user, looked up for a host.
+"""A user's ssh configuration, looked up for a host.
 
-The system's own `ssh -G` answers where it exists: it knows Include, Match, tokens and
-whatever the next OpenSSH adds. Elsewhere paramiko's parser does (`parsed_config`).
+The system's own `ssh -G` answers where it exists: it knows Include, Match, tokens and whatever the
+next OpenSSH adds. Elsewhere paramiko's parser does (`parsed_config`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _QUERY_SECONDS = 15.0
 
 
 class UserConfig:
-    """The ssh configuration of one user: the one whose HOME the environment names.
+    """The ssh configuration of the user whose HOME is in `environ`.
 
-    OpenSSH itself takes the home directory from the password database and ignores
-    HOME. Where the two differ, HOME wins here, and `ssh` is told so by `-F`.
+    OpenSSH itself takes the home directory from the password database and ignores HOME. Where the
+    two differ, HOME takes precedence here, and `-F` tells `ssh` so.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -32,7 +32,7 @@ class UserConfig:
         account = _account_home()
         self._home = Home(Path(environ.get("HOME") or account or "/"), account)
         self.ssh_command = shutil.which("ssh", path=environ.get("PATH"))
-        # OpenSSH's programs refuse to run for a user whom the password database does not have.
+        # OpenSSH's programs refuse to run for a user who is not in the password database.
         keygen = shutil.which("ssh-keygen", path=environ.get("PATH"))
         self.keygen_command = None if account is None else keygen
 
@@ -42,7 +42,7 @@ class UserConfig:
 
     @property
     def home_differs(self) -> bool:
-        """Whether OpenSSH's programs take another directory for the user's home."""
+        """Whether OpenSSH's programs use another directory as the user's home."""
         return self._home.differs
 
     @property
@@ -50,13 +50,13 @@ class UserConfig:
         return self.home / ".ssh" / "config"
 
     def file_arguments(self) -> list[str]:
-        """The `-F` that makes `ssh` read this user's file, where it would not by itself."""
+        """Return the `-F` that makes `ssh` read this user's file; empty if it does so by itself."""
         if not self.home_differs:
             return []
         return ["-F", str(self.config_file) if os.access(self.config_file, os.R_OK) else "none"]
 
     def lookup(self, destination: Destination) -> HostSettings:
-        """What it takes to reach a host; `ConnectionFailed` where the files cannot be read."""
+        """Return the settings to reach a host; raises `ConnectionFailed` for unreadable files."""
         if self.ssh_command and self._home.account is not None:
             values = self._ask_ssh(destination)
         else:
@@ -83,9 +83,9 @@ class UserConfig:
         return values
 
     def _split(self, value: str) -> list[str]:
-        """The file names in a value: `ssh -G` prints several on one line, unquoted.
+        """Return the file names in a value: `ssh -G` prints several on one line, unquoted.
 
-        So words that make a file together are taken for one name with blanks in it.
+        Words that together name an existing file are taken for one name with blanks in it.
         """
         words = value.split(" ")
         names = []
@@ -111,7 +111,7 @@ class UserConfig:
         if not self.home_differs:
             files.append(Path("/etc/ssh/ssh_config"))
         values = parsed_values(destination.host, insisted, files, self.home)
-        # paramiko has expanded their `~`, to the HOME of this process.
+        # paramiko has expanded their `~` to this process's HOME.
         identities = values.get("identityfile", [])
         values["identityfile"] = [self._home.moved_from(Path.home(), name) for name in identities]
         return values

@@ -1,4 +1,4 @@
-"""Command lines of the system's `ssh` that go the same route as a link of ours."""
+"""Command lines of the system's `ssh` that take the same route as one of our links."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.session import Address, Timeouts
 from envsync.ssh.ssh_config import UserConfig
 
-# What ends a word in ssh_config, or begins something that does.
+# What ends a word in ssh_config, or starts a quote, an escape or a comment.
 _SPECIAL = re.compile(r"[\s\"'\\#]")
 
 
@@ -26,10 +26,11 @@ def ssh_argv(
     *,
     forwards_agent: bool = False,
 ) -> list[str]:
-    """Without the host. Raises `ConnectionFailed` where there is no `ssh` command.
+    """Return the command line without the host.
 
-    With `logs`, each hop writes what it does into a file there: see `log_name`. `forwards_agent`:
-    the server may be lent the agent that the configuration forwards to it, no other hop is.
+    With `logs`, a directory, each hop writes its log to a file there: see `log_name`. With
+    `forwards_agent`, the agent that the configuration forwards to the server is forwarded there,
+    and to no other hop. Raises `ConnectionFailed` if there is no `ssh` command.
     """
     if config.ssh_command is None:
         raise ConnectionFailed(
@@ -45,11 +46,11 @@ def ssh_argv(
     ]
     argv = hops[0]
     if route[0].proxy_command is None:
-        # `jump: none` in the inventory goes past a ProxyJump in the configuration.
+        # `jump: none` in the inventory also overrides a ProxyJump in the configuration.
         argv += ["-o", "ProxyJump=none"]
     for before, options in zip(route, hops[1:], strict=False):
-        # Not -J: the ssh that it starts takes neither strict checking nor BatchMode nor
-        # known_hosts files from this one, and would ask at the terminal.
+        # -J will not do: the ssh that it starts inherits neither strict checking nor BatchMode nor
+        # known_hosts files from this one, and would prompt at the terminal.
         inner = shlex.join([*argv, "-W", "\0", "--", before.alias])
         inner = inner.replace("%", "%%").replace(shlex.quote("\0"), "[%h]:%p")
         argv = [*options, "-o", f"ProxyCommand={inner}", "-o", "ProxyUseFdpass=no"]
@@ -57,14 +58,14 @@ def ssh_argv(
 
 
 def sharing_argv(config: UserConfig, control_path: Path) -> list[str]:
-    """Without the host: goes over the connection of a running master, or fails at once."""
+    """Return the command line, without the host, that uses a running master or fails at once."""
     path = str(control_path).replace("%", "%%")
     argv = [str(config.ssh_command), "-T", "-F", "none", "-S", path]
     for option in (
         "ControlMaster=no",
         "BatchMode=yes",
         "StrictHostKeyChecking=yes",
-        # Where the master is gone, ssh would make a connection of its own.
+        # If the master is gone, ssh would open a connection of its own.
         "ProxyCommand=false",
     ):
         argv += ["-o", option]
@@ -72,7 +73,7 @@ def sharing_argv(config: UserConfig, control_path: Path) -> list[str]:
 
 
 def log_name(number: int) -> str:
-    """The file with what the ssh to that hop of the route did."""
+    """Return the name of the file to which ssh logs that hop of the route."""
     return f"hop{number}.log"
 
 
@@ -83,7 +84,7 @@ def _log(logs: Path | None, number: int) -> list[str]:
 def _options(
     hop: HostSettings, config: UserConfig, timeouts: Timeouts, forward_agent: str | None
 ) -> list[str]:
-    """What is said to every hop: nothing is asked, nothing is learned, every wait ends."""
+    """Return the options for one hop: no prompts, no learning of keys, a limit on every wait."""
     keepalive = max(1, round(timeouts.keepalive_seconds))
     options = {
         "BatchMode": "yes",
@@ -112,7 +113,7 @@ def _options(
         argv += ["-o", f"{name}={value}"]
     argv += ["-l", hop.user, "-p", str(hop.port)]
     for file in hop.identity_files:
-        # Of a key in an agent, only the public half may be here.
+        # For a key in an agent, only the public half may be here.
         if os.access(file, os.R_OK) or os.access(f"{file}.pub", os.R_OK):
             argv += ["-o", f"IdentityFile={_quoted(file)}"]
     return argv
@@ -123,7 +124,7 @@ def _files(files: Sequence[Path]) -> str:
 
 
 def _quoted(file: Path) -> str:
-    """As ssh_config reads it: one word, percent signs doubled."""
+    """Return a path as one word of ssh_config, with percent signs doubled."""
     text = str(file).replace("%", "%%")
     if not _SPECIAL.search(text):
         return text

@@ -12,22 +12,23 @@ _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 def connect(
     settings: HostSettings, connect_seconds: float, silence_seconds: float
 ) -> socket.socket:
-    """Connected to the first address of the name that answers, of the family asked for.
+    """Connect to the first address of the host, in the configured family, that answers.
 
-    (paramiko stops at the first that does not answer.) Raises the OSError of the last one.
+    Unlike this, paramiko stops at the first address that does not answer. Raises the OSError of the
+    last address.
     """
     sock = _connected(settings, connect_seconds)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # The kernel notices a peer that vanished, whatever it was we sent last.
+        # The kernel then notices a peer that vanished, whatever was sent last.
         milliseconds = round(silence_seconds * 1000)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
     return sock
 
 
 def _connected(settings: HostSettings, seconds: float) -> socket.socket:
-    """As `socket.create_connection`, which cannot be told a family."""
+    """Connect as `socket.create_connection` does, which cannot be restricted to a family."""
     wanted = _FAMILIES.get(settings.address_family, socket.AF_UNSPEC)
     failure = OSError("it has no address")
     for family, kind, protocol, _, address in socket.getaddrinfo(
@@ -35,7 +36,7 @@ def _connected(settings: HostSettings, seconds: float) -> socket.socket:
     ):
         try:
             sock = socket.socket(family, kind, protocol)
-        except OSError as error:  # of a family that this machine does not have
+        except OSError as error:  # of a family that this machine lacks
             failure = error
             continue
         try:
