@@ -1,4 +1,4 @@
-"""The command. `main` is its entry point; nothing heavy is imported before it is needed."""
+"""The command. `main` is its entry point; heavy imports wait until they are needed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """The console script. Does not return."""
-    # Importing may take seconds from a cold network filesystem, and nothing has to be told of an
-    # end that comes before there is anything to resume. `entry` takes the signal from then on.
+    """Run the console script; does not return."""
+    # Importing may take seconds on a cold network filesystem, and an interruption needs no message
+    # before there is anything to resume. `entry` handles the signal from then on.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from envsync.cli.run import entry

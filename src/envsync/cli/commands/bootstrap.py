@@ -57,7 +57,8 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
         invocation.terminal.say(then if names else "no environment is pushed there")
         return
     [target] = base.destinations
-    # To this machine come those that nobody is the source of from where conda came from.
+    # Sent to this machine, environments without a source of their own come from the server that
+    # conda came from.
     else_from = base.source.server if target.open_link is None else site.own_name
     reports: list[PushReport] = []
 
@@ -71,7 +72,7 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
 
 
 def _require_base(invocation: Invocation, report: PushReport) -> None:
-    """Raise what is wrong with the base; one that is there already is told, and is enough."""
+    """Raise the base's error; a base that is there already is only reported, and will do."""
     from envsync.push.preflight.preflight import ANOTHER_BASE
 
     error = report.error
@@ -84,7 +85,7 @@ def _require_base(invocation: Invocation, report: PushReport) -> None:
 def base_request(
     site: Site, server_name: str, from_server: str | None, *, dry_run: bool
 ) -> PushRequest:
-    """A push of the prefix itself, from this machine or another server."""
+    """Return a push of the prefix itself, from this machine or another server."""
     from envsync.agent.places.base import OWN
     from envsync.agent.places.layout import BASE
     from envsync.cli.pushing.request import PushRequest, shared_with
@@ -118,12 +119,12 @@ def base_request(
 
 
 def _subscribed(site: Site, server: str) -> Iterator[str]:
-    """The environments that the inventory sends there."""
+    """Yield the environments that the inventory pushes to `server`."""
     for environment in site.inventory.environments:
         try:
             targets = {target.name for target in site.inventory.targets(environment.name)}
         except InventoryError:
-            continue  # pushed nowhere
+            continue  # it is pushed nowhere
         if server in targets:
             yield environment.name
 
@@ -135,9 +136,9 @@ def _brought(
     between: tuple[str, str],
     on_known: OnKnown,
 ) -> PushReport:
-    """A push of it from its own source; one that cannot begin holds up no other.
+    """Push `environment` from its own source; an error is reported and does not stop the others.
 
-    `between` are where it goes, and where it comes from if nobody is its source.
+    `between` is the server that it goes to, and the one that it comes from if it has no source.
     """
     from envsync.cli.pushing.following import followed
     from envsync.cli.pushing.request import PushOptions, resolve_push

@@ -81,7 +81,7 @@ def _run(invocation: Invocation, as_name: str | None) -> None:
 
 
 def _argv(task: Task, inventory: Path, own: str) -> list[str]:
-    """The command line of the process that carries out a task."""
+    """Return the command line of the process that carries out a task."""
     argv = [sys.executable, "-m", "envsync", "--config", str(inventory), "daemon", "work"]
     argv += ["--as", own]
     for environment in task.environments:

@@ -1,4 +1,4 @@
-"""`envsync demo`: the main job on two throwaway servers, before the user's eyes."""
+"""`envsync demo`: shows the main job on two throwaway servers."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from envsync.push.request.places import Place
 
 PATHS_MAX = 4000
-"""As many as fit into one answer of the agent."""
+"""The most paths that fit into one answer of the agent."""
 
 
 @click.command(short_help="Show how an environment differs on a server.")
@@ -40,7 +40,7 @@ def diff(
     from envsync.cli.pushing.request import require_environment
 
     site = invocation.site()
-    environment = site.inventory.environment(environment).name  # never base
+    environment = site.inventory.environment(environment).name  # refuses base
     if not published:
         require_environment(site.own_prefix, environment)
 

@@ -1,4 +1,4 @@
-"""`envsync doctor`: what is wrong with the servers, and what mends it."""
+"""`envsync doctor`: what is wrong with the servers, and how to mend it."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _row(found: Examination) -> tuple[str, ...]:
 
 
 def _environments(found: Examination) -> str:
-    """`3`, `3 (1 changed, 1 unpublished)`."""
+    """Return counts such as `3` or `3 (1 changed, 1 unpublished)`."""
     assert found.health is not None
     standing = found.health.environments
     odd = [one.state for one in standing if one.state != "published"]
@@ -138,7 +138,7 @@ def _environment_lines(examinations: Sequence[Examination]) -> Iterator[str]:
 
 
 def _complaint_lines(complaints: Sequence[Complaint]) -> Iterator[str]:
-    """Each once, with the servers that it is about and the first one's command."""
+    """Yield each distinct complaint once, with its servers and the first one's command."""
     from envsync.cli.output.terminal import listed
 
     alike: dict[str, list[Complaint]] = {}
@@ -152,7 +152,7 @@ def _complaint_lines(complaints: Sequence[Complaint]) -> Iterator[str]:
 def _raise(
     invocation: Invocation, examinations: Sequence[Examination], failing: Sequence[Complaint]
 ) -> None:
-    """The error of the only server; of several, each is told and one says how many."""
+    """Raise the error of the only server; for several, show each and raise one with the count."""
     errors = {found.server: found.error for found in examinations if found.error is not None}
     for one in failing:
         if one.server not in errors:

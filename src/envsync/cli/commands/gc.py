@@ -88,7 +88,7 @@ def _request(site: Site, place: Place, command: str, *, drifted: bool, dry_run: 
 
 
 def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
-    """The outcome with an error where not all was done."""
+    """Return the outcome, with an error if not everything was done."""
     from envsync.push.queries.servers import Outcome
 
     if outcome.value is None:

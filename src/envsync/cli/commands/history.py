@@ -33,7 +33,7 @@ _WHAT = {
 
 
 class Event(NamedTuple):
-    """A version that came to stand at the name. `number` is what `rollback --to` takes."""
+    """One line of the history; `number` is what `rollback --to` takes."""
 
     event: str
     number: int
@@ -70,7 +70,7 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
         except NotFound:
             if servers:
                 raise
-            return []  # not there yet, where the inventory wants it
+            return []  # the inventory names the server, but the environment is not there yet
 
     invocation.result = result = {"environment": environment}
     known = servers_in(result, [place.server for place in places], _document)
@@ -96,8 +96,11 @@ def _history(site: Site, environment: str, end: End, place: Place) -> list[Event
 
 
 def _event(line: Mapping[str, Any]) -> Event:
-    """A line of the history as it is documented. It comes from a file on the server: what
-    is not as it should be is left empty, and ends nothing."""
+    """Return a line of the history as it is documented.
+
+    It comes from a file on the server: malformed fields are left empty instead of ending the
+    command.
+    """
     return Event(
         event=_text(line, "event"),
         number=int(_number(line, "number")),
@@ -138,7 +141,7 @@ def _rows(outcome: Outcome[list[Event]]) -> Iterator[tuple[str, ...]]:
             outcome.server,
             str(event.number),
             _WHAT.get(event.event, event.event),
-            # As every command shows it: relocation makes no other version.
+            # Every command shows the source's revision: relocation does not make another version.
             short(event.source_revision or event.revision),
             event.who,
             event.source,
@@ -147,7 +150,7 @@ def _rows(outcome: Outcome[list[Event]]) -> Iterator[tuple[str, ...]]:
 
 
 def _changes(outcomes: Sequence[Outcome[list[Event]]]) -> Iterator[str]:
-    """What gave way where a version was made anew."""
+    """Yield the pins that gave way where a version was rebuilt."""
     for outcome in outcomes:
         for event in outcome.value or ():
             for change in event.changes:

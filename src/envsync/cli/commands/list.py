@@ -1,4 +1,4 @@
-"""`envsync list`: which environment stands on which server."""
+"""`envsync list`: which environment is on which server."""
 
 from __future__ import annotations
 
@@ -68,14 +68,15 @@ def _environments(site: Site, end: End, place: Place) -> ListFacts:
 
 
 def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
-    """A row for each environment of a server; of one that cannot be read, no size is made up."""
+    """Yield a row for each environment of a server; the size of an unreadable one is left out."""
     from envsync.tree.revision import short
 
     if outcome.value is None:
         return
     for facts in outcome.value.environments:
         record = facts.record
-        # The same version everywhere, also where another prefix is written in it.
+        # The source's revision is the same everywhere, even where another prefix is written in the
+        # files.
         revision = facts.revision if record is None or facts.drifted else record.source_revision
         yield (
             facts.name,
@@ -84,7 +85,7 @@ def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
             str(facts.packages) if facts.revision else "-",
             size(facts.totals.size_bytes) if facts.revision else "-",
             "-" if facts.problem else str(facts.generations),
-            # Both by the server's clock, which may be far from this one's.
+            # Both times are by the server's clock, which may be far from this machine's.
             "-" if record is None else age(record.when_seconds, outcome.value.time_seconds),
             "-" if record is None else record.who,
             facts.problem or ("changed there since" if facts.drifted else ""),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Archive(NamedTuple):
-    """What is to be made; `force` replaces what is there. `mode` is as the user has files made."""
+    """The archive to make; `force` replaces an existing file, `mode` follows the user's umask."""
 
     file: Path
     form: str
@@ -54,7 +54,7 @@ def pack(invocation: Invocation, environment: str, output: Path, force: bool) ->
     from envsync.cli.pushing.request import require_environment
 
     site = invocation.site()
-    environment = site.inventory.environment(environment).name  # never base
+    environment = site.inventory.environment(environment).name  # refuses base
     require_environment(site.own_prefix, environment)
     form = _format(output)
     began = time.monotonic()
@@ -77,7 +77,7 @@ def pack(invocation: Invocation, environment: str, output: Path, force: bool) ->
 
 
 def _format(output: Path) -> str:
-    """The kind of archive that the file's name says."""
+    """Return the archive format that the file's name implies."""
     from envsync.push.packing.pack_archive import FORMATS, format_of
 
     said = format_of(output.name)
@@ -90,7 +90,7 @@ def _format(output: Path) -> str:
 
 
 def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) -> tuple[str, ...]:
-    """Pack it while it is at rest, with a line that moves meanwhile; what a person should know."""
+    """Pack the environment while it is at rest, showing progress, and return the warnings."""
     from envsync.cli.invocation.asking import lines_that_move
     from envsync.push.ends.local_source import open_local
     from envsync.push.packing.pack_archive import PRIVATE, write_archive

@@ -64,7 +64,7 @@ def push(invocation: Invocation, /, **options: Any) -> None:
 
 
 def carry_out(invocation: Invocation, request: PushRequest, warnings: Sequence[str] = ()) -> None:
-    """Push, tell how it went with these warnings beside its own, and raise what failed."""
+    """Push, report the outcome with `warnings` before the push's own, and raise what failed."""
     from envsync.cli.pushing.following import followed
 
     source = request.source
@@ -99,12 +99,15 @@ def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], sourc
 
 
 def _is_about_source(error: EnvsyncError) -> bool:
-    """Whatever server met it. A source that shrank did so by what a target has."""
+    """Return whether the error is about the source, whichever server met it.
+
+    A source counts as shrunk only by comparison with a target.
+    """
     return isinstance(error, SourceRefused) and not isinstance(error, SourceShrunk)
 
 
 def _common_error(errors: Sequence[EnvsyncError]) -> EnvsyncError | None:
-    """What is wrong with the source, where that is what every server met."""
+    """Return the error about the source if every server met the same one, else None."""
     first = errors[0]
     about_source = _is_about_source(first) or isinstance(first, NotFound)
     alike = {(error.code, error.message, error.details) for error in errors}

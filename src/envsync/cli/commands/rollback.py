@@ -41,7 +41,7 @@ def rollback(
     from envsync.tree.revision import short
 
     site = invocation.site()
-    environment = site.inventory.environment(environment).name  # never base
+    environment = site.inventory.environment(environment).name  # refuses base
 
     def ask(end: End, place: Place, _: OnProgress) -> RecordFacts:
         return _rollback(site, environment, number, overwrite, end, place)

@@ -46,7 +46,7 @@ def status(invocation: Invocation, watch: bool) -> None:
 
 
 def _watch(invocation: Invocation) -> None:
-    # Ctrl-C is how it ends, and no interruption of anything.
+    # Ctrl-C is the way to end this, not an interruption.
     with contextlib.suppress(KeyboardInterrupt), Screen(sys.stdout) as screen:
         while True:
             screen.show(_lines(_document(invocation)))
@@ -66,7 +66,7 @@ def _document(invocation: Invocation) -> Document:
     if answer is not None:
         found = answer["status"]
         assert isinstance(found, dict)
-        found["daemon"].setdefault("version", None)  # one that is older does not tell it
+        found["daemon"].setdefault("version", None)  # an older daemon does not send it
         return found
     contents = store.read(paths.database)
     about = About(
@@ -77,7 +77,7 @@ def _document(invocation: Invocation) -> Document:
 
 
 def _lines(document: Document) -> list[str]:
-    """For somebody who looks at a terminal: nothing runs over its edge."""
+    """Return the lines for a terminal, none of them wider than it."""
     columns = shutil.get_terminal_size().columns
     lines = list(status_view.whereabouts(document))
     rows = [row[:-1] for row in status_view.rows(document)]
@@ -90,7 +90,7 @@ def _lines(document: Document) -> list[str]:
 
 
 def _print(terminal: Terminal, document: Document) -> None:
-    """For whoever reads it from a pipe: a line each, with everything in it."""
+    """Print for a pipe: one line per row, with everything in it."""
     for line in status_view.whereabouts(document):
         terminal.note(line)
     rows = status_view.rows(document)

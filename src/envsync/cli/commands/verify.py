@@ -71,16 +71,16 @@ def _verify(
 
 
 def _is_source(site: Site, outcome: Outcome[VerifyFacts]) -> bool:
-    """Whether it is what this machine pushes from: `push_to` may name a group with all in it.
+    """Return whether this machine pushes from there: `push_to` may name a group that includes it.
 
-    Where the inventory says which server is the source, that is not among those asked.
+    If the inventory names a source, that server is not among those asked.
     """
     is_here, facts = outcome.server == site.own_name, outcome.value
     return is_here and facts is not None and facts.record is None
 
 
 def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
-    """The outcome with an error where the bytes are not what was published."""
+    """Return the outcome, with an error if the bytes are not what was published."""
     from envsync.push.queries.servers import Outcome
 
     facts = outcome.value
@@ -150,7 +150,8 @@ def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> It
     from envsync.tree.revision import short
 
     contents = f"{count(facts.totals.files, 'file')}, {size(facts.totals.size_bytes)}"
-    # The source's: the same version has another of its own where another prefix is written in it.
+    # The source's revision: the same version has a different one wherever another prefix is in its
+    # files.
     revision = short(facts.record.source_revision)
     yield f"{environment} on {outcome.server}: {contents}, as published ({revision})"
     if verbose:

@@ -1,1 +1,1 @@
-"""One run: what it was told, the servers that it sees, and how it asks them."""
+"""One run: its options, the servers that it sees, and how it asks them."""

@@ -1,4 +1,4 @@
-"""Finds the conda that this shell uses: the prefix where nothing else says one."""
+"""Finds the conda that this shell uses: the prefix if nothing else gives one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 
 
 def active_conda_prefix(environ: Mapping[str, str]) -> str | None:
-    """conda's base directory by the active environment, conda's or mamba's own variables,
-    or `conda` on the PATH; None where there is no conda."""
+    """Return conda's base directory, or None if there is no conda.
+
+    It is found by the active environment, conda's or mamba's own variables, or `conda` on the PATH.
+    """
     found = next((path for path in _candidates(environ) if _is_base(path)), None)
     return None if found is None else str(found)
 
@@ -33,5 +35,5 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _is_base(path: Path) -> bool:
-    """A base has environments; an environment outside `envs` has only its packages."""
+    """Return whether `path` is a base; an environment outside `envs` has only packages."""
     return (path / "envs").is_dir() and ((path / "conda-meta").is_dir() or (path / "pkgs").is_dir())

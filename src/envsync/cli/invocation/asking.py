@@ -30,9 +30,9 @@ def ask_servers(
     ask: Ask[T],
     known: InOrder[Outcome[T]] | None = None,
 ) -> list[Outcome[T]]:
-    """The outcomes in the order of the places; on a terminal, a line moves for each meanwhile.
+    """Return the outcomes in the order of the places, with a progress line for each on a terminal.
 
-    `step` is one word for what they do. `known` gets each outcome when it comes: see
+    `step` is one word for what the servers do. `known` gets each outcome as it comes: see
     `in_order.servers_in`.
     """
     with lines_that_move(terminal, places) as (show, forget):
@@ -57,7 +57,7 @@ def ask_servers(
 def lines_that_move(
     terminal: Terminal, places: Sequence[Place]
 ) -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
-    """How to show a server's line and how to forget it, until the block ends."""
+    """Yield functions that show and remove a server's progress line, until the block ends."""
     if not terminal.is_interactive:
         yield lambda _: None, lambda _: None
         return
@@ -77,25 +77,25 @@ def _size_bytes(progress: Mapping[str, Any]) -> int:
 
 
 def target_of(site: Site, environment: str, end: End, place: Place, command: str = "") -> TargetEnd:
-    """The environment at a place, to be asked about and switched; `command` as `TargetEnd` has."""
+    """Return the environment at a place as a `TargetEnd`, with its `command`."""
     return TargetEnd(end, place.prefix, environment, site.local(environment), site.who, command)
 
 
 def environments_at(site: Site, place: Place) -> AskEnvironments:
-    """All environments of a place, each with the local paths that the inventory gives it."""
+    """Return all environments of a place, each with its local paths in the inventory."""
     local_of = {entry.name: entry.local for entry in site.inventory.environments}
     return AskEnvironments(place.prefix, DEFAULT_LOCAL, local_of)
 
 
 @contextlib.contextmanager
 def target_again(site: Site, environment: str, place: Place) -> Iterator[TargetEnd]:
-    """As `target_of` over a new link, until the block ends; for when the first one was lost."""
+    """Yield what `target_of` returns over a new link, for when the first one was lost."""
     with open_end(place) as end:
         yield target_of(site, environment, end, place)
 
 
 def raise_failures(terminal: Terminal, outcomes: Sequence[Outcome[Any]]) -> None:
-    """The error of the only server; of several, each is told and one says how many."""
+    """Raise the error of the only server; for several, show each and raise one with the count."""
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     if not errors:
         return

@@ -12,13 +12,15 @@ OnKnown = Callable[[Sequence[Document]], None]
 
 
 class InOrder(Generic[T]):
-    """Tells what is known so far with each that comes: whatever ends the command, it was done."""
+    """Reports all outcomes so far with each new one, so that none is lost if the command stops."""
 
     def __init__(
         self, servers: Sequence[str], document: Callable[[T], Document], on_known: OnKnown
     ) -> None:
-        """`on_known` gets what `document` makes of each; it is called by whoever adds one, never
-        by two threads at once."""
+        """Pass `on_known` the `document` of each outcome, in order.
+
+        It is called in the thread that adds one, never in two at once.
+        """
         self._servers = servers
         self._document = document
         self._on_known = on_known
@@ -26,7 +28,7 @@ class InOrder(Generic[T]):
         self._lock = threading.Lock()
 
     def add(self, server: str, one: T) -> None:
-        """May be called from any thread."""
+        """Add a server's outcome; may be called from any thread."""
         document = self._document(one)
         with self._lock:
             self._known[server] = document
@@ -36,7 +38,7 @@ class InOrder(Generic[T]):
 def servers_in(
     result: dict[str, Any], servers: Sequence[str], document: Callable[[T], Document]
 ) -> InOrder[T]:
-    """What keeps `result["servers"]` at what is known so far."""
+    """Return a collector that keeps `result["servers"]` up to date."""
 
     def know(documents: Sequence[Document]) -> None:
         result["servers"] = documents

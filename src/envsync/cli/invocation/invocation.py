@@ -1,4 +1,4 @@
-"""One run of the command: what it was told besides its arguments, and what it found out."""
+"""One run of the command: its common options, and what it found out."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ SCHEMA = 1
 
 
 class Invocation:
-    """`result` is what the command found out, JSON-ready; it is printed even where an error
-    ended the command. `umask` is the user's, for what is made for others than envsync."""
+    """One run. `result`, JSON-ready, is printed even if an error ended the command.
+
+    `umask` is the user's, for files that are not envsync's own.
+    """
 
     def __init__(self, environ: Mapping[str, str], umask: int = 0o077) -> None:
         self.environ = environ
@@ -39,7 +41,7 @@ class Invocation:
         return Terminal(sys.stdout, sys.stderr, self.environ, quiet=self.json)
 
     def inventory(self) -> Inventory:
-        """The inventory's file, or zero configuration where there is none."""
+        """Return the inventory, or zero configuration if there is no file."""
         from envsync.inventory import Inventory, find, load
 
         path = find(self.config, self.environ)
@@ -57,9 +59,9 @@ class Invocation:
         return Site.here(self.inventory(), as_name, self.environ)
 
     def print_document(self, exit_code: int, error: dict[str, Any] | None) -> None:
-        """The one JSON document of a run, without credentials.
+        """Print the one JSON document of a run, without credentials.
 
-        ASCII only, so that any byte of a path survives.
+        It is ASCII only, so that any byte of a path survives.
         """
         document = {
             "schema": SCHEMA,

@@ -1,4 +1,4 @@
-"""A command with commands below it, each imported only when it is run."""
+"""A click group that imports each of its commands only when it is run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from envsync.inventory.names import suggestion
 
 
 class Entry(NamedTuple):
-    """Where a command is, and its line in the help; none for one that is not for people."""
+    """The place of a command, and its line in the help; a command without one is hidden."""
 
     where: str
     summary: str = ""

@@ -1,4 +1,4 @@
-"""Options that several commands share; they end up in the `Invocation`."""
+"""Options that several commands share; their values are kept in the `Invocation`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def common_options(command: F) -> F:
-    """`-v`, `--json` and `--config`, which every command takes after its name, too."""
+    """Add `-v`, `--json` and `--config`, which every command also takes after its name."""
     return config_option(hidden=True)(verbose_option()(json_option()(command)))
 
 
 def push_options(command: F) -> F:
-    """What everything that brings an environment somewhere takes; fields of `PushOptions`."""
+    """Add the options of all commands that bring an environment somewhere, as in `PushOptions`."""
     options = [
         click.option(
             "-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing."
@@ -46,7 +46,7 @@ def push_options(command: F) -> F:
 
 
 def force_platform_option(command: F) -> F:
-    """For a whole environment that goes from one server to another; a field of `PushOptions`."""
+    """Add the option for an environment copied from server to server, a field of `PushOptions`."""
     text = "Copy it although the platforms differ; it may not run."
     return click.option("--force-platform", is_flag=True, help=text)(command)
 
@@ -59,7 +59,7 @@ def config_option(*, hidden: bool = False) -> Callable[[F], F]:
     return click.option(
         "--config",
         metavar="FILE",
-        type=click.Path(readable=False, path_type=Path),  # who reads it says more
+        type=click.Path(readable=False, path_type=Path),  # the code that opens it tells more
         expose_value=False,
         callback=keep,
         hidden=hidden,

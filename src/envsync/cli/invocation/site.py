@@ -19,7 +19,7 @@ from envsync.tree.local import DEFAULT_LOCAL
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """`own` is this machine's name in the inventory, None where it is not in there."""
+    """A run's view; `own` is this machine's name in the inventory, None if it is not listed."""
 
     inventory: Inventory
     own: str | None
@@ -42,7 +42,7 @@ class Site:
 
     @property
     def own_prefix(self) -> str:
-        """conda's base on this machine; `UsageError` where nothing says one."""
+        """conda's base directory on this machine; raises `UsageError` if nothing gives one."""
         found = None if self.own is None else self.inventory.server(self.own).prefix
         found = found or self.inventory.prefix or self.active_prefix
         if found is None:
@@ -56,37 +56,39 @@ class Site:
         return server.prefix or self.own_prefix
 
     def local(self, environment: str) -> tuple[str, ...]:
-        """Paths of an environment that belong to each server."""
+        """Return the environment's paths that belong to each server."""
         return (*DEFAULT_LOCAL, *self.inventory.environment(environment).local)
 
     @property
     def here_server(self) -> Server:
-        """This machine: its entry, or what stands in for one where it has none."""
+        """This machine's entry, or a substitute if it has none."""
         if self.own is not None:
             return self.inventory.server(self.own)
         return Server(self.hostname, self.hostname)
 
     def server(self, token: str) -> Server:
-        """The one that is named. This machine is by its own name, also where it is unlisted."""
+        """Return the named server; this machine has its own name, even if it is not listed."""
         return self._known(self.inventory.server(token, self._unlisted))
 
     def select(self, tokens: Sequence[str]) -> tuple[Server, ...]:
-        """Those that are named, as by `server`, each once."""
+        """Return the named servers, each once; see `server`."""
         named = self.inventory.select(tokens, self._unlisted)
         found = {server.name: server for server in map(self._known, named)}
         return tuple(found.values())
 
     def is_here(self, server: Server) -> bool:
-        """Whether it is this machine, as this user; its hostname says so only of what is not
-        listed."""
-        # By identity: to compare each with each of a thousand takes a second.
+        """Return whether `server` is this machine, as this user.
+
+        The hostname decides only for a server that is not listed.
+        """
+        # Identity, because comparing each of a thousand with each takes a second.
         if any(server is listed for listed in self.inventory.servers):
             return server.name == self.own
         is_host = server.host in (self.own, self.hostname)
         return is_host and server.user in (None, user_name())
 
     def opener(self, server: Server) -> Callable[[], Link] | None:
-        """How a link to it is opened; None where it is this machine."""
+        """Return a function that opens a link to the server; None if it is this machine."""
         return None if self.is_here(server) else link_opener(server)
 
     def here_place(self) -> Place:
@@ -99,8 +101,10 @@ class Site:
         return [self.place(server) for server in self.select(tokens)]
 
     def everywhere(self) -> list[Place]:
-        """All of the inventory, and this machine where it is not in there but has conda: one
-        that only pushes on behalf of others may have none. Without an inventory, this machine.
+        """Return all servers of the inventory, and this machine if it is unlisted and has conda.
+
+        A machine that only pushes on behalf of others may have none. Without an inventory this is
+        the only one.
         """
         listed = [self.place(server) for server in self.inventory.servers]
         if not listed:
@@ -116,7 +120,7 @@ class Site:
     def servers_of(
         self, command: str, environment: str, tokens: Sequence[str]
     ) -> tuple[Server, ...]:
-        """Those that are named, else those that the environment is pushed to."""
+        """Return the named servers, else those that the environment is pushed to."""
         environment = self.inventory.environment(environment).name
         if tokens:
             return self.select(tokens)
@@ -134,11 +138,11 @@ class Site:
 
     @property
     def _unlisted(self) -> tuple[Server, ...]:
-        """It has pulled, perhaps, and is to be asked and to go back like any other."""
+        """This machine if it is unlisted, so that what it pulled can be listed and rolled back."""
         return (self.here_server,) if self.own is None else ()
 
     def _known(self, server: Server) -> Server:
-        """Under the one name that it has."""
+        """Return the server under its one name."""
         return self.here_server if self.is_here(server) else server
 
 
@@ -147,7 +151,7 @@ def link_opener(server: Server, *, use_masters: bool = True) -> Callable[[], Lin
         from envsync.ssh.light_import import import_libraries
 
         import_libraries()
-        from envsync.ssh.opening import open_link  # its libraries cost 0.1 s
+        from envsync.ssh.opening import open_link  # its libraries take 0.1 s
 
         return open_link(
             Address(

@@ -1,1 +1,1 @@
-"""Where a run of the command begins and ends."""
+"""The beginning and end of a run of the command."""

@@ -19,7 +19,7 @@ _KEPT = 20
 
 
 def save_traceback(error: BaseException, environ: Mapping[str, str]) -> Path | None:
-    """The file that was written; None where there is no place for one."""
+    """Return the file that was written; None if there is no place for one."""
     with contextlib.suppress(OSError):
         directory = _directory(environ)
         for old in sorted(directory.glob("crash-*.txt"))[: -_KEPT + 1]:
@@ -33,7 +33,7 @@ def save_traceback(error: BaseException, environ: Mapping[str, str]) -> Path | N
 
 
 def _directory(environ: Mapping[str, str]) -> Path:
-    """The user's state directory; a new temporary one for a user without a home."""
+    """Return the user's state directory, or a new temporary one for a user without a home."""
     state = state_directory(environ)
     if state is None:
         return Path(tempfile.mkdtemp(prefix="envsync-"))

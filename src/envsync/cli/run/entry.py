@@ -1,7 +1,6 @@
-"""Where a run of the command begins and ends: the one place that catches.
+"""The beginning and end of a run of the command, and the one place that catches exceptions.
 
-Everything below raises; here an error becomes text on stderr or JSON on stdout, and an
-exit status.
+Everything below raises; here an error becomes text on stderr or JSON on stdout, and an exit status.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ PIPE_CLOSED_EXIT_CODE = 128 + signal.SIGPIPE
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-"""They stop a command as Ctrl-C does: `kill`, and a terminal that goes away."""
+"""Signals that stop a command as Ctrl-C does: `kill`, and a terminal that goes away."""
 _SAME_END_SECONDS = 2.0
 _RESUMABLE = ("push", "pull", "unpack", "bootstrap")
-"""Commands that go on from what they had done; the others only begin again."""
+"""Commands that resume what they had done; the others only start again."""
 
 
 class Stopped(KeyboardInterrupt):
-    """One of `_SIGNALS` came."""
+    """One of `_SIGNALS` arrived."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -52,11 +51,12 @@ def _alarm(seconds: float) -> None:
 
 
 class Stopper:
-    """The handler of what stops a command.
+    """The handler of the signals that stop a command.
 
-    Who presses Ctrl-C twice means one end: the second must not hit what the first set going,
-    as taking away the lines that move. Where that takes longer than such an end takes, or the
-    first one was lost, the second counts: it is kept until then, and needs no third.
+    A person who presses Ctrl-C twice means it once: the second must not interrupt the clean-up that
+    the first one started, such as removing the progress lines. If that takes longer than a clean-up
+    should, or the first one was lost, the second counts: it is kept until then, and no third is
+    needed.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class Stopper:
         clock: Callable[[], float] = time.monotonic,
         alarm: Callable[[float], None] = _alarm,
     ) -> None:
-        """`alarm` has `again` called after so many seconds."""
+        """Take `alarm`, which has `again` called after that many seconds."""
         self._clock = clock
         self._alarm = alarm
         self._last_seconds: float | None = None
         self._kept = 0
 
     def again(self, *_: object) -> None:
-        """Send what was kept once more, to whoever handles it by now."""
+        """Send the kept signal once more, to its handler at that time."""
         os.kill(os.getpid(), self._kept)
 
     def __call__(self, number: int, _: FrameType | None) -> None:
@@ -87,7 +87,7 @@ class Stopper:
 
 
 class Interruption:
-    """Ctrl-C and its like: an end that is nobody's failure, and so no class of errors.py."""
+    """Ctrl-C and similar: an end that is not a failure, and so no class of errors.py."""
 
     def __init__(self, how: KeyboardInterrupt, command: str) -> None:
         self.message = "stopped"
@@ -102,45 +102,44 @@ class Interruption:
 
 
 def main() -> NoReturn:
-    """What the console script does when all of it is there."""
+    """Run the command for the console script, once everything is imported."""
     is_heard = _open_standard_streams()
     _require_utf8()
-    # What is kept here of this user (caches, staging, tracebacks) is for this user alone.
+    # What envsync keeps for this user (caches, staging, tracebacks) is for this user alone.
     umask = os.umask(0o077)
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # what libraries tell developers is no news to a user
+        warnings.simplefilter("ignore")  # library warnings are for developers, not for users
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # A thread's trouble is met again by whoever waits for it; its traceback is no news either.
+    # The thread that waits for a failed one meets its error again; its traceback is not for users.
     threading.excepthook = _save_thread_failure
     stopper = Stopper()
     signal.signal(signal.SIGALRM, stopper.again)
     try:
         for number in (signal.SIGINT, *_SIGNALS):
-            # Under nohup, and in a shell's background, they are to be ignored.
+            # Under nohup, and in the background of a shell, they are to be ignored.
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, stopper)
         status = run(sys.argv[1:], Invocation(os.environ, umask))
         if not is_heard:
             status = _tell_unheard(status)
-    except KeyboardInterrupt as how:  # before the command, or while it was told how that ended
+    except KeyboardInterrupt as how:  # before the command, or while its end was reported
         status = Interruption(how, "").exit_code
     leave(status)
 
 
 def _open_standard_streams() -> bool:
-    """Have something behind descriptors 0 to 2, of which a caller may have closed some.
+    """Open descriptors 0 to 2 where the caller closed them; return whether stdout was open.
 
-    Else the next file or socket gets such a number, and what is printed goes into it. Whether
-    what goes to stdout comes to anybody.
+    Otherwise the next file or socket would get such a number, and output would be written to it.
     """
     is_heard = True
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
             is_heard = is_heard and fd != _STDOUT
     nothing = Path(os.devnull)
     sys.stdin = sys.stdin or nothing.open()
@@ -150,15 +149,15 @@ def _open_standard_streams() -> bool:
 
 
 def _tell_unheard(status: int) -> int:
-    """The exit status where the answer went nowhere: what was to be done is done all the same."""
+    """Return the exit status if the answer went nowhere; the work is done all the same."""
     sys.stderr.write("envsync: the output cannot be written: stdout is closed\n")
     return status or EnvsyncError.exit_code
 
 
 def _require_utf8() -> None:
-    """Begin again where the locale has text mean other bytes than on the servers.
+    """Start again in UTF-8 mode if the locale encodes text differently from the servers.
 
-    There it is UTF-8, and a name that is typed here has to be the same name there.
+    They use UTF-8, and a name typed here has to be the same name there.
     """
     if sys.getfilesystemencoding() != "utf-8":
         argv = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
@@ -166,13 +165,13 @@ def _require_utf8() -> None:
 
 
 def run(arguments: Sequence[str], invocation: Invocation) -> int:
-    """Carry out one command line; the exit status. Prints everything, raises nothing."""
+    """Carry out one command line and return the exit status; prints everything, raises nothing."""
     if "--json" in arguments:
-        invocation.json = True  # before parsing: a wrong option is an error in JSON, too
+        invocation.json = True  # before parsing, so that a wrong option is an error in JSON, too
     try:
         return _conclude(invocation, _carry_out(arguments, invocation))
     except BrokenPipeError:
-        # Whoever read our output has gone (`envsync list | head`): nobody is left to tell.
+        # The reader of our output has gone (`envsync list | head`), so there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED_EXIT_CODE
     except OSError as error:
@@ -183,16 +182,16 @@ def run(arguments: Sequence[str], invocation: Invocation) -> int:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process at once: after Ctrl-C, threads may wait for servers that are silent."""
+    """End the process at once: after Ctrl-C, threads may wait for silent servers."""
     for number in (signal.SIGINT, *_SIGNALS):
         if isinstance(signal.getsignal(number), Stopper):
-            signal.signal(number, signal.SIG_DFL)  # there is nothing left to be stopped
+            signal.signal(number, signal.SIG_DFL)  # there is nothing left to stop
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
     for number in _SIGNALS:
         if status == 128 + number:
-            # As it would have ended without us: systemd takes no other end for a clean one.
+            # End by the signal, as without a handler: systemd takes no other end for a clean one.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
     os._exit(status)
@@ -206,7 +205,7 @@ def _save_thread_failure(failed: threading.ExceptHookArgs) -> None:
 def _carry_out(
     arguments: Sequence[str], invocation: Invocation
 ) -> EnvsyncError | Interruption | None:
-    """Parse and run the command; how it ended; None where all went well."""
+    """Parse and run the command; return how it ended, None if all went well."""
     try:
         if not sys.platform.startswith("linux"):
             return UsageError("envsync runs on Linux", hint="run it on one of the servers")
@@ -215,7 +214,7 @@ def _carry_out(
         return error
     except click.ClickException as error:
         path = _command_path(error, arguments)
-        # An option that is wrong may have come before the one that tells which command it is.
+        # A wrong option may have come before the option that records the command.
         invocation.command = invocation.command or path.partition(" ")[2]
         return _usage_error(error, path)
     except KeyboardInterrupt as how:
@@ -232,12 +231,12 @@ def _carry_out(
 
 
 def _is_about_output(error: OSError) -> bool:
-    """Whether it comes from writing to a stream: every other says about which file it is."""
+    """Return whether the error is from writing to a stream; any other names its file."""
     return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def _invoke(arguments: Sequence[str], invocation: Invocation) -> None:
-    # Not `program.main`, which prints and exits by itself.
+    # `program.main` would print and exit by itself.
     with (
         contextlib.suppress(click.exceptions.Exit),
         program.make_context("envsync", list(arguments), obj=invocation) as context,
@@ -251,7 +250,7 @@ def _usage_error(error: click.ClickException, path: str) -> UsageError:
 
 
 def _command_path(error: click.ClickException, arguments: Sequence[str]) -> str:
-    """The command that a usage error is about: `envsync rollback`."""
+    """Return the command that a usage error is about, such as `envsync rollback`."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
         return context.command_path
@@ -260,7 +259,7 @@ def _command_path(error: click.ClickException, arguments: Sequence[str]) -> str:
 
 
 def _usage_message(error: click.ClickException) -> str:
-    """click's words, but for two of which it makes a sentence that is none."""
+    """Return click's message, reworded where it is not a sentence."""
     if isinstance(error, click.NoSuchOption):
         near = suggestion(error.option_name, error.possibilities or ())
         return f"no such option {error.option_name!r}{near}"
@@ -283,10 +282,10 @@ def _bug(error: Exception, invocation: Invocation) -> EnvsyncError:
 
 
 def _conclude(invocation: Invocation, error: EnvsyncError | Interruption | None) -> int:
-    """Tell how it ended."""
+    """Report how the run ended, and return the exit status."""
     status = 0 if error is None else error.exit_code
     if invocation.json:
-        if invocation.command or error is not None:  # --help and --version print their own
+        if invocation.command or error is not None:  # --help and --version print their own output
             invocation.print_document(status, None if error is None else error.to_json())
     elif isinstance(error, Interruption):
         invocation.terminal.note(error.message)
