@@ -1,4 +1,4 @@
-"""`envsync daemon pause|resume|sync`: a word to the daemon that runs."""
+"""`envsync daemon pause|resume|sync`: requests to the running daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`envsync daemon install`: let systemd run the daemon, and see whether it can do its work."""
+"""`envsync daemon install`: lets systemd run the daemon, and tests whether it can do its work."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _tell_no_systemd(terminal: Terminal, plan: ServicePlan) -> None:
 
 
 def _try_servers(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) -> None:
-    """Name the servers that the service gets into, and those that it does not, with the reason."""
+    """Report the servers that the service can reach, and why it cannot reach the others."""
     terminal = invocation.terminal
     if not plan.targets:
         terminal.warning(

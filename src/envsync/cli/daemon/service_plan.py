@@ -1,4 +1,4 @@
-"""What `envsync daemon install` is about to do: for whom, with which files, to which servers."""
+"""The plan of `envsync daemon install`: the account, the unit's files, the servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KEPT_VARIABLES = ("XDG_STATE_HOME", "XDG_CACHE_HOME")
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """Found by `find`; nothing has been changed yet."""
+    """A plan made by `find`; nothing has been changed yet."""
 
     service: ServiceSpec
     unit: Unit
@@ -48,7 +48,7 @@ class ServicePlan:
         return "sudo " + shlex.join(str(word) for word in words)
 
     def make_directories(self) -> None:
-        """What the unit opens for writing has to be there, and be the user's."""
+        """Make the directories that the unit opens for writing, owned by the user."""
         for directory in self.service.written_directories:
             done = self._as_user(["mkdir", "-p", "-m", "700", str(directory)])
             if done.returncode != 0:
@@ -56,7 +56,7 @@ class ServicePlan:
                 raise StorageFailed(f"{directory} cannot be made: {message}")
 
     def lingers(self) -> bool:
-        """Whether the user's systemd runs without a login."""
+        """Return whether the user's systemd runs without a login."""
         argv = ["loginctl", "show-user", self.service.account.name, "--property=Linger", "--value"]
         try:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
@@ -65,7 +65,7 @@ class ServicePlan:
         return done.stdout.strip() == "yes"
 
     def try_servers(self) -> list[tuple[str, EnvsyncError | None]]:
-        """Each target, and why the service would not get in."""
+        """Return each target with the reason why the service would not get in, or None."""
         return Trial(self.service, self.own_name, self.targets).run()
 
     def _as_user(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
@@ -74,7 +74,7 @@ class ServicePlan:
 
 
 def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> ServicePlan:
-    """Everything that can be wrong is told before anything is changed."""
+    """Return the plan; everything that can be wrong is reported before anything is changed."""
     if of_user and os.geteuid() == 0:
         raise UsageError(
             "root's own systemd would run it as root, and envsync needs no root",
@@ -83,7 +83,7 @@ def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> Servi
     environ = _user_environ(invocation.environ)
     path, inventory = _inventory(invocation.config, environ)
     given = as_name or environ.get("ENVSYNC_SELF")
-    # Without what conda has activated here: the service starts with nothing.
+    # The shell's active conda is left out: the service starts without it.
     site = Site.here(inventory, given, {"HOME": environ.get("HOME", "")})
     if site.own is None:
         raise _nameless(path, site.hostname)
@@ -105,7 +105,7 @@ def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> Servi
 
 
 def _user_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """Where the user's own files are, also under `sudo`."""
+    """Return the environment in which the user's own files are found, also under `sudo`."""
     sudoer = environ.get("SUDO_USER", "")
     if os.geteuid() != 0 or sudoer in ("", "root"):
         return environ
@@ -127,7 +127,7 @@ def _inventory(given: Path | None, environ: Mapping[str, str]) -> tuple[Path, In
             else "write one (see config.example.yaml); `envsync config path` says where",
         )
     path = path.absolute()
-    # Nothing is remembered: under sudo that would leave root's files in the user's cache.
+    # Nothing is cached: under sudo that would leave root's files in the user's cache.
     return path, load(path, None)
 
 
@@ -139,7 +139,10 @@ def _nameless(path: Path, hostname: str) -> InventoryError:
 
 
 def _account(prefix: str) -> Account:
-    """Whom the service runs as: who asks, also by `sudo`, else who owns the environments."""
+    """Return the account to run the service as.
+
+    That is the caller, also one who uses `sudo`, else the owner of the environments.
+    """
     uid = os.geteuid() or int(os.environ.get("SUDO_UID") or 0) or _owner(f"{prefix}/envs")
     if uid == 0:
         raise UsageError(
@@ -161,7 +164,7 @@ def _owner(path: str) -> int:
 
 
 def _program() -> Path:
-    """This very program, by a path that lasts."""
+    """Return the path of this program, one that lasts."""
     beside = Path(sys.executable).with_name("envsync")
     if beside.is_file():
         return beside
@@ -172,13 +175,13 @@ def _program() -> Path:
 
 
 def _program_directories() -> tuple[Path, ...]:
-    """Where this program, its interpreter and its modules are."""
+    """Return the directories of this program, its interpreter and its modules."""
     paths = (Path(path) for path in (sys.prefix, sys.base_prefix, *sys.path))
     return tuple(dict.fromkeys(path for path in paths if path.is_absolute() and path.is_dir()))
 
 
 def _targets(inventory: Inventory, own: str) -> tuple[Server, ...]:
-    """Every server that the daemon of this machine pushes to."""
+    """Return every server that the daemon of this machine pushes to."""
     found: dict[str, Server] = {}
     for environment in inventory.environments:
         if environment.watch and environment.source == own and environment.push_to:

@@ -1,7 +1,7 @@
-"""Whether a service of systemd gets into servers: tried by a child that has what it has.
+"""Tests whether a systemd service can log in to servers, from a child with what a service has.
 
-No agent, no passphrase, no ticket, no connection that somebody left open, none of the
-variables of whoever asks; the user's files, and the PATH that systemd gives.
+The child has no agent, passphrase, ticket or connection left open, and none of the caller's
+variables; it has the user's files, and the PATH that systemd gives.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO_TICKET = "FILE:/nonexistent/ticket"
 
 
 class Trial:
-    """One child for all servers; `run` it."""
+    """A trial of all servers in one child: `run` it."""
 
     def __init__(self, service: ServiceSpec, own_name: str, servers: Sequence[Server]) -> None:
         self._service = service
@@ -36,8 +36,10 @@ class Trial:
         self._servers = servers
 
     def run(self) -> list[tuple[str, EnvsyncError | None]]:
-        """Each server, with why the service does not get in there. Raises `ServiceFailed`
-        where the program itself cannot be run like that."""
+        """Return each server with the reason why the service cannot log in there, or None.
+
+        Raises `ServiceFailed` if the program itself cannot be run this way.
+        """
         service = self._service
         names = [server.name for server in self._servers]
         argv = [str(service.program), "daemon", "try-servers", "--json"]
@@ -58,7 +60,7 @@ class Trial:
         return [(name, errors[name]) for name in names]
 
     def process_options(self) -> dict[str, Any]:
-        """How a process of the service is started."""
+        """Return the `subprocess` options that start a process as the service's user."""
         account = self._service.account
         environ = {
             "PATH": CLOSED_PATH,
@@ -93,7 +95,7 @@ class Trial:
 
 
 def _mended(document: dict[str, Any] | None, server: Server) -> EnvsyncError | None:
-    """The error with what mends it for a service: to unlock a key for a session does not."""
+    """Return the error with a hint that helps a service: unlocking a key for a session does not."""
     if document is None:
         return None
     error = from_json(document)

@@ -1,6 +1,6 @@
 """`envsync daemon work`: one task of the daemon, in a process of its own. Not for people.
 
-It says what it finds as JSON documents, a line each, and ends when its stdin does.
+It reports as JSON documents, one per line, and ends when its stdin does.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 SCAN_ATTEMPTS = 4
 
 END_SECONDS = 3.0
-"""How long the end of a push may take once the daemon is gone."""
+"""How long a push may take to end once the daemon is gone."""
 
 
 @click.command(hidden=True)
@@ -87,9 +87,9 @@ _SENDING = threading.Lock()
 
 
 def _send(message: Message) -> None:
-    """A line; several threads report, and a long one is not written at once.
+    """Send one line; the lock is needed because several threads report and long writes are split.
 
-    The daemon keeps what is reported on disk: without credentials.
+    Credentials are removed because the daemon keeps reports on disk.
     """
     line = json.dumps(redacted_json(to_document(message))) + "\n"
     with _SENDING:
@@ -98,7 +98,7 @@ def _send(message: Message) -> None:
 
 
 def _is_unchanged(environment: str, path: str, before: str) -> bool:
-    """Says so where it is, and else what the next digest is to be compared with."""
+    """Return whether the digest is unchanged, and report it for the next comparison."""
     if not path:
         return False
     found = change_digest.digest(path)
@@ -108,8 +108,10 @@ def _is_unchanged(environment: str, path: str, before: str) -> bool:
 
 
 def _scan(site: Site, environment: str) -> None:
-    """What the source is, by a stat pass; only what is new is read. Says so, or raises why not:
-    a scan that ends in silence would be one that broke down, or none."""
+    """Report the source's revision, found by a stat pass that reads only what is new.
+
+    Raises the reason if there is none: a scan that ends silently is taken for one that broke down.
+    """
     from envsync.push.ends.local_source import open_local
     from envsync.push.preflight.preflight import require_source
 
@@ -132,7 +134,7 @@ def _scan(site: Site, environment: str) -> None:
 def _push(
     site: Site, environment: str, servers: tuple[str, ...], start_signal: StartSignal
 ) -> None:
-    """As `envsync push`, with nobody there to ask."""
+    """Push as `envsync push` does, with nobody to ask."""
     from envsync.agent.operations.python_gc import collect_rarely
 
     collect_rarely()
@@ -148,7 +150,7 @@ def _push(
             hint=f"give {environment} `method: auto`, or push it by hand",
         )
     if settings.in_use == "wait":
-        settings = replace(settings, in_use_wait_seconds=0.0)  # it waits by trying again
+        settings = replace(settings, in_use_wait_seconds=0.0)  # the daemon waits by trying again
 
     def report(found: PushReport) -> None:
         outcome = PushOutcome(
@@ -168,7 +170,7 @@ def _push(
 
 
 def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:
-    """What cannot be done there is reported, a server each: the next push only takes longer."""
+    """Make spare trees; a failure is reported per server, and only makes the next push slower."""
     from envsync.cli.pushing.request import PushOptions, resolve_push
     from envsync.push.fan_out.spare import make_spares
     from envsync.push.queries.servers import Outcome
@@ -182,9 +184,9 @@ def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None
 
 
 def _end_with_the_daemon(start_signal: StartSignal) -> None:
-    """SIGTERM is Ctrl-C; so is the end of stdin, whose other end the daemon has.
+    """Treat SIGTERM and the end of stdin, whose other end the daemon holds, as Ctrl-C.
 
-    What comes before that end is the line to begin by.
+    A line before that end is the signal to start.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -193,14 +195,14 @@ def _end_with_the_daemon(start_signal: StartSignal) -> None:
             start_signal.say(is_changed_since=line.strip() == START_CHANGED)
         os.kill(os.getpid(), signal.SIGTERM)
         late = threading.Timer(END_SECONDS, _leave)
-        late.daemon = True  # an end that comes by itself does not wait for it
+        late.daemon = True  # a process that ends by itself does not wait for it
         late.start()
 
     threading.Thread(target=wait, daemon=True).start()
 
 
 def _leave() -> NoReturn:
-    """With everything that was started from here, an rsync for instance."""
+    """Exit and kill everything started from here, such as rsync."""
     if os.getpgid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

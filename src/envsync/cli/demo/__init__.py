@@ -1,1 +1,1 @@
-"""What `envsync demo` plays, and the throwaway servers that it plays on."""
+"""The steps of `envsync demo`, and the throwaway servers that they run on."""

@@ -1,8 +1,8 @@
 """The demo's environment: a real one, made from what this machine has.
 
 Its Python is a copy of the one that runs envsync (binary and standard library, sharing the
-machine's C libraries), with the records that conda keeps; its one package is laid out as pip
-does it. Nothing is downloaded.
+machine's C libraries), with the records that conda keeps. Its one package has the layout that pip
+makes. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from envsync.errors import SourceRefused
 PACKAGE = "demo_package"
 SCRIPT = "demo-package"
 EDIT = "# quick fix"
-"""What a person in a hurry adds to the package on a server."""
+"""The line that a person in a hurry adds to the package on a server."""
 
 _LEFT_OUT = {
     "site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo",
@@ -63,16 +63,16 @@ sys.exit(main())
 
 
 class Size(NamedTuple):
-    """How large an environment is."""
+    """The size of an environment."""
 
     files: int
     size_bytes: int
 
 
 def make(path: Path) -> str:
-    """Make the environment at a path that does not exist; what it is, for a person.
+    """Make the environment at a path that does not exist; return its description for a person.
 
-    Raises `SourceRefused` where this machine's Python does not run from a copy.
+    Raises `SourceRefused` if this machine's Python does not run from a copy.
     """
     library = Path("lib") / _PYTHON
     copied = [*_copy_python(path), *_copy_library(path, library)]
@@ -87,7 +87,7 @@ def make(path: Path) -> str:
 
 
 def copy(environment: Path, path: Path) -> str:
-    """Copy a user's environment, so that theirs is not touched; what it is, for a person."""
+    """Copy a user's environment, which stays untouched; return a description for a person."""
     done = subprocess.run(
         ["/bin/cp", "-a", "--reflink=auto", "--", str(environment), str(path)],
         stdin=subprocess.DEVNULL,
@@ -104,9 +104,9 @@ def copy(environment: Path, path: Path) -> str:
 
 
 def install(environment: Path, version: str) -> None:
-    """Put that version of the package in, in the place of another one, and try it.
+    """Install `version` of the package in place of any other, and test it.
 
-    Every file is written anew and moved into place, as pip does.
+    Every file is written anew and renamed into place, as pip does.
     """
     site_packages = _site_packages(environment)
     for other in site_packages.glob(f"{PACKAGE}-*.dist-info"):
@@ -130,7 +130,7 @@ def install(environment: Path, version: str) -> None:
 
 
 def module_path(environment: Path) -> Path:
-    """Where the package's code is, relative to the environment."""
+    """Return the path of the package's code, relative to the environment."""
     return _site_packages(environment).relative_to(environment) / PACKAGE / "__init__.py"
 
 
@@ -147,10 +147,10 @@ def measure(path: Path) -> Size:
 
 
 def _copy_python(path: Path) -> Iterator[str]:
-    """The interpreter, and its own shared library where it runs from one."""
+    """Copy the interpreter, and its shared library if it has one; yield the paths."""
     (path / "bin").mkdir(parents=True)
     (path / "lib").mkdir()
-    # The real one: this process's may be a virtual environment's link to it.
+    # This process's executable may be a virtual environment's link to the real one.
     executable = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     shutil.copy2(executable, path / "bin" / _PYTHON)
     yield f"bin/{_PYTHON}"
@@ -167,7 +167,7 @@ def _copy_python(path: Path) -> Iterator[str]:
 
 
 def _copy_library(path: Path, library: Path) -> Iterator[str]:
-    """The standard library without its tests and without optional bytecode."""
+    """Copy the standard library without its tests and optional bytecode; yield the paths."""
     origin = sysconfig.get_path("stdlib", vars={"base": sys.base_prefix})
     for directory, directories, names in os.walk(origin):
         directories[:] = sorted(d for d in directories if _wanted_directory(d))
@@ -185,7 +185,7 @@ def _wanted_directory(name: str) -> bool:
 
 
 def _write_conda_records(path: Path, version: str, files: Sequence[str]) -> None:
-    """`conda-meta` as conda leaves it after one package was installed."""
+    """Write `conda-meta` as conda leaves it after installing one package."""
     meta = path / "conda-meta"
     meta.mkdir()
     name = f"python-{version}-copied_0"
@@ -205,7 +205,7 @@ def _site_packages(environment: Path) -> Path:
 
 
 def _record(contents: dict[str, str], info: str) -> str:
-    """pip's list of the files it installed, with their digests."""
+    """Return pip's list of the files it installed, with their digests."""
     lines = []
     for name, text in contents.items():
         data = text.encode()

@@ -1,8 +1,8 @@
-"""A private view of the file system: the same path, another directory behind it.
+"""A private view of the file system, in which a path leads to another directory.
 
-Every server of the demo has its own directory at the one prefix that all of them share,
-as real servers do. Root needs a mount namespace for it; an ordinary user a user namespace
-around that, which some systems forbid.
+Every server of the demo has its own directory at the prefix that all of them share, as real servers
+do. For that, root needs a mount namespace, and an ordinary user a user namespace around it, which
+some systems forbid.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _MS_REC = 16384
 _MS_PRIVATE = 1 << 18
 
 Binds = Sequence[tuple[Path, Path]]
-"""Pairs of a directory and the existing path at which it is to be seen."""
+"""Pairs of a directory and the existing path at which it is to appear."""
 
 
 def isolate(binds: Binds, hostname: str | None = None) -> None:
-    """Give this process, and what it starts from now on, a view of its own.
+    """Give this process and its future children a view of the file system of their own.
 
-    For a process without other threads. Raises `OSError` where the kernel refuses; the
-    process may be in half a namespace then and should end.
+    The process must have no other threads. Raises `OSError` if the kernel refuses; the process may
+    be in half a namespace then and should end.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     flags = _CLONE_NEWNS if hostname is None else _CLONE_NEWNS | _CLONE_NEWUTS
@@ -45,7 +45,7 @@ def isolate(binds: Binds, hostname: str | None = None) -> None:
 
 
 def _map_to_oneself(uid: int, gid: int) -> None:
-    """In the new user namespace, be who one was outside."""
+    """Keep the same user and group ids in the new user namespace."""
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")

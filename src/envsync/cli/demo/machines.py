@@ -1,8 +1,8 @@
-"""Where the demo takes place: one temporary directory, and servers in it.
+"""The demo's place: one temporary directory, and servers in it.
 
 home/          keys, known_hosts, ssh configuration and caches of the demo's user
 miniconda3/    the prefix on this machine
-server1/       home, and what stands at that same prefix there
+server1/       home, and the contents of that same prefix there
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class NotIsolated(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A throwaway server: `prefix` is its conda's base as it sees it."""
+    """A throwaway server; `prefix` is its conda's base directory as the server sees it."""
 
     name: str
     prefix: str
@@ -41,7 +41,7 @@ class Machine:
     open_link: Callable[[], Link]
 
     def run(self, command: str) -> str:
-        """What a shell command prints there; raises where it fails."""
+        """Return what a shell command prints there; raises `EnvsyncError` if it fails."""
         with (
             contextlib.closing(self.open_link()) as link,
             contextlib.closing(link.run("exec /bin/sh -e")) as session,
@@ -65,10 +65,10 @@ class Machine:
 def running(
     directory: Path, prefix: Path, names: Sequence[str], *, isolated: bool
 ) -> Iterator[list[Machine]]:
-    """Servers of these names until the block ends; their files stay in the directory.
+    """Run servers of these names until the block ends; their files stay in `directory`.
 
-    Isolated ones see their own directory at `PREFIX/envs`, and share the rest of the
-    prefix; raises `NotIsolated` where that is forbidden. The others have a prefix each.
+    Isolated ones see their own directory at `PREFIX/envs` and share the rest of the prefix; raises
+    `NotIsolated` if that is forbidden. The others have a prefix each.
     """
     ssh = directory / "home" / ".ssh"
     ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def _order(directory: Path, prefix: Path, name: str, client_key: str, isolated: 
 
 
 def make_prefix(path: Path) -> None:
-    """What an installation of conda looks like to envsync, with the Python that runs this."""
+    """Make what envsync takes for a conda installation, with the Python that runs this."""
     (path / "envs").mkdir(parents=True, exist_ok=True)
     (path / "conda-meta").mkdir(exist_ok=True)
     (path / "conda-meta" / "history").touch()
@@ -115,11 +115,11 @@ def make_prefix(path: Path) -> None:
 
 @contextlib.contextmanager
 def own_surroundings(directory: Path) -> Iterator[None]:
-    """Keep what envsync remembers between runs out of the user's own directories."""
+    """Keep envsync's caches and state out of the user's own directories."""
     wanted = {
         "XDG_CACHE_HOME": str(directory / "home" / ".cache"),
         "XDG_STATE_HOME": str(directory / "home" / ".local" / "state"),
-        # Where the user has a number only, as in a container, Python's getpass needs a name.
+        # Python's getpass needs a name for a user who has only a number, as in a container.
         "LOGNAME": user_name(),
     }
     before = {name: os.environ.get(name) for name in wanted}
@@ -134,7 +134,7 @@ def own_surroundings(directory: Path) -> Iterator[None]:
 
 
 def _environ(directory: Path) -> Mapping[str, str]:
-    """The demo user's: a HOME of its own, and no agent with other keys."""
+    """Return the demo user's environment: its own HOME, and no agent with other keys."""
     return {"HOME": str(directory / "home"), "PATH": os.environ.get("PATH", os.defpath)}
 
 
@@ -144,7 +144,7 @@ def _opener(name: str, environ: Mapping[str, str]) -> Callable[[], Link]:
 
 @contextlib.contextmanager
 def _server_process(order: Order) -> Iterator[subprocess.Popen[str]]:
-    """A server's process, started and told its order, until the block ends."""
+    """Start a server's process, send it `order`, and end it after the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "envsync.cli.demo.server"],
         stdin=subprocess.PIPE,
@@ -164,7 +164,7 @@ def _server_process(order: Order) -> Iterator[subprocess.Popen[str]]:
 
 
 def _hear(name: str, process: subprocess.Popen[str]) -> tuple[int, str]:
-    """The server's port and its line for known_hosts, once it listens."""
+    """Return the server's port and its known_hosts line once it listens."""
     assert process.stdout is not None
     answer = process.stdout.readline()
     if not answer:

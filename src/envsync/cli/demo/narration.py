@@ -1,4 +1,4 @@
-"""What the demo says while it goes: a headline a step, the command line, the result."""
+"""The demo's output: for each step a headline, the command line and the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from envsync.errors import EnvsyncError
 
 
 class Narration:
-    """Lines for a person, and the same steps as values for `--json`."""
+    """Prints lines for a person, and collects the same steps as values for `--json`."""
 
     def __init__(self, terminal: Terminal, *, is_coloured: bool) -> None:
         self._terminal = terminal
@@ -24,9 +24,9 @@ class Narration:
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[dict[str, Any]]:
-        """One step; what ends it early says in its details which one it was.
+        """Narrate one step; an error that ends it names the step in its details.
 
-        Values that are put into the dictionary are the step's in `--json`.
+        Values put into the dictionary become the step's in `--json`.
         """
         number = len(self.steps) + 1
         found: dict[str, Any] = {"title": title, "commands": [], "done": False}
@@ -47,13 +47,13 @@ class Narration:
         found["done"] = True
 
     def command(self, line: str) -> None:
-        """The command line that does what comes now."""
+        """Show the command line for what comes next."""
         self.steps[-1]["commands"].append(line)
         shown = line.replace(self._alias, "$E") if self._alias else line
         self._terminal.say(f"   $ {shown}")
 
     def call_it_e(self, path: str) -> None:
-        """Let a long path be `$E` in the command lines from here on, as a shell would."""
+        """Show a long path as `$E` in the command lines from here on, as a shell would."""
         self.command(f"E={path}")
         self._alias = path
 

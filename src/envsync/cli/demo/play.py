@@ -1,4 +1,4 @@
-"""The demo's steps. Each does what its command line says, by the same code, and checks it."""
+"""The demo's steps. Each does what its command line says, with the same code, and checks it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _show_stage(the_stage: Stage, narration: Narration, found: dict[str, Any]) -
 
 
 class _Play:
-    """The steps on a stage that is set up."""
+    """The steps, on a stage that is set up."""
 
     def __init__(self, the_stage: Stage, narration: Narration) -> None:
         self._stage = the_stage
@@ -150,14 +150,14 @@ class _Play:
     def _reports(
         self, *machines: Machine, dry_run: bool = False, overwrite: bool = False
     ) -> list[PushReport]:
-        """Push for real, and say what became of it."""
+        """Push for real, and show the reports."""
         prefix = str(self._stage.prefix)
         settings = PushSettings(
             environment=self._name,
             source_prefix=prefix,
             source=f"{socket.gethostname()}:{self._stage.environment}",
             who=self._who,
-            # The one that needs nothing installed.
+            # This transport needs nothing installed.
             transport="stream",
             dry_run=dry_run,
             overwrite=overwrite,
@@ -190,7 +190,7 @@ class _Play:
     # On the servers
 
     def _run_there(self, **versions: str) -> None:
-        """Run the package on each of these servers; it has to be of that version."""
+        """Run the package on each of these servers and require its version."""
         for machine in self._stage.machines:
             version = versions[machine.name]
             environment = f"{machine.prefix}/envs/{self._name}"
@@ -237,7 +237,7 @@ class _Play:
                     f"{self._name} on {server}: back at {short(record.revision)} "
                     f"({_contents(record.totals)})"
                 )
-        # On server2 the version with the edit is back, as the overwrite replaced that.
+        # On server2 the version with the edit is back, because it is what the overwrite replaced.
         self._run_there(server1="1.0", server2="1.1")
         self._narration.command(f"ssh {self._second.name} tail -n 1 {self._edited}")
         line = self._second.run(f"tail -n 1 {shlex.quote(str(self._edited))}")
@@ -248,7 +248,7 @@ class _Play:
     def _ask(
         self, machines: Sequence[Machine], question: Callable[[TargetEnd], T]
     ) -> list[tuple[str, T]]:
-        """What each of the servers answers; the first failure is raised."""
+        """Return what each server answers; raises the first failure."""
 
         def ask(end: End, place: Place) -> T:
             return question(TargetEnd(end, place.prefix, self._name, DEFAULT_LOCAL, self._who))
@@ -267,7 +267,7 @@ class _Play:
 
 
 def _refusal_lines(error: EnvsyncError) -> list[str]:
-    """What `Terminal.error` writes; here it belongs to the answer."""
+    """Return the lines that `Terminal.error` writes; here they belong to the answer."""
     lines = [f"envsync: {error.server}: {error.message}"]
     lines += [f"  {detail}" for detail in error.details]
     return [*lines, f"  → {error.hint}"] if error.hint else lines

@@ -1,10 +1,10 @@
-"""A throwaway server: paramiko's other side, in a process of its own, on loopback only.
+"""A throwaway SSH server: paramiko's server side in its own process, on loopback only.
 
     python -m envsync.cli.demo.server < order
 
-One line of JSON comes in (`Order`), one goes out: the port and the host key's line for
-known_hosts, or why it could not start. It lets in one user with one key, runs commands by
-/bin/sh, and ends with everything it started when its stdin does.
+It reads one line of JSON (`Order`) and writes one: the port and the host key's known_hosts line, or
+why it could not start. It lets in one user with one key, runs commands with /bin/sh, and ends with
+everything it started when its stdin does.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 _BLOCK_BYTES = 256 << 10
 _WINDOW_BYTES = 16 << 20
 _REKEY_BYTES = 2**36
-# An agent that is about to switch a version finishes before it goes, link or no link.
+# An agent about to switch a version finishes first, even when its link is gone.
 _GRACE_SECONDS = 10.0
 _GONE = (OSError, EOFError, SSHException)
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the demo asks for. Without `bind` the server shares the machine's own view."""
+    """The demo's order for a server. Without `bind` it shares the machine's own view."""
 
     name: str
     home: str
@@ -54,7 +54,7 @@ class Order:
 
 
 def make_key(path: Path) -> str:
-    """Write a fresh private key, readable by its owner only; its public line."""
+    """Write a new private key, readable by its owner only; return its public line."""
     key = paramiko.ECDSAKey.generate(bits=256)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         key.write_private_key(file)
@@ -80,13 +80,13 @@ def main() -> int:
 
 
 def _tell(document: dict[str, Any]) -> None:
-    # Nobody listens where another server has ended the demo already.
+    # Nobody reads this if another server has ended the demo already.
     with contextlib.suppress(BrokenPipeError):
         os.write(sys.stdout.fileno(), json.dumps(document).encode() + b"\n")
 
 
 class DemoServer:
-    """Listens on an ephemeral port of 127.0.0.1 from the constructor on."""
+    """A server that listens on an ephemeral port of 127.0.0.1 from construction on."""
 
     def __init__(self, order: Order) -> None:
         self._order = order
@@ -108,7 +108,7 @@ class DemoServer:
         return f"[127.0.0.1]:{self.port} {key.get_name()} {key.get_base64()}"
 
     def serve(self) -> None:
-        """Take connections until `close`."""
+        """Accept connections until `close`."""
         while True:
             try:
                 connection, _ = self._listener.accept()
@@ -118,12 +118,12 @@ class DemoServer:
             transport = paramiko.Transport(connection, default_window_size=_WINDOW_BYTES)
             transport.packetizer.REKEY_BYTES = _REKEY_BYTES
             transport.add_server_key(self._host_key)
-            # Given an event, it does not wait for the handshake.
+            # Given an event, start_server does not wait for the handshake.
             transport.start_server(threading.Event(), _Gate(self._order.client_key, self._start))
             self._transports.append(transport)
 
     def close(self) -> None:
-        """Stop listening, hang up, and end every process that was started."""
+        """Stop listening, disconnect, and end every process that was started."""
         self._listener.close()
         for transport in self._transports:
             transport.close()
@@ -137,8 +137,8 @@ class DemoServer:
 
     def _run(self, channel: paramiko.Channel, command: bytes) -> None:
         try:
-            # paramiko grants the request after this was called. The client's answer to a question
-            # is read after that: without it, a quick command would be over before it was granted.
+            # paramiko grants the request after this call. The client answers this global request
+            # only after that; without it, a quick command could end before it was granted.
             with self._asking:
                 channel.get_transport().global_request("envsync-demo", wait=True)
         except _GONE:
@@ -162,12 +162,12 @@ class DemoServer:
             with contextlib.suppress(*_GONE):
                 channel.send_exit_status(status if status >= 0 else 128 - status)
                 channel.close()
-            # It may be about to write to the pipe that is closed now.
+            # The feeder may be about to write to the pipe that is now closed.
             feeder.join()
 
 
 class _Gate(paramiko.ServerInterface):
-    """One user, one key; commands and nothing else."""
+    """Admits one user with one key, for commands only."""
 
     def __init__(self, client_key: str, start: Callable[[paramiko.Channel, bytes], None]) -> None:
         self._client_key = client_key
@@ -177,7 +177,7 @@ class _Gate(paramiko.ServerInterface):
         return "publickey"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        """paramiko checks the signature; this says whose keys count."""
+        """Accept the client's key; paramiko checks the signature."""
         if username == USER and f"{key.get_name()} {key.get_base64()}" == self._client_key:
             return AUTH_SUCCESSFUL
         return AUTH_FAILED
@@ -193,9 +193,9 @@ class _Gate(paramiko.ServerInterface):
 
 
 def _connect(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> threading.Thread:
-    """Carry the three streams until the command closes its stdout and stderr.
+    """Connect the three streams until the command closes its stdout and stderr.
 
-    The thread that it leaves feeds the command's stdin until the channel is closed.
+    The returned thread feeds the command's stdin until the channel is closed.
     """
     assert process.stdout is not None
     assert process.stderr is not None
@@ -211,7 +211,7 @@ def _connect(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> thr
 
 
 def _feed(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> None:
-    """The channel's bytes to the command; once the link is gone, the command has to go too."""
+    """Copy the channel's data to the command, and end the command once the link is gone."""
     assert process.stdin is not None
     with contextlib.suppress(*_GONE):
         while data := channel.recv(_BLOCK_BYTES):
@@ -235,7 +235,7 @@ def _write(fd: int, data: bytes) -> None:
 def _drain(fd: int, send: Callable[[bytes], object]) -> None:
     gone = False
     while data := os.read(fd, _BLOCK_BYTES):
-        # Read on when nobody listens: the command must not hang in a write.
+        # Reading goes on when nobody listens, so that the command does not block in a write.
         if not gone:
             try:
                 send(data)
@@ -249,5 +249,5 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    # Not `sys.exit`: nothing waits for threads whose links are gone.
+    # `os._exit` does not wait for threads whose links are gone.
     os._exit(main())

@@ -1,4 +1,4 @@
-"""Everything the demo's steps need, set up before them and removed after."""
+"""Everything that the demo's steps need, set up before them and removed after."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from envsync.errors import NoSpace, UsageError
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 SERVERS = ("server1", "server2")
-_COPIES = 6  # the source, and on two servers the live tree and up to two others; half as reserve
+_COPIES = 6  # the source, and per server the live tree and up to two others; half as reserve
 _SMALL_BYTES = 80_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """`not_isolated` says why the servers' prefixes differ, empty where they do not."""
+    """The demo's environment and servers.
+
+    `not_isolated` says why the servers' prefixes differ; empty if they do not.
+    """
 
     directory: Path
     prefix: Path
@@ -43,10 +46,9 @@ class Stage:
 
 @contextlib.contextmanager
 def stage(users: Path | None) -> Iterator[Stage]:
-    """The environment and two servers, until the block ends, however it does.
+    """Set up the environment and two servers, and remove them when the block ends in any way.
 
-    `users` is an environment of the user's (see `require_environment`), of which a copy is
-    taken.
+    `users` is an environment of the user's to copy (see `require_environment`), or None.
     """
     with contextlib.ExitStack() as stack:
         # A closed terminal or a `kill` cleans up as Ctrl-C does.
@@ -71,14 +73,14 @@ def _set_up(stack: contextlib.ExitStack, directory: Path, users: Path | None) ->
     path = own / "envs" / name
     what = demo_environment.make(path) if users is None else demo_environment.copy(users, path)
     if prefix != own:
-        # The copy has to be where its prefix says it is, for us as for the servers.
+        # The copy has to appear where its prefix says it is, for this process as for the servers.
         isolate([(own / "envs", prefix / "envs")])
     demo_environment.install(prefix / "envs" / name, "1.0")
     return Stage(directory, prefix, name, what, tuple(machines), reason)
 
 
 def require_environment(path: Path) -> Path:
-    """The resolved path; `UsageError` where it cannot be shown."""
+    """Return the resolved path; raises `UsageError` if the demo cannot use it."""
     found = path.expanduser().resolve()
     if not (found / "conda-meta" / "history").is_file():
         raise UsageError(
@@ -105,12 +107,12 @@ def _require_space(directory: Path, users: Path | None) -> None:
 
 @contextlib.contextmanager
 def _temporary_directory() -> Iterator[Path]:
-    """Removed at the end, whatever modes the trees in it have."""
+    """Make a directory and remove it after the block, whatever modes the trees in it have."""
     directory = Path(tempfile.mkdtemp(prefix="envsync-demo-")).resolve()
     try:
         yield directory
     finally:
-        # A second Ctrl-C must not leave the half of it.
+        # A second Ctrl-C must not leave half of it behind.
         with _signals(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             _remove(directory)
 
@@ -126,7 +128,7 @@ def _remove(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _signals(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
-    """Handle these signals so until the block ends, where this is the main thread."""
+    """Set the handler of these signals until the block ends, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

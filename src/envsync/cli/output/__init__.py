@@ -1,1 +1,1 @@
-"""What a person sees: lines, tables, lines that move, figures."""
+"""What a person sees: lines, tables, progress, figures."""

@@ -1,4 +1,4 @@
-"""Where lines move: rich's console, a little narrower than the terminal."""
+"""The console for progress lines: rich's, a little narrower than the terminal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ CTRL_C_ROOM = len("^C" * 3)
 
 
 class LiveConsole(Console):
-    """Leaves room for the `^C` that a terminal writes wherever its cursor stands.
+    """Leaves room for the `^C` that a terminal writes at its cursor.
 
-    Behind a line that is as wide as the screen it begins another, and what is taken away in the
-    end would be one line too few.
+    After a line as wide as the screen that would start another line, and the clean-up at the end
+    would remove one line too few.
     """
 
     @property

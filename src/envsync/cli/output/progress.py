@@ -1,5 +1,4 @@
-"""Lines that move: one for each server that is being pushed to. The only part that needs
-rich's live display."""
+"""Progress lines, one per server; the only module that needs rich's live display."""
 
 from __future__ import annotations
 
@@ -23,14 +22,14 @@ _SPINNER_WIDTH = 1
 _STEP_WIDTH = len("preflight")
 
 _RATE_SECONDS = 30.0
-"""What it was in the last half minute is told to go on."""
+"""The time over which the rate is measured: the last half minute is taken to predict the rest."""
 _RATE_SECONDS_MIN = 1.0
 _FILLING_SECONDS = 1.0
-"""What is told at first only filled buffers on the way: the rate is that of what comes after."""
+"""The first reports only tell of buffers that fill up on the way, so the rate starts after them."""
 
 
 class Rate:
-    """How fast it goes, up to this moment: what stands still becomes slower."""
+    """The current transfer rate; it drops while nothing arrives."""
 
     def __init__(self, done_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -49,14 +48,14 @@ class Rate:
             self._told.popleft()
 
     def bytes_per_second(self) -> float | None:
-        """None before a second has passed: it would be a guess."""
+        """Return the rate; None in the first second, when it would be a guess."""
         (began, before), (_, now_bytes) = self._told[0], self._told[-1]
         seconds = self._clock() - began
         return (now_bytes - before) / seconds if seconds >= _RATE_SECONDS_MIN else None
 
 
 class LiveProgress:
-    """Safe to be told from several threads."""
+    """The progress lines; its methods may be called from several threads."""
 
     def __init__(self, terminal: Terminal, source_server: str, servers: Sequence[str]) -> None:
         self._source_server = source_server
@@ -127,7 +126,7 @@ class _Text(ProgressColumn):
 
 
 class _Bar(BarColumn):
-    """A bar where the end is known; one that only pulses looks full without colours."""
+    """A bar only if the total is known: one that pulses looks full without colours."""
 
     def render(self, task: Task) -> ProgressBar:
         if task.total is None:
@@ -136,9 +135,9 @@ class _Bar(BarColumn):
 
 
 class _Figures(ProgressColumn):
-    """`1.2 MB of 3.1 MB, 41.0 MB/s, 2 s left`, as far as it is known, and as there is room.
+    """Shows `1.2 MB of 3.1 MB, 41.0 MB/s, 2 s left`, as far as known and as space allows.
 
-    Half a figure would be another one: what there is no room for goes as a whole.
+    A figure that does not fit is left out, because a part of it would be a different figure.
     """
 
     def __init__(self, room: Callable[[], int]) -> None:
@@ -164,5 +163,5 @@ class _Figures(ProgressColumn):
 
 
 def _time(seconds: float) -> str:
-    """`41 s`, `4 min 10 s`."""
+    """Return `41 s` or `4 min 10 s`."""
     return f"{seconds:.0f} s" if seconds < 99.5 else duration(seconds)

@@ -1,4 +1,4 @@
-"""A terminal's screen that is written anew without a flicker, and given back in the end."""
+"""A terminal's screen that is redrawn without flicker, and restored at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 class Screen:
-    """Within the block, the terminal's other screen; after it, what was shown last stays."""
+    """The alternate screen within the block; after it, the last lines stay in the normal one."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -30,7 +30,7 @@ class Screen:
         self._write(_LEAVE + "".join(f"{escaped(line)}\n" for line in self._shown))
 
     def show(self, lines: Sequence[str]) -> None:
-        """These lines and nothing else, cut where the screen ends."""
+        """Show these lines and nothing else, cut to the screen."""
         self._shown = lines
         columns, height = shutil.get_terminal_size()
         fitting = list(lines[:height])

@@ -1,4 +1,4 @@
-"""What `envsync status` shows: a table, and below it why something is not in step."""
+"""The view of `envsync status`: a table, and below it why something is not in step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Document = Mapping[str, Any]
 
 
 def rows(document: Document) -> list[tuple[str, ...]]:
-    """A row for each environment and server; one more column than `TITLES`, which says why."""
+    """Return a row for each environment and server; its extra last column gives the reason."""
     is_running = document["daemon"]["running"]
     return [
         _row(source, server, is_running=is_running)
@@ -66,7 +66,7 @@ def _why(server: Document) -> str:
 
 
 def whereabouts(document: Document) -> Iterator[str]:
-    """What there is to say of the daemon itself, where it is not simply at work."""
+    """Yield what there is to say about the daemon itself, unless it is simply at work."""
     daemon, sources = document["daemon"], document["environments"]
     if not daemon["running"]:
         known = "; this is what the last one knew" if sources else ""
@@ -77,7 +77,7 @@ def whereabouts(document: Document) -> Iterator[str]:
 
 
 def troubles(document: Document) -> Iterator[tuple[str, str]]:
-    """What is wrong with the daemon or a source, each with the way out, if there is one."""
+    """Yield what is wrong with the daemon or a source, with the way out or ""."""
     daemon = document["daemon"]
     if daemon["running"] and daemon["version"] != __version__:
         version = daemon["version"] or "of an older version"
@@ -99,10 +99,10 @@ def troubles(document: Document) -> Iterator[tuple[str, str]]:
 
 
 def hints(document: Document) -> dict[str, str]:
-    """The way out of what a person may have to mend, by environment and server.
+    """Return the way out of what a person may have to mend, by environment and server.
 
-    Of a server that is tried again as well: that it is off is nothing to mend, but a key that
-    it does not take is.
+    Servers that are tried again are included: one that is off needs no mending, but a key that it
+    refuses does.
     """
     return {
         f"{source['environment']} on {server['server']}": str(server["error"]["hint"])
@@ -115,7 +115,7 @@ def hints(document: Document) -> dict[str, str]:
 
 
 def reasons(document: Document, width: int) -> Iterator[str]:
-    """Lines for below the table, on a terminal of that many columns."""
+    """Yield the lines below the table, for a terminal of `width` columns."""
     width = max(width, _WIDTH_MIN)
     ways_out = hints(document)
     told = [(text, hint) for text, hint in troubles(document)]

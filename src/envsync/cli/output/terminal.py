@@ -1,7 +1,7 @@
-"""What a person sees: lines on stdout, errors and warnings on stderr.
+"""Output for a person: lines on stdout, errors and warnings on stderr.
 
-Everything that came from elsewhere (paths, names, messages of servers) is escaped on the
-way: no server can move the cursor, set a title or hide a line.
+All text from elsewhere (paths, names, servers' messages) is escaped on the way: no server can move
+the cursor, set a title or hide a line.
 """
 
 from __future__ import annotations
@@ -26,15 +26,14 @@ DETAILS_SHOWN = 50
 LINE_CHARACTERS_MAX = 5000
 _WIDE = 10_000
 _COLUMNS_MIN = 30
-_NO_BREAK = "\xa0"  # never in what was escaped
+_NO_BREAK = "\xa0"  # never in escaped text
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|s|min|h)\b)")
-"""A number and its unit stay on one line."""
+"""The space between a number and its unit, which stay on one line."""
 _SURROGATE_FIRST, _SURROGATE_LAST = 0xDC80, 0xDCFF
 
 
 def escaped(text: str) -> str:
-    """The text without credentials, and with everything that does not print as itself in
-    backslash form."""
+    """Return the text without credentials and with unprintable characters as backslash escapes."""
     text = redacted(text)
     if text.isprintable():
         return text
@@ -46,21 +45,21 @@ def escaped(text: str) -> str:
 def _backslashed(character: str) -> str:
     point = ord(character)
     if _SURROGATE_FIRST <= point <= _SURROGATE_LAST:
-        return f"\\x{point - 0xDC00:02x}"  # a byte that is no UTF-8
+        return f"\\x{point - 0xDC00:02x}"  # a byte that is not UTF-8
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def listed(names: Sequence[str]) -> str:
-    """`server1, server2 and 14 more`."""
-    if len(names) <= NAMES_SHOWN + 1:  # a name is no longer than "and 1 more"
+    """Return `server1, server2 and 14 more`."""
+    if len(names) <= NAMES_SHOWN + 1:  # one more name is no longer than "and 1 more"
         return ", ".join(names)
     return f"{', '.join(names[:NAMES_SHOWN])} and {len(names) - NAMES_SHOWN} more"
 
 
 def _shortened(text: str) -> str:
-    """Escaped, and cut where no sentence of ours would be so long: a server may have made it.
+    """Return escaped text, cut where only a server could have made it that long.
 
-    Credentials go first: a cut in the middle of one would make it unlike any.
+    Credentials are removed first, because a cut in the middle of one would make it unrecognizable.
     """
     whole = redacted(text[: 2 * LINE_CHARACTERS_MAX])
     shown = escaped(whole[:LINE_CHARACTERS_MAX])
@@ -68,12 +67,12 @@ def _shortened(text: str) -> str:
 
 
 def _without_name(error: EnvsyncError) -> str:
-    """The message of an error, without its server where it begins with it: that is before it."""
+    """Return the message without the server's name at its start, which is shown before it."""
     return error.message.removeprefix(f"{error.server} ")
 
 
 def _width(lines: Sequence[str]) -> int:
-    """As it is seen: what makes a title bold takes no room."""
+    """Return the visible width of the lines, without styling."""
     return max(len(click.unstyle(line)) for line in lines)
 
 
@@ -85,7 +84,7 @@ def _transposed(
 
 
 class Terminal:
-    """stdout and stderr of one run. A quiet one (`--json`) says nothing but what must be."""
+    """stdout and stderr of one run; a quiet one (`--json`) prints only what it must."""
 
     def __init__(
         self, stdout: TextIO, stderr: TextIO, environ: Mapping[str, str], *, quiet: bool = False
@@ -100,11 +99,11 @@ class Terminal:
 
     @property
     def is_interactive(self) -> bool:
-        """Whether somebody watches stdout, on a terminal whose lines can be rewritten."""
+        """Whether a person watches stdout, on a terminal whose lines can be rewritten."""
         return not self._quiet and self._can_move and self._stdout.isatty()
 
     def say(self, line: str = "") -> None:
-        """A line of the answer."""
+        """Print a line of the answer."""
         if not self._quiet:
             told = self._folded(escaped(line), self._stdout)
             if self._console is not None:
@@ -114,7 +113,7 @@ class Terminal:
             self._stdout.flush()
 
     def note(self, line: str) -> None:
-        """A line besides the answer."""
+        """Print a line that is not part of the answer."""
         if not self._quiet:
             self._stderr.write(self._folded(f"envsync: {escaped(line)}", self._stderr) + "\n")
 
@@ -125,7 +124,7 @@ class Terminal:
             self._stderr.write(f"{self._styled(head, 'yellow')}{rest}\n")
 
     def errors(self, errors: Sequence[EnvsyncError]) -> None:
-        """Each error once, with all the servers that it happened on."""
+        """Print each distinct error once, with all the servers that it happened on."""
         alike: dict[tuple[object, ...], list[EnvsyncError]] = {}
         for error in errors:
             key = (error.code, _without_name(error), error.hint, error.details)
@@ -134,7 +133,7 @@ class Terminal:
             self.error(same[0], [error.server for error in same if error.server])
 
     def error(self, error: EnvsyncError, servers: Sequence[str] = ()) -> None:
-        """`envsync: server2: what happened`, the details indented, and the way out."""
+        """Print `envsync: server2: what happened`, the details indented, and the way out."""
         if self._quiet:
             return
         names = listed(servers or ([error.server] if error.server else []))
@@ -150,7 +149,7 @@ class Terminal:
             more = len(error.details) - DETAILS_SHOWN
             lines.append(f"  and {more:,} more: all of them with --json")
         if error.hint:
-            # In one piece, however long: it is copied and pasted.
+            # The hint stays on one line, however long, because it is copied and pasted.
             lines.append(f"  → {_shortened(error.hint)}")
         self._stderr.write("\n".join(lines) + "\n")
 
@@ -162,11 +161,11 @@ class Terminal:
         *,
         turns: bool = False,
     ) -> None:
-        """Aligned columns, never wrapped: lines that `grep` and `awk` can take.
+        """Print aligned columns, never wrapped, as lines for `grep` and `awk`.
 
-        Columns whose titles are in `right` are aligned there. On a terminal that is too narrow
-        they stand closer; where that does not help, a table that `turns` has its titles at the
-        left, and its rows beside each other.
+        Columns whose titles are in `right` are right-aligned. On a terminal that is too narrow the
+        columns are set closer; if that is not enough, a table with `turns` has its titles at the
+        left and its rows side by side.
         """
         if self._quiet:
             return
@@ -177,12 +176,12 @@ class Terminal:
         if turns and _width(lines) > columns:
             lines = self._turned(titles, rows, columns)
         self._stdout.write("".join(f"{line}\n" for line in lines))
-        self._stdout.flush()  # where both go into one file, what is told next comes after it
+        self._stdout.flush()  # if both go into one file, what follows on stderr comes after it
 
     def _turned(
         self, titles: Sequence[str], rows: Sequence[Sequence[str]], columns: int
     ) -> list[str]:
-        """As many rows beside each other as there is room for, and the others below."""
+        """Return as many rows side by side as fit, and the others below."""
         lines: list[str] = []
         beside: list[Sequence[str]] = []
         room = 0
@@ -217,7 +216,7 @@ class Terminal:
         return [line.rstrip() for line in captured.get().splitlines()]
 
     def live_console(self) -> Console:
-        """For what moves on stdout; from now on, lines are written above it."""
+        """Return a console for progress lines on stdout; from now on, other lines go above them."""
         from envsync.cli.output.live_console import LiveConsole
 
         console = LiveConsole(
@@ -227,7 +226,7 @@ class Terminal:
         return console
 
     def _folded(self, text: str, stream: TextIO) -> str:
-        """On a terminal, lines that end between words; what follows is indented below it."""
+        """Return text wrapped between words for a terminal, its continuation lines indented."""
         columns = self._columns(stream)
         if len(text) <= columns:
             return text
@@ -242,7 +241,7 @@ class Terminal:
         return "\n".join(lines).replace(_NO_BREAK, " ")
 
     def _columns(self, stream: TextIO) -> int:
-        """Endless where it is no terminal, or one that does not tell."""
+        """Return the width; unlimited if this is no terminal or one that does not tell."""
         if not stream.isatty():
             return _WIDE
         told = self._environ.get("COLUMNS", "")

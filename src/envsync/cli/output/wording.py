@@ -9,7 +9,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def size(size_bytes: float) -> str:
-    """`1.9 GB`; decimal units, as disks and networks have them."""
+    """Return `1.9 GB`; the units are decimal, as for disks and networks."""
     unit = 0
     while size_bytes >= 999.5 and unit < len(_UNITS) - 1:
         size_bytes /= 1000
@@ -19,12 +19,12 @@ def size(size_bytes: float) -> str:
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """`1 file`, `61,204 files`."""
+    """Return `1 file` or `61,204 files`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def duration(seconds: float) -> str:
-    """`0.8 s`, `4 min 10 s`, `2 h 5 min`."""
+    """Return `0.8 s`, `4 min 10 s` or `2 h 5 min`."""
     if seconds < 99.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -34,7 +34,7 @@ def duration(seconds: float) -> str:
 
 
 def age(when_seconds: float, now_seconds: float | None = None) -> str:
-    """`just now`, `5 min`, `3 h`, `12 days`."""
+    """Return `just now`, `5 min`, `3 h` or `12 days`."""
     seconds = (time.time() if now_seconds is None else now_seconds) - when_seconds
     if seconds < 60:
         return "just now"
@@ -46,5 +46,5 @@ def age(when_seconds: float, now_seconds: float | None = None) -> str:
 
 
 def moment(when_seconds: float) -> str:
-    """`2026-03-02 14:05:10`, in local time."""
+    """Return `2026-03-02 14:05:10`, in local time."""
     return datetime.fromtimestamp(when_seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")

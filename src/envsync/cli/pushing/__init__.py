@@ -1,1 +1,1 @@
-"""A push from the command line: what it means, how it is followed, what it did."""
+"""A push from the command line: its request, its progress, its report."""

@@ -1,4 +1,4 @@
-"""The daemon's warning of an unfinished install, for a push by hand."""
+"""The daemon's warning about an unfinished install, for a push by hand."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from envsync.inventory.model import Environment
 
 _WITHIN_SECONDS = 1.0
-"""A daemon that waits for a dead disk holds up no push."""
+"""The limit, so that a daemon stuck on a dead disk does not delay the push."""
 
 
 def install_warning(
     request: PushRequest, environment: Environment, environ: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """The warning that the daemon has seen an installation begin there and not end.
+    """Return the daemon's warning that an install in the environment began and did not end.
 
-    Such a package cannot be told from one that somebody has copied there, but by who saw the
-    installer. Nothing where no daemon watches it here, or none answers.
+    Only a process that saw the installer can tell such a package from one that was copied there.
+    Empty if no daemon here watches the environment, or none answers.
     """
     if not environment.watch or request.source.open_link is not None:
         return ()
-    # Only now: most pushes need nothing of the daemon's.
+    # Imported here because most pushes do not need the daemon.
     from envsync.daemon.control import ask
     from envsync.daemon.paths import DaemonPaths
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def followed(
     invocation: Invocation, request: PushRequest, on_known: OnKnown, warnings: Sequence[str] = ()
 ) -> list[PushReport]:
-    """The reports, in the order of the destinations; failures are told by the caller.
+    """Run the push and return its reports in the order of the destinations.
 
-    `on_known` gets all that there are with each that comes, also of a push that is stopped.
-    Each has these `warnings` before its own.
+    The caller reports failures. With each new report, `on_known` gets all reports so far, also if
+    the push is stopped later. Each report has `warnings` before its own.
     """
     from envsync.agent.operations.python_gc import collect_rarely
 

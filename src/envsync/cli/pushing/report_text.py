@@ -1,4 +1,4 @@
-"""What a push did, in words."""
+"""The outcome of a push in words."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REUSE_BYTES_MIN = 1 << 20
 
 
 def start_line(request: PushRequest) -> str:
-    """`myenv -> server2, server3 ...`; with the source where it is another server."""
+    """Return `myenv -> server2, server3 ...`, with the source if it is another server."""
     names = [destination.server for destination in request.destinations]
     source = "" if request.source.open_link is None else f": {request.source.server}"
     name, there = request.settings.environment, request.settings.name_there
@@ -40,7 +40,7 @@ def start_line(request: PushRequest) -> str:
 
 
 def wait_line(environment: str, progress: Progress) -> str:
-    """For which processes a push waits, and how long at most."""
+    """Return a line that names the processes a push waits for, and the longest wait."""
     uses = progress.waits_for
     users = count(len(uses), "process uses it", "processes use it")
     names = [f"{use.pid} {_shortened(use.command)}" for use in uses[:PROCESSES_SHOWN]]
@@ -57,7 +57,7 @@ def _shortened(command: str) -> str:
 
 
 def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:
-    """The outcome on one line, and below it what else a person has to know."""
+    """Yield the outcome on one line, and below it what else a person has to know."""
     yield f"{report.environment} -> {report.server}: {_outcome(report)}"
     if report.outcome == PLANNED:
         yield from _plan_lines(report, verbose)
@@ -88,7 +88,10 @@ def _outcome(report: PushReport) -> str:
 
 
 def _revision(report: PushReport) -> str:
-    """As `list` shows it: of what is on record the source's, and that may be another server's."""
+    """Return the revision as `list` shows it: the source's, if there is a record.
+
+    The record may be of a push from another server.
+    """
     record = report.record
     return short(report.revision if record is None else record.source_revision)
 
@@ -109,7 +112,7 @@ def _sent(report: PushReport) -> str:
     if report.wire_bytes is not None:
         wire = f"{size(report.wire_bytes)} on the wire, "
     files = count(plan.fetch_files, "file")
-    # What goes straight from server to server has no other way.
+    # What goes directly from server to server has no choice of transport.
     is_told = report.route and report.transport == DIRECT
     transport = "" if is_told else report.transport
     way = ", ".join(part for part in (transport, report.route) if part)
@@ -117,7 +120,7 @@ def _sent(report: PushReport) -> str:
 
 
 def _reused(plan: PlanFacts) -> str:
-    """Where else the target had contents already; nothing where that is not worth a word."""
+    """Return where else the target had contents already, or "" if it is too little to mention."""
     if not plan.reused_from or plan.reused_bytes < REUSE_BYTES_MIN:
         return ""
     return f", {size(plan.reused_bytes)} reused from {listed(plan.reused_from)}"
@@ -136,7 +139,7 @@ def _would_send(report: PushReport) -> str:
 
 
 def _method_lines(report: PushReport, verbose: bool) -> Iterator[str]:
-    """Why it came that way, where that is no matter of course; and what gave way."""
+    """Yield the reason for the method if it is not obvious, and the pins that gave way."""
     is_chosen = report.method != MIRROR and report.method_reason != ASKED_FOR
     if report.method and (verbose or report.outcome == PLANNED or is_chosen):
         yield f"  method {report.method}: {report.method_reason}"

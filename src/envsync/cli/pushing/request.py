@@ -1,4 +1,4 @@
-"""Resolves a push command line to settings and destinations, or says why it is refused."""
+"""Resolves a push command line to settings and destinations, or refuses it with the reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAKE_ARCHIVE = f"{command_line('pack', 'ENV', '-o', 'FILE')} makes one"
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """The command line, as written."""
+    """The options of the command line, as written."""
 
     environment: str
     servers: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class PushOptions:
 
 @dataclass(frozen=True, slots=True)
 class PushRequest:
-    """`left_out` are servers that were named although they are the source."""
+    """A resolved push; `left_out` are servers that were named although they are the source."""
 
     settings: PushSettings
     source: Place
@@ -55,7 +55,7 @@ class PushRequest:
 
 
 def resolve_push(site: Site, options: PushOptions) -> PushRequest:
-    """The request of a push. What can be refused without touching a server is refused here."""
+    """Return the request of a push, refusing what can be refused without asking a server."""
     environment = site.inventory.environment(options.environment)
     source = _source(site, options, environment)
     settings = _settings(site, options, environment, source)
@@ -77,7 +77,7 @@ def resolve_push(site: Site, options: PushOptions) -> PushRequest:
 
 
 def resolve_pull(site: Site, options: PushOptions) -> PushRequest:
-    """The request of a pull: to this machine, from `options.from_server`."""
+    """Return the request of a pull: to this machine, from `options.from_server`."""
     environment = site.inventory.environment(options.environment)
     assert options.from_server is not None
     source = site.place(site.server(options.from_server))
@@ -87,12 +87,12 @@ def resolve_pull(site: Site, options: PushOptions) -> PushRequest:
             hint=command_line("pull", environment.name, "SERVER"),
         )
     settings = _settings(site, options, environment, source)
-    # What the inventory says of this server holds, whoever has it brought here.
+    # The inventory's settings for this machine hold, whoever brings the environment here.
     return PushRequest(settings, source, (_destination(site, site.here_server, options),))
 
 
 def resolve_unpack(site: Site, options: PushOptions, archive: Path) -> PushRequest:
-    """The request to unpack an archive as the environment `options.environment`."""
+    """Return the request to unpack an archive as the environment `options.environment`."""
     environment = site.inventory.environment(options.environment)
     here = site.here_place()
     settings = replace(
@@ -113,7 +113,7 @@ def require_archive(path: Path) -> None:
 
 
 def _source(site: Site, options: PushOptions, environment: Environment) -> Place:
-    """This machine, or another server that `--from` names; `--from` with its own name insists."""
+    """Return this machine, or the server in `--from`; this machine's name there insists on it."""
     wanted = options.from_server
     if wanted is None:
         _require_source_here(site, environment)
@@ -132,7 +132,7 @@ def _require_source_here(site: Site, environment: Environment) -> None:
 
 
 def _method(options: PushOptions, environment: Environment, source: Place) -> str:
-    """By which method, as the command line and the inventory say it."""
+    """Return the method by the command line and the inventory."""
     method = options.method or environment.method
     if method not in METHODS:
         raise UsageError(
@@ -200,7 +200,7 @@ def _option(name: str, parse: Callable[[str], T], text: str | None) -> T | None:
 
 
 def _looks(test: Callable[[], bool]) -> bool:
-    """What a test of a path says; no where this user may not look, or no path is so long."""
+    """Return the result of a path test; False if this user may not look or the name is too long."""
     try:
         return test()
     except OSError:
@@ -242,5 +242,5 @@ def _destination(site: Site, server: Server, options: PushOptions) -> Destinatio
 
 
 def shared_with(share: ShareEntry | None) -> Share | None:
-    """An entry of the inventory as what a target is told."""
+    """Return an inventory entry as the share that a target is given."""
     return None if share is None else Share(share.group, share.mode)

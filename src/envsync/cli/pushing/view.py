@@ -1,4 +1,4 @@
-"""A push as a person follows it: lines that move on a terminal, plain lines elsewhere."""
+"""The view of a running push: progress lines on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ WARNINGS_SHOWN = 5
 
 
 class PushView:
-    """Used in a `with` around the push; nothing is printed once it was left, so that an
-    interrupted push falls silent."""
+    """A context manager around the push; nothing is printed after its block.
+
+    An interrupted push therefore falls silent.
+    """
 
     def __init__(
         self, terminal: Terminal, request: PushRequest, source_server: str, *, verbose: bool
@@ -67,25 +69,25 @@ class PushView:
                     self._terminal.say(push_text.wait_line(environment, progress))
 
     def on_report(self, report: PushReport) -> None:
-        """Say how it went as soon as it is known. May be called from any thread."""
+        """Print a report as soon as it is known; may be called from any thread."""
         is_only = len(self._request.destinations) == 1
         with self._lock:
             if self._closed or (report.outcome == "failed" and is_only):
-                return  # the error itself is told in the end
+                return  # the error itself is shown at the end
             if self._live is not None:
                 self._live.remove(report.server)
             for line in push_text.report_lines(report, verbose=self._verbose):
                 self._terminal.say(line)
 
     def conclude(self, reports: Sequence[PushReport]) -> None:
-        """The warnings, each once, with the servers that it is about."""
+        """Print each distinct warning once, with the servers that it is about."""
         warnings: dict[str, list[str]] = {}
         for report in reports:
             for warning in report.warnings:
                 warnings.setdefault(warning, []).append(report.server)
         shown = list(warnings.items())
         if not self._verbose and len(shown) > WARNINGS_SHOWN + 1:
-            shown = shown[:WARNINGS_SHOWN]  # for one more, a note would take as much room
+            shown = shown[:WARNINGS_SHOWN]  # a note about one more would take as much room
         for warning, servers in shown:
             about = "" if len(servers) == len(reports) > 1 else f"{listed(servers)}: "
             self._terminal.warning(about + warning)
