@@ -1,7 +1,7 @@
-"""The base prefix of an environment, and which of its paths are conda's own.
+"""The base prefix of an environment, and which paths below it are conda's own.
 
-A prefix can be a directory with much else in it (`/usr/local`, a user's home), so not all
-that stands below one means conda.
+A prefix can be a directory that holds much else (`/usr/local`, a user's home), so not every
+path below one belongs to conda.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Sequence
 
 from envsync.conda.site_packages import SITE_PACKAGES
 
-# What conda, mamba and micromamba write into environments, or have users write: the package
-# cache in records, neighbours, the commands in histories, and what activates.
+# Paths that conda, mamba and micromamba write into environments or have users write: the
+# package cache (in records), other environments, commands (in histories), activation scripts.
 _OWN_PLACES = (
     rb"envs",
     rb"pkgs",
@@ -28,7 +28,7 @@ _OWN_PLACES = (
     SITE_PACKAGES + rb"/(?:conda|xonsh/conda\.xsh)",
 )
 
-# What every conda prefix has at its top.
+# The top-level names that any conda prefix may have.
 _TOP_PLACES = (
     rb"envs",
     rb"pkgs",
@@ -40,30 +40,30 @@ _TOP_PLACES = (
     rb"[a-z0-9_]+-conda[a-z0-9_.]*-linux-gnu[a-z]*",
 )
 
-# A name does not go on behind it.
+# The path component ends here: no further characters of a name follow.
 ENDS = rb"(?![A-Za-z0-9_]|[.+~-]+[A-Za-z0-9_])"
 
 _NAMED_FOR_CONDA = re.compile(rb".*(?:conda|mamba|forge)[^/]*\Z", re.IGNORECASE | re.DOTALL)
 _SHARED = re.compile(rb"/(?:[^/]+|usr/local|home/[^/]+)\Z", re.DOTALL)
-"""Directories that hold many things: of the system, at the top, a user's home."""
+"""Directories that hold many things: those at the root, `/usr/local`, users' homes."""
 
 
 def base_of(environment: bytes) -> bytes:
-    """The base prefix of an environment at PREFIX/envs/NAME; empty for one elsewhere."""
+    """Return the base prefix of an environment at PREFIX/envs/NAME; empty if it is elsewhere."""
     base, envs = posixpath.split(posixpath.dirname(environment))
     return base if envs == b"envs" and base != b"/" else b""
 
 
 def is_named_for_conda(base: bytes) -> bool:
-    """Whether a directory is by its name a base prefix (`miniconda3`, `mambaforge`)."""
+    """Return whether a directory's name says that it is a prefix (`miniconda3`, `mambaforge`)."""
     return _NAMED_FOR_CONDA.match(base) is not None
 
 
 def follows(base: bytes) -> bytes:
-    """A pattern for what follows the path of a base prefix where conda is meant.
+    """Return a pattern for what follows the path of a base prefix where conda is meant.
 
-    Nothing, or what every prefix has; but of a directory that holds much else as well
-    (`/usr/local`, a user's home) only what is conda's and nobody else's.
+    It matches the end of the path, or a name that prefixes have at their top. For a directory
+    that holds much else (`/usr/local`, a user's home) it matches only names that are conda's alone.
     """
     if _SHARED.match(base) and not is_named_for_conda(base):
         return _below(_OWN_PLACES)
@@ -71,7 +71,7 @@ def follows(base: bytes) -> bytes:
 
 
 def is_condas(base: bytes, path: bytes) -> bool:
-    """Whether a path is conda's own place below a base prefix, or that itself."""
+    """Return whether a path is the base prefix or one of conda's own places below it."""
     return path.startswith(base) and re.match(follows(base), path[len(base) :]) is not None
 
 

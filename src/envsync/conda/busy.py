@@ -9,7 +9,7 @@ from typing import Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tupl
 from envsync.conda.site_packages import SITE_PACKAGES
 
 YOUNG_SECONDS = 600.0
-"""A leftover younger than this may belong to an installer that we cannot see."""
+"""A leftover younger than this can belong to an installer that we cannot see."""
 
 HISTORY = b"conda-meta/history"
 
@@ -26,9 +26,9 @@ _ENVIRONMENT_VARIABLES = (b"CONDA_PREFIX", b"VIRTUAL_ENV", b"UV_PROJECT_ENVIRONM
 
 
 class Process(NamedTuple):
-    """A running process; what the kernel did not let us read is empty.
+    """A running process; fields that the kernel did not let us read are empty.
 
-    `program` is the file that runs, `directory` where its relative paths begin.
+    `program` is its executable file, `directory` its working directory.
     """
 
     pid: int
@@ -39,7 +39,7 @@ class Process(NamedTuple):
 
 
 class BusySign(NamedTuple):
-    """One reason to think so; `blocking` where it forbids a push instead of warning."""
+    """A sign that an environment is busy; `blocking` if it forbids a push instead of warning."""
 
     message: str
     blocking: bool
@@ -47,11 +47,11 @@ class BusySign(NamedTuple):
 
 
 def signs(paths: Iterable[Tuple[bytes, float]], now_seconds: float) -> Tuple[BusySign, ...]:
-    """Every sign in an environment; () where none is left in it.
+    """Return every sign in an environment; empty if there is none.
 
-    `paths` are all its relative paths (or those that `is_sign` picks), each with the newer
-    of its mtime and ctime: a renamed directory keeps its mtime, so that pip's `~numpy` looks
-    as old as numpy was.
+    `paths` are all its relative paths (or those for which `is_sign` is true), each with the
+    newer of its mtime and ctime: a renamed directory keeps its mtime, so that by mtime pip's
+    `~numpy` looks as old as numpy was.
     """
     found = []
     leftovers, has_history = _leftovers(paths)
@@ -65,7 +65,7 @@ def signs(paths: Iterable[Tuple[bytes, float]], now_seconds: float) -> Tuple[Bus
 
 
 def _leftovers(paths: Iterable[Tuple[bytes, float]]) -> Tuple[List[Tuple[bytes, float]], bool]:
-    """What installers left, each with the youngest change in it; and whether there is a history."""
+    """Return what installers left, with the newest change in each, and whether a history exists."""
     has_history = False
     changes = []
     for path, changed_seconds in paths:
@@ -78,18 +78,18 @@ def _leftovers(paths: Iterable[Tuple[bytes, float]]) -> Tuple[List[Tuple[bytes, 
 
 
 def is_sign(path: bytes) -> bool:
-    """Whether `signs` has to know of this relative path."""
-    # Asked for every path of an environment, so cheap first.
+    """Return whether `signs` needs this relative path."""
+    # Called for every path of an environment, so the cheap tests come first.
     if b"~" in path or b".condatmp" in path:
         return _LEFTOVER.fullmatch(path) is not None
     return path == HISTORY
 
 
 def installer_at_work(process: Process, environment: bytes) -> Optional[str]:
-    """The installer's name if the process is one that changes this environment.
+    """Return the installer's name if the process changes this environment, else None.
 
-    An environment of the same name under another prefix counts too where only `-n NAME` is
-    known: waiting for a stranger is better than publishing half an installation.
+    If only `-n NAME` is known, an environment of that name under another prefix counts too:
+    waiting for an unrelated installer is better than publishing half an installation.
     """
     program, arguments = _program(process.argv)
     match = _INSTALLER.fullmatch(program)
@@ -100,7 +100,7 @@ def installer_at_work(process: Process, environment: bytes) -> Optional[str]:
 
 
 def _program(argv: Sequence[bytes]) -> Tuple[bytes, Sequence[bytes]]:
-    """The program's name and its arguments, looking through `python -m X` and `python X`."""
+    """Return the program's name and its arguments; for `python -m X` and `python X`, those of X."""
     if not argv:
         return b"", ()
     name, rest = posixpath.basename(argv[0]), list(argv[1:])
@@ -137,13 +137,17 @@ def _concerns(name: str, process: Process, arguments: Sequence[bytes], environme
 
 
 def _interpreter(process: Process) -> bytes:
-    """The path of what runs. A bare name says nothing, and a link may lead out: `program` does."""
+    """Return the path of the running program.
+
+    `argv[0]` if it has a directory, because `program` has its symlinks resolved and these can
+    lead out of the environment; for a bare name, `program`.
+    """
     name = process.argv[0]
     return posixpath.join(process.directory, name) if b"/" in name else process.program or name
 
 
 def _values(arguments: Sequence[bytes], options: Sequence[bytes]) -> List[bytes]:
-    """The values of an option, as `-n NAME`, `-nNAME`, `--name NAME` and `--name=NAME`."""
+    """Return the values of options: `-n NAME`, `-nNAME`, `--name NAME` and `--name=NAME`."""
     found = [
         value for option, value in zip(arguments, arguments[1:]) if option in options and value
     ]

@@ -1,6 +1,6 @@
-"""What looks like a credential in a text: in URLs, headers, options, and by the names of values.
+"""Hides what looks like a credential in a text: in URLs, headers, options and named values.
 
-`credentials.redacted` is who asks.
+Called by `credentials.redacted`.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 
-# The userinfo of a URL: up to the last @ before the path. A bare name is one only with ssh.
+# The userinfo of a URL, up to the last @ before the path. A bare user name stays only with ssh.
 _USERINFO = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://([^%s/?#]*)@" % _END)
-# conda's: https://HOST/t/TOKEN/CHANNEL
+# conda's tokens: https://HOST/t/TOKEN/CHANNEL
 _URL = re.compile(r"://[^%s]+" % _END)
 _TOKEN_IN_PATH = re.compile(r"(/t/)([^/?#]+)")
 _TOKEN_WITHOUT_SCHEME = re.compile(
     r"((?:[A-Za-z0-9-]\.[A-Za-z]{2,24}(?::[0-9]{1,5})?|[A-Za-z0-9\]-]:[0-9]{1,5}"
     r"|(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3})/t/)([^%s/?#]+)" % _END
 )
-# The same as part of another URL.
+# A URL that is percent-encoded inside another URL.
 _ENCODED = r"(?:[^%s%%/?#&=]|%%(?!2F|3F|23)[0-9A-F]{2})" % _END
 _ENCODED_USERINFO = re.compile(r"(%%3A%%2F%%2F)%s+(?=%%40)" % _ENCODED, re.IGNORECASE)
 _ENCODED_TOKEN = re.compile(r"(%%2Ft%%2F)%s+" % _ENCODED, re.IGNORECASE)
-# A name and its value; begun only where a word begins, so that no text takes long.
+# A name and what assigns its value. It matches only at the start of a word, so that no text
+# takes long.
 _ASSIGNED = re.compile(
     r"(?<![\w.-])([\w.-]+)"
     r"(=(?!=)|\\?[\"']?[ \t]*:(?!:)[ \t]*(?:\\(?=[\"']))?|[ \t]+=(?!=)[ \t]*)"
 )
-# What a name ends with, where a word of it begins: PGPASSWORD, clientSecret, but not tiktoken.
+# Endings of names, where a word begins inside the name: PGPASSWORD, clientSecret, not tiktoken.
 SECRETS = (
     r"(?:passw(?:or)?d|passphrase|secret|token"
     r"|(?:secret|api|access|auth|account|private)[_-]?key)"
@@ -46,11 +47,11 @@ GLUED = (
     r"|session|user)"
 )
 _NAME_END = re.compile(r"%s(?i:%s?(?:%s|pass|pwd))[0-9]*\Z" % (_WORD_BEGINS, GLUED, SECRETS))
-# Of these a word alone says it; a version is none of theirs, for no package has such a name.
+# Names of passwords. No package has a name like these, so what follows is never a version.
 _PASSWORD_END = re.compile(
     r"%s(?i:%s?(?:passw(?:or)?d|passphrase|pass|pwd))[0-9]*\Z" % (_WORD_BEGINS, GLUED)
 )
-# What passes, or is gone through.
+# Other meanings of "pass": `multipass`, `first_pass`.
 _OTHER_PASS = re.compile(
     r"%s(?i:all|backward|by|first|forward|full|last|multi|next|one|render|second|single|test|third|two)"
     r"[_.-]?(?i:pass)[0-9]*\Z" % _WORD_BEGINS
@@ -61,7 +62,7 @@ _PLACES = ("/", "~/", "'/", '"/', "'~/", '"~/')
 _COUNT = re.compile(r"[0-9]{1,5}(?![^\s,;)])")
 _ENDS = r"(?(1)\1)\.?(?=[\s\"'`;&#)\]}]|,(?:[\s\"'<>=!]|[\w.-]{1,60}=|\Z)|:\s|:?\Z)"
 _SWITCH = re.compile(r"([\"'])?(?i:true|false|yes|no|on|off|null|none)%s" % _ENDS)
-# Of a package, whose name may well end with `auth` or `api-key`; and a small number.
+# A package's version (the name of a package can end with `auth` or `api-key`), or a small number.
 _VERSION = re.compile(
     r"([\"'])?[~^<>=!]{0,2}"
     r"(?:[0-9]+(?:\.[0-9]+)+(?:\.?(?:a|b|rc|post|dev)[0-9]+)*(?:\.\*)?"
@@ -70,12 +71,12 @@ _VERSION = re.compile(
 )
 _PASSWORD = re.compile(r"passw|passphrase|pwd|pass[0-9]*\Z", re.IGNORECASE)
 _PLACE = re.compile(r"(?:~|\.{1,2})?/[a-z]+[0-9]*/|[a-z][a-z+]{0,20}://")
-# As source code has it behind ` = `: a name, a call; shown with an exception.
+# Source code after ` = `, as tracebacks show it: a name or a call.
 _EXPRESSION = re.compile(r"[A-Za-z_][A-Za-z_.]*(?:[(\[{].*)?\Z")
 _DIGIT, _LETTER = re.compile(r"[0-9]"), re.compile(r"[A-Za-z]")
 _SECRET_MIN, _PASSWORD_MIN = 8, 5
-"""Behind a colon, what is shorter is a word of a sentence. Passwords are short."""
-# In quotes, all up to the other one, and what is joined to it, as a shell has it.
+"""After a colon, a shorter value counts as a word of a sentence; passwords can be short."""
+# A quoted value ends at the closing quote; what is joined to that belongs to it, as in a shell.
 _QUOTED = r"(?:'[^'\n]*'?|\"[^\"\n]*\"?)"
 _VALUE = re.compile(r"%s[^%s&;#]*|[^%s&;#]+" % (_QUOTED, _END, _END))
 _OPTION = re.compile(r"(?<![\w-])(--[\w-]+)([ \t]+)(%s[^%s]*|[^%s]+)" % (_QUOTED, _END, _END))
@@ -97,7 +98,7 @@ _KNOWN_TOKEN = re.compile(
 
 
 def without_credentials(text: str) -> str:
-    """The text with `***` in the place of what looks like a credential; one pass over it."""
+    """Return the text with `***` in place of what looks like a credential, after one pass."""
     text = _USERINFO.sub(_without_password, text)
     text = _URL.sub(lambda url: _TOKEN_IN_PATH.sub(_without_value, url.group()), text)
     for pattern in (_ENCODED_USERINFO, _ENCODED_TOKEN):
@@ -121,10 +122,10 @@ def _without_value(match: Match[str]) -> str:
 
 
 def _without_parameters(text: str) -> str:
-    """Each NAME=VALUE whose name says so; also one that is the value of another, as a URL's is."""
+    """Hide each VALUE of NAME=VALUE whose name says that it is secret, also inside a URL."""
     parts, end, plain_end = [], 0, 0
     for match in _ASSIGNED.finditer(text):
-        # The rest of a value that is none is none either, and not looked at again and again.
+        # The rest of a value that is not secret is not searched again, which could take long.
         is_done = match.start() < end or (match.group(2) != "=" and match.end() < plain_end)
         value = None if is_done or not _names_secret(match) else _VALUE.match(text, match.end())
         if value is None:
@@ -138,9 +139,9 @@ def _without_parameters(text: str) -> str:
 
 
 def _names_secret(match: Match[str]) -> bool:
-    """Whether the name of what is assigned says so; a path with a colon behind it is no name.
+    """Return whether the name of an assignment says that its value is secret.
 
-    Nor is it one of a credential where a switch, a version, or a place stands behind it.
+    A path with a colon after it is no name, and a switch, a version or a path is no secret.
     """
     name, between = match.groups()
     if between == "=":
@@ -152,25 +153,26 @@ def _names_secret(match: Match[str]) -> bool:
 
 
 def _is_harmless(name: str, text: str, at: int) -> bool:
-    """Whether what is there is a switch, or a version, as of a package: `google-auth=2.29.0`.
+    """Return whether the value at `at` is a switch, a version (`google-auth=2.29.0`) or a path.
 
-    Or a place, where the name is that of one as well: `pwd=/home/x`.
+    A path is harmless only if the name can mean one: `pwd=/home/x`.
     """
     if _SWITCH.match(text, at):
         return True
     if _OF_A_PLACE.match(name) and text.startswith(_PLACES, at):
         return True
     if _PASSWORD_END.search(name):
-        # `pass=3 fail=0`: of tests.
+        # `pass=3 fail=0` counts tests.
         return bool(name == name.lower() and _PASS.match(name) and _COUNT.match(text, at))
     version = _VERSION.match(text, at) if name == name.lower() else None
     return version is not None and ("." in version.group() or not _PASSWORD.search(name))
 
 
 def _may_be_secret(match: Match[str], value: str) -> bool:
-    """Behind a colon only what looks like one: `password: Permission denied` is a sentence.
+    """Return whether the value of a name that `_names_secret` can be a secret.
 
-    So is `unexpected token: 'identifier'`; what has a name in quotes is JSON, or the like.
+    After a colon it has to look like one, because `password: Permission denied` is a sentence.
+    So is `unexpected token: 'identifier'`, but a `token` in quotes is a name, as in JSON.
     """
     name, between = match.groups()
     if ":" not in between:
@@ -187,7 +189,7 @@ def _is_quoted(value: str) -> bool:
 
 
 def _is_mixed(value: str, characters_min: int) -> bool:
-    """Whether it has letters and digits, and is long; what is hidden in it does not count."""
+    """Return whether `value` has letters and digits and is long, not counting hidden parts."""
     is_long = len(value.strip("'\"").replace("*", "")) >= characters_min
     return is_long and bool(_DIGIT.search(value) and _LETTER.search(value))
 

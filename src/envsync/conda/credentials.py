@@ -1,7 +1,7 @@
 """Redacts credentials in texts: conda's and pip's URLs, tokens, options of commands.
 
-`redacted` is applied where a text leaves: to a terminal, into JSON, a record, a log, or over
-the wire. It may take away too much, and never changes its own result.
+`redacted` is applied wherever text leaves the program: to a terminal, into JSON, a record or a
+log, or over the wire. It can hide too much. Applied to its own result it changes nothing.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ _SIGNS = re.compile(
     "|pypi-|secret|sig|tk-|token|user",
     re.IGNORECASE,
 )
-"""One of these is in every text that has something to hide (`credential_texts`); most have none."""
+"""Every text with something to hide (`credential_texts`) has one of these; most texts have none."""
 _USERS_ONLY = ("ssh", "git+ssh", "sftp", "rsync", "ssh+git")
 _PASSES_MAX = 8
-"""What is taken out may let what stood beside it look like one: once, as far as was ever seen."""
+"""Hiding a value can make its neighbour look like a credential; no text was seen that needed
+more than one further pass."""
 
 
 def redacted(text: str) -> str:
-    """The text with `***` in the place of what looks like a credential."""
+    """Return the text with `***` in place of what looks like a credential."""
     if not _SIGNS.search(text):
         return text
-    # Its patterns take 0.005 s to compile, and most contacts with a server never need them.
+    # The patterns take 0.005 s to compile, and most contacts with a server never need them.
     from envsync.conda.credential_texts import without_credentials
 
     for _ in range(_PASSES_MAX):
@@ -37,7 +38,7 @@ def redacted(text: str) -> str:
 
 
 def redacted_json(value: Any) -> Any:
-    """JSON-ready values with every text in them redacted."""
+    """Return a JSON-ready value with every string in it redacted, keys included."""
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, (list, tuple)):
@@ -48,5 +49,5 @@ def redacted_json(value: Any) -> Any:
 
 
 def user_that_may_stay(scheme: str, userinfo: str) -> str:
-    """The name in an address that lets nobody in by itself, as `git` of ssh; else nothing."""
+    """Return a URL's user if it lets nobody in by itself (`git` of ssh), else an empty text."""
     return userinfo.partition(":")[0] if scheme.lower() in _USERS_ONLY else ""

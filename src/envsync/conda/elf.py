@@ -1,7 +1,7 @@
 """Reads from an ELF file which glibc it needs and where it looks for libraries.
 
-Only what the file's own loader would look up counts: a string that merely looks like a
-version or a path, or a version that the file itself provides, is none of it.
+Only what the loader would look up counts, not a string that merely looks like a version or a
+path, nor a version that the file itself provides.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _LOAD, _DYNAMIC = 1, 2  # PT_LOAD, PT_DYNAMIC
 _STRINGS, _RPATH, _RUNPATH = 5, 15, 29  # DT_STRTAB, DT_RPATH, DT_RUNPATH
 _DYNAMIC_BYTES_MAX = 64 << 10
 _RUN_PATH_BYTES_MAX = 16 << 10
-# An offset of 64 bits may be more than any file's.
+# OverflowError: a 64-bit offset can be larger than any file's.
 _DAMAGE = (struct.error, ValueError, IndexError, OverflowError)
 _GLIBC = re.compile(rb"GLIBC_(\d+)\.(\d+)(?:\.(\d+))?\Z")
 
 Read = Callable[[int, int], bytes]
-"""Gives the bytes at an offset, fewer where the file ends."""
+"""Takes an offset and a size, and returns the bytes there; fewer where the file ends."""
 Version = Tuple[int, ...]
 
 
@@ -45,7 +45,7 @@ class _Section(NamedTuple):
 
 
 def needed_glibc(read: Read) -> Version:
-    """The newest glibc that a file's symbols come from, as (2, 34); empty where none is named."""
+    """Return the newest glibc version that a file needs, as (2, 34); empty if it names none."""
     try:
         return max(_needed(read), default=())
     except _DAMAGE:
@@ -53,7 +53,7 @@ def needed_glibc(read: Read) -> Version:
 
 
 def run_paths(read: Read) -> Tuple[bytes, ...]:
-    """The directories of a file's RUNPATH, or else of its RPATH, as they are written there."""
+    """Return the directories of a file's RUNPATH, or else of its RPATH, as they are written."""
     try:
         return _run_paths(read)
     except _DAMAGE:
@@ -72,9 +72,9 @@ def _run_paths(read: Read) -> Tuple[bytes, ...]:
             table = read(segment.offset, min(segment.size, _DYNAMIC_BYTES_MAX))
             pair = struct.Struct(order + ("QQ" if is_wide else "II"))
             whole = table[: len(table) - len(table) % pair.size]
-            # The tag 0 ends the table, and what is behind it is none of it.
+            # The tag 0 ends the table; what follows does not belong to it.
             found.update(itertools.takewhile(lambda row: row[0], pair.iter_unpack(whole)))
-    # Where a file has both, the loader passes over its RPATH.
+    # If a file has both, the loader ignores its RPATH.
     text = found.get(_RUNPATH, found.get(_RPATH))
     if text is None or _STRINGS not in found:
         return ()
@@ -92,14 +92,14 @@ def _segments(read: Read, head: bytes) -> List[_Segment]:
     found = []
     for at in range(0, len(table) - form.size + 1, size or form.size):
         fields = form.unpack_from(table, at)
-        # The narrow form has the flags elsewhere.
+        # The 32-bit form has the flags elsewhere.
         offset, address, _, length = fields[2:6] if is_wide else fields[1:5]
         found.append(_Segment(fields[0], offset, address, length))
     return found
 
 
 def _offset_of(address: int, segments: List[_Segment]) -> int:
-    """Where in the file that stands which is loaded at an address; ValueError for nowhere."""
+    """Return the file offset of what is loaded at `address`; ValueError if nothing is."""
     for segment in segments:
         if segment.kind == _LOAD and 0 <= address - segment.address < segment.size:
             return segment.offset + address - segment.address
@@ -111,7 +111,7 @@ def _is_elf(head: bytes) -> bool:
 
 
 def _layout(head: bytes) -> Tuple[str, bool]:
-    """The byte order, as `struct` has it, and whether addresses have 64 bits."""
+    """Return the byte order in the notation of `struct`, and whether addresses have 64 bits."""
     return "<" if head[5:6] == b"\1" else ">", head[4:5] == b"\2"
 
 
@@ -147,9 +147,9 @@ def _sections(read: Read, head: bytes) -> Tuple[_Section, ...]:
 
 
 def _names(rows: bytes, strings: bytes, count: int, order: str) -> Iterator[bytes]:
-    """The version names in a table: a list of libraries, each with a list of versions.
+    """Yield the version names in a table: a list of libraries, each with a list of versions.
 
-    As for the loader, a list ends where nothing follows, whatever was counted.
+    As in the loader, a list ends at the entry without a successor, whatever its count says.
     """
     at = 0
     for _ in range(min(count, _LIBRARIES_MAX)):

@@ -1,7 +1,7 @@
-"""The SHA-256 digests that conda and pip recorded of the files that they installed.
+"""Reads the SHA-256 digests that conda and pip recorded of the files that they installed.
 
-Hints, never proof: files change after they were installed, and records can be wrong. Who
-copies a file for its digest hashes what was copied.
+They are hints, never proof: files change after their installation, and records can be wrong.
+Code that copies a file because of such a digest hashes the copy.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import json
 from typing import Any, Iterator, Tuple
 
 FileDigest = Tuple[bytes, bytes]
-"""A path, relative to where the note says, and the SHA-256 of the file there."""
+"""A relative path as recorded, and the SHA-256 of the file there."""
 
 _DIGEST_BYTES = 32
 
 
 def in_conda_record(content: bytes) -> Iterator[FileDigest]:
-    """The digests in a package's record in `conda-meta`, or in `info/paths.json` in the package
-    cache.
+    """Yield the digests in a `conda-meta` record, or in `info/paths.json` of the package cache.
 
-    Where conda wrote the prefix into a file, the digest is that of the file as installed.
+    If conda wrote the prefix into a file, the digest is that of the file as installed.
     """
     try:
         document = json.loads(content)
@@ -46,7 +45,7 @@ def _of_row(row: Any) -> FileDigest:
 
 
 def in_pip_record(content: bytes) -> Iterator[FileDigest]:
-    """The digests in a `RECORD` in a `.dist-info` directory; paths are relative to its parent."""
+    """Yield the digests in a `.dist-info/RECORD`; paths are relative to its site-packages."""
     lines = content.decode("utf-8", "surrogateescape").splitlines()
     try:
         for path, noted, *_ in (row for row in csv.reader(lines) if len(row) > 1):

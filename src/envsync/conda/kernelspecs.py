@@ -1,7 +1,7 @@
 """Finds Jupyter's kernelspecs outside an environment that start its Python.
 
-`ipython kernel install --user` writes one into the user's home. It does not travel with the
-environment, and a notebook elsewhere does not find its kernel.
+`ipython kernel install --user` writes one into the user's home. It is not sent with the
+environment, so a notebook on another server does not find its kernel.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import posixpath
 from typing import Any, Collection, List, Mapping
 
 STANDS_AT = " is outside, at "
-"""In the line about one, before the path of its file, which ends the line."""
+"""The text before the path of a kernelspec's file, which ends the line about it."""
 
 _FILE_MAX_BYTES = 1024 * 1024
 
 
 def directories(environ: Mapping[str, str], home: str, base: str) -> List[str]:
-    """Where Jupyter looks for kernelspecs besides the environment: the user's, the base's."""
+    """Return the directories outside an environment in which Jupyter looks for kernelspecs.
+
+    These are the user's and the base prefix's.
+    """
     data = environ.get("JUPYTER_DATA_DIR") or ""
     if not data:
         share = environ.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
@@ -28,7 +31,10 @@ def directories(environ: Mapping[str, str], home: str, base: str) -> List[str]:
 
 
 def starts(content: bytes, environments: Collection[bytes]) -> bool:
-    """Whether a `kernel.json` runs a program of the environment, by any of its paths."""
+    """Return whether a `kernel.json` runs a program of the environment.
+
+    `environments` are the environment's paths, with and without symlinks resolved.
+    """
     try:
         document: Any = json.loads(content)
     except (ValueError, RecursionError):
@@ -41,7 +47,7 @@ def starts(content: bytes, environments: Collection[bytes]) -> bool:
 
 
 def outside(directory: str, environments: Collection[bytes]) -> List[str]:
-    """A line for each kernelspec below `directory` that starts the environment."""
+    """Return a line for each kernelspec below `directory` that starts the environment."""
     found = []
     try:
         names = sorted(os.listdir(directory))

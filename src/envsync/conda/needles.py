@@ -1,7 +1,7 @@
-"""The byte strings to search for, to find files that contain an old path in any encoding.
+"""The byte strings to search for to find files that contain an old path in any encoding.
 
-UTF-16 and UTF-32 are in what Qt, C++ and programs of Windows wrote. A path in them is only
-found: nobody knows how much room it has, or who counts its characters.
+Files written by Qt, C++ and Windows programs can have paths in UTF-16 or UTF-32. Such a path is
+only found, not replaced: how much room it has, and what counts its characters, is unknown.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ _AROUND_CHARACTERS = 256
 
 
 class Needles(NamedTuple):
-    """One of these is in every file that names an old path, and in few others.
+    """Byte strings of which every file that names an old path has one, and few others do.
 
-    Those in `wide` lack the NULs around them, so that most stand for both byte orders.
+    Those in `wide` are UTF-16 and UTF-32 without leading and trailing NULs, so that most stand
+    for both byte orders.
     """
 
     plain: Tuple[bytes, ...]
@@ -27,28 +28,28 @@ class Needles(NamedTuple):
         return max(map(len, (*self.plain, *self.wide)), default=0)
 
     def found_in(self, content: bytes) -> int:
-        """`PLAIN` and `WIDE`, added up, as far as one of them is there."""
+        """Return the bits `PLAIN` and `WIDE`, each set if one of its needles is in `content`."""
         found = PLAIN if any(needle in content for needle in self.plain) else 0
-        # Looking for single bytes costs next to nothing, and spares most files the rest.
+        # Searching for single bytes costs next to nothing, and rules out most files.
         if b"\0" in content and b"/" in content and any(needle in content for needle in self.wide):
             found |= WIDE
         return found
 
 
 def needles(paths: Sequence[bytes]) -> Needles:
-    """The needles for these spellings of paths."""
+    """Return the needles for these spellings of paths."""
     wide = (_encoded(path, encoding).strip(b"\0") for path in paths for encoding, _ in _ENCODINGS)
     return Needles(tuple(paths), tuple(dict.fromkeys(filter(None, wide))))
 
 
 def wide_texts(paths: Sequence[bytes], content: bytes) -> Iterator[bytes]:
-    """What stands around each of these paths in UTF-16 and UTF-32, as it is in UTF-8."""
+    """Yield each UTF-16 or UTF-32 occurrence of `paths` with the text around it, as UTF-8."""
     for path in paths:
         for encoding, width in _ENCODINGS:
             needle = _encoded(path, encoding)
             start = content.find(needle) if needle else -1
             while start >= 0:
-                # From a character's first byte on, also at the file's beginning.
+                # Begin at the first byte of a character, also near the start of the file.
                 begin = max(start % width, start - _AROUND_CHARACTERS * width)
                 end = start + len(needle) + _AROUND_CHARACTERS * width
                 text = content[begin:end].decode(encoding, "replace")
@@ -57,7 +58,7 @@ def wide_texts(paths: Sequence[bytes], content: bytes) -> Iterator[bytes]:
 
 
 def _encoded(path: bytes, encoding: str) -> bytes:
-    """Empty for a path that is no UTF-8, which nobody can have written so."""
+    """Return the path in `encoding`; empty if it is not UTF-8 and so has no such form."""
     try:
         return path.decode("utf-8").encode(encoding)
     except UnicodeDecodeError:

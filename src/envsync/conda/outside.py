@@ -1,8 +1,8 @@
-"""Finds what in an environment leads out of it, and so leads elsewhere on another server.
+"""Finds references in an environment that lead out of it, and so lead elsewhere on a target.
 
-Editable installs, lines of `.pth` files, `.egg-link` files, symlinks, and where binaries look
-for their libraries. Python goes on silently without them, or worse, with whatever stands at
-that path there; so does the loader, with another library of that name.
+These are editable installs, lines of `.pth` files, `.egg-link` files, symlinks, and the
+directories in which binaries look for libraries. On a target Python silently goes on without
+them, or worse, with whatever is at that path; so does the loader, with a library of that name.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from envsync.conda.base_prefix import base_of, is_condas, is_named_for_conda
 from envsync.conda.site_packages import SITE_PACKAGES
 
 FILE_MAX_BYTES = 1024 * 1024
-"""Larger files are none of pip's and are not looked into."""
+"""Larger files were not written by pip, and are not read."""
 
 LEADS_TO = " leads to "
-"""In the line about one, before the path that it leads to, which ends the line."""
+"""The text before the path that a reference leads to, which ends the line about it."""
 
 RUN_PATH = "RPATH"
-"""The kind of what leads a binary out."""
+"""The `LeadsOutside.kind` of a binary's library directory."""
 
 _IN_SITE_PACKAGES = re.compile(
     SITE_PACKAGES + rb"/(?:"
@@ -33,13 +33,13 @@ _IN_SITE_PACKAGES = re.compile(
 _SITE_PACKAGES = re.compile(SITE_PACKAGES + rb"(?:/[^/]+\.dist-info)?\Z")
 _QUOTED_PATH = re.compile(r"""(['"])(/[^'"\n]+)\1""")
 _ORIGIN = re.compile(rb"\$(?:ORIGIN(?=/|\Z)|\{ORIGIN\})")
-# Where the loader looks anyway, on every server.
+# Where the loader looks anyway on every server.
 _SYSTEMS_OWN = re.compile(rb"/(?:usr/)?lib(?:32|64|x32)?(?:/[a-z0-9_]+-linux-[a-z0-9]+)?")
 _MAPPING = re.compile(r"^(?:MAPPING|NAMESPACES)\b[^=\n]*=\s*(\{.*\})\s*$", re.MULTILINE)
 
 
 class LeadsOutside(NamedTuple):
-    """A relative path of the environment, what it is, and the path that it leads to."""
+    """A relative path of the environment, what kind of reference it is, and where it leads."""
 
     path: bytes
     kind: str
@@ -55,25 +55,25 @@ class LeadsOutside(NamedTuple):
 
 
 def is_worth_reading(path: bytes) -> bool:
-    """Whether `in_file` could find something in the file at this relative path."""
+    """Return whether `in_file` could find something in the file at this relative path."""
     return _IN_SITE_PACKAGES.fullmatch(path) is not None
 
 
 def may_be_worth_reading(directory: bytes) -> bool:
-    """Whether a directory can hold files that `is_worth_reading`."""
+    """Return whether a directory can hold a file that `is_worth_reading`."""
     return _SITE_PACKAGES.match(directory) is not None
 
 
 def in_symlink(path: bytes, target: bytes, environment: bytes) -> Tuple[LeadsOutside, ...]:
-    """What a symlink leads to, where that is outside; `environment` is its absolute path.
+    """Return where a symlink leads, if that is outside `environment`, an absolute path; else ().
 
-    By name alone: a link through another link is judged by the other one.
+    Judged by name alone: of a link through another link, the other one is reported.
     """
     return tuple(_outside(path, "symlink", [target], environment))
 
 
 def in_file(path: bytes, content: bytes, environment: bytes) -> Tuple[LeadsOutside, ...]:
-    """What a file that `is_worth_reading` leads to, where that is outside; each path once."""
+    """Return the outside paths that a file that `is_worth_reading` leads to, each path once."""
     if len(content) > FILE_MAX_BYTES:
         return ()
     name = posixpath.basename(path)
@@ -90,19 +90,20 @@ def in_file(path: bytes, content: bytes, environment: bytes) -> Tuple[LeadsOutsi
 
 
 class Names(NamedTuple):
-    """The absolute paths of an environment: those `here`, and where it is sent to."""
+    """An environment's absolute paths: all of those `here`, and the one on the target."""
 
     here: Sequence[bytes]
     there: bytes
 
 
 def in_run_path(path: bytes, run_path: bytes, names: Names) -> Optional[LeadsOutside]:
-    """Where a binary looks for libraries, if that is outside; `$ORIGIN` is resolved for there.
+    """Return one directory of a binary's `run_path`, if it is outside the environment; else None.
 
-    What is absolute may be left from where the file was built: who asks has to look whether
-    anything stands here. The directories of the system and of the prefix are on every server.
+    `$ORIGIN` is resolved to the path on the target. An absolute path can be left over from the
+    build, so the caller has to check that it exists here. Directories of the system and of the
+    prefix do not count, because every server has them.
     """
-    # These depend on the machine.
+    # The values of $LIB and $PLATFORM depend on the machine.
     run_path = run_path.partition(b"/$LIB")[0].partition(b"/$PLATFORM")[0]
     origin = _ORIGIN.match(run_path)
     if origin:
@@ -120,7 +121,8 @@ def _is_on_every_server(directory: bytes, names: Names) -> bool:
     if _SYSTEMS_OWN.fullmatch(directory):
         return True
     known_as, *others = map(base_of, names.here)
-    # What is named by the prefix here becomes the one there. By another name it may be anything.
+    # A path below the prefix's known name is relocated to the target's prefix; a directory by
+    # another name can be anything.
     here = [known_as, *filter(is_named_for_conda, others)]
     there = base_of(names.there)
     bases = [base for base in (*here, there) if base]
@@ -146,7 +148,7 @@ def _outside(
 
 
 def _pth(content: bytes) -> Iterator[bytes]:
-    """The paths that a `.pth` file adds, and those in the lines that it executes."""
+    """Yield the paths that a `.pth` file adds, and those in the lines that it executes."""
     text = content[3:] if content.startswith(b"\xef\xbb\xbf") else content
     for line in text.splitlines():
         if line.startswith((b"import ", b"import\t")):
@@ -157,7 +159,7 @@ def _pth(content: bytes) -> Iterator[bytes]:
 
 
 def _direct_url(content: bytes) -> Iterator[bytes]:
-    """The project of an editable install, by what pip wrote down about it (PEP 610)."""
+    """Yield the project directory of an editable install from its `direct_url.json` (PEP 610)."""
     try:
         document: Any = json.loads(content)
     except (ValueError, RecursionError):
@@ -181,7 +183,7 @@ def _path_of_url(url: object) -> Optional[bytes]:
 
 
 def _finder(content: bytes) -> Iterator[bytes]:
-    """The paths in the tables of the import hook that setuptools writes."""
+    """Yield the paths in the tables of the import hook that setuptools writes."""
     for table in _MAPPING.findall(_decoded(content)):
         try:
             mapping: Any = ast.literal_eval(table)
@@ -205,5 +207,5 @@ def _decoded(content: bytes) -> str:
 def _encoded(text: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a lone surrogate: no file's name, but it leads nowhere good
+    except UnicodeEncodeError:  # a lone surrogate: no file has such a name, but report it
         return text.encode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""Which package owns a path, by what conda and pip recorded when they installed it."""
+"""Finds which package owns a path, from the records of conda and pip."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 from envsync.conda.packages import CONDA, Installed, Package, find_installed
 
 RECORD_MAX_BYTES = 64 * 1024 * 1024
-"""Nothing larger is read: the largest packages have some 10 MB of records."""
+"""Larger records count as empty; those of the largest packages have about 10 MB."""
 
 _DIST_INFO_DEPTH = 4
 _PYC = re.compile(rb"(.*?)__pycache__/([^/]+?)\.[^/.]+(?:\.opt-[^/.]+)?\.pyc", re.DOTALL)
 
 
 class PathGroup(NamedTuple):
-    """How many paths belong to one package; `package` is None for those of no package."""
+    """The number of paths that belong to one package; `package` is None for those of none."""
 
     package: Optional[Package]
     path_count: int
@@ -34,15 +34,15 @@ def group_paths(
     all_paths: Iterable[bytes],
     read: Callable[[bytes], Optional[bytes]],
 ) -> Tuple[PathGroup, ...]:
-    """The packages that the changed paths belong to, most paths first, no package last.
+    """Return the packages that the changed paths belong to, most paths first, no package last.
 
-    `all_paths` are the relative paths of the environment; `read` gives a file's content or
-    None. Records are read only until every path has its package, and damaged ones count
-    as empty. Where pip has put files over conda's, they are pip's.
+    `all_paths` are the relative paths of the environment; `read` returns a file's content or
+    None. Records are read only until every path has its package, and damaged ones count as
+    empty. A file of conda's that pip has replaced belongs to pip's package.
     """
     unclaimed = _Unclaimed(changed_paths)
     groups: List[PathGroup] = []
-    # pip's first: what it put over conda's files is still listed in conda's records.
+    # pip's first, because conda's records still list the files that pip has replaced.
     for installed in sorted(find_installed(all_paths), key=lambda one: one.package.kind == CONDA):
         count = unclaimed.claim_metadata(installed.metadata_path)
         if unclaimed.paths:
@@ -56,7 +56,7 @@ def group_paths(
 
 
 class _Unclaimed:
-    """The changed paths that no package has claimed yet, found by what claims them."""
+    """The changed paths that no package has claimed yet, indexed by what can claim them."""
 
     def __init__(self, paths: Iterable[bytes]) -> None:
         self.paths = set(paths)
@@ -72,7 +72,7 @@ class _Unclaimed:
             self._metadata.setdefault(top, []).append(path)
 
     def claim(self, files: Iterable[bytes]) -> int:
-        """Take out these files and what was compiled from them; how many that were."""
+        """Remove these files and what was compiled from them; return how many paths that were."""
         before = len(self.paths)
         for path in files:
             self.paths.discard(path)
@@ -84,7 +84,7 @@ class _Unclaimed:
 
 
 def files_of_conda_meta(content: bytes) -> Tuple[bytes, ...]:
-    """The relative paths in a `conda-meta/*.json`; empty where it is damaged."""
+    """Return the relative paths in a `conda-meta/*.json`; empty if it is damaged."""
     try:
         document: Any = json.loads(content)
     except (ValueError, RecursionError):
@@ -96,7 +96,10 @@ def files_of_conda_meta(content: bytes) -> Tuple[bytes, ...]:
 
 
 def files_of_record(content: bytes, site_packages: bytes) -> Tuple[bytes, ...]:
-    """The paths of a dist-info's RECORD, relative to the environment, without what leads out."""
+    """Return the paths in a dist-info's RECORD, relative to the environment.
+
+    Paths that lead out of the environment are left out.
+    """
     return tuple(_record_paths(content, site_packages))
 
 
@@ -126,5 +129,5 @@ def _bounded(content: Optional[bytes]) -> bytes:
 def _to_bytes(path: str) -> bytes:
     try:
         return path.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a lone surrogate: no file's name
+    except UnicodeEncodeError:  # a lone surrogate: no file has such a name
         return b""

@@ -1,7 +1,7 @@
-"""Lists and compares an environment's packages, by the names of its files.
+"""Lists and compares an environment's packages by the names of its files.
 
-conda keeps one `conda-meta/NAME-VERSION-BUILD.json` a package; pip and its kind keep one
-`site-packages/NAME-VERSION.dist-info` (older: `.egg-info`). A Python package that conda
+conda keeps one `conda-meta/NAME-VERSION-BUILD.json` for each package; pip and similar tools one
+`site-packages/NAME-VERSION.dist-info` (formerly `.egg-info`). A Python package that conda
 installed has both, and counts once.
 """
 
@@ -23,7 +23,7 @@ _VERSION_PART = re.compile(r"\d+|[a-z]+")
 
 
 class Package(NamedTuple):
-    """One installed package; `build` and `channel` are empty where they are not known."""
+    """One installed package; `build` and `channel` are empty if unknown."""
 
     name: str
     version: str
@@ -36,14 +36,14 @@ class Package(NamedTuple):
 
 
 class Installed(NamedTuple):
-    """A package, and the path of what says that it is installed."""
+    """A package, and the relative path of the metadata that says that it is installed."""
 
     package: Package
     metadata_path: bytes
 
 
 class PackageChanges(NamedTuple):
-    """What became of the packages: `changed` has pairs of before and after."""
+    """The differences between two lists of packages; `changed` has pairs of old and new."""
 
     added: Tuple[Package, ...] = ()
     removed: Tuple[Package, ...] = ()
@@ -53,7 +53,7 @@ class PackageChanges(NamedTuple):
         return bool(self.added or self.removed or self.changed)
 
     def lines(self) -> Tuple[str, ...]:
-        """One line a package for a person, by name: `~ numpy 1.26.4 -> 2.0.1`."""
+        """Return one line for each package, by name: `~ numpy 1.26.4 -> 2.0.1`."""
         told = [(package.name, "+ %s" % (package,)) for package in self.added]
         told += [(package.name, "- %s" % (package,)) for package in self.removed]
         told += [(new.name, "~ %s -> %s" % (old, _news(old, new))) for old, new in self.changed]
@@ -61,12 +61,12 @@ class PackageChanges(NamedTuple):
 
 
 def normalized(name: str) -> str:
-    """The name as Python's package index compares names."""
+    """Return the name in the form in which Python's package index compares names."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def from_conda_meta_name(filename: str) -> Optional[Package]:
-    """The package of `NAME-VERSION-BUILD.json`; None where it is no such name."""
+    """Return the package named by `NAME-VERSION-BUILD.json`; None for any other filename."""
     if not filename.endswith(".json"):
         return None
     parts = filename[: -len(".json")].rsplit("-", 2)
@@ -76,7 +76,7 @@ def from_conda_meta_name(filename: str) -> Optional[Package]:
 
 
 def from_dist_info_name(dirname: str) -> Optional[Package]:
-    """The package of `NAME-VERSION.dist-info` or `.egg-info`; None where it is no such name."""
+    """Return the package named by `NAME-VERSION.dist-info` or `.egg-info`, or None."""
     stem, _, suffix = dirname.rpartition(".")
     if suffix == "egg-info":
         stem = _EGG_PYTHON.sub("", stem)
@@ -91,16 +91,18 @@ def from_dist_info_name(dirname: str) -> Optional[Package]:
 
 
 def may_be_of_package(path: bytes) -> bool:
-    """Whether what was added, changed or removed at a relative path may be an installer's work:
-    each leaves some there."""
+    """Return whether a change at a relative path can be an installer's.
+
+    Every installer changes something for which this is true.
+    """
     return path.partition(b"/")[0] in (b"conda-meta", b"lib", b"bin")
 
 
 def find_installed(paths: Iterable[bytes]) -> Tuple[Installed, ...]:
-    """Everything that says "installed" among an environment's relative paths, by path.
+    """Return the packages that an environment's relative paths name, sorted by path.
 
-    `paths` may hold files, directories or both, in any order. A dist-info that conda
-    installed is left out: conda's own record stands for it.
+    `paths` are files, directories or both, in any order. A dist-info that conda installed is
+    left out, because conda's own record stands for it.
     """
     found: Dict[bytes, Package] = {}
     for path in paths:
@@ -120,7 +122,7 @@ def find_installed(paths: Iterable[bytes]) -> Tuple[Installed, ...]:
 
 
 def _is_condas(package: Package, conda: Mapping[str, Package]) -> bool:
-    """Whether it is what conda's package of the same name brought along."""
+    """Return whether a package is the dist-info of conda's package of the same name."""
     if package.kind == CONDA or normalized(package.name) not in conda:
         return False
     version = conda[normalized(package.name)].version
@@ -128,10 +130,10 @@ def _is_condas(package: Package, conda: Mapping[str, Package]) -> bool:
 
 
 def list_packages(paths: Iterable[bytes]) -> Tuple[Package, ...]:
-    """The packages of an environment by its relative paths, sorted by name.
+    """Return the packages that an environment's relative paths name, sorted by name.
 
-    Where conda and pip both name a package, it counts once: as pip's where pip has put
-    another version over it (that is what Python imports), else as conda's.
+    A package that both conda and pip name counts once: as pip's if pip has installed another
+    version over it (which is what Python imports), else as conda's.
     """
     installed = [one.package for one in find_installed(paths)]
     pypi = {normalized(one.name): one for one in installed if one.kind == PYPI}
@@ -140,7 +142,7 @@ def list_packages(paths: Iterable[bytes]) -> Tuple[Package, ...]:
 
 
 def difference(before: Iterable[Package], after: Iterable[Package]) -> PackageChanges:
-    """What was added, removed and changed; a package that went from conda to pip is changed."""
+    """Return what differs; a package that went from conda to pip counts as changed."""
     old, new = set(before), set(after)
     gone = sorted(old - new)
     come = sorted(new - old)
@@ -152,7 +154,7 @@ def difference(before: Iterable[Package], after: Iterable[Package]) -> PackageCh
 def _pair(
     gone: List[Package], come: List[Package], key: Callable[[Package], str]
 ) -> List[Tuple[Package, Package]]:
-    """Take out of both lists what has the same key."""
+    """Remove packages with equal keys from both lists; return them as pairs."""
     pairs = []
     waiting: Dict[str, List[Package]] = {}
     for package in gone:
@@ -168,7 +170,7 @@ def _pair(
 
 
 def _comparable(version: str) -> Tuple[str, ...]:
-    """The version without what conda and pip write differently: `1.0` and `v1.0.0` agree."""
+    """Return the version without what conda and pip write differently: `1.0` equals `v1.0.0`."""
     parts = [part.lstrip("0") for part in _VERSION_PART.findall(version.lower()) if part != "v"]
     while parts and not parts[-1]:
         parts.pop()
@@ -176,7 +178,7 @@ def _comparable(version: str) -> Tuple[str, ...]:
 
 
 def _news(old: Package, new: Package) -> str:
-    """What of `new` a person has not read in `old`."""
+    """Return the parts of `new` that are worth showing after `old`."""
     if normalized(old.name) == normalized(new.name) and old.kind == new.kind:
         return " ".join(part for part in (new.version, new.build) if part)
     return "%s (%s)" % (new, new.kind)

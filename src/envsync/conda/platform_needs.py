@@ -1,4 +1,4 @@
-"""Checks whether what was built on one machine runs on another."""
+"""Checks whether an environment built on one machine runs on another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CUDA = re.compile(
 )
 # As in pytorch-2.1.0-py3.11_cuda12.1_cudnn8.9.2_0.json and pytorch-2.4.0-cuda120_py311_1.json.
 _CUDA_BUILD = re.compile(rb"[a-z][a-z0-9_-]*-[0-9][^-]*-(?:.*_)?cuda([0-9]{2})\.?([0-9])")
-# As in torch-2.4.0+cu121.dist-info, and in wheels that say no more than their major version:
+# As in torch-2.4.0+cu121.dist-info, and in wheels that name only CUDA's major version, as
 # nvidia_cublas_cu12-12.1.3.1.dist-info.
 _CUDA_WHEEL = re.compile(rb"[a-z][a-z0-9_]*-[0-9][^-]*\+cu([0-9]{2})([0-9])")
 _CUDA_MAJOR_WHEEL = re.compile(rb"nvidia_[a-z_]+_cu([0-9]{2})-()")
@@ -19,7 +19,7 @@ _SAME_MACHINE = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 
 class Platform(NamedTuple):
-    """What binaries depend on; an empty string is "not known".
+    """What binaries depend on; an empty string means unknown.
 
     The values are those of `platform.system()`, `platform.machine()` and
     `platform.libc_ver()`: "Linux", "x86_64", "glibc", "2.36".
@@ -32,20 +32,20 @@ class Platform(NamedTuple):
 
 
 class Mismatch(NamedTuple):
-    """One difference that matters; `refused` where the environment cannot run there."""
+    """One difference that matters; `refused` if the environment cannot run on the target."""
 
     message: str
     refused: bool
 
 
 def has_older_libc(source: Platform, target: Platform) -> bool:
-    """Whether what was compiled on the source may need more than the target's C library has."""
+    """Return whether the target's C library can be too old for what was compiled on the source."""
     mine, its = source.libc_version, target.libc_version
     return bool(mine and its) and _version(its) < _version(mine)
 
 
 def glibc_mismatch(path: bytes, needed: Tuple[int, ...], there: str) -> Optional[str]:
-    """What is wrong where a file needs that glibc and the target has `there`."""
+    """Return a message if a file needs a newer glibc than `there`, the target's; else None."""
     if needed <= _version(there):
         return None
     return "%s needs glibc %s, and the target has %s" % (
@@ -56,14 +56,17 @@ def glibc_mismatch(path: bytes, needed: Tuple[int, ...], there: str) -> Optional
 
 
 class CudaNeed(NamedTuple):
-    """A package, by its record's name, and the CUDA that it was built for."""
+    """A package, by the name of its record, and the CUDA version that it was built for."""
 
     package: bytes
     version: Tuple[int, int]
 
 
 def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
-    """What stands against running the source's environment on the target, refusals first."""
+    """Return what speaks against running the source's environment on the target.
+
+    An older C library is a warning, given only if there is no refusal.
+    """
     found = [
         Mismatch("the source is for %s %s, the target is %s" % (noun, mine, its), True)
         for noun, mine, its in (
@@ -84,9 +87,9 @@ def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
 
 
 def cuda_need(names: Iterable[bytes]) -> Optional[CudaNeed]:
-    """The newest CUDA that packages were built for; None where none needs any.
+    """Return the newest CUDA that packages were built for; None if none needs any.
 
-    `names` are those in `conda-meta` and `site-packages`.
+    `names` are the names of the entries of `conda-meta` and `site-packages`.
     """
     needs = [need for name in sorted(names) for need in _cuda_needs(name)]
     return max(needs, key=lambda need: need.version, default=None)
@@ -100,7 +103,10 @@ def _cuda_needs(name: bytes) -> Iterator[CudaNeed]:
 
 
 def cuda_mismatch(need: CudaNeed, driver: str) -> Optional[str]:
-    """What is wrong where `driver` is the newest CUDA that the driver runs, as in "12.4"."""
+    """Return a message if the driver is too old for `need`, else None.
+
+    `driver` is the newest CUDA that it runs, as "12.4"; empty if no driver is loaded.
+    """
     wanted = "%d.%d" % need.version
     package = need.package.decode("utf-8", "backslashreplace")
     if not driver:
@@ -109,16 +115,16 @@ def cuda_mismatch(need: CudaNeed, driver: str) -> Optional[str]:
         return None
     text = "it needs CUDA %s (%s), and the driver there is for %s" % (wanted, package, driver)
     if _version(driver)[0] == need.version[0]:
-        # Of one major version all run, but for what is compiled when it is started.
+        # Within a major version everything runs except code that is compiled at run time.
         return text + ": most of it may run"
     return text
 
 
 def kernel_machine(machine: str) -> str:
-    """A machine by the name that Linux has for it."""
+    """Return Linux's name for a machine architecture."""
     return _SAME_MACHINE.get(machine.lower(), machine)
 
 
 def _version(text: str) -> Tuple[int, ...]:
-    # Of a bounded length: Python refuses to read a number of thousands of digits.
+    # At most 9 digits, because int() raises for thousands of them.
     return tuple(int(part) for part in re.findall(r"\d{1,9}", text))

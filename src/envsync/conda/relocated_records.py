@@ -1,8 +1,8 @@
-"""Updates what conda and pip recorded of files that a relocation rewrote.
+"""Updates the records of conda and pip about files that a relocation rewrote.
 
-Their records name each file's SHA-256. Where they named what the file was, they have to
-name what it is there; where they were wrong already, they stay as they are. They are edited
-as text: whoever wrote them, in whatever layout, finds them as it would have written them.
+The records name each file's SHA-256. A digest that was right before is replaced by the new one;
+one that was wrong already stays. Records are edited as text, so that the layout of the tool
+that wrote them is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterator, Mapping, Match, NamedTuple, Tuple
 
 from envsync.conda.relocation import BINARY, TEXT, Placeholder
 
-# An object without objects in it; braces in its strings do not count.
+# A JSON object without objects in it; braces inside strings do not count.
 _FLAT_OBJECT = re.compile(rb'\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}')
 _DECLARED = b'"prefix_placeholder"'
 _IN_PREFIX = re.compile(rb'("sha256_in_prefix"\s*:\s*")([0-9a-f]{64})(?=")')
@@ -26,7 +26,7 @@ _PIP_RECORD = re.compile(rb"(?:.*/)?[^/]+\.dist-info/RECORD\Z")
 
 
 class Rewritten(NamedTuple):
-    """What a file was and what it became: sizes in bytes, and the new SHA-256."""
+    """A rewritten file: its size before, and its SHA-256 and size now."""
 
     old_size_bytes: int
     digest: bytes
@@ -34,7 +34,7 @@ class Rewritten(NamedTuple):
 
 
 ByDigest = Mapping[bytes, Rewritten]
-"""Rewritten files by the SHA-256 that they had."""
+"""Rewritten files by their SHA-256 before."""
 
 
 def is_conda_record(path: bytes) -> bool:
@@ -46,7 +46,7 @@ def is_pip_record(path: bytes) -> bool:
 
 
 def with_new_digests(path: bytes, content: bytes, rewritten: ByDigest) -> bytes:
-    """The content of a record of conda's or pip's, naming what was rewritten as it is then."""
+    """Return the content of a conda or pip record with the new digests and sizes."""
     if not rewritten:
         return content
     if is_conda_record(path):
@@ -77,7 +77,7 @@ def _pip_hash(found: Match[bytes], rewritten: ByDigest) -> bytes:
 
 
 def placeholders(content: bytes) -> Dict[bytes, Placeholder]:
-    """The files of one of conda's records into which it wrote its prefix, by path."""
+    """Return the files, by path, into which conda wrote the prefix according to a record."""
     found: Dict[bytes, Placeholder] = {}
     for match in _FLAT_OBJECT.finditer(content) if _DECLARED in content else ():
         if _DECLARED in match.group():
@@ -93,6 +93,6 @@ def _placeholder(entry: bytes) -> Iterator[Tuple[bytes, Placeholder]]:
     path, text, mode = (document.get(key) for key in ("_path", "prefix_placeholder", "file_mode"))
     if isinstance(path, str) and isinstance(text, str) and text and mode in (TEXT, BINARY):
         size_bytes = len(text.encode("utf-8", "surrogatepass"))
-        # What stands for no byte, as JSON can spell it, is no file's name.
+        # JSON can spell a lone surrogate, which is in no file's name.
         with contextlib.suppress(UnicodeEncodeError):
             yield path.encode("utf-8", "surrogateescape"), Placeholder(mode, size_bytes)

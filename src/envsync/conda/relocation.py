@@ -1,15 +1,15 @@
 """Rewrites an environment's own path inside its files to another one.
 
-A file tells where its environment stands in one of these ways:
+How a path is replaced depends on the file:
 
-- text: the path is replaced, whatever its length; a `#!` line that the kernel could not
-  take becomes one for `/bin/sh` (see `envsync.conda.shebang`).
-- a binary that conda wrote the path into: conda kept room for it, as NULs behind the string
-  that holds it, and recorded how much. What is left is what conda would have written.
-- any other binary: the path is replaced by one of the same length. A shorter one is filled
-  up with slashes, which mean nothing in a path, so no byte moves: neither the strings of
-  Rust or Go, which have no NUL behind them, nor the lengths in pickles and databases.
-- in UTF-16 or UTF-32, where it stays: `names_any_widely` finds it.
+- text: by the new path, whatever its length; a `#!` line that the kernel would not accept
+  becomes one for `/bin/sh` (see `envsync.conda.shebang`).
+- a binary into which conda wrote the path: conda left room for it, as NULs after the string
+  that holds it, and recorded how much. The result is what conda would have written.
+- any other binary: by a path of the same length. A shorter one is padded with slashes, which
+  mean nothing in a path, so that no other byte moves. Strings of Rust or Go have no NUL after
+  them, and pickles and databases store lengths.
+- paths in UTF-16 or UTF-32 are not replaced; `names_any_widely` finds them.
 
 Nothing here reads a file: the functions are pure, on bytes.
 """
@@ -28,31 +28,35 @@ from envsync.conda.needles import needles, wide_texts
 
 TEXT, BINARY = "text", "binary"
 
-# A name goes on: `/envs/my` is not meant by `/envs/my-project`, but by `/envs/my.` is.
+# The name continues: `/envs/my-project` does not mean `/envs/my`, but `/envs/my.` does.
 _NAME = rb"(?:[A-Za-z0-9_]|[.+~-]+[A-Za-z0-9_])"
-# `/net/server1` before it: a path that only ends like ours. But not `-I` or `file://host`.
+# Something like `/net/server1` before a match makes it the end of another path; `-I` or
+# `file://host` does not.
 _LONGER_PATH = re.compile(rb"(?<!file:/)/[A-Za-z0-9_.~+@-]+/*\Z")
 _IN_NAME = re.compile(_NAME)
 _BEFORE_BYTES = 256
 
 
 class CannotRelocate(ValueError):
-    """A file that holds the path and cannot be given another; the text says why."""
+    """A file names the old path and it cannot be replaced; the text says why."""
 
 
 class StaysAsItIs(CannotRelocate):
-    """One that can be had at any place, but goes on naming the old one."""
+    """A file can be sent to any path, but goes on naming the old one."""
 
 
 class Move(NamedTuple):
-    """A directory's absolute path here, and what it is there."""
+    """A directory's absolute path on the source, and the one on the target."""
 
     old: bytes
     new: bytes
 
 
 class Placeholder(NamedTuple):
-    """What conda recorded of a file that it wrote its prefix into."""
+    """Conda's record about a file that it wrote its prefix into.
+
+    `size_bytes` is the length of the placeholder that the prefix replaced.
+    """
 
     mode: str
     size_bytes: int
@@ -66,16 +70,16 @@ def between(
     real_base: bytes = b"",
     earlier: Sequence[bytes] = (),
 ) -> Relocation:
-    """The relocation of an environment's path to another one; both are PREFIX/envs/NAME.
+    """Return the relocation of an environment from `here` to `there`, both PREFIX/envs/NAME.
 
-    `real` is its path here without symlinks, which programs may have written down as well.
-    Where that is all that differs, it stays in a binary that has no room: at the other end
-    of a link, a path that is longer is nobody's choice. So do the paths where it stood
-    `earlier`, before it was packed.
+    `real` is the path `here` without symlinks, which programs may have written into files too.
+    If only `real` differs from `there`, a binary without room for the new path keeps it, because
+    the user did not choose the length of a path behind a symlink. The same goes for `earlier`,
+    the paths that the environment had before it was packed.
 
-    `real_base` is PREFIX without symlinks. It has to be said: what stands above `real` can be
-    any directory that somebody keeps environments in. So can what stands above one of the
-    `earlier` paths, of which nobody can be asked any more: there its name decides.
+    `real_base` is PREFIX without symlinks. It cannot be derived: the directory above `real` can
+    be any in which somebody keeps environments. So can those above `earlier` paths, which
+    cannot be looked up any more: they count as prefixes if they are named for conda.
     """
     environment = [Move(path, there) for path in dict.fromkeys((here, real, *earlier))]
     base = base_of(here)
@@ -87,7 +91,7 @@ def between(
 
 
 class _Edit(NamedTuple):
-    """The bytes from `start` to `end` become `new`."""
+    """Replaces the bytes from `start` to `end` by `new`."""
 
     start: int
     end: int
@@ -95,12 +99,12 @@ class _Edit(NamedTuple):
 
 
 class Relocation:
-    """An environment that moves, by each name it has here, and the base prefix above it.
+    """Replaces each path of an environment on the source, and the base prefix above it.
 
-    Of what is below the base prefix, only conda's own places move (`base_prefix.follows`): the
-    rest is whatever else stands there, and not the environment's to rename.
+    Of the paths below the base prefix, only conda's own are replaced (`base_prefix.follows`):
+    the others have nothing to do with the environment.
 
-    `needles` find the files that name one of them.
+    `needles` find the files that name one of the old paths.
     """
 
     def __init__(
@@ -109,14 +113,14 @@ class Relocation:
         above: Sequence[Move] = (),
         needed: Optional[Collection[bytes]] = None,
     ) -> None:
-        """`needed` are the old names that must not stay anywhere; all of the environment's
-        where it is None."""
+        """`needed` are the old paths that must not remain in any file; None means all of the
+        environment's."""
         self._environment = [move for move in environment if move.old != move.new]
         self._above = [move for move in above if move.old != move.new]
-        # Innermost first: what is below the environment is not merely below the prefix.
+        # Innermost first: a path below the environment is below the prefix as well.
         self.moves = (*self._environment, *self._above)
         self._new = dict(reversed([one for move in self.moves for one in _spellings(move)]))
-        # What has to be had, or the file cannot be.
+        # A file in which one of these cannot be replaced cannot be relocated.
         musts = [move for move in self._environment if needed is None or move.old in needed]
         self._inside = {old for move in musts for old, _ in _spellings(move)}
         longest_first = sorted(self._new, key=len, reverse=True)
@@ -131,19 +135,19 @@ class Relocation:
 
     @property
     def old_names(self) -> Sequence[bytes]:
-        """The paths that the environment has here and will not have there."""
+        """The paths that the environment has on the source and not on the target."""
         return [move.old for move in self._environment]
 
     def names_any(self, content: bytes) -> bool:
-        """Whether one of the old paths is named."""
+        """Return whether `content` names one of the old paths."""
         return any(True for _ in self._found(content))
 
     def names_any_widely(self, content: bytes) -> bool:
-        """Whether one of them is named in UTF-16 or UTF-32, where `rewrite` leaves it."""
+        """Return whether it names one in UTF-16 or UTF-32, which `rewrite` does not replace."""
         return any(map(self.names_any, wide_texts(self.needles.plain, content)))
 
     def link_target(self, target: bytes) -> bytes:
-        """What a symlink has to lead to there."""
+        """Return what a symlink to `target` has to lead to on the target server."""
         for move in self._environment:
             if target == move.old or target.startswith(move.old + b"/"):
                 return move.new + target[len(move.old) :]
@@ -153,7 +157,7 @@ class Relocation:
         return target
 
     def rewrite(self, content: bytes, placeholder: Optional[Placeholder] = None) -> bytes:
-        """The file as it has to be there; `CannotRelocate` where that cannot be had."""
+        """Return the file's content for the new path; `CannotRelocate` if that is impossible."""
         if not self.names_any(content):
             return content
         is_declared_text = placeholder is not None and placeholder.mode == TEXT
@@ -165,7 +169,7 @@ class Relocation:
         return _edited(content, sorted([*edits, *self._same_length(content, edits)]))
 
     def _found(self, content: bytes) -> Iterator[Match[bytes]]:
-        # Each needle is looked for once all along: one that is nowhere costs one search.
+        # Each needle is searched for once over the whole content; an absent one costs one search.
         next_at = {needle: content.find(needle) for needle in self.needles.plain}
         while True:
             next_at = {needle: start for needle, start in next_at.items() if start >= 0}
@@ -195,12 +199,16 @@ class Relocation:
         return head + self._replaced(content[end:])
 
     def _is_script_with_payload(self, content: bytes) -> bool:
-        """Whether only its `#!` line names the path: what follows is an archive, say."""
+        """Return whether only its `#!` line names the path; an archive may follow it."""
         end = shebang.end(content)
         return bool(end) and not self.names_any(content[end:])
 
     def _first_line(self, content: bytes) -> bytes:
-        """An archive knows how far it is from the file's start: that may grow, not shrink."""
+        """Return the content with its `#!` line replaced by one of the same length, if possible.
+
+        An archive after it knows its distance from the start of the file, which can grow but
+        not shrink.
+        """
         end = shebang.end(content)
         try:
             line = _edited(
@@ -211,17 +219,17 @@ class Relocation:
         return line + content[end:]
 
     def _declared(self, content: bytes, placeholder: Placeholder) -> Iterator[_Edit]:
-        """As conda does it: what the path leaves of the placeholder's length is NULs."""
+        """Yield edits that do as conda does: NULs fill the rest of the placeholder's length."""
         for old, new in self._environment:
             room, room_there = placeholder.size_bytes - len(old), placeholder.size_bytes - len(new)
             for match in re.finditer(re.escape(old) + rb"[^\0]*", content) if room >= 0 else ():
                 before = content[max(0, match.start() - _BEFORE_BYTES) : match.start()]
                 if _LONGER_PATH.search(before):
-                    continue  # the other name of the environment, which only ends like this one
+                    continue  # another name of the environment, which only ends like this one
                 count = match.group().count(old)
                 end = match.end() + room * count
                 if content[match.end() : end + 1] != bytes(end + 1 - match.end()):
-                    continue  # not as conda left it: changed since, or no string of conda's
+                    continue  # not as conda left it: changed since, or not written by conda
                 if room_there < 0:
                     raise CannotRelocate(
                         "conda left room for a path of %d characters; the one there has %d"
@@ -233,7 +241,11 @@ class Relocation:
     def _same_length(
         self, content: bytes, edits: Sequence[_Edit], *, all_of_it: bool = False
     ) -> Iterator[_Edit]:
-        """Edits of what is not edited yet; every byte that is none of the path stays in place."""
+        """Yield edits of the paths outside `edits`, in which all other bytes stay in place.
+
+        Raises `CannotRelocate` if there is no room for a path that is needed, or with
+        `all_of_it` for any path.
+        """
         starts = [edit.start for edit in edits]
         archive_at = zip_archive.start(content)
         for match in self._found(content):
@@ -247,7 +259,7 @@ class Relocation:
             except CannotRelocate:
                 if all_of_it or match.group() in self._inside:
                     raise
-                # The base prefix is outside.
+                # A path that is not needed stays.
 
 
 def _edited(content: bytes, edits: Sequence[_Edit]) -> bytes:
@@ -261,11 +273,11 @@ def _edited(content: bytes, edits: Sequence[_Edit]) -> bytes:
 
 
 def _filled(content: bytes, match: Match[bytes], new: bytes) -> _Edit:
-    """A path in the place of another, with as many slashes behind it as there is room."""
+    """Return an edit that puts `new` in the place of a match, padded with slashes."""
     end = match.end()
     while content[end : end + 1] == b"/":
         end += 1
-    # One slash has to stay before a further name; all others mean nothing.
+    # One slash has to stay before a further name; the others mean nothing.
     needed = 1 if end > match.end() and _IN_NAME.match(content, end) else 0
     room = end - match.start() - needed
     if len(new) > room:
@@ -277,7 +289,7 @@ def _filled(content: bytes, match: Match[bytes], new: bytes) -> _Edit:
 
 
 def _spellings(move: Move) -> Iterator[Tuple[bytes, bytes]]:
-    """A path as it stands in files: plain, in URLs, and in JSON."""
+    """Yield the old and new path in each form that files contain: plain, in URLs, in JSON."""
     yield move.old, move.new
     yield _in_url(move.old), _in_url(move.new)
     yield _in_json(move.old), _in_json(move.new)
@@ -292,7 +304,7 @@ def _in_json(path: bytes) -> bytes:
 
 
 def _without_longer(spellings: Sequence[bytes]) -> Iterator[bytes]:
-    """Those that begin with no other of them."""
+    """Yield the spellings that do not begin with another one."""
     for spelling in spellings:
         if not any(spelling != other and spelling.startswith(other) for other in spellings):
             yield spelling

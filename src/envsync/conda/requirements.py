@@ -1,9 +1,8 @@
-"""An environment's requirements, so that it can be made again elsewhere.
+"""Reads an environment's requirements, so that it can be rebuilt on another server.
 
-Told from what conda and pip wrote down: names, versions, builds and channels from
-`conda-meta/*.json`, pip's packages from `*.dist-info`, what a person asked for from
-`conda-meta/history`. Neither conda nor pip is needed for it. No credentials come along: a
-server uses its own.
+They come from the records of conda and pip, and neither tool is needed: names, versions, builds
+and channels from `conda-meta/*.json`, pip's packages from `*.dist-info`, the user's own specs
+from `conda-meta/history`. Credentials are left out, because each server uses its own.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _METADATA = re.compile(r"(.*\.(?:dist|egg)-info)(?:/|\Z)")
 _TOKEN = re.compile(r"/t/[^/]+(?=/)")
 _SUBDIR = re.compile(r"/(?:noarch|[a-z]+-[a-z0-9_]+)/?\Z")
 _SPECS = re.compile(r"#\s*(update|install|remove|neutered) specs:\s*(\[.*\])\s*\Z")
-# A channel may be an address, which has colons of its own.
+# A channel can be a URL, which contains colons.
 _SPEC_NAME = re.compile(r"(?:\S+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 _PACKAGE_FILE = re.compile(r"[a-z]+://\S*/([^/\s]+)-[^-/\s]+-[^-/\s]+\.(?:conda|tar\.bz2)\Z")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"\]]*")
@@ -50,7 +49,7 @@ Read = Callable[[bytes], Optional[bytes]]
 
 
 class CondaRequirement(NamedTuple):
-    """One package of conda's; `subdir` is `noarch` or the platform that it was built for."""
+    """One conda package; `subdir` is `noarch` or the platform that it was built for."""
 
     name: str
     version: str
@@ -59,10 +58,10 @@ class CondaRequirement(NamedTuple):
 
 
 class PipRequirement(NamedTuple):
-    """One package of pip's.
+    """One pip package.
 
-    `url` is where it came from, if not from an index; `requested` says that a person named
-    it, and that no other package brought it along.
+    `url` is where it came from, empty if from an index. `requested` is true if a person named
+    it, false if it came as a dependency.
     """
 
     name: str
@@ -73,7 +72,10 @@ class PipRequirement(NamedTuple):
 
 
 class Requirements(NamedTuple):
-    """Everything. `requested` are the specs that a person gave conda, as they were written."""
+    """All of an environment's requirements.
+
+    `requested` are the specs that a person gave conda, as they were written.
+    """
 
     channels: Tuple[str, ...]
     conda: Tuple[CondaRequirement, ...]
@@ -82,10 +84,10 @@ class Requirements(NamedTuple):
 
 
 def requirements(paths: Iterable[bytes], read: Read) -> Requirements:
-    """The requirements of the environment that has these files.
+    """Return the requirements of the environment that has these files.
 
-    `read` gives a file's content, or None where it cannot be had; a record of conda's
-    that says nothing is left out.
+    `read` returns a file's content, or None if it cannot be read. Damaged conda records are
+    left out.
     """
     listed = frozenset(paths)
     installed = find_installed(listed)
@@ -132,20 +134,20 @@ def _of_conda(record: Dict[str, Any]) -> CondaRequirement:
 
 
 def _metadata_of(record: Dict[str, Any]) -> Set[bytes]:
-    """The Python metadata that a package of conda's brought along, under whatever name."""
+    """Return the Python metadata directories that a conda package installed, by any name."""
     files = record.get("files")
     found = set()
     for path in files if isinstance(files, list) else ():
         match = _METADATA.match(path) if isinstance(path, str) else None
         if match:
-            # What stands for no byte, as JSON can spell it, is no file's name.
+            # JSON can spell a lone surrogate, which is in no file's name.
             with contextlib.suppress(UnicodeEncodeError):
                 found.add(match.group(1).encode("utf-8", "surrogateescape"))
     return found
 
 
 def channels_of(records: Iterable[Dict[str, Any]]) -> Tuple[str, ...]:
-    """The channels that packages came from, most packages first, without credentials."""
+    """Return the channels that packages came from, most packages first, without credentials."""
     found: Counter[str] = Counter()
     for record in records:
         url, channel = record.get("url"), record.get("channel")
@@ -161,7 +163,10 @@ def _channel(url: str) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """The address without what lets somebody in: user, password, token, query."""
+    """Return the URL without user, password, token and query.
+
+    The user stays if it lets nobody in by itself; the result is empty if `url` is malformed.
+    """
     if "://" not in url:
         return url
     try:
@@ -183,7 +188,10 @@ def _of_pip(installed: Installed, paths: AbstractSet[bytes], read: Read) -> PipR
 
 
 def direct_url(content: Optional[bytes]) -> Tuple[str, bool]:
-    """What `direct_url.json` says: the address as pip takes it, and whether it is editable."""
+    """Return the URL in `direct_url.json` in pip's syntax, and whether the install is editable.
+
+    The URL has no credentials, and is empty if the file is missing or damaged.
+    """
     try:
         document = json.loads(content or b"")
     except (ValueError, RecursionError):
@@ -204,7 +212,7 @@ def direct_url(content: Optional[bytes]) -> Tuple[str, bool]:
 
 
 def _egg_links(paths: Iterable[bytes], read: Read, known: Set[str]) -> List[PipRequirement]:
-    """What `setup.py develop` left: a file that names the project's directory."""
+    """Return the packages of `.egg-link` files, in which `setup.py develop` names a directory."""
     found = []
     for path in paths:
         match = _EGG_LINK.fullmatch(path)
@@ -218,9 +226,9 @@ def _egg_links(paths: Iterable[bytes], read: Read, known: Set[str]) -> List[PipR
 
 
 def requested_specs(history: str) -> Tuple[str, ...]:
-    """The specs that are in force after everything in `conda-meta/history`, by name.
+    """Return the specs in force at the end of `conda-meta/history`, sorted by package name.
 
-    Without what lets somebody into a channel.
+    Credentials of channels are left out.
     """
     specs: Dict[str, str] = {}
     for line in history.splitlines():
@@ -243,7 +251,7 @@ def _listed(text: str) -> Tuple[str, ...]:
 
 
 def _spec_to_take(spec: str) -> str:
-    """The spec without credentials; only its channel's part is an address, or what it encloses."""
+    """Return the spec without the credentials in its URLs."""
     channel, is_of_channel, what = spec.rpartition("::")
     channel, what = (
         _ADDRESS.sub(lambda address: without_credentials(address.group()), part)
@@ -253,6 +261,6 @@ def _spec_to_take(spec: str) -> str:
 
 
 def spec_name(spec: str) -> str:
-    """The package that a spec of conda's is about: `numpy` of `conda-forge::numpy>=1.26`."""
+    """Return the package that a conda spec names: `numpy` for `conda-forge::numpy>=1.26`."""
     match = _PACKAGE_FILE.match(spec.strip()) or _SPEC_NAME.match(spec.strip())
     return match.group(1).lower() if match else ""

@@ -1,9 +1,9 @@
-"""`#!` lines for paths of any length.
+"""Rewrites `#!` lines for interpreter paths of any length.
 
-Linux took 127 bytes of such a line until 5.1, 255 since, and cuts off the rest in silence;
-a blank in the interpreter's path ends it everywhere. pip's way out is a script that is one
-of `/bin/sh` and of Python at once. Ours has the path in double quotes, which pip gives only
-to a path with a blank: so one that envsync made is known, and can become a plain line again.
+Linux reads 127 bytes of such a line (255 since 5.1) and silently cuts off the rest; a blank
+ends the interpreter's path. pip's workaround is a script that is valid for both `/bin/sh` and
+Python. In ours the path is in double quotes, which pip uses only for a path with a blank. So a
+line that envsync wrote is recognized, and can become a plain one again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ LINE_BYTES_MAX = 127
 _LINE = re.compile(rb"#![ \t]*(\S+)((?:[ \t][^\n]*)?)(\n|\Z)")
 _PYTHON = re.compile(rb"(?:python|pypy)[0-9.]*[a-z]*\Z")
 _FOR_SH = re.compile(rb"#!/bin/sh\n'''exec' \"([^\"\n]+)\"([^\n\"]*) \"\$0\" \"\$@\"\n' '''\n")
-# What `env -S` takes as it is.
+# Characters that `env -S` does not interpret.
 _PLAIN = re.compile(rb"[A-Za-z0-9_./=,:+@%-]+")
 _SH_BYTES_MAX = 1 << 16
 
 
 def end(content: bytes) -> int:
-    """How many bytes of a file are its `#!` line; 0 where it has none."""
+    """Return the length of a file's `#!` line in bytes; 0 if it has none."""
     if not content.startswith(b"#!"):
         return 0
     for_sh = _FOR_SH.match(content[:_SH_BYTES_MAX])
@@ -34,9 +34,9 @@ def end(content: bytes) -> int:
 
 
 def relocated(line: bytes, replaced: Callable[[bytes], bytes]) -> bytes:
-    """A `#!` line with its paths replaced, in the form that the kernel can take.
+    """Return a `#!` line with its paths replaced, in a form that the kernel accepts.
 
-    A line in our form for `/bin/sh` becomes a plain one again where that fits.
+    A line in our form for `/bin/sh` becomes a plain one again if that fits.
     """
     plain = replaced(line)
     if plain == line:
@@ -51,15 +51,18 @@ def relocated(line: bytes, replaced: Callable[[bytes], bytes]) -> bytes:
         return plain
     interpreter, options = replaced(parsed.group(1)), replaced(parsed.group(2))
     if _fits(interpreter, plain) or interpreter == parsed.group(1):
-        return plain  # what only hands on a path has no other form
+        return plain  # the path is only an argument, for which there is no other form
     if _PYTHON.match(posixpath.basename(interpreter)):
         return b"#!/bin/sh\n'''exec' \"%s\"%s \"$0\" \"$@\"\n' '''\n" % (interpreter, options)
-    # As conda does it: whatever is first of that name in PATH.
+    # As conda does: run the first program of that name in PATH.
     return b"#!/usr/bin/env " + _for_env(posixpath.basename(interpreter), options) + parsed.group(3)
 
 
 def _for_env(name: bytes, options: bytes) -> bytes:
-    """A program and its options; they are one argument, as they are behind `#!`."""
+    """Return the arguments of `env` that run a program with `options` as one argument.
+
+    The kernel, too, passes all that follows the interpreter as one argument.
+    """
     argument = options.strip(b" \t\r")
     if not argument:
         return name

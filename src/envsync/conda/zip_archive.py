@@ -1,6 +1,6 @@
-"""Finds where a zip archive begins in a file: some begin behind a program.
+"""Finds where a zip archive begins in a file: some follow a program.
 
-Whatever reads such archives has their signature in it as well, so that alone tells nothing.
+A zip signature alone proves nothing, because programs that read zip archives contain it too.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import struct
 from typing import Optional
 
-_END = struct.Struct("<4s4xHHIIH")  # entries here and in all; the directory's size and place
+_END = struct.Struct("<4s4xHHIIH")  # entries here and in total; the directory's size and offset
 _END_MAGIC, _END64_MAGIC, _MEMBER_MAGIC = b"PK\x05\x06", b"PK\x06\x07", b"PK\x01\x02"
 _END64_BYTES = 20
 _COMMENT_BYTES_MAX = 65535
-_MEMBER = struct.Struct("<4s24xHHH8xI")  # lengths of name, extra and comment; the member's place
+_MEMBER = struct.Struct("<4s24xHHH8xI")  # lengths of name, extra and comment; member's offset
 
 
 def start(content: bytes) -> Optional[int]:
-    """The position of an archive's first byte, or one before that; None where there is none."""
+    """Return the offset of an archive's first byte, or an earlier one; None without an archive."""
     first = max(0, len(content) - _END.size - _COMMENT_BYTES_MAX)
     at = content.rfind(_END_MAGIC, first)
     while at >= 0:
@@ -28,7 +28,10 @@ def start(content: bytes) -> Optional[int]:
 
 
 def _start(content: bytes, end_at: int) -> Optional[int]:
-    """By an end record at that position, if it is one, and of an archive that holds anything."""
+    """Return the archive's start according to the end record at `end_at`.
+
+    None if there is no end record, or the archive is empty.
+    """
     if end_at + _END.size > len(content):
         return None
     count: int
@@ -37,19 +40,19 @@ def _start(content: bytes, end_at: int) -> Optional[int]:
     comment: int
     _, _, count, size, offset, comment = _END.unpack_from(content, end_at)
     if content[max(0, end_at - _END64_BYTES) : end_at].startswith(_END64_MAGIC):
-        return 0  # beyond 4 GB; where such a one begins is not worth knowing
+        return 0  # an archive beyond 4 GB, whose exact start is not worth finding
     has_room = offset + size <= end_at and end_at + _END.size + comment <= len(content)
     if not count or not has_room:
         return None
     directory_at = end_at - size
     if not content.startswith(_MEMBER_MAGIC, directory_at):
         return None
-    # Places are told from the archive's start, or from the file's.
+    # Offsets count from the start of the archive, or of the file.
     return directory_at - offset + _first_member(content, directory_at, end_at)
 
 
 def _first_member(content: bytes, at: int, end: int) -> int:
-    """The least place in a directory; 0 where that cannot be read to its end."""
+    """Return the least member offset in a directory; 0 if it cannot be read to its end."""
     least = end
     while at + _MEMBER.size <= end:
         magic, name, extra, comment, offset = _MEMBER.unpack_from(content, at)
