@@ -17,9 +17,9 @@ _WHY_AUTO = "it needs nothing there but Python, and no second connection"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A transport, and one clause that says why it was taken.
+    """A transport, and a clause for people that says why it was chosen.
 
-    `agent_forwarded`: the user's agent was forwarded to the source, for this or in vain.
+    `agent_forwarded` is true if the user's ssh agent was forwarded to the source, even in vain.
     """
 
     transport: Transport
@@ -28,15 +28,15 @@ class Choice:
 
 
 def transports() -> tuple[Transport, ...]:
-    """Those in `NAMED`, in that order (see docs/decisions/0005-transports.md)."""
+    """Return the transports in `NAMED`, in that order (docs/decisions/0005-transports.md)."""
     return (StreamTransport(), RsyncTransport(), ScpTransport())
 
 
 def choose(name: str, job: Job) -> Choice:
-    """The transport of that name, or for `auto` the first that can serve the job.
+    """Return the transport of that name, or for `auto` the one that fits the job.
 
-    Nothing is sent yet, but a named one may ask the agent what is there. Raises
-    `UsageError` for an unknown name, `TransferFailed` where the named one cannot.
+    Nothing is sent yet, but a named transport can ask the agent what is on the target. Raises
+    `UsageError` for an unknown name, `TransferFailed` if the named transport cannot serve.
     """
     if name == AUTO:
         return _automatic(job)
@@ -54,7 +54,7 @@ def choose(name: str, job: Job) -> Choice:
 
 
 def _automatic(job: Job) -> Choice:
-    """Stream, which refuses nothing; but between two other servers straight, where that can be."""
+    """Return stream, which serves any job, or between two other servers direct, if possible."""
     if job.direct is None or job.link is None:
         return Choice(StreamTransport(), _WHY_AUTO)
     if job.size_bytes < WORTHWHILE_BYTES:

@@ -1,4 +1,4 @@
-"""Sends only the new blocks of large files that the target has in another version."""
+"""Sends only the new blocks of large files of which the target has another version."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ Known = Mapping[bytes, Blocks]
 
 
 def known_blocks(job: Job) -> Known:
-    """What the target has of the job's large files, by path; only where that is much."""
+    """Return the blocks that the target has of the job's large files, by path.
+
+    Files of which it has little are left out.
+    """
     if not job.has_versions or job.link is None or job.relayed is not None:
         return {}
     large = [item for item in job.items if item[1] >= LARGE_BYTES and item[0] not in job.elsewhere]
@@ -54,7 +57,7 @@ def _told(job: Job, items: Sequence[Item], *, is_sample: bool) -> dict[bytes, Bl
 
 
 def _is_alike(job: Job, path: bytes, blocks: Blocks) -> bool:
-    """Whether enough of the blocks that were told are where they were."""
+    """Return whether enough of the sampled blocks are at the same place in the source's file."""
     which = numbers(blocks.count, is_sample=True)
     if not blocks.digests or len(which) != len(blocks.digests):
         return False
@@ -68,7 +71,7 @@ def _is_alike(job: Job, path: bytes, blocks: Blocks) -> bool:
 
 @contextlib.contextmanager
 def _opened(job: Job, path: bytes) -> Iterator[int]:
-    """A file of the source; -1 where it is gone."""
+    """Open a file of the source: yield its descriptor, or -1 if it is gone."""
     fd = -1
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
@@ -80,7 +83,7 @@ def _opened(job: Job, path: bytes) -> Iterator[int]:
 
 
 class Patches:
-    """The items as a stream for `agent.staging.blocks.Patching`; in the place of `Job.contents`."""
+    """Reads the items as a stream for `agent.staging.blocks.Patching`; replaces `Job.contents`."""
 
     def __init__(self, job: Job, known: Known) -> None:
         self._job = job
@@ -101,7 +104,7 @@ class Patches:
         yield bytes(piece)
 
     def _parts(self, number: int, item: Item) -> Iterator[tuple[bytes, int]]:
-        """Of one file, each with how much of its content it stands for."""
+        """Yield the parts of one file's stream, each with the bytes of content it stands for."""
         path, size_bytes = item
         with _opened(self._job, path) as fd:
             yield HEAD.pack(number, size_bytes if fd >= 0 else GONE), 0
@@ -113,7 +116,7 @@ class Patches:
 
 
 def new_bytes(job: Job, known: Known) -> int:
-    """How many bytes of these files are not there yet."""
+    """Return how many bytes of the files in `known` the target does not have yet."""
     total = 0
     for path, size_bytes in job.items:
         if path in known:

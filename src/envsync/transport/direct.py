@@ -1,10 +1,10 @@
 """The direct transport: from a source on another server straight to the target, by rsync.
 
-For a source on another server that gets into the target by its own means: its own ssh, keys
-and known hosts. Where those do not do, and the user's ssh configuration forwards his agent to
-that server, it is lent that for as long as it takes, and nothing else. Whether the server that
-it reaches is the target is decided there: the writer that rsync is started by finds the staging
-tree with this push's token, or writes nothing (`agent.staging.writer_guard`).
+The source's server logs in to the target with its own ssh, keys and known hosts. If those do not
+suffice and the user's ssh configuration forwards the agent to that server, it gets the user's
+agent for as long as the transfer takes, and nothing else. Whether it has reached the right
+target is decided there: the writer that starts rsync finds the staging tree with this push's
+token, or writes nothing (`agent.staging.writer_guard`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from envsync.transport.rsync_output import Output
 from envsync.transport.stream import StreamTransport
 
 WORTHWHILE_BYTES = 16 << 20
-"""What is less goes through this machine before the other way is found."""
+"""A smaller transfer is through this machine sooner than a direct way could be found."""
 
 _SSH = (
     *("ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15"),
@@ -33,7 +33,7 @@ _SSH = (
 
 
 class DirectTransport:
-    """Needs rsync on both servers, and that the source gets into the target by itself."""
+    """Sends by rsync between two servers; needs it on both, and a login from one to the other."""
 
     name = DIRECT
 
@@ -49,7 +49,7 @@ class DirectTransport:
         return Receiver(job).refusal() or _refused(direct, job)
 
     def reason(self, job: Job) -> str:
-        """Why it can serve a job that it does not refuse."""
+        """Return how the source gets into the target, for a job that is not refused."""
         assert job.direct is not None
         if job.direct.agent_forwarded:
             return (
@@ -73,7 +73,7 @@ class DirectTransport:
             follow(job, output, data)
         if is_full(ended.said):
             raise failed_run(job, ended.exit_code, ended.said)
-        # Whatever it did not bring comes through this machine.
+        # What rsync did not bring goes through this machine.
         if ended.exit_code in (0, *PARTIAL_EXIT_CODES):
             return stamped(job, output.wire_bytes)
         return replace(StreamTransport().send(job), instead=_failed(direct.server, ended))
@@ -86,7 +86,10 @@ def _failed(server: str, ended: RsyncEnded) -> str:
 
 
 def ways(user: str, hostname: str, port: int, alias: str) -> list[list[str]]:
-    """How a server may get into the target: as its own configuration says, or as we do."""
+    """Return the ssh commands by which a server can try to log in to the target.
+
+    The first uses the server's own configuration of `alias`, the second our user, host and port.
+    """
     named = [*_SSH, alias]
     return [named, [*_SSH, "-l", user, "-p", str(port), hostname]]
 

@@ -1,4 +1,4 @@
-"""Adapts how hard a stream compresses: it tries which step gets the most content through."""
+"""Adapts how hard a stream compresses, by trying which step gets the most content through."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 SMALL_BYTES = 64 << 20
-"""So little gets the last step, whatever the link: it is sent before that could be told."""
+"""A smaller stream is compressed hard whatever the link: it ends before the link is measured."""
 
 CRAWLING_BYTES_PER_SECOND = 30e6
-"""A link that any processor can keep up with, whatever the effort."""
+"""At this rate and below, any processor keeps up with the link at every step."""
 
 
 class Step(NamedTuple):
-    """A codec and its level, and the links that it is for.
+    """A codec and its level, and the links that it suits.
 
-    Above `below_bytes_per_second` the processor would be slower than the link. What is not
-    little `begins` with the step of a ladder that says so, else with its first.
+    On a link faster than `below_bytes_per_second` the processor would be the slower one. A large
+    stream starts with the step of its ladder that `begins`, else with the first.
     """
 
     codec: str
@@ -28,9 +28,10 @@ class Step(NamedTuple):
 
 
 class Sending(NamedTuple):
-    """One block on its way: what it held up, and what held it up.
+    """Measurements of one block that was sent.
 
-    `seconds` is how long the link took it; `by_link`, `by_processor`: what it had waited for.
+    `seconds` is how long the link took; `by_link` and `by_processor` say what the block had
+    waited for before.
     """
 
     content_bytes: int
@@ -41,19 +42,20 @@ class Sending(NamedTuple):
 
 
 class Effort:
-    """Which step is taken now: to begin with the one that says so, or the last for a little.
+    """Chooses the compression step of each block of a stream from how earlier blocks fared.
 
-    Told of each block. Where blocks wait for the link the next step is tried, where they wait
-    for a processor the one before; it stays where more content gets through by it. A step that
-    was no gain is left alone for a while, ever longer. A link that crawls gets the last step.
+    If blocks wait for the link, the next step is tried; if they wait for a processor, the one
+    before. The new step stays if more content gets through with it. A step without gain is not
+    tried again for a while, which doubles each time. A crawling link gets the last step.
     """
 
     _WINDOW = 16
     _LAG = 24
-    """Blocks after a change that say nothing of it: some were made before, and more go into
-    the buffers of the link than through it."""
+    """Blocks after a change that are not counted: some were compressed before it, and others
+    only fill the buffers of the link."""
     _FILLED, _EARLY = 8, 16
-    """After so many of the first blocks the buffers are full; it is clear whether a link crawls."""
+    """Number of first blocks after which the buffers are full, and after which it is clear
+    whether the link crawls."""
     _GAIN = 1.03
     _REST = 8
 
@@ -75,10 +77,10 @@ class Effort:
 
     @staticmethod
     def starts_at(ladder: Sequence[Step], size_bytes: int) -> int:
-        """The number of the step that is taken before anything is known."""
+        """Return the index of the first block's step."""
         if size_bytes > SMALL_BYTES:
             return next((number for number, step in enumerate(ladder) if step.begins), 0)
-        # Not what is for crawling links alone: that takes its time.
+        # Steps for crawling links only are too slow here.
         fit = [step for step in ladder if step.below_bytes_per_second > CRAWLING_BYTES_PER_SECOND]
         return max(0, len(fit) - 1)
 
@@ -87,7 +89,7 @@ class Effort:
         return self._ladder[self._at]
 
     def observe(self, sent: Sending) -> None:
-        """A block was sent."""
+        """Take the measurements of a block that was sent into account."""
         self._seen += 1
         if self._seen == 0 or (self._is_new and self._seen == self._FILLED - self._LAG):
             self._forget()
@@ -114,14 +116,14 @@ class Effort:
         self._started = self._clock()
 
     def _rate(self) -> float:
-        """Bytes that the link took in a second."""
+        """Return the link's bytes per second."""
         return self._wire_bytes / max(self._seconds, 1e-9)
 
     def _waits_for_link(self, blocks: int) -> bool:
         return self._balance > blocks // 2
 
     def _decide(self, content_per_second: float) -> None:
-        """A window is over, in which so much content got through."""
+        """Choose the next step at the end of a window."""
         self._rests = {step: max(0, rest - 1) for step, rest in self._rests.items()}
         if self._before is not None:
             at, before = self._before
@@ -138,7 +140,7 @@ class Effort:
             self._begin(0)
 
     def _wanted(self) -> int:
-        """The step that is worth a try, or the present one."""
+        """Return the step that is worth trying, or the present one."""
         if self._balance < -self._WINDOW // 2:
             return max(0, self._at - 1)
         harder = self._at + 1

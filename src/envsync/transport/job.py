@@ -20,7 +20,7 @@ from envsync.agent.wire.short_answers import RsyncFacts
 from envsync.ssh.session import Link
 
 if TYPE_CHECKING:
-    # It comes with what starts rsyncs, which most pushes never do.
+    # Importing it also imports the code that starts rsyncs, which most pushes do not need.
     from envsync.agent.source.direct_send import ReachFacts, RsyncEnded
 
 Item = tuple[bytes, int]
@@ -28,7 +28,7 @@ Item = tuple[bytes, int]
 
 
 class Ask(Protocol):
-    """Carries out one operation of the target's agent (see `envsync.push.ends.end.End`)."""
+    """Calls one operation of the target's agent (see `envsync.push.ends.end.End`)."""
 
     def __call__(
         self,
@@ -43,7 +43,7 @@ class Ask(Protocol):
 class Contents(Protocol):
     """Reads files of the source as one uncompressed stream (see `agent.trees.outgoing`).
 
-    `progress` gets files and bytes read since its last call.
+    `progress` is called with the files and bytes read since its last call.
     """
 
     def __call__(
@@ -54,7 +54,8 @@ class Contents(Protocol):
 class Relayed(Protocol):
     """Gets files of a source on another server as encoded blocks (see `agent.wire.codec`).
 
-    `codecs` are what the target can undo; `progress` gets bytes of content since its last call.
+    `codecs` are those that the target can decode; `progress` is called with the bytes of content
+    since its last call.
     """
 
     def __call__(
@@ -63,47 +64,49 @@ class Relayed(Protocol):
 
 
 class Direct(Protocol):
-    """A source on another server that may send to the target by itself
-    (`agent.source.direct_send`)."""
+    """A source on another server that can possibly send to the target by itself.
+
+    See `agent.source.direct_send`.
+    """
 
     @property
     def server(self) -> str: ...
 
     @property
     def source_path(self) -> bytes:
-        """Where the environment stands there."""
+        """The environment's path on that server."""
         ...
 
     def rsync(self) -> RsyncFacts:
-        """The rsync of the source's server."""
+        """Return facts about the rsync of the source's server."""
         ...
 
     def reach(self, commands: Sequence[Sequence[str]]) -> ReachFacts:
-        """Which of these ssh commands gets in from there; tried once.
+        """Return which of these ssh commands logs in to the target from there; tried only once.
 
-        First by that server's own means; where none does, with the user's agent, if the ssh
-        configuration forwards it to that server.
+        They are tried with that server's own keys first. If none succeeds, they are tried with
+        the user's ssh agent, if the ssh configuration forwards it to that server.
         """
         ...
 
     @property
     def agent_forwarded(self) -> bool:
-        """Whether `reach` has forwarded the user's agent; `run` then does, too."""
+        """Whether `reach` has forwarded the user's agent; if so, `run` does too."""
         ...
 
     def run(
         self, argv: Sequence[bytes], paths: Sequence[bytes]
     ) -> Generator[bytes, None, RsyncEnded]:
-        """Run rsync there on these files: what it prints, and in the end how it ended."""
+        """Run rsync there on these files: yield what it prints, and return how it ended."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a transfer did. `wire_bytes` is what it put on the wire, None where unknown.
+    """The result of a transfer. `wire_bytes` is what it put on the wire, None if unknown.
 
-    `failed` are paths whose contents did not come right: the source changed them. `instead`:
-    why the stream brought everything, where another transport could not.
+    `failed` are paths whose contents arrived wrong because the source changed them. `instead`
+    says why stream sent everything in place of another transport; empty if it did not.
     """
 
     wire_bytes: int | None
@@ -113,18 +116,20 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One transfer: these files of the source into that staging tree.
+    """One transfer of files of the source into a staging tree.
 
-    `all_fetches` says that `items` is everything that the target asked for. `tree` is the
-    staging tree's path on the target, `token` what it was marked with: a late writer of an
-    earlier push finds another one and writes nothing. `python` is an interpreter there.
-    `on_sent` gets bytes of content sent since its last call, `on_files` how many files are over
-    since its own, from a transport that can tell. `relayed` is where the contents
-    come from if the source is on another server: then `contents` and `source_path` are of no use,
-    and `direct` may be how it sends by itself.
-    `has_versions` says that the target may have other versions of the files at their paths.
-    What is in `elsewhere` does not stand below `source_path` as it has to be there, and can be
-    had from `contents` only. `is_taken` says whether the target takes by now what is sent.
+    `link` is None if the target is this machine. `all_fetches` is true if `items` is everything
+    that the target asked for. `tree` is the staging tree's path on the target, `token` the mark
+    in it: a late writer of an earlier push finds another mark and writes nothing. `python` is an
+    interpreter on the target. `on_sent` is called with the bytes of content sent since its last
+    call, `on_files` with the files received since its last call, by transports that know.
+
+    If the source is on another server, contents come from `relayed`, `contents` and
+    `source_path` are of no use, and `direct`, if not None, may let it send by itself.
+    `has_versions` is true if the target can have other versions of the files at their paths.
+    Paths in `elsewhere` have other contents below `source_path` than they must have on the
+    target; theirs come from `contents` only. `is_taken` returns whether the target has begun to
+    read what is sent.
     """
 
     link: Link | None
@@ -151,26 +156,25 @@ class Job:
         return sum(size_bytes for _, size_bytes in self.items)
 
     def selection(self) -> bytes:
-        """The items as the agent wants them told: nothing where it is all it asked for."""
+        """Return the items as the agent's operations take them; empty if it is all it asked for."""
         return b"" if self.all_fetches else b"\0".join(path for path, _ in self.items)
 
 
 class Transport(Protocol):
     """One way to send.
 
-    Contract: `send` puts the contents of every item under its path below `tree`, as new
-    files, and nothing else; what is there already under other names is left alone. Modes,
-    mtimes and verification are the agent's afterwards. It may be called again for some of
-    the items. After a failure the staging tree may hold any part of them, whole files or
-    not: the next push looks before it believes. Raises `TransferFailed`, `ConnectionLost`
-    or `NoSpace`. Every wait in it is bounded.
+    `send` writes the contents of every item at its path below `tree`, as new files, and changes
+    nothing else there. The agent sets modes and mtimes and verifies the files afterwards. `send`
+    can be called again for some of the items. After a failure the staging tree can hold any part
+    of them, whole files or not: the next push checks what it finds. Raises `TransferFailed`,
+    `ConnectionLost` or `NoSpace`. Every wait in it is bounded.
     """
 
     @property
     def name(self) -> str: ...
 
     def refusal(self, job: Job) -> str | None:
-        """Why this transport cannot serve the job; None where it can."""
+        """Return why this transport cannot serve the job; None if it can."""
         ...
 
     def send(self, job: Job) -> Sent: ...

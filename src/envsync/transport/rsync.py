@@ -1,7 +1,7 @@
 """The transport rsync: the system's rsync on both ends, over the system's ssh.
 
-It sends contents only, each file as a new one; a file that the live tree has in an older
-version goes as a delta. What it could not send goes by stream.
+It sends only contents, each file as a new one; a file of which the live tree has an older
+version goes as a delta. What rsync could not send goes by stream.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from envsync.transport.rsync_output import Output
 from envsync.transport.stream import StreamTransport, failed_paths
 
 _OLDEST_VERSION = (3, 1)
-# zstd at level 1 takes about this much from one processor.
+# About the rate of zstd at level 1 on one processor.
 _COMPRESS_BELOW_BYTES_PER_SECOND = 150e6
 _PROBE_FROM_BYTES = 16 << 20
 DELTA_FROM_BYTES = 1 << 20
 
 
 class RsyncTransport:
-    """Needs rsync on both ends and ssh here."""
+    """Sends by rsync; needs it on both ends, and ssh on this machine."""
 
     name = RSYNC
 
@@ -63,7 +63,7 @@ class RsyncTransport:
         return stamped(job, output.wire_bytes)
 
     def _send_both(self, job: Job, elsewhere: tuple[bytes, ...]) -> Sent:
-        """What stands in the source as it is, and by stream what is made on the way."""
+        """Send by rsync the files that the source has as they are, and the others by stream."""
         items = tuple(item for item in job.items if item[0] not in job.elsewhere)
         part = replace(job, items=items, all_fetches=False, elsewhere=frozenset())
         sent = self.send(part) if items else Sent(0)
@@ -72,7 +72,7 @@ class RsyncTransport:
 
 
 def follow(job: Job, output: Output, data: bytes) -> None:
-    """Tell how far rsync is, by what it has printed since."""
+    """Report rsync's progress to the job from what rsync has printed since the last call."""
     files_before = output.files
     job.on_sent(output.feed(data))
     if output.files > files_before:
@@ -80,7 +80,7 @@ def follow(job: Job, output: Output, data: bytes) -> None:
 
 
 def stamped(job: Job, wire_bytes: int | None) -> Sent:
-    """Have the agent take what rsync brought for what it is; what it did not bring is sent."""
+    """Have the agent stamp the files that rsync brought; send by stream those it did not."""
     failed = failed_paths(job.ask("transfer.stamp", {}, job.selection()).document)
     if not failed:
         return Sent(wire_bytes)
@@ -88,7 +88,7 @@ def stamped(job: Job, wire_bytes: int | None) -> Sent:
 
 
 def _send_rest(job: Job, failed: tuple[bytes, ...], wire_bytes: int | None) -> Sent:
-    """By stream, what rsync does not: paths beyond its limits, files that changed size."""
+    """Send by stream what rsync did not: paths beyond its limits, files that changed size."""
     wanted = set(failed)
     items = tuple(item for item in job.items if item[0] in wanted)
     rest = StreamTransport().send(
@@ -109,14 +109,14 @@ class Receiver:
         self.said: str = facts.version
 
     def refusal(self) -> str | None:
-        """Why it cannot serve; None where it can."""
+        """Return why it cannot serve; None if it can."""
         if not self.path:
             return "there is no rsync on the server"
         return "its rsync is older than 3.1" if is_old(self.said) else None
 
 
 def is_old(said: str) -> bool:
-    """Whether an rsync that says this of itself lacks what is asked of it."""
+    """Return whether `rsync --version` printed a version too old for the options used here."""
     return (rsync_command.version(said) or (0, 0)) < _OLDEST_VERSION
 
 
@@ -142,7 +142,7 @@ def _command(job: Job) -> RsyncCommand:
 
 
 def _compresses(job: Job, program: str, said_there: str) -> bool:
-    """Where both can do zstd, and the link is slower than that."""
+    """Return whether to compress: if both rsyncs have zstd, and the link is slower than zstd."""
     if job.size_bytes < _PROBE_FROM_BYTES or not rsync_command.speaks_zstd(said_there):
         return False
     if not rsync_command.speaks_zstd(version_text(program)):

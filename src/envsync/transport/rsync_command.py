@@ -1,4 +1,4 @@
-"""Builds the command lines of both rsyncs."""
+"""Builds the command lines of the rsyncs on both ends."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+@:,=-]*")
 
 @dataclass(frozen=True, slots=True)
 class RsyncCommand:
-    """One run: from `source` here to the staging tree there.
+    """One run of rsync, from `source` on this machine to the staging tree on the target.
 
-    `tree` is the staging tree's path, `python` and `rsync` are programs there. With `delta`
-    files are compared with the live tree's, which costs time for each of them.
+    `tree` is the staging tree's path; `python` and `rsync` are programs on the target. With
+    `delta`, files are compared with the live tree's, which costs time for each file.
     """
 
     program: str
@@ -36,19 +36,19 @@ class RsyncCommand:
     limit_bits_per_second: int | None = None
 
     def argv(self) -> list[bytes]:
-        """For the local rsync; the paths of the files are read from its stdin."""
+        """Return the sender's command line; it reads the paths of the files from its stdin."""
         tree = os.fsencode(self.tree)
         state = posixpath.dirname(posixpath.dirname(tree))
         return [
             os.fsencode(self.program),
-            # What has the size and the time of the old file may be another one all the same.
+            # A file with the size and mtime of the old one can still have other contents.
             b"--ignore-times",
             b"--from0",
             b"--files-from=-",
             b"--no-implied-dirs",
-            # Paths past the shell there; by the name that every rsync from 3.0 on knows.
+            # Keep paths from the shell there (--protect-args; every rsync from 3.0 on knows -s).
             b"-s",
-            # Modes and times are the agent's, by the manifest. Nobody else looks in till then.
+            # The agent sets modes and mtimes from the manifest; nobody else can read until then.
             b"--chmod=F600",
             b"--partial-dir=" + posixpath.join(state, scratch_files.PARTIAL),
             b"--temp-dir=" + posixpath.join(state, scratch_files.TEMPORARY),
@@ -64,14 +64,14 @@ class RsyncCommand:
         ]
 
     def _host_argument(self) -> str:
-        """In brackets where it has colons, as addresses of IPv6 do."""
+        """Return the host, in brackets if it is an IPv6 address."""
         return f"[{self.ssh_host}]" if ":" in self.ssh_host else self.ssh_host
 
     def _delta_options(self) -> list[bytes]:
         if not self.delta:
             return [b"--whole-file"]
         above, name = posixpath.split(posixpath.dirname(posixpath.dirname(os.fsencode(self.tree))))
-        # The live tree (`agent.places.layout`) is the basis: read, copied from, never linked to.
+        # The basis is the live tree (`agent.places.layout`): read and copied from, never linked.
         return [
             b"--no-whole-file",
             b"--copy-dest=" + posixpath.join(posixpath.dirname(above), name),
@@ -82,12 +82,12 @@ class RsyncCommand:
         if self.compress:
             options = [b"--compress", b"--compress-choice=zstd", b"--compress-level=1"]
         if self.limit_bits_per_second is not None:
-            # In units of 1024 bytes a second; 0 would mean no limit.
+            # In units of 1024 bytes per second; 0 would mean no limit.
             options.append(b"--bwlimit=%d" % max(1, self.limit_bits_per_second // 8 // 1024))
         return options
 
     def _receiver(self) -> str:
-        """What stands for `rsync` there: fixed ASCII, the same to sh, csh and fish."""
+        """Return the command that runs rsync there: ASCII, with one meaning to sh, csh and fish."""
         program = inspect.getsource(writer_guard).encode().hex()
         state = os.fsencode(posixpath.dirname(posixpath.dirname(self.tree))).hex()
         rsync = os.fsencode(self.rsync).hex()
@@ -96,26 +96,26 @@ class RsyncCommand:
 
 
 def joined(argv: Sequence[str]) -> str:
-    """One string that rsync takes apart into these arguments again.
+    """Return one string that rsync splits into these arguments again.
 
-    rsync splits at blanks and knows quotes; inside them a doubled quote stands for one,
+    rsync splits at blanks and knows quotes; inside them a doubled quote stands for one quote,
     and a backslash for itself.
     """
     return " ".join("'" + argument.replace("'", "''") + "'" for argument in argv)
 
 
 def is_plain(path: str) -> bool:
-    """Whether every login shell takes the path for what it is, without quotes."""
+    """Return whether every login shell takes the path literally without quotes."""
     return _PLAIN_PATH.fullmatch(path) is not None
 
 
 def speaks_zstd(version_text: str) -> bool:
-    """Whether `rsync --version` lists zstd."""
+    """Return whether the output of `rsync --version` lists zstd."""
     _, _, after = version_text.partition("Compress list:")
     return "zstd" in after.strip().partition("\n")[0].split()
 
 
 def version(version_text: str) -> tuple[int, int] | None:
-    """Major and minor version, None where it does not say."""
+    """Return rsync's major and minor version; None if the text does not name one."""
     found = re.match(r"rsync +version +v?(\d{1,9})\.(\d{1,9})", version_text)
     return None if found is None else (int(found[1]), int(found[2]))

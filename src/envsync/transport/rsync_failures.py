@@ -7,7 +7,7 @@ from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, Transf
 from envsync.hint_commands import command_line
 
 PARTIAL_EXIT_CODES = frozenset({23, 24})
-"""Some files could not be sent, or vanished: the others came."""
+"""Some files could not be sent or vanished; the others arrived."""
 
 _TIMEOUT_EXIT_CODES = frozenset({30, 35})
 _CUT_EXIT_CODES = frozenset({10, 12, 255})
@@ -17,15 +17,15 @@ _DETAILS = 8
 
 
 def is_full(said: str) -> bool:
-    """Whether the target's disk or quota is what stopped it; exit codes 11 and 23 say it."""
+    """Return whether the target's disk or quota is full, which exit codes 11 and 23 can mean."""
     there = [line for line in said.splitlines() if "[sender]" not in line]
     return any(text in line for line in there for text in _FULL)
 
 
 def failure(exit_code: int, said: str, server: str, *, is_link_alive: bool) -> EnvsyncError:
-    """The error for an exit code other than 0 and `PARTIAL_EXIT_CODES`.
+    """Return the error for an exit code other than 0 and `PARTIAL_EXIT_CODES`.
 
-    `is_link_alive` says whether the session beside it still answers.
+    `is_link_alive` says whether envsync's own session with the server still answers.
     """
     details = _lines(said)
     if REFUSED in said:
@@ -50,7 +50,7 @@ def failure(exit_code: int, said: str, server: str, *, is_link_alive: bool) -> E
     if exit_code in _TIMEOUT_EXIT_CODES:
         what = "rsync heard nothing for too long"
     elif exit_code in _CUT_EXIT_CODES:
-        # ssh gives 255 both for a connection that broke and for a command that was killed.
+        # ssh exits with 255 for a broken connection as well as for a killed command.
         what = "rsync ended in the middle over there, or its connection did"
     elif exit_code < 0:
         what = f"rsync was killed here (signal {-exit_code})"

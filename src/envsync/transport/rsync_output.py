@@ -1,19 +1,19 @@
-"""Parses what rsync prints while it sends: progress, and figures in the end."""
+"""Parses what rsync prints while it sends: progress, and totals at the end."""
 
 from __future__ import annotations
 
 import re
 
 _LINE_BYTES_MAX = 4096
-# Another server may tell it: Python refuses to read a number of thousands of digits.
+# The text can come from another server, and int() raises for thousands of digits.
 _PROGRESS = re.compile(rb"\s*(\d{1,18})\s+\d+%(?:[^(]*\(xfr#(\d{1,18}),)?")
 _TOTAL = re.compile(rb"Total bytes (sent|received): (\d{1,18})")
 
 
 class Output:
-    """Takes apart the stdout of `--info=progress2,stats2`, however it was cut.
+    """Parses the stdout of `--info=progress2,stats2`, in blocks of any size.
 
-    `files` are those that were sent so far.
+    `files` is the number of files sent so far.
     """
 
     def __init__(self) -> None:
@@ -24,11 +24,11 @@ class Output:
 
     @property
     def wire_bytes(self) -> int | None:
-        """What went through the connection; None where rsync has not said it."""
+        """The bytes that went through the connection; None until rsync has printed them."""
         return sum(self._totals.values()) if len(self._totals) == 2 else None
 
     def feed(self, data: bytes) -> int:
-        """Bytes of content that were sent since the last call."""
+        """Parse more output; return the bytes of content sent since the last call."""
         before = self._sent_bytes
         *lines, rest = re.split(rb"[\r\n]", self._line + data)
         self._line = rest[-_LINE_BYTES_MAX:]

@@ -1,7 +1,7 @@
-"""The transport scp: one file, sent by SFTP and unpacked there, where little else works.
+"""The transport scp: one bundle, sent by SFTP and unpacked there, where little else works.
 
-The file is the stream of `stream`, written to disk here first. What of it arrived before
-an interruption is not sent again.
+The bundle is the stream of `stream`, written to a file on this machine first. The part of it
+that arrived before an interruption is not sent again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ScpTransport:
-    """Needs SFTP on the server, and room for the bundle on both ends."""
+    """Sends a bundle by SFTP; needs SFTP on the server, and room for the bundle on both ends."""
 
     name = SCP
 
@@ -53,7 +53,7 @@ class ScpTransport:
             _require_room(job, size_bytes - offset, there.free_bytes)
             progress = _Progress(job, size_bytes)
             progress.add(offset)
-            # By its descriptor: it has no name that could be left behind.
+            # Through its descriptor, because it has no name (which could be left behind).
             path = Path(f"/proc/self/fd/{bundle.fileno()}")
             destination = os.fsencode(there.path)
             try:
@@ -65,13 +65,13 @@ class ScpTransport:
 
 
 def _bundle(job: Job) -> IO[bytes]:
-    """The bundle as an open file without a name.
+    """Return the bundle as an open file without a name.
 
-    The same items give the same bytes: that is what makes it resumable.
+    Equal items give equal bytes, so that an interrupted transfer can be resumed.
     """
     directory = _directory()
     ladder = steps(job)
-    # One step only: what it would be told of the disk says nothing about the link.
+    # A fixed step, because the speed of writing to disk says nothing about the link.
     effort = Effort(ladder[1:2] or ladder, job.size_bytes)
     try:
         file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
@@ -80,7 +80,7 @@ def _bundle(job: Job) -> IO[bytes]:
                 file.write(block)
             file.flush()
         except BaseException:
-            # What cannot be flushed cannot be closed quietly either.
+            # If flushing failed, closing flushes again and fails too.
             with contextlib.suppress(OSError):
                 file.close()
             raise
@@ -95,7 +95,7 @@ def _bundle(job: Job) -> IO[bytes]:
 
 
 def _directory() -> str:
-    """TMPDIR where the user has set it, else the cache: /tmp is often small and in memory."""
+    """Return TMPDIR if it is set, else our cache, because /tmp is often small and in memory."""
     cache = cache_directory(os.environ)
     if os.environ.get("TMPDIR") or cache is None:
         return tempfile.gettempdir()
@@ -108,7 +108,7 @@ def _directory() -> str:
 
 
 def _arrived_bytes(bundle: IO[bytes], there: BundleFacts) -> int:
-    """How much of it an earlier push has sent already; 0 where that was another bundle."""
+    """Return how much of the bundle is there from an earlier push; 0 if that was another one."""
     left = max(0, there.size_bytes)
     digest = hashlib.sha256()
     bundle.seek(0)
@@ -120,14 +120,14 @@ def _arrived_bytes(bundle: IO[bytes], there: BundleFacts) -> int:
 
 
 def _require_room(job: Job, missing_bytes: int, free_bytes: int) -> None:
-    """Beside the files themselves, which staging has made sure of, the bundle has to fit."""
+    """Raise `NoSpace` unless the rest of the bundle fits in addition to the files themselves."""
     needed = missing_bytes + job.size_bytes + _SPARE_BYTES
     if needed > free_bytes:
         raise _no_space(f"{needed / 1e6:.0f} MB are needed and {free_bytes / 1e6:.0f} MB are free")
 
 
 def _explained(job: Job, error: EnvsyncError) -> EnvsyncError:
-    """SFTP has no word for a full disk: the agent is asked."""
+    """Return `NoSpace` if the disk is full, else `error`. The agent knows; SFTP does not say."""
     there = from_json(SpaceFacts, job.ask("transfer.free").document)
     return _no_space(error.message) if there.free_bytes < _READ_BYTES else error
 
@@ -140,7 +140,7 @@ def _no_space(reason: str) -> NoSpace:
 
 
 class _Progress:
-    """Bytes of the bundle, told as bytes of content."""
+    """Reports bytes of the bundle as the corresponding bytes of content."""
 
     def __init__(self, job: Job, size_bytes: int) -> None:
         self._job = job

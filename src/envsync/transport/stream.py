@@ -1,7 +1,7 @@
 """The transport stream: one compressed stream over the open session.
 
-Reading, compressing, sending and writing overlap. How hard it compresses is found while
-it goes (`transport.effort`).
+Reading, compressing, sending and writing overlap. How hard it compresses is adapted on the way
+(`transport.effort`).
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from envsync.transport.names import STREAM
 _BLOCKS_AHEAD = 8
 WORKERS_MAX = 2
 _CREDIT_SECONDS = 0.1
-"""So much of what a limit lets through may be made up for: all of a pause would be a burst."""
+"""Time without sending that may be made up for under a limit; more would be a burst."""
 
 # From the least effort to the most. On one processor, with the environment of `bench`: 1 GB/s and
-# 1.7 times smaller; 520 MB/s and 3.2 times; 270 MB/s, and half a percent less again.
+# 1.7 times smaller; 520 MB/s and 3.2 times; 270 MB/s and another half percent smaller.
 _STREAMED_STEPS = (
     Step(codec.STREAMED, -5),
     Step(codec.STREAMED, 2, begins=True),
     Step(codec.STREAMED, 3, CRAWLING_BYTES_PER_SECOND),
 )
-# Where one of the ends can only do a block for itself: 350 MB/s for level 3, 2.7 times smaller.
+# For ends that can only compress each block by itself: level 3 has 350 MB/s, 2.7 times smaller.
 _ZSTD_STEPS = (Step(codec.ZSTD, -5), Step(codec.ZSTD, 1, 180e6), Step(codec.ZSTD, 3, 50e6))
-# 50 MB/s: only a slow link is worth that.
+# zlib has 50 MB/s, which pays only on a slow link.
 _ZLIB_STEPS = (Step("none", 0), Step("zlib", 1, 40e6))
 _PLAIN_STEPS = (Step("none", 0),)
 
@@ -47,7 +47,7 @@ Hear = Callable[[Mapping[str, Any]], None]
 
 
 class StreamTransport:
-    """Needs nothing on the target but Python."""
+    """Sends over the session that is already open; needs nothing on the target but Python."""
 
     name = STREAM
 
@@ -77,10 +77,12 @@ class StreamTransport:
         return self.send_as(job, ask)
 
     def send_as(self, job: Job, ask: Callable[[Iterator[bytes], Hear], Mapping[str, Any]]) -> Sent:
-        """Send it by an operation of its own: `ask` gets the blocks, and what is to hear how far
-        the target is."""
+        """Send the job by calling `ask` with the blocks and a callback for the target's progress.
+
+        `ask` returns the document of the target's answer.
+        """
         counter, arrivals = _Counter(job.limit_bits_per_second), _Arrivals(job.on_files)
-        # Closed also where the target stops half-way: what makes the blocks goes on otherwise.
+        # Closed even if the target stops half-way, to end the threads that make the blocks.
         with contextlib.closing(_blocks(job)) as blocks:
             document = ask(counter.counted(blocks), arrivals.hear)
         failed = failed_paths(document)
@@ -89,7 +91,7 @@ class StreamTransport:
 
 
 def _blocks(job: Job) -> Generator[bytes, None, None]:
-    """The job's files as blocks, encoded here or by the server that has them."""
+    """Yield the job's files as blocks, encoded here or by the server that has them."""
     if job.relayed is not None:
         yield from job.relayed(job.items, job.codecs, job.on_sent)
     else:
@@ -97,7 +99,7 @@ def _blocks(job: Job) -> Generator[bytes, None, None]:
 
 
 def steps(job: Job) -> tuple[Step, ...]:
-    """What may be done to a block, by what both ends have."""
+    """Return the compression steps that both ends support."""
     if job.link is None:
         return _PLAIN_STEPS
     both = [name for name in codec.encodable() if name in job.codecs]
@@ -110,13 +112,13 @@ def steps(job: Job) -> tuple[Step, ...]:
 
 
 def failed_paths(document: Mapping[str, Any]) -> tuple[bytes, ...]:
-    """The paths that did not come right, by the answer to a transfer."""
+    """Return the paths whose contents arrived wrong, from the answer to a transfer."""
     failed = from_json(ReceiveFacts, document).failed
     return tuple(path.encode("utf-8", "surrogateescape") for path in failed)
 
 
 def workers_for(name: str) -> int:
-    """How many threads can compress at once: blocks that go on from one another wait for it."""
+    """Return how many threads can compress with a codec; one if each block continues the last."""
     return 1 if name == codec.STREAMED else WORKERS_MAX
 
 
@@ -125,9 +127,9 @@ def _processors() -> int:
 
 
 def encoded(job: Job, effort: Effort) -> Iterator[bytes]:
-    """The job's files as blocks, made in other threads, a few of them ahead.
+    """Yield the job's files as blocks, a few of which other threads make ahead.
 
-    `on_sent` is called in the thread that consumes.
+    `on_sent` is called in the consuming thread.
     """
     ahead = _Ahead(job, effort)
     try:
@@ -137,7 +139,7 @@ def encoded(job: Job, effort: Effort) -> Iterator[bytes]:
 
 
 class _Block(NamedTuple):
-    """Being compressed; `read_bytes` of files were read since the one before."""
+    """A block being compressed; `read_bytes` were read from files since the previous block."""
 
     packed: Future[bytes]
     content_bytes: int
@@ -145,7 +147,7 @@ class _Block(NamedTuple):
 
 
 class _Ahead:
-    """A thread that reads, and a few that compress, bounded by what is not yet sent."""
+    """A thread that reads and a few that compress, at most `_BLOCKS_AHEAD` unsent blocks ahead."""
 
     def __init__(self, job: Job, effort: Effort) -> None:
         self._job = job
@@ -177,7 +179,7 @@ class _Ahead:
                 len(packed),
                 time.monotonic() - began,
                 by_link=waiting >= _BLOCKS_AHEAD - 1 and is_done,
-                # With nothing waiting, it is the reading that takes long.
+                # If no block is waiting, reading is what takes long.
                 by_processor=waiting > 1 and not is_done,
             )
             if self._job.is_taken():
@@ -222,7 +224,7 @@ class _Ahead:
 
 
 class _Arrivals:
-    """Hands on how many files have arrived, by what the target tells while it takes them."""
+    """Reports to `on_files` how many files have arrived, from the target's progress."""
 
     def __init__(self, on_files: Callable[[int], None]) -> None:
         self._on_files = on_files
@@ -232,7 +234,7 @@ class _Arrivals:
         self._are(told.get("received_files", 0))
 
     def end(self, document: Mapping[str, Any]) -> None:
-        """By the answer, which has been checked: the last of them are not told before it."""
+        """Report the last files, which only the (already checked) answer includes."""
         self._are(document["files"])
 
     def _are(self, files: int) -> None:
@@ -242,7 +244,7 @@ class _Arrivals:
 
 
 class _Counter:
-    """Counts what goes out, and holds it back where there is a limit."""
+    """Counts the bytes sent, and delays them if there is a limit."""
 
     def __init__(self, limit_bits_per_second: int | None) -> None:
         self._limit = limit_bits_per_second
@@ -260,7 +262,7 @@ class _Counter:
                 yield piece
 
     def _pieces(self, block: bytes) -> Iterator[bytes]:
-        """The block itself, or what the limit lets through in about a tenth of a second."""
+        """Yield the block whole, or in pieces of about 0.1 s of the limit."""
         step = max(4096, self._limit // 80) if self._limit else len(block)
         for start in range(0, len(block), step):
             yield block[start : start + step]
