@@ -11,20 +11,20 @@ from envsync.inventory.model import Inventory, Server
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One environment of this machine, and the servers that it goes to."""
+    """One environment of this machine, and the servers that it is pushed to."""
 
     environment: str
     path: str
     servers: tuple[str, ...]
     places: Mapping[str, str] = field(default_factory=dict)
-    """Where each of the servers leads to: another one under the same name has another place."""
+    """What each server's name leads to (see `_place`); if it changes, it is another server."""
     local: tuple[str, ...] = ()
-    """What is not pushed."""
+    """The patterns of local paths, which are not pushed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignments:
-    """Everything that this machine pushes by itself."""
+    """All environments that this machine's daemon pushes."""
 
     own: str
     settle_seconds: float
@@ -33,10 +33,10 @@ class Assignments:
 
 
 def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> Assignments:
-    """The environments with `watch: true` whose source is this machine.
+    """Return the environments with `watch: true` whose source is this machine.
 
-    Raises `UsageError` where this machine has no clear name in the inventory: a daemon that
-    guesses could push from the wrong machine.
+    Raises `UsageError` if `own` is None, that is, if it is not clear which server of the
+    inventory this machine is: a daemon that guesses could push from the wrong machine.
     """
     if own is None:
         listed = ", ".join(server.name for server in inventory.servers)
@@ -74,7 +74,7 @@ def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> As
 
 
 def _place(server: Server, prefix: str | None) -> str:
-    """Which account on which machine, and where conda is there: as far as the inventory says."""
+    """Return account, host, port and prefix of a server, as far as the inventory gives them."""
     user = "" if server.user is None else f"{server.user}@"
     port = "" if server.port in (None, 22) else f":{server.port}"
     return f"{user}{server.host}{port} {server.prefix or prefix or ''}"

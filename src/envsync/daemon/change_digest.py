@@ -1,8 +1,8 @@
-"""A digest over a tree's inode changes, to skip a scan where nothing changed.
+"""A digest over a tree's ctimes, to skip a scan if nothing has changed.
 
-Whatever is done to an entry changes its inode's ctime, and whatever is made, renamed or
-removed that of the directory. So this is all that a rescan has to ask for, at a fraction of
-what a scan costs; where the digest is another one, it is scanned.
+Any change to an entry changes its ctime, and creating, renaming or removing an entry changes
+that of the directory. So a rescan only has to compare this digest, at a fraction of the cost of
+a scan; if it differs, the tree is scanned.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import time
 from array import array
 
 YOUNG_SECONDS = 2.0
-"""An inode that changed so shortly ago may change again and show the same time."""
+"""An inode that changed less than this ago can change again and keep the same ctime."""
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def digest(environment: str) -> str:
-    """A digest that stays the same while the tree is unchanged; empty where that is unknown."""
+    """Return a digest that stays the same as long as the tree is unchanged.
+
+    Empty if the tree cannot be read, or changed less than `YOUNG_SECONDS` ago.
+    """
     found = hashlib.sha256()
     old_ns = time.time_ns() - int(YOUNG_SECONDS * 1e9)
     try:
@@ -46,7 +49,7 @@ def digest(environment: str) -> str:
 
 
 def _read(top_fd: int, directory: str) -> tuple[array[int], list[str]]:
-    """The ctime of each entry of one directory, and the directories in it."""
+    """Return the ctime of each entry of a directory in nanoseconds, and its subdirectories."""
     above = f"{directory}/" if directory else ""
     fd = os.open(directory or ".", _DIRECTORY_FLAGS, dir_fd=top_fd)
     try:

@@ -1,4 +1,4 @@
-"""The daemon's control socket: for this user alone, one request and one answer a connection.
+"""The daemon's control socket: for this user only, with one request and answer per connection.
 
 Both are a JSON document on one line.
 """
@@ -28,10 +28,13 @@ Answer = dict[str, Any]
 
 
 class ControlSocket:
-    """The listening end. `fd` is to be waited for; then `serve_one`."""
+    """The listening end. When `fd` is readable, call `serve_one`."""
 
     def __init__(self, path: Path) -> None:
-        """Takes the place of a socket whose daemon is gone: the caller holds the daemon's lock."""
+        """Listen at `path`, in place of the socket of a daemon that is gone.
+
+        The caller holds the daemon's lock, so no live daemon can have that socket.
+        """
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
@@ -56,9 +59,9 @@ class ControlSocket:
         return self._socket.fileno()
 
     def serve_one(self, handle: Callable[[Request], Answer]) -> None:
-        """Let one caller in; what it gets is what `handle` gives, or the error that it raises.
+        """Accept one connection, and answer with the result of `handle` or the error it raises.
 
-        The wait for a slow caller is bounded, and short: nobody else can come in.
+        The wait for a slow client is short, because no other client is served meanwhile.
         """
         with contextlib.suppress(OSError, ValueError, RecursionError):
             connection, _ = self._socket.accept()
@@ -75,7 +78,10 @@ class ControlSocket:
 
 
 def ask(path: Path, request: Request, *, within_seconds: float = ANSWER_SECONDS) -> Answer | None:
-    """What the daemon at this socket answers; None where none runs. Raises its errors."""
+    """Send a request to the daemon, and return its answer; None if no daemon runs.
+
+    Raises the error that the daemon answers with.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(within_seconds)
         try:
@@ -90,7 +96,7 @@ def ask(path: Path, request: Request, *, within_seconds: float = ANSWER_SECONDS)
     if not line:
         return None
     if not line.endswith(b"\n"):
-        # It ended meanwhile, or this process was stopped for longer than it waits.
+        # The daemon ended meanwhile, or gave up because this process was stopped for too long.
         raise _unanswered("its answer was cut short")
     answer = json.loads(line)
     if isinstance(answer.get("error"), dict):
@@ -116,7 +122,7 @@ def _answered(request: Any, handle: Callable[[Request], Answer]) -> Answer:
 
 
 def _line(connection: socket.socket, within_seconds: float, bytes_max: int) -> bytes:
-    """All of it within that time, however slowly it comes; TimeoutError where it does not."""
+    """Return one line, or less if the peer closes; TimeoutError if it takes longer in total."""
     deadline = time.monotonic() + within_seconds
     received = b""
     while not received.endswith(b"\n"):
@@ -141,7 +147,7 @@ def _peer_uid(connection: socket.socket) -> int:
 
 @contextlib.contextmanager
 def _short(path: Path) -> Any:
-    """A name of the socket that fits into an address (108 bytes), however deep it stands."""
+    """Yield a name of the socket that fits into an address (108 bytes), however long `path` is."""
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"

@@ -1,7 +1,7 @@
-"""A check of a source before it is pushed: is an installer at work, is something half done?
+"""Checks whether an installer is at work in a source, or has left something half done.
 
-Cheap enough for the daemon's own process: /proc, and the few directories that tell. The
-push checks again, and everything.
+Cheap enough for the daemon's own process, because it reads only /proc and a few directories.
+The push itself checks everything once more.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from envsync.daemon.triggers import Observation
 from envsync.daemon.watch_points import site_packages
 
 HISTORY_SECONDS = 60.0
-"""How long after its record a package may be missing in the history."""
+"""How long after its record was written a package may still be missing from the history."""
 
 CHECKS_SPARED_MAX = 20
-"""How often in a row it is only asked whether the installer that was seen is still there."""
+"""Number of checks in a row that only test whether the installer seen before still runs."""
 
 _RECORD_BYTES_MAX = 64 << 20
 _HISTORY_BYTES_MAX = 16 << 20
 _LATE_RECORDS = ("", "pip", "uv")
-"""Of these installers a RECORD that is missing is one to come; others may write none."""
+"""Installers that always write a RECORD, so that a missing one is still to come; others may
+write none."""
 
 _PROCESS = re.compile(r"\(process (\d+)\)$")
 _DISTRIBUTION = re.compile(r"[+](?:.*::)?(\S+)")
 
 _OF_PIP = re.compile(rb"^(?:\.\./)?([^/\r\n]+)(?:/|\r?$)", re.MULTILINE)
-"""Each directory of a site-packages of which a RECORD, an installed-files.txt (its paths begin
-in the egg-info) or a top_level.txt speaks; and names of files, which are nobody's directory."""
+"""Each directory in a site-packages that a RECORD, an installed-files.txt (whose paths are
+relative to the egg-info) or a top_level.txt names. It also finds names of files, which do no
+harm."""
 
 _OF_CONDA = re.compile(rb'site-packages/([^/"]+)/')
 
@@ -43,8 +45,8 @@ class InstallCheck:
     """Checks one source, and remembers which distributions were found complete."""
 
     def __init__(self, path: str, accepted: Collection[str] | None = None) -> None:
-        """`accepted` are the packages that an earlier one took for whole: what has come since
-        may be an installer's whom nobody saw. Without, whatever is there is taken for whole."""
+        """`accepted` are the packages that an earlier check found complete; others can come from
+        an installer that was not seen. None means that all present packages are complete."""
         self._path = path
         self._complete: dict[str, int] = {}
         self._packages = set(self._package_directories())
@@ -54,11 +56,11 @@ class InstallCheck:
         self._checks_spared = 0
 
     def note_installer(self) -> None:
-        """At the first hint of a change: who makes it may be gone when the source has settled."""
+        """Note whether an installer runs now; once the source has settled it can be gone."""
         self._saw_installer = self._saw_installer or bool(installer(self._path))
 
     def observe(self) -> Observation:
-        """What can be seen now."""
+        """Check the source now."""
         if not self._is_still_at_work():
             self._busy, self._checks_spared = installer(self._path), CHECKS_SPARED_MAX
         if self._busy:
@@ -68,30 +70,37 @@ class InstallCheck:
         return Observation(unfinished=self.unfinished())
 
     def _is_still_at_work(self) -> bool:
-        """Whether the process that was seen is there: asked often, and the rest now and then."""
+        """Return whether the installer seen last still runs; now and then False, to check fully."""
         found = _PROCESS.search(self._busy)
         self._checks_spared -= 1
         return found is not None and self._checks_spared > 0 and os.path.exists(f"/proc/{found[1]}")
 
     def accept(self) -> None:
-        """Everything that was there at the last check is taken for whole. An environment that is
-        gone takes nothing along: it may come back as it was."""
+        """Take all packages of the last check for complete.
+
+        If there were none, because the environment is gone, the earlier ones stay accepted: it
+        may come back as it was.
+        """
         self._accepted = self._packages or self._accepted
         self._saw_installer = False
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """The packages that are taken for whole, as paths below the environment."""
+        """The packages taken for complete, as paths below the environment."""
         return tuple(sorted(self._accepted))
 
     def unfinished(self, *, only_old: bool = False) -> tuple[str, ...]:
-        """What is half done; with `only_old`, for so long that nobody is going to finish it."""
+        """Return a line for each thing that is half done.
+
+        With `only_old`, only those so old (`busy.YOUNG_SECONDS`) that no installer will finish
+        them.
+        """
         before = time.time() - busy.YOUNG_SECONDS if only_old else float("inf")
         found = {*self._remains(before), *self._half_done(before)}
         return tuple(sorted(found.union(self._orphans() if self._saw_installer else ())))
 
     def _remains(self, before: float) -> Iterator[str]:
-        """What installers leave while they work, or when they die."""
+        """Yield what installers leave behind while they work, or when they die."""
         paths = [b"conda-meta/history"]
         for directory in ("", *_relative(self._path, site_packages(self._path))):
             for name in _names(os.path.join(self._path, directory)):
@@ -115,7 +124,7 @@ class InstallCheck:
                     yield from self._incomplete(path)
 
     def _orphans(self) -> Iterator[str]:
-        """New packages of which no installer has a record: one that was killed writes none."""
+        """Yield new packages without an installer's record; a killed installer writes none."""
         for path in self._unclaimed(self._packages - self._accepted):
             yield f"{os.path.basename(path)} is in no installed distribution"
 
@@ -133,7 +142,7 @@ class InstallCheck:
         return {path for path in left if os.path.basename(path) in not_of_conda}
 
     def _not_of_pip(self, directory: str, names: set[str]) -> set[str]:
-        """Those of which no distribution in that site-packages speaks."""
+        """Return the names that no distribution in that site-packages records."""
         top = os.path.join(self._path, directory)
         records = [
             os.path.join(top, info, record)
@@ -143,14 +152,17 @@ class InstallCheck:
         return _not_in(records, _OF_PIP, names)
 
     def _not_of_conda(self, names: set[str]) -> set[str]:
-        """Those directories of a site-packages that no package of conda has brought. conda's
-        records say so: an INSTALLER often tells of the pip that its package was built with."""
+        """Return the names of directories in site-packages that no conda package installed.
+
+        Decided by conda's records, because an INSTALLER file often names the pip with which the
+        conda package was built.
+        """
         meta = os.path.join(self._path, "conda-meta")
         records = [os.path.join(meta, record) for record in _likely_first(_names(meta), names)]
         return _not_in(records, _OF_CONDA, names)
 
     def _package_directories(self) -> Iterator[str]:
-        """By their paths below the environment."""
+        """Yield the import packages in each site-packages, as paths below the environment."""
         for directory in _relative(self._path, site_packages(self._path)):
             with (
                 contextlib.suppress(OSError),
@@ -162,8 +174,10 @@ class InstallCheck:
                         yield os.path.join(directory, entry.name)
 
     def _incomplete(self, dist_info: str) -> Iterator[str]:
-        """What a distribution lacks of what its RECORD names. One that lacks nothing is read
-        once, until it changes."""
+        """Yield what a distribution lacks of the files in its RECORD.
+
+        A complete distribution is not read again until it changes.
+        """
         try:
             changed_ns = os.stat(dist_info).st_mtime_ns
         except OSError:
@@ -171,7 +185,7 @@ class InstallCheck:
         if self._complete.get(dist_info) == changed_ns:
             return
         missing = _missing(dist_info)
-        # A recipe of conda may delete what its RECORD names, and bring none at all.
+        # A conda recipe can delete files that a RECORD names, or the RECORD itself.
         if missing is None or not self._not_of_conda({os.path.basename(dist_info)}):
             self._complete[dist_info] = changed_ns
         else:
@@ -180,7 +194,7 @@ class InstallCheck:
 
 
 def installer(path: str) -> str:
-    """Who changes the environment right now, as in `pip (process 4242)`; or nothing."""
+    """Return who is changing the environment now, as `pip (process 4242)`; empty if nobody."""
     names = {os.fsencode(path), os.fsencode(os.path.realpath(path))}
     for process in running_processes():
         for name in names:
@@ -191,7 +205,7 @@ def installer(path: str) -> str:
 
 
 def _missing(dist_info: str) -> str | None:
-    """What a distribution lacks; None where it is whole, or nobody can tell."""
+    """Return what a distribution lacks; None if it is complete, or cannot be judged."""
     try:
         with open(os.path.join(dist_info, "RECORD"), encoding="utf-8", newline="") as file:
             if os.fstat(file.fileno()).st_size > _RECORD_BYTES_MAX:
@@ -204,7 +218,7 @@ def _missing(dist_info: str) -> str | None:
     installer = _installer(dist_info)
     if installer == "conda":
         return None
-    # Of a wheel, pip unpacks a RECORD with the rest, and says last of all who did it.
+    # pip unpacks the wheel's own RECORD with its other files, and writes INSTALLER at the end.
     if not installer:
         return "it has no INSTALLER"
     above = os.path.dirname(dist_info)
@@ -217,12 +231,12 @@ def _missing(dist_info: str) -> str | None:
 
 
 def _counts(path: str) -> bool:
-    """Bytecode comes and goes, and what is outside of the environment is not its own."""
+    """Return whether a missing path matters; not for bytecode, nor outside the environment."""
     return not path.endswith(".pyc") and not path.startswith("/")
 
 
 def _installer(dist_info: str) -> str:
-    """Who says to have installed it; nothing where nobody does (yet)."""
+    """Return the content of a distribution's INSTALLER; empty if there is none (yet)."""
     try:
         with open(os.path.join(dist_info, "INSTALLER"), encoding="utf-8") as file:
             return file.read(100).strip()
@@ -231,11 +245,11 @@ def _installer(dist_info: str) -> str:
 
 
 def _unwritten_history(environment: str) -> str:
-    """A package that has just got a record and is in no transaction of the history yet.
+    """Return a package with a new record that is not in the history yet; empty if there is none.
 
-    conda writes the history after the records. Others (rattler, pixi) write none at all: so
-    one that mentions none of the packages says nothing, and a record is waited for only while
-    it is quite young.
+    conda writes the history after the records. Other tools (rattler, pixi) write no history, so a
+    history that mentions none of the packages proves nothing, and a record counts only while it
+    is younger than `HISTORY_SECONDS`.
     """
     meta = os.path.join(environment, "conda-meta")
     records = [name.removesuffix(".json") for name in _names(meta) if name.endswith(".json")]
@@ -253,7 +267,7 @@ def _unwritten_history(environment: str) -> str:
 
 
 def _mentioned(history: str) -> set[str]:
-    """All distributions that were ever added, as `name-version-build`."""
+    """Return all distributions that the history says were added, as `name-version-build`."""
     with contextlib.suppress(OSError, ValueError), open(history, encoding="utf-8") as file:
         text = file.read(_HISTORY_BYTES_MAX)
         return {match[1] for match in map(_DISTRIBUTION.match, text.splitlines()) if match}
@@ -268,20 +282,20 @@ def _changed_seconds(path: str) -> float:
 
 
 def _records(info: str) -> tuple[str, ...]:
-    """The files of a distribution that say what it has brought: an egg-info has no RECORD."""
+    """Return the files in which a distribution lists its own; an egg-info has no RECORD."""
     if info.endswith(".dist-info"):
         return ("RECORD",)
     return ("installed-files.txt", "top_level.txt") if info.endswith(".egg-info") else ()
 
 
 def _likely_first(records: list[str], names: Iterable[str]) -> list[str]:
-    """Those first that are called as what is asked for."""
+    """Sort records named like one of `names` first, as they most likely mention it."""
     likely = tuple(name.partition("-")[0].lower().replace("_", "-") for name in names)
     return sorted(records, key=lambda one: not one.lower().replace("_", "-").startswith(likely))
 
 
 def _not_in(records: Iterable[str], pattern: re.Pattern[bytes], names: set[str]) -> set[str]:
-    """Those names that none of the files has; none is read once there is none left."""
+    """Return the names that `pattern` finds in none of the files; stop once all are found."""
     left = set(map(os.fsencode, names))
     for record in records:
         if not left:

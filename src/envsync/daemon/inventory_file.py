@@ -1,4 +1,4 @@
-"""Reads the inventory's file, notices changes, and keeps a copy of the one in force."""
+"""Reads the inventory file, notices changes, and keeps a copy of the version in force."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from envsync.files.whole import whole_file
 from envsync.inventory import Inventory, load
 
 RELOAD_SETTLE_SECONDS = 0.3
-"""An editor writes, renames, sets times: one reload for all of it."""
+"""An editor writes, renames and sets mtimes in turn; one reload follows them all."""
 
 OwnName = Callable[[Inventory], str | None]
 
 
 class InventoryFile:
-    """`own_name` gives this machine's name in an inventory; `copy` is where the workers read
-    the one in force, for the file itself may be half edited."""
+    """The inventory file, and the copy from which workers read the version in force.
+
+    `own_name` returns this machine's name in an inventory. Workers read `copy`, because the file
+    itself may be half edited.
+    """
 
     def __init__(
         self,
@@ -34,9 +37,9 @@ class InventoryFile:
     ) -> None:
         self.path = path
         self.in_force = path
-        """What a worker is to read."""
+        """The file that workers have to read."""
         self.error: dict[str, Any] | None = None
-        """Why the file is refused as it is now."""
+        """Why the file is refused in its present state; None if it is not."""
         self._copy = copy
         self._hostname = hostname
         self._own_name = own_name
@@ -46,14 +49,14 @@ class InventoryFile:
         self._due_seconds: float | None = None
 
     def read(self) -> Assignments:
-        """What it asks for, which is in force from now on. Raises `EnvsyncError`."""
+        """Read the file, and put it in force. Raises `EnvsyncError` if it is refused."""
         self._seen = self._signature()
         found, content = self._consistent()
         self._keep(content)
         return found
 
     def read_again(self) -> Assignments | None:
-        """The same for one that was changed; None, and the old one stays, where it is refused."""
+        """Read the changed file; if it is refused, log why, keep the old one and return None."""
         self._due_seconds = None
         try:
             found = self.read()
@@ -74,20 +77,20 @@ class InventoryFile:
     # When to read it again
 
     def check(self) -> None:
-        """Somebody may have edited it."""
+        """Schedule a reload if the file has changed."""
         if self._signature() != self._seen:
             self._due_seconds = time.monotonic() + RELOAD_SETTLE_SECONDS
 
     def demand(self) -> None:
-        """A person wants it read, whether it was edited or not."""
+        """Schedule a reload at once, whether the file has changed or not."""
         self._due_seconds = time.monotonic()
 
     def due_in_seconds(self) -> float | None:
-        """How long until it is to be read again; None where it is not."""
+        """Return the seconds until the next reload; None if none is scheduled."""
         return None if self._due_seconds is None else self._due_seconds - time.monotonic()
 
     def _consistent(self) -> tuple[Assignments, bytes]:
-        """What it asks for, and the very content that says so."""
+        """Return the assignments and the exact content that they were read from."""
         while True:
             inventory = load(self.path, self._environ)
             found = find_assignments(inventory, self._own_name(inventory), self._hostname)
@@ -96,7 +99,7 @@ class InventoryFile:
                 return found, content
 
     def _keep(self, content: bytes) -> None:
-        """A copy for the workers; where the disk takes none, they read the file itself."""
+        """Write the copy for the workers; if that fails, they read the file itself."""
         self.in_force = self._copy
         try:
             with whole_file(str(self._copy), sync=True) as file:

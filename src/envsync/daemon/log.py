@@ -1,6 +1,6 @@
-"""The daemon's log: fields for the journal, lines for people.
+"""The daemon's log: entries with fields for the journal, or lines for people.
 
-Under systemd each line goes to the journal by its own protocol, so that `journalctl
+Under systemd each message goes to the journal by its native protocol, so that `journalctl
 ENVSYNC_SERVER=server2` finds it; on a terminal it is a line with the time.
 """
 
@@ -17,14 +17,14 @@ from envsync.conda.credentials import redacted
 from envsync.daemon.rows import ErrorDocument
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
-"""Priorities, as syslog numbers them."""
+"""Syslog's priorities."""
 
 _JOURNAL = "/run/systemd/journal/socket"
 _FIELDS = ("environment", "server", "revision", "code")
 
 
 class Log:
-    """`say` prints a line for a person; what comes from elsewhere it has to escape."""
+    """The daemon's log. `say` prints a line for a person, and has to escape foreign strings."""
 
     def __init__(self, say: Callable[[str], None], environ: Mapping[str, str]) -> None:
         self._say = say
@@ -44,7 +44,7 @@ class Log:
         self._write(ERROR, message, fields)
 
     def failure(self, error: ErrorDocument, priority: int = WARNING, **fields: str) -> None:
-        """An error: its sentence, and the way out."""
+        """Log an error: its message and hint."""
         hint = error.get("hint") or ""
         message = f"{error.get('message', '')}{f' -> {hint}' if hint else ''}"
         self._write(priority, message, {**fields, "code": str(error.get("code", ""))})
@@ -61,13 +61,13 @@ class Log:
             with contextlib.suppress(OSError):
                 self._journal.send(entry(priority, line, named))
                 return
-        # Else what systemd reads from the stream of a service.
+        # Otherwise to stderr, where systemd reads the priority from a prefix.
         start = f"<{priority}>" if self._is_streamed else f"{time.strftime('%H:%M:%S')} "
         self._say(start + line)
 
 
 def entry(priority: int, message: str, fields: Mapping[str, str]) -> bytes:
-    """One message of the journal's native protocol."""
+    """Return one message in the journal's native protocol."""
     values = {
         "MESSAGE": message,
         "PRIORITY": str(priority),
@@ -85,7 +85,7 @@ def _field(name: str, value: str) -> bytes:
 
 
 def _is_streamed(environ: Mapping[str, str]) -> bool:
-    """Whether stderr is what systemd connected to the journal."""
+    """Return whether systemd has connected stderr to the journal."""
     try:
         status = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):

@@ -38,8 +38,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class DaemonSettings:
     """What the daemon was started with.
 
-    `own_name` gives this machine's name in an inventory, `argv` the command line of a process
-    that carries out a task with the inventory at a path.
+    `own_name` returns this machine's name in an inventory. `argv` returns the command line of a
+    worker, given its task, the inventory's path and this machine's name.
     """
 
     file: Path
@@ -50,7 +50,7 @@ class DaemonSettings:
 
 
 class MainLoop:
-    """Make one, and `run` it. Raises what forbids it to start."""
+    """The daemon's main loop: make one, and call `run`."""
 
     def __init__(self, settings: DaemonSettings, log: Log, notifier: Notifier) -> None:
         self._settings = settings
@@ -76,7 +76,7 @@ class MainLoop:
         self._stored_seconds = 0.0
 
     def run(self) -> None:
-        """Until SIGTERM or Ctrl-C."""
+        """Run until SIGTERM or Ctrl-C. Raises `EnvsyncError` if the daemon cannot start."""
         lock = self._paths.lock()
         try:
             self._set_up()
@@ -101,10 +101,10 @@ class MainLoop:
         self._selector.register(self._control_socket.fd, selectors.EVENT_READ, self._serve_request)
         self._request_handler = RequestHandler(self._scheduler, self._log, self.document)
         self._adopt(found)
-        self._wake()  # what was adopted has never been checked: the first turn comes at once
+        self._wake()  # the first turn comes at once, because nothing has been checked yet
 
     def _adopt(self, found: Assignments) -> None:
-        """Watch first, and check then: what changes in between is hinted at."""
+        """Put assignments in force; watch before checking, so that no change in between is lost."""
         self._watcher.watch(
             {name: assignment.path for name, assignment in found.by_name.items()},
             str(self._settings.file),
@@ -125,7 +125,7 @@ class MainLoop:
         for key, _ in self._selector.select(self._wait_seconds()):
             key.data()
         if self._stopping:
-            return  # to look at anything may take long, on a network filesystem
+            return  # any look at a network filesystem can take long
         now = time.monotonic()
         due = self._inventory.due_in_seconds()
         if due is not None and due <= 0:
@@ -169,7 +169,7 @@ class MainLoop:
         self._polled = polled
 
     def _register_workers(self) -> None:
-        """Wait for the workers that there are, and for no others."""
+        """Bring the selector up to date with the workers' descriptors."""
         processes = self._scheduler.processes
         waited = {
             key.fd for key in self._selector.get_map().values() if key.fd not in self._own_fds()
@@ -218,7 +218,7 @@ class MainLoop:
         return status.sentence(self._store.contents, self._inventory.error, self._scheduler.busy())
 
     def _reload(self) -> None:
-        """The file's new content, or the old one with a line about what is wrong."""
+        """Put the inventory's new content in force; if it is refused, keep the old one."""
         self._notifier.reloading()
         found = self._inventory.read_again()
         if found is not None:
@@ -232,7 +232,7 @@ class MainLoop:
         self._control_socket.serve_one(self._request_handler.handle)
 
     def document(self) -> dict[str, Any]:
-        """Everything that `envsync status` shows."""
+        """Return everything that `envsync status` shows."""
         return status.document(
             self._store.contents,
             self._scheduler,
@@ -249,7 +249,7 @@ class MainLoop:
     # Signals and the end
 
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # full: it is going to wake up anyway
+        with contextlib.suppress(OSError):  # a full pipe wakes the loop anyway
             os.write(self._wake_write, b"\0")
 
     def _woken(self) -> None:

@@ -14,7 +14,11 @@ from envsync.errors import EnvsyncError, NotFound
 
 
 class MessageHandler:
-    """`hint` is told of a source that was found changed; `clock` gives monotonic seconds."""
+    """Applies workers' messages to the sync state.
+
+    `hint` is called with the name of a source that a scan found changed; `clock` returns
+    monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -31,7 +35,7 @@ class MessageHandler:
         self._clock = clock
 
     def handle(self, worker: Worker, message: Message) -> None:
-        """One message of a worker."""
+        """Apply one message of a worker."""
         name = message.environment
         if name not in self._sources or name not in worker.task.environments:
             return
@@ -47,7 +51,7 @@ class MessageHandler:
             self._source_scanned(worker, message)
 
     def _digest_taken(self, worker: Worker, message: DigestTaken) -> None:
-        """One that found something else is followed by a scan, or by a breakdown."""
+        """Note a source's change digest; if it differs, the worker goes on with a scan."""
         name = message.environment
         self._sources[name].scans.pending_digest = message.glance
         if message.unchanged:
@@ -85,7 +89,10 @@ class MessageHandler:
             self._hint(message.environment)
 
     def _source_failed(self, name: str, error: EnvsyncError) -> None:
-        """Ask again later, if that may help: a directory that is gone is told of when it comes."""
+        """Record a source's failure, and check it again later.
+
+        Not if the source is gone, because the watcher notices when it comes back.
+        """
         source = self._sources[name]
         source.scans.failed()
         self._sync_state.source_failed(name, error)
@@ -93,11 +100,11 @@ class MessageHandler:
             source.refused(self._clock(), self._sync_state.assignments.settle_seconds)
 
     def worker_ended(self, worker: Worker) -> None:
-        """Its process is over."""
+        """Account for what a worker left undone when its process ended."""
         task = worker.task
         names = [name for name in task.environments if name in self._sources]
         if not worker.has_started:
-            return  # whoever wants to start it will see
+            return  # whoever wants to start it will notice
         if task.makes_spare:
             for name in names:
                 self._spares.worker_ended(name, worker)
@@ -107,7 +114,7 @@ class MessageHandler:
             self._ended_by_itself(names, worker)
 
     def _push_terminated(self, names: list[str], worker: Worker) -> None:
-        """What it has not come to is done again, also to find out what the source is."""
+        """Have the rest of a terminated push done again, including the scan of its source."""
         for name in names:
             self._sync_state.worker_ended(name, _silent_servers(worker), None)
             if name not in worker.answered:
@@ -119,8 +126,8 @@ class MessageHandler:
             failure = None if worker.source_failed else error
             for name in names:
                 self._sync_state.worker_ended(name, _silent_servers(worker), failure)
-        # What a push leaves unsaid matters only where it was to find out what an earlier worker
-        # could not: nothing else asks again before the next rescan.
+        # A push that did not report on its source is the source's failure only if that had an
+        # error before: then nothing else looks at the source again before the next rescan.
         for name in names:
             is_in_doubt = task.is_scan or self._sync_state.source(name).error is not None
             if name not in worker.answered and is_in_doubt:
@@ -128,7 +135,9 @@ class MessageHandler:
 
 
 def _silent_servers(worker: Worker) -> tuple[str, ...]:
-    """Of which it has said nothing. One that it reported may be pushed to again, by a younger
-    worker."""
+    """Return the servers of the worker's task that it has not reported on.
+
+    Those that it has reported can be in another worker's task by now.
+    """
     known = worker.reported_servers | worker.moved_servers
     return tuple(server for server in worker.task.servers if server not in known)

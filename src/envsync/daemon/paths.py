@@ -1,6 +1,6 @@
-"""The daemon's files and socket.
+"""The paths of the daemon's files and socket.
 
-Both are this machine's own: a home may be that of several servers, each with a daemon.
+They are specific to this machine, because several servers, each with a daemon, can share a home.
 """
 
 from __future__ import annotations
@@ -27,17 +27,20 @@ _NO_NAME = re.compile(r"[^a-z0-9.-]")
 
 @dataclass(frozen=True, slots=True)
 class DaemonPaths:
-    """`state` is this machine's part of the user's state directory."""
+    """The daemon's directories: `state` is this machine's part of the user's state directory.
+
+    `runtime` holds the control socket.
+    """
 
     state: Path
     runtime: Path
 
     @classmethod
     def of(cls, environ: Mapping[str, str], hostname: str) -> DaemonPaths:
-        """Raises `UsageError` for a user without a home.
+        """Return the paths for this machine; `UsageError` if the user has no home.
 
-        By the hostname, as the inventory tells machines, but without its domain, which comes
-        and goes: an /etc/machine-id is the same on servers that were made from one image.
+        Machines are told apart by hostname, as in the inventory, but without the domain, which
+        can come and go. /etc/machine-id would be the same on servers made from one image.
         """
         base = state_directory(environ)
         if base is None:
@@ -55,7 +58,7 @@ class DaemonPaths:
 
     @property
     def inventory(self) -> Path:
-        """A copy of the inventory that is in force: the file itself may be half edited."""
+        """The copy of the inventory in force; the file itself may be half edited."""
         return self.state / "daemon-inventory.yaml"
 
     @property
@@ -63,24 +66,24 @@ class DaemonPaths:
         return self.runtime / "control"
 
     def announce(self) -> None:
-        """Note where the socket is: the service's runtime directory may not be the caller's."""
+        """Write down where the socket is, as clients can have another runtime directory."""
         text = json.dumps({"socket": str(self.socket)})
         path = str(self.state / _ADDRESS)
         with contextlib.suppress(OSError), whole_file(path, sync=True) as file:
             file.write(text.encode())
 
     def announced_socket(self) -> Path:
-        """Where a daemon of this user can be spoken to, if one runs."""
+        """Return the socket of this user's daemon on this machine, if one runs."""
         try:
             return Path(json.loads((self.state / _ADDRESS).read_bytes())["socket"])
         except (OSError, ValueError, KeyError, TypeError):
             return self.socket
 
     def take_over(self, environments: Collection[str]) -> None:
-        """Have what a daemon knew that kept it for all machines in one place, where it is this
-        machine's: where it knew one of these, for an environment has one source.
+        """Take over the database of an older daemon, which kept one place for all machines.
 
-        Raises `Locked` where that daemon still runs: it pushes them, and knows what is paused.
+        It is this machine's if it has one of these environments, because each has one source.
+        Raises `Locked` if that daemon still runs, because it pushes them and knows what is paused.
         """
         before = self.database.parents[1] / self.database.name
         if self.database.exists() or not set(environments) & read(before).sources.keys():
@@ -96,7 +99,10 @@ class DaemonPaths:
                 os.close(fd)
 
     def lock(self) -> int:
-        """Hold the user's one daemon's place: a descriptor to keep. Raises `Locked`."""
+        """Lock out other daemons of this user, and return a descriptor to keep open.
+
+        Raises `Locked` if one runs, `StorageFailed` if the state directory cannot be used.
+        """
         try:
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(self.state / _LOCK, _LOCK_FLAGS, 0o600)
@@ -131,7 +137,10 @@ def _runs_already(lock_fd: int) -> Locked:
 
 
 def _runtime(environ: Mapping[str, str]) -> Path | None:
-    """systemd's for the service, the session's, or that of the user's login sessions."""
+    """Return the directory for the socket: the service's, or the user's runtime directory.
+
+    None if there is neither.
+    """
     given = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     if given.startswith("/"):
         return Path(given)

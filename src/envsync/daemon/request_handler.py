@@ -16,7 +16,7 @@ _LOG_MESSAGES = {"pause": "paused", "resume": "goes on", "sync": "asked for now"
 
 
 class RequestHandler:
-    """`document` gives everything that `envsync status` shows."""
+    """Carries out requests; `document` returns everything that `envsync status` shows."""
 
     def __init__(
         self, scheduler: Scheduler, log: Log, document: Callable[[], dict[str, Any]]
@@ -26,7 +26,7 @@ class RequestHandler:
         self._document = document
 
     def handle(self, request: Request) -> Answer:
-        """The answer, once it is carried out; raises the error that is the answer instead."""
+        """Carry out a request and return the answer; raises the error to answer with."""
         verb = request.get("verb")
         if verb == "status":
             return {"status": self._document()}
@@ -44,8 +44,10 @@ class RequestHandler:
         return {"environments": names}
 
     def _not_paused(self, names: list[str], *, are_named: bool) -> list[str]:
-        """A pause holds until `resume`: of all, those that are paused are left out, and one that
-        is asked for by name is refused."""
+        """Return the environments that are not paused, because a pause holds until `resume`.
+
+        Raises `PreflightRefused` if a paused one was asked for by name, or all are paused.
+        """
         paused = [name for name in names if self._scheduler.sync_state.source(name).paused]
         if paused and (are_named or len(paused) == len(names)):
             what = f"{paused[0]} is" if len(paused) == 1 else f"{', '.join(paused)} are"

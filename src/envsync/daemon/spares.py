@@ -1,7 +1,7 @@
-"""Schedules the making of spare trees, and tracks where there is one.
+"""Schedules the making of spare trees, and tracks which servers have one.
 
-What comes of them goes to the log alone: it is nobody's state. Without one the next push only
-takes longer.
+Failures only go to the log and change no state, because without a spare tree the next push
+merely takes longer.
 """
 
 from __future__ import annotations
@@ -17,24 +17,23 @@ from envsync.daemon.worker_pool import Worker, WorkerPool, crash_error
 from envsync.errors import EnvsyncError, Locked
 
 _ORDINARY = transitions.UNREACHABLE | {Locked.code}
-"""Why no tree is made somewhere, where that needs no line in the log."""
+"""Error codes for which a failure needs no line in the log."""
 
 
 @dataclass(slots=True)
 class _Trees:
-    """Those of one environment, by server."""
+    """The spare trees of one environment, by server."""
 
     made: set[str] = field(default_factory=set)
-    """Where there is one, as far as one can be made."""
+    """The servers on which one was made, or was tried."""
     failed: set[str] = field(default_factory=set)
-    """Where it came to nothing: tried again after the next rescan."""
+    """The servers on which that failed; tried again after the next rescan."""
     logged: dict[str, str] = field(default_factory=dict)
-    """What was logged last of why there is none."""
+    """The reason last logged for each server on which that failed."""
 
 
 class Spares:
-    """The spare trees of all environments. A worker that makes one is ended where it is in the
-    way."""
+    """The spare trees of all environments, and the workers that make them."""
 
     def __init__(self, pool: WorkerPool, log: Log) -> None:
         self._pool = pool
@@ -42,7 +41,10 @@ class Spares:
         self._trees: defaultdict[str, _Trees] = defaultdict(_Trees)
 
     def make(self, environment: str, servers: Iterable[str]) -> bool:
-        """Have one made on those of the servers that have none; whether that has begun."""
+        """Start a worker that makes one on those of `servers` that have none.
+
+        Returns whether one was started.
+        """
         made = self._trees[environment].made
         lacking = tuple(server for server in servers if server not in made)
         if not lacking or not self._pool.start(Task((environment,), lacking, makes_spare=True)):
@@ -51,30 +53,30 @@ class Spares:
         return True
 
     def used_up(self, environment: str, server: str) -> None:
-        """Nothing is left there for the next push."""
+        """Note that a push has used up the spare tree on a server."""
         self._trees[environment].made.discard(server)
         self._trees[environment].logged.pop(server, None)
 
     def retry_failed(self) -> None:
-        """Where one came to nothing, it may be had by now."""
+        """Allow another try on all servers on which making one failed."""
         for trees in self._trees.values():
             trees.made -= trees.failed
             trees.failed.clear()
 
     def forget(self, environment: str) -> None:
-        """Another environment goes by that name, or none."""
+        """Forget an environment that is gone, or whose name means another one now."""
         self._trees.pop(environment, None)
 
     # The workers that make them
 
     def locked_servers(self, environment: str) -> frozenset[str]:
-        """Where a worker makes one of it, and so has the lock."""
+        """Return the servers on which a worker is making one, and so holds the lock."""
         return frozenset(
             server for worker in self._making(environment) for server in worker.task.servers
         )
 
     def terminate(self, environment: str) -> None:
-        """End who makes one of it: it holds the lock there, and copies what is to be replaced."""
+        """End the workers that make one: they hold the lock, and copy a tree soon outdated."""
         making = self._making(environment)
         for worker in making:
             self._pool.terminate(worker)
@@ -82,7 +84,10 @@ class Spares:
             self._trees[environment].made.clear()
 
     def _making(self, environment: str) -> list[Worker]:
-        """A worker that even a kill does not end is in nobody's way: its lock yields to pushes."""
+        """Return the workers that are making one.
+
+        Those that even a kill has not ended are left out: their lock yields to pushes.
+        """
         return [
             worker
             for worker in self._pool.workers
@@ -91,8 +96,10 @@ class Spares:
         ]
 
     def failed(self, environment: str, worker: Worker, error: EnvsyncError) -> None:
-        """None was made, on the server that the error names or on all that it was to be. One line,
-        and none where it would be the same again."""
+        """Note a failure on the error's server, or on all of the worker's if it names none.
+
+        The log gets one line, unless it is the same as the one before.
+        """
         trees, servers = self._trees[environment], worker.task.servers
         server = error.server or ", ".join(servers)
         trees.failed.update([server] if server in servers else servers)
@@ -102,6 +109,6 @@ class Spares:
             self._log.warning(text, environment=environment, server=server, code=error.code)
 
     def worker_ended(self, environment: str, worker: Worker) -> None:
-        """One that broke down has made none, as far as anybody knows."""
+        """Count a worker that broke down as failed."""
         if worker.process.exit_status and not worker.is_terminated:
             self.failed(environment, worker, crash_error(worker))

@@ -18,7 +18,10 @@ AT_REST, SETTLING, PAUSED = "at rest", "settling", "paused"
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """The daemon itself; `pid` is None where none runs, and all is what the last one knew."""
+    """Facts about the daemon itself.
+
+    `pid` is None if none runs; the status is then what the last daemon knew.
+    """
 
     pid: int | None = None
     since_seconds: float | None = None
@@ -31,7 +34,10 @@ class About:
 def sentence(
     contents: Contents, inventory_error: ErrorDocument | None, busy: Mapping[str, str] | None = None
 ) -> str:
-    """One useful sentence for `systemctl status`; `busy` says who is at work on which source."""
+    """Return one sentence for `systemctl status`.
+
+    `busy` names the installer at work in each busy source.
+    """
     if inventory_error is not None:
         return f"the inventory is refused: {inventory_error['message']}"
     broken = [row for row in contents.sources.values() if row.error is not None]
@@ -54,7 +60,7 @@ def sentence(
 
 
 def document(contents: Contents, scheduler: Scheduler | None, about: About) -> dict[str, Any]:
-    """Everything, JSON-ready."""
+    """Return the whole status, JSON-ready; `scheduler` is None if no daemon runs."""
     polled = about.polled or {}
     names = sorted(contents.sources)
     return {

@@ -1,4 +1,4 @@
-"""The tasks of workers, as values, and the line that starts one made ready ahead."""
+"""The tasks of workers, and the lines that let a standby worker begin."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 START = b"begin"
 START_CHANGED = b"begin, it has changed since"
-"""The same for a source that changed after the worker had looked at it."""
+"""Sent instead of `START` if the source has changed since the worker looked at it."""
 
 
 class DigestCheck(NamedTuple):
-    """A scan that is spared where the digest of what stands at the path is still that one."""
+    """The change digest with which an environment at `path` need not be scanned."""
 
     environment: str
     path: str
@@ -20,18 +20,18 @@ class DigestCheck(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Scan these environments, push one to these servers, or make those ready for the next push."""
+    """Scan environments, push one to servers, or make spare trees of it on servers."""
 
     environments: tuple[str, ...]
     servers: tuple[str, ...] = ()
     is_settled: bool = False
-    """Whether a scan is of a source that had come to rest: what it finds need not settle."""
+    """Whether a scanned source was at rest, so that a change found in it need not settle."""
     digest_checks: tuple[DigestCheck, ...] = field(default=(), compare=False)
     awaits_start: bool = field(default=False, compare=False)
-    """Whether it is to be made ready only, and to begin when it is started."""
+    """Whether the worker only gets ready, and waits for `START` or `START_CHANGED`."""
 
     makes_spare: bool = False
-    """Whether nothing is to be pushed, but a tree made for the next push to be built on."""
+    """Whether to push nothing, but make spare trees for the next push."""
 
     @property
     def is_push(self) -> bool:
@@ -43,7 +43,7 @@ class Task:
 
     @property
     def verb(self) -> str:
-        """What a process does that carries it out."""
+        """The verb for log lines: what a worker with this task does."""
         if self.is_scan:
             return "scans"
         return "makes it" if self.makes_spare else "pushes"

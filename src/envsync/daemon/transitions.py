@@ -1,8 +1,8 @@
-"""The state transitions of one environment on one server. Pure.
+"""The state transitions of one environment on one server, as pure functions.
 
-Seconds are of the wall clock, for they are kept over restarts. At a start no try is further
-away than `SLOW_MAX_SECONDS` or a rescan, so that a clock that was set back stops nothing; while
-the daemon runs, `daemon.sync_state` sees it.
+Seconds are wall-clock time, because they are kept across restarts. At a start the next try is
+brought within `SLOW_MAX_SECONDS` or a rescan, in case the clock was set back; while the daemon
+runs, `daemon.sync_state` handles that.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from envsync.errors import (
 
 FIRST_SECONDS = 2.0
 UNREACHABLE_MAX_SECONDS = 30.0
-"""With jitter and the time that a connect may take: a server that answers again has the newest
-version within a minute."""
+"""The longest pause for an unreachable server. With jitter and the time of a connect, a server
+that is back has the newest version within a minute."""
 
 SLOW_MAX_SECONDS = 600.0
-"""For what no minute mends: a full disk, a failing one, a broken Python."""
+"""The longest pause after failures that take time to mend: a full disk, a failing one, a broken
+Python."""
 
 IN_USE_SECONDS = 15.0
-"""Until an environment that was in use is tried again; twice as long each time, up to
-`SLOW_MAX_SECONDS`."""
+"""The first pause after an environment was in use; it doubles up to `SLOW_MAX_SECONDS`."""
 
 _JITTER = 0.2
 
@@ -72,21 +72,26 @@ _HALTED = frozenset(
 
 
 def is_source_error(error: EnvsyncError, server: str) -> bool:
-    """Whether a push to that server failed for what says nothing of it: the source is not at
-    rest, or is not there."""
+    """Return whether a push to that server failed because of the source.
+
+    That is, the source was not at rest or was not there, which says nothing about the server.
+    """
     return error.code == SourceRefused.code or (
         error.code == NotFound.code and error.server != server
     )
 
 
 def to_pushing(row: ServerRow, now: float) -> ServerRow:
-    """While a worker pushes to it."""
+    """Return the row for a server that a worker is pushing to."""
     since = row.since_seconds if row.state in (LAGGING, RETRYING, WAITING) else now
     return replace(row, state=PUSHING, since_seconds=since, next_try_seconds=None)
 
 
 def to_lagging(row: ServerRow, now: float) -> ServerRow:
-    """The source has another version than this server; held and halted ones may try it."""
+    """Return the row for a server whose version is not the source's.
+
+    A held or halted server can try the new version.
+    """
     if row.state == PUSHING:
         return row
     since = row.since_seconds if row.state in (LAGGING, RETRYING, WAITING) else now
@@ -94,7 +99,7 @@ def to_lagging(row: ServerRow, now: float) -> ServerRow:
 
 
 def after_success(row: ServerRow, revision: str, now: float) -> ServerRow:
-    """That version of the source stands there."""
+    """Return the row for a server that has `revision` of the source."""
     return ServerRow(
         environment=row.environment,
         server=row.server,
@@ -113,7 +118,7 @@ def after_failure(
     rescan_seconds: float,
     jitter: float,
 ) -> ServerRow:
-    """After an error that is this server's own; `jitter` is a random number from 0 to 1."""
+    """Return the row after an error of this server; `jitter` is a random number from 0 to 1."""
     state = _state(error.code)
     pause = _pause(error.code, state, row.attempts, rescan_seconds)
     stays = state == row.state or (row.state == PUSHING and state in (RETRYING, WAITING))
@@ -129,7 +134,7 @@ def after_failure(
 
 
 def after_source_failure(row: ServerRow, now: float) -> ServerRow:
-    """After an error of the source: nothing was found out about this server."""
+    """Return the row after an error of the source, which says nothing about this server."""
     return to_lagging(replace(row, state=LAGGING), now) if row.state == PUSHING else row
 
 
@@ -143,14 +148,14 @@ def _state(code: str) -> str:
 
 def _pause(code: str, state: str, attempts: int, rescan_seconds: float) -> float:
     if state in (HELD, HALTED):
-        return rescan_seconds  # a person may have put it right, and has told nobody
+        return rescan_seconds  # a person may have mended it in the meantime
     first = IN_USE_SECONDS if state == WAITING else FIRST_SECONDS
     ceiling = UNREACHABLE_MAX_SECONDS if code in _QUICK else SLOW_MAX_SECONDS
     return min(first * 2.0 ** min(attempts, 30), ceiling)
 
 
 def is_push_due(row: ServerRow, source_revision: str, now: float) -> bool:
-    """Whether this server is to be pushed to now, the source being at rest at that revision."""
+    """Return whether to push to this server now, if the source is at rest at that revision."""
     if row.state == PUSHING:
         return False
     if row.state == IN_STEP:
@@ -165,7 +170,7 @@ def _is_due(row: ServerRow, now: float) -> bool:
 
 
 def clamped(row: ServerRow, now: float, rescan_seconds: float) -> ServerRow:
-    """Its next try no further away than it can be; the clock may have been set back."""
+    """Return the row with a next try now, if it is impossibly far away: the clock was set back."""
     ceiling = now + max(SLOW_MAX_SECONDS, rescan_seconds) * (1 + _JITTER)
     if row.next_try_seconds is not None and row.next_try_seconds > ceiling:
         return replace(row, next_try_seconds=now)

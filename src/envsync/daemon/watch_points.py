@@ -1,4 +1,4 @@
-"""The few directories of an environment that are watched: every install changes one."""
+"""The few directories of an environment that are watched; every install changes one of them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from envsync.conda.site_packages import is_python
 
 
 class DirectoryId(NamedTuple):
-    """Which directory stands at a path: another one may be put there."""
+    """The identity of the directory at a path, which can be replaced by another one."""
 
     device: int
     inode: int
 
 
 def watch_points(environment: str) -> dict[str, DirectoryId]:
-    """Each directory that is there now, by its path.
+    """Return the directories to watch that exist now, by path.
 
-    conda writes into conda-meta, pip into a site-packages, both into bin; `lib` tells of
-    another Python, and the two above tell of an environment that comes, goes or is replaced.
+    conda writes into conda-meta, pip into a site-packages, both into bin. `lib` changes with
+    another Python. The environment and its parent show that it appears, goes or is replaced.
     """
     found: dict[str, DirectoryId] = {}
     for path in (os.path.dirname(environment), *_candidates(os.path.realpath(environment))):
@@ -34,7 +34,7 @@ def watch_points(environment: str) -> dict[str, DirectoryId]:
 
 
 def site_packages(environment: str) -> Iterator[str]:
-    """Every site-packages directory, of each Python that is installed there."""
+    """Yield the site-packages of each Python in the environment."""
     for library in ("lib", "lib64"):
         top = os.path.join(environment, library)
         if os.path.islink(top):
@@ -45,7 +45,7 @@ def site_packages(environment: str) -> Iterator[str]:
 
 
 def signature(paths: dict[str, DirectoryId]) -> tuple[tuple[str, int, int, int], ...]:
-    """What differs once something was added to or taken from one of the directories."""
+    """Return a value that changes when an entry is added to or removed from a directory."""
     found = []
     for path in paths:
         try:

@@ -1,7 +1,7 @@
 """Watches directories for changes: by inotify where that works, else by polling.
 
-A hint may be lost, late or wrong, and nothing depends on it: whoever gets one looks. What
-inotify itself loses (a full queue, a limit, a directory that was replaced) is a hint, too.
+A hint can be lost, late or wrong, so whoever gets one checks for itself. Events that inotify
+loses (a full queue, a limit, a replaced directory) count as hints too.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ try:
         WatchDescriptor,
     )
 except ImportError:
-    # Before watchdog 7 what inotify loses is lost, and Python 3.10 has no watchdog 7.
+    # Older versions than watchdog 7 do not report lost events; Python 3.10 has no watchdog 7.
     CAN_WATCH = False
 else:
     CAN_WATCH = True
 
 POLL_SECONDS = 10.0
-"""How often an environment is looked at where inotify does not tell."""
+"""The interval at which an environment is polled if inotify cannot watch it."""
 
 INVENTORY = ""
-"""The name under which the inventory's own directory is watched."""
+"""The name under which the inventory's directory is watched."""
 
 _IGNORED = frozenset({b"__pycache__"})
 _LIMITS = {
@@ -44,10 +44,10 @@ _LIMITS = {
 
 
 class _EventHandler:
-    """One directory, watched for one name; called by watchdog's thread."""
+    """Handles the events of one directory for one name, in watchdog's thread."""
 
     def __init__(self, hint: Callable[[], None], only: bytes | None) -> None:
-        """`only` is the one entry that counts; None where all do."""
+        """`only` is the one entry that counts; None if all count."""
         self._hint = hint
         self._only = only
 
@@ -66,7 +66,7 @@ class _EventHandler:
 
 @dataclass(slots=True)
 class _WatchSet:
-    """What is watched for one name: each directory with its watch, or its times."""
+    """What is watched for one name: directories with their watches, or polled signatures."""
 
     path: str
     watches: dict[str, tuple[DirectoryId, WatchDescriptor]] = field(default_factory=dict)
@@ -75,9 +75,9 @@ class _WatchSet:
 
 
 class Watcher:
-    """Collects the names of environments that something may have happened to.
+    """Collects the names of environments in which something may have changed.
 
-    `wake` is called, from any thread, when there is something to collect.
+    `wake` is called when there is something to collect, from any thread.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -101,7 +101,7 @@ class Watcher:
         self.refresh(wanted)
 
     def refresh(self, names: Iterable[str]) -> None:
-        """Watch the directories that stand there now: others may have come in their place."""
+        """Watch the directories that exist now, because some may have been replaced."""
         if self._inotify is not None and not self._inotify.is_alive():
             self._restart()
             names = list(self._watch_sets)
@@ -110,13 +110,13 @@ class Watcher:
                 self._update(name, self._watch_sets[name])
 
     def collect(self) -> set[str]:
-        """The names that something was hinted of since the last call, each to be checked."""
+        """Return the names with hints since the last call; each has to be checked."""
         with self._lock:
             hinted, self._hinted = self._hinted, set()
         return hinted
 
     def poll(self) -> None:
-        """Look at what inotify does not tell of. To be called each `POLL_SECONDS`."""
+        """Look for changes that inotify does not report. Call it every `POLL_SECONDS`."""
         for name, watch_set in self._watch_sets.items():
             if watch_set.polled_because:
                 self._update(name, watch_set)
@@ -126,8 +126,7 @@ class Watcher:
                 watch_set.seen = seen
 
     def polled(self) -> dict[str, str]:
-        """Why an environment is looked at each `POLL_SECONDS`; those that inotify tells of are
-        not in it."""
+        """Return why each polled environment is polled, by name."""
         return {
             name: watch_set.polled_because
             for name, watch_set in self._watch_sets.items()
@@ -141,14 +140,17 @@ class Watcher:
             self._inotify = None
 
     def _restart(self) -> None:
-        """After watchdog's thread died: none of its watches is left."""
+        """Start anew after watchdog's thread has died, which ended all watches."""
         self._inotify = None
         for name, watch_set in self._watch_sets.items():
             watch_set.watches.clear()
             self._hint(name)
 
     def _update(self, name: str, watch_set: _WatchSet) -> None:
-        """Twice, for a directory may come between looking and watching."""
+        """Watch or poll the directories of one name.
+
+        It looks twice, because a directory can appear between looking and watching.
+        """
         for _ in range(2):
             directories = self._directories(name, watch_set.path)
             gone = {p: w for p, w in watch_set.watches.items() if directories.get(p) != w[0]}
@@ -184,7 +186,7 @@ class Watcher:
         return ""
 
     def _add(self, name: str, watch_set: _WatchSet, directories: dict[str, DirectoryId]) -> str:
-        """Watch what is not watched yet; why that was not possible, or nothing."""
+        """Watch directories that are not watched yet; return why one could not be, or ""."""
         if not CAN_WATCH:
             return "watchdog 7, which needs Python 3.11, is not here"
         for path, identity in directories.items():
@@ -199,7 +201,7 @@ class Watcher:
                 )
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                    continue  # it went away just now, of which its parent tells
+                    continue  # it is gone already, which its parent's watch reports
                 return _why(error)
             if wd == -1:
                 return f"{path} may not be read"
@@ -208,7 +210,10 @@ class Watcher:
 
     @staticmethod
     def _only(name: str, watch_set: _WatchSet, directory: str) -> bytes | None:
-        """In the directory above, other environments come and go, and are none of its business."""
+        """Return the one entry that counts in a directory; None if all count.
+
+        In the parent directory, other environments come and go.
+        """
         if name == INVENTORY:
             for file in (watch_set.path, os.path.realpath(watch_set.path)):
                 if os.path.dirname(file) == directory:
@@ -240,7 +245,7 @@ class Watcher:
 
 
 def _mask() -> Mask:
-    """Of what inotify is to tell."""
+    """Return the events that inotify has to report."""
     constants = InotifyConstants
     return Mask(
         constants.IN_CREATE
@@ -255,7 +260,7 @@ def _mask() -> Mask:
 
 
 def _identity(name: str, path: str) -> CallbackId:
-    """watchdog's name for one callback of a watch: two environments may share a directory."""
+    """Return an id for the callback of one name; two environments can share a directory."""
     return CallbackId(hash((name, path)))
 
 

@@ -1,8 +1,7 @@
-"""What workers report, a JSON document a line: written by `cli.daemon.work`, checked here where
-it comes in.
+"""The messages of workers, one JSON document on each line.
 
-The members of the documents are named here, and nowhere else: a daemon and the workers that it
-starts may be of two versions, after an upgrade.
+`cli.daemon.work` writes them, and the daemon validates them here. The names of their members are
+defined only here: after an upgrade, a daemon and its workers can be of different versions.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from envsync.agent.wire.checked_json import from_json
 from envsync.errors import AgentFailed, EnvsyncError
 
 PUSHED = "pushed"
-"""The outcome of a push that published something."""
+"""The `PushOutcome.outcome` of a push that published something."""
 
 
 class Failure(NamedTuple):
-    """Nothing was done, for the source's sake; or no spare tree was made, on the error's server."""
+    """The source failed, so nothing was done; or no spare tree was made on the error's server."""
 
     environment: str
     error: EnvsyncError
 
 
 class DigestTaken(NamedTuple):
-    """A change digest (`glance`), ahead of a scan; `unchanged` where that is not needed."""
+    """A change digest (`glance`) taken before a scan; `unchanged` if no scan is needed."""
 
     environment: str
     glance: str
@@ -34,17 +33,17 @@ class DigestTaken(NamedTuple):
 
 
 class SourceScanned(NamedTuple):
-    """What the source is."""
+    """The revision of the source, found by a scan."""
 
     environment: str
     revision: str
 
 
 class PushOutcome(NamedTuple):
-    """What became of a push to one server: of a `push.steps.report.PushReport`, what counts here.
+    """The result of a push to one server: the part of `push.steps.report.PushReport` needed here.
 
-    `source_revision` is what was to be pushed, as far as that was found out; `wants_spare` says
-    that nothing is left there for the next push to be built on.
+    `source_revision` is the revision to push, empty if it was not found out. `wants_spare` is
+    true if the server has no tree left on which to build the next push.
     """
 
     server: str
@@ -56,7 +55,7 @@ class PushOutcome(NamedTuple):
 
 
 class PushEnded(NamedTuple):
-    """The push to one server; `error` is why it failed, where it did."""
+    """The end of a push to one server; `error` is None unless it failed."""
 
     environment: str
     report: PushOutcome
@@ -71,7 +70,7 @@ class _Envelope(NamedTuple):
 
 
 def to_document(message: Message) -> dict[str, Any]:
-    """A message as JSON has it."""
+    """Return a message as a JSON-ready document."""
     if isinstance(message, Failure):
         return {"environment": message.environment, "error": message.error.to_json()}
     if isinstance(message, PushEnded):
@@ -82,7 +81,7 @@ def to_document(message: Message) -> dict[str, Any]:
 
 
 def parse(document: Mapping[str, Any]) -> Message | None:
-    """The message that a document describes; None where it describes none."""
+    """Return the message in a document; None if it is not a valid one."""
     try:
         if "glance" in document:
             return from_json(DigestTaken, document)

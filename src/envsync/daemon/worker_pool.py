@@ -1,4 +1,4 @@
-"""The pool of workers: their number, their tasks, and how they end."""
+"""The pool of workers: limits their number, starts them, and ends or kills them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from envsync.daemon.worker_process import WorkerProcess
 from envsync.errors import EnvsyncError
 
 PUSHING_MAX = 4
-"""How many may push at a time, those aside that wait for a slow server; and how many to one."""
+"""The most workers that push at a time, without those that wait for a slow server; also the most
+that push to one server."""
 
 WORKERS_MAX = 16
-"""How many there may be with those."""
+"""The most workers, with those that wait for a slow server."""
 
 SLOW_SECONDS = 180.0
-"""A worker of which nothing was heard for so long waits for a slow server or a silent one, and
-makes room for pushes to others."""
+"""A worker silent for this long waits for a slow or silent server, and does not count against
+`PUSHING_MAX` any more."""
 
 START_AGAIN_SECONDS = 10.0
 
 SILENCE_MAX_SECONDS = 86400.0
-"""A worker that has said nothing for so long is killed: what it waits for has no end of its own
-(a disk that is gone, a process that was stopped), and nobody else may take its place."""
+"""A worker silent for this long is killed: what it waits for does not end by itself (a disk that
+is gone, a stopped process), and no other worker can take its place."""
 
 END_MAX_SECONDS = 10.0
-"""A worker that was told to end and is still there after so long is killed."""
+"""A worker that still runs this long after it was told to end is killed."""
 
 StartProcess = Callable[[Task], WorkerProcess]
 
@@ -39,7 +40,7 @@ StartProcess = Callable[[Task], WorkerProcess]
 class Worker:
     """A worker process with its task, and what it has reported.
 
-    `start_number` counts tasks by when they were started; 0 for one that still awaits it.
+    `start_number` numbers tasks in the order of their start; 0 for one that is not started yet.
     """
 
     task: Task
@@ -49,10 +50,10 @@ class Worker:
     is_source_changed: bool = False
     message_seconds: float = 0.0
     answered: set[str] = field(default_factory=set)
-    """The environments of which it has reported what became of them."""
+    """The environments whose result it has reported."""
     reported_servers: set[str] = field(default_factory=set)
     moved_servers: set[str] = field(default_factory=set)
-    """The servers whose names lead elsewhere by now: what it reports of them is not of those."""
+    """Servers whose names lead elsewhere now, so that its reports are not about them."""
     source_failed: bool = False
     terminated_seconds: float | None = None
     """When it was told to end before its task was done."""
@@ -68,12 +69,12 @@ class Worker:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it waits to be started, and is there."""
+        """Whether it is running and waits to be started."""
         return not self.has_started and not self.process.is_over
 
 
 class WorkerPool:
-    """`start` gives a task to a new process. Seconds are monotonic here."""
+    """The running workers. `start` starts a process for a task; `clock` is monotonic."""
 
     def __init__(self, start: StartProcess, log: Log, clock: Callable[[], float]) -> None:
         self._start = start
@@ -85,7 +86,7 @@ class WorkerPool:
 
     @property
     def processes(self) -> dict[int, WorkerProcess]:
-        """By the descriptor to wait for."""
+        """The worker processes by the file descriptor to wait for."""
         return {fd: worker.process for fd, worker in self._workers.items()}
 
     @property
@@ -97,16 +98,16 @@ class WorkerPool:
         return any(worker.task.is_scan for worker in self._workers.values())
 
     def has_room(self) -> bool:
-        """Whether one more may push."""
+        """Return whether one more worker can push now."""
         few = len(self._workers) < WORKERS_MAX
         return self.can_start() and few and len(self._occupying()) < PUSHING_MAX
 
     def can_start(self) -> bool:
-        """Whether a process may be had, as far as is known; a scan needs no more."""
+        """Return whether a process can be started, as far as is known; enough for a scan."""
         return self._clock() >= self._may_start_seconds
 
     def seconds_to_room(self) -> float | None:
-        """How long from now until there may be room; None where there is, or nobody can say."""
+        """Return the seconds until there can be room; None if there is now, or it is unknown."""
         if not self.can_start():
             return self._may_start_seconds - self._clock()
         if self.has_room():
@@ -125,7 +126,7 @@ class WorkerPool:
         ]
 
     def saturated_servers(self) -> frozenset[str]:
-        """The servers to which nobody else is to push now: a slow one does not get every worker."""
+        """Return servers that get no further push now, so that a slow one does not take all."""
         pushes = [
             worker
             for worker in self._workers.values()
@@ -139,7 +140,7 @@ class WorkerPool:
         return frozenset(name for name, number in waited_for.items() if number >= PUSHING_MAX)
 
     def start(self, task: Task) -> Worker | None:
-        """A process for it; where there is none, all of them wait a little."""
+        """Start a worker for a task; None if that failed, and then no others for some seconds."""
         try:
             process = self._start(task)
         except OSError as error:
@@ -153,7 +154,7 @@ class WorkerPool:
         return worker
 
     def signal_start(self, worker: Worker) -> None:
-        """Have one begin that is ready."""
+        """Let a standby worker begin its task."""
         self._set_start_number(worker)
         worker.process.send(START_CHANGED if worker.is_source_changed else START)
 
@@ -163,7 +164,7 @@ class WorkerPool:
         worker.message_seconds = self._clock()
 
     def read(self, fd: int) -> tuple[Worker, list[Message]]:
-        """What one of them has reported since; of one that was not started, nothing."""
+        """Return the worker and its new messages; without those of a worker not started yet."""
         worker = self._workers[fd]
         documents = worker.process.read()
         if documents:
@@ -175,13 +176,13 @@ class WorkerPool:
         return worker, [found for one in documents if (found := parse(one)) is not None]
 
     def terminate(self, worker: Worker) -> None:
-        """Tell it to end, and leave it some seconds for that."""
+        """Tell a worker to end; `kill_overdue` kills it if it does not in time."""
         if worker.terminated_seconds is None:
             worker.terminated_seconds = self._clock()
         worker.process.terminate()
 
     def terminate_pushes(self, environment: str, kept: Collection[str] = ()) -> None:
-        """End every push of it under way to which another server than those is still left."""
+        """End the environment's running pushes that have a server left which is not in `kept`."""
         for worker in self._workers.values():
             task = worker.task
             is_push = task.is_push and worker.has_started and environment in task.environments
@@ -190,8 +191,10 @@ class WorkerPool:
                 self.terminate(worker)
 
     def kill_overdue(self) -> None:
-        """Kill who was told to end and has not, and who has been silent at its task for too
-        long; that it is over is read as ever. One that cannot be killed is logged daily."""
+        """Kill workers that were told to end and have not, or were silent for too long.
+
+        Their end is noticed by `read` as usual. One that cannot be killed is logged daily.
+        """
         for worker in self._workers.values():
             why = self._overdue(worker)
             if why:
@@ -212,17 +215,17 @@ class WorkerPool:
         return worker.terminated_seconds + END_MAX_SECONDS - self._clock()
 
     def next_seconds(self) -> float:
-        """How long from now until somebody may have to be killed."""
+        """Return the seconds until a worker may have to be killed."""
         return min(map(self._seconds_to_end, self._workers.values()), default=float("inf"))
 
     def has_moved(self, environment: str, server: str) -> None:
-        """A worker that pushes to that server goes on, at the place where it was."""
+        """Note that a server's name leads elsewhere; running pushes go on at its old place."""
         for worker in self._workers.values():
             if environment in worker.task.environments:
                 worker.moved_servers.add(server)
 
     def stop(self, within_seconds: float) -> None:
-        """End every worker; what they were at is done again after the next start."""
+        """End all workers; their tasks are done again after the next start."""
         deadline = time.monotonic() + within_seconds
         processes = [worker.process for worker in self._workers.values()]
         for process in processes:
@@ -233,7 +236,7 @@ class WorkerPool:
 
 
 def crash_error(worker: Worker) -> EnvsyncError:
-    """The error of a worker that ended without a report."""
+    """Return the error for a worker that ended without a report."""
     status, stderr = worker.process.exit_status, worker.process.stderr_tail
     last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
     how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"

@@ -1,7 +1,7 @@
 """Worker processes, which scan and push, so that the daemon itself stays small.
 
-One writes a JSON document a line to its stdout. It ends when it is told to, and when
-its stdin ends: a daemon that was killed leaves nobody behind.
+A worker writes one JSON document on each line of its stdout. It ends when it is told to, or at
+the end of its stdin, so that a killed daemon leaves no worker behind.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 END_SECONDS = 4.0
-"""How long one may take to end by itself, so that the whole is well below 10 s."""
+"""How long a worker can take to end by itself, so that the daemon ends well within 10 s."""
 
 KILL_SECONDS = 1.5
-"""How long one that was killed is waited for."""
+"""How long to wait for a worker that was killed."""
 
 LINE_BYTES_MAX = 8 << 20
 _READ_BYTES = 1 << 16
@@ -30,7 +30,7 @@ _NOT_FOR_WORKERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_S
 
 
 class WorkerProcess:
-    """One that is at work. `fd` is to be waited for; `read` never blocks."""
+    """A running worker. When `fd` is readable, call `read`."""
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `_finish`
@@ -42,14 +42,14 @@ class WorkerProcess:
             stderr=self._stderr,
             env=inherited,
             cwd="/",
-            start_new_session=True,  # it is ended together with what it started
+            start_new_session=True,  # to signal it together with its own children
         )
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
         self._pending = b""
         self.is_over = False
         self.stderr_tail = ""
-        """The end of what it wrote to stderr; known when it is over."""
+        """The last lines of its stderr; known once `is_over`."""
 
     @property
     def fd(self) -> int:
@@ -66,7 +66,7 @@ class WorkerProcess:
         return self._process.returncode
 
     def read(self) -> list[dict[str, Any]]:
-        """The documents that it has written since; `is_over` is true once there will be no more."""
+        """Return the documents written since the last call; sets `is_over` after the last one."""
         documents: list[dict[str, Any]] = []
         while True:
             try:
@@ -82,13 +82,13 @@ class WorkerProcess:
                 self.kill()
 
     def send(self, line: bytes) -> None:
-        """A short line to its stdin; a process that is gone is found so by `read`."""
+        """Write a short line to its stdin; if the process is gone, `read` will notice."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             os.write(self._process.stdin.fileno(), line + b"\n")
 
     def terminate(self) -> None:
-        """Ask it to end, with everything that it started."""
+        """Tell it to end, with all its children."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -100,7 +100,7 @@ class WorkerProcess:
                 os.killpg(self._process.pid, number)
 
     def _finish(self) -> None:
-        """It has closed its stdout: the end is near, or is helped."""
+        """Wait for the process after it closed its stdout; kill it after `END_SECONDS`."""
         if self.is_over:
             return
         try:
@@ -121,15 +121,15 @@ class WorkerProcess:
                 stream.close()
 
     def _signal_remains(self) -> None:
-        """What it started and did not wait for (an rsync, an ssh) must not go on alone."""
+        """Kill children that it did not wait for (an rsync, an ssh), which would go on alone."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait(self, deadline: float) -> None:
-        """Let it end until that monotonic second; then it is killed. What it still writes is lost.
+        """Wait for its end until the monotonic `deadline`, then kill it; drops what it writes.
 
-        One that waits in the kernel, for a network filesystem that is gone, ends when that lets
-        it, and is left to it.
+        A process that waits in the kernel for a lost network filesystem cannot be killed, and is
+        left behind after `KILL_SECONDS`.
         """
         while self._process.poll() is None:
             late = time.monotonic() - deadline
@@ -145,7 +145,7 @@ class WorkerProcess:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """None for what is no document: a library that prints must not stop the service."""
+    """Return the document on a line; None for anything else, such as a library's output."""
     try:
         document = json.loads(line)
     except ValueError:

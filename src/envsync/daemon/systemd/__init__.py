@@ -1,1 +1,1 @@
-"""What systemd is told and asked: the shipped units, systemctl, installation, sd_notify."""
+"""The service under systemd: the shipped units, systemctl, installation, sd_notify."""

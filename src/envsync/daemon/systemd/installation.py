@@ -1,4 +1,4 @@
-"""Puts a unit in its place and lets systemd run it; doing so again changes nothing."""
+"""Installs a unit and lets systemd run it; installing it again changes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """`before` is where that is which stood there, if there was something to keep."""
+    """A unit file after `write`; `before` is the copy of the replaced file, None without one."""
 
     path: Path
     changed: bool
@@ -24,12 +24,12 @@ class Written:
 
 
 def write(unit: Unit) -> tuple[Written, ...]:
-    """Bring every file of the unit to its content; whole or not at all."""
+    """Write every file of the unit that differs, each whole or not at all."""
     return tuple(_write(file) for file in unit.files)
 
 
 def differs(file: UnitFile) -> bool:
-    """Whether what stands there is something else, or nothing."""
+    """Return whether the file is missing or has other content."""
     try:
         return file.path.read_text(encoding="utf-8") != file.content
     except (OSError, UnicodeDecodeError):
@@ -37,9 +37,9 @@ def differs(file: UnitFile) -> bool:
 
 
 def activate(systemctl: Systemctl, unit: Unit, *, changed: bool) -> str:
-    """Have it run now and after each boot; what was done: `started`, `restarted`, `running`.
+    """Run the unit now and after each boot; return `started`, `restarted` or `running`.
 
-    A service that runs is restarted only where its files have changed.
+    A running service is restarted only if its files have `changed`.
     """
     systemctl.do("daemon-reload")
     systemctl.do("enable", unit.name)
@@ -47,7 +47,7 @@ def activate(systemctl: Systemctl, unit: Unit, *, changed: bool) -> str:
     if is_active and not changed:
         return "running"
     if systemctl.property(unit.name, "LoadState") == "loaded":
-        # One that failed before would wait as long as after all its failures.
+        # Otherwise earlier failures would count, and delay the start.
         systemctl.do("reset-failed", unit.name)
     systemctl.do("restart", unit.name)
     return "restarted" if is_active else "started"
@@ -69,7 +69,10 @@ def _write(file: UnitFile) -> Written:
 
 
 def _keep_before(file: UnitFile) -> Path | None:
-    """Somebody may have edited it: where what stood there has been put aside."""
+    """Copy the present file aside, because somebody may have edited it.
+
+    Returns the path of the copy; None if there was nothing to keep.
+    """
     if file.before is None:
         return None
     try:
@@ -89,7 +92,7 @@ def _put(path: Path, content: bytes) -> None:
 
 
 def _make_directory(directory: Path) -> None:
-    """Readable for systemd, whatever the umask is."""
+    """Create a directory that systemd can read, whatever the umask is."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(mode=_DIRECTORY_MODE)

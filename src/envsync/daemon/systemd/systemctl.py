@@ -1,4 +1,4 @@
-"""systemd as `systemctl` reaches it: the system's, or a user's own."""
+"""Calls `systemctl`, for the system's systemd or the user's own."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _LOG_LINES = 8
 
 
 class Systemctl:
-    """Every call is bounded; what systemd refuses is a `ServiceFailed` with its words."""
+    """One systemd. Every call has a timeout; a failure is a `ServiceFailed` with its message."""
 
     def __init__(self, environ: Mapping[str, str], *, of_user: bool) -> None:
         self.of_user = of_user
         self._scope = ("--user",) if of_user else ()
         self._environ = {**environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
         if of_user:
-            # `su` and `sudo -u` leave it unset, and the user's systemd is there all the same.
+            # `su` and `sudo -u` leave it unset although the user's systemd runs.
             self._environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}")
 
     def runs(self) -> bool:
-        """Whether there is such a systemd to talk to."""
+        """Return whether this systemd runs."""
         if not self.of_user:
             return Path("/run/systemd/system").is_dir()
         try:
@@ -35,18 +35,18 @@ class Systemctl:
             return False
 
     def do(self, verb: str, *units: str) -> None:
-        """`systemctl VERB UNIT...`, waited for."""
+        """Run `systemctl VERB UNIT...`, and wait for it."""
         done = self._run(["systemctl", verb, *units], _START_SECONDS)
         if done.returncode != 0:
             raise self._failure(f"`{self.shown(verb, *units)}` failed", done.stderr, units)
 
     def property(self, unit: str, name: str) -> str:
-        """A property as `systemctl show` prints it; empty where it has none."""
+        """Return a unit's property as `systemctl show` prints it; empty if it is not set."""
         argv = ["systemctl", "show", f"--property={name}", "--value", unit]
         return self._run(argv, _QUESTION_SECONDS).stdout.strip()
 
     def shown(self, *arguments: str) -> str:
-        """The command line for a person."""
+        """Return the command line that a person would type."""
         sudo = "" if self.of_user else "sudo "
         return " ".join([f"{sudo}systemctl", *self._scope, *arguments])
 

@@ -1,8 +1,8 @@
-"""The units of the service: the shipped files as they are, and beside them what differs here.
+"""The service's units: the shipped files unchanged, and a drop-in with what differs here.
 
-The unit itself is the same on every machine (here, and in the `systemd/` of the
-repository). What belongs to one machine and one user is in a drop-in: the program, the
-inventory, the paths that the service may write to.
+The unit itself is the same on every machine (in this package, and in the repository's
+`systemd/`). The drop-in has what is specific to a machine and user: the program, the inventory,
+and the paths that the service can write to.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - what PrivateTmp= r
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whom the service runs as."""
+    """The user account that the service runs as."""
 
     name: str
     uid: int
@@ -38,11 +38,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """What is to be run, for whom, and on what. Paths are absolute.
+    """What the service runs, as whom, and with which files. Paths are absolute.
 
-    `own_name` is the server that this machine is, None where its hostname says so;
-    `variables` are those of the user's own that change where things are kept;
-    `program_directories` is where the program's own files are.
+    `own_name` is this machine's name in the inventory, None if its hostname tells. `variables`
+    are the user's environment variables that change where files are kept.
+    `program_directories` contain the program's own files.
     """
 
     account: Account
@@ -55,16 +55,16 @@ class ServiceSpec:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What the program is called with, without the program."""
+        """The program's arguments."""
         named = () if self.own_name is None else ("--as", self.own_name)
         return ("daemon", "--config", str(self.inventory), *named)
 
     @property
     def written_directories(self) -> tuple[Path, ...]:
-        """Below which the service keeps things: state, cache.
+        """The user's state and cache directories, below which the service keeps its own.
 
-        Not the directories themselves: what a unit lists becomes a mount point, which can
-        neither be renamed nor removed while the service runs.
+        A unit lists these and not the service's own directories, because what it lists becomes
+        a mount point, which cannot be renamed or removed while the service runs.
         """
         environ = {**self.variables, "HOME": str(self.account.home)}
         found = state_home(environ), cache_home(environ)
@@ -72,7 +72,7 @@ class ServiceSpec:
 
     @property
     def linked_directories(self) -> tuple[Path, ...]:
-        """Where envsync's own directories really are, as far as links lead them elsewhere."""
+        """The real paths of envsync's own directories that symlinks lead elsewhere."""
         found = []
         for directory in self.written_directories:
             own = Path(os.path.realpath(directory / "envsync"))
@@ -82,7 +82,7 @@ class ServiceSpec:
 
     @property
     def temporary_directories(self) -> tuple[Path, ...]:
-        """Those of the program that are in a place of which the service has one of its own."""
+        """The program's directories in /tmp or /var/tmp, of which the service has private ones."""
         found = [
             path
             for path in self.program_directories
@@ -93,7 +93,7 @@ class ServiceSpec:
 
 @dataclass(frozen=True, slots=True)
 class UnitFile:
-    """`before` is where what stood there is kept, None where nobody has a say in it but us."""
+    """A file of a unit; `before` is where a replaced file is kept, None if only we write it."""
 
     path: Path
     content: str
@@ -102,14 +102,14 @@ class UnitFile:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit by the name that `systemctl` takes, and the files that it is made of."""
+    """A unit's name, as `systemctl` takes it, and the files that it consists of."""
 
     name: str
     files: tuple[UnitFile, ...]
 
 
 def system_unit(service: ServiceSpec) -> Unit:
-    """`envsync@USER.service`; raises `UsageError` for what no unit can say."""
+    """Return `envsync@USER.service`; `UsageError` if a value cannot be written into a unit."""
     if _ACCOUNT_NAME.fullmatch(service.account.name) is None:
         raise UsageError(
             f"the name {service.account.name!r} cannot be part of a unit's name",
@@ -129,12 +129,12 @@ def system_unit(service: ServiceSpec) -> Unit:
 
 
 def user_unit(service: ServiceSpec, directory: Path) -> Unit:
-    """`envsync.service` of the user's own systemd."""
+    """Return `envsync.service` for the user's own systemd."""
     return _unit(_USER_UNIT, _USER_UNIT, directory, ["[Service]", *_service_lines(service)])
 
 
 def user_directory(home: Path, environ: Mapping[str, str]) -> Path:
-    """Where the user's own units are."""
+    """Return the directory of the user's own units."""
     base = Path(environ.get("XDG_CONFIG_HOME", ""))
     return (base if base.is_absolute() else home / ".config") / "systemd" / "user"
 
@@ -145,7 +145,7 @@ def _unit(name: str, shipped: str, directory: Path, lines: Sequence[str]) -> Uni
         UnitFile(
             directory / shipped,
             (_SHIPPED / shipped).read_text(encoding="utf-8"),
-            # systemd reads nothing that is called so.
+            # systemd ignores files with this suffix.
             before=directory / f"{shipped}.before",
         ),
         UnitFile(drop_in, "\n".join([_head(), *lines, ""])),
@@ -154,7 +154,10 @@ def _unit(name: str, shipped: str, directory: Path, lines: Sequence[str]) -> Uni
 
 
 def _head() -> str:
-    """Names the version: after an upgrade the file differs, so the old daemon is restarted."""
+    """Return the first line, which names the version.
+
+    So the file differs after an upgrade, and the old daemon is restarted.
+    """
     return (
         f"# Written by `envsync daemon install` of envsync {__version__}: "
         "run that again instead of editing this."
@@ -166,7 +169,7 @@ def _service_lines(service: ServiceSpec) -> list[str]:
     variables = [
         f"Environment={_quoted(f'{name}={value}')}" for name, value in service.variables.items()
     ]
-    # The empty one takes back the shipped unit's.
+    # The empty ExecStart= clears the shipped unit's.
     return ["ExecStart=", f"ExecStart={' '.join(command)}", *variables]
 
 
@@ -175,12 +178,12 @@ def _paths(prefix: str, paths: Sequence[Path]) -> str:
 
 
 def _word(text: str) -> str:
-    """One argument of a command line; systemd replaces variables there, too."""
+    """Return one argument of a command line, in which systemd also expands variables."""
     return _quoted(text.replace("$", "$$"))
 
 
 def _quoted(text: str) -> str:
-    """As systemd reads it back: quotes where needed, and `%` is a specifier's beginning."""
+    """Return a text so that systemd reads it back: quoted if needed, with `%` doubled."""
     if not text.isprintable():
         raise UsageError(f"{text!r} cannot be written into a unit")
     text = text.replace("%", "%%")
