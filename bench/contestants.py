@@ -1,4 +1,4 @@
-"""Who is measured: envsync and what people use instead, each as prepare (untimed) and run."""
+"""The programs that are measured: envsync, and what people use instead."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Contestant:
 
 
 def alternate(contestants: Sequence[Contestant], repeat: int) -> list[Measured]:
-    """Run them in turn, A B A B, so that what else the machine does hits all alike."""
+    """Run them in turn, A B A B, so that the machine's other load affects all alike."""
     samples: list[list[Sample]] = [[] for _ in contestants]
     for turn in range(repeat):
         for contestant, found in zip(contestants, samples, strict=True):
@@ -37,17 +37,17 @@ def alternate(contestants: Sequence[Contestant], repeat: int) -> list[Measured]:
 
 
 class Contestants:
-    """Those of one ground."""
+    """Makes the contestants for one ground."""
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
 
     def cold_push(self) -> Contestant:
-        """Neither end knows anything: both hash every byte, too."""
+        """Return a push with nothing cached on either end, so that both also hash every byte."""
         return Contestant("envsync", lambda: self.pushed("pushed"), self.cold_start)
 
     def known_push(self) -> Contestant:
-        """The source's content is known from an earlier push, as for every further server."""
+        """Return a push of which the source's hashes are cached, as for every further server."""
 
         def prepare() -> None:
             self.cold_start()
@@ -67,7 +67,7 @@ class Contestants:
     def push_elsewhere(
         self, outcome: str, prepare: Callable[[], None] = lambda: None
     ) -> Contestant:
-        """To another prefix: what names the one here is rewritten."""
+        """Return a push to another prefix, for which files that name the prefix are rewritten."""
         return Contestant(
             "envsync, relocating", lambda: self.pushed(outcome, server=ELSEWHERE), prepare
         )
@@ -84,7 +84,7 @@ class Contestants:
         return self._shell("rsync -az", script)
 
     def rsync_and_sync(self) -> Contestant:
-        """With what a push promises: that the bytes are on the disk when it says done."""
+        """Return rsync with a sync, because a push, too, has its bytes on disk when it is done."""
         script = 'rsync -a "$1/" "$2:$3/" && ssh "$2" sync -f "$3"'
         return self._shell("rsync -a, sync", script)
 
@@ -93,11 +93,11 @@ class Contestants:
         return self._shell("tar|ssh|tar", script)
 
     def scp(self) -> Contestant:
-        """It fails on dangling symlinks, as it always does, after all the rest."""
+        """Return scp, which copies everything and then always fails on dangling symlinks."""
         return self._shell("scp -r", 'scp -qr "$1" "$2:$3"', exits=(0, 1), repeat_max=1)
 
     def conda_pack(self) -> Contestant:
-        """Packed, copied, unpacked and conda-unpacked: what its manual tells to do."""
+        """Return conda-pack as its manual describes: pack, copy, unpack, conda-unpack."""
         pack = Path(sys.executable).with_name("conda-pack")
         options = "--ignore-editable-packages --ignore-missing-files --quiet --force"
         script = (
@@ -132,14 +132,14 @@ class Contestants:
         return Contestant(name, run, self._cold_peer, repeat_max)
 
     def pushed(self, outcome: str, server: str = "", environment: str = ENVIRONMENT) -> Sample:
-        """`Void` where the push came to something else."""
+        """Push, and return the sample; `Void` if the push has another outcome."""
         sample = self.ground.push(server=server, environment=environment)
         if sample.details.get("outcome") != outcome:
             raise Void(f"the push was {sample.details.get('outcome')}, not {outcome}")
         return sample
 
     def cold_start(self) -> None:
-        """As if envsync had never been on either host."""
+        """Restore the state before any push, and let the disk settle."""
         self.ground.remove_pushed()
         self.ground.settle()
 

@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _installs(made: Ground, installs: int) -> None:
-    """From the end of each pip to the version that stands on the target."""
+    """Measure the time from the end of each pip to the new version on the target."""
     daemon = Daemon(made.source, daemon_idle.inventory(made, ["myenv"], rescan_seconds=3600))
     with daemon:
         _wait_in_step(daemon, "")
@@ -74,14 +74,14 @@ def _installs(made: Ground, installs: int) -> None:
 
 
 def _wait_in_step(daemon: Daemon, but: str) -> float:
-    """When `myenv` was in step at another revision than that, by the wall clock."""
+    """Wait until `myenv` is in step at a revision other than `but`; return the wall-clock time."""
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         [row] = daemon.source()["servers"]
         if row["state"] == "in-step" and row["revision"] != but:
             return float(row["since_seconds"])
         assert time.monotonic() < deadline, daemon.log()
-        time.sleep(0.2)  # what it answers with is not free
+        time.sleep(0.2)  # answering costs the daemon time
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the daemon uses with ten environments and nothing to do: at a rescan, and over an hour.
+"""Measures the idle daemon with ten environments: during a rescan, and over an hour.
 
 Run by `python -m bench.daemon`, and over an hour by `python -m bench.daemon --span 65m`.
 """
@@ -25,7 +25,7 @@ WAIT_SECONDS = 300.0
 _RESCAN_SECONDS, _SPAN_RESCAN_SECONDS = 20.0, 3600.0
 _FIRST_PUSHES_SECONDS = 1800.0
 _TICKS = os.sysconf("SC_CLK_TCK")
-# As the units have it: a daemon with a watchdog wakes up more often.
+# As in the shipped units; a daemon with a watchdog wakes up more often.
 _WATCHDOG_SECONDS = 60
 _NOTIFY_SOCKET = "/run/lab/notify"
 _INVENTORY = """\
@@ -52,13 +52,13 @@ def inventory(made: Ground, names: list[str], rescan_seconds: float) -> str:
 
 
 def rescans(made: Ground) -> None:
-    """How soon it is ready, and what some rescans in a row cost."""
+    """Measure how soon the daemon is ready, and the cost of some rescans in a row."""
     with _started(made, _RESCAN_SECONDS) as daemon:
-        daemon.command.ok("daemon", "pause")  # what it scans is what counts here
+        daemon.command.ok("daemon", "pause")  # only scans are measured here
         while not all(source["revision"] for source in daemon.status()["environments"]):
             time.sleep(0.2)
         rescan = list(_cpu_until_rescan(daemon, 3))
-        cpu = statistics.median(rescan[1:])  # the first found files too young to be remembered
+        cpu = statistics.median(rescan[1:])  # during the first, files were too young to be cached
         share = 100 * cpu / 3600
         print(f"a rescan of all: {cpu:.2f} CPU s (bar 4); at 1h that is {share:.3f} % (bar 0.1 %)")
         print(f"resident: {resident_mb(daemon.pid):.1f} MB")
@@ -66,7 +66,7 @@ def rescans(made: Ground) -> None:
 
 @contextlib.contextmanager
 def _started(made: Ground, rescan_seconds: float) -> Iterator[Daemon]:
-    """With ten environments, ready."""
+    """Yield a daemon that is ready, with ten environments."""
     names = ["myenv", *(f"other{number}" for number in range(1, ENVIRONMENTS))]
     envs = made.source.path(made.prefix / "envs")
     for name in names[1:]:
@@ -82,7 +82,7 @@ def _started(made: Ground, rescan_seconds: float) -> Iterator[Daemon]:
 
 @contextlib.contextmanager
 def _under_a_watchdog(daemon: Daemon) -> Iterator[None]:
-    """What is said to systemd is taken, and thrown away."""
+    """Set up the watchdog, and receive and discard what the daemon sends to systemd."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(daemon.host.path(_NOTIFY_SOCKET)))
         daemon.command.environment["NOTIFY_SOCKET"] = _NOTIFY_SOCKET
@@ -97,12 +97,12 @@ def _under_a_watchdog(daemon: Daemon) -> Iterator[None]:
         try:
             yield
         finally:
-            listener.sendto(b"", listener.getsockname())  # no daemon says nothing at all
+            listener.sendto(b"", listener.getsockname())  # an empty message ends the thread
             thread.join()
 
 
 def _cpu_until_rescan(daemon: Daemon, count: int) -> Iterator[float]:
-    """The CPU seconds of the daemon and its children from one rescan to the next."""
+    """Yield the CPU seconds of the daemon and its children from one rescan to the next."""
     for _ in range(count):
         seen = _checked(daemon)
         before = _spent(daemon.pid)
@@ -118,14 +118,14 @@ def _cpu_until_rescan(daemon: Daemon, count: int) -> Iterator[float]:
 
 
 def span(made: Ground, seconds: float) -> None:
-    """Everything is in step, and nobody touches anything: what that costs on average."""
+    """Measure the average cost while everything is in step and nothing changes."""
     with _started(made, _SPAN_RESCAN_SECONDS) as daemon:
         _wait_all_in_step(daemon)
         _wait_children(daemon)
         seen, resident = _checked(daemon), resident_mb(daemon.pid)
         before, began = _spent(daemon.pid), time.monotonic()
         print(f"all in step; the span begins, load {os.getloadavg()[0]}", flush=True)
-        # Nothing is asked meanwhile: an answer is not free.
+        # No status requests meanwhile, because answering costs the daemon time.
         time.sleep(seconds)
         _wait_children(daemon)
         after, took = _spent(daemon.pid), time.monotonic() - began
@@ -156,7 +156,7 @@ def _wait_children(daemon: Daemon) -> None:
 
 
 def _checked(daemon: Daemon) -> list[float]:
-    """When each source was looked at as a whole."""
+    """Return when each source was last scanned."""
     return [source["checked_seconds"] for source in daemon.status()["environments"]]
 
 
@@ -165,7 +165,7 @@ def _all_later(now: list[float], then: list[float]) -> bool:
 
 
 class _Spent(NamedTuple):
-    """CPU seconds of a process, and of its children that have ended, with theirs."""
+    """CPU seconds of a process, and of its ended descendants."""
 
     own: float
     children: float

@@ -1,7 +1,7 @@
-"""A hundred installs in a row, while servers go and come: what the daemon makes of it.
+"""Runs the daemon through a hundred installs in a row, while servers go down and come back.
 
-Four targets: two that are there, one that is off half of the time, one that loses its link
-at random. A reader samples all of them throughout.
+There are four targets: two are always up, one is off half of the time, one loses its link at
+random. A reader samples all of them throughout.
 
 Run by `python -m bench.daemon --long`.
 """
@@ -44,7 +44,7 @@ watch: {{settle: {settle}s, rescan: 1h}}
 
 
 def run(installs: int) -> bool:
-    """Print what came of it; whether all was as it has to be."""
+    """Print the results; return whether all was as it has to be."""
     with Lab.start(["server1", *TARGETS]) as lab:
         conda = template()
         lab.controller.install_conda(conda)
@@ -114,7 +114,7 @@ def _trouble(lab: Lab) -> Iterator[None]:
 
 
 class Reader:
-    """Looks at what stands at the name, as a job that starts there would."""
+    """Samples the live environment on each host, as a job that starts there would see it."""
 
     def __init__(self, hosts: list[LabHost]) -> None:
         self._hosts = hosts
@@ -142,7 +142,10 @@ class Reader:
 
 
 def _sample(host: LabHost) -> str | None:
-    """What is not whole at the name; None where another version came while it was read."""
+    """Return what is not whole in the live environment, or "" if it is one whole version.
+
+    None if another version was published during the reading.
+    """
     top = environment(host)
     packages = site_packages(host).relative_to(top)
     try:
@@ -154,7 +157,7 @@ def _sample(host: LabHost) -> str | None:
         remains = [path.name for path in (top / packages).glob("~*")]
         after = top.stat().st_ino
     except OSError as error:
-        # Another tree may have come in between; that the name is always there is asked alone.
+        # Another version may have been published meanwhile, but the name itself must exist.
         return None if top.exists() else f"{top} is not there: {error}"
     if before != after:
         return None
@@ -170,7 +173,7 @@ def _number(path: Path) -> str:
 
 
 def _install(host: LabHost, number: int) -> None:
-    """`pip install lablong-NUMBER`, a real one."""
+    """Run a real `pip install` of version `number`."""
     wheel = _write_wheel(host, number)
     argv, environ = pip_argv(host, "install", "--no-index", "--no-deps", wheel)
     process = host.popen(argv, env=environ, cwd="/")
@@ -195,7 +198,7 @@ def _write_wheel(host: LabHost, number: int) -> str:
 
 
 def _wait_all_in_step(daemon: Daemon, lab: Lab, installs: int) -> None:
-    """All at the last version, and the source at rest."""
+    """Wait until all targets have the last version and the source is at rest."""
     deadline = time.monotonic() + END_SECONDS
     while True:
         rows = daemon.source()["servers"]
@@ -213,7 +216,7 @@ def _versions(host: LabHost) -> set[str]:
 
 
 def _contents(host: LabHost) -> dict[bytes, tuple[str, bytes]]:
-    """Kind and content of each entry; what Python compiled on its own is nobody's."""
+    """Return kind and content of each entry, without bytecode that Python compiles by itself."""
     seen = tree(environment(host))
     return {
         path: (entry.kind, entry.content)

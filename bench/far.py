@@ -1,4 +1,4 @@
-"""Rows of the link: far away, cut on the way, and open already."""
+"""Rows about the link: with a long delay, cut during a push, and already open."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.lab.namespaces import wait_until
 
 _RATE, _LABEL = "200mbit", "200 Mbit/s"
 _ROUND_TRIPS_SECONDS = {0.02: 1.2, 0.1: 1.4}
-"""How far away, and how many times as long a cold push may take then."""
+"""Round-trip times, and for each how many times as long a cold push may take."""
 _SLOW_RATE = "40mbit"
 _CUT_AT = 0.6
 _CUT_WITHIN = (0.1, 0.9)
@@ -25,7 +25,7 @@ _IN_SESSION = Path(__file__).with_name("in_session.py")
 
 
 def distance(ground: Ground, repeat: int) -> Iterator[Row]:
-    """All through the relay, so that only the delay differs."""
+    """Compare cold pushes at several delays; all use the relay, so that nothing else differs."""
     make = Contestants(ground)
 
     def contestant(round_trip_seconds: float) -> Contestant:
@@ -42,7 +42,7 @@ def distance(ground: Ground, repeat: int) -> Iterator[Row]:
 
 
 def resume(ground: Ground, repeat: int) -> Iterator[Row]:
-    """What goes over the link again, of what an uninterrupted push sends."""
+    """Measure what a resumed push sends, relative to an uninterrupted one."""
     make = Contestants(ground)
     cuts: list[str] = []
 
@@ -70,7 +70,7 @@ def resume(ground: Ground, repeat: int) -> Iterator[Row]:
 
 
 def _push_and_cut(ground: Ground, sent_share: Callable[[], float]) -> float:
-    """Kill a push when enough was sent, in its largest file; the share of contents there."""
+    """Kill a push in its largest file once enough was sent; return the share that arrived."""
     path, size_bytes, before_bytes = _largest(ground)
     low, high = (round(share * size_bytes) for share in _CUT_WITHIN)
     staged = f"envs/.envsync/{ground.environment.name}/trees/*/{path}"
@@ -85,11 +85,11 @@ def _push_and_cut(ground: Ground, sent_share: Callable[[], float]) -> float:
     process = ground.source.popen(ground.push_command())
     try:
         wait_until(there, "the largest file", timeout_seconds=_CUT_SECONDS_MAX)
-        # So slowly that it is not all there before the link is cut.
+        # So slow that the file has not arrived whole before the link is cut.
         ground.target.limit(_SLOW_RATE)
         wait_until(is_enough, "the cut", timeout_seconds=_CUT_SECONDS_MAX)
     finally:
-        # First the link: what is in flight would still arrive.
+        # Cut the link first, or what is in flight would still arrive.
         ground.target.cut()
         process.kill()
         process.communicate()
@@ -103,7 +103,7 @@ def _push_and_cut(ground: Ground, sent_share: Callable[[], float]) -> float:
 
 
 def _largest(ground: Ground) -> tuple[str, int, int]:
-    """The largest file's path and size, and how many bytes are sent before it."""
+    """Return the largest file's path and size, and how many bytes are sent before it."""
     top = ground.source.path(ground.environment)
     files = sorted(
         (os.fsencode(path.relative_to(top)), path.stat().st_size)
@@ -115,7 +115,7 @@ def _largest(ground: Ground) -> tuple[str, int, int]:
 
 
 def in_session(ground: Ground, repeat: int) -> Iterator[Row]:
-    """As the daemon pushes: connecting, importing and the agent's start are not in it."""
+    """Push as the daemon does: connecting, importing and the agent's start are not timed."""
     make = Contestants(ground)
     for contestant in (make.cold_push(), make.rsync(cold=True), make.push_in_step()):
         contestant.prepare()

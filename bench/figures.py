@@ -1,4 +1,4 @@
-"""Samples, ratios and bars: what was measured, and whether it is enough. Pure values."""
+"""Samples, ratios and bars: the measurements, and whether they suffice, as pure values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Unit = Literal["s", "MB"]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run: its wall time, and what it told about itself."""
+    """One run: its wall time in seconds, and further measurements by name."""
 
     seconds: float
     details: dict[str, Any] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Measured:
         return cls(name, values, tuple(sample.details for sample in samples))
 
     def sent(self) -> Measured:
-        """The same runs, as MB over the network to the target."""
+        """Return these runs measured in MB over the network to the target."""
         values = tuple(details["network_bytes"]["there"] / 1e6 for details in self.details)
         return Measured(self.name, values, unit="MB")
 
@@ -42,7 +42,10 @@ class Measured:
         return statistics.median(self.values)
 
     def medians_of(self, detail: str) -> dict[str, float]:
-        """Of `step_seconds`, `cpu_seconds` or `network_bytes`, by name, where runs tell them."""
+        """Return the medians of `step_seconds`, `cpu_seconds` or `network_bytes`, by name.
+
+        Empty if no run has that detail.
+        """
         told = [details[detail] for details in self.details if details.get(detail)]
         names = dict.fromkeys(name for figures in told for name in figures)
         return {
@@ -53,7 +56,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What a row has to reach.
+    """The limit that a row has to reach.
 
     `at most` bounds envsync's time over the peer's, `times faster` demands the peer's over
     envsync's, and `below` bounds envsync's own figure, whatever the peer's.
@@ -64,7 +67,7 @@ class Bar:
     unit: Unit | Literal["x"] = "x"
 
     def figure(self, ours: Measured, peer: Measured | None) -> float | None:
-        """What is held against the limit; None where there is no peer to compare with."""
+        """Return the figure to compare with the limit; None if it needs a peer and has none."""
         if self.kind == "below":
             return ours.median
         return ratio(ours, peer, faster=self.kind == "times faster")
@@ -82,7 +85,10 @@ class Bar:
 
 
 def ratio(ours: Measured, peer: Measured | None, *, faster: bool = False) -> float | None:
-    """The medians' ratio: ours over the peer's, or with `faster` the peer's over ours."""
+    """Return the ratio of the medians: ours over the peer's, or reversed with `faster`.
+
+    None without a peer, or if the divisor is 0.
+    """
     if peer is None:
         return None
     above, below = (peer, ours) if faster else (ours, peer)
@@ -91,7 +97,7 @@ def ratio(ours: Measured, peer: Measured | None, *, faster: bool = False) -> flo
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One comparison; without a bar it is there for orientation."""
+    """One comparison; one without a bar is only for orientation."""
 
     name: str
     ours: Measured

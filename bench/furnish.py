@@ -1,4 +1,4 @@
-"""Bringing up what is measured on: two hosts, conda on both, and one large environment."""
+"""Sets up the ground for measurements: two hosts with conda, and one large environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.conda import make_many_files, template
 from tests.lab.lab import Lab
 
 _CONTENT_CACHE_AGE_SECONDS = 2.5
-_EXT4 = "ext2/ext3"  # what `stat -f` calls them all
+_EXT4 = "ext2/ext3"  # the name that `stat -f` has for ext4 too
 _INVENTORY = """\
 prefix: {prefix}
 servers:
@@ -30,7 +30,7 @@ servers:
 
 @contextlib.contextmanager
 def ground(size: Size, storage: str, scratch: Path) -> Iterator[Ground]:
-    """Bring everything up; all of it ends with the block, however that ends."""
+    """Yield the ground, set up; everything is removed when the block ends."""
     compile_envsync()
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(Lab.start(["server1", "server2"]))
@@ -38,7 +38,7 @@ def ground(size: Size, storage: str, scratch: Path) -> Iterator[Ground]:
         if storage == "ext4":
             made.target.use_directory(stack.enter_context(_ext4_directory(scratch)))
         _furnish(made, size)
-        # The lab must let go of the directory before that is removed.
+        # The lab must release the directory before it is removed.
         stack.callback(lab.close)
         yield made
 
@@ -62,11 +62,11 @@ def _furnish(made: Ground, size: Size) -> None:
     make_many_files(environment, entries=size.entries, total_bytes=size.total_bytes)
     made.entries = sum(len(names) + len(below) for _, below, names in os.walk(environment))
     made.remove_peers()
-    time.sleep(_CONTENT_CACHE_AGE_SECONDS)  # younger files are not remembered by any cache
+    time.sleep(_CONTENT_CACHE_AGE_SECONDS)  # the content cache takes no younger files
 
 
 def _add_zstandard(prefix: Path) -> None:
-    """conda itself needs it, so every real base has it; the lab's is Python alone."""
+    """Add zstandard, which every real base has for conda; the lab's base has only Python."""
     found = importlib.util.find_spec("zstandard")
     if found is None or found.origin is None:
         raise RuntimeError("the module zstandard is missing, which envsync depends on")

@@ -1,4 +1,4 @@
-"""Where it is measured: two hosts of the test lab, and one large environment on the first."""
+"""The place of the measurements: two hosts of the lab, and a large environment on the first."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.lab.host import CHECKOUT, INTERFACE, Host
 from tests.lab.lab import Lab, LabHost
 from tests.lab.namespaces import wait_until
 
-# Of one run of anything; a slow peer at 200 Mbit/s needs minutes.
+# Time limit of any single run; a slow peer at 200 Mbit/s needs minutes.
 RUN_SECONDS_MAX = 1800.0
 EXIT_DRIFT = 11
 _QUIET_SECONDS_MAX = 60.0
 ELSEWHERE = "elsewhere"
-"""The target by another name, at another prefix."""
+"""The name of the target with another prefix."""
 FAR_AWAY = "far-away"
-"""The target by another name, through a relay that delays every byte."""
+"""The name of the target behind a relay that delays every byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,14 @@ class Size:
 
 
 class Void(RuntimeError):
-    """A run did not do what was to be measured, so there is no figure."""
+    """A run did something else than what was to be measured, so there is no figure."""
 
 
 class Ground:
-    """`source` has the environment; `target` has conda's base, and `peers` for the others."""
+    """The two hosts: `source` has the environment, `target` has a base prefix.
+
+    The programs other than envsync copy to the directory `peers` on the target.
+    """
 
     def __init__(self, lab: Lab, storage: str) -> None:
         self.storage = storage
@@ -52,26 +55,26 @@ class Ground:
         self._lab = lab
         self.prefix = Path(self.source.prefix)
         self.environment = self.prefix / "envs" / ENVIRONMENT
-        # Longer by a few characters, as another user's is.
+        # Some characters longer, as another user's would be.
         self.other_prefix = self.prefix.parent / "robert" / "miniconda3"
         self.peers = self.prefix.parent.parent / "peers"
-        # As after `pip install`: an empty value lets Python write and use bytecode.
+        # An empty value lets Python write and use bytecode, as after `pip install`.
         self._variables = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": str(CHECKOUT / "src")}
 
     @property
     def peer_tree(self) -> Path:
-        """Where rsync, tar, scp and conda-pack bring the environment to."""
+        """The path on the target to which rsync, tar, scp and conda-pack copy the environment."""
         return self.peers / ENVIRONMENT
 
     def timed(self, argv: Sequence[str], exits: Sequence[int] = (0,)) -> Sample:
-        """Run a command on the source and time it; `Void` where it does not end as expected."""
+        """Run a command on the source and time it; `Void` if it does not end as expected."""
         before, moved = self._cpu_seconds(), self.network_bytes()
         started = time.perf_counter()
         process = self.source.popen(argv, env=self._variables)
         try:
             out, err = process.communicate(timeout=RUN_SECONDS_MAX)
         except BaseException as error:
-            # Not waited for: of a pipeline the rest goes on, until the host ends.
+            # Not waited for, because the rest of a pipeline goes on until the host ends.
             process.kill()
             if isinstance(error, subprocess.TimeoutExpired):
                 raise Void(f"{' '.join(argv)} did not end") from error
@@ -95,22 +98,23 @@ class Ground:
         return Sample(seconds, details)
 
     def size_bytes(self) -> int:
-        """Of all files of the environment, each name counted."""
+        """Return the size of all files of the environment, hard links counted each time."""
         found = os.walk(self.source.path(self.environment))
         paths = (Path(directory, name) for directory, _, names in found for name in names)
         return sum(path.lstat().st_size for path in paths)
 
     def network_bytes(self) -> dict[str, int]:
-        """What went over the target's interface so far, by the kernel's count."""
+        """Return the bytes that went over the target's interface so far, in each direction."""
         lines = Path(f"/proc/{self.target.namespaces.pid}/net/dev").read_text().splitlines()
         [found] = (line for line in lines if line.strip().startswith(f"{INTERFACE}:"))
         fields = found.partition(":")[2].split()
         return {"there": int(fields[0]), "back": int(fields[8])}
 
     def _cpu_seconds(self) -> dict[str, float]:
-        """What all that has ended on either host took so far.
+        """Return the CPU seconds of all ended processes of each host.
 
-        Here it was a child of ours; there one of sshd, or an orphan, which PID 1 reaped.
+        On the source they were children of this process; on the target children of sshd, or
+        orphans, which PID 1 reaped.
         """
         ours = resource.getrusage(resource.RUSAGE_CHILDREN)
         parents = (self.target.sshd_pid(), self.target.namespaces.pid)
@@ -120,7 +124,7 @@ class Ground:
         }
 
     def wait_until_quiet(self) -> None:
-        """Only sshd itself is left on the target, so that what the sessions took is counted."""
+        """Wait until only sshd is left on the target, so that the sessions' CPU time is counted."""
         wait_until(
             lambda: len(self.target.processes()) <= 1,
             "the target is quiet",
@@ -134,7 +138,7 @@ class Ground:
         server: str = "",
         environment: str = ENVIRONMENT,
     ) -> Sample:
-        """`envsync push`, timed, with what its JSON document tells."""
+        """Run and time `envsync push`; the details include those of its JSON document."""
         sample = self.timed([*self.push_command(server, environment), *options], exits)
         measured = {name: sample.details[name] for name in ("cpu_seconds", "network_bytes")}
         return Sample(sample.seconds, {**_told(sample.details["stdout"]), **measured})
@@ -144,13 +148,13 @@ class Ground:
 
     @contextlib.contextmanager
     def delayed(self, round_trip_seconds: float) -> Iterator[str]:
-        """A server's name by which the target is so far away."""
+        """Yield a server name by which the target has this round-trip time."""
         with self._lab.relay(self.target.name, delay_seconds=round_trip_seconds / 2):
             yield FAR_AWAY
 
     @contextlib.contextmanager
     def limited(self, rate: str) -> Iterator[None]:
-        """Within, the link takes no more than that, as tc writes it."""
+        """Limit the link's rate within the block; `rate` is in the notation of tc."""
         self.target.limit(rate)
         try:
             yield
@@ -158,7 +162,7 @@ class Ground:
             self.target.unlimit()
 
     def remove_pushed(self) -> None:
-        """As if envsync had never been here, on either host: nothing published, nothing known."""
+        """Remove all that envsync has published on the target, and its caches on both hosts."""
         state = [
             prefix / "envs" / name
             for prefix in (self.prefix, self.other_prefix)
@@ -168,11 +172,11 @@ class Ground:
         self.forget_source()
 
     def forget_source(self) -> None:
-        """As if envsync had never read anything on the source."""
+        """Remove envsync's caches and state on the source."""
         self._remove(self.source, _memory(self.source))
 
     def forget_tree(self, environment: str) -> None:
-        """As if envsync had never read that environment on the source; all else it knows."""
+        """Remove what the content cache on the source has about one environment."""
         top = self.source.path(self.prefix / "envs" / environment).stat()
         content, _ = _memory(self.source)
         directory = self.source.path(content / "content")
@@ -182,7 +186,7 @@ class Ground:
                 path.unlink()
 
     def remove_published(self, environment: str) -> None:
-        """One environment and all of its versions, on the target."""
+        """Remove an environment and all its generations from the target."""
         envs = self.prefix / "envs"
         self._remove(self.target, [envs / environment, envs / ".envsync" / environment])
 
@@ -194,11 +198,11 @@ class Ground:
         host.run(["rm", "-rf", *map(str, paths)], timeout_seconds=300)
 
     def settle(self) -> None:
-        """Let the target's disk finish what earlier runs left it."""
+        """Flush the writes of earlier runs to the target's disk."""
         self.target.run(["sync", "-f", str(self.prefix)], timeout_seconds=600)
 
     def count(self, tree: Path) -> int:
-        """How many entries stand there on the target."""
+        """Return the number of entries below `tree` on the target."""
         done = self.target.run(
             ["sh", "-c", 'find "$1" -mindepth 1 -printf . | wc -c', "sh", str(tree)],
             timeout_seconds=300,
@@ -207,7 +211,7 @@ class Ground:
 
     @contextlib.contextmanager
     def flipped_byte(self, tree: Path) -> Iterator[None]:
-        """Within, one byte of one module on the target is another; the mtime tells nothing."""
+        """Change one byte of a module on the target within the block, but not its mtime."""
         self._flip(tree)
         try:
             yield
@@ -225,7 +229,7 @@ class Ground:
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def install_wheel(self, version: str) -> None:
-        """What `pip install -U` of one package of 24 files does to the source."""
+        """Change the source as `pip install -U` of a package of 24 files does."""
         code = (
             "import sys; from pathlib import Path; from tests.conda import install_wheel; "
             "text = (sys.argv[2] * 400).encode(); "
@@ -236,7 +240,7 @@ class Ground:
 
 
 def _ticks(pid: int) -> int:
-    """Processor time of a process and of the children that it waited for."""
+    """Return the CPU time, in clock ticks, of a process and of the children that it waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:15])
 
@@ -266,12 +270,12 @@ def envsync_command() -> list[str]:
 
 
 def compile_envsync() -> None:
-    """Bytecode as pip leaves it, also where this process was told to write none."""
+    """Compile envsync's bytecode as pip does, even if this process must write none."""
     command = [sys.executable, "-m", "compileall", "-q", str(CHECKOUT / "src")]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def variables_on_this_machine() -> Mapping[str, str]:
-    """For commands run beside the lab: what `Ground.timed` gives to those within."""
+    """Return the environment variables of `Ground.timed` for commands run outside the lab."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return {**environ, "PYTHONPATH": str(CHECKOUT / "src")}

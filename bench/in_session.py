@@ -1,9 +1,10 @@
-"""Push several times, each over a connection that is there already; how long each took, as JSON.
+"""Pushes several times, each over an open connection, and prints how long each took as JSON.
 
     python in_session.py ENVIRONMENT SERVER
 
-What the daemon's child does that has connected while the source settled: opening the link,
-starting the agent and importing are not in the figures, looking at both ends anew is.
+This is what a standby worker of the daemon does, which has connected while the source settled.
+The figures do not include opening the link, starting the agent and importing, but they include
+inspecting both ends anew.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from envsync.push.fan_out.start_signal import StartSignal
 
 _PUSHES = 3
 _READY_SECONDS = 2.0
-"""After so long it is connected; the word is then that the source has changed since."""
+"""It is connected by then, and is told to start, and that the source has changed since."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Peak memory of both ends while a command runs, by sampling /proc."""
+"""Measures the peak memory of both ends while a command runs, by sampling /proc."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ _NOT_OURS = re.compile(r"^(sshd|nsenter|env |tar |find |cat )|host_init\.py|\bss
 
 @dataclass(slots=True)
 class Peak:
-    """`total_mb`: the most that all processes had together, shared pages counted once;
-    `largest_mb`: the most that one had resident, and which one that was."""
+    """The peak memory of one host.
+
+    `total_mb` is the most that all processes had together, shared pages counted once.
+    `largest_mb` is the most that one process had resident, `largest` its command line.
+    """
 
     total_mb: float = 0.0
     largest_mb: float = 0.0
@@ -48,13 +51,13 @@ class Sampler:
 
 
 def kilobytes(text: str, name: str) -> int:
-    """A line `Name:   123 kB` of a file in /proc; 0 where there is none."""
+    """Return the value of a line `Name:   123 kB` of a /proc file; 0 if there is none."""
     found = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
     return 0 if found is None else int(found[1])
 
 
 def resident_mb(pid: int) -> float:
-    """What a process has resident now."""
+    """Return the resident memory of a process in MB."""
     return kilobytes(_text(pid, "status"), "VmRSS") / 1000
 
 
@@ -67,7 +70,7 @@ def _text(pid: int, name: str) -> str:
 
 @contextlib.contextmanager
 def watched(*hosts: Host) -> Iterator[list[Peak]]:
-    """Peaks of the hosts, in their order, of what runs within the block."""
+    """Yield the peaks of the hosts, in order; they grow while the block runs."""
     samplers = [Sampler(host) for host in hosts]
     stop = threading.Event()
 

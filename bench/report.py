@@ -1,4 +1,4 @@
-"""Rows for people, as an aligned table, and for programs, as one JSON document."""
+"""Formats rows as an aligned table for people, and as one JSON document for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MET = {True: "met", False: "MISSED", None: ""}
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Medians, with (lowest..highest) beside them; ratios are of the medians."""
+    """Return a table of medians with (lowest..highest); ratios are those of the medians."""
     lines = [_HEAD, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
     return "\n".join(
@@ -40,7 +40,7 @@ def _figure(measured: Measured) -> tuple[str, str]:
 
 
 def steps(rows: Sequence[Row]) -> str:
-    """Where the time of each row's pushes went, in seconds."""
+    """Return the seconds of each step of each row's pushes."""
     lines = []
     for row in rows:
         found = row.ours.medians_of("step_seconds")
@@ -50,7 +50,7 @@ def steps(rows: Sequence[Row]) -> str:
 
 
 def cpu(rows: Sequence[Row]) -> str:
-    """Processor seconds of all processes of each end: what a busy machine distorts less."""
+    """Return each end's CPU seconds, which a busy machine distorts less than elapsed time."""
     lines = []
     for row in rows:
         sides = [row.ours] if row.peer is None else [row.ours, row.peer]
@@ -66,7 +66,7 @@ def cpu(rows: Sequence[Row]) -> str:
 
 
 def network(rows: Sequence[Row]) -> str:
-    """Bytes over the target's interface, both ways: with everything that ssh and TCP add."""
+    """Return the MB over the target's interface, each way, with the overhead of ssh and TCP."""
     lines = []
     for row in rows:
         sides = [row.ours] if row.peer is None else [row.ours, row.peer]

@@ -1,4 +1,4 @@
-"""Rows of what the target has already, under another name: a clone, and a moved environment."""
+"""Rows about contents that the target already has: clones, moved environments, large files."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CLONE_SUMMARY = "a clone, three packages changed, the original is there, at 1 Gb
 _CLONE, _MOVED = "myclone", "mymoved"
 _MOVED_SHARE_MAX = 0.01
 _WIRE_MAX = 1.1
-# Of all bytes: a library as of numpy, and two packages of modules.
+# Share of all bytes: a library like numpy's. Two packages of modules come in addition.
 _NEW_LIBRARY_SHARE = 0.03
 _NEW_MODULES = 40
 _LIBRARY = "site-packages/bulk_native/library_00.so"
 _PLACES, _PLACE_BYTES = 20, 4096
-# What `conda create --clone` does, and that it writes the new place into what names the old.
+# Does what `conda create --clone` does, including the new path in files that name the old one.
 _MAKE_CLONE = """\
 cp -a "$1" "$2"
 grep -rIlZF "$1" "$2" | xargs -0r sed -i "s|$1|$2|g"
@@ -65,7 +65,7 @@ def clone(rate: str, label: str, bar: float) -> Rows:
             with ground.limited(rate):
                 ours, peer = alternate([push, make.rsync(cold=True, environment=_CLONE)], repeat)
         finally:
-            # No other row is to find what it sends under this name.
+            # Other rows must not find their contents on the target under this name.
             ground.remove_published(_CLONE)
         new = Measured("zstd -1 of what is new", (new_mb,), unit="MB")
         yield Row(f"clone, {label}", ours, peer, Bar("at most", bar))
@@ -75,7 +75,7 @@ def clone(rate: str, label: str, bar: float) -> Rows:
 
 
 def _make_clone(ground: Ground) -> float:
-    """A clone on the source in which three packages have another version; what is new, in MB."""
+    """Make a clone with other versions of three packages; return the new contents in MB."""
     original, copy = (str(ground.prefix / "envs" / name) for name in (ENVIRONMENT, _CLONE))
     size_bytes = int(ground.size_bytes() * _NEW_LIBRARY_SHARE)
     arguments = [str(size_bytes), str(_NEW_MODULES)]
@@ -95,7 +95,7 @@ def _make_clone(ground: Ground) -> float:
 
 
 def _new_mb(old: Path, new: Path) -> float:
-    """The contents that are only in `new`, compressed as one."""
+    """Return the compressed size in MB of the contents that are only in `new`."""
     known = {digest for _, digest in _digests(old)}
     machine = zstandard.ZstdCompressor(level=1).compressobj()
     size_bytes = 0
@@ -115,7 +115,7 @@ def _digests(tree: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def large_file(ground: Ground, repeat: int) -> Iterator[Row]:
-    """The largest file rewritten in a few places, as a database or weights are."""
+    """Rewrite the largest file in a few places, as happens to databases or model weights."""
     make = Contestants(ground)
     [library] = ground.source.path(ground.environment).glob(f"lib/python3.*/{_LIBRARY}")
 
@@ -131,7 +131,7 @@ def large_file(ground: Ground, repeat: int) -> Iterator[Row]:
     make.rsync(cold=True).prepare()
     make.rsync(cold=True).run()
     contestants = [make.push_of_change(change), make.rsync(cold=False)]
-    alternate(contestants, 2)  # then the target has a spare generation, as it soon has
+    alternate(contestants, 2)  # then the target has a spare generation, as after normal use
     with ground.limited("200mbit"):
         ours, peer = alternate(contestants, repeat)
     yield Row("a large file changed, 200 Mbit/s", ours, peer)
@@ -139,7 +139,7 @@ def large_file(ground: Ground, repeat: int) -> Iterator[Row]:
 
 
 def moved(ground: Ground, repeat: int) -> Iterator[Row]:
-    """Under its old name it is there; what is sent under the new one, of all its bytes."""
+    """Measure what is sent for an environment that the target has under its old name."""
     make = Contestants(ground)
     make.cold_start()
     make.pushed("pushed")

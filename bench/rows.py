@@ -1,4 +1,4 @@
-"""The rows: what is measured against what, and what it has to reach."""
+"""The rows: what is compared with what, and the bar that it has to reach."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _MEMORY_MB_MAX = 250
 _RELOCATING = Bar("at most", 1.3)
 _VERSIONS = itertools.count(1)
 _UNTIL_SPARE = 3
-"""Pushes after which the target has a spare generation to build the next one on."""
+"""Number of pushes after which the target has a spare generation to build the next one on."""
 
 Rows = Callable[[Ground, int], Iterator[Row]]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A name for `--rows`, what yields its rows, and on which ground: "main" or "large"."""
+    """A name for `--rows`, the function that yields its rows, and the ground: "main" or "large"."""
 
     name: str
     summary: str
@@ -43,7 +43,7 @@ class Kind:
 
 
 def help_row(repeat: int) -> Row:
-    """`envsync --help`; a Python that does nothing beside it tells what the machine was like."""
+    """Time `envsync --help`, beside a Python that does nothing, as a measure of the machine."""
     compile_envsync()
     ours = Contestant("envsync", lambda: _timed_here([*envsync_command(), "--help"]))
     nothing = Contestant("python -c pass", lambda: _timed_here([sys.executable, "-c", "pass"]))
@@ -58,7 +58,7 @@ def _timed_here(argv: list[str]) -> Sample:
 
 
 def cold(ground: Ground, repeat: int) -> Iterator[Row]:
-    """On an unlimited link, also against the others and with a source that is known already."""
+    """Compare cold pushes over an unlimited link, one with the source's hashes cached."""
     make = Contestants(ground)
     with_disk = [make.rsync_and_sync()] if ground.storage == "ext4" else []
     contestants = [make.cold_push(), make.rsync(cold=True), make.known_push(), make.tar()]
@@ -95,7 +95,7 @@ def conda_pack(ground: Ground, repeat: int) -> Iterator[Row]:
     make = Contestants(ground)
     ours, peer = alternate([make.cold_push(), make.conda_pack()], repeat)
     yield Row("cold, by conda-pack", ours, peer, Bar("times faster", 15))
-    # By hand a change takes all of it again.
+    # With conda-pack, every change takes the whole procedure again.
     _bring_both_in_step(make)
     change = _push_of_package(ground, make)
     alternate([change], _UNTIL_SPARE)
@@ -104,7 +104,7 @@ def conda_pack(ground: Ground, repeat: int) -> Iterator[Row]:
 
 
 def _nothing(bar: float) -> Rows:
-    """Each figure counts only because the push beside it did report the flipped byte."""
+    """Return rows about doing nothing, which count only as the flipped byte is found beside it."""
 
     def rows(ground: Ground, repeat: int) -> Iterator[Row]:
         make = Contestants(ground)
@@ -135,7 +135,7 @@ def _push_finding_drift(ground: Ground) -> Sample:
 
 
 def pip(ground: Ground, repeat: int) -> Iterator[Row]:
-    """One package of the source changed; the target has a spare generation, as it soon has."""
+    """Push one changed package; the target has a spare generation, as after normal use."""
     make = Contestants(ground)
 
     push, rsync = _push_of_package(ground, make), make.rsync(cold=False)
@@ -146,7 +146,7 @@ def pip(ground: Ground, repeat: int) -> Iterator[Row]:
 
 
 def _push_of_package(ground: Ground, make: Contestants) -> Contestant:
-    """Each time with the next version of one package."""
+    """Return a push of the next version of one package at each run."""
 
     def next_change() -> None:
         ground.install_wheel(f"1.{next(_VERSIONS)}")
@@ -156,7 +156,7 @@ def _push_of_package(ground: Ground, make: Contestants) -> Contestant:
 
 
 def relocate(ground: Ground, repeat: int) -> Iterator[Row]:
-    """To another prefix, against the same push to the same one."""
+    """Compare pushes to another prefix with pushes to the same one."""
     make = Contestants(ground)
     moved, plain = alternate([make.cold_push_elsewhere(), make.cold_push()], repeat)
     yield Row("relocating, cold", moved, plain, _RELOCATING)
@@ -172,8 +172,8 @@ def relocate(ground: Ground, repeat: int) -> Iterator[Row]:
 
 
 def memory(ground: Ground, repeat: int) -> Iterator[Row]:
-    """Peaks of a cold push, of one with nothing to do, and of one package changed."""
-    del repeat  # a peak is no matter of chance
+    """Measure peak memory of a cold push, one with nothing to do, and one of a changed package."""
+    del repeat  # peaks hardly vary
     make = Contestants(ground)
     pushes = {
         "cold": make.cold_push(),
@@ -195,7 +195,7 @@ def _memory_row(label: str, peak: Peak) -> Row:
 
 
 def resources(ground: Ground, repeat: int) -> Iterator[Row]:
-    """What one cold push costs either end, and what it costs the others; nothing is timed here."""
+    """Measure the resources of each contestant's cold push on both ends, without timing it."""
     del repeat
     make = Contestants(ground)
     contestants = [

@@ -1,4 +1,4 @@
-"""Sizes as people write them."""
+"""Parses sizes as people write them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UNITS = {"": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
 
 
 def byte_count(text: str) -> int:
-    """ "800MB" and the like, for argparse."""
+    """Parse a size such as "800MB" into bytes, for argparse."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(kB|MB|GB)?", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"expected a size like 800MB, got {text!r}")

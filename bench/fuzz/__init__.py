@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of what comes from the other side. See `__main__`."""
+"""Coverage-guided fuzzing of the decoders of foreign data. See `__main__`."""

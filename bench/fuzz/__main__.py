@@ -1,7 +1,7 @@
-"""Fuzz one decoder with atheris: `python -m bench.fuzz manifest -max_total_time=300`.
+"""Fuzzes one decoder with atheris: `python -m bench.fuzz manifest -max_total_time=300`.
 
-What follows the decoder's name goes to libFuzzer; so does a directory for its corpus. The
-seeds are tests/unit/fuzz/corpus, to which inputs that matter are added: the unit tests run
+Arguments after the decoder's name are passed to libFuzzer, a directory for its corpus too. The
+seeds are in tests/unit/fuzz/corpus. Inputs that matter are added there, and the unit tests run
 every decoder over them. atheris (`pip install atheris`) is no dependency of the project.
 """
 
@@ -22,7 +22,7 @@ def main() -> None:
         sys.exit(f"usage: python -m bench.fuzz {'|'.join(DECODERS)} [LIBFUZZER-OPTION]...")
     name = sys.argv.pop(1)
     decode = DECODERS[name]
-    # atheris hands over whatever buffer it has.
+    # atheris can pass a type of buffer other than bytes.
     atheris.Setup([*sys.argv, str(SEEDS / name)], lambda data: decode(bytes(data)))
     atheris.Fuzz()
 

@@ -21,7 +21,7 @@ CHUNK_BYTES = 7
 
 
 def reader_of(data: bytes) -> Callable[[int], bytes]:
-    """Gives the bytes a few at a time, then the end."""
+    """Return a read function that gives the bytes a few at a time, then the end."""
     rest = memoryview(data)
 
     def read(size: int) -> bytes:
@@ -33,7 +33,7 @@ def reader_of(data: bytes) -> Callable[[int], bytes]:
 
 
 def frames(data: bytes) -> None:
-    """Frames, until the end or the first that is none."""
+    """Read frames until the end or the first invalid one."""
     reader = FrameReader(reader_of(data))
     try:
         while True:
@@ -43,7 +43,7 @@ def frames(data: bytes) -> None:
 
 
 class _Still(Channel):
-    """A channel without its threads: what was sent is queued already."""
+    """A channel without threads, which queues all frames at once."""
 
     def queue_all(self) -> None:
         self._frames = queue.Queue()
@@ -51,7 +51,7 @@ class _Still(Channel):
 
 
 def messages(data: bytes) -> None:
-    """Control frames with their payloads."""
+    """Receive control frames with their payloads."""
     channel = _Still(reader_of(data), lambda _: None)
     channel.queue_all()
     try:
@@ -63,13 +63,13 @@ def messages(data: bytes) -> None:
 
 @functools.lru_cache(maxsize=1)
 def base() -> Manifest:
-    """A small tree that a manifest may refer to."""
+    """Return a small tree that manifests can refer to."""
     top = [Entry(b"d", DIRECTORY, 0o755, 0, 0, b""), Entry(b"f", FILE, 0o644, 1, 0, bytes(32))]
     return Manifest({b"": listings.encode(top), b"d": b""}, 0o755, 0)
 
 
 def manifest(data: bytes) -> None:
-    """A manifest, which is refused or stays inside the tree and is itself again."""
+    """Decode a manifest: it is refused, or stays inside the tree and survives a round trip."""
     try:
         found = manifests.decode(data, base())
     except InvalidEntry:
@@ -82,7 +82,7 @@ def manifest(data: bytes) -> None:
 
 
 def blocks(data: bytes) -> None:
-    """The blocks of a transfer: no more comes out than a block may become."""
+    """Decode the blocks of a transfer, none of which may become larger than a block can be."""
     decoder = codec.Decoder()
     try:
         for start in range(0, len(data), 64):
@@ -94,7 +94,7 @@ def blocks(data: bytes) -> None:
 
 
 def digests(data: bytes) -> None:
-    """What a target tells of the blocks that it has."""
+    """Parse a target's answer about the blocks that it has."""
     with contextlib.suppress(ValueError):
         for told in parse(data, [1 << 20, 1 << 17]):
             assert len(told.digests) <= told.count

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 def _play(
     seed: int, first: int, last: int, arguments: argparse.Namespace, verbose: bool
 ) -> dict[str, Any]:
-    """The rounds of one lane. After one that fell, the next goes on in a new lab."""
+    """Play the rounds of one lane; after a failed round, the next is played in a new lab."""
     say = _say if verbose else _say_nothing
     rounds = iter(range(first, last + 1))
     documents = []
@@ -117,7 +117,7 @@ def _say_nothing(_: str) -> None:
 
 
 def _lanes(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Each lane is a process with a lab of its own."""
+    """Run each lane in a process of its own, with its own lab; return their counts."""
     shares = [len(range(k, arguments.rounds, arguments.lanes)) for k in range(arguments.lanes)]
     with tempfile.TemporaryDirectory() as directory:
         paths = [Path(directory, str(number)) for number in range(arguments.lanes)]

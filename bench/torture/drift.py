@@ -1,4 +1,4 @@
-"""What people do to an environment by hand, on the target."""
+"""Changes that people make by hand to an environment on the target."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import random
 from pathlib import Path
 
 BEFORE, DURING, LATER = "before", "during", "late"
-"""When a file was added; part of its name."""
+"""When a file was added; the first part of its name."""
 
 
 def apply(kind: str, top: Path, number: int) -> None:
-    """Change something outside of what the sampler compares; each time it is another content."""
+    """Change something that the sampler does not compare; `number` makes the content unique."""
     chance = random.Random(number)
     moving = next(path for path in sorted(top.iterdir()) if path.name.startswith("moving-"))
     files = sorted(moving.iterdir())
@@ -34,14 +34,14 @@ def apply(kind: str, top: Path, number: int) -> None:
 
 
 def add(top: Path, when: str, number: int) -> bytes:
-    """A new file; its path in the environment."""
+    """Add a file; return its path in the environment."""
     name = f"{when}-{number:06}"
     (top / name).write_text(f"made by hand in round {number}\n")
     return name.encode()
 
 
 def _in_place(path: Path, number: int) -> None:
-    """Other bytes, the same size, inode and mtime: as a bad tool does."""
+    """Change bytes in place, with the same size, inode and mtime, as a bad tool does."""
     status = path.stat()
     fd = os.open(path, os.O_WRONLY)
     try:

@@ -1,4 +1,4 @@
-"""Hitting somebody at a moment: after a while, or at a step where the agent stops itself."""
+"""Faults: a process is hit after some time, or at a step at which the agent stops itself."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LONG_POLL_SECONDS = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """What a fault met. Where it did not land, the command was over before.
+    """The effect of a fault. `landed` is False if the command was over before.
 
-    `live_inode` and `switching` are how the target stood right afterwards; `meddled` is the
-    path of the file that was added.
+    `live_inode` and `switching` describe the target right afterwards; `meddled` is the path of
+    an added file.
     """
 
     victim: str
@@ -42,7 +42,7 @@ class Hit:
 
 
 class Faults:
-    """One command at a time: `prepare`, start it, `strike`."""
+    """Strikes one command at a time: call `prepare`, start the command, call `strike`."""
 
     def __init__(self, controller: LabHost, target: LabHost, launching: EnteredProcess) -> None:
         self._controller = controller
@@ -50,7 +50,7 @@ class Faults:
         self._launching = launching
 
     def prepare(self, fault: Fault | None) -> None:
-        """Before the command starts: where its agent has to stop."""
+        """Tell the agent of the next command at which step to stop."""
         self._target.path(STOPPED).unlink(missing_ok=True)
         self._target.path(ORDER).unlink(missing_ok=True)
         if fault is not None and fault.moment:
@@ -59,7 +59,7 @@ class Faults:
     def strike(
         self, fault: Fault, pid: int, usual_seconds: float, over: Callable[[], bool], number: int
     ) -> Hit:
-        """Hit, unless the command is over first; an agent that was stopped goes on."""
+        """Strike, unless the command is over first; a stopped agent is continued."""
         stopped = 0
         if fault.moment:
             stopped = self._await_stop(over)
@@ -82,7 +82,7 @@ class Faults:
                     os.kill(stopped, signal.SIGCONT)
 
     def is_quiet(self) -> bool:
-        """Whether no agent and no session is left on the target."""
+        """Return whether no agent and no session is left on the target."""
         return not victims.agents(self._target) and not victims.sessions(self._target)
 
     def _hit(self, victim: str, meddled: bytes) -> Hit:
@@ -94,7 +94,7 @@ class Faults:
         return drift.add(environment(self._target), drift.DURING, number)
 
     def _await_stop(self, over: Callable[[], bool]) -> int:
-        """The agent that has stopped itself, as this process sees it; 0 where none does."""
+        """Wait for the agent to stop itself; return its pid as seen here, 0 if it does not."""
         told = self._target.path(STOPPED)
         while not (told.exists() and told.read_text()):
             if over():
@@ -107,7 +107,7 @@ class Faults:
         return 0
 
     def _kill(self, victim: str, pid: int, stopped: int) -> bool:
-        """Whether one was there to be killed."""
+        """Kill a victim; return whether there was one."""
         if victim == "command":
             found = [p for p in self._commands() if _number(self._controller, p) == pid]
         elif victim == "agent":
@@ -136,7 +136,7 @@ class Faults:
 
 
 def _number(host: LabHost, pid: int) -> int:
-    """What the host itself calls a process; 0 for one that has ended meanwhile."""
+    """Return the pid that a process has on the host itself; 0 if it has ended."""
     try:
         return host.pid_on_host(pid)
     except OSError:

@@ -1,4 +1,4 @@
-"""What may stand after a round, and how a command may have ended: by what the script did."""
+"""Judges the target and the exit status of commands after a round by what the script did."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DONE = frozenset({0})
 
 
 class Fallen(AssertionError):
-    """A promise was broken. `kind` is a word for the counts."""
+    """A promise was broken; `kind` says in a few words which one."""
 
     def __init__(self, kind: str, what: str) -> None:
         super().__init__(f"{kind}: {what}")
@@ -30,8 +30,11 @@ class Fallen(AssertionError):
 
 @dataclass(slots=True)
 class Judge:
-    """`source` is what stands at the source; `made` what the script made by hand at the target;
-    `precious` what no clean-up may lose; `left` what a rollback has led away from."""
+    """What the script has done so far, and what has to hold because of it.
+
+    `source` is the source's present version. `made` are the versions that the script made by hand
+    on the target, `precious` those that no clean-up may lose, `left` those that a rollback left.
+    """
 
     source: Fingerprint = NOTHING
     pushable: set[Fingerprint] = field(default_factory=set)
@@ -56,7 +59,7 @@ class Judge:
     # What a command may do
 
     def acceptable_exits(self, round_: Round, before: Observed) -> frozenset[int]:
-        """How the operation may end where nobody is hit."""
+        """Return the exit statuses that the operation may have if nothing is hit."""
         match round_.operation:
             case "push" | "overwrite":
                 forced = round_.operation == "overwrite"
@@ -72,7 +75,7 @@ class Judge:
 
     def push_exits(self, before: Observed, *, overwrite: bool, retry_held: bool) -> frozenset[int]:
         if before.live is None or before.content == self.source:
-            # A rollback that was interrupted may still have to note what it holds.
+            # An interrupted rollback may still have to record the held revision.
             return DONE
         held = {RevisionHeld.exit_code} if self.source in self.left and not retry_held else set()
         if overwrite:
@@ -96,7 +99,7 @@ class Judge:
     def acceptable_contents(
         self, round_: Round, before: Observed, exit_code: int
     ) -> set[Fingerprint]:
-        """What may stand at the name afterwards."""
+        """Return the versions that may be live afterwards."""
         if round_.is_push:
             return {self.source} if exit_code == 0 else {before.content, self.source}
         if round_.operation.startswith("rollback"):
@@ -136,16 +139,16 @@ class Judge:
 
     @staticmethod
     def require_refusal(exit_code: int) -> None:
-        """What was changed by hand before the switch was not known to whoever ordered it."""
+        """Raise `Fallen` unless the command was refused because of a change by hand."""
         if exit_code != TargetDrifted.exit_code:
             raise Fallen("overwritten", f"changed by hand before the switch, and told {exit_code}")
 
     def meddled(
         self, path: bytes, after: Observed, without: Observed, acceptable: set[Fingerprint]
     ) -> None:
-        """A file was added during the command; `without` is the target but for that file.
+        """Judge a command during which a file was added; `without` is the target without it.
 
-        It must be somewhere, and what carries it was made by hand and may not be lost.
+        The file has to be in some tree. Trees with it count as made by hand and may not be lost.
         """
         if without.content not in acceptable:
             raise Fallen("unknown version", f"{without.content} stands there, not {acceptable}")
@@ -162,7 +165,7 @@ class Judge:
         self.precious |= {content for content, _ in carriers}
 
     def after_operation(self, round_: Round, before: Observed, after: Observed) -> None:
-        """Take note of what the operation was allowed to do."""
+        """Note what the operation was allowed to do."""
         if round_.operation.startswith("rollback"):
             self.left |= {before.content, before.recorded}
         if round_.operation == "gc-drifted":

@@ -1,4 +1,4 @@
-"""One source, one target, and a round after the other on them."""
+"""A lane: one source and one target, on which one round after another is played."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FILE_BYTES = 6_000
 COMMAND_SECONDS_MAX = 150.0
-"""More than any command may take: one that lost its link asks for up to 150 s what became of it."""
+"""The limit for any command: one that lost its link asks for up to 150 s what became of it."""
 QUIET_SECONDS_MAX = 30.0
 _USUAL_SECONDS = 0.8
 _FINDINGS = "/run/lab/findings"
@@ -36,7 +36,7 @@ _ANSWER = "/run/lab/answer.json"
 
 
 class Source(Stamped):
-    """A small environment with a program in it, version after version."""
+    """A small environment with a program in it, of which `change` makes the next version."""
 
     def change(self) -> int:
         version = super().change()
@@ -53,7 +53,7 @@ class Source(Stamped):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended; `hit` says whom it met."""
+    """How a command ended; `hit` is the effect of its fault, None without one."""
 
     exit_code: int
     answer: str
@@ -61,7 +61,7 @@ class Ended:
 
 
 class Lane:
-    """`play` carries out a round and raises `Fallen` where a promise was broken."""
+    """A source and a target. `play` carries out a round; `Fallen` if a promise was broken."""
 
     def __init__(self, lab: Lab, say: Callable[[str], None]) -> None:
         self.tally = Tally()
@@ -93,7 +93,7 @@ class Lane:
         return process
 
     def begin(self) -> None:
-        """The first version arrives, and from then on somebody looks."""
+        """Push the first version, and start the sampler."""
         ended = self._run(["push", "myenv", self._target.name], None, _USUAL_SECONDS)
         if ended.exit_code:
             raise RuntimeError(f"the first push ended with {ended.exit_code}: {ended.answer}")
@@ -104,7 +104,7 @@ class Lane:
         self._seen = observe(self._target)
 
     def end(self) -> None:
-        """What the sampler counted."""
+        """Stop the sampler and add its counts to the tally; stop the launcher."""
         if self._sampler is not None:
             out, _ = self._sampler.communicate(b"\n", timeout=30)
             counts = json.loads(out)
@@ -116,7 +116,7 @@ class Lane:
     # A round
 
     def play(self, round_: Round) -> None:
-        """Carry out one round; `Fallen` says what broke."""
+        """Carry out one round; raise `Fallen` if a promise was broken."""
         self.tally.rounds += 1
         if round_.changes:
             self._source.change()
@@ -164,7 +164,7 @@ class Lane:
             judge.require_refusal(ended.exit_code)
         acceptable = judge.acceptable_contents(round_, before, ended.exit_code)
         if ended.exit_code > 0:
-            # Who was not killed tells the truth: it had not happened.
+            # A command that was not killed and reports a failure has changed nothing.
             acceptable = {before.content}
         after = self._now()
         judge.after_operation(round_, before, after)
@@ -176,7 +176,7 @@ class Lane:
         self.tally.generations_checked += len(after.records)
 
     def _follow_up(self) -> None:
-        """The next push succeeds, or is refused for what is really there."""
+        """Push once more: it has to succeed, or be refused because of what is really there."""
         before = self._now()
         expected = self._judge.push_exits(before, overwrite=False, retry_held=False)
         ended = self._run(["push", "myenv", self._target.name], None, 0.0)
@@ -235,7 +235,7 @@ class Lane:
         return " ".join(text.read_text().strip()[-1500:] for text in texts if text.exists())
 
     def _settle(self) -> None:
-        """Until nobody works there any more."""
+        """Wait until no agent and no transfer is at work on the target."""
         deadline = time.monotonic() + QUIET_SECONDS_MAX
         while not (is_quiet(self._target) and self._faults.is_quiet()):
             if time.monotonic() > deadline:
@@ -280,7 +280,7 @@ def _arguments(round_: Round, target: LabHost) -> list[str]:
 
 @contextlib.contextmanager
 def lane(directory: Path | None, say: Callable[[str], None]) -> Iterator[Lane]:
-    """A lab of two hosts, warm, until the block ends; the target in `directory`, if given."""
+    """Yield a lane with the first version pushed; the target's storage is `directory`, if given."""
     with Lab.start(["server1", "server2"]) as lab:
         if directory is not None:
             lab["server2"].use_directory(directory)

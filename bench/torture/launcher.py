@@ -1,11 +1,11 @@
-"""Runs the envsync command on a host again and again, with its modules loaded once.
+"""Runs the envsync command on a host again and again, loading its modules only once.
 
-A script of its own, run on the host. Each line of its input is an order in JSON; each order is
-answered by a line. A command is a process of its own, forked with everything imported, so that
-a round costs what the command does and not what Python's start does.
+This is a script that runs on the host. Each line of its input is an order in JSON, and is
+answered by a line. Each command is a forked process with everything imported, so that a round
+does not pay for Python's start.
 
-    {"run": [ARGUMENT...], "out": PATH}    -> its pid there
-    {"wait": SECONDS}                      -> its exit status, or null where it still runs
+    {"run": [ARGUMENT...], "out": PATH}    -> its pid on the host
+    {"wait": SECONDS}                      -> its exit status, or null if it still runs
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def launch(arguments: list[str], out: str) -> int:
 
 
 def wait(pid: int, seconds: float) -> int | None:
-    """The exit status, a signal as its negative number."""
+    """Return the exit status, negative for a signal; None if it still runs after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)

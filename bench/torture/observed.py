@@ -1,4 +1,4 @@
-"""Everything that stands on a target, read from its disk by code that is not envsync's."""
+"""Reads everything on a target's disk; trees are scanned by code that is not envsync's."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.integration.push.places import environment
 from tests.lab.lab import LabHost
 
 Fingerprint = str
-"""A digest over path, kind and content of every entry: what a version is, to this program."""
+"""A digest over path, kind and content of every entry, which identifies a version here."""
 
 NOTHING: Fingerprint = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StandingTree:
-    """A tree below `trees`, or the live one."""
+    """A tree in `trees`, or the live one."""
 
     path: Path
     content: Fingerprint
@@ -34,8 +34,11 @@ class StandingTree:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """`trees` and `records` by the inode of the top directory; `published` by the same, what
-    the records' manifests say. `live` is None where nothing stands at the name."""
+    """The state of a target.
+
+    `trees`, `records` and `published` (the versions in the records' manifests) are by the inode
+    of the tree's top directory. `live` is None if there is no live tree.
+    """
 
     live: StandingTree | None
     live_inode: int
@@ -43,7 +46,7 @@ class Observed:
     records: Mapping[int, Record]
     published: Mapping[int, Fingerprint]
     switching: bool
-    """Whether an intent says that a switch is under way."""
+    """Whether there is an intent, which says that a switch is under way."""
 
     @property
     def content(self) -> Fingerprint:
@@ -51,25 +54,25 @@ class Observed:
 
     @property
     def recorded(self) -> Fingerprint:
-        """What was published to the name, as the record says; NOTHING where there is none."""
+        """The version that the live tree's record says was published; NOTHING without a record."""
         return self.published.get(self.live_inode, NOTHING)
 
     def standing(self) -> set[Fingerprint]:
-        """Every version that can still be had, at the name or as an earlier one."""
+        """Return every version on the target, live or not."""
         return {self.content, *(tree.content for tree in self.trees.values())}
 
     def every_tree(self) -> list[StandingTree]:
-        """In an order that stays while no tree comes or goes."""
+        """Return the trees, in an order that stays the same while none is added or removed."""
         trees = [self.trees[inode] for inode in sorted(self.trees)]
         return trees if self.live is None else [self.live, *trees]
 
     def versions(self) -> set[Fingerprint]:
-        """The earlier ones that a record knows."""
+        """Return the versions of the generations, that is, of recorded trees that are not live."""
         return {tree.content for inode, tree in self.trees.items() if inode in self.records}
 
 
 def observe(host: LabHost, but: bytes = b"") -> Observed:
-    """`but` is a path that is left out of what every tree contains."""
+    """Read a target's disk; the path `but` is left out of the content of every tree."""
     live = environment(host)
     known = Records(layout(str(host.path(host.prefix)), live.name))
     state = live.parent / ".envsync" / live.name
@@ -122,9 +125,9 @@ _DIGESTS_MAX = 20_000
 
 
 def _digest(path: str, status: os.stat_result) -> bytes:
-    """A file's digest; one that was read before and has the same status is not read again.
+    """Return a file's digest, from memory if its status is unchanged.
 
-    Any writing changes ctime, which nobody can set back.
+    Every write changes the ctime, which cannot be set back.
     """
     numbers = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
     found = _digests.get(numbers)
@@ -137,7 +140,7 @@ def _digest(path: str, status: os.stat_result) -> bytes:
 
 
 def _intended(known: Records, state: Path, live_inode: int) -> dict[int, Fingerprint]:
-    """What an interrupted switch has put at the name, before its record was written."""
+    """Return the live version if an interrupted switch has not written its record yet."""
     new = record_from_json(json.loads((state / "intent.json").read_text())["new"])
     return {live_inode: of_manifest(known.manifest(new))} if new.inode == live_inode else {}
 

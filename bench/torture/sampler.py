@@ -1,7 +1,8 @@
-"""Looks at an environment all the time: is it ever a mixture, or missing?
+"""Samples an environment all the time, to find out whether it is ever a mixture or missing.
 
-A script of its own, run on the host, with the environment's path and a file for what it finds:
-a line for each sample that was no whole version. Prints its counts when its input ends.
+This is a script that runs on the host. Its arguments are the environment's path and a file, to
+which it adds a line for each sample that was not one whole version. It prints its counts when
+its input ends.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def watch(top: str, findings: str) -> dict[str, int]:
         started = time.monotonic()
         found = sample(top)
         if time.monotonic() - started > SLOW_SECONDS:
-            # It may have outlived its version and the next: no statement about either.
+            # A sample this slow can span several versions, and says nothing about any of them.
             slow += 1
             continue
         samples += 1
@@ -40,7 +41,7 @@ def watch(top: str, findings: str) -> dict[str, int]:
 
 
 def sample(top: str) -> str:
-    """What is wrong with what stands there now; empty where it is one whole version."""
+    """Return what is wrong with the live environment; empty if it is one whole version."""
     try:
         stamps = look(top)
         program = Path(top, "bin", "python").read_text()

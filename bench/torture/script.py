@@ -1,4 +1,4 @@
-"""What a round does, drawn from the seed and the round's number alone: so it can be replayed."""
+"""Draws what a round does, from only the seed and the round's number, so it can be replayed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPERATIONS: Mapping[str, float] = {
 SWITCHING = ("push", "overwrite", "rollback", "rollback-overwrite")
 DRIFTS: Mapping[str, float] = {"edit": 1, "in-place": 1, "append": 1, "add": 1, "remove": 1}
 LATE = "late"
-"""A job that still works in a version that was replaced writes into it."""
+"""The drift of a job that still runs in a replaced version and writes into it."""
 
 PUSH_MOMENTS = (
     "build.stage",
@@ -39,14 +39,14 @@ NOTICED = {
     "push": PUSH_MOMENTS[: PUSH_MOMENTS.index("switch") + 1],
     "rollback": ("intent", "sync", "switch"),
 }
-"""Steps between looking at the target and its switch: what changes there then stops the command."""
+"""Steps between the inspection of the target and its switch; a change there stops the command."""
 MEDDLE = "meddle"
-"""In the place of a victim: somebody adds a file to what stands at the name."""
+"""Used in place of a victim: a file is added to the live environment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Who is hit, and when: at a named step, or after that part of the usual duration."""
+    """What is hit, and when: at a named step, or after that part of the usual duration."""
 
     victim: str
     moment: str
@@ -77,7 +77,7 @@ class Round:
 
     @property
     def has_to_be_refused(self) -> bool:
-        """Whether somebody meddles after the target was looked at and before its switch."""
+        """Whether a file is added between the inspection of the target and its switch."""
         noticed = NOTICED["push" if self.is_push else "rollback"]
         fault = self.fault
         return fault is not None and fault.victim == MEDDLE and fault.moment in noticed
@@ -93,7 +93,7 @@ class Round:
 
 
 def draw(seed: int, number: int) -> Round:
-    """The round of that number; the same for ever."""
+    """Return the round with that number, always the same for the same seed."""
     chance = random.Random(f"{seed}:{number}")
     operation = _one(chance, OPERATIONS)
     transport = _one(chance, {"stream": 7, "rsync": 2, "scp": 1})

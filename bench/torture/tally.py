@@ -1,4 +1,4 @@
-"""What a run saw, as counts."""
+"""The counts of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one lane. `failures` are sentences; a run is good where there are none."""
+    """Counts of one lane. `failures` are sentences; a good run has none."""
 
     rounds: int = 0
     commands: Counter[str] = field(default_factory=Counter)
@@ -35,7 +35,7 @@ def _plain(value: object) -> object:
 
 
 def total(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The sum of several lanes' counts; the seconds are those of the slowest."""
+    """Return the sum of several lanes' counts; the seconds are those of the slowest."""
     found = Tally()
     for document in documents:
         for name in ("commands", "endings", "kills", "phases"):
@@ -49,7 +49,7 @@ def total(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def text(document: Mapping[str, Any]) -> str:
-    """The counts for a person."""
+    """Return the counts as text for people."""
 
     def listed(name: str) -> str:
         return ", ".join(f"{key} {count}" for key, count in sorted(document[name].items()))

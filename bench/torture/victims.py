@@ -1,4 +1,4 @@
-"""Who can be killed on the two hosts, found among the processes that this run started."""
+"""Finds the processes that can be killed on the two hosts, among those that this run started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _AGENT = "exec(bytes.fromhex("
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """Every process below one, parents first; those of one that ends meanwhile may lack."""
+    """Yield all descendants of a process, parents first.
+
+    If one ends meanwhile, its descendants can be missing.
+    """
     for child in _children(pid):
         yield child
         yield from descendants(child)
@@ -27,14 +30,14 @@ def _children(pid: int) -> list[int]:
 
 
 def agents(target: LabHost) -> list[int]:
-    """The agents there, without the helpers that they fork."""
+    """Return the agents on the target, without the helpers that they fork."""
     lines = {pid: target.command_line(pid) for pid in descendants(target.sshd_pid())}
     found = [pid for pid, line in lines.items() if _AGENT in line and not line.startswith("sh")]
     return [pid for pid in found if _parent(pid) not in found]
 
 
 def sessions(target: LabHost) -> list[int]:
-    """sshd's own processes for the connections that are open."""
+    """Return sshd's own processes for open connections."""
     return [
         pid
         for pid in descendants(target.sshd_pid())
@@ -43,7 +46,7 @@ def sessions(target: LabHost) -> list[int]:
 
 
 def rsyncs(host: LabHost, above: int) -> list[int]:
-    """rsync's processes below one."""
+    """Return the rsync processes that are descendants of the process `above`."""
     return [
         pid
         for pid in descendants(above)
