@@ -1,1 +1,1 @@
-"""The lab: several hosts with real sshds on this machine. Start with tests.lab.fixtures."""
+"""The lab: several hosts with real sshds on this machine. See `tests.lab.fixtures` first."""

@@ -1,7 +1,7 @@
-"""Fixtures of the lab; tests/conftest.py hands them on.
+"""Fixtures of the lab, which tests/conftest.py makes available to all tests.
 
-`fresh_lab` is what most tests want: hosts with nothing on them. `conda_lab` has a conda
-prefix on each, and `myenv` on the controller.
+Most tests want `fresh_lab`, whose hosts are empty. `conda_lab` has a conda prefix on each host,
+and `myenv` on the controller.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.lab.lab import Lab
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """server1 (the controller), server2 and server3; started once, when first asked for."""
+    """The hosts server1 (the controller), server2 and server3; started once, at the first use."""
     demand_lab()
     with Lab.start() as started:
         yield started
@@ -37,7 +37,7 @@ def fresh_lab(lab: Lab) -> Lab:
 def lab_template(
     lab: Lab, conda_template: Template, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Template]:
-    """What `Host.install_conda` installs quickest: already written for the lab's prefix."""
+    """The template that `Host.install_conda` installs fastest: made for the lab's prefix."""
     directory = tmp_path_factory.mktemp("lab") / "prefix"
     yield conda_template.at(directory, Path(lab.controller.prefix))
     shutil.rmtree(directory)
@@ -53,7 +53,7 @@ def conda_lab(fresh_lab: Lab, lab_template: Template) -> Lab:
 
 @pytest.fixture(scope="session")
 def fuse() -> None:
-    """What `Host.refuse_exchange` and `Host.mount_from` need."""
+    """FUSE, which `Host.refuse_exchange` and `Host.mount_from` need."""
     missing = requirements.missing_fuse()
     if missing and requirements.required() and os.geteuid() == 0:
         pytest.fail(f"FUSE is required: {missing}", pytrace=False)
@@ -62,7 +62,7 @@ def fuse() -> None:
 
 
 def demand_lab() -> None:
-    """Fail where the lab cannot run and has to; skip, saying why, where it need not."""
+    """If the lab cannot run, skip the test with the reason, or fail it if the lab is required."""
     missing = requirements.missing()
     if missing and requirements.required():
         pytest.fail(f"the lab is required and cannot start: {missing}", pytrace=False)

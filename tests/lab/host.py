@@ -1,4 +1,4 @@
-"""One host of the lab: a machine with an sshd, as the tests see it."""
+"""A host of the lab: to the tests, a machine with an sshd."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.lab.namespaces import EnteredProcess, Namespaces, wait_until
 CHECKOUT = Path(__file__).resolve().parents[2]
 INTERFACE = "eth0"
 USER = "alice"
-"""An ordinary account on every host; the only one where the tests are run by such a one."""
+"""An ordinary account on every host; the only account if the tests do not run as root."""
 MEMBER = "bob"
-"""Another, where the tests are run by root: of the same group as the first."""
+"""Another account in the group of `USER`; it exists only if the tests run as root."""
 Argument = str | os.PathLike[str]
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -42,14 +42,14 @@ LogLevel VERBOSE
 
 
 class CommandFailed(AssertionError):
-    """A command that a test wanted to succeed did not."""
+    """A command that had to succeed failed."""
 
 
 class Host:
     """A host in namespaces of its own. `prefix` is the same path on all hosts.
 
-    `top` (the directory below which the prefix is) is this host's own storage: a tmpfs,
-    unless `use_directory` puts another there.
+    `top`, a directory above the prefix, is this host's own storage: a tmpfs, unless
+    `use_directory` mounts another one there.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Host:
 
     @property
     def user(self) -> str:
-        """Who commands run as, and whom `ssh HOST` leads to."""
+        """The account that commands run as and that `ssh HOST` logs in to."""
         return USER if os.geteuid() != 0 else "root"
 
     # Commands
@@ -124,7 +124,7 @@ class Host:
         )
 
     def environment(self) -> dict[str, str]:
-        """The variables that commands get: nothing of the test process's own."""
+        """Return the variables that commands get, none of them inherited from the test process."""
         return {
             "PATH": f"{Path(sys.executable).parent}:{_SYSTEM_PATH}",
             "HOME": self.home(),
@@ -135,7 +135,7 @@ class Host:
         }
 
     def python(self, code: str, *arguments: str, timeout_seconds: float = 30) -> str:
-        """What `code` prints, run by the tests' own interpreter; `tests` can be imported."""
+        """Run `code` with the tests' interpreter and return its output; it can import `tests`."""
         argv = [sys.executable, "-c", code, *arguments]
         env = {"PYTHONPATH": str(CHECKOUT)}
         return self.run(argv, env=env, timeout_seconds=timeout_seconds).stdout
@@ -143,24 +143,24 @@ class Host:
     # Files
 
     def path(self, path: Argument) -> Path:
-        """Where the test process itself reads and writes the host's file `path`."""
+        """Return the path at which the test process can read and write the host's file `path`."""
         return self.namespaces.path(os.fspath(path))
 
     def home(self, user: str = "") -> str:
         return f"/run/home/{user or self.user}"
 
     def install_conda(self, template: Template, *, environments: bool = True) -> CondaPrefix:
-        """A conda prefix at `prefix`: base, and `myenv` unless `environments` is false."""
+        """Install a conda prefix: base, and `myenv` unless `environments` is false."""
         return template.copy(
             self.path(self.prefix), prefix=Path(self.prefix), environments=environments
         )
 
     def change_package(self, spec: str, *, environment: str = ENVIRONMENT) -> None:
-        """What `conda install SPEC` does there: `lab-variant ==2.0` is the other version."""
+        """Do what `conda install SPEC` does there, for example with `lab-variant ==2.0`."""
         self._make("--env", environment, "--change", spec)
 
     def install_wheel(self, name: str, version: str, *, environment: str = ENVIRONMENT) -> None:
-        """What `pip install NAME==VERSION` does there."""
+        """Do what `pip install NAME==VERSION` does there."""
         self._make("--env", environment, "--wheel", f"{name}=={version}")
 
     def _make(self, *arguments: str) -> None:
@@ -169,27 +169,27 @@ class Host:
         self.run(argv, cwd=str(CHECKOUT), env=cache, timeout_seconds=60)
 
     def remount(self, options: str) -> None:
-        """Change the storage: `size=60m` (tmpfs), `ro`, `rw`."""
-        # With both names, mount adds no options that it finds in the mount table.
+        """Change the storage's mount options: `size=60m` (tmpfs), `ro`, `rw`."""
+        # With device and directory given, mount adds no options from the mount table.
         options = f"remount,{options}"
         self.namespaces.set_up_when_idle("mount", "-o", options, "tmpfs", self._top)
 
     def use_directory(self, directory: Path) -> None:
-        """Put the storage into a directory of the machine, as of its real filesystem."""
+        """Put the storage into a directory of this machine, and so on a real filesystem."""
         self.namespaces.set_up("mount", "--bind", str(directory), self._top)
         self.path(self.prefix).mkdir(parents=True, exist_ok=True)
 
     def refuse_exchange(self) -> None:
-        """From now on the storage cannot swap two names, as on NFS or an old ZFS (bindfs)."""
+        """Make the storage unable to swap two names, as NFS and an old ZFS are (uses bindfs)."""
         self.namespaces.set_up("bindfs", self._top, self._top)
 
     def mount_from(self, other: Host, directory: str) -> None:
-        """Show a directory of another host at the same place here (sshfs), and keep none of it."""
+        """Mount a directory of another host at the same path here (by sshfs), without caching."""
         fresh = "dir_cache=no,attr_timeout=0,entry_timeout=0,negative_timeout=0"
         self.run(["sshfs", "-o", fresh, f"{other.name}:{directory}", directory])
 
     def cover_with_overlay(self) -> None:
-        """What is in the storage becomes the lower layer of an overlay, writes go to an upper."""
+        """Make the storage the lower layer of an overlay; writes go to an upper one."""
         script = (
             "mkdir -p /run/lab/upper && mount -t tmpfs tmpfs /run/lab/upper && "
             "mkdir /run/lab/upper/upper /run/lab/upper/work && mount -t overlay overlay "
@@ -198,20 +198,20 @@ class Host:
         self.namespaces.set_up("sh", "-ec", script, "sh", self._top)
 
     def mount_over(self, directory: str, place: str) -> None:
-        """Show a directory of the host at another place, too."""
+        """Bind-mount a directory of the host at another path as well."""
         self.namespaces.set_up("mount", "--bind", directory, place)
 
     # Processes
 
     def processes(self, pattern: str = "") -> list[int]:
-        """Pids, as this test process sees them, whose command line `pattern` is found in."""
+        """Return the processes whose command line matches `pattern`, by their pids as seen here."""
         return [
             pid for pid in self.namespaces.pids()[1:] if re.search(pattern, self.command_line(pid))
         ]
 
     @staticmethod
     def command_line(pid: int) -> str:
-        """The arguments joined by blanks; empty where the process has just ended."""
+        """Return the arguments joined by blanks; empty if the process has ended."""
         try:
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
@@ -220,7 +220,7 @@ class Host:
 
     @staticmethod
     def pid_on_host(pid: int) -> int:
-        """The number that the host itself knows this process by."""
+        """Return the pid that a process has on the host itself."""
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("NSpid:"):
                 return int(line.split()[-1])
@@ -238,7 +238,10 @@ class Host:
         target.chmod(mode)
 
     def start_sshd(self, extra_configuration: str = "") -> None:
-        """(Re)start the host's sshd and wait until it listens; the first setting of a key wins."""
+        """(Re)start the host's sshd and wait until it listens.
+
+        `extra_configuration` comes first, and the first setting of a keyword wins.
+        """
         self.stop_sshd()
         log = self.path(f"{_STATE}/sshd.log")
         log.unlink(missing_ok=True)
@@ -260,14 +263,14 @@ class Host:
         wait_until(listens, f"sshd on {self.name} listens")
 
     def stop_sshd(self) -> None:
-        """Stop the listener; sessions that are open go on."""
+        """Stop the listener; open sessions go on."""
         if self._sshd is not None:
             self._sshd.kill()
             self._sshd.wait(timeout=10)
             self._sshd = None
 
     def freeze_sshd(self) -> None:
-        """Suspend the listener and all sessions: connections stay, and carry nothing."""
+        """Suspend the listener and all sessions; connections stay open, but carry nothing."""
         if self._sshd is not None:
             self._sshd.freeze()
         self._signal_sessions(signal.SIGSTOP)
@@ -283,7 +286,7 @@ class Host:
                 self.kill(pid, sig)
 
     def reap(self) -> None:
-        """Collect the sshd of a host that is gone."""
+        """Reap the sshd of a host that is gone."""
         if self._sshd is not None:
             self._sshd.wait(timeout=10)
             self._sshd = None
@@ -293,7 +296,7 @@ class Host:
         return log.read_text(errors="replace") if log.exists() else ""
 
     def sshd_pid(self) -> int:
-        """The listener's pid, as this test process sees it."""
+        """Return the listener's pid as seen here."""
         pid = None if self._sshd is None else self._sshd.inner_pid()
         if pid is None:
             raise AssertionError(f"no sshd runs on {self.name}")
@@ -302,7 +305,7 @@ class Host:
     # A clean slate
 
     def wipe(self) -> None:
-        """End every process but PID 1, and give the host new, empty storage and homes."""
+        """End every process except PID 1, and give the host new, empty storage and homes."""
         self.stop_sshd()
         self.end_processes()
         script = (

@@ -1,8 +1,8 @@
-"""PID 1 of a host: makes the host's private mounts, then reaps until its stdin ends.
+"""PID 1 of a host: makes the host's private mounts, then reaps processes until its stdin ends.
 
-Run by `unshare` in fresh namespaces, before anything else lives there. The kernel kills
-every process of a PID namespace when its PID 1 ends, and the test process holds the only
-other end of this stdin: so however that one ends, nothing of the host is left.
+`unshare` runs it as the first process in fresh namespaces. The kernel kills every process of a
+PID namespace when its PID 1 ends, and the test process holds the only other end of this stdin.
+So nothing of the host is left, however the test process ends.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def set_up(order: dict[str, Any]) -> None:
 
 
 def become(user: int, group: int) -> None:
-    """Enter a user namespace where whom the outer one calls root has these numbers again."""
+    """Enter a user namespace in which the outer namespace's root has these ids."""
     if _LIBC.unshare(_CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
     Path("/proc/self/setgroups").write_text("deny")
@@ -53,7 +53,10 @@ def become(user: int, group: int) -> None:
 
 
 def reap_until_input_ends() -> None:
-    """By a pipe that the signal writes to: one that comes right before a `read` would end none."""
+    """Reap children until stdin ends.
+
+    SIGCHLD writes to a pipe, because a signal right before a blocking `read` would be missed.
+    """
     told, tell = os.pipe()
     for end in (told, tell):
         os.set_blocking(end, False)

@@ -1,11 +1,11 @@
-"""Several hosts on one machine, with a network of their own between them.
+"""Several hosts on one machine, with their own network.
 
     server1 ─┐
-    server2 ─┼─ bridge, in a namespace of its own, where the relays live too
+    server2 ─┼─ bridge, in its own namespace, in which the relays run too
     server3 ─┘
 
-Nothing here is visible from outside: addresses, mounts and processes exist only inside
-the hosts' namespaces and end with the test process.
+Nothing of it is visible from outside: addresses, mounts and processes exist only inside the
+hosts' namespaces, and end with the test process.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _PREFIX = "alice/miniconda3"
 _UID = os.geteuid() or 4242
 _GID = os.getegid() or 4242
 _MEMBER_ID = 4243
-# What the kernel puts there for a classic BPF program: SKF_AD_OFF + SKF_AD_RANDOM.
+# Where a classic BPF program finds a random number: SKF_AD_OFF + SKF_AD_RANDOM.
 _BPF_RANDOM = 2**32 - 0x1000 + 56
 GROUP, GROUP_NUMBER = "labusers", 4344
-"""A group of which the ordinary accounts are members; they are none of `strangers`."""
+"""A group of which the ordinary accounts are members; they are not in the group `strangers`."""
 FAR = "-far"
-"""`ssh server2-far` leads to server2 through a relay, while `Lab.relay` has one."""
+"""`ssh server2-far` leads to server2 through a relay, as long as `Lab.relay` runs one."""
 
 
 class LabHost(Host):
-    """A host whose link to the others can be made slow, or cut."""
+    """A host whose link to the others can be slowed down or cut."""
 
     def __init__(
         self,
@@ -59,16 +59,16 @@ class LabHost(Host):
         self._switch = switch
 
     def limit(self, rate: str) -> None:
-        """Limit the link to `rate` (as tc writes it: "200mbit") in both directions."""
+        """Limit the link to `rate` (in the notation of tc: "200mbit") in both directions."""
         shape = ["root", "tbf", "rate", rate, "burst", "256k", "latency", "50ms"]
         for side, device in self._ends():
             side.set_up("tc", "qdisc", "replace", "dev", device, *shape)
 
     def lose(self, share: float, rate: str = "1gbit") -> None:
-        """Lose that share of the packets, at random, in both directions; limited to `rate`.
+        """Drop a random share of the packets in both directions, and limit the link to `rate`.
 
-        Without netem, which not every kernel has: a program of four instructions sends a
-        share of the packets to a class whose queue has no room for any.
+        It does without netem, which not every kernel has: a program of four instructions sends a
+        share of the packets to a class whose queue has no room.
         """
         self.unlimit()
         below = round(share * 2**32)
@@ -85,13 +85,13 @@ class LabHost(Host):
             side.set_up("tc", "-batch", "-", input_text=text)
 
     def lost_packets(self) -> int:
-        """How many `lose` has taken so far."""
+        """Return how many packets `lose` has dropped so far."""
         told = [side.set_up("tc", "-s", "qdisc", "show", "dev", dev) for side, dev in self._ends()]
         dropped = [re.search(r"bfifo 2:.*?dropped (\d+)", text, re.DOTALL) for text in told]
         return sum(int(match.group(1)) for match in dropped if match)
 
     def unlimit(self) -> None:
-        """The link is as quick and as whole as it was."""
+        """Undo `limit` and `lose`."""
         for side, device in self._ends():
             if re.search(r"tbf|htb", side.set_up("tc", "qdisc", "show", "dev", device)):
                 side.set_up("tc", "qdisc", "del", "dev", device, "root")
@@ -100,10 +100,10 @@ class LabHost(Host):
         return (self.namespaces, INTERFACE), (self._switch, self.name)
 
     def cut(self) -> None:
-        """From now on every packet to and from this host is lost, silently.
+        """Silently drop every packet to and from this host.
 
-        Taken out of the bridge, and not set down: the host's interface keeps its carrier,
-        as when something breaks far away.
+        The link is removed from the bridge and not set down, so that the host's interface keeps
+        its carrier, as when a link breaks far away.
         """
         self._switch.set_up("ip", "link", "set", self.name, "nomaster")
 
@@ -112,7 +112,7 @@ class LabHost(Host):
 
 
 class Lab:
-    """Use `Lab.start`; close it in the end (or use it in a `with`)."""
+    """Hosts and their network. Make one with `Lab.start`; close it, or use it in a `with`."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class Lab:
         self.close()
 
     def reset(self) -> None:
-        """As after `start`: empty storage and homes, plain links, sshds with the same keys."""
+        """Restore the state after `start`: empty storage and homes, plain links, the same keys."""
 
         def reset(host: LabHost) -> None:
             host.wipe()
@@ -183,13 +183,13 @@ class Lab:
         self.on_all(reset)
 
     def on_all(self, act: Callable[[LabHost], object]) -> None:
-        """Call `act` with every host, at the same time; the first exception is raised."""
+        """Call `act` with every host in parallel; raise the first exception."""
         with ThreadPoolExecutor(len(self.hosts)) as pool:
             list(pool.map(act, self.hosts.values()))
 
     @contextlib.contextmanager
     def relay(self, name: str, *, delay_seconds: float) -> Iterator[str]:
-        """A name under which `ssh` reaches the host with a delay, each way, on every byte."""
+        """Yield a name by which `ssh` reaches the host with a delay on every byte, each way."""
         host = self.hosts[name]
         address = _far_address(host.address)
         argv = [sys.executable, str(CHECKOUT / "tests" / "lab" / "relay.py")]
@@ -206,7 +206,7 @@ class Lab:
             process.stdout.close()
 
     def close(self) -> None:
-        """End all hosts. May be called more than once."""
+        """End all hosts. Can be called more than once."""
         for space in reversed(self.namespaces):
             space.close()
         self._authority.close()
@@ -222,7 +222,7 @@ class Lab:
                 f"link set {host.name} master {_BRIDGE} up",
                 f"addr add {_far_address(host.address)}/24 dev {_BRIDGE}",
             ]
-        # Not in the switch's PID namespace: the pids in these lines are ours.
+        # Not in the switch's PID namespace, because the pids in these lines are as seen here.
         self._switch.set_up("ip", "-batch", "-", input_text="\n".join(lines), only=["-n"])
         for host in self.hosts.values():
             mine = [
@@ -232,12 +232,12 @@ class Lab:
             ]
             host.namespaces.set_up("ip", "-batch", "-", input_text="\n".join(mine))
         for space in self.namespaces:
-            # Port 22 without privilege, for labs of ordinary users.
+            # Allow port 22 without privileges, for labs of ordinary users.
             setting = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
             space.set_up("sh", "-c", f"echo 0 > {setting}")
 
     def _write_identity(self, host: LabHost) -> None:
-        """The host key, and homes whose key is let in and whose known_hosts know everyone."""
+        """Write the host key, and homes with a key that all hosts accept and all known hosts."""
         host.write_file("/run/lab/host_key", self._keys[host.name].private)
         public = self._keys["client"].public
         for user, uid, gid in _accounts():
@@ -250,7 +250,7 @@ class Lab:
                 os.chown(path, uid, gid)
 
     def known_hosts(self) -> str:
-        """A line a host, under its name, its address and those of its relay."""
+        """Return one line for each host, with its name and address and those of its relay."""
         lines = []
         for host in self.hosts.values():
             names = [host.name, host.address, host.name + FAR, _far_address(host.address)]
@@ -259,7 +259,7 @@ class Lab:
 
 
 def storage_top() -> str:
-    """A directory that every system has and nothing that the tests need lives below."""
+    """Return a directory that every system has and that contains nothing the tests need."""
     needed = [CHECKOUT, Path(sys.executable), Path(sys.base_prefix), Path(tempfile.gettempdir())]
     for top in ("/srv", "/mnt", "/media", "/opt"):
         if Path(top).is_dir() and not any(path.is_relative_to(top) for path in needed):
@@ -268,7 +268,7 @@ def storage_top() -> str:
 
 
 def _accounts() -> list[tuple[str, int, int]]:
-    """Name, uid and gid of those who can log in."""
+    """Return name, uid and gid of the accounts that can log in."""
     user = (USER, _UID, _GID)
     if os.geteuid() != 0:
         return [user]
@@ -281,7 +281,7 @@ def _far_address(address: str) -> str:
 
 
 def _system_files(addresses: Mapping[str, str]) -> dict[str, str]:
-    """What the hosts have of /etc: each other's names, and accounts with homes of their own."""
+    """Return the hosts' own files in /etc: with each other's names, and the accounts."""
     hosts = "127.0.0.1 localhost\n"
     for name, address in addresses.items():
         hosts += f"{address} {name}\n{_far_address(address)} {name}{FAR}\n"

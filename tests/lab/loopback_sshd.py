@@ -1,7 +1,7 @@
-"""A real OpenSSH sshd on 127.0.0.1, with keys, users' files and a HOME all of its own.
+"""A real OpenSSH sshd on 127.0.0.1, with its own keys, users' files and HOME.
 
-Needs no root and touches no file outside its directory (as root, sshd insists on
-/run/sshd, which is made).
+It needs no root and touches no file outside its directory, except that sshd as root needs
+/run/sshd, which is created.
 """
 
 from __future__ import annotations
@@ -27,17 +27,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _START_SECONDS = 10.0
-_PORTS = range(15_000, 30_000)  # outgoing connections are given 32768 and up
+_PORTS = range(15_000, 30_000)  # outgoing connections get 32768 and up
 _CLAIMS = contextlib.ExitStack()
 atexit.register(_CLAIMS.close)
 
 
 class LoopbackSshd:
-    """`with LoopbackSshd(tmp_path) as sshd:`; a client whose HOME is `sshd.home` gets in.
+    """An sshd that a client whose HOME is `sshd.home` can log in to; use it in a `with`.
 
-    Several servers may share one HOME: give the second one `home=first.home`. Each adds
-    itself to its known_hosts (unless `known=False`) and to its ssh configuration, under
-    `name`.
+    Several servers can share one HOME: give the second one `home=first.home`. Each adds itself
+    to the HOME's known_hosts (unless `known=False`) and ssh configuration, as `name`.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class LoopbackSshd:
         self.name = name
         self.home = directory / "home" if home is None else home
         self.port = port or free_port()
-        # HOME of the commands that run there.
+        # The HOME of commands that run on the server.
         self.server_home = self.directory / "server-home"
         self.server_home.mkdir(exist_ok=True)
         self.user = getpass.getuser()
@@ -70,7 +69,7 @@ class LoopbackSshd:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What a client needs: HOME and PATH, and no agent."""
+        """The variables that a client needs: HOME and PATH, but no ssh agent."""
         return {"HOME": str(self.home), "PATH": os.environ["PATH"]}
 
     @property
@@ -90,7 +89,7 @@ class LoopbackSshd:
         return self.directory / "authorized_keys"
 
     def host_key_lines(self) -> list[str]:
-        """For known_hosts: one line a host key."""
+        """Return lines for known_hosts, one for each host key."""
         publics = [Path(f"{key}.pub").read_text().split()[:2] for key in self.host_keys]
         return [f"[127.0.0.1]:{self.port} {kind} {blob}" for kind, blob in publics]
 
@@ -130,7 +129,7 @@ class LoopbackSshd:
         self._wait_until_it_listens(self._process)
 
     def stop(self) -> None:
-        """End the server, the sessions on it and what they started in their process groups."""
+        """End the server, its sessions and their descendants."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -141,10 +140,10 @@ class LoopbackSshd:
             _kill(pid)
 
     def cut(self) -> int:
-        """Kill the processes that hold connections; the server goes on listening.
+        """Kill the processes that hold connections, and return how many they were.
 
-        Returns how many were killed. The commands of the sessions are not killed: they
-        see their stdin end, as when a link breaks.
+        The server goes on listening. The commands of the sessions are not killed, but see their
+        stdin end, as when a link breaks.
         """
         process = self._process
         if process is None:
@@ -155,20 +154,19 @@ class LoopbackSshd:
         return len(sessions)
 
     def session_pids(self) -> list[int]:
-        """Processes of sshd that hold a connection, for tests that suspend them."""
+        """Return sshd's processes that hold a connection, for tests that suspend them."""
         process = self._process
         pids = [] if process is None else list(_descendants(process.pid))
         return [pid for pid in pids if _name(pid).startswith("sshd")]
 
     def _config_lines(self) -> list[str]:
         return [
-            # Values that come first win; of MaxStartups, the last one.
+            # The first value of a keyword wins; of MaxStartups, the last.
             "MaxStartups 100",
             *self._extra_config,
-            # OpenSSH's own first choice takes a tenth of a second of each side's processor.
+            # OpenSSH's own first choice takes 0.1 s of CPU time on each side.
             "KexAlgorithms curve25519-sha256,curve25519-sha256@libssh.org",
-            # Not the user's: a login shell would run their ~/.bashrc, and whatever that
-            # starts, before every command.
+            # Not the user's own, whose ~/.bashrc would run before every command.
             f"SetEnv HOME={self.server_home}",
             "ListenAddress 127.0.0.1",
             f"Port {self.port}",
@@ -211,10 +209,10 @@ class LoopbackSshd:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nothing listens, and that is this process's to give out.
+    """Return a port of 127.0.0.1 on which nothing listens, and reserve it for this process.
 
-    The kernel gives none of them to outgoing connections, and a name that this process holds
-    keeps the other processes of the same run off it.
+    The kernel does not use these ports for outgoing connections, and a socket name held by this
+    process keeps the other test processes away from it.
     """
     for port in random.sample(_PORTS, len(_PORTS)):
         claim = socket.socket(socket.AF_UNIX)

@@ -1,4 +1,4 @@
-"""A set of Linux namespaces, held by a process that ends with us."""
+"""Sets of Linux namespaces, each held by a process that ends with the test process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROUND_SECONDS_MAX = 1.0
 
 
 def is_running(pid: int) -> bool:
-    """Not where it has ended and nobody has asked how, as in a container without an init."""
+    """Return whether a process runs; False for a zombie, as in a container without an init."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
     except OSError:
@@ -33,10 +33,10 @@ def is_running(pid: int) -> bool:
 def wait_until(
     condition: Callable[[], object], what: str, *, timeout_seconds: float = 10.0
 ) -> None:
-    """Poll until `condition()` is true; AssertionError saying `what` where it never is.
+    """Poll until `condition()` is true; AssertionError with `what` if it is not in time.
 
-    No round counts for more than a second: what stops this process for long stops those that it
-    waits for as well, and they are given the time that they need after that.
+    No round counts for more than a second: if this process is stopped for a while, so are those
+    that it waits for, and they still get their time afterwards.
     """
     left_seconds = timeout_seconds
     while True:
@@ -50,7 +50,7 @@ def wait_until(
 
 
 def children(pid: int) -> list[int]:
-    """The children of a process."""
+    """Return the pids of a process's children."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -62,7 +62,7 @@ def children(pid: int) -> list[int]:
 
 
 def state_of(pid: int) -> str:
-    """One letter, as in /proc; empty where the process is gone."""
+    """Return a process's state as the letter in /proc; empty if the process is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -71,11 +71,11 @@ def state_of(pid: int) -> str:
 
 
 class NsenterProcess(subprocess.Popen[AnyStr]):
-    """An `nsenter` that waits for its command, and is woken where it sleeps for ever.
+    """An `nsenter` process, which is continued if it would stay suspended for ever.
 
-    It suspends itself when it finds its command suspended, until somebody continues it. One who
-    stops everything for a while and continues `nsenter` first does that too early: the command
-    goes on and ends, and nobody is told of it.
+    `nsenter` suspends itself when it finds its command suspended, until it is continued. If
+    everything is stopped for a while and `nsenter` is continued before its command, it suspends
+    itself once more, and then never notices that the command ended.
     """
 
     def poll(self) -> int | None:
@@ -119,7 +119,7 @@ class NsenterProcess(subprocess.Popen[AnyStr]):
 
 
 class EnteredProcess(NsenterProcess[bytes]):
-    """A command inside; signals go to the command itself, not to the `nsenter` before it."""
+    """A command in namespaces; signals go to the command itself, not to its `nsenter`."""
 
     def send_signal(self, sig: int) -> None:
         inner = self.inner_pid()
@@ -136,7 +136,7 @@ class EnteredProcess(NsenterProcess[bytes]):
         self.send_signal(signal.SIGCONT)
 
     def inner_pid(self) -> int | None:
-        """The command's pid as seen from here; None once it has ended."""
+        """Return the command's pid as seen here; None once it has ended."""
         found: list[int] = []
 
         def started_or_ended() -> bool:
@@ -149,15 +149,15 @@ class EnteredProcess(NsenterProcess[bytes]):
 
 
 class Authority:
-    """What may make namespaces: root, or an ordinary user in a user namespace of its own.
+    """The right to make namespaces: root's, or that of a user in a user namespace.
 
-    All hosts of a lab share one, as only so their links can be connected.
+    All hosts of a lab share one, or their links could not be connected.
     """
 
     def __init__(self) -> None:
         self._holder: subprocess.Popen[bytes] | None = None
         self.prefix: list[str] = []
-        """Put before a command line, it runs with the right to set a lab up."""
+        """The start of command lines that run with the right to set up a lab."""
         if os.geteuid() != 0:
             self._holder = subprocess.Popen(
                 ["unshare", "--user", "--map-root-user", "sh", "-c", "echo ready; exec cat"],
@@ -178,12 +178,12 @@ class Authority:
 class Namespaces:
     """Network, mount, UTS, IPC and PID namespaces of one host.
 
-    An ordinary user's commands run in a further user namespace, in which the user has
-    its own number again: there its sshd takes itself for unprivileged, as it has to.
+    An ordinary user's commands run in a further user namespace, in which the user has their own
+    uid again, so that sshd knows that it is unprivileged.
     """
 
     def __init__(self, authority: Authority, hostname: str, files: Mapping[str, str]) -> None:
-        """`files` are contents that stand at those (existing) paths inside."""
+        """`files` are the contents, by path, with which existing files inside are replaced."""
         self._authority = authority
         self._holder = subprocess.Popen(
             [
@@ -202,7 +202,10 @@ class Namespaces:
         self.pid = 0
 
     def wait_ready(self) -> None:
-        """Apart from the constructor, so that several can start at the same time."""
+        """Wait until the namespaces are set up.
+
+        Separate from the constructor, so that several can start at the same time.
+        """
         assert self._holder.stdin is not None
         assert self._holder.stdout is not None
         self._holder.stdin.write(json.dumps(self._order).encode() + b"\n")
@@ -213,9 +216,9 @@ class Namespaces:
         [self.pid] = children(self._holder.pid)
 
     def set_up(self, *argv: str, input_text: str = "", only: Sequence[str] = _ALL) -> str:
-        """Run a set-up command inside; RuntimeError with its stderr where it fails.
+        """Run a set-up command inside and return its output; RuntimeError if it fails.
 
-        `only` are the namespaces (as options of nsenter) that it enters.
+        `only` are the namespaces to enter, as options of nsenter.
         """
         enter = [*self._authority.prefix, "nsenter", f"--target={self.pid}", *only, "--"]
         pipe = subprocess.PIPE
@@ -228,9 +231,9 @@ class Namespaces:
         return str(out)
 
     def set_up_when_idle(self, *argv: str) -> None:
-        """As `set_up`, for what the kernel refuses while a filesystem is in use.
+        """Run `set_up` until the kernel does not refuse it because a filesystem is busy.
 
-        An agent may end a moment later than the command that it worked for.
+        An agent can end a moment later than the command that it worked for.
         """
 
         def is_done() -> bool:
@@ -262,11 +265,11 @@ class Namespaces:
         )
 
     def path(self, path: str) -> Path:
-        """Where the test process itself finds an absolute path of the host."""
+        """Return the path at which the test process finds an absolute path of the host."""
         return Path(f"/proc/{self.pid}/root{path}")
 
     def pids(self) -> list[int]:
-        """Every process inside, PID 1 first, numbered as seen from here."""
+        """Return every process inside, PID 1 first, by its pid as seen here."""
         identity = self._identity(self.pid)
         numbers = sorted(int(e.name) for e in Path("/proc").iterdir() if e.name.isdigit())
         inside = [pid for pid in numbers if pid != self.pid and self._identity(pid) == identity]
@@ -280,7 +283,7 @@ class Namespaces:
             return None
 
     def kill(self, pid: int, sig: int = signal.SIGKILL) -> None:
-        """Signal a process inside; one that is not inside is refused."""
+        """Signal a process inside; AssertionError for any other process."""
         handle = os.pidfd_open(pid)
         try:
             identity = self._identity(pid)
@@ -293,7 +296,7 @@ class Namespaces:
             os.close(handle)
 
     def close(self) -> None:
-        """End everything inside. May be called more than once."""
+        """End everything inside. Can be called more than once."""
         _end(self._holder)
 
 

@@ -1,8 +1,8 @@
-"""A TCP relay that delivers every byte later: a long line, for kernels without netem.
+"""A TCP relay that delays every byte like a long line, for kernels without netem.
 
     python relay.py LISTEN_ADDRESS LISTEN_PORT TARGET_ADDRESS TARGET_PORT DELAY_SECONDS
 
-The delay is one way, in both directions; throughput is bounded by 16 MiB in flight.
+The delay applies to each direction; throughput is limited by 16 MiB in flight.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the lab needs of the machine, and what is missing."""
+"""Checks whether this machine has what the lab needs."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _TRIAL = (
 
 
 def required() -> bool:
-    """Whether a missing part is a failure: ENVSYNC_REQUIRE names "lab"."""
+    """Return whether a missing part is a failure, that is, ENVSYNC_REQUIRE names "lab"."""
     return "lab" in os.environ.get("ENVSYNC_REQUIRE", "").replace(",", " ").split()
 
 
 @functools.cache
 def missing() -> str:
-    """Why the lab cannot run here, with what to do; empty where it can."""
+    """Return why the lab cannot run here, and what to do; empty if it can."""
     absent = _absent()
     if absent:
         return absent
@@ -54,7 +54,7 @@ def missing() -> str:
 
 
 def missing_fuse() -> str:
-    """Why a host's storage cannot refuse to swap names, or be another's; empty where it can."""
+    """Return why FUSE filesystems cannot be mounted here, and what to do; empty if they can."""
     absent = [name for name in ("bindfs", "sshfs") if shutil.which(name, path=_PATH) is None]
     if absent:
         return f"{', '.join(absent)} missing; as root: {INSTALL_FUSE}"
