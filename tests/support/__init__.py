@@ -1,1 +1,1 @@
-"""What tests of several rooms build on: trees as values and on disk, pushes in one process."""
+"""Helpers that tests of several rooms use: trees as values and on disk, in-process pushes."""

@@ -1,4 +1,4 @@
-"""Changes of a real tree that a second look has to notice, each with its name."""
+"""Changes to a real tree that a second scan has to notice, by name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _file_away_and_back(top: bytes) -> None:
 
 
 def directory_away_and_back(top: bytes) -> None:
-    """What pip does with a package when it takes an installation back."""
+    """Do what pip does with a package when it undoes an installation."""
     os.rename(top + b"/lib", top + b"/~ib")
     os.rename(top + b"/~ib", top + b"/lib")
 

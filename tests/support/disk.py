@@ -1,4 +1,4 @@
-"""Trees on a real disk: made from values, read back as values."""
+"""Makes trees on a real disk from values, and reads them back as values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOBODY = 65534
 
 
 def build(top: bytes, nodes: Tree) -> None:
-    """Make the tree, with its modes, times and hard links, below an existing directory."""
+    """Make the tree, with its modes, mtimes and hard links, below an existing directory."""
     first: dict[int, bytes] = {}
     for path in sorted(nodes):
         node, real = nodes[path], os.path.join(top, path)
@@ -49,7 +49,7 @@ def stamp(real: bytes, node: Node) -> None:
 
 
 def read(top: bytes) -> dict[bytes, Node]:
-    """The tree that stands there."""
+    """Return the tree below a directory."""
     nodes: dict[bytes, Node] = {}
     pending = [b""]
     while pending:
@@ -77,17 +77,17 @@ def _node(real: bytes) -> Node:
 
 
 def truth(top: bytes) -> Manifest:
-    """The manifest of a tree that nothing is known of."""
+    """Return the manifest of a tree, without the use of a cache."""
     return uncached().snapshot(top).manifest()
 
 
 def uncached() -> Trees:
-    """Looks at trees without remembering anything."""
+    """Return a `Trees` without a cache."""
     return Trees(None, LocalPaths())
 
 
 def shift_content(path: bytes) -> None:
-    """Change a file's bytes in place and put its mtime back, as a bad disk or a bad tool does."""
+    """Change a file's bytes in place and restore its mtime, as a bad disk or a bad tool does."""
     status = os.stat(path)
     with open(path, "r+b") as file:
         byte = file.read(1)
@@ -98,7 +98,7 @@ def shift_content(path: bytes) -> None:
 
 @contextlib.contextmanager
 def ordinary_user() -> Iterator[None]:
-    """Permissions count, also where the tests run as root."""
+    """Give up root's privileges within the block, so that permissions count."""
     was = os.geteuid()
     if was == 0:
         os.seteuid(NOBODY)

@@ -1,4 +1,4 @@
-"""The tables of docs/json.md as a schema that documents are held to."""
+"""Checks JSON documents against the tables of docs/json.md."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _RESULTS = {
 
 
 def check_document(text: str) -> dict[str, Any]:
-    """The document that is the whole of `text`; AssertionError where docs/json.md says no."""
+    """Parse `text` as one document; AssertionError if it is not as docs/json.md says."""
     document: dict[str, Any] = json.loads(text)
     _check(document, "Document", "document")
     assert text.isascii()
@@ -56,7 +56,7 @@ def check_document(text: str) -> dict[str, Any]:
 
 @functools.cache
 def tables() -> dict[str, dict[str, str]]:
-    """The fields and types of every object that the page describes."""
+    """Return the fields and types of every object that the page describes."""
     found: dict[str, dict[str, str]] = {}
     heading = ""
     for line in PAGE.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Small ELF files: what a loader reads to find a library's libraries, and no more."""
+"""Makes small ELF files with only what a loader reads to find a library's libraries."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ _PAGE = 0x1000
 
 
 def elf(run_paths: dict[int, bytes], *, is_wide: bool = True, order: str = "<") -> bytes:
-    """A library with these entries in its dynamic section, loaded at another address than it
-    stands in the file."""
+    """Return a library with these entries in its dynamic section.
+
+    Its load address differs from its offset in the file.
+    """
     head_bytes, row_bytes = (64, 56) if is_wide else (52, 32)
     strings, rows = b"\0", []
     for tag, text in run_paths.items():

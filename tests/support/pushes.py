@@ -1,4 +1,4 @@
-"""Whole pushes inside one process: a source directory, a target prefix, no network."""
+"""Whole pushes inside one process, from a directory to a prefix, without a network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HISTORY = {b"conda-meta/history": file(b"==> now <==\n")}
 
 
 def environment(nodes: Tree) -> dict[bytes, Node]:
-    """The tree as a conda environment."""
+    """Return the tree with what makes it a conda environment."""
     return with_parents({**nodes, **HISTORY})
 
 
@@ -44,8 +44,9 @@ class Server:
     def __init__(self, root: Path, name: str = NAME) -> None:
         self.name = name
         self.share: Share | None = None
+        """The group with which pushes share the environment; None for none."""
         self.overwrites_foreign = False
-        """What pushes are told, both."""
+        """Whether pushes overwrite a version that their source never had."""
         self.prefix = root / "prefix"
         self.cache = str(root / "cache")
         self.scratch = root / "source"
@@ -64,22 +65,22 @@ class Server:
         return self.target_at(self.prefix, local)
 
     def target_at(self, prefix: Path, local: Sequence[str] = ("local",)) -> Target:
-        """By another path of the prefix."""
+        """Return the target by another path of the prefix."""
         return Target(str(prefix), self.name, local, self.cache, "alice@here")
 
     def earlier(self) -> list[bytes]:
-        """The trees that do not stand at the name."""
+        """Return the trees that are not live."""
         return self.target().places.other_trees()
 
     def tree(self) -> dict[bytes, Node]:
-        """What stands at the name."""
+        """Return the live tree."""
         return disk.read(self.live)
 
     def manifest(self) -> Manifest:
         return disk.uncached().snapshot(self.target().places.standing()).manifest()
 
     def revision(self) -> str:
-        """Of what stands at the name; empty where nothing does."""
+        """Return the revision of the live tree; empty if there is none."""
         return revision_of(self.manifest()) if os.path.isdir(self.live) else ""
 
     def push(
@@ -96,7 +97,8 @@ class Server:
     ) -> RecordFacts:
         """Push a tree from a directory that is made for it.
 
-        Where that `is_hashed_meanwhile`, the target begins with what it has alike.
+        With `is_hashed_meanwhile`, the target first copies a similar environment of its own, as
+        it does while the source is being hashed.
         """
         with tempfile.TemporaryDirectory(dir=self.scratch) as directory:
             source = os.fsencode(directory)
@@ -134,7 +136,7 @@ class Server:
 
     @contextlib.contextmanager
     def staged(self, nodes: Tree) -> Iterator[TargetPush]:
-        """A push that stands before its transfer."""
+        """Yield a push that has staged, but not transferred anything."""
         target = self.target()
         try:
             target.inspect(lock=True)
@@ -176,12 +178,12 @@ def transfer(source: bytes, fetches: Collection[tuple[bytes, Entry]], push: Targ
 
 
 def die_in(action: Callable[[Callable[[], None]], object]) -> int:
-    """Run `action(die)` in a child process; the signal that ended it, or 0 where it returned.
+    """Run `action(die)` in a child process; return the signal that ended it, 0 if it returned.
 
-    `die` kills the child as it stands, as a power cut or the kernel does.
+    `die` kills the child at once, like a power cut or the kernel.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads
         pid = os.fork()
     if pid == 0:
         try:
@@ -197,7 +199,7 @@ def records(server: Server) -> Records:
 
 
 def require_sound(server: Server, local: Sequence[str] = ("local",)) -> None:
-    """Every record has its manifest and its tree, and the tree is what the record says."""
+    """Assert that every record has its manifest and its tree, and that they match."""
     known = records(server)
     standing = server.target().places.standing()
     live = os.stat(standing).st_ino

@@ -1,9 +1,9 @@
-"""Trees as values, for tests: what a directory holds, without any directory.
+"""Trees as values, for tests that need no real directory.
 
-A `Tree` maps paths to nodes; files that share an `inode` are one file with several names.
-`manifest_of` says what a scan of such a tree would give. The strategies make trees small
-enough to shrink well and odd enough to hurt: few contents (so that equal ones are common),
-names that sort around the slash, bytes that are no text, caches of Python.
+A `Tree` maps paths to nodes; files with the same `inode` are one file with several names.
+`manifest_of` returns what a scan of such a tree would find. The strategies make trees that are
+small enough to shrink well and odd enough to hurt: with few contents (so that equal ones are
+common), names that sort around the slash, bytes that are not text, and Python's caches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from envsync.tree.manifest import Manifest
 
 @dataclass(frozen=True)
 class Node:
-    """What stands at a path: `data` is a file's bytes or a link's target."""
+    """An entry of a tree; `data` is a file's bytes or a link's target."""
 
     kind: int
     mode: int = 0o755
@@ -57,7 +57,7 @@ def directory(mode: int = 0o755, mtime_ns: int = 0) -> Node:
 
 
 def with_parents(nodes: Mapping[bytes, Node]) -> dict[bytes, Node]:
-    """The nodes and the directories that they need."""
+    """Return the nodes and the parent directories that they need."""
     complete = dict(nodes)
     for path in nodes:
         parent = split(path)[0]
@@ -68,7 +68,7 @@ def with_parents(nodes: Mapping[bytes, Node]) -> dict[bytes, Node]:
 
 
 def link_groups(nodes: Tree) -> dict[bytes, bytes]:
-    """The hard-link group of each path that has one."""
+    """Return the hard-link group of each path that has one."""
     members: dict[int, list[bytes]] = {}
     for path, node in nodes.items():
         if node.kind == FILE and node.inode:
@@ -82,7 +82,7 @@ def link_groups(nodes: Tree) -> dict[bytes, bytes]:
 
 
 def entry_of(path: bytes, node: Node, group: bytes = b"") -> Entry:
-    """What a scan says of a node."""
+    """Return the entry that a scan would make of a node."""
     is_file = node.kind == FILE
     content = hashlib.sha256(node.data).digest() if is_file else node.data
     size_bytes = len(node.data) if is_file else 0
@@ -91,7 +91,7 @@ def entry_of(path: bytes, node: Node, group: bytes = b"") -> Entry:
 
 
 def manifest_of(nodes: Tree) -> Manifest:
-    """What a scan of the tree would give."""
+    """Return the manifest that a scan of the tree would make."""
     groups = link_groups(nodes)
     rows: dict[bytes, list[Entry]] = {b"": []}
     rows.update({path: [] for path, node in nodes.items() if node.kind == DIRECTORY})
@@ -109,7 +109,7 @@ few = settings(max_examples=15)
 
 # --- strategies -------------------------------------------------------------------------
 
-# One draw for a node and one for a name: hypothesis pays for every draw.
+# A single draw for a node and one for each name, because every draw costs hypothesis time.
 _NODES = [
     *(file(data, mode, mtime) for data in CONTENTS for mode in MODES for mtime in MTIMES_NS),
     *(symlink(to, at) for to in (b"a", b"../../etc", b"/usr", b"\xff", b"m.py") for at in (0, 1)),
@@ -121,7 +121,7 @@ _paths = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).map(b"/".join)
 
 @st.composite
 def trees(draw: st.DrawFn) -> dict[bytes, Node]:
-    """Any small tree."""
+    """Draw any small tree."""
     nodes: dict[bytes, Node] = {}
     _add(draw, nodes, at_most=10)
     return nodes
@@ -129,7 +129,7 @@ def trees(draw: st.DrawFn) -> dict[bytes, Node]:
 
 @st.composite
 def variants(draw: st.DrawFn, of: Tree) -> dict[bytes, Node]:
-    """A tree that came from another one by a few changes."""
+    """Draw a tree made from another one by a few changes."""
     nodes = dict(of)
     for path in draw(_some(sorted(nodes), at_most=4)):
         if path not in nodes:
@@ -139,7 +139,7 @@ def variants(draw: st.DrawFn, of: Tree) -> dict[bytes, Node]:
         if change == "remove":
             _remove(nodes, path)
         elif change == "restamp":
-            # One file has one status, whatever it is called.
+            # A file has the same mode and mtime under all its names.
             mode, mtime_ns = draw(st.sampled_from(MODES)), draw(st.sampled_from(MTIMES_NS))
             if node.kind == FILE:
                 _rewrite(nodes, path, replace(node, mode=mode, mtime_ns=mtime_ns))
@@ -156,7 +156,7 @@ def variants(draw: st.DrawFn, of: Tree) -> dict[bytes, Node]:
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[dict[bytes, Node], dict[bytes, Node]]:
-    """Two trees that have much in common."""
+    """Draw two trees that have much in common."""
     first = draw(trees())
     return first, draw(variants(first))
 
@@ -184,7 +184,7 @@ def _add(draw: st.DrawFn, nodes: dict[bytes, Node], at_most: int) -> None:
 
 
 def _fits(nodes: Tree, path: bytes) -> bool:
-    """Whether a new node may stand there: the path is free and leads through directories."""
+    """Return whether a node can be added there: the path is free and its parents directories."""
     if path in nodes:
         return False
     parent = split(path)[0]
