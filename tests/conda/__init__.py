@@ -1,4 +1,4 @@
-"""Real conda environments for the tests: what to make them with."""
+"""Makes real conda environments for the tests."""
 
 from tests.conda.bulk import make_many_files
 from tests.conda.environments import (

@@ -1,8 +1,8 @@
-"""An environment of any size, grown deterministically: `make_many_files`.
+"""Grows an environment to any size, deterministically: `make_many_files`.
 
-The sizes, the share of bytecode and how well it all compresses follow a real machine
-learning environment: a median of 3.7 kB, half the bytes in few shared libraries, a third
-of the files bytecode, about 3:1 by zstd.
+Sizes, share of bytecode and compressibility follow a real machine learning environment: a
+median of 3.7 kB, half of the bytes in a few shared libraries, a third of the files bytecode, and
+about 3:1 with zstd.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _MODULES_PER_DISTRIBUTION = 40
-# With the bytecode, the data file, the directories and dist-info.
+# Includes bytecode, the data file, directories and dist-info.
 _ENTRIES_PER_DISTRIBUTION = 2 * _MODULES_PER_DISTRIBUTION + 9
 _LIBRARIES = 24
 _LARGE_CHUNK_BYTES = 4 * 1024 * 1024
-# Sizes of modules: log-normal, with a median of 3.7 kB.
+# Sizes of modules are log-normal, with a median of 3.7 kB.
 _LOG_MEAN, _LOG_DEVIATION = math.log(3700), 1.2
 _MEAN_BYTES = math.exp(_LOG_MEAN + _LOG_DEVIATION**2 / 2)
-# Where a small total would leave too little for the libraries, all modules shrink.
+# If a small total would leave too little for the libraries, all modules shrink to this share.
 _SHARE_OF_MODULES = 0.6
-# Half of a text is fresh (64 letters, 6 bits a byte), half repeats earlier pieces of it: zstd
-# makes a third of it, at the speed that it has with real code.
+# Half of a text is fresh (64 letters, 6 bits per byte), half repeats earlier pieces: zstd
+# compresses it to a third, as fast as real code.
 _LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567_ (\n"
 _TABLE = bytes(_LETTERS[value % 64] for value in range(256))
 _PIECE_BYTES = 64
@@ -39,9 +39,9 @@ BULK_TIME = 1_750_000_000
 def make_many_files(environment: Path, *, entries: int, total_bytes: int, seed: int = 0) -> None:
     """Grow `environment` to about `entries` files and directories and `total_bytes` bytes.
 
-    What is added are pip-like distributions `bulk-0000` ... in site-packages, with valid
-    bytecode and RECORD, and `bulk-native` with a few libraries that take up half the
-    bytes. The same arguments give the same bytes.
+    It adds pip-like distributions `bulk-0000` ... in site-packages, with valid bytecode and
+    RECORD, and `bulk-native` with a few libraries that have half of the bytes. Equal arguments
+    give equal bytes.
     """
     have_entries, have_bytes = _measure(environment)
     [site_packages] = environment.glob("lib/python3.*/site-packages")
@@ -53,7 +53,7 @@ def make_many_files(environment: Path, *, entries: int, total_bytes: int, seed: 
 
 
 def text(chance: random.Random, size: int) -> bytes:
-    """Bytes that compress like real code."""
+    """Return `size` bytes that compress like real code."""
     fresh = chance.randbytes(size // 2 + 1).translate(_TABLE)
     pieces: list[bytes] = []
     for start in range(0, len(fresh), _PIECE_BYTES):
@@ -79,7 +79,7 @@ class _Growth:
     _record: list[str] = field(default_factory=list)
 
     def add_modules(self, name: str) -> None:
-        """A distribution of modules with bytecode and a data file."""
+        """Add a distribution of modules with bytecode and a data file."""
         for directory in (name, f"{name}/__pycache__", f"{name}/data"):
             (self.site_packages / directory).mkdir()
         self._write(f"{name}/__init__.py", b'"""Bulk."""\n')
@@ -89,7 +89,7 @@ class _Growth:
         self._add_dist_info(name)
 
     def add_libraries(self, name: str) -> None:
-        """A distribution of large files, each smaller than the one before, of all bytes left."""
+        """Add a distribution of large files, of decreasing sizes, with all bytes that are left."""
         (self.site_packages / name).mkdir()
         weights = [1 / (number + 1) for number in range(_LIBRARIES)]
         rest = max(0, self.bytes_left)

@@ -1,7 +1,7 @@
-"""Real conda environments, made from a local channel the way conda makes them.
+"""Makes real conda environments from a local channel, as conda does.
 
-`build_channel`, then `create_base`, `create_environment`, `change_package` and
-`install_wheel`, each on real paths: to work on a host of the lab, run them there.
+Call `build_channel` first, then `create_base`, `create_environment` and `change_package`. All
+work on real paths: for a host of the lab, run them there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ENVIRONMENT_SPECS = (
 
 
 def build_channel(channel: Path) -> None:
-    """Write and index all packages, unless the channel has an index already."""
+    """Write and index all packages, unless the channel has an index."""
     if (channel / "noarch" / "repodata.json").exists():
         return
     subdir = platform_subdir()
@@ -52,7 +52,7 @@ def platform_subdir() -> str:
 
 
 def create_base(prefix: Path, channel: Path) -> None:
-    """Install base into `prefix`; `prefix/pkgs` and `prefix/envs` come with it."""
+    """Install base into `prefix`, and make `prefix/pkgs` and `prefix/envs`."""
     create(prefix, channel, BASE_SPECS, package_cache=prefix / "pkgs")
     (prefix / "envs").mkdir(exist_ok=True)
 
@@ -75,7 +75,7 @@ def create(environment: Path, channel: Path, specs: Sequence[str], *, package_ca
 def change_package(prefix: Path, name: str, channel: Path, spec: str) -> None:
     """Install another version of one package: `change_package(p, "myenv", c, "lab-variant ==2.0")`.
 
-    All other packages stay as they are. The history says so as conda's does.
+    All other packages stay as they are. The history is written as conda does.
     """
     environment = prefix / "envs" / name
     before = installed_packages(environment)
@@ -95,7 +95,7 @@ def change_package(prefix: Path, name: str, channel: Path, spec: str) -> None:
 
 
 def installed_packages(environment: Path) -> dict[str, str]:
-    """Version by name, from conda-meta."""
+    """Return the versions of packages by name, from conda-meta."""
     records = [json.loads(path.read_bytes()) for path in environment.glob("conda-meta/*.json")]
     return {record["name"]: record["version"] for record in records}
 
@@ -134,7 +134,7 @@ def _rattler(order: Mapping[str, Any]) -> Any:
 def _complete_package_cache(
     channel: Path, package_cache: Path, records: Sequence[Mapping[str, str]]
 ) -> None:
-    """Add what conda keeps and rattler does not: the archives, and where they came from."""
+    """Add what conda keeps and rattler does not: the archives and their origins."""
     for record in records:
         archive = package_cache / record["file_name"]
         if not archive.exists():
@@ -149,7 +149,7 @@ def _complete_package_cache(
 def _complete(
     environment: Path, command: str, changes: Sequence[str], specs: Sequence[str]
 ) -> None:
-    """Add to the history, which makes a directory an environment, and undo rattler's ways."""
+    """Add to the history, which makes a directory an environment, and undo rattler's habits."""
     now = dt.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
     lines = [f"==> {now} <==", f"# cmd: {command}", *sorted(changes)]
     lines.append(f"# update specs: {list(specs)!r}")

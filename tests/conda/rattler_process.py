@@ -1,7 +1,7 @@
-"""One rattler transaction, as a program: `python -m tests.conda.rattler_process < JSON`.
+"""Runs one rattler transaction: `python -m tests.conda.rattler_process < JSON`.
 
-rattler's threads can outlive their last call and crash an interpreter that ends soon
-after; so its work is done here, and this process leaves by `os._exit`.
+rattler's threads can outlive its last call and crash an interpreter that ends soon after. So
+rattler runs in this process, which leaves by `os._exit`.
 """
 
 from __future__ import annotations

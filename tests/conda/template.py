@@ -1,9 +1,9 @@
-"""One conda prefix made once per machine, and copies of it at any path in a fifth of a second.
+"""A conda prefix that is made once per machine and can be copied to any path in 0.2 s.
 
-The template is a real installation under a path of 100 characters in the user's cache
-directory. A copy has its own inodes (a test may write in place) and the same hard links
-among them, and every place where rattler wrote the template's path names the copy's
-prefix instead, conda-meta's hashes included.
+The template is a real installation at a path of 100 characters in the user's cache directory. A
+copy has its own inodes (because tests can write in place) with the same hard links among them.
+Wherever rattler wrote the template's path, the copy has its own prefix, and conda-meta's hashes
+are updated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.conda.environments import build_channel, create_base, create_environm
 from tests.conda.user_files import add_user_files
 
 ENVIRONMENT = "myenv"
-# Shebangs with a longer prefix take another form.
+# With a longer prefix, shebangs would have another form.
 _PREFIX_LENGTH = 100
 _KEPT = 3
 
@@ -51,14 +51,14 @@ class Template:
     prefix: Path
     channel: Path
     mentions: Sequence[bytes]
-    """The paths, relative to the prefix, of files and symlinks that name it."""
+    """The relative paths of files and symlinks that name the prefix."""
 
     def copy(
         self, directory: Path, *, prefix: Path | None = None, environments: bool = True
     ) -> CondaPrefix:
-        """Copy into `directory`, to be used as `prefix` (default: the directory itself).
+        """Copy into `directory`, to be used at the path `prefix` (default: the directory itself).
 
-        `environments=False` leaves a bare installation: base with empty `envs` and `pkgs`.
+        With `environments=False` it is a bare installation: base with empty `envs` and `pkgs`.
         """
         directory.mkdir(parents=True, exist_ok=True)
         names = [path.name for path in self.prefix.iterdir()]
@@ -72,7 +72,7 @@ class Template:
         return CondaPrefix(prefix or directory, self.channel)
 
     def at(self, directory: Path, prefix: Path) -> Template:
-        """A template for one prefix only, made in `directory`: copying it rewrites nothing."""
+        """Make a template in `directory` for one prefix only; copying it rewrites nothing."""
         self.copy(directory, prefix=prefix)
         return Template(directory, self.channel, mentions=())
 
@@ -128,7 +128,7 @@ def _update_record(path: bytes, hashes: dict[bytes, tuple[str, int]]) -> None:
 
 
 def template() -> Template:
-    """The template of this machine; made now where there is none of this content."""
+    """Return this machine's template; make it if there is none with the present content."""
     root = cache_root()
     directory = root / _key()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def template() -> Template:
 
 
 def cache_root() -> Path:
-    """Where templates are kept: `$XDG_CACHE_HOME/envsync-tests`, unless that is a long path."""
+    """Return the directory of templates: `$XDG_CACHE_HOME/envsync-tests`, if it is short enough."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     root = caches / "envsync-tests"
     if len(os.fsencode(root)) > _PREFIX_LENGTH - 30:
@@ -154,7 +154,7 @@ def cache_root() -> Path:
 
 
 def _remove_unused(root: Path) -> None:
-    """Keep the templates used last: one for each interpreter that tests run under."""
+    """Remove all but the `_KEPT` templates used last; each interpreter has its own."""
     templates = sorted(
         (path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
     )

@@ -1,4 +1,4 @@
-"""What people leave in an environment and no conda package can carry."""
+"""Files that people leave in an environment and that no conda package can contain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TOP = "var/lab"
 
 
 def add_user_files(environment: Path, prefix: Path) -> None:
-    """Names that are not UTF-8, an empty directory, open modes, absolute links, a deep path."""
+    """Add names that are not UTF-8, an empty directory, open modes, absolute links, a deep path."""
     top = environment / TOP
     (top / "empty").mkdir(parents=True)
     (top / os.fsdecode(b"not-utf-8-\xe9")).write_text("not UTF-8\n")
@@ -28,7 +28,7 @@ def add_user_files(environment: Path, prefix: Path) -> None:
 
 
 def _make_deep(top: Path) -> None:
-    """The path is made step by step: as a whole it could be too long to name."""
+    """Make a deep path step by step, because as a whole it can be too long for a system call."""
     descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
     left = DEEP_PATH_BYTES - len(TOP)
     while left > 300:

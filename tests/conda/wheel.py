@@ -1,4 +1,4 @@
-"""What `pip install` does to an environment, from a wheel made on the fly, without pip."""
+"""Changes an environment as `pip install` does, without pip and without a real wheel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def install_wheel(
 ) -> None:
     """Install (or replace) the distribution `name`, with bytecode, RECORD and INSTALLER.
 
-    `files` are relative to site-packages; by default one module that knows its version.
+    `files` are contents by path below site-packages; by default one module with its version.
     """
     site_packages = next(environment.glob("lib/python3.*/site-packages"))
     module = name.replace("-", "_")
@@ -35,7 +35,7 @@ def install_wheel(
 
 
 def uninstall(environment: Path, name: str) -> None:
-    """Remove what the RECORD of the distribution lists; nothing where there is none."""
+    """Remove the files in the RECORD of a distribution; do nothing if it is not installed."""
     site_packages = next(environment.glob("lib/python3.*/site-packages"))
     for record in site_packages.glob(f"{name.replace('-', '_')}-*.dist-info/RECORD"):
         paths = [site_packages / line.rsplit(",", 2)[0] for line in record.read_text().splitlines()]

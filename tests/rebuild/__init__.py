@@ -1,1 +1,1 @@
-"""What rebuilding is tested with: a command like conda's, a channel, and wheels."""
+"""Parts for tests of rebuilding: a command like conda's, channels, and wheels."""

@@ -3,9 +3,9 @@
     python -m tests.rebuild.conda_command create --yes --prefix P --override-channels
         --channel URL --file specs.txt [--json]
 
-Solving, linking and the reasons for failure are real; the words are those of conda 26.7 with
-its rattler solver, or of libmamba where the program is called mamba. `CONDA_TEST_WAIT` names a
-file: while it is there, an environment stays half installed.
+Solving, linking and the reasons for failure are real. The messages are those of conda 26.7 with
+its rattler solver, or of libmamba if the program is called mamba. As long as the file that
+`CONDA_TEST_WAIT` names exists, an environment stays half installed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PLATFORMS = [Platform.current(), Platform("noarch")]
 
 
 class Failed(Exception):
-    """As conda reports it: the exception's name, its text, the specs that it is about."""
+    """A failure as conda reports it: the exception's name, its text, and the specs concerned."""
 
     def __init__(self, name: str, text: str, packages: Sequence[str] = ()) -> None:
         super().__init__(text)
@@ -49,7 +49,7 @@ def main() -> None:
         print(_mamba_says(failure) if kind != "conda" else _conda_says(failure, options.json))
         status = 1
     sys.stdout.flush()
-    os._exit(status)  # rattler's threads may outlive their work
+    os._exit(status)  # rattler's threads can outlive its calls
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _create(options: argparse.Namespace) -> None:
-    # As the strictest of them: conda takes an empty directory, micromamba 1 and mamba 2.0 do not.
+    # Like the strictest: conda accepts an empty directory, micromamba 1 and mamba 2.0 do not.
     if os.path.lexists(options.prefix):
         raise Failed("CondaValueError", f"prefix already exists: {options.prefix}")
     cache = Path(os.environ["CONDA_TEST_PKGS"])

@@ -1,4 +1,4 @@
-"""Two conda prefixes on one machine, of which the second can only make environments itself."""
+"""Installs the conda command into prefixes, and makes channels, packages and wheels for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def install_command(
 ) -> None:
     """Put the command into a prefix's `condabin`, as conda's installer does.
 
-    `place` is where this process sees the prefix, `prefix` where the command will.
+    `place` is the prefix's path for this process, `prefix` for the command; empty if the same.
     """
     command = place / "condabin" / kind
     command.parent.mkdir(exist_ok=True)
@@ -36,7 +36,7 @@ def install_command(
 
 
 def write_channel(directory: Path, packages: Sequence[Package]) -> str:
-    """Add packages to a channel of a test's own; its address."""
+    """Add packages to a channel in `directory`; return its URL."""
     for package in packages:
         package.write(directory, platform_subdir())
     subprocess.run(
@@ -52,14 +52,14 @@ def write_channel(directory: Path, packages: Sequence[Package]) -> str:
 
 
 def remake_channel(directory: Path, packages: Sequence[Package]) -> None:
-    """From now on the channel has these packages, and no others."""
+    """Replace all packages of a channel by these."""
     for archive in (*directory.glob("*/*.conda"), *directory.glob("*/repodata*")):
         archive.unlink()
     write_channel(directory, packages)
 
 
 def pip_package() -> Package:
-    """The pip that stands beside this interpreter, as a conda package."""
+    """Return the pip of this interpreter as a conda package."""
     spec = importlib.util.find_spec("pip")
     assert spec is not None, "there is no pip beside the tests' own interpreter"
     assert spec.origin is not None
@@ -76,13 +76,13 @@ def pip_package() -> Package:
 
 
 def pin(version: str, build: str, depends: Sequence[str] = (), name: str = "lab-pin") -> Package:
-    """A package of few bytes that needs no Python."""
+    """Return a tiny package that needs no Python."""
     entries = [text(f"share/{name}/version.txt", f"{version} {build}\n")]
     return Package(name, version, entries, build=build, depends=depends)
 
 
 def write_wheel(directory: Path, name: str, version: str) -> Path:
-    """A wheel with a console script."""
+    """Write a wheel with a console script; return its path."""
     directory.mkdir(exist_ok=True)
     path = directory / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
