@@ -1,7 +1,8 @@
-"""The process behind the disk: one file of a FUSE filesystem, by the kernel's own protocol.
+"""The process behind the disk, which serves one file of a FUSE filesystem.
 
-Run as a script with the path of an empty file to mount over and the disk's size. Takes
-orders as lines of JSON on stdin, answers each on stdout, and ends with its stdin.
+It speaks the kernel's own protocol. Run as a script, it takes the path of an empty file to mount
+over and the disk's size in bytes. It reads orders as lines of JSON from stdin, answers each on
+stdout, and ends at the end of stdin.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _NO_PAGE = bytes(PAGE_BYTES)
 _IN_HEAD = struct.Struct("<IIQQIIII")
 _OUT_HEAD = struct.Struct("<IiQ")
 _ATTRIBUTES = struct.Struct("<QIIQQQQQQIIIIIIIIII")
-_SPAN = struct.Struct("<QQI")  # of a read or a write: handle, offset, size
+_SPAN = struct.Struct("<QQI")  # handle, offset and size of a read or a write
 _WRITE_HEAD_BYTES = 40
 _FOREVER_SECONDS = 1 << 30
 _FORGET, _GETATTR, _SETATTR, _OPEN, _READ, _WRITE = 2, 3, 4, 14, 15, 16
@@ -40,7 +41,7 @@ Pages = dict[int, bytes]
 
 
 class Store:
-    """The disk's contents, page by page, with what was written since `record`."""
+    """The disk's contents, page by page, and the writes and flushes since `record`."""
 
     def __init__(self) -> None:
         self.pages: Pages = {}
@@ -79,11 +80,11 @@ class Store:
             self._log.append(None)
 
     def record(self) -> None:
-        """From now on each write and each flush has a number."""
+        """Start to record writes and flushes."""
         self._before, self._log, self._recording = dict(self.pages), [], True
 
     def stop(self) -> str:
-        """No longer; what happened, in order: "w" for a write, "f" for a flush."""
+        """Stop recording; return what happened, in order: "w" for a write, "f" for a flush."""
         self._recording = False
         return "".join("f" if entry is None else "w" for entry in self._log)
 
@@ -91,10 +92,10 @@ class Store:
         return len(self._log)
 
     def become(self, position: int, seed: int | None, cached: str) -> None:
-        """What a power cut after so many writes and flushes leaves.
+        """Become what a power cut after the first `position` writes and flushes leaves.
 
-        What the last flush covered is there. Of what the disk had still in its cache, by
-        `cached`: "kept", "lost", or "some" of the pages, in whatever order they came.
+        Everything before the last flush is there. Later writes, which were in the disk's cache,
+        are "kept" or "lost" according to `cached`; with "some", random pages are kept.
         """
         happened = self._log[:position]
         flushed = max((i for i, entry in enumerate(happened) if entry is None), default=-1)
@@ -110,11 +111,11 @@ class Store:
                     self.pages[page] = content
 
     def find(self, content: bytes) -> list[int]:
-        """The pages in which these bytes are."""
+        """Return the numbers of the pages that contain these bytes."""
         return [number for number, page in self.pages.items() if content in page]
 
     def flip(self, page: int, content: bytes) -> None:
-        """Turn the first byte of `content` in that page into another."""
+        """Flip a bit in the first byte of `content` in a page."""
         data = bytearray(self.pages[page])
         data[data.index(content)] ^= 1
         self.pages[page] = bytes(data)
@@ -133,16 +134,16 @@ class FuseFile:
         self._path = path
 
     def close(self) -> None:
-        """Whoever still has it open keeps a dead disk.
+        """Unmount the file; whoever still has it open keeps a dead disk.
 
-        Before this process ends, never by its end: with it may go the namespace in which the
-        disk is mounted, and to unmount it the kernel would wait for an answer from here.
+        Call this before the process ends: its end can end the mount namespace too, and to
+        unmount the disk then, the kernel would wait for an answer from this process.
         """
         _LIBC.umount2(self._path.encode(), _MNT_DETACH)
         os.close(self.fd)
 
     def serve(self) -> bool:
-        """Answer one request; False where the filesystem is gone."""
+        """Answer one request; return False if the filesystem is gone."""
         try:
             request = os.read(self.fd, _REQUEST_BYTES)
         except OSError as error:
@@ -200,7 +201,7 @@ class FuseFile:
 
 
 def carry_out(store: Store, order: dict[str, Any]) -> Any:
-    """One order of the test process."""
+    """Carry out one order of the test process, and return the answer."""
     what = order["do"]
     if what == "record":
         return store.record()
@@ -232,7 +233,7 @@ def main() -> None:
 
 
 def serve(file: FuseFile, store: Store) -> None:
-    """Answer the kernel and the test process, until that one has enough."""
+    """Answer the kernel and the test process until either is done."""
     poll = select.poll()
     for fd in (0, file.fd):
         poll.register(fd, select.POLLIN)

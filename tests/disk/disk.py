@@ -1,4 +1,4 @@
-"""A disk with an ext4 on it, from the test process's side."""
+"""A disk with an ext4 on it, as the test process uses it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _AUTOCLEAR = 4
 
 
 class Disk:
-    """A block device of `size_bytes`, formatted; `mount` and `unmount` as often as wanted.
+    """A formatted block device of `size_bytes`, which can be mounted and unmounted repeatedly.
 
-    `enter` is put before each command that mounts: what leads into the mount namespace in
-    which the disk is to be seen. `directory` is there, and holds what is mounted over.
+    `enter` is the start of each command line that mounts, which enters the mount namespace in
+    which the disk is visible. `directory` is a directory there for the mount point.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Disk:
             raise
 
     def _attach(self) -> str:
-        """A free loop device on the file, detached when nobody has it open any more."""
+        """Attach a free loop device to the file; it is detached when it is closed."""
         inside = f"/proc/{self._server.pid}/root{self._file}"
         backing = os.open(inside, os.O_RDWR | os.O_CLOEXEC)
         info = struct.pack("<QQQQQIIII160x16x", 0, 0, 0, 0, 0, 0, 0, 0, _AUTOCLEAR)
@@ -96,11 +96,11 @@ class Disk:
         return self.mount_point
 
     def unmount(self) -> None:
-        """Also where something below is still open: it goes with its last user."""
+        """Unmount the disk, and drop the kernel's cache of its blocks."""
         if self._is_mounted:
             self._run("umount", str(self.mount_point))
             self._is_mounted = False
-            # What the kernel still knows of the device's blocks is not to be believed.
+            # The kernel's cached blocks of the device are no longer valid.
             self._run("blockdev", "--flushbufs", self.device)
 
     def _run(self, *argv: str) -> str:
@@ -119,24 +119,24 @@ class Disk:
     # Power cuts
 
     def record(self) -> None:
-        """From now on remember each write and each flush."""
+        """Start to record writes and flushes."""
         self._order("record")
 
     def position(self) -> int:
-        """How many writes and flushes there were since `record`."""
+        """Return the number of writes and flushes since `record`."""
         position: int = self._order("position")
         return position
 
     def stop_recording(self) -> str:
-        """What happened, in order: "w" for a write, "f" for a flush."""
+        """Stop recording; return what happened, in order: "w" for a write, "f" for a flush."""
         happened: str = self._order("stop")
         return happened
 
     def cut_power(self, position: int, cached: str = "lost", seed: int | None = None) -> None:
         """Become what a power cut at that position left; the disk must not be mounted.
 
-        `cached` is what becomes of writes that no flush had covered: all of them "kept",
-        all "lost", or "some" pages of them written, chosen by `seed`.
+        Writes that no flush had covered are all "kept" or all "lost" according to `cached`; with
+        "some", pages chosen by `seed` are kept.
         """
         assert not self._is_mounted
         self._order("become", position=position, cached=cached, seed=seed)
@@ -144,18 +144,18 @@ class Disk:
     # Errors
 
     def pages_of(self, content: bytes) -> list[int]:
-        """The disk's pages in which these bytes are."""
+        """Return the numbers of the disk's pages that contain these bytes."""
         pages: list[int] = self._order("find", content=content.hex())
         return pages
 
     def flip(self, content: bytes) -> None:
-        """Turn one bit of these bytes, which are on the disk once; it must not be mounted."""
+        """Flip a bit of these bytes, which are on the disk once; it must not be mounted."""
         assert not self._is_mounted
         [page] = self.pages_of(content)
         self._order("flip", page=page, content=content.hex())
 
     def fail(self, *, reads: Sequence[int] = (), written: bytes = b"") -> None:
-        """From now on these pages cannot be read, and nothing with `written` in it be written."""
+        """Fail reads of these pages, and writes of data that contains `written`."""
         self._order("fail", reads=list(reads), content=written.hex())
 
     def heal(self) -> None:
@@ -175,7 +175,7 @@ class Disk:
         return json.loads(line)
 
     def close(self) -> None:
-        """Unmount and take the disk away. May be called more than once."""
+        """Unmount and remove the disk. Can be called more than once."""
         with contextlib.suppress(RuntimeError):
             self.unmount()
         if self._loop_fd >= 0:

@@ -1,4 +1,4 @@
-"""Fixtures of the disk, for the tests that import them."""
+"""Fixtures of disks, for tests that import them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.disk import requirements
 from tests.disk.disk import Disk
 
 DISK_BYTES = 96 << 20
-"""A push wants 64 MiB free beside what it needs."""
+"""Large enough for a push, which requires 64 MiB free in addition to what it needs."""
 
 _CLONE_NEWNS = 0x20000
 MakeDisk = Callable[..., Disk]
@@ -23,9 +23,9 @@ MakeDisk = Callable[..., Disk]
 
 @pytest.fixture
 def private_mounts() -> Iterator[None]:
-    """What the test mounts is seen by this process alone, and is gone with it.
+    """A mount namespace, so that only this process sees the test's mounts, and they end with it.
 
-    No other thread may live across the beginning or the end: the kernel refuses the way back.
+    No other thread may be alive at its beginning or end, or the kernel refuses to change back.
     """
     demand_disk()
     libc = ctypes.CDLL(None, use_errno=True)
@@ -43,7 +43,7 @@ def private_mounts() -> Iterator[None]:
 
 @pytest.fixture
 def make_disk(private_mounts: None, tmp_path: Path) -> Iterator[MakeDisk]:
-    """Makes disks that only this test sees; they go with it."""
+    """A function that makes disks, which only this test sees and which end with it."""
     with ExitStack() as stack:
 
         def make(name: str = "disk", size_bytes: int = DISK_BYTES, **options: object) -> Disk:
@@ -55,7 +55,7 @@ def make_disk(private_mounts: None, tmp_path: Path) -> Iterator[MakeDisk]:
 
 
 def demand_disk() -> None:
-    """Fail where the disk cannot be had and has to; skip, saying why, where it need not."""
+    """If there can be no disk, skip the test with the reason, or fail it if disks are required."""
     missing = requirements.missing()
     if missing and requirements.required():
         pytest.fail(f"the disk is required and cannot be had: {missing}", pytrace=False)

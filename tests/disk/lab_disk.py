@@ -1,4 +1,4 @@
-"""The storage of a lab's host on a disk of its own."""
+"""Disks as the storage of hosts of the lab."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPTIONS = "errors=remount-ro"
 
 
 class LabDisk:
-    """In a `with`: what stands below a host's prefix stands on this disk meanwhile."""
+    """A disk that is a host's storage; use it in a `with`."""
 
     def __init__(self, host: LabHost, size_bytes: int = DISK_BYTES, features: tuple[str, ...] = ()):
         self._host = host
@@ -31,7 +31,7 @@ class LabDisk:
         self._host.use_directory(self.disk.mount(_OPTIONS))
 
     def restart(self) -> None:
-        """As after the power was off: errors are gone, and so is what the kernel had cached."""
+        """Remount the disk as after a power-off, without errors and cached blocks."""
         self._unmount()
         self.disk.heal()
         self._mount()
@@ -42,15 +42,15 @@ class LabDisk:
         self.disk.unmount()
 
     def break_off(self) -> None:
-        """The kernel finds the filesystem damaged, and makes it read-only at once."""
+        """Have the kernel find the filesystem damaged, and make it read-only at once."""
         name = Path(self.disk.device).name
         Path(f"/sys/fs/ext4/{name}/trigger_fs_error").write_text("made by a test\n")
 
     def fill(self) -> Path:
-        """Take every free block; the file to remove, to have them again."""
+        """Fill every free block; return the file, whose removal frees them again."""
         filler = self._host.path(f"{self._host.prefix}/filler")
         fd = os.open(filler, os.O_WRONLY | os.O_CREAT, 0o600)
-        # What is written back, or was removed just before, gives blocks free once more.
+        # Repeated, because write-back and recent removals can free further blocks.
         for block_bytes in (1 << 20, 4096, 1024, 1024):
             sync_filesystem(fd)
             with contextlib.suppress(OSError):
@@ -60,13 +60,13 @@ class LabDisk:
         return filler
 
     def flip(self, content: bytes) -> None:
-        """Turn a bit of what is on the disk once, behind the back of its filesystem."""
+        """Flip a bit of these bytes, which are on the disk once, unnoticed by the filesystem."""
         self._unmount()
         self.disk.flip(content)
         self._mount()
 
     def unreadable(self, path: Path, content: bytes) -> None:
-        """From now on the disk does not give a file's bytes, those with `content` in them."""
+        """Make the pages of a file that contain `content` unreadable."""
         fd = os.open(path, os.O_RDONLY)
         os.fsync(fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -88,7 +88,7 @@ class LabDisk:
 
 
 class QuotaDisk:
-    """In a `with`: what stands below a host's prefix has a quota there (btrfs) meanwhile."""
+    """A btrfs with a quota that is a host's storage; use it in a `with`."""
 
     def __init__(self, host: LabHost, size_bytes: int) -> None:
         self._host = host
@@ -107,7 +107,7 @@ class QuotaDisk:
         return self
 
     def allow(self, further_bytes: int) -> None:
-        """So much more than what is there now."""
+        """Set the quota to what is used now and `further_bytes` more."""
         mounted = self._host.path(self._mounted)
         fd = os.open(mounted, os.O_RDONLY)
         sync_filesystem(fd)

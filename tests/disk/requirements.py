@@ -1,4 +1,4 @@
-"""What the disk needs of the machine, and what is missing."""
+"""Checks whether this machine has what the disk needs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _DEVICES = ("/dev/fuse", "/dev/loop-control")
 
 
 def required() -> bool:
-    """Whether a missing part is a failure: ENVSYNC_REQUIRE names "disk"."""
+    """Return whether a missing part is a failure, that is, ENVSYNC_REQUIRE names "disk"."""
     return "disk" in os.environ.get("ENVSYNC_REQUIRE", "").replace(",", " ").split()
 
 
 def missing() -> str:
-    """Why there can be no disk here, with what to do; empty where there can."""
+    """Return why there can be no disk here, and what to do; empty if there can."""
     if os.geteuid() != 0:
         return "only root may mount a disk"
     absent = programs_missing()
