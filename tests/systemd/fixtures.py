@@ -1,4 +1,4 @@
-"""The fixture of the machine, for the tests that import it."""
+"""The fixture of a machine with systemd, for tests that import it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.systemd.machine import USER, Machine
 
 @pytest.fixture(scope="module")
 def machine(lab: Lab) -> Iterator[Machine]:
-    """systemd on server1, alice's prefix there and on the targets, and a tiny `myenv` here."""
+    """A machine with systemd on server1, with alice's prefix on all hosts and a tiny `myenv`."""
     demand_systemd()
     lab.reset()
     for host in lab.hosts.values():
@@ -31,7 +31,7 @@ def machine(lab: Lab) -> Iterator[Machine]:
 
 
 def demand_systemd() -> None:
-    """Fail where none can be booted and one has to; skip, saying why, where it need not."""
+    """If systemd cannot be booted, skip the test with the reason, or fail it if required."""
     missing = requirements.missing()
     if missing and requirements.required():
         pytest.fail(f"systemd is required and cannot be booted: {missing}", pytrace=False)

@@ -1,4 +1,4 @@
-"""A host of the lab on which systemd is PID 1."""
+"""A machine on a host of the lab, with systemd as PID 1."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WANTS_REBOOT = 133
 _POLL_SECONDS = 0.1
 _ENTER = ("-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w")
 
-# Emptied: units that this machine has enabled, and what it remembers.
+# Directories that are emptied: enabled units and state of this machine.
 _EMPTY = (
     "/etc/systemd/system", "/etc/systemd/user", "/etc/init.d", "/etc/cron.d",
     *(f"/etc/rc{level}.d" for level in "0123456S"),
@@ -61,9 +61,9 @@ mkdir "$group" && echo 0 >"$group/cgroup.procs" && exec "$@" >>"$console" 2>&1
 
 
 class Machine:
-    """Use it in a `with`. `host` is the lab's: its network and storage are the machine's.
+    """A machine with systemd; use it in a `with`. It has the network and storage of `host`.
 
-    Its user `alice` is the lab's, at home in /home/alice; the targets let her in.
+    Its user `alice` is the lab's, with the home /home/alice, and can log in to the targets.
     """
 
     def __init__(self, host: LabHost) -> None:
@@ -100,7 +100,7 @@ class Machine:
         def is_up() -> bool:
             if process.poll() is not None:
                 raise AssertionError(f"the machine did not boot: {self.console()}")
-            time.sleep(_POLL_SECONDS)  # asking costs what the boot could do with
+            time.sleep(_POLL_SECONDS)  # polling takes CPU time from the boot
             if not self._find_leader():
                 return False
             state = self.run(["systemctl", "is-system-running"], check=False).stdout.strip()
@@ -109,20 +109,20 @@ class Machine:
         wait_until(is_up, "systemd is up", timeout_seconds=30)
 
     def reboot(self, until: Sequence[str] = BOOTED) -> None:
-        """An orderly one; what is on the disks stays."""
+        """Reboot in order; the contents of the disks stay."""
         assert self._nspawn is not None
-        # It may be ended with everything else there before it has said that all is well.
+        # `systemctl reboot` can be killed by the reboot before it reports success.
         asked = self.run(["systemctl", "reboot"], check=False)
         status = self._nspawn.wait(timeout=40)
         assert status == _WANTS_REBOOT, f"{asked}\n{self.console()}"
         self.boot(until)
 
     def close(self) -> None:
-        """As if the power were cut; may be called more than once."""
+        """End the machine like a power cut. Can be called more than once."""
         if self._nspawn is not None:
             if self._find_leader():
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.leader, signal.SIGKILL)  # and all that it is PID 1 of
+                    os.kill(self.leader, signal.SIGKILL)  # PID 1, and so all its processes
             else:
                 self._nspawn.kill()
             self._nspawn.wait(timeout=20)
@@ -139,7 +139,7 @@ class Machine:
         wait_until(is_gone, "the machine's cgroup is empty")
 
     def console(self) -> str:
-        """What PID 1 said last."""
+        """Return the end of the console's output."""
         with contextlib.suppress(OSError):
             return self.host.path(_CONSOLE).read_text(errors="replace")[-4000:]
         return ""
@@ -147,7 +147,7 @@ class Machine:
     # Use
 
     def path(self, path: str) -> Path:
-        """Where the test process finds an absolute path of the running machine."""
+        """Return the path at which the test process finds an absolute path of the machine."""
         return Path(f"/proc/{self.leader}/root{path}")
 
     def write_file(self, path: str, content: str, mode: int = 0o644) -> None:
@@ -157,7 +157,7 @@ class Machine:
         target.chmod(mode)
 
     def popen(self, argv: Sequence[str], *, user: str = "root") -> NsenterProcess[str]:
-        """A command in the machine, with a login's variables and nothing of the test's own."""
+        """Start a command with the variables of a login, none of them inherited."""
         home = HOME if user == USER else "/root"
         variables = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home, "USER": user, "LOGNAME": user}
         become: list[str] = []
@@ -210,7 +210,7 @@ class Machine:
                 self.host.namespaces.set_up("sh", "-c", script, "sh", place)
 
     def _furnish(self) -> None:
-        """What makes an overlay of this machine's root another machine."""
+        """Turn the overlay of this machine's root into another machine."""
         root = self.host.path(_ROOT)
         for directory in _needed_directories():
             _let_pass(root, directory)
@@ -264,7 +264,7 @@ class Machine:
         ]
 
     def _find_leader(self) -> bool:
-        """Whether PID 1 lives; `leader` is its number as the test process sees it."""
+        """Set `leader` to the pid of PID 1 as seen here, or 0; return whether it lives."""
         assert self._nspawn is not None
         nspawn = self._nspawn.inner_pid()
         found = [] if nspawn is None else [pid for pid in children(nspawn) if _is_first(pid)]
@@ -283,20 +283,20 @@ def _is_first(pid: int) -> bool:
 
 
 def _is_hidden(directory: Path) -> bool:
-    """Whether the overlay of the root lacks it, or the machine mounts something over it."""
+    """Return whether the overlay of the root lacks a directory, or it is mounted over."""
     is_covered = any(directory.is_relative_to(place) for place in ("/tmp", "/run"))
     return is_covered or directory.stat().st_dev != Path("/").stat().st_dev
 
 
 def _needed_directories() -> list[Path]:
-    """Where the tests' program and its interpreter are."""
+    """Return the directories of the tested program and its interpreter."""
     paths = [CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), *map(Path, sys.path)]
     found = {path.resolve() for path in paths if path.is_dir() and path.is_absolute()}
     return sorted(path for path in found if path != Path("/"))
 
 
 def _let_pass(root: Path, directory: Path) -> None:
-    """Let the user reach a directory that may be in root's home."""
+    """Let ordinary users reach a directory, which can be in root's home."""
     for parent in directory.parents:
         place = root / parent.relative_to("/")
         if not place.is_dir():

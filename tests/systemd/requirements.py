@@ -1,4 +1,4 @@
-"""What a booted systemd needs of the machine, and what is missing."""
+"""Checks whether this machine has what is needed to boot a systemd."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _FILES = ("/usr/lib/systemd/user/dbus.socket", "/usr/share/pam-configs/systemd")
 _TRIAL = (
     "mount -t tmpfs tmpfs /mnt && mkdir /mnt/u /mnt/w /mnt/r /mnt/c && "
     "mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w /mnt/r && "
-    # The tree of cgroups is one for all mounts of it, so another run may try at this moment.
+    # All mounts show the same cgroups, so the name has to be unique among concurrent runs.
     'mount -t cgroup2 cgroup2 /mnt/c && rmdir "$(mktemp -d /mnt/c/envsync-trial.XXXXXX)"'
 )
 
 
 def required() -> bool:
-    """Whether a missing part is a failure: ENVSYNC_REQUIRE names "systemd"."""
+    """Return whether a missing part is a failure, that is, ENVSYNC_REQUIRE names "systemd"."""
     return "systemd" in os.environ.get("ENVSYNC_REQUIRE", "").replace(",", " ").split()
 
 
 @functools.cache
 def missing() -> str:
-    """Why none can be booted here, with what to do; empty where one can."""
+    """Return why systemd cannot be booted here, and what to do; empty if it can."""
     if os.geteuid() != 0:
         return "only root may boot one"
     absent = [name for name in _PROGRAMS if shutil.which(name, path=PATH) is None]

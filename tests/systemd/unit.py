@@ -1,4 +1,4 @@
-"""A service's unit in the machine, as systemctl and the journal show it."""
+"""A service's unit in a machine, as systemctl and the journal show it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POLL_SECONDS = 0.25
 
 
 class ServiceUnit:
-    """`envsync@alice.service`, or with `of_user` alice's own `envsync.service`."""
+    """The unit `envsync@alice.service`, or with `of_user` alice's own `envsync.service`."""
 
     def __init__(self, machine: Machine, *, of_user: bool = False) -> None:
         self.machine = machine
@@ -25,7 +25,7 @@ class ServiceUnit:
         self._user = USER if of_user else "root"
 
     def systemctl(self, verb: str, *arguments: str, check: bool = True) -> str:
-        """`systemctl VERB UNIT ARGUMENT...`; what it prints."""
+        """Run `systemctl VERB UNIT ARGUMENT...` and return its output."""
         scope = ["--user"] if self.of_user else []
         argv = ["systemctl", *scope, "--no-pager", verb, self.name, *arguments]
         return self.machine.run(argv, user=self._user, check=check).stdout
@@ -38,14 +38,14 @@ class ServiceUnit:
         return self.show(name)[name]
 
     def journal(self) -> str:
-        """Everything that the unit and systemd said of it, in all boots."""
+        """Return all messages of the unit, and of systemd about it, in all boots."""
         field = "_SYSTEMD_USER_UNIT" if self.of_user else "_SYSTEMD_UNIT"
         about = "USER_UNIT" if self.of_user else "UNIT"
         wanted = [f"{field}={self.name}", "+", f"{about}={self.name}"]
         return self.machine.run(["journalctl", "--no-pager", "-o", "cat", *wanted]).stdout
 
     def entries(self, *fields: str) -> list[Mapping[str, str]]:
-        """What the unit's processes told the journal, with exactly these `FIELD=value`."""
+        """Return the journal entries of the unit's processes that have these `FIELD=value`."""
         field = "_SYSTEMD_USER_UNIT" if self.of_user else "_SYSTEMD_UNIT"
         wanted = [f"{field}={self.name}", *fields]
         done = self.machine.run(["journalctl", "--no-pager", "-o", "json", *wanted])
@@ -61,7 +61,7 @@ class ServiceUnit:
         self._wait(is_there, f"active after {restarts} restarts")
 
     def wait_status(self, pattern: str) -> str:
-        """The status text, once the pattern is found in it."""
+        """Wait until the status text matches `pattern`, and return the text."""
         found = ""
 
         def says() -> bool:
@@ -76,12 +76,12 @@ class ServiceUnit:
         self._wait(lambda: self.journal().count(text) >= times, f"the journal says {text!r}")
 
     def override(self, text: str) -> None:
-        """Add a drop-in of the tests' own."""
+        """Add a drop-in for the test."""
         self.machine.write_file(self._override(), text)
         self._reload_units()
 
     def drop_override(self) -> bool:
-        """Take it back; whether there was one."""
+        """Remove the drop-in; return whether there was one."""
         file = self.machine.path(self._override())
         if not file.exists():
             return False
@@ -100,7 +100,7 @@ class ServiceUnit:
         def is_so() -> bool:
             if condition():
                 return True
-            # Asking costs a process or two, which the service is not to wait for.
+            # Each poll starts a process or two, which would take CPU time from the service.
             time.sleep(_POLL_SECONDS)
             return False
 
