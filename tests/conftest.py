@@ -1,4 +1,4 @@
-"""The fixtures that all tests share, and the marker that each gets from its directory."""
+"""The fixtures that all tests share, and the marking of tests by their directory."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ __all__ = [
 
 HERE = Path(__file__).parent
 
-# What tests start leaves no bytecode in the environments that are compared. The tests' own,
-# which pytest rewrites at a price, is kept.
+# Programs that tests start must leave no bytecode in environments that are compared. The tests'
+# own bytecode is kept, because rewriting it costs pytest time.
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 sys.dont_write_bytecode = False
 
-# A busy machine is no failure; pytest's own time limit bounds every test. Where a machine
-# decides by the outcome, the examples are the same each time; people search anew.
+# No deadline, because a busy machine is no failure; pytest's time limit bounds every test. In CI
+# the examples are always the same; elsewhere each run searches anew.
 settings.register_profile(
     "envsync", deadline=None, max_examples=40, derandomize=os.environ.get("CI") == "true"
 )
 settings.load_profile("envsync")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Started in the background by a shell, which makes Ctrl-C ignored, also by what the tests
-    # start: those that are about Ctrl-C would wait for ever.
+    # A shell that starts the tests in the background has them and their children ignore SIGINT;
+    # tests of Ctrl-C would wait for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -79,9 +79,9 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test `unit` or `integration`, by the directory that it is in.
+    """Mark every test `unit` or `integration` according to its directory.
 
-    The longest modules come first: with several processes none of them is left for the end.
+    The longest modules come first, so that with several processes none is left for the end.
     """
     items.sort(key=lambda item: _LONGEST.get(item.path.name, len(_LONGEST)))
     for item in items:
@@ -91,6 +91,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of collected tests live to the end: no collector has to look at them again."""
+    """Exempt the thousands of collected tests, which live to the end, from garbage collection."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""What the unit tests found on this machine, in the header of the run."""
+"""Shows in pytest's header which Pythons the unit tests found on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fixtures of the agent's unit tests: here whole pushes run in one process."""
+"""The fixtures of the agent's unit tests, for whole pushes in one process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["_short_margin", "each_way", "refuse_exchange", "server", "top", "wri
 
 
 def refuse_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on as on NFS or an old ZFS: `renameat2` takes no flags."""
+    """Make `renameat2` refuse flags, as on NFS or an old ZFS."""
 
     def refuse(source: bytes, target: bytes, flags: int) -> None:
         raise filesystem.ExchangeRefused(22, "Invalid argument")
@@ -27,17 +27,17 @@ def refuse_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["swapped", "linked"])
 def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once where the filesystem swaps directories, once where names are links instead."""
+    """Run the test twice: with directories that are swapped, and with links instead."""
     if request.param == "linked":
         refuse_exchange(monkeypatch)
 
 
 @contextlib.contextmanager
 def written_to(path: bytes) -> Iterator[None]:
-    """Somebody writes into a file that he had open, and does not stop.
+    """Write into an open file again and again within the block.
 
-    Before each look that anybody takes: one that wrote all the time, in a thread of its own,
-    would on a busy machine do nothing for as long as a look takes.
+    A write precedes every scan. A thread that wrote all the time could, on a busy machine, do
+    nothing during a whole scan.
     """
     with open(path, "ab", buffering=0) as log, contextlib.ExitStack() as stack:
 

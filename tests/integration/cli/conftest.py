@@ -24,7 +24,7 @@ environments:
 
 
 class Envsync:
-    """`envsync` on a host that has an inventory, unless `forget_inventory` was called."""
+    """The command `envsync` on a host, with an inventory until `forget_inventory` is called."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -37,7 +37,7 @@ class Envsync:
     def __call__(
         self, *arguments: str, status: int = 0, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run it; an exit status other than the one expected fails the test."""
+        """Run the command; fail the test if its exit status is not `status`."""
         done = self._host.run(["envsync", *arguments], check=False, timeout_seconds=60, env=env)
         assert done.returncode == status, done.stdout + done.stderr
         return done
@@ -45,7 +45,7 @@ class Envsync:
     def json(
         self, *arguments: str, status: int = 0, env: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """The document that it prints, held to docs/json.md."""
+        """Run the command with `--json`; return its document, checked against docs/json.md."""
         done = self(*arguments, "--json", status=status, env=env)
         assert done.stderr == ""
         document = check_document(done.stdout)

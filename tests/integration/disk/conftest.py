@@ -1,4 +1,4 @@
-"""The fixtures of the tests of storage that fails."""
+"""The fixtures of the tests of failing storage."""
 
 from __future__ import annotations
 

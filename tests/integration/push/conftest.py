@@ -1,4 +1,4 @@
-"""Labs whose controller has `myenv`, real or small, and the command there."""
+"""The command on the lab's controller, and a source: the real `myenv` or a small one."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def envsync(conda_lab: Lab) -> Envsync:
 
 @pytest.fixture
 def source(fresh_lab: Lab) -> Stamped:
-    """A small environment on the controller, of which many files change together."""
+    """A small environment on the controller, many files of which change together."""
     return Stamped.in_lab(fresh_lab)

@@ -1,4 +1,4 @@
-"""Prefixes, channels and homes of a test's own."""
+"""Prefixes, channels and homes for one test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.rebuild.servers import install_command, pip_package, write_channel, w
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A new home; and two kernel ticks are enough for this machine's filesystems."""
+    """A new home. Sets the timestamp margin to two kernel ticks, enough for local filesystems."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def prefixes(tmp_path: Path) -> TwoPrefixes:
-    """Two prefixes of different lengths without environments; conda is on the second."""
+    """Two prefixes of different lengths without environments; the second has conda."""
     source, target = tmp_path / "one", tmp_path / "another/place"
     for prefix in (source, target):
         (prefix / "envs").mkdir(parents=True)
@@ -43,7 +43,7 @@ def prefixes(tmp_path: Path) -> TwoPrefixes:
 def python_channel(
     conda_template: Template, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """The tests' channel, with pip."""
+    """The tests' channel with pip added."""
     channel = tmp_path_factory.mktemp("rebuild") / "channel"
     shutil.copytree(conda_template.channel, channel)
     write_channel(channel, [pip_package()])
@@ -55,9 +55,10 @@ def python_channel(
 def with_pip(
     prefixes: TwoPrefixes, python_channel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """The source has a Python, packages that embed their prefix, and `labtool 1.2.3` by pip.
+    """The directory of wheels that every pip uses instead of an index.
 
-    The directory of wheels that pip, wherever it runs, has instead of an index.
+    The source has an environment with Python, packages that embed their prefix, and `labtool
+    1.2.3`, installed by pip.
     """
     wheels = write_wheel(tmp_path / "wheels", "labtool", "1.2.3").parent
     monkeypatch.setenv("PIP_NO_INDEX", "1")

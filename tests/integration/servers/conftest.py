@@ -1,4 +1,4 @@
-"""One lab for a whole module: its tests go on from each other's servers."""
+"""One lab for a whole module, whose tests build on the servers as earlier tests left them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.lab.lab import Lab
 
 @pytest.fixture(scope="module")
 def served(lab: Lab, lab_template: Template) -> Iterator[Lab]:
-    """Conda's base on every host, and `myenv` on the controller; reset once a module."""
+    """A lab with conda's base on every host and `myenv` on the controller; reset per module."""
     lab.reset()
     lab.on_all(lambda host: host.install_conda(lab_template, environments=host is lab.controller))
     yield lab

@@ -20,7 +20,7 @@ def sshd(tmp_path: Path) -> Iterator[LoopbackSshd]:
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., FabricLink]]:
-    """`connect(sshd)`, or with another address, timeouts or environ."""
+    """A function that opens a link to an sshd: `connect(sshd)`, or with other parameters."""
     links: list[FabricLink] = []
 
     def open_it(

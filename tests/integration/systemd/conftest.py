@@ -1,4 +1,4 @@
-"""The machine that these tests share, module by module."""
+"""The machine with systemd that the tests of a module share."""
 
 from __future__ import annotations
 

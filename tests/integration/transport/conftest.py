@@ -31,5 +31,5 @@ def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoEnds]:
 
 @pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> Transport:
-    """Each of them in turn: what the contract says holds for all."""
+    """Each transport in turn, because the contract holds for all."""
     return TRANSPORTS[request.param]()

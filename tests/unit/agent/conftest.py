@@ -21,7 +21,7 @@ from tests.support.pushes import Server
 
 @pytest.fixture(autouse=True)
 def _short_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two kernel ticks are enough for the filesystems of test machines."""
+    """Set the timestamp margin to two kernel ticks, enough for test machines' filesystems."""
     monkeypatch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.02)
 
 
@@ -46,16 +46,16 @@ def looks(cache: str) -> Trees:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A prefix in memory: every publish waits for the disk, and this one does not make it wait."""
+    """A server with its prefix in memory, where publishing need not wait for a disk."""
     with tempfile.TemporaryDirectory(dir=memory()) as root:
         yield Server(Path(root))
 
 
 def memory() -> str | None:
-    """A directory in memory, or None for the usual place."""
+    """Return a directory in memory, or None if there is none."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def wait_until_alone() -> None:
-    """Beside threads no helper is forked, and those of an earlier test may still be ending."""
+    """Wait for the threads of earlier tests to end, because with threads no helper is forked."""
     wait_until(lambda: threading.active_count() == 1, "only the main thread is there")

@@ -1,4 +1,4 @@
-"""The command, run in this process as `main` runs it."""
+"""The command, which runs in this process as `main` runs it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Envsync = Callable[..., Ended]
 def envsync(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Envsync:
-    """`envsync("push", "myenv")` in an empty home, with no configuration and no conda."""
+    """A function that runs a command, `envsync("push", "myenv")`, without inventory and conda."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     environ = {"HOME": str(tmp_path / "home"), "PATH": "/nonexistent"}

@@ -1,4 +1,4 @@
-"""The daemon that most of these tests look at."""
+"""The simulated daemon that most of these tests use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.daemon.simulation import SimulatedDaemon, new
 
 @pytest.fixture
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedDaemon]:
-    """Everything is in step."""
+    """A simulated daemon with everything in step."""
     found = new(tmp_path, monkeypatch)
     found.later(60)
     assert found.states() == [IN_STEP] * 4

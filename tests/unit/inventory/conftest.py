@@ -1,4 +1,4 @@
-"""Inventories are read as on the first day: nothing is remembered from another test."""
+"""Gives each test an empty cache, so that no inventory is remembered from another test."""
 
 from __future__ import annotations
 
