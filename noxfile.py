@@ -1,6 +1,6 @@
 """The sessions behind `./run tests`: lint, types, unit, integration.
 
-They all use the one environment that `./run` made and put first in PATH.
+They all use the environment that `./run` has made and put first in PATH.
 """
 
 import os
@@ -11,7 +11,7 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.error_on_external_run = False
 
-# Where the modules are that run on servers, on Python 3.8.
+# The modules that also run on servers, with Python 3.8 or newer.
 STREAMED = [
     f"src/envsync/{name}"
     for name in ("__init__.py", "errors.py", "files", "tree", "conda", "agent")
@@ -21,12 +21,12 @@ MEMORY = "/dev/shm"
 
 
 def compile_once(session: nox.Session) -> None:
-    """Bytecode for the hundreds of commands that tests start: they are told to write none."""
+    """Compile bytecode for the hundreds of commands that tests start, which must write none."""
     session.run(sys.executable, "-m", "compileall", "-q", "src", "bench", silent=True)
 
 
 def which(default: str, options: list[str]) -> list[str]:
-    """What pytest is given: the tests that somebody named, or else all of them."""
+    """Return pytest's arguments: `options`, and `default` unless they name tests."""
     is_named = any(option.startswith("tests/") for option in options)
     return options if is_named else [default, *options]
 
@@ -49,11 +49,11 @@ def types(session: nox.Session) -> None:
 @nox.session
 def unit(session: nox.Session) -> None:
     """The pure layers, by table and by property."""
-    # Their files in memory: what is written is tested, not how long a disk takes for it.
+    # The tests' files are in memory, because the speed of a disk is not what is tested.
     compile_once(session)
     env = {"TMPDIR": MEMORY} if os.access(MEMORY, os.W_OK) else {}
-    env["PYTHONDONTWRITEBYTECODE"] = ""  # what pytest rewrites, each process would write again
-    # One more than there are processors: a third of the time passes in waiting.
+    env["PYTHONDONTWRITEBYTECODE"] = ""  # or each process would rewrite the tests' assertions
+    # One more process than processors, because they wait a third of the time.
     options = [f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=worksteal"]
     session.run("pytest", *options, *which("tests/unit", session.posargs), env=env)
 
@@ -62,7 +62,7 @@ def unit(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Real environments over real sshds."""
     compile_once(session)
-    # A module at a time: its tests share hosts. Three at once, for they often wait.
-    # The longest modules first (tests/conftest.py).
+    # By module, because its tests share hosts. Three processes, because tests often wait.
+    # The longest modules come first (tests/conftest.py).
     options = ["--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder"]
     session.run("pytest", *options, *which("tests/integration", session.posargs))
