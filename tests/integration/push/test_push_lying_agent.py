@@ -47,7 +47,6 @@ from tests.integration.push.lying import (
 from tests.unit.agent.conftest import memory
 
 OPERATIONS = (
-    "hello",
     "target.open",
     "target.inspect",
     "target.references",
@@ -194,14 +193,14 @@ def error(**fields: object) -> dict[str, object]:
 
 MEGABYTE = "x" * 1_000_000
 LIES: dict[str, tuple[str, Callable[[int, Answer], bytes], str]] = {
-    "no answer": ("hello", lambda n, a: message({"number": n}), "no answer"),
-    "an answer that is none": ("hello", lambda n, a: answer(n, ["x"]), "no answer"),
-    "without a number": ("hello", lambda n, a: message({"answer": a.document}), "no answer"),
-    "an answer of before": ("target.open", lambda n, a: answer(n - 1, a.document), "no answer"),
+    "no answer": ("target.open", lambda n, a: message({"number": n}), "no answer"),
+    "an answer that is none": ("target.open", lambda n, a: answer(n, ["x"]), "no answer"),
+    "without a number": ("target.open", lambda n, a: message({"answer": a.document}), "no answer"),
+    "an answer of before": ("target.inspect", lambda n, a: answer(n - 1, a.document), "no answer"),
     "another operation's": ("target.inspect", lambda n, a: answer(n, {"processes": []}), "message"),
-    "twice": ("hello", lambda n, a: answer(n, a.document) * 2, "no answer"),
-    "an error that is none": ("hello", lambda n, a: answer(n, {"error": 7}), ""),
-    "an error of nothing": ("hello", lambda n, a: answer(n, {"error": {}}), ""),
+    "twice": ("target.open", lambda n, a: answer(n, a.document) * 2, "no answer"),
+    "an error that is none": ("target.open", lambda n, a: answer(n, {"error": 7}), ""),
+    "an error of nothing": ("target.open", lambda n, a: answer(n, {"error": {}}), ""),
     "an error with escapes": (
         "target.open",
         lambda n, a: answer(n, error(message="\x1b[2J", details=["\r", "\u2028\x9b1m"])),
@@ -214,21 +213,23 @@ LIES: dict[str, tuple[str, Callable[[int, Answer], bytes], str]] = {
         "target.open", lambda n, a: large(n, error(details=[MEGABYTE] * 3)), "",
     ),
     "an error for another server": (
-        "hello", lambda n, a: answer(n, error(server="server9")), "full",
+        "target.open", lambda n, a: answer(n, error(server="server9")), "full",
     ),
     "an error of odd parts": (
-        "hello", lambda n, a: answer(n, error(message=DEEP, hint=1, details=[None, DEEP, {}])), "",
+        "target.open",
+        lambda n, a: answer(n, error(message=DEEP, hint=1, details=[None, DEEP, {}])),
+        "",
     ),
-    "text that is no text": ("hello", lambda n, a: answer(n, error(message="\ud800x")), "x"),
+    "text that is no text": ("target.open", lambda n, a: answer(n, error(message="\ud800x")), "x"),
     "progress that is none": (
-        "hello", lambda n, a: message({"progress": 7}) + answer(n, a.document), "no answer",
+        "target.open", lambda n, a: message({"progress": 7}) + answer(n, a.document), "no answer",
     ),
-    "no JSON": ("hello", lambda n, a: frame(CONTROL, b"{"), "protocol"),
-    "an unknown frame": ("hello", lambda n, a: frame(b"X"), "protocol"),
-    "a frame too large": ("hello", lambda n, a: b"C\xff\xff\xff\xff", "protocol"),
-    "a payload nobody announced": ("hello", lambda n, a: frame(PAYLOAD, b"x"), "protocol"),
+    "no JSON": ("target.open", lambda n, a: frame(CONTROL, b"{"), "protocol"),
+    "an unknown frame": ("target.open", lambda n, a: frame(b"X"), "protocol"),
+    "a frame too large": ("target.open", lambda n, a: b"C\xff\xff\xff\xff", "protocol"),
+    "a payload nobody announced": ("target.open", lambda n, a: frame(PAYLOAD, b"x"), "protocol"),
     "a payload too large": (
-        "hello", lambda n, a: message({"payload_bytes": 1 << 40}), "impossible",
+        "target.open", lambda n, a: message({"payload_bytes": 1 << 40}), "impossible",
     ),
     "a file outside": ("build.stage", lambda n, a: asks(n, a, b"../secret"), "manifest"),
     "an absolute file": ("build.stage", lambda n, a: asks(n, a, b"/etc/passwd"), "manifest"),

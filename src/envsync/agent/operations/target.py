@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Callable, Dict
 
 from envsync.agent.operations.service import Answer, Request, Service
@@ -20,6 +21,7 @@ from envsync.agent.wire.short_answers import (
     FindingsFacts,
     HolderFacts,
     ReferencesFacts,
+    TargetOpened,
     UseFacts,
 )
 from envsync.agent.wire.target_requests import (
@@ -48,7 +50,7 @@ def _open(service: Service, request: Request) -> Answer:
     )
     service.target.lock.of_command(opening.command, opening.server)
     service.target.on_step = lambda step: service.tell({"step": step})
-    return Answer({})
+    return Answer(to_json(TargetOpened(sys.executable)))
 
 
 def _inspect(service: Service, request: Request) -> Answer:

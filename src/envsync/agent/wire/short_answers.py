@@ -14,6 +14,12 @@ class SourceOpened(NamedTuple):
     stands_at: str
 
 
+class TargetOpened(NamedTuple):
+    """`python` is the interpreter that answers."""
+
+    python: str
+
+
 class FindingsFacts(NamedTuple):
     findings: Tuple[Finding, ...]
 

@@ -22,7 +22,6 @@ from envsync.agent.wire.messages import (
     ProcessUse,
     PublishFacts,
     RecordFacts,
-    ServerFacts,
     TargetState,
     VerifyFacts,
 )
@@ -30,6 +29,7 @@ from envsync.agent.wire.short_answers import (
     DoneFacts,
     HolderFacts,
     ShareFacts,
+    TargetOpened,
     UseFacts,
 )
 from envsync.agent.wire.target_requests import (
@@ -73,13 +73,12 @@ class TargetEnd:
         """Whether `inspect` found nothing at the name."""
         self.wants_spare = False
         """Whether `publish` left nothing there that the next push can be built on."""
-        facts = from_json(ServerFacts, end.call("hello").document)
         self._codecs: tuple[str, ...] | None = None
-        self.python: str = facts.python
         self._is_remote = isinstance(end, RemoteEnd)
         is_base = name == BASE
         opening = OpenTarget(prefix, name, tuple(local), by, is_base, command, end.server)
-        end.call("target.open", opening)
+        opened = from_json(TargetOpened, end.call("target.open", opening).document)
+        self.python: str = opened.python
 
     @property
     def server(self) -> str:
