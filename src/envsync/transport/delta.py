@@ -17,6 +17,7 @@ from envsync.agent.staging.blocks import (
     block_digest,
     numbers,
     parse,
+    read_block,
     runs,
 )
 from envsync.agent.trees.directory_read import open_directory
@@ -63,8 +64,8 @@ def _is_alike(job: Job, path: bytes, blocks: Blocks) -> bool:
         return False
     with _opened(job, path) as fd:
         same = sum(
-            block_digest(os.pread(fd, BLOCK_BYTES, number * BLOCK_BYTES)) == digest
-            for number, digest in zip(which, blocks.digests if fd >= 0 else (), strict=False)
+            block_digest(read_block(fd, number)) == digest
+            for number, digest in zip(which, blocks.digests, strict=True)
         )
     return same >= _ALIKE_SHARE_MIN * len(blocks.digests)
 

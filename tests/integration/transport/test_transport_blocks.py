@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +63,42 @@ def test_a_version_that_has_nothing_in_common(ends: TwoEnds) -> None:
     push = ends.begin()
     assert sent_bytes(push) > 9 << 20
     assert push.staged_files() == ends.source_files()
+
+
+def to_nothing(path: Path) -> None:
+    path.unlink()
+
+
+def to_a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def to_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def to_a_link(path: Path) -> None:
+    path.rename(path.with_name("moved"))
+    path.symlink_to("moved")
+
+
+def to_less(path: Path) -> None:
+    os.truncate(path, 1 << 20)
+
+
+@pytest.mark.parametrize("turn", [to_nothing, to_a_directory, to_a_pipe, to_a_link, to_less])
+def test_what_is_no_such_file_any_more(ends: TwoEnds, turn: Callable[[Path], None]) -> None:
+    ends.write(LARGE, CONTENT)
+    first = ends.begin()
+    sent_bytes(first)
+    first.publish("stream")
+    first.close()
+    ends.write(LARGE, CHANGED)
+    ends.write(b"small", b"one")
+    push = ends.begin()
+    turn(ends.source / os.fsdecode(LARGE))
+    sent = StreamTransport().send(replace(push.job, has_versions=True))
+    assert sent.failed == (LARGE,)
+    assert b"small" in push.staged_files()

@@ -43,6 +43,13 @@ def block_digest(block: bytes) -> bytes:
     return hashlib.sha256(block).digest()[:DIGEST_BYTES]
 
 
+def read_block(fd: int, number: int) -> bytes:
+    """A block of what is open; what cannot be read of it is missing, and a hash will tell."""
+    with contextlib.suppress(OSError):
+        return os.pread(fd, BLOCK_BYTES, number * BLOCK_BYTES)
+    return b""
+
+
 def numbers(count: int, is_sample: bool) -> Sequence[int]:
     """The blocks of so many that are told: all, or a few that are evenly spaced."""
     if not is_sample or count <= SAMPLE_BLOCKS:
@@ -145,11 +152,8 @@ class Patching(Incoming):
 
     def _copy(self, first: int, count: int) -> None:
         for number in range(first, first + count):
-            block = b""
-            with contextlib.suppress(OSError):
-                if self._base_fd >= 0:
-                    block = os.pread(self._base_fd, BLOCK_BYTES, number * BLOCK_BYTES)
             # What is another one by now is told by the hash of the whole file.
+            block = read_block(self._base_fd, number)
             self._write(memoryview(block.ljust(BLOCK_BYTES, b"\0")))
 
     def _write(self, part: memoryview) -> None:
@@ -202,10 +206,10 @@ def parse(payload: bytes, sizes_bytes: Sequence[int]) -> List[Blocks]:
 def runs(fd: int, size_bytes: int, blocks: Blocks) -> Iterator[Tuple[int, int, bytes]]:
     """A file as runs: the first block to copy and how many, or -1, 0 and the bytes to send."""
     first = count = 0
-    for start in range(0, size_bytes, BLOCK_BYTES):
+    for number, start in enumerate(range(0, size_bytes, BLOCK_BYTES)):
         length = min(BLOCK_BYTES, size_bytes - start)
         # Shorter than it was: filled up, and its hash will tell.
-        block = os.pread(fd, length, start).ljust(length, b"\0")
+        block = read_block(fd, number)[:length].ljust(length, b"\0")
         found = blocks.find(block_digest(block), first + count) if length == BLOCK_BYTES else None
         if found is not None and count and found == first + count:
             count += 1
