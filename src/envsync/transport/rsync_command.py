@@ -46,7 +46,9 @@ class RsyncCommand:
             b"--from0",
             b"--files-from=-",
             b"--no-implied-dirs",
-            # Keep paths from the shell there (--protect-args; every rsync from 3.0 on knows -s).
+            # What became a directory meanwhile would be made as one there.
+            b"--no-dirs",
+            # Paths past the shell there; by the name that every rsync from 3.0 on knows.
             b"-s",
             # The agent sets modes and mtimes from the manifest; nobody else can read until then.
             b"--chmod=F600",

@@ -144,6 +144,19 @@ def test_does_not_follow_what_became_a_link(ends: TwoEnds, transport: Transport)
     assert push.staged_files() == {}
 
 
+def test_what_became_a_directory_is_gone(ends: TwoEnds, transport: Transport) -> None:
+    ends.write(b"file", b"content")
+    ends.write(b"z", b"last")
+    push = ends.begin()
+    (ends.source / "file").unlink()
+    ends.write(b"file/inner", b"another")
+
+    sent = transport.send(push.job)
+
+    assert sent.failed == (b"file",)
+    assert push.staged_files().keys() == {b"conda-meta/history", b"z"}
+
+
 def test_resumes_after_the_link_is_cut(ends: TwoEnds, transport: Transport) -> None:
     for number in range(30):
         ends.write(b"large%d" % number, os.urandom(1 << 20))

@@ -34,9 +34,9 @@ COMMAND = RsyncCommand(
 )
 
 OF_3_1 = frozenset(
-    b"--ignore-times --from0 --files-from --no-implied-dirs -s --chmod --partial-dir --temp-dir "
-    b"--whole-file --no-whole-file --copy-dest --timeout --no-human-readable --info --no-compress "
-    b"--bwlimit --rsh --rsync-path".split()
+    b"--ignore-times --from0 --files-from --no-implied-dirs --no-dirs -s --chmod --partial-dir "
+    b"--temp-dir --whole-file --no-whole-file --copy-dest --timeout --no-human-readable --info "
+    b"--no-compress --bwlimit --rsh --rsync-path".split()
 )
 
 
