@@ -46,9 +46,9 @@ class RsyncCommand:
             b"--from0",
             b"--files-from=-",
             b"--no-implied-dirs",
-            # What became a directory meanwhile would be made as one there.
+            # A file that has become a directory since would be created as one there.
             b"--no-dirs",
-            # Paths past the shell there; by the name that every rsync from 3.0 on knows.
+            # Keep paths from the shell there (--protect-args; every rsync from 3.0 on knows -s).
             b"-s",
             # The agent sets modes and mtimes from the manifest; nobody else can read until then.
             b"--chmod=F600",

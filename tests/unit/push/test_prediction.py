@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -12,8 +13,13 @@ from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import BLOCK_BYTES
 from envsync.agent.wire import codec
 from envsync.agent.wire.messages import SampleFacts
-from envsync.push.steps.prediction import likely_step
-from envsync.transport.effort import Step
+from envsync.push.ends.source import come_encoded
+from envsync.push.steps.prediction import likely_step, predicted_wire_bytes
+from envsync.ssh.session import Link
+from envsync.transport.choice import Choice
+from envsync.transport.effort import SMALL_BYTES, Step
+from envsync.transport.job import Job
+from envsync.transport.stream import StreamTransport
 
 LADDER = (Step("zstd", -5), Step("zstd", 1, 180e6), Step("zstd", 3, 50e6))
 # By the middle step, two processors give 100 MB/s.
@@ -39,6 +45,30 @@ def test_the_step_that_the_sender_will_settle_on(
 
 def test_one_step_is_taken_whatever_the_link() -> None:
     assert likely_step(LADDER[:1], SampleFacts(9, (9,), (0.0,)), 9, None) == 0
+
+
+def test_a_limit_is_kept_and_not_measured() -> None:
+    """What is sent to measure a link is as much as it takes in a quarter of a second."""
+    asked: list[object] = []
+    job = Job(
+        link=cast("Link", object()),
+        source_path=b"/",
+        items=((b"large", SMALL_BYTES + 1),),
+        all_fetches=True,
+        tree="",
+        token="",
+        python="",
+        ask=lambda *arguments: asked.append(arguments),
+        contents=come_encoded,
+        codecs=(codec.ZLIB, codec.NONE),
+        limit_bits_per_second=10**6,
+        on_sent=lambda _: None,
+    )
+    choice = Choice(StreamTransport(), "")
+    sample = SampleFacts(100, (100, 50), (1e-6, 2e-6))
+    predicted = predicted_wire_bytes(job, choice, lambda *_: sample)
+    assert predicted == round(job.size_bytes / 2)
+    assert asked == []
 
 
 def test_a_sample_is_what_would_be_sent(tmp_path: Path) -> None:

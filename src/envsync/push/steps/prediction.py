@@ -36,12 +36,12 @@ def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | N
 
 
 def _bytes_per_second(job: Job) -> float | None:
-    """Of the link, where that will matter."""
+    """Of the link, where that will matter; measured, unless it may not carry that much."""
     if job.link is None or job.size_bytes <= SMALL_BYTES:
         return None
-    limit = job.limit_bits_per_second
-    measured = link_rate.bytes_per_second(job)
-    return min(measured, limit / 8) if limit else measured
+    if job.limit_bits_per_second is not None:
+        return job.limit_bits_per_second / 8
+    return link_rate.bytes_per_second(job)
 
 
 def likely_step(
