@@ -73,7 +73,7 @@ class DaemonPaths:
             file.write(text.encode())
 
     def announced_socket(self) -> Path:
-        """Return the socket of this user's daemon on this machine, if one runs."""
+        """Return where this user's daemon on this machine listens, if one runs."""
         try:
             return Path(json.loads((self.state / _ADDRESS).read_bytes())["socket"])
         except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Logs what pushes came to: one line where something is other than it was."""
+"""Logs the results of pushes, with one line for each that changes something."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PRIORITY = {HALTED: ERROR, HELD: WARNING}
 
 
 def log_success(log: Log, before: ServerRow, after: ServerRow, report: PushOutcome) -> None:
-    """Of a server that has the source's version now."""
+    """Log that a server has the source's version now, if it did not before."""
     about = {"environment": after.environment, "server": after.server}
     if report.outcome == PUSHED:
         text = f"published {short(after.revision)} ({report.seconds:.1f} s)"
@@ -24,7 +24,7 @@ def log_success(log: Log, before: ServerRow, after: ServerRow, report: PushOutco
 
 
 def log_failure(log: Log, before: ServerRow, after: ServerRow, error: EnvsyncError) -> None:
-    """Of a server that could not be pushed to, and what comes of that."""
+    """Log why a push to a server failed and what follows, unless its last error was the same."""
     known = before.error or {}
     if (error.code, error.message) == (known.get("code"), known.get("message")):
         return

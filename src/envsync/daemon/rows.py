@@ -1,4 +1,4 @@
-"""What the daemon knows of each source, and of each environment on each server: values."""
+"""The daemon's knowledge of each source and of each environment on each server, as values."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ ErrorDocument = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A source. `tolerated` are remains of installers that a person or a first check accepted,
-    `unfinished` what the last check found half done: as long as it says so, so does `error`.
+    """A source.
 
-    It `is_unchecked` from the first hint of a change until a check finds it whole, which takes
-    the `packages` that are there for whole (`InstallCheck.accepted`; `path` is where they stand).
+    `tolerated` are installers' leftovers that a person or the first check accepted. `unfinished`
+    is what the last check found half done; unless it is empty, `error` says so too.
+    `is_unchecked` is true from the first hint of a change until a check finds the source
+    complete. Such a check accepts the `packages` at `path` as complete (`InstallCheck.accepted`).
     """
 
     environment: str
@@ -43,9 +44,9 @@ class SourceRow:
 class ServerRow:
     """One environment on one server.
 
-    `revision` is the source's version that was last seen to stand there, `refused` the one
-    that it is held or halted at. `since_seconds` is when it came into this state, for one that
-    lags when it began to. `place` is where the server's name led to (`Assignment.places`).
+    `revision` is the source's revision last seen on the server, `refused` the one for which it is
+    held or halted. `since_seconds` is when the present state began, for a server that lags when
+    the lag began. `place` is what the server's name led to (`Assignment.places`).
     """
 
     environment: str
@@ -62,7 +63,7 @@ class ServerRow:
 
 @dataclass(slots=True)
 class Contents:
-    """All rows, by what they are about."""
+    """All rows: sources by environment, and servers by environment and server."""
 
     sources: dict[str, SourceRow] = field(default_factory=dict)
     servers: dict[tuple[str, str], ServerRow] = field(default_factory=dict)
@@ -70,9 +71,9 @@ class Contents:
 
 
 def together(kept: Contents, since: Contents) -> Contents:
-    """What was kept, with what was found out before it could be read.
+    """Return `kept` updated by `since`, which was found out before `kept` could be read.
 
-    Of what has been dropped meanwhile nothing comes back.
+    Rows that `since` does not have any more stay dropped.
     """
     sources, servers = dict(kept.sources), dict(kept.servers)
     if since.sources:

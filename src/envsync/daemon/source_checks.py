@@ -1,4 +1,4 @@
-"""Checks sources for what installers are at, or left; keeps in the sync state what was found."""
+"""Checks sources for installers at work and their leftovers; records that in the sync state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from envsync.errors import NotFound
 
 
 class SourceChecks:
-    """`clock` gives monotonic seconds."""
+    """Checks sources and updates the sync state; `clock` returns monotonic seconds."""
 
     def __init__(self, sync_state: SyncState, log: Log, clock: Callable[[], float]) -> None:
         self._sync_state = sync_state
@@ -27,7 +27,7 @@ class SourceChecks:
         return self._sync_state.assignments.settle_seconds
 
     def track(self, assignment: Assignment) -> TrackedSource:
-        """A source from now on. What looks unfinished when it is first seen is accepted."""
+        """Start to follow a source; old leftovers in one seen for the first time are tolerated."""
         name, path = assignment.environment, assignment.path
         accepted = self._sync_state.accepted_packages(name, path)
         check = InstallCheck(path, accepted)
@@ -44,14 +44,14 @@ class SourceChecks:
         return source
 
     def tolerate(self, name: str, source: TrackedSource) -> None:
-        """Accept what looks unfinished there now: a person wants it pushed all the same."""
+        """Tolerate what looks unfinished now, because a person wants the source pushed anyway."""
         seen = source.install_check.observe()
         row = self._sync_state.source(name)
         tolerated = tuple(sorted({*row.tolerated, *seen.unfinished}))
         self._sync_state.store.put_source(replace(row, tolerated=tolerated))
 
     def check(self, name: str, source: TrackedSource, now: float) -> None:
-        """Whether it has come to rest, and is whole: then it may be pushed."""
+        """Check a source, and record whether it is at rest and complete, and so can be pushed."""
         seen = source.install_check.observe()
         tolerated = () if seen.busy else self._tolerated(name, seen.unfinished)
         seen = replace(
@@ -68,8 +68,10 @@ class SourceChecks:
             self._sync_state.install_finished(name)
 
     def _tolerated(self, name: str, unfinished: tuple[str, ...]) -> tuple[str, ...]:
-        """Accepted remains that are still there; what stood there before the first check is. Not to
-        be asked while an installer is at work: a check then does not say what else is there."""
+        """Return the tolerated leftovers that are still there, and forget the others.
+
+        Do not call this while an installer is at work: such a check does not list leftovers.
+        """
         row = self._sync_state.source(name)
         still = tuple(sign for sign in row.tolerated if sign in unfinished)
         if still != row.tolerated:

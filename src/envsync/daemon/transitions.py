@@ -1,8 +1,8 @@
 """The state transitions of one environment on one server, as pure functions.
 
-Seconds are wall-clock time, because they are kept across restarts. At a start the next try is
-brought within `SLOW_MAX_SECONDS` or a rescan, in case the clock was set back; while the daemon
-runs, `daemon.sync_state` handles that.
+Seconds are wall-clock time, because they are kept across restarts. At a start, a next try that is
+further away than `SLOW_MAX_SECONDS` or a rescan comes at once, because the clock was set back;
+while the daemon runs, `daemon.sync_state` handles that.
 """
 
 from __future__ import annotations
@@ -170,7 +170,10 @@ def _is_due(row: ServerRow, now: float) -> bool:
 
 
 def clamped(row: ServerRow, now: float, rescan_seconds: float) -> ServerRow:
-    """Return the row with a next try now, if it is impossibly far away: the clock was set back."""
+    """Return the row, with a next try now if its own is impossibly far away.
+
+    The clock was set back then.
+    """
     ceiling = now + max(SLOW_MAX_SECONDS, rescan_seconds) * (1 + _JITTER)
     if row.next_try_seconds is not None and row.next_try_seconds > ceiling:
         return replace(row, next_try_seconds=now)
