@@ -6,8 +6,8 @@ from envsync.agent.staging.writer_guard import REFUSED
 from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
 from envsync.hint_commands import command_line
 
-PARTIAL_EXIT_CODES = frozenset({23, 24})
-"""Some files could not be sent or vanished; the others arrived."""
+PARTIAL_EXIT_CODES = frozenset({3, 23, 24})
+"""Some files, or all, could not be sent or vanished; the others arrived."""
 
 _TIMEOUT_EXIT_CODES = frozenset({30, 35})
 _CUT_EXIT_CODES = frozenset({10, 12, 255})

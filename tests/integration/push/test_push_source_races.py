@@ -57,10 +57,12 @@ def scene(source: Stamped, fresh_lab: Lab) -> Iterator[Scene]:
         yield Scene(command, source, target)
 
 
-def push_and_change(scene: Scene, moment: str, change: Change, version: int) -> Ran:
+def push_and_change(
+    scene: Scene, moment: str, change: Change, version: int, transport: str = "auto"
+) -> Ran:
     """Push, and make the other version while the target's agent is at that moment."""
     stop = Stop(scene.target, moment)
-    process = scene.command.start("push", "myenv", scene.target.name)
+    process = scene.command.start("push", "myenv", scene.target.name, "--transport", transport)
     stop.wait()
     try:
         change(environment(scene.command.host), version)
@@ -122,6 +124,19 @@ def test_it_changes_while_a_new_server_gets_all_of_it(scene: Scene, fresh_lab: L
         shutil.rmtree(state(target))
         old = new
     follow(cold, old)
+
+
+@pytest.mark.parametrize("transport", ["stream", "rsync", "scp"])
+def test_it_is_gone_before_it_is_read(scene: Scene, transport: str) -> None:
+    """An environment that is created again is removed first."""
+
+    def remove(top: Path, _: int) -> None:
+        top.rename(top.with_name("removed"))
+
+    ran = push_and_change(scene, "build.stage", remove, scene.source.version, transport)
+    assert ran.exit_code == SOURCE_REFUSED, ran.document
+    assert ran.error["server"] == scene.command.host.name
+    assert version_at(scene.target) == scene.source.version - 1
 
 
 def test_a_link_leads_elsewhere(scene: Scene) -> None:

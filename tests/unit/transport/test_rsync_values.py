@@ -188,7 +188,7 @@ FULL = 'rsync: [receiver] write failed on "x": No space left on device (28)\nrsy
         (30, "timeout", True, TransferFailed, "heard nothing"),
         (255, "ssh: connect to host", True, TransferFailed, "its connection"),
         (-9, "", True, TransferFailed, "signal 9"),
-        (3, "file selection", True, TransferFailed, "exit status 3"),
+        (1, "unknown option", True, TransferFailed, "exit status 1"),
         (12, REFUSED + "another one has begun", True, Locked, "another push"),
     ],
 )

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from envsync.agent.source.softlinks import Softlink
-from envsync.agent.trees.directory_read import opened_directory
+from envsync.agent.source.verified_read import opened_source
 from envsync.agent.trees.outgoing import Search
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import RelocationFacts
@@ -88,7 +88,7 @@ class Relocations:
 
             relocation = relocation_to(self._paths, there)
             cache = self._cache(relocation)
-            with opened_directory(self._paths.path) as top_fd:
+            with opened_source(self._paths.path) as top_fd:
                 clean = self._known_without(relocation.needles)
                 relocator = Relocator(
                     top_fd, self._snapshot, relocation, cache, clean, self._softlinks

@@ -23,8 +23,8 @@ from envsync.agent.source.source_state import (
     state_of,
     unhashed_state,
 )
+from envsync.agent.source.verified_read import opened_source
 from envsync.agent.source.version import SourceVersion
-from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
 from envsync.agent.trees.outgoing import Progress, Search, outgoing
@@ -197,7 +197,7 @@ class Source:
             return None
         # Whoever asks waits for it, and nobody yet for the hashes.
         with self._hashing.going_first():
-            with opened_directory(self.path) as top_fd:
+            with opened_source(self.path) as top_fd:
                 build = Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
                 manifest, totals = build.outline(scanned)
             found = installer_findings(self._places) + busy_findings(scanned, self._places)
@@ -218,7 +218,11 @@ class Source:
         if installer_findings(self._places):
             return False
         before = self.version.snapshot.scan
-        if self._trees.scan_again(self.path, before).signature != before.signature:
+        try:
+            again = self._trees.scan_again(self.path, before)
+        except (FileNotFoundError, NotADirectoryError):
+            return False  # the next `inspect` says that it is gone
+        if again.signature != before.signature:
             return False
         self._hashed.keep()
         self._hashed = None
@@ -245,7 +249,7 @@ class Source:
         """
         has_looked = self._version is not None
         relocated = self.version.at(there) if there or has_looked else None
-        with opened_directory(self.path) as top_fd:
+        with opened_source(self.path) as top_fd:
 
             def instead(path: bytes) -> Optional[bytes]:
                 if relocated is None or path not in relocated.paths:
@@ -260,7 +264,7 @@ class Source:
         """What these files come to, compressed (see `sampling`); as they stand here."""
         from envsync.agent.source.sampling import sampled
 
-        with opened_directory(self.path) as top_fd:
+        with opened_source(self.path) as top_fd:
             return sampled(top_fd, items, steps)
 
     @contextlib.contextmanager
@@ -281,14 +285,14 @@ class Source:
                 items: Iterable[Tuple[bytes, int]], progress: Optional[Progress] = None
             ) -> Iterator[bytes]:
                 preparing.close()
-                with opened_directory(self.path) as top_fd:
+                with opened_source(self.path) as top_fd:
                     yield from outgoing(top_fd, items, progress, on_read, search=self._search)
 
             yield contents
 
     def require_readable(self, paths: Sequence[bytes]) -> None:
         """Raise `StorageFailed` where the disk does not give these files' contents."""
-        with opened_directory(self.path) as top_fd:
+        with opened_source(self.path) as top_fd:
             require_good_disk(top_fd, paths)
 
     def sees(self, nonce: str) -> bool:

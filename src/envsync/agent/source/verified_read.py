@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from typing import Iterable
+from typing import Iterable, Iterator
 
 from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.trees.directory_read import open_directory
 from envsync.errors import SourceRefused
 from envsync.tree.entry import Entry
+
+
+@contextlib.contextmanager
+def opened_source(path: bytes) -> Iterator[int]:
+    """Open a source's directory; `SourceRefused` if it is gone by now."""
+    try:
+        top_fd = open_directory(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise source_changed([path]) from error
+    try:
+        yield top_fd
+    finally:
+        os.close(top_fd)
 
 
 def read(top_fd: int, path: bytes) -> bytes:
