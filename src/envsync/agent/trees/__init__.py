@@ -1,5 +1,5 @@
-"""What stands in a directory tree: passes over it, hashes, the content cache, a tree's contents.
+"""Any directory tree: passes over it, hashes, the content cache, its contents as a stream.
 
-Any tree: nothing here knows where an environment and its versions stand, or which of them is
-which. Only what a full or broken disk is told as (`storage`) speaks of the push that met it.
+Nothing here knows where an environment and its versions are, or which of them is which. Only the
+error messages for a full or failing disk (`storage`) mention the push that met it.
 """

@@ -15,7 +15,7 @@ _HISTORY_DIRECTORY = busy.HISTORY.rpartition(b"/")[0]
 
 
 def busy_candidates(directories: Mapping[bytes, bytes]) -> BusyCandidates:
-    """The paths that `busy.signs` has to know of, by the packed rows of each directory."""
+    """Return the paths that `busy.signs` has to know of, given each directory's packed rows."""
     return tuple(_found(directories))
 
 

@@ -1,4 +1,4 @@
-"""The file format of a content cache: a head of JSON, then each directory's rows, packed."""
+"""The file format of a content cache: a JSON head, then each directory's packed rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPARE_BYTES = 256
 class Known(NamedTuple):
     """What is known of one directory: its packed rows, listing, and part of the revision.
 
-    `files` and `size_bytes` are what it adds to the manifest's totals.
+    `files` and `size_bytes` are its share of the manifest's totals.
     """
 
     rows: bytes
@@ -33,7 +33,7 @@ class Known(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What is said of the whole tree; `boot` is the one that its rows count in."""
+    """What is known of the whole tree; the rows are valid in the boot with the ID `boot`."""
 
     signature: str
     revision: str
@@ -45,13 +45,16 @@ class Head(NamedTuple):
 
 
 class CacheFile:
-    """Reading never raises; writing never harms a reader. A damaged file is none."""
+    """A cache file. Reading never raises OSError; writing never disturbs a reader.
+
+    A damaged file counts as missing.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
 
     def head(self) -> Optional[Head]:
-        """The head alone."""
+        """Return the head, without reading the rest."""
         try:
             with open(self._path, "rb") as file:
                 return _read_head(file)
@@ -59,7 +62,7 @@ class CacheFile:
             return None
 
     def whole(self) -> Optional[Tuple[Head, Dict[bytes, Known]]]:
-        """The head, and what is known of each directory; that is empty where it is damaged."""
+        """Return the head and what is known of each directory, which is empty if damaged."""
         try:
             with open(self._path, "rb") as file:
                 head = _read_head(file)
@@ -68,7 +71,7 @@ class CacheFile:
             return None
 
     def write(self, head: Head, directories: Dict[bytes, Known]) -> None:
-        """Put another file in its place. OSError where that fails."""
+        """Replace the file; OSError if that fails."""
         os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
         with whole_file(self._path) as file:
             room_bytes = len(_packed_head(head))
@@ -79,10 +82,10 @@ class CacheFile:
             file.write(_packed_head(whole, room_bytes))
 
     def change_head(self, change: Callable[[Head], Head]) -> None:
-        """Write a changed head over the one that is there, where it fits.
+        """Overwrite the head with a changed one, if it fits.
 
-        Read and written by one descriptor: where another process puts a new file in its
-        place meanwhile, that one is not touched.
+        One file descriptor is used to read and write, so that a file with which another process
+        replaces this one meanwhile is not touched.
         """
         with contextlib.suppress(OSError), open(self._path, "r+b") as file:
             head = _read_head(file)
@@ -95,7 +98,7 @@ class CacheFile:
                 file.write(packed)
 
     def remove(self) -> None:
-        """Forget everything."""
+        """Remove the file; no error if that fails."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)
 
@@ -104,7 +107,7 @@ _KINDS = (str, str, list, list, str, int, int)
 
 
 def _read_head(file: IO[bytes]) -> Optional[Head]:
-    """The head of a file, which is read up to its end; None where it is damaged."""
+    """Read the head of a file, up to the head's end; None if it is damaged."""
     start = file.read(_START_BYTES)
     if start[: len(MAGIC)] != MAGIC:
         return None
@@ -121,14 +124,14 @@ def _read_head(file: IO[bytes]) -> Optional[Head]:
 
 
 def _packed_head(head: Head, room_bytes: int = 0) -> bytes:
-    """The head with what stands before it, filled up with blanks: a later one may be longer."""
+    """Return the head with magic and checksum, padded with blanks, as a later one may be longer."""
     text = json.dumps(head._asdict()).encode()
     text = text.ljust(room_bytes - _START_BYTES if room_bytes else len(text) + _SPARE_BYTES)
     return MAGIC + _SUMS.pack(len(text), zlib.crc32(text)) + text
 
 
 def _write_body(file: IO[bytes], directories: Dict[bytes, Known]) -> Tuple[int, int]:
-    """The length and checksum of what was written."""
+    """Write the directories; return the length and checksum of what was written."""
     length_bytes = crc = 0
     for path, known in directories.items():
         rows, listing, digest, files, size_bytes = known

@@ -1,8 +1,8 @@
 """Removes content-cache files of trees that are gone.
 
-A file names its tree by device and inode only. One of another prefix, or of a disk that is
-not mounted right now, cannot be told from one whose tree is gone; so only what nothing has
-used for a while goes. Losing one costs hashing that tree again, and nothing else.
+A file names its tree by device and inode only. The tree of another prefix, or on a disk that is
+not mounted right now, cannot be told from one that is gone, so only files that were not used for
+a while are removed. Losing one only means that its tree is hashed again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Collection, NamedTuple, Optional
 from envsync.agent.trees.cache_names import Tree, tree_of
 
 UNUSED_SECONDS = 7 * 86400.0
-"""`relatime`, the usual mount option, notes a file's use once a day."""
+"""Well above a day, because with `relatime`, the usual mount option, atimes are updated once a
+day."""
 
 
 class Swept(NamedTuple):
@@ -25,7 +26,7 @@ class Swept(NamedTuple):
 def sweep_cache(
     directory: Optional[str], alive: Collection[Tree], now_seconds: float, *, dry_run: bool
 ) -> Swept:
-    """Remove the cache files of trees that are not `alive` and that nothing has used lately."""
+    """Remove cache files that belong to no tree in `alive` and that were not used lately."""
     files = size_bytes = 0
     names = []
     if directory is not None:

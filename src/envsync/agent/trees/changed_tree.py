@@ -14,7 +14,7 @@ from envsync.tree.revision import CACHE_DIRECTORY, combine, directory_digest, so
 
 
 class Changed(NamedTuple):
-    """What a tree has become; `paths` are the files that are other ones."""
+    """A tree after its changes; `paths` are the files that were replaced."""
 
     manifest: Manifest
     revision: str
@@ -23,7 +23,7 @@ class Changed(NamedTuple):
 
 
 class ChangedTree:
-    """Changes of a snapshot's entries, collected one by one."""
+    """Changes to a snapshot's entries, collected one by one."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -32,19 +32,19 @@ class ChangedTree:
 
     @property
     def directories(self) -> Set[bytes]:
-        """Those in which something is another one."""
+        """The directories in which an entry was changed."""
         return set(self._changed)
 
     def change(self, path: bytes, entry: Optional[Entry]) -> None:
-        """Have another entry at a path; with None it is left out."""
+        """Replace the entry at a path, or leave it out if `entry` is None."""
         directory, name = split(path)
         self._changed.setdefault(directory, {})[name] = entry
 
     def leave_out_compiled(self) -> None:
-        """What was compiled from a file that is another one there would be stale, or worse.
+        """Leave out the compiled files of all sources that were changed.
 
-        With a path of the same length, size and time would be as they were, and Python would
-        go on with the old path.
+        They would be stale, or worse: if the new path is as long as the old one, the source's
+        size and mtime are unchanged, and Python would go on using the old path.
         """
         for directory, named in list(self._changed.items()):
             cached = join(directory, CACHE_DIRECTORY)
@@ -55,7 +55,7 @@ class ChangedTree:
                     self.change(join(cached, entry.name), None)
 
     def result(self) -> Changed:
-        """The whole tree with its changes."""
+        """Return the whole tree with its changes."""
         directories: Dict[bytes, Listing] = {
             path: known.listing for path, known in self._known.items()
         }
@@ -88,7 +88,7 @@ def _with(entries: Iterable[Entry], named: Mapping[bytes, Optional[Entry]]) -> T
 
 
 def _content_bytes(directory: bytes, entries: Iterable[Entry]) -> int:
-    """As the totals count them: a file with several names under the first of them."""
+    """Return the size of all files as the totals count it: hard links only at the first name."""
     return sum(
         entry.size_bytes
         for entry in entries

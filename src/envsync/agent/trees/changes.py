@@ -1,10 +1,10 @@
-"""Finds what changed in a tree since a moment, by the change times of its entries.
+"""Finds what changed in a tree since a moment, by the ctimes of its entries.
 
-The kernel stamps an inode's ctime with its own clock at each change of content, status or
-count of links, and a directory's where a name in it is made, removed or renamed; no call sets
-a ctime. So on a local filesystem, whose clock has not been set since, what has no younger
-ctime is what it was. find(1) looks for them in half the time of a scan, because for what did
-not change no value is made that Python would have to hold.
+The kernel sets an inode's ctime from its own clock at each change of content, status or
+link count, and a directory's when a name in it is created, removed or renamed; no system call
+sets a ctime. So on a local filesystem, if the clock has not been set since, an entry without a
+newer ctime is unchanged. find(1) searches in half the time of a scan, because no Python objects
+are made for unchanged entries.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from envsync.agent.trees.partition import PARTS, Partition
 from envsync.tree.entry import split
 
 TRUSTED_KINDS = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
-"""Where each change stamps with this kernel's clock, and nothing brings an earlier state back
-below a mounted tree (as `zfs rollback` does)."""
+"""Filesystems that timestamp each change with this kernel's clock, and on which nothing restores
+an earlier state of a mounted tree (as `zfs rollback` does)."""
 
 _READ_AGAIN_NS = 24 * 3600 * 10**9
-"""A tree is read whole once a day all the same, for whatever nobody has thought of."""
+"""A tree is read in full once a day all the same, in case the reasoning above misses something."""
 
 _CLOCK_TOLERANCE_NS = 20_000
 _READINGS = 5
@@ -37,8 +37,8 @@ _FINDS = (b"/usr/bin/find", b"/bin/find", b"/usr/local/bin/find")
 class Moment(NamedTuple):
     """A moment by the kernel's clock, and how far that was ahead of the time since boot.
 
-    The distance differs after each setting of the clock, and at no other time: corrections
-    of its rate move both. `read_ns` is when the whole tree was read that it is a moment of.
+    `ahead_ns` changes whenever the clock is set, and at no other time: corrections of the
+    clock's rate affect both. `read_ns` is when the whole tree was last read.
     """
 
     time_ns: int
@@ -48,13 +48,13 @@ class Moment(NamedTuple):
 
     @classmethod
     def now(cls) -> Moment:
-        """This moment, of a tree that is read from now on."""
+        """Return the present moment, for a tree that is read in full from now on."""
         now_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
         return cls(now_ns, min(_readings())[1], boot.boot_id(), now_ns)
 
     @classmethod
     def from_fields(cls, fields: Sequence[object]) -> Moment:
-        """A moment that was stored as a list. TypeError or ValueError where it is none."""
+        """Return a moment that was stored as a list; TypeError or ValueError if it is malformed."""
         time_ns, ahead_ns, boot_id, read_ns = fields
         numbers = time_ns, ahead_ns, read_ns
         if any(type(number) is not int for number in numbers) or type(boot_id) is not str:
@@ -62,7 +62,7 @@ class Moment(NamedTuple):
         return cls(*fields)  # type: ignore[arg-type]
 
     def may_be_gone_on_from(self) -> bool:
-        """Whether stamps since then are by the clock that it was taken from, and it is young."""
+        """Return whether timestamps since then are comparable, and the last full read is recent."""
         was_set = abs(min(_readings())[1] - self.ahead_ns) > _CLOCK_TOLERANCE_NS
         age_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - self.read_ns
         is_young = 0 <= age_ns <= _READ_AGAIN_NS
@@ -70,7 +70,7 @@ class Moment(NamedTuple):
 
 
 def _readings() -> Iterator[Tuple[int, int]]:
-    """How far the clock is ahead, with the time that each reading took: the shortest counts."""
+    """Yield the time that a reading took, and how far the clock was ahead; the shortest counts."""
     for _ in range(_READINGS):
         before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         now = time.clock_gettime_ns(time.CLOCK_REALTIME)
@@ -79,7 +79,7 @@ def _readings() -> Iterator[Tuple[int, int]]:
 
 
 class Search:
-    """A search for what changed in a tree since a moment. It runs beside whoever asks for it."""
+    """A search for what changed in a tree since a moment, which runs in the background."""
 
     def __init__(
         self,
@@ -90,11 +90,11 @@ class Search:
         *,
         is_urgent: bool = False,
     ) -> None:
-        """Begin it, by a descriptor of the tree's top.
+        """Start the search, from a file descriptor of the tree's top.
 
-        It finds what changed until its own `moment`, and perhaps what did later. Where there
-        are processors for several, each has a part of the `partition`: where it `is_urgent`,
-        of all processors.
+        It finds what changed before its own `moment`, and perhaps later changes. The tree is
+        divided by `partition` among several processes if there are enough processors; all are
+        used if it `is_urgent`.
         """
         self.moment = Moment.now()._replace(read_ns=since.read_ns)
         self._top_fd = os.dup(top_fd)
@@ -108,11 +108,10 @@ class Search:
             self._running = [_Find(self._top_fd, *where, since_ns) for where in asked]
 
     def touched(self) -> Optional[Set[bytes]]:
-        """The directories in which something changed, which may be its status alone; may be
-        asked once.
+        """Return the directories in which something changed, if only its status. Call it once.
 
-        None where that cannot be told: another kind of filesystem, or one that other mounts
-        hide a part of, a clock that was set, no GNU find, or a directory that may not be read.
+        None if that cannot be told: on another kind of filesystem, if mounts hide a part of the
+        tree, if the clock was set, without GNU find, or if a directory cannot be read.
         """
         running, self._running = self._running, None
         answers = [None] if running is None else [find.answer() for find in running]
@@ -125,7 +124,7 @@ class Search:
         return touched
 
     def give_up(self) -> None:
-        """Nobody will ask."""
+        """End the search without a result."""
         running, self._running = self._running, None
         for find in running or ():
             find.end()
@@ -133,16 +132,19 @@ class Search:
 
 
 def processes(*, is_urgent: bool = False) -> int:
-    """How many at once: for half of the processors, which the other end and others need, too;
-    for all of them where everybody waits for it."""
+    """Return how many processes to use.
+
+    That is one for every second processor, because the other end and other users need some too,
+    or one for each if it `is_urgent`, with everybody waiting; at most `PARTS`.
+    """
     processors = len(os.sched_getaffinity(0))
     return max(1, min(PARTS, processors if is_urgent else processors // 2))
 
 
 def _asked(partition: Partition, count: int, top_fd: int) -> Iterator[_Asked]:
-    """For each process the directories that it looks at, and how deep.
+    """Yield for each process the directories that it searches, and find's options for the depth.
 
-    Those that are gone are left out: that stamped what they were in.
+    Directories that are gone are left out: their removal changed the directory they were in.
     """
     parts = [partition.parts[number::count] for number in range(count)]
     for part in parts if partition.parts else [((b"",),)]:
@@ -163,17 +165,17 @@ def _is_there(top_fd: int, place: bytes) -> bool:
 
 
 class _Find:
-    """One find: kind and path of each entry with a younger ctime, with a NUL behind each."""
+    """One find process, which prints kind and path of each entry with a newer ctime, then a NUL."""
 
     def __init__(
         self, top_fd: int, places: Sequence[bytes], depth: List[bytes], since_ns: int
     ) -> None:
         self._pid = self._output = 0
-        # By descriptor: the tree may get another name meanwhile.
+        # By file descriptor, because the tree may be renamed meanwhile.
         top = b"/proc/%d/fd/%d/./" % (os.getpid(), top_fd)
         self._start_bytes = len(top)
         newer = b"@%d.%09d" % divmod(since_ns, 1_000_000_000)
-        # What vanishes stamps the directory that it was in.
+        # An entry that vanishes meanwhile is ignored: it changes the ctime of its directory.
         options = [*depth, b"-xdev", b"-ignore_readdir_race"]
         asked = [*options, b"-newerct", newer, b"-printf", b"%y%p\\0"]
         program = next((path for path in _FINDS if os.access(path, os.X_OK)), None)
@@ -181,7 +183,7 @@ class _Find:
             self._begin([program, *(top + place for place in places), *asked])
 
     def _begin(self, command: List[bytes]) -> None:
-        """Start it with nothing to read and nowhere to complain; the rest is as closed here."""
+        """Start it with stdin and stderr on /dev/null; all other descriptors are close-on-exec."""
         output, their_output = os.pipe()
         quiet = [
             (os.POSIX_SPAWN_OPEN, number, os.devnull, flags, 0)
@@ -197,7 +199,7 @@ class _Find:
             os.close(their_output)
 
     def answer(self) -> Optional[Set[bytes]]:
-        """The directories that changed, or hold something that did; None where it failed."""
+        """Return the directories that changed or hold something that did; None if find failed."""
         if not self._pid:
             return None
         with os.fdopen(self._output, "rb") as file:
@@ -205,7 +207,7 @@ class _Find:
         try:
             _, status = os.waitpid(self._pid, 0)
         except ChildProcessError:
-            # Whoever started this process has children ended unheard.
+            # SIGCHLD is ignored, as inherited from the parent, so the exit status is lost.
             return None
         return set(self._directories(found)) if status == 0 else None
 

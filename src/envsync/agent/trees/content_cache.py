@@ -1,11 +1,11 @@
-"""The content cache: what was hashed before, by file status; a file per tree in the user's cache.
+"""The content cache: earlier hashes by file status, in one file per tree in the user's cache.
 
-A tree is known by device and inode of its top directory, so a rename keeps what is known
-of it. A row counts only while inode, size, mtime and ctime are what they were (or while the
-count of links says why ctime is not, and the inode is older than the row); a file that
-changed so shortly before it was hashed that a later change could carry the same stamp gets
-no row. Rows are void after a reboot unless a sync of the filesystem followed the hashing.
-A damaged file is no cache.
+A tree is identified by device and inode of its top directory, so its cache survives a rename. A
+row is valid only while inode, size, mtime and ctime are unchanged (ctime may differ if a changed
+link count explains it and the inode is older than the row). A file that changed so shortly
+before it was hashed that a later change could have the same timestamp gets no row. Rows are void
+after a reboot unless a sync of the filesystem followed the hashing. A damaged cache file counts
+as missing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _UNKNOWN_BOOT = "unknown"
 
 
 class Summary(NamedTuple):
-    """What is known of a whole tree: of the one that the scan saw."""
+    """What is known of a whole tree, as the scan saw it."""
 
     revision: str
     totals: Totals
@@ -52,14 +52,14 @@ class Summary(NamedTuple):
 
 
 class CacheLost(Exception):
-    """What the cache had of a tree when it was asked first is no longer there."""
+    """Raised if what the cache had of a tree when first asked is no longer there."""
 
 
 class StoredRows(Mapping[bytes, bytes]):
-    """The packed rows of each directory, as a scan has them, read when somebody asks.
+    """The packed rows of each directory, as in a scan, read from the cache when first needed.
 
-    `busy_candidates` and `partition` are those of these rows (see there), and at hand. They were
-    `compared` where a further scan read some of them again, and found them the same.
+    `busy_candidates` and `partition` are derived from these rows but available without reading
+    them. `compared` means that a further scan read some of the rows again and found no change.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class StoredRows(Mapping[bytes, bytes]):
         self.compared = compared
 
     def as_compared(self) -> StoredRows:
-        """The same, after that."""
+        """Return these rows, marked as `compared`."""
         return StoredRows(self._known, self.busy_candidates, self.partition, compared=True)
 
     def __getitem__(self, path: bytes) -> bytes:
@@ -89,16 +89,16 @@ class StoredRows(Mapping[bytes, bytes]):
         return len(self._known())
 
     def items(self) -> ItemsView[bytes, bytes]:
-        """All at once: one by one, each is asked for in the cache."""
+        """Return all items at once; the inherited view would ask the cache for each."""
         return {path: known.rows for path, known in self._known().items()}.items()
 
     def values(self) -> ValuesView[bytes]:
-        """All at once, as well."""
+        """Return all values at once, as `items` does."""
         return {path: known.rows for path, known in self._known().items()}.values()
 
 
 class ContentCache:
-    """The cache file of one tree. Reading never raises; writing never harms a reader."""
+    """The cache of one tree. Reading never raises OSError; writing never disturbs a reader."""
 
     def __init__(self, directory: Optional[str], device: int, inode: int, local: LocalPaths):
         patterns = hashlib.sha256("\0".join(local.patterns).encode("utf-8", "replace"))
@@ -108,10 +108,10 @@ class ContentCache:
         self._loaded: Optional[Tuple[str, Dict[bytes, Known]]] = None
 
     def summary(self) -> Optional[Summary]:
-        """What is known of the whole tree; None where nothing is.
+        """Return what is known of the whole tree, or None.
 
-        The rows of its scan are read when somebody asks for them. `CacheLost` where that
-        fails: the file is damaged, or replaced by another process that saw a later state.
+        The rows of its scan are read when first needed. That raises `CacheLost` if the file is
+        damaged, or was replaced by another process that saw a later state.
         """
         head = None if self._file is None else self._file.head()
         if head is None or not head.signature or not _counts(head):
@@ -131,14 +131,14 @@ class ContentCache:
         return found
 
     def directories(self) -> Dict[bytes, Known]:
-        """What is known of each directory; empty where nothing is or the file is damaged."""
+        """Return what is known of each directory; empty if nothing is or the file is damaged."""
         if self._loaded is not None:
-            return self._loaded[1]  # of a tree that is another by now: its rows say of what
+            return self._loaded[1]  # may be of an earlier state; callers compare the rows
         whole = None if self._file is None else self._file.whole()
         return {} if whole is None or not _counts(whole[0]) else whole[1]
 
     def of_tree(self, signature: bytes) -> Dict[bytes, Known]:
-        """What is known of the tree with that signature; empty where it is another."""
+        """Return what is known of the tree with that signature; empty if the cache has another."""
         return self._of_tree(signature.hex())
 
     def _of_tree(self, signature: str) -> Dict[bytes, Known]:
@@ -152,7 +152,7 @@ class ContentCache:
     def store(
         self, summary: Summary, directories: Dict[bytes, Known], *, is_racy: bool = False
     ) -> None:
-        """Replace what is known. Where that `is_racy`, only the rows count."""
+        """Replace what is known. If it `is_racy`, only the rows count, not the whole tree."""
         if self._file is None:
             return
         head = Head(
@@ -166,12 +166,12 @@ class ContentCache:
             self._file.write(head, directories)
 
     def mark_synced(self) -> None:
-        """The filesystem was synced after the hashing: the rows outlive a reboot."""
+        """Note that the filesystem was synced after the hashing, so the rows outlive a reboot."""
         if self._file is not None:
             self._file.change_head(lambda head: head._replace(boot=_ANY_BOOT))
 
     def seen_again(self, scan: Scan) -> None:
-        """A further scan had the signature of what is stored: changes count from that one on."""
+        """Note that a further scan had the stored signature: look for changes from that scan on."""
 
         def brought_up(head: Head) -> Head:
             is_same = head.signature == scan.signature.hex()
@@ -181,18 +181,18 @@ class ContentCache:
             self._file.change_head(brought_up)
 
     def forget(self) -> None:
-        """Nothing that was hashed counts any more."""
+        """Remove the cache file."""
         if self._file is not None:
             self._file.remove()
 
 
 def _counts(head: Head) -> bool:
-    """Whether its rows count in this boot."""
+    """Return whether the rows are valid in this boot."""
     return head.boot in (_ANY_BOOT, boot.boot_id())
 
 
 def _seen(scan: Scan) -> List[Any]:
-    """What a scan saw besides its rows and its signature, as JSON has it."""
+    """Return what a scan has besides its rows and signature, as JSON values."""
     left_out = [_texts(scan.local), _texts(scan.special), _texts(scan.foreign)]
     numbers = [scan.mode, scan.mtime_ns, scan.entries, scan.newest_ns]
     found = busy_candidates_of(scan)
@@ -203,7 +203,7 @@ def _seen(scan: Scan) -> List[Any]:
 
 
 def _scan(head: Head, known: Callable[[], Dict[bytes, Known]]) -> Scan:
-    """The scan that a head was written for. TypeError or ValueError where it is malformed."""
+    """Return the scan that a head was written for; TypeError or ValueError if it is malformed."""
     local, special, foreign, numbers, moment, paths, times, divided = head.seen
     mode, mtime_ns, entries, newest_ns = _integers(numbers)
     parts, upper = divided
@@ -226,13 +226,13 @@ def _scan(head: Head, known: Callable[[], Dict[bytes, Known]]) -> Scan:
 
 
 def busy_candidates_of(scan: Scan) -> BusyCandidates:
-    """What in a scanned tree could be a sign of an installer."""
+    """Return the paths in a scanned tree that could be signs of an installer."""
     rows = scan.directories
     return rows.busy_candidates if isinstance(rows, StoredRows) else busy_candidates(rows)
 
 
 def partition_of(scan: Scan) -> Partition:
-    """How a scanned tree is divided for those who look through it again, if several do."""
+    """Return how several processes divide a scanned tree when they search it for changes."""
     rows = scan.directories
     if isinstance(rows, StoredRows):
         return rows.partition

@@ -17,7 +17,7 @@ _name = attrgetter("name")
 
 
 class Entries(NamedTuple):
-    """The entries of a directory by their names as text, sorted; their status column by column."""
+    """A directory's entries: their names as sorted text, and their status column by column."""
 
     names: List[str]
     columns: Tuple[Tuple[int, ...], ...]
@@ -27,17 +27,17 @@ NO_ENTRIES = Entries([], ())
 
 
 class ForeignDevice(Exception):
-    """It is on another filesystem than the tree."""
+    """Raised for a directory on another filesystem than the tree."""
 
 
 def open_directory(path: bytes, top_fd: int | None = None) -> int:
-    """A descriptor of a directory that is not a symbolic link; relative to `top_fd` if given."""
+    """Open a directory, refusing symbolic links; `path` is relative to `top_fd` if given."""
     return os.open(path or b".", _DIRECTORY_FLAGS, dir_fd=top_fd)
 
 
 @contextlib.contextmanager
 def opened_directory(path: bytes) -> Iterator[int]:
-    """The same, until the block ends."""
+    """Open a directory, refusing symbolic links, until the block ends."""
     fd = open_directory(path)
     try:
         yield fd
@@ -46,10 +46,10 @@ def opened_directory(path: bytes) -> Iterator[int]:
 
 
 def read_directory(path: bytes, top_fd: int, device: int) -> Entries:
-    """The entries of one directory; none where it has vanished, or is a directory no more.
+    """Return the entries of one directory; none if it has vanished or is no longer a directory.
 
-    Raises `ForeignDevice` where it is not on this `device`, `SourceRefused` where it cannot be
-    read, OSError where that is trouble of the machine or its disk.
+    Raises `ForeignDevice` if it is not on this `device`, `SourceRefused` if it cannot be read, and
+    OSError if the disk is the reason for that.
     """
     try:
         return _read(path, top_fd, device)
@@ -63,7 +63,7 @@ def read_directory(path: bytes, top_fd: int, device: int) -> Entries:
     except OSError as error:
         if trouble(error) is not None:
             raise
-        # Also a path too long for the kernel: of that only the end helps.
+        # The path may be too long for the kernel; then only its end is helpful.
         what = "%s: ...%s" % (error.strerror, os.fsdecode(path[-200:]))
         raise SourceRefused("a directory cannot be read: %s" % what) from error
 
@@ -76,7 +76,7 @@ def _read(path: bytes, top_fd: int, device: int) -> Entries:
         try:
             with os.scandir(fd) as found:
                 entries = sorted(found, key=_name)
-            # Plain tuples, transposed: making a Row of each costs half as much again.
+            # Plain tuples, transposed: making a Row of each would take half as long again.
             rows = [status_columns(entry.stat(follow_symlinks=False)) for entry in entries]
         except FileNotFoundError:
             return _what_stays(fd)
@@ -86,7 +86,7 @@ def _read(path: bytes, top_fd: int, device: int) -> Entries:
 
 
 def _what_stays(fd: int) -> Entries:
-    """The entries of a directory in which some vanish while it is read."""
+    """Return the remaining entries of a directory in which some vanish while it is read."""
     names: List[str] = []
     rows: List[Tuple[int, ...]] = []
     for name in sorted(os.listdir(fd)):

@@ -1,4 +1,4 @@
-"""Copies one file: its bytes, holes, attributes and times, whole or not at all."""
+"""Copies one file, with holes, extended attributes, times and mode, completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from envsync.agent.trees.storage import trouble
 from envsync.tree.entry import WORLD_WRITE
 
 UNFINISHED = 0o200
-"""The mode of a copy until all of it is there: what was left by who died is known by it."""
+"""The mode of a copy until it is complete, by which the leftover of a crash is recognized."""
 
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_ATTEMPTS = 3
@@ -24,7 +24,7 @@ _COPY_ATTEMPTS = 3
 
 @contextlib.contextmanager
 def opened_file(path: bytes, directory_fd: Optional[int] = None) -> Iterator[int]:
-    """A descriptor for reading, never of what a link leads to, until the block ends."""
+    """Open a file for reading, without following symlinks, until the block ends."""
     fd = os.open(path, READ_FLAGS, dir_fd=directory_fd)
     try:
         yield fd
@@ -33,9 +33,10 @@ def opened_file(path: bytes, directory_fd: Optional[int] = None) -> Iterator[int
 
 
 def copy_file(path: bytes, from_fd: int, to_fd: int) -> None:
-    """Copy a file to the same path below another open directory, where nothing is.
+    """Copy a file to the same path below another open directory, where nothing exists yet.
 
-    What is no file any more is left out. Nothing is left there where it fails with an OSError.
+    An entry that is no longer a regular file is skipped. If the copy fails with an OSError, nothing
+    is left there.
     """
     with opened_file(path, from_fd) as old:
         if not stat.S_ISREG(os.fstat(old).st_mode):
@@ -44,7 +45,7 @@ def copy_file(path: bytes, from_fd: int, to_fd: int) -> None:
         try:
             _copy(old, new)
         except BaseException:
-            # Half of a file would be worse than none.
+            # A part of a file would be worse than none.
             with contextlib.suppress(OSError):
                 os.unlink(path, dir_fd=to_fd)
             raise
@@ -53,19 +54,19 @@ def copy_file(path: bytes, from_fd: int, to_fd: int) -> None:
 
 
 def copied_mode(old: os.stat_result, new: os.stat_result) -> int:
-    """The mode of a copy, whoever the two files belong to: it gives away nobody's rights.
+    """Return a mode for a copy that gives away nobody's rights, whoever owns the two files.
 
-    No set-id bit of another user or group, and never a world-writable file.
+    It has no set-id bit of another user or group, and is never world-writable.
     """
     mode = mode_for(new.st_uid, old) & ~WORLD_WRITE
     return mode if old.st_gid == new.st_gid else mode & ~stat.S_ISGID
 
 
 def _copy(old: int, new: int) -> None:
-    """Copy contents, attributes, mtime and mode of an open file.
+    """Copy contents, attributes, times and mode of an open file.
 
-    Of one that is written to meanwhile, with the mtime of before: the next look finds that it
-    differs.
+    If it keeps being written to meanwhile, the copy gets the mtime from before, so that the next
+    scan finds a difference.
     """
     for _ in range(_COPY_ATTEMPTS):
         before = os.fstat(old)
@@ -77,13 +78,13 @@ def _copy(old: int, new: int) -> None:
             break
     _copy_attributes(old, new)
     os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
-    # Last: it is what says that the file is whole. As it was after its bytes were read: who
-    # writes to a file takes its set-id bits.
+    # Last, because the mode marks the file as complete. The mode is the one after its bytes were
+    # read, because a write to the file clears its set-id bits.
     os.fchmod(new, copied_mode(after, os.fstat(new)))
 
 
 def _copy_data(old: int, new: int, size_bytes: int) -> None:
-    """Copy so many bytes into an empty file; holes stay holes."""
+    """Copy `size_bytes` into an empty file, keeping holes."""
     os.ftruncate(new, size_bytes)
     at = 0
     while at < size_bytes:
@@ -92,12 +93,12 @@ def _copy_data(old: int, new: int, size_bytes: int) -> None:
         while at < end:
             block = os.pread(old, min(BLOCK_BYTES, end - at), at)
             if not block:
-                return  # it was cut short meanwhile
+                return  # the file was truncated meanwhile
             at += os.pwrite(new, block, at)
 
 
 def _next_data(fd: int, at: int, size_bytes: int) -> Tuple[int, int]:
-    """Where data begins and ends, from some position on; where nobody knows, it is all the rest."""
+    """Return start and end of the next data from `at`; all the rest if holes are unsupported."""
     try:
         start = os.lseek(fd, at, os.SEEK_DATA)
         return start, min(size_bytes, os.lseek(fd, start, os.SEEK_HOLE))
@@ -110,7 +111,7 @@ def _next_data(fd: int, at: int, size_bytes: int) -> Tuple[int, int]:
 
 
 def _copy_attributes(old: int, new: int) -> None:
-    """Extended attributes, as far as that can be had: labels and lists of access among them."""
+    """Copy extended attributes (labels and ACLs among them), as far as possible."""
     with contextlib.suppress(OSError):
         for name in os.listxattr(old):
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""SHA-256 of one file, and the same for a process that does nothing else."""
+"""SHA-256 of one file, also as code for a worker process that does nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 18
 SMALL_BYTES = 1 << 15
 MISSING = b"\0" * 32
-"""In place of a digest: the file is gone or may not be read."""
+"""Stands in for the digest of a file that is gone or cannot be read."""
 
 WORKER_CODE = """
 import hashlib
@@ -40,11 +40,11 @@ def answer(request):
     finally:
         os.close(fd)
 """
-"""`hash_file` for a worker (`server.file_workers`): a request is `INODE/PATH`."""
+"""`hash_file` for a worker (`server.file_workers`), where a request is `INODE/PATH`."""
 
 
 def hash_open_file(fd: int) -> bytes:
-    """SHA-256 from the current position to the end."""
+    """Return the SHA-256 of a file from the current position to the end."""
     state = hashlib.sha256()
     block = os.read(fd, SMALL_BYTES)
     while block:
@@ -56,7 +56,7 @@ def hash_open_file(fd: int) -> bytes:
 
 
 def _hash_rest(fd: int, state: _Hash) -> bytes:
-    # One large buffer for a large file; for a small one, having it costs more than reading.
+    # A large buffer pays off only for a large file; for a small one, it costs more than reading.
     buffer = bytearray(BLOCK_BYTES)
     view = memoryview(buffer)
     while True:
@@ -67,9 +67,9 @@ def _hash_rest(fd: int, state: _Hash) -> bytes:
 
 
 def hash_file(top_fd: int, path: bytes, inode: int = 0) -> Optional[bytes]:
-    """SHA-256 of a file below an open directory; None where it cannot be read.
+    """Return the SHA-256 of a file below an open directory, or None if it cannot be read.
 
-    So it is where `inode` is given and another file is found.
+    None also if `inode` is given and the file has another one.
     """
     try:
         fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
@@ -86,7 +86,7 @@ def hash_file(top_fd: int, path: bytes, inode: int = 0) -> Optional[bytes]:
 
 
 def why_unreadable(top_fd: int, path: bytes) -> Optional[OSError]:
-    """The error that reading a file ends with; None where it can be read (now)."""
+    """Return the error that reading a file raises, or None if it can be read (now)."""
     try:
         fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
         try:

@@ -1,4 +1,4 @@
-"""Hashes many files by SHA-256, on all processors where there is enough to do."""
+"""Hashes many files with SHA-256, on all processors if there is enough to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OnRead = Callable[[bytes, int, bytes], None]
 
 
 class Hashing:
-    """Hashes files, and lets whoever reads them for another reason do it in its place."""
+    """Hashes files, and takes digests from threads that read them for another reason."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -34,9 +34,9 @@ class Hashing:
 
     @contextlib.contextmanager
     def going_first(self) -> Iterator[None]:
-        """While it lasts, whoever prepares to hash waits: the interpreter is needed elsewhere.
+        """Within the block, make `give_way` wait, because other work needs the interpreter.
 
-        It may end in another thread than it began in.
+        The block may end in another thread than it began in.
         """
         with self._changed:
             self._first += 1
@@ -48,16 +48,16 @@ class Hashing:
                 self._changed.notify_all()
 
     def give_way(self) -> None:
-        """Wait for who is going first."""
+        """Wait until nobody is `going_first`."""
         with self._changed:
             self._changed.wait_for(lambda: not self._first)
 
     def each(
         self, top_fd: int, parts: Sequence[Unhashed], progress: Optional[Progress] = None
     ) -> Iterator[Unhashed]:
-        """Give each of these files its digest; the parts, each when it has all of its own.
+        """Give each of these files its digest, and yield each part once all of its files have one.
 
-        As `files` otherwise, which does what nobody has read.
+        Digests are taken from threads that are `reading`; the other files are hashed by `files`.
         """
         waiting = {part.directory: part for part in parts}
         for directory in self._directories_read():
@@ -69,7 +69,7 @@ class Hashing:
         yield from rest
 
     def _directories_read(self) -> Iterator[bytes]:
-        """While somebody is `reading`: the directories that he is through with."""
+        """Yield the directories that have been read, as long as a thread is `reading`."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._read_through or not self._readers)
@@ -81,12 +81,12 @@ class Hashing:
     def files(
         self, top_fd: int, parts: Sequence[Unhashed], progress: Optional[Progress] = None
     ) -> None:
-        """Give each of these files its digest; `progress` gets bytes hashed.
+        """Give each of these files its digest; `progress` gets the number of bytes hashed.
 
-        While somebody is `reading` nothing new is begun here, where there is much to do.
+        If there is much to do, no new batch is begun while a thread is `reading`.
         """
         files, size_bytes = sum(p.files for p in parts), sum(p.size_bytes for p in parts)
-        # The largest first, so that nobody has much to do when the others are done.
+        # The largest first, so that all workers finish at about the same time.
         batches = self._batches(sorted(parts, key=lambda part: part.size_bytes, reverse=True))
         count = processors()
         many = files >= PARALLEL_FILES_MIN or size_bytes >= PARALLEL_BYTES_MIN
@@ -101,9 +101,9 @@ class Hashing:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[OnRead]:
-        """While it lasts, digests are only made by who reads, and given to what it yields.
+        """Within the block, leave hashing to the reader, who passes digests to what is yielded.
 
-        That gets a path, the inode that was read, and the digest of all of its bytes.
+        It is called with a path, the inode that was read, and the digest of all its bytes.
         """
         with self._changed:
             self._readers += 1
@@ -115,7 +115,7 @@ class Hashing:
                 self._changed.notify_all()
 
     def _add(self, path: bytes, inode: int, digest: bytes) -> None:
-        # Packed, a directory's together: there may be 200,000.
+        # Packed by directory, because there may be 200,000.
         directory, name = split(path)
         if directory != self._reading_in:
             self._is_through(directory)
@@ -125,7 +125,7 @@ class Hashing:
         packed += _READ.pack(inode, digest, len(name)) + name
 
     def _is_through(self, following: bytes) -> None:
-        """Files come directory by directory, and the next one is another."""
+        """Note that a directory is done: files come directory by directory."""
         with self._changed:
             if self._reading_in is not None:
                 self._read_through.append(self._reading_in)
@@ -133,7 +133,7 @@ class Hashing:
             self._changed.notify_all()
 
     def _read_in(self, directory: bytes) -> Dict[bytes, Tuple[int, bytes]]:
-        """Inode and digest by name of what was read in a directory since it was last asked for."""
+        """Return inode and digest, by name, of files read in a directory since the last call."""
         packed = bytes(self._read.pop(directory, b""))
         found: Dict[bytes, Tuple[int, bytes]] = {}
         start = 0
@@ -144,7 +144,7 @@ class Hashing:
         return found
 
     def _batches(self, parts: Sequence[Unhashed]) -> Iterator[List[Item]]:
-        """Batches of about equal work; what was read already has its digest then."""
+        """Yield batches of about equal work; files that were already read get their digest here."""
         batch: List[Item] = []
         size_bytes = 0
         for part in parts:

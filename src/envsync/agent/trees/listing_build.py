@@ -1,4 +1,4 @@
-"""Builds listings from a scan in one attempt, hashing only what is not known."""
+"""Builds listings from a scan in one attempt, hashing only files with no known digest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ _Before = Dict[bytes, Tuple[Row, bytes]]
 
 
 class Build:
-    """One attempt to turn directories' packed rows into listings, hashing what is not known."""
+    """One attempt to turn directories' packed rows into listings, hashing what is not known.
+
+    After it, `unreadable` has the paths that could not be read, and `changed` the directories
+    that were not known as they are.
+    """
 
     def __init__(
         self,
@@ -52,17 +56,17 @@ class Build:
         self._linked: Dict[int, bool] = {}
 
     def directories(self) -> Dict[bytes, Known]:
-        """What each directory is now.
+        """Return what each directory is now.
 
-        One directory is decoded at a time: an environment of 200,000 files as objects would
-        take more memory than a server should have to give.
+        One directory is decoded at a time: 200,000 files as objects would take more memory than
+        a server should have to provide.
         """
         result: Dict[bytes, Known] = {}
         changed: List[bytes] = []
         for path, packed in self._rows.items():
             known = self._known.get(path)
             if known is not None and known.rows == packed:
-                # One copy of the rows in memory: those of the scan.
+                # Use the scan's rows, so that memory holds them only once.
                 result[path] = known if known.rows is packed else known._replace(rows=packed)
             else:
                 changed.append(path)
@@ -80,7 +84,7 @@ class Build:
         return result
 
     def outline(self, scanned: Scan) -> Tuple[Manifest, Totals]:
-        """The whole tree by its scan alone, with placeholders for the files' contents."""
+        """Return the manifest by the scan alone, with placeholders for the files' contents."""
         groups = self._link_groups(self._rows)
         directories: Dict[bytes, bytes] = {}
         files = size_bytes = 0
@@ -96,10 +100,10 @@ class Build:
         return manifest, Totals(scanned.entries, files, size_bytes)
 
     def _decoded(self, changed: Sequence[bytes]) -> Iterator[Tuple[bytes, Tuple[Entry, ...]]]:
-        """The entries of these directories; those last in which something has to be hashed.
+        """Yield the entries of these directories, those with files to hash last.
 
-        A cache directory comes after the one that it is in: what of it counts depends on the
-        sources there.
+        A `__pycache__` directory comes after the one that it is in, whose sources decide which
+        compiled files count in the revision.
         """
         self._hashing.give_way()
         groups = self._link_groups(self.changed)
@@ -131,7 +135,7 @@ class Build:
             yield path, self._entries(path, rows, contents, groups)
 
     def _hashed(self, late: Mapping[bytes, Unhashed]) -> Iterator[Unhashed]:
-        """Each when its files are hashed; a cache directory after the one that it is in."""
+        """Yield each part once its files are hashed, a `__pycache__` after the one it is in."""
         pending = set(late)
         held: Dict[bytes, Unhashed] = {}
         for part in self._hashing.each(self._top_fd, list(late.values()), self._progress):
@@ -148,7 +152,7 @@ class Build:
                     ready.append(held.pop(one.directory))
 
     def _known_digests(self, directory: bytes, rows: Sequence[Row]) -> List[Optional[bytes]]:
-        """Each file's digest, where its status says that it is still the one that was hashed."""
+        """Return each file's digest, or None unless its status shows that it is unchanged."""
         before = self._before(directory)
         if not before and not self._written:
             return [None] * len(rows)
@@ -168,8 +172,11 @@ class Build:
         return content if is_it else None
 
     def _is_the_same_file(self, path: bytes, old: Row) -> bool:
-        """Not where its inode was made after the row was: by another file, of the same size and
-        time, that got the number of one that was removed. As when packages are installed anew."""
+        """Return whether the inode is older than the row.
+
+        A newer one is another file of the same size and mtime that got the inode number of a
+        removed one, as can happen when packages are reinstalled.
+        """
         if old.inode not in self._linked:
             born = birth_time_ns(path, self._top_fd)
             self._linked[old.inode] = born is None or born <= old.ctime_ns
@@ -182,9 +189,9 @@ class Build:
         contents: Sequence[Optional[bytes]],
         groups: Mapping[int, bytes],
     ) -> Tuple[Entry, ...]:
-        """`contents` are the files' digests, one for each row."""
+        """Return a directory's entries; `contents` has a digest for each row that is a file."""
         entries: List[Entry] = []
-        new = tuple.__new__  # past the constructor: this is done for every entry there is
+        new = tuple.__new__  # avoids the constructor, as this runs once for every entry
         for (name, mode, inode, size_bytes, mtime_ns, _, _), digest in zip(rows, contents):
             kind = mode & KIND_MASK
             if kind == S_IFREG:
@@ -202,11 +209,11 @@ class Build:
         return tuple(entries)
 
     def _own_mode(self, path: bytes) -> int:
-        """Of a file with a set-id bit, wherever it is sent as this user's."""
+        """Return the mode of a file with a set-id bit, as a copy owned by this user may have it."""
         try:
             status = os.stat(path, dir_fd=self._top_fd, follow_symlinks=False)
         except OSError:
-            return 0  # it is gone: the pass after this one finds that out
+            return 0  # the file is gone, which the next pass will notice
         return mode_for(os.geteuid(), status)
 
     def _before(self, directory: bytes) -> _Before:
@@ -228,10 +235,10 @@ class Build:
             return b"?"
 
     def _link_groups(self, among: Iterable[bytes]) -> Dict[int, bytes]:
-        """The group of each inode that has several names inside the tree.
+        """Return the link group of each inode with several names in the tree, by inode.
 
-        Of those that have a name in one of these directories, which have changed: a name
-        that comes or goes changes the status of all the others too.
+        Only files with a name in the directories `among` are considered. That these are the changed
+        ones is enough, as adding or removing a name changes the status of all the others too.
         """
         rows = self._rows
         wanted = {inode for directory in among for _, inode in linked_files(rows[directory])}
@@ -251,7 +258,7 @@ class Build:
 
 
 def _repeated_bytes(path: bytes, entries: Sequence[Entry]) -> int:
-    """The bytes of further names of files whose first one counts them."""
+    """Return the bytes of names whose file is already counted at its first name."""
     return sum(
         entry.size_bytes
         for entry in entries
@@ -268,11 +275,11 @@ def _known(
 
 
 def _same_content(old: Row, new: Row) -> bool:
-    """Whether the bytes are still those of a row.
+    """Return whether a file's bytes are still those of an earlier row.
 
     Any write changes ctime. So does a new hard link elsewhere (`conda create --clone`),
-    but then the link count differs too, and nothing else does. That it is the same file at
-    all has to be seen as well, then.
+    but then the link count differs too, and nothing else does. In that case the caller must also
+    make sure that it is the same file.
     """
     if (old.inode, old.size_bytes, old.mtime_ns) != (new.inode, new.size_bytes, new.mtime_ns):
         return False

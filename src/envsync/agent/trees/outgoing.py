@@ -1,8 +1,8 @@
-"""Sends the contents of many files as one stream, made while they are read.
+"""Makes one stream of the contents of many files, while they are read.
 
 For each file, in the order agreed on: its number, its size, its bytes. A file that is gone
-has `GONE` for its size and no bytes; one that is shorter than it was is filled up with
-zeros, and its hash will tell.
+has the size `GONE` and no bytes. One that has become shorter is padded with zeros, and the
+receiver will notice by the hash.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from envsync.tree.entry import split
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-    # Of a push to another prefix.
+    # Needed only for a push to another prefix.
     from envsync.conda.needles import Needles
 
 HEAD = struct.Struct("<IQ")
@@ -40,12 +40,12 @@ def outgoing(
     instead: Callable[[bytes], Optional[bytes]] = lambda _: None,
     search: Optional[Search] = None,
 ) -> Iterator[bytes]:
-    """Blocks of at most `BLOCK_BYTES` holding the files of `items`: path and size, in order.
+    """Yield blocks of at most `BLOCK_BYTES` with the files of `items`: path and size, in order.
 
-    `progress` is called with files and bytes of content read since the last call, `on_read`
-    with path, inode and SHA-256 of each file that was read whole. `instead` gives what is
-    sent in the place of a file's own content, or None; where it raises OSError or ValueError,
-    the file counts as gone. With `on_read`, `search` learns which contents have none of its
+    `progress` is called with the files and bytes of content read since the last call, `on_read`
+    with path, inode and SHA-256 of each file that was read whole. `instead` returns what is
+    sent in place of a file's own content, or None; if it raises OSError or ValueError, the file
+    counts as gone. `search`, which needs `on_read`, learns which contents have none of its
     strings.
     """
     reader = _Reader(top_fd, on_read, instead, search)
@@ -65,7 +65,7 @@ def outgoing(
 
 
 class Search:
-    """Strings that are looked for in what is read anyway, and the contents without any."""
+    """Strings to look for in what is read anyway, and the digests of contents without any."""
 
     def __init__(self, needles: Needles) -> None:
         self.needles = needles
@@ -80,7 +80,7 @@ class Search:
 
 
 class _Gathered:
-    """Parts of the block that is being made."""
+    """The parts of the next block."""
 
     def __init__(self) -> None:
         self._parts: List[bytes] = []
@@ -116,7 +116,7 @@ class _Reader:
         self._directory_fd = -1
 
     def whole(self, number: int, path: bytes, size_bytes: int) -> Tuple[bytes, bytes]:
-        """The head and the content of a file that fits into a block."""
+        """Return the head and the content of a file that fits into a block."""
         try:
             made = self._instead(path)
             if made is not None:
@@ -136,7 +136,7 @@ class _Reader:
             os.close(fd)
 
     def parts(self, number: int, path: bytes, size_bytes: int) -> Iterator[Tuple[bytes, bytes]]:
-        """The head with the first part of a larger file; then further parts."""
+        """Yield the head and the first part of a larger file, then the other parts."""
         try:
             made = self._instead(path)
             fd = -1 if made is not None else self._open(path)
@@ -194,14 +194,14 @@ class _Reader:
 
 
 def _as_long(content: bytes, size_bytes: int) -> bytes:
-    """As many bytes as were announced; where that changes them, the hash will tell."""
+    """Cut or pad content to the announced size; the receiver notices a change by the hash."""
     return content[:size_bytes].ljust(size_bytes, b"\0")
 
 
 def _block(fd: int, size_bytes: int) -> Tuple[bytes, bool]:
-    """Exactly that many bytes; zeros where the file ends early or cannot be read.
+    """Read exactly that many bytes; return them, and whether all of them are the file's.
 
-    And whether all of them are the file's.
+    If the file ends early or cannot be read, the rest is zeros.
     """
     try:
         block = os.read(fd, size_bytes)

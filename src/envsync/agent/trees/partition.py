@@ -9,22 +9,25 @@ from envsync.tree.entry import split
 
 PARTS = 4
 ENTRIES_MIN = 20_000
-"""A smaller tree is looked through by one sooner than others are there."""
+"""One process searches a smaller tree before others could even start."""
 
 _PIECES_PER_PART = 8
-"""The pieces are so small that parts of them come out about equal."""
+"""Pieces this small can be combined into parts of about equal size."""
 
 
 class Partition(NamedTuple):
-    """Directories that are searched with all that is below them, in equal parts, and the
-    `upper` ones above these, each for itself alone. Without parts, one process does it all."""
+    """A tree divided into `parts` of about equal size, and the `upper` directories above them.
+
+    The directories of `parts` are searched with all that is below them, those of `upper` without
+    their subdirectories. If there are no parts, one process searches the whole tree.
+    """
 
     parts: Tuple[Tuple[bytes, ...], ...] = ()
     upper: Tuple[bytes, ...] = ()
 
 
 def partition(directories: Mapping[bytes, bytes]) -> Partition:
-    """A partition of the tree with these packed rows."""
+    """Return a partition of the tree with these packed rows."""
     sizes, below = _sizes(directories)
     if sizes[b""] < ENTRIES_MIN:
         return Partition()
@@ -43,10 +46,10 @@ def partition(directories: Mapping[bytes, bytes]) -> Partition:
 
 
 def _sizes(directories: Mapping[bytes, bytes]) -> Tuple[Dict[bytes, int], Dict[bytes, List[bytes]]]:
-    """How many entries each directory holds with all below it, and the directories in it."""
+    """Return, by directory, the number of entries in and below it, and its subdirectories."""
     sizes = {path: row_count(rows) for path, rows in directories.items()}
     below: Dict[bytes, List[bytes]] = {}
-    # What is below a directory has a longer path.
+    # Longest first, because the paths below a directory are longer than its own.
     for path in sorted(sizes, key=len, reverse=True):
         if path:
             parent = split(path)[0]
@@ -56,7 +59,7 @@ def _sizes(directories: Mapping[bytes, bytes]) -> Tuple[Dict[bytes, int], Dict[b
 
 
 def _dealt(pieces: List[bytes], sizes: Mapping[bytes, int]) -> Tuple[Tuple[bytes, ...], ...]:
-    """The pieces in parts of about equal size: the largest first, each to the smallest part."""
+    """Combine the pieces into equal parts: the largest first, each added to the smallest part."""
     parts: List[List[bytes]] = [[] for _ in range(PARTS)]
     held = [0] * PARTS
     for piece in sorted(pieces, key=lambda path: sizes[path], reverse=True):

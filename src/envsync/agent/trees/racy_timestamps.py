@@ -1,4 +1,4 @@
-"""Racy timestamps: a change so soon after another that both may have the same timestamp."""
+"""Handles racy timestamps: two changes so close together that both may have the same one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from envsync.agent.trees.stat_rows import pack, unpack
 
 
 def let_stamps_settle(scanned: Scan, margin_seconds: float) -> int:
-    """Wait until a further change of the newest file would have another timestamp; the timestamp
-    up to which that is certain.
+    """Wait until any further change of the newest file would have a later timestamp.
 
-    Coarse stamps may be another machine's, whose clock
-    need not agree with ours: there the wait is the whole margin, whatever the clocks say.
+    Return the timestamp in nanoseconds up to which that is certain. Coarse timestamps may come
+    from another machine, whose clock need not agree with ours; then the wait is always the whole
+    margin.
     """
     time.sleep(seconds_to_settle(scanned, margin_seconds))
     if margin_seconds >= COARSE_MARGIN_SECONDS:
@@ -25,7 +25,7 @@ def let_stamps_settle(scanned: Scan, margin_seconds: float) -> int:
 
 
 def seconds_to_settle(scanned: Scan, margin_seconds: float) -> float:
-    """How long until each further change of a tree has other timestamps than this scan saw."""
+    """Return the seconds until any change of a tree shows timestamps later than this scan's."""
     if margin_seconds >= COARSE_MARGIN_SECONDS:
         return margin_seconds
     age_seconds = (time.time_ns() - scanned.newest_ns) / 1e9
@@ -33,7 +33,7 @@ def seconds_to_settle(scanned: Scan, margin_seconds: float) -> float:
 
 
 def without_racy(directories: Dict[bytes, Known], settled_ns: int) -> Dict[bytes, Known]:
-    """The same rows, with those files marked unknown that changed too shortly before hashing."""
+    """Return the rows with files that changed too shortly before hashing marked as unknown."""
     kept: Dict[bytes, Known] = {}
     for path, known in directories.items():
         rows = unpack(known.rows)

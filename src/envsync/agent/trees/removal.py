@@ -1,4 +1,4 @@
-"""Removes whole trees, whatever their modes, never through a link or into a mount."""
+"""Removes whole trees, whatever their modes, never following a symlink or entering a mount."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from envsync.tree.entry import join
 def remove_tree(path: bytes, directory_fd: Optional[int] = None) -> None:
     """Remove a directory and everything below it; absence is fine.
 
-    `path` may be relative to an open directory. Directories without write permission are
-    opened up first. Raises OSError where an
-    entry cannot be removed; calling it again goes on. So it does (EBUSY), and nothing is
-    removed, where something is mounted there or below: that is another's.
+    `path` may be relative to an open directory. Directories without write permission get it
+    first. Raises OSError if an entry cannot be removed; another call continues. If something is
+    mounted there or below, it raises OSError (EBUSY) and removes nothing.
     """
     if directory_fd is None:
         _refuse(mounted_within(path))
@@ -29,9 +28,9 @@ def remove_tree(path: bytes, directory_fd: Optional[int] = None) -> None:
 
 
 def remove_trees(paths: Sequence[bytes], directory_fd: int) -> None:
-    """As `remove_tree`, for several below an open directory, with one look at the mounts."""
+    """Remove several trees below an open directory as `remove_tree` does, reading mounts once."""
     mounts: Sequence[bytes] = ()
-    with contextlib.suppress(OSError):  # without /proc nobody can say what is mounted
+    with contextlib.suppress(OSError):  # without /proc, mounts are unknown
         top = os.readlink(b"/proc/self/fd/%d" % directory_fd)
         mounts = mounted_within(top)
     for path in paths if mounts else ():
@@ -47,7 +46,7 @@ def _refuse(mounts: Iterable[bytes]) -> None:
 
 
 def remove_free_of_mounts(path: bytes, directory_fd: Optional[int] = None) -> None:
-    """As `remove_tree`, where the caller has seen that nothing is mounted there or below."""
+    """Remove a tree that the caller knows to have no mounts, as `remove_tree` does."""
     try:
         status = os.stat(path, dir_fd=directory_fd, follow_symlinks=False)
     except FileNotFoundError:
@@ -69,7 +68,7 @@ def remove_free_of_mounts(path: bytes, directory_fd: Optional[int] = None) -> No
 
 
 def _empty(directory: bytes, top_fd: int) -> List[bytes]:
-    """Remove the files of one directory; the directories in it are returned."""
+    """Remove the files of one directory, and return its subdirectories."""
     if directory:
         with contextlib.suppress(OSError):
             os.chmod(directory, 0o700, dir_fd=top_fd)
@@ -86,7 +85,7 @@ def _empty(directory: bytes, top_fd: int) -> List[bytes]:
 
 
 def measure(path: bytes) -> int:
-    """The contents of the files at and below a path, each inode once; what hides counts as 0."""
+    """Return the bytes in files at and below a path, each inode once; 0 for the unreadable."""
     sizes: Dict[int, int] = {}
     pending: List[bytes] = [path]
     for directory in pending:

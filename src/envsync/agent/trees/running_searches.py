@@ -1,4 +1,4 @@
-"""Searches for changes in trees that are started ahead, while other work goes on."""
+"""Searches for changes in trees, started ahead of time while other work goes on."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from envsync.agent.trees.content_cache import ContentCache, partition_of
 from envsync.agent.trees.scan_pass import Scan
 
 _AGE_SECONDS_MAX = 2.0
-"""An older one is begun anew: what changed later may not be in it."""
+"""An older search is discarded, because it may lack later changes."""
 
 _Key = Tuple[int, int]
 
 
 class RunningSearch(NamedTuple):
-    """A running search, and the scan that it goes on from, of which the cache has the rows.
-
-    The tree had that `revision` then.
-    """
+    """A running search, with the cached scan `before` and the `revision` that it starts from."""
 
     cache: ContentCache
     revision: str
@@ -30,12 +27,12 @@ class RunningSearch(NamedTuple):
     since_seconds: float
 
     def read_ahead(self) -> None:
-        """Read what is known of the tree meanwhile: it is needed where something changed."""
+        """Read the content cache of the tree meanwhile; it is needed if something changed."""
         self.cache.of_tree(self.before.signature)
 
 
 def begin(top_fd: int, path: bytes, cache: ContentCache) -> Optional[RunningSearch]:
-    """Start a search, where the cache has a scan to go on from."""
+    """Start a search if the cache has a scan to start from, else return None."""
     summary = cache.summary()
     if summary is None:
         return None
@@ -45,7 +42,7 @@ def begin(top_fd: int, path: bytes, cache: ContentCache) -> Optional[RunningSear
 
 
 class RunningSearches:
-    """The running searches, one for a tree."""
+    """The running searches, one per tree."""
 
     def __init__(self) -> None:
         self._begun: Dict[_Key, RunningSearch] = {}
@@ -54,7 +51,7 @@ class RunningSearches:
         return len(self._begun)
 
     def begin(self, top_fd: int, path: bytes, cache_of: Callable[[int, int], ContentCache]) -> None:
-        """Begin to search a tree, unless that was done. `cache_of` gives a tree's cache."""
+        """Start to search a tree unless that was done; `cache_of` returns a tree's cache."""
         key = _key(top_fd)
         if key not in self._begun:
             begun = begin(top_fd, path, cache_of(*key))
@@ -62,7 +59,7 @@ class RunningSearches:
                 self._begun[key] = begun
 
     def take(self, top_fd: int) -> Optional[RunningSearch]:
-        """The running search of that tree, unless it was started too long ago."""
+        """Remove and return that tree's search; None if there is none or it is too old."""
         begun = self._begun.pop(_key(top_fd), None)
         if begun is None or time.monotonic() - begun.since_seconds <= _AGE_SECONDS_MAX:
             return begun
@@ -70,12 +67,12 @@ class RunningSearches:
         return None
 
     def read_ahead(self) -> None:
-        """Read what is known of all trees that are searched."""
+        """Read the content caches of all trees being searched."""
         for begun in self._begun.values():
             begun.read_ahead()
 
     def give_up(self) -> None:
-        """End all of them; nobody will ask."""
+        """End all searches."""
         while self._begun:
             self._begun.popitem()[1].search.give_up()
 

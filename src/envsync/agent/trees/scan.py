@@ -1,8 +1,8 @@
-"""Scans a directory tree: the status of every entry, nothing opened but directories.
+"""Scans a directory tree for the status of every entry, opening nothing but directories.
 
 The result is compact and comparable: each directory becomes the packed status of its
-entries, and all of them one signature. Two scans with one signature saw no difference in
-name, kind, mode, inode, size, mtime, ctime or link count of anything.
+entries, and all of them together one signature. Two scans with the same signature found every
+entry with the same name, kind, mode, inode, size, mtime, ctime and link count.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from envsync.tree.entry import join, split
 from envsync.tree.local import LocalPaths
 
 _BETWEEN_LOOKS = 16
-"""Directories that the caller reads before it looks whether somebody has answered."""
+"""Directories that the caller reads before it checks whether a helper has answered."""
 
 SHARE_ENTRIES = 4000
-"""A helper comes back after so many, with what is left: nobody knows how much lies below a
-directory, and whoever has nothing to do can then take from who has much."""
+"""A helper returns after this many, with the directories left over. How much lies below a
+directory is unknown beforehand; this way, idle helpers can take over from busy ones."""
 
 _TOUCHED_MIN, _ENTRIES_PER_TOUCHED = 16, 32
-"""Where more than about a quarter of the directories was touched, all are read, by several
+"""If more than about a quarter of the directories were touched, all are read, by several
 processes."""
 
 NO_HELPERS = HelperProcesses()
@@ -44,10 +44,10 @@ def scan(
 ) -> Scan:
     """Scan the tree below an open directory.
 
-    What vanishes during the pass is left out; the pass after hashing finds that out. A
-    directory that may not be read raises `SourceRefused`. With `helpers`, the tree (which
-    they open by its `path`) is divided among them. What is of a version by `directories_of` is
-    not local for holding nothing but local paths; so in the other scans.
+    Entries that vanish during the pass are left out; the pass after hashing notices that. A
+    directory that cannot be read raises `SourceRefused`. With `helpers`, the tree (which
+    they open by its `path`) is divided among them. A directory that holds nothing but local paths
+    counts as local itself, here and in the other scans, unless `directories_of` names it.
     """
     pass_ = ScanPass(top_fd, local, directories_of)
     if len(helpers):
@@ -82,13 +82,13 @@ class _Shared:
                     self._collect(number)
 
     def _read_some(self) -> None:
-        """A few of the directories that are pending; while a helper is idle, just one."""
+        """Read a few of the pending directories, or just one while a helper is idle."""
         for _ in range(1 if self._idle else _BETWEEN_LOOKS):
             if self._pending:
                 self._pending += self._pass.directory(self._pending.pop())
 
     def _hand_out(self) -> None:
-        """Give who is idle its part of what is pending: what was found first, nearest the top."""
+        """Give each idle helper a share of what is pending: what was found first, near the top."""
         kept = int(self._helpers.caller_shares)
         while self._idle and len(self._pending) > kept:
             number = self._idle.pop()
@@ -102,7 +102,7 @@ class _Shared:
         ticket, share = self._busy.pop(number)
         found = self._helpers.finish(number, ticket)
         if found is None:
-            # It is gone, or could not: what it was given is ours again.
+            # The helper died or failed, so its share has to be read by others.
             self._pending += share
             return
         *rows, left = found
@@ -112,9 +112,9 @@ class _Shared:
 
 
 def scan_share(share: Share) -> Optional[Tuple[object, ...]]:
-    """A helper's part of a scan, for `ScanPass.merge`, and the directories that it left.
+    """Do a helper's part of a scan; return it for `ScanPass.merge`, then the directories left over.
 
-    None where it has to be done elsewhere.
+    None means that the caller has to read the share elsewhere.
     """
     path, inode, patterns, pending, entries_max = share
     try:
@@ -141,10 +141,10 @@ def scan_again(
     *,
     is_urgent: bool = False,
 ) -> Scan:
-    """Scan a tree of which an earlier scan is at hand: what has not changed since is believed.
+    """Scan a tree again, taking over from the scan `before` what has not changed since.
 
-    `search` is one that has been begun for it already; else one that `is_urgent` takes all
-    processors. As `scan` otherwise.
+    `search` is a search for changes that was started already; without one, a search is started,
+    which uses all processors if `is_urgent`. The other parameters are those of `scan`.
     """
     if search is None:
         parts = partial(partition_of, before)
@@ -166,11 +166,11 @@ def rescan(
     touched: Collection[bytes],
     directories_of: DirectoriesOf = no_version,
 ) -> Scan:
-    """Scan again a tree that nobody else writes to: only the directories that were touched.
+    """Scan again only the directories that were `touched` in a tree that nobody else writes to.
 
-    Touched is every directory in which an entry was made, removed or stamped.
+    A directory is touched if an entry in it was created, removed or given another timestamp.
     """
-    # A directory's own status stands in its parent's rows.
+    # A directory's own status is in its parent's rows.
     parents = {split(_nearest(path, before.directories))[0] for path in touched}
     some = {*touched, *parents}
     return _rescan(top_fd, local, before, some, before.moment, directories_of)
@@ -183,7 +183,7 @@ def glance_again(
     some: Collection[bytes],
     directories_of: DirectoriesOf = no_version,
 ) -> Scan:
-    """Scan again what is in some directories, and nothing else of the tree."""
+    """Scan again the contents of some directories, and nothing else of the tree."""
     return _rescan(top_fd, local, before, some, before.moment, directories_of)
 
 
@@ -207,16 +207,16 @@ def _rescan(
 
 
 def _nearest(path: bytes, directories: Collection[bytes]) -> bytes:
-    """The directory, or the nearest one above it that the scan had rows of."""
+    """Return the directory, or the nearest one above it, for which the scan has rows."""
     while path and path not in directories:
         path = split(path)[0]
     return path
 
 
 def are_directories_unchanged(top_fd: int, before: Scan) -> bool:
-    """Whether no directory has changed since a scan: nothing was made, removed or renamed.
+    """Return whether no entry was created, removed or renamed in the tree since a scan.
 
-    A fraction of a scan's cost. Files that were written to in place are not seen.
+    This costs a fraction of a scan. It does not notice files that were written in place.
     """
     top = os.fstat(top_fd)
     if (top.st_ino, bounded_ns(top.st_mtime_ns)) != (before.inode, before.mtime_ns):

@@ -1,4 +1,4 @@
-"""Reading directories for a scan, one after the other."""
+"""One pass of a scan: reads directories one after the other."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ from envsync.tree.local import NFS_REMAINS, LocalPaths
 _KINDS = frozenset((S_IFREG, S_IFDIR, S_IFLNK))
 _NFS_REMAINS = NFS_REMAINS.decode()
 DirectoriesOf = Callable[[int], Collection[bytes]]
-"""The directories of the version that is at a top directory with this inode; asked only where
-one of them may hold nothing but local paths."""
+"""Returns the directories of the version whose top directory has this inode. Called only if some
+directory of the tree holds nothing but local paths."""
 
 
 class Scan(NamedTuple):
-    """One pass over a tree.
+    """The result of one pass over a tree.
 
-    `directories` maps relative paths to packed rows (see `unpack`). `local` are paths that
-    belong to this server, `special` are sockets, pipes and devices, `foreign` directories
-    on another filesystem; neither is part of the environment. `newest_ns` is the latest
-    ctime seen. What changes after `moment` may not be in it.
+    `directories` maps relative paths to packed rows (see `unpack`). Not part of the environment
+    are: `local`, the paths that belong to this server; `special`, which are sockets, pipes and
+    devices; and `foreign`, directories on another filesystem. `newest_ns` is the latest ctime
+    seen. Changes made after `moment` may be missing.
     """
 
     directories: Mapping[bytes, bytes]
@@ -69,14 +69,14 @@ class Scan(NamedTuple):
 
 
 class Versions:
-    """Which version is at a top directory with some inode: none, as of trees on no record."""
+    """Tells which version a top directory with some inode is; this one knows of none."""
 
     def __call__(self, _: int) -> Collection[bytes]:
-        """Its directories."""
+        """Return the version's directories."""
         return ()
 
     def revision(self, _: int) -> str:
-        """What it was published as; cheaper to ask for. Empty where there is none."""
+        """Return the revision that it was published as, or "". Cheaper than its directories."""
         return ""
 
 
@@ -84,7 +84,7 @@ no_version = Versions()
 
 
 class ScanPass:
-    """A scan while it is made."""
+    """A scan in progress."""
 
     def __init__(
         self, top_fd: int, local: LocalPaths, directories_of: DirectoriesOf = no_version
@@ -114,7 +114,7 @@ class ScanPass:
             pending += self.directory(pending.pop())
 
     def merge(self, found: Tuple[Any, ...]) -> None:
-        """Take over what a helper found."""
+        """Add what a helper found."""
         directories, local, special, foreign, newest_ns = found
         self.directories.update(directories)
         self.local += local
@@ -123,7 +123,7 @@ class ScanPass:
         self.newest_ns = max(self.newest_ns, newest_ns)
 
     def finish(self) -> Scan:
-        """The scan of what was read."""
+        """Return the scan of all that was read."""
         self._prune()
         signature, entries = self._signature_and_entries()
         return Scan(
@@ -156,9 +156,9 @@ class ScanPass:
         return signature.digest(), sum(map(row_count, self.directories.values()))
 
     def resume(self, before: Scan, moment: Moment, again: Collection[bytes]) -> None:
-        """Begin with what an earlier scan found but for these directories, which are read `again`.
+        """Start from an earlier scan, except for the directories that will be read `again`.
 
-        What changes after `moment` may not be in it.
+        Changes made after `moment` may be missing from the result.
         """
         self._before = before
         self._moment = moment
@@ -172,9 +172,9 @@ class ScanPass:
             kept += [path for path in found if split(path)[0] not in again]
 
     def again(self, path: bytes) -> None:
-        """Read one directory anew, with what is new below it; what left it goes.
+        """Read one directory anew, with new directories below it; forget those that are gone.
 
-        Another directory may have come in the place of one, with all that it holds.
+        A subdirectory may also have been replaced by another one, with all that it holds.
         """
         if path in self._read_again or path not in self.directories:
             return
@@ -199,7 +199,7 @@ class ScanPass:
             self._forget(replaced)
 
     def _forget(self, path: bytes) -> None:
-        """Drop a directory and all below it, however deep that is."""
+        """Drop a directory and everything below it."""
         gone = [path]
         for directory in gone:
             gone += _subdirectories(directory, self.directories.pop(directory, NO_ROWS))
@@ -208,7 +208,7 @@ class ScanPass:
             found[:] = [kept for kept in found if split(kept)[0] not in without]
 
     def directory(self, path: bytes) -> List[bytes]:
-        """Read one directory; its subdirectories, to be read next."""
+        """Read one directory and return its subdirectories, to be read next."""
         try:
             found = read_directory(path, self._top_fd, self._top.st_dev)
         except ForeignDevice:
@@ -240,7 +240,7 @@ class ScanPass:
     def _odd_directory(
         self, path: bytes, found: Entries, local: Optional[Pattern[bytes]]
     ) -> List[bytes]:
-        """A directory with names that are not ASCII, or with entries that are left out."""
+        """Add a directory that has non-ASCII names or entries to be left out."""
         encoded = [Row(*row) for row in zip(map(os.fsencode, found.names), *found.columns)]
         kept = self._of_environment(path, sorted(encoded), local)
         if not kept:
@@ -255,10 +255,10 @@ class ScanPass:
         self.newest_ns = max(self.newest_ns, *columns[4])
 
     def _prune(self) -> None:
-        """Take a directory that holds nothing but local paths for local itself.
+        """Treat a directory that holds nothing but local paths as local itself.
 
-        A cache that a tool creates, with the directories above it, is no drift. Nor is one in
-        a directory that the version has: that stays what it is.
+        Otherwise a cache that a tool creates, with the directories above it, would be drift. A
+        directory that the version has stays part of the environment.
         """
         of_version: Optional[Collection[bytes]] = None
         parents = {split(path)[0] for path in self.local}
@@ -281,7 +281,7 @@ class ScanPass:
     def _of_environment(
         self, path: bytes, rows: List[Row], local: Optional[Pattern[bytes]]
     ) -> List[Row]:
-        """The rows without what is local, special, or a remain of NFS."""
+        """Return the rows without local paths, special files and what NFS leaves behind."""
         kept: List[Row] = []
         for row in rows:
             kind = row.mode & KIND_MASK
@@ -297,5 +297,5 @@ class ScanPass:
 
 
 def _subdirectories(path: bytes, packed: bytes) -> Dict[bytes, int]:
-    """The inodes of the directories in one that has these rows."""
+    """Return the inodes of the subdirectories of a directory with these rows, by path."""
     return {join(path, row.name): row.inode for row in subdirectories(packed)}

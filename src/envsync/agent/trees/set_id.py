@@ -1,4 +1,4 @@
-"""Set-id bits, which a copy that belongs to another user must not get."""
+"""Set-id bits, which a copy that belongs to another user must not have."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
 def mode_for(user_id: int, status: os.stat_result) -> int:
-    """A file's mode as a copy may have it that belongs to this user.
+    """Return the mode that a copy of a file may have if it belongs to the user `user_id`.
 
-    Without set-id bits where another user set them: whoever made the file would get the rights
-    of the one who copies it.
+    Set-id bits of another user's file are dropped: otherwise that user would get the rights of
+    the one who copies it.
     """
     mode = stat.S_IMODE(status.st_mode)
     return mode if status.st_uid == user_id else mode & ~SET_ID

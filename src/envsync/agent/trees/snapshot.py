@@ -1,4 +1,4 @@
-"""A snapshot of a tree: what it was at one moment."""
+"""A snapshot of a tree: its contents at one moment."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from envsync.tree.manifest import Manifest, Totals
 
 
 class Snapshot(NamedTuple):
-    """What a tree was at one moment.
+    """The contents of a tree at one moment.
 
-    `hashed_bytes` is how much had to be read for it; the rest was known. `known` gives what
-    is known of each directory. Both callables may have to read it first.
+    `hashed_bytes` is how much had to be read for it; the rest was known. `known` returns what
+    is known of each directory; like `manifest`, it may have to read the content cache first.
     """
 
     revision: str
@@ -25,15 +25,15 @@ class Snapshot(NamedTuple):
     hashed_bytes: int
 
     def manifest(self) -> Manifest:
-        """Of the tree as it was then; made anew at each call."""
+        """Return the manifest of the tree as it was then; each call makes a new one."""
         listings = {path: known.listing for path, known in self.known().items()}
         return Manifest(listings, self.scan.mode, self.scan.mtime_ns)
 
 
 class Later:
-    """What is known of an unchanged tree, read from the cache when somebody asks.
+    """What is known of an unchanged tree, read from the cache at the first call.
 
-    `again` looks at the tree once more, where the cache turns out to be of no use.
+    `again` takes another snapshot, for the case that the cache turns out to be unusable.
     """
 
     def __init__(self, cache: ContentCache, scanned: Scan, again: Callable[[], Snapshot]) -> None:
@@ -47,13 +47,13 @@ class Later:
             found = self._cache.of_tree(self._scan.signature) or self._hashed()
             rows = self._scan.directories
             if not isinstance(rows, StoredRows):
-                # One copy of the rows in memory: those of the scan.
+                # Use the scan's rows, so that memory holds them only once.
                 found = {path: known._replace(rows=rows[path]) for path, known in found.items()}
             self._known = found
         return self._known
 
     def _hashed(self) -> Dict[bytes, Known]:
-        """The cache is damaged, or replaced by another process that saw a later state."""
+        """Hash the tree again: the cache is damaged, or another process stored a later state."""
         snapshot = self._again()
         if snapshot.scan.signature != self._scan.signature:
             raise SourceRefused("it changed while it was read", hint="try again")

@@ -1,4 +1,4 @@
-"""Hashes a tree between two stat passes, and hashes again what changed until they agree."""
+"""Hashes a tree between two stat passes, and hashes changes again until two passes agree."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Progress = Callable[[int], None]
 
 
 class Hashed(NamedTuple):
-    """A snapshot for which files were read. Those that changed after `settled_ns` may change again
-    without a trace.
+    """A snapshot for which files were read.
 
-    `changed` are the directories of which something was not known before.
+    Files that changed after `settled_ns` may change again without a new timestamp. `changed` are
+    the directories with something that was not known before.
     """
 
     snapshot: Snapshot
@@ -52,11 +52,11 @@ class Hashed(NamedTuple):
         self.cache.store(summary, stored, is_racy=is_racy)
 
     def for_retry(self) -> Dict[bytes, Known]:
-        """What is worth knowing for another attempt after this one was not confirmed.
+        """Return what another attempt may rely on after this one was not confirmed.
 
-        A file was hashed only where the inode was that of its row. But what could not be read,
-        and the targets of links, may be those of a directory that was away for a moment and
-        came back without a trace in their own status.
+        Files can be relied on, because each was hashed only if its inode was that of its row. But
+        unreadable paths and link targets may come from a moment in which another directory took
+        the place of theirs, which leaves no trace in their own status.
         """
         kept = without_racy(self.snapshot.known(), self.settled_ns)
         for path in {split(path)[0] for path in self.unreadable}:
@@ -96,10 +96,10 @@ class Attempts:
     def until_confirmed(
         self, first: Scan, known: Dict[bytes, Known], margin_seconds: float, *, glance: bool
     ) -> Hashed:
-        """What the tree was at two passes, with the hashing between them: it may be kept.
+        """Hash the tree until the passes before and after agree; the result may be kept.
 
-        At a `glance` the second pass sees only the directories that files were hashed in.
-        Raises `SourceRefused` where no two passes agree, or what they agree on cannot be read.
+        With `glance`, the second pass sees only the directories that files were hashed in.
+        Raises `SourceRefused` if no two passes agree, or if some files cannot be read.
         """
         for _ in range(ATTEMPTS):
             hashed = self._attempt(first, known, margin_seconds)
@@ -120,7 +120,7 @@ class Attempts:
             )
             if second.signature == first.signature:
                 return second
-            # What stood there may be gone altogether, which only its parent tells.
+            # The directory itself may be gone, which only its parent shows.
         return scan_again(
             self._top_fd,
             self._local,
@@ -130,9 +130,9 @@ class Attempts:
         )
 
     def once(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
-        """One attempt without a second pass; nothing is remembered of it yet.
+        """Make one attempt without a second pass, and store nothing in the cache.
 
-        Raises `SourceRefused` where something cannot be read.
+        Raises `SourceRefused` if something cannot be read.
         """
         hashed = self._attempt(scanned, known, margin_seconds)
         _require_readable(self._top_fd, hashed.unreadable)
@@ -152,7 +152,7 @@ class Attempts:
 
 
 def _require_readable(top_fd: int, unreadable: List[bytes]) -> None:
-    """Raise `StorageFailed` where a disk fails, `SourceRefused` where the user may not."""
+    """Raise `StorageFailed` if a disk fails, `SourceRefused` if the user may not read a file."""
     require_good_disk(top_fd, unreadable)
     if unreadable:
         raise SourceRefused(

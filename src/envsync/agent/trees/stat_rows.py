@@ -1,7 +1,7 @@
-"""The status of a directory's entries, packed: small, and compared as bytes.
+"""The status of a directory's entries, packed into bytes that are small and comparable.
 
 Layout, little-endian: the number of rows, then column by column the mode, inode, size,
-mtime, ctime and link count of each row as 64 bits, then the names with NUL between them.
+mtime, ctime and link count of each row in 64 bits, then the names separated by NUL.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Set
 
 _INTEGERS = 6
 INODE_MASK = (1 << 64) - 1
-"""Of a row's inode: rows are signed numbers, and a filesystem's may use all 64 bits."""
+"""Makes a row's inode unsigned: rows hold signed numbers, but inodes may use all 64 bits."""
 KIND_MASK = stat.S_IFMT(0o177777)
-"""Of a row's mode: with one of `stat.S_IFREG` and its like, for loops in which a call counts."""
+"""For comparing a row's mode with `stat.S_IFREG` etc. in loops where a function call is slow."""
 _TIME_MAX_NS = (1 << 63) - 1
 
 status_columns = attrgetter(
     "st_mode", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns", "st_nlink"
 )
-"""What a row has of an `os.stat_result`, in its order."""
+"""Gets the fields of a row from an `os.stat_result`, in the row's order."""
 
 NO_ROWS = bytes(4)
 """The packed rows of an empty directory."""
@@ -41,18 +41,18 @@ class Row(NamedTuple):
     links: int
 
 
-# Past the constructor, which takes a third of the whole time.
+# Avoids the constructor, which takes a third of the whole time.
 _new_row: Callable[[Tuple[Any, ...]], Row] = functools.partial(tuple.__new__, Row)
 
 
 def pack_columns(columns: Sequence[Tuple[int, ...]]) -> bytes:
-    """The beginning of packed rows; the names, joined by NUL, have to follow."""
+    """Return the start of packed rows, which the names, joined by NUL, have to follow."""
     count = len(columns[0])
     integers = tuple(itertools.chain.from_iterable(columns))
     try:
         return struct.pack("<I%dq" % len(integers), count, *integers)
     except struct.error:
-        # Inode numbers that use all 64 bits, and times that do not fit into them.
+        # Some inode numbers use all 64 bits, or some times do not fit into 64 bits.
         modes_, inodes, sizes, mtimes, ctimes, links = columns
         times = [tuple(map(bounded_ns, column)) for column in (mtimes, ctimes)]
         integers = tuple(itertools.chain(modes_, inodes, sizes, *times, links))
@@ -61,28 +61,28 @@ def pack_columns(columns: Sequence[Tuple[int, ...]]) -> bytes:
 
 
 def bounded_ns(time_ns: int) -> int:
-    """A time as 64 bits hold it: from 1677 to 2262. Filesystems know others."""
+    """Limit a time to what 64 bits hold, 1677 to 2262; filesystems can have others."""
     return max(-_TIME_MAX_NS, min(_TIME_MAX_NS, time_ns))
 
 
 def row_count(packed: bytes) -> int:
-    """How many rows there are in a directory's packed rows."""
+    """Return the number of rows in a directory's packed rows."""
     count: int = struct.unpack_from("<I", packed)[0]
     return count
 
 
 def row_names(packed: bytes) -> bytes:
-    """The names of a directory's packed rows, ascending, with NUL between them."""
+    """Return the names in a directory's packed rows, ascending and separated by NUL."""
     return packed[4 + 8 * _INTEGERS * row_count(packed) :]
 
 
 def modes(packed: bytes) -> Set[int]:
-    """The modes that occur in a directory, without unpacking the rest."""
+    """Return the modes that occur in a directory, without unpacking the rest."""
     return set(struct.unpack_from("<%dq" % row_count(packed), packed, 4))
 
 
 def may_hold_programs(packed: bytes) -> bool:
-    """Whether binaries may be in a directory; a link counts as what it may stand for."""
+    """Return whether a directory may hold binaries; a symlink counts, as it may lead to one."""
     if b".so" in row_names(packed):
         return True
     return any(
@@ -91,7 +91,7 @@ def may_hold_programs(packed: bytes) -> bool:
 
 
 def linked_files(packed: bytes) -> List[Tuple[bytes, int]]:
-    """Name and inode of each file in a directory that has several names, wherever they are."""
+    """Return name and inode of each file in a directory that has other names too, anywhere."""
     linked = _linked(packed)
     if not linked:
         return []
@@ -100,7 +100,7 @@ def linked_files(packed: bytes) -> List[Tuple[bytes, int]]:
 
 
 def has_names_elsewhere(directories: Mapping[bytes, bytes]) -> bool:
-    """Whether some file or link of a tree has more names than there are in its packed rows."""
+    """Return whether a file or symlink of a tree has names that are not in its packed rows."""
     missing: Dict[int, int] = {}
     for packed in directories.values():
         linked = _linked(packed)
@@ -111,7 +111,7 @@ def has_names_elsewhere(directories: Mapping[bytes, bytes]) -> bool:
 
 
 def _linked(packed: bytes) -> List[Tuple[int, int]]:
-    """The place and the number of names of each entry that has several; directories are none."""
+    """Return row number and link count of each entry with several names, except directories."""
     count = row_count(packed)
     column = struct.Struct("<%dq" % count)
     links = column.unpack_from(packed, 4 + 8 * count * (_INTEGERS - 1))
@@ -126,12 +126,12 @@ def _linked(packed: bytes) -> List[Tuple[int, int]]:
 
 
 def unpack(packed: bytes) -> List[Row]:
-    """The rows of one directory, by ascending name. ValueError for damaged bytes."""
+    """Return the rows of one directory, by ascending name; ValueError for damaged bytes."""
     return list(map(_new_row, zip(*_columns(packed))))
 
 
 def subdirectories(packed: bytes) -> List[Row]:
-    """The rows of the directories in one: few of many, and no others are made."""
+    """Return the rows of a directory's subdirectories; as these are few, no others are made."""
     if not any(map(stat.S_ISDIR, modes(packed))):
         return []
     columns = _columns(packed)
@@ -140,7 +140,7 @@ def subdirectories(packed: bytes) -> List[Row]:
 
 
 def _columns(packed: bytes) -> List[Sequence[Any]]:
-    """The names, and each of the integers, of all rows."""
+    """Return the columns of all rows: the names, then each of the integers."""
     try:
         count = row_count(packed)
         integers = struct.unpack_from("<%dq" % (count * _INTEGERS), packed, 4)
@@ -153,7 +153,7 @@ def _columns(packed: bytes) -> List[Sequence[Any]]:
 
 
 def pack(rows: List[Row]) -> bytes:
-    """The rows of one directory as `unpack` takes them."""
+    """Pack the rows of one directory, for `unpack`."""
     if not rows:
         return NO_ROWS
     names, *columns = zip(*rows)

@@ -16,8 +16,8 @@ _BROKEN = frozenset(
         errno.ENXIO,
         errno.ENODEV,
         errno.ESTALE,
-        errno.EUCLEAN,  # what the filesystem has there makes no sense
-        errno.EBADMSG,  # ... or has another checksum
+        errno.EUCLEAN,  # corrupt filesystem metadata
+        errno.EBADMSG,  # a wrong checksum
     }
 )
 _OF_ENTRY = frozenset(
@@ -41,17 +41,17 @@ _PATHS_MAX = 10
 
 
 SPARE_BYTES, SPARE_INODES = 64 << 20, 1000
-"""What a push leaves free."""
+"""The space that a push leaves free."""
 
 _SPARE = Space(SPARE_BYTES, SPARE_INODES)
 _SPARE_OF_ROLLBACK = Space(8 << 20, 100)
-"""Enough for its records: where a disk is nearly full, one wants to go back all the same."""
+"""Just enough for its records, because a rollback should work even on a nearly full disk."""
 
 
 def require_room(
     free: Space, new_bytes: int, new_inodes: int, *, is_rollback: bool = False
 ) -> None:
-    """Raise `NoSpace` where a push or rollback that makes so much would leave too little free."""
+    """Raise `NoSpace` if a push or rollback that adds this much would leave too little free."""
     what, spare = ("rollback", _SPARE_OF_ROLLBACK) if is_rollback else ("push", _SPARE)
     needed = new_bytes + spare.free_bytes
     if needed > free.free_bytes:
@@ -75,7 +75,7 @@ def _megabytes(size_bytes: int) -> str:
 
 
 class Trouble(NamedTuple):
-    """What a disk has, in a few words; and what has to be done before the next push.
+    """A disk's trouble in a few words, and what has to be done before the next push.
 
     `cure` is the template of a hint.
     """
@@ -86,7 +86,7 @@ class Trouble(NamedTuple):
 
 
 def trouble(error: OSError) -> Optional[Trouble]:
-    """The disk's trouble behind a system error; None where the error is another."""
+    """Return the disk's trouble behind a system error, or None if it has another cause."""
     if error.errno == errno.ENOSPC:
         return Trouble(NoSpace, "its disk is full", _FREE)
     if error.errno == errno.EDQUOT:
@@ -99,13 +99,15 @@ def trouble(error: OSError) -> Optional[Trouble]:
 
 
 def is_of_entry(error: OSError) -> bool:
-    """Whether it comes of an entry that is another's, or of another kind than it was: not of a
-    disk, nor of a machine without memory or descriptors."""
+    """Return whether the error is due to an entry's owner or a changed kind.
+
+    That is, not to a disk, nor to a machine that lacks memory or file descriptors.
+    """
     return error.errno in _OF_ENTRY
 
 
 def words(error: Union[EnvsyncError, OSError]) -> str:
-    """`/w/envs/e/lib: Permission denied`, as a person reads it."""
+    """Return an error as text for people, such as `/w/envs/e/lib: Permission denied`."""
     if not isinstance(error, OSError):
         return error.message
     name = error.filename
@@ -114,7 +116,7 @@ def words(error: Union[EnvsyncError, OSError]) -> str:
 
 
 def storage_failure(error: OSError) -> Optional[EnvsyncError]:
-    """The error to tell a person, where nothing was switched; None where it is no disk's."""
+    """Return the error for people, if nothing was switched; None if it is no disk trouble."""
     found = trouble(error)
     if found is None:
         return None
@@ -126,8 +128,10 @@ def storage_failure(error: OSError) -> Optional[EnvsyncError]:
 
 
 def failure_after_switch(error: OSError) -> Optional[EnvsyncError]:
-    """As `storage_failure`, where the other version stands there already, and only its record is
-    missing."""
+    """Return the error for people, if the new version is published but could not be recorded.
+
+    None if it is no disk trouble.
+    """
     found = trouble(error)
     if found is None:
         return None
@@ -139,7 +143,7 @@ def failure_after_switch(error: OSError) -> Optional[EnvsyncError]:
 
 
 def require_good_disk(top_fd: int, unreadable: Sequence[bytes]) -> None:
-    """Raise `StorageFailed` where a disk's trouble is why some of these files cannot be read."""
+    """Raise `StorageFailed` if some of these files cannot be read because of disk trouble."""
     bad: List[str] = []
     found: Optional[Trouble] = None
     for path in unreadable[:_PATHS_MAX]:
@@ -157,6 +161,6 @@ def require_good_disk(top_fd: int, unreadable: Sequence[bytes]) -> None:
 
 
 def _paths(error: OSError) -> tuple[str, ...]:
-    """Where it happened; a name below some open directory would tell nobody anything."""
+    """Return the error's path; none if it is relative to an open directory, which helps nobody."""
     name = error.filename
     return (os.fsdecode(name),) if isinstance(name, (str, bytes)) and os.path.isabs(name) else ()

@@ -29,7 +29,7 @@ from envsync.tree.local import LocalPaths
 
 
 class Trees:
-    """Takes snapshots, with one content cache for all."""
+    """Takes snapshots of trees, all with the same content cache."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Trees:
         helpers: HelperProcesses = NO_HELPERS,
         directories_of: Versions = no_version,
     ) -> None:
-        """`directories_of` says what is of a version, where trees are versions on record."""
+        """`directories_of` gives the directories of a tree's version, if it is one on record."""
         self.local = local
         self.directories_of = directories_of
         self._cache_directory = cache_directory
@@ -48,12 +48,12 @@ class Trees:
         self._stores_later = False
 
     def by(self, local: LocalPaths) -> Trees:
-        """The same by other local paths; what they remember is apart."""
+        """Return a `Trees` for other local paths, which have content caches of their own."""
         return Trees(self._cache_directory, local, self.helpers, self.directories_of)
 
     @contextlib.contextmanager
     def storing_later(self) -> Iterator[None]:
-        """What is hashed meanwhile is stored when somebody asks for it, or at `close`."""
+        """Within the block, put off storing what is hashed until it is needed, or until `close`."""
         self._stores_later = True
         try:
             yield
@@ -65,16 +65,16 @@ class Trees:
             self._unstored.popitem()[1].keep()
 
     def cache(self, device: int, inode: int) -> ContentCache:
-        """What was hashed before of the tree with that top directory."""
+        """Return the content cache of the tree with that top directory."""
         unstored = self._unstored.pop((device, inode), None)
         if unstored is not None:
             unstored.keep()
         return ContentCache(self._cache_directory, device, inode, self.local)
 
     def scan_again(self, path: bytes, before: Scan, *, is_urgent: bool = False) -> Scan:
-        """A further stat pass over a tree that was scanned `before`; nothing is hashed.
+        """Make a further stat pass over a tree that was scanned `before`, hashing nothing.
 
-        One that `is_urgent` takes all processors, where it is worth it.
+        If `is_urgent`, it uses all processors where the tree is large enough.
         """
         with opened_directory(path) as top_fd:
             return scan_again(
@@ -88,12 +88,12 @@ class Trees:
             )
 
     def are_directories_unchanged(self, path: bytes, before: Scan) -> bool:
-        """Whether nothing was made, removed or renamed in a tree since a scan of it."""
+        """Return whether nothing was created, removed or renamed in the tree since a scan of it."""
         with opened_directory(path) as top_fd:
             return are_directories_unchanged(top_fd, before)
 
     def is_still(self, path: bytes, now: Scan, seen: Snapshot) -> bool:
-        """Whether a tree that is `now` so is the very one that was `seen`, with its content."""
+        """Return whether the tree scanned `now` is the one that was `seen`, content unchanged."""
         if now.inode != seen.scan.inode:
             return False
         return now.signature == seen.scan.signature or (
@@ -108,13 +108,13 @@ class Trees:
         glance: bool = False,
         progress: Optional[Progress] = None,
     ) -> Snapshot:
-        """The tree as it is now; `fresh` hashes every byte again.
+        """Return the tree as it is now; `fresh` hashes every byte again.
 
-        The pass after hashing sees the whole tree, as publishing it demands; at a `glance` only
-        the directories in which something was looked into.
+        The pass after hashing covers the whole tree, as publishing requires; with `glance` it
+        covers only the directories in which something was new.
 
-        Raises `SourceRefused` where the tree goes on changing or cannot be read, and the
-        OSError of opening it where it is not there.
+        Raises `SourceRefused` if the tree keeps changing or cannot be read, and the OSError of
+        opening it if it does not exist.
         """
         margin_seconds = mount_of(path).stamp_margin_seconds
         with opened_directory(path) as top_fd:
@@ -133,10 +133,10 @@ class Trees:
     def _first(
         self, path: bytes, top_fd: int, *, fresh: bool = False, ahead: bool = False
     ) -> Tuple[ContentCache, Scan]:
-        """The first pass of a look: what the last one saw, where that can be told from changes.
+        """Return the tree's cache and a first scan, made from the cached scan where possible.
 
-        With `ahead`, what is known of the tree is read while those are searched for: it is in
-        vain where there are none, and who looks has nothing else to do.
+        With `ahead`, the cache is read while changes are searched for. If there are none, that
+        was for nothing, but the caller would only have waited.
         """
         begun = None if fresh else self._searches.take(top_fd)
         if begun is not None:
@@ -158,10 +158,10 @@ class Trees:
         return cache, scan(top_fd, self.local, path, self.helpers, self.directories_of)
 
     def _mistook(self, begun: RunningSearch) -> bool:
-        """Whether the last look took for local a directory that the version here has.
+        """Return whether the cached scan took a directory of the version for a local path.
 
-        As one that was taken when nobody could tell which version it was: no look that goes on
-        from it would find that out.
+        That happens if the version was unknown at that scan. A scan that continues from it would
+        not notice.
         """
         before = begun.before
         if not before.local:
@@ -186,21 +186,21 @@ class Trees:
         return Attempts(top_fd, path, cache, self.local, NO_WRITTEN_DIGESTS, progress, hashing, of)
 
     def begin(self, path: bytes) -> None:
-        """Have it found out meanwhile what changed in a tree that a `snapshot` will be taken of."""
+        """Start to search for changes in a tree, in the background, for a later `snapshot`."""
         with contextlib.suppress(OSError), opened_directory(path) as top_fd:
             self._searches.begin(top_fd, path, self.cache)
 
     def read_ahead(self) -> None:
-        """Read what is known of the trees that are being looked through: it will be needed."""
+        """Read the content caches of the trees being searched, which will be needed."""
         self._searches.read_ahead()
 
     def close(self) -> None:
-        """End what was begun and never asked for, and store what is still to be stored."""
+        """End searches that nobody asked for, and store what is still to be stored."""
         self._searches.give_up()
         self._store()
 
     def _unchanged(self, path: bytes, now: Scan, cache: ContentCache) -> Optional[Snapshot]:
-        """The snapshot that the cache has of a tree as it is now; None where it has none."""
+        """Return the cached snapshot if the tree is still as it was then, else None."""
         summary = cache.summary()
         if summary is None or summary.scan.signature != now.signature:
             return None
@@ -221,12 +221,12 @@ class Trees:
         on_change: Callable[[Scan], None] = lambda _: None,
         hashing: Optional[Hashing] = None,
     ) -> Tuple[Snapshot, Optional[Hashed]]:
-        """The tree as one pass and the hashing after it found it; with what was hashed, if any.
+        """Return the tree as found by one pass and the hashing after it, and what was hashed.
 
-        That counts only once a further `scan` has given the same signature; then, and not
-        before, it may be kept. `before` is what came of a try that was not confirmed, and
-        `on_change` gets the pass before the hashing.
-        Raises as `snapshot` does.
+        The second item is None if the snapshot came from the cache. The result counts, and may be
+        kept, only once a further scan has the same signature. `before` is the result of a try
+        that was not confirmed. `on_change` is called with the pass that precedes the hashing.
+        Raises the errors of `snapshot`.
         """
         with opened_directory(path) as top_fd:
             cache, first = self._first(path, top_fd)
@@ -249,14 +249,14 @@ class Trees:
         known: Optional[Dict[bytes, Known]] = None,
         of_version: Collection[bytes] = (),
     ) -> Snapshot:
-        """A tree that only this process writes to, after it did so.
+        """Return a snapshot of a tree that only this process writes to, after it has done so.
 
-        A file whose status is in `written` was hashed as it was written.
-        One pass is enough, and after an earlier look (`before`) only over what was
-        touched since. Without one, `known` are directories that were looked at one by one.
-        `of_version` are the directories of the version that it is to be.
-        What is remembered of it counts once `seconds_to_settle` are over: others may not get
-        at it before.
+        A file whose status is in `written` was hashed as it was written. One pass is enough, and
+        if there is an earlier snapshot (`before`), only over the directories `touched` since.
+        Without one, `known` has directories that were read one by one. `of_version` are the
+        directories of the version that the tree will become.
+        The cached result is valid once `seconds_to_settle` have passed; nobody else may write to
+        the tree before then.
         """
         with opened_directory(path) as top_fd:
             if before is None:
@@ -267,10 +267,10 @@ class Trees:
             known = before.known() if before is not None else known or {}
             attempts = Attempts(top_fd, path, cache, self.local, written, progress)
             hashed = attempts.once(scanned, known, 0.0)
-            # Nobody else writes there: none of it can change and show the same stamps.
+            # Nobody else writes there, so no file can change and keep its timestamps.
             hashed._replace(settled_ns=scanned.newest_ns).keep()
             return hashed.snapshot
 
     def seconds_to_settle(self, path: bytes, scanned: Scan) -> float:
-        """How long until each further change of a tree shows other stamps than this scan saw."""
+        """Return the seconds until any change of a tree shows timestamps later than this scan's."""
         return seconds_to_settle(scanned, mount_of(path).stamp_margin_seconds)

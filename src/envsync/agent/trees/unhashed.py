@@ -1,4 +1,4 @@
-"""The files that wait to be hashed, packed by directory: 200,000 objects would take 100 MB."""
+"""Files waiting to be hashed, packed by directory because 200,000 objects would take 100 MB."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _NOTHING_READ: Mapping[bytes, Tuple[int, bytes]] = {}
 
 
 class Item:
-    """A file to hash: its path relative to the top, its size, and the row that it has.
+    """A file to hash: its path relative to the top, its size, and the number of its row.
 
-    Where `inode` is given, another file that is found at the path counts as missing.
+    If `inode` is given, a file with another inode at the path counts as missing.
     """
 
     __slots__ = ("digests", "inode", "name", "path", "row", "size_bytes")
@@ -31,16 +31,16 @@ class Item:
         self.inode = inode
 
     def take(self, digest: bytes) -> None:
-        """Have its digest."""
+        """Store the file's digest."""
         at = self.row * len(MISSING)
         self.digests[at : at + len(MISSING)] = digest
 
 
 class Unhashed:
-    """The files of one directory that have to be hashed: objects only when it is their turn.
+    """The files of one directory that have to be hashed; objects are made only when needed.
 
-    `rows` is the directory's packed status. `digests` has one for each row: `MISSING` for
-    what is to be hashed, and for what is no file, and afterwards for what could not be read.
+    `rows` is the directory's packed status. `digests` has one for each row: `MISSING` for files
+    still to be hashed or that could not be read, and for entries that are no files.
     """
 
     __slots__ = ("digests", "directory", "files", "rows", "size_bytes")
@@ -55,7 +55,7 @@ class Unhashed:
         self.size_bytes = size_bytes
 
     def items(self, read: Mapping[bytes, Tuple[int, bytes]] = _NOTHING_READ) -> List[Item]:
-        """The files, the largest first; but not those whose inode and digest were `read`."""
+        """Return the files, the largest first, without those whose inode and digest were `read`."""
         digests, size = self.digests, len(MISSING)
         found: List[Item] = []
         for number, row in enumerate(unpack(self.rows)):
@@ -72,6 +72,6 @@ class Unhashed:
         return found
 
     def contents(self) -> List[bytes]:
-        """The digests, row by row."""
+        """Return the digests, row by row."""
         digests, size = bytes(self.digests), len(MISSING)
         return [digests[at : at + size] for at in range(0, len(digests), size)]

@@ -1,4 +1,4 @@
-"""Hints on how to make paths readable that this user may not read."""
+"""Hints on how to give this user read access to paths that it may not read."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from envsync.agent.server.facts import user_name
 
 
 def how_to_read_files(top_fd: int, path: bytes) -> str:
-    """As bytecode that root's Python left: its mode is not this user's to change.
+    """Return a hint for unreadable files, of which `path`, below the open directory, is one.
 
-    `path` is one of them, below the open directory.
+    Such are compiled files that root's Python left, whose mode this user cannot change.
     """
     owner = os.stat(path, dir_fd=top_fd, follow_symlinks=False).st_uid
     if owner == os.geteuid():
@@ -20,7 +20,7 @@ def how_to_read_files(top_fd: int, path: bytes) -> str:
 
 
 def how_to_read_directory(top_fd: int, path: bytes) -> str:
-    """As one that another member of the group made with a umask of 077."""
+    """Return a hint for an unreadable directory, such as another member made with umask 077."""
     own = "chmod u+rx on it"
     try:
         status = os.stat(path or b".", dir_fd=top_fd, follow_symlinks=False)

@@ -1,6 +1,6 @@
-"""Digests of files that were hashed as they were written, each with the status after that.
+"""Digests of files that were hashed as they were written, each with the status after writing.
 
-Only the process that writes a tree notes them, and nobody else may write there.
+They are noted by the process that writes a tree, and nobody else may write there.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _BEFORE_CTIME_BYTES = struct.calcsize("<QQq")
 
 
 class WrittenDigests:
-    """Digests by path, each good for one status. Packed: there may be 200,000."""
+    """Digests by path, each valid for one status; packed, because there may be 200,000."""
 
     def __init__(self) -> None:
         self.packed: Dict[bytes, bytes] = {}
 
     def add(self, path: bytes, status: os.stat_result, digest: bytes) -> None:
-        """Note the digest of a file that has this status."""
+        """Note the digest of a file with this status."""
         self.packed[path] = _STATUS.pack(*_numbers(status)) + digest
 
     def drop(self, path: bytes) -> None:
@@ -36,20 +36,20 @@ class WrittenDigests:
         return len(self.packed)
 
     def take(self, packed: Dict[bytes, bytes]) -> None:
-        """Add what another process has written for this one: `packed` of its own."""
+        """Add the `packed` digests of another process that wrote for this one."""
         self.packed.update(packed)
 
     def row(self, directory: bytes, name: bytes) -> Row:
-        """A file's status when it was written for, with one name. KeyError where it was not."""
+        """Return a file's status after writing, with a link count of 1; KeyError if not noted."""
         packed = self.packed[join(directory, name)]
         inode, size_bytes, mtime_ns, ctime_ns, mode = _STATUS.unpack_from(packed)
         return Row(name, mode, inode, size_bytes, mtime_ns, ctime_ns, 1)
 
     def digests(self, directory: bytes, rows: Sequence[Row]) -> List[Optional[bytes]]:
-        """The digest of each file that is still as it was when its bytes were hashed.
+        """Return the digest of each row's file, or None if it is not noted or has changed since.
 
-        Making a further name for it changes ctime and the link count, nothing else; names
-        are made only after the contents.
+        A further hard link changes only ctime and the link count, and links are made after the
+        contents; so for a file with several names, ctime may differ.
         """
         start = directory + b"/" if directory else b""
         found: List[Optional[bytes]] = []
