@@ -1,1 +1,1 @@
-"""Builds the next version beside the live one, from files on the server and what is sent."""
+"""Builds the next version beside the live one, from files on the server and files received."""

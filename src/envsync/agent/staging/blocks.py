@@ -1,9 +1,9 @@
 """Block-wise transfer of large files of which the target has most already.
 
-The target tells the digests of the blocks of what it has at a file's path: what an interrupted
-push left of it, or the version that stands there. The source answers with what to copy from
-there and what it sends. A block counts wherever it was, but only at multiples of its size, so
-bytes that were inserted make all behind them new; rsync finds those.
+The target reports the block digests of the file that it has at a path: what an interrupted push
+left, or the live version's. The source answers with the blocks to copy from there and the bytes
+that it sends. A block is found at any multiple of the block size, but nowhere else, so bytes that
+were inserted make everything after them new; rsync would find it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from envsync.errors import TransferFailed
 from envsync.tree.entry import Entry
 
 LARGE_BYTES = 8 << 20
-"""Smaller files are sent in less time than it takes to ask."""
+"""Smaller files are sent in less time than asking for digests takes."""
 
 BLOCK_BYTES = 1 << 16
 DIGEST_BYTES = 16
 SAMPLE_BLOCKS = 64
-"""So many are compared before all of a file's are hashed on both ends."""
+"""The number of blocks compared before all blocks of a file are hashed on both ends."""
 
 COUNT = struct.Struct("<II")
-"""Whole blocks of what is there, and digests that follow."""
+"""The number of whole blocks in the target's file, and of the digests that follow."""
 
 RUN = struct.Struct("<BII")
-"""What a run is, its first block, and how many: blocks to copy, or bytes that follow."""
+"""A run's kind, its first block, and the number of blocks to copy or of bytes that follow."""
 
 COPY, DATA = 0, 1
 
@@ -44,27 +44,27 @@ def block_digest(block: bytes) -> bytes:
 
 
 def read_block(fd: int, number: int) -> bytes:
-    """A block of what is open; what cannot be read of it is missing, and a hash will tell."""
+    """Return a block of an open file, short or empty if it cannot be read; a hash will show it."""
     with contextlib.suppress(OSError):
         return os.pread(fd, BLOCK_BYTES, number * BLOCK_BYTES)
     return b""
 
 
 def numbers(count: int, is_sample: bool) -> Sequence[int]:
-    """The blocks of so many that are told: all, or a few that are evenly spaced."""
+    """Return which of `count` blocks are reported: all, or for a sample a few, evenly spaced."""
     if not is_sample or count <= SAMPLE_BLOCKS:
         return range(count)
     return [number * count // SAMPLE_BLOCKS for number in range(SAMPLE_BLOCKS)]
 
 
 class Bases:
-    """What stands at the paths of large files, in trees of which the first that has one counts."""
+    """The files at the paths of large files, each from the first tree that has one there."""
 
     def __init__(self, trees: Sequence[bytes]) -> None:
         self._trees = trees
 
     def open(self, path: bytes) -> int:
-        """A descriptor; -1 where there is no file of a block or more."""
+        """Return a file descriptor, or -1 if there is no file of at least one block."""
         for tree in self._trees:
             with contextlib.suppress(OSError):
                 fd = os.open(os.path.join(tree, path), READ_FLAGS)
@@ -75,9 +75,9 @@ class Bases:
         return -1
 
     def told(self, path: bytes, size_bytes: int, is_sample: bool) -> bytes:
-        """How many blocks there are, and the digests of all or some.
+        """Return, encoded, how many blocks there are, and the digests of all or of a sample.
 
-        `size_bytes` is how large the file will be; of one that is twice as large, no more.
+        `size_bytes` is the size that the file will have; no more than twice as much is considered.
         """
         fd = self.open(path)
         if fd < 0:
@@ -87,14 +87,14 @@ class Bases:
             which = numbers(count, is_sample)
             digests = [block_digest(os.pread(fd, BLOCK_BYTES, n * BLOCK_BYTES)) for n in which]
         except OSError:
-            return COUNT.pack(0, 0)  # unreadable here: the source has it
+            return COUNT.pack(0, 0)  # unreadable here, so the source sends it
         finally:
             os.close(fd)
         return COUNT.pack(count, len(digests)) + b"".join(digests)
 
 
 class Patching(Incoming):
-    """Writes files anew from what is there and what comes: as `Incoming`, which see."""
+    """An `Incoming` that writes files from blocks of existing files and bytes that arrive."""
 
     def __init__(
         self, writer: TreeWriter, items: Collection[Tuple[bytes, Entry]], bases: Bases
@@ -120,7 +120,7 @@ class Patching(Incoming):
         self._close_base()
 
     def _step(self, view: memoryview) -> int:
-        """Take one part of what has come, and say how long it was; 0 where it is not all there."""
+        """Take one part of the data; return its length, or 0 if it has not arrived completely."""
         if self._open is None:
             return self._head(view) if len(view) >= HEAD.size else 0
         if self._coming:
@@ -145,14 +145,14 @@ class Patching(Incoming):
         if size_bytes == GONE or not size_bytes:
             self._skip()
         else:
-            # Before the file is begun anew: what stands at its path may be what is copied.
+            # Open it before the new file replaces it: it may be the file at the same path.
             self._base_fd = self._bases.open(self._path)
             self._begin(entry)
         return HEAD.size
 
     def _copy(self, first: int, count: int) -> None:
         for number in range(first, first + count):
-            # What is another one by now is told by the hash of the whole file.
+            # If the block has changed meanwhile, the hash of the whole file will show it.
             block = read_block(self._base_fd, number)
             self._write(memoryview(block.ljust(BLOCK_BYTES, b"\0")))
 
@@ -168,7 +168,7 @@ class Patching(Incoming):
 
 
 class Blocks:
-    """The digests that a target told of one path, by what they are."""
+    """The block digests that a target reported for one path, with a lookup by digest."""
 
     def __init__(self, count: int, digests: Sequence[bytes]) -> None:
         self.count = count
@@ -178,14 +178,14 @@ class Blocks:
             self._first.setdefault(digest, number)
 
     def find(self, digest: bytes, expected: int) -> Optional[int]:
-        """A block with that digest: the one that is expected, where it has it."""
+        """Return the number of a block with that digest, preferably `expected`, or None."""
         if expected < len(self.digests) and self.digests[expected] == digest:
             return expected
         return self._first.get(digest)
 
 
 def parse(payload: bytes, sizes_bytes: Sequence[int]) -> List[Blocks]:
-    """What was told of files that will be so large; ValueError where that is not so."""
+    """Parse the digests reported for files that will have these sizes; ValueError if malformed."""
     found, position = [], 0
     for size_bytes in sizes_bytes:
         if len(payload) - position < COUNT.size:
@@ -204,11 +204,11 @@ def parse(payload: bytes, sizes_bytes: Sequence[int]) -> List[Blocks]:
 
 
 def runs(fd: int, size_bytes: int, blocks: Blocks) -> Iterator[Tuple[int, int, bytes]]:
-    """A file as runs: the first block to copy and how many, or -1, 0 and the bytes to send."""
+    """Yield a file as runs: first block and number of blocks to copy, or -1, 0 and the bytes."""
     first = count = 0
     for number, start in enumerate(range(0, size_bytes, BLOCK_BYTES)):
         length = min(BLOCK_BYTES, size_bytes - start)
-        # Shorter than it was: filled up, and its hash will tell.
+        # If the file has become shorter, it is padded; the receiver notices by its hash.
         block = read_block(fd, number)[:length].ljust(length, b"\0")
         found = blocks.find(block_digest(block), first + count) if length == BLOCK_BYTES else None
         if found is not None and count and found == first + count:

@@ -1,7 +1,7 @@
 """Chooses the tree that a push builds on.
 
-In this order: what an interrupted push left, or was set aside for this one; the earlier version
-that `keep` would drop once this one is published (double buffering: only what changed is
+The first of these that can be used: what an interrupted push left or an earlier one set aside; the
+version that `keep` would drop once this one is published (double buffering: only what changed is
 written anew); a new directory.
 """
 
@@ -26,9 +26,9 @@ from envsync.tree.manifest import EMPTY, Manifest
 
 
 class Candidate(NamedTuple):
-    """A tree by its name in `trees`, how it came to be, and what stands there.
+    """A tree to build on: its name in `trees`, its origin, and its snapshot.
 
-    A new one has no name yet, and nothing stands there.
+    A new directory has no name and no snapshot yet (None).
     """
 
     token: Optional[str]
@@ -37,7 +37,7 @@ class Candidate(NamedTuple):
 
 
 class _Possible(NamedTuple):
-    """A tree that could be built on, if it is still of that revision; None where it may be any."""
+    """A tree that could be built on if it still has this `revision`; None accepts any."""
 
     tree: bytes
     origin: str
@@ -48,7 +48,7 @@ NOTHING = Candidate(None, ORIGIN_NEW, None)
 
 
 class StagingChoice:
-    """Looks for the tree to build on; nothing is touched."""
+    """Looks for the tree to build on, changing nothing."""
 
     def __init__(self, places: Layout, trees: Trees, records: Records) -> None:
         self._places = places
@@ -56,22 +56,22 @@ class StagingChoice:
         self._records = records
 
     def preview(self, live: Optional[Record], keep: int) -> Tuple[str, Manifest]:
-        """How the tree came to be that would be built on, and what stands there."""
+        """Return origin and manifest of the tree that would be built on."""
         if not os.path.isdir(self._places.trees):
             return ORIGIN_NEW, EMPTY
         chosen = self.candidate(live, keep)
         return chosen.origin, EMPTY if chosen.found is None else chosen.found.manifest()
 
     def begin(self, live: Optional[Record], keep: int) -> None:
-        """Have it found out meanwhile what changed in the tree that is the first to be tried."""
+        """Start to search the first tree to be tried for changes, in the background."""
         for possible in self._possible(live, keep):
             self._trees.begin(possible.tree)
             return
 
     def candidate(self, live: Optional[Record], keep: int, wanted: str = "") -> Candidate:
-        """The tree to build on, hashed; `live` is the record of what stands at the name.
+        """Return the tree to build on, hashed; `live` is the record of the live tree.
 
-        `wanted` is the revision that will be built, where that may be on record already.
+        `wanted` is the revision that will be built, given if it may be on record already.
         """
         for tree, origin, revision in self._possible(live, keep, wanted):
             with contextlib.suppress(SourceRefused, StorageFailed):
@@ -79,10 +79,10 @@ class StagingChoice:
                 is_it = revision in (None, snapshot.revision)
                 if is_it and not has_names_elsewhere(snapshot.scan.directories):
                     return Candidate(os.fsdecode(os.path.basename(tree)), origin, snapshot)
-            # Somebody wrote into it after it was replaced, or still does, or nobody can read it
-            # any more: not ours to build over. Nor where conda linked its files with those of its
-            # package cache and other environments (it was put on record as it stood), or a copy
-            # did: their modes, times and owners would change as well.
+            # Not usable: somebody wrote into it after it was replaced, or still does, or it cannot
+            # be read any more; or its files have hard links elsewhere, made by conda (to its
+            # package cache and other environments, if the tree was recorded as it was found) or
+            # by a copy. Their modes, times and owners would change as well.
         return NOTHING
 
     def _possible(self, live: Optional[Record], keep: int, wanted: str = "") -> Iterator[_Possible]:
@@ -95,7 +95,7 @@ class StagingChoice:
             yield surplus
 
     def _noted(self, records: Sequence[Record]) -> Optional[_Possible]:
-        """What an interrupted push left, or was set aside."""
+        """Return the tree that an interrupted push left or that was set aside, or None."""
         note = find_staging(self._places)
         if note is None or note.inode in {record.inode for record in records}:
             return None
@@ -107,12 +107,12 @@ class StagingChoice:
         return None
 
     def _surplus(self, record: Optional[Record]) -> Optional[_Possible]:
-        """The version that goes next, where nothing says that somebody needs it as it is."""
+        """Return the tree of the version to be dropped next, or None if it may still be needed."""
         tree = None if record is None else self._records.tree(record)
         if record is None or tree is None or not may_build_on(tree):
             return None
         if may_be_written_to(tree):
-            # A job that started with it: what it writes would be written into the next version.
+            # A job that started with this version would write into the next one.
             return None
         return _Possible(tree, ORIGIN_SPARE, record.revision)
 
@@ -120,10 +120,11 @@ class StagingChoice:
 def _next_to_go(
     records: Sequence[Record], live: Optional[Record], keep: int, wanted: str
 ) -> Optional[Record]:
-    """The earlier version that `keep` would drop after the next publish; None where none.
+    """Return the earlier version that `keep` would drop after the next publish, or None.
 
-    What is kept for a reason of its own does not count, be it the one that stands there. Nor does
-    that one where it is published again: of one version in two trees the earlier tree goes.
+    Versions that are kept for a reason of their own, even the live one, do not count. Nor does the
+    live one if the same revision is published again: of two trees of one revision, the earlier one
+    is dropped.
     """
     earlier = [r for r in records if not r.kept_because and (live is None or r.inode != live.inode)]
     counts = live is not None and not live.kept_because and live.revision != wanted

@@ -1,7 +1,7 @@
 """Copies files from other trees of this server into the staging tree, on all processors.
 
-A file costs five system calls and its hash. So where there are many, the processes that scan
-beside the agent's own take batches of them as well.
+A file costs five system calls and its hash. So if there are many, the helper processes that
+share scans also copy batches of them.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from envsync.tree.entry import Entry
 from envsync.tree.steps import COPIES_MAX, Copies, Copy, Make
 
 FEW_FILES, FEW_BYTES = 1000, 64 << 20
-"""So little is done before another process would be of help."""
+"""This little is done before another process would be of help."""
 _BATCH_BYTES = 8 << 20
 
 Progress = Callable[[int], None]
 
 
 class Site(NamedTuple):
-    """Where it is copied to: the staging tree's path, what writes there, and the writers' lock."""
+    """Where files are copied to: the staging tree's path, its writer, the writers' lock file."""
 
     path: bytes
     writer: TreeWriter
@@ -45,7 +45,7 @@ class Site(NamedTuple):
 
 
 class Copying:
-    """Copies what a plan has from holdings. `failed` is what has to come from elsewhere."""
+    """Copies a plan's files from holdings; `failed` are those that have to come from elsewhere."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Copying:
         helpers: HelperProcesses,
         progress: Optional[Progress] = None,
     ) -> None:
-        """`holdings` are the paths of the trees that copies name by their number."""
+        """`holdings` are the paths of the trees, which copies refer to by number."""
         self._site = site
         self._holdings = holdings
         self._helpers = helpers
@@ -62,7 +62,7 @@ class Copying:
         self.failed: List[Make] = []
 
     def run(self, copies: Sequence[Copies]) -> None:
-        """Raises OSError where the staging tree cannot be written to."""
+        """Copy the files; OSError if the staging tree cannot be written to."""
         files, size_bytes = sum(c.files for c in copies), sum(c.size_bytes for c in copies)
         is_little = files <= FEW_FILES and size_bytes <= FEW_BYTES
         with contextlib.ExitStack() as stack:
@@ -80,7 +80,7 @@ class Copying:
                 self._progress(entry.size_bytes)
 
     def _share(self, pending: List[List[Copies]], fds: Sequence[int]) -> None:
-        """Helpers take batches from the end, where the largest are; this process the others."""
+        """Share the batches: helpers take the largest, from the end, this process the others."""
         idle = list(range(len(self._helpers)))
         busy: Dict[int, Tuple[int, List[Copy]]] = {}
         while pending or busy:
@@ -94,7 +94,7 @@ class Copying:
                 if self._collect(batch, self._helpers.finish(number, ticket)):
                     idle.append(number)
                 else:
-                    # It is gone, or must not write: what it was given is ours again.
+                    # The helper died or must not write, so this process copies its batch.
                     self._copy(batch, fds)
 
     def _order(self, batch: Sequence[Copy]) -> Tuple[Any, ...]:
@@ -102,7 +102,7 @@ class Copying:
         return self._site.path, self._site.lock, self._holdings[batch[0].holding], files
 
     def _collect(self, batch: Sequence[Copy], answer: Optional[Tuple[Any, ...]]) -> bool:
-        """Take over what a helper did; whether it did it."""
+        """Add what a helper did; return False if it could not do it."""
         if answer is None:
             return False
         written, failed, error_number = answer
@@ -116,10 +116,10 @@ class Copying:
 
 
 def copy_share(order: Tuple[Any, ...]) -> Optional[Tuple[Any, ...]]:
-    """A helper's part, for `Copying`: what was written, the numbers of what failed, and an errno.
+    """Do a helper's part of `Copying`; return what was written, the failed numbers, and an errno.
 
-    None where it has to be done elsewhere. While it writes it holds the writers' lock, so that
-    nobody builds in the same place after the agent that asked for it is gone.
+    None means that the caller has to copy the files itself. While writing, the helper holds the
+    writers' lock, so that nobody builds in the same tree after the agent that asked for it died.
     """
     staged, lock, holding, files = order
     with contextlib.ExitStack() as stack:
@@ -147,7 +147,7 @@ def copy_share(order: Tuple[Any, ...]) -> Optional[Tuple[Any, ...]]:
 
 @contextlib.contextmanager
 def _opened(path: bytes) -> Iterator[int]:
-    """A tree's descriptor; -1 where it is gone by now: then what it had comes from the source."""
+    """Open a tree until the block ends; -1 if it is gone, so that the source sends its files."""
     fd = -1
     with contextlib.suppress(OSError):
         fd = open_directory(path)
@@ -163,7 +163,7 @@ def _each(copies: Iterable[Copies]) -> Iterator[Copy]:
 
 
 def _batches(copies: Sequence[Copies]) -> List[List[Copies]]:
-    """Parts from one holding each, in the order of paths; the largest part last."""
+    """Divide copies into batches, each from one holding and in path order; the largest last."""
     found: List[List[Copies]] = []
     files = size_bytes = 0
     for some in sorted(copies, key=lambda some: some.holding):

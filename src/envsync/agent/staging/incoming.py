@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Incoming:
     """Writes files as their bytes arrive, hashing them on the way.
 
-    `failed` names the files that were gone, or were not what the manifest says. Raises
-    `TransferFailed` where the stream breaks its own rules, and OSError from writing.
+    `failed` names the files that were gone at the source, or not what the manifest says. Methods
+    raise `TransferFailed` if the stream is malformed, and OSError from writing.
     """
 
     def __init__(self, writer: TreeWriter, items: Collection[Tuple[bytes, Entry]]) -> None:
@@ -35,7 +35,7 @@ class Incoming:
 
     @property
     def files(self) -> int:
-        """How many files arrived so far."""
+        """The number of files that have arrived so far."""
         return self._next
 
     def feed(self, data: bytes) -> None:
@@ -64,12 +64,12 @@ class Incoming:
         self._rest = bytes(view[position:])
 
     def finish(self) -> None:
-        """The stream is over: every file must have come."""
+        """End the stream; raises `TransferFailed` unless every file has arrived."""
         if self._open is not None or self._rest or self._next != self._count:
             raise TransferFailed("the stream ended early")
 
     def abort(self) -> None:
-        """Close what is open; an unfinished file stays for the next try to look at."""
+        """Close what is open; an unfinished file stays, as the next try may use it."""
         if self._open is not None:
             os.close(self._open.fd)
             self._open = None
@@ -120,7 +120,7 @@ class Incoming:
 
 
 class _OpenFile:
-    """A file of which some bytes have come."""
+    """A file that has arrived in part."""
 
     def __init__(self, fd: int, entry: Entry) -> None:
         self.fd = fd

@@ -1,4 +1,4 @@
-"""Lists the directories of a staging tree while it is received, each as soon as it is complete."""
+"""Lists directories of a staging tree while it is being received, each once it is complete."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from envsync.tree.steps import Plan
 
 
 class _Waiting(NamedTuple):
-    """A directory, and how many of all files have come when it and all below it is there."""
+    """A directory, and the number of files after which it is complete with all below it."""
 
     files: int
     path: bytes
 
 
 class IncrementalListing:
-    """Listings of the directories that are complete, while others are still to come.
+    """Listings of complete directories, made while others are still being received.
 
-    It spares the look at the whole tree, which has to follow, the work where a directory then
-    is as it was here. Nothing of it is believed otherwise.
+    The snapshot of the whole tree, which has to follow, reuses the listing of each directory that
+    is then unchanged, and ignores the others.
     """
 
     def __init__(self, writer: TreeWriter, work: Plan) -> None:
-        """`work` builds the tree from nothing; its files are fetched in their order."""
+        """`work` builds the tree from nothing; its files arrive in the plan's order."""
         self._writer = writer
         self._files = dict(work.fetches.listings())
         self._others = _others(work)
@@ -41,11 +41,11 @@ class IncrementalListing:
         self.known: Dict[bytes, Known] = {}
 
     def look(self, files: int) -> bool:
-        """Look at one more directory, now that so many files have come; whether there was one."""
+        """List one more directory if one is complete after `files` files; return whether it was."""
         if not self._waiting or self._waiting[-1].files > files:
             return False
         path = self._waiting.pop().path
-        # What is wrong there is met again, and told, by the look at the whole tree.
+        # The snapshot of the whole tree will meet any error again, and report it.
         with contextlib.suppress(OSError, EnvsyncError, KeyError):
             self._writer.stamp(path, self._entries[path])
             if split(path)[1] != CACHE_DIRECTORY:
@@ -53,7 +53,7 @@ class IncrementalListing:
         return True
 
     def _look(self, path: bytes) -> None:
-        """With its cache directory: what of that counts depends on the sources beside it."""
+        """List a directory with its `__pycache__`, of which the sources decide what counts."""
         rows: Dict[bytes, bytes] = {}
         while path in self._entries:
             rows[path] = pack(self._rows(path))
@@ -62,9 +62,9 @@ class IncrementalListing:
         self.known.update(build.directories())
 
     def _rows(self, directory: bytes) -> List[Row]:
-        """What stands in a directory; of the files, the status that they had once written.
+        """Return the rows of a directory; for files, with the status that they had once written.
 
-        KeyError or FileNotFoundError where something did not come.
+        Raises KeyError or FileNotFoundError if something did not arrive.
         """
         row = self._writer.written.row
         files = listings.names(self._files.get(directory, b""))
@@ -77,7 +77,7 @@ class IncrementalListing:
 
 
 def _others(work: Plan) -> Dict[bytes, List[bytes]]:
-    """The names of what is no file, by directory."""
+    """Return the names of directories and symlinks, by directory."""
     found: Dict[bytes, List[bytes]] = {}
     for path, _ in (*work.directories, *work.symlinks):
         directory, name = split(path)
@@ -86,21 +86,21 @@ def _others(work: Plan) -> Dict[bytes, List[bytes]]:
 
 
 def _waiting(work: Plan) -> List[_Waiting]:
-    """Those that nothing is done in after their files have come; the next one at the end."""
+    """Return directories in which nothing is done after their files arrive; the next one last."""
     complete = {path: 0 for path, _ in work.directories}
     files = 0
     for directory, count in work.fetches.counts():
         files += count
         if directory:
             complete[directory] = files
-    # What is below a directory has a longer path.
+    # Longest first, because the paths below a directory are longer than its own.
     for path in sorted(complete, key=len, reverse=True):
         parent = split(path)[0]
         if parent:
             complete[parent] = max(complete[parent], complete[path])
     for link in work.links:
         _drop(complete, split(link.path)[0])
-    # A directory's status stands in the one above it, which comes after it.
+    # A directory's status is in the rows of its parent, which therefore comes after it.
     waiting = [_Waiting(count, path) for path, count in complete.items()]
     return sorted(waiting, key=lambda one: (-one.files, one.path.count(b"/")))
 

@@ -1,4 +1,4 @@
-"""Corrects a plan's figures by what was really copied."""
+"""Corrects a plan's figures according to what was really copied."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from envsync.tree.steps import Files, Plan
 
 
 def with_copied(facts: PlanFacts, copied: PlanFacts, work: Plan) -> PlanFacts:
-    """The figures with what was copied before there was a plan, but for what goes again."""
+    """Return the figures plus what was copied before the plan, less what the plan removes again."""
     gone = [make.entry.size_bytes for make in work.remove if make.entry.kind == FILE]
     gone_bytes = min(sum(gone), copied.reused_bytes)
     names = dict.fromkeys(copied.reused_from + facts.reused_from)
@@ -23,7 +23,7 @@ def with_copied(facts: PlanFacts, copied: PlanFacts, work: Plan) -> PlanFacts:
 
 
 def with_failed(facts: PlanFacts, work: Plan, fetches: Files) -> PlanFacts:
-    """What could not be copied here comes from the source after all."""
+    """Return the figures with failed copies counted as fetched from the source."""
     files = len(fetches) - len(work.fetches)
     size_bytes = fetches.size_bytes - work.fetch_bytes()
     return facts._replace(

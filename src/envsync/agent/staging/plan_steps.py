@@ -1,4 +1,4 @@
-"""Carries out a plan's steps on a staging tree: those before the contents come, and those after."""
+"""Carries out a plan's steps on a staging tree: those before the contents arrive, and after."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from envsync.tree.steps import Make, Plan
 
 
 def before_contents(writer: TreeWriter, work: Plan) -> None:
-    """Remove what goes; make directories and symbolic links."""
+    """Remove what the plan removes; make directories and symbolic links."""
     for path, entry in _gone_first(work):
         writer.remove(path, entry.kind)
     for path, _ in work.directories:
@@ -25,7 +25,7 @@ def before_contents(writer: TreeWriter, work: Plan) -> None:
 
 
 def _gone_first(work: Plan) -> Iterator[Make]:
-    """What goes before anything comes: not what a large file can be made of (`blocks`)."""
+    """Yield what to remove beforehand: all but files whose blocks a new large one may reuse."""
     if not work.remove:
         return
     made_anew = {path for path, entry in work.fetches if entry.size_bytes >= LARGE_BYTES}
@@ -35,11 +35,11 @@ def _gone_first(work: Plan) -> Iterator[Make]:
 
 
 def after_contents(writer: TreeWriter, work: Plan) -> None:
-    """Repeat contents within the tree, make hard links, and stamp files that are there already."""
+    """Copy repeated contents within the tree, make hard links, and set modes and mtimes."""
     for path, entry, _, source in work.repeats:
         writer.copy_file(writer.top_fd, source, path, entry)
     for link in work.links:
-        # Where the leader did not come, verification says so.
+        # If the leader did not arrive, verification reports it.
         with contextlib.suppress(FileNotFoundError):
             writer.make_link(link.path, link.leader)
     for path, entry in work.restamp:
@@ -50,10 +50,10 @@ def after_contents(writer: TreeWriter, work: Plan) -> None:
 def stamp_directories(
     writer: TreeWriter, work: Plan, touched: Set[bytes], wanted: Manifest
 ) -> None:
-    """Give the directories that something was done in their modes and mtimes again, children
-    first: last of all.
+    """Set the modes and mtimes of directories that were changed; this has to be the last step.
 
-    The others still have theirs, and the content cache knows them.
+    Children come first. Untouched directories still have the right ones, as the content cache
+    knows.
     """
     planned = dict(work.directories)
     by_parent: Dict[bytes, Set[bytes]] = {}
@@ -66,6 +66,6 @@ def stamp_directories(
                 planned[join(parent, entry.name)] = entry
     for path in sorted(planned, key=lambda path: path.count(b"/"), reverse=True):
         writer.stamp(path, planned[path])
-    # Without its owner's write permission a directory cannot be moved to another one.
+    # A directory can be moved to another parent only if its owner may write to it.
     os.chmod(b".", wanted.mode | stat.S_IWUSR, dir_fd=writer.top_fd)
     os.utime(writer.top_fd, ns=(wanted.mtime_ns, wanted.mtime_ns))

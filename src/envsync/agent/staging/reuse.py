@@ -1,7 +1,7 @@
 """Finds contents on this server to reuse: in other environments, earlier versions, conda's cache.
 
-What is known of those is believed only as far as which file to try: a file is hashed while
-it is copied, and one that is not what it was taken for comes from the source like any other.
+Records and notes only suggest which file to try: each is hashed while it is copied, and if it has
+other content, the source sends the file after all.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from envsync.tree.manifest import Manifest
 from envsync.tree.safety import is_environment_name
 
 REUSE_BYTES_MIN = 1 << 20
-"""For less it is not worth looking elsewhere."""
+"""Looking elsewhere is not worthwhile for less."""
 
 CANDIDATES_MAX = 6
-"""Trees that are looked into, those with the most packages in common first."""
+"""The number of trees to search, those with the most packages in common first."""
 
 _NOTE_BYTES_MAX = 64 << 20
 _METADATA = re.compile(SITE_PACKAGES + rb"/[^/]+\.dist-info\Z")
@@ -58,7 +58,7 @@ class Found(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A tree to look into. `packages` are the paths in it that say which packages it has."""
+    """A tree to search. `packages` are the paths in it that show which packages it has."""
 
     path: bytes
     name: str
@@ -66,7 +66,7 @@ class Candidate(NamedTuple):
 
 
 class Alike(NamedTuple):
-    """A tree that was published under another name; `is_close` where it has little beside."""
+    """A tree that was published under another name; `is_close` if it has few other packages."""
 
     path: bytes
     name: str
@@ -75,7 +75,7 @@ class Alike(NamedTuple):
 
 
 class Elsewhere:
-    """What a prefix holds beside one environment. Nothing is changed."""
+    """The other trees of a prefix, besides one environment; nothing is changed in them."""
 
     def __init__(self, prefix: str, places: Layout, trees: Trees) -> None:
         self._prefix = os.fsencode(prefix)
@@ -84,7 +84,7 @@ class Elsewhere:
         self._seen: Optional[Tuple[Candidate, ...]] = None
 
     def has_most_of(self, packages: FrozenSet[bytes]) -> bool:
-        """Whether some tree or the package cache has half of these packages, by their names."""
+        """Return whether some tree or the package cache has half of these packages, by name."""
         if self._has_half(packages):
             return True
         cached = sum(1 for package in packages if self._is_cached(package))
@@ -95,7 +95,7 @@ class Elsewhere:
         return bool(packages) and 2 * best >= len(packages)
 
     def likeliest(self, packages: FrozenSet[bytes]) -> Optional[Alike]:
-        """The published tree that has most of these packages; None where none has half of them."""
+        """Return the published tree with most of these packages, or None if none has half."""
         for candidate in self._ranked(packages) if self._has_half(packages) else ():
             published = self._published(candidate)
             if published is not None:
@@ -104,7 +104,7 @@ class Elsewhere:
         return None
 
     def holdings(self, wanted: Manifest, lacking: Collection[bytes]) -> Iterator[Holding]:
-        """Trees that seem to have some of the contents that are lacking, the likeliest first."""
+        """Yield trees that seem to have some of the `lacking` contents, the likeliest first."""
         packages, left = wanted_packages(wanted), set(lacking)
         for candidate in self._ranked(packages):
             yield from _holding(candidate.path, candidate.name, self._known(candidate, left), left)
@@ -122,7 +122,7 @@ class Elsewhere:
         return self._seen
 
     def _look(self) -> Iterator[Candidate]:
-        """Every other environment that stands, and every earlier version of any."""
+        """Yield every other live environment, and every earlier version of any environment."""
         envs = os.path.join(self._prefix, b"envs")
         state = os.path.join(envs, STATE_DIRECTORY)
         names = {os.fsdecode(name) for place in (envs, state) for name in _names(place)}
@@ -135,7 +135,7 @@ class Elsewhere:
                         yield Candidate(path, name, frozenset(_package_paths(path)))
 
     def _earlier(self, places: Layout) -> Iterator[bytes]:
-        """Versions that were published: what is being built may be anybody's next staging."""
+        """Yield earlier published versions; other trees may be in use as staging."""
         records = Records(places)
         for record in records.all():
             tree = records.tree(record)
@@ -143,13 +143,13 @@ class Elsewhere:
                 yield tree
 
     def _known(self, candidate: Candidate, contents: Set[bytes]) -> Dict[bytes, bytes]:
-        """A path for each of the contents, by record, content cache or the installers' notes."""
+        """Return a path for each content found by record, content cache or installers' notes."""
         manifest = self._published(candidate)
         if manifest is None:
             try:
                 status = os.lstat(candidate.path)
             except OSError:
-                return {}  # it has gone since
+                return {}  # the tree was removed meanwhile
             cached = self._trees.cache(status.st_dev, status.st_ino).directories()
             manifest = Manifest({path: known.listing for path, known in cached.items()}, 0, 0)
         if manifest.directories:
@@ -157,7 +157,7 @@ class Elsewhere:
         return _first(_noted(candidate), contents)
 
     def _published(self, candidate: Candidate) -> Optional[Manifest]:
-        """What its record says it was; None where it has none."""
+        """Return the manifest in the tree's record, or None if it has no record."""
         with contextlib.suppress(PreflightRefused, OSError):
             records = Records(layout(os.fsdecode(self._prefix), candidate.name))
             record = records.at(os.lstat(candidate.path).st_ino)
@@ -172,7 +172,7 @@ class Elsewhere:
         return os.path.join(self._prefix, b"pkgs", release)
 
     def _cached(self, packages: Collection[bytes], contents: Set[bytes]) -> Dict[bytes, bytes]:
-        """Paths below conda's package cache."""
+        """Return paths below conda's package cache for the contents found there."""
         releases = [found.group(1) for found in map(_RELEASE.match, sorted(packages)) if found]
         return _first(
             (
@@ -187,7 +187,7 @@ class Elsewhere:
 
 
 def wanted_packages(wanted: Manifest) -> FrozenSet[bytes]:
-    """The paths in a manifest that say which packages there are."""
+    """Return the paths in a manifest that show which packages it has."""
     conda = {join(b"conda-meta", entry.name) for entry in wanted.entries(b"conda-meta")}
     found = {path for path in conda if path.endswith(b".json")}
     return frozenset(found | {path for path in wanted.directories if _METADATA.match(path)})
@@ -196,7 +196,7 @@ def wanted_packages(wanted: Manifest) -> FrozenSet[bytes]:
 def _holding(
     path: bytes, name: str, found: Dict[bytes, bytes], left: Set[bytes]
 ) -> Iterator[Holding]:
-    """A holding of what was found, which is then no longer lacking."""
+    """Yield a holding of what was found, if anything, and remove that from `left`."""
     if found:
         left -= found.keys()
         yield Holding(path, Found(found), name)
@@ -213,7 +213,7 @@ def _first(
 
 
 def _noted(candidate: Candidate) -> Iterator[installer_digests.FileDigest]:
-    """What conda and pip noted of the files of an environment that nobody has hashed yet."""
+    """Yield the file digests that conda and pip noted for an environment not hashed yet."""
     for path in sorted(candidate.packages):
         if _METADATA.match(path):
             beside = split(path)[0]
@@ -248,5 +248,5 @@ def _is_directory(path: bytes) -> bool:
 
 
 def _read(path: bytes) -> bytes:
-    """A small file; empty where it is not there."""
+    """Read a small file; b"" if it does not exist."""
     return read_start(path, _NOTE_BYTES_MAX) or b""

@@ -1,10 +1,10 @@
 """A push's temporary files in the state directory, and their removal.
 
 STATE/bundle-TOKEN     what `scp` sends before it is unpacked
-STATE/rsync-partial    files that an interrupted rsync goes on with
+STATE/rsync-partial    partial files from which an interrupted rsync resumes
 STATE/rsync-temporary  files that rsync is writing
-STATE/side.json        where an environment was being built (`agent.staging.side_build`)
-STATE/side-wanted.txt  what its tool was asked for
+STATE/side.json        where an environment is being built (`agent.staging.side_build`)
+STATE/side-wanted.txt  what the tool that builds it is asked for
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ def bundle(state: bytes, token: str) -> bytes:
 
 
 def bundles(state: bytes) -> List[bytes]:
-    """The bundles of this push and of earlier ones."""
+    """Return the paths of the bundles of this push and of earlier ones."""
     return [os.path.join(state, name) for name in os.listdir(state) if name.startswith(_BUNDLE)]
 
 
 def unfinished(places: Layout) -> List[bytes]:
-    """What nobody goes on with, where it is: rsync's directories, and what a build left."""
+    """Return the paths, if they exist, of rsync's directories and of what a build left."""
     paths = [os.path.join(places.state, name) for name in (PARTIAL, TEMPORARY)]
     return [path for path in paths if os.path.lexists(path)] + side_build.unfinished(places)
 
 
 def discard(places: Layout) -> None:
-    """Remove all of it: a version was published, so nobody goes on with it."""
+    """Remove all temporary files; a version was published, so nobody needs them."""
     for path in bundles(places.state):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -48,10 +48,10 @@ def discard(places: Layout) -> None:
 
 
 def _remove(directory: bytes) -> None:
-    """What a link leads to is nobody's of these."""
+    """Remove a directory; if it is a symlink, only the link."""
     if os.path.islink(directory):
         os.unlink(directory)
     else:
-        import shutil  # there seldom is one
+        import shutil  # rarely needed
 
         shutil.rmtree(directory)

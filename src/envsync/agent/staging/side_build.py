@@ -1,12 +1,12 @@
 """Builds an environment with the server's own tools, at another path of the same length.
 
-conda writes an environment's path into its files, and what it made cannot be renamed. So it
-is made at a path of the same length as the name that it will have, and that name is written
-over it everywhere: no size changes, in scripts, binaries and `.pyc` files alike. From there
-it is staged like anything else.
+conda writes an environment's path into its files, so an environment cannot simply be renamed.
+It is therefore built at a path as long as its final one, which then overwrites it everywhere:
+no size changes, in scripts, binaries and `.pyc` files alike. After that, it is staged like any
+other tree.
 
-STATE/side.json says where it is, before it is there: whoever comes next removes it, and
-STATE/side-wanted.txt, which is what the tool is asked for.
+STATE/side.json names the path before it exists, so that the next push can remove what was left
+there, and STATE/side-wanted.txt, which lists what the tool is asked for.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from envsync.errors import PreflightRefused, VerificationFailed
 
 NOTE = "side.json"
 _WANTED = "side-wanted.txt"
-"""conda's tools take a file of specs only by that ending."""
+"""conda's tools recognize a file of specs by the suffix `.txt`."""
 _NAME_MIN = 4
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def built_at(places: Layout) -> Optional[bytes]:
-    """Where a build was begun that nobody has finished; None where none was.
+    """Return the path of an unfinished build, or None.
 
-    The note may be another member's, and what it names is removed: so it names nothing but
-    a place where a build of this environment can have been.
+    The note may be another member's, and the path in it will be removed; so it is ignored unless
+    a build of this environment can have been there.
     """
     document = read_json(places.file(NOTE))
     path = document.get("path") if isinstance(document, dict) else None
@@ -60,7 +60,7 @@ def built_at(places: Layout) -> Optional[bytes]:
 
 
 def _is_place(path: str, places: Layout) -> bool:
-    """Whether `_place` could have named it, by whatever spelling of the prefix."""
+    """Return whether `_place` could have returned this path, under any spelling of the prefix."""
     parent, name = os.path.split(path)
     is_drawn = name[:1] == "." and set(name[1:]) <= set(_ALPHABET)
     if places.name == BASE or not is_drawn or os.fsencode(name) == STATE_DIRECTORY:
@@ -69,7 +69,7 @@ def _is_place(path: str, places: Layout) -> bool:
         return False
     try:
         real = os.path.realpath(os.fsencode(parent))
-    except UnicodeEncodeError:  # JSON can spell what no path has in it
+    except UnicodeEncodeError:  # JSON can contain characters that no path can
         return False
     return any(
         real == os.path.realpath(possible) and len(name) == length
@@ -78,7 +78,7 @@ def _is_place(path: str, places: Layout) -> bool:
 
 
 def unfinished(places: Layout) -> List[bytes]:
-    """What a build has left there that nobody has finished."""
+    """Return the paths that an unfinished build has left."""
     built = built_at(places)
     paths = [places.file(_WANTED), *([] if built is None else [built])]
     return [path for path in paths if os.path.lexists(path)]
@@ -86,7 +86,7 @@ def unfinished(places: Layout) -> List[bytes]:
 
 @contextlib.contextmanager
 def wanted_file(places: Layout, lines: Iterable[str]) -> Iterator[str]:
-    """A private file of lines for a tool to read, gone after the block or with the next build."""
+    """Write lines to a private file for a tool; it is removed after the block or by `discard`."""
     path = places.file(_WANTED)
     remove(path)
     try:
@@ -99,7 +99,7 @@ def wanted_file(places: Layout, lines: Iterable[str]) -> Iterator[str]:
 
 
 def discard(places: Layout) -> None:
-    """Remove what an earlier build left, unless that was another user's."""
+    """Remove what an earlier build left, unless it belongs to another user."""
     wanted, note = places.file(_WANTED), places.file(NOTE)
     if os.path.lexists(wanted):
         remove(wanted)
@@ -114,7 +114,7 @@ def discard(places: Layout) -> None:
 
 
 class SideBuild:
-    """One environment being made. The push lock must be held."""
+    """One environment being built. The push lock must be held."""
 
     def __init__(self, places: Layout) -> None:
         self._final = places.path
@@ -122,10 +122,10 @@ class SideBuild:
         self.path = _place(places.path)
 
     def begin(self) -> None:
-        """Nothing stands there, and whatever an earlier try left is gone.
+        """Remove what an earlier try left, and note the path, which does not exist yet.
 
-        The tool makes the directory: micromamba before 2.4 refuses one that is there, even
-        an empty one. The note names it before that.
+        The directory is left for the tool to make, because micromamba before 2.4 refuses an
+        existing one, even if it is empty.
         """
         discard(self._places)
         if built_at(self._places) is not None:
@@ -136,8 +136,10 @@ class SideBuild:
         write_json(self._places.file(NOTE), {"path": os.fsdecode(self.path)})
 
     def packages(self) -> Tuple[str, ...]:
-        """The names of the packages that conda's tool has installed; a record that is none
-        counts as missing, as all do where there is no directory of them."""
+        """Return the names of the packages that conda's tool has installed.
+
+        An invalid record counts as missing; without a `conda-meta` directory there are none.
+        """
         records = os.path.join(self.path, b"conda-meta")
         try:
             listed = os.listdir(records)
@@ -147,9 +149,9 @@ class SideBuild:
         return tuple(sorted(name for name in found if name))
 
     def finish(self) -> None:
-        """Write the final name over this place's everywhere; the digests in records follow.
+        """Replace this path by the final one everywhere, and update the digests in records.
 
-        Raises `VerificationFailed` where the place is still named, by another spelling.
+        Raises `VerificationFailed` if some file still names this path in another spelling.
         """
         changed: Dict[bytes, Rewritten] = {}
         files = sorted(_files(self.path), key=self._records_last)
@@ -173,12 +175,12 @@ class SideBuild:
         return path[len(self.path) + 1 :]
 
     def _records_last(self, path: bytes) -> int:
-        """conda's records name pip's, and both name other files: by their digests."""
+        """Sort key: other files, then pip's records, then conda's, which have digests of both."""
         below = self._below(path)
         return 2 if is_conda_record(below) else int(is_pip_record(below))
 
     def _content(self, path: bytes, *, has_digests: bool) -> Optional[bytes]:
-        """What is in a file that names this place, or may name a digest; None of any other."""
+        """Return the content of a file that names this path or may have digests, else None."""
         if not has_digests and not _holds(path, self.path):
             return None
         with open(path, "rb") as file:
@@ -206,7 +208,7 @@ class SideBuild:
 
 
 def _package(record: bytes) -> str:
-    """The name in a package's record; empty where it is none."""
+    """Return the name in a package's record, or "" if the record is invalid."""
     try:
         with open(record, "rb") as file:
             document = json.loads(file.read())
@@ -217,7 +219,7 @@ def _package(record: bytes) -> str:
 
 
 def _place(final: bytes) -> bytes:
-    """A path as long as the final one where nothing stands, on the package cache's disk."""
+    """Return an unused path as long as the final one, preferably on the package cache's disk."""
     for parent, length in _parents(final):
         if length < _NAME_MIN or not os.access(parent, os.W_OK | os.X_OK):
             continue
@@ -234,7 +236,7 @@ def _place(final: bytes) -> bytes:
 
 
 def _parents(final: bytes) -> Tuple[Tuple[bytes, int], Tuple[bytes, int]]:
-    """The prefix and `envs`, each with the length of a name there that makes the path as long."""
+    """Return the prefix and `envs`, each with the name length that makes a path as long."""
     envs, name = os.path.split(final)
     prefix = os.path.dirname(envs)
     return (prefix, len(final) - len(prefix) - 1), (envs, len(name))
@@ -253,7 +255,7 @@ def _files(top: bytes) -> Iterator[bytes]:
 
 
 def _holds(path: bytes, text: bytes) -> bool:
-    # An empty file cannot be mapped.
+    # mmap refuses an empty file.
     if not os.path.getsize(path):
         return False
     with open(path, "rb") as file, _mapped(file.fileno()) as mapped:
@@ -265,7 +267,10 @@ def _mapped(fd: int) -> mmap.mmap:
 
 
 def _replace(path: bytes, content: bytes) -> None:
-    """Another file in its place, with the same mode and times: the old may be the cache's."""
+    """Replace a file by a new one with the same mode and mtime.
+
+    The old file is not overwritten, because it may be a hard link into the package cache.
+    """
     status = os.lstat(path)
     directory = os.path.dirname(path)
     parent_mode = stat.S_IMODE(os.lstat(directory).st_mode)

@@ -1,7 +1,7 @@
-"""The tree being built beside the live one: chosen, brought forward, completed, verified.
+"""The staging tree, built beside the live one: chosen, brought forward, completed, verified.
 
-Building survives any interruption, because the next try looks at what is there and hashes it
-before it counts (see `choice`).
+Building survives any interruption, because the next try scans what is there and hashes it before
+relying on it (see `choice`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Progress = Callable[[int], None]
 
 
 class Holding(NamedTuple):
-    """A tree of the target that bytes may be copied from."""
+    """A tree on the target from which contents may be copied."""
 
     path: bytes
     contents: Held
@@ -50,7 +50,7 @@ class Holding(NamedTuple):
 
 
 class Staging:
-    """One push's building site. The push lock must be held."""
+    """The staging tree of one push. The push lock must be held."""
 
     def __init__(self, places: Layout, trees: Trees, records: Records) -> None:
         self._places = places
@@ -72,14 +72,14 @@ class Staging:
         return self._places.tree(self.token)
 
     def look(self, live: Optional[Record], keep: int) -> None:
-        """Look at what `choose` will settle on, where nobody can be writing to it."""
+        """Take a snapshot of the tree that `choose` will take, unless a writer may still use it."""
         if self._is_at_rest():
             self._looked = self._choice.candidate(live, keep)
             if self._looked.found is not None:
                 self._looked.found.known()
 
     def begin_to_look(self, live: Optional[Record], keep: int) -> None:
-        """Begin that look in the background, and return at once."""
+        """Start to search that tree for changes in the background, and return at once."""
         if self._is_at_rest():
             self._choice.begin(live, keep)
 
@@ -88,9 +88,9 @@ class Staging:
         return note is None or note.is_set_aside
 
     def choose(self, live: Optional[Record], keep: int, wanted: str = "") -> None:
-        """Settle on a tree, and shut out every process that still writes into it.
+        """Choose a tree, and shut out every process that still writes into it.
 
-        `wanted` is the revision that will be built, where that may be on record already.
+        `wanted` is the revision that will be built, given if it may be on record already.
         """
         looked = None if wanted else self._looked
         writers = fence_writers(self._places)
@@ -100,22 +100,22 @@ class Staging:
             os.close(writers)
 
     def begin_anew(self) -> None:
-        """Give up the tree that was settled on for a new directory: it cannot be changed.
+        """Replace the chosen tree, which turned out not to be changeable, by a new directory.
 
-        Nobody goes on with it: it has no record any more, and the note is of the new one.
+        The old tree is abandoned: it has no record any more, and the note names the new one.
         """
         self.close()
         self._touched, self._incremental = set(), None
         self._take(NOTHING)
 
     def give_up(self) -> None:
-        """Let the next push begin with another tree than this one."""
+        """Make the next push choose another tree than this one."""
         forget_staging(self._places)
 
     def _take(self, chosen: Candidate) -> None:
         self.origin, self._found = chosen.origin, chosen.found
         if self._found is not None:
-            # Now: a damaged cache is made anew from the tree, which is about to move.
+            # Read this now: if the cache is damaged, the tree is hashed again by its present path.
             known = self._found.known()
             self._found = self._found._replace(known=lambda: known)
         self.token = os.urandom(8).hex()
@@ -129,20 +129,23 @@ class Staging:
         stale = self._records.at(inode)
         if stale is not None:
             self._records.forget(stale)
-        # Last: as long as there is a record of it, it may be gone back to as it is.
-        # Also of one that is cut again it has to be known whether it was a group's: `leave_group`.
+        # Last, because as long as the tree has a record, a rollback may use it as it is. Setgid
+        # is kept, so that `leave_group` knows that the tree was shared even if this push is cut.
         handed_down = 0 if chosen.token is None else status.st_mode & SETGID
         os.chmod(self.path, 0o700 | handed_down)
         self._was_shared = bool(handed_down) and status.st_gid != os.getegid()
         self._writer = TreeWriter(open_directory(self.path))
 
     def set_aside(self) -> None:
-        """Leave what was completed and verified for the next push to build on."""
+        """Leave the completed and verified tree for the next push to build on."""
         inode = os.lstat(self.path).st_ino
         note_staging(self._places, self.token, inode, is_set_aside=True)
 
     def snapshot_completed(self, progress: Optional[Progress] = None) -> Manifest:
-        """Take a snapshot of what was completed, to build on; it was hashed as it was written."""
+        """Take a snapshot of the completed tree, to build on; its files were hashed when written.
+
+        Return its manifest.
+        """
         written, incremental = self.writer.written, self._incremental
         self._touched, self._incremental = set(), None
         known = {} if incremental is None else incremental.known
@@ -151,7 +154,7 @@ class Staging:
         return self._found.manifest()
 
     def plan(self, wanted: Manifest, holdings: Sequence[Holding]) -> Plan:
-        """What the staging tree needs to become `wanted`."""
+        """Return what the staging tree needs to become `wanted`."""
         staged = EMPTY
         if self._found is not None:
             staged = self._found.manifest()
@@ -159,18 +162,20 @@ class Staging:
         return self._plan
 
     def plan_whole(self, outline: Manifest) -> Plan:
-        """What a new tree needs to become what an outline names."""
+        """Return what a new tree needs to become what `outline` names."""
         self._plan = plan_whole(outline)
         self._incremental = IncrementalListing(self.writer, self._plan)
         return self._plan
 
     def look_meanwhile(self, files: int) -> bool:
-        """While there is nothing else to do: list one more directory that is complete, now that so
-        many files have come. Whether there was one."""
+        """List one more directory that is complete after `files` files; return whether one was.
+
+        This is for times when there is nothing else to do.
+        """
         return self._incremental is not None and self._incremental.look(files)
 
     def require_space(self, live: Optional[bytes] = None, local: Collection[bytes] = ()) -> None:
-        """Raise `NoSpace` where the plan does not fit, or what is carried of `live` with it."""
+        """Raise `NoSpace` if the plan and the `local` paths carried from `live` do not fit."""
         assert self._plan is not None
         free, carried = space(self._places.trees), DiskUsage(0, 0)
         if live is not None:
@@ -182,9 +187,9 @@ class Staging:
     def bring_forward(
         self, holdings: Sequence[Holding], progress: Optional[Progress] = None
     ) -> Files:
-        """Carry out everything but the transfer; the files that have to come from the source.
+        """Carry out what precedes the transfer; return the files that the source has to send.
 
-        OSError where something in the tree resists: it is another user's, for one.
+        Raises OSError if something in the tree cannot be changed, such as another user's files.
         """
         assert self._plan is not None
         work, writer = self._plan, self.writer
@@ -196,7 +201,7 @@ class Staging:
                 self._discard_local()
             before_contents(writer, work)
             failed = self._copy(work, holdings, progress)
-        # What was copied is only remembered by where: it may be 200,000 files.
+        # Of the copies, remember only the directories, because there may be 200,000 files.
         self._touched |= work.touched_directories()
         self._plan = work._replace(copies=())
         return work.fetches + failed
@@ -204,7 +209,7 @@ class Staging:
     def _discard_local(self) -> None:
         """Remove the local paths of the version that this is built on, before it changes.
 
-        Afterwards a directory above them might have become a link that leads anywhere.
+        Later, a directory above them might have become a symlink that leads anywhere.
         """
         assert self._found is not None
         parents = {split(path)[0] for path in self._found.scan.local}
@@ -230,7 +235,7 @@ class Staging:
     def complete(self, wanted: Manifest, live: Optional[bytes], local: Collection[bytes]) -> None:
         """Carry out what follows the transfer: repeats, links, local paths, modes, mtimes.
 
-        `local` are the live tree's local paths.
+        `local` are the local paths of the `live` tree, which are carried into this one.
         """
         assert self._plan is not None
         work, writer = self._plan, self.writer
@@ -248,17 +253,17 @@ class Staging:
             stamp_directories(writer, work, self._touched, wanted)
 
     def regroup(self, gid: int) -> None:
-        """Give what an earlier version left in another group this one."""
+        """Change the group of entries that an earlier version left in another one."""
         self._touched.update(split(path)[0] for path in regroup(self.path, gid))
 
     def leave_group(self) -> None:
-        """Take from a group what an earlier version, or a push that was cut, was to give to it."""
+        """Take the tree back from a group that an earlier version or push shared it with."""
         if self._was_shared:
             self.regroup(os.getegid())
             os.chown(self.path, -1, os.getegid())
 
     def verify(self, wanted: Manifest, progress: Optional[Progress] = None) -> Snapshot:
-        """Hash what stands in the staging against the manifest.
+        """Compare the staging tree, hashed, with the manifest `wanted`, and return its snapshot.
 
         Raises `VerificationFailed` with the paths that differ.
         """
@@ -291,10 +296,10 @@ class Staging:
 
 
 def _standing(touched: Collection[bytes], found: Snapshot) -> Iterator[bytes]:
-    """Those of the touched paths that are directories now.
+    """Return the touched paths that are directories now, and may be made writable for building.
 
-    A version may have some without write permission; here they need it. At another path that
-    the plan touches there may be a link, and a mode is changed at the end of it, wherever that is.
+    Other paths that the plan touches are left out, because they may be symlinks, which chmod
+    follows wherever they lead.
     """
     standing = found.scan.directories
     return (path for path in touched if path in standing)

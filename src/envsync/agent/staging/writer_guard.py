@@ -1,9 +1,9 @@
-"""Starts rsync's receiver on a server, if the staging tree is still the one that was meant.
+"""Starts rsync's receiver on a server, if the staging tree is still the expected one.
 
 This file is a program of its own: its text is put, in hex, into the command line of an
 interpreter there. It enters the staging tree, takes the lock that every writer holds
-(`agent.places.locks.fence_writers`), and hands both on to rsync. A receiver that starts late, for a
-push that is over, finds another token and writes nothing.
+(`agent.places.locks.fence_writers`), and becomes rsync, which keeps both. A receiver that starts
+late, for a push that is over, finds another token and writes nothing.
 
 Arguments: the state directory in hex, the token, rsync's path in hex, rsync's arguments.
 """
@@ -20,7 +20,7 @@ from typing import List
 REFUSED_EXIT_CODE = 76
 _GROUP_WRITES = 0o2020
 REFUSED = "envsync: this transfer is over: "
-"""What a refusal begins with on stderr; ssh's exit status does not get past rsync."""
+"""The start of a refusal on stderr; needed because rsync does not pass on ssh's exit status."""
 
 
 def main(arguments: List[str]) -> None:
@@ -40,16 +40,16 @@ def main(arguments: List[str]) -> None:
     for name, is_kept in ((b"rsync-partial", True), (b"rsync-temporary", False)):
         path = os.path.join(state, name)
         if os.path.islink(path):
-            # A member's: it would have files written to wherever it leads.
+            # Made by another member, it would have files written wherever it leads.
             os.unlink(path)
         elif not is_kept or _is_foreign(path):
             shutil.rmtree(path, ignore_errors=True)
         os.makedirs(path, exist_ok=True)
         if os.stat(state).st_mode & _GROUP_WRITES == _GROUP_WRITES:
-            # Whoever of the group comes next has to be able to remove it.
+            # The next member of the group to push must be able to remove it.
             _open_to_group(path)
     os.set_inheritable(fd, True)
-    # Its messages are read by a program.
+    # Untranslated, because a program parses rsync's messages.
     environment = {**os.environ, "LC_ALL": "C"}
     os.execve(rsync, ["rsync", *arguments[3:]], environment)  # noqa: S606
 

@@ -1,7 +1,7 @@
 """Writes entries into a tree that nobody else uses yet.
 
-Every file is made anew under its own name: nothing that exists is ever opened for writing,
-so no byte that a process has open or mapped changes, and no inode is shared.
+Every file is created anew: nothing that exists is ever opened for writing, so no byte that a
+process has open or mapped changes, and no inode is shared.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextlib.contextmanager
 def space_guard() -> Iterator[None]:
-    """Tell a disk that is full or fails as what it is."""
+    """Translate the OSError of a full or failing disk into the error for people."""
     try:
         yield
     except OSError as error:
@@ -39,7 +39,7 @@ def space_guard() -> Iterator[None]:
 
 
 class TreeWriter:
-    """Writes below one open directory. `written` says what was hashed on its way in."""
+    """Writes below one open directory. `written` has the digests of what was written."""
 
     def __init__(self, top_fd: int) -> None:
         self.top_fd = top_fd
@@ -47,7 +47,7 @@ class TreeWriter:
         self._parent: Optional[bytes] = None
         self._parent_fd = -1
         self._buffer = bytearray(BLOCK_BYTES)
-        # Until it is refused once: what it is refused for does not change within a tree.
+        # False once cloning was refused, because the reason does not change within a tree.
         self._can_clone = True
 
     def close(self) -> None:
@@ -56,10 +56,10 @@ class TreeWriter:
             self._parent = None
 
     def begin_file(self, path: bytes, entry: Entry) -> int:
-        """A descriptor of a new, empty file at `path`; whatever file stood there is gone.
+        """Return a descriptor of a new, empty file at `path`, replacing any file there.
 
-        It has the entry's permissions at once, as far as the umask lets it, and its owner's to
-        write: not every network filesystem lets one write to what is read-only already.
+        It has the entry's permissions at once, as far as the umask allows, but is always readable
+        and writable by its owner, as some network filesystems refuse writes to read-only files.
         """
         directory, name = split(path)
         parent_fd = self._directory(directory)
@@ -71,9 +71,9 @@ class TreeWriter:
             return os.open(name, _NEW_FILE, mode, dir_fd=parent_fd)
 
     def end_file(self, fd: int, path: bytes, entry: Entry, digest: bytes) -> bool:
-        """Stamp and close; False, and no file, where the bytes are not the entry's.
+        """Set mode and mtime, and close; if `digest` is not the entry's, remove it, return False.
 
-        An entry of an outline has no content yet, and takes what comes.
+        An entry of an outline has no digest yet, and accepts any.
         """
         try:
             if entry.content and digest != entry.content:
@@ -91,7 +91,7 @@ class TreeWriter:
         return True
 
     def copy_file(self, source_fd: int, source: bytes, path: bytes, entry: Entry) -> bool:
-        """Copy a file of another tree, hashing what is copied; False where it is not it."""
+        """Copy a file of another tree, hashing it; False if it is unreadable or not the entry's."""
         try:
             old = os.open(source, READ_FLAGS, dir_fd=source_fd)
         except OSError:
@@ -117,7 +117,7 @@ class TreeWriter:
         try:
             content = os.read(old, entry.size_bytes + 1)
         except OSError:
-            return False  # unreadable here: the source has it
+            return False  # unreadable here, so the source sends it
         digest = hashlib.sha256(content).digest()
         if digest != entry.content:
             return False
@@ -131,7 +131,7 @@ class TreeWriter:
         return self.end_file(new, path, entry, digest)
 
     def _copy(self, old: int, new: int) -> bytes:
-        """Copy all bytes and return their digest: of the copy, or of what was read for it."""
+        """Copy all bytes and return their digest, or b"" if the file cannot be read."""
         if self._can_clone and clone(old, new):
             return hash_open_file(new)
         self._can_clone = False
@@ -141,14 +141,14 @@ class TreeWriter:
             try:
                 count = os.readv(old, [self._buffer])
             except OSError:
-                return b""  # unreadable here: the source has it
+                return b""  # unreadable here, so the source sends it
             if not count:
                 return state.digest()
             state.update(view[:count])
             write_all(new, view[:count])
 
     def make_directory(self, path: bytes) -> None:
-        """Make sure that there is one; what else stands there goes: no manifest names a pipe."""
+        """Make a directory unless there is one; replace other entries, such as an unlisted pipe."""
         directory, name = split(path)
         parent_fd = self._directory(directory)
         try:
@@ -169,7 +169,7 @@ class TreeWriter:
         self.stamp(path, entry)
 
     def make_link(self, path: bytes, leader: bytes) -> None:
-        """Give a file of this tree a further name; none where the file did not arrive."""
+        """Make a hard link to the file `leader` of this tree; none if it did not arrive."""
         directory, name = split(path)
         fds = {"src_dir_fd": self.top_fd, "dst_dir_fd": self._directory(directory)}
         with contextlib.suppress(FileNotFoundError):
@@ -178,7 +178,7 @@ class TreeWriter:
             os.link(leader, name, follow_symlinks=False, **fds)
 
     def stamp(self, path: bytes, entry: Entry) -> None:
-        """Set mode and mtime of what is there; what has them already is not touched."""
+        """Set an entry's mode and mtime, unless it has them already."""
         directory, name = split(path)
         parent_fd = self._directory(directory)
         status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
@@ -193,7 +193,7 @@ class TreeWriter:
             os.utime(name, ns=times, dir_fd=parent_fd, follow_symlinks=False)
 
     def status(self, path: bytes) -> Optional[os.stat_result]:
-        """What is there, links not followed; None where nothing is."""
+        """Return an entry's status, not following symlinks; None if nothing is there."""
         directory, name = split(path)
         try:
             return os.stat(name, dir_fd=self._directory(directory), follow_symlinks=False)
@@ -201,11 +201,11 @@ class TreeWriter:
             return None
 
     def unlock_directory(self, path: bytes) -> None:
-        """Make a directory writable for the time of building; OSError where it is another's."""
+        """Make a directory writable while building; OSError if another user owns it."""
         os.chmod(path or b".", 0o700, dir_fd=self.top_fd)
 
     def remove(self, path: bytes, kind: int = 0) -> None:
-        """Remove one entry, a directory with what is left in it. Absence is fine."""
+        """Remove an entry; a directory with what is left in it. Absence is fine."""
         self.written.drop(path)
         directory, name = split(path)
         with contextlib.suppress(FileNotFoundError):
@@ -218,13 +218,13 @@ class TreeWriter:
                 except OSError as error:
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                         raise
-                    # What no manifest names: pipes, sockets, remains of NFS.
+                    # Entries that are in no manifest: pipes, sockets, leftovers of NFS.
                     remove_tree(name, parent_fd)
             else:
                 os.unlink(name, dir_fd=parent_fd)
 
     def _directory(self, path: bytes) -> int:
-        """The descriptor of a directory; the last one is kept, since paths come in order."""
+        """Return a directory's descriptor; the last one stays open, as paths come in order."""
         if self._parent != path:
             fd = open_directory(path, self.top_fd)
             self.close()
@@ -233,6 +233,6 @@ class TreeWriter:
 
 
 def write_all(fd: int, data: memoryview) -> None:
-    """Write every byte, however the kernel divides it."""
+    """Write every byte, repeating partial writes."""
     while data:
         data = data[os.write(fd, data) :]
