@@ -1,1 +1,1 @@
-"""The source's end: scanning, reading and relocating. Nothing here writes into an environment."""
+"""The source's end: scans, reads and relocates an environment, and never writes into it."""

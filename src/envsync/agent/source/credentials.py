@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def files_with_credentials(source: SourceVersion) -> Tuple[bytes, ...]:
-    """The paths of these files."""
+    """Return the paths of a source's files that contain credentials."""
     manifest = source.manifest()
     directories = [d for d in manifest.directories if credential_files.may_be_in(d)]
     paths = [

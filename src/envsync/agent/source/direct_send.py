@@ -1,4 +1,4 @@
-"""Sends from this server straight to another one, by its own ssh and rsync."""
+"""Sends from this server directly to another one, with this server's ssh and rsync."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REACH_SECONDS = 25.0
 
 
 class ReachFacts(NamedTuple):
-    """Which of the commands connected, from 0 on; -1 where none did, and what the last one said."""
+    """The index of the command that connected, or -1 and the error message of the last one."""
 
     which: int
     said: str
@@ -24,7 +24,7 @@ class RsyncEnded(NamedTuple):
 
 
 def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:
-    """Try each of these ssh commands until one connects; none may prompt."""
+    """Try each of these ssh commands, none of which may prompt, until one connects."""
     said = "there is no ssh"
     for number, argv in enumerate(commands):
         try:
@@ -39,7 +39,7 @@ def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:
         except FileNotFoundError:
             break
         except OSError as error:
-            # One that this user may not run, for instance.
+            # For instance, this user may not execute it.
             said = str(error)
             break
         except subprocess.TimeoutExpired:
@@ -53,6 +53,6 @@ def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:
 
 
 def run_rsync(argv: Sequence[str], paths: bytes, emit: Callable[[bytes], None]) -> RsyncEnded:
-    """Send the files of these paths; what rsync tells on the way goes out by `emit`."""
+    """Send the files at these NUL-separated paths; `emit` gets rsync's progress output."""
     run = RsyncRun([os.fsencode(argument) for argument in argv], emit)
     return RsyncEnded(run.finish(paths.split(b"\0")), run.said)

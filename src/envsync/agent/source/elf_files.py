@@ -1,7 +1,7 @@
 """Reads the ELF headers of an environment's binaries, once for each content.
 
-The answers are remembered beside the content cache, in files named as those are, and swept
-with them. They go by digest, and so outlive any change of times.
+The answers are cached beside the content cache, in files with the same kind of names, which are
+swept along with it. Their key is the digest, so they stay valid when timestamps change.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from envsync.tree.manifest import Manifest
 
 _ELF_BYTES_MIN = 64
 _KEY_BYTES = 16
-_ROW = struct.Struct("<%dsH" % _KEY_BYTES)  # before the answer: the digest, cut short; its length
+_ROW = struct.Struct("<%dsH" % _KEY_BYTES)  # truncated digest, length of the answer that follows
 _ANSWER_BYTES_MAX = (1 << 16) - 1
 
 Known = Dict[bytes, bytes]
-"""Answers by digest, cut short; empty for a content that has nothing to say."""
+"""Answers by truncated digest; b"" for a content without one."""
 
 
 class Question(NamedTuple):
-    """`answer` reads what it needs of a file. Another `magic` makes what was remembered void.
+    """A question to binaries. `answer` reads what it needs of a file.
 
-    `kind` is hexadecimal, and stands in the file's name where other caches have a digest.
+    Changing `magic` voids cached answers. `kind` is hexadecimal, and is in the cache file's name
+    where those of other caches have a digest.
     """
 
     magic: bytes
@@ -38,10 +39,10 @@ class Question(NamedTuple):
 
 
 class ElfFiles(NamedTuple):
-    """The binaries of a tree, as far as they are in these `directories` of its manifest.
+    """The binaries of a tree that are in these `directories` of its manifest.
 
-    `place_of` tells where a path's content stands, `cache` how the files of what is known of
-    the tree begin; None where nothing is kept.
+    `place_of` returns the absolute path of a file's content. `cache` is the start of the paths of
+    the tree's cache files, or None if nothing is cached.
     """
 
     manifest: Manifest
@@ -50,7 +51,7 @@ class ElfFiles(NamedTuple):
     cache: Optional[str]
 
     def ask(self, question: Question) -> List[Tuple[bytes, bytes]]:
-        """The paths of the files that have something to say, with that."""
+        """Return the paths of the files that have a non-empty answer, with the answer."""
         cache = None if self.cache is None else self.cache + question.kind
         known = _known(load(cache, question.magic) or b"")
         seen: Known = {}
@@ -78,7 +79,7 @@ class ElfFiles(NamedTuple):
 
 
 def _read(place: bytes, entry: Entry, answer: Callable[[elf.Read], bytes]) -> Tuple[bytes, bool]:
-    """What a file says, and whether it is for certain what the manifest has of it."""
+    """Return a file's answer, and whether the file is certainly the one in the manifest."""
     try:
         fd = os.open(place, READ_FLAGS)
     except OSError:
@@ -95,7 +96,7 @@ def _read(place: bytes, entry: Entry, answer: Callable[[elf.Read], bytes]) -> Tu
 
 
 def _known(body: bytes) -> Known:
-    """What `_row` made of each, one after the other."""
+    """Parse answers that `_row` encoded, one after the other."""
     known: Known = {}
     at = 0
     while at + _ROW.size <= len(body):

@@ -20,8 +20,8 @@ from envsync.tree.revision import CACHE_DIRECTORY
 class FilesWithPrefix:
     """The files with the prefix in one state of a source, found by `find`.
 
-    `files` contain the prefix, `widely` those that do so in UTF-16 or UTF-32, `records` are
-    conda's and pip's own and are not searched; `links` are what symlinks that lead there become.
+    `files` contain the prefix, those in `widely` in UTF-16 or UTF-32. `records` are conda's and
+    pip's own, which are not searched. `links` are the new entries of symlinks into the prefix.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class FilesWithPrefix:
         before: Rewrites,
         searched: Searched,
     ) -> None:
-        """`before` and `searched` are what earlier searches of other states have found."""
+        """`before` and `searched` are the results of earlier searches of other states."""
         self._top_fd = top_fd
         self._known = known
         self._relocation = relocation
@@ -46,7 +46,7 @@ class FilesWithPrefix:
         self.links: Dict[bytes, Entry] = {}
 
     def find(self) -> None:
-        """Look at what is not known yet. `SourceRefused` where it changes meanwhile."""
+        """Search what is not known yet; `SourceRefused` if a file changes meanwhile."""
         candidates: Dict[bytes, Tuple[Entry, Row]] = {}
         for directory, known in self._known.items():
             if self._marks[directory] in self._searched.directories:
@@ -86,19 +86,19 @@ class FilesWithPrefix:
             return False
         if is_wide:
             return False
-        # importlib tells compiled code where it stands whenever it loads it.
+        # importlib sets the path in compiled code when loading it.
         return not (is_compiled(path) and split(split(path)[0])[1] == CACHE_DIRECTORY)
 
     def _names_widely(self, path: bytes, entry: Entry) -> bool:
         return self._relocation.names_any_widely(read_verified(self._top_fd, path, entry))
 
     def names_nothing(self, path: bytes, entry: Entry) -> None:
-        """Remember that of its content, which need not be searched again."""
+        """Note that a file's content has no prefix, so that it is not searched again."""
         if path not in self.widely:
             self._searched.contents.add(entry.content[:KEY_BYTES])
 
     def searched(self, changed: Collection[bytes]) -> Searched:
-        """What the next search has to know; in the directories `changed` something names it."""
+        """Return the results for the next search; in `changed` directories, some entry changed."""
         busy = {split(path)[0] for path in (*self.files, *self.widely, *dict(self.records))}
         busy.update(changed)
         clean = {self._marks[path] for path in self._examined if path not in busy}
@@ -107,7 +107,7 @@ class FilesWithPrefix:
 
 
 def is_compiled(path: bytes) -> bool:
-    """Whether it is Python's bytecode, which nobody can rewrite."""
+    """Return whether a file is Python bytecode, which cannot be rewritten."""
     return path.endswith(b".pyc")
 
 

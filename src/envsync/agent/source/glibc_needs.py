@@ -1,4 +1,4 @@
-"""The newest glibc that an environment's files need."""
+"""Finds the newest glibc that an environment's files need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NOTHING: Tuple[bytes, elf.Version] = (b"", ())
 
 
 def newest(files: ElfFiles) -> Tuple[bytes, elf.Version]:
-    """The file that needs the newest glibc, and that; `NOTHING` where none needs any."""
+    """Return the file that needs the newest glibc, and its version; `NOTHING` if none does."""
     found = NOTHING
     for path, said in files.ask(_QUESTION):
         if tuple(said) > found[1]:
@@ -20,7 +20,7 @@ def newest(files: ElfFiles) -> Tuple[bytes, elf.Version]:
 
 
 def _needed(read: elf.Read) -> bytes:
-    """The version, a byte for each number; nothing for what is none of glibc's."""
+    """Return the glibc version that a file needs, one byte per number; b"" if it needs none."""
     needed = elf.needed_glibc(read)
     return bytes(needed) if max(needed, default=0) < 256 else b""
 

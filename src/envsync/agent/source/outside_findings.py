@@ -1,4 +1,4 @@
-"""Findings of what leads out of a source's environment, or into it from outside."""
+"""Finds what leads out of a source's environment, or into it from outside."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ if TYPE_CHECKING:
     from envsync.agent.source.version import SourceVersion
 
 Moved = Callable[[bytes], bytes]
-"""What an absolute path becomes where the environment is sent to."""
+"""Maps an absolute path to what it becomes on the target."""
 
 _RUN_PATHS = Question(b"envsync run paths 1\n", "4a7b", lambda read: b":".join(elf.run_paths(read)))
 
 
 def outside_findings(source: SourceVersion, there: str = "") -> Tuple[Finding, ...]:
-    """A finding for each.
-
-    Where the environment will stand at another path, `there` is that path.
-    """
+    """Return a finding for each; `there` is the environment's path on the target, if another."""
     moved = source.relocation(there).link_target if there else _stays
     standing = os.fsencode(there) or source.known_as
     leads = [lead._replace(leads_to=_there(lead, standing, moved)) for lead in _leads(source)]
@@ -36,7 +33,7 @@ def outside_findings(source: SourceVersion, there: str = "") -> Tuple[Finding, .
 
 
 def _there(lead: LeadsOutside, standing: bytes, moved: Moved) -> bytes:
-    """Where it leads to where the environment stands there, as an absolute path."""
+    """Return the absolute path to which `lead` leads if the environment is at `standing`."""
     if os.path.isabs(lead.leads_to):
         return moved(lead.leads_to)
     place = os.path.join(standing, os.path.dirname(lead.path))
@@ -50,7 +47,7 @@ def _stays(path: bytes) -> bytes:
 def _leads(source: SourceVersion) -> Iterator[LeadsOutside]:
     manifest = source.manifest()
     for directory, rows in source.rows.items():
-        # Most directories have neither, and are not worth decoding.
+        # Most directories have neither, and need not be decoded.
         has_symlinks = any(map(stat.S_ISLNK, modes(rows)))
         if has_symlinks or outside.may_be_worth_reading(directory):
             for entry in manifest.entries(directory):
@@ -58,7 +55,7 @@ def _leads(source: SourceVersion) -> Iterator[LeadsOutside]:
 
 
 def _in_entry(source: SourceVersion, path: bytes, entry: Entry) -> Tuple[LeadsOutside, ...]:
-    # What is written into an environment is the name that conda knows it by.
+    # Paths inside an environment use the path by which conda knows it.
     if entry.kind == SYMLINK:
         return outside.in_symlink(path, entry.content, source.known_as)
     if entry.kind == FILE and outside.is_worth_reading(path):
@@ -67,7 +64,7 @@ def _in_entry(source: SourceVersion, path: bytes, entry: Entry) -> Tuple[LeadsOu
 
 
 def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[LeadsOutside]:
-    """Where binaries look for libraries, each directory once."""
+    """Yield the outside directories in which binaries look for libraries, each once."""
     names = outside.Names(source.names, os.fsencode(there) or source.known_as)
     found: Dict[bytes, Set[bytes]] = {}
     for path, said in source.elf_files().ask(_RUN_PATHS):
@@ -77,7 +74,7 @@ def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[Lead
                 continue
             leads_to = lead.leads_to
             if os.path.isabs(run_path):
-                # As a rule it is left from where the file was built, and nothing is there.
+                # Usually a leftover of the build machine that does not exist here.
                 if not os.path.isdir(leads_to):
                     continue
                 leads_to = moved(leads_to)
@@ -88,7 +85,7 @@ def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[Lead
 
 
 def _kernelspecs(source: SourceVersion) -> Iterator[str]:
-    """What leads in from outside, and is not sent."""
+    """Yield descriptions of kernelspecs outside that lead into it, which are not sent."""
     here = source.known_as
     base, envs = os.path.split(os.path.dirname(os.fsdecode(here)))
     places = kernelspecs.directories(os.environ, home(os.environ), base)

@@ -1,6 +1,6 @@
-"""RunningSearches files for a few byte strings, on all processors.
+"""Searches files for a few byte strings, on all processors.
 
-A file counts only where it still has the status that a scan saw.
+A result counts only if the file still has the status that a scan saw.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from envsync.conda.needles import PLAIN, WIDE, Needles
 BLOCK_BYTES = 1 << 20
 _FILES_PER_WORKER = 200
 _FEW_FILES, _FEW_BYTES = 300, 8 << 20
-_CHANGED = 4  # in the place of what was found
+_CHANGED = 4  # used instead of a result
 
-# Finds what `Needles.found_in` does.
+# The code of a worker, which finds the same as `Needles.found_in`.
 _CODE = """
 plain, wide = [[bytes.fromhex(text) for text in group.split()] for group in sys.argv[3:]]
 kept = max(map(len, plain + wide)) - 1
@@ -54,7 +54,7 @@ def answer(request):
 
 
 class Candidate(NamedTuple):
-    """A file to look into: its path below the top, and the status that it had."""
+    """A file to search: its path below the top, and the status that the scan saw."""
 
     path: bytes
     inode: int
@@ -64,8 +64,7 @@ class Candidate(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Paths that hold one of the strings, as it is or wide, and paths that are not as they
-    were any more."""
+    """Paths of files that contain a string, plain or wide, and of files that have changed."""
 
     holding: Set[bytes]
     holding_wide: Set[bytes]
@@ -81,7 +80,7 @@ class Found(NamedTuple):
 
 
 def search(top_fd: int, needles: Needles, candidates: Sequence[Candidate]) -> Found:
-    """Look for the strings in each of these files."""
+    """Search each of these files for the strings."""
     found = Found(set(), set(), set())
     size_bytes = sum(candidate.size_bytes for candidate in candidates)
     if needles.plain and len(candidates) <= _FEW_FILES and size_bytes <= _FEW_BYTES:
@@ -93,7 +92,7 @@ def search(top_fd: int, needles: Needles, candidates: Sequence[Candidate]) -> Fo
 
 
 def _look(top_fd: int, needles: Needles, candidate: Candidate) -> int:
-    """What a worker does, for so little that it is done before a worker could start."""
+    """Search a file in this process, for searches shorter than the start of a worker."""
     try:
         fd = os.open(candidate.path, READ_FLAGS, dir_fd=top_fd)
         with open(fd, "rb") as file:

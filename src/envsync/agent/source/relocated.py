@@ -1,7 +1,7 @@
 """Relocates a source's tree: its manifest and its files' contents for another path.
 
-The source is only read. Which files name its path is found by reading them once; what they
-become is worked out from their bytes whenever it is needed, so no copy is kept anywhere.
+The source is only read. The files that contain its path are found by reading them once; their
+new contents are computed whenever they are needed, so no copy is kept anywhere.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from envsync.tree.manifest import Manifest
 
 
 class Relocated(NamedTuple):
-    """What a tree becomes. `paths` are the files whose contents are not the source's."""
+    """A relocated tree. `paths` are the files whose contents differ from the source's."""
 
     manifest: Manifest
     facts: RelocationFacts
@@ -65,9 +65,9 @@ class Relocator:
         clean: Collection[bytes] = (),
         softlinks: Optional[Mapping[bytes, Softlink]] = None,
     ) -> None:
-        """`clean` are keys of contents that are known to name nothing.
+        """`clean` are keys of contents that are known not to contain the prefix.
 
-        `softlinks` become the files that they stand for, also where nothing else changes.
+        `softlinks` are replaced by the files that they lead to, even if nothing else changes.
         """
         self._top_fd = top_fd
         self._snapshot = snapshot
@@ -83,7 +83,7 @@ class Relocator:
         self._left: List[bytes] = []
 
     def run(self) -> Relocated:
-        """What the tree becomes. `SourceRefused` where it changes meanwhile."""
+        """Return the relocated tree; `SourceRefused` if the source changes meanwhile."""
         if not self._relocation.moves:
             self._dereference()
             return self._relocated(self._read_softlink)
@@ -142,10 +142,10 @@ class Relocator:
             self._change_content(path, entry, rewritten)
 
     def _leave(self, path: bytes, entry: Entry, same: Rewritten, contents: Contents) -> None:
-        """It only seemed to name a path, or it names the base prefix and has no room for it here.
+        """Handle a file that stays the same.
 
-        The latter is told once for each place, and searched for nowhere else: another may be
-        shorter.
+        Either it only seemed to contain the path, or it contains the base prefix and has no room
+        for the one there. The latter is noted for this target path alone, as others may be shorter.
         """
         if entry.content in self._before.files and self._holds(entry.content, contents):
             contents.files[entry.content] = same
@@ -165,10 +165,10 @@ class Relocator:
         return known or self._rewritten(path, entry, contents)
 
     def _holds(self, digest: bytes, contents: Contents) -> bool:
-        """Whether what is remembered of a content is what would be found now.
+        """Return whether the cached result for a content is still valid.
 
-        A binary is rewritten by what conda's records say of it: another package may have
-        taken its place, while a copy of it stands elsewhere.
+        How a binary is rewritten depends on conda's records, which may have changed: another
+        package may have replaced the binary, while a copy of it is still elsewhere.
         """
         declared = self._before.declared
         if digest not in declared.rooms:
@@ -182,7 +182,7 @@ class Relocator:
     def _rewrite_records(
         self, records: List[Tuple[bytes, Entry]], contents: Contents, before: Records
     ) -> Records:
-        """Records are rewritten after what they name."""
+        """Rewrite records, which has to follow the rewriting of the files that they list."""
         basis = _basis({**contents.files, **contents.pip_records})
         known = before.files if before.basis == basis else {}
         result: Dict[bytes, Rewritten] = {}
@@ -203,7 +203,7 @@ class Relocator:
         self._tree.change(path, there)
 
     def _dereference(self) -> None:
-        """What conda linked into its package cache names no prefix: it could not be shared."""
+        """Replace soft links by their files; these contain no prefix, or conda would copy them."""
         for path, softlink in self._softlinks.items():
             self._tree.change(path, softlink.entry)
 

@@ -20,15 +20,15 @@ from envsync.tree.entry import Entry
 
 
 class Contents:
-    """What files become, from the bytes that the source has.
+    """Computes the new contents of files from the source's bytes.
 
-    `conda_records` are conda's own records, which say where it left room; `digests` are of
-    the files that name the old place. What a file becomes depends on its content, and where
-    that has NULs on what the records say of it under any of its names: so equal files stay
-    equal.
+    `conda_records` are conda's own records, which say where it left room for a path; `digests`
+    are those of the files that contain the old path. The result depends only on a file's content
+    and, if that has NULs, on what the records say of it under any of its names. So equal files
+    stay equal.
 
-    `files` and `pip_records` are what contents have become, by digest; `rooms` is what the
-    records said of those with NULs. `records_state` stands for all that the records say.
+    `files` and `pip_records` are the results, by digest of the old content; `rooms` is what the
+    records said of contents with NULs. `records_state` is a digest of all records.
     """
 
     def __init__(
@@ -47,15 +47,22 @@ class Contents:
         self.records_state = _state(conda_records)
 
     def rewrite(self, top_fd: int, path: bytes) -> bytes:
-        """A file as it has to be there, for who sends it: `CannotRelocate` where that cannot be
-        had, OSError where it is gone, or one of conda's records is not what it was."""
+        """Read a file and return its new content, for sending.
+
+        Raises `CannotRelocate` if there is no way to rewrite it, and OSError if it is gone or one
+        of conda's records has changed.
+        """
         try:
             return self.rewritten(top_fd, path, read(top_fd, path))
         except SourceRefused as error:
             raise OSError(errno.ESTALE, str(error)) from error
 
     def rewritten(self, top_fd: int, path: bytes, content: bytes) -> bytes:
-        """The same, for who has read it; `SourceRefused` where the records change meanwhile."""
+        """Return the new content of a file with this `content`.
+
+        Raises `CannotRelocate` if there is no way to rewrite it, and `SourceRefused` if conda's
+        records change meanwhile.
+        """
         placeholder = None
         if b"\0" in content:
             digest = hashlib.sha256(content).digest()
@@ -68,7 +75,7 @@ class Contents:
         return content
 
     def room(self, top_fd: int, digest: bytes) -> Optional[Placeholder]:
-        """What conda says of a content; `SourceRefused` where its records change meanwhile."""
+        """Return what conda's records say of a content; `SourceRefused` if they have changed."""
         if self._placeholders is None:
             found: Dict[bytes, Placeholder] = {}
             for record, entry in self._conda_records:

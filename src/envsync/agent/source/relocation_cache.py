@@ -1,8 +1,9 @@
 """Caches an environment's relocations on disk, so that no file is searched twice.
 
-Two files beside the content cache's, named as those are, and swept with them: which contents
-name the paths that are left behind (`Searched`), and what they become for one place
-(`Rewrites`). Both go by digest, and so outlive any change of times. A damaged file is none.
+There are two files beside the content cache's, with the same kind of names, which are swept along
+with it. They say which contents do not contain the old paths (`Searched`), and what the others
+become at one path (`Rewrites`). The keys are digests, so they stay valid when timestamps change.
+A damaged file counts as missing.
 """
 
 from __future__ import annotations
@@ -26,32 +27,32 @@ KEY_BYTES = 16
 
 
 class Searched(NamedTuple):
-    """Directories (by reference) and contents (by digest, cut short) that name nothing."""
+    """Directories (by reference) and contents (by truncated digest) without the old paths."""
 
     directories: Set[bytes]
     contents: Set[bytes]
 
 
 class Records(NamedTuple):
-    """What records of conda or pip become while other files become what `basis` stands for."""
+    """The rewritten records of conda or pip; `basis` is a digest of the files that they list."""
 
     basis: str
     files: Dict[bytes, Rewritten]
 
 
 class Declared(NamedTuple):
-    """What conda's records said of contents with NULs, by digest, in the state `basis`."""
+    """What conda's records, whose digest was `basis`, said of contents with NULs, by digest."""
 
     basis: str
     rooms: Dict[bytes, Optional[Placeholder]]
 
 
 class Rewrites(NamedTuple):
-    """What an environment becomes at one place; `facts` are of the source revision named.
+    """What an environment becomes at one path; `facts` are for `source_revision`.
 
-    `files` and `problems` go by the digest of the content, and hold of one with NULs while
-    conda's records say of it what they said then (`declared`); the contents `wide` go on
-    naming the paths that are left behind in UTF-16 or UTF-32.
+    `files` and `problems` are by digest of the content. For a content with NULs they are valid
+    as long as conda's records say of it what they said then (`declared`). The contents in `wide`
+    keep containing old paths, in UTF-16 or UTF-32.
     """
 
     source_revision: str
@@ -68,7 +69,7 @@ NOTHING = Rewrites("", None, {}, {}, set(), Records("", {}), Records("", {}), De
 
 
 class RelocationCache:
-    """The two files for one tree and one relocation. Reading never raises, nor does writing."""
+    """The two files for one tree and one relocation. Neither reading nor writing raises OSError."""
 
     def __init__(
         self,

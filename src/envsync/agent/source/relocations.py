@@ -1,4 +1,4 @@
-"""The relocations of a source's version to other paths, each made when first asked for."""
+"""The relocations of a source's version to other paths, each made when first needed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class SourcePaths(NamedTuple):
-    """The paths of a source here: as conda knows it, in fact, and where the user's cache is.
+    """The paths of a source on this machine, and the user's cache directory.
 
-    `stands_at` is the path that conda knows without links, which installers may have written
-    into its files instead; but for a link of ours to one of its versions (`path`): nobody
-    knows where that leads.
+    `known_as` is the path that conda uses. `stands_at` is that with symlinks resolved, which
+    installers may have written into files instead; only if the environment itself is envsync's
+    link to a version (`path`), that link is not resolved, as its target is in no file.
 
-    `earlier` are the paths where it stood before it was packed.
+    `earlier` are the paths where the environment was before it was packed.
     """
 
     known_as: bytes
@@ -37,13 +37,13 @@ class SourcePaths(NamedTuple):
 
 
 def relocation_to(paths: SourcePaths, there: str) -> Relocation:
-    """The relocation from these paths to the path `there`; empty where it stays."""
+    """Return the relocation from these paths to the path `there`; an empty one if that is ""."""
     from envsync.conda.base_prefix import base_of
     from envsync.conda.relocation import Relocation, between
 
     if not there:
         return Relocation(())
-    # By the name that conda knows it by, and by the directory's own.
+    # Files may contain the path that conda uses or the real one, of the environment and of base.
     known_as = paths.known_as
     base = base_of(known_as)
     return between(
@@ -56,8 +56,10 @@ def relocation_to(paths: SourcePaths, there: str) -> Relocation:
 
 
 class Relocations:
-    """The relocations of one snapshot. The path "" means: it stays, and only its soft links become
-    files."""
+    """The relocations of one snapshot.
+
+    The path "" means that it stays where it is, and only its soft links are replaced by files.
+    """
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class Relocations:
         softlinks: Mapping[bytes, Softlink],
         search: Optional[Search],
     ) -> None:
-        """`search` is what was learnt of the contents when they were sent ahead."""
+        """`search` has what was learned about the contents when they were sent ahead."""
         self._paths = paths
         self._snapshot = snapshot
         self._softlinks = dict(softlinks)
@@ -74,7 +76,7 @@ class Relocations:
         self._made: Dict[str, Relocated] = {}
 
     def facts(self, there: str) -> RelocationFacts:
-        """The facts of a relocation; where they are cached, no file is read."""
+        """Return the facts of a relocation; if they are cached, no file is read."""
         if there not in self._made and not self._softlinks:
             before = self._cache(relocation_to(self._paths, there)).rewrites()
             if before.facts is not None and before.source_revision == self._snapshot.revision:
@@ -82,7 +84,7 @@ class Relocations:
         return self.at(there).facts
 
     def at(self, there: str) -> Relocated:
-        """The version at that path; made once."""
+        """Return the version relocated to that path; it is made once."""
         if there not in self._made:
             from envsync.agent.source.relocated import Relocator
 
@@ -97,7 +99,7 @@ class Relocations:
         return self._made[there]
 
     def _known_without(self, needles: Needles) -> List[bytes]:
-        """Keys of contents that have none of these, by what was seen when they were sent."""
+        """Return the keys of contents that were found, when they were sent, to have no needle."""
         if self._search is None or self._search.needles != needles:
             return []
         from envsync.agent.source.relocation_cache import KEY_BYTES

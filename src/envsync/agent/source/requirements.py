@@ -14,7 +14,7 @@ _WITH_RECORDS = re.compile(rb"conda-meta|" + SITE_PACKAGES + rb"(?:/[^/]+\.(?:di
 
 
 def source_requirements(source: SourceVersion) -> Requirements:
-    """The requirements for making this version again elsewhere."""
+    """Return the requirements for rebuilding this version elsewhere."""
     return requirements(_paths(source), lambda path: source.read(path, RECORD_MAX_BYTES))
 
 

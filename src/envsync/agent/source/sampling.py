@@ -14,14 +14,14 @@ from envsync.agent.wire import codec
 from envsync.agent.wire.messages import SampleFacts
 
 SAMPLE_BLOCKS_MAX = 24
-"""As many blocks as are read and compressed; of less, everything is."""
+"""The number of blocks that are read and compressed; smaller contents are taken in full."""
 
 
 Steps = Sequence[Tuple[str, int]]
 
 
 def sampled(top_fd: int, items: Sequence[Tuple[bytes, int]], steps: Steps) -> SampleFacts:
-    """The sample's size and what each codec and level in `steps` makes of it."""
+    """Return the sample's size, and its compressed size and time for each codec and level."""
     content_bytes = 0
     packed = [0] * len(steps)
     seconds = [0.0] * len(steps)
@@ -36,7 +36,7 @@ def sampled(top_fd: int, items: Sequence[Tuple[bytes, int]], steps: Steps) -> Sa
 
 
 def _blocks(top_fd: int, items: Sequence[Tuple[bytes, int]]) -> Iterator[bytes]:
-    """Blocks of the files' contents one after the other, evenly spaced over all of them."""
+    """Yield blocks, evenly spaced over the contents of all files, taken as one sequence."""
     ends = list(itertools.accumulate(size for _, size in items))
     total = ends[-1] if ends else 0
     count = -(-total // BLOCK_BYTES)
@@ -51,7 +51,7 @@ def _blocks(top_fd: int, items: Sequence[Tuple[bytes, int]]) -> Iterator[bytes]:
 def _parts(
     top_fd: int, items: Sequence[Tuple[bytes, int]], ends: List[int], start: int
 ) -> Iterator[bytes]:
-    """What is in the block that begins at `start`; files that are gone are not."""
+    """Yield the parts of the block that begins at `start`, skipping files that are gone."""
     end = min(start + BLOCK_BYTES, ends[-1])
     number = bisect.bisect_right(ends, start)
     while start < end:

@@ -1,6 +1,6 @@
 """Encodes a source's contents as blocks, for a target on another server.
 
-Reading and compressing overlap; a few blocks are made ahead of what is sent.
+Reading and compressing overlap; a few blocks are prepared ahead of sending.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _LEVELS = {codec.STREAMED: 2, codec.ZSTD: 1, codec.ZLIB: 1, codec.NONE: 0}
 
 
 def own_step(target: Sequence[str]) -> Tuple[str, int]:
-    """The codec and level by which contents go to a target that can undo these."""
+    """Return codec and level for a target that can decode the codecs in `target`."""
     name = best_codec(target)
     return name, _LEVELS[name]
 
 
 def best_codec(target: Sequence[str]) -> str:
-    """The best that this interpreter can do and the target can undo."""
+    """Return the best codec that this interpreter can encode and the target can decode."""
     return next((name for name in codec.encodable() if name in target), codec.NONE)
 
 
 def encoded_blocks(contents: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """The stream, each part of at most `codec.BLOCK_BYTES_MAX` as one block."""
+    """Yield the stream as blocks, each of at most `codec.BLOCK_BYTES_MAX` of content."""
     ahead: Deque[Future[bytes]] = deque()
     encoder = codec.Encoder(name, _LEVELS[name])
     with ThreadPoolExecutor(_WORKERS[name], thread_name_prefix="compress") as pool:
@@ -43,7 +43,10 @@ def encoded_blocks(contents: Iterator[bytes], name: str) -> Iterator[bytes]:
 
 
 def items_of(payload: bytes, sizes: Sequence[int]) -> Tuple[Tuple[bytes, int], ...]:
-    """Paths, separated by NUL, and their sizes in bytes; ValueError where they do not fit."""
+    """Return the NUL-separated paths in `payload` with their sizes in bytes.
+
+    Raises ValueError if the numbers of paths and sizes differ.
+    """
     paths = payload.split(b"\0") if payload else []
     if len(paths) != len(sizes):
         raise ValueError("%d paths, %d sizes" % (len(paths), len(sizes)))

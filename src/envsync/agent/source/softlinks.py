@@ -1,7 +1,7 @@
-"""Finds conda's soft links into its package cache, which are sent as the files they stand for.
+"""Finds conda's soft links into its package cache, which are sent as the files they lead to.
 
-With `always_softlink`, or where its cache is on another filesystem, conda makes symlinks to
-its package cache instead of hard links. Another server has no such cache.
+With `always_softlink`, or if its cache is on another filesystem, conda makes symlinks to its
+package cache instead of hard links. Another server has no such cache.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from envsync.tree import listing as listings
 from envsync.tree.entry import FILE, MODE_MASK, SYMLINK, Entry, join, split
 
 PACKAGE_RECORD = b"info/index.json"
-"""Every extracted package has it at its top, and no environment has."""
+"""A file at the top of every extracted package, but of no environment."""
 
 _READ_BYTES = 1 << 20
 _SHOWN = 3
@@ -40,9 +40,9 @@ class Softlink(NamedTuple):
 
 
 def leading_out(known: Mapping[bytes, Known], environment: bytes) -> Iterator[Tuple[bytes, bytes]]:
-    """The symlinks that lead out of an environment, each with the absolute path that it names.
+    """Yield the symlinks that lead out of an environment, with their absolute targets.
 
-    A function of the tree's revision alone.
+    The result depends only on the tree's revision and the environment's path.
     """
     for directory, rows in known.items():
         if not any(map(stat.S_ISLNK, modes(rows.rows))):
@@ -57,10 +57,10 @@ def leading_out(known: Mapping[bytes, Known], environment: bytes) -> Iterator[Tu
 def softlinks(
     snapshot: Snapshot, environment: bytes, cache_directory: Optional[str]
 ) -> Dict[bytes, Softlink]:
-    """What stands in a package cache, as it has to be sent, by the link's relative path.
+    """Return the links into a package cache, as the files to send, by relative path.
 
-    Which links lead out is remembered of a revision: the usual case costs one small file.
-    What is in a package cache is looked at each time. `SourceRefused` where it may not be read.
+    The links that lead out are cached for a revision, so that usually only one small file is read.
+    The files in the package cache are read each time; `SourceRefused` if that is not permitted.
     """
     note = _note_path(snapshot, environment, cache_directory)
     leading = _read(note, snapshot.revision)
@@ -77,7 +77,7 @@ def softlinks(
 
 
 def read(link: Softlink) -> bytes:
-    """The content of the file; OSError where it cannot be had."""
+    """Return the content of the file that a link stands for; OSError if it cannot be read."""
     with open(os.open(link.place, READ_FLAGS), "rb") as file:
         return file.read()
 
@@ -85,14 +85,14 @@ def read(link: Softlink) -> bytes:
 def _note_path(
     snapshot: Snapshot, environment: bytes, cache_directory: Optional[str]
 ) -> Optional[str]:
-    """Beside the content cache's file and named as that is, so that it is swept with it."""
+    """Return the path of a note, named like the tree's content cache so that it is swept too."""
     key = hashlib.sha256(b"what leads out of\0" + environment).hexdigest()[:20]
     scanned = snapshot.scan
     return cache_path(cache_directory, (scanned.device, scanned.inode), key)
 
 
 def _read(note: Optional[str], revision: str) -> Optional[List[Tuple[bytes, bytes]]]:
-    """What was noted of this revision; None where nothing was."""
+    """Return the links noted for this revision, or None."""
     body = remembered_file.load(note, revision.encode("ascii"))
     if body is None:
         return None
@@ -101,13 +101,13 @@ def _read(note: Optional[str], revision: str) -> Optional[List[Tuple[bytes, byte
 
 
 def _write(note: Optional[str], revision: str, leading: Sequence[Tuple[bytes, bytes]]) -> None:
-    """Best effort."""
+    """Note the links of this revision; failures are ignored."""
     body = b"".join([b"%s\0%s\0" % pair for pair in leading])
     remembered_file.store(note, revision.encode("ascii"), body)
 
 
 def finding(links: Mapping[bytes, Softlink]) -> Tuple[Finding, ...]:
-    """What a person is told of them: one line; nothing without any."""
+    """Return one finding that names the links, or none if there are no links."""
     if not links:
         return ()
     names = listed(sorted(map(os.fsdecode, links)), _SHOWN)
@@ -116,13 +116,13 @@ def finding(links: Mapping[bytes, Softlink]) -> Tuple[Finding, ...]:
 
 
 class _Packages:
-    """Which directories are in an extracted package; each is looked at once."""
+    """Tells which directories are in an extracted package, looking at each once."""
 
     def __init__(self) -> None:
         self._seen: Dict[bytes, bool] = {b"/": False, b"": False}
 
     def hold(self, place: bytes) -> bool:
-        """Whether a path is below the top of an extracted package."""
+        """Return whether a path is inside an extracted package."""
         pending: List[bytes] = []
         above = os.path.dirname(place)
         while above not in self._seen:
@@ -136,13 +136,13 @@ class _Packages:
 
 
 def _entry(path: bytes, place: bytes, environment: bytes) -> Optional[Entry]:
-    """The entry that a hard link or copy would have been; None where that leads out as well."""
+    """Return the entry that a hard link or copy would be; None if it leads out or is no file."""
     name = split(path)[1]
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         try:
             status = os.lstat(place)
             if stat.S_ISLNK(status.st_mode):
-                # A package's own link, to what stands beside it: conda makes the same one.
+                # A link inside the package; conda makes the same one in an environment.
                 target = os.readlink(place)
                 if os.path.isabs(target) or outside.in_symlink(path, target, environment):
                     return None

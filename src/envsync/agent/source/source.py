@@ -1,4 +1,4 @@
-"""The source's side of a push. Nothing here writes into the environment."""
+"""The source's side of a push, which never writes into the environment."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
 
 Contents = Callable[..., Iterator[bytes]]
-"""As `Source.contents`."""
+"""Takes items and an optional progress callback, and yields the stream of their contents."""
 
 
 class Source:
-    """One environment that versions are pushed from.
+    """An environment whose versions are pushed.
 
-    What was looked at is `version`, from the first `inspect` on; contents are read as they
-    stand there now.
+    After the first `inspect`, `version` is what was found. Contents are always read from the
+    environment as it is now.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Source:
         is_base: bool = False,
     ) -> None:
         self._places = base_layout(prefix) if is_base else layout(prefix, name)
-        # It may be a version itself that was published here.
+        # The environment itself may be a version that was published here.
         self._records = Records(self._places)
         of_versions = VersionDirectories(self._records)
         self._trees = Trees(cache_directory, LocalPaths(local), helpers, of_versions)
@@ -83,29 +83,29 @@ class Source:
         self._scanned: Optional[Scan] = None
         self._hashing = Hashing()
         self.earlier: Tuple[bytes, ...] = ()
-        """Where it stood before it was packed; set before it is inspected."""
+        """The paths where it was before it was packed; set before `inspect`."""
         self.platform: Optional[PlatformFacts] = None
-        """What it is for, where that is another than this machine; set like `earlier`."""
+        """The platform it was made for, if not this machine's; set before `inspect`."""
 
     @property
     def path(self) -> bytes:
-        """Where the version is that stands there now: never a link."""
+        """The path of the live version, which is never a symlink."""
         return self._places.standing()
 
     @property
     def version(self) -> SourceVersion:
-        """What the last `inspect` found."""
+        """The version that the last `inspect` found."""
         assert self._version is not None, "inspect comes first"
         return self._version
 
     @property
     def stands_at(self) -> bytes:
-        """As `SourcePaths.stands_at`."""
+        """See `SourcePaths.stands_at`."""
         parent, name = os.path.split(self._places.live)
         return os.path.join(os.path.realpath(parent), name)
 
     def place(self) -> Optional[DirectoryIdentity]:
-        """What tells this place from every other; None where there is no environment."""
+        """Return what identifies this directory; None if there is no environment."""
         return directory_identity(self.path)
 
     def inspect(
@@ -115,13 +115,12 @@ class Source:
         *,
         fresh: bool = False,
     ) -> SourceState:
-        """What the source is now, until `confirm` says that it was that while it was hashed.
+        """Return the source's state, which is provisional until `confirm` returns True.
 
-        `fresh` believes nothing that was hashed before.
-
-        `on_change` is called as soon as it is clear that something has to be hashed.
-        Raises `NotFound` where there is no such environment, `SourceRefused` where it is no
-        conda environment, goes on changing, or cannot be read.
+        `fresh` ignores all earlier hashes. `on_change` is called as soon as it is clear that
+        something has to be hashed.
+        Raises `NotFound` if there is no such environment, and `SourceRefused` if it is no conda
+        environment, keeps changing, or cannot be read.
         """
         self._require_environment()
         busy_before = installer_findings(self._places) + self._mapped()
@@ -163,7 +162,7 @@ class Source:
         *,
         fresh: bool,
     ) -> Snapshot:
-        """The tree as it is; what was hashed for it waits for `confirm`."""
+        """Return a snapshot of the tree; its hashes are stored only by `confirm`."""
         self._hashing = Hashing()
         if fresh:
             snapshot, self._hashed = self._trees.snapshot(self.path, fresh=True), None
@@ -187,7 +186,7 @@ class Source:
         return self.platform or platform_facts()
 
     def outline(self) -> Optional[Tuple[SourceState, Manifest]]:
-        """What is known before the files are hashed; None where that is done.
+        """Return what is known before the files are hashed; None when no hashing is under way.
 
         May be called from another thread while `inspect` runs. The state has no revision,
         the manifest no contents (see `tree.outline`).
@@ -195,7 +194,7 @@ class Source:
         scanned = self._scanned
         if scanned is None:
             return None
-        # Whoever asks waits for it, and nobody yet for the hashes.
+        # The caller waits for the outline, while nobody waits for the hashes yet.
         with self._hashing.going_first():
             with opened_source(self.path) as top_fd:
                 build = Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
@@ -205,10 +204,10 @@ class Source:
             return state, manifest
 
     def confirm(self) -> bool:
-        """Whether a further stat pass equals that of `inspect`, and nobody is writing.
+        """Return whether a further stat pass equals that of `inspect`, and nobody is writing.
 
-        A manifest counts only then: what was hashed had not changed when hashing was done.
-        Where nothing had to be hashed, the one pass was equal to that of earlier times.
+        Only then does the manifest count, because no file changed while it was hashed. If nothing
+        had to be hashed, no further pass is made: the one of `inspect` equalled the cached one.
         """
         if self._hashed is None:
             return True
@@ -232,7 +231,7 @@ class Source:
         return mapping_findings(self.path, self._trees.local)
 
     def _believe_nothing(self) -> None:
-        """What was hashed may have changed since, with the same times."""
+        """Discard all hashes: a mapped file can change without a new timestamp."""
         scanned = self.version.snapshot.scan
         self._trees.cache(scanned.device, scanned.inode).forget()
         self._hashed = None
@@ -243,9 +242,9 @@ class Source:
         progress: Optional[Progress] = None,
         there: str = "",
     ) -> Iterator[bytes]:
-        """The stream of these files' contents (see `outgoing`), as they are at `there`.
+        """Yield the stream of these files' contents (see `outgoing`), relocated to path `there`.
 
-        Needs no `inspect` where they are the same there as here.
+        If they are the same there as here, `inspect` is not needed first.
         """
         has_looked = self._version is not None
         relocated = self.version.at(there) if there or has_looked else None
@@ -261,7 +260,7 @@ class Source:
     def sampled(
         self, items: Sequence[Tuple[bytes, int]], steps: Sequence[Tuple[str, int]]
     ) -> SampleFacts:
-        """What these files come to, compressed (see `sampling`); as they stand here."""
+        """Return how well a sample of these files compresses, as they are here; see `sampling`."""
         from envsync.agent.source.sampling import sampled
 
         with opened_source(self.path) as top_fd:
@@ -269,13 +268,14 @@ class Source:
 
     @contextlib.contextmanager
     def hashing_while_sent(self, there: str = "") -> Iterator[Contents]:
-        """`contents` that hash each file as it is read; an `inspect` under way waits until the end.
+        """Within the block, provide a `contents` that hashes each file as it is read.
 
-        It does nothing at all until they are read, for so long the sender is still preparing.
+        An `inspect` under way starts no hashing of its own until the block ends, and waits
+        altogether until the contents are first read, while the sender is still preparing. So no
+        file is read twice, and nothing competes with the sender for processors.
 
-        So no file is read twice, and nobody else takes the processors from who sends. Where
-        the environment will stand at the path `there`, it is known then which files name this
-        one; the contents are those that stand here all the same.
+        If the environment will be at the path `there`, the files that contain its present path are
+        found on the way; the contents are sent unchanged all the same.
         """
         self._search = Search(relocation_to(self._paths(), there).needles) if there else None
         with self._hashing.reading() as on_read, contextlib.ExitStack() as preparing:
@@ -291,10 +291,10 @@ class Source:
             yield contents
 
     def require_readable(self, paths: Sequence[bytes]) -> None:
-        """Raise `StorageFailed` where the disk does not give these files' contents."""
+        """Raise `StorageFailed` if the disk fails to read some of these files."""
         with opened_source(self.path) as top_fd:
             require_good_disk(top_fd, paths)
 
     def sees(self, nonce: str) -> bool:
-        """Whether a target's lock stands in this very place: a shared filesystem."""
+        """Return whether a target's lock is visible here, which means a shared filesystem."""
         return bool(nonce) and nonce_at(self._places) == nonce

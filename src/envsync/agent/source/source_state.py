@@ -1,4 +1,4 @@
-"""What is told of a source: the state that it was found in, hashed or not yet."""
+"""Makes the source state that a push receives, hashed or not yet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def state_of(
     findings: Tuple[Finding, ...],
     platform: PlatformFacts,
 ) -> SourceState:
-    """Of a version, as `source_revision` knows it; `had` are those that the source has had."""
+    """Return the state of a hashed version; `had` are the revisions that the source has had."""
     snapshot, here = version.snapshot, version.at("")
     return SourceState(
         path=os.fsdecode(path),
@@ -44,7 +44,7 @@ def state_of(
 def unhashed_state(
     path: bytes, totals: TotalsFacts, findings: Tuple[Finding, ...], platform: PlatformFacts
 ) -> SourceState:
-    """Of what was scanned and is not hashed: it has no revision."""
+    """Return the state of a source that was scanned but not hashed, and so has no revision."""
     return SourceState(
         path=os.fsdecode(path),
         revision="",
@@ -59,7 +59,10 @@ def unhashed_state(
 
 
 def source_revision(records: Records, snapshot: Snapshot) -> str:
-    """What is on record of a version that stands here as it was published; else its own."""
+    """Return the source revision on record, if the version is here as it was published.
+
+    Otherwise, return the version's own revision.
+    """
     record = records.at(snapshot.scan.inode)
     if record is None or record.revision != snapshot.revision or record.method not in AS_SENT:
         return snapshot.revision
@@ -67,7 +70,7 @@ def source_revision(records: Records, snapshot: Snapshot) -> str:
 
 
 def left_out(scanned: Scan) -> Tuple[Finding, ...]:
-    """Entries that cannot travel."""
+    """Return findings of entries that cannot be sent."""
     special = [
         Finding("special", "%s is a socket, pipe or device and is not sent" % os.fsdecode(path))
         for path in scanned.special

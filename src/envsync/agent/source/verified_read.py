@@ -1,4 +1,4 @@
-"""Reads a source's files and checks that they are what the manifest says."""
+"""Reads a source's files and checks them against the manifest."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def opened_source(path: bytes) -> Iterator[int]:
 
 
 def read(top_fd: int, path: bytes) -> bytes:
-    """A file's content; OSError where it cannot be had."""
+    """Return a file's content; OSError if it cannot be read."""
     with open(os.open(path, READ_FLAGS, dir_fd=top_fd), "rb") as file:
         return file.read()
 
 
 def read_verified(top_fd: int, path: bytes, entry: Entry) -> bytes:
-    """A file's content, whose digest is the manifest's; else `SourceRefused`."""
+    """Return a file's content; `SourceRefused` unless its digest is the entry's."""
     try:
         content = read(top_fd, path)
     except OSError as error:
@@ -44,7 +44,7 @@ def read_verified(top_fd: int, path: bytes, entry: Entry) -> bytes:
 
 
 def source_changed(paths: Iterable[bytes]) -> SourceRefused:
-    """The error where a source is written to while it is read."""
+    """Return the error for a source that is written to while it is read."""
     return SourceRefused(
         "it changed while it was read",
         details=[os.fsdecode(path) for path in sorted(paths)[:10]],

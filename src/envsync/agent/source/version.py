@@ -1,4 +1,4 @@
-"""A version of a source as it was scanned: its manifest and contents, here and relocated."""
+"""A version of a source as scanned: its manifest and contents, here and relocated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SourceVersion:
-    """Made by `Source.inspect`; what changes in the tree afterwards is not seen by it."""
+    """A version found by `Source.inspect`; it does not notice later changes in the tree."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class SourceVersion:
         softlinks: Mapping[bytes, Softlink],
         search: Optional[Search],
     ) -> None:
-        """`search` is what was learnt of the contents when they were sent ahead."""
+        """`search` has what was learned about the contents when they were sent ahead."""
         self._paths = paths
         self.snapshot = snapshot
         self.softlinks = softlinks
@@ -44,17 +44,17 @@ class SourceVersion:
 
     @property
     def known_as(self) -> bytes:
-        """The path by which conda knows it, and which is written into its files."""
+        """The path that conda uses for it, and that is written into its files."""
         return self._paths.known_as
 
     @property
     def stands_at(self) -> bytes:
-        """The same path without links."""
+        """The path that conda uses, with symlinks resolved (see `SourcePaths`)."""
         return self._paths.stands_at
 
     @property
     def names(self) -> Tuple[bytes, ...]:
-        """Every path that its files may name it by."""
+        """Every path by which its files may refer to it."""
         paths = (self.known_as, self.stands_at, *self._paths.earlier)
         return tuple(dict.fromkeys(paths))
 
@@ -64,15 +64,15 @@ class SourceVersion:
         return self.snapshot.scan.directories
 
     def at(self, there: str) -> Optional[Relocated]:
-        """What it becomes at the path `there`, which is empty where it stays.
+        """Return what it becomes at the path `there`; "" means that the path stays the same.
 
-        None where it stays and has no links into a package cache: those are the files that
-        they stand for, at any path.
+        None if nothing changes: the path stays, and there are no links into a package cache, which
+        are replaced by files at any path.
         """
         return self._relocations.at(there) if there or self.softlinks else None
 
     def manifest(self, there: str = "") -> Manifest:
-        """Its manifest, or what that becomes at the path `there`."""
+        """Return its manifest, or what that becomes at the path `there`."""
         elsewhere = self.at(there)
         if elsewhere is not None:
             return elsewhere.manifest
@@ -81,39 +81,39 @@ class SourceVersion:
         return self._manifest
 
     def encoded_manifest(self, known: Collection[bytes] = (), there: str = "") -> bytes:
-        """The same as bytes, with references to the directories that are `known`."""
+        """Return `manifest` as bytes, with references in place of the directories in `known`."""
         return manifests.encode(self.manifest(there), known)
 
     def relocation(self, there: str) -> Relocation:
-        """How its paths become those of the path `there`; empty where it stays."""
+        """Return the relocation to the path `there`; an empty one if it stays."""
         return relocation_to(self._paths, there)
 
     def relocation_facts(self, there: str) -> RelocationFacts:
-        """What the tree becomes at the path `there`."""
+        """Return the facts on what the tree becomes at the path `there`."""
         return self._relocations.facts(there)
 
     def rewritten(self, there: str) -> Set[bytes]:
-        """The paths of the files whose contents are other ones at `there`, or no files here."""
+        """Return the paths of files whose contents differ at `there`, or that are links here."""
         elsewhere = self.at(there)
         return set() if elsewhere is None else elsewhere.paths
 
     def newest_glibc(self) -> Tuple[bytes, Tuple[int, ...]]:
-        """The file that needs the newest glibc, and that; a path of b"" where none needs any."""
+        """Return the file that needs the newest glibc, and its version; (b"", ()) if none does."""
         return glibc_needs.newest(self.elf_files())
 
     def elf_files(self) -> ElfFiles:
-        """Its binaries."""
+        """Return its binaries."""
         scanned = self.snapshot.scan
         worth = [path for path, rows in scanned.directories.items() if may_hold_programs(rows)]
         cache = cache_start(self._paths.cache_directory, (scanned.device, scanned.inode))
         return ElfFiles(self.manifest(), worth, self._place_of, cache)
 
     def _place_of(self, path: bytes) -> bytes:
-        """Where the content stands of a file of the manifest."""
+        """Return the absolute path of the content of a file in the manifest."""
         softlink = self.softlinks.get(path)
         return os.path.join(self._paths.path, path) if softlink is None else softlink.place
 
     def read(self, path: bytes, size_bytes_max: int = outside.FILE_MAX_BYTES) -> Optional[bytes]:
-        """A small file of the environment; None where it is large or unreadable."""
+        """Return the content of a small file; None if it is larger or unreadable."""
         content = read_start(self._place_of(path), size_bytes_max + 1)
         return None if content is None or len(content) > size_bytes_max else content
