@@ -1,1 +1,1 @@
-"""What goes between two ends: messages as values, frames with liveness, and blocks of contents."""
+"""What two ends exchange: messages as values, frames with liveness, and blocks of contents."""

@@ -6,34 +6,37 @@ from typing import NamedTuple, Optional, Tuple
 
 
 class Keeping(NamedTuple):
-    """How many earlier versions stay: the next one is built on the first that does not."""
+    """How many earlier versions to keep; the next version is built on the first one to drop."""
 
     keep: int
 
 
 class Build(NamedTuple):
-    """As `Keeping`, with a manifest in the payload, `packed` or not."""
+    """Asks to build the manifest in the payload, which is compressed if `packed`.
+
+    `keep` is how many earlier versions to keep.
+    """
 
     keep: int
     packed: bool = False
 
 
 class AskBlocks(NamedTuple):
-    """Asks for the blocks of the files in the payload; `is_sample` where that is to tell whether
-    it is worth it."""
+    """Asks for the block digests of the files in the payload; if `is_sample`, for only a few, to
+    see whether block-wise transfer is worthwhile."""
 
     is_sample: bool
 
 
 class Check(NamedTuple):
-    """The environment's own test, run after the switch; an empty command means none."""
+    """The environment's check, run after the switch; an empty command means none."""
 
     command: str = ""
     timeout_seconds: float = 60.0
 
 
 class Publication(NamedTuple):
-    """What a publish is told by the one who pushes."""
+    """Asks to publish, with what the pushing end knows of the version."""
 
     source_revision: str
     source: str
@@ -44,14 +47,16 @@ class Publication(NamedTuple):
     check: Check
     retry_held: bool
     changes: Tuple[str, ...] = ()
-    """What of the source could not be had there, where it was made anew."""
+    """After a rebuild, what differs from the source because it could not be installed there."""
     overwrites_foreign: bool = False
-    """Whether what stands there is a version that the source never had: it is kept for good."""
+    """Whether the live version is one that the source never had, and must be kept for good."""
 
 
 class GoBack(NamedTuple):
-    """To generation `number`, else to the newest earlier version, also over what was changed
-    there where `overwrite` says so."""
+    """Asks for a rollback to generation `number`, or to the newest earlier version if None.
+
+    With `overwrite`, even if the live version was changed by hand.
+    """
 
     number: Optional[int]
     by: str
@@ -59,7 +64,7 @@ class GoBack(NamedTuple):
 
 
 class Remove(NamedTuple):
-    """Let nothing stand there; also what was changed there where `overwrite` says so."""
+    """Asks to remove the environment; with `overwrite`, even if it was changed by hand."""
 
     by: str
     overwrite: bool

@@ -1,8 +1,9 @@
-"""A session as frames with liveness: what both sides of a connection speak through.
+"""A channel: frames with liveness over a session, used by both sides of a connection.
 
-One thread reads, one beats, one listens for silence. A side that hears nothing for
-`SILENCE_SECONDS` takes the other for gone; so does the end of the input. What then happens
-is the caller's: the agent exits and thereby unlocks, the command reports a lost connection.
+One thread reads, one sends heartbeats, one watches for silence. A side that hears nothing for
+`SILENCE_SECONDS`, or reaches the end of its input, considers the other one gone. The caller
+decides what then happens: the agent exits, which releases its locks; the command reports a lost
+connection.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Lost = Callable[[EnvsyncError], None]
 
 
 class Channel:
-    """Frames in and out. `on_lost` is called once, from one of its threads."""
+    """Sends and receives frames. `on_lost` is called at most once, from one of its threads."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Channel:
         silence_seconds: float = SILENCE_SECONDS,
         patience_seconds: Optional[float] = None,
     ) -> None:
-        """`patience_seconds` is how long `receive` waits for a side that beats and says nothing."""
+        """`patience_seconds` limits how long `receive` waits while only heartbeats arrive."""
         self._reader = FrameReader(read)
         self._writer = FrameWriter(write)
         self._on_lost = on_lost
@@ -71,20 +72,20 @@ class Channel:
         threading.Thread(target=self._watch, name="silence", daemon=True).start()
 
     def close(self) -> None:
-        """Stop beating; a read that waits ends with the session, which is the caller's."""
+        """Stop the heartbeat; a waiting read ends when the caller closes the session."""
         self._closed.set()
 
     def send(self, kind: bytes, data: bytes = b"") -> None:
-        """Write one frame. Raises `ConnectionLost` where the other side is gone."""
+        """Write one frame; `ConnectionLost` if the other side is gone."""
         try:
             self._writer.frame(kind, data)
         except OSError as error:
             raise ConnectionLost("the connection is gone") from error
 
     def send_message(self, document: Dict[str, Any], payload: bytes = b"") -> None:
-        """A control frame, and the payload that it announces.
+        """Send a control frame and the payload that it announces.
 
-        A document that is too large for a control frame goes at the payload's head.
+        A document too large for a control frame is sent at the start of the payload.
         """
         if payload:
             document = {**document, "payload_bytes": len(payload)}
@@ -98,9 +99,9 @@ class Channel:
             self.send(PAYLOAD, payload[start : start + FRAME_BYTES_MAX])
 
     def receive(self) -> Frame:
-        """The next frame that is not a heartbeat, or the error that ended the channel.
+        """Return the next frame that is not a heartbeat, or raise the error that ended the channel.
 
-        `AgentFailed` where the other side lives, but patience is at its end.
+        Raises `AgentFailed` if the other side is alive but sent nothing for `patience_seconds`.
         """
         kept, self._kept = self._kept, None
         if kept is not None:
@@ -119,7 +120,7 @@ class Channel:
         return item
 
     def receive_message(self) -> Tuple[Dict[str, Any], bytes]:
-        """The next control frame with its payload; leftovers of a stream are dropped."""
+        """Return the next message with its payload, dropping leftovers of a stream."""
         frame = self.receive()
         while frame.kind in (DATA, DATA_END):
             frame = self.receive()
@@ -135,7 +136,7 @@ class Channel:
         return (_document(payload[:size]), payload[size:]) if size else (document, payload)
 
     def receive_data(self) -> Optional[bytes]:
-        """The next part of a stream; None where a message comes next, which stays there."""
+        """Return the next part of a stream; None if another frame comes next, which is kept."""
         frame = self.receive()
         if frame.kind == DATA:
             return frame.data
@@ -143,7 +144,7 @@ class Channel:
         return None
 
     def pending(self) -> bool:
-        """Whether something has arrived that nobody received yet."""
+        """Return whether a frame has arrived that was not received yet."""
         return not self._frames.empty()
 
     def _payload(self, document: Dict[str, Any]) -> bytes:
@@ -174,7 +175,7 @@ class Channel:
             self._end(ConnectionLost("the connection is gone: %s" % error))
 
     def _hand_over(self, frame: Frame) -> None:
-        """Queue a frame. While our own side is slow, the other one is not silent."""
+        """Queue a frame; while the queue is full, the other side does not count as silent."""
         while not self._closed.is_set():
             with contextlib.suppress(queue.Full):
                 self._frames.put(frame, timeout=1.0)
@@ -182,7 +183,7 @@ class Channel:
             self._heard = time.monotonic()
 
     def _watch(self) -> None:
-        """Notice silence; apart from the beat, which waits while the other side takes nothing."""
+        """Watch for silence, in its own thread because `_beat` may block in a write."""
         while not self._closed.wait(min(self._heartbeat_seconds, self._silence_seconds / 4)):
             if time.monotonic() - self._heard > self._silence_seconds:
                 self._end(ConnectionLost("nothing heard for %.0f s" % self._silence_seconds))
@@ -208,7 +209,7 @@ class Channel:
                 self._frames.put_nowait(error)
                 return
             except queue.Full:
-                # Whoever waits must learn of it; what is queued no longer matters.
+                # The receiver must learn of the error; queued frames no longer matter.
                 with contextlib.suppress(queue.Empty):
                     self._frames.get_nowait()
 

@@ -1,7 +1,7 @@
 """Converts named tuples to JSON and back, with every field type-checked.
 
-What another end says comes in this way, and so does what stands in a file of our own, which
-anybody may have edited or a crash cut short.
+Used for messages from another end, and also for envsync's own files, which anybody may have
+edited or a crash may have truncated.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from envsync.errors import AgentFailed
 
 T = TypeVar("T")
 Arguments = Union[Mapping[str, Any], Tuple[Any, ...]]
-"""What an operation is asked for: a named tuple of this room, or as JSON has it."""
+"""An operation's arguments: a named tuple of this package, or the same as JSON."""
 
 _SECONDS_MAX = float(1 << 33)
-"""The year 2242. What shows a moment as a date survives no number far beyond it."""
+"""The year 2242. Functions that show a time as a date fail for numbers far beyond it."""
 
 _INTEGER_MAX = 1 << 64
-"""JSON has integers of any length; whoever divides one needs it to fit."""
+"""JSON has integers of any length, but float division fails for huge ones."""
 
 
 def to_json(value: Any) -> Any:
-    """A value as JSON has it: `from_json` gives it back, of the same class."""
+    """Return a value as JSON, from which `from_json` restores it."""
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return {name: to_json(part) for name, part in value._asdict().items()}
     if isinstance(value, (tuple, list)):
@@ -33,14 +33,14 @@ def to_json(value: Any) -> Any:
 
 
 def as_json(arguments: Optional[Arguments]) -> Dict[str, Any]:
-    """As `to_json`, of what an operation is asked for, which may be nothing."""
+    """Return an operation's arguments as JSON; {} if there are none."""
     return dict(to_json(arguments or {}))
 
 
 def from_json(cls: Type[T], document: Any) -> T:
-    """The value of that class that a document describes; `AgentFailed` where it does not fit.
+    """Return the value of that class that a document describes; `AgentFailed` if it does not fit.
 
-    Members that the class does not have are passed over: a later version may write more.
+    Unknown members are ignored, because a later version may write more.
     """
     result: T = _parse(cls, document, cls.__name__)
     return result
@@ -76,7 +76,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
 
 
 def _is_plain(kind: Any, value: Any) -> bool:
-    """Whether a value is of that plain kind, and none that Python's JSON alone can hold."""
+    """Return whether a value is of that plain kind, and within the limits above."""
     if kind is float:
         return type(value) in (int, float) and abs(value) <= _SECONDS_MAX
     if type(value) is not kind:
@@ -87,12 +87,12 @@ def _is_plain(kind: Any, value: Any) -> bool:
 
 
 def _are_integers(values: List[Any]) -> bool:
-    """The same of many: the sizes of a source's files may be 200,000."""
+    """Return whether all are plain integers; a fast path, as there may be 200,000 file sizes."""
     return set(map(type, values)) == {int} and max(map(abs, values)) < _INTEGER_MAX
 
 
 def is_encodable(text: str) -> bool:
-    """Whether a text stands for bytes: JSON can spell surrogates that stand for none."""
+    """Return whether a text can be encoded; JSON can contain surrogates that stand for no byte."""
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

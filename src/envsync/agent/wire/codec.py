@@ -1,8 +1,8 @@
 """Compresses a stream in independent blocks, so that the sender can change the codec at any time.
 
-A block is a head (how, bytes that follow, bytes that they become) and data. It never
-becomes more than `BLOCK_BYTES_MAX`, nor less than it was sent as: that bounds memory and
-leaves a decompression bomb no room.
+A block is a head (codec tag, compressed size, content size) and the compressed data. The content
+is never larger than `BLOCK_BYTES_MAX`, nor smaller than the compressed data (but for a small
+overhead of streamed blocks). That bounds memory and rules out decompression bombs.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ from envsync.errors import TransferFailed
 
 ZSTD, ZLIB, NONE = "zstd", "zlib", "none"
 STREAMED = "zstd-streamed"
-"""zstd that goes on from the blocks before: smaller than of each block for itself, and no slower.
-Only zstd's module undoes it, and only in order."""
+"""zstd as one stream across blocks: smaller than each block by itself, and no slower. Only the
+zstandard module can decode it, and only in order."""
 _TAGS = {NONE: 0, ZLIB: 1, ZSTD: 2, STREAMED: 3}
 _NAMES = {tag: name for name, tag in _TAGS.items()}
 _ANEW = 4
-"""The tag of a streamed block that goes on from none."""
+"""The tag of a streamed block that starts a new stream."""
 _NAMES[_ANEW] = STREAMED
 _HEAD = struct.Struct("<BII")
-# With its head, and what zstd adds to what it cannot compress, a block fits into one frame of
-# the channel.
+# With its head, and zstd's overhead for incompressible data, a block fits into one frame of the
+# channel.
 BLOCK_BYTES_MAX = (1 << 20) - 1024
 _OVERHEAD_BYTES_MAX = 512
 _WINDOW_LOG = 20
-"""How far back a streamed block refers: no farther than what both ends keep in memory anyway."""
+"""How far back a streamed block refers: no farther than both ends keep in memory anyway."""
 _WINDOW_BYTES_MAX = 1 << _WINDOW_LOG
 _TRIED = b"tried " * 20
 _TRIED_STREAM = (
     b"(\xb5/\xfd\x00Pl\x00\x000tried \x01\x00/i)\x02",
     b"<\x00\x00\x08t\x01\x004\x05B",
 )
-"""That twice, the second time going on from the first."""
+"""`_TRIED` compressed as two streamed blocks, the second continuing the first."""
 _TRIED_LEVEL = -5
-"""The least that is asked for: releases that are too old have none below 1."""
+"""The lowest level in use, which modules that are too old do not support."""
 
 
 def undone() -> Tuple[str, ...]:
-    """What this interpreter can undo, the best first: found out by having it do that.
+    """Return the codecs that this interpreter can decode, the best first.
 
-    A module that is there may be one for another Python, or of a release that lacks what is
-    used here. The first call loads it, which takes some ms: it is for who is about to send.
+    Each is tried, because the module may be for another Python, or of a release that lacks
+    functions used here. The first call loads the module, which takes some milliseconds, so make it
+    only when contents are about to be sent.
     """
     names = [name for name in (STREAMED, ZSTD) if _module_undoes(name)]
     if ZSTD not in names and is_there():
@@ -57,26 +58,26 @@ def undone() -> Tuple[str, ...]:
 
 
 def encodable() -> Tuple[str, ...]:
-    """What this interpreter can compress with, the best first; found out in the same way."""
+    """Return the codecs that this interpreter can encode, the best first; each is tried."""
     return (*(name for name in (STREAMED, ZSTD) if _module_makes(name)), ZLIB, NONE)
 
 
 @functools.lru_cache(maxsize=None)
 def _zstandard() -> Any:
-    """The interpreter's module; None where there is none that can be loaded."""
+    """Return the interpreter's zstandard module, or None if it cannot be loaded."""
     if sys.flags.no_site:
-        # As the agent runs: nothing has said where modules are that do not come with Python.
+        # The agent runs like this, and then sys.path lacks the site-packages directories.
         import site
 
-        # The first also for a virtual environment, of which only `site` would know. What is said
-        # of it by Debian's Python is true of Debian's own directories alone.
+        # `usual` is for virtual environments, about which `getsitepackages` knows nothing, and
+        # because Debian's Python returns only Debian's own directories.
         prefix = os.path.dirname(os.path.dirname(sys.executable))
         usual = os.path.join(prefix, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
         found = [usual, *site.getsitepackages([prefix, sys.prefix])]
         sys.path += [path for path in found if path not in sys.path]
     try:
         import zstandard
-    except Exception:  # noqa: BLE001  (what a binary says that does not fit is its own affair)
+    except Exception:  # noqa: BLE001  (a binary that does not fit may raise anything)
         return None
     return zstandard
 
@@ -92,7 +93,7 @@ def _module_undoes(name: str) -> bool:
             return _whole(module, machine, raw_frame(_TRIED), len(_TRIED)) == _TRIED
         streamed = _Streamed(module)
         return all(streamed.block(packed, len(_TRIED)) == _TRIED for packed in _TRIED_STREAM)
-    except Exception:  # noqa: BLE001  (in whatever way it fails, it is not to be relied on)
+    except Exception:  # noqa: BLE001  (however it fails, it cannot be relied on)
         return False
 
 
@@ -108,7 +109,7 @@ def _module_makes(name: str) -> bool:
 
 
 def encode(name: str, level: int, data: bytes) -> bytes:
-    """One block; what does not become a twentieth smaller goes as it is."""
+    """Return one block; data that would not shrink by at least 5% is stored uncompressed."""
     packed = data
     if name == ZSTD:
         packed = _zstandard().ZstdCompressor(level=level).compress(data)
@@ -120,7 +121,7 @@ def encode(name: str, level: int, data: bytes) -> bytes:
 
 
 class Encoder:
-    """Makes blocks one after the other; `STREAMED` ones have to be undone in that order."""
+    """Makes blocks one after the other; `STREAMED` ones have to be decoded in the same order."""
 
     def __init__(self, name: str, level: int) -> None:
         self._name = name
@@ -128,7 +129,7 @@ class Encoder:
         self._machine: Any = None
 
     def block(self, data: bytes) -> bytes:
-        """The next one, of at most `BLOCK_BYTES_MAX` bytes."""
+        """Return the next block; `data` has at most `BLOCK_BYTES_MAX` bytes."""
         if self._name != STREAMED:
             return encode(self._name, self._level, data)
         module, tag = _zstandard(), _TAGS[STREAMED]
@@ -144,18 +145,18 @@ class Encoder:
 
 
 def content_bytes(block: bytes) -> int:
-    """How many bytes a block says that it becomes; 0 where it has no head."""
+    """Return the content size in a block's head; 0 if it has no complete head."""
     return int(_HEAD.unpack_from(block)[2]) if len(block) >= _HEAD.size else 0
 
 
 def encode_all(name: str, level: int, data: bytes) -> bytes:
-    """All of it as blocks."""
+    """Encode all data as blocks."""
     starts = range(0, len(data), BLOCK_BYTES_MAX)
     return b"".join(encode(name, level, data[at : at + BLOCK_BYTES_MAX]) for at in starts)
 
 
 def decode_all(data: bytes, size_bytes_max: int) -> bytes:
-    """What `encode_all` was given; `TransferFailed` where it is damaged or becomes larger."""
+    """Decode what `encode_all` returned; `TransferFailed` if it is damaged or too large."""
     decoder = Decoder()
     pieces: List[bytes] = []
     size_bytes = 0
@@ -173,13 +174,13 @@ def decode_all(data: bytes, size_bytes_max: int) -> bytes:
 
 
 class Decoder:
-    """Undoes a stream of blocks, however it was cut on the way.
+    """Decodes a stream of blocks that arrives in parts of any size.
 
-    Raises `TransferFailed` where the stream is damaged or breaks its rules.
+    Methods raise `TransferFailed` if the stream is damaged or malformed.
     """
 
     def __init__(self, use_module: bool = True) -> None:
-        """Without `use_module`, or where there is none of use, zstd is undone by the command."""
+        """Without `use_module`, or without a usable module, the command decodes zstd."""
         self._rest = b""
         has_module = use_module and _module_undoes(ZSTD)
         self._zstd: Any = _zstandard().ZstdDecompressor() if has_module else None
@@ -187,7 +188,7 @@ class Decoder:
         self._command: Optional[ZstdCommand] = None
 
     def decode(self, data: bytes) -> List[bytes]:
-        """The pieces of content that have become available."""
+        """Take the next bytes; return the pieces of content that have become available."""
         if self._rest:
             data = self._rest + data
         view, at, end = memoryview(data), 0, len(data)
@@ -210,13 +211,13 @@ class Decoder:
         return pieces
 
     def finish(self) -> Sequence[bytes]:
-        """The stream is over: what is left of its content."""
+        """End the stream; return the rest of its content."""
         if self._rest:
             raise _damaged()
         return [] if self._command is None else self._command.finish()
 
     def close(self) -> None:
-        """End what still runs. May be called more than once."""
+        """End the command if it still runs. May be called more than once."""
         if self._command is not None:
             self._command.close()
 
@@ -229,12 +230,12 @@ class Decoder:
         if len(content) != size_bytes:
             raise _damaged()
         if self._command is not None:
-            # Behind what the command has not given back yet: so through it as well.
+            # The command may still hold earlier content, so keep the order by using it here too.
             return self._command.feed(raw_frame(content), size_bytes)
         return [content]
 
     def _unpack(self, name: str, packed: bytes, size_bytes: int) -> bytes:
-        """The content; nothing where it would be longer than `size_bytes`."""
+        """Return the content; b"" or less than `size_bytes` if it has another size."""
         try:
             if name == ZLIB:
                 return _inflated(packed, size_bytes)
@@ -248,8 +249,8 @@ class Decoder:
 
 
 def _whole(module: Any, machine: Any, frame: bytes, size_bytes: int) -> bytes:
-    """What a frame becomes; nothing where that would be another size."""
-    # The module allocates at once what the frame says that it becomes.
+    """Return a frame's content; b"" if it has another size."""
+    # Check first, because the module at once allocates the size that the frame claims.
     if module.frame_content_size(frame) != size_bytes:
         return b""
     content: bytes = machine.decompress(frame, max_output_size=size_bytes)
@@ -257,7 +258,7 @@ def _whole(module: Any, machine: Any, frame: bytes, size_bytes: int) -> bytes:
 
 
 class _Streamed:
-    """Undoes blocks that go on from one another, and takes no more memory than one of them."""
+    """Decodes blocks of one stream, in no more memory than a block takes."""
 
     def __init__(self, module: Any) -> None:
         self._packed = b""
@@ -265,13 +266,13 @@ class _Streamed:
         self._reader = machine.stream_reader(self, read_size=BLOCK_BYTES_MAX)
 
     def block(self, packed: bytes, size_bytes: int) -> bytes:
-        """The content of the next block; shorter where it has less than that."""
+        """Return the content of the next block; less than `size_bytes` if it has less."""
         self._packed = packed
         content: bytes = self._reader.read(size_bytes)
         return content
 
     def read(self, size_bytes: int) -> bytes:
-        """What the decompressor asks for more of."""
+        """Return compressed data; the decompressor calls this when it needs more."""
         if not self._packed:
             raise _damaged()
         part, self._packed = self._packed[:size_bytes], self._packed[size_bytes:]
@@ -281,7 +282,7 @@ class _Streamed:
 def _inflated(packed: bytes, size_bytes: int) -> bytes:
     machine = zlib.decompressobj()
     content = machine.decompress(packed, size_bytes)
-    # What a stream has after its content, its checksum, may need one more call.
+    # The checksum after a stream's content may need one more call.
     if machine.unconsumed_tail:
         content += machine.decompress(machine.unconsumed_tail, 1)
     return content if machine.eof else b""

@@ -1,8 +1,8 @@
-"""Frames: what goes through a session, either way.
+"""Frames: the units that a session carries in either direction.
 
-A frame is one byte of kind, four bytes of length, and that many bytes. Control frames are
-JSON; a control frame that announces a payload is followed by payload frames of that many
-bytes in all; data frames belong to a stream that the last request opened.
+A frame is a byte for its kind, four bytes for its length, and that many bytes. Control frames are
+JSON. A control frame that announces a payload is followed by payload frames of that many bytes in
+total. Data frames belong to the stream that the last request opened.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FRAME_BYTES_MAX = 1 << 20
 CONTROL_BYTES_MAX = 1 << 20
 PAYLOAD_BYTES_MAX = 1 << 30
 DOCUMENT_BYTES_MAX = 32 << 20
-"""Parsed, JSON takes some twenty times its size. Two million sizes of files fit."""
+"""Limited because parsed JSON takes about twenty times its size; two million file sizes fit."""
 
 
 class Frame(NamedTuple):
@@ -33,13 +33,13 @@ class EndOfInput(Exception):
 
 
 class FrameReader:
-    """Reads frames from `read(size)`, which gives at least a byte, or b"" at the end."""
+    """Reads frames with `read(size)`, which returns at least one byte, or b"" at the end."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
 
     def frame(self) -> Frame:
-        """The next frame. Raises `EndOfInput`, or `AgentFailed` where it is none."""
+        """Return the next frame; raises `EndOfInput`, or `AgentFailed` if it is malformed."""
         head = self._exactly(_HEAD.size, at_start=True)
         kind, size = _HEAD.unpack(head)
         if kind not in _KINDS or size > FRAME_BYTES_MAX:
@@ -61,7 +61,7 @@ class FrameReader:
 
 
 class FrameWriter:
-    """Writes frames with `write(data)`; from any thread, one frame at a time."""
+    """Writes frames with `write(data)`. It is thread-safe and writes one frame at a time."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write

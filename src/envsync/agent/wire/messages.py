@@ -1,4 +1,4 @@
-"""The messages between two ends, as values; checked where they come in (`checked_json`).
+"""The answers of an end, as values; `checked_json` checks them when they arrive.
 
 Paths and names are text with surrogate escapes, so that any bytes survive JSON.
 """
@@ -8,25 +8,25 @@ from __future__ import annotations
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 KEPT = "kept"
-"""The method of a version that envsync did not publish: it was made by hand there."""
+"""The method of a version that envsync did not publish, but found there, made by hand."""
 AS_SENT = ("mirror", "adopt")
-"""The methods by which a version is its source's, but for paths that name another prefix."""
+"""The methods by which a version equals its source's, except for the prefix in its files."""
 FOREIGN_OWNER = "foreign-owner"
-"""A kind of finding: another user's version stands there, which this one may not replace."""
+"""A kind of finding: the live version is another user's, and this user may not replace it."""
 GROUP_OWNED = "group-owned"
-"""A kind of finding: another user's version stands there, which this one may replace."""
+"""A kind of finding: the live version is another user's, but this user may replace it."""
 SHARED = "shared"
-"""A kind of finding: envsync let a group use what stands there, or what it keeps of that."""
+"""A kind of finding: envsync shared the live version, or one that it keeps, with a group."""
 DAMAGED_RECORD = "damaged-record"
-"""A kind of finding: what was published there may not be known any more."""
+"""A kind of finding: the record of what was published there may be lost."""
 
 ORIGIN_NEW, ORIGIN_RESUMED, ORIGIN_SPARE = "new", "resumed", "spare"
-"""How a staging tree came to be: made, left by a push that ended early, or a version (or a copy
-of one) that nobody needs as it is."""
+"""A staging tree's origin: a new directory, left by an interrupted push, or a version (or a copy
+of one) that is no longer needed as it is."""
 
 
 class Finding(NamedTuple):
-    """Something a person should know; `blocking` where it forbids a push."""
+    """Something a person should know; `blocking` if it forbids a push."""
 
     kind: str
     message: str
@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
 
 def listed(names: Sequence[str], shown: int) -> str:
-    """Names as a message has them: `a, b and 3 more`."""
+    """Return names as text for a message: `a, b and 3 more`."""
     more = " and %d more" % (len(names) - shown) if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
@@ -47,16 +47,16 @@ class PlatformFacts(NamedTuple):
 
 
 class ProcessUse(NamedTuple):
-    """A process of this user that runs from an environment, stands in it, or has its files open."""
+    """A process of this user that runs from, works in, or has files open in an environment."""
 
     pid: int
     command: str
 
 
 class DirectoryIdentity(NamedTuple):
-    """What tells a directory from every other on any machine: `agent.places.directory_identity`.
+    """Identifies a directory among those of all machines: see `agent.places.directory_identity`.
 
-    Device and inode as text: the network has numbers of 64 bits.
+    Device and inode are text, because network filesystems use all 64 bits.
     """
 
     boot: str
@@ -67,7 +67,7 @@ class DirectoryIdentity(NamedTuple):
 
 
 class ServerFacts(NamedTuple):
-    """Who and what answers. `codecs` are what it can undo, the best first; `hello` names none."""
+    """The answering server. `codecs` are those it can decode, the best first; `hello` has none."""
 
     who: str
     codecs: Tuple[str, ...]
@@ -83,11 +83,11 @@ class TotalsFacts(NamedTuple):
 
 
 class SourceState(NamedTuple):
-    """What a source is. `had` are the source revisions that it has had itself.
+    """The state of a source. `had` are the source revisions that it has had itself.
 
-    `revision_there` is that of the tree as it will be published: `revision` itself, but for
-    a relocation. `source_revision` goes on record with it: that of the first source, where this
-    is the version as it was published here, with another prefix in it perhaps.
+    `revision_there` is the revision as it will be published: `revision`, unless the tree is
+    relocated or soft links are replaced by files. `source_revision` is recorded with it: that of
+    the first source, if this is a version as it was published here, perhaps with another prefix.
     """
 
     path: str
@@ -102,10 +102,10 @@ class SourceState(NamedTuple):
 
 
 class RelocationFacts(NamedTuple):
-    """What a source's tree becomes at another place.
+    """What a source's tree becomes at another path.
 
-    `problems` say which files cannot be had there and why, `left` which name the old place
-    and stay as they are, because it does not matter.
+    `problems` says which files cannot be relocated and why; `left` are files that contain the old
+    path and stay as they are, because it does not matter.
     """
 
     revision: str
@@ -115,7 +115,7 @@ class RelocationFacts(NamedTuple):
 
 
 class RecordFacts(NamedTuple):
-    """A record, as the other end sees it."""
+    """A record, as told to the other end."""
 
     number: int
     revision: str
@@ -130,13 +130,13 @@ class RecordFacts(NamedTuple):
 
 
 class TargetState(NamedTuple):
-    """What stands on a target.
+    """The state of a target.
 
-    `revision` and `totals` are of the live tree, empty where there is none. `record` is
-    that of the version which was published to the name, whether or not it was changed
-    since; None where envsync never published there. `nonce` is what the push lock says
-    there: a source that finds it in its own place is the same directory. `same_place_as` is
-    the name under which the same command had the lock last; empty where it never did.
+    `revision` and `totals` are the live tree's, or empty if there is none. `record` is that of
+    the version last published there, whether or not it was changed since; None if envsync never
+    published there. `nonce` is in the push lock: a source that finds it at its own path is the
+    same directory. `same_place_as` is the server name under which the same command last had the
+    lock, or empty.
     """
 
     path: str
@@ -158,10 +158,10 @@ class TargetState(NamedTuple):
 
 
 class PlanFacts(NamedTuple):
-    """What a push has to do on a target; bytes are of contents.
+    """What a push has to do on a target; bytes are those of contents.
 
-    `reused_bytes` of what is copied come from elsewhere than the environment's own trees:
-    from the environments (or the package cache) of `reused_from`, those that give most first.
+    `reused_bytes` is the part of `copy_bytes` that comes from outside the environment's own trees:
+    from `reused_from`, other environments or the package cache, the largest contribution first.
     """
 
     origin: str
@@ -177,7 +177,7 @@ class PlanFacts(NamedTuple):
 
 
 class StageFacts(NamedTuple):
-    """A staging tree: its path, and the token that its writers have to present."""
+    """A staging tree: its path, and the token that its writers must present."""
 
     plan: PlanFacts
     tree: str
@@ -186,8 +186,8 @@ class StageFacts(NamedTuple):
 
 
 class SampleFacts(NamedTuple):
-    """Some of what would be sent: its bytes, and for each way to compress it what it becomes
-    and how long that takes."""
+    """A sample of what would be sent: its size, and by codec and level the compressed size and
+    the seconds that compressing takes."""
 
     content_bytes: int
     packed_bytes: Tuple[int, ...]
@@ -195,7 +195,7 @@ class SampleFacts(NamedTuple):
 
 
 class RebuiltFacts(NamedTuple):
-    """An environment that a target's own tools made, taken into the staging tree."""
+    """An environment that a target's own tools built, after it was taken into the staging tree."""
 
     plan: PlanFacts
     totals: TotalsFacts
@@ -203,7 +203,7 @@ class RebuiltFacts(NamedTuple):
 
 
 class BundleFacts(NamedTuple):
-    """Where a bundle goes, and what an earlier push left of one."""
+    """The path for a bundle, and size and digest of what an earlier push left there."""
 
     path: str
     size_bytes: int
@@ -212,7 +212,7 @@ class BundleFacts(NamedTuple):
 
 
 class ReceiveFacts(NamedTuple):
-    """What a transfer brought; `failed` are paths whose contents did not come right."""
+    """What a transfer brought; `failed` are paths whose contents did not arrive intact."""
 
     files: int
     size_bytes: int
@@ -220,9 +220,9 @@ class ReceiveFacts(NamedTuple):
 
 
 class DifferenceFacts(NamedTuple):
-    """What differs between two versions: packages first, then counts, then paths.
+    """What differs between two versions: packages, then counts by group, then paths.
 
-    `paths` are prefixed with "+", "-" or "~" and a blank; at most as many as asked for.
+    `paths` begin with "+", "-" or "~" and a blank; there are at most as many as asked for.
     """
 
     packages: Tuple[str, ...]
@@ -234,7 +234,7 @@ class DifferenceFacts(NamedTuple):
 
 
 class VerifyFacts(NamedTuple):
-    """A rehash of every byte against the record.
+    """The result of rehashing every byte and comparing with the record.
 
     `unshared` are paths that the group of a shared environment cannot use as it should.
     """
@@ -262,8 +262,8 @@ class EnvironmentFacts(NamedTuple):
 
 
 class PublishFacts(NamedTuple):
-    """A version that stands there now; `wants_spare` where nothing is left that the next push
-    can be built on."""
+    """The version that is live now; `wants_spare` if no tree is left for the next push to build
+    on."""
 
     record: RecordFacts
     wants_spare: bool
@@ -272,11 +272,11 @@ class PublishFacts(NamedTuple):
 class SweepFacts(NamedTuple):
     """What a clean-up freed of one environment, or in a dry run would free.
 
-    `generations` are the numbers of those that went, `unfinished` counts trees of pushes
-    that were interrupted. `stays` says what was left and why; `locked` who works there, so
-    that nothing was looked at, and `same_place_as` by which name, where that is the same command;
-    `problems` what resisted; `making`, in a dry run, who makes a tree for the next push, which is
-    in none of the figures.
+    `generations` are the numbers of removed generations, `unfinished` counts trees of
+    interrupted pushes. `stays` says what was kept and why, `problems` what could not be removed.
+    If `locked`, which says by whom, nothing was examined; `same_place_as` is the server name that
+    the holder uses, if it is the same command. `making`, in a dry run, says who makes a tree for
+    the next push, which is in none of the figures.
     """
 
     name: str

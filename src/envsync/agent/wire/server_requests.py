@@ -6,8 +6,10 @@ from typing import Dict, NamedTuple, Tuple
 
 
 class AskEnvironments(NamedTuple):
-    """Asks for the environments of `prefix`. `local` are the paths that belong to the server;
-    `local_of` names further ones for the environments that have them."""
+    """Asks for the environments of `prefix`.
+
+    `local` are the paths that belong to the server; `local_of` has those of single environments.
+    """
 
     prefix: str
     local: Tuple[str, ...]
@@ -15,8 +17,11 @@ class AskEnvironments(NamedTuple):
 
 
 class Collect(NamedTuple):
-    """Free what nobody needs: `keep_of` and `local_of` are for the environments that have their
-    own. `command` and `server` are what its locks are told by (`PushLock.of_command`)."""
+    """Asks to free what is no longer needed.
+
+    `keep_of` and `local_of` are for environments with their own settings. `command` and `server`
+    identify its locks (`PushLock.of_command`).
+    """
 
     prefix: str
     by: str

@@ -1,4 +1,4 @@
-"""Answers of one or two fields, as values; checked where they come in."""
+"""Short answers of an end, as values; `checked_json` checks them when they arrive."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from envsync.agent.wire.messages import DirectoryIdentity, Finding, ProcessUse
 
 
 class SourceOpened(NamedTuple):
-    """`place` is None where there is no such environment; `stands_at` is its path without links."""
+    """An opened source: `place` is None if there is no such environment.
+
+    `stands_at` is its path with symlinks resolved.
+    """
 
     place: Optional[DirectoryIdentity]
     stands_at: str
 
 
 class TargetOpened(NamedTuple):
-    """`python` is the interpreter that answers."""
+    """An opened target; `python` is the path of the answering interpreter."""
 
     python: str
 
@@ -25,13 +28,13 @@ class FindingsFacts(NamedTuple):
 
 
 class CredentialFacts(NamedTuple):
-    """The paths of files with passwords or tokens in them."""
+    """The paths of files that contain passwords or tokens."""
 
     paths: Tuple[str, ...]
 
 
 class GlibcFacts(NamedTuple):
-    """The file that needs the newest glibc, and which that is: `(2, 34)`."""
+    """The file that needs the newest glibc, and that version, such as `(2, 34)`."""
 
     path: str
     version: Tuple[int, ...]
@@ -46,14 +49,14 @@ class ConfirmedFacts(NamedTuple):
 
 
 class DoneFacts(NamedTuple):
-    """Whether what was asked for was done: it is not where it would not help."""
+    """Whether the request was carried out; it is not if it would not help."""
 
     is_done: bool
 
 
 class ReferencesFacts(NamedTuple):
-    """What goes with a target's references: whether it has half of the packages, whether an
-    earlier push left something to go on with, and the codecs that it undoes, the best first."""
+    """Accompanies a target's references: whether it has half of the packages, whether an earlier
+    push left something to resume from, and the codecs it can decode, the best first."""
 
     has_most: bool
     has_begun: bool
@@ -61,21 +64,21 @@ class ReferencesFacts(NamedTuple):
 
 
 class ExistingFacts(NamedTuple):
-    """Whether something is there, path by path as they were asked about."""
+    """Whether each of the requested paths exists, in the order of the request."""
 
     existing: Tuple[bool, ...]
 
 
 class ShareFacts(NamedTuple):
-    """Whether what stands there is shared so already, or with none, as was asked for; and what a
-    person should know."""
+    """Whether the live version is already shared as requested (possibly with nobody), and
+    warnings for people."""
 
     is_shared: bool
     warnings: Tuple[str, ...]
 
 
 class HolderFacts(NamedTuple):
-    """What a locked place is called in the push of the same command that holds it, if one does."""
+    """The server name used by the push of the same command that holds a lock, or empty."""
 
     server: str
 
@@ -87,20 +90,20 @@ class UseFacts(NamedTuple):
 
 
 class RunFacts(NamedTuple):
-    """How a tool ended on a target, and the last that it printed."""
+    """How a tool ended on a target, and the end of its output."""
 
     status: int
     output: str
 
 
 class RsyncFacts(NamedTuple):
-    """The rsync that is there: its path and what it says of itself; both may be empty."""
+    """A server's rsync: its path and the version that it reports; both may be empty."""
 
     path: str
     version: str
 
 
 class SpaceFacts(NamedTuple):
-    """What is free where environments stand."""
+    """The free space on the filesystem that holds the environments."""
 
     free_bytes: int

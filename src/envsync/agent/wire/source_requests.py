@@ -6,8 +6,10 @@ from typing import NamedTuple, Tuple
 
 
 class OpenSource(NamedTuple):
-    """Which environment it is: `name` in `prefix`, or the prefix itself where it `is_base`;
-    `local` are the paths that belong to the server."""
+    """Opens the environment `name` in `prefix`, or the prefix itself if `is_base`.
+
+    `local` are the paths that belong to the server.
+    """
 
     prefix: str
     name: str
@@ -16,32 +18,34 @@ class OpenSource(NamedTuple):
 
 
 class InspectSource(NamedTuple):
-    """`fresh`: every byte is hashed anew, whatever its file's times say."""
+    """Asks for the source's state; with `fresh`, every byte is hashed anew."""
 
     fresh: bool = False
 
 
 class AtPath(NamedTuple):
-    """As the environment has to be at the path `there`; empty: as it is."""
+    """Asks about the environment as it has to be at the path `there`; empty means as it is."""
 
     there: str = ""
 
 
 class AskNonce(NamedTuple):
-    """Whether a lock with this nonce stands in the source's own place."""
+    """Asks whether there is a lock with this nonce at the source's own path."""
 
     nonce: str
 
 
 class Remember(NamedTuple):
-    """That this source has had the revision."""
+    """Asks to note that this source has had the revision."""
 
     revision: str
 
 
 class SendFiles(NamedTuple):
-    """The files in the payload, of these sizes, as the environment has to be at `there`, for
-    who undoes `codecs`."""
+    """Asks for the files in the payload, of these sizes, as they have to be at `there`.
+
+    The receiver can decode `codecs`.
+    """
 
     sizes: Tuple[int, ...]
     codecs: Tuple[str, ...]
@@ -56,8 +60,10 @@ class CodecStep(NamedTuple):
 
 
 class AskSample(NamedTuple):
-    """What the files in the payload, of these sizes, come to by each of `steps`; without any, by
-    what `SendFiles` would do for `codecs`."""
+    """Asks how well the files in the payload, of these sizes, compress with each of `steps`.
+
+    Without any, with the one that `SendFiles` would use for `codecs`.
+    """
 
     sizes: Tuple[int, ...]
     codecs: Tuple[str, ...]
@@ -65,12 +71,12 @@ class AskSample(NamedTuple):
 
 
 class TryCommands(NamedTuple):
-    """Which of these commands gets into another server; the first that does counts."""
+    """Asks for the first of these commands that connects to another server."""
 
     commands: Tuple[Tuple[str, ...], ...]
 
 
 class RunRsync(NamedTuple):
-    """With these arguments, for the files in the payload."""
+    """Asks to run rsync with these arguments, for the files in the payload."""
 
     argv: Tuple[str, ...]

@@ -8,10 +8,10 @@ from envsync.agent.wire.messages import DirectoryIdentity
 
 
 class OpenTarget(NamedTuple):
-    """Which environment it is: `name` in `prefix`, or the prefix itself where it `is_base`.
+    """Opens the environment `name` in `prefix`, or the prefix itself if `is_base`.
 
-    `local` are the paths that belong to the server, `by` is who asks. `command` and `server`
-    are what its lock is told by (`PushLock.of_command`); both may be empty.
+    `local` are the paths that belong to the server, `by` is the requesting user. `command` and
+    `server` identify its lock (`PushLock.of_command`); both may be empty.
     """
 
     prefix: str
@@ -24,8 +24,11 @@ class OpenTarget(NamedTuple):
 
 
 class InspectTarget(NamedTuple):
-    """With `lock`, nobody else pushes until the end is closed. `source` is where the source
-    stands, for a push; with `keep`, what a version will be built on is looked at as well."""
+    """Asks for the target's state; with `lock`, nobody else can push until the end is closed.
+
+    `source` identifies the source's directory, for a push. With `keep`, the tree that the next
+    version will be built on is examined too.
+    """
 
     lock: bool
     source: Optional[DirectoryIdentity] = None
@@ -33,19 +36,25 @@ class InspectTarget(NamedTuple):
 
 
 class AskReferences(NamedTuple):
-    """Before a manifest is sent; with `keep`, what a version will be built on is looked at."""
+    """Asks for the directories that the target has, before a manifest is sent.
+
+    With `keep`, the tree that the next version will be built on is examined too.
+    """
 
     keep: Optional[int] = None
 
 
 class AskExisting(NamedTuple):
-    """Whether these are there; relative paths are not looked for."""
+    """Asks which of these paths exist; relative ones are not looked up."""
 
     paths: Tuple[str, ...]
 
 
 class AskDifferences(NamedTuple):
-    """Against the manifest in the payload, `packed` or not, else against the record."""
+    """Asks for the differences from the manifest in the payload, which is compressed if `packed`.
+
+    Without a payload, from the record.
+    """
 
     paths_max: int
     packed: bool = False

@@ -1,4 +1,4 @@
-"""The `zstd` command as a filter, for interpreters that lack the module."""
+"""The `zstd` command as a filter, for interpreters without the zstandard module."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _BLOCK_BYTES = 128 << 10
 
 
 def raw_frame(content: bytes) -> bytes:
-    """A zstd frame that holds `content` as it is (RFC 8878, sections 3.1.1 and 3.1.1.2)."""
-    # One segment, content size in four bytes.
+    """Return a zstd frame with `content` uncompressed (RFC 8878, 3.1.1 and 3.1.1.2)."""
+    # A single segment, with the content size in four bytes.
     parts = [struct.pack("<IBI", _MAGIC, 0xA0, len(content))]
     for start in range(0, len(content), _BLOCK_BYTES):
         block = content[start : start + _BLOCK_BYTES]
@@ -28,23 +28,23 @@ def raw_frame(content: bytes) -> bytes:
 
 
 def is_there() -> bool:
-    """Whether there is such a command."""
-    import shutil  # not at each start of the agent: it brings every format of an archive
+    """Return whether there is a `zstd` command."""
+    import shutil  # not at the agent's start, because it imports all archive formats
 
     return shutil.which("zstd") is not None
 
 
 class ZstdCommand:
-    """Frames in, content out; what comes out lags behind what went in.
+    """Decodes frames; the content lags behind the frames that were fed.
 
-    Gives no more than was announced. Raises `TransferFailed`.
+    It returns no more bytes than announced. Methods raise `TransferFailed` if decoding fails.
     """
 
     def __init__(self) -> None:
-        import subprocess  # nor this: mostly there is the module
+        import subprocess  # rarely needed, as most servers have the module
 
         self._process = subprocess.Popen(
-            ["zstd", "-d", "-c", "-q"],  # noqa: S607 - what the PATH there has
+            ["zstd", "-d", "-c", "-q"],  # noqa: S607 - found by the server's PATH
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -58,7 +58,7 @@ class ZstdCommand:
         self._missing_bytes = 0
 
     def feed(self, frame: bytes, size_bytes: int) -> List[bytes]:
-        """Hand over a frame that becomes `size_bytes`; the content that is there by now."""
+        """Feed a frame with `size_bytes` of content; return the content available so far."""
         self._missing_bytes += size_bytes
         view = memoryview(frame)
         pieces: List[bytes] = []
@@ -76,7 +76,7 @@ class ZstdCommand:
         return pieces
 
     def finish(self) -> List[bytes]:
-        """Everything that is still to come."""
+        """End the input; return all remaining content."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         pieces: List[bytes] = []
