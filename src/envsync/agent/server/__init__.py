@@ -1,1 +1,1 @@
-"""What a server is and has: filesystems, processes and programs."""
+"""The server itself: its filesystems, processes and programs."""

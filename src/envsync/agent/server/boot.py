@@ -7,7 +7,7 @@ import functools
 
 @functools.lru_cache(maxsize=None)
 def boot_id() -> str:
-    """The kernel's name for this boot, which no process outlives; empty where it does not say."""
+    """Return the kernel's ID of this boot, or "" if unknown; cached, as no process outlives it."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()

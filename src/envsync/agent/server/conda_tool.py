@@ -16,9 +16,9 @@ _VERSION_SECONDS = 30.0
 
 
 def find_tool(prefix: str) -> ToolFacts:
-    """The first that starts, as it says that it is; all empty where there is none.
+    """Return the first tool that starts, with the version it reports; empty facts if there is none.
 
-    Raises `PreflightRefused` where there are some, and none of them starts.
+    Raises `PreflightRefused` if there are tools but none of them starts.
     """
     dead: Dict[str, str] = {}
     for name, path in _candidates(prefix):
@@ -39,7 +39,7 @@ def find_tool(prefix: str) -> ToolFacts:
 
 
 def _why(ran: Ran) -> str:
-    """Why a tool did not start, in one line: what it said last, or how it ended."""
+    """Return why a tool did not start: its last line of output, or how it ended."""
     if ran.status is None:
         return "no answer within %g s" % _VERSION_SECONDS
     said = [line.strip() for line in ran.output.splitlines() if line.strip()]
@@ -47,8 +47,10 @@ def _why(ran: Ran) -> str:
 
 
 def tools(prefix: str) -> Iterator[ToolFacts]:
-    """Each that is there, in the order in which a rebuild tries them; conda's records tell the
-    version of the prefix's own."""
+    """Yield each tool found, in the order in which a rebuild tries them.
+
+    The version of the prefix's own tools is read from conda's records.
+    """
     seen = set()
     for name, path in _candidates(prefix):
         if name not in seen:
@@ -59,7 +61,7 @@ def tools(prefix: str) -> Iterator[ToolFacts]:
 
 
 def _candidates(prefix: str) -> Iterator[Tuple[str, str]]:
-    """The prefix's own tools, then those on the PATH; of either the quickest first."""
+    """Yield the prefix's own tools, then those on the PATH, each group fastest first."""
     own = os.pathsep.join(os.path.join(prefix, name) for name in ("bin", "condabin"))
     for place in (own, os.environ.get("PATH", "")):
         for name in TOOLS:
@@ -80,7 +82,7 @@ def _recorded_version(prefix: str, name: str) -> str:
 def create_command(
     tool: ToolFacts, environment: str, channels: Sequence[str], specs_file: str
 ) -> List[str]:
-    """The command that makes an environment of the specs in a file, one a line."""
+    """Return the command that creates an environment from a file of specs, one per line."""
     argv = [tool.path, "create", "--yes", "--prefix", environment]
     if channels:
         argv.append("--override-channels")
@@ -88,13 +90,13 @@ def create_command(
         argv += ["--channel", channel]
     argv += ["--file", specs_file]
     if tool.name == "conda":
-        # The others' JSON leaves out most of what failed.
+        # The other tools' JSON omits most of what failed.
         argv += ["--no-default-packages", "--json"]
     return argv
 
 
 def pip_command(python: str, requirements_file: str, *, closed: bool) -> List[str]:
-    """The command that installs what a file asks for; `closed` where it names everything."""
+    """Return the command that installs a file's requirements; `closed` if it lists them all."""
     argv = [python, "-m", "pip", "install", "--no-input", "--no-warn-script-location"]
     if closed:
         argv.append("--no-deps")

@@ -11,7 +11,8 @@ from envsync.conda.busy import Process
 from envsync.conda.credentials import redacted
 
 AGENT_MARK = b"exec(bytes.fromhex('"
-"""In the command line of every agent (`operations.bootstrap`): it opens files only to look."""
+"""Marks the command line of every agent (`operations.bootstrap`), which opens files only to scan
+or read them."""
 _ARGV_BYTES_MAX = 16 << 10
 _COMMAND_CHARACTERS_MAX = 400
 
@@ -20,16 +21,16 @@ def platform_facts() -> PlatformFacts:
     kernel = os.uname()
     libc, _, version = _glibc().partition(" ")
     if not libc:
-        # A musl loader is told by its file.
+        # musl is recognized by its loader's file name.
         names = os.listdir("/lib") if os.path.isdir("/lib") else []
         libc = "musl" if any(name.startswith("ld-musl-") for name in names) else "unknown"
     return PlatformFacts(kernel.sysname, kernel.machine, libc, version)
 
 
 def _glibc() -> str:
-    """As in `glibc 2.36`; empty where the C library is another.
+    """Return a string such as `glibc 2.36`, or "" if the C library is another one.
 
-    Asked of the library itself: `platform.libc_ver` searches the interpreter's whole file.
+    The library itself is asked, because `platform.libc_ver` searches the interpreter's whole file.
     """
     try:
         return os.confstr("CS_GNU_LIBC_VERSION") or ""
@@ -38,12 +39,12 @@ def _glibc() -> str:
 
 
 def who() -> str:
-    """The user and the host: `alice@server1`."""
+    """Return user and host, such as `alice@server1`."""
     return "%s@%s" % (user_name(), os.uname().nodename)
 
 
 def user_name(number: Optional[int] = None) -> str:
-    """A user's name here, this process's own by default; the number itself where it has none."""
+    """Return a user's name, by default this process's; the number as text if it has no name."""
     number = os.geteuid() if number is None else number
     with contextlib.suppress(ImportError, KeyError):
         import pwd
@@ -53,7 +54,7 @@ def user_name(number: Optional[int] = None) -> str:
 
 
 def running_processes() -> Iterator[Process]:
-    """Processes of this user, as far as the kernel tells."""
+    """Yield this user's processes, as far as /proc shows them."""
     for pid in _own_pids():
         with contextlib.suppress(OSError):
             with open("/proc/%d/cmdline" % pid, "rb") as file:
@@ -69,7 +70,10 @@ def running_processes() -> Iterator[Process]:
 
 
 def shown_command(argv: bytes) -> str:
-    """A process's command line without credentials; cut only then, or half of one would stay."""
+    """Return a command line without credentials, shortened only after these were removed.
+
+    Otherwise, a part of a credential might remain.
+    """
     text = argv[:_ARGV_BYTES_MAX].replace(b"\0", b" ").decode("utf-8", "replace").strip()
     return redacted(text)[:_COMMAND_CHARACTERS_MAX]
 
@@ -81,12 +85,12 @@ def _link(pid: int, name: str) -> bytes:
 
 
 def processes_using(path: bytes) -> Tuple[ProcessUse, ...]:
-    """Processes of this user that run from, stand in, map or have open what is below a path."""
+    """Return this user's processes that run from, work in, map or have open files below a path."""
     return processes_below([path])[path]
 
 
 def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...]]:
-    """As `processes_using`, for each of several directories, with one look at the processes."""
+    """Return what `processes_using` does for several paths, in one pass over the processes."""
     inside = {path: os.path.realpath(path) + b"/" for path in paths}
     found: Dict[bytes, List[ProcessUse]] = {path: [] for path in paths}
     for pid in _own_pids():
@@ -102,7 +106,7 @@ def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...
 
 
 def _held_paths(pid: int, *, with_files: bool) -> List[bytes]:
-    """What a process runs, where it stands, and with `with_files` what it has open."""
+    """Return a process's executable, working directory, and, `with_files`, its open files."""
     root = b"/proc/%d/" % pid
     links = [b"exe", b"cwd"]
     if with_files:
@@ -116,7 +120,7 @@ def _held_paths(pid: int, *, with_files: bool) -> List[bytes]:
 
 
 def processes_holding(path: bytes) -> Iterator[int]:
-    """Processes of this user that have this very file open."""
+    """Yield the PIDs of this user's processes that have this very file open."""
     real = os.path.realpath(path)
     for pid in _own_pids():
         if real in _held_paths(pid, with_files=True):
@@ -124,9 +128,10 @@ def processes_holding(path: bytes) -> Iterator[int]:
 
 
 def may_be_written_to(path: bytes) -> bool:
-    """Whether a process of this user has a file below a path open or mapped for writing.
+    """Return whether a process of this user may write below a path.
 
-    Or works there: what it opens next may be there as well.
+    It may if it has a file there open or mapped for writing, or if its working directory is there,
+    in which case it may open files there next.
     """
     top = os.path.realpath(path) + b"/"
     for pid in _own_pids():
@@ -140,7 +145,7 @@ def _is_open_for_writing(pid: int, top: bytes) -> bool:
     with contextlib.suppress(OSError):
         fds = os.listdir(b"/proc/%d/fd" % pid)
     for fd in fds:
-        # Each for itself: one that is closed meanwhile says nothing of the others.
+        # Suppressed separately, as one descriptor closed meanwhile must not hide the others.
         with contextlib.suppress(OSError):
             if os.readlink(b"/proc/%d/fd/%s" % (pid, fd)).startswith(top):
                 with open(b"/proc/%d/fdinfo/%s" % (pid, fd), "rb") as file:
@@ -151,9 +156,9 @@ def _is_open_for_writing(pid: int, top: bytes) -> bool:
 
 
 def mapped_for_writing(path: bytes) -> Iterator[Tuple[int, bytes]]:
-    """Processes of this user that can change files below a path through memory.
+    """Yield PID and relative path of files that this user's processes can change through memory.
 
-    The pid and the relative path. Such a change need not show in the file's times.
+    Such a change need not show in the file's timestamps.
     """
     top = os.path.realpath(path) + b"/"
     for pid in _own_pids():

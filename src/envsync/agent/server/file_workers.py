@@ -1,8 +1,8 @@
 """Runs batches of files through worker interpreters, on all processors.
 
-Python's threads gain next to nothing here: half of all files are below 4 KiB, and the
-interpreter's lock is held for most of each. The workers are started afresh and never forked:
-the parent has threads that hold OpenSSL's locks.
+Threads gain next to nothing here: half of all files are below 4 KiB, and the interpreter's lock is
+held most of the time for such files. The workers are started as new processes, never forked,
+because the parent has threads that may hold OpenSSL's locks.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ T = TypeVar("T")
 
 
 class Job(NamedTuple):
-    """What workers do: `code` defines `answer(request: bytes) -> bytes` of `answer_bytes`.
+    """What workers do: `code` defines `answer(request: bytes) -> bytes`, of `answer_bytes` bytes.
 
-    It finds `os`, `sys`, `flags` to open a file with, `top` (the descriptor of the directory
-    that paths are below), `block` (how many bytes to read at once) and the further
-    `arguments` from `sys.argv[3]` on. A request holds no NUL.
+    The code can use `os`, `sys`, `flags` (for opening a file), `top` (the descriptor of the
+    directory that paths are relative to), `block` (how many bytes to read at once), and the
+    `arguments` from `sys.argv[3]` on. A request must not contain NUL.
     """
 
     code: str
@@ -50,17 +50,17 @@ class Job(NamedTuple):
 
 
 def processors() -> int:
-    """How many workers may be of use on this machine."""
+    """Return how many workers are useful on this machine."""
     return min(8, len(os.sched_getaffinity(0)))
 
 
 def is_full(files: int, size_bytes: int) -> bool:
-    """Whether so many files of so many bytes together are a batch."""
+    """Return whether this many files, of `size_bytes` in total, make a full batch."""
     return size_bytes + files * _FILE_WEIGHT_BYTES > _BATCH_BYTES or files == _BATCH_FILES
 
 
 def batches(files: Sequence[T], size_bytes: Callable[[T], int]) -> List[List[T]]:
-    """Batches of about equal work, to be taken from the end: the largest files first."""
+    """Return batches of about equal work; take them from the end to have large files first."""
     found: List[List[T]] = []
     batch: List[T] = []
     total_bytes = 0
@@ -76,7 +76,7 @@ def batches(files: Sequence[T], size_bytes: Callable[[T], int]) -> List[List[T]]
 
 
 class FileWorkers(Generic[T]):
-    """Puts batches of files to workers, each fed by a thread of its own."""
+    """Gives batches of files to workers, each of which has a thread to feed it."""
 
     def __init__(self, job: Job, top_fd: int, request: Callable[[T], bytes]) -> None:
         self._job = job
@@ -90,9 +90,9 @@ class FileWorkers(Generic[T]):
         next_batch: Callable[[], List[T]],
         take: Callable[[List[T], List[bytes]], None],
     ) -> None:
-        """Until `next_batch` gives an empty one; `take` gets each file's answer.
+        """Process batches until `next_batch` returns an empty one; `take` gets each file's answer.
 
-        Both are called in the workers' threads. Raises what any of them failed with.
+        Both are called in the workers' threads. Raises the first exception of any thread.
         """
         arguments = next_batch, take
         threads = [
@@ -116,15 +116,15 @@ class FileWorkers(Generic[T]):
                 while batch:
                     take(batch, worker.ask([self._request(file) for file in batch]))
                     batch = next_batch()
-        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+        except BaseException as error:  # noqa: BLE001  (raised again by `run`)
             self._failures.append(error)
 
 
 class _Worker:
-    """One interpreter."""
+    """One worker interpreter."""
 
     def __init__(self, job: Job, top_fd: int) -> None:
-        import subprocess  # not at each start of the agent, which mostly has no use for it
+        import subprocess  # not at the agent's start, as it is rarely needed
 
         self._answer_bytes = job.answer_bytes
         arguments = [str(job.block_bytes), str(top_fd), *job.arguments]
@@ -132,7 +132,7 @@ class _Worker:
             [sys.executable, "-I", "-S", "-B", "-c", _LOOP % job.code, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # a Ctrl-C reaches it, too, and is nothing to tell
+            stderr=subprocess.DEVNULL,  # hides the traceback when a Ctrl-C reaches it too
             pass_fds=(top_fd,),
         )
 

@@ -1,4 +1,4 @@
-"""Filesystems as the kernel tells: kind, free space, identity, and four system calls."""
+"""Filesystems: mounts, free space, birth times, and system calls that Python lacks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ NETWORK_KINDS = frozenset(
 FINE_STAMPS = frozenset({"ext4", "xfs", "btrfs", "tmpfs", "overlay", "f2fs", "zfs", "bcachefs"})
 FINE_MARGIN_SECONDS = 0.05
 COARSE_MARGIN_SECONDS = 2.0
-"""A file changed twice within one step of the filesystem's clock shows one stamp. The step
-is a kernel tick (at most 10 ms) on local filesystems, and up to 2 s where stamps are coarse
+"""A file changed twice within one step of the filesystem's clock shows only one timestamp. The
+step is a kernel tick (at most 10 ms) on local filesystems, and up to 2 s if timestamps are coarse
 or come from another machine."""
 
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
@@ -38,7 +38,7 @@ class Mount(NamedTuple):
 
     @property
     def stamp_margin_seconds(self) -> float:
-        """How old a change must be before a further one is sure to show."""
+        """How old a change must be before a further one is sure to have another timestamp."""
         return FINE_MARGIN_SECONDS if self.kind in FINE_STAMPS else COARSE_MARGIN_SECONDS
 
 
@@ -46,7 +46,7 @@ UNKNOWN_MOUNT = Mount("unknown", "/", ())
 
 
 def mount_of(path: bytes) -> Mount:
-    """The mount that holds a path; `UNKNOWN_MOUNT` where /proc does not tell."""
+    """Return the mount that holds a path; `UNKNOWN_MOUNT` if /proc does not show it."""
     real = os.path.realpath(path).decode("utf-8", "surrogateescape")
     best = UNKNOWN_MOUNT
     for mount in _mounts():
@@ -58,12 +58,12 @@ def mount_of(path: bytes) -> Mount:
 
 
 def holds_mounts(path: bytes) -> bool:
-    """Whether something is mounted on a directory below this one."""
+    """Return whether something is mounted below this directory."""
     return bool(mounts_below(path))
 
 
 def mounts_below(path: bytes) -> List[bytes]:
-    """The directories below this one that something is mounted on (a bind mount too)."""
+    """Return the mount points below this directory, including bind mounts."""
     start = os.path.realpath(path).decode("utf-8", "surrogateescape").rstrip("/") + "/"
     points = [mount.mount_point for mount in _mounts()]
     found = [point for point in points if point.startswith(start)]
@@ -71,9 +71,9 @@ def mounts_below(path: bytes) -> List[bytes]:
 
 
 def mounted_within(path: bytes) -> Tuple[bytes, ...]:
-    """Where something is mounted: on this very path, which may be no link, or below it.
+    """Return the mount points at or below this path, whose last component is not followed.
 
-    Of any kind, a bind mount of the same filesystem too, which no device number tells.
+    They include bind mounts of the same filesystem, which no device number reveals.
     """
     parent, name = os.path.split(path.rstrip(b"/"))
     top = os.path.join(os.path.realpath(parent), name)
@@ -82,7 +82,7 @@ def mounted_within(path: bytes) -> Tuple[bytes, ...]:
 
 
 def is_mount_point(path: bytes) -> bool:
-    """Whether something is mounted exactly here (a bind mount too)."""
+    """Return whether this path is a mount point, including of a bind mount."""
     real = os.path.realpath(path).decode("utf-8", "surrogateescape")
     return any(mount.mount_point == real for mount in _mounts())
 
@@ -104,7 +104,7 @@ def _mounts() -> list[Mount]:
 
 
 class Space(NamedTuple):
-    """What an ordinary user can still take; inodes is None where there is no limit."""
+    """What an ordinary user can still use; `free_inodes` is None if there is no limit."""
 
     free_bytes: int
     free_inodes: Optional[int]
@@ -122,27 +122,27 @@ def space(path: bytes) -> Space:
 
 
 def existing_parent(path: bytes) -> bytes:
-    """The path itself, or the nearest directory above it that exists."""
+    """Return the path itself if it is a directory, or the nearest directory above that exists."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
 
 
 class ExchangeRefused(OSError):
-    """These names cannot be swapped in one step (NFS, Lustre, old ZFS, an overlay's lower tree)."""
+    """Raised if names cannot be exchanged atomically (NFS, Lustre, old ZFS, overlay lower tree)."""
 
 
 def exchange(first: bytes, second: bytes) -> None:
-    """Swap two names in one atomic step; `ExchangeRefused` where that cannot be had."""
+    """Exchange two names atomically; `ExchangeRefused` if the filesystem cannot."""
     _rename(first, second, _RENAME_EXCHANGE)
 
 
 def rename_new(source: bytes, target: bytes) -> None:
-    """Rename to a name that must not exist; FileExistsError where it does."""
+    """Rename to a name that must not exist; FileExistsError if it does."""
     try:
         _rename(source, target, _RENAME_NOREPLACE)
     except ExchangeRefused:
-        # Without the flag a directory still replaces only an empty directory.
+        # Without the flag, a directory can still replace nothing but an empty directory.
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, "exists", target) from None
         os.rename(source, target)
@@ -155,23 +155,23 @@ def _rename(source: bytes, target: bytes, flags: int) -> None:
         if function(_AT_FDCWD, source, _AT_FDCWD, target, ctypes.c_uint(flags)) == 0:
             return
         code = ctypes.get_errno()
-    # EXDEV: an overlay whose lower layer holds the directory.
+    # EXDEV: the directory is in an overlay's lower layer.
     if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV):
         raise ExchangeRefused(code, os.strerror(code))
     raise OSError(code, os.strerror(code), os.fsdecode(target))
 
 
 def sync_filesystem(fd: int) -> None:
-    """Wait until all that was written on the filesystem of an open file is on the disk."""
+    """Wait until all writes to the filesystem of an open file are on disk."""
     if _libc.syncfs(fd) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
 
 def birth_time_ns(path: bytes, directory_fd: int) -> Optional[int]:
-    """The birth time of a file's inode, links not followed; None where the kernel does not say.
+    """Return the birth time of a file, not following symlinks; None if the kernel has none.
 
-    An inode number that was reused for another file has another one.
+    It differs if an inode number was reused for another file.
     """
     function = getattr(_libc, "statx", None)
     found = ctypes.create_string_buffer(_STATX_BYTES)
@@ -184,7 +184,7 @@ def birth_time_ns(path: bytes, directory_fd: int) -> Optional[int]:
 
 
 def clone(source_fd: int, target_fd: int) -> bool:
-    """Share the extents of one file with another (a reflink); False where refused."""
+    """Share the extents of one file with another (a reflink); False if that is refused."""
     try:
         fcntl.ioctl(target_fd, _FICLONE, source_fd)
     except OSError:

@@ -1,8 +1,8 @@
-"""Processes that scan and copy beside the agent's own: both are system calls, one after the other.
+"""Helper processes that share the agent's scans and copies, which are mostly system calls.
 
-They are forked while the agent has no thread yet, so what they inherit is sound, and they
-end with the agent, because then their pipes do. What goes through those pipes is marshal:
-both sides are the same program.
+They are forked while the agent has no threads yet, so that they inherit no held locks, and they
+end with the agent, because their pipes then close. The pipes carry marshal data, as both sides
+are the same program.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Callable, Iterable, List, NamedTuple, NoReturn, Optional
 
 PROCESSES_MAX = 4
 SCAN, COPY = "scan", "copy"
-"""What a request begins with."""
+"""The kinds of requests; each request begins with one."""
 _SIZE = struct.Struct("<Q")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -33,9 +33,9 @@ class _Helper(NamedTuple):
 
 
 class HelperProcesses:
-    """Helper processes, each with one request at a time. None of it is thread-safe.
+    """Helper processes, each with one request at a time. Not thread-safe.
 
-    `caller_shares` says whether who asks takes a share of the work too.
+    `caller_shares` says whether the caller does a share of the work too.
     """
 
     def __init__(self, helpers: Sequence[_Helper] = (), caller_shares: bool = True) -> None:
@@ -45,10 +45,10 @@ class HelperProcesses:
 
     @classmethod
     def fork(cls, work: Work, caller_shares: bool = True) -> HelperProcesses:
-        """One helper for each further processor; none where threads are running already.
+        """Fork a helper for each further processor; none if threads are running already.
 
-        A caller with other work for its own interpreter leaves the scan to the helpers,
-        and then gets one even on a single processor.
+        Without `caller_shares`, because the caller has other work for its own interpreter, there
+        is one helper even on a single processor.
         """
         if threading.active_count() > 1:
             return cls()
@@ -65,7 +65,7 @@ class HelperProcesses:
         return len(self._helpers)
 
     def begin(self, number: int, request: Any) -> int:
-        """Give a helper its work; the ticket for `finish`, or 0 where it is gone."""
+        """Give a helper work; return the ticket for `finish`, or 0 if the helper is gone."""
         self._serial += 1
         try:
             _send(self._helpers[number].requests, (self._serial, request))
@@ -74,7 +74,7 @@ class HelperProcesses:
         return self._serial
 
     def answered(self, numbers: Iterable[int], may_wait: bool) -> List[int]:
-        """Which of these helpers have answered, or are gone; with `may_wait`, at least one."""
+        """Return which of these helpers have answered or died; if `may_wait`, wait for one."""
         by_fd = {self._helpers[number].answers: number for number in numbers}
         poll = select.poll()
         for fd in by_fd:
@@ -82,9 +82,9 @@ class HelperProcesses:
         return [by_fd[fd] for fd, _ in poll.poll(None if may_wait else 0)]
 
     def finish(self, number: int, ticket: int) -> Optional[Any]:
-        """A helper's answer; None where it is gone, or died over it.
+        """Return a helper's answer, or None if it died.
 
-        Answers to earlier work that nobody waited for are dropped.
+        Answers to earlier work that nobody collected are dropped.
         """
         try:
             while ticket:
@@ -109,7 +109,7 @@ class HelperProcesses:
 def _fork(work: Work) -> Optional[_Helper]:
     their_requests, requests = os.pipe()
     answers, their_answers = os.pipe()
-    # A signal that arrives within fork() would be swallowed there, and Ctrl-C with it.
+    # Blocked, because a signal that arrives during fork(), such as Ctrl-C, would be lost.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         pid = os.fork()
@@ -129,9 +129,10 @@ def _fork(work: Work) -> Optional[_Helper]:
 def _serve(
     work: Work, requests: int, answers: int, mask: Iterable[signal.Signals | int]
 ) -> NoReturn:
-    """The life of a helper. It keeps nothing open of the agent's, least of all the session.
+    """Run a helper until its pipes close.
 
-    Nor the handlers of its signals: Ctrl-C is for who started it, and then its pipes end.
+    It keeps no file of the agent's open, least of all the session, and none of its signal
+    handlers: Ctrl-C is for the parent, whose end closes the pipes.
     """
     try:
         for number in _SIGNALS:
@@ -184,5 +185,5 @@ def _exactly(fd: int, size: int) -> bytes:
 
 
 Share = Tuple[bytes, int, Tuple[str, ...], List[bytes], int]
-"""What a helper is asked: a tree's path and inode, the local patterns, directories, and after
-how many entries to come back."""
+"""A request to scan: a tree's path and inode, the local patterns, the directories, and the number
+of entries after which to return."""

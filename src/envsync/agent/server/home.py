@@ -9,6 +9,6 @@ from envsync.files.directories import cache_directory
 
 
 def content_directory(environ: Mapping[str, str]) -> Optional[str]:
-    """Where the content cache is kept; None for a user without a home."""
+    """Return the directory of the content cache, or None for a user without a home."""
     directory = cache_directory(environ)
     return None if directory is None else os.path.join(directory, "content")

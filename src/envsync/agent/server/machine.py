@@ -15,11 +15,11 @@ _ID = re.compile(r"[0-9a-f]{32}\Z")
 
 @functools.lru_cache(maxsize=None)
 def name() -> str:
-    """A name that outlives a boot, and that no other machine has: see machine-id(5).
+    """Return a name that is unique to this machine and survives reboots: see machine-id(5).
 
-    Where there is none, as in most containers, or one for this boot alone, which is mounted
-    over the file (a machine without a disk of its own): the host's name, without its domain,
-    which comes and goes with the network.
+    If there is no such ID, as in most containers, or only one for this boot, mounted over the file
+    (on a diskless machine), return the host name, without its domain, which may come and go with
+    the network.
     """
     return _lasting_id() or os.uname().nodename.partition(".")[0]
 

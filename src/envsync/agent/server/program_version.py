@@ -12,7 +12,7 @@ _SAID_MAX = 4096
 
 
 class ToolFacts(NamedTuple):
-    """A program that is there; `version` is empty where it does not say."""
+    """A program that was found; `version` is empty if unknown."""
 
     name: str
     path: str
@@ -20,15 +20,15 @@ class ToolFacts(NamedTuple):
 
 
 def version_of(program: str) -> str:
-    """A program's version, by the first line that it prints when asked for it."""
+    """Return a program's version, from the first line that `--version` prints; "" if none."""
     found = re.search(r"\d+(?:\.\d+)+\w*", version_text(program).partition("\n")[0])
     return "" if found is None else found.group()
 
 
 def version_text(program: str, *arguments: str) -> str:
-    """The beginning of what it prints, by default for `--version`.
+    """Return the start of what a program prints, by default for `--version`.
 
-    Empty where it does not run or end.
+    The text is empty if the program cannot be run or does not end in time.
     """
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Opening a file safely that anybody may replace at any time."""
+"""Opens files safely that anybody may replace at any time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 from typing import Optional
 
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-"""Never through a link that has come into its place, nor waiting for who writes to a pipe."""
+"""Flags that neither follow a symlink nor wait for the writer of a pipe put in the file's place."""
 
 
 def read_start(path: bytes, size_bytes: int) -> Optional[bytes]:
-    """At most so many bytes of a file's start; None where it cannot be read."""
+    """Return up to `size_bytes` from a file's start; None if it cannot be read."""
     with contextlib.suppress(OSError), open(os.open(path, READ_FLAGS), "rb") as file:
         return file.read(size_bytes)
     return None

@@ -1,6 +1,6 @@
-"""A small cache file: written whole, and ignored where it is damaged.
+"""A small cache file, written atomically, and ignored if it is damaged.
 
-Nor where somebody else could have written it, as in a cache directory that several share.
+It is also ignored if somebody else could have written it, as in a shared cache directory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def load(path: Optional[str], magic: bytes) -> Optional[bytes]:
-    """What was stored; None where there is none, or not all of it. Never raises."""
+    """Return what was stored; None if the file is missing, damaged or not private. Never raises."""
     if path is None:
         return None
     with contextlib.suppress(OSError), open(path, "rb") as file:
@@ -33,7 +33,7 @@ def load(path: Optional[str], magic: bytes) -> Optional[bytes]:
 
 
 def store(path: Optional[str], magic: bytes, body: bytes) -> None:
-    """Put it there in one step, or leave it: a cache that cannot be written is none."""
+    """Write the file atomically; failures are ignored, as a cache is optional."""
     if path is None:
         return
     with contextlib.suppress(OSError):

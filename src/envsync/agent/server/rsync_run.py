@@ -1,4 +1,4 @@
-"""Runs this server's rsync once, and never leaves it behind."""
+"""Runs this server's rsync once, and makes sure that it does not outlive the caller."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from collections import deque
 from typing import IO, Callable, Deque, Iterable, Iterator, List, Mapping, Sequence
 
 IO_TIMEOUT_SECONDS = 60
-"""For rsync's own `--timeout`."""
+"""The value for rsync's own `--timeout`."""
 
 _STALL_SECONDS = 3 * IO_TIMEOUT_SECONDS
-"""Without a word for so long, rsync is ended; its own limit should have done it."""
+"""After this long without output, rsync is killed; its own timeout should have ended it before."""
 
 _SAID_BYTES = 16 << 10
-# Becomes the command behind it, which the kernel ends when the thread ends that started it:
-# also where that was killed, or left at once after Ctrl-C.
+# Becomes the command in its arguments, which the kernel kills when the thread that started it ends,
+# even if that was killed, or exited at once after Ctrl-C.
 _MORTAL = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
 if os.getppid() == int(sys.argv[1]):
     os.execvp(sys.argv[2], sys.argv[2:])
 """
-# rsync reads these, and each would change what was decided for it.
+# rsync reads variables with this prefix, which would override the options chosen for it.
 _PREFIX_OF_SETTINGS = "RSYNC_"
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What rsync runs with: messages that can be read, no settings of the user's."""
+    """Return rsync's environment: with untranslated messages, without the user's settings."""
     kept = {
         name: value for name, value in environ.items() if not name.startswith(_PREFIX_OF_SETTINGS)
     }
@@ -40,10 +40,10 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class RsyncRun:
-    """`on_output` gets what it writes to stdout, `said` is the last of what it wrote to stderr."""
+    """One run of rsync: `on_output` gets its stdout, `said` is the end of its stderr."""
 
     def __init__(self, argv: Sequence[bytes], on_output: Callable[[bytes], None]) -> None:
-        """`argv` reads the paths of the files from stdin (`--from0 --files-from=-`)."""
+        """`argv` makes rsync read the paths from stdin (`--from0 --files-from=-`)."""
         self._argv = argv
         self._on_output = on_output
         self._said: Deque[bytes] = deque()
@@ -54,7 +54,7 @@ class RsyncRun:
         return b"".join(self._said).decode("utf-8", "backslashreplace")
 
     def finish(self, paths: Iterable[bytes]) -> int:
-        """Run it; its exit status, negative where a signal ended it."""
+        """Run it for `paths`; return its exit status, negative if a signal ended it."""
         with _path_list(paths) as file, self._started(file) as process:
             assert process.stdout is not None
             assert process.stderr is not None
@@ -79,7 +79,7 @@ class RsyncRun:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(os.environ),
-            # No Ctrl-C and no terminal for it or its ssh: we end them.
+            # Keeps Ctrl-C and the terminal from rsync and its ssh; `_end` kills them.
             start_new_session=True,
         )
         try:
@@ -110,7 +110,7 @@ class RsyncRun:
 
 
 def _mortal(argv: Sequence[bytes]) -> List[bytes]:
-    """The command line of a process that does not outlive this thread."""
+    """Return the command line of a process that does not outlive this thread."""
     words = [sys.executable, "-I", "-S", "-B", "-c", _MORTAL, str(os.getpid())]
     return [*map(os.fsencode, words), *argv]
 
@@ -122,9 +122,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _path_list(paths: Iterable[bytes]) -> IO[bytes]:
-    """An open file with the paths, a NUL behind each; it is gone when it is closed."""
+    """Return an open file, in memory, with the paths, each followed by NUL."""
     file = os.fdopen(os.memfd_create("envsync-paths"), "w+b")
-    # rsync takes a line that begins with ; or # for a comment.
+    # "./" is needed because rsync takes lines that begin with ; or # as comments.
     file.writelines(b"./" + path + b"\0" for path in paths)
     file.seek(0)
     return file

@@ -1,4 +1,4 @@
-"""Runs a tool of the server's with a time limit; it ends when nobody waits for it."""
+"""Runs one of the server's tools with a time limit; it ends when the caller does."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence
 OUTPUT_BYTES = 256 << 10
 _POLL_SECONDS = 0.2
 
-# Its stdin is a pipe that only this process holds: when this process dies, however that
-# comes about, the pipe ends and with it everything in the tool's process group.
+# Its stdin is a pipe that only this process holds open: when this process dies, for whatever
+# reason, the pipe closes, and everything in the tool's process group is killed.
 _WATCHED = """\
 umask 022
 exec 3<&0
@@ -25,7 +25,7 @@ wait $tool
 
 
 class Ran(NamedTuple):
-    """How a tool ended and what it printed last. `status` is None where time was up."""
+    """How a tool ended, and the end of its output. `status` is None if it ran out of time."""
 
     status: Optional[int]
     output: str
@@ -37,7 +37,7 @@ def run(
     timeout_seconds: float,
     tick: Callable[[], None] = lambda: None,
 ) -> Ran:
-    """Run a tool with its stdin closed; `tick` is called now and then while it runs."""
+    """Run a tool without input; `tick` is called every 0.2 s while it runs."""
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             ["/bin/sh", "-c", _WATCHED, "sh", *argv],
@@ -58,7 +58,7 @@ def run(
         start = max(0, os.fstat(output.fileno()).st_size - OUTPUT_BYTES)
         said = os.pread(output.fileno(), OUTPUT_BYTES, start)
         if start:
-            # Of half a line nobody could tell what in it is a credential.
+            # A partial line is dropped, as credentials could not be recognized in it.
             said = said.partition(b"\n")[2]
         return Ran(status, said.decode("utf-8", "backslashreplace"))
 
@@ -75,7 +75,7 @@ def _wait(
 
 
 def tool_environment(extra: Dict[str, str]) -> Dict[str, str]:
-    """What the login gave, without what is empty, and what keeps a tool from asking."""
+    """Return the login's non-empty variables, others that keep tools from asking, and `extra`."""
     quiet = {
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
