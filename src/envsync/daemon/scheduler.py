@@ -1,4 +1,4 @@
-"""Schedules the work: checks sources after a hint, has workers scan and push them."""
+"""Schedules the work: checks sources after a hint, and has workers scan and push them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from envsync.daemon.worker_pool import StartProcess, WorkerPool
 from envsync.daemon.worker_process import WorkerProcess
 
 READY_SECONDS = 5.0
-"""How long before it may be pushed a worker is made ready for it: the time to start one and
-to connect."""
+"""How long before a source may be pushed a worker is made ready for it, which is the time needed to
+start one and to connect."""
 
 
 class Scheduler:
-    """`start` gives a task to a new process. Seconds are monotonic here."""
+    """The daemon's work on all sources.
+
+    `start` gives a task to a new process. Times are in monotonic seconds, except those of `wall`.
+    """
 
     def __init__(
         self,
@@ -48,13 +51,13 @@ class Scheduler:
             sync_state, self._sources, self._spares, lambda name: self.hint([name]), clock
         )
         self._to_scan: dict[str, bool] = {}
-        """Those to be scanned, and whether they have settled."""
+        """The sources to scan, and whether each has settled."""
         self._next_rescan_seconds = 0.0
 
-    # What comes from outside
+    # Events from outside
 
     def adopt(self, assignments: Assignments) -> None:
-        """From now on these environments; new ones are checked at once."""
+        """Put other assignments in force; new environments are checked at once."""
         moved = self.sync_state.adopt(assignments)
         for name in [name for name in self._sources if name not in assignments.by_name]:
             del self._sources[name]
@@ -64,7 +67,7 @@ class Scheduler:
             self._spares.forget(name)
         for name, assignment in assignments.by_name.items():
             source = self._sources.get(name)
-            self._standby.dismiss(name)  # it was made ready by the inventory of before
+            self._standby.dismiss(name)  # it was made ready for the previous inventory
             self._pool.terminate_pushes(name, kept=assignment.servers)
             if not self._spares.locked_servers(name).issubset(assignment.servers):
                 self._spares.terminate(name)
@@ -95,7 +98,7 @@ class Scheduler:
         return self.sync_state.source(name)
 
     def hint(self, names: Iterable[str]) -> None:
-        """Something may have changed there."""
+        """Note that something may have changed in these sources."""
         now = self._clock()
         for name in names:
             source = self._sources.get(name)
@@ -106,7 +109,11 @@ class Scheduler:
                 self._standby.source_changed(name)
 
     def sync(self, name: str) -> None:
-        """A person wants it now: no pause, no settling, and what looks unfinished is accepted."""
+        """Push a source now, at a person's request.
+
+        Retries do not wait, nor does the source have to settle, and what looks unfinished in it is
+        accepted.
+        """
         source = self._sources[name]
         self._checks.tolerate(name, source)
         self.sync_state.retry_now(name)
@@ -114,7 +121,7 @@ class Scheduler:
         source.demand(self._clock())
 
     def pause(self, names: Iterable[str], *, paused: bool) -> None:
-        """What is done of them on servers is ended, and done again after the pause."""
+        """Pause or resume sources; a pause ends work on their servers, which is redone later."""
         for name in names:
             self.sync_state.store.put_source(replace(self._row(name), paused=paused))
             if paused:
@@ -123,12 +130,12 @@ class Scheduler:
                 self._spares.terminate(name)
 
     def activity(self, name: str) -> Activity:
-        """What goes on in one of the sources."""
+        """Return what is going on in a source."""
         source = self._sources.get(name)
         return NO_ACTIVITY if source is None else source.activity
 
     def busy(self) -> dict[str, str]:
-        """Who is at work on which source."""
+        """Return, by source, the installer that is at work in it."""
         return {
             n: source.activity.busy for n, source in self._sources.items() if source.activity.busy
         }
@@ -153,7 +160,7 @@ class Scheduler:
         self._make_spares()
 
     def next_seconds(self) -> float:
-        """How long from now until the next turn is due; whatever wakes the loop comes earlier."""
+        """Return the seconds until the next turn is due, unless an event wakes the loop earlier."""
         now, wall = self._clock(), self._wall()
         until = [self._next_rescan_seconds - now, self._pool.next_seconds()]
         room = self._pool.seconds_to_room()
@@ -168,7 +175,7 @@ class Scheduler:
                 until += [] if next_try is None else [next_try - wall]
         return max(0.02, min(until))
 
-    # Made ready ahead
+    # Making workers ready ahead of time
 
     def _ready_seconds(self) -> float:
         return min(READY_SECONDS, self._settle_seconds / 2)
@@ -179,7 +186,7 @@ class Scheduler:
         return is_going_to_rest and bool(row.revision) and not row.paused
 
     def _make_ready(self, name: str, source: TrackedSource, now: float) -> None:
-        """Have a worker there, connected, when the source has settled."""
+        """Make a worker ready, connected by the time the source has settled."""
         if self._standby.has(name):
             is_waited_for = source.is_changed or self._may_make_ready(name, source)
             if self._standby.is_expired(name) or not is_waited_for:
@@ -201,14 +208,14 @@ class Scheduler:
         servers = self._servers_due(name, changed=source.is_changed)
         locked = self._spares.locked_servers(name)
         if locked and source.is_changed:
-            return  # it was told to end, and does so soon
+            return  # the spare's worker was told to end, and will soon
         servers = tuple(server for server in servers if server not in locked)
         if servers:
             if not self._start_push(name, servers):
                 return
             self.sync_state.push_started(name, servers)
         elif source.is_changed:
-            self._to_scan[name] = True  # nobody can take it now, but they are known to lag
+            self._to_scan[name] = True  # no push is due now, but a scan shows who lags
         source.is_changed = False
 
     def _servers_due(self, name: str, *, changed: bool) -> tuple[str, ...]:
@@ -217,7 +224,7 @@ class Scheduler:
         return tuple(server for server in servers if server not in saturated)
 
     def _start_push(self, name: str, servers: tuple[str, ...]) -> bool:
-        """By the worker that is ready for exactly that, else by another."""
+        """Start a push in the worker made ready for it, else in another; return if it began."""
         task = Task((name,), servers)
         if self._standby.start(name, task):
             return True
@@ -229,7 +236,7 @@ class Scheduler:
             return False
         if not self._standby.has(name) and not self._pool.has_room():
             return False
-        # Without a revision its first scan is under way; with an error only a change helps.
+        # Without a revision, its first scan is under way; after an error, only a change helps.
         return source.is_changed or (bool(row.revision) and row.error is None)
 
     def _scan(self) -> None:
@@ -246,15 +253,15 @@ class Scheduler:
                 return
 
     def _digest_check(self, name: str) -> DigestCheck:
-        """What a rescan may be spared by; nothing where the last one failed, or was none."""
+        """Return the check that may spare a rescan; without a successful scan, its digest is ""."""
         source, row = self._sources[name], self._row(name)
         is_known = bool(row.revision) and row.error is None
         return DigestCheck(name, source.path, source.scans.digest if is_known else "")
 
-    # Ahead of the next push
+    # Preparing the next push
 
     def _make_spares(self) -> None:
-        """While there is nothing else to do: trees for the next push to be built on."""
+        """Have trees made for the next push to build on, while there is nothing else to do."""
         if self._pool.processes or self._to_scan:
             return
         for name, source in self._sources.items():
@@ -268,11 +275,11 @@ class Scheduler:
 
     @property
     def processes(self) -> dict[int, WorkerProcess]:
-        """Those of the workers, by the descriptor to wait for."""
+        """The processes of the workers, by the file descriptor to wait for."""
         return self._pool.processes
 
     def read_worker(self, fd: int) -> None:
-        """A worker has reported something, or is over."""
+        """Handle what a worker has reported, or its end."""
         worker, messages = self._pool.read(fd)
         for message in messages:
             self._message_handler.handle(worker, message)
@@ -280,5 +287,5 @@ class Scheduler:
             self._message_handler.worker_ended(worker)
 
     def stop(self, within_seconds: float) -> None:
-        """End every worker; what they were at is done again after the next start."""
+        """End every worker; unfinished work is done again after the next start."""
         self._pool.stop(within_seconds)

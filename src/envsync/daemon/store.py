@@ -1,7 +1,7 @@
-"""The database of what the daemon knows of each environment and server; survives crashes.
+"""The database of what the daemon knows of each environment and server, which survives crashes.
 
-One small SQLite database under the user's state directory. What is in memory counts; where
-it cannot be written (a full disk), the service goes on and says so.
+It is a small SQLite database in the user's state directory. The copy in memory is authoritative:
+if the database cannot be written (on a full disk), the service goes on and reports that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TABLES = (
 )
 
 _TROUBLES = (sqlite3.Error, ValueError, TypeError, KeyError)
-"""What a database ends with that cannot be had, or holds what nobody put there."""
+"""Raised for a database that cannot be opened, or has contents that envsync did not write."""
 
 _PUT_SOURCE = "INSERT OR REPLACE INTO source VALUES (?, ?)"
 _PUT_SERVER = "INSERT OR REPLACE INTO server VALUES (?, ?, ?)"
@@ -34,14 +34,20 @@ _PUT_ABOUT = "INSERT OR REPLACE INTO about VALUES (?, ?)"
 
 
 class Store:
-    """The database. `trouble` says why not everything is in it, until `write_again` succeeds;
-    `lost` tells, a line each, of what was in it and could not be read."""
+    """The database, with its `contents` in memory.
+
+    `trouble` says why not everything is written, until `write_again` succeeds. `lost` has a line
+    for each part of the database that could not be read.
+    """
 
     def __init__(self, file: Path) -> None:
-        """A damaged database is set aside, and a new one begun: what is known can be found
-        out again. A row that is damaged is passed over. A database that cannot be read now
-        (locked, on a full disk) is read by the first `write_again` that can, and nothing is
-        written before: a pause outlives that."""
+        """Open the database, or create it.
+
+        A damaged database is set aside and a new one created, because its contents can be found
+        out again; a damaged row is skipped. If the database cannot be read now (it is locked, or
+        the disk is full), the first `write_again` that can reads it. Nothing is written before
+        that, so that pauses are not lost.
+        """
         self._file = file
         self._connection: sqlite3.Connection | None = None
         self._is_read = False
@@ -54,7 +60,7 @@ class Store:
             self.trouble = f"{file}: {error}"
 
     def _read(self) -> None:
-        """Take over what is kept."""
+        """Load the database, and merge it into `contents`."""
         try:
             kept = self._opened()
         except sqlite3.OperationalError:
@@ -75,12 +81,12 @@ class Store:
     def _opened(self) -> Contents:
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Each write is a transaction of its own, on disk before the next step is taken.
+        # Each write is a transaction of its own, and is on disk before the next step begins.
         connection = sqlite3.connect(
             self._file, timeout=_BUSY_SECONDS, isolation_level=None, cached_statements=8
         )
         self._connection = connection
-        # With less, the journal may be there again after a power cut, and undo the last write.
+        # With less, a deleted journal may reappear after a power cut and undo the last write.
         connection.execute("PRAGMA synchronous = EXTRA")
         for table in _TABLES:
             connection.execute(table)
@@ -111,7 +117,7 @@ class Store:
         )
 
     def write_again(self) -> None:
-        """Everything once more, all or nothing, after a write failed."""
+        """Write everything again, in one transaction, after a write failed."""
         try:
             connection = self._connected()
             connection.execute("BEGIN IMMEDIATE")
@@ -144,7 +150,7 @@ class Store:
 
     def _write(self, statement: str, values: tuple[str, ...] = ()) -> None:
         if self.trouble:
-            return  # a lock is waited for, and there may be many rows: `write_again` has them all
+            return  # `write_again` writes all rows; each try here might wait for a lock
         try:
             self._connected().execute(statement, values)
         except _TROUBLES as error:
@@ -157,8 +163,8 @@ class Store:
 
 
 def read(file: Path) -> Contents:
-    """What a daemon has written, for who only wants to know; empty where there is nothing."""
-    # Opened for writing all the same: after a kill, SQLite undoes the last, unfinished write.
+    """Return what a daemon has written, for other processes; empty if it cannot be read."""
+    # Opened for writing all the same, so that SQLite can undo a write that was killed.
     if not file.exists():
         return Contents()
     try:
@@ -171,8 +177,8 @@ def read(file: Path) -> Contents:
 
 
 def _contents(connection: sqlite3.Connection) -> tuple[Contents, list[str]]:
-    """What can be read, and the names of what cannot."""
-    # By default, text that is damaged looks like a disk that is full.
+    """Return what can be read, and the names of rows that cannot."""
+    # As bytes, because damaged text would raise the same error as a full disk.
     connection.text_factory = bytes
     contents, unreadable = Contents(), list[str]()
     for name, document in connection.execute("SELECT environment, document FROM source"):
@@ -197,7 +203,7 @@ _Row = TypeVar("_Row", SourceRow, ServerRow)
 
 
 def _row(kind: type[_Row], document: bytes) -> _Row | None:
-    """None for what nobody put there. Of a younger envsync's, the fields that are known here."""
+    """Parse a row, ignoring fields of a newer envsync; None if it is malformed."""
     try:
         found = json.loads(document)
         fields: dict[str, Any] = {
@@ -215,7 +221,7 @@ def _text(name: bytes) -> str:
 
 
 def _resumed(row: ServerRow) -> ServerRow:
-    """A push whose daemon was killed is to be done again."""
+    """Return the row, due again if its push was under way when the daemon was killed."""
     return replace(row, state=LAGGING, next_try_seconds=None) if row.state == PUSHING else row
 
 

@@ -1,4 +1,4 @@
-"""The sync state of all sources and servers, updated by reports; each change is logged once."""
+"""The sync state of all sources and servers, updated by reports; changes are logged once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from envsync.errors import EnvsyncError, InstallUnfinished
 
 @dataclass(slots=True)
 class _Outage:
-    """A server that cannot be reached: one environment at a time tries it, `tried_by`."""
+    """A server that cannot be reached; only one environment at a time, `tried_by`, tries it."""
 
     attempts: int = 0
     next_try_seconds: float = 0.0
@@ -27,7 +27,7 @@ class _Outage:
 
 
 class SyncState:
-    """One row for each source, and one for each environment on each server."""
+    """A row for each source, and one for each environment on each server."""
 
     def __init__(
         self,
@@ -50,8 +50,10 @@ class SyncState:
         return self._assignments
 
     def _now(self) -> float:
-        """By the wall clock. Where that was set back, so is whatever is to come: else a server
-        would wait for as long as the clock was ahead."""
+        """Return the wall-clock time; if that was set back, move the times of all tries back too.
+
+        Otherwise, a server would wait for as long as the clock was ahead.
+        """
         now = self._clock()
         if now < self._latest_seconds:
             self._set_back(self._latest_seconds - now)
@@ -66,8 +68,10 @@ class SyncState:
             outage.next_try_seconds -= seconds
 
     def adopt(self, assignments: Assignments) -> set[tuple[str, str]]:
-        """From now on these environments and servers; what is known of others is forgotten.
-        Returns the environments, each with a server of it whose name leads elsewhere now."""
+        """Put other assignments in force, and forget environments and servers not in them.
+
+        Return the pairs of environment and server for which the server's name leads elsewhere now.
+        """
         self._assignments = assignments
         now = self._now()
         wanted = {
@@ -95,12 +99,14 @@ class SyncState:
         return moved
 
     def knows(self, environment: str) -> bool:
-        """Whether it was ever kept by a daemon here."""
+        """Return whether this daemon or an earlier one has kept a row of this source."""
         return environment in self.store.contents.sources
 
     def accepted_packages(self, environment: str, path: str) -> tuple[str, ...] | None:
-        """The packages of what stands at that path that were taken for whole, also by an earlier
-        daemon; None where none has looked at it."""
+        """Return the packages at that path that were accepted as complete, even by earlier daemons.
+
+        None if no daemon has checked that path.
+        """
         row = self.store.contents.sources.get(environment)
         return row.packages if row is not None and row.path == path else None
 
@@ -108,7 +114,7 @@ class SyncState:
         return self.store.contents.sources[environment]
 
     def servers(self, environment: str) -> list[ServerRow]:
-        """In the order of the inventory."""
+        """Return the rows of an environment's servers, in the inventory's order."""
         rows = self.store.contents.servers
         return [rows[environment, server] for server in self._names(environment)]
 
@@ -120,10 +126,10 @@ class SyncState:
         if self.store.contents.servers.get((row.environment, row.server)) != row:
             self.store.put_server(row)
 
-    # What is to be done
+    # Due work
 
     def servers_due(self, environment: str, *, changed: bool) -> tuple[str, ...]:
-        """The servers to push to now; with `changed`, whatever the source is by now."""
+        """Return the servers to push to now; if the source has `changed`, all reachable ones."""
         now = self._now()
         revision = self.source(environment).revision
         return tuple(
@@ -139,14 +145,19 @@ class SyncState:
         return outage is None or (not self._is_tried(server) and now >= outage.next_try_seconds)
 
     def _is_tried(self, server: str) -> bool:
-        """Whether the push that was to find out is still under way: whatever else became of it
-        (a source that was not at rest, an inventory without it), the next one may try."""
+        """Return whether the push that tries an unreachable server is still under way.
+
+        If it ended for any reason, such as a source not at rest or a changed inventory, another
+        push may try.
+        """
         row = self.store.contents.servers.get((self._outage(server).tried_by, server))
         return row is not None and row.state == PUSHING
 
     def next_try_seconds(self, environment: str, left_out: Collection[str] = ()) -> float | None:
-        """When, by the wall clock, `servers_due` may name another server that is not left out,
-        though nothing new is known; None where it will not."""
+        """Return when `servers_due` may return a server without any further event, or None.
+
+        The time is by the wall clock. Servers `left_out` are ignored.
+        """
         times = [
             max(row.next_try_seconds or 0.0, self._outage(row.server).next_try_seconds)
             for row in self.servers(environment)
@@ -160,10 +171,10 @@ class SyncState:
     def _outage(self, server: str) -> _Outage:
         return self._unreachable.get(server, _Outage())
 
-    # What was found out
+    # Reports
 
     def push_started(self, environment: str, servers: tuple[str, ...]) -> None:
-        """A push to these begins."""
+        """Note that a push to these servers begins."""
         for row in self.servers(environment):
             if row.server in servers:
                 self._put(transitions.to_pushing(row, self._now()))
@@ -171,13 +182,13 @@ class SyncState:
                     self._unreachable[row.server].tried_by = environment
 
     def source_hinted(self, environment: str) -> None:
-        """Something may have changed there, and be half done: also for a daemon after this one."""
+        """Note, also for later daemons, that a source may have changed and may be half done."""
         self._put_source(replace(self.source(environment), is_unchecked=True))
 
     def source_scanned(self, environment: str, revision: str) -> bool:
-        """The source was scanned; whether it is another one than was known.
+        """Note that the source was scanned; return whether its revision is new.
 
-        What is half done in it stays so: that a scan can be made of it says nothing of that.
+        What was half done in it remains so, because a successful scan says nothing about that.
         """
         row = self.source(environment)
         error = row.error if row.unfinished else None
@@ -191,18 +202,18 @@ class SyncState:
         return row.revision != revision
 
     def source_unchanged(self, environment: str) -> None:
-        """Its change digest is what it was."""
+        """Note that the source's change digest is the same as before."""
         row = self.source(environment)
         self.store.put_source(replace(row, checked_seconds=self._now()))
 
     def source_failed(self, environment: str, error: EnvsyncError) -> None:
-        """It is not at rest, or not there: nothing of it is pushed."""
+        """Note that the source is not at rest or missing, so that it cannot be pushed."""
         row = self.source(environment)
         if not row.unfinished:
             self._put_failure(row, error)
 
     def install_unfinished(self, environment: str, signs: tuple[str, ...]) -> None:
-        """A check has found these signs: nothing is pushed until another one finds none."""
+        """Note signs of an unfinished installation; nothing is pushed until a check finds none."""
         error = InstallUnfinished(f"an installation is not finished: {signs[0]}", details=signs[1:])
         self._put_failure(replace(self.source(environment), unfinished=signs), error)
 
@@ -215,12 +226,12 @@ class SyncState:
         self.store.put_source(replace(row, error=error.to_json()))
 
     def install_finished(self, environment: str) -> None:
-        """A check has found nothing half done in it."""
+        """Note that a check has found nothing half done in the source."""
         row = replace(self.source(environment), is_unchecked=False)
         self._put_source(replace(row, unfinished=(), error=None) if row.unfinished else row)
 
     def packages_accepted(self, environment: str, path: str, packages: tuple[str, ...]) -> None:
-        """What stands at that path has these, and they are taken for whole."""
+        """Note the packages at that path that are accepted as complete."""
         self._put_source(replace(self.source(environment), path=path, packages=packages))
 
     def _put_source(self, row: SourceRow) -> None:
@@ -228,11 +239,11 @@ class SyncState:
             self.store.put_source(row)
 
     def push_ended(self, ended: PushEnded) -> None:
-        """A push to one server has ended."""
+        """Note how a push to one server ended."""
         report, error = ended.report, ended.error
         before = self.store.contents.servers.get((ended.environment, report.server))
         if before is None:
-            return  # the inventory has lost it meanwhile
+            return  # it was removed from the inventory meanwhile
         now = self._now()
         if error is None:
             self._answered(report.server, now)
@@ -258,7 +269,7 @@ class SyncState:
         log_failure(self._log, before, after, error)
 
     def _unanswered(self, row: ServerRow, error: EnvsyncError, now: float) -> ServerRow:
-        """Keep all environments of a server that is out of reach to one pace."""
+        """Delay the next try, at the same pace for all environments of an unreachable server."""
         outage = self._unreachable.setdefault(row.server, _Outage())
         pace = transitions.after_failure(
             replace(row, attempts=outage.attempts), error, "", now, 0.0, self._jitter()
@@ -268,7 +279,7 @@ class SyncState:
         return replace(row, next_try_seconds=outage.next_try_seconds)
 
     def _answered(self, server: str, now: float) -> None:
-        """What else waits for a server that was out of reach need not wait any longer."""
+        """Let the other environments try a server again now, if it was unreachable before."""
         if self._unreachable.pop(server, None) is None:
             return
         for row in list(self.store.contents.servers.values()):
@@ -279,8 +290,10 @@ class SyncState:
     def worker_ended(
         self, environment: str, servers: tuple[str, ...], error: EnvsyncError | None
     ) -> None:
-        """A push's worker is over. Of which servers nothing was reported, those are tried again:
-        later, where it broke down; else as soon as the source is at rest."""
+        """Note that a push's worker has ended; servers without a report are tried again.
+
+        They are tried later if the worker failed (`error`), else as soon as the source is at rest.
+        """
         now = self._now()
         for row in self.servers(environment):
             if row.server not in servers or row.state != PUSHING:
@@ -295,7 +308,7 @@ class SyncState:
                 log_failure(self._log, row, after, error)
 
     def retry_now(self, environment: str) -> None:
-        """Forget every pause: somebody wants to see it done."""
+        """Make all servers that are not in step due now, because a person asked for it."""
         for row in self.servers(environment):
             self._unreachable.pop(row.server, None)
             if row.state not in (PUSHING, IN_STEP):
