@@ -37,7 +37,7 @@ SOURCE_ATTEMPTS = 4
 
 
 class Push:
-    """One environment to one server. Make one for each; `run` it once."""
+    """A push of one environment to one server. Make one for each server, and `run` it once."""
 
     def __init__(
         self,
@@ -49,9 +49,10 @@ class Push:
         progress: ProgressTracker | None = None,
         command_locks: CommandLocks | None = None,
     ) -> None:
-        """`reopen` connects to the target once more, for when an answer was lost.
+        """`reopen` connects to the target again after an answer was lost.
 
-        `command_locks` are the pushes of the same command, which may be to the same place.
+        `command_locks` covers all pushes of the same command, some of which may be to the same
+        place.
         """
         self._settings = settings
         self._source = source
@@ -65,7 +66,7 @@ class Push:
         self._notes = Reporting(settings, source, target.server, checks, sending, progress)
 
     def run(self) -> PushReport:
-        """Push, and report. Raises the `EnvsyncError` that ended it, `server` filled in."""
+        """Push and report. Raises the `EnvsyncError` that ended it, with `server` filled in."""
         try:
             return self._run()
         except EnvsyncError as error:
@@ -95,8 +96,8 @@ class Push:
         )
 
     def _push(self, source: SourceState, way: MethodChoice, is_shared: bool) -> PushReport | None:
-        """This version of the source; None where that was not at rest: nothing is published."""
-        # A rebuild takes long, and has to know before it what it is for.
+        """Push this version of the source. Returns None, with nothing published, if it changed."""
+        # A rebuild takes long, so whether the source has changed is asked before it, too.
         if way.is_rebuild and not self._look.confirmed(source):
             return None
         decision = self._preflight(source, way, is_shared)
@@ -107,7 +108,7 @@ class Push:
         return self._publish(decision, brought) if self._look.confirmed(source) else None
 
     def _inspect_target(self) -> TargetState:
-        """What stands there, locked, unless nothing will be touched."""
+        """Return the target's state, and lock the target unless this is a dry run."""
         self._progress.begin("inspect")
         lock = not self._settings.dry_run
 
@@ -122,9 +123,10 @@ class Push:
         return self._command_locks.await_lock(self._target, look)
 
     def _settle_share(self, target: TargetState) -> bool:
-        """Who shares it there is settled before anything is built, and before it is shown.
+        """Settle who shares the environment on the target, before anything is built or shown.
 
-        Whether what stands there is shared so already, or with nobody where nothing is said.
+        Returns whether the live version is already shared as `share` says, or with nobody if
+        `share` is None.
         """
         share = self._settings.share
         preflight.require_shared(target, share)
@@ -137,9 +139,10 @@ class Push:
         return is_shared
 
     def _use_the_wait(self, target: TargetState) -> None:
-        """While the source is hashed: send what a target that has nothing will need.
+        """Use the time in which the source is hashed.
 
-        Any other reads what it will be asked about.
+        A target that has nothing is sent what it will need. Any other target reads what it will be
+        asked about.
         """
         has_nothing = not (target.exists or target.generations or target.held)
         may_stream = self._settings.transport in (AUTO, STREAM)
@@ -148,14 +151,14 @@ class Push:
             return
         with self._source.hashing_while_sent() as contents:
             self._sending.go_ahead(self._outline_for(target), contents)
-        # Once it is hashed, while the target looks at what came.
+        # Confirm the source, once it is hashed, while the target looks at what has arrived.
         self._sending.look_meanwhile(lambda: self._look.confirmed(self._look.state()))
         self._sending.settle()
 
     def _outline_for(self, target: TargetState) -> Manifest | None:
-        """What can be sent before the source is hashed, where nothing forbids it.
+        """Return what can be sent before the source is hashed; None if nothing can.
 
-        What can be refused by then is refused here.
+        Raises what can be refused already.
         """
         outlined = self._source.outline()
         if outlined is None:
@@ -169,7 +172,7 @@ class Push:
         return outlined.manifest
 
     def _preflight(self, source: SourceState, way: MethodChoice, is_shared: bool) -> Decision:
-        """Refuse what must not be, and settle what the push is to come to."""
+        """Refuse what is not allowed, and decide what the outcome of the push will be."""
         self._progress.begin("preflight")
         self._notes.warn(About.INSISTED, way.insisted)
         method, target = way.method, way.target
@@ -186,7 +189,7 @@ class Push:
         return Decision(method, source, target, PUSHED)
 
     def _send(self) -> StagingResult:
-        """What the target lacks comes from the source."""
+        """Send what the target lacks."""
         self._checks.require_inside()
         staged = self._sending.stage()
         self._notes.warn(About.STAGED, staged.warnings)
@@ -198,7 +201,7 @@ class Push:
         )
 
     def _rebuild(self, decision: Decision) -> StagingResult:
-        """Nothing is sent but what the environment asks for; the target's own tools make it."""
+        """Send only the environment's requirements, and have the target's own tools build it."""
         from envsync.push.rebuilding.rebuild import Rebuild, RebuildRequest
 
         self._progress.begin("rebuild")
@@ -221,7 +224,8 @@ class Push:
             self._notes.ask_both_ends(source, target)
         processes = await_unused(self._target, self._settings, self._progress.wait)
         self._progress.begin("publish")
-        # Before the switch: whoever dies after it must find its own version there again.
+        # Remember the revision before the switch: if this process dies after it, the next push must
+        # recognize the version on the target as its own.
         self._look.remember(source.source_revision)
         record = self._switch(decision, brought)
         is_kept = preflight.has_drifted(target) or preflight.is_foreign(source, target)
@@ -240,7 +244,7 @@ class Push:
         return report if brought.totals is None else replace(report, totals=brought.totals)
 
     def _switch(self, decision: Decision, brought: StagingResult) -> RecordFacts:
-        """Publish; where the answer is lost, the target's record tells what became of it."""
+        """Publish. If the answer is lost, find out from the target's record what became of it."""
         settings, revision = self._settings, decision.source.source_revision
         is_foreign = preflight.is_foreign(decision.source, decision.target)
         how = How(decision.method.name, brought.transport, brought.changes, is_foreign)
@@ -255,7 +259,7 @@ class Push:
             return found.record
 
     def _in_step(self, decision: Decision) -> PushReport:
-        """The content is there. Where no record says so, write one."""
+        """Report that the target has the content already. Write a record if none says so."""
         revision, target = decision.source.source_revision, decision.target
         self._look.remember(revision)
         if preflight.has_drifted(target) and not self._settings.dry_run:
@@ -264,7 +268,7 @@ class Push:
         return replace(self._notes.report(decision), record=target.record)
 
     def _planned(self, decision: Decision) -> PushReport:
-        """What a push would do, and what would be refused first."""
+        """Report what a push would do, and what would be refused first."""
         self._progress.begin("plan")
         processes = self._target.using()
         plan = self._plan_rebuild if decision.is_rebuild else self._plan_sending
@@ -302,7 +306,7 @@ class Push:
         processes: Sequence[ProcessUse],
         *requirements: Callable[[], None],
     ) -> EnvsyncError | None:
-        """What would be refused first, for a report of what would be done."""
+        """Return the first error that a push would raise, for a dry run's report; else None."""
         try:
             self._checks.require_permission(decision.source, decision.target)
             for require in requirements:

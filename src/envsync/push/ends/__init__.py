@@ -1,1 +1,1 @@
-"""The two ends of a push: sources and targets, local or remote, by the same calls."""
+"""The two ends of a push, sources and targets, local or remote, behind the same calls."""

@@ -13,10 +13,11 @@ _SILENT_MAX = 2
 
 
 class CircuitBreaker:
-    """Tries whether a source gets into targets by itself, until that is known to be in vain.
+    """Lets a source try to reach targets by itself, until that is known to be futile.
 
-    A firewall that drops what the source begins is silent to each target anew. Where several
-    tries have ended in silence, and none got in, there are no more. Safe to share between threads.
+    A firewall that drops the source's connections makes every target time out anew. Once several
+    tries have ended in silence and none has succeeded, no more are made. Safe to share between
+    threads.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,7 +27,7 @@ class CircuitBreaker:
         self._got_in = False
 
     def call(self, attempt: Callable[[], ReachFacts]) -> ReachFacts:
-        """What the attempt finds; it is not made once the circuit is open."""
+        """Return what the attempt finds. It is not made once the circuit is open."""
         if self._silent >= _SILENT_MAX and not self._got_in:
             return ReachFacts(-1, "nor did it get an answer from others")
         began_seconds = self._clock()

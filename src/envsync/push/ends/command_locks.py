@@ -1,9 +1,7 @@
-"""Locks that one command takes on several servers, where two names may lead to one place.
+"""The locks that one command takes on several servers, where two names may lead to one place.
 
-A host may be in the inventory twice, or servers share a filesystem. What one command does in both
-meets at one lock. One is served, and the other finds it done.
-
-What one command does in both meets at one lock. One is served, and the other finds it done.
+A host may be in the inventory twice, or servers may share a filesystem. Pushes of one command to
+the same place then compete for one lock: one is served, and the other finds the work done.
 """
 
 from __future__ import annotations
@@ -18,31 +16,36 @@ from envsync.errors import Locked
 from envsync.push.ends.target_end import TargetEnd
 
 _GONE_SECONDS = 30.0
-"""So long after all is done its agent may hold the lock: it is told to end, and does."""
+"""How long an agent may still hold the lock after its push is over and it was told to end."""
 _ASK_SECONDS = 0.05
 
 
 class CommandLocks:
     """The locks that one command holds on several servers. Safe to share between threads.
-    `command` is what a lock tells it by; empty for a single server, which meets no other of its
-    own."""
+
+    `command` identifies the command in its locks. It is empty for a single server, where the
+    command cannot compete with itself.
+    """
 
     def __init__(self, servers: Sequence[str]) -> None:
         self.command = secrets.token_hex(16) if len(servers) > 1 else ""
         self._over = {server: threading.Event() for server in servers}
 
     def over(self, server: str) -> None:
-        """Note that what is done on this server has ended, whatever became of it."""
+        """Note that the work on this server has ended, whatever its outcome."""
         self._over[server].set()
 
     def stop(self) -> None:
-        """Release everybody who waits."""
+        """Release all waiting threads."""
         for event in self._over.values():
             event.set()
 
     def await_lock(self, target: TargetEnd, look: Callable[[], TargetState]) -> TargetState:
-        """What `look` finds, which takes the lock there: where the same command has it for another
-        server, when that one is over. `Locked` where it is anybody else's."""
+        """Return what `look`, which takes the lock on the target, finds.
+
+        If the same command holds the lock for another server, wait until that server's work is
+        over. Raises `Locked` if anybody else holds it.
+        """
         deadlines: dict[str, float] = {}
         while True:
             try:

@@ -1,4 +1,4 @@
-"""An end of a push: the same calls for this machine and for a server."""
+"""An end of a push, with the same calls for this machine and for a server."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ Progress = Callable[[Mapping[str, Any]], None]
 
 
 PATIENCE_SECONDS = 6 * 3600.0
-"""An agent at work tells how far it is; only a check (`check_timeout`) may take long silently."""
+"""How long an agent may send no message. One at work reports its progress; only a check
+(`check_timeout`) may be silent for long."""
 
 
 class Answer(NamedTuple):
-    """What an operation gave: JSON-ready values and bytes."""
+    """The result of an operation: JSON-ready values and bytes."""
 
     document: dict[str, Any]
     payload: bytes
@@ -35,12 +36,11 @@ class Answer(NamedTuple):
 class End(Protocol):
     """A server's environments, local or remote.
 
-    Contract: `call` carries out one operation of the agent and returns its answer, or
-    raises the `EnvsyncError` that it ended with, `server` filled in. Not to be called from
-    two threads at once. `stream` is consumed until it ends or the operation fails; what it
-    raises comes through, and tells of who made it.
-    `close` may be called at any time and more than once; a remote agent ends with it,
-    unless it is finishing a switch.
+    Contract: `call` carries out one operation of the agent and returns its answer, or raises the
+    `EnvsyncError` that ended it, with `server` filled in. It must not be called from two threads at
+    once. `stream` is consumed until it ends or the operation fails; an exception that it raises is
+    passed on and names the server that it came from. `close` may be called at any time and more
+    than once; a remote agent ends with it, unless it is finishing a switch.
     """
 
     @property
@@ -59,7 +59,7 @@ class End(Protocol):
 
 
 def _is_count(value: object) -> bool:
-    """Whether it is a number that can be shown; JSON's may have thousands of digits."""
+    """Return whether `value` is a number that can be shown; JSON's may have thousands of digits."""
     return type(value) is int and 0 <= value < 1 << 63
 
 
@@ -68,15 +68,15 @@ def _ignore(_: Mapping[str, Any]) -> None:
 
 
 def name_server(error: EnvsyncError, server: str) -> None:
-    """Put the name of its server into an error of the agent's code, which does not know it."""
+    """Set the server of an error from the agent's code, which does not know its server's name."""
     error.server = server
 
 
 class LocalEnd:
-    """This machine's environments, by the agent's own code in this process."""
+    """This machine's environments, through the agent's own code in this process."""
 
     def __init__(self, server: str, helpers: HelperProcesses = NO_HELPERS) -> None:
-        """`helpers` scan while this interpreter has other work."""
+        """`helpers` scan while this interpreter is busy otherwise."""
         self._server = server
         self._progress: Progress = _ignore
         self.service = Service(self._tell, helpers)
@@ -116,7 +116,7 @@ class LocalEnd:
 class RemoteEnd:
     """A server's environments, through an agent that lives as long as this object.
 
-    `noise` is what the server's login files printed before the agent's first word.
+    `noise` is what the server's login files printed before the agent's first byte.
     """
 
     def __init__(self, link: Link, prefix: str, command: str = bootstrap.COMMAND) -> None:
@@ -167,9 +167,10 @@ class RemoteEnd:
     def receive(
         self, operation: str, arguments: Arguments | None = None, payload: bytes = b""
     ) -> Generator[bytes, None, Answer]:
-        """Carry out an operation that streams: its data, until it is done, and its answer.
+        """Carry out an operation that streams: yield its data, then return its answer.
 
-        Raises as `call`. Who stops early has to close the end: the agent goes on sending.
+        Raises the same errors as `call`. A caller that stops early has to close the end: the agent
+        goes on sending.
         """
         with self._speaking():
             self._request(operation, arguments, payload)
@@ -185,7 +186,7 @@ class RemoteEnd:
 
     @contextlib.contextmanager
     def _speaking(self) -> Iterator[None]:
-        """What fails inside is this server's, whatever its agent says: none speaks for another."""
+        """Attribute every error inside to this server, whichever one its agent names."""
         try:
             yield
         except EnvsyncError as error:
@@ -199,9 +200,9 @@ class RemoteEnd:
         self._channel.send_message(request, payload)
 
     def _send(self, stream: Iterable[bytes], progress: Progress) -> Answer | None:
-        """Send a stream; stops early where the answer is there already: a failure.
+        """Send a stream; stop early if an answer is there already, which means a failure.
 
-        What the stream itself raises keeps the name that it has: it is the source's.
+        Errors raised by the stream itself keep their server: it is the source's.
         """
         for block in stream:
             with self._speaking():
@@ -213,7 +214,7 @@ class RemoteEnd:
         return None
 
     def _send_block(self, block: bytes, progress: Progress) -> Answer | None:
-        # A slice that is all of it is no copy.
+        # A slice of the whole block is no copy.
         for start in range(0, len(block), FRAME_BYTES_MAX):
             self._channel.send(DATA, block[start : start + FRAME_BYTES_MAX])
         while self._channel.pending():

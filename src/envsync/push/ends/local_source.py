@@ -1,4 +1,4 @@
-"""A source on this machine: looked at and read by the agent's own code in this process."""
+"""A source on this machine, inspected and read by the agent's own code in this process."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class LocalSource:
-    """See `Source`."""
+    """The environment being pushed, on this machine (see `Source`)."""
 
     def __init__(self, look: SourceLook, agent: AgentsSource, there: str = "") -> None:
-        """`agent` is what the look is answered from; `there` is as for `SourceAnswers`."""
+        """`agent` answers for `look`; `there` is as for `SourceAnswers`."""
         self.look = look
         self.answers = SourceAnswers(look, there)
         self._agent = agent
@@ -45,8 +45,8 @@ class LocalSource:
 
     def outline(self) -> Outlined | None:
         if len(os.fsencode(self._there)) > len(os.fsencode(self.look.path_known_as)):
-            # A file without room for the longer path stops the push before anything is sent,
-            # and which those are is not known yet.
+            # A file without room for the longer path stops the push before anything is sent, and
+            # which files those are is not known yet.
             return None
         found = self._agent.outline()
         return None if found is None else Outlined(*found)
@@ -78,7 +78,7 @@ class LocalSource:
         return Supply(self._agent.path, contents)
 
     def _named(self, contents: Contents) -> Contents:
-        """The same, whose failures are told as this machine's, not as whoever takes them."""
+        """Wrap `contents` so that its failures name this machine, not whoever reads them."""
 
         def named(
             items: Collection[Item], progress: Callable[[int, int], None] | None = None
@@ -98,7 +98,7 @@ class LocalSource:
         return named
 
     def had(self) -> tuple[str, ...]:
-        """The revisions that this source has had, as far as this machine knows."""
+        """Return the revisions that this source has had, as far as this machine knows."""
         return tuple(self._agent.had.revisions())
 
     def close(self) -> None:
@@ -112,13 +112,14 @@ def open_local(
     local: Sequence[str],
     helpers: HelperProcesses = NO_HELPERS,
 ) -> LocalSource:
-    """The environment `name` of a prefix here; `server` is what this machine is called.
+    """Return the environment `name` of a prefix on this machine, which is called `server`.
 
-    `local` are what is not sent of it (`tree.local`). It need not be there until it is looked at.
+    `local` are the globs of paths that are not sent (`tree.local`). The environment need not exist
+    until it is inspected.
     """
     return source_of(LocalEnd(server, helpers), prefix, name, local)
 
 
 def source_of(end: LocalEnd, prefix: str, name: str, local: Sequence[str]) -> LocalSource:
-    """The same on an end that is there already, and has no other source."""
+    """Return the source at an `end` that is open already and has no other source."""
     return LocalSource(SourceLook(end, prefix, name, local), end.service.source)

@@ -1,4 +1,4 @@
-"""Reads a session up to the agent's first frame, past what login files print."""
+"""The start of a session, up to the agent's first frame: skips what login files print."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.ssh.session import Session
 
 NOISE_BYTES_MAX = 64 << 10
-"""How much a server's login files may print before the agent's first word."""
+"""How much a server's login files may print before the agent's first byte."""
 
 START_SECONDS = 120.0
-"""How long login files and a Python on a slow disk may take until then."""
+"""How long login files and the start of Python on a slow disk may take together."""
 
-# A forced command that is content, nologin, and a shell for git only.
+# The exit statuses of a forced command that succeeds, of nologin, and of a shell for git only.
 _LOGIN_STATUS = (0, 1, 128)
 _LINES_TOLD = 8
 
 
 class Opening:
-    """Reads what comes before the first frame; bounded in bytes and in time."""
+    """Reads what comes before the first frame; limited in bytes and in time."""
 
     def __init__(self, session: Session, server: str) -> None:
         self._session = session
@@ -29,11 +29,11 @@ class Opening:
         self._deadline = time.monotonic() + START_SECONDS
 
     def await_token(self, token: bytes) -> bytes:
-        """Skip what login files print, and give it; the agent's own words begin after its token."""
+        """Skip and return what login files print. The agent's output begins after its token."""
         seen = b""
         mark = b"\n" + token + b"\n"
         while not seen.endswith(mark):
-            # One byte past the mark would be the agent's: so never read beyond it.
+            # Never read beyond the mark: the next byte is the agent's.
             seen += self._read(_missing(seen, mark), seen)
             if len(seen) > NOISE_BYTES_MAX + len(mark):
                 raise AgentFailed(
@@ -67,7 +67,7 @@ class Opening:
             )
 
     def explain(self, error: ConnectionLost) -> EnvsyncError:
-        """Why an agent did not start, by the exit status of its command."""
+        """Return the reason why the agent did not start, judged by its command's exit status."""
         status = self._session.exit_status(5.0)
         said = self._session.stderr_tail().strip()
         instead = b"" if status is None else self._said_instead()
@@ -103,7 +103,7 @@ class Opening:
         )
 
     def _said_instead(self) -> bytes:
-        """What a command that is not the agent wrote to its stdout, unless it was read already."""
+        """Return the unread stdout of a command that is not the agent."""
         said = b""
         with contextlib.suppress(ConnectionLost, AgentFailed):
             while len(said) < NOISE_BYTES_MAX and (part := self._session.read(4096)):
@@ -113,7 +113,7 @@ class Opening:
 
 
 def _missing(seen: bytes, mark: bytes) -> int:
-    """How many bytes can be read without going beyond the mark, at least 1."""
+    """Return how many bytes, at least 1, can be read without going beyond the mark."""
     for length in range(min(len(mark), len(seen)), 0, -1):
         if seen.endswith(mark[:length]):
             return len(mark) - length

@@ -15,10 +15,13 @@ from envsync.push.ends.source_server import SourceServer
 
 
 class RemoteDirect:
-    """See `Direct`; one for each push, which tries anew."""
+    """A source on another server that sends straight to one target (see `Direct`).
+
+    Each push has its own, which tries anew.
+    """
 
     def __init__(self, server: SourceServer, look: SourceLook) -> None:
-        """`server` is where the look is."""
+        """`server` is the one that `look` asks."""
         self._server = server
         self._look = look
         self._rsync: RsyncFacts | None = None
@@ -45,13 +48,13 @@ class RemoteDirect:
         return self._reached
 
     def _tried(self, asked: TryCommands) -> ReachFacts:
-        # It may take a minute, in which other pushes have questions to the source's agent.
+        # This may take a minute, in which other pushes have questions for the source's own agent.
         with self._server.sender() as end:
             found = from_json(ReachFacts, end.call("source.reach", asked).document)
         return found if found.which >= 0 else self._reach_with_agent(asked) or found
 
     def _reach_with_agent(self, asked: TryCommands) -> ReachFacts | None:
-        """The same with the user's agent; None where that is not forwarded."""
+        """Try with the user's ssh agent; None if that is not forwarded."""
         try:
             with self._server.forwarding_sender() as end:
                 if end is None:
@@ -75,6 +78,6 @@ class RemoteDirect:
         except EnvsyncError as error:
             if not forwards:
                 raise
-            # That link is one of its own: the other way is not lost with it.
+            # The forwarding link is separate: its loss does not affect the other way to send.
             return RsyncEnded(-1, error.message)
         return from_json(RsyncEnded, answer.document)

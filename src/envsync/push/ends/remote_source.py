@@ -1,8 +1,8 @@
 """A source on another server: its own agent inspects it, reads it and encodes what is sent.
 
-Contents go from there to the target through this machine as one stream, encoded once. What
-comes from there is believed no more than what comes from a target: the manifest is checked
-entry by entry, and its revision is computed here.
+Contents go from there to the target through this machine as one stream, encoded once. A source on
+another server is trusted no more than a target: its manifest is checked entry by entry, and its
+revision is computed here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from envsync.tree.revision import revision_of
 
 
 class RemoteSource:
-    """See `Source`."""
+    """The environment being pushed, on another server (see `Source`)."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class RemoteSource:
         checked: CheckedManifests,
         there: str = "",
     ) -> None:
-        """`server` is where the look is; `there` is as for `SourceAnswers`."""
+        """`server` is the one that `look` asks; `there` is as for `SourceAnswers`."""
         self.look = look
         self.answers = SourceAnswers(look, there)
         self._server = server
@@ -70,19 +70,19 @@ class RemoteSource:
         return requested_files(self._checked.of(self.answers), paths)
 
     def elsewhere(self) -> Container[bytes]:
-        """Nothing stands on this machine, and what comes from there is as it has to be."""
+        """Return nothing: no file is on this machine, and the server sends the right contents."""
         return frozenset()
 
     @property
     def supply(self) -> Supply:
-        # What is rewritten on its way does not stand there: no rsync of that server can send it.
+        # Relocated files are not on the server's disk, so rsync there cannot send them.
         direct = None if self._there else RemoteDirect(self._server, self.look)
         return Supply(relayed=self._relayed, direct=direct)
 
     def _relayed(
         self, items: Collection[Item], codecs: Sequence[str], progress: Callable[[int], None]
     ) -> Iterator[bytes]:
-        """Encoded blocks, by an agent of their own: other pushes can ask meanwhile."""
+        """Yield encoded blocks from a separate agent, so that other pushes can ask meanwhile."""
         sizes = tuple(size for _, size in items)
         asked = SendFiles(sizes, tuple(codecs), self._there)
         payload = b"\0".join(path for path, _ in items)
@@ -100,15 +100,17 @@ class RemoteSource:
 
 
 class CheckedManifests:
-    """What stands there, asked for once for each version and path. Safe to share between
-    threads."""
+    """The source's manifests, asked for once for each version and path.
+
+    Safe to share between threads.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._found: dict[str, Manifest] = {}
 
     def of(self, answers: SourceAnswers) -> Manifest:
-        """`AgentFailed` where it is not what was told of it."""
+        """Return the manifest. Raises `AgentFailed` if it is not of the stated revision."""
         revision = answers.revision_there()
         with self._lock:
             if revision not in self._found:
@@ -118,8 +120,7 @@ class CheckedManifests:
 
 
 def open_remote(place: Place, name: str, local: Sequence[str]) -> RemoteSource:
-    """The environment `name` at a place that is another server. Close it when the pushes are
-    done."""
+    """Return the environment `name` of another server. Close it when the pushes are done."""
     server = SourceServer(place)
     try:
         look = SourceLook(server.end, place.prefix, name, local)
@@ -130,8 +131,10 @@ def open_remote(place: Place, name: str, local: Sequence[str]) -> RemoteSource:
 
 
 def _checked(payload: bytes, revision: str) -> Manifest:
-    """A manifest from another server; `AgentFailed` where it breaks a rule, or is of another
-    version than was told."""
+    """Return a manifest from another server.
+
+    Raises `AgentFailed` if it breaks a rule or is not of the `revision` that was stated.
+    """
     try:
         manifest = manifests.decode(payload)
     except InvalidEntry as error:

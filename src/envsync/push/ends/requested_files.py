@@ -13,9 +13,9 @@ from envsync.tree.steps import Sizes
 
 
 def requested_files(manifest: Manifest, paths: Sequence[bytes]) -> Collection[Item]:
-    """The files that a target requests, with their sizes in bytes.
+    """Return the files that a target requests, with their sizes in bytes.
 
-    Raises `AgentFailed` where it asks for what is none of the manifest's, or twice.
+    Raises `AgentFailed` if it requests a path that is not a file of the manifest, or one twice.
     """
     found = Sizes()
     for directory, group in itertools.groupby(paths, lambda path: split(path)[0]):

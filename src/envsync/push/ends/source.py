@@ -1,4 +1,4 @@
-"""The protocol of a source: the environment that is pushed, here or on another server."""
+"""The protocol of a source: the environment being pushed, on this machine or another server."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ class Outlined(NamedTuple):
 
 
 def come_encoded(*_: object, **__: object) -> Iterator[bytes]:
-    """The `Contents` of who has them on another server: nobody can read them here."""
+    """Refuse to read contents: those of another server's environment cannot be read here."""
     raise AgentFailed("the contents of another server's environment come encoded")
 
 
 class Supply(NamedTuple):
-    """How contents can be had: read on this machine, or else `relayed` from another server.
+    """How contents are obtained: read on this machine, or `relayed` from another server.
 
-    `path` is where the environment stands here, and `contents` reads it, each call for itself.
-    `direct` is how another server may send to the target by itself. (See `transport.job.Job`.)
+    `path` is where the environment is on this machine, and `contents` reads it; its calls are
+    independent. `direct` is how another server can send to the target by itself (see
+    `transport.job.Job`).
     """
 
     path: bytes = b""
@@ -40,76 +41,75 @@ class Supply(NamedTuple):
 
 
 class Source(Protocol):
-    """The environment that is pushed, as it has to be for one target.
+    """The environment being pushed, as it has to be for one target.
 
-    Contract: safe to share between threads. What is found of it is found once, for all pushes
-    of a command: `look` is the same object for all that `at` gives, and so is what is asked
-    once. Revisions are the source's own, at whatever path: relocation makes no other version.
-    Every method but `at` and `close` may raise the `EnvsyncError` that the source's agent ended
-    with. `manifest` and `items` look at the source where nobody has, and `elsewhere` is for
-    after that. What comes from another server is believed only where it is what its revision
-    says.
+    Contract: safe to share between threads. The source is inspected once for all pushes of a
+    command: all objects that `at` returns share one `look`, and what is asked once. Revisions are
+    the source's own, at whatever path: relocation makes no other version. Every method but `at` and
+    `close` may raise the `EnvsyncError` that ended the source's agent. `manifest` and `items`
+    inspect the source if nobody has; `elsewhere` must be called after that. Data from another
+    server is accepted only if it agrees with its revision.
     """
 
     @property
     def look(self) -> SourceLook:
-        """What was found where it stands."""
+        """What was found at the source's own path."""
         ...
 
     @property
     def answers(self) -> SourceAnswers:
-        """What it tells of that version, with paths as they are there."""
+        """What the source answers about that version, with paths as on the target."""
         ...
 
     @property
     def is_here(self) -> bool:
-        """Whether it is on this machine."""
+        """Whether the source is on this machine."""
         ...
 
     def at(self, there: str) -> Source:
-        """The same for a target where the environment will stand at that path.
+        """Return this source for a target where the environment will be at the path `there`.
 
-        Where its files name no other path, it is sent as it is; else what is asked of it is
-        answered as it has to be there. Asks nobody anything.
+        If no file of it can name another path, it is sent unchanged; otherwise its answers are
+        those for `there`. Makes no request.
         """
         ...
 
     def outline(self) -> Outlined | None:
-        """What can be sent before the files are hashed; None where they are, or where that
-        cannot be told here.
+        """Return what can be sent before the files are hashed; None if they are, or if unknown.
 
-        As it is where it stands: what becomes another one there is sent once more.
+        The outline has the files as they are on the source: those that relocation changes are sent
+        once more.
         """
         ...
 
     def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
-        """Until the block ends, files are hashed by who reads these `contents`, and the look waits.
+        """Let the reader of these `contents` hash the files; the look waits until the block ends.
 
-        With the contents as they are where it stands, like the outline. For a source that
-        several pushes read they are read as ever: none holds up the others.
+        Like the outline's, the contents are as they are on the source. If several pushes read the
+        source, contents are read as usual, so that no push delays the others.
         """
         ...
 
     def manifest(self, known: bytes) -> bytes:
-        """The manifest for a target that has the directories of these references."""
+        """Return the manifest for a target that has the directories of the references `known`."""
         ...
 
     def items(self, paths: Sequence[bytes]) -> Collection[Item]:
-        """The files at these paths with their sizes in bytes, by the manifest.
+        """Return the files at these paths with their sizes in bytes, from the manifest.
 
-        `AgentFailed` for what is no file of it, and for a path that is named twice.
+        Raises `AgentFailed` for a path that is not a file of the manifest or is named twice.
         """
         ...
 
     def elsewhere(self) -> Container[bytes]:
-        """The files whose contents do not stand below `Supply.path` as they have to be there."""
+        """Return the files whose contents below `Supply.path` are not those for the target."""
         ...
 
     @property
     def supply(self) -> Supply:
-        """How the contents of its files can be had. Each push asks anew."""
+        """How the contents of the files are obtained. Each push gets its own."""
         ...
 
     def close(self) -> None:
-        """End its agent, for all pushes. May be called from any thread, more than once."""
+        """End the source's agent, for all pushes. May be called from any thread, more than once."""
         ...

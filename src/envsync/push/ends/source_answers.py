@@ -1,4 +1,4 @@
-"""Queries to the version that was found on a source, each answered once for all pushes."""
+"""Queries about the version found on a source, each asked once and answered for all pushes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ PROBLEMS_SHOWN = LEFT_SHOWN = 12
 
 
 class SourceAnswers:
-    """Asked once for each version, by all pushes, when there was a look at it. Safe to share
-    between threads."""
+    """What a source answers about the version that was found there.
+
+    Most queries are asked once for each version. Safe to share between threads.
+    """
 
     def __init__(self, look: SourceLook, there: str) -> None:
-        """`there` is the path that it is for; empty where it is sent as it is."""
+        """`there` is the environment's path on the target; empty if it is sent unchanged."""
         self.look = look
         self.there = there
 
     def mirrored(self, state: SourceState) -> SourceState:
-        """What `state` is at the target; `PreflightRefused` where it cannot be had there."""
+        """Return `state` as it will be on the target. Raises `PreflightRefused` if it cannot be."""
         if not self.there:
             return state
         facts = self.relocation()
@@ -53,38 +55,38 @@ class SourceAnswers:
         )
 
     def relocation(self) -> RelocationFacts:
-        """What the source becomes there."""
+        """Return what the source becomes at the path on the target."""
         self.look.state()
         return self.look.asked_once(RelocationFacts, "source.relocate", self.there)
 
     def revision_there(self) -> str:
-        """The revision of what it becomes there."""
+        """Return the revision of what the source becomes on the target."""
         if self.there:
             return self.relocation().revision
         return self.look.state().revision_there
 
     def outside(self) -> tuple[str, ...]:
-        """What leads out of the environment, a line each, with paths as they are there."""
+        """Return a line for each thing that leads out of the environment, with target paths."""
         found = self.look.asked_once(FindingsFacts, "source.findings", self.there)
         return tuple(finding.message for finding in found.findings)
 
     def packages(self) -> frozenset[bytes]:
-        """The paths by which a target tells whether it has packages of this environment."""
+        """Return the paths by which a target tells whether it has packages of this environment."""
         self.look.state()
         payload = self.look.ask("source.packages").payload
         return frozenset(payload.split(b"\0")) if payload else frozenset()
 
     def credentials(self) -> tuple[str, ...]:
-        """The files with a password or a token in them."""
+        """Return the paths of files that contain a password or a token."""
         return self.look.asked_once(CredentialFacts, "source.credentials", "").paths
 
     def requirements(self) -> Requirements:
-        """What it takes to make the environment again elsewhere."""
+        """Return what it takes to build the environment again elsewhere."""
         self.look.state()
         return self.look.asked_once(Requirements, "source.requirements", "")
 
     def newest_glibc(self) -> tuple[bytes, tuple[int, ...]]:
-        """The file that needs the newest glibc, and which that is."""
+        """Return the file that needs the newest glibc, and the version that it needs."""
         self.look.state()
         told = self.look.asked_once(GlibcFacts, "source.glibc", "")
         return told.path.encode("utf-8", "surrogateescape"), told.version
@@ -92,10 +94,10 @@ class SourceAnswers:
     def sample(
         self, items: Collection[Item], codecs: Sequence[str], steps: Sequence[tuple[str, int]]
     ) -> SampleFacts:
-        """What these files would come to on the wire (see `agent.source.sampling`).
+        """Return how many bytes these files would take on the wire (see `agent.source.sampling`).
 
-        Without `steps`, as the source would encode them for a target that undoes `codecs`. As
-        they are where it stands: what is rewritten compresses alike.
+        Without `steps`, they are encoded as the source would encode them for a target that decodes
+        `codecs`. Contents are sampled unrelocated: rewritten ones compress alike.
         """
         sizes = tuple(size for _, size in items)
         asked = AskSample(sizes, tuple(codecs), tuple(CodecStep(*step) for step in steps))
@@ -107,14 +109,17 @@ class SourceAnswers:
         return facts
 
     def require_readable(self, paths: Sequence[bytes]) -> None:
-        """Raise `StorageFailed` where the source's disk does not give these files' contents."""
+        """Raise `StorageFailed` if the source's disk does not return these files' contents."""
         if paths:
             self.look.ask("source.readable", payload=b"\0".join(paths))
 
 
 def _left(paths: Sequence[str]) -> tuple[Finding, ...]:
-    """Compiled code without its source, archives, and what names it in UTF-16 or UTF-32:
-    nobody can rewrite them."""
+    """Return a finding about files that nobody can rewrite.
+
+    These are compiled code without its source, archives, and files that contain the path in UTF-16
+    or UTF-32.
+    """
     if not paths:
         return ()
     names = listed(paths, LEFT_SHOWN)

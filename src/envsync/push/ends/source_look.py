@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def path_known_as(prefix: str, name: str) -> str:
-    """The path that conda knows an environment by; `base` is the prefix itself."""
+    """Return the path by which conda knows an environment; for `base`, the prefix itself."""
     return prefix if name == BASE else f"{prefix}/envs/{name}"
 
 
@@ -28,10 +28,10 @@ def _stands_there() -> None:
 
 
 class SourceLook:
-    """One environment where it stands: looked at once, asked by as many pushes as there are.
+    """One environment on the source: inspected once, asked by any number of pushes.
 
-    One of them is answered at a time; what ends that is raised with `server` filled in. Safe to
-    share between threads.
+    Questions are answered one at a time; an error that ends one is raised with `server` filled in.
+    Safe to share between threads.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SourceLook:
         local: Sequence[str],
         before: Callable[[], None] = _stands_there,
     ) -> None:
-        """`before` is called ahead of every look, which it may have to make something for."""
+        """`before` is called ahead of every look; it may first have to make the environment."""
         self._end = end
         self._before = before
         self._lock = threading.Lock()
@@ -50,18 +50,18 @@ class SourceLook:
         self._answers: dict[tuple[str, str], object] = {}
         self._confirmed: bool | None = None
         self._is_hashing = False
-        # Set but for while it is scanned, which tells whether anything has to be hashed.
+        # Clear only during a scan, which finds out whether anything has to be hashed.
         self._scanned = threading.Event()
         self._scanned.set()
         self.serves_several = False
-        """Whether several pushes read it; to be set before they begin."""
+        """Whether several pushes read this source; set before they begin."""
         self.path_known_as = path_known_as(prefix, name)
-        """What conda knows it by, and what is written into its files."""
+        """The path by which conda knows the environment, and which is written into its files."""
         self.opening = OpenSource(prefix, name, tuple(local), name == BASE)
-        """What its agent was told to open it by, for another one there."""
+        """What the source's agent was told to open, for telling another agent the same."""
         opened = from_json(SourceOpened, end.call("source.open", self.opening).document)
         self.place = opened.place
-        """Where it stands, to tell whether a target is the same directory."""
+        """The directory's identity, to tell whether a target is the same directory."""
         self._stands_at = opened.stands_at
 
     @property
@@ -69,14 +69,14 @@ class SourceLook:
         return self._end.server
 
     def close(self) -> None:
-        """Let go of its end."""
+        """Close the source's end."""
         self._end.close()
 
     def state(self, on_progress: Progress | None = None) -> SourceState:
-        """What the source is; inspected at the first call."""
+        """Return what the source is; it is inspected at the first call."""
         state = self._state
         if state is not None:
-            # Not waiting for who asks something else: it may be a look at the whole source.
+            # Without taking the lock: whoever holds it may be looking at the whole source.
             return state
         with self._lock:
             if self._state is None:
@@ -86,25 +86,26 @@ class SourceLook:
 
     @property
     def known_revision(self) -> str:
-        """The revision that was found last, without looking; empty where none was."""
+        """The revision that was found last, without looking; empty if there was none."""
         state = self._state
         return "" if state is None else state.revision
 
     @property
     def is_changed(self) -> bool:
-        """Whether something of it had to be hashed, as far as that is known by now."""
+        """Whether some of the source had to be hashed, as far as that is known by now."""
         state = self._state
         return self._is_hashing or (state is not None and state.hashed_bytes > 0)
 
     def is_being_hashed(self) -> bool:
-        """Whether `state` will have to wait, because the source was found changed."""
+        """Return whether `state` will have to wait because the source was found changed."""
         self._scanned.wait()
         return self._is_hashing
 
     def confirmed(self, state: SourceState) -> bool:
-        """Whether the source was that when it was hashed, by a stat pass after the hashing.
+        """Return whether the source was in this state while hashed, by a stat pass after hashing.
 
-        Asked by many, looked at once. False also where another push has found it changed.
+        The pass is made once, however many ask. False also if another push has found the source
+        changed.
         """
         with self._lock:
             if self._state is not state:
@@ -115,7 +116,7 @@ class SourceLook:
             return self._confirmed
 
     def renewed(self, state: SourceState) -> SourceState:
-        """What the source is now that `state` was not confirmed."""
+        """Return the source's new state, after `state` was not confirmed."""
         with self._lock:
             if self._state is state:
                 self._inspect()
@@ -123,32 +124,34 @@ class SourceLook:
             return self._state
 
     def look_again(self, *, is_changed: bool) -> None:
-        """Forget what was found where it has changed since, or was not at rest: `state` then
-        looks once more. Without, nothing is done."""
+        """Forget the state if the source has changed since, or if it was busy or broken.
+
+        `state` then inspects once more. Otherwise nothing is done.
+        """
         with self._lock:
             found = () if self._state is None else self._state.findings
             if is_changed or any(finding.blocking for finding in found):
                 self._state = None
 
     def changed(self) -> bool:
-        """Whether the source is another one than was inspected, every byte hashed anew.
+        """Return whether the source differs from what was inspected, with every byte hashed anew.
 
-        A change that left no trace in a file's times is found, and known from then on.
+        This finds a change that left no trace in a file's times, and it is known from then on.
         """
         assert self._state is not None
         answer = self.ask("source.inspect", InspectSource(fresh=True))
         return from_json(SourceState, answer.document).revision != self._state.revision
 
     def may_name_another(self, there: str) -> bool:
-        """Whether its files may name another path than that.
+        """Return whether the environment's files may name a path other than `there`.
 
-        Where a link leads to it here, they may name where that leads.
+        If the path here is reached through a link, the files may name what it leads to.
         """
         paths = {os.path.normpath(path) for path in (there, self.path_known_as, self._stands_at)}
         return len(paths) > 1
 
     def sees(self, nonce: str) -> bool:
-        """Whether a target's lock stands in the source's own place."""
+        """Return whether a target's lock is in the source's own directory."""
         return from_json(SeesFacts, self.ask("source.sees", AskNonce(nonce)).document).sees
 
     def remember(self, revision: str) -> None:
@@ -158,12 +161,12 @@ class SourceLook:
     def ask(
         self, operation: str, arguments: Arguments | None = None, payload: bytes = b""
     ) -> Answer:
-        """Carry out one operation of the agent where the source is, when it is this one's turn."""
+        """Carry out one operation of the agent on the source, waiting for its turn."""
         with self._lock:
             return self._end.call(operation, arguments, payload)
 
     def asked_once(self, cls: type[T], operation: str, there: str) -> T:
-        """The answer about the version that was found, for as long as that is the last one."""
+        """Return the answer about the version found last; it is asked once for each version."""
         with self._lock:
             key = operation, there
             if key not in self._answers:

@@ -13,10 +13,10 @@ from envsync.push.request.places import Place
 
 
 class SourceServer:
-    """One link, and `end`, which all pushes ask. Safe to share between threads, but for `end`."""
+    """One link to the server, and `end`, which all pushes ask. Thread-safe, except for `end`."""
 
     def __init__(self, place: Place) -> None:
-        """`place` has to be another server."""
+        """`place` must be another server."""
         assert place.open_link is not None, "another server is reached by a link"
         self._place = place
         self._links = contextlib.ExitStack()
@@ -36,12 +36,12 @@ class SourceServer:
 
     @contextlib.contextmanager
     def sender(self) -> Iterator[RemoteEnd]:
-        """An agent there of its own, until the block ends."""
+        """Start a separate agent on the server, which lives until the block ends."""
         with contextlib.ExitStack() as stack:
             try:
                 end = RemoteEnd(self._link, self._place.prefix)
             except EnvsyncError:
-                # A server that grants one session to a connection.
+                # Some servers allow only one session on a connection.
                 assert self._place.open_link is not None
                 link = stack.enter_context(contextlib.closing(self._place.open_link()))
                 end = RemoteEnd(link, self._place.prefix)
@@ -50,8 +50,11 @@ class SourceServer:
 
     @contextlib.contextmanager
     def forwarding_sender(self) -> Iterator[RemoteEnd | None]:
-        """An agent there that has the user's own ssh agent, and a link of its own, until the
-        block ends; None where the user's ssh configuration does not forward that."""
+        """Start an agent that can use the user's own ssh agent, until the block ends.
+
+        It has a link of its own. Yields None if the user's ssh configuration does not forward the
+        ssh agent.
+        """
         link = self._link.with_agent_forwarding()
         if link is None:
             yield None

@@ -1,4 +1,4 @@
-"""What a target answers, as values: checked, for nothing that comes from there is trusted."""
+"""A target's answers as values, all checked: nothing that comes from a target is trusted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from envsync.errors import AgentFailed
 from envsync.push.ends.end import Answer
 from envsync.tree.manifest import ENTRIES_MAX, REFERENCE_BYTES
 
-# It becomes part of rsync's command line here, and of the receiver's there.
+# This path becomes part of rsync's command line on both sides.
 _PLACE = re.compile(r"/[^\0]*/trees/[0-9a-f]{16}")
 
 
@@ -22,8 +22,8 @@ _PLACE = re.compile(r"/[^\0]*/trees/[0-9a-f]{16}")
 class Staged:
     """A staging tree brought forward: the plan, and the files that have to be sent.
 
-    `tree` is its path there, `token` what a writer has to present. `warnings` are what was
-    found only now that the environment is known.
+    `tree` is its path on the target, `token` what a writer has to present. `warnings` are those
+    that could be found only once the environment was known.
     """
 
     plan: PlanFacts
@@ -34,8 +34,11 @@ class Staged:
 
 
 class KnownThere(NamedTuple):
-    """`references` stand for directories of the source's manifest; `has_most` says that half of
-    its packages are there under other names, `has_begun` that an earlier push left something."""
+    """What a target has of a source's content.
+
+    `references` stand for directories of the source's manifest. `has_most` says that half of its
+    packages are on the target under other names, `has_begun` that an earlier push left something.
+    """
 
     references: bytes
     has_most: bool
@@ -43,7 +46,7 @@ class KnownThere(NamedTuple):
 
 
 def staged(answer: Answer) -> Staged:
-    """A staging tree, at a place where one may be."""
+    """Return a staging tree. Raises `AgentFailed` if its path is not one that a tree can have."""
     facts = from_json(StageFacts, answer.document)
     if not _PLACE.fullmatch(facts.tree) or not facts.tree.endswith("/" + facts.token):
         raise AgentFailed("the target builds at an impossible place")
@@ -52,7 +55,7 @@ def staged(answer: Answer) -> Staged:
 
 
 def predicted(answer: Answer) -> Staged:
-    """What a push would do: nothing was touched, so there is no tree."""
+    """Return what a push would do. Nothing was changed, so there is no tree."""
     facts = from_json(PlanFacts, answer.document)
     warnings = _messages(from_json(FindingsFacts, answer.document).findings)
     return Staged(facts, _fetches(answer), tree="", token="", warnings=warnings)
@@ -69,7 +72,7 @@ def _fetches(answer: Answer) -> tuple[bytes, ...]:
 
 
 def known_there(answer: Answer) -> tuple[KnownThere, tuple[str, ...]]:
-    """What the target has of a source, and the codecs that it undoes."""
+    """Return what the target has of a source, and the codecs that it decodes."""
     found = answer.payload
     if len(found) % REFERENCE_BYTES or len(found) > REFERENCE_BYTES * ENTRIES_MAX:
         raise AgentFailed("the target sent references that are none")
@@ -78,7 +81,7 @@ def known_there(answer: Answer) -> tuple[KnownThere, tuple[str, ...]]:
 
 
 def existing(answer: Answer, paths: Sequence[str]) -> tuple[bool, ...]:
-    """Whether something is there, of each of the paths that it was asked about."""
+    """Return, for each of `paths`, whether it exists."""
     found = from_json(ExistingFacts, answer.document).existing
     if len(found) != len(paths):
         raise AgentFailed("the target answered for other paths than it was asked about")
@@ -86,14 +89,14 @@ def existing(answer: Answer, paths: Sequence[str]) -> tuple[bool, ...]:
 
 
 def of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:
-    """The record that was read back there, which has to be that of what was pushed."""
+    """Return the record read back from the target, which must be that of what was pushed."""
     if record.source_revision != source_revision:
         raise AgentFailed("the target has another version on record than was pushed")
     return record
 
 
 def events(answer: Answer) -> list[Mapping[str, Any]]:
-    """The lines of a history."""
+    """Return the events of a history."""
     found = answer.document.get("events")
     if not isinstance(found, list):
         raise AgentFailed("a history that is none")

@@ -1,4 +1,4 @@
-"""A target as a push sees it: the agent's operations with their values."""
+"""A target as a push sees it: the agent's operations, with typed values."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ _PACKED_LEVEL = 1
 
 
 class How(NamedTuple):
-    """How a version came, which its record says; and whether over one that its source never had."""
+    """How a version came to the target, for its record.
+
+    `overwrites_foreign` says whether it replaces a version that its source never had.
+    """
 
     method: str
     transport: str
@@ -59,12 +62,12 @@ class How(NamedTuple):
 
 
 class TargetEnd:
-    """One environment on a target. Not to be used from two threads at once."""
+    """One environment on a target. Must not be used from two threads at once."""
 
     def __init__(
         self, end: End, prefix: str, name: str, local: Sequence[str], by: str, command: str = ""
     ) -> None:
-        """`command` is what its lock tells the pushes of one command by: `command_locks`."""
+        """`command` identifies the command in the target's lock (see `command_locks`)."""
         self._end = end
         self.ask = end.call
         self.prefix = prefix
@@ -72,7 +75,7 @@ class TargetEnd:
         self.is_new = False
         """Whether `inspect` found nothing at the name."""
         self.wants_spare = False
-        """Whether `publish` left nothing there that the next push can be built on."""
+        """Whether `publish` left no tree there that the next push can build on."""
         self._codecs: tuple[str, ...] | None = None
         self._is_remote = isinstance(end, RemoteEnd)
         is_base = name == BASE
@@ -86,14 +89,14 @@ class TargetEnd:
 
     @property
     def codecs(self) -> tuple[str, ...]:
-        """What it undoes, the best first: told with the references, or asked for now."""
+        """The codecs that the target decodes, best first; asked for now, unless already known."""
         if self._codecs is None:
             self.references()
         return self._codecs or ()
 
     @property
     def is_here(self) -> bool:
-        """Whether it is on this machine."""
+        """Whether the target is on this machine."""
         return not self._is_remote
 
     def inspect(
@@ -104,10 +107,10 @@ class TargetEnd:
         keep: int | None = None,
         on_progress: Progress | None = None,
     ) -> TargetState:
-        """What stands there; with `lock`, nobody else pushes until the end is closed.
+        """Return the target's state. With `lock`, nobody else can push until the end is closed.
 
-        With `keep`, the target looks beside it at what `stage` will build on.
-        `PreflightRefused`, and nothing is written, where `source` stands in the same place.
+        With `keep`, the target also looks at what `stage` will build on. Raises `PreflightRefused`,
+        with nothing written, if the environment is the `source` itself.
         """
         asked = InspectTarget(lock, source, keep)
         answer = self._end.call("target.inspect", asked, on_progress=on_progress)
@@ -116,29 +119,30 @@ class TargetEnd:
         return state
 
     def locked_for(self) -> str:
-        """The server for which another push of the same command has locked it; or empty."""
+        """Return the server for which another push of this command holds the lock, or ""."""
         return from_json(HolderFacts, self._end.call("target.locked_for").document).server
 
     def existing(self, paths: Sequence[str]) -> tuple[bool, ...]:
-        """Whether something is there at each of these paths, as seen from the environment."""
+        """Return, for each of these paths, whether it exists as seen from the environment."""
         if not paths:
             return ()
         answer = self._end.call("target.existing", AskExisting(tuple(paths)))
         return target_answers.existing(answer, paths)
 
     def using(self) -> tuple[ProcessUse, ...]:
-        """The processes there that use the environment."""
+        """Return the processes on the target that use the environment."""
         answer = self._end.call("target.using")
         return from_json(UseFacts, answer.document).processes
 
     def references(self) -> bytes:
-        """What the source's manifest may refer to instead of sending it."""
+        """Return the references that may replace directories in the source's manifest."""
         return self.known_there(frozenset()).references
 
     def known_there(self, packages: Collection[bytes], keep: int | None = None) -> KnownThere:
-        """The same where perhaps nothing stands at the name, but something alike at another.
+        """Return what the target has of the source's content, at this name or at another.
 
-        With `keep`, the target looks beside it at what `stage` will build on.
+        Another environment is recognized by `packages`. With `keep`, the target also looks at what
+        `stage` will build on.
         """
         payload = b"\0".join(sorted(packages))
         answer = self._end.call("target.references", AskReferences(keep), payload)
@@ -146,26 +150,32 @@ class TargetEnd:
         return known
 
     def differences(self, manifest: bytes, paths_max: int) -> DifferenceFacts:
-        """What stands there against a manifest, or against its record where that is empty."""
+        """Compare what is on the target with a manifest; with its record if `manifest` is empty."""
         answer = self._told("target.differences", AskDifferences(paths_max), manifest)
         return from_json(DifferenceFacts, answer.document)
 
     def dry_plan(self, manifest: bytes, keep: int) -> Staged:
-        """What a push of that manifest would do; nothing is touched, so there is no tree."""
+        """Return what a push of this manifest would do. Nothing is changed, so there is no tree."""
         answer = self._told("target.dry_plan", Build(keep), manifest)
         return target_answers.predicted(answer)
 
     def prepare(self, keep: int) -> None:
-        """Let it read what `stage` will need; nothing is touched."""
+        """Have the target read ahead what `stage` will need. Nothing is changed."""
         self._end.call("build.prepare", Keeping(keep))
 
     def share(self, share: Share) -> tuple[bool, tuple[str, ...]]:
-        """Have what is built shared so; whether what stands there is, and warnings."""
+        """Have what is built shared like this.
+
+        Returns whether the live version is already, and warnings.
+        """
         told = from_json(ShareFacts, self._end.call("build.share", share).document)
         return told.is_shared, told.warnings
 
     def unshare(self) -> tuple[bool, tuple[str, ...]]:
-        """Have it shared with no group any more; whether what stands there is so, and warnings."""
+        """Have what is built shared with no group.
+
+        Returns whether the live version is already unshared, and warnings.
+        """
         told = from_json(ShareFacts, self._end.call("build.unshare").document)
         return told.is_shared, told.warnings
 
@@ -177,10 +187,10 @@ class TargetEnd:
         on_taking: Callable[[], None],
         on_progress: Progress,
     ) -> Mapping[str, Any]:
-        """Have a staging tree made by a manifest without contents, and send these at once.
+        """Have a staging tree made from a manifest without contents, and send the contents at once.
 
-        The answer is a transfer's, with `begun`: false where there was one already, and
-        what was sent is lost. `on_taking` is called when the target begins to take them.
+        Returns a transfer's answer with `begun`: false if there was a staging tree already, and
+        what was sent is lost. `on_taking` is called when the target begins to receive contents.
         """
 
         def told(progress: Mapping[str, Any]) -> None:
@@ -191,15 +201,15 @@ class TargetEnd:
         return self._told("transfer.begin", Build(keep), outline, told, contents).document
 
     def begin_alike(self, keep: int, on_progress: Progress | None = None) -> bool:
-        """Have what was found by `known_there` copied, to build on; whether that was done."""
+        """Have the tree that `known_there` found copied, to build on; return whether it was."""
         return self._is_done("build.begin_alike", keep, on_progress)
 
     def settle(self, on_progress: Progress | None = None) -> None:
-        """Finish what was begun, when its files have come."""
+        """Finish what was begun, once its files have arrived."""
         self._end.call("build.settle", on_progress=on_progress)
 
     def stage(self, manifest: bytes, keep: int, on_progress: Progress | None = None) -> Staged:
-        """Bring a staging tree forward as far as the target's own bytes go."""
+        """Make a staging tree and bring it forward as far as the target's own content allows."""
         answer = self._told("build.stage", Build(keep), manifest, on_progress)
         return target_answers.staged(answer)
 
@@ -211,7 +221,7 @@ class TargetEnd:
         on_progress: Progress | None = None,
         stream: Iterable[bytes] | None = None,
     ) -> Answer:
-        """Ask with a manifest: over a link as blocks that a processor makes in no time."""
+        """Ask with a manifest. A large one is compressed for a link, quickly rather than well."""
         is_worth_it = self._is_remote and len(manifest) > _PACKED_FROM_BYTES
         if is_worth_it and codec.ZSTD in self.codecs and codec.ZSTD in codec.encodable():
             manifest = codec.encode_all(codec.ZSTD, _PACKED_LEVEL, manifest)
@@ -219,7 +229,7 @@ class TargetEnd:
         return self._end.call(operation, asked, manifest, stream, on_progress)
 
     def complete(self, on_progress: Progress | None = None) -> None:
-        """Finish the staging tree and hash it; `VerificationFailed` names what is wrong."""
+        """Finish the staging tree and hash it. Raises `VerificationFailed`, which names faults."""
         self._end.call("build.complete", on_progress=on_progress)
 
     def publish(
@@ -229,7 +239,7 @@ class TargetEnd:
         how: How,
         on_progress: Progress | None = None,
     ) -> RecordFacts:
-        """Switch, check, record; the record as read back from the target."""
+        """Switch, check and record; return the record as read back from the target."""
         publication = _publication(settings, source_revision, how)
         answer = self._end.call("build.publish", publication, on_progress=on_progress)
         published = from_json(PublishFacts, answer.document)
@@ -237,9 +247,10 @@ class TargetEnd:
         return target_answers.of_revision(published.record, source_revision)
 
     def make_spare(self, keep: int, on_progress: Progress | None = None) -> bool:
-        """Make a tree for the next push to build on; whether it was made.
+        """Make a tree for the next push to build on; return whether it was made.
 
-        Not where that would not help, or has no room. `Locked` where a push came meanwhile.
+        It is not made where it would not help or there is no room. Raises `Locked` if a push has
+        come meanwhile.
         """
         return self._is_done("build.make_spare", keep, on_progress)
 
@@ -248,28 +259,28 @@ class TargetEnd:
         return from_json(DoneFacts, answer.document).is_done
 
     def adopt(self, settings: PushSettings, source_revision: str) -> RecordFacts:
-        """Record what stands there already."""
+        """Record the version that is already on the target."""
         publication = _publication(settings, source_revision, How("mirror", ""))
         answer = self._end.call("build.adopt", publication)
         return target_answers.of_revision(from_json(RecordFacts, answer.document), source_revision)
 
     def rollback(self, number: int | None, by: str, overwrite: bool) -> RecordFacts:
-        """Put an earlier version back: the newest, or generation `number`."""
+        """Put an earlier version back: generation `number`, or the newest if None."""
         answer = self._end.call("build.rollback", GoBack(number, by, overwrite))
         return from_json(RecordFacts, answer.document)
 
     def remove(self, by: str, overwrite: bool) -> RecordFacts:
-        """Let nothing stand there; the record that what stood there is kept by."""
+        """Remove the environment; return the record by which the removed version is kept."""
         answer = self._end.call("build.remove", Remove(by, overwrite))
         return from_json(RecordFacts, answer.document)
 
     def verify(self, on_progress: Progress | None = None) -> VerifyFacts:
-        """Hash every byte there again, against the record."""
+        """Hash every byte on the target again, and compare with the record."""
         answer = self._end.call("target.verify", on_progress=on_progress)
         return from_json(VerifyFacts, answer.document)
 
     def history(self) -> list[Mapping[str, Any]]:
-        """What happened to the environment there, oldest first."""
+        """Return what happened to the environment on the target, oldest first."""
         return target_answers.events(self._end.call("target.history"))
 
     def close(self) -> None:

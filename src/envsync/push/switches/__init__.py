@@ -1,1 +1,1 @@
-"""Rollback and remove, and what became of a switch whose answer was lost."""
+"""Rollback and remove, and finding out what became of a switch whose answer was lost."""

@@ -25,8 +25,8 @@ from envsync.push.ends.target_end import TargetEnd
 from envsync.tree.revision import short
 
 PATIENCE_SECONDS = 90.0
-"""On top of the check's own time: how long a server may need to be reached again, and the
-agent there to notice the silence, if it has not finished before."""
+"""How long, beyond the check's own time, a server may take to be reachable again, and its agent to
+notice the silence if it has not finished before."""
 
 RETRY_SECONDS = 2.0
 
@@ -34,8 +34,10 @@ Reopen = Callable[[], AbstractContextManager[TargetEnd]]
 
 
 class InDoubt(NamedTuple):
-    """What is said where nobody can tell whether a switch happened: what `stands` there, and
-    what a person does `then`, who has found out."""
+    """The words for when nobody can tell whether a switch happened.
+
+    `stands` says what may be on the target, and `then` what to do once a person has found out.
+    """
 
     stands: str
     then: str
@@ -57,10 +59,10 @@ class Publication:
     check_timeout_seconds: float
 
     def record_in(self, state: TargetState) -> RecordFacts | None:
-        """Its record; None where there is none (yet).
+        """Return the publication's record in `state`; None if there is none (yet).
 
-        The revision alone does not tell: a version that was changed by hand there may be
-        overwritten with the very one that was published before.
+        The revision alone does not identify it: a version that was changed by hand may be
+        overwritten with the very version that was published before.
         """
         last = max((record.number for record in _records(self.before)), default=0)
         new = [record for record in _records(state) if record.number > last]
@@ -77,7 +79,7 @@ class ResolvedPublication:
 
 
 def look_locked(target: TargetEnd) -> TargetState:
-    """What stands there when nothing is under way any more."""
+    """Return the target's state once nothing is under way there any more."""
     return target.inspect(lock=True)
 
 
@@ -89,16 +91,16 @@ def state_after_loss(
     *,
     check_timeout_seconds: float = 0.0,
 ) -> TargetState:
-    """What `look` finds once the server can be asked again after the answer was `lost`.
+    """Return what `look` finds once the server can be asked again after the answer was `lost`.
 
-    Takes the lock as a rule, so that the agent of before has ended and what it may have left
-    half-done is recovered. Raises `ConnectionLost` where the server cannot be asked in time,
-    and `CheckFailed` where the recovery took a version back.
+    `look` usually takes the lock, so that the earlier agent has ended and what it may have left
+    half-done is recovered. Raises `ConnectionLost` if the server cannot be asked in time, and
+    `CheckFailed` if the recovery took a version back.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS + check_timeout_seconds
     while True:
-        # Looked at before the try: a machine that slept through the rest of the time tries
-        # once more when it wakes.
+        # Read the clock before the try, so that a machine that slept past the deadline tries once
+        # more when it wakes.
         is_last = time.monotonic() > deadline
         try:
             with reopen() as target:
@@ -108,7 +110,7 @@ def state_after_loss(
         except (HostKeyRefused, AuthenticationRefused) as error:
             raise _unknown(lost, in_doubt, error) from error
         except (EnvsyncError, OSError) as error:
-            # Not reachable yet, or the agent of before still has the lock.
+            # The server is not reachable yet, or the earlier agent still holds the lock.
             if is_last:
                 raise _unknown(lost, in_doubt, error) from error
         time.sleep(RETRY_SECONDS)
@@ -129,17 +131,17 @@ def _unknown(
 def still_lost(
     lost: ConnectionLost, message: str, hint: str | Hint, *details: str
 ) -> ConnectionLost:
-    """The loss, told by what became known of it."""
+    """Return the loss with a message that says what became known of it."""
     return ConnectionLost(message, hint=hint, details=(*lost.details, *details), server=lost.server)
 
 
 def resolve_publication(
     lost: ConnectionLost, reopen: Reopen, publication: Publication
 ) -> ResolvedPublication:
-    """What the target says of a publication after the answer to it was `lost`.
+    """Return what the target says of a publication after the answer to it was `lost`.
 
-    Raises `ConnectionLost` where nothing was published or the server cannot be asked in time,
-    and `CheckFailed` where the version was taken back.
+    Raises `ConnectionLost` if nothing was published or the server cannot be asked in time, and
+    `CheckFailed` if the version was taken back.
     """
     look = partial(_look, publication)
     seconds = publication.check_timeout_seconds
@@ -151,11 +153,11 @@ def resolve_publication(
 
 
 def _look(publication: Publication, target: TargetEnd) -> TargetState:
-    """What stands there when nothing is under way any more, or the record is written."""
+    """Return the target's state once nothing is under way there, or once the record is written."""
     try:
         return look_locked(target)
     except Locked:
-        # Perhaps by somebody else's push, which may take long: a record that is there
+        # The lock may be held by somebody else's push, which may take long. A record that is there
         # answers all the same.
         state = target.inspect(lock=False)
         if publication.record_in(state) is None:
@@ -168,7 +170,7 @@ def _not_published(
 ) -> EnvsyncError:
     reason = state.held.get(publication.source_revision)
     if reason is not None and reason != publication.before.held.get(publication.source_revision):
-        # A check that failed after the link was lost has left its reason behind.
+        # A check that failed after the link was lost has recorded its reason.
         stands = "the version before stands there again" if state.exists else "nothing stands there"
         return CheckFailed(
             f"{reason}; {stands}",
@@ -197,6 +199,6 @@ def _since(record: RecordFacts, state: TargetState) -> tuple[str, ...]:
 
 
 def _records(state: TargetState) -> tuple[RecordFacts, ...]:
-    """All records that a target has, oldest first."""
+    """Return all records that a target has, oldest first."""
     found = state.generations if state.record is None else (*state.generations, state.record)
     return tuple(sorted(found))

@@ -1,4 +1,4 @@
-"""Removes an environment from a target: guarded like a publish, and kept until `gc`."""
+"""Removes an environment from a target, guarded like a publish; the version is kept until `gc`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _IN_DOUBT = InDoubt(
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What is asked for: `overwrite` takes away what was changed there, `used` what is in use."""
+    """What to remove.
+
+    `overwrite` allows the removal of what was changed on the target, `used` of what is in use.
+    """
 
     environment: str
     by: str
@@ -32,8 +35,11 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What stood there. `record` is what it is kept by; None in a dry run, and where the same
-    command took it away by the name `same_place_as`."""
+    """What was removed.
+
+    `record` is the one by which the version is kept. It is None in a dry run, and if the same
+    command removed the environment under its other name, `same_place_as`.
+    """
 
     state: TargetState
     record: RecordFacts | None = None
@@ -45,12 +51,12 @@ class Removed:
 def remove_environment(
     target: TargetEnd, reopen: Reopen, removal: Removal, command_locks: CommandLocks
 ) -> Removed:
-    """Take it away, or in a dry run say what would be and why it would be refused.
+    """Remove the environment; in a dry run, return what would be removed or why it is refused.
 
-    Where the answer is lost, the target tells whether it happened. `command_locks` is what the same
-    command takes away elsewhere, which may be the same place.
+    If the answer is lost, the target tells whether it happened. `command_locks` covers what the
+    same command removes on other servers, some of which may be the same place.
     """
-    # A lock would leave its file behind, also for a name that was never there.
+    # Look without a lock first: it would leave a file behind, even for a name that never existed.
     state = target.inspect(lock=False)
     if not removal.dry_run and (state.exists or state.generations):
         state = command_locks.await_lock(target, lambda: target.inspect(lock=True))
@@ -90,8 +96,11 @@ def _require_environment(target: TargetEnd, state: TargetState) -> None:
 
 
 def _kept(before: TargetState, after: TargetState) -> RecordFacts | None:
-    """What is kept of the version that was taken away: not the newest where that had been
-    rolled back from. One that was changed by hand has got a record of its own."""
+    """Return the record of the version that was removed; None if there is none.
+
+    It need not be the newest record, because the version may have been rolled back to. A version
+    that was changed by hand got a record of its own.
+    """
     known = {record.number for record in before.generations}
     return max((kept for kept in after.generations if kept.number not in known), default=None)
 

@@ -1,4 +1,4 @@
-"""Rolls a target back to an earlier version; resolves it where the answer is lost."""
+"""Rolls a target back to an earlier version; finds out the outcome if the answer is lost."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _IN_DOUBT = InDoubt(
 def roll_back(
     target: TargetEnd, reopen: Reopen, number: int | None, by: str, *, overwrite: bool
 ) -> RecordFacts:
-    """Put generation `number` back, or the newest earlier one; the record that stands there now.
+    """Put back generation `number`, or the newest earlier one; return the live version's record.
 
-    Where the answer is lost, the target tells whether it happened: to do the same again
-    would go back once more. Raises `ConnectionLost` where it did not, or nobody can say.
+    If the answer is lost, the target tells whether it happened: repeating the rollback would go
+    back once more. Raises `ConnectionLost` if it did not happen or nobody can say.
     """
-    # A lock would leave its file behind, also for a name that was never there.
+    # Look without a lock first: it would leave a file behind, even for a name that never existed.
     _require_some_version(target, target.inspect(lock=False))
     before = target.inspect(lock=True).record
     try:
