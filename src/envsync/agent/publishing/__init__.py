@@ -1,1 +1,1 @@
-"""The switch from one version to another: guarded, checked, recovered, and what may go after it."""
+"""The switch between versions: guards, check, recovery, and what may be removed afterwards."""

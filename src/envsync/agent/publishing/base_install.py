@@ -1,7 +1,8 @@
 """Installs conda's base into a prefix that exists already, perhaps with environments in it.
 
-Nothing of what is there moves. The base is renamed into the prefix entry by entry, `conda-meta`
-last, which makes it a conda; the note of the switch says from where, and who finds that goes on.
+Nothing in the prefix moves. The base is renamed into it entry by entry; `conda-meta`, which makes
+it a conda, comes last. The switch's intent says from which tree, so that whoever finds it can
+continue.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from envsync.errors import PreflightRefused, StorageFailed
 from envsync.files import whole
 
 INSTALLED_FROM = "laid_in_from"
-"""Of a switch's event: which of `trees` is installed."""
+"""The key of a switch's event: which of `trees` is being installed."""
 _LAST = b"conda-meta"
 
 
 def install_base(places: Layout, token: str) -> None:
-    """Rename one of `trees` into the prefix, but for what the prefix has of its own.
+    """Rename the entries of one of `trees` into the prefix, except those every prefix has itself.
 
-    May be called again after a crash. Raises OSError, FileExistsError where something came to
-    stand there meanwhile; what this call has moved is back in the tree then, or it is a
-    `StorageFailed`, and whoever comes next goes on.
+    May be called again after a crash. Raises OSError, and FileExistsError if an entry has appeared
+    in the prefix meanwhile; what this call had moved is back in the tree then. If it cannot be
+    moved back, raises `StorageFailed`, and the next contact continues.
     """
     tree = places.tree(token)
     moved: List[bytes] = []
@@ -46,9 +47,9 @@ def install_base(places: Layout, token: str) -> None:
 
 
 def resume_base_install(places: Layout, event: Mapping[str, Any]) -> None:
-    """Go on with an installation that a crash cut short.
+    """Continue an installation that a crash interrupted.
 
-    Raises `PreflightRefused` where something came to stand in its way.
+    Raises `PreflightRefused` if something has appeared in its way.
     """
     token = event.get(INSTALLED_FROM)
     if not isinstance(token, str) or not os.path.isdir(places.tree(token)):
@@ -79,7 +80,7 @@ def _in_order(tree: bytes) -> List[bytes]:
 
 
 def _forget(places: Layout, tree: bytes) -> None:
-    """What is left is empty."""
+    """Remove the tree, whose remaining directories are empty."""
     for name in os.listdir(tree):
         with contextlib.suppress(OSError):
             os.rmdir(os.path.join(tree, name))

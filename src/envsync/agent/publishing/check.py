@@ -16,9 +16,9 @@ OUTPUT_BYTES = 64 << 10
 
 
 class CheckFailure(NamedTuple):
-    """Why a check failed, and the end of what it printed.
+    """Why a check failed, and the end of its output.
 
-    It is no verdict on the version where the check could not be run at all.
+    If the check could not be run at all, `is_verdict` is false: nothing is known about the version.
     """
 
     summary: str
@@ -29,20 +29,22 @@ class CheckFailure(NamedTuple):
 def run_check(
     command: str, timeout_seconds: float, live: bytes, state: bytes
 ) -> Optional[CheckFailure]:
-    """Run `sh -c command` as if the environment were activated; None where it succeeded.
+    """Run `sh -c command` as if the environment were activated; None if it succeeded.
 
-    It runs in a session of its own with its stdin closed, in a private directory that goes
-    afterwards: what it writes where it stands is no change of the environment. It is killed with
-    all that it started when the time is up. Raises nothing: whoever finishes a switch that was
-    interrupted runs it again, and must get past it. The environment is locked, and known by its
-    directory `state`: what one left that was killed with its agent goes with the next.
+    It runs in its own session with stdin closed, in a private directory that is removed afterwards,
+    so that what it writes to its working directory is no change to the environment. When the time
+    is up, it is killed with all processes that it started. Raises nothing: whoever finishes an
+    interrupted switch runs it again and must get past it. The environment is locked and identified
+    by its directory `state`: leftovers of a check that was killed with its agent are removed by the
+    next one.
     """
     if not command:
         return None
     try:
         return _run(command, timeout_seconds, live, state)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        # No process to be had, no place for its output, a command that is too long.
+        # No process could be started, there was no place for its output, or the command is too
+        # long.
         reason = getattr(error, "strerror", None) or str(error)
         return CheckFailure("it could not be run: %s" % reason, (), is_verdict=False)
 
@@ -55,7 +57,7 @@ def _private_directory(state: bytes) -> Iterator[bytes]:
     _discard(path)
     try:
         os.mkdir(path, 0o700)
-    except FileExistsError:  # somebody else's
+    except FileExistsError:  # somebody else's directory
         path = os.fsencode(tempfile.mkdtemp(prefix=name))
     try:
         yield path
@@ -64,7 +66,7 @@ def _private_directory(state: bytes) -> Iterator[bytes]:
 
 
 def _discard(path: bytes) -> None:
-    """What a process that got away still writes there says nothing of the environment."""
+    """Remove the directory. What an escaped process still writes there says nothing."""
     with contextlib.suppress(OSError):
         remove_tree(path)
 
@@ -100,7 +102,7 @@ def _environment(live: bytes) -> Dict[bytes, bytes]:
     environment[b"PATH"] = os.path.join(live, b"bin") + b":" + path
     environment[b"CONDA_PREFIX"] = live
     environment[b"CONDA_DEFAULT_ENV"] = os.path.basename(live)
-    # A check that writes .pyc files into the environment would say nothing by it.
+    # .pyc files that a check writes into the environment would look like a change.
     environment[b"PYTHONDONTWRITEBYTECODE"] = b"1"
     return environment
 
@@ -110,6 +112,6 @@ def _tail(fd: int) -> Tuple[str, ...]:
     start = max(0, size - OUTPUT_BYTES)
     text = os.pread(fd, OUTPUT_BYTES, start).decode("utf-8", "backslashreplace")
     if start:
-        # Of half a line nobody could tell what in it is a credential.
+        # In half a line nobody could tell what is a credential.
         text = text.partition("\n")[2]
     return tuple(text.splitlines()[-OUTPUT_LINES:])

@@ -19,15 +19,15 @@ _Found = Tuple[Snapshot, Manifest]
 
 
 def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered: bool) -> bool:
-    """Keep the version that was switched out again, if it was changed; whether it was.
+    """Keep the version that was switched out again, if it was changed; return whether it was.
 
-    It stood there for as long as its check took, or for days where that `is_recovered`. The next
-    push would build over what was done in it. Decision 1 says what counts.
+    It was live for as long as its check took, or for days if `is_recovered`. The next push would
+    build over the changes made in it. Decision 1 says which changes count.
     """
     tree = records.tree(new)
     if tree is None:
         return False
-    # No source ever had it: neither is it what is held, nor was that published.
+    # No source ever had the changed version, so it is neither the one held nor the one published.
     kept = new._replace(source_revision="", method=KEPT, kept_because=TAKEN_BACK)
     found = _found(trees, tree)
     if found is None:
@@ -54,7 +54,10 @@ def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered
 
 
 def _found(trees: Trees, tree: bytes) -> Optional[_Found]:
-    """None where it goes on changing, or cannot be read: then it is not what it was."""
+    """Return what the tree is now, or None.
+
+    None if it keeps changing or cannot be read, and so is not what it was.
+    """
     with contextlib.suppress(SourceRefused, StorageFailed):
         snapshot = trees.snapshot(tree)
         return snapshot, snapshot.manifest()

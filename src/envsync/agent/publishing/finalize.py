@@ -40,11 +40,10 @@ class Finalizer:
         self._on_step = on_step
 
     def finalize(self, switch: Intent, *, is_recovered: bool = False) -> Record:
-        """Check what stands at the name now, and put it on record; may be run again after a crash.
+        """Check the live version and record it. May be run again after a crash.
 
-        `is_recovered` says that it is, and that it may have stood there for long.
-
-        Raises `CheckFailed` where the check failed; then the version before stands there again.
+        `is_recovered` says that it is run again, and that the version may have been live for long.
+        Raises `CheckFailed` if the check failed; then the previous version is live again.
         """
         new, kept, check, event = switch
         if new.source_revision in self._records.held() and not event.get("retry_held"):
@@ -54,7 +53,8 @@ class Finalizer:
         live, state = self._places.path, self._places.state
         failure = run_check(check.command, check.timeout_seconds, live, state)
         if failure is not None:
-            # Before the way back, so that whoever finishes it knows; but no full disk bars that.
+            # Hold it before switching back, so that whoever finishes that knows; a full disk must
+            # not prevent it.
             with contextlib.suppress(OSError):
                 if failure.is_verdict:
                     reason = "its check failed: %s" % failure.summary
@@ -76,7 +76,7 @@ class Finalizer:
         return new
 
     def _forget_staging(self, new: Record) -> None:
-        """The note of what is being built; that of another tree stays: a rollback ends no push."""
+        """Forget what is being built, unless it is another tree: a rollback ends no push."""
         note = find_staging(self._places)
         if note is None or note.inode == new.inode:
             forget_staging(self._places)
@@ -84,7 +84,7 @@ class Finalizer:
     def _taken_back(
         self, new: Record, check: Check, failure: CheckFailure, *, is_recovered: bool
     ) -> CheckFailed:
-        """Switch back; the error that says so."""
+        """Switch back and return the error that says so."""
         is_there_again = self._switching.take_back(new)
         kept: Tuple[str, ...] = ()
         try:
@@ -92,7 +92,7 @@ class Finalizer:
                 self._forget_staging(new)
                 kept = ("it was changed meanwhile: that is kept as generation %d" % new.number,)
         except OSError:
-            # A full disk bars no way back; but who worked there has to know.
+            # A full disk must not prevent switching back; but whoever worked there has to know.
             tree = os.fsdecode(self._records.tree(new) or b"")
             kept = ("it was changed meanwhile, which its disk took no note of: before the next "
                     "push, copy what you need from %s" % tree,)  # fmt: skip

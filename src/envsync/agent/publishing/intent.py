@@ -14,14 +14,14 @@ from envsync.errors import AgentFailed
 
 
 class DamagedIntent(Exception):
-    """There is a note, and it cannot be believed."""
+    """Raised if there is a note that cannot be trusted."""
 
 
 class Intent(NamedTuple):
-    """`new` is being published; `kept` is the record that what stood there gets, if any.
+    """The note of a switch.
 
-    `event` is the line of the history, and tells the inode of what stood there
-    (`replaced_inode`).
+    `new` is being published; `kept` is the record that the replaced version gets, if any. `event`
+    is the line for the history, and contains the replaced version's inode (`replaced_inode`).
     """
 
     new: Record
@@ -30,7 +30,7 @@ class Intent(NamedTuple):
     event: Dict[str, Any]
 
     def store(self, places: Layout) -> None:
-        """Write it, for good."""
+        """Write the note durably."""
         document = {
             "new": self.new.to_json(),
             "kept": None if self.kept is None else self.kept.to_json(),
@@ -41,7 +41,7 @@ class Intent(NamedTuple):
 
 
 def find_intent(places: Layout) -> Intent:
-    """The note that stands there; `DamagedIntent` where it is none."""
+    """Return the note on disk. Raises `DamagedIntent` if it is unusable."""
     try:
         document = verified(read_json(places.file(INTENT)))
         return Intent(
@@ -55,7 +55,7 @@ def find_intent(places: Layout) -> Intent:
 
 
 def replaced_inode(places: Layout) -> Optional[int]:
-    """The inode of what stood at the name before, as the note tells it."""
+    """Return the inode of the version that was live before, according to the note."""
     document = read_json(places.file(INTENT)) or {}
     inode: Optional[int] = (document.get("event") or {}).get("replaced_inode")
     return inode

@@ -1,4 +1,4 @@
-"""Prunes earlier versions beyond `keep`, and trees that no record knows."""
+"""Prunes earlier versions beyond `keep`, and trees without a record."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ from envsync.tree.manifest import EMPTY
 def prune_generations(
     trees: Trees, records: Records, live: Record, keep: int, replaced: Optional[int] = None
 ) -> int:
-    """Remove earlier versions beyond `keep`, never one that has changes of its own.
+    """Remove earlier versions beyond `keep`, but none with changes of its own; return how many.
 
-    What is `live` once more in an earlier tree goes first: to go back to it would change nothing.
-    The one with the inode `replaced`, which stood there until now, goes last: after a rollback
-    it may be the oldest.
-    One whose tree is no longer what was published is marked, and stays from then on. One of
-    another user's is left to that user.
+    A tree with the same content as `live` goes first: going back to it would change nothing. The
+    one with the inode `replaced`, which was live until now, goes last: after a rollback it may be
+    the oldest. One that is no longer what was published is marked, and stays from then on. Another
+    user's is left to that user.
     """
     earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
     earlier.sort(key=lambda record: (record.revision != live.revision, record.inode == replaced))
@@ -44,7 +43,7 @@ def prune_generations(
             continue
         records.forget(record)
         if tree is not None:
-            # What resists is in nobody's way: the next push, or `gc`, tries again.
+            # What cannot be removed harms nobody: the next push, or `gc`, tries again.
             with contextlib.suppress(OSError):
                 remove_tree(tree)
         dropped += 1
@@ -52,17 +51,17 @@ def prune_generations(
 
 
 def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
-    """Remove versions that failed their check with the very changes that the newest of them has.
+    """Remove older versions that failed their check with the same changes as `newest`.
 
-    A check that writes into what it checks leaves one with each push. Byte for byte the same was
-    done in them, so nothing is lost; not where more was done since, or another user owns it.
+    A check that writes into the environment leaves one with each push. They are equal byte for
+    byte, so nothing is lost. Those that were changed further, or are another user's, stay.
     """
     for record in records.all():
         is_alike = record.was_taken_back and record.own_changes == newest.own_changes
         tree = records.tree(record)
         if not is_alike or record.number >= newest.number or tree is None or why_unremovable(tree):
             continue
-        # What resists, or cannot be read, is in nobody's way.
+        # What cannot be removed or read harms nobody.
         with contextlib.suppress(OSError, StorageFailed):
             if _is_as_recorded(trees, tree, record):
                 records.forget(record)
@@ -70,10 +69,10 @@ def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
 
 
 def remove_orphaned_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:
-    """Remove every tree that no record and no staging needs; how many were removed.
+    """Remove every tree that no record and no staging needs; return how many were removed.
 
-    0, and nothing is removed, where a record is damaged, or one of a version that may not go
-    has lost its tree: that might be any of them.
+    Returns 0, with nothing removed, if a record is damaged, or if a version that must be kept has
+    lost its tree: any of the trees might be that one.
     """
     if records.has_damage() or records.misses_kept(keep_inodes):
         return 0
@@ -88,15 +87,19 @@ def remove_orphaned_trees(places: Layout, records: Records, keep_inodes: Sequenc
 
 
 def _is_worked_in(tree: bytes, record: Record, live: Record) -> bool:
-    """Whether a job may still write into what was `live` in another tree; asked of no other.
+    """Return whether a job may still write into an earlier tree with the content of `live`.
 
-    One that was published again stood there a moment ago, and would go before its time.
+    Asked of no other tree: one that was published again was live a moment ago, and would be removed
+    too early.
     """
     return record.revision == live.revision and may_be_written_to(tree)
 
 
 def _is_as_recorded(trees: Trees, tree: bytes, record: Record) -> bool:
-    """Not where it goes on changing; OSError and `StorageFailed` where that cannot be told."""
+    """Return whether a tree is what was published; False if it keeps changing.
+
+    Raises OSError or `StorageFailed` if that cannot be determined.
+    """
     try:
         return is_as_published(trees, tree, record)
     except SourceRefused:
@@ -119,7 +122,7 @@ def record_orphaned_trees(
         found: Optional[Snapshot] = None
         with contextlib.suppress(SourceRefused, StorageFailed):
             found = trees.snapshot(tree)
-        # One that goes on changing, or cannot be read, has no revision; it is kept all the same.
+        # A tree that keeps changing, or cannot be read, has no revision; it is kept all the same.
         revision = "" if found is None else found.revision
         record = Record(
             number=records.next_number(),

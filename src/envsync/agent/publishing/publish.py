@@ -1,10 +1,10 @@
 """The switch: from one whole version to another in one atomic step, guarded on both sides.
 
-    manifest and intent on disk -> sync -> look again at what stands there
+    manifest and intent on disk -> sync -> look again at the live version
     -> carry its local paths as they are now -> switch -> compare what was switched out
     -> check -> record -> forget the intent
 
-From the check on it is `finalize`; whatever dies anywhere, `recovery` follows.
+From the check on, `finalize` carries it out. After a crash at any point, `recovery` takes over.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ RECENT_SECONDS = 10.0
 
 
 class Switch(NamedTuple):
-    """What is to be published.
+    """What to publish.
 
-    `new` describes the tree at `staged`; `kept` is a record for the version that stands
-    there now, where it has none of its own, so that it stays a generation. `expected` was
-    found there at `inspected_seconds` of the monotonic clock. Before `not_before_seconds` a
-    change of what is published could show no other stamps than it has. A `manifest` comes with
-    what was staged; without one, `staged` is an earlier version that comes back. What
-    `installs_base` goes into the directory that stands at the name: `publishing.base_install`.
+    `new` describes the tree at `staged`. `kept` is a record for the live version if it has none of
+    its own, so that it remains as a generation. `expected` was found at the name at
+    `inspected_seconds` of the monotonic clock. Before `not_before_seconds`, a change to the staged
+    tree might leave its timestamps as they are. A staged tree comes with its `manifest`; without
+    one, `staged` is an earlier version that is put back. With `installs_base`, the tree is moved
+    into the directory at the name (see `publishing.base_install`).
     """
 
     staged: bytes
@@ -66,7 +66,7 @@ class Switch(NamedTuple):
     installs_base: bool = False
 
     def intent(self) -> Intent:
-        """What whoever finds this switch interrupted needs of it."""
+        """Return what is needed to complete this switch if it is interrupted."""
         return Intent(self.new, self.kept, self.check, self.event)
 
 
@@ -93,12 +93,12 @@ class Publisher:
     def publish(self, switch: Switch) -> Record:
         """Make `switch.staged` the live tree and return its record.
 
-        Raises `TargetDrifted` where the live tree changed since it was inspected, before or
-        during the switch; `CheckFailed` where the check failed; `PreflightRefused` where a
-        local path cannot be carried, `NoSpace` where there is no room for them. In all cases the
-        version that stood there stands there again. So it does where the disk fails before the
-        switch; where it fails afterwards, the error says that the new one stands there, and the
-        next contact completes it.
+        Raises `TargetDrifted` if the live tree changed since it was inspected, before or during the
+        switch; `CheckFailed` if the check failed; `PreflightRefused` if a local path cannot be
+        carried; `NoSpace` if there is no room for local paths. In all these cases the previous
+        version is live again. It also is if the disk fails before the switch. If the disk fails
+        afterwards, the error says that the new version is live, and the next contact completes the
+        switch.
         """
         try:
             self._prepare(switch)
@@ -151,19 +151,20 @@ class Publisher:
         return self._trees.cache(status.st_dev, status.st_ino)
 
     def _distrust(self, staged: bytes) -> None:
-        """What was staged may not be on the disk, though the kernel still has it in memory.
+        """Forget the staged tree and its hashes.
 
-        Nobody must go on with it, and no hash of it counts any more.
+        It may not be on the disk, although the kernel still has it in memory, so nobody may build
+        on it.
         """
         self._cache(staged).forget()
         with contextlib.suppress(OSError):
             forget_staging(self._places)
 
     def _look_again(self, switch: Switch) -> Optional[Scan]:
-        """The live tree as it is right before the switch; it must be what was inspected.
+        """Return a scan of the live tree, which must still be what was inspected.
 
-        Where that was a moment ago, a look at the directories is enough: a file that was
-        written to in place is found in the tree switched out, and the switch undone.
+        If the inspection was a moment ago, a look at the directories is enough: a file that was
+        written to in place is found afterwards in the tree switched out, and the switch is undone.
         """
         if switch.expected is None:
             is_free = not os.path.lexists(self._places.live)
@@ -185,7 +186,7 @@ class Publisher:
             self._switching.abandon()
             raise TargetDrifted("the environment vanished during the push") from error
         except SourceRefused:
-            is_still = False  # it goes on changing
+            is_still = False  # it keeps changing
         if not is_still:
             self._switching.abandon()
             raise TargetDrifted(
@@ -194,10 +195,10 @@ class Publisher:
         return now
 
     def _carry_local_paths(self, switch: Switch, before: Optional[Scan]) -> None:
-        """Local paths as they are now: hours may have passed since what was staged was completed,
-        or since the version that comes back stood there.
+        """Carry the local paths as they are now into the staged tree.
 
-        What has come since then is known from the look `before` the switch.
+        Hours may have passed since the staged tree was completed, or since an earlier version was
+        live. Local paths that are new since then are known from the scan `before` the switch.
         """
         if switch.expected is None or before is None:
             return
@@ -215,7 +216,10 @@ class Publisher:
             self._sync(switch.staged)
 
     def _require_room(self, live: bytes, local: Collection[bytes], tree: bytes) -> None:
-        """For a version that comes back: for what was staged, `Staging` asked before it built."""
+        """Require room for the local paths of a version that is put back.
+
+        For a new version, `Staging` asked before it built.
+        """
         needed = missing_usage(live, local, tree)
         if not needed.inodes and not needed.size_bytes:
             return
@@ -225,7 +229,10 @@ class Publisher:
         require_room(space(self._places.trees), size_bytes, needed.inodes, is_rollback=True)
 
     def _require_no_installer(self) -> None:
-        """One that has begun would find another version under its hands half-way."""
+        """Refuse to switch while an installer runs.
+
+        It would find another version under its hands half-way.
+        """
         at_work = installer_findings(self._places)
         if at_work:
             self._switching.abandon()
@@ -235,7 +242,10 @@ class Publisher:
             )
 
     def _lay_in(self, switch: Switch) -> Switch:
-        """The same switch, of the directory that stood there; from the note on it is finished."""
+        """Install the staged base into the directory at the name; return the resulting switch.
+
+        Once its intent is stored, the installation will be finished.
+        """
         token = os.fsdecode(os.path.basename(switch.staged))
         new = switch.new._replace(inode=self._places.inode() or 0)
         switch = switch._replace(new=new, event={**switch.event, INSTALLED_FROM: token})
@@ -244,12 +254,15 @@ class Publisher:
         return switch
 
     def _give_up(self, switch: Switch) -> None:
-        """Forget the switch, unless it takes the next contact to bring the name back."""
+        """Forget the switch, unless the next contact needs it to bring the name back."""
         if switch.expected is None or self._places.inode() is not None:
             self._switching.abandon()
 
     def _compare(self, switch: Switch, before: Optional[Scan], replaced: Optional[bytes]) -> None:
-        """What was switched out must be what stood there a moment before."""
+        """Require that the tree switched out is what was live a moment before.
+
+        Otherwise undo the switch and raise `TargetDrifted`.
+        """
         if before is None or switch.expected is None or replaced is None:
             return
         seen = switch.expected._replace(scan=before)
@@ -258,7 +271,8 @@ class Publisher:
             if self._trees.is_still(replaced, now, seen):
                 return
         except (SourceRefused, StorageFailed):
-            # It goes on changing, or what changed cannot be read: then it is not what it was.
+            # The tree keeps changing, or its changes cannot be read: either way it is not what it
+            # was.
             pass
         self._switching.give_back_to(replaced)
         self._switching.abandon()

@@ -1,9 +1,9 @@
-"""Recovery from an interrupted switch: it is finished, or forgotten.
+"""Recovery from an interrupted switch: it is finished or forgotten.
 
-Whatever died in between, one fact decides: which inode stands at the name. The new one: the
-switch happened, and what follows it is done now. Any other: it did not, and the staging tree
-waits for the next push. None, where a directory was to become a link: what stood there gets the
-name back.
+Whatever was interrupted, one fact decides: which inode is at the name. If it is the new one, the
+switch happened, and what follows it is done now. If it is another, the switch did not happen, and
+the staging tree waits for the next push. If there is none, because a directory was about to become
+a link, the previous version gets the name back.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Recovery:
         self._finalizer = Finalizer(places, trees, records, self._switching, on_step)
 
     def run(self) -> str:
-        """Finish or forget the switch whose intent is there; what was done.
+        """Finish or forget the switch whose intent is on disk; return what was done.
 
-        Raises `CheckFailed` where it has to be taken back.
+        Raises `CheckFailed` if the switch had to be taken back.
         """
         try:
             intent = find_intent(self._places)
         except DamagedIntent:
-            # What stands there without a record counts as changed by hand.
+            # A live version without a record counts as changed by hand.
             record_orphaned_trees(self._places, self._trees, self._records)
             forget_intent(self._places)
             return "the note of an interrupted switch was damaged"
@@ -72,9 +72,9 @@ class Recovery:
         return "an interrupted switch was completed"
 
     def _protect_changed(self, new: Record, event: Dict[str, Any]) -> None:
-        """What was changed in the moment of an interrupted switch is kept for good.
+        """Keep for good a version that was changed in the moment of an interrupted switch.
 
-        Nobody compared it then, and by now it is too late to switch back.
+        Nobody compared it then, and now it is too late to switch back.
         """
         tree = self._switching.other_tree(new)
         if tree is None:
@@ -88,7 +88,7 @@ class Recovery:
         try:
             replaced = self._trees.snapshot(tree)
         except (SourceRefused, StorageFailed):
-            # It goes on changing: what it is nobody can say, but that it is not what it was.
+            # It keeps changing: nobody can say what it is, but it is not what it was.
             self._records.store(changed)
             return
         if replaced.revision != event.get("replaced_revision"):

@@ -1,8 +1,8 @@
-"""Removes an environment: what stood at the name becomes a generation, until `gc`.
+"""Removes an environment: the live version becomes a generation, until `gc`.
 
-A note is on disk before the one rename, and goes when everything after it is done. Whatever
-dies in between, `recover` asks whether the version is among the earlier ones: if so what
-follows the rename is done now, else nothing happened. The push lock must be held.
+A note is on disk before the one rename, and is removed when everything after it is done. If a crash
+comes between, `recover` asks whether the version is among the earlier ones: if so, what follows the
+rename is done then; otherwise nothing happened. The push lock must be held.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
 
 
 class Removal(NamedTuple):
-    """What is to be removed, as it was found, and the record that it is kept by."""
+    """What to remove, as it was found, and the record by which it is kept."""
 
     expected: Snapshot
     record: Record
@@ -49,7 +49,7 @@ class Remover:
         self._name = LiveName(places)
 
     def run(self, removal: Removal) -> Record:
-        """Remove it; `TargetDrifted`, and it stands there still, where it changed meanwhile."""
+        """Remove it. Raises `TargetDrifted`, and leaves it live, if it changed meanwhile."""
         at_work = installer_findings(self._places)
         if at_work:
             raise TargetDrifted(
@@ -79,14 +79,14 @@ class Remover:
         return self._finish(removal.record, event)
 
     def _compare(self, removal: Removal, tree: bytes) -> None:
-        """What was taken away must be what was looked at; else it gets its name back."""
+        """Require that what was taken away is what was inspected; else give its name back."""
         try:
             if self._trees.is_still(
                 tree, self._trees.scan_again(tree, removal.expected.scan), removal.expected
             ):
                 return
         except (SourceRefused, StorageFailed):
-            # It goes on changing, or what changed cannot be read: then it is not what it was.
+            # It keeps changing, or its changes cannot be read: either way it is not what it was.
             pass
         self._name.give_to(tree, is_free=True)
         self._name.sync()
@@ -97,11 +97,11 @@ class Remover:
         )
 
     def _finish(self, record: Record, event: Dict[str, Any]) -> Record:
-        """Everything that follows the rename; may be run again after a crash."""
+        """Do everything that follows the rename. May be run again after a crash."""
         self._on_step("record")
         self._records.store(record)
         self._records.log(event)
-        # What a person took away, nobody brings back unasked.
+        # What a person removed must not be brought back unasked.
         reason = "removed by %s" % event.get("who")
         self._records.hold(record.source_revision, reason, there=record.revision)
         remove(self._places.file(REMOVAL))
@@ -113,7 +113,7 @@ class Remover:
             self._records.forget(record)
 
     def recover(self) -> Optional[str]:
-        """Finish or forget a removal that was interrupted; what was done, or None."""
+        """Finish or forget a removal that was interrupted; return what was done, or None."""
         document = read_json(self._places.file(REMOVAL))
         try:
             record, event, token = _read(document)
@@ -133,9 +133,9 @@ class Remover:
         return done
 
     def _took_another(self, record: Record, tree: bytes) -> bool:
-        """Whether what was taken away had just taken the place of what was to go.
+        """Return whether the tree taken away had just replaced the version to be removed.
 
-        It gets its name back; where that is taken again, it is kept.
+        It gets its name back; if the name is taken again, it is kept.
         """
         if not os.path.lexists(tree) or os.lstat(tree).st_ino == record.inode:
             return False
@@ -147,7 +147,7 @@ class Remover:
         return True
 
     def _without_note(self) -> Optional[str]:
-        """A damaged note: what stands without a record is kept, as after a damaged intent."""
+        """Keep what has no record, as after a damaged intent, because the note is damaged."""
         from envsync.agent.publishing.prune import DAMAGED_NOTE
 
         path = self._places.file(REMOVAL)
@@ -165,6 +165,6 @@ class Remover:
 
 
 def _read(document: Any) -> Tuple[Record, Dict[str, Any], str]:
-    """What a note says; ValueError, KeyError or TypeError where it is damaged."""
+    """Return the content of a note. Raises ValueError, KeyError or TypeError if it is damaged."""
     note = verified(document)
     return record_from_json(note["record"]), dict(note["event"]), str(note["token"])

@@ -1,4 +1,4 @@
-"""The rename of a switch: the name goes to another tree, or back; and how a switch is abandoned."""
+"""The rename of a switch: gives the name to another tree, or back; and abandons a switch."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Switching:
         self._name = name
 
     def give_name_to(self, tree: bytes, *, is_free: bool = False) -> Optional[bytes]:
-        """Where the version is now that stood at the name; None where none did.
+        """Make `tree` the live version; return where the previous one is now, or None.
 
-        A name that was free is never taken from what came to stand there since: nobody could
-        compare that with anything. Where it cannot be had, the switch is abandoned.
+        If the name was free, it is never taken from something that has appeared there since, which
+        nobody could compare with anything. If the name cannot be had, the switch is abandoned.
         """
         try:
             return self._name.give_to(tree, is_free=is_free)
@@ -43,9 +43,9 @@ class Switching:
             raise appeared() from error
 
     def install_base(self, token: str) -> None:
-        """Move what is in one of `trees` into the directory that stands at the name.
+        """Move the content of one of `trees` into the directory at the name.
 
-        Where something came to stand in its way, the switch is abandoned.
+        If something has appeared in its way, the switch is abandoned.
         """
         try:
             install_base(self._places, token)
@@ -54,12 +54,12 @@ class Switching:
             raise appeared() from error
 
     def give_back_to(self, tree: bytes) -> None:
-        """Let the version stand there again that was switched out."""
+        """Make the version that was switched out live again."""
         self.give_name_to(tree)
         self._name.sync()
 
     def take_back(self, new: Record) -> bool:
-        """Undo the switch to `new`, but for `abandon`; whether a version stands there again."""
+        """Undo the switch to `new`, but for `abandon`; return whether a version is live again."""
         previous = self.other_tree(new)
         if previous is None:
             self._name.take_away()
@@ -68,7 +68,7 @@ class Switching:
         return previous is not None
 
     def other_tree(self, new: Record) -> Optional[bytes]:
-        """Where the version that was switched out stands."""
+        """Return where the version that was switched out is, or None."""
         inode = replaced_inode(self._places)
         if inode is None:
             return None
@@ -78,9 +78,9 @@ class Switching:
         return None
 
     def abandon(self) -> None:
-        """The switch did not happen, or was undone; the staging tree stays for the next try.
+        """Forget a switch that did not happen, or was undone; staging stays for the next try.
 
-        What was switched out and is not there again is kept all the same.
+        A version that was switched out and is not live again is kept all the same.
         """
         records: Tuple[Optional[Record], ...] = ()
         with contextlib.suppress(DamagedIntent):
@@ -95,10 +95,10 @@ class Switching:
                 self._records.forget(record)
 
     def is_switched_out(self, version: Record) -> bool:
-        """Whether it stands among the trees, and not at the name."""
+        """Return whether a version is among the trees and not live."""
         return self._records.tree(version) is not None
 
 
 def appeared() -> TargetDrifted:
-    """The error where the name was free and is taken now."""
+    """Return the error for a name that was free and is taken now."""
     return TargetDrifted("an environment appeared there during the push", hint="push again")
