@@ -1,7 +1,7 @@
 """Builds a new environment ahead of the plan, while the source is hashed.
 
-By the source's outline, whose files come at once; or, where this server has most of its packages
-under another name, by a copy of that tree.
+It follows the source's outline, whose files arrive at once; or, if this server has most of the
+packages under another name, it begins with a copy of that tree.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ Progress = Callable[[int], None]
 
 
 class Copied(NamedTuple):
-    """A tree that was copied to build on, and the figures of that."""
+    """A tree that was copied to build on, and the figures of the copy."""
 
     holding: Holding
     facts: PlanFacts
 
 
 def has_to_come(target: Target, outline: Manifest) -> bool:
-    """Whether nothing of the environment is here, nor most of its packages elsewhere here."""
-    # Where those are, it is quicker to wait for the hashes, which tell what need not come.
+    """Return whether nothing of the environment, nor most of its packages, is on this server."""
+    # With most packages here, it is quicker to wait for the hashes, which tell what need not come.
     return _is_new(target) and not target.elsewhere().has_most_of(wanted_packages(outline))
 
 
 def tree_alike(target: Target) -> Optional[Alike]:
-    """The tree that `Target.refer_to` found, where it is worth its space.
+    """Return the tree that `Target.refer_to` found, if it is worth its space.
 
-    None where something of the environment is here, or where that tree is too different.
+    None if some of the environment is here, or if that tree is too different.
     """
     alike = target.alike
     return alike if alike is not None and alike.is_close and _is_new(target) else None
@@ -47,7 +47,7 @@ def _is_new(target: Target) -> bool:
 
 
 def by_outline(staging: Staging, outline: Manifest) -> Tuple[PlanFacts, Files]:
-    """Make all but the files' contents; the files, in the order of `outline.files`."""
+    """Make everything but the files' contents; return the files in the order of `outline.files`."""
     work = staging.plan_whole(outline)
     staging.require_space()
     fetches = staging.bring_forward(())
@@ -57,9 +57,9 @@ def by_outline(staging: Staging, outline: Manifest) -> Tuple[PlanFacts, Files]:
 def by_copy(
     staging: Staging, alike: Alike, outline: Manifest, progress: Optional[Progress]
 ) -> Optional[Copied]:
-    """Copy what an outline names of a tree that is alike; None where there is no room.
+    """Copy from a similar tree what the outline names; None if there is no room.
 
-    What cannot be copied is lacking then, and comes with the rest.
+    What cannot be copied is missing then, and comes with the rest.
     """
     holding = Holding(alike.path, alike.manifest, alike.name)
     work = staging.plan(outline, [holding])

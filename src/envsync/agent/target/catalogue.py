@@ -28,10 +28,10 @@ def environments(
     local_of: Mapping[str, Sequence[str]],
     cache_directory: Optional[str],
 ) -> Iterator[EnvironmentFacts]:
-    """Each environment of a prefix, by name. One that cannot be read has its `problem` set, and
-    so has one whose records are closed to this user.
+    """Yield each environment of a prefix, by name.
 
-    `local_of` are further local paths, of the environments that have some.
+    One that cannot be read, or whose records are closed to this user, has its `problem` set.
+    `local_of` maps the environments that have some to their further local paths.
     """
     require_prefix(prefix)
     names = []
@@ -44,7 +44,10 @@ def environments(
 
 
 def _is_one(places: Layout) -> bool:
-    """Also where its history is gone, by which conda knows it: what is on record was published."""
+    """Return whether an environment is live at the name.
+
+    One that is on record was published, even if the history by which conda knows it is gone.
+    """
     if _has_history(places):
         return True
     return os.path.isdir(places.live) and Records(places).at(places.inode() or 0) is not None

@@ -17,9 +17,9 @@ Read = Callable[[bytes], Optional[bytes]]
 
 
 def describe(before: Manifest, after: Manifest, read: Read, paths_max: int) -> DifferenceFacts:
-    """What `after` has that `before` has not, and the other way round.
+    """Describe what `after` has and `before` lacks, and the reverse.
 
-    `read` gives files of the version that `after` describes.
+    `read` returns the contents of files of the version that `after` describes.
     """
     found = _without_parents(difference(before, after))
     marked = sorted(
@@ -40,7 +40,7 @@ def describe(before: Manifest, after: Manifest, read: Read, paths_max: int) -> D
 
 
 def _without_parents(found: Difference) -> Difference:
-    """Without directories that came or went with something in them: those are no news besides."""
+    """Leave out directories added or removed together with something in them: no further news."""
     parents = {split(path)[0] for path in found.paths}
     return found._replace(
         added=tuple(path for path in found.added if path not in parents),
@@ -49,7 +49,7 @@ def _without_parents(found: Difference) -> Difference:
 
 
 def package_changes(before: Manifest, after: Manifest) -> Tuple[str, ...]:
-    """Packages added, removed and changed, a line each."""
+    """Return the packages added, removed and changed, a line each."""
     if _listings_of_packages(before) == _listings_of_packages(after):
         return ()
     return packages.difference(
@@ -58,7 +58,7 @@ def package_changes(before: Manifest, after: Manifest) -> Tuple[str, ...]:
 
 
 def package_paths(manifest: Manifest) -> Iterator[bytes]:
-    """The paths that say which packages there are, without decoding the other directories."""
+    """Yield the paths that name packages, without decoding the other directories."""
     for directory, listing in _listings_of_packages(manifest).items():
         for name in names(listing):
             yield join(directory, name)

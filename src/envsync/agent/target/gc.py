@@ -1,8 +1,8 @@
 """Frees disk space on a target, for `envsync gc`.
 
-An environment is swept with its push lock held, so no push runs beside it. Whatever dies in
-between, a record is forgotten before its tree goes, and a tree that no record knows is what
-the next sweep removes. Nothing here changes a record: what may not go stays as it is.
+An environment is swept with its push lock held, so no push runs at the same time. A record is
+forgotten before its tree is removed: after a crash at any point, the next sweep removes a tree
+without a record. Nothing here changes a record: what must not be removed stays as it is.
 """
 
 from __future__ import annotations
@@ -32,14 +32,19 @@ from envsync.errors import CheckFailed, EnvsyncError, Locked
 from envsync.files.whole import TEMPORARY
 
 NETWORK_AGE_SECONDS = 7 * 86400.0
-"""On a network filesystem, processes of other machines may have open what this one cannot see."""
+"""How old a tree on a network filesystem must be: processes on other machines may use it, which are
+not visible from this one."""
 
 _TEMPORARY = os.fsencode(TEMPORARY)
 Freed = Callable[[int], None]
 
 
 class Rules(NamedTuple):
-    """`keep` is how many earlier versions stay; `drifted` lets those go that were changed."""
+    """The rules of a sweep.
+
+    `keep` is how many earlier versions stay; `drifted` allows the removal of those that were
+    changed.
+    """
 
     keep: int
     drifted: bool
@@ -48,7 +53,7 @@ class Rules(NamedTuple):
 
 
 def sweep(target: Target, rules: Rules, freed: Freed = lambda _: None) -> SweepFacts:
-    """Free what one environment does not need; left alone where a push is under way."""
+    """Free what one environment does not need; do nothing if a push is under way."""
     sweeping = _Sweep(target, rules, freed)
     if rules.dry_run:
         return _looked(target, sweeping)
@@ -57,7 +62,7 @@ def sweep(target: Target, rules: Rules, freed: Freed = lambda _: None) -> SweepF
     except Locked as error:
         return sweeping.facts(error.message, target.lock.held_for())
     try:
-        # A check that failed is told by who pushed; the version before stands there again.
+        # The failed check is reported by the push; the previous version is live again.
         with contextlib.suppress(CheckFailed):
             target.recover()
         sweeping.run()
@@ -67,7 +72,7 @@ def sweep(target: Target, rules: Rules, freed: Freed = lambda _: None) -> SweepF
 
 
 def _looked(target: Target, sweeping: _Sweep) -> SweepFacts:
-    """What a sweep would do. It would end who makes a tree for the next push."""
+    """Return what a sweep would do. (A real one would stop whoever makes a spare tree.)"""
     holder = holder_at(target.places)
     if holder is not None and not holder.yields:
         return sweeping.facts(locked=under_way(target.places, holder.who))
@@ -79,7 +84,7 @@ def _looked(target: Target, sweeping: _Sweep) -> SweepFacts:
 
 
 class _Sweep:
-    """One environment. `run` needs the push lock, but for a dry run."""
+    """A sweep of one environment. `run` needs the push lock, except for a dry run."""
 
     def __init__(self, target: Target, rules: Rules, freed: Freed) -> None:
         self._target = target
@@ -94,7 +99,7 @@ class _Sweep:
         self._problems: List[str] = []
         self._resisting: Set[bytes] = set()
         self.making = ""
-        """Who makes a tree for the next push meanwhile: that tree is left out of a dry run."""
+        """Who is making a tree for the next push; a dry run leaves that tree out."""
 
     def facts(self, locked: str = "", same_place_as: str = "") -> SweepFacts:
         return SweepFacts(
@@ -135,7 +140,7 @@ class _Sweep:
     def _drop_generations(self, records: Sequence[Record]) -> None:
         standing = [r for r in records if r.inode in self._trees and r.inode not in self._live]
         ordinary = [record for record in standing if not record.kept_because]
-        # Of what was removed, nothing is kept to go back to any longer.
+        # Of an environment that was removed, no version is kept to go back to.
         is_gone = not self._live and self._target.records.was_removed()
         keep = 0 if is_gone else self._rules.keep
         surplus = ordinary[: max(0, len(ordinary) - keep)]
@@ -151,7 +156,7 @@ class _Sweep:
                 self._generations.append(record.number)
 
     def _changed(self, record: Record, tree: bytes) -> str:
-        """Why no clean-up may remove a version; with `drifted` any may go."""
+        """Return why no clean-up may remove a version, or ""; with `drifted` any may be removed."""
         if self._rules.drifted:
             return ""
         if record.kept_because:
@@ -164,7 +169,7 @@ class _Sweep:
         return "it was changed after it was replaced (--drifted removes it)"
 
     def _too_young(self, tree: bytes) -> str:
-        """Why a tree is left for now. The switch gave its top directory a new ctime."""
+        """Return why a tree must stay for now, or "". The switch gave its top a new ctime."""
         mount = mount_of(tree)
         age_seconds = self._rules.now_seconds - os.lstat(tree).st_ctime
         if not mount.is_network or age_seconds > NETWORK_AGE_SECONDS:
@@ -172,9 +177,9 @@ class _Sweep:
         return "on %s nothing younger than 7 days goes: other machines may use it" % mount.kind
 
     def _drop_treeless(self, records: Sequence[Record]) -> None:
-        """Forget versions that are gone, unless what stands at the name could be one of them.
+        """Forget records whose trees are gone, unless the live version could be one of them.
 
-        After a restore from a backup no inode is what a record says.
+        After a restore from a backup, no inode is what a record says.
         """
         if any(record.inode in self._live for record in records) and not self._rules.dry_run:
             for record in records:
@@ -182,7 +187,7 @@ class _Sweep:
                     self._target.records.forget(record)
 
     def _drop_unfinished(self) -> None:
-        """Remove what interrupted pushes left, unless somebody still writes there."""
+        """Remove what interrupted pushes left, unless somebody still writes to it."""
         ready = self._set_aside()
         known = {record.inode for record in self._target.records.all()} | self._live | ready
         trees = [path for inode, path in self._trees.items() if inode not in known]
@@ -210,7 +215,7 @@ class _Sweep:
             os.close(writers)
 
     def _set_aside(self) -> Set[int]:
-        """The tree that waits for the next push, while it takes the room of an earlier version."""
+        """Return the inode of the next push's tree, while it takes an earlier version's room."""
         if self.making:
             note = find_staging(self._target.places)
             return set() if note is None else {note.inode}
@@ -230,7 +235,7 @@ class _Sweep:
                 self._unfinished += 1
 
     def _remove_tree(self, tree: bytes, record: Optional[Record] = None) -> bool:
-        """Remove a tree after its record; False where something resists."""
+        """Remove a record and then its tree; return False if something cannot be removed."""
         status, size_bytes = os.lstat(tree), measure(tree)
         if not self._rules.dry_run:
             try:
@@ -256,7 +261,7 @@ class _Sweep:
 
 
 class _Users:
-    """Which of some trees processes of this user work in."""
+    """Which of some trees are in use by processes of this user."""
 
     def __init__(self, trees: Sequence[bytes]) -> None:
         self._found = processes_below(trees) if trees else {}
@@ -267,7 +272,7 @@ class _Users:
 
 
 def _inodes(paths: Iterable[bytes]) -> Set[int]:
-    """The inodes of names, and of what they lead to."""
+    """Return the inodes of paths, and of what they link to."""
     found: Set[int] = set()
     for path in paths:
         with contextlib.suppress(OSError):
@@ -277,5 +282,5 @@ def _inodes(paths: Iterable[bytes]) -> Set[int]:
 
 
 def _temporary(state: bytes) -> List[bytes]:
-    """Files that a process left before it gave them their name."""
+    """Return files that a process left before it gave them their final name."""
     return [os.path.join(state, name) for name in os.listdir(state) if name.startswith(_TEMPORARY)]

@@ -1,4 +1,4 @@
-"""Opens to a group what a push builds, or closes it; what envsync keeps of it as well."""
+"""Opens what a push builds, and what envsync keeps of it, to a group, or closes both."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Warnings = Tuple[str, ...]
 
 
 class GroupAccess(NamedTuple):
-    """The group that what is built is for, and what its members may do with it (`Share.mode`).
+    """The group that new versions are for, and what its members may do (`Share.mode`).
 
-    For no group there is no `gid`. With `is_new`, what stands there is for another one, or for
-    them to do something else.
+    `gid` is None for no group. `is_new` says that the live version is for another group, or that
+    members may do something else with it.
     """
 
     gid: Optional[int] = None
@@ -26,16 +26,16 @@ class GroupAccess(NamedTuple):
     is_new: bool = False
 
     def applied(self, wanted: Manifest) -> Manifest:
-        """The manifest with the modes that the group needs."""
+        """Return the manifest with the modes that the group needs."""
         return wanted if self.gid is None else shared(wanted, self.mode)
 
     def hand_down(self, staging: Staging) -> None:
-        """Let everything that will be made in the staging tree belong to the group."""
+        """Let everything created in the staging tree belong to the group."""
         if self.gid is not None:
             sharing.hand_down(staging.writer.top_fd, self.gid)
 
     def regroup(self, staging: Staging) -> None:
-        """Give the group, and no other one, what an earlier version left in the staging tree."""
+        """Give what an earlier version left in the staging tree to the group and to no other."""
         if self.gid is not None:
             staging.regroup(self.gid)
         else:
@@ -46,9 +46,9 @@ NO_GROUP = GroupAccess()
 
 
 def for_group(target: Target, share: Share) -> Tuple[GroupAccess, Warnings]:
-    """That group's access; what is kept is open to it from now on, where the lock is held.
+    """Return that group's access, and warnings; with the lock held, open what is kept to the group.
 
-    Raises `PreflightRefused` where this user cannot share anything with it.
+    Raises `PreflightRefused` if this user cannot share anything with it.
     """
     places = target.places
     gid = sharing.group_number(share)
@@ -63,9 +63,9 @@ def for_group(target: Target, share: Share) -> Tuple[GroupAccess, Warnings]:
 
 
 def for_no_group(target: Target) -> Tuple[GroupAccess, Warnings]:
-    """Access of no group; what is kept is closed, where the lock is held.
+    """Return the access of no group; with the lock held, close what is kept to groups.
 
-    With warnings of what is another user's to close.
+    The warnings name what only another user can close.
     """
     places = target.places
     was_shared = members.was_shared(places, target.current(target.live))

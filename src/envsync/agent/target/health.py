@@ -31,7 +31,7 @@ _CUDA_MAJOR, _CUDA_MINOR = 1000, 10
 
 
 class PrefixFacts(NamedTuple):
-    """conda's base directory, whether there is one or not. Space is where it is or would be."""
+    """conda's base directory, which may not exist. Space is where it is or would be."""
 
     path: str
     exists: bool
@@ -45,14 +45,14 @@ class PrefixFacts(NamedTuple):
 
 
 class StandingFacts(NamedTuple):
-    """An environment there: `state` is one word, `reason` says more of what is not well.
+    """An environment on the server: `state` is one word, `reason` explains what is not well.
 
-    `unpublished` (envsync never published there), `published`, `changed` (by hand, since),
-    `interrupted` (a switch or its removal was cut short), `locked` (a push is under way), `missing`
-    (nothing stands there, versions are kept), `removed` (the same, on purpose), `closed` (its
-    records are another user's), `busy` (published, and an installer is at work, or left signs
-    of it), `blocked` (something else than a directory stands there), `unreadable`. A push is
-    refused where it is `busy` or `blocked`.
+    `unpublished` (envsync never published it), `published`, `changed` (by hand, since it was
+    published), `interrupted` (a switch or its removal was cut short), `locked` (a push is under
+    way), `missing` (nothing is live, but versions are kept), `removed` (the same, on purpose),
+    `closed` (its records are another user's), `busy` (published, and an installer is at work or
+    left signs of it), `blocked` (something other than a directory is at the name), `unreadable`. A
+    push is refused if it is `busy` or `blocked`.
     """
 
     name: str
@@ -61,7 +61,10 @@ class StandingFacts(NamedTuple):
 
 
 class HealthFacts(NamedTuple):
-    """`tools` are rsync and zstd, then what a rebuild would take, then what it would not."""
+    """The health of a server.
+
+    `tools` are rsync and zstd, then those that a rebuild would use, then those that it would not.
+    """
 
     server: ServerFacts
     python_version: str
@@ -75,9 +78,9 @@ TreesOf = Callable[[str], Trees]
 
 
 def health(prefix: str, server: ServerFacts, trees_of: TreesOf) -> HealthFacts:
-    """The facts of this server. Each command that is asked for its version is bounded.
+    """Return the facts of this server. Each command asked for its version has a time limit.
 
-    `trees_of` gives the trees of an environment by its name.
+    `trees_of` returns the trees of an environment by its name.
     """
     return HealthFacts(
         server=server,
@@ -116,19 +119,20 @@ def _tools(prefix: str) -> Iterator[ToolFacts]:
 
 
 def driver_cuda_version() -> str:
-    """The newest CUDA that the NVIDIA driver here can run, as in `12.4`; empty without one.
+    """Return the newest CUDA that the NVIDIA driver here supports, such as `12.4`, or "".
 
-    Where its library is at a place of its own (WSL, containers), by what `nvidia-smi` prints.
+    If the driver's library is in an unusual place (WSL, containers), the version comes from
+    `nvidia-smi`.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL("libcuda.so.1")
         number = ctypes.c_int(0)
-        # Needs no cuInit, and so no device that is free.
+        # This needs no cuInit, and so no free device.
         if library.cuDriverGetVersion(ctypes.byref(number)) == 0 and number.value:
             minor = number.value % _CUDA_MAJOR // _CUDA_MINOR
             return "%d.%d" % (number.value // _CUDA_MAJOR, minor)
     program = shutil.which("nvidia-smi")
-    # `-q` is long, and has it in its first lines.
+    # The output of `-q` is long, and has the version in its first lines.
     said = "" if program is None else version_text(program, "-q")
     found = re.search(r"CUDA Version\s*:\s*(\d{1,4}\.\d{1,4})", said)
     return "" if found is None else found.group(1)
@@ -143,7 +147,7 @@ def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
                 yield StandingFacts(name, "closed", closed.message)
                 continue
             standing = StandingFacts(name, *_state(places, trees_of))
-            # Without a version that is kept, an empty directory is all that a push left.
+            # Without a kept version, an empty directory is all that a push left.
             if standing.state not in ("removed", "missing") or standing.reason:
                 yield standing
         except (EnvsyncError, OSError) as error:
@@ -151,7 +155,7 @@ def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
 
 
 def _names(prefix: str) -> List[str]:
-    """Environments that stand there, and those of which only earlier versions are left."""
+    """Return the environments that are live, and those of which only earlier versions are left."""
     envs = os.path.join(prefix, "envs")
     found = set()
     with contextlib.suppress(OSError):
@@ -166,7 +170,7 @@ def _names(prefix: str) -> List[str]:
 
 
 def _has_state(prefix: str, name: str) -> bool:
-    """Of an environment on another disk, what is kept stands beside it."""
+    """Return whether envsync keeps state beside an environment that is on another disk."""
     return is_environment_name(name) and os.path.isdir(layout(prefix, name).state)
 
 
@@ -190,7 +194,7 @@ def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
         damaged = records.damaged()
         is_damaged = "the record %s is damaged" % os.fsdecode(damaged[0]) if damaged else ""
         return ("unreadable", is_damaged) if damaged else ("unpublished", "")
-    # Cheap: what was published was hashed then.
+    # This is cheap: what was published was hashed then.
     trees = trees_of(places.name)
     trees.directories_of = VersionDirectories(records)
     snapshot = trees.snapshot(places.standing(), glance=True)

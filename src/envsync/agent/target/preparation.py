@@ -24,7 +24,7 @@ _PYTHON_DIRECTORY = re.compile(rb"lib/(" + PYTHON + rb")\Z")
 
 
 def require_prefix(prefix: str) -> None:
-    """Raise `PreflightRefused` where the prefix is no directory."""
+    """Raise `PreflightRefused` if the prefix is not a directory."""
     if not os.path.isabs(prefix):
         raise PreflightRefused("the prefix is not an absolute path: %r" % prefix)
     if not os.path.isdir(prefix):
@@ -38,9 +38,10 @@ def require_prefix(prefix: str) -> None:
 
 
 def make_room(places: Layout, *, touch: bool) -> None:
-    """See to it that a prefix can come to be where none is: with `touch`, its parents are made.
+    """Make sure that a prefix can be created where there is none; `touch` makes its parents.
 
-    An empty directory in its place goes. `PreflightRefused` where this user may not do that.
+    With `touch`, an empty directory in its place is removed. Raises `PreflightRefused` if this user
+    may not do that.
     """
     parent = os.path.dirname(places.live)
     try:
@@ -59,7 +60,7 @@ def make_room(places: Layout, *, touch: bool) -> None:
 
 
 def _no_room(places: Layout) -> PreflightRefused:
-    """With what mends it; a directory that is there is nobody's to give away."""
+    """Return the error, with a fix. An existing directory's owner is never to be changed."""
     parent, user = os.fsdecode(os.path.dirname(places.live)), user_name()
     if os.path.isdir(parent):
         return PreflightRefused(
@@ -76,7 +77,7 @@ def _no_room(places: Layout) -> PreflightRefused:
 
 
 def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
-    """What is wrong with the place where the environment goes; each forbids a push."""
+    """Return what is wrong with the environment's place. Each blocking finding forbids a push."""
     found: List[Finding] = []
     if os.path.isdir(places.live) and places.name == BASE:
         found += _base_findings(places)
@@ -101,9 +102,10 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
 
 
 def _base_findings(places: Layout) -> Tuple[Finding, ...]:
-    """Of a prefix that is there: a conda in it stays as it is, and whatever else does not move.
+    """Return the findings for a base whose prefix exists.
 
-    What an interrupted installation of the base has brought is in nobody's way: it is resumed.
+    A conda in it stays as it is, and nothing else in it is moved. What an interrupted installation
+    of the base has brought is no obstacle: the installation is resumed.
     """
     found = [owner_finding(places)]
     if not has_conda(places.standing()):
@@ -115,14 +117,14 @@ def _base_findings(places: Layout) -> Tuple[Finding, ...]:
 
 
 def refuse_anothers(findings: Iterable[Finding]) -> None:
-    """Raise `PreflightRefused` where another user's version is not to be replaced by this one."""
+    """Raise `PreflightRefused` if this user may not replace another user's version."""
     for finding in findings:
         if finding.kind == FOREIGN_OWNER:
             raise PreflightRefused(finding.message, hint=ANOTHERS)
 
 
 def mount_findings(tree: bytes, name: str) -> Tuple[Finding, ...]:
-    """What is mounted in a version, or on it: it would go along, and is nobody's to remove."""
+    """Return what is mounted in or on a version: it would move along, and must not be removed."""
     if is_mount_point(tree):
         message = "%s is a mount point and cannot be switched" % name
         return (Finding("mount-point", message, True),)
@@ -132,12 +134,12 @@ def mount_findings(tree: bytes, name: str) -> Tuple[Finding, ...]:
 
 
 def require_no_mounts(places: Layout) -> None:
-    """Raise `PreflightRefused` where something is mounted in what stands there."""
+    """Raise `PreflightRefused` if something is mounted in the live version."""
     require_no_mounts_in(places.standing(), os.fsdecode(places.live))
 
 
 def require_no_mounts_in(tree: bytes, name: str) -> None:
-    """As `require_no_mounts`, for any version, by what it is called."""
+    """Raise `PreflightRefused` if something is mounted in the version at `tree`, called `name`."""
     found = mount_findings(tree, name)
     if found:
         raise PreflightRefused(
@@ -148,7 +150,7 @@ def require_no_mounts_in(tree: bytes, name: str) -> None:
 
 
 def _unwritable(directory: bytes) -> Finding:
-    """A mode that forbids it is not mended as a filesystem that has become read-only."""
+    """Return the finding: a mode that forbids writing has another fix than a read-only mount."""
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
         message = "the filesystem of %s is mounted read-only" % os.fsdecode(directory)
         return Finding("read-only-mount", message, True)
@@ -156,9 +158,9 @@ def _unwritable(directory: bytes) -> Finding:
 
 
 def require_sound_link(prefix: str, places: Layout) -> None:
-    """Raise `PreflightRefused` where the name is a link to what must not be switched.
+    """Raise `PreflightRefused` if the name is a link to something that must not be switched.
 
-    A link of the user's own may lead to another disk, but to nothing that is something else.
+    A link of the user's own may lead to another disk, but not to something with another purpose.
     """
     leads_to = _leads_to(prefix, places)
     if leads_to:
@@ -175,7 +177,7 @@ def _is_base(prefix: str, places: Layout) -> bool:
 
 
 def _leads_to(prefix: str, places: Layout) -> str:
-    """In words, where that is wrong."""
+    """Return what the link leads to, in words, if that is wrong; else ""."""
     envs = os.path.join(os.path.realpath(os.fsencode(prefix)), b"envs")
     parent, name = os.path.split(places.live)
     if places.live == places.path:
@@ -189,7 +191,7 @@ def _leads_to(prefix: str, places: Layout) -> str:
 
 
 def require_another_place(places: Layout, source: DirectoryIdentity) -> None:
-    """Raise `PreflightRefused` where the source stands in this very place; nothing is written."""
+    """Raise `PreflightRefused` if the source is this very directory. Nothing is written."""
     here = directory_identity(places.standing())
     if here is not None and is_same_directory(here, source):
         raise PreflightRefused(
@@ -200,12 +202,12 @@ def require_another_place(places: Layout, source: DirectoryIdentity) -> None:
 
 
 def switch_findings(places: Layout) -> Tuple[Finding, ...]:
-    """What a person should know of the switch that will be made.
+    """Return what a person should know about the coming switch, before anything is sent.
 
-    Raises `PreflightRefused` where none can be made. Before anything is sent.
+    Raises `PreflightRefused` if no switch is possible.
     """
     if places.name == BASE or not becomes_link(places):
-        return ()  # a base that is there is not switched
+        return ()  # a base that exists is not switched
     message = (
         "the filesystem there cannot swap two directories: %s becomes a link to one in .envsync, "
         "and for the moment of this one switch the name is missing" % places.name
@@ -214,14 +216,14 @@ def switch_findings(places: Layout) -> Tuple[Finding, ...]:
 
 
 def content_findings(wanted: Manifest, home: str) -> Tuple[Finding, ...]:
-    """What this server lacks, or has in the way, for what an environment holds; all warnings."""
+    """Return warnings about what this server lacks, or has in the way, for an environment."""
     return user_site_findings(wanted.directories, home) + cuda_findings(wanted)
 
 
 def user_site_findings(directories: Iterable[bytes], home: str) -> Tuple[Finding, ...]:
-    """Warn of a `~/.local` whose packages this user's Python would find before the environment's.
+    """Warn of a `~/.local` whose packages this user's Python finds before the environment's.
 
-    `directories` are those of the environment, which tell its Python's version.
+    `directories` are those of the environment, which show its Python's version.
     """
     found: List[Finding] = []
     for directory in directories:
@@ -236,7 +238,7 @@ def user_site_findings(directories: Iterable[bytes], home: str) -> Tuple[Finding
 
 
 def _may_hold_something(directory: str) -> bool:
-    """Also where that cannot be seen: it is closed to this user, or its disk does not answer."""
+    """Return True also if it cannot be read: it is closed, or its disk does not answer."""
     try:
         return bool(os.listdir(directory))
     except OSError:
@@ -244,7 +246,7 @@ def _may_hold_something(directory: str) -> bool:
 
 
 def cuda_findings(wanted: Manifest) -> Tuple[Finding, ...]:
-    """Warn where packages are for a newer CUDA than the NVIDIA driver here can run."""
+    """Warn of packages that need a newer CUDA than the NVIDIA driver here supports."""
     places = [path for path in wanted.directories if path.endswith(b"/site-packages")]
     names = [entry.name for place in (b"conda-meta", *places) for entry in wanted.entries(place)]
     need = cuda_need(names)

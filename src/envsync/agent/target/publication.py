@@ -17,9 +17,9 @@ from envsync.errors import AgentFailed, TargetDrifted
 
 
 class Verified(NamedTuple):
-    """A version that was built at `tree`, for a group to do what `share` says; it was hashed.
+    """A version that was built at `tree` and hashed; `share` is what a group may do with it.
 
-    From `settled_seconds` of the monotonic clock on, a change of it would show another stamp.
+    From `settled_seconds` of the monotonic clock on, a change to it would show another timestamp.
     """
 
     tree: bytes
@@ -29,7 +29,7 @@ class Verified(NamedTuple):
 
 
 def switch_to(target: Target, verified: Verified, publication: Publication) -> Switch:
-    """The switch to a version that was built, from what stands there."""
+    """Return the switch from the live version to the one that was built."""
     live, version = target.live, verified.version
     kept = kept_record(target, live, target.current(live), publication)
     number, kept_manifest = target.records.next_number(), None
@@ -58,10 +58,10 @@ def new_record(
     local: Tuple[str, ...],
     share: Optional[str] = None,
 ) -> Record:
-    """The record of a version that comes to stand there by a publication, or does already.
+    """Return the record of a version that a publication makes live, or that is live already.
 
-    `local` are the patterns that it was looked at by; `share` is what it was built for a group to
-    do, None where it was not built now.
+    `local` are the patterns that it was scanned with. `share` is what it was built for a group to
+    do; None if it was not built now.
     """
     return Record(
         number=number,
@@ -80,9 +80,9 @@ def new_record(
 
 
 def adopt(target: Target, publication: Publication) -> RecordFacts:
-    """Record a version that stands there already and is the source's, byte for byte.
+    """Record a live version that is the source's, byte for byte.
 
-    After `Target.inspect(lock=True)`.
+    To be called after `Target.inspect(lock=True)`.
     """
     target.require_lock()
     live = target.live
@@ -103,9 +103,10 @@ def kept_record(
     publication: Publication,
     what: str = "overwritten",
 ) -> Optional[Record]:
-    """A record for a version that has none, or was changed since: nothing is lost.
+    """Return a record for a version that has none or was changed since, so that nothing is lost.
 
-    For one that the source never had it is the record that it has, with the reason to keep it.
+    For a version that the source never had, it is the existing record with the reason to keep it.
+    None if no new record is needed.
     """
     if live is None:
         return None
@@ -120,7 +121,7 @@ def kept_record(
     return Record(
         number=target.records.next_number(),
         revision=live.revision,
-        # No source ever had it: what stands there was made by hand.
+        # No source ever had this version: it was made by hand.
         source_revision=live.revision,
         inode=live.scan.inode,
         who=who() if current is None else current.who,
@@ -136,7 +137,7 @@ def kept_record(
 
 
 def read_back(target: Target, record: Record) -> RecordFacts:
-    """The record from disk, for the tree that stands at the name now."""
+    """Return the record from disk for the tree that is live now."""
     stands = target.records.at(target.places.inode() or 0)
     if stands is None or stands.revision != record.revision:
         raise TargetDrifted("the version that was published does not stand there")
@@ -144,7 +145,7 @@ def read_back(target: Target, record: Record) -> RecordFacts:
 
 
 def event_of(what: str, publication: Publication, live: Optional[Snapshot]) -> Dict[str, Any]:
-    """The line of the history, and what a switch that is interrupted is finished by."""
+    """Return the line for the history, which recovery also uses to finish an interrupted switch."""
     return {
         "event": what,
         "who": publication.who,

@@ -1,7 +1,7 @@
 """Building and publishing on a target.
 
-A push calls, in this order, after `Target.inspect(lock=True)`: `stage`, one of the ways to
-receive, `complete`, `publish`. `begin` or `begin_alike`, and `settle`, may come before these.
+After `Target.inspect(lock=True)`, a push calls, in this order: `stage`, one of the ways to receive,
+`complete`, `publish`. `begin` or `begin_alike`, and then `settle`, may precede these.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class TargetPush:
 
     @property
     def is_begun(self) -> bool:
-        """Whether something may have been built."""
+        """Whether anything may have been built."""
         return self._staging is not None
 
     def prepare(self, keep: int) -> None:
-        """Read what `stage` will need, while the source is still being looked at."""
+        """Read what `stage` will need, while the source is still being inspected."""
         live = self._target.live
         if live is not None:
             live.known()
@@ -67,7 +67,7 @@ class TargetPush:
             self._looked.look(self._target.replaced(live), keep)
 
     def prepare_beside(self, keep: int) -> None:
-        """Begin that in the background, and return at once; also before `live` was looked at."""
+        """Start that in the background and return at once; `live` need not be inspected yet."""
         target = self._target
         if not target.lock.is_held:
             return
@@ -81,26 +81,28 @@ class TargetPush:
         return Staging(self._target.places, self._target.trees, self._target.records)
 
     def share(self, share: Share) -> Tuple[bool, Tuple[str, ...]]:
-        """What is built from now on is shared so; whether what stands here is already.
+        """Share as `share` says whatever is built from now on.
 
-        Raises `PreflightRefused` where this user cannot. With what a person should know.
+        Returns whether the live version is already shared like that, and warnings. Raises
+        `PreflightRefused` if this user cannot share with that group.
         """
         self._access, warnings = group_access.for_group(self._target, share)
         return not self._access.is_new, warnings
 
     def unshare(self) -> Tuple[bool, Tuple[str, ...]]:
-        """What is built from now on is for no group; whether what stands here is so already.
+        """Share with no group whatever is built from now on.
 
-        What envsync keeps of it is closed. With warnings of what is another user's to close.
+        What envsync keeps of earlier versions is closed to groups. Returns whether the live version
+        is already unshared, and warnings of what only another user can close.
         """
         self._access, warnings = group_access.for_no_group(self._target)
         return not self._access.is_new, warnings
 
     def begin(self, outline: Manifest, keep: int) -> Optional[Tuple[PlanFacts, Files]]:
-        """Build an environment that is not here at all by its outline, ahead of `stage`.
+        """Build an environment of which nothing is here from its outline, ahead of `stage`.
 
-        What is returned is as `stage`'s, in the order of `outline.files`. None, and nothing
-        is done, where something of it is here already.
+        Returns the same as `stage`, with the files in the order of `outline.files`. Returns None,
+        and does nothing, if some of the environment is here already.
         """
         self._target.require_lock()
         if not build_ahead.has_to_come(self._target, outline):
@@ -114,10 +116,10 @@ class TargetPush:
         return begun
 
     def begin_alike(self, keep: int, progress: Optional[Progress] = None) -> bool:
-        """While the source is hashed: copy the tree that `Target.refer_to` found, to build on it.
+        """Copy the tree that `Target.refer_to` found, to build on it, while the source is hashed.
 
-        False, and nothing is done, where something of the environment is here already, or
-        where that tree is too different to be worth its space.
+        Returns False, and does nothing, if some of the environment is here already, or if that tree
+        is too different to be worth its space.
         """
         self._target.require_lock()
         alike = build_ahead.tree_alike(self._target)
@@ -133,7 +135,7 @@ class TargetPush:
         return self._copied is not None
 
     def _begun_anew(self, keep: int) -> Optional[Staging]:
-        """A new tree to build on; None where an earlier push has left one."""
+        """Return a new tree to build on; None if an earlier push has left one."""
         staging = self._new_staging()
         staging.choose(None, keep)
         self._staging = staging
@@ -143,7 +145,7 @@ class TargetPush:
         return staging
 
     def settle(self, progress: Optional[Progress] = None) -> None:
-        """Finish what was begun, when its files have come, and look at all of it."""
+        """Finish what was begun, once its files have arrived, and inspect all of it."""
         outline, self._outline = self._outline, None
         if outline is not None:
             self.staging.complete(outline, None, ())
@@ -157,7 +159,7 @@ class TargetPush:
         progress: Optional[Progress] = None,
         beside: Sequence[Holding] = (),
     ) -> Tuple[PlanFacts, Files]:
-        """Bring a staging tree forward; the files whose contents must come from the source.
+        """Bring a staging tree forward; return the plan and the files that the source must send.
 
         `beside` are further trees of this server that contents may be copied from.
         """
@@ -172,7 +174,7 @@ class TargetPush:
         except OSError as error:
             if staging.origin == ORIGIN_NEW or not is_of_entry(error):
                 raise
-            # Something in that tree is not this user's to change, and would not be the next time.
+            # This user cannot change something in that tree, and could not the next time either.
             staging.begin_anew()
             self._access.hand_down(staging)
             facts, work, fetches = self._bring_forward(staging, beside, progress)
@@ -196,12 +198,12 @@ class TargetPush:
         return plan_facts(work, found, staging.origin, ()), work, fetches
 
     def _begun(self, keep: int) -> Staging:
-        """The tree to build on: what `begin` has begun, or what there is."""
+        """Return the tree to build on: what `begin` has begun, or what `Staging` chooses."""
         if self._staging is not None and self._is_ahead:
             self._is_ahead = False
             return self._staging
         if self._staging is not None:
-            # Once more, for the source has changed since.
+            # The source has changed since, so staging starts once more.
             self._staging.close()
         self.findings = switch_findings(self._target.places)
         staging, self._looked = self._looked or self._new_staging(), None
@@ -211,8 +213,10 @@ class TargetPush:
         return staging
 
     def _published_before(self) -> str:
-        """The revision that is built, where it may be on record: it is published once more, after a
-        rollback or with other modes. Of all others that is not asked, for it takes a pass.
+        """Return the revision being built if it may be on record, else "".
+
+        It may be when it is published again, after a rollback or with other modes. Otherwise it is
+        not computed, because that takes a pass over the manifest.
         """
         is_possible = self._access.is_new or self._target.records.held()
         return revision_of(self._wanted) if is_possible else ""
@@ -224,31 +228,31 @@ class TargetPush:
         return self._staging
 
     def locked_places(self) -> Layout:
-        """Where things stand, for who writes there by other means."""
+        """Return the environment's paths, for those who write there by other means."""
         self._target.require_lock()
         return self._target.places
 
     def receiver(self, items: Collection[Tuple[bytes, Entry]]) -> Incoming:
-        """What takes the stream of these files into the staging tree."""
+        """Return the receiver that writes the stream of these files into the staging tree."""
         self._verified = None
         return Incoming(self.staging.writer, items)
 
     def bases(self) -> Bases:
-        """What is here at the paths of files that have to come; also before anything is staged."""
+        """Return what is at the paths of files still to come, even before anything is staged."""
         trees = [self._target.places.standing()]
         if self._staging is not None:
-            # What an interrupted push left is nearer to the new version than the old one is.
+            # What an interrupted push left is closer to the new version than the old version is.
             at = 0 if self._staging.origin == ORIGIN_RESUMED else 1
             trees.insert(at, self._staging.path)
         return Bases(trees)
 
     def patching(self, items: Collection[Tuple[bytes, Entry]]) -> Patching:
-        """What takes the stream of files that are made of `bases` and of blocks that come."""
+        """Return the receiver that makes these files from `bases` and from blocks in the stream."""
         self._verified = None
         return Patching(self.staging.writer, items, self.bases())
 
     def complete(self, progress: Optional[Progress] = None) -> Snapshot:
-        """Finish the staging tree and hash it against the manifest (`VerificationFailed`)."""
+        """Finish the staging tree and hash it against the manifest. Raises `VerificationFailed`."""
         try:
             return self._complete(progress)
         except OSError as error:
@@ -262,7 +266,7 @@ class TargetPush:
 
     def _complete(self, progress: Optional[Progress]) -> Snapshot:
         live = self._target.live
-        # Once more: what has been mounted meanwhile would be copied, as a local path.
+        # Check for mounts again: something mounted meanwhile would be copied as a local path.
         if not self._target.is_base:
             require_no_mounts(self._target.places)
         if live is None:
@@ -279,7 +283,7 @@ class TargetPush:
         return version
 
     def publish(self, publication: Publication) -> RecordFacts:
-        """The guarded switch, the check, the record; then versions beyond `keep` go."""
+        """Switch, check and record; then remove versions beyond `keep`."""
         verified, self._verified = self._verified, None
         if verified is None:
             raise AgentFailed("what is to be published was not verified")
@@ -290,7 +294,7 @@ class TargetPush:
         return read_back(self._target, record)
 
     def _clean_up(self, live: Record, keep: int) -> None:
-        """Remove what nobody needs; what resists waits for the next time."""
+        """Remove what nobody needs. What cannot be removed is left for the next time."""
         target = self._target
         with contextlib.suppress(OSError, SourceRefused, StorageFailed):
             replaced = None if target.live is None else target.live.scan.inode

@@ -1,4 +1,4 @@
-"""Read-only queries about a target: differences, dry run, verify."""
+"""Read-only queries about a target: differences, dry run, verification."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from envsync.tree.steps import Files, Plan
 Progress = Callable[[int], None]
 _FILE_BYTES_MAX = 64 << 20
 OWN = ""
-"""In place of a name: a tree of the environment that is pushed."""
+"""Stands for a name where the tree is one of the environment that is pushed."""
 
 
 def differences(target: Target, other: Optional[Manifest], paths_max: int) -> DifferenceFacts:
-    """The live tree against another manifest, or against the record where that is None."""
+    """Compare the live tree with another manifest, or with the record if `other` is None."""
     live = target.live or target.snapshot()
     if live is None:
         require_live(target.places)
@@ -52,7 +52,7 @@ def differences(target: Target, other: Optional[Manifest], paths_max: int) -> Di
 
 
 def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Files]:
-    """What a push of that manifest would do, and what it would send; nothing is touched."""
+    """Return what a push of that manifest would do and send. Nothing is changed."""
     live = target.live or target.snapshot()
     choice = StagingChoice(target.places, target.trees, target.records)
     origin, staged = choice.preview(target.replaced(live), keep)
@@ -73,9 +73,9 @@ def plan_reusing(
     make: Callable[[Sequence[Holding]], Plan],
     beside: Sequence[Holding] = (),
 ) -> Tuple[Plan, Sequence[Holding]]:
-    """The plan that takes what it can from trees of this server, and those trees.
+    """Return a plan that takes what it can from trees of this server, and those trees.
 
-    Beyond the live tree and those `beside` it only where there is enough to gain.
+    Trees other than the live one and those in `beside` are used only if there is enough to gain.
     """
     found = [] if live is None else [Holding(target.places.standing(), live.manifest(), OWN)]
     found += beside
@@ -90,7 +90,7 @@ def plan_reusing(
 def plan_facts(
     work: Plan, holdings: Sequence[Holding], origin: str, packages: Tuple[str, ...]
 ) -> PlanFacts:
-    """A plan's figures."""
+    """Return a plan's figures."""
     reused: Counter[str] = Counter()
     for copies in work.copies:
         if holdings[copies.holding].name != OWN:
@@ -131,9 +131,10 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
 
 
 def _without_manifest(target: Target, snapshot: Snapshot, record: Record) -> VerificationFailed:
-    """The record alone still tells whether the contents are what was published.
+    """Return the error for a record whose manifest is missing or damaged.
 
-    Where they are, the manifest is made anew of them, unless a push is under way.
+    The record alone still tells whether the contents are what was published. If they are, the
+    manifest is made anew from them, unless a push is under way.
     """
     what = "the manifest of what was published is missing or damaged"
     if snapshot.revision != record.revision:

@@ -1,9 +1,9 @@
-"""Makes a spare tree ahead, for the next push to build on.
+"""Makes a spare tree ahead of time, for the next push to build on.
 
-Once a target has as many earlier versions as `keep` says, each push is built on the one that
-it will drop: only what changed is written. Until then the first push after another would copy
-the whole environment before it could change anything. That copy is made here, while nothing
-waits for it, and takes the room of the earlier version that there will be.
+Once a target has as many earlier versions as `keep` says, each push builds on the one that it will
+drop: only what changed is written. Until then, the next push would have to copy the whole
+environment before it could change anything. That copy is made here, while nothing waits for it; it
+takes the room of the earlier version that there will be.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from envsync.tree.steps import Plan
 
 Progress = Callable[[int], None]
 _TIMES_FREE = 2
-"""So often has what is made to fit: as much again stays free for others."""
+"""How many times its size a spare tree must find free, so that as much again stays for others."""
 _LOOK_SECONDS = 0.05
-"""How often it is asked whether somebody waits for the lock."""
+"""How often to look whether somebody waits for the lock."""
 
 
 class _Wanted(Exception):
-    """Somebody waits for the lock."""
+    """Raised when somebody waits for the lock."""
 
 
 def wants_spare(target: Target, keep: int) -> bool:
-    """Whether the next push would have nothing to build on, and one may be made for it.
+    """Return whether the next push would have nothing to build on, and a tree may be made for it.
 
-    Asked of the records and the note on staging alone: it needs no lock, and no look at a tree.
+    This takes only the records and the note on staging: no lock, and no look at a tree.
     """
     live = target.records.at(target.places.inode() or 0)
     if live is None or target.is_base:
@@ -48,12 +48,12 @@ def wants_spare(target: Target, keep: int) -> bool:
 
 
 def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -> bool:
-    """Copy what stands there, with the lock held meanwhile; whether that was done.
+    """Copy the live version, with the lock held meanwhile; return whether that was done.
 
-    Not where the next push has something to build on, where what stands there is not what was
-    published, or where the disk has no room for it and as much again. What was begun and came
-    to nothing is removed. `Locked` where somebody has the lock, or wants it: then it is given up,
-    and what was begun is left as an interrupted push's would be.
+    It is not done if the next push has something to build on, if the live version is not what was
+    published, or if the disk lacks room for it and as much again. After a failure, the copy is
+    removed. Raises `Locked` if somebody has the lock, or wants it; then the lock is given up, and
+    the copy is left like that of an interrupted push.
     """
     if not wants_spare(target, keep):
         return False
@@ -69,7 +69,7 @@ def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -
 
 
 def _until_wanted(lock: PushLock, progress: Progress) -> Progress:
-    """`progress` that raises `_Wanted` once somebody waits for the lock."""
+    """Return `progress`, made to raise `_Wanted` once somebody waits for the lock."""
     looked, is_wanted = float("-inf"), False
 
     def going_on(size_bytes: int) -> None:
@@ -97,7 +97,7 @@ def _make(target: Target, keep: int, progress: Progress) -> bool:
     if live is None or record is None or record.revision != live.revision:
         return False
     if not wants_spare(target, keep):
-        return False  # somebody pushed meanwhile
+        return False  # somebody has pushed meanwhile
     staging = Staging(target.places, target.trees, target.records)
     wanted = live.manifest()
     standing = Holding(target.places.standing(), wanted, "")
@@ -106,7 +106,8 @@ def _make(target: Target, keep: int, progress: Progress) -> bool:
     staging.choose(record, keep)
     shared = os.stat(standing.path)
     if shared.st_mode & SETGID:
-        # Else the next push would have to give every file to the group, and then hash it anew.
+        # Otherwise the next push would have to give every file to the group, and then hash it
+        # again.
         hand_down(staging.writer.top_fd, shared.st_gid)
     try:
         if staging.bring_forward([standing], progress):

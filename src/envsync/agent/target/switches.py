@@ -1,4 +1,4 @@
-"""`rollback` and `remove` on a target."""
+"""The operations `rollback` and `remove` on a target."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrif
 
 
 class TargetSwitches:
-    """The switches of one environment. Each method takes the push lock, and looks at what stands
-    there first."""
+    """The switches of one environment.
+
+    Each method takes the push lock and looks at the live version first.
+    """
 
     def __init__(self, target: Target) -> None:
         self._target = target
 
     def rollback(self, number: Optional[int], by: str, overwrite: bool) -> RecordFacts:
-        """Put an earlier version back, exactly; what stood there becomes a generation, held."""
+        """Put an earlier version back exactly; the live one becomes a generation, and is held."""
         live = self._looked_at_again()
         current = self._target.current(live)
         record = self._earlier(number, current, live)
@@ -48,7 +50,7 @@ class TargetSwitches:
         kept = kept_record(self._target, live, current, publication)
         if kept is not None and not overwrite:
             raise TargetDrifted("it was changed by hand since it was published")
-        # In the event, so that who finishes an interrupted rollback holds it, too.
+        # In the event, so that whoever finishes an interrupted rollback holds it, too.
         event = {
             **event_of("rollback", publication, live),
             "to": record.number,
@@ -69,7 +71,7 @@ class TargetSwitches:
         return read_back(self._target, record)
 
     def _is_as_recorded(self, tree: bytes, record: Record) -> bool:
-        """Whether an earlier version is what was published, once what died over it is undone."""
+        """Return whether a version is what was published, once an interrupted carry is undone."""
         trees, recorded = self._target.trees, self._target.records.manifest(record)
         with contextlib.suppress(SourceRefused):
             if recorded is not None:
@@ -79,7 +81,7 @@ class TargetSwitches:
         return False
 
     def _looked_at_again(self) -> Optional[Snapshot]:
-        """What stands there, now that nobody else may change it through envsync."""
+        """Return the live version, now that nobody else can change it through envsync."""
         self._target.require_sound_link()
         self._target.lock.acquire()
         self._target.recover()
@@ -90,7 +92,7 @@ class TargetSwitches:
         return live
 
     def remove(self, by: str, overwrite: bool) -> RecordFacts:
-        """Remove what stands at the name; it becomes a generation, held."""
+        """Remove the live version; it becomes a generation, and is held."""
         live = self._looked_at_again()
         if live is None:
             raise NotFound("there is no environment %s there" % self._target.name)
@@ -110,13 +112,13 @@ class TargetSwitches:
     def _earlier(
         self, number: Optional[int], current: Optional[Record], live: Optional[Snapshot]
     ) -> Record:
-        """Generation `number`, or the newest that was published before what stands there.
+        """Return generation `number`, or the newest that was published before the live version.
 
-        Going back twice goes back twice: what was rolled back is newer, and is not taken. Nor
-        is it after a later push, while there is another. Nor is what stands there already, of
-        which there may be an earlier tree: it was published again, with other modes or after a
-        rollback. What failed its check is never taken but by its number: it was kept for what
-        somebody did in it.
+        Going back twice goes back two versions: what was rolled back is newer, and is not taken.
+        Nor is it taken after a later push, as long as there is another. Nor is the live content
+        itself, of which there may be an earlier tree: it was published again, with other modes or
+        after a rollback. A version whose check failed is taken only by its number: it was kept for
+        the changes made in it.
         """
         kept = [r for r in self._target.records.kept() if r != current]
         earlier = [r for r in kept if not r.was_taken_back]
@@ -140,9 +142,9 @@ class TargetSwitches:
 
 
 def _held_for(record: Record, current: Optional[Record]) -> Dict[str, str]:
-    """What is held when `record` takes the place of `current`: nothing where that is the same."""
+    """Return what is held when `record` replaces `current`; nothing if they are the same."""
     if current is None or current.source_revision == record.source_revision:
         return {"holds": "", "holds_there": ""}
-    # To go back to the same bytes, published from elsewhere, refuses nobody anything.
+    # Going back to the same bytes, published from elsewhere, must not refuse those to anybody.
     there = "" if current.revision == record.revision else current.revision
     return {"holds": current.source_revision, "holds_there": there}

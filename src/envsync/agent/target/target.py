@@ -1,4 +1,4 @@
-"""A target as it stands: what a push looks at before it does anything."""
+"""A target as it is: what a push looks at before it does anything."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _NOTHING = TotalsFacts(0, 0, 0)
 
 
 class Target:
-    """One environment on this server, as pushes and questions see it."""
+    """One environment on this server, as pushes and queries see it."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Target:
         return self.places.name
 
     def elsewhere(self) -> Elsewhere:
-        """What this server holds beside this environment; looked at once."""
+        """Return what this server holds apart from this environment; it is looked at once."""
         from envsync.agent.staging.reuse import Elsewhere
 
         if self._elsewhere is None:
@@ -98,9 +98,9 @@ class Target:
         return self._elsewhere
 
     def refer_to(self, packages: FrozenSet[bytes]) -> bool:
-        """Whether this server has half of these packages beside this environment.
+        """Return whether this server has half of these packages apart from this environment.
 
-        Where nothing stands at the name, manifests may refer to the tree that has most of them.
+        If there is no live version, manifests may refer to the tree that has most of them.
         """
         if self.live is not None or not packages:
             return False
@@ -117,10 +117,10 @@ class Target:
         progress: Optional[Progress] = None,
         beside: Callable[[], None] = lambda: None,
     ) -> TargetState:
-        """What stands here. With `lock`, nobody else may push until this process ends.
+        """Return the target's state. With `lock`, nobody else can push until this process ends.
 
-        `source` is where the source stands: `PreflightRefused` where that is here. `beside` is
-        called when the look at what stands here has begun.
+        Raises `PreflightRefused` if the directory is the `source` itself. `beside` is called once
+        the look at the live version has begun.
         """
         self.require_sound_link()
         if source is not None:
@@ -142,7 +142,7 @@ class Target:
             self.live = live = self.snapshot(progress)
         except PreflightRefused:
             if source is not None:
-                # Nobody has to open his files to who may not replace them.
+                # Do not ask the owner to open files to a user who may not replace them anyway.
                 preparation.refuse_anothers(findings)
             raise
         if self.lock.is_held:
@@ -150,11 +150,11 @@ class Target:
         return self._state(live, findings + self._findings(live), recovered)
 
     def _findings(self, live: Optional[Snapshot]) -> List[Finding]:
-        """What there is to say of what stands there, and of the records."""
+        """Return the findings about the live version and the records."""
         found: List[Finding] = []
         if live is not None:
             busy = busy_findings(live.scan, self.places)
-            # Without its history it is changed like any other, which is drift.
+            # A version without its history is changed like any other, which is drift.
             found += [finding for finding in busy if finding.kind != NO_HISTORY]
             shared = shared_finding(self.places, self.current(live))
             found += [] if shared is None else [shared]
@@ -189,11 +189,11 @@ class Target:
         )
 
     def require_sound_link(self) -> None:
-        """Raise `PreflightRefused` where the name is a link to something else."""
+        """Raise `PreflightRefused` if the name is a link to something else."""
         preparation.require_sound_link(self._prefix, self.places)
 
     def recover(self) -> Optional[str]:
-        """Finish or forget an interrupted switch or removal, with the lock held; what was done."""
+        """Finish or forget an interrupted switch or removal, with the lock; say what was done."""
         return self._recover() if self.places.interrupted() else None
 
     def _recover(self) -> Optional[str]:
@@ -206,10 +206,10 @@ class Target:
         return Remover(self.places, self.trees, self.records, self.lock, self.on_step).recover()
 
     def recover_if_free(self) -> Optional[str]:
-        """Finish an interrupted switch where nobody holds the lock; all that a question changes."""
+        """Finish an interrupted switch if the lock is free: the only change that a query makes."""
         if self.lock.is_held or not self.places.interrupted():
             return None
-        # By its own lock: what it says of the command must not give way to another's.
+        # With a separate lock, so that `self.lock` keeps what it says about the command.
         with contextlib.suppress(Exception):
             self.lock.acquire()
             try:
@@ -219,7 +219,7 @@ class Target:
         return None
 
     def _has_version(self) -> bool:
-        """Whether one stands at the name; a prefix without conda is none, whatever is in it."""
+        """Return whether there is a live version; a prefix without conda is none."""
         is_there = os.path.isdir(self.places.live)
         return is_there and not (self.is_base and not has_conda(self.places.standing()))
 
@@ -230,12 +230,12 @@ class Target:
         if not self._has_version():
             return None
         try:
-            # A glance: what is published is looked at again right before the switch.
+            # A glance is enough: the live version is looked at again right before the switch.
             return self.trees.snapshot(
                 self.places.standing(), fresh=fresh, glance=not fresh, progress=progress
             )
         except SourceRefused as error:
-            # Not the source's fault: of other servers that says nothing.
+            # Not `SourceRefused`, which would concern all servers: this is about one target only.
             raise PreflightRefused(
                 "what stands there cannot be looked at: %s" % error.message,
                 details=error.details,
@@ -243,9 +243,9 @@ class Target:
             ) from error
 
     def current(self, live: Optional[Snapshot]) -> Optional[Record]:
-        """The record of what was published to the name.
+        """Return the record of what was published to the name, or None.
 
-        Found by the top directory's inode; after a restore from a backup, by the content.
+        It is found by the top directory's inode; after a restore from a backup, by the content.
         """
         if live is None:
             return None
@@ -256,43 +256,45 @@ class Target:
         return same[-1] if same else None
 
     def replaced(self, live: Optional[Snapshot]) -> Optional[Record]:
-        """The same as it will be once another version stands there: changed, it is kept."""
+        """Return the live version's record as it will be once replaced: if changed, it is kept."""
         record = self.current(live)
         if record is None or live is None or record.revision == live.revision:
             return record
         return record._replace(kept_because="it was changed")
 
     def find_again(self, live: Optional[Snapshot]) -> None:
-        """Let the record of what stands here lead to it, where that was found by its content.
+        """Update the inode in the live version's record, if it was found by its content.
 
-        Else, once replaced, it would be a tree that no record knows.
+        Otherwise, once replaced, the version would be a tree without a record.
         """
         record = self.current(live)
         if live is None or record is None or record.inode == live.scan.inode:
             return
         if self.records.tree(record) is not None:
-            # A copy of an earlier version, which is there as well.
+            # The live version is a copy of an earlier one, which exists as well.
             record = record._replace(number=self.records.next_number(), kept_because="")
         self.records.store(record._replace(inode=live.scan.inode), live.manifest())
 
     def require_lock(self) -> None:
-        """Raise `AgentFailed` where `inspect` has not locked it for who asks."""
+        """Raise `AgentFailed` if `inspect` has not taken the lock."""
         if not self.lock.is_held:
             raise AgentFailed("the environment was not locked")
 
     def publisher(self) -> Publisher:
-        # Loaded only by who publishes; most contacts find nothing to do.
+        # Imported only to publish: most contacts find nothing to do.
         from envsync.agent.publishing.publish import Publisher
 
         return Publisher(self.places, self.trees, self.records, self.lock, self.on_step)
 
     def using(self) -> Tuple[ProcessUse, ...]:
-        """The processes that run from the live environment or have its files mapped."""
+        """Return the processes that run from the live environment or have its files mapped."""
         return processes_using(self.places.live) if self.live is not None else ()
 
     def base_manifest(self) -> Manifest:
-        """What the source's manifest can refer to: the live tree's, else what was begun, else what
-        `refer_to` found."""
+        """Return the manifest that the source's manifest can refer to.
+
+        It is the live tree's, else that of what was begun, else that of what `refer_to` found.
+        """
         if self.live is not None:
             return self.live.manifest()
         if self.begun is not None:
@@ -300,7 +302,7 @@ class Target:
         return EMPTY if self.alike is None else self.alike.manifest
 
     def history(self) -> List[Dict[str, Any]]:
-        """What happened to the environment here, oldest first."""
+        """Return what happened to the environment here, oldest first."""
         return self.records.history()
 
 
