@@ -1,1 +1,1 @@
-"""Where an environment and its versions stand, who may change them, and what is on record."""
+"""Where an environment and its versions are, who may change them, and what is on record."""

@@ -9,30 +9,31 @@ from envsync.agent.places.layout import Layout
 from envsync.agent.wire.messages import Finding, listed
 
 OWN = ("envs", "pkgs", ".envsync", "lost+found")
-"""Of a prefix: every server has its own. No part of conda's base, and in nobody's way."""
+"""Entries of a prefix that every server has of its own. They are no part of conda's base, and in
+nobody's way."""
 
 _SHOWN = 5
 _OF_CONDA = (os.path.join(b"conda-meta", b"history"), os.path.join(b"bin", b"python"))
 
 
 def has_conda(prefix: bytes) -> bool:
-    """Whether a conda stands there: one that may be in use."""
+    """Return whether there is a conda in the prefix, which may be in use."""
     return any(os.path.lexists(os.path.join(prefix, path)) for path in _OF_CONDA)
 
 
 def obstacles(prefix: bytes) -> List[str]:
-    """The names in the prefix that stand in the way of a conda: all but its `OWN`."""
+    """Return the names in the prefix that are in the way of a conda: all except `OWN`."""
     return sorted(os.fsdecode(name) for name in os.listdir(prefix) if os.fsdecode(name) not in OWN)
 
 
 def can_take_conda(places: Layout) -> bool:
-    """Whether conda's base can be installed into the directory that is there."""
+    """Return whether conda's base can be installed into the existing directory."""
     prefix = places.live
     return os.path.isdir(prefix) and not has_conda(prefix) and not obstacles(prefix)
 
 
 def obstacle_finding(places: Layout) -> Optional[Finding]:
-    """What forbids that conda's base is installed into the directory that is there."""
+    """Return what forbids installing conda's base into the existing directory, or None."""
     where = os.fsdecode(places.live)
     try:
         names = obstacles(places.live)
@@ -47,7 +48,7 @@ def obstacle_finding(places: Layout) -> Optional[Finding]:
 
 
 def make_room_for_environments(base: bytes) -> None:
-    """Make the directories in a base that environments and packages will be in."""
+    """Make the directories in a base that will hold environments and packages."""
     for name in (b"envs", b"pkgs"):
         path = os.path.join(base, name)
         os.makedirs(path, exist_ok=True)

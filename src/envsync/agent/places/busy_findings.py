@@ -1,4 +1,4 @@
-"""Findings that an installer is at work on an environment, or died there: by a scan and /proc."""
+"""Findings that an installer is changing an environment, or died there: by a scan and /proc."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DELETED = b" (deleted)"
 
 
 def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
-    """Each sign that the environment is being changed, or was left half-changed."""
+    """Return each sign that the environment is being changed, or was left half-changed."""
     signs = busy.signs(_busy_candidates(scanned), time.time())
     left = tuple(
         Finding(NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking)
@@ -27,13 +27,13 @@ def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
     )
     at_work = installer_findings(places)
     if at_work:
-        # Whoever is at work may have left it: then it is no old leftover.
+        # The installer that is running may have left it: then it is no old leftover.
         left = tuple(finding._replace(blocking=True) for finding in left)
     return at_work + left
 
 
 def installer_findings(places: Layout) -> Tuple[Finding, ...]:
-    """The installers that work on the environment right now, under any of its names."""
+    """Return the installers that change the environment right now, under any of its names."""
     names = {places.path, places.live, places.standing()}
     found = []
     for process in running_processes():
@@ -45,7 +45,7 @@ def installer_findings(places: Layout) -> Tuple[Finding, ...]:
 
 
 def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
-    """The files that may be changing although their times say nothing of it."""
+    """Return the files that may be changing although their times do not show it."""
     return tuple(
         Finding(
             MAPPED,
@@ -58,5 +58,5 @@ def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
 
 
 def _busy_candidates(scanned: Scan) -> Iterator[Tuple[bytes, float]]:
-    """Paths that could be signs, with the time of their last change."""
+    """Yield paths that could be signs, with the time of their last change."""
     return ((path, time_ns / 1e9) for path, time_ns in busy_candidates_of(scanned))

@@ -1,6 +1,6 @@
 """Undoes an interrupted carry of local paths into an earlier version, before that is used.
 
-A staging tree needs none of it: the next push removes its local paths first.
+A staging tree does not need this: the next push removes its local paths first.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from envsync.tree.entry import DIRECTORY, join, split
 from envsync.tree.manifest import Manifest
 
 _MADE = 0o700
-"""The permissions of a directory that a carry made, until everything is in it."""
+"""The permissions of a directory made by a carry, until everything is in it."""
 
 
 def undo_interrupted_carry(
     tree: bytes, local: Collection[bytes], recorded: Manifest, found: Manifest
 ) -> bool:
-    """Remove what an interrupted carry left; whether the version may have changed by that.
+    """Remove what an interrupted carry left; return whether that may have changed the version.
 
-    Local files that are not whole go, and empty directories that were to hold some; its own
-    directories that were left open get the modes and mtimes on record. `found` is what it is
-    now, with these paths as `local` ones. What is another user's stays as it is.
+    Incomplete local files are removed, and empty directories that were to hold some; the version's
+    own directories that were left open get their recorded modes and mtimes. `found` is the
+    version's present manifest, with the paths `local` as local ones. What belongs to another user
+    stays as it is.
     """
     torn = [path for path, status in entries_of(tree, local) if _is_torn(status)]
     for path in torn:
@@ -55,7 +56,7 @@ def _open_up(directory: bytes) -> None:
 
 
 def _empty(recorded: Manifest, found: Manifest) -> List[bytes]:
-    """Directories as a carry makes them, where nothing else tells the two apart."""
+    """Return directories as a carry makes them, if they are the only difference between the two."""
     added, *others = difference(recorded, found)
     if any(others):
         return []
@@ -68,10 +69,9 @@ def _empty(recorded: Manifest, found: Manifest) -> List[bytes]:
 
 
 def _left_open(recorded: Manifest, found: Manifest) -> Iterator[bytes]:
-    """The version's directories that have its mode but that their owner may do anything in them.
+    """Yield the version's directories whose mode was changed only by giving the owner full access.
 
-    Any other mode a person gave them. Of another mtime alone nothing is made: processes write in
-    directories.
+    Any other mode was set by a person. An mtime alone is ignored: processes write in directories.
     """
     for parent, listing in recorded.directories.items():
         now = found.directories.get(parent, listing)
@@ -85,7 +85,7 @@ def _left_open(recorded: Manifest, found: Manifest) -> Iterator[bytes]:
 
 
 def _stamp(tree: bytes, recorded: Manifest, directories: Set[bytes]) -> None:
-    """Children first."""
+    """Restore the modes and mtimes of directories, children first."""
     for path in sorted(directories, key=lambda path: path.count(b"/"), reverse=True):
         of = recorded.find(path) if path else recorded
         if of is not None:

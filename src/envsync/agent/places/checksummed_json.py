@@ -1,7 +1,7 @@
 """JSON documents with a checksum, so that damage on the disk is noticed.
 
-One wrong digit of an inode would make a switch one that never happened, and of a revision hold
-another one.
+One wrong digit in an inode would make a switch look as if it had never happened; one in a revision
+would hold another version.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _DIGEST = "digest"
 
 
 def with_checksum(document: Dict[str, Any]) -> Dict[str, Any]:
-    """The document with a checksum over its content added."""
+    """Return the document with a checksum of its content added."""
     return {**document, _DIGEST: _digest(document)}
 
 
 def verified(document: Any) -> Dict[str, Any]:
-    """The content of a document whose checksum is right; else ValueError."""
+    """Return the content of a document. Raises ValueError if its checksum is wrong."""
     if not isinstance(document, dict):
         raise ValueError("no document")  # noqa: TRY004 - it came from a file
     content = {name: value for name, value in document.items() if name != _DIGEST}
@@ -29,7 +29,7 @@ def verified(document: Any) -> Dict[str, Any]:
 
 
 def has_checksum(document: Dict[str, Any]) -> bool:
-    """Whether the document has a checksum: those of earlier releases may not."""
+    """Return whether the document has a checksum; those of earlier releases may not."""
     return _DIGEST in document
 
 

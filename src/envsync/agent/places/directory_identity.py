@@ -1,6 +1,6 @@
 """Tells whether two ends see the same directory, on a filesystem that both have mounted.
 
-Found without writing: what is written to the one would be written to the other.
+Nothing is written: what is written to the one would be written to the other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from envsync.agent.wire.messages import DirectoryIdentity
 
 
 def directory_identity(path: bytes) -> Optional[DirectoryIdentity]:
-    """The identity of the directory at a path; None where there is none."""
+    """Return the identity of the directory at `path`; None if there is none."""
     try:
         status = os.stat(path)
     except OSError:
@@ -29,11 +29,11 @@ def directory_identity(path: bytes) -> Optional[DirectoryIdentity]:
 
 
 def is_same_directory(one: DirectoryIdentity, other: DirectoryIdentity) -> bool:
-    """Whether both are the same directory.
+    """Return whether both are the same directory.
 
-    One kernel tells by device and inode, in whatever container. Two see the same only
-    through the network, where the inode and the time of the last change are the server's: no
-    copy has both.
+    On one kernel, device and inode identify it, in whatever container. Two kernels can share a
+    directory only through the network; its inode and ctime are then the server's, and no copy has
+    both.
     """
     if one.inode != other.inode:
         return False

@@ -1,4 +1,4 @@
-"""Directories that are changed for a while: their modes and mtimes, put back at the end."""
+"""Directories that are changed temporarily: their modes and mtimes are restored at the end."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ class _Stamps(NamedTuple):
 
 
 class DirectoryStamps:
-    """The changed directories of one open tree. `touched` are the directories that were made or
-    changed."""
+    """The changed directories of one open tree.
+
+    `touched` are the directories that were made or changed.
+    """
 
     def __init__(self, top_fd: int) -> None:
         self._top_fd = top_fd
@@ -26,12 +28,12 @@ class DirectoryStamps:
         self.touched: Set[bytes] = set()
 
     def open_up(self, directory: bytes) -> None:
-        """Make a directory ready to be changed; it gets back the stamps that it has now."""
+        """Make a directory ready to be changed; `put_back` will restore its present stamps."""
         self.touched.add(directory)
         at = directory or b"."
         status = os.stat(at, dir_fd=self._top_fd, follow_symlinks=False)
         if status.st_uid != os.geteuid() != 0:
-            # Nor could its stamps be put back, and then the version were another.
+            # Its stamps could not be restored, and then the version would be another one.
             raise PermissionError(errno.EPERM, "its directory belongs to another user")
         if directory not in self._stamps:
             mode = stat.S_IMODE(status.st_mode)
@@ -40,13 +42,13 @@ class DirectoryStamps:
             os.chmod(at, stat.S_IMODE(status.st_mode) | stat.S_IRWXU, dir_fd=self._top_fd)
 
     def made(self, path: bytes, live: os.stat_result) -> None:
-        """Let one that was just made get the stamps of the `live` tree's."""
+        """Note a directory that was just made; it will get the stamps of the `live` tree's."""
         self.touched.add(path)
         status = os.stat(path, dir_fd=self._top_fd, follow_symlinks=False)
         self._stamps[path] = _Stamps(_mode(live, status), live.st_atime_ns, live.st_mtime_ns)
 
     def wish(self, path: bytes, there: os.stat_result, live: os.stat_result) -> None:
-        """Let one of ours that is there get them as well."""
+        """Note an existing directory; it will get the live one's stamps if it is this user's."""
         if there.st_uid != os.geteuid() != 0:
             return
         mode = _mode(live, there)
@@ -55,16 +57,16 @@ class DirectoryStamps:
             self._stamps[path] = _Stamps(mode, live.st_atime_ns, live.st_mtime_ns)
 
     def forget(self, path: bytes) -> None:
-        """What is there goes, with all below it."""
+        """Forget a path that will be removed, and everything below it."""
         for below in [kept for kept in self._stamps if kept == path or is_below(kept, path)]:
             del self._stamps[below]
 
     def children_first(self) -> List[bytes]:
-        """Those that are to be stamped, in the order to do it in."""
+        """Return the directories to be stamped, in the order to do it."""
         return sorted(self._stamps, key=_depth, reverse=True)
 
     def put_back(self, path: bytes) -> None:
-        """Give it its stamps, if it is there. OSError where that fails."""
+        """Restore a directory's stamps, if it is there. Raises OSError if that fails."""
         stamps, at = self._stamps[path], path or b"."
         try:
             status = os.stat(at, dir_fd=self._top_fd, follow_symlinks=False)
@@ -77,9 +79,9 @@ class DirectoryStamps:
 
 
 def _mode(live: os.stat_result, there: os.stat_result) -> int:
-    """The live one's, where everybody may write only as in /tmp: what is in it stays its owner's.
+    """Return the live directory's mode, with world-write only beside the sticky bit, as in /tmp.
 
-    Not the bit by which it may belong to a group: the tree hands that down itself.
+    The set-group-ID bit is that of the new tree, which hands it down itself.
     """
     mode = stat.S_IMODE(live.st_mode) | (there.st_mode & stat.S_ISGID)
     return mode if mode & stat.S_ISVTX else mode & ~WORLD_WRITE

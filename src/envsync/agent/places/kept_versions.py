@@ -8,10 +8,10 @@ from envsync.tree.local import LocalPaths
 
 
 def is_as_published(trees: Trees, tree: bytes, record: Record) -> bool:
-    """Whether the version is unchanged, by the local paths of today or of when it was published.
+    """Return whether the version is unchanged, by today's local paths or by those when published.
 
-    What has been local then was never of that version, whatever the inventory says since.
-    Raises as `Trees.snapshot` does.
+    What was local then was never part of that version, whatever the inventory says now. Raises the
+    same errors as `Trees.snapshot`.
     """
     if trees.snapshot(tree).revision == record.revision:
         return True

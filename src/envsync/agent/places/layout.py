@@ -1,12 +1,12 @@
-"""Where things stand on a target, and how they are written so that a crash leaves them whole.
+"""The paths of an environment on a target, and writing files so that a crash leaves them whole.
 
-ENVS/NAME                              the live tree, or a link to where it stands: the user's
-                                       own link, or ours to one of trees/ where the
-                                       filesystem cannot swap directories
+ENVS/NAME                              the live tree, or a link to it: the user's own link, or
+                                       envsync's to one of trees/ where the filesystem cannot
+                                       exchange directories
 ENVS/.envsync/                         open to the group that may write in ENVS, else 0700
 ENVS/.envsync/NAME/                    0700, or 2770 where a group publishes (agent.places.members)
     lock                               held exclusively for the whole of a push
-    wanted                             held shared by who waits for a lock that yields
+    wanted                             held shared by those who wait for a lock that yields
     writers                            held shared by each process that fills the staging
     staging.json                       which tree is being built, and for what
     intent.json, removal.json          only while a switch, a removal is under way
@@ -42,10 +42,9 @@ LINKS_MAX = 40
 class Layout(NamedTuple):
     """The paths of one environment on one server.
 
-    `path` is the name as conda and users see it, which is what Python takes for its prefix.
-    `live` is where links of the user's own lead from there: a directory, or a link of ours to
-    one of `trees`. Everything is staged beside `live`, so that a switch never crosses a
-    filesystem.
+    `path` is the name as conda and users see it, and Python's prefix. `live` is what links of the
+    user's own lead to from there: a directory, or a link of envsync's to one of `trees`. Everything
+    is staged beside `live`, so that a switch never crosses filesystems.
     """
 
     name: str
@@ -65,9 +64,9 @@ class Layout(NamedTuple):
         return os.path.join(self.state, name.encode())
 
     def tree(self, token: str) -> bytes:
-        """The one of `trees` with that name; ValueError for what is no name of one.
+        """Return the path of the tree called `token`. Raises ValueError for an impossible name.
 
-        Notes say such names, and a note may be another member's.
+        Tokens come from notes, which another member may have written.
         """
         name = os.fsencode(token)
         if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
@@ -75,7 +74,7 @@ class Layout(NamedTuple):
         return os.path.join(self.trees, name)
 
     def interrupted(self) -> str:
-        """What is under way, or was cut short: `INTENT`, `REMOVAL` or nothing."""
+        """Return what is under way or was interrupted: `INTENT`, `REMOVAL` or ""."""
         return next((note for note in (INTENT, REMOVAL) if os.path.exists(self.file(note))), "")
 
     def create(self) -> None:
@@ -92,9 +91,9 @@ class Layout(NamedTuple):
             os.chmod(self.state, mode)
 
     def let_through(self) -> None:
-        """Let everybody get to a tree that the name is a link to; nobody can look around.
+        """Let everybody reach a tree that the name links to, but not list the directories above it.
 
-        Raises `PreflightRefused` where that is another user's to allow.
+        Raises `PreflightRefused` if only another user can allow that.
         """
         for path in (os.path.dirname(self.state), self.state, self.trees):
             mode = stat.S_IMODE(os.stat(path).st_mode)
@@ -102,27 +101,27 @@ class Layout(NamedTuple):
                 _make_searchable(path, mode | SEARCH)
 
     def link_to(self, tree: bytes) -> bytes:
-        """What a link at `live` says to lead to one of `trees`: nothing of where the prefix is."""
+        """Return what a link from `live` to one of `trees` says; it does not contain the prefix."""
         return os.path.join(_link_above(self.live), os.path.basename(tree))
 
     def linked_tree(self) -> Optional[bytes]:
-        """The one of `trees` that `live` is a link of ours to; None where it is no such link."""
+        """Return the one of `trees` that envsync's own link at `live` leads to, or None."""
         token = _linked_token(self.live)
         return None if token is None else os.path.join(self.trees, token)
 
     def standing(self) -> bytes:
-        """Where the version is that stands at the name: never a link, if it stands at all."""
+        """Return the path of the live version's directory; never a link if it exists."""
         return self.linked_tree() or self.live
 
     def inode(self) -> Optional[int]:
-        """Of the version that stands at the name; None where none does."""
+        """Return the inode of the live version; None if there is none."""
         try:
             return os.lstat(self.standing()).st_ino
         except FileNotFoundError:
             return None
 
     def other_trees(self) -> List[bytes]:
-        """Staging and earlier versions: all trees but the one that stands at the name."""
+        """Return staging and earlier versions: all trees except the live one."""
         try:
             names = os.listdir(self.trees)
         except FileNotFoundError:
@@ -133,7 +132,7 @@ class Layout(NamedTuple):
 
 
 def layout(prefix: str, name: str) -> Layout:
-    """The environment's paths below a prefix; a symbolic link is resolved once.
+    """Return the environment's paths below a prefix. A symbolic link is resolved once.
 
     Raises `PreflightRefused` for a name that no environment can have.
     """
@@ -151,16 +150,16 @@ BASE = "base"
 
 
 def base_layout(prefix: str) -> Layout:
-    """The paths of a prefix itself, without its environments: for `bootstrap` alone."""
+    """Return the paths of a prefix itself, without its environments. Only for `bootstrap`."""
     path = os.path.normpath(os.fsencode(prefix))
     live = _follow(path)
     return Layout(BASE, path, live, _state_beside(live))
 
 
 def _follow(path: bytes) -> bytes:
-    """Where links of the user's own lead; the path itself where that is nowhere.
+    """Return what links of the user's own lead to, or `path` itself if they lead nowhere.
 
-    Nowhere is not where a version is missing just now, because a switch was interrupted.
+    A name whose version is missing because a switch was interrupted does not count as nowhere.
     """
     place = path
     for _ in range(LINKS_MAX):
@@ -184,7 +183,7 @@ def _link_above(live: bytes) -> bytes:
 
 
 def _linked_token(live: bytes) -> Optional[bytes]:
-    """The tree that a link of ours names."""
+    """Return the name of the tree that a link of envsync's leads to, or None."""
     try:
         above, token = os.path.split(os.readlink(live))
     except OSError:
@@ -194,7 +193,7 @@ def _linked_token(live: bytes) -> Optional[bytes]:
 
 
 def require_live(places: Layout) -> None:
-    """Raise `NotFound` where no environment of that name stands."""
+    """Raise `NotFound` if there is no environment of that name."""
     if not os.path.isdir(places.live):
         raise NotFound(
             "there is no environment %r" % places.name,
@@ -204,7 +203,7 @@ def require_live(places: Layout) -> None:
 
 
 def group_writes(status: os.stat_result) -> bool:
-    """Whether a group writes in a directory, and what is made there is the group's."""
+    """Return whether a group can write in a directory and owns what is created there."""
     return bool(status.st_mode & stat.S_ISGID and status.st_mode & stat.S_IWGRP)
 
 
@@ -219,7 +218,7 @@ def _make_searchable(path: bytes, mode: int) -> None:
 
 
 def _make_envs(directory: bytes) -> None:
-    """Make the directory of the environments where it is not there: open, as conda makes it."""
+    """Make the directory of the environments, if missing, as open as conda makes it."""
     if not os.path.isdir(directory):
         os.makedirs(directory, exist_ok=True)
         mode = stat.S_IMODE(os.stat(directory).st_mode)
@@ -227,7 +226,7 @@ def _make_envs(directory: bytes) -> None:
 
 
 def _open_as_above(path: bytes) -> None:
-    """Who may make environments in a directory may keep a state of theirs in it."""
+    """Let everyone who may make environments in a directory keep their state in `path` below it."""
     status, above = os.stat(path), os.stat(os.path.dirname(path))
     if status.st_uid != os.geteuid() or not above.st_mode & stat.S_IWGRP:
         return
@@ -240,9 +239,10 @@ def _open_as_above(path: bytes) -> None:
 
 
 def open_state_file(path: bytes, flags: int) -> int:
-    """A descriptor of a file that stays; made private, or the group's where that publishes.
+    """Open a permanent file of the state and return its descriptor.
 
-    Raises `PreflightRefused` where it is a link: a member could have any file written to so.
+    A new file is private, or the group's if the group publishes. Raises `PreflightRefused` if the
+    file is a link: through one, a member could have any file written to.
     """
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -264,9 +264,9 @@ def _let_group(fd: int, directory: bytes) -> None:
 
 
 def write_whole(path: bytes, *parts: bytes) -> None:
-    """Replace a file so that a reader, or a crash, finds the old bytes or the new.
+    """Replace a file so that a reader, or a crash, finds either the old bytes or the new ones.
 
-    The group may write it where that publishes.
+    The group can write the file if it publishes here.
     """
     with whole_file(path, sync=True) as file:
         _let_group(file.fileno(), os.path.dirname(path))
@@ -278,9 +278,9 @@ def write_json(path: bytes, document: Any) -> None:
 
 
 def read_json(path: bytes) -> Optional[Any]:
-    """The document, or None where there is none or it is damaged.
+    """Return the document, or None if there is none or it is damaged.
 
-    OSError where the disk does not give it: it may be whole.
+    Raises OSError if the disk does not return it, because it may be intact.
     """
     try:
         with open(path, "rb") as file:
@@ -290,7 +290,7 @@ def read_json(path: bytes) -> Optional[Any]:
 
 
 def remove(path: bytes) -> None:
-    """Remove a file whose absence is fine, for good."""
+    """Remove a file, durably; it may be absent."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
         sync_directory(os.path.dirname(path))

@@ -1,9 +1,9 @@
 """Puts a tree at an environment's name, or takes it away.
 
-Swapped with what stands there, in one step. Where the filesystem cannot do that (NFS, Lustre,
-old ZFS), the name is a link to one of `trees`, and a new link is renamed over it, which is one
-step as well. Once a link, the name stays one. Only where a directory becomes a link are there
-two steps, and the name is missing between them; `mend` closes that.
+The tree is exchanged with the live one in one step. Where the filesystem cannot do that (NFS,
+Lustre, old ZFS), the name is a link to one of `trees`, and a new link is renamed over it, which is
+one step as well. Once a link, the name stays one. Only when a directory becomes a link are there
+two steps, with the name missing between them; `mend` repairs that.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ class LiveName:
         self._on_step = on_step
 
     def give_to(self, tree: bytes, *, is_free: bool = False) -> Optional[bytes]:
-        """Make one of `trees` the version that stands at the name.
+        """Make one of `trees` the live version.
 
-        Returns where the version that stood there is now, None where none did. Raises
-        `PreflightRefused` where what stands there cannot be replaced, and, where the name
-        `is_free` as far as one knows, `FileExistsError` where something stands there all the
-        same; it stands there still. To be followed by `sync`.
+        Returns where the previous version is now; None if there was none. Raises `PreflightRefused`
+        if that cannot be replaced and, if the name is believed to be free (`is_free`),
+        `FileExistsError` if something is there after all, which stays. Call `sync` afterwards.
         """
         places = self._places
         replaced = None if is_free else places.linked_tree()
@@ -55,12 +54,12 @@ class LiveName:
         return replaced
 
     def sync(self) -> None:
-        """Make what was done with the name outlive a power cut."""
+        """Make changes to the name survive a power cut."""
         whole.sync_directory(os.path.dirname(self._places.live))
         whole.sync_directory(self._places.trees)
 
     def take_away(self, token: str = "") -> bytes:
-        """Let nothing stand at the name; what stood there stays: which of `trees` it is now.
+        """Remove the name and keep the version; return which of `trees` it is now.
 
         A directory becomes the one with that `token`.
         """
@@ -76,9 +75,9 @@ class LiveName:
         return tree
 
     def mend(self, inode: Optional[int], new_inode: int) -> bool:
-        """Give the name back to the version with `inode` where becoming a link was cut short.
+        """Give the name back to the version with `inode` if becoming a link was interrupted.
 
-        That is where the name is missing, and it and the new version are both in `trees`.
+        That is so if the name is missing, and both that and the new version are in `trees`.
         """
         if inode is None or os.path.lexists(self._places.live):
             return False
@@ -125,21 +124,21 @@ class LiveName:
 
 
 def _let_move(directory: bytes) -> None:
-    """A directory that its owner may not write to (`chmod -R a-w`) is moved nowhere else."""
+    """Make a directory writable for its owner: otherwise (`chmod -R a-w`) it cannot be moved."""
     mode = stat.S_IMODE(os.lstat(directory).st_mode)
     if not mode & stat.S_IWUSR:
-        with contextlib.suppress(PermissionError):  # of another's, the move itself tells
+        with contextlib.suppress(PermissionError):  # if it is another user's, the move itself fails
             os.chmod(directory, mode | stat.S_IWUSR)
 
 
 def _note_replaced(tree: bytes) -> None:
-    """Give a tree that no rename touched the ctime of now: `gc` counts from the switch."""
+    """Set the ctime of a tree that was not renamed: `gc` counts from the switch."""
     with contextlib.suppress(OSError):
         os.chmod(tree, stat.S_IMODE(os.lstat(tree).st_mode))
 
 
 def can_exchange(places: Layout) -> bool:
-    """Whether the filesystem swaps two directories in one step: found by doing it with two."""
+    """Return whether the filesystem exchanges two directories in one step, by trying it."""
     one = os.path.join(places.state, b"probe-one")
     other = os.path.join(places.state, b"probe-other")
     try:
@@ -156,9 +155,9 @@ def can_exchange(places: Layout) -> bool:
 
 
 def becomes_link(places: Layout) -> bool:
-    """Whether the next switch makes a link of what is a directory now.
+    """Return whether the next switch turns what is now a directory into a link.
 
-    Raises `PreflightRefused` where it cannot be switched at all.
+    Raises `PreflightRefused` if it cannot be switched at all.
     """
     if places.linked_tree() is not None or not os.path.isdir(places.live):
         return False
@@ -168,7 +167,7 @@ def becomes_link(places: Layout) -> bool:
 
 
 def require_movable(places: Layout) -> None:
-    """Raise `PreflightRefused` where what stands at the name can be moved nowhere in one step."""
+    """Raise `PreflightRefused` if the live version cannot be moved in one step."""
     if places.linked_tree() is None and _is_in_lower_layer(places):
         path = os.fsdecode(places.live)
         raise PreflightRefused(
@@ -182,10 +181,10 @@ def _is_in_lower_layer(places: Layout) -> bool:
 
 
 def _can_move(places: Layout) -> bool:
-    """Whether an overlay would rename the directory.
+    """Return whether an overlay would rename the directory.
 
-    Found by renaming it over a directory that is not empty: no filesystem does that, and an
-    overlay says first if it would not rename this one anywhere.
+    Found by renaming it over a directory that is not empty: no filesystem does that, and an overlay
+    reports first if it would not rename this one anywhere.
     """
     other = os.path.join(places.state, b"probe-full")
     os.makedirs(os.path.join(other, b"x"), mode=0o700, exist_ok=True)

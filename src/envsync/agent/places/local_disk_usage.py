@@ -12,7 +12,7 @@ from envsync.agent.server.filesystem import clone
 from envsync.agent.trees.file_copy import opened_file
 
 _ALLOCATED_BYTES = 512
-"""What `st_blocks` counts in, whatever the filesystem's blocks are."""
+"""The unit of `st_blocks`, whatever the filesystem's block size is."""
 
 
 class DiskUsage(NamedTuple):
@@ -23,7 +23,7 @@ class DiskUsage(NamedTuple):
 
 
 def disk_usage(tree: bytes, local: Collection[bytes]) -> DiskUsage:
-    """What a tree's local paths take: allocated blocks, since holes stay holes."""
+    """Return what a tree's local paths take: allocated blocks, because holes stay holes."""
     size_bytes = inodes = 0
     for _, status in entries_of(tree, local):
         size_bytes += status.st_blocks * _ALLOCATED_BYTES
@@ -34,7 +34,7 @@ def disk_usage(tree: bytes, local: Collection[bytes]) -> DiskUsage:
 def added_usage(
     live: bytes, local: Collection[bytes], tree: bytes, going: Collection[bytes]
 ) -> DiskUsage:
-    """What the live tree's local paths take in another tree, beyond those that go from it first."""
+    """Return what the live tree's local paths need in `tree`, once those `going` are removed."""
     if not local:
         return DiskUsage(0, 0)
     needed, freed = disk_usage(live, local), disk_usage(tree, going)
@@ -45,7 +45,7 @@ def added_usage(
 
 
 def missing_usage(live: bytes, local: Collection[bytes], tree: bytes) -> DiskUsage:
-    """What those of the live tree's local paths take that another tree lacks or has older."""
+    """Return what the live tree's local paths need that another tree lacks or has older."""
     size_bytes = inodes = 0
     for path, status in entries_of(live, local):
         try:
@@ -61,7 +61,7 @@ def missing_usage(live: bytes, local: Collection[bytes], tree: bytes) -> DiskUsa
 
 
 def can_share_blocks(tree: bytes, local: Collection[bytes], beside: bytes) -> bool:
-    """Whether files made in the directory `beside` share the blocks of those that they copy."""
+    """Return whether files created in `beside` can share the blocks of those that they copy."""
     for path, status in entries_of(tree, local):
         if stat.S_ISREG(status.st_mode) and status.st_blocks:
             with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
@@ -72,7 +72,7 @@ def can_share_blocks(tree: bytes, local: Collection[bytes], beside: bytes) -> bo
 
 
 def entries_of(tree: bytes, local: Collection[bytes]) -> Iterator[Tuple[bytes, os.stat_result]]:
-    """Everything at and below local paths, as far as it can be looked at."""
+    """Yield everything at and below local paths, as far as it can be read."""
     pending = [os.path.join(tree, path) for path in local]
     while pending:
         path = pending.pop()

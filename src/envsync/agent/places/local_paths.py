@@ -1,7 +1,7 @@
-"""Carrying a server's own paths from the version that stands there into another.
+"""Carries a server's local paths from the live version into another.
 
-They belong to the server, not to a version: whatever tree comes to stand at the name has them
-as they are. Decision 33.
+They belong to the server, not to a version: whatever tree becomes live has them as they are.
+Decision 33.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _IN_THE_WAY = "the version has something else there"
 def carry(
     live: bytes, local: Collection[bytes], tree: bytes, rules: LocalPaths, *, is_ours: bool
 ) -> Set[bytes]:
-    """Bring a tree's local paths to what they are in the live one; the directories touched.
+    """Make a tree's local paths equal to those of the live tree; return the directories touched.
 
-    What is the same by kind, mode, size and mtime is not touched, so it may be called again.
-    A tree that `is_ours` is seen by nobody yet: in its local directories goes what the live
-    one has no more. In any other nothing goes, and what is newer there than in the live tree
-    stays. What the tree has of its version is never replaced, and its directories keep their
-    modes and mtimes. No link is followed, no mount point crossed; sockets and pipes are left
-    out. A file is carried whole or not at all.
+    What is equal by kind, mode, size and mtime is not touched, so this may be called again. A tree
+    that `is_ours` is not visible to anybody yet: what the live tree no longer has is removed from
+    its local directories. From any other tree nothing is removed, and what is newer there than in
+    the live tree stays. What the tree has of its version is never replaced, and its directories
+    keep their modes and mtimes. No link is followed, and no mount point crossed; sockets and pipes
+    are left out. A file is carried whole or not at all.
 
-    Raises the OSError of a disk that is full or fails, and `PreflightRefused` with the paths
-    where something else cannot be carried, unless it is a cache that is made anew. A tree that
-    is not ours has then nothing that it had not before.
+    Raises the OSError of a disk that is full or fails, and `PreflightRefused` with the paths if
+    anything else cannot be carried, unless it is a cache that is made anew. A tree that is not ours
+    then has nothing that it did not have before.
     """
     if not local:
         return set()
@@ -67,14 +67,14 @@ def _relative_mounts(tree: bytes) -> Set[bytes]:
 
 
 class _Pending(NamedTuple):
-    """A path, and whether by the rules it is local, or only a directory that holds such."""
+    """A path, and whether it is local itself or only a directory that contains local ones."""
 
     path: bytes
     is_local: bool
 
 
 class _Carrying:
-    """From one open tree to another."""
+    """Carries local paths from one open tree to another."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class _Carrying:
         for path in sorted(local):
             pending: List[_Pending] = []
             with self._noting(path):
-                # What is gone leaves no directories above it that nobody would take for local.
+                # If it is gone, make no directories above it, which nobody would consider local.
                 if _status(path, self._live_fd) and self._make_way(split(path)[0]):
                     pending = [_Pending(path, self._rules.matches(path))]
             while pending:
@@ -114,20 +114,20 @@ class _Carrying:
 
     @contextlib.contextmanager
     def _noting(self, path: bytes) -> Iterator[None]:
-        """Note a path that cannot be carried, whatever the reason; a disk's trouble ends it all."""
+        """Note a path that cannot be carried, whatever the reason; a failing disk ends it all."""
         try:
             yield
         except FileNotFoundError:
-            pass  # it vanished meanwhile
+            pass  # it has vanished meanwhile
         except OSError as error:
             if trouble(error) is not None:
                 raise
             self._leave(path, error.strerror or str(error))
 
     def take_back(self) -> None:
-        """Remove what was made in a version of old; what replaced something older stays."""
+        """Remove what was made in an earlier version; what replaced something older stays."""
         for path in reversed([] if self._is_ours else self._made):
-            # Others may have put something into such a directory.
+            # Others may have put something into a directory made here.
             with contextlib.suppress(OSError):
                 try:
                     os.unlink(path, dir_fd=self._tree_fd)
@@ -139,7 +139,7 @@ class _Carrying:
             self._left.append("%s: %s" % (os.fsdecode(path), why))
 
     def _is_cache(self, path: bytes) -> bool:
-        """Whether it is a cache, or a directory that holds nothing else."""
+        """Return whether the path is a cache, or a directory that contains nothing else."""
         pending = [path]
         while pending:
             below = pending.pop()
@@ -148,11 +148,11 @@ class _Carrying:
             try:
                 pending += [join(below, name) for name in _names(below, self._live_fd)]
             except OSError:
-                return False  # no directory, or one that may not be looked into
+                return False  # not a directory, or one that cannot be read
         return True
 
     def require_all(self) -> None:
-        """Raise `PreflightRefused` where something was left that nobody makes anew."""
+        """Raise `PreflightRefused` if something was left that is not made anew."""
         if not self._left:
             return
         count = len(self._left)
@@ -164,7 +164,7 @@ class _Carrying:
         )
 
     def _make_way(self, directory: bytes) -> bool:
-        """Have the directories above a local path in the tree; False where it is gone."""
+        """Make the directories above a local path; False if the live tree lacks one."""
         if directory in self._ways:
             return True
         parts = directory.split(b"/") if directory else []
@@ -183,7 +183,7 @@ class _Carrying:
         return True
 
     def _carry(self, what: _Pending) -> List[_Pending]:
-        """Carry one path; of a directory, what is to be carried next."""
+        """Carry one path; for a directory, return what to carry next."""
         path, is_local = what
         live, there = _status(path, self._live_fd), _status(path, self._tree_fd)
         if live is None:
@@ -191,7 +191,7 @@ class _Carrying:
                 self._clear(path)
             return []
         is_directory = stat.S_ISDIR(live.st_mode)
-        # Of a file in an overlay the device may be that of a layer.
+        # For a file in an overlay, st_dev may be that of a layer.
         if path in self._mounts or (is_directory and live.st_dev != self._device):
             raise OSError(errno.EXDEV, _MOUNTED)
         if is_directory:
@@ -234,7 +234,7 @@ class _Carrying:
         ]
 
     def _stays(self, what: _Pending, live: os.stat_result, there: os.stat_result) -> bool:
-        """Whether what is there is not to be replaced; OSError where it must not be."""
+        """Return whether what is there is kept. Raises OSError if it must not be replaced."""
         if self._is_same(what.path, live, there):
             return True
         if not self._may_replace(what.is_local, there):
@@ -243,7 +243,7 @@ class _Carrying:
         return is_older and stat.S_IMODE(there.st_mode) != UNFINISHED
 
     def _may_replace(self, is_local: bool, there: os.stat_result) -> bool:
-        """Not what the version brings; nor, where it is a version's of old, a whole directory."""
+        """Return False for what the version brings, and for an earlier version's directories."""
         return is_local and (self._is_ours or not stat.S_ISDIR(there.st_mode))
 
     def _is_same(self, path: bytes, live: os.stat_result, there: os.stat_result) -> bool:
@@ -286,7 +286,7 @@ class _Carrying:
 
 
 def _status(path: bytes, top_fd: int) -> Optional[os.stat_result]:
-    """What is there, links not followed; None where nothing is, or no directory above it."""
+    """Return a path's status, without following a link; None if it or its parent does not exist."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return os.stat(path, dir_fd=top_fd, follow_symlinks=False)
     return None

@@ -17,12 +17,14 @@ from envsync.agent.server.facts import processes_holding
 from envsync.errors import Locked, PreflightRefused
 
 YIELD_SECONDS = 20.0
-"""How long a holder may take that yields: it looks after each file."""
+"""How long a holder that yields may take: it looks after each file."""
 _ASK_SECONDS = 0.02
 _GLANCES_MAX = 5
-"""Who only asks who holds it (`holder_at`) holds it shared for a moment, and is no holder."""
+"""How often to retry a taken lock: a process that only asks for the holder (`holder_at`) holds it
+shared for a moment."""
 _SAID_SECONDS = 1.0
-"""Between taking the lock and having written who did: next to nothing, on a machine at rest."""
+"""The time allowed between taking the lock and having written who did; next to nothing on an idle
+machine."""
 WRITERS_GRACE_SECONDS = 1.0
 WRITERS_WAIT_SECONDS = 5.0
 _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -39,15 +41,18 @@ class PushLock:
         self._holder = holder
         self._command = self._server = ""
         self.other_name = ""
-        """What this place was called in a push of the same command that had the lock last."""
+        """The name of this server in a push of the same command that had the lock last."""
         self._fd: Optional[int] = None
         self.nonce = ""
         self.yields = False
-        """Whether it will be given up for who asks (`is_wanted`); to be set before `acquire`."""
+        """Whether the lock will be given up when somebody asks (`is_wanted`); set before
+        `acquire`."""
 
     def of_command(self, command: str, server: str) -> None:
-        """`command` tells the pushes of one command from all others; `server` is what this
-        place is called in it. To be said before `acquire`."""
+        """Identify the command and its name for this server. To be called before `acquire`.
+
+        `command` distinguishes the pushes of one command from all others.
+        """
         self._command, self._server = command, server
 
     @property
@@ -55,9 +60,9 @@ class PushLock:
         return self._fd is not None
 
     def acquire(self) -> None:
-        """Take the lock or raise `Locked` with who has it. May be called again.
+        """Take the lock, or raise `Locked` with its holder. May be called again.
 
-        Who yields is asked to give it up, and waited for; but not by who yields itself.
+        A holder that yields is asked to give it up, and waited for, unless this one yields itself.
         """
         if self._fd is not None:
             return
@@ -67,7 +72,7 @@ class PushLock:
             self._take(fd)
             self._say_who(fd)
         except BaseException:
-            # Where the disk is full as well: whoever comes next finds it free.
+            # Also if the disk is full: the next process finds the lock free.
             os.close(fd)
             raise
         self._fd = fd
@@ -113,8 +118,10 @@ class PushLock:
                 time.sleep(_ASK_SECONDS)
 
     def held_for(self) -> str:
-        """The name of this place for which the same command holds the lock; empty where it is
-        anybody else's. Who has just taken it gets a moment to say so."""
+        """Return the name for which the same command holds the lock; empty if somebody else does.
+
+        A process that has just taken it gets a moment to write that.
+        """
         deadline = time.monotonic() + _SAID_SECONDS
         while self._command:
             fd = open_state_file(self._places.file("lock"), os.O_RDWR | os.O_CREAT)
@@ -128,7 +135,7 @@ class PushLock:
         return ""
 
     def _name_in(self, fd: int) -> str:
-        """By what the holder wrote, or the last one, where that is of the same command."""
+        """Return the name that the present or last holder wrote, if it is of the same command."""
         try:
             document = _document(fd)
             is_same = bool(self._command) and document["command"] == self._command
@@ -137,7 +144,7 @@ class PushLock:
             return ""
 
     def is_wanted(self) -> bool:
-        """Whether somebody waits for it. The kernel forgets who asked however he dies."""
+        """Return whether somebody waits for the lock. The kernel forgets them however they die."""
         try:
             fd = os.open(self._places.file("wanted"), os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -148,9 +155,10 @@ class PushLock:
             os.close(fd)
 
     def sync(self) -> None:
-        """Wait until all that was written on this filesystem is on the disk.
+        """Wait until everything written to this filesystem is on the disk.
 
-        OSError where any of it failed since the lock was taken, whoever was told before.
+        Raises OSError if any of it failed since the lock was taken, even if others were told
+        already.
         """
         assert self._fd is not None, "acquire comes first"
         filesystem.sync_filesystem(self._fd)
@@ -174,15 +182,18 @@ def _create(places: Layout) -> None:
 
 
 class Holder(NamedTuple):
-    """Who holds a push lock. One who `yields` makes a tree for the next push, changes nothing
-    that stands there, and gives the lock up at once."""
+    """The holder of a push lock.
+
+    One that `yields` makes a tree for the next push, changes nothing live, and gives the lock up at
+    once.
+    """
 
     who: str
     yields: bool
 
 
 def holder_at(places: Layout) -> Optional[Holder]:
-    """Who holds the push lock right now; None where nobody does. Touches nothing."""
+    """Return who holds the push lock right now; None if nobody does. Changes nothing."""
     try:
         fd = os.open(places.file("lock"), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -197,7 +208,7 @@ def holder_at(places: Layout) -> Optional[Holder]:
 
 
 def nonce_at(places: Layout) -> str:
-    """What the last push wrote into the lock; empty where none ever ran."""
+    """Return the nonce that the last push wrote into the lock; empty if there was no push."""
     try:
         with open(places.file("lock"), "rb") as file:
             return str(json.loads(file.read(4096)).get("nonce", ""))
@@ -206,13 +217,12 @@ def nonce_at(places: Layout) -> str:
 
 
 def fence_writers(places: Layout) -> int:
-    """Wait until no process of an earlier push writes to the staging tree; keep new ones out.
+    """Wait until no process of an earlier push writes to the staging tree, and keep new ones out.
 
-    Returns a descriptor: close it when the staging carries its new token, which a writer
-    that starts late compares. The push lock must be held: whoever still writes has lost the
-    agent that it wrote for, and is ended where it does not end by itself. An rsync whose
-    client was suspended would stay for hours: what it sends against its own time limit
-    fills a buffer.
+    Returns a descriptor: close it once the staging has its new token, which a writer that starts
+    late compares. The push lock must be held: a process that still writes has lost its agent, and
+    is killed if it does not end by itself. An rsync whose client was suspended would stay for
+    hours: what it sends against its own time limit fills a buffer.
     """
     path = places.file("writers")
     fd = open_state_file(path, os.O_RDWR | os.O_CREAT)
@@ -254,7 +264,7 @@ def _flock(fd: int, operation: int) -> None:
 
 
 def _is_locked(fd: int, operation: int) -> bool:
-    """Lock a file if that can be done at once; whether it is locked now."""
+    """Lock a file if that is possible at once; return whether it is locked now."""
     try:
         _flock(fd, operation | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -284,6 +294,6 @@ def _holder_yields(fd: int) -> bool:
 
 
 def _document(fd: int) -> Dict[str, Any]:
-    """What the holder wrote; it may be nonsense."""
+    """Return what the holder wrote, which may be nonsense."""
     document: Dict[str, Any] = json.loads(os.pread(fd, 4096, 0))
     return document

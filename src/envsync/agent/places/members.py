@@ -1,8 +1,8 @@
 """Publishing by several users of a group: what the group may do, and what stays the owner's.
 
-Each version belongs to who published it. Its top directory, writable for the group, may be
-moved by any member, so versions of several users can be switched; nothing of another user's
-version is ever built on, re-moded or removed.
+Each version belongs to the user who published it. Its top directory is writable for the group, so
+any member can move it and versions of several users can be switched; but nothing of another user's
+version is ever built on, given other modes or removed.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _OPEN, _CLOSED = (0o660, 0o2770), (0o600, 0o700)
 
 
 class ClosedRecords(NamedTuple):
-    """That another user's records cannot be read, and what to do about it."""
+    """The message that another user's records cannot be read, and what to do about it."""
 
     message: str
     hint: str
 
 
 def is_foreign(path: bytes) -> bool:
-    """Whether a path belongs to another user; to root, none does."""
+    """Return whether a path belongs to another user; for root, none does."""
     return os.geteuid() not in (0, os.lstat(path).st_uid)
 
 
 def owner_finding(places: Layout) -> Optional[Finding]:
-    """What stands at the name is another user's: that forbids a push, unless a group may write.
+    """Return a finding if the live version is another user's, which forbids a push unless shared.
 
-    Raises `PreflightRefused` where the group may write there, but not switch versions.
+    Raises `PreflightRefused` if the group may write there, but not switch versions.
     """
     status = os.stat(places.standing())
     if status.st_uid == os.geteuid():
@@ -73,9 +73,9 @@ def _require_open(places: Layout, owner: str) -> None:
 
 
 def _closed(places: Layout, mode: int) -> bytes:
-    """The directory of envsync's own that is closed to this user; empty where none is.
+    """Return envsync's own directory that is closed to this user; empty if none is.
 
-    One that is not there this user makes; and none is seen in a directory that is closed.
+    A missing directory is not closed: this user can make it. In a closed one, none is visible.
     """
     needed = (os.path.dirname(places.state), os.X_OK), (places.state, mode)
     closed = (path for path, mode in needed if os.path.isdir(path) and not os.access(path, mode))
@@ -83,7 +83,7 @@ def _closed(places: Layout, mode: int) -> bytes:
 
 
 def closed_records(places: Layout) -> Optional[ClosedRecords]:
-    """What is to be said where this user may not read what envsync keeps; None where he may."""
+    """Return what to say if this user may not read what envsync keeps; None if he may."""
     closed = _closed(places, os.R_OK | os.X_OK)
     if not closed:
         return None
@@ -97,7 +97,7 @@ def closed_records(places: Layout) -> Optional[ClosedRecords]:
 
 
 def require_open_records(places: Layout) -> None:
-    """Raise `PreflightRefused` where what is on record cannot be told: it is not nothing."""
+    """Raise `PreflightRefused` if the records cannot be read, which is not the same as none."""
     closed = closed_records(places)
     if closed is not None:
         raise PreflightRefused(closed.message, hint=closed.hint)
@@ -118,7 +118,7 @@ def _group_name(gid: int) -> str:
 
 
 def closed_to_publishers(places: Layout, gid: int) -> Tuple[str, ...]:
-    """A warning where members of the group cannot publish, with what mends it."""
+    """Return a warning, with the fix, if other members of the group cannot publish."""
     parent = os.path.dirname(places.live)
     status = os.stat(parent)
     is_open = group_writes(status) and status.st_gid == gid and not status.st_mode & stat.S_ISVTX
@@ -132,7 +132,7 @@ def closed_to_publishers(places: Layout, gid: int) -> Tuple[str, ...]:
 
 
 def require_same_group(places: Layout, gid: int) -> None:
-    """Raise `PreflightRefused` where another user's version would go to another group."""
+    """Raise `PreflightRefused` if another user's version would get another group."""
     with contextlib.suppress(FileNotFoundError):
         status = os.stat(places.standing())
         if status.st_uid != os.geteuid() and status.st_gid != gid:
@@ -144,7 +144,7 @@ def require_same_group(places: Layout, gid: int) -> None:
 
 
 def open_state(places: Layout, gid: int, what: str) -> None:
-    """Let the group publish, too, where it may write; else nobody but the owner.
+    """Let the group publish as well if it may write; otherwise only the owner.
 
     Only what belongs to this user is changed. The push lock must be held.
     """
@@ -152,22 +152,22 @@ def open_state(places: Layout, gid: int, what: str) -> None:
 
 
 def close_state(places: Layout) -> None:
-    """Let no group in any more: the same for an environment that is shared with none."""
+    """Let no group in any more, for an environment that is shared with none."""
     if is_open(places):
         _give_all(places, -1, *_CLOSED)
 
 
 def is_open(places: Layout) -> bool:
-    """Whether envsync let a group write what it keeps of the environment."""
-    with contextlib.suppress(OSError):  # none is there, or it is closed to this user
+    """Return whether envsync let a group write what it keeps of the environment."""
+    with contextlib.suppress(OSError):  # there is none, or it is closed to this user
         return group_writes(os.stat(places.state))
     return False
 
 
 def was_shared(places: Layout, record: Optional[Record]) -> bool:
-    """Whether a version of this user's stands at the name that envsync gave to a group.
+    """Return whether envsync gave a group the live version, and that is this user's.
 
-    `record` is that version's. Of modes that a person set by hand none says anything.
+    `record` is that version's. Modes that a person set by hand say nothing.
     """
     if record is None or is_foreign(places.standing()):
         return False
@@ -176,14 +176,14 @@ def was_shared(places: Layout, record: Optional[Record]) -> bool:
 
 
 def shared_finding(places: Layout, record: Optional[Record]) -> Optional[Finding]:
-    """That a group has what stands at the name, or what envsync keeps of it, from envsync."""
+    """Return a finding if envsync gave a group the live version, or what it keeps of it."""
     if not (is_open(places) or was_shared(places, record)):
         return None
     return Finding(SHARED, "%s is shared with a group there" % os.fsdecode(places.live))
 
 
 def of_others(places: Layout) -> Tuple[str, ...]:
-    """Warnings of what stays another user's, where the environment is shared no longer."""
+    """Return warnings of what stays another user's once the environment is no longer shared."""
     if not is_open(places):
         return ()
     if is_foreign(places.state):
@@ -209,9 +209,10 @@ def _give_all(places: Layout, gid: int, file_mode: int, mode: int) -> None:
 
 
 def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
-    """Through a descriptor: in a group's directory, a name may be another thing at any time.
+    """Change a path's group and modes, with a `gid` of -1 only its modes.
 
-    With a `gid` of -1 the group stays what it is.
+    This is done through a descriptor: in a group's directory, a name may become something else at
+    any time.
     """
     try:
         fd = os.open(path, READ_FLAGS)
@@ -223,7 +224,7 @@ def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
         is_plain = is_directory or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
         if status.st_uid != os.geteuid() or not is_plain:
             return
-        # The group before the mode: nobody else gets in between.
+        # Set the group before the mode, so that nobody else gets access in between.
         if gid not in (-1, status.st_gid):
             os.fchown(fd, -1, gid)
         mode = directory_mode if is_directory else file_mode
@@ -234,7 +235,7 @@ def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
 
 
 def may_build_on(tree: bytes) -> bool:
-    """Whether all of an earlier version is this user's: modes and times are its owner's to set.
+    """Return whether all of an earlier version is this user's, who alone can set modes and times.
 
     What is mounted in it belongs to no version at all.
     """
@@ -244,7 +245,7 @@ def may_build_on(tree: bytes) -> bool:
 
 
 def why_unremovable(tree: bytes) -> str:
-    """Why this user cannot remove the whole tree; empty where he can."""
+    """Return why this user cannot remove the whole tree; empty if he can."""
     if is_foreign(tree):
         owner = user_name(os.lstat(tree).st_uid)
         return "it belongs to %s, whose own `envsync gc` removes it" % owner
@@ -258,7 +259,7 @@ def why_unremovable(tree: bytes) -> str:
 
 
 def _of_others(tree: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
-    """What other users made in a version; only where a group may write can there be any."""
+    """Yield what other users made in a version, which is possible only if a group may write."""
     if os.geteuid() == 0 or not group_writes(os.lstat(tree)):
         return
     for path, status in walk(tree):

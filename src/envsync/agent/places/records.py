@@ -1,4 +1,4 @@
-"""What a target keeps of each version that was published there."""
+"""The records: what a target keeps of each version that was published there."""
 
 from __future__ import annotations
 
@@ -31,23 +31,22 @@ _NUMBER_MAX = 10**9
 _FILE = re.compile(r"([0-9]{6,})\.json\Z")
 _HELD = "held.json"
 TAKEN_BACK = "it was changed before it was taken back"
-"""Why a version is kept that failed its check, or was never checked to the end."""
+"""Why a version is kept whose check failed, or was never completed."""
 _NOT_IN_EARLIER_RELEASES: Dict[str, Any] = {"own_changes": "", "local": [], "share": None}
 _REVISIONS = ("source_revision", "revision")
 
 
 class Record(NamedTuple):
-    """One generation: what it holds, where it came from, where it stands.
+    """One generation: what it contains, where it came from, and where it is.
 
-    `revision` is of the tree as published here, `source_revision` of the tree it came
-    from; they differ only where a prefix was rewritten. `inode` is that of its top
-    directory. `local` are the patterns of the local paths by which `revision` was told, none
-    in a record that is older than this field. `kept_because` is set where the version was
-    overwritten although it had changes of its own, or came from a source that the one which
-    overwrote it knows nothing of: no automatic clean-up removes it.
-    `own_changes` is a digest of those, where they are known and a check may have made them.
-    `share` is what it was published for a group to do (`tree.sharing`), empty where nothing; None
-    in a record that is older than this field.
+    `revision` is of the tree as published here, `source_revision` of the tree it came from; they
+    differ only where a prefix was rewritten. `inode` is that of its top directory. `local` are the
+    patterns of local paths with which `revision` was computed; empty in a record older than this
+    field. `kept_because` is set if the version was overwritten although it had changes of its own,
+    or came from a source unknown to the one that overwrote it: no automatic clean-up removes it.
+    `own_changes` is a digest of those changes, if they are known and a check may have made them.
+    `share` is what it was published for a group to do (`tree.sharing`), empty for nothing; None in
+    a record older than this field.
     """
 
     number: int
@@ -67,7 +66,7 @@ class Record(NamedTuple):
 
     @property
     def was_taken_back(self) -> bool:
-        """Whether it stood at the name only until its check failed."""
+        """Whether it was live only until its check failed."""
         return self.kept_because == TAKEN_BACK
 
     def to_json(self) -> Dict[str, Any]:
@@ -75,7 +74,7 @@ class Record(NamedTuple):
 
 
 def record_from_json(document: Any) -> Record:
-    """The record of a document; ValueError where it is none."""
+    """Return the record of a document. Raises ValueError if it is not one."""
     try:
         return from_json(Record, {**_NOT_IN_EARLIER_RELEASES, **dict(document)})
     except (AgentFailed, TypeError) as error:
@@ -89,39 +88,41 @@ class Records:
         self._places = places
 
     def all(self) -> List[Record]:
-        """Every readable record, oldest first. A damaged one is left out, not removed."""
+        """Return every readable record, oldest first. A damaged one is left out, not removed."""
         records: List[Record] = []
         for name in self._names():
             if _FILE.match(name):
                 with contextlib.suppress(ValueError, OSError):
                     record = record_from_json(read_json(self._file(name)))
-                    # Another number would lead to another version's files.
+                    # A record with another number would lead to another version's files.
                     if self._path(record.number, "json") == self._file(name):
                         records.append(record)
         return sorted(records)
 
     def has_damage(self) -> bool:
-        """Whether there are records that cannot be read: then no tree is known to be needless."""
+        """Return whether any record is unreadable: then no tree is known to be unneeded."""
         return bool(self.damaged())
 
     def damaged(self) -> List[bytes]:
-        """The files of records that cannot be read."""
+        """Return the files of records that cannot be read."""
         readable = {self._path(record.number, "json") for record in self.all()}
         found = [self._file(name) for name in self._names() if _FILE.match(name)]
         return [path for path in found if path not in readable]
 
     def misses_kept(self, live: Collection[int]) -> bool:
-        """Whether a version that no clean-up may remove is not where its record says.
+        """Return whether a version that no clean-up may remove is not where its record says.
 
-        As after a restore from a backup, where every inode is another: then a tree that no
-        record knows may be that version. `live` are inodes of what stands at the name.
+        After a restore from a backup every inode differs: then a tree without a record may be that
+        version. `live` are the inodes at the name.
         """
         kept = [r for r in self.all() if r.kept_because and r.inode not in live]
         return any(self.tree(record) is None for record in kept)
 
     def orphans(self) -> List[bytes]:
-        """What a process left that died between two files: manifests without their record,
-        files that never got their name."""
+        """Return what a process left that died between two files.
+
+        These are manifests without a record, and files that never got their final name.
+        """
         names = self._names()
         known = {name.partition(".")[0] for name in names if _FILE.match(name)}
         return [
@@ -131,7 +132,7 @@ class Records:
         ]
 
     def _names(self) -> List[str]:
-        """What stands beside the records. A directory that cannot be read is not an empty one."""
+        """Return the names in the directory. A failing disk raises OSError: it is not empty."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             return os.listdir(os.fsdecode(self._places.generations))
         return []
@@ -140,15 +141,15 @@ class Records:
         return os.path.join(self._places.generations, os.fsencode(name))
 
     def at(self, inode: int) -> Optional[Record]:
-        """The newest record of the tree whose top directory has this inode."""
+        """Return the newest record of the tree whose top directory has this inode, or None."""
         return next((r for r in reversed(self.all()) if r.inode == inode), None)
 
     def of_version(self, inode: int) -> Optional[Record]:
-        """The same; of a version that has just come to stand there, what its record will be.
+        """Return that record or, for a version that has just become live, its coming record.
 
-        Between a switch and the record the note of the switch alone says what stands there.
+        Between a switch and the record, only the switch's intent says what is live.
         """
-        # In this order: the note goes when the record is there.
+        # In this order: the intent is removed after the record is written.
         coming = self._coming()
         return coming if coming is not None and coming.inode == inode else self.at(inode)
 
@@ -165,10 +166,10 @@ class Records:
         return max(numbers, default=0) + 1
 
     def store(self, record: Record, manifest: Optional[Manifest] = None) -> None:
-        """Write a record, after its manifest where that is given.
+        """Write a record, after its manifest if that is given.
 
-        A tree has one record: an earlier one of the same tree is forgotten, for by its
-        number the tree would be taken for a version that nobody needs.
+        A tree has one record: an earlier one of the same tree is forgotten, because by its number
+        the tree would be considered a version that nobody needs.
         """
         if manifest is not None:
             self.store_manifest(record.number, manifest)
@@ -182,7 +183,7 @@ class Records:
         write_whole(self._path(number, "manifest"), hashlib.sha256(data).digest(), data)
 
     def manifest(self, record: Record) -> Optional[Manifest]:
-        """The manifest as published; None where it is missing or damaged."""
+        """Return the manifest as published; None if it is missing or damaged."""
         try:
             with open(self._path(record.number, "manifest"), "rb") as file:
                 digest, data = file.read(DIGEST_BYTES), file.read()
@@ -193,12 +194,12 @@ class Records:
             return None
 
     def forget(self, record: Record) -> None:
-        """Drop the record; the tree is the caller's to remove or to build on."""
+        """Remove the record; the tree is the caller's to remove or to build on."""
         remove(self._path(record.number, "json"))
         remove(self._path(record.number, "manifest"))
 
     def tree(self, record: Record) -> Optional[bytes]:
-        """Where a record's tree stands among the earlier ones; None where it is gone."""
+        """Return where a record's tree is among the earlier ones; None if it is gone."""
         with contextlib.suppress(OSError):
             for path in self._places.other_trees():
                 if os.lstat(path).st_ino == record.inode:
@@ -206,7 +207,7 @@ class Records:
         return None
 
     def kept(self) -> List[Record]:
-        """Those of earlier versions that are there to go back to."""
+        """Return the records of earlier versions whose trees are there to go back to."""
         return [record for record in self.all() if self.tree(record) is not None]
 
     def log(self, event: Dict[str, Any]) -> None:
@@ -217,7 +218,7 @@ class Records:
         try:
             size_bytes = os.fstat(fd).st_size
             if size_bytes and os.pread(fd, 1, size_bytes - 1) != b"\n":
-                # A full disk or a power cut left half a line: this one begins anew.
+                # A full disk or a power cut left half a line, so this one begins on a new line.
                 line = b"\n" + line
             if os.write(fd, line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -226,7 +227,7 @@ class Records:
             os.close(fd)
 
     def history(self) -> List[Dict[str, Any]]:
-        """What happened here, oldest first; damaged lines are left out."""
+        """Return what happened here, oldest first; damaged lines are left out."""
         events: List[Dict[str, Any]] = []
         with contextlib.suppress(OSError), open(self._places.file("history.jsonl"), "rb") as file:
             for line in file:
@@ -237,22 +238,22 @@ class Records:
         return events
 
     def was_removed(self) -> bool:
-        """Whether the last that happened here was that a person took the environment away."""
+        """Return whether the last event here was that a person removed the environment."""
         history = self.history()
         return bool(history) and history[-1].get("event") == "remove"
 
     def held(self) -> Dict[str, str]:
-        """Revisions refused here, each with the reason.
+        """Return the revisions refused here, each with the reason.
 
-        Where the file is damaged: what persons went back from and took away, by the history.
-        What failed its check fails it again.
+        If the file is damaged, they are those that the history says were rolled back or removed by
+        a person. A version whose check failed will fail it again.
         """
         path = self._places.file(_HELD)
         document = read_json(path)
         if document is None and not os.path.lexists(path):
             return {}
         with contextlib.suppress(ValueError):
-            # Files of old have no digest.
+            # Files of earlier releases have no digest.
             if not isinstance(document, dict) or has_checksum(document):
                 document = verified(document)
             held: Dict[str, str] = document
@@ -275,15 +276,15 @@ class Records:
         return held
 
     def hold(self, revision: str, reason: str, *, there: str = "") -> None:
-        """Refuse a version from now on: by its source's revision, and by its own as it stood here.
+        """Refuse a version from now on: by its source's revision, and by its own on this server.
 
-        From a server with another prefix the same version has another revision.
+        From a server with another prefix, the same version has another revision.
         """
         reasons = dict.fromkeys((revision, there or revision), redacted(reason))
         self._store_held({**self.held(), **reasons})
 
     def release(self, *revisions: str) -> None:
-        """Refuse none of these any more, nor what once stood here as one of them."""
+        """Stop refusing these revisions, and what has been published here as one of them."""
         held = self.held()
         if not held:
             return

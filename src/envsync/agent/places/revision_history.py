@@ -1,8 +1,8 @@
 """The source revisions that an environment has had: a push of it may replace only these.
 
-The log is in the user's home, which many machines may have at once, and `/opt/conda/envs/NAME`
-is another environment on each of them. So it goes by the machine as well, except where whoever
-has the home, or the filesystem, has the environment too: decision 34.
+The log is in the user's home, which many machines may share, while `/opt/conda/envs/NAME` is
+another environment on each of them. Therefore the log is also specific to the machine, unless all
+machines that share the home, or the filesystem, share the environment too: decision 34.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _KEPT_MAX = 5000
 
 
 class RevisionHistory:
-    """Source revisions: pushed from here, by the user's own log, or received here, by records."""
+    """The source revisions that an environment has had.
+
+    Those pushed from here are in the user's own log, those received here in the records.
+    """
 
     def __init__(self, places: Layout, state_directory: Optional[str]) -> None:
         """`state_directory` is where the log is kept; None for a user without a home."""
@@ -30,7 +33,7 @@ class RevisionHistory:
         self._directory = None if state_directory is None else os.path.join(state_directory, "had")
 
     def revisions(self) -> List[str]:
-        """Each once."""
+        """Return the revisions, each once."""
         revisions: List[str] = []
         if self._directory is not None:
             for name in (_by_path_alone(self._path()), self._name()):
@@ -40,9 +43,9 @@ class RevisionHistory:
         return list(dict.fromkeys(revisions))
 
     def remember(self, revision: str) -> None:
-        """Note that it has had a revision, for good; best effort where there is no home.
+        """Note durably that the environment has had a revision; best effort without a home.
 
-        Without the note, the next version would be none that may replace this one.
+        Without the note, the next version would not be allowed to replace this one.
         """
         if self._directory is None or revision in self.revisions():
             return
@@ -51,7 +54,7 @@ class RevisionHistory:
             with open(os.path.join(self._directory, self._name()), "ab+") as file:
                 size_bytes = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size_bytes - 1))
-                # A full disk or a power cut left half a line: this one begins anew.
+                # A full disk or a power cut left half a line, so this one begins on a new line.
                 start = b"" if file.read(1) in (b"", b"\n") else b"\n"
                 file.write(start + revision.encode("ascii") + b"\n")
                 file.flush()
@@ -62,22 +65,22 @@ class RevisionHistory:
         return os.path.join(os.path.realpath(parent), name)
 
     def _name(self) -> str:
-        """What the log of this environment is called, and of no other."""
+        """Return the name of this environment's log, which no other environment has."""
         path = self._path()
         whose = b"" if _is_seen_by_all(path) else os.fsencode(machine.name())
         return hashlib.sha256(path + b"\0" + whose).hexdigest()[:24]
 
 
 def _by_path_alone(path: bytes) -> str:
-    """What the log was called before machines were told apart: read, and not written to."""
+    """Return the log's name from before machines were told apart: read, but not written."""
     return hashlib.sha256(path).hexdigest()[:24]
 
 
 def _is_seen_by_all(path: bytes) -> bool:
-    """Whether every machine that has this user's log has the environment at this path as well."""
+    """Return whether all machines that share this user's log have this environment at this path."""
     parent = os.path.dirname(path)
     mount = mount_of(parent)
-    # There are more network filesystems than anybody has a list of.
+    # There are more network filesystems than any list names.
     if mount.kind not in FINE_STAMPS:
         return True
     top = os.path.realpath(os.fsencode(home(os.environ) or os.sep))
@@ -86,9 +89,9 @@ def _is_seen_by_all(path: bytes) -> bool:
 
 
 def _lines(path: str) -> List[str]:
-    """The last lines of a log; none where there is no log."""
+    """Return the last lines of a log; empty if there is no log."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         lines = file.read().split(b"\n")[-_KEPT_MAX:]
-        # What a disk made of a line is no revision, and takes no other with it.
+        # A line damaged on disk is no revision, and must not spoil the others.
         return [line.decode("ascii", "replace").strip() for line in lines if line]
     return []

@@ -1,4 +1,4 @@
-"""Giving an environment's tree to a group of users, and finding what is not the group's yet."""
+"""Gives an environment's tree to a group of users, and finds what the group cannot use yet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GROUP_WRITE = 0o020
 
 
 def group_number(share: Share) -> int:
-    """The group's number here; `PreflightRefused` where this user cannot give it anything."""
+    """Return the group's id. Raises `PreflightRefused` if this user cannot give it anything."""
     user = user_name()
     try:
         found = grp.getgrnam(share.group)
@@ -41,7 +41,7 @@ def group_number(share: Share) -> int:
 
 
 def closed_parents(places: Layout, gid: int) -> Tuple[str, ...]:
-    """Warnings of directories above that let no member of the group through; what mends each."""
+    """Return warnings of parents closed to the group, each with the command to open it."""
     told: List[str] = []
     path = os.path.dirname(places.live)
     while path != b"/":
@@ -59,7 +59,7 @@ def closed_parents(places: Layout, gid: int) -> Tuple[str, ...]:
 
 
 def is_shared(top: bytes, gid: int, what: str) -> bool:
-    """Whether a tree's top directory says that it is shared so; `unshared` says of the rest."""
+    """Return whether the top says that the tree is shared so; see `unshared` for the rest."""
     try:
         status = os.stat(top)
     except OSError:
@@ -70,18 +70,18 @@ def is_shared(top: bytes, gid: int, what: str) -> bool:
 
 
 def hand_down(top_fd: int, gid: int) -> None:
-    """Let everything that will be made in a staging tree belong to the group."""
+    """Let everything created in a staging tree belong to the group."""
     os.fchown(top_fd, -1, gid)
     os.fchmod(top_fd, 0o700 | SETGID)
 
 
 def regroup(top: bytes, gid: int) -> Iterator[bytes]:
-    """Give what has another group this one; the paths."""
+    """Give the group what has another group; yield the paths."""
     for path, status in walk(top):
         if status.st_gid != gid:
             full = os.path.join(top, path)
             os.chown(full, -1, gid, follow_symlinks=False)
-            # Giving a file to another group takes its special bits away.
+            # Changing a file's group clears its special bits.
             if stat.S_ISDIR(status.st_mode):
                 os.chmod(full, stat.S_IMODE(status.st_mode))
             elif not stat.S_ISLNK(status.st_mode):
@@ -90,7 +90,7 @@ def regroup(top: bytes, gid: int) -> Iterator[bytes]:
 
 
 def unshared(top: bytes, local: LocalPaths) -> Tuple[bytes, ...]:
-    """What the group cannot use as the top directory says; none where that says nothing."""
+    """Return what the group cannot use although the top directory says so; empty if it does not."""
     status = os.stat(top)
     if not status.st_mode & SETGID:
         return ()
@@ -108,7 +108,7 @@ def unshared(top: bytes, local: LocalPaths) -> Tuple[bytes, ...]:
 
 
 def walk(top: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
-    """Everything below a directory, links not followed; what hides is left out."""
+    """Yield everything readable below a directory, without following links."""
     pending = [b""]
     for directory in pending:
         with contextlib.suppress(OSError), os.scandir(os.path.join(top, directory)) as entries:

@@ -11,7 +11,7 @@ _SET_ASIDE = "is_set_aside"
 
 
 class StagingNote(NamedTuple):
-    """A tree by its inode: its name changes with each push, so that no late writer finds it.
+    """A tree, identified by its inode: its name changes with each push, so no late writer finds it.
 
     One that `is_set_aside` is whole and verified, and nobody writes to it.
     """
@@ -21,7 +21,7 @@ class StagingNote(NamedTuple):
 
 
 def note_staging(places: Layout, token: str, inode: int, *, is_set_aside: bool = False) -> None:
-    """Write it down, for good; whoever writes there for a push has to present the token."""
+    """Write the note durably. Whoever writes there for a push has to present the token."""
     document: Dict[str, Any] = {"token": token, "inode": inode}
     if is_set_aside:
         document[_SET_ASIDE] = True
@@ -29,7 +29,7 @@ def note_staging(places: Layout, token: str, inode: int, *, is_set_aside: bool =
 
 
 def find_staging(places: Layout) -> Optional[StagingNote]:
-    """What is noted; None where nothing is, or the note is damaged."""
+    """Return the note; None if there is none or it is damaged."""
     document: Any = read_json(places.file(_FILE))
     inode = document.get("inode") if isinstance(document, dict) else None
     if not isinstance(inode, int):
@@ -38,16 +38,16 @@ def find_staging(places: Layout) -> Optional[StagingNote]:
 
 
 def set_aside_inode(places: Layout) -> Optional[int]:
-    """The inode of the tree that was set aside; None where none was."""
+    """Return the inode of the tree that was set aside; None if none was."""
     note = find_staging(places)
     return note.inode if note is not None and note.is_set_aside else None
 
 
 def note_path(places: Layout) -> bytes:
-    """Where the note is, if there is one."""
+    """Return the path of the note, which may not exist."""
     return places.file(_FILE)
 
 
 def forget_staging(places: Layout) -> None:
-    """Nobody builds on that tree any more: it is an unfinished one like any other."""
+    """Remove the note: nobody builds on the tree any more, which is then merely unfinished."""
     remove(places.file(_FILE))
