@@ -1,4 +1,4 @@
-"""A thread pool for many servers, some at a time; a slow one gives its slot to another."""
+"""A thread pool for many servers, some at a time; a slow one gives up its slot to another."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 AT_ONCE = 8
-"""How many are served at a time while they answer."""
+"""How many servers are served at a time, as long as they answer."""
 
 PATIENCE_SECONDS = 3.0
-"""What most answer in; a server that says nothing is given up after a minute or so."""
+"""How long a server keeps its slot without an answer. Most answer sooner; one that never does is
+given up after a minute or so."""
 
 THREADS_MAX = 64
-"""With those that have given their place to others."""
+"""The most threads, including those whose server has given up its slot."""
 
 _LOOK_SECONDS = 0.25
 
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 
 class ServerPool(Generic[P, T]):
-    """`begin`, `finish` and `results`; or `abandon` at any time, which waits for nobody."""
+    """Call `begin`, `finish` and `results`; or, at any time, `abandon`, which waits for nothing."""
 
     def __init__(
         self,
@@ -33,7 +34,7 @@ class ServerPool(Generic[P, T]):
         is_waiting: Callable[[P], bool] = lambda _: True,
         at_once: int = AT_ONCE,
     ) -> None:
-        """`is_waiting` tells, of a place that is served, whether that costs only time."""
+        """`is_waiting` says of a place that is being served whether that costs nothing but time."""
         self._serve = serve
         self._is_waiting = is_waiting
         self._at_once = at_once
@@ -45,7 +46,7 @@ class ServerPool(Generic[P, T]):
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="server")
 
     def begin(self) -> None:
-        """Serve as many as there are places for now."""
+        """Start serving as many places as there are free slots."""
         busy = sum(self._has_its_place(*running) for running in self._running.values())
         while self._left and busy < self._at_once and len(self._running) < self._threads_max:
             place = self._left.popleft()
@@ -55,7 +56,7 @@ class ServerPool(Generic[P, T]):
             busy += 1
 
     def finish(self) -> None:
-        """Until all were served."""
+        """Serve all places, and return when that is done."""
         self.begin()
         while self._running:
             timeout = _LOOK_SECONDS if self._left else None
@@ -64,12 +65,15 @@ class ServerPool(Generic[P, T]):
             self.begin()
 
     def results(self) -> list[T]:
-        """In the order of the places; raises what serving one of them did, which is a bug."""
+        """Return the results in the order of the places.
+
+        Raises what serving one of them raised, which is a bug.
+        """
         self._pool.shutdown()
         return [future.result() for future in self._futures]
 
     def abandon(self) -> None:
-        """Begin no more, and leave those that are served to themselves."""
+        """Start no more, and let those that are running run on."""
         self._left.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -1,4 +1,4 @@
-"""The same push to many servers at once; a failure of one leaves the others alone."""
+"""The same push to many servers at once; the failure of one does not affect the others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OnReport = Callable[[PushReport], None]
 
 
 class FanOut:
-    """Pushes to several servers. `stop` ends it: what is staged stays for the next try."""
+    """Pushes to several servers. `stop` ends all of them; what is staged stays for the next try."""
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class FanOut:
         open_source: Callable[[], Link] | None = None,
         start_signal: StartSignal = AT_ONCE,
     ) -> None:
-        """`open_source` opens a link to the source; none where it is this machine.
+        """`open_source` opens a link to the source; None if that is on this machine.
 
-        Until `start_signal` is given, everything is made ready: the source is looked at, and agents
-        are there on the targets, which have been asked nothing and hold no lock.
+        Until `start_signal` is given, everything is prepared: the source is inspected, and agents
+        are started on the targets, but they are asked nothing and hold no lock.
         """
         self._settings = settings
         self._start_signal = start_signal
@@ -66,10 +66,10 @@ class FanOut:
         self._route = "" if open_source is None else THROUGH_HERE
         self._targets = Targets(settings)
         self._command_locks = CommandLocks(())
-        # Where no agent has said a word yet: those cost time, and nothing else.
+        # Servers whose agent has not answered yet: waiting for them costs nothing but time.
         self._opening: set[str] = set()
         self.wanting_spares: set[str] = set()
-        """The servers where a publish left nothing for the next push to be built on."""
+        """The servers where a publish left nothing for the next push to build on."""
 
     def run(
         self,
@@ -77,10 +77,10 @@ class FanOut:
         on_progress: OnProgress = lambda _: None,
         on_report: OnReport = lambda _: None,
     ) -> list[PushReport]:
-        """Push to all of them, in the order given; a failure is a report, never raised.
+        """Push to all of them; return the reports in the same order. A failure is never raised.
 
-        Raises what is wrong with the source itself, before any server is touched, where
-        that can be told at once.
+        Raises what is wrong with the source itself, before any server is touched, if that can be
+        told at once.
         """
         self._source.look.serves_several = len(destinations) > 1
         self._command_locks = CommandLocks([destination.server for destination in destinations])
@@ -97,7 +97,7 @@ class FanOut:
                 self._command_locks.over(destination.server)
             reports[destination.server] = report
             if report.outcome != FAILED or not self._targets.stopped:
-                on_report(report)  # what `stop` ended is nobody's news
+                on_report(report)  # what `stop` ended is no news to anybody
 
         pool = ServerPool(serve, destinations, lambda place: place.server in self._opening)
         try:
@@ -107,24 +107,24 @@ class FanOut:
             pool.finish()
             inspecting.join()
         except BaseException:
-            # Ctrl-C: a server that is silent must not hold up the end of the process.
+            # On Ctrl-C, a server that is silent must not delay the end of the process.
             self.stop()
             pool.abandon()
             raise
         self._helpers.close()
         self._source.close()
-        pool.results()  # a bug that one server met; the others are done
+        pool.results()  # raises a bug met on one server, after the others are done
         return [reports[destination.server] for destination in destinations]
 
     @property
     def source_revision(self) -> str:
-        """What the source was found to be; empty while that is not known."""
+        """The revision found at the source; empty while it is not known."""
         return self._source.look.known_revision
 
     def _begun(self, on_progress: OnProgress) -> threading.Thread:
-        """Wait for the word, and then look once more where what was seen cannot count."""
+        """Wait for the start signal, and then inspect again if the first look no longer counts."""
         self._start_signal.wait()
-        # All is imported and connected: this interpreter has time to scan as well.
+        # Everything is imported and connected, so this interpreter has time to scan as well.
         self._helpers.caller_shares = True
         self._source.look.look_again(is_changed=self._start_signal.is_changed_since)
         inspecting = self._inspecting(on_progress)
@@ -137,7 +137,7 @@ class FanOut:
         return thread
 
     def _inspect_source(self, on_progress: OnProgress) -> None:
-        """Look at the source while the links are being opened; who needs it meets the error."""
+        """Inspect the source while the links are opened. Whoever needs it meets the error."""
 
         def relay(told: Mapping[str, Any]) -> None:
             hashed = told.get("hash_bytes", 0)
@@ -156,7 +156,7 @@ class FanOut:
             with self._targets.link(destination, on_progress) as link:
                 return self._push_over(link, destination, on_progress, started)
         except EnvsyncError as error:
-            self._may_begin.wait()  # before it, nobody asked
+            self._may_begin.wait()  # until then, nobody has asked for the push
             error.server = error.server or destination.server
             return self._failed(destination, error, started)
         except OSError as error:
@@ -164,7 +164,7 @@ class FanOut:
             return self._failed(destination, failure, started)
 
     def _counted_from(self, started: float) -> float:
-        """Wait until pushes may begin; from which monotonic second their time counts."""
+        """Wait until pushes may begin; return from which monotonic second their time counts."""
         if self._may_begin.is_set():
             return started
         self._may_begin.wait()
@@ -175,7 +175,7 @@ class FanOut:
     def _push_here(
         self, destination: Destination, on_progress: OnProgress, started: float
     ) -> PushReport:
-        """To this machine: no link."""
+        """Push to this machine, without a link."""
         target = self._targets.here(destination)
         report = self._run(target, None, destination, on_progress, started)
         return replace(report, connection=HERE)
@@ -201,7 +201,7 @@ class FanOut:
         on_progress: OnProgress,
         started: float,
     ) -> PushReport:
-        """The push itself, when it may begin; `target` is closed then."""
+        """Push once pushes may begin, and close `target` afterwards."""
         self._opening.discard(destination.server)
         reopen = partial(self._targets.again, destination)
         settings = self._settings_for(destination)

@@ -17,10 +17,10 @@ def make_spares(
     destinations: Sequence[Destination],
     on_outcome: Callable[[Outcome[bool]], None] = lambda _: None,
 ) -> list[Outcome[bool]]:
-    """On each of them a tree for the next push to build on; whether one was made.
+    """Make a tree on each target for the next push; each outcome says whether one was made.
 
-    A target on which somebody pushes, or which cannot be reached, is left as it is, and that is
-    its outcome's error.
+    A target that somebody pushes to, or that cannot be reached, is left alone; its outcome has the
+    error.
     """
     places = [Place(d.server, d.prefix, d.open_link) for d in destinations]
     return for_each_server(places, partial(_make_spare, settings), on_outcome)

@@ -1,4 +1,4 @@
-"""The start signal for a fan-out that was made ready ahead."""
+"""The start signal for a fan-out that was prepared ahead of time."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import threading
 
 
 class StartSignal:
-    """Given once, waited for by many. Safe to share between threads."""
+    """A signal that is given once and awaited by many. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._said = threading.Event()
         self.is_changed_since = False
-        """Whether the source has changed after it was looked at ahead of the word."""
+        """Whether the source has changed since it was inspected ahead of the signal."""
 
     def say(self, *, is_changed_since: bool) -> None:
         self.is_changed_since = is_changed_since

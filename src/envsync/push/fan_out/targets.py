@@ -17,19 +17,19 @@ from envsync.ssh.session import Link
 
 
 class Targets:
-    """Safe to share between threads."""
+    """Opens and closes the targets of one command. Safe to share between threads."""
 
     def __init__(self, settings: PushSettings) -> None:
         self._settings = settings
         self.command = ""
-        """What their locks tell the pushes of one command by; to be set before the first."""
+        """The command's identity in the targets' locks; set before the first target is opened."""
         self._links: set[Link] = set()
         self._lock = threading.Lock()
         self.stopped = False
 
     @contextlib.contextmanager
     def link(self, destination: Destination, on_progress: OnProgress) -> Iterator[Link]:
-        """A link to a destination that is another machine, until the block ends or `stop`."""
+        """Open a link to a destination on another machine, until the block ends or `stop`."""
         on_progress(Progress(destination.server, "connect"))
         assert destination.open_link is not None
         link = destination.open_link()
@@ -46,19 +46,19 @@ class Targets:
                 self._links.discard(link)
 
     def here(self, destination: Destination) -> TargetEnd:
-        """The target where the destination is this machine: nothing can be lost with a link."""
+        """Return the target on this machine: there is no link that could be lost."""
         return self._target(LocalEnd(destination.server), destination)
 
     def over(self, link: Link, destination: Destination) -> TargetEnd:
-        """The target by an agent that is started there."""
+        """Return the target, through an agent that is started on the destination."""
         end = RemoteEnd(link, destination.prefix)
-        # While the agent loads its modules: ours for the push take as long.
+        # Load the modules for the push while the agent loads its own, which takes as long.
         import_module("envsync.push.cycle")
         return self._target(end, destination)
 
     @contextlib.contextmanager
     def again(self, destination: Destination) -> Iterator[TargetEnd]:
-        """The target over a new link, until the block ends; for when the first one was lost."""
+        """Open the target over a new link, until the block ends; the first one was lost."""
         if destination.open_link is None:
             with contextlib.closing(self.here(destination)) as target:
                 yield target
@@ -79,7 +79,7 @@ class Targets:
             raise
 
     def stop(self) -> None:
-        """End every link, and every one that is opened from now on. May be called by any thread."""
+        """Close every link, and each one opened from now on. May be called from any thread."""
         with self._lock:
             self.stopped = True
             links = list(self._links)

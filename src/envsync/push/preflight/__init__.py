@@ -1,1 +1,1 @@
-"""Preflight: what forbids a push, what a person should know, and the hint that helps."""
+"""Preflight: what forbids a push, what a person should know about it, and the hints."""

@@ -1,4 +1,4 @@
-"""The preflight checks that query both ends; those on two states alone are in `preflight`."""
+"""The preflight checks that query the ends; those on the two states alone are in `preflight`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EndChecks:
         self.refusal_hints = RefusalHints(settings, source, target)
 
     def require_permission(self, source: SourceState, target: TargetState) -> None:
-        """Preflight's decisions; where packages differ, the error names them."""
+        """Apply `preflight.require_permission`; its error then names the packages that differ."""
         settings = self._settings
         try:
             preflight.require_permission(settings, source, target)
@@ -39,7 +39,7 @@ class EndChecks:
             raise
 
     def require_inside(self) -> None:
-        """Refuse what leads out of the environment, where `outside: fail` says so."""
+        """Refuse paths that lead out of the environment if `outside: fail` is set."""
         if self._settings.outside == "fail" and self._source.answers.outside():
             found = self.outside()
             lead = "path leads" if len(found) == 1 else "paths lead"
@@ -50,7 +50,7 @@ class EndChecks:
             )
 
     def _differences(self, target: TargetState) -> tuple[str, ...]:
-        """What stands there against what was published, or against the source."""
+        """Return how the target differs from what was published, or from the source."""
         manifest = b""
         if shows_source(target):
             manifest = self._source.manifest(self._target.references())
@@ -75,7 +75,7 @@ class EndChecks:
             )
 
     def outside(self) -> tuple[str, ...]:
-        """What leads out of the environment, and whether there is something on the target."""
+        """Return what leads out of the environment, and whether it exists on the target."""
         lines = self._source.answers.outside()
         paths = [line.rpartition(STANDS_AT)[2].rpartition(LEADS_TO)[2] for line in lines]
         absolute = [path for path in paths if path.startswith("/")]
@@ -87,7 +87,7 @@ class EndChecks:
         )
 
     def glibc(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
-        """Where the target's C library is older: whether what is sent needs a newer one."""
+        """Return a warning if what is sent needs a newer C library than the target has."""
         if not preflight.has_older_libc(source, target):
             return ()
         path, needed = self._source.answers.newest_glibc()

@@ -19,11 +19,10 @@ _PROCESSES_SHOWN = 12
 def await_unused(
     target: TargetEnd, settings: PushSettings, on_wait: OnWait
 ) -> tuple[ProcessUse, ...]:
-    """The processes that use it, as `in_use` decides about them: told, waited for, or refused.
+    """Return the processes that use the environment, after waiting or refusing as `in_use` says.
 
-    `on_wait` is told, once, for which it waits and how many seconds at most.
-
-    Raises `EnvironmentInUse` where they may not, or not for as long as they do.
+    `on_wait` is called once, with the processes waited for and the most seconds to wait. Raises
+    `EnvironmentInUse` if `in_use` forbids them, or if they still use it when the time is up.
     """
     deadline = time.monotonic() + settings.in_use_wait_seconds
     is_told = False
@@ -41,7 +40,7 @@ def await_unused(
 def require_unused(
     processes: Sequence[ProcessUse], settings: PushSettings, *, is_late: bool = False
 ) -> None:
-    """Refuse, where `in_use: fail` says so, or nobody waits for them any longer."""
+    """Raise `EnvironmentInUse` if `in_use: fail` is set or the wait is over."""
     if not processes or not (settings.in_use == "fail" or is_late):
         return
     raise used_there(
@@ -52,7 +51,7 @@ def require_unused(
 
 
 def used_there(processes: Sequence[ProcessUse], hint: str, then: str = "") -> EnvironmentInUse:
-    """What is said of processes that are in the way; `then` is what would become of them."""
+    """Return the error for processes in the way; `then` says what would become of them."""
     users = "a process uses" if len(processes) == 1 else f"{len(processes)} processes use"
     return EnvironmentInUse(
         f"{users} the environment there{then}",

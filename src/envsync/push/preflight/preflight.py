@@ -69,7 +69,7 @@ _SOURCE_HINTS = {
 
 
 def warnings(source: SourceState, target: TargetState, method: str = MIRROR) -> tuple[str, ...]:
-    """What does not stop the push."""
+    """Return the findings that do not stop the push."""
     findings = (*source.findings, *_target_findings(source, target, method))
     told = (finding for finding in findings if finding.kind not in (GROUP_OWNED, SHARED))
     return tuple(finding.message for finding in told if not finding.blocking)
@@ -78,7 +78,7 @@ def warnings(source: SourceState, target: TargetState, method: str = MIRROR) -> 
 def credential_warning(
     paths: Sequence[str], where: str = "the environment there"
 ) -> tuple[str, ...]:
-    """What a person should know of files with credentials that travel; nothing without any."""
+    """Return a warning about files with credentials that are sent; empty if there are none."""
     if not paths:
         return ()
     names = listed(paths, _CREDENTIALS_SHOWN)
@@ -95,25 +95,25 @@ def _target_findings(source: SourceState, target: TargetState, method: str) -> I
 
 
 def is_other_platform(source: SourceState, target: TargetState) -> bool:
-    """Whether what runs on the source cannot run on the target."""
+    """Return whether programs of the source cannot run on the target."""
     return any(finding.blocking for finding in platform_findings(source, target))
 
 
 def platform_findings(source: SourceState, target: TargetState) -> Iterator[Finding]:
-    """What forbids it. An older C library forbids nothing: see `EndChecks.glibc`."""
+    """Yield what forbids a mirror. An older C library does not: see `EndChecks.glibc`."""
     for mismatch in mismatches(Platform(*source.platform), Platform(*target.platform)):
         if mismatch.refused:
             yield Finding("platform", mismatch.message, True)
 
 
 def has_older_libc(source: SourceState, target: TargetState) -> bool:
-    """Whether the newest glibc that the environment needs may be too new for the target."""
+    """Return whether the newest glibc that the environment needs may be too new for the target."""
     here, there = Platform(*source.platform), Platform(*target.platform)
     return here.libc == there.libc and platform_needs.has_older_libc(here, there)
 
 
 def insisted(source: SourceState, target: TargetState) -> tuple[TargetState, tuple[str, ...]]:
-    """The target as one of the source's platform, which a person insists on; and what differs."""
+    """Return the target with the source's platform, which a person insists on, and what differs."""
     differs = tuple(
         f"{finding.message}; --force-platform insists"
         for finding in platform_findings(source, target)
@@ -138,7 +138,7 @@ def require_target(
 ) -> None:
     """Refuse a target that cannot take the environment, whatever its version.
 
-    Nothing makes that of an archive anew, so no such way out is told.
+    An archive cannot be rebuilt, so hints for one do not suggest that.
     """
     findings = _target_findings(source, target, method)
     if is_archive:
@@ -148,7 +148,7 @@ def require_target(
 
 
 def refuse(findings: Iterable[Finding]) -> None:
-    """Raise `PreflightRefused` where one of them forbids it."""
+    """Raise `PreflightRefused` if one of the findings forbids the push."""
     blocking = [finding for finding in findings if finding.blocking]
     if blocking:
         raise PreflightRefused(
@@ -159,7 +159,7 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 
 def require_shared(target: TargetState, share: Share | None) -> None:
-    """Refuse to replace another user's version, unless a group is to publish here."""
+    """Refuse to replace another user's version, unless a group may publish here."""
     if share is None or share.mode != WRITE:
         refuse(
             finding._replace(kind=FOREIGN_OWNER, blocking=True)
@@ -169,12 +169,12 @@ def require_shared(target: TargetState, share: Share | None) -> None:
 
 
 def is_shared(target: TargetState) -> bool:
-    """Whether envsync has a group use what stands there, or what it keeps of that."""
+    """Return whether the live version, or what envsync keeps, is shared with a group."""
     return any(finding.kind == SHARED for finding in target.findings)
 
 
 def is_in_step(source: SourceState, target: TargetState, method: str = MIRROR) -> bool:
-    """Whether the target has the source's version already, or what that method made of it."""
+    """Return whether the target has the source's version, or what `method` made of it."""
     if not target.exists or target.revision == source.revision_there:
         return target.exists
     made = target.record
@@ -186,7 +186,7 @@ def is_in_step(source: SourceState, target: TargetState, method: str = MIRROR) -
 
 
 def has_drifted(target: TargetState) -> bool:
-    """Whether what stands there is not what was published there."""
+    """Return whether the live version is not the one that was published."""
     if not target.exists:
         return False
     return target.record is None or target.record.revision != target.revision
@@ -206,8 +206,10 @@ def require_permission(settings: PushSettings, source: SourceState, target: Targ
 def missing_options(
     settings: PushSettings, source: SourceState, target: TargetState
 ) -> tuple[str, ...]:
-    """The options without which that push is refused; who gives but one of them is told of the
-    next by another refusal."""
+    """Return the options without which the push is refused.
+
+    All are named at once: given only one of them, the push would be refused for the next.
+    """
     needed = {
         "--overwrite": _require_nothing_else,
         "--allow-shrink": _require_not_shrunk,
@@ -235,7 +237,7 @@ def _require_nothing_else(settings: PushSettings, source: SourceState, target: T
 
 
 def _require_not_held(settings: PushSettings, source: SourceState, target: TargetState) -> None:
-    # As it would stand there, too: what was rolled back may have come from another prefix.
+    # Also as it would be on the target: what was rolled back may have come from another prefix.
     names = source.source_revision, source.revision, source.revision_there
     held = next((name for name in names if name in target.held), None)
     if held is not None and not settings.retry_held:
@@ -251,7 +253,7 @@ def _require_not_shrunk(settings: PushSettings, source: SourceState, target: Tar
 
 
 def require_no_drift(target: TargetState) -> None:
-    """Refuse to replace what is not what was published there."""
+    """Refuse to replace a version that is not the one that was published."""
     if not has_drifted(target):
         return
     if target.record is None:
@@ -275,7 +277,7 @@ def _require_not_removed(target: TargetState) -> None:
 
 
 def is_foreign(source: SourceState, target: TargetState) -> bool:
-    """Whether the source never had what was published there last."""
+    """Return whether the source never had the version that was published there last."""
     record = target.record
     if record is None or not target.exists:
         return False
@@ -287,7 +289,7 @@ def _require_fast_forward(source: SourceState, target: TargetState) -> None:
     if record is not None and is_foreign(source, target):
         origin = f"from {record.source} ({published(record)})"
         if record.method == KEPT:
-            # It was overwritten once, and put back since.
+            # It was overwritten once, and has been put back since.
             origin = "that was made by hand there"
         raise NotFastForward(
             f"it holds revision {short(record.source_revision)} {origin}, "
@@ -296,6 +298,6 @@ def _require_fast_forward(source: SourceState, target: TargetState) -> None:
 
 
 def published(record: RecordFacts) -> str:
-    """`alice@server1 published it on 2026-03-02 14:05`, in the local time of who reads it."""
+    """Return `alice@server1 published it on 2026-03-02 14:05`, in the reader's local time."""
     when = datetime.fromtimestamp(record.when_seconds, tz=timezone.utc).astimezone()
     return f"{record.who} published it on {when:%Y-%m-%d %H:%M}"

@@ -1,4 +1,4 @@
-"""Completes the hint of a refused push with the commands that show why, or insist."""
+"""Completes the hint of a refused push with the commands that show why, or that insist."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class RefusalHints:
         target: TargetState | None = None,
         missing: Collection[str] = (),
     ) -> None:
-        """Put the whole commands into its hint: what shows the difference, and what insists.
+        """Put whole commands into the error's hint: to show the difference, and to insist.
 
-        `target` is what stood there when it was refused; None where that has changed since.
-        What insists are the options that are `missing` and those that were given.
+        `target` is its state at the refusal; None if that has changed since. The options to insist
+        with are those that are `missing` and those that were given.
         """
         if error.leaves_open("see_difference"):
             error.fill(see_difference=see_difference(self._diff(target)))
@@ -44,7 +44,7 @@ class RefusalHints:
         )
 
     def _options(self, own: str, missing: Collection[str]) -> str:
-        """All that it takes, so that the next try is not refused for another of them."""
+        """Return all options needed, so that the next try is not refused for want of another."""
         settings = self._settings
         given = {
             "--overwrite": settings.overwrite,
@@ -56,9 +56,10 @@ class RefusalHints:
         )
 
     def _diff(self, target: TargetState | None) -> str:
-        """What shows the same difference; empty where no command does.
+        """Return the command that shows the difference; empty if none does.
 
-        It compares what this machine has with another server's, or that with what was published.
+        `diff` compares what this machine has with another server's, or the latter with what was
+        published.
         """
         settings, name = self._settings, self._settings.name_there
         if target is None or not shows_source(target):
@@ -72,7 +73,7 @@ class RefusalHints:
         return command_line("diff", name, other)
 
     def _again(self) -> str:
-        """The command of this push; empty where it is a pull, an unpacking, or from elsewhere."""
+        """Return this push's command; empty for a pull, an archive, or a source elsewhere."""
         settings = self._settings
         is_from_here = settings.source.partition(":")[0] == settings.who.rpartition("@")[2]
         if settings.archive or not is_from_here:
@@ -83,10 +84,10 @@ class RefusalHints:
 
 
 def see_difference(shown_by: str) -> str:
-    """The words in a hint: which command shows what differs; none where there is none."""
+    """Return the words of a hint that name the command showing what differs, or ""."""
     return f"see what differs with `{shown_by}`; " if shown_by else ""
 
 
 def shows_source(target: TargetState) -> bool:
-    """Whether it is the source's version that differs there, and not a hand's work."""
+    """Return whether the difference is the source's version, and not a change by hand."""
     return target.record is None or not preflight.has_drifted(target)

@@ -1,1 +1,1 @@
-"""Queries to servers without a push, and what `doctor` makes of them."""
+"""Queries to servers without a push, and `doctor`'s diagnosis."""

@@ -33,14 +33,14 @@ _RSYNC_HOLES = (
     ((3, 4, 0), "CVE-2024-12084 to -12088 and CVE-2024-12747"),
     ((3, 4, 3), "CVE-2026-29518, CVE-2026-43618 and CVE-2026-43620"),
 )
-"""The first release without the holes of that name, oldest first."""
+"""Releases of rsync, each the first without the vulnerabilities named; oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """`fails` where a push to that server would fail; else something to know.
+    """Something wrong with a server, or worth knowing.
 
-    `command` mends it, or is the step towards that.
+    `fails` says that a push to it would fail. `command` fixes it, or is a step towards that.
     """
 
     server: str
@@ -50,7 +50,7 @@ class Complaint:
 
 
 def complaints(found: Examination, here: PlatformFacts | None) -> tuple[Complaint, ...]:
-    """All of a server's, what fails first. `here` is the platform of this machine."""
+    """Return a server's complaints, failures first. `here` is the platform of this machine."""
     if found.error is not None:
         return (Complaint(found.server, found.error.message, found.error.hint, fails=True),)
     health = found.health
@@ -89,7 +89,7 @@ def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
 
 
 def _let_write(found: Examination, health: HealthFacts, user: str) -> str:
-    """What lets this user write in `envs`, and takes nothing from another one."""
+    """Return the command that lets this user write in `envs` and takes nothing from others."""
     prefix, envs = health.prefix, f"{shlex.quote(health.prefix.path)}/envs"
     if prefix.owner == user:
         return _there(found, f"chmod u+rwx {envs}")
@@ -105,7 +105,7 @@ def _let_write(found: Examination, health: HealthFacts, user: str) -> str:
 
 
 def _bootstrap(found: Examination) -> str:
-    """What brings conda there: to this machine from another one."""
+    """Return the command that brings conda there; to this machine it comes from another one."""
     from_another = ("--from", "SERVER") if found.connection == HERE else ()
     return command_line("bootstrap", found.server, *from_another)
 
@@ -122,7 +122,7 @@ def _about_space(found: Examination, health: HealthFacts) -> _Told:
 
 
 def _size(size_bytes: int) -> str:
-    """In the unit in which it is not nothing."""
+    """Return the size in a unit in which it is not zero."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
 
 
@@ -153,7 +153,7 @@ def _about_tools(found: Examination, health: HealthFacts) -> _Told:
 
 
 def rsync_holes(rsync: ToolFacts | None) -> str:
-    """The known holes of a version, by name; empty where it has none, or says no version."""
+    """Return the known vulnerabilities of a version; empty if none, or no version is known."""
     numbers = () if rsync is None else tuple(map(int, re.findall(r"\d{1,9}", rsync.version)[:3]))
     if not numbers:
         return ""
@@ -176,7 +176,7 @@ def _about_login(found: Examination) -> _Told:
 
 
 def _about(found: Examination, standing: StandingFacts) -> _Told:
-    # The server says what stands there, and a person pastes what is said here.
+    # These words come from the server, and a person pastes the command.
     name, server = standing.name, found.server
     mend = {
         "changed": published_diff(name, server),
@@ -194,7 +194,7 @@ def _about(found: Examination, standing: StandingFacts) -> _Told:
 
 
 def _there(found: Examination, command: str) -> str:
-    """A command line that runs it on the server: one word for the shell here."""
+    """Return a command line that runs `command` on the server, as one word for the shell here."""
     if found.reached is None:
         return command
     return f"{ssh_command(found.reached, '-t')} {shlex.quote(command)}"

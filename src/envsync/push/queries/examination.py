@@ -25,18 +25,18 @@ from envsync.push.request.places import HERE, Place
 from envsync.ssh.session import Link, Reached
 
 EXAMINATION_SECONDS = 120.0
-"""A disk that hangs keeps an agent silent but alive; nobody waits for it longer than this."""
+"""The time limit of an examination: with a disk that hangs, an agent is silent but alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
     """What was found out about a server until it was done, or an `error` ended it.
 
-    `connection` is how it was reached (`here`: it is this machine), empty where it was not;
-    `reached` is where that led, None where no link was needed. `publishers` is the group that
-    is to publish there by the inventory, empty where none is.
-    `is_reached` and `is_key_known` are None where that did not come up. `noise` is what its
-    login files print. `clock_off_seconds` is how far its clock is ahead of this machine's.
+    `connection` is how it was reached (`here` for this machine), empty if it was not. `reached` is
+    where the link led, None if none was needed. `publishers` is the group that the inventory lets
+    publish there, or empty. `is_reached` and `is_key_known` are None if the question did not arise.
+    `noise` is what its login files print. `clock_off_seconds` is how far its clock is ahead of this
+    machine's.
     """
 
     server: str
@@ -54,7 +54,7 @@ class Examination:
 
 
 def examine(place: Place, asked: AskEnvironments, publishers: str = "") -> Examination:
-    """Look at a place; never raises an `EnvsyncError`. `asked` are its environments."""
+    """Examine a place; `asked` names its environments. Never raises an `EnvsyncError`."""
     found = Examination(place.server, place.prefix, publishers=publishers)
     try:
         if place.open_link is None:
@@ -96,7 +96,7 @@ def _too_slow(found: Examination) -> EnvsyncError:
 
 @contextlib.contextmanager
 def _time_limit(link: Link) -> Iterator[threading.Event]:
-    """Ends the link after a while; the event says that it did."""
+    """Close the link when the time is up; the event says that it was."""
     is_over = threading.Event()
 
     def end() -> None:
@@ -113,7 +113,7 @@ def _time_limit(link: Link) -> Iterator[threading.Event]:
 
 
 def _asked(found: Examination, end: End, asked: AskEnvironments) -> Examination:
-    end.call("hello")  # whatever it takes until the first answer is not the clock's
+    end.call("hello")  # the delay until the first answer is not the clock's
     began = time.time()
     greeting = from_json(ServerFacts, end.call("hello").document)
     middle = (began + time.time()) / 2
@@ -123,7 +123,7 @@ def _asked(found: Examination, end: End, asked: AskEnvironments) -> Examination:
 
 
 def _reach(error: EnvsyncError) -> tuple[bool | None, bool | None]:
-    """How far it came before a link was there: whether it answers, and its key is known."""
+    """Return whether the server answers and whether its key is known, when no link was made."""
     if isinstance(error, ConnectionFailed):
         return False, None
     if isinstance(error, HostKeyRefused):

@@ -1,4 +1,4 @@
-"""Queries many servers at once; a failure of one leaves the others alone."""
+"""Queries many servers at once; the failure of one does not affect the others."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
-    """What one server answered: a value or an error, never both."""
+    """One server's answer: a value or an error, never both."""
 
     server: str
     value: T | None = None
     error: EnvsyncError | None = None
 
     def document(self) -> dict[str, object]:
-        """The server and its error, as every document has them; what it answered comes after."""
+        """Return the server and its error, with which every document begins."""
         return {
             "server": self.server,
             "error": None if self.error is None else self.error.to_json(),
@@ -33,7 +33,7 @@ class Outcome(Generic[T]):
 
 @contextlib.contextmanager
 def open_end(place: Place) -> Iterator[End]:
-    """The environments of a place, until the block ends."""
+    """Open the end of a place, until the block ends."""
     if place.open_link is None:
         with contextlib.closing(LocalEnd(place.server)) as here:
             yield here
@@ -52,9 +52,9 @@ def for_each_server(
     *,
     at_once: int = AT_ONCE,
 ) -> list[Outcome[T]]:
-    """Ask the end of every place; otherwise as `for_each_place`."""
+    """Ask the end of every place; otherwise like `for_each_place`."""
 
-    # Only there nothing but time is lost: who answers may be hashing a disk that others share.
+    # Only opening costs nothing but time: a server that has answered may be hashing a shared disk.
     opening: set[str] = set()
 
     def visit(place: Place) -> T:
@@ -80,11 +80,11 @@ def for_each_place(
     *,
     at_once: int = AT_ONCE,
 ) -> list[Outcome[T]]:
-    """Visit every place, `at_once` at a time and more where some are silent
-    (`push.server_pool`); the outcomes in the order of the places.
+    """Visit every place, and return the outcomes in the order of the places.
 
-    A failure is an outcome, never raised; a bug is, once the others are done. An
-    interruption (Ctrl-C) does not wait for servers that do not answer.
+    `at_once` are visited at a time, and more if some are silent (see `push.server_pool`). A failure
+    is an outcome, never raised; a bug is raised once the others are done. An interruption (Ctrl-C)
+    does not wait for servers that do not answer.
     """
 
     def serve(place: Place) -> Outcome[T]:

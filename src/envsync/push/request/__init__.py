@@ -1,1 +1,1 @@
-"""What a push is told, as values: settings, method and places."""
+"""The parameters of a push, as values: settings, method and places."""

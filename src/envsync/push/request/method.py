@@ -20,7 +20,7 @@ class Method(NamedTuple):
 
 
 def choose_method(wanted: str, source: PlatformFacts, target: PlatformFacts) -> Method:
-    """What `auto` means for these two platforms; any other choice is a person's."""
+    """Return the method for these platforms where `auto` is wanted; any other choice is kept."""
     if wanted != AUTO:
         return Method(wanted, ASKED_FOR)
     refused = [

@@ -9,12 +9,12 @@ from envsync.ssh.session import Link
 from envsync.tree.sharing import Share
 
 HERE = "here"
-"""The connection where no link is needed: it is this machine."""
+"""The connection of this machine itself, where no link is needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A prefix on a server, and how to get there; no `open_link` where it is this machine."""
+    """A prefix on a server, and how to connect to it; `open_link` is None for this machine."""
 
     server: str
     prefix: str
@@ -25,7 +25,7 @@ class Place:
 class Destination:
     """A target: its name, its prefix, how to open a link to it, and its own limit.
 
-    No `open_link` where it is this machine.
+    `open_link` is None for this machine.
     """
 
     server: str

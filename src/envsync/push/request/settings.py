@@ -1,4 +1,4 @@
-"""Everything that a push is told, in one value."""
+"""All parameters of a push in one value."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from envsync.tree.sharing import Share
 class PushSettings:
     """One environment's push, the same for all its targets.
 
-    `archive` is a file to unpack in the place of an environment here (`method` is `pack`).
+    `archive` is a file to unpack instead of an environment on this machine (`method` is `pack`).
     `source` and `who` are what a target records: `server1:/path` and `alice@server1`.
-    `limit_bits_per_second` bounds each target's transfer. `environment_there` is the
-    environment's name on the targets where that is another (`push --as`). Where it will
-    stand on a target is `Destination.prefix` and `name_there`, and nothing else says so.
+    `limit_bits_per_second` limits each target's transfer. `environment_there` is the environment's
+    name on the targets if it differs (`push --as`). The path on a target is determined by
+    `Destination.prefix` and `name_there` alone.
     """
 
     environment: str
@@ -46,5 +46,5 @@ class PushSettings:
 
     @property
     def name_there(self) -> str:
-        """What the environment is called on the targets."""
+        """The environment's name on the targets."""
         return self.environment_there or self.environment

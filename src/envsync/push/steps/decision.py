@@ -1,4 +1,4 @@
-"""The values that the steps of a push hand on."""
+"""The values that one step of a push hands to the next."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from envsync.push.request.settings import PushSettings
 
 
 class MethodChoice(NamedTuple):
-    """The method, and the target with its platform: `insisted` says where a person
-    decided that, against what was found there."""
+    """The method, and the target with its platform.
+
+    `insisted` says where a person overruled the platform that was found.
+    """
 
     method: Method
     target: TargetState
@@ -20,12 +22,12 @@ class MethodChoice(NamedTuple):
 
     @property
     def is_rebuild(self) -> bool:
-        """Whether nothing is sent but what the environment asks for."""
+        """Whether only the environment's requirements are sent."""
         return self.method.name == REBUILD
 
 
 def method_for(settings: PushSettings, source: SourceState, target: TargetState) -> MethodChoice:
-    """The method by which that source comes to that target."""
+    """Return the method by which `source` comes to `target`."""
     insisted: tuple[str, ...] = ()
     if settings.force_platform:
         target, insisted = preflight.insisted(source, target)
@@ -34,9 +36,9 @@ def method_for(settings: PushSettings, source: SourceState, target: TargetState)
 
 
 class Decision(NamedTuple):
-    """What preflight comes to. `source` is as it has to be there, `target` as it was found.
+    """The result of preflight. `source` is as it has to be on the target, `target` as it was found.
 
-    `outcome` is what the push comes to if nothing fails: `in-step`, `planned` or `pushed`.
+    `outcome` is the push's outcome if nothing fails: `in-step`, `planned` or `pushed`.
     """
 
     method: Method
@@ -50,8 +52,10 @@ class Decision(NamedTuple):
 
 
 class StagingResult(NamedTuple):
-    """How the tree in staging was made: sent, or made there by `tool`, which has `totals` then
-    and `changes` of its own."""
+    """How the staging tree was made: sent, or built on the target by `tool`.
+
+    A built tree has `totals` and `changes` of its own.
+    """
 
     plan: PlanFacts
     transport: str = ""

@@ -18,12 +18,15 @@ Sample = Callable[[Collection[Item], Sequence[str], Sequence[tuple[str, int]]], 
 
 
 def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | None:
-    """None where nothing can tell: rsync finds out by comparing, which is sending half of it."""
+    """Return the predicted bytes on the wire; None if nothing can tell.
+
+    rsync finds out by comparing, which is half of sending.
+    """
     if isinstance(choice.transport, (RsyncTransport, DirectTransport)):
         return None
     if not job.items:
         return 0
-    # Another server's contents are encoded there, as it sees fit.
+    # Another server encodes its contents itself, as it sees fit.
     ladder = () if job.relayed is not None else steps(job)
     tried = [(step.codec, step.level) for step in ladder]
     sample = sample_of(job.items, job.codecs, tried)
@@ -36,7 +39,7 @@ def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | N
 
 
 def _bytes_per_second(job: Job) -> float | None:
-    """Of the link, where that will matter; measured, unless it may not carry that much."""
+    """Return the limit or, without one, the link's measured speed; None if it will not matter."""
     if job.link is None or job.size_bytes <= SMALL_BYTES:
         return None
     if job.limit_bits_per_second is not None:
@@ -47,7 +50,7 @@ def _bytes_per_second(job: Job) -> float | None:
 def likely_step(
     ladder: Sequence[Step], sample: SampleFacts, size_bytes: int, bytes_per_second: float | None
 ) -> int:
-    """The step that the sender will settle on (see `transport.effort`)."""
+    """Return the step of the ladder that the sender will settle on (see `transport.effort`)."""
     at = Effort.starts_at(ladder, size_bytes)
     if bytes_per_second is None:
         return at

@@ -1,4 +1,4 @@
-"""Tracks a push's progress: its steps, their seconds, and what is told meanwhile."""
+"""A push's progress: its steps, their seconds, and what is reported meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ OnProgress = Callable[[Progress], None]
 
 
 class ProgressTracker:
-    """One push's steps. `started` is the monotonic second at which connecting began; else now."""
+    """The steps of one push.
+
+    `started` is when connecting began, in monotonic seconds; None means now.
+    """
 
     def __init__(
         self,
@@ -31,7 +34,7 @@ class ProgressTracker:
         self._files = 0
 
     def begin(self, step: str, total_bytes: int = 0) -> None:
-        """The next step; `total_bytes` is what it will have done in the end, where known."""
+        """Begin the next step; `total_bytes` is what it will process in all, if known."""
         now = time.monotonic()
         self._seconds[self._step] = self._seconds.get(self._step, 0.0) + now - self._step_started
         self._step, self._step_started = step, now
@@ -39,18 +42,18 @@ class ProgressTracker:
         self._on_progress(Progress(self._server, step, 0, total_bytes))
 
     def wait(self, processes: tuple[ProcessUse, ...], seconds_max: float) -> None:
-        """A step in which nothing is done but to wait until these processes are over."""
+        """Begin a step that only waits until these processes have ended."""
         self.begin(WAITING)
         told = Progress(self._server, WAITING, waits_for=processes, wait_seconds=seconds_max)
         self._on_progress(told)
 
     def sent(self, size_bytes: int) -> None:
-        """Bytes of content that went out since the last call."""
+        """Count bytes of content that were sent since the last call."""
         self._done_bytes += size_bytes
         self._tell()
 
     def sent_files(self, files: int) -> None:
-        """Files that are over since the last call."""
+        """Count files that were finished since the last call."""
         self._files += files
         self._tell()
 
@@ -59,7 +62,7 @@ class ProgressTracker:
         self._on_progress(Progress(self._server, self._step, *done))
 
     def relay(self, told: Mapping[str, Any]) -> None:
-        """What the agent tells while it works."""
+        """Pass on what the agent reports while it works."""
         for key, value in told.items():
             if key.endswith("_bytes") and isinstance(value, int):
                 self._on_progress(Progress(self._server, self._step, value))

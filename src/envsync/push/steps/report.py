@@ -21,13 +21,14 @@ STRAIGHT_WITH_AGENT = "straight, with your forwarded agent"
 
 @dataclass(frozen=True, slots=True)
 class PushReport:
-    """One server's outcome.
+    """The outcome on one server.
 
-    `outcome` is one of `pushed`, `in-step` (nothing to do), `adopted` (the content was
-    there, unrecorded), `planned` (a dry run) or `failed`, which has `error`. Bytes are of
-    contents but for `wire_bytes`, and `predicted_wire_bytes` in a dry run; `route` is how they
-    went where the source is another server; `seconds` is the whole of this server's push. Where
-    the environment is made anew there, `tool` made it, and `changes` are what could not be had.
+    `outcome` is one of `pushed`, `in-step` (nothing to do), `adopted` (the content was there,
+    unrecorded), `planned` (a dry run) or `failed`, which has `error`. Bytes are those of contents,
+    except for `wire_bytes` and, in a dry run, `predicted_wire_bytes`. `route` is how contents
+    travelled if the source is on another server. `seconds` covers the whole of this server's push.
+    If the environment was rebuilt on the target, `tool` built it, and `changes` are what could not
+    be had.
     """
 
     server: str
@@ -70,9 +71,9 @@ class PushReport:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one server's push is: the step, bytes of it and files where they are known.
+    """How far one server's push is: the step, and its bytes and files where known.
 
-    `waits_for` are the processes that it has begun to wait for, `wait_seconds` at most.
+    `waits_for` are the processes that it has begun to wait for, for at most `wait_seconds`.
     """
 
     server: str

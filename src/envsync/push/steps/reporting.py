@@ -1,4 +1,4 @@
-"""Gathers what is told of a push at its end."""
+"""Gathers what is reported at the end of a push."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from envsync.push.steps.sending import Sending
 
 
 class About(IntEnum):
-    """What warnings are about, in the order in which they are told.
+    """What warnings are about, in the order in which they are reported.
 
-    What leads outside comes last: that may be much, and a terminal shows the first few.
+    Paths that lead outside come last: there may be many, and a terminal shows only the first few.
     """
 
     INSISTED = 0
@@ -30,7 +30,7 @@ class About(IntEnum):
 
 
 class Reporting:
-    """The report of one push, which notes here what its steps found out."""
+    """The report of one push, in which its steps note what they found out."""
 
     def __init__(
         self,
@@ -50,22 +50,23 @@ class Reporting:
         self._warned: dict[About, tuple[str, ...]] = {}
 
     def warn(self, about: About, warnings: Sequence[str]) -> None:
-        """Have these told at the end, in the place of what an earlier try said of the same."""
+        """Report these warnings at the end, in place of what an earlier try said about the same."""
         self._warned[about] = tuple(warnings)
 
     def ask_both_ends(self, source: SourceState, target: TargetState) -> None:
-        """Have from them what a person should know of what is sent there.
+        """Ask both ends what a person should know about what is sent.
 
-        To be done before the switch: after it a version stands there, whatever becomes of the
-        links.
+        To be called before the switch: after it the version is live, even if the links are lost.
         """
         credentials = preflight.credential_warning(self._source.answers.credentials())
         told = (*self._checks.glibc(source, target), *credentials)
         self.warn(About.ENDS, (*told, *self._checks.outside()))
 
     def report(self, decision: Decision) -> PushReport:
-        """What every outcome has in common; the caller adds the rest. The push is over, and
-        nobody is asked anything."""
+        """Return what all outcomes have in common, for the caller to add the rest.
+
+        The push is over, and nobody is asked anything.
+        """
         self._progress.begin("done")
         source, method = decision.source, decision.method
         return PushReport(

@@ -31,8 +31,10 @@ SENT_AHEAD = "nothing was there yet, so it was sent while the source was hashed"
 
 
 class Lacking(NamedTuple):
-    """A staging tree that was brought forward as far as the target's own bytes go: what is still
-    to be sent, and what staging found."""
+    """A staging tree that was brought forward as far as the target's own content allows.
+
+    `job` is what is still to be sent, `warnings` what staging found.
+    """
 
     plan: PlanFacts
     job: Job
@@ -55,7 +57,7 @@ class _Ahead(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """What would be sent; `wire_bytes` is an estimate, None where nothing can tell."""
+    """What would be sent. `wire_bytes` is an estimate; None if nothing can tell."""
 
     plan: PlanFacts
     choice: Choice
@@ -64,7 +66,7 @@ class Planned(NamedTuple):
 
 
 class Sending:
-    """One push's. `wire_bytes` counts as it goes."""
+    """The sending steps of one push. `wire_bytes` counts as they proceed."""
 
     def __init__(
         self,
@@ -86,9 +88,9 @@ class Sending:
         self._looks: list[threading.Thread] = []
 
     def look_meanwhile(self, look: Callable[[], object]) -> None:
-        """Ask the source something that will be needed, while this push goes on.
+        """Ask the source in a thread for something that will be needed, while this push goes on.
 
-        Who needs it meets the error. `end` waits for it.
+        Errors are ignored: whoever needs the answer meets them. `end` waits for the thread.
         """
 
         def look_in_vain() -> None:
@@ -100,18 +102,20 @@ class Sending:
         self._looks.append(thread)
 
     def end(self) -> None:
-        """However the push went: nobody asks the source for it any longer, whose helper
-        processes may be ended now."""
+        """Wait for the threads that ask the source, however the push went.
+
+        After that, the source's helper processes may be ended.
+        """
         for thread in self._looks:
             thread.join()
 
     def go_ahead(self, outline: Manifest | None, contents: Contents) -> None:
-        """Send what an outline names to a target that has nothing; `settle` comes after it."""
+        """Send what an outline names to a target that has nothing. `settle` comes after it."""
         if outline is None:
             return
         self._known = self._target.known_there(wanted_packages(outline))
         if self._known.has_most or self._known.has_begun:
-            # The hashes are worth waiting for: they tell what need not come.
+            # The hashes are worth waiting for: they tell what need not be sent.
             return
         items, encoded = outlines.files(outline), encode(outline)
         del outline  # as large as the listings of 200,000 files
@@ -119,15 +123,15 @@ class Sending:
         self._progress.begin("transfer", job.size_bytes)
         if self._send_begun(job, encoded):
             self._ahead = _Ahead(len(job.items), job.size_bytes)
-        # What was not right is found by the plan, and sent like anything else.
+        # Faulty files are found by the plan, and sent like any others.
         self._sent_otherwise = frozenset()
         self._progress.begin("inspect")
 
     def _send_begun(self, job: Job, outline: bytes) -> bool:
-        """Send while the target still makes ready for it; whether it took that."""
+        """Send while the target still prepares; return whether it took the contents."""
         has_begun = False
         taken = threading.Event()
-        # How long blocks wait for who is not ready yet tells nothing of the link.
+        # The time that blocks wait for a target that is not ready says nothing about the link.
         job = replace(job, is_taken=taken.is_set)
 
         def ask(blocks: Iterator[bytes], hear: Hear) -> Mapping[str, Any]:
@@ -140,9 +144,10 @@ class Sending:
         return has_begun
 
     def settle(self) -> None:
-        """Have what went ahead finished and looked at there, if anything did.
+        """Have what was sent ahead, if anything, finished and inspected on the target.
 
-        What a target has under another name it copies now, while the source is still hashed.
+        A target that has the packages under another name copies them now, while the source is still
+        hashed.
         """
         is_begun = self._ahead is not None
         if self._known is not None and self._known.has_most:
@@ -150,18 +155,18 @@ class Sending:
             is_begun = self._target.begin_alike(keep, on_progress=self._progress.relay)
         if is_begun:
             self._target.settle(on_progress=self._progress.relay)
-            # What stands in staging is what the manifest can refer to from now on.
+            # The staging tree is what the manifest can refer to from now on.
             self._known = self._target.known_there(frozenset())
 
     def _manifest(self) -> bytes:
-        """The source's, for this target."""
+        """Return the source's manifest for this target."""
         if self._known is None:
             packages = self._source.answers.packages() if self._target.is_new else frozenset()
             self._known = self._target.known_there(packages, self._settings.keep)
         return self._source.manifest(self._known.references)
 
     def planned(self) -> Planned:
-        """What would be sent; nothing is touched."""
+        """Return what would be sent. Nothing is changed."""
         from envsync.push.steps.prediction import predicted_wire_bytes
 
         manifest = self._manifest()
@@ -173,32 +178,34 @@ class Sending:
         return Planned(staged.plan, choice, wire_bytes, staged.warnings)
 
     def stage(self) -> Lacking:
-        """Have a staging tree brought forward by a plan, and see what it lacks."""
+        """Have a staging tree brought forward by a plan; return what it still lacks."""
         self._progress.begin("stage")
         manifest = self._manifest()
         self.look_meanwhile(self._look_closer)
         staged = self._target.stage(manifest, self._settings.keep, on_progress=self._progress.relay)
         self._progress.begin("transfer", staged.plan.fetch_bytes)
-        # Without any there is nothing to ask, nor to wait for who else asks the source.
+        # Without fetches, do not ask the source: its lock may be held by other pushes.
         job = self._job(self._source.items(staged.fetches) if staged.fetches else (), staged)
         job = replace(
             job,
             elsewhere=self._source.elsewhere(),
             has_versions=self._has_versions(staged.plan),
         )
-        # Without the paths that were asked for: the job has them packed.
+        # `staged.fetches` is not kept: the job has the same paths, packed.
         return Lacking(staged.plan, job, staged.warnings)
 
     def transfer(self, lacking: Lacking) -> Sent:
-        """Send what it lacks."""
+        """Send what the staging tree lacks."""
         choice = self._choose(lacking.job)
         if lacking.job.items:
             choice = self._send(lacking.job, choice)
         return self._all_sent(Sent(lacking.plan, lacking.job, choice))
 
     def verify(self, sent: Sent) -> None:
-        """Have the staging tree finished and hashed; what is wrong is sent once more, then given
-        up."""
+        """Have the staging tree finished and hashed.
+
+        Files that are wrong are sent once more; if they still are, the error is raised.
+        """
         self._progress.begin("verify")
         for repair in range(REPAIRS_MAX):
             try:
@@ -209,12 +216,12 @@ class Sending:
                 items = tuple(item for item in sent.job.items if item[0] in wrong)
                 if repair + 1 == REPAIRS_MAX or not items:
                     raise self._why_wrong(error) from error
-                # By the way that knows of each file whether it came.
+                # Stream them: that transport knows of each file whether it arrived.
                 stream = replace(sent.choice, transport=StreamTransport())
                 self._send(_only(sent.job, items), stream)
 
     def _all_sent(self, sent: Sent) -> Sent:
-        """The same with what went ahead of the plan."""
+        """Return `sent` with the figures of what went ahead of the plan added."""
         ahead = self._ahead
         if ahead is None:
             return sent
@@ -227,14 +234,14 @@ class Sending:
         return Sent(plan, sent.job, replace(sent.choice, reason=SENT_AHEAD))
 
     def _look_closer(self) -> None:
-        """Ask while the target builds what will be asked later."""
+        """Ask the source, while the target builds, what will be needed later."""
         look, answers = self._source.look, self._source.answers
         look.confirmed(look.state())
         answers.outside()
         answers.credentials()
 
     def _job(self, items: Collection[Item], staged: Staged | None = None) -> Job:
-        """Without a staging tree, only for what is sent to one that is still to be made."""
+        """Return the job for these files; without `staged`, for a tree that is still to be made."""
         supply = self._source.supply
         return Job(
             link=self._link,
@@ -255,14 +262,14 @@ class Sending:
         )
 
     def _has_versions(self, plan: PlanFacts) -> bool:
-        """Whether a file that has to be sent may be there in another version."""
+        """Return whether the target may have other versions of files that have to be sent."""
         return plan.origin != ORIGIN_NEW or not self._target.is_new
 
     def _choose(self, job: Job) -> Choice:
         return choose(self._settings.transport, job)
 
     def _send(self, job: Job, choice: Choice) -> Choice:
-        """Send it, and say by what that was done in the end."""
+        """Send the job, and return how that was done in the end."""
         sent = choice.transport.send(job)
         self._count(sent)
         if sent.instead:
@@ -275,9 +282,10 @@ class Sending:
         self._sent_otherwise = frozenset(map(os.fsdecode, sent.failed))
 
     def _why_wrong(self, error: VerificationFailed) -> EnvsyncError:
-        """A source that changed meanwhile is the usual cause, and is told as such.
+        """Return the error that explains the wrong files.
 
-        What it sent was not what it had, even where it is the same again by now.
+        The usual cause is a source that changed meanwhile: what it sent was not what it had, even
+        if it is the same again by now.
         """
         self._source.answers.require_readable(
             [path.encode("utf-8", "surrogateescape") for path in error.details]
@@ -293,5 +301,5 @@ class Sending:
 
 
 def _only(job: Job, items: Collection[Item]) -> Job:
-    """Those whole: what they could have been made of may be what was wrong."""
+    """Return the job for these files, sent whole: what they could be made from may be wrong."""
     return replace(job, items=items, all_fetches=False, has_versions=False)
