@@ -1,6 +1,6 @@
-"""Does what an archive's `conda-unpack` would do, without running anything of the archive.
+"""Does what an archive's `conda-unpack` would do, without running anything from the archive.
 
-The files that name the prefix where they were packed are given the one where they stand now.
+In files that contain the prefix of where they were packed, it is replaced by the present one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from envsync.push.packing.extraction import path_inside
 
 UNPACK = "bin/conda-unpack"
 _HISTORY = "conda-meta/history"
-_NAMES_MAX = 8  # an environment has three; what a made-up archive says more is not looked for
+_NAMES_MAX = 8  # an environment has three; further names in a made-up archive are not looked for
 _GROWTH_MAX_BYTES = 32 << 20
-_RECORDS_OF_FILE_MAX = 100  # conda-pack has one for each package that brought it, we some more
+_RECORDS_OF_FILE_MAX = 100  # conda-pack has one for each package that brought it, envsync some more
 _ITS_OWN = (UNPACK, "bin/conda_unpack_progress.py")
 _RECORDS = re.compile(r"^_prefix_records = (\[.*?^\])$", re.MULTILINE | re.DOTALL)
 _ANY_PYTHON = re.compile(rb"\A#! ?/usr/bin/env (python[0-9.]*)(?=[ \t\r\n])")
@@ -33,7 +33,7 @@ _PYTHON = re.compile(r"bin/python[0-9.]*")
 
 
 class _Record(NamedTuple):
-    """A file that names the prefix, as the archive says: by what text, and how."""
+    """A file that contains the prefix, according to the archive: as which text, and how."""
 
     path: str
     placeholder: str
@@ -41,15 +41,16 @@ class _Record(NamedTuple):
 
 
 def has_conda_unpack(top: Path) -> bool:
-    """Whether what was unpacked is an archive of conda-pack's, whole: this comes last in it."""
+    """Return whether `top` has conda-pack's own script, which comes last in a whole archive."""
     return _is_own_file(top, UNPACK)
 
 
 def settle(top: Path, symlinks: Iterable[str]) -> tuple[bytes, ...]:
-    """Give what names the prefix where it was packed the path `top`; conda-pack's own files go.
+    """Replace the prefix where the archive was packed by `top`, and remove conda-pack's own files.
 
-    The paths where it stood, if the archive says them: what conda-pack does not rewrite may
-    name them still. Raises `SourceRefused` where the archive says what cannot be.
+    Returns the paths where the environment was, if the archive says them: what conda-pack does not
+    rewrite may still contain them. Raises `SourceRefused` if the archive states something
+    impossible.
     """
     records = list(_records((top / UNPACK).read_text(errors="surrogateescape")))
     earlier = tuple(dict.fromkeys(_stood_at(records)))[:_NAMES_MAX]
@@ -61,7 +62,7 @@ def settle(top: Path, symlinks: Iterable[str]) -> tuple[bytes, ...]:
 
 
 def _stood_at(records: Iterable[_Record]) -> Iterator[bytes]:
-    """What `envsync pack` has the history named by: no package has one, so those are its own."""
+    """Yield the paths that `envsync pack` recorded for the history, a file that no package has."""
     for record in records:
         path = record.placeholder
         is_path = posixpath.isabs(path) and posixpath.normpath(path) == path != "/"
@@ -71,7 +72,7 @@ def _stood_at(records: Iterable[_Record]) -> Iterator[bytes]:
 
 
 def _settle_files(top: Path, records: Iterable[_Record], moved: Relocation) -> None:
-    """What `conda-unpack` does, and what it leaves: scripts that take any Python there is."""
+    """Do what `conda-unpack` does, and give scripts that take any Python the environment's."""
     room = _Room()
     by_path = defaultdict(list)
     for record in records:
@@ -104,7 +105,7 @@ def _records(script: str) -> Iterator[_Record]:
 
 
 def _interpreters(top: Path) -> Iterator[_Record]:
-    """Python itself, which `conda-unpack` leaves out because it is what runs that."""
+    """Yield Python itself, which `conda-unpack` leaves out because it runs on it."""
     for path in sorted(top.glob("conda-meta/python-*.json")):
         if not _is_own_file(top, f"conda-meta/{path.name}"):
             continue
@@ -123,14 +124,17 @@ def _interpreters(top: Path) -> Iterator[_Record]:
 
 
 class _Room:
-    """What files may grow by in all: a made-up archive may replace every letter by the path."""
+    """Limits how much files may grow in all.
+
+    A made-up archive may replace every letter by the path.
+    """
 
     def __init__(self) -> None:
         self._left_bytes = _GROWTH_MAX_BYTES
         self._known: set[str] = set()
 
     def take(self, path: str, size_bytes: int, grows_bytes: int) -> None:
-        """As much as what is rewritten, and some; `SourceRefused` where it is more."""
+        """Take room up to a file's own size, and some more. Raises `SourceRefused` beyond that."""
         if path not in self._known:
             self._known.add(path)
             self._left_bytes += size_bytes
@@ -143,7 +147,7 @@ class _Room:
 
 
 def _rewrite(top: Path, records: Sequence[_Record], moved: Relocation, room: _Room) -> None:
-    """One file, as conda-unpack does it; where it stood is replaced only where that is meant."""
+    """Rewrite one file like conda-unpack, but the earlier path only where it is meant as a path."""
     named = records[0].path
     path = top / path_inside(named)
     real = os.path.realpath(path.parent)
@@ -180,7 +184,7 @@ def _rewritten(data: bytes, record: _Record, top: Path, moved: Relocation, room:
 
 
 def _replace(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Another content with the same mode and times: bytecode goes by them."""
+    """Replace a file's content and keep its mode and times, by which bytecode is found valid."""
     with path.open("rb") as file:
         before = file.read()
     after = change(before)
@@ -194,9 +198,9 @@ def _replace(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 def _settle_links(top: Path, links: Iterable[str], placeholders: Collection[str]) -> None:
-    """Links into the environment where it was packed lead into it here.
+    """Make links into the environment where it was packed lead into it here.
 
-    `placeholders` are the paths that it may be called by, the longest first.
+    `placeholders` are the paths by which it may be called, longest first.
     """
     for path in links:
         there = top / path
@@ -210,7 +214,7 @@ def _settle_links(top: Path, links: Iterable[str], placeholders: Collection[str]
 
 
 def _is_own_file(top: Path, path: str) -> bool:
-    """Whether a file stands there that was unpacked there: no link, and behind none."""
+    """Return whether there is a file that was unpacked there: not a link, nor behind one."""
     there = top / path
     parent = top.resolve() / posixpath.dirname(path)
     is_own = there.parent.resolve() == parent and os.path.lexists(there)

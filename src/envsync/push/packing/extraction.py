@@ -1,7 +1,7 @@
 """Extracts an archive below one directory; nothing in the archive is trusted.
 
-Every entry goes below that directory, which is empty at first, through directories that were
-made here, and never through a link.
+Every entry is made below that directory, which is empty at first, through directories that were
+made here and never through a link.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 20
 _XZ_MEMORY_MAX_BYTES = 256 << 20
-"""`xz -9` needs a quarter of it; an archive may ask for gigabytes."""
+"""`xz -9` needs a quarter of this; an archive may ask for gigabytes."""
 
 
 class _Xz(io.RawIOBase):
-    """What is in an xz file, in a bounded amount of memory: zstd's has its own bound."""
+    """The content of an xz file, read with limited memory. (zstd has a limit of its own.)"""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class _Xz(io.RawIOBase):
                 return len(data)
 
     def _behind_zeros(self, block: bytes) -> bytes:
-        """What follows a stream: perhaps another, behind any number of zeros; empty at the end."""
+        """Return what follows a stream and any zeros: perhaps another stream; empty at the end."""
         while not block.strip(b"\0"):
             block = self._file.read(_BLOCK_BYTES)
             if not block:
@@ -81,14 +81,14 @@ def _xz(file: BinaryIO, _: str) -> io.BufferedReader:
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _FRAME_HEADER_BYTES = 18
-"""At most; zstd's says whether a checksum follows the content."""
+"""The most that zstd's frame header takes; it says whether a checksum follows the content."""
 _OPENERS: tuple[tuple[bytes, Callable[..., object]], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
     (b"\xfd7zXZ", _xz),
 )
 _OTHERS = ((b"PK\x03\x04", "a zip"), (b"hsqs", "a squashfs"))
-"""What conda-pack makes as well, and no server of ours has a use for."""
+"""Other formats that conda-pack makes, for which envsync has no use."""
 _MODE_BITS = 0o775
 ANEW = "copy it here again, or make it anew: envsync pack ENV -o FILE"
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
@@ -104,9 +104,9 @@ _SPARE_BYTES = 64 << 20
 _ENTRIES_MAX = 2_000_000
 _HEADERS_MAX_BYTES = 1 << 20
 _HEADER_BYTES = 64 << 10
-"""What each header before an entry counts as at least: tarfile reads them one within another."""
+"""The least that each header before an entry counts: tarfile reads them recursively."""
 _AFTER_END_MAX_BYTES = 64 << 20
-"""Archives end with blocks of zeros, as many as a tape would have it."""
+"""The most that may follow an archive's end, which is padded with zeros to a tape's block size."""
 _DESCRIBING = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -117,9 +117,9 @@ _DESCRIBING = (
 
 
 class Extracted(NamedTuple):
-    """The symlinks, by path: they lead wherever the archive says.
+    """The paths of the symlinks, which lead wherever the archive says.
 
-    `is_proven` where something in the archive says that it is as it was written.
+    `is_proven` says that something in the archive proves it to be as it was written.
     """
 
     symlinks: tuple[str, ...]
@@ -129,9 +129,9 @@ class Extracted(NamedTuple):
 def extract(archive: Path, top: Path, *, is_own: bool = False) -> Extracted:
     """Make every entry of an archive below the empty directory `top`.
 
-    One that is our `own`, of a moment ago, needs no proof.
-    Raises `SourceRefused` where the archive is damaged or an entry would stand elsewhere,
-    `NotFound` where there is none.
+    An archive that this command itself has just made (`is_own`) needs no proof. Raises
+    `SourceRefused` if the archive is damaged or an entry would be outside `top`, `NotFound` if
+    there is no archive.
     """
     with _opened(archive, is_own=is_own) as (tar, proof):
         extraction = _Extraction(top)
@@ -143,7 +143,7 @@ def extract(archive: Path, top: Path, *, is_own: bool = False) -> Extracted:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The entries one by one, none of them kept."""
+    """Yield the entries one by one, without keeping any."""
     for _ in range(_ENTRIES_MAX):
         try:
             member = tar.next()
@@ -157,7 +157,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 class _Member(tarfile.TarInfo):
-    """An entry whose headers are as small as headers are: tarfile reads them into memory."""
+    """An entry whose headers have a normal size, because tarfile reads them into memory."""
 
     def _proc_member(self, tar: _Tar) -> tarfile.TarInfo:
         if self.type == tarfile.GNUTYPE_SPARSE:
@@ -169,7 +169,7 @@ class _Member(tarfile.TarInfo):
         else:
             counted_bytes = max(self.size, _HEADER_BYTES)
             tar.ahead_bytes += counted_bytes
-            # What is said of all entries that follow is kept to the end.
+            # Headers that apply to all later entries are kept to the end.
             tar.global_bytes += counted_bytes * (self.type == tarfile.XGLTYPE)
             if max(tar.ahead_bytes, tar.global_bytes) > _HEADERS_MAX_BYTES:
                 raise SourceRefused(
@@ -184,7 +184,7 @@ class _Member(tarfile.TarInfo):
 
 
 class _Tar(tarfile.TarFile):
-    """Knows how much of headers there was before the next entry, and for all that follow."""
+    """Counts the bytes of headers before the next entry, and of those for all later entries."""
 
     tarinfo = _Member
     ahead_bytes = 0
@@ -193,7 +193,7 @@ class _Tar(tarfile.TarFile):
 
 @contextmanager
 def _made(name: str) -> Iterator[None]:
-    """An entry that cannot be made, whoever makes it, is one that no conda-pack packed."""
+    """Treat an entry that nobody can create as one that no conda-pack packed."""
     try:
         yield
     except (ValueError, OverflowError) as error:
@@ -210,9 +210,9 @@ def _made(name: str) -> Iterator[None]:
 
 @contextmanager
 def _opened(archive: Path, *, is_own: bool) -> Iterator[tuple[tarfile.TarFile, Proved | None]]:
-    """The archive as a stream; read to its very end, where its checksum is.
+    """Open the archive as a stream, and read it to its very end, where its checksum is.
 
-    What proves it, where its compression does not: known after the block.
+    The proof, needed if the compression has no checksum, is known after the block.
     """
     import zstandard
 
@@ -247,7 +247,7 @@ def _read_to_end(stream: IO[bytes]) -> None:
 
 
 def _decompressed(file: BinaryIO) -> tuple[IO[bytes], bool]:
-    """By what it is, whatever its name says; and whether a checksum of the content is in it."""
+    """Decompress by content, whatever the name; also return whether the content has a checksum."""
     magic = file.read(_FRAME_HEADER_BYTES)
     file.seek(0)
     if magic.startswith(_ZSTD):
@@ -299,7 +299,7 @@ class _Extraction:
             raise SourceRefused(f"the archive has {member.name!r}, which is no file or link")
 
     def finish(self) -> None:
-        """Further names of files, once all files are there."""
+        """Make the further names of files, once all files are there."""
         for path, first in self._links:
             source, there = self._top / first, self._top / path
             self._require_real_parents(first)
@@ -346,21 +346,21 @@ class _Extraction:
 
 
 def make_directory(path: Path) -> None:
-    """As conda makes them, whatever the umask of this command: what is published has this mode."""
+    """Make a directory with conda's mode, whatever the umask: it is published with this mode."""
     path.mkdir()
     path.chmod(0o755)
 
 
 def _remove(path: Path) -> None:
-    """A later entry of the same name replaces an earlier one, as tar does it."""
+    """Let a later entry of the same name replace an earlier one, like tar."""
     if os.path.lexists(path) and not stat.S_ISDIR(path.lstat().st_mode):
         path.unlink()
 
 
 def path_inside(name: str) -> str:
-    """The path below the top that a name in an archive stands for; empty for the top itself.
+    """Return the path below the top that a name in an archive means; empty for the top itself.
 
-    Raises `SourceRefused` where it leads out.
+    Raises `SourceRefused` if it leads out.
     """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name:

@@ -1,6 +1,6 @@
-"""Packing an environment into an archive, by the conda-pack library.
+"""Packs an environment into an archive, using the conda-pack library.
 
-The only module that imports it. What it finds wrong with an environment is told in its words.
+The only module that imports it. Faults that it finds in an environment are reported in its words.
 """
 
 from __future__ import annotations
@@ -21,23 +21,26 @@ from envsync.errors import PreflightRefused, SourceRefused, UsageError
 from envsync.push.packing.proof import Proving
 
 FORMATS = ("tar.zst", "tar.gz", "tar.bz2", "tar.xz", "tar")
-"""What `unpack` reads; the first is the default."""
+"""The formats that `unpack` reads; the first is the default."""
 
 _SHORT = {".tgz": "tar.gz", ".tbz2": "tar.bz2", ".txz": "tar.xz"}
 
 _COMPRESSION_LEVEL = 4
 
 _ZSTD_LEVEL = 9
-"""conda-pack takes this one of zstd, whatever it is told."""
+"""The level that conda-pack uses for zstd, whatever it is told."""
 
 PRIVATE = 0o600
 
 OnPacked = Callable[[int, int], None]
-"""Told how many bytes of files are in the archive, and of how many."""
+"""Called with how many bytes of files are in the archive, and how many there will be."""
 
 
 class _Watched(list[Any]):
-    """conda-pack's files; to go through them is what takes its time, and it says nothing."""
+    """conda-pack's files, which report progress as they are iterated over.
+
+    That is where conda-pack spends its time, and it reports nothing itself.
+    """
 
     def __init__(self, files: Sequence[Any], tell: OnPacked) -> None:
         super().__init__(files)
@@ -53,9 +56,9 @@ class _Watched(list[Any]):
 
 
 def format_of(name: str) -> tuple[str, str] | None:
-    """The format that a file's name says, and how the name ends for it; None where it says another.
+    """Return the format and the ending that a file's name has; None for an unknown ending.
 
-    A name that ends in nothing leaves it to us.
+    A name without an ending gets the default format.
     """
     if "." not in name:
         return FORMATS[0], ""
@@ -73,11 +76,11 @@ def write_archive(
     proves: bool = True,
     on_packed: OnPacked = lambda _done, _total: None,
 ) -> tuple[str, ...]:
-    """Pack `environment` into the file `output`, whole or not at all; conda-pack's warnings.
+    """Pack `environment` into the file `output`, whole or not at all; return conda-pack's warnings.
 
-    Who may read it is in its `mode`. Where it `proves`, it says itself whether it is whole.
-    Raises `SourceRefused` for what cannot be packed, `UsageError` or `PreflightRefused` for a
-    place where no archive can be made.
+    `mode` says who can read the archive. With `proves`, the archive has a checksum that proves it
+    whole. Raises `SourceRefused` for what cannot be packed, `UsageError` or `PreflightRefused` for
+    a place where no archive can be made.
     """
     there = _mode(output)
     if there is not None and stat.S_ISDIR(there):
@@ -103,7 +106,7 @@ def write_archive(
 
 
 def _mode(path: Path) -> int | None:
-    """Of what is there; None where nothing is."""
+    """Return the mode of what is at `path`; None if nothing is."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -120,10 +123,10 @@ def _impossible(path: Path, what: str, error: OSError) -> PreflightRefused:
 
 @contextlib.contextmanager
 def _workplace(beside: Path) -> Iterator[Path]:
-    """A directory beside the archive, gone in the end; conda-pack's own file is there, too.
+    """Make a directory beside the archive, also for conda-pack's temporary file, and remove it.
 
-    So the name has the whole archive or what was there before, /tmp need not have room for it,
-    and no Ctrl-C leaves any of it.
+    So the name has either the whole archive or what was there before, /tmp needs no room for it,
+    and Ctrl-C leaves nothing behind.
     """
     try:
         place = Path(tempfile.mkdtemp(prefix=".envsync-", dir=beside))
@@ -140,10 +143,10 @@ def _workplace(beside: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _further_names_as_files() -> Iterator[None]:
-    """Let conda-pack write a further name of a file as a file of its own.
+    """Let conda-pack write a further name of a file as a separate file.
 
-    It says that it is a link, and writes content behind it, which ends the archive for every
-    reader (conda-pack 0.9).
+    Its own header says hard link but content follows, which ends the archive for every reader
+    (conda-pack 0.9).
     """
     import tarfile
     from io import BytesIO
@@ -167,7 +170,7 @@ def _further_names_as_files() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _proven() -> Iterator[None]:
-    """Let every format tell whether it is whole: conda-pack's zstd has no checksum, a tar none."""
+    """Give formats a checksum that lack one: conda-pack's zstd has none, and a tar has none."""
     import zstandard
     from conda_pack import formats
 
@@ -192,21 +195,21 @@ def _proven() -> Iterator[None]:
 
 
 def _names(environment: Path) -> tuple[str, ...]:
-    """The paths that an environment's files may name it by: with links and without."""
+    """Return the paths by which an environment's files may name it: with links and without."""
     known_as = environment.absolute()
     behind = known_as.parent.resolve() / known_as.name
     return tuple(dict.fromkeys(map(str, (known_as, behind, known_as.resolve()))))
 
 
 def _naming(file: Any, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """What conda-unpack has to know of a file of the environment's own: by which of its names.
+    """Yield conda-unpack's records for one of the environment's own files: the names in it.
 
-    Of the history it is told all of them, named or not: that is how `unpack` knows them.
+    For the history all names are recorded, present or not: that is how `unpack` learns them.
     """
     if file.target == "conda-meta/history":
         yield from ((file.target, name, "text") for name in names)
         return
-    # conda-pack itself looks for the first one where it does not know what a file is.
+    # conda-pack itself looks for the first name in files of unknown kind.
     unknown = names[1:] if file.file_mode == "unknown" else names
     is_own = file.source.startswith(f"{names[0]}/") and not file.source.endswith(".pyc")
     if not unknown or not is_own or not stat.S_ISREG(os.lstat(file.source).st_mode):
@@ -216,15 +219,15 @@ def _naming(file: Any, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     try:
         text = Path(file.source).read_bytes().decode()
     except UnicodeDecodeError:
-        return  # conda-unpack has no way to rewrite a binary that conda did not declare
+        return  # conda-unpack cannot rewrite a binary that conda did not declare
     yield from ((file.target, name, "text") for name in unknown if name in text)
 
 
 @contextlib.contextmanager
 def _every_name_recorded(names: Sequence[str]) -> Iterator[None]:
-    """Let conda-pack record what names the environment by a path that is not the one it took.
+    """Let conda-pack record every name by which a file may name the environment.
 
-    It looks for one path alone, and an environment behind a link has two.
+    It looks for one path only, and an environment behind a link has two.
     """
     from conda_pack.core import Packer
 
@@ -234,7 +237,7 @@ def _every_name_recorded(names: Sequence[str]) -> Iterator[None]:
         known = len(self.prefixes)
         before(self, file)
         records = [*self.prefixes[known:], *_naming(file, names)]
-        # One may end like the other, and conda-unpack replaces whatever it finds.
+        # Longest first: one name may end like another, and conda-unpack replaces whatever it finds.
         self.prefixes[known:] = sorted(records, key=lambda record: -len(record[1]))
 
     Packer.add = add

@@ -1,4 +1,4 @@
-"""Finds which platform an unpacked environment is for, by its packages."""
+"""Finds the platform of an unpacked environment from its packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from envsync.conda.elf import MAGIC
 
 _SYSTEMS = {"linux": "Linux", "osx": "Darwin", "win": "Windows"}
-# As the kernel calls them. What is for 32 bits says nothing: most machines of 64 run it.
+# The kernel's names. 32-bit platforms are left out: most 64-bit machines run their programs.
 _MACHINES = {
     "64": "x86_64",
     "aarch64": "aarch64",
@@ -40,8 +40,7 @@ class PackedPlatform(NamedTuple):
 
 
 def packed_platform(top: Path) -> PackedPlatform | None:
-    """The platform by conda's records, most of which say it, else by the interpreter; None where
-    neither does.
+    """Return the platform that most of conda's records name, else that of the interpreter, or None.
 
     Nothing is read through a link.
     """

@@ -1,7 +1,7 @@
-"""A source from an archive: unpacked in private, then like any other.
+"""A source from an archive: unpacked in private, then treated like any other.
 
-It is unpacked in the user's cache directory, at a path of its own for each name, so what this
-machine has pushed under that name is remembered. Packed here or elsewhere makes no difference.
+It is unpacked in the user's cache directory, at a separate path for each name, so that what this
+machine has pushed under that name is remembered, wherever it was packed.
 """
 
 from __future__ import annotations
@@ -42,12 +42,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Document = dict[str, Any]
 Amend = Callable[[Document, Document], Document]
-"""An answer of the end, and what it was asked with: what is answered instead."""
+"""Replaces an answer of the end, given that answer and the arguments of the call."""
 
 
 class Filled(NamedTuple):
-    """What a person should know of an unpacked tree, the paths where it stood before, and what
-    it is for, where that is another platform than this machine's."""
+    """What is known of an unpacked tree.
+
+    `told` are warnings, `earlier` the paths where it was before, and `platform` is set if it is not
+    this machine's.
+    """
 
     told: tuple[str, ...]
     earlier: tuple[bytes, ...]
@@ -58,7 +61,7 @@ Fill = Callable[[Path], Filled]
 
 
 class UnpackPlace:
-    """`prefix` has the one environment that is unpacked; nobody else unpacks that name now."""
+    """A directory `prefix` for the one unpacked environment; nobody else unpacks that name now."""
 
     def __init__(self, name: str) -> None:
         cache = cache_directory(os.environ)
@@ -80,9 +83,9 @@ class UnpackPlace:
             raise Locked(f"another envsync is unpacking {name} on this machine") from None
 
     def clear(self) -> None:
-        """Take away all that is unpacked, also from who is at it still: Ctrl-C waits for nobody.
+        """Remove all that is unpacked, even if it is still being unpacked: Ctrl-C waits for nobody.
 
-        Without its name there is nowhere to go on unpacking, but for the entry that is under way.
+        It is renamed first, so that unpacking cannot go on, except for the entry that is under way.
         """
         going = self.prefix / "going"
         self._remove(going)
@@ -105,7 +108,7 @@ class UnpackPlace:
 
 
 def _temporary() -> Path:
-    """Where a user without a home unpacks; nobody else may put anything there, or have done so."""
+    """Return where a user without a home unpacks; no other user may have access to it."""
     base = Path(tempfile.gettempdir(), f"envsync-{os.geteuid()}")
     with contextlib.suppress(FileExistsError):
         base.mkdir(mode=0o700)
@@ -120,10 +123,10 @@ def _temporary() -> Path:
 
 
 class PackedEnd:
-    """An end whose source is what `fill` unpacks, and is answered for as the one it comes from.
+    """An end whose source is what `fill` unpacks, and which answers for the source it comes from.
 
-    `origin` is the environment of that name here, if there is one: a target that holds a
-    version of it may get this one, and the other way round.
+    `origin` is the environment of that name on this machine, if there is one: a target with one of
+    its versions may get this one, and the other way round.
     """
 
     def __init__(
@@ -150,11 +153,11 @@ class PackedEnd:
 
     @property
     def agent(self) -> AgentsSource:
-        """The agent's own object, once it was opened."""
+        """The agent's own object, once the source was opened."""
         return self._end.service.source
 
     def fill(self) -> None:
-        """Have it stand there; once it does, nothing is done."""
+        """Unpack the environment, unless that was done."""
         if self._told is None:
             self._unpacked.clear()
             self._unpacked.environment.parent.mkdir(exist_ok=True)
@@ -207,7 +210,7 @@ class PackedEnd:
 
 
 def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses) -> LocalSource:
-    """The environment of these settings as conda-pack packs it, or what their archive has."""
+    """Return the environment as conda-pack packs it, or what the settings' archive has."""
     name, local = settings.environment, settings.local
 
     def open_origin() -> LocalSource:
@@ -238,7 +241,7 @@ def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses)
 
 
 def _other_platform(top: Path) -> PlatformFacts | None:
-    """What was packed elsewhere is for; of its C library nothing is known."""
+    """Return the platform of what was packed elsewhere, without its C library, which is unknown."""
     packed, here = packed_platform(top), platform_facts()
     if packed is None or packed == (here.system, kernel_machine(here.machine)):
         return None
@@ -246,9 +249,9 @@ def _other_platform(top: Path) -> PlatformFacts | None:
 
 
 def at_rest(open_source: Callable[[], Source], pack: Callable[[Source], T]) -> T:
-    """Pack an environment that is at rest, and the same before and after (P4).
+    """Pack an environment that is not busy, and is the same before and after (P4).
 
-    `pack` is given it as it was found before.
+    `pack` is given the source as it was found before.
     """
     source = open_source()
     before = source.look.state()

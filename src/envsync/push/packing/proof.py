@@ -1,8 +1,8 @@
 """A checksum in the last block of a plain tar: proves that it is as it was written.
 
-gzip, bzip2, xz and zstd have checksums of their own; a tar has one of its headers alone. So
-behind its end, where no reader of tars looks, stands one more block, with the digest of all
-that is before it. What is unpacked has nothing of it.
+gzip, bzip2, xz and zstd have checksums of their own; a tar has one of its headers only. Therefore
+one more block follows its end, where no reader of tars looks, with the digest of all that precedes
+it. The block is not unpacked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _block(digest: str) -> bytes:
 
 
 class Proving:
-    """A file to write a tar into; `close` writes the proof, and leaves the file open."""
+    """A file to write a tar into; `close` writes the proof and leaves the file open."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -37,7 +37,7 @@ class Proving:
 
 
 class Proved:
-    """A tar to read, to its very end; then it is known whether it proves anything."""
+    """A tar to read; at its very end it is known whether the tar proves anything."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -59,10 +59,10 @@ class Proved:
 
     @property
     def is_there(self) -> bool:
-        """Whether it has the block of a proof."""
+        """Whether the tar has a proof block."""
         return self._last.startswith(_SAYS)
 
     @property
     def is_refuted(self) -> bool:
-        """Whether it has one, and it is that of something else."""
+        """Whether the tar has a proof block that does not match its content."""
         return self.is_there and self._last != _block(self._digest.hexdigest())

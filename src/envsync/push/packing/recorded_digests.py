@@ -1,8 +1,8 @@
 """Compares an unpacked environment's files with the digests that conda and pip recorded.
 
-It is all that tells whether an archive without a checksum is damaged. It must be asked before
-anything is rewritten, and tells nothing of a file that nobody has a digest of, nor of one whose
-prefix `conda-pack` may have rewritten, nor of bytecode, which Python itself rewrites.
+For an archive without a checksum, nothing else shows whether it is damaged. It must be done before
+anything is rewritten. It shows nothing about a file without a recorded digest, a file whose prefix
+`conda-pack` may have rewritten, or bytecode, which Python itself rewrites.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 class _Claim(NamedTuple):
-    """What a file should be; without digests nothing is said of it."""
+    """What a file should be. Without digests it claims nothing."""
 
     path: str
     size_bytes: int
@@ -33,17 +33,17 @@ class _Claim(NamedTuple):
 
 
 def differing(top: Path) -> list[str]:
-    """The files that are as long as what their packages brought, and are something else.
+    """Return the files that have the length that their packages recorded, but another content.
 
-    Another length is somebody's edit, or another installer's file: what damages an archive
-    changes no length. Where several packages have a file, one that agrees is enough.
+    A file of another length was edited, or is another installer's: damage to an archive changes no
+    length. If several packages have a file, one that agrees is enough.
     """
     sizes = {path: size for path, size in _files(top) if not path.endswith(".pyc")}
     claims = defaultdict(list)
     for claim in _claims_of_conda(top, sizes):
         claims[claim.path].append(claim)
-    # conda's own installer may have rewritten what a record inside of a package says: of its
-    # files such a record speaks only where pip may have put its own in their place.
+    # conda's own installer may have rewritten files of a RECORD inside a conda package. For conda's
+    # files such a RECORD counts only where pip may have put its own in their place.
     condas = frozenset(claims)
     for claim in _claims_of_pip(top, sizes):
         if claim.path not in condas or claim.size_bytes == sizes[claim.path]:
@@ -54,7 +54,7 @@ def differing(top: Path) -> list[str]:
 
 
 def _files(top: Path) -> Iterator[tuple[str, int]]:
-    """Every regular file that is behind no link, with its size."""
+    """Yield every regular file that is not behind a link, with its size."""
     waiting = [""]
     while waiting:
         below = waiting.pop()
@@ -90,7 +90,10 @@ def _claims_of_conda(top: Path, sizes: Mapping[str, int]) -> Iterator[_Claim]:
 
 
 def _claim_of_conda(path: str, one: Mapping[str, object]) -> _Claim:
-    """As it came in its package, or as conda made it; a text's prefix may be anything by now."""
+    """Return what a file should be: as in its package, or as conda made it.
+
+    The prefix in a text file may have changed since, so nothing is claimed about one.
+    """
     size_bytes = one.get("size_in_bytes")
     is_text = bool(one.get("prefix_placeholder")) and one.get("file_mode") != "binary"
     if is_text or type(size_bytes) is not int:
@@ -100,7 +103,10 @@ def _claim_of_conda(path: str, one: Mapping[str, object]) -> _Claim:
 
 
 def _claims_of_pip(top: Path, sizes: Mapping[str, int]) -> Iterator[_Claim]:
-    """Of what is below its `site-packages`: scripts beside it name an interpreter by its path."""
+    """Yield claims about files below `site-packages`.
+
+    Scripts elsewhere name an interpreter by its path.
+    """
     for record in filter(_PIP_RECORD.fullmatch, sizes):
         where = posixpath.dirname(posixpath.dirname(record))
         text = (top / record).read_text(encoding="utf-8", errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""Unpacks an archive of conda-pack's for the path where it is unpacked."""
+"""Unpacks an archive made by conda-pack for the path where it is unpacked."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _NAMES_SHOWN = 5
 
 
 def unpack(archive: Path, top: Path, *, is_own: bool = False) -> tuple[bytes, ...]:
-    """Unpack into the empty directory `top`, and give what names its prefix this one.
+    """Unpack into the empty directory `top`, and replace the archive's prefix by it.
 
-    The paths where it stood, if the archive says them: they may be named still. Raises
-    `SourceRefused` where the archive is damaged, is none of conda-pack's, or has a path that
-    leads out. Symlinks may lead anywhere, as they may in an environment: nothing is read or
-    written through one, and the push tells of those that lead out. Of one that this command
-    itself has packed, which is its `own`, nothing has to prove that it is whole.
+    Returns the paths where the environment was, if the archive says them: files may still contain
+    them. Raises `SourceRefused` if the archive is damaged, was not made by conda-pack, or has a
+    path that leads out. Symlinks may lead anywhere, as in any environment: nothing is read or
+    written through one, and the push warns of those that lead out. An archive that this command
+    itself has packed (`is_own`) needs no proof that it is whole.
     """
     extracted = extract(archive, top, is_own=is_own)
     if not has_conda_unpack(top):
@@ -37,7 +37,7 @@ def unpack(archive: Path, top: Path, *, is_own: bool = False) -> tuple[bytes, ..
 
 
 def _refuse_below(archive: Path, top: Path) -> None:
-    """Refuse an archive whose environment has directories above it, which `--arcroot` makes."""
+    """Refuse an archive whose environment has directories above it, made with `--arcroot`."""
     there = top
     while not has_conda_unpack(there):
         inside = list(there.iterdir())
@@ -51,7 +51,7 @@ def _refuse_below(archive: Path, top: Path) -> None:
 
 
 def _require_as_recorded(archive: Path, top: Path) -> None:
-    """Refuse what no checksum speaks for where files are not those that were installed."""
+    """Refuse an archive without a checksum if files differ from those that were installed."""
     differ = differing(top)
     if differ:
         names = listed(differ, _NAMES_SHOWN)

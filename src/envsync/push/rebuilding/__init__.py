@@ -1,1 +1,1 @@
-"""The method `rebuild`: the target's own tools make the environment, and pins are relaxed."""
+"""The method `rebuild`: the target's own tools build the environment, and pins are relaxed."""

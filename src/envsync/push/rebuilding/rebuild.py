@@ -1,9 +1,9 @@
 """Rebuilds an environment on the target, with the target's own tools.
 
-    what the source asks for -> create there, relaxing what fails -> pip -> into the staging tree
+    the source's requirements -> create there, relaxing what fails -> pip -> into the staging tree
 
-Each try names everything at once; what the tool says it cannot have gives way by one step,
-and the next try is made. Every step is told and recorded.
+Each try asks for everything at once. The pins that the tool reports as unavailable are relaxed by
+one step, and the next try is made. Every step is reported and recorded.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from envsync.push.rebuilding.solver_messages import (
 )
 
 TRIES_MAX = 40
-"""A solver may name one package a time, and takes seconds for it."""
+"""The most tries. A solver may name one package at a time, and takes seconds for it."""
 
 OUTPUT_LINES = 15
 _LINE_CHARACTERS = 300
@@ -56,7 +56,7 @@ NEEDS_A_TOOL = "install conda, mamba or micromamba in the prefix there, or use -
 
 
 class RebuildRequest(NamedTuple):
-    """What a rebuild is asked for: the target's prefix, and how the environment is asked for."""
+    """The parameters of a rebuild: the target's prefix, and how to ask for the environment."""
 
     prefix: str
     keep: int
@@ -66,7 +66,7 @@ class RebuildRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What stands in the staging tree now. `changes` is all that gave way, a line each."""
+    """What is in the staging tree. `changes` are the pins that were relaxed, a line each."""
 
     plan: PlanFacts
     totals: TotalsFacts
@@ -76,7 +76,7 @@ class Rebuilt:
 
 
 def find_tool(ask: Ask, prefix: str) -> ToolFacts:
-    """The target's own tool; `PreflightRefused` where it has none."""
+    """Return the target's own tool. Raises `PreflightRefused` if it has none."""
     tool = from_json(ToolFacts, ask("rebuild.tool", {"prefix": prefix}).document)
     if not tool.path:
         raise PreflightRefused(
@@ -87,12 +87,15 @@ def find_tool(ask: Ask, prefix: str) -> ToolFacts:
 
 
 def tool_label(tool: ToolFacts) -> str:
-    """`conda 26.7.1`."""
+    """Return, for example, `conda 26.7.1`."""
     return f"{tool.name} {tool.version}".strip()
 
 
 class Rebuild:
-    """One environment on one target. `ask` carries out the agent's operations there."""
+    """A rebuild of one environment on one target.
+
+    `ask` carries out the agent's operations there.
+    """
 
     def __init__(
         self, ask: Ask, requirements: Requirements, request: RebuildRequest, on_progress: Progress
@@ -104,7 +107,7 @@ class Rebuild:
         self._relaxed: list[Relaxation] = []
 
     def run(self) -> Rebuilt:
-        """Make it, and take it into the staging tree. Nothing is left behind where that fails."""
+        """Build it and bring it into the staging tree. After a failure, nothing is left behind."""
         tool = find_tool(self._ask, self._request.prefix)
         try:
             self._create(tool)
@@ -122,7 +125,7 @@ class Rebuild:
         return self._ask(operation, arguments, on_progress=self._on_progress)
 
     def _give_up(self, error: EnvsyncError) -> None:
-        """Remove what was made; where the link is gone, the next push there does that."""
+        """Remove what was built. If the link is lost, the next push to that target does it."""
         try:
             self._ask("rebuild.discard")
         except EnvsyncError as second:
@@ -155,7 +158,7 @@ class Rebuild:
         self._until_it_succeeds(tool_label(tool), pins, create, solver_messages.read_conda)
 
     def _install(self) -> tuple[str, ...]:
-        """pip's part; what `pip check` says of it where something gave way."""
+        """Install pip's packages; return what `pip check` reports if any pin was relaxed."""
         request = self._request
         pins = pip_pins(
             self._requirements,
@@ -226,7 +229,7 @@ class Rebuild:
 
 
 def _without_its_place(pin: Pin, trouble: Trouble) -> tuple[str, str]:
-    """What is said of a package that was no index's, and what helps."""
+    """Return the message and hint for a package that did not come from an index."""
     is_gone = is_at(pin, trouble.places)
     what = "which is not there" if is_gone else f"and cannot be installed there: {trouble.summary}"
     is_path = pin.place.startswith("file:")
@@ -239,7 +242,7 @@ def _without_its_place(pin: Pin, trouble: Trouble) -> tuple[str, str]:
 
 
 def _in_a_line(trouble: Trouble) -> Trouble:
-    """A tool may say anything, and it comes to stand in sentences and on record: a line of text."""
+    """Make a tool's words, which may be anything, one printable line for messages and records."""
     summary = trouble.summary
     if not summary.isprintable():
         summary = summary.encode("unicode_escape").decode("ascii")

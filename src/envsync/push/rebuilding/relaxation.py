@@ -1,11 +1,11 @@
 """Relaxes pins, one step at a time and only those that were in the way.
 
-A package is asked for as the source has it: version and build. When a tool says that it
-cannot be had, its build goes first, then its version to a compatible range, and last, on
-another platform, the package itself: there are some that exist for one platform alone.
+A package is first asked for exactly as the source has it: version and build. When a tool reports
+that it is unavailable, the build is relaxed first, then the version to a compatible range, and
+last, on another platform, the package is dropped: some exist for one platform only.
 
-Where a package comes from never gives way: one that was installed from a file, a directory or
-a repository may have a namesake on an index that is anybody's.
+Where a package comes from is never relaxed: one that was installed from a file, a directory or a
+repository may have a namesake on an index, made by anybody.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from envsync.conda.requirements import (
 )
 
 _INTERPRETERS = ("python", "pypy", "r-base")
-"""Another minor version of these is another environment."""
+"""Packages of which another minor version would make another environment."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.!+-]*\Z")
 _NUMBERS = re.compile(r"(?:\d+!)?\d+(?:\.\d+)*")
@@ -38,7 +38,7 @@ DROPPED = ""
 
 
 class Relaxation(NamedTuple):
-    """One pin that gave way. `after` is empty where the package was left out."""
+    """One pin that was relaxed. `after` is empty if the package was left out."""
 
     package: str
     before: str
@@ -52,9 +52,9 @@ class Relaxation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One package: what may be asked for, the strictest first, and where that stands now.
+    """One package: the specs to ask for, strictest first, and which of them is the present one.
 
-    `place` is where pip's package came from, for messages that name only that.
+    `place` is where a pip package came from, for messages that name nothing else.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Pin:
 
 
 class Outcome(NamedTuple):
-    """Pins after a failure; no `relaxations` where nothing that was named may give way."""
+    """The pins after a failure; no `relaxations` if no pin that was named could be relaxed."""
 
     pins: tuple[Pin, ...]
     relaxations: tuple[Relaxation, ...]
@@ -84,7 +84,7 @@ class Outcome(NamedTuple):
 def conda_pins(
     requirements: Requirements, *, other_platform: bool, from_history: bool
 ) -> tuple[Pin, ...]:
-    """A pin for each package, or for each spec that a person gave."""
+    """Return a pin for each package, or for each spec that a person gave."""
     if from_history:
         return tuple(_requested(spec, other_platform) for spec in requirements.requested)
     return tuple(
@@ -122,7 +122,7 @@ def _conda_steps(package: CondaRequirement, other_platform: bool) -> Iterator[st
 
 
 def _ranges(name: str, version: str) -> Iterator[str]:
-    """The version cut shorter and shorter: 1.26.4 gives 1.26, then 1."""
+    """Yield shorter and shorter versions: 1.26.4 gives 1.26, then 1."""
     match = _NUMBERS.match(version)
     parts = match.group().split(".") if match else []
     shortest = 1 if name not in _INTERPRETERS else 2
@@ -133,7 +133,7 @@ def _ranges(name: str, version: str) -> Iterator[str]:
 
 
 def built_for_another(requirements: Requirements) -> tuple[Relaxation, ...]:
-    """What is given up before the first try on another platform: builds that are for one."""
+    """Return what is given up before the first try on another platform: builds for one platform."""
     builds = [package for package in requirements.conda if package.subdir != NOARCH]
     if not builds:
         return ()
@@ -145,9 +145,9 @@ def built_for_another(requirements: Requirements) -> tuple[Relaxation, ...]:
 def pip_pins(
     requirements: Requirements, *, other_platform: bool, from_history: bool
 ) -> tuple[Pin, ...]:
-    """A pin for each of pip's packages, or for those that a person asked for."""
-    # One with a place of its own is named also where it came along: as what another package
-    # needs, pip would look for it on an index.
+    """Return a pin for each pip package, or for those that a person asked for."""
+    # A package with its own place is pinned even if it came as a dependency: otherwise pip would
+    # look for it on an index.
     wanted = [one for one in requirements.pip if one.requested or one.url or not from_history]
     pins = (
         Pin(
@@ -167,7 +167,8 @@ def _pip_steps(
     if package.url:
         url = package.url.replace(" ", "%20")
         yield f"-e {url}" if package.editable else f"{package.name} @ {url}"
-        # With dependencies resolved there, one that is left out could come back from an index.
+        # From history, pip resolves dependencies, and a package left out could come back from an
+        # index.
         if other_platform and not from_history:
             yield DROPPED
         return
@@ -180,19 +181,19 @@ def _pip_steps(
 
 
 def specs(pins: Sequence[Pin]) -> tuple[str, ...]:
-    """What to ask for now."""
+    """Return the specs to ask for now."""
     return tuple(pin.spec for pin in pins if pin.spec != DROPPED)
 
 
 def names(pins: Sequence[Pin]) -> tuple[str, ...]:
-    """The packages that have to be there afterwards."""
+    """Return the packages that have to be there afterwards."""
     return tuple(pin.name for pin in pins if pin.spec != DROPPED)
 
 
 def relax_missing(
     pins: Sequence[Pin], missing: Collection[str], places: Collection[str], reason: str
 ) -> Outcome:
-    """Let every pin that was named give way by one step."""
+    """Relax every pin that was named by one step."""
     named = {normalized(name) for name in missing}
     return _relax(pins, [pin for pin in pins if _is_named(pin, named, places)], reason)
 
@@ -202,12 +203,12 @@ def _is_named(pin: Pin, named: Collection[str], places: Collection[str]) -> bool
 
 
 def is_at(pin: Pin, places: Collection[str]) -> bool:
-    """Whether one of the places is where pip's package came from, as a tool names it."""
+    """Return whether one of `places`, as a tool names them, is where a pip package came from."""
     return bool(pin.place) and _bare(pin.place) in map(_bare, places)
 
 
 def _bare(address: str) -> str:
-    """Host and path alone: tools leave out what else an address says, or the user in it."""
+    """Return host and path alone: tools omit the rest of an address, or the user in it."""
     scheme, is_address, rest = address.partition("://")
     if not is_address:
         return address.rstrip("/")
@@ -221,16 +222,16 @@ def _bare(address: str) -> str:
 def from_places(
     pins: Sequence[Pin], missing: Collection[str], places: Collection[str]
 ) -> tuple[Pin, ...]:
-    """Of the pins that were named, those that came from a place of their own."""
+    """Return, of the pins that were named, those that have a place of their own."""
     named = {normalized(name) for name in missing}
     return tuple(pin for pin in pins if pin.place and _is_named(pin, named, places))
 
 
 def relax_conflict(pins: Sequence[Pin], conflicting: Collection[str], reason: str) -> Outcome:
-    """Of the pins that are in each other's way, let those give way that are strictest yet."""
+    """Relax, of the conflicting pins, those that are strictest at present."""
     named = {normalized(name) for name in conflicting}
     candidates = [pin for pin in pins if normalized(pin.name) in named and pin.may_give_way]
-    # A package is left out only where there is none, never because it is in the way.
+    # A package is dropped only if it is unavailable, never because of a conflict.
     candidates = [pin for pin in candidates if pin.steps[pin.step + 1] != DROPPED]
     strictest = min((pin.step for pin in candidates), default=0)
     return _relax(pins, [pin for pin in candidates if pin.step == strictest], reason)

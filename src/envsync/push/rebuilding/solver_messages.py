@@ -1,8 +1,7 @@
-"""Parses what conda, mamba, micromamba and pip say when they cannot install something.
+"""Parses what conda, mamba, micromamba and pip print when they cannot install something.
 
-Only what names the trouble is read: which packages, and whether they are missing, in each
-other's way, or whether the channel or the network is the trouble, which nothing can be
-relaxed for.
+Only the cause is read: which packages, and whether they are missing or in conflict, or whether the
+channel or the network is the trouble, which relaxing cannot help.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ MISSING, CONFLICT, CHANNEL, NETWORK, SPACE, OTHER = (
     "space",
     "other",
 )
-"""Kinds of trouble: no such package or version; versions that do not go together; a channel
-that is not there; no way to a server; a full disk; anything else."""
+"""Kinds of trouble: no such package or version; versions that conflict; a channel that does not
+exist; no way to a server; a full disk; anything else."""
 
 _NOT_FOUND = re.compile(r"PackagesNotFound\w*Error|ResolvePackageNotFound")
 _UNSATISFIABLE = re.compile(r"Unsatisfiable\w*Error|incompatible|conflict", re.IGNORECASE)
@@ -75,7 +74,7 @@ _PIP_PLACES = (
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a tool failed. `names` are packages, lower case; `places` are paths and addresses."""
+    """Why a tool failed. `names` are packages in lower case; `places` are paths and addresses."""
 
     kind: str
     names: tuple[str, ...] = ()
@@ -84,7 +83,7 @@ class Trouble:
 
 
 def read_conda(output: str) -> Trouble:
-    """What conda, mamba or micromamba failed for."""
+    """Return why conda, mamba or micromamba failed."""
     document = _document(output)
     text = output
     if document is not None:
@@ -124,7 +123,7 @@ def _of_packages(document: dict[str, Any] | None, text: str) -> Trouble:
 
 
 def _missing(text: str) -> tuple[str, ...]:
-    """Requested packages of which nothing fits."""
+    """Return the requested packages of which no candidate fits."""
     requested = [match["name"] for match in _REQUESTED.finditer(text)]
     requested += [match["name"] for match in _NO_CANDIDATES.finditer(text)]
     requested += [name for name, rest in _branches(text) if _GONE in rest]
@@ -132,14 +131,14 @@ def _missing(text: str) -> tuple[str, ...]:
 
 
 def _branches(text: str) -> list[tuple[str, str]]:
-    """The branches of a solver's tree that start at its root: what was asked for."""
+    """Return the branches of a solver's tree that start at its root: what was asked for."""
     found = [(len(m["indent"]), m["name"], m["rest"]) for m in _TREE.finditer(text)]
     root = min((indent for indent, _, _ in found), default=0)
     return [(name, rest) for indent, name, rest in found if indent == root]
 
 
 def _block(text: str) -> Iterator[str]:
-    """The specs of a list that ends where something else begins."""
+    """Yield the specs of a list, which ends where something else begins."""
     begun = False
     for line in text.splitlines()[1:]:
         match = _LISTED.match(line)
@@ -151,7 +150,7 @@ def _block(text: str) -> Iterator[str]:
 
 
 def read_pip(output: str) -> Trouble:
-    """What pip failed for."""
+    """Return why pip failed."""
     for kind, pattern in ((SPACE, _SPACE), (NETWORK, _NETWORK)):
         found = pattern.search(output)
         if found:
@@ -164,7 +163,7 @@ def read_pip(output: str) -> Trouble:
 
 
 def _document(output: str) -> dict[str, Any] | None:
-    """The JSON document in what a tool printed, whatever stands around it."""
+    """Return the JSON document in a tool's output, whatever is printed around it."""
     start, end = output.find("{"), output.rfind("}")
     try:
         document = json.loads(output[start : end + 1])
@@ -174,12 +173,12 @@ def _document(output: str) -> dict[str, Any] | None:
 
 
 def _names(specs: Any) -> tuple[str, ...]:
-    """The packages that specs are about, each once, in their order."""
+    """Return the packages that specs are about, each once, in order."""
     return tuple(dict.fromkeys(filter(None, map(spec_name, specs))))
 
 
 def _first_named(text: str, names: tuple[str, ...]) -> str:
-    """The first line that names one of the packages, without the tree around it."""
+    """Return the first line that names one of the packages, without the tree around it."""
     for line in text.splitlines():
         told = line.strip(" │├└─|-").rstrip(";.")
         if any(re.match(rf"(?:\S+ )*{re.escape(name)}\b", told.lower()) for name in names):
