@@ -1,1 +1,1 @@
-"""What an end can be asked for, by name; and the process on a server that answers."""
+"""The operations of an end, by name; and the process on a server that carries them out."""

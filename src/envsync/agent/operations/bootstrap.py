@@ -1,14 +1,14 @@
 """Starts the agent on a server: one fixed command, everything else through stdin.
 
-The command is `exec /bin/sh -c '...'` of fixed ASCII, for the login shell may be csh or
-fish. What it reads: a line with the preferred interpreter, a line of Python that loads the
-rest, and then the modules themselves. Nothing is stored on the server.
+The command is `exec /bin/sh -c '...'` of fixed ASCII, because the login shell may be csh or fish.
+It reads a line with the preferred interpreter, a line of Python that loads the rest, and then the
+modules themselves. Nothing is stored on the server.
 """
 
 from __future__ import annotations
 
-# Without `site` (-S), which takes its time and runs what packages of that Python ask for (.pth).
-# `read` of a shell takes no byte more than its line from a pipe: the rest is Python's.
+# -S omits `site`, which takes time and runs what packages of that Python ask for (.pth). A shell's
+# `read` takes no byte beyond its line from a pipe: the rest is for Python.
 COMMAND = (
     "exec /bin/sh -c '"
     "IFS= read -r python && IFS= read -r loader && "
@@ -21,14 +21,14 @@ COMMAND = (
 )
 _SETTINGS = "exec env -i "
 COMMAND_WITH_AGENT = COMMAND.replace(_SETTINGS, _SETTINGS + 'SSH_AUTH_SOCK="$SSH_AUTH_SOCK" ')
-"""The same for a session that was lent the user's ssh agent."""
+"""`COMMAND` for a session with access to the user's ssh agent."""
 EXIT_NO_PYTHON = 69
 EXIT_OLD_PYTHON = 70
 
 _FIRST_LINE = "import sys;sys.version_info>=(3,8) or sys.exit(%d);exec(bytes.fromhex('%s'))"
 
-# Its first word needs nothing that is not in the interpreter yet: while the rest is imported
-# here, the modules are on their way.
+# The loader writes its first output before it imports anything that the interpreter lacks: the
+# modules are sent while it imports the rest.
 _LOADER = """\
 import posix, sys
 magic = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
@@ -69,15 +69,14 @@ main()
 """
 
 MAGIC_LINE_BYTES = 9
-"""What follows the token: the interpreter's bytecode magic in hex, and a newline."""
+"""The length of what follows the token: the interpreter's bytecode magic in hex, and a newline."""
 
 
 def preamble(python: str, token: str) -> bytes:
-    """What to write first. `python` is the preferred interpreter's path, without a newline.
+    """Return what to write first. `python` is the preferred interpreter's path, without a newline.
 
-    `token` is what the agent says first, between newlines, so that whatever login files
-    print can be told from it. After it comes its bytecode magic; `bundle.modules` is the
-    reply.
+    `token` is what the agent prints first, between newlines, so that its output can be told from
+    what login files print. Its bytecode magic follows; `bundle.modules` is the reply.
     """
     loader = _LOADER.replace("TOKEN", repr(token.encode("ascii"))).encode()
     return (

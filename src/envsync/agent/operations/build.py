@@ -25,7 +25,7 @@ def _prepare(service: Service, request: Request) -> Answer:
 
 
 def _begin_alike(service: Service, request: Request) -> Answer:
-    """Before the source is hashed: build on what was published here under another name."""
+    """Before the source is hashed, build on what was published here under another name."""
     begun = service.push.begin_alike(request.read(Keeping).keep, service.counted("copy"))
     return Answer(to_json(DoneFacts(begun)))
 

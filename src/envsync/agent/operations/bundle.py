@@ -1,8 +1,8 @@
 """Bundles the agent's modules for an interpreter on a server.
 
-Reading, packing and compressing them takes 0.04 s of processor time, a twentieth of a push
-that has nothing to do. So what was made is remembered in the user's cache, on the machine that
-sends it, with the status of every file that it was made of. On servers nothing is stored.
+Reading, packing and compressing them takes 0.04 s of processor time, a twentieth of a push that has
+nothing to do. Therefore the bundle is cached for the user, on the machine that sends it, with the
+status of every file that it was made from. Nothing is stored on servers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from envsync.files.directories import cache_directory
 STREAMED = ("errors", "files", "tree", "conda", "agent")
 
 OUR_MAGIC = MAGIC_NUMBER.hex().encode()
-"""The bytecode magic of this interpreter, which most servers' are of, too."""
+"""The bytecode magic of this interpreter, which most servers' interpreters have, too."""
 
 _MAGIC = b"envsync agent 1\n"
 _LEVEL = 4
@@ -32,17 +32,17 @@ _CACHE_HEAD = struct.Struct("<4sIII")
 _WORD = 0xFFFFFFFF
 
 Modules = Dict[str, Tuple[bool, str]]
-"""By name: whether it is a package, and its file."""
+"""By name: whether the module is a package, and its file."""
 
 _lock = threading.Lock()
 _made: Dict[bool, bytes] = {}
 
 
 def modules(magic: bytes) -> bytes:
-    """The agent's modules: compiled where that interpreter takes our bytecode, else as text.
+    """Return the agent's modules: compiled if that interpreter takes our bytecode, else as text.
 
-    Compiling there takes a tenth of a second, which is felt when there is nothing to do.
-    From any thread: many servers are opened at once.
+    Compiling on the server takes a tenth of a second, which matters when there is nothing to do.
+    May be called from any thread: many servers are opened at once.
     """
     is_compiled = magic == OUR_MAGIC
     with _lock:
@@ -71,9 +71,9 @@ def _remembered_path(is_compiled: bool) -> Optional[str]:
 
 
 def _statuses(found: Modules, is_compiled: bool) -> bytes:
-    """What changes with any of the sources, and with what compiles them.
+    """Return a key that changes with any of the sources and with the interpreter.
 
-    By ctime as well: there are package managers that give all files one mtime.
+    It contains ctimes as well, because some package managers give all files one mtime.
     """
     made_of: List[Tuple[object, ...]] = []
     for _, path in found.values():
@@ -85,7 +85,7 @@ def _statuses(found: Modules, is_compiled: bool) -> bytes:
 
 def _bundle(found: Modules, is_compiled: bool) -> bytes:
     if is_compiled:
-        # Each as bytes for itself: there are those that a push never imports.
+        # Each module is marshalled separately, because a push never imports some of them.
         codes = {n: (is_package, _code(n, path)) for n, (is_package, path) in found.items()}
         data = marshal.dumps(codes)
     else:
@@ -96,12 +96,12 @@ def _bundle(found: Modules, is_compiled: bool) -> bytes:
 
 
 def _code(name: str, path: str) -> bytes:
-    """A module's code, marshalled: from this interpreter's own cache of it, if it is there."""
+    """Return a module's marshalled code, from this interpreter's own cache if it is there."""
     with contextlib.suppress(OSError):
         status = os.stat(path)
         with open(cache_from_source(path), "rb") as file:
             head, code = file.read(_CACHE_HEAD.size), file.read()
-        # A flag says that it is to be compared by something else than the source's status.
+        # With a flag set, the cache is not validated by the source's status.
         current = (MAGIC_NUMBER, 0, int(status.st_mtime) & _WORD, status.st_size & _WORD)
         if len(head) == _CACHE_HEAD.size and _CACHE_HEAD.unpack(head) == current:
             return code
@@ -109,7 +109,7 @@ def _code(name: str, path: str) -> bytes:
 
 
 def _modules() -> Iterator[Tuple[str, Tuple[bool, str]]]:
-    """The name of each streamed module, whether it is a package, and its file."""
+    """Yield the name of each streamed module, whether it is a package, and its file."""
     here = os.path.dirname(os.path.abspath(__file__))
     top = os.path.dirname(os.path.dirname(here))
     yield "envsync", (True, os.path.join(top, "__init__.py"))
@@ -118,7 +118,7 @@ def _modules() -> Iterator[Tuple[str, Tuple[bool, str]]]:
 
 
 def _module(name: str, path: str) -> Iterator[Tuple[str, Tuple[bool, str]]]:
-    """A module, or a package with all that is in it; `path` is without a suffix."""
+    """Yield a module, or a package with its modules; `path` has no suffix."""
     if not os.path.isdir(path):
         yield name, (False, path + ".py")
         return

@@ -47,8 +47,10 @@ def _gc(service: Service, request: Request) -> Answer:
 
 
 def _names(prefix: str) -> Tuple[Set[str], List[str]]:
-    """The environments of a prefix, also those of which only earlier versions are left; and the
-    directories that this user may not look into: they are another's."""
+    """Return the environments of a prefix, and the directories that are closed to this user.
+
+    The former include those of which only earlier versions are left.
+    """
     names: Set[str] = set()
     closed: List[str] = []
     envs = os.path.join(prefix, "envs")
@@ -63,7 +65,7 @@ def _names(prefix: str) -> Tuple[Set[str], List[str]]:
 
 
 def _closed(directory: str) -> SweepFacts:
-    """What is to be told of a directory in which only its owner can free anything."""
+    """Return the report for a directory in which only its owner can free anything."""
     owner = "its owner"
     with contextlib.suppress(OSError):
         owner = user_name(os.stat(directory).st_uid)
@@ -73,10 +75,10 @@ def _closed(directory: str) -> SweepFacts:
 
 
 def _targets(order: Collect, names: Set[str], cache: Optional[str]) -> Iterator[Target]:
-    """Each environment once."""
+    """Yield each environment once."""
     envs = os.path.join(order.prefix, "envs")
     seen: Set[bytes] = set()
-    # A link to another environment shares that one's state, and its name is not the first.
+    # A link to another environment shares that one's state; sorted last, its name is not used.
     for name in sorted(names, key=lambda name: (os.path.islink(os.path.join(envs, name)), name)):
         patterns = (*order.local, *order.local_of.get(name, ()))
         target = Target(order.prefix, name, patterns, cache, order.by)
@@ -87,7 +89,7 @@ def _targets(order: Collect, names: Set[str], cache: Optional[str]) -> Iterator[
 
 
 def _trees(target: Target) -> Set[Tree]:
-    """The trees of an environment that the content cache may know."""
+    """Return the trees of an environment that the content cache may know."""
     paths = [target.places.live]
     with contextlib.suppress(OSError):
         paths += [target.places.tree(os.fsdecode(n)) for n in os.listdir(target.places.trees)]

@@ -9,10 +9,10 @@ from envsync.agent.trees.scan import scan_share
 
 
 def carry_out(request: Tuple[str, Any]) -> Any:
-    """The answer to one request; None where it has to be done elsewhere."""
+    """Return the answer to one request; None if it has to be done elsewhere."""
     what, share = request
     if what == COPY:
-        # Loaded by who copies: most contacts find nothing to do.
+        # Imported only to copy: most contacts find nothing to do.
         from envsync.agent.staging.copying import copy_share
 
         return copy_share(share)

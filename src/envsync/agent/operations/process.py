@@ -1,8 +1,8 @@
 """The agent as a process on a server: requests from stdin, answers to stdout.
 
-It ends with its input, or when nothing was heard for a minute: then it stops writing within
-a tenth of a second, and the kernel drops its locks. Only what follows a switch runs to its
-end first, and what is to be remembered of a tree that was hashed, without a lock.
+It ends with its input, or when it has received nothing for a minute: then it stops writing within a
+tenth of a second, and the kernel drops its locks. Only two things are finished first: what follows
+a switch and, without a lock, storing what is to be remembered of a hashed tree.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _private_descriptors() -> tuple[int, int]:
-    """The session's two ends, out of reach of anything that prints or reads."""
+    """Return the session's two descriptors, out of reach of code that prints or reads."""
     source, sink = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -80,20 +80,20 @@ class Process:
             self._answer(request, payload)
 
     def _lost(self, error: EnvsyncError) -> None:
-        """Nobody listens any more: end, unless a switch is being finished.
+        """End, because nobody listens any more, unless a switch is being finished.
 
-        Who was answered and went may be heard to have gone before the answer is done with.
+        The loss of a peer that left after its answer may be noticed before the answer is done with.
         """
         self._gone = error
         if self._waits.wait(_LAST_ANSWER_SECONDS):
-            return  # `serve` hears of it, too
+            return  # `serve` notices it, too
         if self._decisive.acquire(blocking=False):
             os._exit(EXIT_LOST)
 
     def _tell(self, document: Dict[str, Any]) -> None:
         step = document.get("step")
         if step == "switch":
-            # From here to the record nothing may stop us but the machine itself.
+            # From here to the record, nothing but the machine itself may stop this process.
             self._decisive.acquire()
         try:
             self._channel.send(CONTROL, json.dumps({"progress": document}).encode())
@@ -110,7 +110,7 @@ class Process:
         finally:
             if self._decisive.locked():
                 self._decisive.release()
-        # The number that the request had, so that no answer is taken for another's.
+        # The request's number, so that no answer is mistaken for another's.
         answered = {"answer": document.document, "number": request.get("number")}
         try:
             self._channel.send_message(answered, document.payload)

@@ -10,7 +10,7 @@ _OBJECTS = 100_000
 def collect_rarely() -> None:
     """Have this process collect cycles far less often than Python would.
 
-    What scans and manifests are made of, tuples and bytes by the hundred thousand, has no
-    cycles, and looking for some took a tenth of a push's processor time.
+    Scans and manifests consist of tuples and bytes by the hundred thousand, which have no cycles;
+    looking for some took a tenth of a push's processor time.
     """
     gc.set_threshold(_OBJECTS, 100, 100)

@@ -1,8 +1,8 @@
 """Operations that rebuild an environment with the server's own tools.
 
-In this order, after `target.inspect` with its lock: `tool`, `create` until it
-succeeds, perhaps `pip` until it does, `stage`; then `build.complete` and `build.publish`.
-`discard` gives up.
+They are called in this order, after `target.inspect` with its lock: `tool`, `create` until it
+succeeds, perhaps `pip` until it does, `stage`; then `build.complete` and `build.publish`. `discard`
+gives up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from envsync.agent.wire.short_answers import RunFacts
 from envsync.errors import AgentFailed, TransferFailed
 
 TOOL_SECONDS = 7200.0
-"""What bounds one run: a download of some gigabytes over a slow link."""
+"""The time limit of one run, which may download some gigabytes over a slow link."""
 
 
 def _tool(service: Service, request: Request) -> Answer:
@@ -35,7 +35,7 @@ def _tool(service: Service, request: Request) -> Answer:
 
 
 def _create(service: Service, request: Request) -> Answer:
-    """Run the tool once, into an empty place."""
+    """Run the tool once, into an empty directory."""
     arguments = request.arguments
     tool = from_json(ToolFacts, arguments["tool"])
     service.build = build = SideBuild(service.push.locked_places())
@@ -46,7 +46,7 @@ def _create(service: Service, request: Request) -> Answer:
         argv = create_command(tool, environment, _texts(arguments["channels"]), path)
         facts = _run(service, argv, {"MAMBA_ROOT_PREFIX": arguments["prefix"]})
     if facts.status == 0:
-        # There were tools that took a solver's failure for success.
+        # Some tools have treated a solver's failure as success.
         missing = {name.lower() for name in _texts(arguments["names"])} - set(build.packages())
         if missing:
             lines = ["nothing provides requested %s" % name for name in sorted(missing)]
@@ -65,13 +65,13 @@ def _pip(service: Service, request: Request) -> Answer:
 
 
 def _check(service: Service, request: Request) -> Answer:
-    """What `pip check` has to say of what was made."""
+    """Return what `pip check` reports about the environment that was built."""
     python = os.path.join(os.fsdecode(_build(service).path), "bin", "python")
     return Answer(to_json(_run(service, [python, "-m", "pip", "check"], {})))
 
 
 def _stage(service: Service, request: Request) -> Answer:
-    """Take what was made into the staging tree, under the name that it will have."""
+    """Bring what was built into the staging tree, under its final name."""
     build = _build(service)
     with space_guard():
         build.finish()
@@ -109,12 +109,12 @@ def _texts(value: object) -> Tuple[str, ...]:
 
 
 def _is_line(text: object) -> bool:
-    """Nothing that a tool would take for an option of its own, or for a second line."""
+    """Return False for what a tool would parse as an option, or as more than one line."""
     return isinstance(text, str) and text.isprintable() and not text.startswith("--")
 
 
 def _file(service: Service, lines: object) -> ContextManager[str]:
-    """A file of lines for a tool, until the block ends."""
+    """Write a file of lines for a tool, which exists until the block ends."""
     return side_build.wanted_file(service.target.places, _texts(lines))
 
 

@@ -17,7 +17,7 @@ from envsync.agent.wire.server_requests import AskEnvironments
 
 
 def _hello(service: Service, request: Request) -> Answer:
-    # Its codecs are told by who is asked for references: before it sends, not before it looks.
+    # The codecs come with the references: they are needed before sending, not before looking.
     return Answer(to_json(_server_facts(codecs=())))
 
 

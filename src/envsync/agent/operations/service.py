@@ -1,9 +1,9 @@
-"""Requests and answers: the one door to an end, in this process or across a session.
+"""Requests and answers: the one interface to an end, in this process or across a session.
 
-Each request names an operation and has arguments as JSON and perhaps a payload; so has its
-answer. The same object serves the local end directly and the remote end through a channel.
+A request names an operation and has JSON arguments and perhaps a payload; so has its answer. The
+same class serves the local end directly and a remote end through a channel.
 
-What an operation needs is imported when it is first asked for: a push that finds nothing to
+Modules that an operation needs are imported when it is first called: a push that finds nothing to
 do never loads the half of the agent that builds and publishes.
 """
 
@@ -48,15 +48,17 @@ Pending = Callable[[], bool]
 
 
 class Answer(NamedTuple):
-    """JSON-ready values and bytes."""
+    """The result of an operation: JSON-ready values and bytes."""
 
     document: Dict[str, Any]
     payload: bytes = b""
 
 
 class Request(NamedTuple):
-    """What an operation is given; `stream` gives data until None, and does not wait for it where
-    some is `pending`."""
+    """The parameters of an operation.
+
+    `stream` returns data until None; it does not wait if some is `pending`.
+    """
 
     arguments: Arguments
     payload: bytes
@@ -64,7 +66,7 @@ class Request(NamedTuple):
     pending: Pending
 
     def read(self, cls: Type[T]) -> T:
-        """The arguments as what the operation takes; `AgentFailed` where they do not fit."""
+        """Return the arguments as the class `cls`. Raises `AgentFailed` if they do not fit."""
         return from_json(cls, self.arguments)
 
 
@@ -79,7 +81,7 @@ _OPERATIONS: Dict[str, str] = {
     "gc": "gc",
     "rebuild": "rebuild",
 }
-"""The module of `envsync.agent.operations` for what stands before an operation's dot."""
+"""The module of `envsync.agent.operations` for the part of an operation's name before the dot."""
 
 
 def _no_emission(_: bytes) -> None:
@@ -87,9 +89,9 @@ def _no_emission(_: bytes) -> None:
 
 
 class Service:
-    """An end. `tell` is called with progress while an operation runs, `emit` with data that
-    it streams to whoever asked.
+    """An end.
 
+    `tell` is called with progress while an operation runs, `emit` with data that it streams.
     `source`, `target` and `push` are what earlier operations opened.
     """
 
@@ -150,7 +152,7 @@ class Service:
 
     @property
     def push(self) -> TargetPush:
-        """The push to the target that is open; the first call begins it."""
+        """The push to the open target; the first access begins it."""
         if self._push is None:
             from envsync.agent.target.push import TargetPush
 
@@ -158,21 +160,25 @@ class Service:
         return self._push
 
     def leave(self) -> None:
-        """Nothing more will be asked. Of a push that has begun something may still be at work:
-        its lock goes with the process, and so does that."""
+        """End, because nothing more will be asked, unless a push has begun.
+
+        Parts of such a push may still be at work: they and its lock end with the process.
+        """
         is_begun = self._push is not None and self._push.is_begun
         if not is_begun and self.build is None:
             self.close()
 
     def close(self) -> None:
-        """Let go of the lock that a push holds, and of what runs; then do what no answer waited
-        for. May be called more than once."""
+        """Release a push's lock and end what runs; then do the work that no answer waited for.
+
+        May be called more than once.
+        """
         if self._target is not None:
             self._target.lock.release()
             self._target.trees.close()
 
     def counted(self, what: str) -> Callable[[int], None]:
-        """A progress callback that tells at most a few times a second."""
+        """Return a progress callback that reports at most a few times a second."""
         total_bytes, told = 0, 0.0
 
         def add(size_bytes: int) -> None:

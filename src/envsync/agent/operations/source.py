@@ -62,7 +62,7 @@ def _confirm(service: Service, request: Request) -> Answer:
 
 
 def _manifest(service: Service, request: Request) -> Answer:
-    """The manifest, without the directories whose references are in the payload."""
+    """Return the manifest, without the directories whose references are in the payload."""
     known, there = frozenset(_references(request.payload)), request.read(AtPath).there
     return Answer({}, service.source.version.encoded_manifest(known, there))
 
@@ -123,7 +123,7 @@ def _readable(service: Service, request: Request) -> Answer:
 
 
 def _send(service: Service, request: Request) -> Answer:
-    """The contents of the files in the payload, as encoded blocks, out of the session."""
+    """Stream the contents of the files in the payload, as encoded blocks."""
     from envsync.agent.source.sending import best_codec, encoded_blocks, items_of
 
     asked = request.read(SendFiles)
@@ -136,14 +136,14 @@ def _send(service: Service, request: Request) -> Answer:
 
 
 def _reach(service: Service, request: Request) -> Answer:
-    """Whether this server gets into another one by itself, and by which of these commands."""
+    """Return whether this server can log in to another by itself, and with which command."""
     from envsync.agent.source.direct_send import reach
 
     return Answer(to_json(reach(request.read(TryCommands).commands)))
 
 
 def _rsync(service: Service, request: Request) -> Answer:
-    """Have this server's own rsync send the files in the payload; what it tells streams out."""
+    """Have this server's own rsync send the files in the payload; its output is streamed."""
     from envsync.agent.source.direct_send import run_rsync
 
     ended = run_rsync(request.read(RunRsync).argv, request.payload, service.emit)
@@ -151,7 +151,7 @@ def _rsync(service: Service, request: Request) -> Answer:
 
 
 def _sample(service: Service, request: Request) -> Answer:
-    """What the files in the payload come to by `steps`, or by what `send` would do."""
+    """Return the encoded sizes of the files in the payload with `steps`, or as `send` would do."""
     from envsync.agent.source.sending import items_of, own_step
 
     asked = request.read(AskSample)

@@ -81,10 +81,10 @@ def _using(service: Service, request: Request) -> Answer:
 
 
 def _references(service: Service, request: Request) -> Answer:
-    """What a manifest may refer to; the payload are the packages that it will have.
+    """Return what a manifest may refer to; the payload names the packages that it will have.
 
-    Who asks is about to send: that is when it is worth loading what undoes it, and looking at
-    what will be built on.
+    The caller is about to send: that is when it is worth loading the codecs and looking at what
+    will be built on.
     """
     keep = request.read(AskReferences).keep
     if keep is not None:
@@ -135,7 +135,7 @@ def _history(service: Service, request: Request) -> Answer:
 
 
 def manifest_of(service: Service, request: Request, *, packed: bool) -> Manifest:
-    """The source's manifest in a request's payload, every rule checked."""
+    """Return the source's manifest in a request's payload, after checking every rule."""
     data = request.payload
     if packed:
         data = decode_all(data, PAYLOAD_BYTES_MAX)
@@ -146,7 +146,7 @@ def manifest_of(service: Service, request: Request, *, packed: bool) -> Manifest
 
 
 def _existing(service: Service, request: Request) -> Answer:
-    # A relative one leads out of some directory of the environment: it is not looked for.
+    # A relative path starts from some directory of the environment, and is not looked for.
     paths = request.read(AskExisting).paths
     found = tuple(os.path.isabs(path) and os.path.exists(path) for path in paths)
     return Answer(to_json(ExistingFacts(found)))

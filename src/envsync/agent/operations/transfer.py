@@ -42,10 +42,10 @@ def _receive(service: Service, request: Request) -> Answer:
 
 
 def _begin(service: Service, request: Request) -> Answer:
-    """Before the source is hashed: build by a manifest without contents, and receive them.
+    """Before the source is hashed, build from a manifest without contents, and receive those.
 
-    What comes meanwhile waits in the channel, as much as that holds. While nothing waits there,
-    what has come is looked at.
+    Data that arrives meanwhile waits in the channel, as much as that holds. While none is waiting,
+    directories whose files have all arrived are listed.
     """
     asked = request.read(Build)
     outline = manifest_of(service, request, packed=asked.packed)
@@ -66,7 +66,7 @@ def _begin(service: Service, request: Request) -> Answer:
 
 
 def _blocks(service: Service, request: Request) -> Answer:
-    """What is there of the files in the payload, block by block."""
+    """Return digests of what is there for the files in the payload, block by block."""
     bases, is_sample = service.push.bases(), request.read(AskBlocks).is_sample
     paths = request.payload.split(b"\0")
     wanted = set(paths)
@@ -82,7 +82,7 @@ def _patch(service: Service, request: Request) -> Answer:
 
 
 def _items(service: Service, request: Request) -> Collection[Tuple[bytes, Entry]]:
-    """All files that have to come, or those that the payload names."""
+    """Return all files that have to come, or those that the payload names."""
     if not request.payload:
         return service.fetches
     wanted = set(request.payload.split(b"\0"))
@@ -110,7 +110,7 @@ def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
 
 
 class _Report:
-    """Tells how far a transfer is, at most a few times a second."""
+    """Reports how far a transfer is, at most a few times a second."""
 
     def __init__(self, tell: Tell, incoming: Incoming) -> None:
         self._tell = tell
@@ -124,11 +124,11 @@ class _Report:
             self._tell({"received_files": self._incoming.files})
 
 
-# A bundle: the same stream as a file
+# Bundles: the same stream, as a file
 
 
 def _bundle(service: Service, request: Request) -> Answer:
-    """Where a bundle goes, and what an earlier push left of one: its length and digest."""
+    """Return a bundle's path, and the length and digest of what an earlier push left of one."""
     staging = service.push.staging
     state = _state(service)
     path = scratch_files.bundle(state, staging.token)
@@ -155,9 +155,10 @@ def _bundle(service: Service, request: Request) -> Answer:
 
 
 def _take_over(found: bytes, path: bytes) -> int:
-    """Copy what is there: whoever still writes to the old file must not reach the new one.
+    """Copy an earlier file: a process that still writes to it must not reach the new one.
 
-    0 where that is no file: in a group's directory a link could lead to anything of this user's.
+    Returns 0 if it is not a file: in a group's directory, a link could lead to any file of this
+    user's.
     """
     try:
         old_fd = os.open(found, READ_FLAGS)
@@ -193,14 +194,14 @@ def _unpack(service: Service, request: Request) -> Answer:
 
 
 def _rsync(service: Service, request: Request) -> Answer:
-    """The rsync that is here: its path and what it says of itself; both empty where none is."""
+    """Return the path of the rsync here and its version text; both empty if there is none."""
     path = shutil.which("rsync")
     said = "" if path is None else version_text(path)
     return Answer(to_json(RsyncFacts(path or "", said)))
 
 
 def _stamp(service: Service, request: Request) -> Answer:
-    """Give what rsync brought its mode and mtime; the paths that did not come are failed."""
+    """Give files that rsync brought their mode and mtime; those that did not come are failed."""
     writer = service.push.staging.writer
     items = _items(service, request)
     failed = [path for path, entry in items if not _stamped(writer, path, entry)]
@@ -217,7 +218,7 @@ def _stamped(writer: TreeWriter, path: bytes, entry: Entry) -> bool:
 
 
 def _probe(service: Service, request: Request) -> Answer:
-    """Take a stream and forget it: the sender measures the link."""
+    """Receive a stream and discard it, so that the sender can measure the link."""
     while request.stream() is not None:
         pass
     return Answer({})
@@ -228,7 +229,7 @@ def _free(service: Service, request: Request) -> Answer:
 
 
 def _state(service: Service) -> bytes:
-    """The directory in which the staging tree's own stands."""
+    """Return the directory that contains the directory of the staging tree."""
     return os.path.dirname(os.path.dirname(service.push.staging.path))
 
 
