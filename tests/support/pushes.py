@@ -41,12 +41,13 @@ def environment(nodes: Tree) -> dict[bytes, Node]:
 class Server:
     """A prefix on this machine, and one environment in it."""
 
+    share: Share | None = None
+    """The group with which pushes share the environment; None for none."""
+    overwrites_foreign = False
+    """Whether pushes overwrite a version that their source never had."""
+
     def __init__(self, root: Path, name: str = NAME) -> None:
         self.name = name
-        self.share: Share | None = None
-        """The group with which pushes share the environment; None for none."""
-        self.overwrites_foreign = False
-        """Whether pushes overwrite a version that their source never had."""
         self.prefix = root / "prefix"
         self.cache = str(root / "cache")
         self.scratch = root / "source"

@@ -182,7 +182,6 @@ class DiskServer(Server):
     def __init__(self, disk: Disk, elsewhere: Path) -> None:
         self.name = NAME
         self.disk = disk
-        self.share = None
         self.prefix = disk.mount_point / "prefix"
         self.cache = str(elsewhere / "cache")
         self.scratch = elsewhere / "source"
