@@ -83,7 +83,8 @@ class Faults:
 
     def is_quiet(self) -> bool:
         """Return whether no agent and no session is left on the target."""
-        return not victims.agents(self._target) and not victims.sessions(self._target)
+        left = victims.is_any_agent_left(self._target)
+        return not left and not victims.sessions(self._target)
 
     def _hit(self, victim: str, meddled: bytes) -> Hit:
         live_inode = environment(self._target).lstat().st_ino

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def agents(target: LabHost) -> list[int]:
     lines = {pid: target.command_line(pid) for pid in descendants(target.sshd_pid())}
     found = [pid for pid, line in lines.items() if _AGENT in line and not line.startswith("sh")]
     return [pid for pid in found if _parent(pid) not in found]
+
+
+def is_any_agent_left(target: LabHost) -> bool:
+    """Return whether any agent is left on the target.
+
+    This includes one whose sshd was killed: it is a child of the host's PID 1 then, and can still
+    carry out a request that had arrived.
+    """
+    return bool(target.processes(re.escape(_AGENT)))
 
 
 def sessions(target: LabHost) -> list[int]:

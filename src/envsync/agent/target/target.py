@@ -209,7 +209,7 @@ class Target:
         """Finish an interrupted switch if the lock is free: the only change that a query makes."""
         if self.lock.is_held or not self.places.interrupted():
             return None
-        # With a separate lock, so that `self.lock` keeps what it says about the command.
+        # With `self.lock` and no other: a second lock would overwrite which command had it last.
         with contextlib.suppress(Exception):
             self.lock.acquire()
             try:
