@@ -369,6 +369,22 @@ def test_long_texts_take_no_longer_than_they_are() -> None:
         assert time.process_time() - began < 2.0
 
 
+@pytest.mark.parametrize(
+    "token",
+    [
+        *(f"gh{kind}_{'a1' * 8}" for kind in "pousr"),
+        f"github_pat_{'a1' * 8}",
+        f"glpat-{'a1' * 8}",
+        f"pypi-{'a1' * 8}",
+        f"hf_{'a1' * 8}",
+        f"tk-{'a1' * 4}-{'a1' * 8}",
+        f"AKIA{'A1' * 8}",
+    ],
+)
+def test_a_token_is_known_by_how_it_begins(token: str) -> None:
+    assert redacted(f"it says {token} there") == "it says *** there"
+
+
 @given(st.lists(st.sampled_from(PIECES), max_size=16).map("".join))
 def test_no_text_with_something_to_hide_passes_unread(text: str) -> None:
     """As for all that the other tests of this module hide: none is without a sign."""
