@@ -1,4 +1,4 @@
-"""Findings that an installer is changing an environment, or died there: by a scan and /proc."""
+"""Findings that an environment is being changed, or was left half-changed: by a scan and /proc."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
 
 
 def installer_findings(places: Layout) -> Tuple[Finding, ...]:
-    """Return the installers that change the environment right now, under any of its names."""
+    """Return this user's installers that change the environment now, under any of its names."""
     names = {places.path, places.live, places.standing()}
     found = []
     for process in running_processes():
@@ -45,7 +45,7 @@ def installer_findings(places: Layout) -> Tuple[Finding, ...]:
 
 
 def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
-    """Return the files that may be changing although their times do not show it."""
+    """Return a finding for each file that a process can change without its times showing it."""
     return tuple(
         Finding(
             MAPPED,
@@ -58,5 +58,5 @@ def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
 
 
 def _busy_candidates(scanned: Scan) -> Iterator[Tuple[bytes, float]]:
-    """Yield paths that could be signs, with the time of their last change."""
+    """Yield paths that could be signs, with the time of their last change in seconds."""
     return ((path, time_ns / 1e9) for path, time_ns in busy_candidates_of(scanned))

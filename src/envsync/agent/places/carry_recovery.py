@@ -26,10 +26,10 @@ def undo_interrupted_carry(
 ) -> bool:
     """Remove what an interrupted carry left; return whether that may have changed the version.
 
-    Incomplete local files are removed, and empty directories that were to hold some; the version's
-    own directories that were left open get their recorded modes and mtimes. `found` is the
-    version's present manifest, with the paths `local` as local ones. What belongs to another user
-    stays as it is.
+    Incomplete local files are removed, and empty directories that were to hold some. The version's
+    own directories that contained these or were left open get their recorded modes and mtimes.
+    `local` are the tree's local paths, and `found` is its present manifest, without them. What this
+    user cannot change stays as it is.
     """
     torn = [path for path, status in entries_of(tree, local) if _is_torn(status)]
     for path in torn:
@@ -71,7 +71,7 @@ def _empty(recorded: Manifest, found: Manifest) -> List[bytes]:
 def _left_open(recorded: Manifest, found: Manifest) -> Iterator[bytes]:
     """Yield the version's directories whose mode was changed only by giving the owner full access.
 
-    Any other mode was set by a person. An mtime alone is ignored: processes write in directories.
+    Any other mode was set by a person. A changed mtime alone is ignored: processes write there.
     """
     for parent, listing in recorded.directories.items():
         now = found.directories.get(parent, listing)

@@ -19,7 +19,7 @@ def with_checksum(document: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def verified(document: Any) -> Dict[str, Any]:
-    """Return the content of a document. Raises ValueError if its checksum is wrong."""
+    """Return the content of a document. Raises ValueError if its checksum is wrong or missing."""
     if not isinstance(document, dict):
         raise ValueError("no document")  # noqa: TRY004 - it came from a file
     content = {name: value for name, value in document.items() if name != _DIGEST}

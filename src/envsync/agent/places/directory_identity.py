@@ -14,7 +14,7 @@ from envsync.agent.wire.messages import DirectoryIdentity
 
 
 def directory_identity(path: bytes) -> Optional[DirectoryIdentity]:
-    """Return the identity of the directory at `path`; None if there is none."""
+    """Return the identity of the directory at `path`; None if it is missing or out of reach."""
     try:
         status = os.stat(path)
     except OSError:
@@ -31,9 +31,9 @@ def directory_identity(path: bytes) -> Optional[DirectoryIdentity]:
 def is_same_directory(one: DirectoryIdentity, other: DirectoryIdentity) -> bool:
     """Return whether both are the same directory.
 
-    On one kernel, device and inode identify it, in whatever container. Two kernels can share a
-    directory only through the network; its inode and ctime are then the server's, and no copy has
-    both.
+    On one kernel, device and inode identify it, even from different containers. Two kernels can
+    share a directory only through the network; its inode and ctime are then the file server's, and
+    no copy has both.
     """
     if one.inode != other.inode:
         return False

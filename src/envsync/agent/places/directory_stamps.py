@@ -28,12 +28,15 @@ class DirectoryStamps:
         self.touched: Set[bytes] = set()
 
     def open_up(self, directory: bytes) -> None:
-        """Make a directory ready to be changed; `put_back` will restore its present stamps."""
+        """Make a directory writable; `put_back` restores its present stamps, or those noted before.
+
+        Raises PermissionError if it belongs to another user.
+        """
         self.touched.add(directory)
         at = directory or b"."
         status = os.stat(at, dir_fd=self._top_fd, follow_symlinks=False)
         if status.st_uid != os.geteuid() != 0:
-            # Its stamps could not be restored, and then the version would be another one.
+            # Its stamps could not be restored afterwards.
             raise PermissionError(errno.EPERM, "its directory belongs to another user")
         if directory not in self._stamps:
             mode = stat.S_IMODE(status.st_mode)
@@ -42,13 +45,13 @@ class DirectoryStamps:
             os.chmod(at, stat.S_IMODE(status.st_mode) | stat.S_IRWXU, dir_fd=self._top_fd)
 
     def made(self, path: bytes, live: os.stat_result) -> None:
-        """Note a directory that was just made; it will get the stamps of the `live` tree's."""
+        """Note a directory that was just made; it will get the stamps of the `live` one."""
         self.touched.add(path)
         status = os.stat(path, dir_fd=self._top_fd, follow_symlinks=False)
         self._stamps[path] = _Stamps(_mode(live, status), live.st_atime_ns, live.st_mtime_ns)
 
     def wish(self, path: bytes, there: os.stat_result, live: os.stat_result) -> None:
-        """Note an existing directory; it will get the live one's stamps if it is this user's."""
+        """Note an existing directory of this user's; it will get the stamps of the `live` one."""
         if there.st_uid != os.geteuid() != 0:
             return
         mode = _mode(live, there)
@@ -66,7 +69,7 @@ class DirectoryStamps:
         return sorted(self._stamps, key=_depth, reverse=True)
 
     def put_back(self, path: bytes) -> None:
-        """Restore a directory's stamps, if it is there. Raises OSError if that fails."""
+        """Give a directory its noted stamps, if it is there. Raises OSError if that fails."""
         stamps, at = self._stamps[path], path or b"."
         try:
             status = os.stat(at, dir_fd=self._top_fd, follow_symlinks=False)
@@ -81,7 +84,7 @@ class DirectoryStamps:
 def _mode(live: os.stat_result, there: os.stat_result) -> int:
     """Return the live directory's mode, with world-write only beside the sticky bit, as in /tmp.
 
-    The set-group-ID bit is that of the new tree, which hands it down itself.
+    The set-group-ID bit is kept if either directory has it: the new tree hands its own down.
     """
     mode = stat.S_IMODE(live.st_mode) | (there.st_mode & stat.S_ISGID)
     return mode if mode & stat.S_ISVTX else mode & ~WORLD_WRITE

@@ -4,14 +4,16 @@ ENVS/NAME                              the live tree, or a link to it: the user'
                                        envsync's to one of trees/ where the filesystem cannot
                                        exchange directories
 ENVS/.envsync/                         open to the group that may write in ENVS, else 0700
-ENVS/.envsync/NAME/                    0700, or 2770 where a group publishes (agent.places.members)
-    lock                               held exclusively for the whole of a push
+ENVS/.envsync/NAME/                    0700, or 2770 where a group publishes (agent.places.members);
+                                       both can be searched by all if NAME is envsync's link
+    lock                               held exclusively during a push, rollback, removal or sweep
     wanted                             held shared by those who wait for a lock that yields
-    writers                            held shared by each process that fills the staging
-    staging.json                       which tree is being built, and for what
-    intent.json, removal.json          only while a switch, a removal is under way
+    writers                            held shared by each process that fills the staging tree for
+                                       the agent: rsync, helpers
+    staging.json                       which tree is being built, or is set aside for the next push
+    intent.json, removal.json          only while a switch, a removal is under way or interrupted
     held.json                          revisions refused here, and why
-    history.jsonl                      a line for each publish and rollback
+    history.jsonl                      a line for each publish, adoption, rollback and removal
     generations/NNNNNN.json            the record of one published version
     generations/NNNNNN.manifest        its manifest, as published here
     trees/TOKEN/                       staging, and earlier versions
@@ -132,7 +134,7 @@ class Layout(NamedTuple):
 
 
 def layout(prefix: str, name: str) -> Layout:
-    """Return the environment's paths below a prefix. A symbolic link is resolved once.
+    """Return the environment's paths below a prefix. The user's own links are resolved here, once.
 
     Raises `PreflightRefused` for a name that no environment can have.
     """
@@ -159,7 +161,8 @@ def base_layout(prefix: str) -> Layout:
 def _follow(path: bytes) -> bytes:
     """Return what links of the user's own lead to, or `path` itself if they lead nowhere.
 
-    A name whose version is missing because a switch was interrupted does not count as nowhere.
+    A place with envsync's state beside it counts even if the version is missing there, because a
+    switch was interrupted.
     """
     place = path
     for _ in range(LINKS_MAX):
@@ -226,7 +229,7 @@ def _make_envs(directory: bytes) -> None:
 
 
 def _open_as_above(path: bytes) -> None:
-    """Let everyone who may make environments in a directory keep their state in `path` below it."""
+    """Open `path`, if it is this user's, to a group that may write in the directory above."""
     status, above = os.stat(path), os.stat(os.path.dirname(path))
     if status.st_uid != os.geteuid() or not above.st_mode & stat.S_IWGRP:
         return
@@ -278,7 +281,7 @@ def write_json(path: bytes, document: Any) -> None:
 
 
 def read_json(path: bytes) -> Optional[Any]:
-    """Return the document, or None if there is none or it is damaged.
+    """Return the document; None if there is none, it is damaged, or this user may not read it.
 
     Raises OSError if the disk does not return it, because it may be intact.
     """

@@ -35,7 +35,7 @@ class LiveName:
         """Make one of `trees` the live version.
 
         Returns where the previous version is now; None if there was none. Raises `PreflightRefused`
-        if that cannot be replaced and, if the name is believed to be free (`is_free`),
+        if that cannot be replaced. If the name is believed to be free (`is_free`), raises
         `FileExistsError` if something is there after all, which stays. Call `sync` afterwards.
         """
         places = self._places
@@ -61,7 +61,7 @@ class LiveName:
     def take_away(self, token: str = "") -> bytes:
         """Remove the name and keep the version; return which of `trees` it is now.
 
-        A directory becomes the one with that `token`.
+        A directory becomes the one called `token`, or gets a random name if that is empty.
         """
         places = self._places
         tree = places.linked_tree()
@@ -77,7 +77,8 @@ class LiveName:
     def mend(self, inode: Optional[int], new_inode: int) -> bool:
         """Give the name back to the version with `inode` if becoming a link was interrupted.
 
-        That is so if the name is missing, and both that and the new version are in `trees`.
+        Returns whether it was: the name is missing, and both this version and the one with
+        `new_inode` are in `trees`.
         """
         if inode is None or os.path.lexists(self._places.live):
             return False
@@ -124,7 +125,7 @@ class LiveName:
 
 
 def _let_move(directory: bytes) -> None:
-    """Make a directory writable for its owner: otherwise (`chmod -R a-w`) it cannot be moved."""
+    """Make a directory writable for its owner; after a `chmod -R a-w` it could not be moved."""
     mode = stat.S_IMODE(os.lstat(directory).st_mode)
     if not mode & stat.S_IWUSR:
         with contextlib.suppress(PermissionError):  # if it is another user's, the move itself fails
@@ -132,7 +133,7 @@ def _let_move(directory: bytes) -> None:
 
 
 def _note_replaced(tree: bytes) -> None:
-    """Set the ctime of a tree that was not renamed: `gc` counts from the switch."""
+    """Set the ctime of a tree that was not renamed, because `gc` counts its age from that."""
     with contextlib.suppress(OSError):
         os.chmod(tree, stat.S_IMODE(os.lstat(tree).st_mode))
 

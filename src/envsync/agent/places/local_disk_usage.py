@@ -23,7 +23,7 @@ class DiskUsage(NamedTuple):
 
 
 def disk_usage(tree: bytes, local: Collection[bytes]) -> DiskUsage:
-    """Return what a tree's local paths take: allocated blocks, because holes stay holes."""
+    """Return what a tree's local paths take. Holes do not count, because they stay holes."""
     size_bytes = inodes = 0
     for _, status in entries_of(tree, local):
         size_bytes += status.st_blocks * _ALLOCATED_BYTES
@@ -34,7 +34,7 @@ def disk_usage(tree: bytes, local: Collection[bytes]) -> DiskUsage:
 def added_usage(
     live: bytes, local: Collection[bytes], tree: bytes, going: Collection[bytes]
 ) -> DiskUsage:
-    """Return what the live tree's local paths need in `tree`, once those `going` are removed."""
+    """Return what the live tree's local paths need in `tree`, once its own (`going`) are gone."""
     if not local:
         return DiskUsage(0, 0)
     needed, freed = disk_usage(live, local), disk_usage(tree, going)
@@ -45,7 +45,7 @@ def added_usage(
 
 
 def missing_usage(live: bytes, local: Collection[bytes], tree: bytes) -> DiskUsage:
-    """Return what the live tree's local paths need that another tree lacks or has older."""
+    """Return what is needed for the live tree's local paths that `tree` lacks or has older."""
     size_bytes = inodes = 0
     for path, status in entries_of(live, local):
         try:
@@ -61,7 +61,7 @@ def missing_usage(live: bytes, local: Collection[bytes], tree: bytes) -> DiskUsa
 
 
 def can_share_blocks(tree: bytes, local: Collection[bytes], beside: bytes) -> bool:
-    """Return whether files created in `beside` can share the blocks of those that they copy."""
+    """Return whether copies made in `beside` can share blocks with local files, by trying one."""
     for path, status in entries_of(tree, local):
         if stat.S_ISREG(status.st_mode) and status.st_blocks:
             with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
@@ -72,7 +72,7 @@ def can_share_blocks(tree: bytes, local: Collection[bytes], beside: bytes) -> bo
 
 
 def entries_of(tree: bytes, local: Collection[bytes]) -> Iterator[Tuple[bytes, os.stat_result]]:
-    """Yield everything at and below local paths, as far as it can be read."""
+    """Yield the full path and status of all that can be read at and below local paths."""
     pending = [os.path.join(tree, path) for path in local]
     while pending:
         path = pending.pop()

@@ -37,8 +37,8 @@ def carry(
     that `is_ours` is not visible to anybody yet: what the live tree no longer has is removed from
     its local directories. From any other tree nothing is removed, and what is newer there than in
     the live tree stays. What the tree has of its version is never replaced, and its directories
-    keep their modes and mtimes. No link is followed, and no mount point crossed; sockets and pipes
-    are left out. A file is carried whole or not at all.
+    keep their modes and mtimes. No link is followed, and no mount point crossed; sockets, pipes
+    and devices are left out. A file is carried whole or not at all.
 
     Raises the OSError of a disk that is full or fails, and `PreflightRefused` with the paths if
     anything else cannot be carried, unless it is a cache that is made anew. A tree that is not ours
@@ -114,7 +114,7 @@ class _Carrying:
 
     @contextlib.contextmanager
     def _noting(self, path: bytes) -> Iterator[None]:
-        """Note a path that cannot be carried, whatever the reason; a failing disk ends it all."""
+        """Note a path that cannot be carried; a disk that is full or fails ends the whole carry."""
         try:
             yield
         except FileNotFoundError:
@@ -152,7 +152,7 @@ class _Carrying:
         return True
 
     def require_all(self) -> None:
-        """Raise `PreflightRefused` if something was left that is not made anew."""
+        """Raise `PreflightRefused` if something was left behind that no tool makes anew."""
         if not self._left:
             return
         count = len(self._left)
@@ -164,7 +164,7 @@ class _Carrying:
         )
 
     def _make_way(self, directory: bytes) -> bool:
-        """Make the directories above a local path; False if the live tree lacks one."""
+        """Make the directories above a local path; return False if the live tree lacks one."""
         if directory in self._ways:
             return True
         parts = directory.split(b"/") if directory else []
@@ -286,7 +286,7 @@ class _Carrying:
 
 
 def _status(path: bytes, top_fd: int) -> Optional[os.stat_result]:
-    """Return a path's status, without following a link; None if it or its parent does not exist."""
+    """Return a path's status, without following a link; None if nothing is there."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return os.stat(path, dir_fd=top_fd, follow_symlinks=False)
     return None

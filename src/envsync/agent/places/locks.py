@@ -62,7 +62,8 @@ class PushLock:
     def acquire(self) -> None:
         """Take the lock, or raise `Locked` with its holder. May be called again.
 
-        A holder that yields is asked to give it up, and waited for, unless this one yields itself.
+        A holder that yields is asked to give it up, and waited for, `YIELD_SECONDS` at most; but
+        not if this one yields itself. Raises `PreflightRefused` if locking is impossible here.
         """
         if self._fd is not None:
             return
@@ -118,9 +119,10 @@ class PushLock:
                 time.sleep(_ASK_SECONDS)
 
     def held_for(self) -> str:
-        """Return the name for which the same command holds the lock; empty if somebody else does.
+        """Return the name for which the same command has the lock; empty if somebody else has it.
 
-        A process that has just taken it gets a moment to write that.
+        A process that has just taken it gets a moment to write that. If nobody has it now, the last
+        holder counts.
         """
         deadline = time.monotonic() + _SAID_SECONDS
         while self._command:
@@ -208,7 +210,7 @@ def holder_at(places: Layout) -> Optional[Holder]:
 
 
 def nonce_at(places: Layout) -> str:
-    """Return the nonce that the last push wrote into the lock; empty if there was no push."""
+    """Return the nonce of the lock's last holder; empty if there was none or it cannot be read."""
     try:
         with open(places.file("lock"), "rb") as file:
             return str(json.loads(file.read(4096)).get("nonce", ""))
@@ -222,7 +224,7 @@ def fence_writers(places: Layout) -> int:
     Returns a descriptor: close it once the staging has its new token, which a writer that starts
     late compares. The push lock must be held: a process that still writes has lost its agent, and
     is killed if it does not end by itself. An rsync whose client was suspended would stay for
-    hours: what it sends against its own time limit fills a buffer.
+    hours, because the connection swallows its keep-alives. Raises `Locked` if one writes even then.
     """
     path = places.file("writers")
     fd = open_state_file(path, os.O_RDWR | os.O_CREAT)

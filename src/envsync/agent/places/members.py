@@ -25,7 +25,7 @@ from envsync.tree.sharing import WRITE
 
 _USE = os.W_OK | os.X_OK
 _OPEN, _CLOSED = (0o660, 0o2770), (0o600, 0o700)
-"""The modes of files and directories in the state."""
+"""The modes of the state's files and directories: open to the group, closed to it."""
 
 
 class ClosedRecords(NamedTuple):
@@ -36,14 +36,15 @@ class ClosedRecords(NamedTuple):
 
 
 def is_foreign(path: bytes) -> bool:
-    """Return whether a path belongs to another user; for root, none does."""
+    """Return whether a path belongs to another user; if this user is root, none does."""
     return os.geteuid() not in (0, os.lstat(path).st_uid)
 
 
 def owner_finding(places: Layout) -> Optional[Finding]:
     """Return a finding if the live version is another user's, which forbids a push unless shared.
 
-    Raises `PreflightRefused` if the group may write there, but not switch versions.
+    Raises `PreflightRefused` if the group may write there, but this user cannot switch versions or
+    reach what envsync keeps.
     """
     status = os.stat(places.standing())
     if status.st_uid == os.geteuid():
@@ -75,7 +76,8 @@ def _require_open(places: Layout, owner: str) -> None:
 def _closed(places: Layout, mode: int) -> bytes:
     """Return envsync's own directory that is closed to this user; empty if none is.
 
-    A missing directory is not closed: this user can make it. In a closed one, none is visible.
+    `mode` is the access to the state that is needed. A missing directory is not closed: this user
+    can make it. The one above comes first, because in a closed one, nothing is visible.
     """
     needed = (os.path.dirname(places.state), os.X_OK), (places.state, mode)
     closed = (path for path, mode in needed if os.path.isdir(path) and not os.access(path, mode))
@@ -132,7 +134,7 @@ def closed_to_publishers(places: Layout, gid: int) -> Tuple[str, ...]:
 
 
 def require_same_group(places: Layout, gid: int) -> None:
-    """Raise `PreflightRefused` if another user's version would get another group."""
+    """Raise `PreflightRefused` if the live version is another user's and has another group."""
     with contextlib.suppress(FileNotFoundError):
         status = os.stat(places.standing())
         if status.st_uid != os.geteuid() and status.st_gid != gid:
@@ -144,7 +146,7 @@ def require_same_group(places: Layout, gid: int) -> None:
 
 
 def open_state(places: Layout, gid: int, what: str) -> None:
-    """Let the group publish as well if it may write; otherwise only the owner.
+    """Let the group publish as well if `what` it may do is `WRITE`; otherwise only the owner.
 
     Only what belongs to this user is changed. The push lock must be held.
     """
@@ -152,7 +154,7 @@ def open_state(places: Layout, gid: int, what: str) -> None:
 
 
 def close_state(places: Layout) -> None:
-    """Let no group in any more, for an environment that is shared with none."""
+    """Close the state to any group, because the environment is shared with none any more."""
     if is_open(places):
         _give_all(places, -1, *_CLOSED)
 
@@ -165,9 +167,10 @@ def is_open(places: Layout) -> bool:
 
 
 def was_shared(places: Layout, record: Optional[Record]) -> bool:
-    """Return whether envsync gave a group the live version, and that is this user's.
+    """Return whether the live version is this user's and envsync shared it with a group.
 
-    `record` is that version's. Modes that a person set by hand say nothing.
+    `record` is that version's. If it does not tell, the state does: modes of the version alone may
+    have been set by hand.
     """
     if record is None or is_foreign(places.standing()):
         return False
@@ -176,7 +179,7 @@ def was_shared(places: Layout, record: Optional[Record]) -> bool:
 
 
 def shared_finding(places: Layout, record: Optional[Record]) -> Optional[Finding]:
-    """Return a finding if envsync gave a group the live version, or what it keeps of it."""
+    """Return a finding if envsync shared the live version, or the state, with a group."""
     if not (is_open(places) or was_shared(places, record)):
         return None
     return Finding(SHARED, "%s is shared with a group there" % os.fsdecode(places.live))
@@ -209,10 +212,10 @@ def _give_all(places: Layout, gid: int, file_mode: int, mode: int) -> None:
 
 
 def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
-    """Change a path's group and modes, with a `gid` of -1 only its modes.
+    """Change group and mode of a path that is this user's; with a `gid` of -1 only the mode.
 
     This is done through a descriptor: in a group's directory, a name may become something else at
-    any time.
+    any time. Links, special files and files with several names stay as they are.
     """
     try:
         fd = os.open(path, READ_FLAGS)
@@ -235,9 +238,9 @@ def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
 
 
 def may_build_on(tree: bytes) -> bool:
-    """Return whether all of an earlier version is this user's, who alone can set modes and times.
+    """Return whether all of a tree is this user's, because only owners can set modes and times.
 
-    What is mounted in it belongs to no version at all.
+    False also if something is mounted in it, which belongs to no version at all.
     """
     if is_foreign(tree) or mounted_within(tree):
         return False
@@ -259,7 +262,7 @@ def why_unremovable(tree: bytes) -> str:
 
 
 def _of_others(tree: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
-    """Yield what other users made in a version, which is possible only if a group may write."""
+    """Yield what other users made in a version; nothing if its top is not writable for a group."""
     if os.geteuid() == 0 or not group_writes(os.lstat(tree)):
         return
     for path, status in walk(tree):

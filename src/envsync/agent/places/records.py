@@ -31,7 +31,7 @@ _NUMBER_MAX = 10**9
 _FILE = re.compile(r"([0-9]{6,})\.json\Z")
 _HELD = "held.json"
 TAKEN_BACK = "it was changed before it was taken back"
-"""Why a version is kept whose check failed, or was never completed."""
+"""The reason to keep a version that was taken back: its check failed or could not be run."""
 _NOT_IN_EARLIER_RELEASES: Dict[str, Any] = {"own_changes": "", "local": [], "share": None}
 _REVISIONS = ("source_revision", "revision")
 
@@ -40,13 +40,13 @@ class Record(NamedTuple):
     """One generation: what it contains, where it came from, and where it is.
 
     `revision` is of the tree as published here, `source_revision` of the tree it came from; they
-    differ only where a prefix was rewritten. `inode` is that of its top directory. `local` are the
-    patterns of local paths with which `revision` was computed; empty in a record older than this
-    field. `kept_because` is set if the version was overwritten although it had changes of its own,
-    or came from a source unknown to the one that overwrote it: no automatic clean-up removes it.
-    `own_changes` is a digest of those changes, if they are known and a check may have made them.
-    `share` is what it was published for a group to do (`tree.sharing`), empty for nothing; None in
-    a record older than this field.
+    differ if a prefix was rewritten, soft links were replaced, or it was packed or rebuilt. `inode`
+    is that of its top directory. `local` are the patterns of local paths with which `revision` was
+    computed; empty in a record older than this field. `kept_because` says why no automatic clean-up
+    removes the version: usually it was replaced although it had changes of its own, or by a source
+    that never had it. `own_changes` is a digest of those changes, if a check may have made them.
+    `share` is what it was published for a group to do (`tree.sharing`), empty for nothing; None if
+    envsync did not build it, and in a record older than this field.
     """
 
     number: int
@@ -66,7 +66,7 @@ class Record(NamedTuple):
 
     @property
     def was_taken_back(self) -> bool:
-        """Whether it was live only until its check failed."""
+        """Whether it was live only until its check failed, and is kept for changes made then."""
         return self.kept_because == TAKEN_BACK
 
     def to_json(self) -> Dict[str, Any]:
@@ -132,7 +132,10 @@ class Records:
         ]
 
     def _names(self) -> List[str]:
-        """Return the names in the directory. A failing disk raises OSError: it is not empty."""
+        """Return the names in the directory; none if it is missing or closed.
+
+        Raises OSError if the disk fails, which does not mean that there are none.
+        """
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             return os.listdir(os.fsdecode(self._places.generations))
         return []
@@ -145,7 +148,7 @@ class Records:
         return next((r for r in reversed(self.all()) if r.inode == inode), None)
 
     def of_version(self, inode: int) -> Optional[Record]:
-        """Return that record or, for a version that has just become live, its coming record.
+        """Return the record that `at` finds or, for a version just switched to, its coming one.
 
         Between a switch and the record, only the switch's intent says what is live.
         """
@@ -168,8 +171,8 @@ class Records:
     def store(self, record: Record, manifest: Optional[Manifest] = None) -> None:
         """Write a record, after its manifest if that is given.
 
-        A tree has one record: an earlier one of the same tree is forgotten, because by its number
-        the tree would be considered a version that nobody needs.
+        A tree has one record: one of the same tree with a lower number is forgotten, because by
+        that number the tree would be considered a version that nobody needs.
         """
         if manifest is not None:
             self.store_manifest(record.number, manifest)
@@ -183,7 +186,7 @@ class Records:
         write_whole(self._path(number, "manifest"), hashlib.sha256(data).digest(), data)
 
     def manifest(self, record: Record) -> Optional[Manifest]:
-        """Return the manifest as published; None if it is missing or damaged."""
+        """Return the manifest as published; None if it is missing, damaged or unreadable."""
         try:
             with open(self._path(record.number, "manifest"), "rb") as file:
                 digest, data = file.read(DIGEST_BYTES), file.read()
@@ -199,7 +202,7 @@ class Records:
         remove(self._path(record.number, "manifest"))
 
     def tree(self, record: Record) -> Optional[bytes]:
-        """Return where a record's tree is among the earlier ones; None if it is gone."""
+        """Return where a record's tree is among the earlier ones; None if it is live or gone."""
         with contextlib.suppress(OSError):
             for path in self._places.other_trees():
                 if os.lstat(path).st_ino == record.inode:
@@ -211,7 +214,7 @@ class Records:
         return [record for record in self.all() if self.tree(record) is not None]
 
     def log(self, event: Dict[str, Any]) -> None:
-        """Add a line to the history. A line is one write, so lines never mix."""
+        """Add a line to the history, durably. A line is one write, so lines never mix."""
         line = json.dumps(redacted_json(event), sort_keys=True).encode() + b"\n"
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         fd = open_state_file(self._places.file("history.jsonl"), flags)
@@ -284,7 +287,7 @@ class Records:
         self._store_held({**self.held(), **reasons})
 
     def release(self, *revisions: str) -> None:
-        """Stop refusing these revisions, and what has been published here as one of them."""
+        """Stop refusing these revisions, and the source revisions that they were published from."""
         held = self.held()
         if not held:
             return

@@ -33,7 +33,7 @@ class RevisionHistory:
         self._directory = None if state_directory is None else os.path.join(state_directory, "had")
 
     def revisions(self) -> List[str]:
-        """Return the revisions, each once."""
+        """Return the revisions, each once; of a record also the revision as published here."""
         revisions: List[str] = []
         if self._directory is not None:
             for name in (_by_path_alone(self._path()), self._name()):
@@ -43,7 +43,7 @@ class RevisionHistory:
         return list(dict.fromkeys(revisions))
 
     def remember(self, revision: str) -> None:
-        """Note durably that the environment has had a revision; best effort without a home.
+        """Note durably that the environment has had a revision, if there is a home and room in it.
 
         Without the note, the next version would not be allowed to replace this one.
         """
@@ -80,7 +80,7 @@ def _is_seen_by_all(path: bytes) -> bool:
     """Return whether all machines that share this user's log have this environment at this path."""
     parent = os.path.dirname(path)
     mount = mount_of(parent)
-    # There are more network filesystems than any list names.
+    # All but the known local kinds: there are more network filesystems than any list names.
     if mount.kind not in FINE_STAMPS:
         return True
     top = os.path.realpath(os.fsencode(home(os.environ) or os.sep))
@@ -89,7 +89,7 @@ def _is_seen_by_all(path: bytes) -> bool:
 
 
 def _lines(path: str) -> List[str]:
-    """Return the last lines of a log; empty if there is no log."""
+    """Return the last lines of a log; empty if there is none or it cannot be read."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         lines = file.read().split(b"\n")[-_KEPT_MAX:]
         # A line damaged on disk is no revision, and must not spoil the others.

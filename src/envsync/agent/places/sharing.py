@@ -21,7 +21,7 @@ _GROUP_WRITE = 0o020
 
 
 def group_number(share: Share) -> int:
-    """Return the group's id. Raises `PreflightRefused` if this user cannot give it anything."""
+    """Return the group's id. Raises `PreflightRefused` if it is missing or lacks this user."""
     user = user_name()
     try:
         found = grp.getgrnam(share.group)
@@ -41,7 +41,7 @@ def group_number(share: Share) -> int:
 
 
 def closed_parents(places: Layout, gid: int) -> Tuple[str, ...]:
-    """Return warnings of parents closed to the group, each with the command to open it."""
+    """Return warnings of directories above that are closed to the group, with what opens each."""
     told: List[str] = []
     path = os.path.dirname(places.live)
     while path != b"/":
@@ -59,7 +59,7 @@ def closed_parents(places: Layout, gid: int) -> Tuple[str, ...]:
 
 
 def is_shared(top: bytes, gid: int, what: str) -> bool:
-    """Return whether the top says that the tree is shared so; see `unshared` for the rest."""
+    """Return whether a tree's top directory is shared with the group to do `what`."""
     try:
         status = os.stat(top)
     except OSError:
@@ -76,7 +76,7 @@ def hand_down(top_fd: int, gid: int) -> None:
 
 
 def regroup(top: bytes, gid: int) -> Iterator[bytes]:
-    """Give the group what has another group; yield the paths."""
+    """Give the group what has another group below the top; yield the paths."""
     for path, status in walk(top):
         if status.st_gid != gid:
             full = os.path.join(top, path)
@@ -90,7 +90,7 @@ def regroup(top: bytes, gid: int) -> Iterator[bytes]:
 
 
 def unshared(top: bytes, local: LocalPaths) -> Tuple[bytes, ...]:
-    """Return what the group cannot use although the top directory says so; empty if it does not."""
+    """Return paths without the group or mode that the top directory calls for; none if unshared."""
     status = os.stat(top)
     if not status.st_mode & SETGID:
         return ()

@@ -29,7 +29,7 @@ def note_staging(places: Layout, token: str, inode: int, *, is_set_aside: bool =
 
 
 def find_staging(places: Layout) -> Optional[StagingNote]:
-    """Return the note; None if there is none or it is damaged."""
+    """Return the note; None if there is none, it is damaged, or this user may not read it."""
     document: Any = read_json(places.file(_FILE))
     inode = document.get("inode") if isinstance(document, dict) else None
     if not isinstance(inode, int):

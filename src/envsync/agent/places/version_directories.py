@@ -1,4 +1,4 @@
-"""The directories of each recorded version: local files in them do not make them local."""
+"""The directories of each recorded version: holding only local files does not make them local."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from envsync.agent.trees.scan_pass import Versions
 class VersionDirectories(Versions):
     """The directories of an environment's versions, by the inode of the top directory.
 
-    They are read when first asked. Empty if there is no record, or if its manifest is missing or
-    damaged.
+    They are read when first asked for. Empty if there is no record, or if its manifest is missing
+    or damaged.
     """
 
     def __init__(self, records: Records) -> None:
