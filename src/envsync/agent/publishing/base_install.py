@@ -25,7 +25,7 @@ _LAST = b"conda-meta"
 
 
 def install_base(places: Layout, token: str) -> None:
-    """Rename the entries of one of `trees` into the prefix, except those every prefix has itself.
+    """Rename the entries of one of `trees` into the prefix, except those of `OWN` that it has.
 
     May be called again after a crash. Raises OSError, and FileExistsError if an entry has appeared
     in the prefix meanwhile; what this call had moved is back in the tree then. If it cannot be
@@ -47,7 +47,7 @@ def install_base(places: Layout, token: str) -> None:
 
 
 def resume_base_install(places: Layout, event: Mapping[str, Any]) -> None:
-    """Continue an installation that a crash interrupted.
+    """Continue the installation that a crash interrupted, if the switch's `event` names one.
 
     Raises `PreflightRefused` if something has appeared in its way.
     """
@@ -80,7 +80,7 @@ def _in_order(tree: bytes) -> List[bytes]:
 
 
 def _forget(places: Layout, tree: bytes) -> None:
-    """Remove the tree, whose remaining directories are empty."""
+    """Remove the tree, whose remaining directories are empty, and the note on staging."""
     for name in os.listdir(tree):
         with contextlib.suppress(OSError):
             os.rmdir(os.path.join(tree, name))

@@ -31,12 +31,11 @@ def run_check(
 ) -> Optional[CheckFailure]:
     """Run `sh -c command` as if the environment were activated; None if it succeeded.
 
-    It runs in its own session with stdin closed, in a private directory that is removed afterwards,
-    so that what it writes to its working directory is no change to the environment. When the time
-    is up, it is killed with all processes that it started. Raises nothing: whoever finishes an
-    interrupted switch runs it again and must get past it. The environment is locked and identified
-    by its directory `state`: leftovers of a check that was killed with its agent are removed by the
-    next one.
+    It runs in its own session without input, in a private directory that is removed afterwards, so
+    that what it writes to its working directory is no change to the environment. Its process group
+    is killed when it ends or the time is up. Raises nothing: whoever finishes an interrupted switch
+    runs it again and must get past it. The push lock must be held: the private directory's name is
+    made from `state`, so the next check removes what one left that was killed with its agent.
     """
     if not command:
         return None
@@ -66,7 +65,7 @@ def _private_directory(state: bytes) -> Iterator[bytes]:
 
 
 def _discard(path: bytes) -> None:
-    """Remove the directory. What an escaped process still writes there says nothing."""
+    """Remove the directory, as far as possible: an escaped process may still write there."""
     with contextlib.suppress(OSError):
         remove_tree(path)
 
@@ -102,7 +101,7 @@ def _environment(live: bytes) -> Dict[bytes, bytes]:
     environment[b"PATH"] = os.path.join(live, b"bin") + b":" + path
     environment[b"CONDA_PREFIX"] = live
     environment[b"CONDA_DEFAULT_ENV"] = os.path.basename(live)
-    # .pyc files that a check writes into the environment would look like a change.
+    # .pyc files that a check writes are no change, but the next look would have to hash them.
     environment[b"PYTHONDONTWRITEBYTECODE"] = b"1"
     return environment
 

@@ -19,7 +19,7 @@ _Found = Tuple[Snapshot, Manifest]
 
 
 def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered: bool) -> bool:
-    """Keep the version that was switched out again, if it was changed; return whether it was.
+    """Keep the version that was switched out again, if it was changed; return whether it is kept.
 
     It was live for as long as its check took, or for days if `is_recovered`. The next push would
     build over the changes made in it. Decision 1 says which changes count.
@@ -54,9 +54,9 @@ def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered
 
 
 def _found(trees: Trees, tree: bytes) -> Optional[_Found]:
-    """Return what the tree is now, or None.
+    """Return what the tree is now; None if it keeps changing or cannot be read.
 
-    None if it keeps changing or cannot be read, and so is not what it was.
+    Either way, it does not count as unchanged.
     """
     with contextlib.suppress(SourceRefused, StorageFailed):
         snapshot = trees.snapshot(tree)

@@ -42,8 +42,9 @@ class Finalizer:
     def finalize(self, switch: Intent, *, is_recovered: bool = False) -> Record:
         """Check the live version and record it. May be run again after a crash.
 
-        `is_recovered` says that it is run again, and that the version may have been live for long.
-        Raises `CheckFailed` if the check failed; then the previous version is live again.
+        `is_recovered` says that the switch was interrupted, so the version may have been live for
+        long. Raises `CheckFailed` if the check failed or could not be run; then the previous
+        version, if there was one, is live again.
         """
         new, kept, check, event = switch
         if new.source_revision in self._records.held() and not event.get("retry_held"):
@@ -53,8 +54,8 @@ class Finalizer:
         live, state = self._places.path, self._places.state
         failure = run_check(check.command, check.timeout_seconds, live, state)
         if failure is not None:
-            # Hold it before switching back, so that whoever finishes that knows; a full disk must
-            # not prevent it.
+            # Hold it before switching back, so that whoever finishes that knows. A full disk must
+            # not prevent switching back.
             with contextlib.suppress(OSError):
                 if failure.is_verdict:
                     reason = "its check failed: %s" % failure.summary
@@ -76,7 +77,7 @@ class Finalizer:
         return new
 
     def _forget_staging(self, new: Record) -> None:
-        """Forget what is being built, unless it is another tree: a rollback ends no push."""
+        """Forget the note on staging, unless it is about another tree: a rollback ends no push."""
         note = find_staging(self._places)
         if note is None or note.inode == new.inode:
             forget_staging(self._places)

@@ -14,7 +14,7 @@ from envsync.errors import AgentFailed
 
 
 class DamagedIntent(Exception):
-    """Raised if there is a note that cannot be trusted."""
+    """Raised if the note is missing or cannot be trusted."""
 
 
 class Intent(NamedTuple):
@@ -41,7 +41,10 @@ class Intent(NamedTuple):
 
 
 def find_intent(places: Layout) -> Intent:
-    """Return the note on disk. Raises `DamagedIntent` if it is unusable."""
+    """Return the note on disk; its event gets the present time as that of the recovery.
+
+    Raises `DamagedIntent` if there is none or it is damaged.
+    """
     try:
         document = verified(read_json(places.file(INTENT)))
         return Intent(

@@ -28,8 +28,8 @@ def prune_generations(
 
     A tree with the same content as `live` goes first: going back to it would change nothing. The
     one with the inode `replaced`, which was live until now, goes last: after a rollback it may be
-    the oldest. One that is no longer what was published is marked, and stays from then on. Another
-    user's is left to that user.
+    the oldest. One that is no longer what was published is marked, and stays from then on. What
+    this user cannot remove stays, too. A record whose tree is gone is forgotten.
     """
     earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
     earlier.sort(key=lambda record: (record.revision != live.revision, record.inode == replaced))
@@ -53,8 +53,8 @@ def prune_generations(
 def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
     """Remove older versions that failed their check with the same changes as `newest`.
 
-    A check that writes into the environment leaves one with each push. They are equal byte for
-    byte, so nothing is lost. Those that were changed further, or are another user's, stay.
+    A check that writes into the environment leaves one with each push. What was changed is equal
+    byte for byte, so nothing is lost. Those that were changed further, or are another user's, stay.
     """
     for record in records.all():
         is_alike = record.was_taken_back and record.own_changes == newest.own_changes
@@ -69,7 +69,7 @@ def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
 
 
 def remove_orphaned_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:
-    """Remove every tree that no record and no staging needs; return how many were removed.
+    """Remove every tree without a record, except those with `keep_inodes`; return how many.
 
     Returns 0, with nothing removed, if a record is damaged, or if a version that must be kept has
     lost its tree: any of the trees might be that one.
@@ -89,14 +89,14 @@ def remove_orphaned_trees(places: Layout, records: Records, keep_inodes: Sequenc
 def _is_worked_in(tree: bytes, record: Record, live: Record) -> bool:
     """Return whether a job may still write into an earlier tree with the content of `live`.
 
-    Asked of no other tree: one that was published again was live a moment ago, and would be removed
-    too early.
+    No other tree is examined: this one goes first, although it was live a moment ago if the version
+    was published again.
     """
     return record.revision == live.revision and may_be_written_to(tree)
 
 
 def _is_as_recorded(trees: Trees, tree: bytes, record: Record) -> bool:
-    """Return whether a tree is what was published; False if it keeps changing.
+    """Return whether a tree is what was published; False if it keeps changing or may not be read.
 
     Raises OSError or `StorageFailed` if that cannot be determined.
     """

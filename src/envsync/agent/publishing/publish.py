@@ -1,8 +1,8 @@
 """The switch: from one whole version to another in one atomic step, guarded on both sides.
 
     manifest and intent on disk -> sync -> look again at the live version
-    -> carry its local paths as they are now -> switch -> compare what was switched out
-    -> check -> record -> forget the intent
+    -> carry its local paths as they are now -> look for installers -> switch
+    -> compare what was switched out -> check -> record -> forget the intent
 
 From the check on, `finalize` carries it out. After a crash at any point, `recovery` takes over.
 """
@@ -45,12 +45,12 @@ RECENT_SECONDS = 10.0
 class Switch(NamedTuple):
     """What to publish.
 
-    `new` describes the tree at `staged`. `kept` is a record for the live version if it has none of
-    its own, so that it remains as a generation. `expected` was found at the name at
-    `inspected_seconds` of the monotonic clock. Before `not_before_seconds`, a change to the staged
-    tree might leave its timestamps as they are. A staged tree comes with its `manifest`; without
-    one, `staged` is an earlier version that is put back. With `installs_base`, the tree is moved
-    into the directory at the name (see `publishing.base_install`).
+    `new` describes the tree at `staged`. `kept` is the record that the live version gets to
+    remain as a generation; None if it keeps the one it has. `expected` was found at the name at
+    `inspected_seconds` of the monotonic clock; None if nothing was. Before `not_before_seconds`, a
+    change to the staged tree might leave its timestamps as they are. A staged tree comes with its
+    `manifest`; without one, `staged` is an earlier version that is put back. With `installs_base`,
+    the tree's entries are moved into the directory at the name (see `publishing.base_install`).
     """
 
     staged: bytes
@@ -94,11 +94,11 @@ class Publisher:
         """Make `switch.staged` the live tree and return its record.
 
         Raises `TargetDrifted` if the live tree changed since it was inspected, before or during the
-        switch; `CheckFailed` if the check failed; `PreflightRefused` if a local path cannot be
-        carried; `NoSpace` if there is no room for local paths. In all these cases the previous
-        version is live again. It also is if the disk fails before the switch. If the disk fails
-        afterwards, the error says that the new version is live, and the next contact completes the
-        switch.
+        switch, or an installer is at work; `CheckFailed` if the check failed; `PreflightRefused` if
+        a local path cannot be carried or the name cannot be switched; `NoSpace` if there is no room
+        for local paths. In all these cases the previous version is live, as it is if the disk fails
+        before the switch. If the disk fails afterwards, the error says that the new version is
+        live, and the next contact completes the switch.
         """
         try:
             self._prepare(switch)
@@ -151,17 +151,17 @@ class Publisher:
         return self._trees.cache(status.st_dev, status.st_ino)
 
     def _distrust(self, staged: bytes) -> None:
-        """Forget the staged tree and its hashes.
+        """Forget the staged tree's hashes, and the note on staging.
 
-        It may not be on the disk, although the kernel still has it in memory, so nobody may build
-        on it.
+        The tree may not be on the disk, although the kernel still has it in memory, so nobody may
+        build on it.
         """
         self._cache(staged).forget()
         with contextlib.suppress(OSError):
             forget_staging(self._places)
 
     def _look_again(self, switch: Switch) -> Optional[Scan]:
-        """Return a scan of the live tree, which must still be what was inspected.
+        """Return a scan of the live tree, which must be what was inspected; None if there was none.
 
         If the inspection was a moment ago, a look at the directories is enough: a file that was
         written to in place is found afterwards in the tree switched out, and the switch is undone.
@@ -229,10 +229,7 @@ class Publisher:
         require_room(space(self._places.trees), size_bytes, needed.inodes, is_rollback=True)
 
     def _require_no_installer(self) -> None:
-        """Refuse to switch while an installer runs.
-
-        It would find another version under its hands half-way.
-        """
+        """Refuse to switch while an installer runs, which would continue in the other version."""
         at_work = installer_findings(self._places)
         if at_work:
             self._switching.abandon()
@@ -244,7 +241,7 @@ class Publisher:
     def _lay_in(self, switch: Switch) -> Switch:
         """Install the staged base into the directory at the name; return the resulting switch.
 
-        Once its intent is stored, the installation will be finished.
+        From the new intent on, a crash does not undo the installation: recovery continues it.
         """
         token = os.fsdecode(os.path.basename(switch.staged))
         new = switch.new._replace(inode=self._places.inode() or 0)

@@ -72,7 +72,7 @@ class Recovery:
         return "an interrupted switch was completed"
 
     def _protect_changed(self, new: Record, event: Dict[str, Any]) -> None:
-        """Keep for good a version that was changed in the moment of an interrupted switch.
+        """Keep the replaced version for good if it was changed in the moment of the switch.
 
         Nobody compared it then, and now it is too late to switch back.
         """

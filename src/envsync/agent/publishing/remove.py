@@ -24,7 +24,7 @@ from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
 
 
 class Removal(NamedTuple):
-    """What to remove, as it was found, and the record by which it is kept."""
+    """What to remove, as it was found, the record by which it is kept, and who removes it."""
 
     expected: Snapshot
     record: Record
@@ -49,7 +49,7 @@ class Remover:
         self._name = LiveName(places)
 
     def run(self, removal: Removal) -> Record:
-        """Remove it. Raises `TargetDrifted`, and leaves it live, if it changed meanwhile."""
+        """Remove it. Raises `TargetDrifted`, and leaves it live, if it changed or is changing."""
         at_work = installer_findings(self._places)
         if at_work:
             raise TargetDrifted(
@@ -133,7 +133,7 @@ class Remover:
         return done
 
     def _took_another(self, record: Record, tree: bytes) -> bool:
-        """Return whether the tree taken away had just replaced the version to be removed.
+        """Return whether another tree was taken away, which had just replaced the one to remove.
 
         It gets its name back; if the name is taken again, it is kept.
         """
@@ -147,7 +147,7 @@ class Remover:
         return True
 
     def _without_note(self) -> Optional[str]:
-        """Keep what has no record, as after a damaged intent, because the note is damaged."""
+        """Keep what has no record if the note is damaged; return None if there is no note."""
         from envsync.agent.publishing.prune import DAMAGED_NOTE
 
         path = self._places.file(REMOVAL)

@@ -31,7 +31,8 @@ class Switching:
         """Make `tree` the live version; return where the previous one is now, or None.
 
         If the name was free, it is never taken from something that has appeared there since, which
-        nobody could compare with anything. If the name cannot be had, the switch is abandoned.
+        nobody could compare with anything. If the name cannot be had, the switch is abandoned, and
+        `PreflightRefused` or `TargetDrifted` raised.
         """
         try:
             return self._name.give_to(tree, is_free=is_free)
@@ -45,7 +46,7 @@ class Switching:
     def install_base(self, token: str) -> None:
         """Move the content of one of `trees` into the directory at the name.
 
-        If something has appeared in its way, the switch is abandoned.
+        If something has appeared in its way, the switch is abandoned, and `TargetDrifted` raised.
         """
         try:
             install_base(self._places, token)
@@ -59,7 +60,10 @@ class Switching:
         self._name.sync()
 
     def take_back(self, new: Record) -> bool:
-        """Undo the switch to `new`, but for `abandon`; return whether a version is live again."""
+        """Undo the switch to `new`, which the caller still has to `abandon`.
+
+        Returns whether an earlier version is live again; False if there was none.
+        """
         previous = self.other_tree(new)
         if previous is None:
             self._name.take_away()
@@ -80,7 +84,7 @@ class Switching:
     def abandon(self) -> None:
         """Forget a switch that did not happen, or was undone; staging stays for the next try.
 
-        A version that was switched out and is not live again is kept all the same.
+        A version that was switched out and is not live again gets the record noted for it.
         """
         records: Tuple[Optional[Record], ...] = ()
         with contextlib.suppress(DamagedIntent):
