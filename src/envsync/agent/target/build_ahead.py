@@ -28,7 +28,7 @@ class Copied(NamedTuple):
 
 
 def has_to_come(target: Target, outline: Manifest) -> bool:
-    """Return whether nothing of the environment, nor most of its packages, is on this server."""
+    """Return whether this server has neither any of the environment nor most of its packages."""
     # With most packages here, it is quicker to wait for the hashes, which tell what need not come.
     return _is_new(target) and not target.elsewhere().has_most_of(wanted_packages(outline))
 
@@ -47,7 +47,10 @@ def _is_new(target: Target) -> bool:
 
 
 def by_outline(staging: Staging, outline: Manifest) -> Tuple[PlanFacts, Files]:
-    """Make everything but the files' contents; return the files in the order of `outline.files`."""
+    """Make everything but the files' contents; return the figures, and the files to send.
+
+    The files are in the order of `outline.files`.
+    """
     work = staging.plan_whole(outline)
     staging.require_space()
     fetches = staging.bring_forward(())

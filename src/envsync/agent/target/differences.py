@@ -17,7 +17,7 @@ Read = Callable[[bytes], Optional[bytes]]
 
 
 def describe(before: Manifest, after: Manifest, read: Read, paths_max: int) -> DifferenceFacts:
-    """Describe what `after` has and `before` lacks, and the reverse.
+    """Describe how `after` differs from `before`, with `paths_max` paths at most.
 
     `read` returns the contents of files of the version that `after` describes.
     """
@@ -40,7 +40,7 @@ def describe(before: Manifest, after: Manifest, read: Read, paths_max: int) -> D
 
 
 def _without_parents(found: Difference) -> Difference:
-    """Leave out directories added or removed together with something in them: no further news."""
+    """Leave out directories added or removed with something in them: they tell nothing more."""
     parents = {split(path)[0] for path in found.paths}
     return found._replace(
         added=tuple(path for path in found.added if path not in parents),

@@ -32,8 +32,8 @@ from envsync.errors import CheckFailed, EnvsyncError, Locked
 from envsync.files.whole import TEMPORARY
 
 NETWORK_AGE_SECONDS = 7 * 86400.0
-"""How old a tree on a network filesystem must be: processes on other machines may use it, which are
-not visible from this one."""
+"""How long a tree on a network filesystem stays after its last switch: processes on other machines,
+which are not visible from this one, may use it."""
 
 _TEMPORARY = os.fsencode(TEMPORARY)
 Freed = Callable[[int], None]
@@ -43,7 +43,7 @@ class Rules(NamedTuple):
     """The rules of a sweep.
 
     `keep` is how many earlier versions stay; `drifted` allows the removal of those that were
-    changed.
+    changed, and of what damaged records kept.
     """
 
     keep: int
@@ -62,7 +62,7 @@ def sweep(target: Target, rules: Rules, freed: Freed = lambda _: None) -> SweepF
     except Locked as error:
         return sweeping.facts(error.message, target.lock.held_for())
     try:
-        # The failed check is reported by the push; the previous version is live again.
+        # The interrupted push reports its failed check; the previous version is live again.
         with contextlib.suppress(CheckFailed):
             target.recover()
         sweeping.run()
@@ -169,7 +169,7 @@ class _Sweep:
         return "it was changed after it was replaced (--drifted removes it)"
 
     def _too_young(self, tree: bytes) -> str:
-        """Return why a tree must stay for now, or "". The switch gave its top a new ctime."""
+        """Return why a tree must stay for now, or "". Its last switch gave its top a new ctime."""
         mount = mount_of(tree)
         age_seconds = self._rules.now_seconds - os.lstat(tree).st_ctime
         if not mount.is_network or age_seconds > NETWORK_AGE_SECONDS:
@@ -177,9 +177,9 @@ class _Sweep:
         return "on %s nothing younger than 7 days goes: other machines may use it" % mount.kind
 
     def _drop_treeless(self, records: Sequence[Record]) -> None:
-        """Forget records whose trees are gone, unless the live version could be one of them.
+        """Forget records whose trees are gone, but only if the live version has a record.
 
-        After a restore from a backup, no inode is what a record says.
+        After a restore from a backup, no inode is what a record says, and it could be any of them.
         """
         if any(record.inode in self._live for record in records) and not self._rules.dry_run:
             for record in records:
@@ -187,7 +187,7 @@ class _Sweep:
                     self._target.records.forget(record)
 
     def _drop_unfinished(self) -> None:
-        """Remove what interrupted pushes left, unless somebody still writes to it."""
+        """Remove what interrupted pushes left, once nobody writes to it (`fence_writers`)."""
         ready = self._set_aside()
         known = {record.inode for record in self._target.records.all()} | self._live | ready
         trees = [path for inode, path in self._trees.items() if inode not in known]
@@ -215,7 +215,7 @@ class _Sweep:
             os.close(writers)
 
     def _set_aside(self) -> Set[int]:
-        """Return the inode of the next push's tree, while it takes an earlier version's room."""
+        """Return the inode of the next push's tree, if it is being made or `keep` leaves room."""
         if self.making:
             note = find_staging(self._target.places)
             return set() if note is None else {note.inode}

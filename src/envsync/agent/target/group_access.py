@@ -17,8 +17,8 @@ Warnings = Tuple[str, ...]
 class GroupAccess(NamedTuple):
     """The group that new versions are for, and what its members may do (`Share.mode`).
 
-    `gid` is None for no group. `is_new` says that the live version is for another group, or that
-    members may do something else with it.
+    `gid` is None for no group. `is_new` says that the live version, if any, is not shared like
+    that.
     """
 
     gid: Optional[int] = None
@@ -35,7 +35,7 @@ class GroupAccess(NamedTuple):
             sharing.hand_down(staging.writer.top_fd, self.gid)
 
     def regroup(self, staging: Staging) -> None:
-        """Give what an earlier version left in the staging tree to the group and to no other."""
+        """Give what an earlier version left in the staging tree to the group, or take it back."""
         if self.gid is not None:
             staging.regroup(self.gid)
         else:
@@ -46,9 +46,10 @@ NO_GROUP = GroupAccess()
 
 
 def for_group(target: Target, share: Share) -> Tuple[GroupAccess, Warnings]:
-    """Return that group's access, and warnings; with the lock held, open what is kept to the group.
+    """Return the access of the group in `share`, and warnings.
 
-    Raises `PreflightRefused` if this user cannot share anything with it.
+    With the lock held, the state is opened to a group that may write, else closed to all groups.
+    Raises `PreflightRefused` if this user cannot share the environment with that group.
     """
     places = target.places
     gid = sharing.group_number(share)
@@ -63,9 +64,9 @@ def for_group(target: Target, share: Share) -> Tuple[GroupAccess, Warnings]:
 
 
 def for_no_group(target: Target) -> Tuple[GroupAccess, Warnings]:
-    """Return the access of no group; with the lock held, close what is kept to groups.
+    """Return the access of no group, and warnings; with the lock held, close the state to groups.
 
-    The warnings name what only another user can close.
+    The warnings name what stays another user's.
     """
     places = target.places
     was_shared = members.was_shared(places, target.current(target.live))

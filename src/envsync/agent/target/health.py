@@ -51,8 +51,8 @@ class StandingFacts(NamedTuple):
     published), `interrupted` (a switch or its removal was cut short), `locked` (a push is under
     way), `missing` (nothing is live, but versions are kept), `removed` (the same, on purpose),
     `closed` (its records are another user's), `busy` (published, and an installer is at work or
-    left signs of it), `blocked` (something other than a directory is at the name), `unreadable`. A
-    push is refused if it is `busy` or `blocked`.
+    left signs of it, or its history is gone), `blocked` (something other than a directory is at the
+    name), `unreadable` (it or its record). A push is refused if it is `busy` or `blocked`.
     """
 
     name: str
@@ -147,7 +147,7 @@ def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
                 yield StandingFacts(name, "closed", closed.message)
                 continue
             standing = StandingFacts(name, *_state(places, trees_of))
-            # Without a kept version, an empty directory is all that a push left.
+            # If nothing is live and no version is kept, there is only the state that a push left.
             if standing.state not in ("removed", "missing") or standing.reason:
                 yield standing
         except (EnvsyncError, OSError) as error:
@@ -155,7 +155,7 @@ def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
 
 
 def _names(prefix: str) -> List[str]:
-    """Return the environments that are live, and those of which only earlier versions are left."""
+    """Return the environments that are live, and those of which only envsync's state is left."""
     envs = os.path.join(prefix, "envs")
     found = set()
     with contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ _PYTHON_DIRECTORY = re.compile(rb"lib/(" + PYTHON + rb")\Z")
 
 
 def require_prefix(prefix: str) -> None:
-    """Raise `PreflightRefused` if the prefix is not a directory."""
+    """Raise `PreflightRefused` if the prefix is not the absolute path of a directory."""
     if not os.path.isabs(prefix):
         raise PreflightRefused("the prefix is not an absolute path: %r" % prefix)
     if not os.path.isdir(prefix):
@@ -60,7 +60,7 @@ def make_room(places: Layout, *, touch: bool) -> None:
 
 
 def _no_room(places: Layout) -> PreflightRefused:
-    """Return the error, with a fix. An existing directory's owner is never to be changed."""
+    """Return the error, with a fix, which never gives an existing directory to another owner."""
     parent, user = os.fsdecode(os.path.dirname(places.live)), user_name()
     if os.path.isdir(parent):
         return PreflightRefused(
@@ -117,7 +117,7 @@ def _base_findings(places: Layout) -> Tuple[Finding, ...]:
 
 
 def refuse_anothers(findings: Iterable[Finding]) -> None:
-    """Raise `PreflightRefused` if this user may not replace another user's version."""
+    """Raise `PreflightRefused` if one of these says that another user's version is in the way."""
     for finding in findings:
         if finding.kind == FOREIGN_OWNER:
             raise PreflightRefused(finding.message, hint=ANOTHERS)
@@ -238,7 +238,7 @@ def user_site_findings(directories: Iterable[bytes], home: str) -> Tuple[Finding
 
 
 def _may_hold_something(directory: str) -> bool:
-    """Return True also if it cannot be read: it is closed, or its disk does not answer."""
+    """Return whether a directory has entries; True also if it is closed or its disk fails."""
     try:
         return bool(os.listdir(directory))
     except OSError:

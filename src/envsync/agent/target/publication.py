@@ -17,7 +17,7 @@ from envsync.errors import AgentFailed, TargetDrifted
 
 
 class Verified(NamedTuple):
-    """A version that was built at `tree` and hashed; `share` is what a group may do with it.
+    """A version that was built at `tree` and hashed; `share` is what a group may do with it, or "".
 
     From `settled_seconds` of the monotonic clock on, a change to it would show another timestamp.
     """
@@ -137,7 +137,7 @@ def kept_record(
 
 
 def read_back(target: Target, record: Record) -> RecordFacts:
-    """Return the record from disk for the tree that is live now."""
+    """Return the live tree's record from disk. Raises `TargetDrifted` if the revision differs."""
     stands = target.records.at(target.places.inode() or 0)
     if stands is None or stands.revision != record.revision:
         raise TargetDrifted("the version that was published does not stand there")

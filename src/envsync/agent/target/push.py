@@ -67,7 +67,10 @@ class TargetPush:
             self._looked.look(self._target.replaced(live), keep)
 
     def prepare_beside(self, keep: int) -> None:
-        """Start that in the background and return at once; `live` need not be inspected yet."""
+        """Begin to search the tree to build on for changes, in the background, if the lock is held.
+
+        `live` need not be inspected yet.
+        """
         target = self._target
         if not target.lock.is_held:
             return
@@ -92,8 +95,8 @@ class TargetPush:
     def unshare(self) -> Tuple[bool, Tuple[str, ...]]:
         """Share with no group whatever is built from now on.
 
-        What envsync keeps of earlier versions is closed to groups. Returns whether the live version
-        is already unshared, and warnings of what only another user can close.
+        What envsync keeps of the environment is closed to groups. Returns whether the live version
+        is already unshared, and warnings of what stays another user's.
         """
         self._access, warnings = group_access.for_no_group(self._target)
         return not self._access.is_new, warnings
@@ -102,7 +105,8 @@ class TargetPush:
         """Build an environment of which nothing is here from its outline, ahead of `stage`.
 
         Returns the same as `stage`, with the files in the order of `outline.files`. Returns None,
-        and does nothing, if some of the environment is here already.
+        and builds nothing, if some of the environment is here already, be it an unfinished tree, or
+        if this server has most of its packages elsewhere.
         """
         self._target.require_lock()
         if not build_ahead.has_to_come(self._target, outline):
@@ -118,8 +122,8 @@ class TargetPush:
     def begin_alike(self, keep: int, progress: Optional[Progress] = None) -> bool:
         """Copy the tree that `Target.refer_to` found, to build on it, while the source is hashed.
 
-        Returns False, and does nothing, if some of the environment is here already, or if that tree
-        is too different to be worth its space.
+        Returns whether that was done: not if some of the environment is here already, be it an
+        unfinished tree, nor if that tree is too different to be worth its space, or does not fit.
         """
         self._target.require_lock()
         alike = build_ahead.tree_alike(self._target)
@@ -135,7 +139,7 @@ class TargetPush:
         return self._copied is not None
 
     def _begun_anew(self, keep: int) -> Optional[Staging]:
-        """Return a new tree to build on; None if an earlier push has left one."""
+        """Return a new tree to build on; None if an earlier push has left one, for `stage`."""
         staging = self._new_staging()
         staging.choose(None, keep)
         self._staging = staging
@@ -159,7 +163,7 @@ class TargetPush:
         progress: Optional[Progress] = None,
         beside: Sequence[Holding] = (),
     ) -> Tuple[PlanFacts, Files]:
-        """Bring a staging tree forward; return the plan and the files that the source must send.
+        """Bring a staging tree forward; return the plan's figures and the files that must be sent.
 
         `beside` are further trees of this server that contents may be copied from.
         """
@@ -203,7 +207,7 @@ class TargetPush:
             self._is_ahead = False
             return self._staging
         if self._staging is not None:
-            # The source has changed since, so staging starts once more.
+            # The source has changed since, or `begin` built nothing: staging starts once more.
             self._staging.close()
         self.findings = switch_findings(self._target.places)
         staging, self._looked = self._looked or self._new_staging(), None
@@ -252,7 +256,11 @@ class TargetPush:
         return Patching(self.staging.writer, items, self.bases())
 
     def complete(self, progress: Optional[Progress] = None) -> Snapshot:
-        """Finish the staging tree and hash it against the manifest. Raises `VerificationFailed`."""
+        """Finish the staging tree and hash it against the manifest. Raises `VerificationFailed`.
+
+        Raises `TransferFailed`, and gives the tree up, if it is an earlier one that this user
+        cannot change.
+        """
         try:
             return self._complete(progress)
         except OSError as error:
@@ -283,7 +291,7 @@ class TargetPush:
         return version
 
     def publish(self, publication: Publication) -> RecordFacts:
-        """Switch, check and record; then remove versions beyond `keep`."""
+        """Switch, check and record; remove versions beyond `keep`; return the record from disk."""
         verified, self._verified = self._verified, None
         if verified is None:
             raise AgentFailed("what is to be published was not verified")

@@ -1,4 +1,4 @@
-"""Read-only queries about a target: differences, dry run, verification."""
+"""Queries about a target: differences, dry run, verification, which may restore a manifest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from envsync.tree.steps import Files, Plan
 Progress = Callable[[int], None]
 _FILE_BYTES_MAX = 64 << 20
 OWN = ""
-"""Stands for a name where the tree is one of the environment that is pushed."""
+"""The name of a `Holding` that is one of the pushed environment's own trees."""
 
 
 def differences(target: Target, other: Optional[Manifest], paths_max: int) -> DifferenceFacts:
@@ -52,7 +52,7 @@ def differences(target: Target, other: Optional[Manifest], paths_max: int) -> Di
 
 
 def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Files]:
-    """Return what a push of that manifest would do and send. Nothing is changed."""
+    """Return what a push of `wanted` would do, and the files to send. Nothing is changed."""
     live = target.live or target.snapshot()
     choice = StagingChoice(target.places, target.trees, target.records)
     origin, staged = choice.preview(target.replaced(live), keep)

@@ -52,8 +52,8 @@ def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -
 
     It is not done if the next push has something to build on, if the live version is not what was
     published, or if the disk lacks room for it and as much again. After a failure, the copy is
-    removed. Raises `Locked` if somebody has the lock, or wants it; then the lock is given up, and
-    the copy is left like that of an interrupted push.
+    removed. Raises `PreflightRefused` if a finding forbids pushes, and `Locked` if somebody has the
+    lock, or wants it; then the lock is given up, and the copy left like an interrupted push's.
     """
     if not wants_spare(target, keep):
         return False

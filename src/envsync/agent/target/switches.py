@@ -31,7 +31,7 @@ class TargetSwitches:
         self._target = target
 
     def rollback(self, number: Optional[int], by: str, overwrite: bool) -> RecordFacts:
-        """Put an earlier version back exactly; the live one becomes a generation, and is held."""
+        """Put an earlier version back; the live one becomes a generation and is held."""
         live = self._looked_at_again()
         current = self._target.current(live)
         record = self._earlier(number, current, live)
@@ -114,6 +114,7 @@ class TargetSwitches:
     ) -> Record:
         """Return generation `number`, or the newest that was published before the live version.
 
+        If that is on no record, it is the newest of all. Raises `NotFound` if there is none.
         Going back twice goes back two versions: what was rolled back is newer, and is not taken.
         Nor is it taken after a later push, as long as there is another. Nor is the live content
         itself, of which there may be an earlier tree: it was published again, with other modes or
@@ -142,7 +143,7 @@ class TargetSwitches:
 
 
 def _held_for(record: Record, current: Optional[Record]) -> Dict[str, str]:
-    """Return what is held when `record` replaces `current`; nothing if they are the same."""
+    """Return what is held when `record` replaces `current`: nothing for one source revision."""
     if current is None or current.source_revision == record.source_revision:
         return {"holds": "", "holds_there": ""}
     # Going back to the same bytes, published from elsewhere, must not refuse those to anybody.

@@ -74,7 +74,7 @@ class Target:
         self.alike: Optional[Alike] = None
         """What `refer_to` found."""
         self.begun: Optional[Manifest] = None
-        """What has been brought into staging before there was a manifest."""
+        """The manifest of what was brought into staging before the source had one."""
         self.is_base = is_base
         self.places = base_layout(prefix) if is_base else layout(prefix, name)
         self.records = Records(self.places)
@@ -98,9 +98,9 @@ class Target:
         return self._elsewhere
 
     def refer_to(self, packages: FrozenSet[bytes]) -> bool:
-        """Return whether this server has half of these packages apart from this environment.
+        """Return whether nothing is live, but this server has half of these packages elsewhere.
 
-        If there is no live version, manifests may refer to the tree that has most of them.
+        Manifests may then refer to the tree that has most of them.
         """
         if self.live is not None or not packages:
             return False
@@ -117,10 +117,10 @@ class Target:
         progress: Optional[Progress] = None,
         beside: Callable[[], None] = lambda: None,
     ) -> TargetState:
-        """Return the target's state. With `lock`, nobody else can push until this process ends.
+        """Return the target's state. With `lock`, take the push lock, unless a finding blocks.
 
-        Raises `PreflightRefused` if the directory is the `source` itself. `beside` is called once
-        the look at the live version has begun.
+        Raises `PreflightRefused` if the directory is the `source` itself, and `Locked` if somebody
+        else has the lock. `beside` is called once the look at the live version has begun.
         """
         self.require_sound_link()
         if source is not None:
@@ -193,7 +193,10 @@ class Target:
         preparation.require_sound_link(self._prefix, self.places)
 
     def recover(self) -> Optional[str]:
-        """Finish or forget an interrupted switch or removal, with the lock; say what was done."""
+        """Finish or forget an interrupted switch or removal; return what was done, or None.
+
+        The push lock must be held.
+        """
         return self._recover() if self.places.interrupted() else None
 
     def _recover(self) -> Optional[str]:
@@ -206,7 +209,10 @@ class Target:
         return Remover(self.places, self.trees, self.records, self.lock, self.on_step).recover()
 
     def recover_if_free(self) -> Optional[str]:
-        """Finish an interrupted switch if the lock is free: the only change that a query makes."""
+        """Finish or forget what was interrupted if the lock is free; return what was done or None.
+
+        A look without the lock changes nothing else.
+        """
         if self.lock.is_held or not self.places.interrupted():
             return None
         # With `self.lock` and no other: a second lock would overwrite which command had it last.
@@ -287,7 +293,7 @@ class Target:
         return Publisher(self.places, self.trees, self.records, self.lock, self.on_step)
 
     def using(self) -> Tuple[ProcessUse, ...]:
-        """Return the processes that run from the live environment or have its files mapped."""
+        """Return this user's processes that use the live version; none if it was not inspected."""
         return processes_using(self.places.live) if self.live is not None else ()
 
     def base_manifest(self) -> Manifest:
